@@ -1,0 +1,72 @@
+# Everything a newcomer or a CI machine does, in one environment (.venv) built once.
+#   make PYTHON=python3.12 test     another interpreter
+#   make test ARGS="-k scaffold"    arguments for the tool behind a target
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
+# A stamp is newer than what it was built from, so a second `make` installs nothing.
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help quickstart install dev test test-slow lint format types bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+quickstart: $(RUN) ## install, then five hospitals train one diagnosis model
+	@$(BIN)/python launch/quickstart.py $(ARGS)
+
+install: $(RUN) ## make .venv with fedray and what it needs to run
+
+dev: $(DEV) ## the same with the test and development tools
+
+test: $(DEV) ## the fast test suite and the doctests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(DEV) ## the tests that take minutes
+	@$(BIN)/python -m pytest -m "slow and not slurm" $(ARGS) || [ $$? -eq 5 ]
+
+lint: $(DEV) ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(DEV) ## ruff: mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(DEV) ## mypy --strict
+	@$(BIN)/mypy $(ARGS)
+
+bench: $(DEV) ## every workload against a bare PyTorch loop, written to benchmarks/
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+clean: ## remove the environment and the tools' caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+
+$(VENV)/pyvenv.cfg:
+	@{ $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; } 2>/dev/null || { \
+	  found=$$({ $(PYTHON) -V; } 2>/dev/null || echo missing); \
+	  echo "fedray needs Python 3.11, 3.12 or 3.13; '$(PYTHON)' is $$found." >&2; \
+	  echo "Name another one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(RUN): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	@echo "Installing fedray into $(VENV); the first time takes some minutes"
+	@$(PIP) -e .
+	@touch $@
+
+# Flower is an oracle for our server rules; its pins exclude ours (CONTRIBUTING.md), so it comes without them.
+$(DEV): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	@echo "Installing fedray and its tools into $(VENV); the first time takes some minutes"
+	@$(PIP) -e ".[test,oracle,dev]"
+	@$(PIP) --no-deps flwr
+	@touch $(RUN) $@

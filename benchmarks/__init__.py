@@ -1,0 +1,1 @@
+"""Measurements: fedray against a bare PyTorch loop (README.md)."""

@@ -1,0 +1,5 @@
+"""``python -m fedray`` is ``fedray``."""
+
+from fedray.cli import main
+
+main()

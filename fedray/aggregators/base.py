@@ -1,0 +1,54 @@
+"""How updates become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from fedray.config import Registry
+from fedray.messages import Aggregate, BlockUpdate
+
+aggregators = Registry("aggregator", package="fedray.aggregators")
+
+Accumulator = dict[str, Tensor]
+"""Tensors by name: all that a worker hands to the driver at the end of a round."""
+
+
+class UpdateOutOfRange(ArithmeticError):
+    """A client's update is not finite, or too large to be summed exactly."""
+
+    def __init__(self, positions: list[int], reason: str) -> None:
+        super().__init__(reason)
+        self.positions = positions
+
+
+class Aggregator:
+    """(``zero``, ``merge``) is a commutative monoid, bitwise: neither grouping nor order changes the result.
+
+    Attributes:
+        linear: True for a weighted sum; False if it needs to see single updates (gathered on the driver).
+    """
+
+    linear: ClassVar[bool] = True
+
+    def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
+        """An empty accumulator for parts of the given widths."""
+        raise NotImplementedError
+
+    def add(self, into: Accumulator, update: Iterable[BlockUpdate], weight: float) -> None:
+        """Fold one block, given as consecutive pieces, into ``into``; ``weight`` is the cohort's planned total.
+
+        Raises:
+            UpdateOutOfRange: naming the clients by their position in the piece; nothing was folded.
+        """
+        raise NotImplementedError
+
+    def merge(self, into: Accumulator, other: Accumulator) -> None:
+        """Add ``other`` to ``into``."""
+        raise NotImplementedError
+
+    def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
+        """The aggregate of ``count`` accepted clients with total weight ``weight``, of ``planned`` at the start."""
+        raise NotImplementedError

@@ -1,0 +1,52 @@
+"""Sums that depend neither on grouping nor on order.
+
+Adding float64 numbers is exact as long as every partial sum is a multiple of one grid spacing and stays below
+2**53 times that spacing.  So each block's float32 sum is first rounded to a fixed grid (pre-rounding, as in Demmel &
+Nguyen, "Fast Reproducible Floating-Point Summation", ARITH 2013, with one bin); after that any order gives the same bits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GRID = 2.0**-36
+"""Spacing of the grid, 1.5e-11: below the float32 spacing of any entry above 1.2e-4."""
+
+LIMIT = 2.0**16
+"""Largest magnitude of a block's weighted mean contribution; sums stay exact up to 2 * LIMIT."""
+
+_MAGIC = 1.5 * 2.0**52 * GRID
+_CHUNK = 1 << 15
+
+
+def add_rounded(total: Tensor, addend: Tensor) -> None:
+    """``total += round_to_grid(addend)``, in cache-sized pieces.
+
+    Args:
+        total: float64 ``[n]``.
+        addend: float32 or float64 ``[n]``, magnitudes below LIMIT.
+    """
+    if total.device.type != "cpu" or len(total) <= _CHUNK:
+        # Adding and subtracting 1.5 * 2**52 grid spacings leaves a multiple of the spacing, rounded to nearest even.
+        total.add_(addend.to(torch.float64).add_(_MAGIC).sub_(_MAGIC))
+        return
+    for part, piece in zip(total.split(_CHUNK), addend.split(_CHUNK), strict=True):
+        part.add_(piece.to(torch.float64).add_(_MAGIC).sub_(_MAGIC))
+
+
+def add_scaled(total: Tensor, row: Tensor, scale: Tensor) -> None:
+    """``total += scale * row`` for float32 vectors ``[n]``, in cache-sized pieces.
+
+    A multiply followed by an add, not a fused one, whose rounding differs between CPU types.
+    """
+    if total.device.type != "cpu" or len(total) <= _CHUNK:
+        total.add_(row * scale)
+        return
+    for part, piece in zip(total.split(_CHUNK), row.split(_CHUNK), strict=True):
+        part.add_(piece * scale)
+
+
+def in_range(values: Tensor) -> bool:
+    """Whether every value is finite and below LIMIT in magnitude."""
+    return bool(torch.linalg.vector_norm(values, ord=float("inf")) < LIMIT) if values.numel() else True

@@ -1,0 +1,61 @@
+"""The weighted mean, streamed: memory O(P) wherever it is formed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
+from fedray.aggregators.exact import LIMIT, add_rounded, add_scaled, in_range
+from fedray.messages import Aggregate, BlockUpdate
+
+
+@aggregators.register("mean")
+@dataclass(frozen=True)
+class Mean(Aggregator):
+    """``sum_i w_i delta_i / sum_i w_i`` over the accepted clients (FedAvg, McMahan et al., arXiv:1602.05629).
+
+    Inside a block the rows are summed in float32 in a fixed order, with weights divided by the cohort's planned total;
+    between blocks the sum is exact (see ``fedray.aggregators.exact``).
+    """
+
+    def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
+        """Float64 zeros, one vector for each part."""
+        return {name: torch.zeros(width, dtype=torch.float64, device=device) for name, width in widths.items()}
+
+    def add(self, into: Accumulator, update: Iterable[BlockUpdate], weight: float) -> None:
+        """Fold one block."""
+        sums: dict[str, Tensor] = {}
+        for piece in update:
+            scale = torch.from_numpy((piece.weight / weight).astype(np.float32))
+            for name, rows in piece.parts.items():
+                _accumulate(sums, name, rows, scale.to(rows.device))
+        for name, total in sums.items():
+            add_rounded(into[name], total)
+
+    def merge(self, into: Accumulator, other: Accumulator) -> None:
+        """Exact addition."""
+        for name, total in into.items():
+            total.add_(other[name])
+
+    def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
+        """Divide by the accepted share of the planned weight; parts become float32."""
+        share = weight / planned
+        return Aggregate({name: (t if share == 1.0 else t / share).to(torch.float32) for name, t in total.items()}, weight, count)
+
+
+def _accumulate(sums: dict[str, Tensor], name: str, rows: Tensor, scale: Tensor) -> None:
+    if name not in sums:
+        sums[name] = torch.zeros(rows.shape[1], dtype=torch.float32, device=rows.device)
+    if len(rows) == 1:
+        add_scaled(sums[name], rows[0], scale)
+    else:
+        sums[name].add_(scale @ rows)
+    if not in_range(sums[name]):
+        peaks = torch.linalg.vector_norm(rows * scale.unsqueeze(1), ord=float("inf"), dim=1)
+        bad = torch.nonzero(~(peaks < LIMIT)).flatten().tolist()
+        raise UpdateOutOfRange(bad or list(range(len(rows))), f"{name} is not finite, or beyond {LIMIT:.0f} in magnitude")

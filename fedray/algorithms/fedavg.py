@@ -1,0 +1,148 @@
+"""FedAvg, FedSGD, and FedAvg with a server optimizer: aliases over the same local loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedray import optim
+from fedray.algorithm import AlgorithmConfig, algorithms
+from fedray.local.schedule import LocalArgs
+from fedray.server import AdaptiveServer, ServerRule, TorchServer
+
+Variant = Literal["published", "torch"]
+
+
+@algorithms.register("fedavg")
+@dataclass(frozen=True)
+class FedAvg(AlgorithmConfig):
+    """Federated averaging (McMahan et al., arXiv:1602.05629, Algorithm 1).
+
+    Args:
+        server_lr: the average update is multiplied by it; 1 is the paper's.
+    """
+
+    server_lr: float = 1.0
+
+    def server(self) -> ServerRule:
+        """Add the averaged update."""
+        return ServerRule(self.server_lr)
+
+
+@algorithms.register("fedsgd")
+@dataclass(frozen=True)
+class FedSGD(FedAvg):
+    """Federated SGD (arXiv:1602.05629): one full-batch gradient step per client and round.
+
+    ``local.epochs`` and ``local.batch_size`` are set to one step on all local data; the step size is that of
+    ``local.optimizer``.  With full participation, sgd and weights by examples this is gradient descent on the pooled data.
+    """
+
+    def local(self, args: LocalArgs) -> LocalArgs:
+        """One step on the whole local data."""
+        return LocalArgs(epochs=1, batch_size=None, steps=None)
+
+
+@algorithms.register("fedavgm")
+@dataclass(frozen=True)
+class FedAvgM(AlgorithmConfig):
+    """FedAvg with server momentum (Hsu et al., arXiv:1909.06335): ``v <- beta v + delta; x <- x + lr v``.
+
+    Args:
+        server_lr: server learning rate.
+        momentum: beta in [0, 1); 0 is FedAvg.
+        nesterov: use Nesterov momentum, as in the paper's experiments.
+    """
+
+    server_lr: float = 1.0
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def server(self) -> ServerRule:
+        """SGD with momentum on the pseudo-gradient."""
+        return TorchServer(optim.SGD(self.server_lr, self.momentum, 0.0, self.nesterov))
+
+
+@dataclass(frozen=True)
+class _Adaptive(AlgorithmConfig):
+    """Base of the adaptive server optimizers: the options they share."""
+
+    server_lr: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+    initial: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tau > 0.0:
+            raise ValueError(f"tau={self.tau}: it must be above 0")
+
+    def _published(self, kind: Literal["adagrad", "yogi", "adam"]) -> ServerRule:
+        return AdaptiveServer(kind, self.server_lr, self.beta1, self.beta2, self.tau, self.initial)
+
+
+@algorithms.register("fedadam")
+@dataclass(frozen=True)
+class FedAdam(_Adaptive):
+    """Adam on the server (Reddi et al., arXiv:2003.00295, Algorithm 2).
+
+    Args:
+        server_lr: eta.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        tau: adaptivity, added to sqrt(v) (``eps`` of the torch variant).
+        initial: first value of v; default tau^2.
+        variant: ``published`` has no bias correction and v starts at tau^2; ``torch`` is torch.optim.Adam, which
+            corrects the bias of both moments and starts at 0.
+    """
+
+    variant: Variant = "published"
+
+    def server(self) -> ServerRule:
+        """By ``variant``."""
+        if self.variant == "torch":
+            return TorchServer(optim.Adam(self.server_lr, [self.beta1, self.beta2], self.tau))
+        return self._published("adam")
+
+
+@algorithms.register("fedyogi")
+@dataclass(frozen=True)
+class FedYogi(_Adaptive):
+    """Yogi on the server (Reddi et al., arXiv:2003.00295, Algorithm 2).  torch has no Yogi.
+
+    Args:
+        server_lr: eta.
+        beta1: decay of the first moment.
+        beta2: controls how fast v moves.
+        tau: adaptivity, added to sqrt(v).
+        initial: first value of v; default tau^2.
+    """
+
+    def server(self) -> ServerRule:
+        """As published."""
+        return self._published("yogi")
+
+
+@algorithms.register("fedadagrad")
+@dataclass(frozen=True)
+class FedAdagrad(_Adaptive):
+    """Adagrad on the server (Reddi et al., arXiv:2003.00295, Algorithm 2, with beta1 = 0 as in their experiments).
+
+    Args:
+        server_lr: eta.
+        beta1: decay of the first moment.
+        beta2: without effect.
+        tau: adaptivity, added to sqrt(v) (``eps`` of the torch variant).
+        initial: first value of v; default tau^2.
+        variant: ``published``, or ``torch``: torch.optim.Adagrad (beta1 = 0; v starts at ``initial``, default tau^2).
+    """
+
+    beta1: float = 0.0
+    variant: Variant = "published"
+
+    def server(self) -> ServerRule:
+        """By ``variant``."""
+        if self.variant == "torch":
+            initial = self.tau**2 if self.initial is None else self.initial
+            return TorchServer(optim.Adagrad(self.server_lr, self.tau, initial))
+        return self._published("adagrad")

@@ -1,0 +1,44 @@
+"""FedProx: a proximal term in the local objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedray.algorithm import AlgorithmConfig, algorithms
+from fedray.local.rules import LocalRule, LocalRun
+
+
+@dataclass(frozen=True)
+class Proximal(LocalRule):
+    """Adds ``mu * (w - w_t)`` to the gradient: the gradient of ``mu / 2 * ||w - w_t||^2``."""
+
+    mu: float
+
+    def gradient(self, run: LocalRun, grad: Tensor) -> None:
+        """Pull the clients' parameters towards the global ones."""
+        if self.mu:
+            grad.add_((run.params - run.anchor).mul_(self.mu))
+
+
+@algorithms.register("fedprox")
+@dataclass(frozen=True)
+class FedProx(AlgorithmConfig):
+    """FedProx (Li et al., arXiv:1812.06127, Algorithm 2): local objective ``F_k(w) + mu / 2 * ||w - w_t||^2``.
+
+    The paper's clients may do inexact, differing amounts of work; here the work is ``local.epochs``, as in FedAvg.
+
+    Args:
+        mu: strength of the proximal term, >= 0; 0 is FedAvg, bitwise.
+    """
+
+    mu: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.mu < 0.0:
+            raise ValueError(f"mu={self.mu}: it must be at least 0")
+
+    def rule(self) -> LocalRule:
+        """The proximal gradient."""
+        return Proximal(self.mu)

@@ -1,0 +1,81 @@
+"""SCAFFOLD: control variates against client drift."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fedray.algorithm import AlgorithmConfig, algorithms
+from fedray.layout import Layout
+from fedray.local.rules import LocalRule, LocalRun, Width
+from fedray.messages import Aggregate, Parts
+from fedray.server import ServerRule, State
+
+
+class ControlVariate(LocalRule):
+    """Steps along ``g_i(y) - c_i + c``; afterwards ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II)."""
+
+    state: ClassVar[Mapping[str, Width]] = {"control": "trained"}
+    sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
+
+    def gradient(self, run: LocalRun, grad: Tensor) -> None:
+        """Correct the drift."""
+        grad.add_(run.down["control"] - run.state["control"])
+
+    def finish(self, run: LocalRun) -> None:
+        """The new control variate, and its change, which is sent."""
+        moved = run.delta[:, : run.params.shape[1]] / (-run.lr * run.steps.clamp(min=1.0))
+        change = moved - run.down["control"]
+        run.state["control"] = run.state["control"] + change
+        run.parts["control"] = change
+
+
+class ControlServer(ServerRule):
+    """Keeps ``c``: ``x <- x + lr * mean(delta)``, ``c <- c + |S| / N * mean(change of c_i)``."""
+
+    def start(self, vector: Tensor, layout: Layout, clients: int) -> None:
+        super().start(vector, layout, clients)
+        self._clients = clients
+        self._control = torch.zeros_like(vector[: layout.trained])
+
+    def broadcast(self) -> Parts:
+        return {"control": self._control}
+
+    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
+        super().move(params, delta, total)
+        self._control.add_(total.parts["control"] * (total.count / self._clients))
+
+    def state_dict(self) -> State:
+        return {"control": self._control}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._control.copy_(state["control"])
+
+
+@algorithms.register("scaffold")
+@dataclass(frozen=True)
+class Scaffold(AlgorithmConfig):
+    """SCAFFOLD (Karimireddy et al., arXiv:1910.06378, Algorithm 1, option II), with plain means as in the paper.
+
+    Clients need the plain ``sgd`` optimizer for the paper's meaning of ``c_i``: with momentum or an adaptive optimizer the control
+    variate is the average step divided by the learning rate.
+
+    Args:
+        server_lr: global step size.
+    """
+
+    server_lr: float = 1.0
+    default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
+    uniform_only: ClassVar[bool] = True
+
+    def rule(self) -> LocalRule:
+        """The control variate."""
+        return ControlVariate()
+
+    def server(self) -> ServerRule:
+        """The server's control variate."""
+        return ControlServer(self.server_lr)

@@ -1,0 +1,152 @@
+"""Checkpoints: complete or absent, checked before use, without pickle.
+
+A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``state.json`` and ``manifest.json`` (SHA-256 of
+the other two).  It is written under a temporary name, forced to disk, and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from fedray.config import ConfigError
+
+FORMAT = 1
+_PREFIX = "round-"
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; those before it are whole."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after a round.
+
+    Args:
+        round: last finished round.
+        tensors: ``model`` [P], ``rule.*`` and ``clients.*``.
+        state: JSON-serialisable rest.
+    """
+
+    round: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def folder_of(checkpoints: Path, round: int) -> Path:
+    """Where the checkpoint of ``round`` lies."""
+    return checkpoints / f"{_PREFIX}{round:08d}"
+
+
+def rounds_in(checkpoints: Path) -> list[int]:
+    """Rounds that have a checkpoint folder, newest first."""
+    found = [p.name.removeprefix(_PREFIX) for p in checkpoints.glob(f"{_PREFIX}*") if p.is_dir()]
+    return sorted((int(name) for name in found if name.isdigit()), reverse=True)
+
+
+def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
+    """Write a checkpoint and delete all but the newest ``keep``.
+
+    Raises:
+        CheckpointError: nothing usable was written (disk full, not writable); earlier checkpoints are untouched.
+    """
+    target = folder_of(checkpoints, checkpoint.round)
+    temporary = checkpoints / f".tmp-{target.name}-{os.getpid()}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
+        contents = {
+            "tensors.safetensors": save(checkpoint.tensors),
+            "state.json": json.dumps(state, indent=1, sort_keys=True).encode(),
+        }
+        manifest = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+        contents["manifest.json"] = json.dumps(manifest, indent=1).encode()
+        for name, data in contents.items():
+            write_durably(temporary / name, data)
+        _sync_folder(temporary)
+        stale = temporary.with_name(f"{temporary.name}-stale")
+        if target.exists():
+            target.rename(stale)
+        temporary.rename(target)
+        _sync_folder(checkpoints)
+        shutil.rmtree(stale, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"the checkpoint of round {checkpoint.round} could not be written: {error}") from error
+    for round in rounds_in(checkpoints)[keep:]:
+        shutil.rmtree(folder_of(checkpoints, round), ignore_errors=True)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write and force to disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """Write ``path`` so that a reader or a crash sees the old or the new contents, never a part."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    write_durably(temporary, data)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def read(checkpoints: Path, round: int) -> Checkpoint:
+    """Read and check the checkpoint of ``round``.
+
+    Raises:
+        ValueError: it is torn, corrupt, or of another format version.
+    """
+    folder = folder_of(checkpoints, round)
+    try:
+        manifest: Mapping[str, str] = json.loads((folder / "manifest.json").read_bytes())
+        contents = {name: (folder / name).read_bytes() for name in ("tensors.safetensors", "state.json")}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder.name} is incomplete: {error}") from error
+    for name, data in contents.items():
+        if hashlib.sha256(data).hexdigest() != manifest.get(name):
+            raise ValueError(f"{folder.name}/{name} does not match its checksum")
+    state = json.loads(contents["state.json"])
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{folder.name} has format {state.get('format')}; this fedray reads {FORMAT}")
+    return Checkpoint(int(state["round"]), load(contents["tensors.safetensors"]), state)
+
+
+def newest(checkpoints: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole, with a warning for each newer one that is not; None if there is no folder.
+
+    Raises:
+        ConfigError: there are checkpoints, but none is whole.
+    """
+    rounds = rounds_in(checkpoints)
+    for round in rounds:
+        try:
+            return read(checkpoints, round)
+        except ValueError as error:
+            _log.warning("checkpoint unusable, trying the one before: %s", error)
+    if rounds:
+        raise ConfigError(f"{checkpoints}: none of the {len(rounds)} checkpoints is whole; start again in a new run folder")
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,118 @@
+"""Data from arrays in memory: sorting rows by client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.config import ConfigError
+from fedray.data.checks import as_array, as_examples, check_fits, check_ids, infer_spec, tensor
+from fedray.data.federated import FederatedData
+from fedray.data.spec import DataSpec
+from fedray.data.store import Examples, make_examples
+
+
+def from_arrays(
+    x: Any, y: Any, clients: Any, *, test: Any = None, ids: Sequence[str] | None = None, spec: DataSpec | None = None
+) -> FederatedData:
+    """See :meth:`FederatedData.from_arrays`."""
+    inputs, targets = as_examples(x, y)
+    if len(inputs) == 0:
+        raise ConfigError("the data has no rows")
+    index, names, count = number_clients(as_array(clients), ids)
+    if len(index) != len(inputs):
+        raise ConfigError(f"x has {len(inputs)} rows but clients has {len(index)}")
+    if (np.diff(index) < 0).any():
+        order = np.argsort(index, kind="stable")
+        inputs, targets = inputs[order], targets[order]
+    if spec is None:
+        spec = infer_spec(inputs, targets)
+        if test is not None:
+            test, spec = _fit_test(test, targets, spec)
+    check_fits(inputs, targets, spec, "training data")
+    sizes = np.bincount(index, minlength=count)
+    return FederatedData(tensor(inputs), tensor(targets), sizes, spec, test=make_examples(test, spec), ids=names)
+
+
+def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, DataSpec]:
+    """Where the specification is read off the data, training has to know every class and ``spec`` every token."""
+    if isinstance(test, Examples):
+        test = (test.x, test.y)
+    if not isinstance(test, tuple) or len(test) != 2:
+        return test, spec
+    x, y = as_examples(*test, where="test")
+    if y.dtype == targets.dtype == np.int64:
+        unseen = np.setdiff1d(y, targets)
+        if len(unseen):
+            raise ConfigError(f"test: class {unseen[0]} does not occur in the training data; give `spec` to allow it")
+    if x.dtype == np.int64 and x.size:
+        spec = replace(spec, vocabulary=max(spec.vocabulary, int(x.max()) + 1))
+    return (x, y), spec
+
+
+def number_clients(
+    clients: NDArray[Any], ids: Sequence[str] | None
+) -> tuple[NDArray[np.int64], NDArray[np.bytes_] | None, int]:
+    """Client numbers per row ``[N]``, the clients' ids (None: unnamed), and how many clients there are.
+
+    Raises:
+        ConfigError: negative numbers, names that ``ids`` lacks, bad ids, labels that are neither numbers nor text.
+    """
+    if clients.ndim != 1:
+        raise ConfigError(f"clients must have one label per row, got shape {clients.shape}")
+    if clients.dtype.kind in "iu":
+        if clients.size and int(clients.min()) < 0:
+            raise ConfigError("clients has negative numbers; clients are numbered from 0")
+        largest = int(clients.max()) + 1 if clients.size else 0
+        count = largest if ids is None else len(ids)
+        if count < largest:
+            raise ConfigError(f"{count} client ids were given, but clients has numbers up to {largest - 1}")
+        if count > max(len(clients), 1) and ids is None:
+            raise ConfigError(
+                f"clients has numbers up to {largest - 1} for {len(clients)} rows, so some clients would be empty; "
+                "number them from 0 without gaps, or turn the numbers into text to use them as names"
+            )
+        return clients.astype(np.int64, copy=False), None if ids is None else check_ids(ids, count), count
+    if clients.dtype.kind not in "USO":
+        raise ConfigError(f"clients must be numbers or names, got {clients.dtype}")
+    labels = clients.astype(np.str_) if clients.dtype.kind != "S" else np.char.decode(clients, "ascii")
+    found, index = np.unique(labels, return_inverse=True)
+    if ids is None:
+        return index.astype(np.int64), check_ids(found, len(found)), len(found)
+    names = check_ids(ids, len(ids))
+    place = {name: number for number, name in enumerate(ids)}
+    for label in found:
+        if str(label) not in place:
+            raise ConfigError(f"clients has the name {str(label)!r}, which is not among ids")
+    numbers = np.array([place[str(label)] for label in found], dtype=np.int64)
+    return numbers[index], names, len(names)
+
+
+def stack_dataset(dataset: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """All ``(x, y)`` pairs of a map-style data set, stacked.
+
+    Raises:
+        ConfigError: a data set without a length, empty, or whose items are not pairs of equal shapes.
+    """
+    tensors = getattr(dataset, "tensors", None)
+    if isinstance(tensors, tuple) and len(tensors) == 2:
+        return as_array(tensors[0]), as_array(tensors[1])
+    if not hasattr(dataset, "__len__") or len(dataset) == 0:
+        raise ConfigError("the data set must have a length and at least one example (map-style, not iterable)")
+    xs, ys = [], []
+    for number in range(len(dataset)):
+        item = dataset[number]
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise ConfigError(f"item {number} of the data set is {type(item).__name__}, expected a pair (x, y)")
+        xs.append(as_array(item[0]))
+        ys.append(as_array(item[1]))
+        if xs[-1].shape != xs[0].shape or ys[-1].shape != ys[0].shape:
+            raise ConfigError(
+                f"item {number} of the data set has shapes {xs[-1].shape}, {ys[-1].shape}, but item 0 has "
+                f"{xs[0].shape}, {ys[0].shape}; resize or pad them to one shape"
+            )
+    return np.stack(xs), np.stack(ys)

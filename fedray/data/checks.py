@@ -1,0 +1,150 @@
+"""Turning what a user hands over into stored columns, or into one clear error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.config import ConfigError
+from fedray.data.spec import DataSpec
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_CHUNK = 1 << 22
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """A NumPy array of a tensor, an array or a sequence (no copy where there need be none)."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    return np.asarray(values)
+
+
+def _floats(array: NDArray[Any], what: str) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array, dtype=np.float32)
+    per_row = max(1, int(np.prod(values.shape[1:])))
+    step = max(1, _CHUNK // per_row)
+    for start in range(0, len(values), step):
+        good = np.isfinite(values[start : start + step]).reshape(-1, per_row).all(axis=1)
+        if not good.all():
+            row = start + int(np.argmin(good))
+            raise ConfigError(
+                f"{what} has NaN, an infinite value or one beyond 3e38 in row {row}; fill in or drop such values first"
+            )
+    return values
+
+
+def as_inputs(values: Any, what: str = "x") -> NDArray[Any]:
+    """Inputs as stored: uint8 unchanged (bytes of images), other integers as int64 tokens, the rest as float32.
+
+    Args:
+        values: array, tensor or nested sequence, ``[N, ...]``.
+        what: what to call it in an error.
+
+    Raises:
+        ConfigError: not numeric, no batch axis, NaN or infinite values, negative tokens.
+    """
+    array = as_array(values)
+    if array.ndim == 0 or array.dtype.kind not in "bfiu":
+        raise ConfigError(f"{what} must be an array of numbers with one row per example, got {_kind(array)}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind in "iu":
+        if array.size and int(array.min()) < 0:
+            raise ConfigError(
+                f"{what} holds integers, which are read as tokens, but has negative ones; use float inputs"
+            )
+        return np.ascontiguousarray(array, dtype=np.int64)
+    return _floats(array, what)
+
+
+def as_targets(values: Any, what: str = "y") -> NDArray[Any]:
+    """Targets as stored: integers as int64 class indices ``[N]``, floats as float32 ``[N, k]``.
+
+    Raises:
+        ConfigError: not numeric, a wrong number of axes, NaN or infinite values, negative class indices.
+    """
+    array = as_array(values)
+    if array.ndim == 0 or array.dtype.kind not in "bfiu":
+        raise ConfigError(
+            f"{what} must hold class indices or real targets, got {_kind(array)}; number the classes first"
+        )
+    if array.dtype.kind == "f":
+        if array.ndim > 2:
+            raise ConfigError(f"{what} must be [N] or [N, k] for regression, got shape {array.shape}")
+        return _floats(array[:, None] if array.ndim == 1 else array, what)
+    if array.size and int(array.min()) < 0:
+        raise ConfigError(f"{what} has negative class indices; classes are numbered from 0")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _kind(array: NDArray[Any]) -> str:
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def as_examples(x: Any, y: Any, where: str = "") -> tuple[NDArray[Any], NDArray[Any]]:
+    """Inputs and targets of equal, non-zero length; ``where`` names the set in errors (``test``)."""
+    prefix = f"{where} " if where else ""
+    inputs, targets = as_inputs(x, f"{prefix}x"), as_targets(y, f"{prefix}y")
+    if len(inputs) != len(targets):
+        raise ConfigError(f"{prefix}x has {len(inputs)} rows but {prefix}y has {len(targets)}")
+    return inputs, targets
+
+
+def infer_spec(x: NDArray[Any], y: NDArray[Any]) -> DataSpec:
+    """The specification that stored columns imply: integer targets are classes ``0 .. max``, float ones regression."""
+    vocabulary = int(x.max()) + 1 if x.dtype == np.int64 else 0
+    if y.dtype == np.int64:
+        return DataSpec(x.shape[1:], int(y.max()) + 1, "classification", vocabulary=vocabulary)
+    return DataSpec(x.shape[1:], y.shape[1], "regression", vocabulary=vocabulary)
+
+
+def check_fits(x: NDArray[Any], y: NDArray[Any], spec: DataSpec, where: str) -> None:
+    """Raise ConfigError unless the columns have the shape, kind and classes that ``spec`` promises."""
+    if x.shape[1:] != spec.shape:
+        raise ConfigError(f"{where}: inputs have shape {x.shape[1:]}, expected {spec.shape}")
+    if spec.task == "classification":
+        if y.dtype != np.int64:
+            raise ConfigError(f"{where}: classification needs integer targets, got {y.dtype}")
+        if y.size and int(y.max()) >= spec.outputs:
+            raise ConfigError(f"{where}: class {int(y.max())} is unknown; known are 0 to {spec.outputs - 1}")
+    elif y.dtype != np.float32 or y.shape[1:] != (spec.outputs,):
+        raise ConfigError(
+            f"{where}: regression needs {spec.outputs} float target(s) per row, got {y.dtype} of shape {y.shape[1:]}"
+        )
+    if x.dtype == np.int64 and x.size and int(x.max()) >= spec.vocabulary:
+        raise ConfigError(f"{where}: token {int(x.max())} is outside the vocabulary of {spec.vocabulary}")
+
+
+def check_ids(ids: Sequence[str] | NDArray[Any], count: int) -> NDArray[np.bytes_]:
+    """Client ids as one array of bytes (no Python object per client); such an array is taken as it is.
+
+    Raises:
+        ConfigError: not ``count`` of them, an id that does not match ``[A-Za-z0-9._-]{1,64}``, or a duplicate.
+    """
+    if isinstance(ids, np.ndarray) and ids.dtype.kind == "S" and len(ids) == count:
+        return ids
+    names = [str(name) for name in ids]
+    if len(names) != count:
+        raise ConfigError(f"{len(names)} client ids were given for {count} clients")
+    for name in names:
+        if not ID_PATTERN.fullmatch(name):
+            raise ConfigError(f"client id {name!r} is not allowed; use 1 to 64 of A-Z a-z 0-9 . _ -")
+    encoded = np.array(names, dtype=np.bytes_)
+    unique, counts = np.unique(encoded, return_counts=True)
+    if len(unique) != count:
+        twice = unique[int(np.argmax(counts > 1))].decode()
+        raise ConfigError(f"client id {twice!r} is used twice; every client needs an id of its own")
+    return encoded
+
+
+def tensor(array: NDArray[Any]) -> Tensor:
+    """The array as a tensor on the same memory, or on a copy of it if it is read-only (torch knows no such tensors)."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

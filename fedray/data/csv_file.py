@@ -1,0 +1,193 @@
+"""Reading one table from a CSV or Parquet file, with errors that name file, line and column."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from fedray.config import ConfigError
+
+LARGEST = float(np.finfo(np.float32).max)
+MISSING = ("", "na", "nan", "n/a", "null", "none")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns of one file.
+
+    Args:
+        path: the file, for errors.
+        columns: its columns by name, in the order of the file, all of length ``rows``.
+        rows: number of rows.
+    """
+
+    path: Path
+    columns: dict[str, pa.ChunkedArray]
+    rows: int
+
+    def where(self, row: int) -> str:
+        """``FILE, line 7``: where row ``row`` stands in a CSV file; in another file, its number from 1."""
+        if self.path.suffix.lower() == ".parquet":
+            return f"{self.path}, row {row + 1}"
+        for number, (line, _) in enumerate(_records(self.path)):
+            # Record 0 is the header.
+            if number == row + 1:
+                return f"{self.path}, line {line}"
+        return str(self.path)
+
+    def text(self, name: str) -> list[str | None]:
+        """A column as text, None where it is missing (empty, NA, NaN, N/A, null, None in any case)."""
+        column = self._trimmed[name] if name in self._trimmed else self.columns[name].cast(pa.string())
+        return [None if value is None or value.lower() in MISSING else value for value in column.to_pylist()]
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A column as float64 ``[rows]``, NaN where it is missing.
+
+        Raises:
+            ConfigError: a cell that is neither missing nor a number that float32 can hold.
+        """
+        column = self.columns[name]
+        if name in self._trimmed:
+            column = self._trimmed[name]
+            missing = pc.is_in(pc.utf8_lower(column), value_set=pa.array(MISSING))
+            column = pc.if_else(missing, None, column)
+        try:
+            values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy().astype(np.float64)
+        except pa.ArrowException:
+            values = np.array([_number(value) for value in column.to_pylist()])
+        bad = np.flatnonzero(np.abs(values) > LARGEST)
+        if len(bad):
+            value = self.columns[name][int(bad[0])].as_py()
+            raise ConfigError(
+                f"{self.where(int(bad[0]))}, column {name!r}: {value!r} is not a finite number below 3e38; "
+                f"correct it, leave it empty if missing, or declare the column: `categorical: [{name}]`"
+            )
+        return values
+
+    @cached_property
+    def _trimmed(self) -> dict[str, pa.ChunkedArray]:
+        strings = {name: column for name, column in self.columns.items() if pa.types.is_string(column.type)}
+        return {name: pc.utf8_trim_whitespace(column) for name, column in strings.items()}
+
+
+def _number(value: object) -> float:
+    """A float; NaN for a missing value; infinity, which no column may hold, for what is no number."""
+    if value is None:
+        return float("nan")
+    try:
+        return float("inf") if "_" in str(value) else float(str(value))
+    except ValueError:
+        return float("inf")
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The records of a CSV file, each with the number of its first line; empty lines are skipped."""
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.reader(stream)
+        line = 1
+        for record in reader:
+            if record:
+                yield line, record
+            line = reader.line_num + 1
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise ConfigError(f"data file {path} {what} (current folder: {Path.cwd()})")
+    return path
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if not name:
+            raise ConfigError(f"{path}: column {number + 1} has no name (an index column? write the file without it)")
+        if "\n" in name:
+            raise ConfigError(f"{path}: the column name {name!r} has a line break")
+        if name in seen:
+            raise ConfigError(f"{path}: the column name {name!r} occurs twice; columns are matched by name")
+        seen.add(name)
+    if all(_number(name) < float("inf") for name in names):
+        shown = ",".join(names[:4]) + (",..." if len(names) > 4 else "")
+        raise ConfigError(f"{path} has no header: its first line is {shown!r}; the first line must name the columns")
+
+
+def read_csv(path: str | Path) -> Table:
+    """A comma-separated UTF-8 file with a header line; cells are kept as text until they are used.
+
+    Raises:
+        ConfigError: missing or empty file, no header (a first line of numbers only), unnamed or repeated columns, a
+            row with too few or too many cells (with its line number), a file that is not UTF-8.
+    """
+    path = _existing(path)
+    try:
+        header = next(_records(path), None)
+        if header is None:
+            raise ConfigError(f"{path} is empty; a header line that names the columns is required")
+        names = [name.strip() for name in header[1]]
+        _check_header(path, names)
+        raw = [str(number) for number in range(len(names))]
+        table = pyarrow.csv.read_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(column_names=raw, skip_rows=header[0], use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(raw, pa.string())),
+        )
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text; save it as CSV in UTF-8") from None
+    except pa.ArrowInvalid as error:
+        raise _explain(path, str(error)) from None
+    return Table(path, dict(zip(names, table.columns, strict=True)), table.num_rows)
+
+
+def _explain(path: Path, reason: str) -> ConfigError:
+    """What pyarrow could not read, found again with the csv module, which knows line numbers."""
+    try:
+        records = list(_records(path))
+    except (UnicodeDecodeError, csv.Error) as error:
+        return ConfigError(f"{path} cannot be read as UTF-8 CSV: {error}")
+    width = len(records[0][1])
+    for line, record in records[1:]:
+        if len(record) != width:
+            return ConfigError(f"{path}, line {line}: {len(record)} cells, but the header names {width} columns")
+    if len(records) == 1:
+        return ConfigError(f"{path} has a header but no rows; neither a client nor a test set can be empty")
+    return ConfigError(f"{path} cannot be read as CSV: {reason}")
+
+
+def read_parquet(path: str | Path) -> Table:
+    """A Parquet file of flat columns (numbers, booleans, text).
+
+    Raises:
+        ConfigError: missing or unreadable file, or repeated columns.
+    """
+    path = _existing(path)
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    names = [str(name) for name in table.column_names]
+    _check_header(path, names)
+    columns = [_plain(column) for column in table.columns]
+    return Table(path, dict(zip(names, columns, strict=True)), table.num_rows)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _plain(column.cast(kind.value_type))
+    if pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    return column.cast(pa.int8()) if pa.types.is_boolean(kind) else column

@@ -1,0 +1,93 @@
+"""A folder with one file per client."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.config import ConfigError
+from fedray.data.csv_file import read_parquet
+from fedray.data.federated import FederatedData
+from fedray.data.tabular import Options, from_tables
+
+KINDS = (".npz", ".parquet")
+
+
+def list_clients(folder: Path, kinds: tuple[str, ...], test: Path | None = None) -> list[Path]:
+    """The files of one kind in a folder, sorted by name, without the test file.
+
+    Raises:
+        ConfigError: no such folder, no such file in it, or files of several kinds.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"data folder {folder} does not exist (current folder: {Path.cwd()})")
+    skip = None if test is None else test.resolve()
+    found = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in kinds and file.resolve() != skip]
+    if not found:
+        raise ConfigError(
+            f"data folder {folder} has no {' or '.join('*' + kind for kind in kinds)} file; one per client is expected"
+        )
+    if len({file.suffix.lower() for file in found}) > 1:
+        raise ConfigError(f"data folder {folder} has files of several kinds ({', '.join(kinds)}); keep one kind")
+    return found
+
+
+def from_folder(folder: Path, options: Options | None, test: Path | None) -> FederatedData:
+    """See :meth:`FederatedData.from_folder`."""
+    files = list_clients(folder, KINDS, test)
+    if test is not None and test.suffix.lower() != files[0].suffix.lower():
+        raise ConfigError(f"test: {test} must be a {files[0].suffix} file, as the clients' files are")
+    if files[0].suffix.lower() == ".parquet":
+        if options is None:
+            raise ConfigError("target: Parquet files need the name of the target column")
+        held_out = None if test is None else read_parquet(test)
+        return from_tables([read_parquet(file) for file in files], held_out, options)
+    if options is not None:
+        raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
+    return _from_npz(files, test)
+
+
+def _from_npz(files: list[Path], test: Path | None) -> FederatedData:
+    pairs = [read_npz(file) for file in files]
+    for file, (x, y) in zip(files, pairs, strict=True):
+        if len(x) == 0:
+            raise ConfigError(f"{file} has no rows, so its client would be empty; leave it out or give it some")
+        for name, array, first in (("x", x, pairs[0][0]), ("y", y, pairs[0][1])):
+            if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
+                raise ConfigError(
+                    f"{file}: {name} has rows {array.shape[1:]} of {array.dtype}, but {files[0]} has "
+                    f"{first.shape[1:]} of {first.dtype}"
+                )
+    return FederatedData.from_arrays(
+        np.concatenate([x for x, _ in pairs]),
+        np.concatenate([y for _, y in pairs]),
+        np.repeat(np.arange(len(files)), [len(x) for x, _ in pairs]),
+        test=None if test is None else read_npz(test),
+        ids=[file.stem for file in files],
+    )
+
+
+def read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The arrays ``x`` and ``y`` of an NPZ file; pickled objects in it are refused.
+
+    Raises:
+        ConfigError: missing or unreadable file, no ``x`` or ``y``, or different lengths.
+    """
+    if not file.is_file():
+        raise ConfigError(f"data file {file} does not exist (current folder: {Path.cwd()})")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            if "x" not in archive or "y" not in archive:
+                raise ConfigError(f"{file} must hold arrays x and y; it has: {', '.join(archive) or '(none)'}")
+            x, y = archive["x"], archive["y"]
+    except ConfigError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{file} cannot be read as NPZ without pickled objects: {error}") from None
+    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+        raise ConfigError(f"{file}: x has shape {x.shape} and y {y.shape}; they need one row per example each")
+    return x, y

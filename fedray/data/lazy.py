@@ -1,0 +1,162 @@
+"""Data that a function makes, one client at a time, when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.config import ConfigError
+from fedray.data.checks import as_examples, check_fits, infer_spec, tensor
+from fedray.data.federated import HOLDOUT_TURN, FederatedData
+from fedray.data.spec import DataSpec
+from fedray.data.store import CPU, Rows, decode, make_examples
+from fedray.rng import Stream
+
+
+class LazyData(FederatedData):
+    """Clients whose rows are made by a function whenever their block is opened, and kept only as long as the block.
+
+    Args:
+        function: called with an element of ``clients``, gives ``(x, y)``.
+        clients: what to call it with.
+        totals: examples of each client, held-out ones included, int64 ``[n]``.
+        held: held-out examples of each client, int64 ``[n]``.
+        seed: decides which examples are held out.
+        spec, test: as for :class:`FederatedData`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], tuple[Any, Any]],
+        clients: Sequence[Any],
+        totals: NDArray[np.int64],
+        spec: DataSpec,
+        *,
+        held: NDArray[np.int64] | None = None,
+        seed: int = 0,
+        test: Any = None,
+    ) -> None:
+        ids = None if isinstance(clients, range) else [str(client) for client in clients]
+        sizes = totals if held is None else totals - held
+        self._describe(sizes, spec, holdout_sizes=held, test=make_examples(test, spec), ids=ids)
+        self._function = function
+        self._clients = clients
+        self._seed = seed
+
+    def _load(self, client: int) -> tuple[Tensor, Tensor]:
+        """A client's rows, training rows first."""
+        x, y = _call(self._function, self._clients[client], self.client_id(client))
+        held, total = int(self.holdout_sizes[client]), int(self.sizes[client] + self.holdout_sizes[client])
+        where = f"client {self.client_id(client)!r}"
+        if len(x) != total:
+            raise ConfigError(f"{where} gave {len(x)} examples, {total} were declared")
+        check_fits(x, y, self.spec, where)
+        if held:
+            key = self.keys(np.array([client]))
+            order = Stream(self._seed, "partition", 0).permutations(key, np.array([total]), HOLDOUT_TURN)[0]
+            order = np.concatenate([np.sort(order[held:]), np.sort(order[:held])])
+            x, y = x[order], y[order]
+        return decode(tensor(x)), tensor(y)
+
+    def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
+        loaded = [self._load(int(client)) for client in clients]
+        totals = self.sizes[clients] + self.holdout_sizes[clients]
+        x, y = torch.cat([x for x, _ in loaded]).to(device), torch.cat([y for _, y in loaded]).to(device)
+        return Rows(x, y, np.cumsum(totals) - totals, self.sizes[clients], device)
+
+    def holdout(self, clients: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+        kept = [self._none()]
+        # One client at a time, so that only held-out rows are in memory together.
+        for client in clients[self.holdout_sizes[clients] > 0]:
+            x, y = self._load(int(client))
+            kept.append((x[int(self.sizes[client]) :].clone(), y[int(self.sizes[client]) :].clone()))
+        segment = np.repeat(np.arange(len(clients)), self.holdout_sizes[clients])
+        return torch.cat([x for x, _ in kept]), torch.cat([y for _, y in kept]), segment
+
+    def _none(self) -> tuple[Tensor, Tensor]:
+        tokens = self.spec.vocabulary > 0
+        x = torch.empty((0, *self.spec.shape), dtype=torch.int64 if tokens else torch.float32)
+        if self.spec.task == "classification":
+            return x, torch.empty(0, dtype=torch.int64)
+        return x, torch.empty((0, self.spec.outputs), dtype=torch.float32)
+
+    def label_counts(self) -> NDArray[np.int64]:
+        self._need_classes()
+        counts = np.zeros((len(self), self.spec.outputs), dtype=np.int64)
+        for client in range(len(self)):
+            y = self._load(client)[1][: int(self.sizes[client])]
+            counts[client] = np.bincount(y.numpy().reshape(-1), minlength=self.spec.outputs)
+        return counts
+
+    def share(self, folder: Path) -> FederatedData:
+        return self
+
+    def to(self, device: torch.device) -> FederatedData:
+        return self
+
+    def with_holdout(self, fraction: float, seed: int) -> FederatedData:
+        held = self._held(fraction)
+        if held is None:
+            return self
+        return LazyData(self._function, self._clients, self.sizes, self.spec, held=held, seed=seed, test=self.test)
+
+
+def _call(function: Callable[[Any], Any], client: Any, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    made = function(client)
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise ConfigError(f"client {name!r}: the function must return a pair (x, y), got {type(made).__name__}")
+    return as_examples(*made, where=f"client {name!r}:")
+
+
+def from_function(
+    function: Callable[[Any], tuple[Any, Any]],
+    clients: Iterable[Any],
+    *,
+    sizes: Sequence[int] | NDArray[np.int64] | None = None,
+    spec: DataSpec | None = None,
+    test: Any = None,
+) -> FederatedData:
+    """See :meth:`FederatedData.from_function`."""
+    unnamed = isinstance(clients, range) and clients == range(len(clients))
+    listed: Sequence[Any] = range(len(clients)) if unnamed and isinstance(clients, range) else list(clients)
+    if sizes is not None and len(sizes) != len(listed):
+        raise ConfigError(f"{len(sizes)} sizes were given for {len(listed)} clients")
+    if sizes is None or spec is None:
+        found: DataSpec | None = None
+        counted = np.zeros(len(listed), dtype=np.int64)
+        for number, client in enumerate(listed):
+            x, y = _call(function, client, str(client))
+            counted[number] = len(x)
+            if spec is not None:
+                check_fits(x, y, spec, f"client {str(client)!r}")
+            elif len(x):
+                found = _widen(found, x, y, str(client))
+        if spec is None:
+            spec = found
+        if spec is None:
+            raise ConfigError("the data has no clients with examples")
+        if sizes is not None and not np.array_equal(counted, sizes):
+            wrong = int(np.argmax(counted != np.asarray(sizes)))
+            raise ConfigError(
+                f"client {str(listed[wrong])!r} gave {counted[wrong]} examples, {sizes[wrong]} were declared"
+            )
+        sizes = counted
+    return LazyData(function, listed, np.asarray(sizes, dtype=np.int64), spec, test=test)
+
+
+def _widen(spec: DataSpec | None, x: NDArray[Any], y: NDArray[Any], client: str) -> DataSpec:
+    found = infer_spec(x, y)
+    if spec is None:
+        return found
+    if (found.shape, found.task) != (spec.shape, spec.task):
+        raise ConfigError(
+            f"client {client!r} has inputs {found.shape} for {found.task}, others have {spec.shape} for {spec.task}"
+        )
+    return replace(spec, outputs=max(spec.outputs, found.outputs), vocabulary=max(spec.vocabulary, found.vocabulary))

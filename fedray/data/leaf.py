@@ -1,0 +1,135 @@
+"""LEAF's JSON format: ``{"users": [...], "user_data": {user: {"x": [...], "y": [...]}}}`` in one or more files.
+
+The format of the LEAF benchmark (Caldas et al., arXiv:1812.01097): FEMNIST, Shakespeare, Synthetic and others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.config import ConfigError
+from fedray.data.checks import ID_PATTERN
+from fedray.data.federated import FederatedData
+from fedray.data.folder import list_clients
+from fedray.data.spec import DataSpec
+
+Users = dict[str, tuple[list[Any], list[Any]]]
+
+
+def client_name(user: str) -> str:
+    """A client id for a LEAF user: its name, or where that is not a valid id, a cleaned one with a hash.
+
+    >>> client_name("f0000_14")
+    'f0000_14'
+    >>> client_name("ALL'S_WELL")
+    'ALL_S_WELL-f00b8c36a410184d'
+    """
+    if ID_PATTERN.fullmatch(user):
+        return user
+    mark = hashlib.blake2b(user.encode(), digest_size=8).hexdigest()
+    return f"{re.sub('[^A-Za-z0-9._-]', '_', user)[:47]}-{mark}"
+
+
+def read_leaf(path: Path) -> Users:
+    """Users with their inputs and targets, from one JSON file or all ``*.json`` of a folder, in the order listed.
+
+    Raises:
+        ConfigError: missing files, not JSON, not LEAF's layout, a user in two files, x and y of different lengths.
+    """
+    users: Users = {}
+    for file in [path] if path.is_file() else list_clients(path, (".json",)):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            listed, data = content["users"], content["user_data"]
+            found = [(str(user), data[user]["x"], data[user]["y"]) for user in listed]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{file} is not LEAF JSON (users, user_data with x and y for each): {type(error).__name__} {error}"
+            ) from None
+        for user, x, y in found:
+            if user in users:
+                raise ConfigError(f"{file}: user {user!r} occurs twice; every client needs an id of its own")
+            if len(x) != len(y):
+                raise ConfigError(f"{file}: user {user!r} has {len(x)} inputs and {len(y)} targets")
+            users[user] = (x, y)
+    return users
+
+
+def _join(users: Users, path: Path, text: bool, tokens: dict[str, int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """All users' rows: arrays of numbers, or of tokens where inputs are text."""
+    xs = [row for x, _ in users.values() for row in x]
+    ys = [row for _, y in users.values() for row in y]
+    try:
+        if not text:
+            return np.array(xs, dtype=np.float32), np.array(ys)
+        return np.array([[tokens[c] for c in row] for row in xs]), np.array([tokens[c] for c in ys])
+    except (ValueError, TypeError, KeyError):
+        what = (
+            "texts of equal length with one character as target"
+            if text
+            else "numbers of one shape with numeric targets"
+        )
+        raise ConfigError(f"{path}: inputs must all be {what}; other LEAF data sets need converting first") from None
+
+
+def from_leaf(
+    path: Path, test: Path | None = None, shape: tuple[int, ...] | None = None, classes: int | None = None
+) -> FederatedData:
+    """Federated data from LEAF's JSON, one client per user.
+
+    Inputs are lists of numbers (FEMNIST, Synthetic) or texts of equal length (Shakespeare), whose characters become
+    int64 tokens; then targets are characters too, numbered alike, and the classes are the vocabulary: the sorted
+    characters of training and test data.  A user whose name is no valid client id gets a cleaned one with a hash
+    (see :func:`client_name`).
+
+    Args:
+        path: a JSON file, a folder of them, or a folder with subfolders ``train`` and ``test``.
+        test: file or folder of the test set, whose users are pooled; default: ``test`` beside ``train``, if there.
+        shape: shape to give to each input, e.g. ``(1, 28, 28)``.
+        classes: number of classes where targets are numbers; default: those that occur in training.
+
+    Raises:
+        ConfigError: files that are missing or not LEAF's, an empty user, inputs that differ in shape.
+    """
+    if (path / "train").is_dir():
+        test = path / "test" if test is None and (path / "test").is_dir() else test
+        path = path / "train"
+    users = read_leaf(path)
+    held_out = {} if test is None else read_leaf(test)
+    first = next((x[0] for x, _ in users.values() if x), None)
+    if first is None:
+        raise ConfigError(f"{path} has no user with examples")
+    text = isinstance(first, str)
+    tokens: dict[str, int] = {}
+    if text:
+        pool = [*users.values(), *held_out.values()]
+        tokens = {c: n for n, c in enumerate(sorted({c for x, y in pool for row in [*x, *y] for c in str(row)}))}
+    x, y = _join(users, path, text, tokens)
+    tx, ty = _join(held_out, test, text, tokens) if test is not None and held_out else (None, None)
+    if shape is not None:
+        x, tx = _reshape(x, shape, path), None if tx is None else _reshape(tx, shape, path)
+    spec = None if classes is None else DataSpec(x.shape[1:], classes)
+    if text:
+        spec = DataSpec(x.shape[1:], len(tokens), "classification", tuple(tokens), len(tokens))
+    sizes = [len(targets) for _, targets in users.values()]
+    return FederatedData.from_arrays(
+        x,
+        y,
+        np.repeat(np.arange(len(users)), sizes),
+        test=None if tx is None else (tx, ty),
+        ids=[client_name(user) for user in users],
+        spec=spec,
+    )
+
+
+def _reshape(x: NDArray[Any], shape: tuple[int, ...], path: Path) -> NDArray[Any]:
+    if x[0].size != int(np.prod(shape)):
+        raise ConfigError(f"{path}: inputs have {x[0].size} numbers, expected {int(np.prod(shape))} for shape {shape}")
+    return x.reshape(len(x), *shape)

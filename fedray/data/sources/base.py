@@ -1,0 +1,83 @@
+"""What every data source has in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.config import ConfigError, bind_part
+from fedray.data.federated import FederatedData
+from fedray.data.partition import Partitioner, assign_rows
+from fedray.data.registry import partitioners
+from fedray.data.spec import DataSpec
+from fedray.data.store import Examples
+from fedray.rng import numpy_generator
+
+SPLIT_ROUND = 1
+SYNTHETIC_ROUND = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data source.
+
+    Args:
+        holdout: fraction of each client's rows held out for client-side evaluation, in [0, 1).
+    """
+
+    holdout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.holdout < 1.0:
+            raise ConfigError(f"holdout: must be at least 0 and below 1, got {self.holdout}")
+
+    def load(self, seed: int) -> FederatedData:
+        """The data, with local rows held out if asked for; a function of the files and ``seed``.
+
+        Raises:
+            ConfigError: files that are missing or wrong, a partition that cannot be.
+        """
+        return self.read(seed).with_holdout(self.holdout, seed)
+
+    def read(self, seed: int) -> FederatedData:
+        """The data without local held-out rows."""
+        raise NotImplementedError
+
+
+def make_partitioner(node: dict[str, Any]) -> Partitioner:
+    """The partitioner of a ``partition`` section."""
+    partitioner: Partitioner = bind_part(partitioners, node, "data.partition")
+    return partitioner
+
+
+def need_fraction(name: str, fraction: float) -> None:
+    """Raise ConfigError unless ``fraction`` is in [0, 1)."""
+    if not 0.0 <= fraction < 1.0:
+        raise ConfigError(f"{name}: must be at least 0 and below 1, got {fraction}")
+
+
+def split_test(y: NDArray[np.int64], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of training and test rows, both in order; every class gives ``round(fraction * its rows)`` test rows."""
+    generator = numpy_generator(seed, "partition", SPLIT_ROUND)
+    test = np.zeros(len(y), dtype=bool)
+    for label in np.unique(y):
+        rows = generator.permutation(np.flatnonzero(y == label))
+        test[rows[: round(fraction * len(rows))]] = True
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def partitioned(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    partitioner: Partitioner,
+    seed: int,
+    spec: DataSpec,
+    test: Examples | tuple[Any, Any] | None,
+    columns: dict[str, NDArray[Any]] | None = None,
+) -> FederatedData:
+    """One data set split over clients by labels, or by one of its columns."""
+    assigned = assign_rows(partitioner, y, columns or {}, seed)
+    return FederatedData.from_arrays(x, y, assigned, test=test, spec=spec)

@@ -1,0 +1,132 @@
+"""Sources that need no files: the two shipped tables, and a synthetic problem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedray.config import ConfigError
+from fedray.data.federated import FederatedData
+from fedray.data.registry import data_sources
+from fedray.data.sources.base import (
+    SYNTHETIC_ROUND,
+    Source,
+    make_partitioner,
+    need_fraction,
+    partitioned,
+    split_test,
+)
+from fedray.data.spec import DataSpec
+from fedray.data.tables import load_table
+from fedray.data.tabular import federated_moments
+from fedray.rng import numpy_generator
+
+
+@data_sources.register("digits")
+@dataclass(frozen=True, kw_only=True)
+class Digits(Source):
+    """1,797 real handwritten digits, 1 x 8 x 8 pixels in [0, 1], ten classes (shipped; UCI, as in scikit-learn).
+
+    Args:
+        partition: how rows are split over clients; default: ``iid`` over 10.
+        test_fraction: share of every class that becomes the central test set, in [0, 1).
+        flat: give inputs as 64 features instead of an image.
+    """
+
+    partition: dict[str, Any] | None = None
+    test_fraction: float = 0.2
+    flat: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_fraction("test_fraction", self.test_fraction)
+
+    def read(self, seed: int) -> FederatedData:
+        partitioner = make_partitioner(self.partition or {"name": "iid"})
+        table = load_table("digits")
+        shape = (64,) if self.flat else (1, 8, 8)
+        x, y = table["x"].reshape(-1, *shape).astype(np.float32) / 16, table["y"].astype(np.int64)
+        train, test = split_test(y, self.test_fraction, seed)
+        spec = DataSpec(shape, 10, classes=tuple("0123456789"))
+        return partitioned(x[train], y[train], partitioner, seed, spec, (x[test], y[test]) if len(test) else None)
+
+
+@data_sources.register("breast_cancer")
+@dataclass(frozen=True, kw_only=True)
+class BreastCancer(Source):
+    """569 real tumours with 30 measurements, malignant or benign (shipped; Wisconsin, as in scikit-learn).
+
+    Args:
+        partition: how rows are split over clients; default: ``iid`` over 10.
+        test_fraction: share of every class that becomes the central test set, in [0, 1).
+        standardize: centre and scale the columns by the moments of the training rows.
+    """
+
+    partition: dict[str, Any] | None = None
+    test_fraction: float = 0.2
+    standardize: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_fraction("test_fraction", self.test_fraction)
+
+    def read(self, seed: int) -> FederatedData:
+        partitioner = make_partitioner(self.partition or {"name": "iid"})
+        table = load_table("breast_cancer")
+        x, y = table["x"], table["y"].astype(np.int64)
+        train, test = split_test(y, self.test_fraction, seed)
+        if self.standardize:
+            mean, deviation = federated_moments([x[train]])
+            x = (x - mean) / deviation
+        spec = DataSpec((x.shape[1],), 2, classes=tuple(str(name) for name in table["classes"]))
+        return partitioned(x[train], y[train], partitioner, seed, spec, (x[test], y[test]) if len(test) else None)
+
+
+@data_sources.register("synthetic")
+@dataclass(frozen=True, kw_only=True)
+class Synthetic(Source):
+    """Gaussian features labelled by one random linear teacher, with clients that differ by a knob.
+
+    Client c draws inputs ``x = z + h * u_c`` with ``z ~ N(0, I)``, ``u_c ~ N(0, I)``, and labels them
+    ``argmax(W x / sqrt(f) + h * b_c)`` with a common teacher ``W_kj ~ N(0, 1)`` and ``b_c ~ N(0, I)``: h shifts both
+    the features and the labels of a client.  ``h = 0`` makes all clients alike.
+
+    Args:
+        clients: number of clients n.
+        examples: training examples of each client.
+        features: number of features f.
+        classes: number of classes k, at least 2.
+        heterogeneity: h, at least 0.
+        test: size of the central test set, drawn from the clients in turn; 0 for none.
+    """
+
+    clients: int = 100
+    examples: int = 20
+    features: int = 64
+    classes: int = 10
+    heterogeneity: float = 0.0
+    test: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("clients", 1), ("examples", 1), ("features", 1), ("classes", 2), ("test", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        if not 0.0 <= self.heterogeneity < float("inf"):
+            raise ConfigError(f"heterogeneity: must be at least 0, got {self.heterogeneity}")
+
+    def read(self, seed: int) -> FederatedData:
+        generator = numpy_generator(seed, "partition", SYNTHETIC_ROUND)
+        teacher = generator.standard_normal((self.features, self.classes), dtype=np.float32) / np.sqrt(self.features)
+        shift = generator.standard_normal((self.clients, self.features), dtype=np.float32) * self.heterogeneity
+        bias = generator.standard_normal((self.clients, self.classes), dtype=np.float32) * self.heterogeneity
+        train = np.repeat(np.arange(self.clients), self.examples)
+        owner = np.concatenate([train, np.arange(self.test) % self.clients])
+        x = generator.standard_normal((len(owner), self.features), dtype=np.float32)
+        x += shift[owner].astype(np.float32)
+        y = np.argmax(x @ teacher + bias[owner], axis=1)
+        spec = DataSpec((self.features,), self.classes)
+        test = (x[len(train) :], y[len(train) :]) if self.test else None
+        return FederatedData.from_arrays(x[: len(train)], y[: len(train)], train, test=test, spec=spec)

@@ -1,0 +1,108 @@
+"""What hands out stored rows: sets of examples, and the opened rows of a block of clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.config import ConfigError
+from fedray.data.checks import as_array, as_examples, check_fits, tensor
+from fedray.data.spec import DataSpec
+
+CPU = torch.device("cpu")
+
+
+def decode(x: Tensor) -> Tensor:
+    """Model inputs of stored ones: bytes become float32 in [0, 1], everything else stays."""
+    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x
+
+
+class Examples:
+    """A plain set of examples, such as the held-out test set.
+
+    Args:
+        x: inputs ``[N, ...]``: float32, int64 tokens, or uint8 (handed out as float32 in [0, 1]).
+        y: targets: int64 ``[N]`` classes or float32 ``[N, k]``.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x = x
+        self.y = y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def slice(self, start: int, stop: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
+        """Rows ``start`` to ``stop`` (exclusive) as model inputs and targets on ``device``."""
+        x, y = self.x[start:stop], self.y[start:stop]
+        return decode(x.to(device)), y.to(device)
+
+    def to(self, device: torch.device) -> Examples:
+        """The same examples resident on ``device``."""
+        return Examples(self.x.to(device), self.y.to(device))
+
+
+class Rows:
+    """The opened training rows of a block of C clients.
+
+    Args:
+        x: inputs of the store, ``[N, ...]``.
+        y: targets of the store, ``[N, ...]``.
+        starts: row of the store where each client starts, int64 ``[C]``.
+        sizes: training examples of each client, int64 ``[C]``.
+        device: where :meth:`take` puts its result.
+    """
+
+    __slots__ = ("_device", "_last", "_remote", "_resident", "_starts", "_x", "_y")
+
+    def __init__(
+        self, x: Tensor, y: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64], device: torch.device
+    ) -> None:
+        self._x, self._y = x, y
+        self._starts = starts[:, None]
+        self._last = (starts + sizes - 1)[:, None]
+        self._device = device
+        self._resident = x.device == device or (x.device.type == device.type and device.index is None)
+        self._remote = x.device.type != "cpu"
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Gather examples of the first A clients of the block.
+
+        Args:
+            rows: local example indices ``[A, B]``, ``A <= C``, each ``>= 0``.  An index at or past a client's size is
+                padding: it yields the client's last training row, never a row of another client.
+
+        Returns:
+            Inputs ``[A, B, ...]`` and targets ``[A, B, ...]`` on the device.
+        """
+        count, width = rows.shape
+        flat = np.minimum(rows + self._starts[:count], self._last[:count])
+        index = torch.from_numpy(flat.reshape(-1))
+        if self._remote:
+            index = index.to(self._x.device, non_blocking=True)
+        x = self._x.index_select(0, index)
+        y = self._y.index_select(0, index)
+        if not self._resident:
+            x, y = x.to(self._device), y.to(self._device)
+        if x.dtype == torch.uint8:
+            x = decode(x)
+        return x.view(count, width, *x.shape[1:]), y.view(count, width, *y.shape[1:])
+
+
+def make_examples(test: Any, spec: DataSpec, where: str = "test") -> Examples | None:
+    """A test set given as None, a pair ``(x, y)`` or :class:`Examples`, checked against ``spec``."""
+    if test is None or isinstance(test, Examples):
+        if test is not None:
+            check_fits(as_array(test.x), as_array(test.y), spec, where)
+        return test
+    if not isinstance(test, tuple) or len(test) != 2:
+        raise ConfigError(f"{where}: expected a pair (x, y), got {type(test).__name__}")
+    x, y = as_examples(*test, where=where)
+    if len(x) == 0:
+        raise ConfigError(f"{where}: the test set has no rows; leave it out or give it some")
+    check_fits(x, y, spec, where)
+    return Examples(tensor(x), tensor(y))

@@ -1,0 +1,73 @@
+"""Where work items run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+
+from fedray.aggregators.base import Accumulator
+from fedray.messages import Broadcast
+from fedray.worker import Item, Job, Report, Worker
+
+
+class Executor(Protocol):
+    """Runs the work items of one round at a time.
+
+    A round is ``publish``, one ``run``, and ``collect`` if there were blocks; results must not depend on the number of workers.
+    """
+
+    workers: int
+
+    def publish(self, down: Broadcast) -> None:
+        """Make a broadcast known to all workers; they begin the round."""
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        """Do all items, handing them out in the order given.
+
+        Args:
+            items: the round's work.
+            stopping: asked between items; once true, no further item is begun.
+
+        Returns:
+            One report for each item, in any order; None if stopped.
+        """
+
+    def collect(self) -> Accumulator:
+        """What all workers have folded since ``publish``, merged."""
+
+    def close(self) -> None:
+        """Release whatever was started."""
+
+
+class InlineExecutor:
+    """Everything in this process, one item after the other: for pdb, tests, and a single GPU."""
+
+    workers = 1
+
+    def __init__(self, job: Job, device: torch.device | None = None) -> None:
+        self._threads = torch.get_num_threads()
+        self._worker = Worker(job, device or torch.device("cpu"))
+
+    def publish(self, down: Broadcast) -> None:
+        """Begin the round."""
+        self._worker.begin(down)
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        """Do the items in order."""
+        reports: list[Report] = []
+        for item in items:
+            if stopping():
+                return None
+            reports.append(self._worker.handle(item))
+        return reports
+
+    def collect(self) -> Accumulator:
+        """The worker's accumulator."""
+        return self._worker.finish()
+
+    def close(self) -> None:
+        """Give the process its thread count back."""
+        self._worker.close()
+        torch.set_num_threads(self._threads)

@@ -1,0 +1,343 @@
+"""From a YAML file, or from Python objects, to a run and the place where it runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fedray.aggregators import Aggregator, aggregators
+from fedray.algorithm import Algorithm, AlgorithmConfig, algorithms, compose
+from fedray.config import ConfigError, bind, bind_part, dump
+from fedray.data import FederatedData, data_sources
+from fedray.executor import InlineExecutor
+from fedray.layers import load_layers, overlay, to_yaml
+from fedray.layout import Layout
+from fedray.local.schedule import LocalArgs
+from fedray.local.stacking import decide
+from fedray.local.task import LocalTask, ModelFn
+from fedray.metrics import LossFn
+from fedray.models import dump_model, initial_model, resolve_model
+from fedray.optim import OptimizerFn, optimizers
+from fedray.record import RoundRecord
+from fedray.rounds import EvaluateArgs, FailurePolicy, Plan, check_cohort
+from fedray.run import Run, RunFolder
+from fedray.sampling import Sampler, samplers
+from fedray.schema import (
+    CheckpointSection,
+    ClusterSection,
+    DriverSection,
+    EvaluateSection,
+    ExperimentSchema,
+    FailuresSection,
+    LocalSection,
+    RunSection,
+    TrackingSection,
+    WorkerSection,
+)
+from fedray.transforms import Transform, transforms
+
+LOSSES: dict[str, LossFn] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
+_TASK_LOSS = {"classification": "cross_entropy", "regression": "mse"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run runs."""
+
+    cluster: ClusterSection = ClusterSection()
+    worker: WorkerSection = WorkerSection()
+    driver: DriverSection = DriverSection()
+
+    @property
+    def device(self) -> torch.device:
+        """The workers' kind of device."""
+        return torch.device("cuda" if self.worker.gpus > 0 else "cpu")
+
+    def check(self) -> None:
+        """ConfigError if more is asked for than a cluster started on this machine would have."""
+        joins = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
+        workers = self.cluster.workers if isinstance(self.cluster.workers, int) else 1
+        wanted = self.driver.gpus + workers * self.worker.gpus
+        found = torch.cuda.device_count()
+        if wanted > found and not joins:
+            raise ConfigError(
+                f"worker.gpus: {workers} worker(s) and the driver want {wanted:g} GPUs, this machine has {found}; "
+                "lower worker.gpus, cluster.workers or driver.gpus, or join a cluster that has them (RAY_ADDRESS)"
+            )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run and its place, ready to start."""
+
+    run: Run
+    place: Place
+
+    def records(self, on_stop: Callable[[Callable[[], None]], None] = lambda stop: None) -> Iterator[RoundRecord]:
+        """Run; yields each round's record when it is complete.
+
+        Args:
+            on_stop: is given a function that asks the run to end with a checkpoint.
+
+        Raises:
+            RunFailed: the run could not go on; see ``fedray.run.Run.records``.
+        """
+        if self.place.cluster.name == "inline":
+            stopped: list[bool] = []
+            on_stop(lambda: stopped.append(True))
+            yield from self.run.records(lambda job: InlineExecutor(job, self.place.device), lambda: bool(stopped))
+            return
+        from fedray.ray.launch import records_on_ray
+
+        with tempfile.TemporaryDirectory(prefix="fedray-data-") as folder:
+            plan = self.run.plan
+            task = replace(plan.task, data=plan.task.data.share(Path(folder)))
+            run = replace(self.run, plan=replace(plan, task=task))
+            yield from records_on_ray(run, self.place.cluster, self.place.worker, self.place.driver, on_stop)
+
+
+# From a config file
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config file with its layers and overrides merged, every part bound, nothing built yet."""
+
+    name: str
+    raw: dict[str, Any]
+    schema: ExperimentSchema
+    local: LocalSection
+    place: Place
+    evaluate: EvaluateSection
+    failures: FailuresSection
+    checkpoint: CheckpointSection
+    tracking: TrackingSection
+    run: RunSection
+    data: Any
+    model: Any
+    algorithm: AlgorithmConfig
+    transforms: tuple[Transform, ...]
+    aggregator: Aggregator
+    sampler: Sampler
+    optimizer: OptimizerFn
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Config:
+        """Read, merge, and bind a file.
+
+        Raises:
+            ConfigError: anything wrong in it, naming the full key.
+        """
+        raw, resolved = load_layers(path, overrides)
+        return cls.bind(path.stem, raw, resolved)
+
+    @classmethod
+    def bind(cls, name: str, raw: dict[str, Any], resolved: dict[str, Any]) -> Config:
+        """Bind every section of a plain mapping (``raw``: the same with interpolations unresolved)."""
+        schema = bind(ExperimentSchema, resolved, "")
+        local = bind(LocalSection, schema.local, "local")
+        place = Place(
+            bind(ClusterSection, schema.cluster, "cluster"),
+            bind(WorkerSection, schema.worker, "worker"),
+            bind(DriverSection, schema.driver, "driver"),
+        )
+        return cls(
+            name=name,
+            raw=raw,
+            schema=schema,
+            local=local,
+            place=place,
+            evaluate=bind(EvaluateSection, schema.evaluate, "evaluate"),
+            failures=bind(FailuresSection, schema.failures, "failures"),
+            checkpoint=bind(CheckpointSection, schema.checkpoint, "checkpoint"),
+            tracking=bind(TrackingSection, schema.tracking, "tracking"),
+            run=bind(RunSection, schema.run, "run"),
+            data=bind_part(data_sources, schema.data, "data"),
+            model=resolve_model(schema.model),
+            algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
+            transforms=tuple(
+                bind_part(transforms, node, f"transforms[{i}]") for i, node in enumerate(schema.transforms)
+            ),
+            aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
+            sampler=bind_part(samplers, schema.sampler, "sampler"),
+            optimizer=bind_part(optimizers, local.optimizer, "local.optimizer"),
+        )
+
+    def named(self, name: str) -> Config:
+        """The same under another name."""
+        return replace(self, name=name)
+
+    def to_yaml(self) -> str:
+        """The whole config with every default written out; values from the environment stay references."""
+        filled = {
+            "seed": self.schema.seed,
+            "rounds": self.schema.rounds,
+            "data": dump(self.data),
+            "model": dump_model(self.model),
+            "algorithm": dump(self.algorithm),
+            "transforms": [dump(t) for t in self.transforms],
+            "aggregator": dump(self.aggregator),
+            "sampler": dump(self.sampler),
+            "local": {**dump(self.local), "optimizer": dump(self.optimizer)},
+            "cluster": dump(self.place.cluster),
+            "worker": dump(self.place.worker),
+            "driver": dump(self.place.driver),
+            "evaluate": dump(self.evaluate),
+            "failures": dump(self.failures),
+            "checkpoint": dump(self.checkpoint),
+            "tracking": dump(self.tracking),
+            "run": dump(self.run),
+        }
+        return to_yaml(overlay(filled, self.raw))
+
+    def run_folder(self) -> RunFolder:
+        """``run.dir``, or a new folder named by the config and the time."""
+        default = Path("runs") / self.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        return RunFolder(Path(self.run.dir) if self.run.dir else default)
+
+    def plan(self) -> Plan:
+        """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
+        data: FederatedData = self.data.load(self.schema.seed)
+        loss = self.local.loss if self.local.loss != "auto" else _TASK_LOSS[data.spec.task]
+        args = LocalArgs(
+            epochs=self.local.epochs,
+            batch_size=None if self.local.batch_size == "full" else int(self.local.batch_size),
+            steps=self.local.steps,
+        )
+        return make_plan(
+            model_fn=partial(initial_model, self.model, data.spec, self.schema.seed),
+            optimizer_fn=self.optimizer,
+            loss_fn=LOSSES[loss],
+            data=data,
+            algorithm=compose(self.algorithm, self.transforms, self.aggregator, args),
+            sampler=self.sampler,
+            rounds=self.schema.rounds,
+            seed=self.schema.seed,
+            local=self.local,
+            place=self.place,
+            evaluate=self.evaluate,
+            failures=self.failures,
+            checkpoint=self.checkpoint,
+        )
+
+    def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
+        """Everything built and checked, and the run folder claimed (unless it is resumed)."""
+        self.place.check()
+        plan = self.plan()
+        text = self.to_yaml()
+        if not resume:
+            folder.claim(text)
+        run = Run(
+            plan=plan,
+            folder=folder,
+            name=self.name,
+            config=text,
+            threads=self.place.worker.threads,
+            keep=self.checkpoint.keep,
+            resume=resume,
+            tensorboard=self.tracking.tensorboard,
+            notes=(f"stacking: {plan.task.stacking.reason}", f"weight: {plan.algorithm.weight}"),
+        )
+        return Experiment(run, self.place)
+
+
+# From Python objects
+
+
+def make_plan(
+    *,
+    model_fn: ModelFn,
+    optimizer_fn: OptimizerFn,
+    loss_fn: LossFn,
+    data: FederatedData,
+    algorithm: Algorithm,
+    sampler: Sampler,
+    rounds: int,
+    seed: int,
+    local: LocalSection,
+    place: Place,
+    evaluate: EvaluateSection,
+    failures: FailuresSection,
+    checkpoint: CheckpointSection,
+) -> Plan:
+    """The plan of a run, checked: the cohort can be drawn, the model fits the data, the loss fits the output.
+
+    Args:
+        model_fn: builds the module with its first parameters, the same at each call.
+        optimizer_fn: parameters to a client optimizer.
+        loss_fn: (output, target) to a scalar.
+        data: the clients.
+        algorithm: the composed algorithm.
+        sampler: cohorts.
+        rounds, seed: of the run.
+        local, place, evaluate, failures, checkpoint: the config's sections.
+
+    Raises:
+        ConfigError: what does not fit.
+    """
+    check_cohort(sampler, data.sizes)
+    module = model_fn()
+    task = LocalTask(
+        model_fn=model_fn,
+        optimizer_fn=optimizer_fn,
+        loss_fn=loss_fn,
+        data=data,
+        layout=Layout.of(module),
+        args=algorithm.args,
+        rule=algorithm.rule,
+        seed=seed,
+        precision=local.precision,
+        buffers=local.buffers,
+    )
+    _check_fit(task, module)
+    stack = "off" if local.stack is False else local.stack
+    device = "cuda" if place.device.type == "cuda" else "cpu"
+    stacking = decide(task, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
+    return Plan(
+        task=replace(task, stacking=stacking),
+        algorithm=algorithm,
+        sampler=sampler,
+        rounds=rounds,
+        evaluate=EvaluateArgs(evaluate.every, evaluate.clients_every),
+        failures=FailurePolicy(failures.on_nonfinite, failures.on_failure, failures.min_share),
+        checkpoint_every=checkpoint.every,
+    )
+
+
+def _check_fit(task: LocalTask, module: nn.Module) -> None:
+    """One small batch through model and loss."""
+    rows = task.data.rows(np.zeros(1, dtype=np.int64), torch.device("cpu"))
+    x, y = rows.take(np.zeros((1, 2), dtype=np.int64))
+    x, y = x[0], y[0]
+    shapes = f"inputs {tuple(x.shape)}, targets {tuple(y.shape)} {y.dtype}"
+    try:
+        with torch.no_grad():
+            output = module.eval()(x)
+    except Exception as error:
+        raise ConfigError(f"model: it does not take the data ({shapes}): {_one_line(error)}") from error
+    try:
+        with torch.no_grad():
+            loss = task.loss_fn(output, y)
+    except Exception as error:
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ConfigError(f"local.loss: it does not fit the model's output {shape} ({shapes}): {_one_line(error)}") from error
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
+    outputs = output.shape[-1] if output.dim() > 1 else 1
+    if task.data.spec.task == "classification" and y.dim() == 1 and outputs < task.data.spec.outputs:
+        raise ConfigError(f"model: it gives {outputs} outputs for {task.data.spec.outputs} classes")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

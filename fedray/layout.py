@@ -1,0 +1,158 @@
+"""One flat vector: how an ``nn.Module`` lies in a contiguous float32 vector of length P."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fedray.config import ConfigError
+
+Kind = Literal["parameter", "frozen", "buffer"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named tensor of the module: its shape and its half-open place in the vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    kind: Kind
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names, shapes and offsets of a module's state in a vector of ``size`` = P float32 values.
+
+    The first ``trained`` = D values are the parameters that need a gradient, in the module's order; frozen parameters
+    and persistent buffers follow.  A tensor that the module shares under two names appears once.
+
+    Integer and boolean buffers (BatchNorm's ``num_batches_tracked``) stand in the vector as float32 and are rounded
+    back to their type on the way out: exact up to 2**24.
+    """
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Layout:
+        """The layout of ``module``.
+
+        Raises:
+            ConfigError: a floating-point tensor that is not float32, a complex one, or nothing to train.
+        """
+        parameters = list(module.named_parameters())
+        persistent = set(module.state_dict().keys())
+        groups: list[tuple[Kind, list[tuple[str, Tensor]]]] = [
+            ("parameter", [(name, p) for name, p in parameters if p.requires_grad]),
+            ("frozen", [(name, p) for name, p in parameters if not p.requires_grad]),
+            ("buffer", [(name, b) for name, b in module.named_buffers() if name in persistent]),
+        ]
+        if not groups[0][1]:
+            raise ConfigError("model: it has no parameter that needs a gradient, so there is nothing to train")
+        entries: list[Entry] = []
+        start = 0
+        for kind, tensors in groups:
+            for name, tensor in tensors:
+                if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
+                    raise ConfigError(
+                        f"model: {name} is {tensor.dtype}; the global vector is float32: build the model with .float()"
+                    )
+                stop = start + tensor.numel()
+                entries.append(Entry(name, tuple(tensor.shape), tensor.dtype, kind, start, stop))
+                start = stop
+        return cls(tuple(entries))
+
+    @cached_property
+    def size(self) -> int:
+        """P, the length of the vector."""
+        return self.entries[-1].stop
+
+    @cached_property
+    def trained(self) -> int:
+        """D <= P, how many leading values are trained."""
+        return max(entry.stop for entry in self.entries if entry.kind == "parameter")
+
+    @cached_property
+    def parameters(self) -> tuple[Entry, ...]:
+        """The trained entries."""
+        return tuple(entry for entry in self.entries if entry.kind == "parameter")
+
+    @cached_property
+    def rest(self) -> tuple[Entry, ...]:
+        """Frozen parameters and buffers."""
+        return tuple(entry for entry in self.entries if entry.kind != "parameter")
+
+    @cached_property
+    def integers(self) -> tuple[Entry, ...]:
+        """Entries that are not floating point in the module."""
+        return tuple(entry for entry in self.entries if not entry.dtype.is_floating_point)
+
+    def pack(self, tensors: dict[str, Tensor]) -> Tensor:
+        """The vector ``[P]`` (a new one) of a ``state_dict``."""
+        return torch.cat([tensors[e.name].detach().reshape(-1).to(torch.float32) for e in self.entries])
+
+    def unpack(self, vector: Tensor, entries: Iterable[Entry] | None = None) -> dict[str, Tensor]:
+        """Tensors by name from a vector ``[P]``: float32 ones are views into it, integer ones are rounded copies."""
+        chosen = self.entries if entries is None else entries
+        found: dict[str, Tensor] = {}
+        for e in chosen:
+            view = vector[e.start : e.stop].view(e.shape)
+            found[e.name] = view if e.dtype.is_floating_point else _to_integer(view, e.dtype)
+        return found
+
+    def split(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Views ``[C, *shape]`` of the trained parameters from a matrix ``[C, D]`` (one node in autograd's graph)."""
+        pieces = matrix.split([e.stop - e.start for e in self.parameters], dim=1)
+        return {e.name: p.view(-1, *e.shape) for e, p in zip(self.parameters, pieces, strict=True)}
+
+    def load(self, module: nn.Module, vector: Tensor) -> None:
+        """Copy a vector ``[P]`` into ``module``."""
+        with torch.no_grad():
+            for name, tensor in self._tensors(module).items():
+                tensor.copy_(self.unpack(vector, [self._by_name[name]])[name])
+
+    def attach(self, module: nn.Module, vector: Tensor) -> None:
+        """Make the float32 tensors of ``module`` views of ``vector`` ``[P]``: training then moves the vector itself."""
+        for name, tensor in self._tensors(module).items():
+            entry = self._by_name[name]
+            if entry.dtype.is_floating_point:
+                tensor.data = vector[entry.start : entry.stop].view(entry.shape)
+            elif tensor.device != vector.device:
+                tensor.data = tensor.data.to(vector.device)
+
+    def read_integers(self, module: nn.Module, vector: Tensor) -> None:
+        """Copy the integer buffers of an attached ``module`` into the vector."""
+        tensors = self._tensors(module) if self.integers else {}
+        for e in self.integers:
+            vector[e.start : e.stop] = tensors[e.name].reshape(-1).to(torch.float32)
+
+    def write_integers(self, module: nn.Module, vector: Tensor) -> None:
+        """Copy the integer entries of the vector into the buffers of an attached ``module``."""
+        tensors = self._tensors(module) if self.integers else {}
+        for e in self.integers:
+            tensors[e.name].copy_(_to_integer(vector[e.start : e.stop].view(e.shape), e.dtype))
+
+    def round_integers(self, vector: Tensor) -> None:
+        """Round the integer entries of a vector ``[P]`` in place (after averaging)."""
+        for e in self.integers:
+            vector[e.start : e.stop].round_()
+
+    @cached_property
+    def _by_name(self) -> dict[str, Entry]:
+        return {e.name: e for e in self.entries}
+
+    def _tensors(self, module: nn.Module) -> dict[str, Tensor]:
+        named: dict[str, Tensor] = dict(module.named_parameters())
+        named.update(module.named_buffers())
+        return {e.name: named[e.name] for e in self.entries}
+
+
+def _to_integer(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values > 0.5 if dtype == torch.bool else values.round().to(dtype)

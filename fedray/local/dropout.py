@@ -1,0 +1,92 @@
+"""Dropout whose masks are named by (seed, round, client, step), alone or stacked."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedray.rng import Stream
+
+_CALLS_PER_STEP = 1 << 10
+
+
+class NamedDropout:
+    """A context in which ``F.dropout`` and attention dropout draw from a :class:`fedray.rng.Stream`.
+
+    The draw's position is the element's place in the client's own tensor, so a client's mask is the same whether it
+    steps alone or stacked with others (``torch.func.vmap``), and padding at the end of its batch changes nothing.
+    Dropout inside ``nn.LSTM`` runs in C++ and is not reached: such models step one by one under a seeded generator.
+
+    Args:
+        seed: the run's seed.
+
+    Attributes:
+        client: int64 scalar, the client's key (a batched tensor under vmap).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._stream = Stream(seed, "dropout", 0)
+        self._native = (F.dropout, F.scaled_dot_product_attention)
+        self.client = torch.zeros((), dtype=torch.int64)
+        self._turn = 0
+
+    def at(self, round: int, step: int) -> None:
+        """Draw for this round and local step from now on."""
+        if round != self._stream.round:
+            self._stream = Stream(self._seed, "dropout", round)
+        self._turn = step * _CALLS_PER_STEP
+
+    def __enter__(self) -> NamedDropout:
+        # A TorchFunctionMode is switched off inside nn.MultiheadAttention's functional, where the dropout is.
+        self._native = (F.dropout, F.scaled_dot_product_attention)
+        F.dropout, F.scaled_dot_product_attention = self._dropout, self._attention  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        F.dropout, F.scaled_dot_product_attention = self._native  # type: ignore[assignment]
+
+    def _mask(self, like: Tensor, p: float) -> Tensor:
+        turn = torch.full((), self._turn, device=like.device)
+        self._turn += 1
+        draws = self._stream.uniform(self.client.to(like.device), turn, like.numel())
+        return (draws.view(like.shape) >= p).to(like.dtype) / (1.0 - p)
+
+    def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training or p == 0.0:
+            return input
+        return input * self._mask(input, p) if p < 1.0 else torch.zeros_like(input)
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if dropout_p == 0.0:
+            native: Tensor = self._native[1](
+                query, key, value, attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+            return native
+        if enable_gqa:
+            raise NotImplementedError("attention dropout with enable_gqa")
+        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+            scores = scores.masked_fill(future, float("-inf"))
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+        return self._dropout(scores.softmax(dim=-1), dropout_p) @ value
+
+
+def has_dropout(module: nn.Module) -> bool:
+    """Whether any submodule drops something in training."""
+    rates = [getattr(m, "p", 0.0) for m in module.modules() if isinstance(m, nn.Dropout)]
+    rates += [m.dropout for m in module.modules() if isinstance(m, nn.MultiheadAttention)]
+    return any(rate > 0.0 for rate in rates)

@@ -1,0 +1,82 @@
+"""What a client does differently inside the one local training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from fedray.layout import Layout
+from fedray.messages import Ints, Parts
+
+Width = Literal["trained", "all", "buffers", "scalar"]
+"""Length of a per-client vector: D trained parameters, P entries with buffers, the P - D others, or one number."""
+
+
+def width_of(width: Width, layout: Layout) -> int:
+    """The number a :data:`Width` stands for."""
+    sizes = {"trained": layout.trained, "all": layout.size, "buffers": layout.size - layout.trained, "scalar": 1}
+    return sizes[width]
+
+
+@dataclass(slots=True)
+class LocalRun:
+    """The live state of C clients in local training, as rules see it.
+
+    Args:
+        round: round number.
+        clients: client indices ``[C]``.
+        anchor: the global parameters the clients started from, ``[D]``; read-only.
+        params: their parameters now, ``[C, D]``.
+        down: everything the server broadcast.
+        state: what each client kept from its last participation, ``[C, D]`` or ``[C, P]``, zero for a newcomer; a rule's
+            ``finish`` writes the new state here.
+        steps: local steps of each client, float32 ``[C, 1]``.
+        group: the client optimizer's hyperparameters (``lr``, ``momentum``...).
+        delta: ``params - anchor`` with buffers, ``[C, P]``; filled before ``finish``.
+        parts: what the clients send besides ``delta``; filled by ``finish``.
+    """
+
+    round: int
+    clients: Ints
+    anchor: Tensor
+    params: Tensor
+    down: Parts
+    state: Parts
+    steps: Tensor
+    group: Mapping[str, Any]
+    delta: Tensor
+    parts: Parts
+
+    @property
+    def lr(self) -> float:
+        """The client learning rate."""
+        return float(self.group["lr"])
+
+
+class LocalRule:
+    """Hooks of the local loop; each defaults to doing nothing, which is FedAvg.
+
+    A rule works on all clients of a block at once, ``[C, D]``, without knowing C.  It holds no state of its own: what
+    a client remembers stands in ``run.state`` under the names declared in ``state``; what
+    it sends besides ``delta`` is declared in ``sends``.
+    """
+
+    state: ClassVar[Mapping[str, Width]] = {}
+    sends: ClassVar[Mapping[str, Width]] = {}
+
+    def start(self, run: LocalRun) -> None:
+        """Before the first step."""
+
+    def gradient(self, run: LocalRun, grad: Tensor) -> None:
+        """Change the gradients ``[C, D]`` in place, before each optimizer step."""
+
+    def finish(self, run: LocalRun) -> None:
+        """After the last step: may change ``run.delta``, fill ``run.parts`` and write ``run.state``."""
+
+    @property
+    def changes_gradient(self) -> bool:
+        """Whether ``gradient`` is overridden (if not, the loop need not gather a flat gradient)."""
+        return type(self).gradient is not LocalRule.gradient

@@ -1,0 +1,114 @@
+"""C clients at once: vmap over their parameters, one optimizer over the matrix ``[C, D]``."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from fedray.data.federated import Rows
+from fedray.local.dropout import NamedDropout, has_dropout
+from fedray.local.rules import LocalRun
+from fedray.local.schedule import Schedule
+from fedray.local.task import LocalTask
+from fedray.messages import Floats
+from fedray.metrics import per_example
+
+
+class StackedStepper:
+    """Trains the clients of a block together.
+
+    Clients stand in order of their number of steps, most first, so those still training are always the leading rows.
+    A client that has finished has its result set aside; its row then no longer matters.
+    """
+
+    def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
+        self._task = task
+        self._device = device
+        self._template = module.train()
+        # functional_call replaces every parameter: the module's own need no memory.
+        for parameter in self._template.parameters():
+            parameter.data = torch.empty(0, device=device).expand(0)
+        self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
+        self._losses = vmap(self._loss, in_dims=(0, 0, 0, 0), randomness="error")
+        self._masked_losses = vmap(self._masked_loss, in_dims=(0, 0, 0, 0, 0), randomness="error")
+
+    def _output(self, params: dict[str, Tensor], key: Tensor, x: Tensor) -> Tensor:
+        if self._dropout is not None:
+            self._dropout.client = key
+        output: Tensor = functional_call(self._template, {**params, **self._rest}, (x,))
+        return output
+
+    def _loss(self, params: dict[str, Tensor], key: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        with self._autocast():
+            return self._task.loss_fn(self._output(params, key, x), y)
+
+    def _masked_loss(self, params: dict[str, Tensor], key: Tensor, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        with self._autocast():
+            losses = per_example(self._task.loss_fn, self._output(params, key, x), y)
+        return (losses * mask).sum() / mask.sum()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self._task.precision != "bf16":
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+    def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
+        """Train ``run.params`` ``[C, D]`` in place and fill ``run.delta`` ``[C, P]``.
+
+        Args:
+            run: the live state.
+            schedule: which examples in which step.
+            rows: the block's examples.
+            keys: the clients' keys, int64 ``[C]``.
+            model: the global vector ``[P]``.
+
+        Returns:
+            The sum of each client's example losses over its steps, ``[C]``.
+        """
+        task, layout = self._task, self._task.layout
+        trained = layout.trained
+        self._rest = layout.unpack(model, layout.rest)
+        params = run.params.requires_grad_()
+        optimizer = task.optimizer_fn([params])
+        run.group = optimizer.param_groups[0]
+        task.rule.start(run)
+        active = (schedule.count > 0).sum(axis=0)
+        losses = torch.zeros(len(params), dtype=torch.float64, device=self._device)
+        if layout.size > trained:
+            run.delta[:, trained:] = 0.0
+        done = len(params)
+        with self._dropout or contextlib.nullcontext():
+            for step, n in enumerate(active.tolist()):
+                if n < done:
+                    self._set_aside(run, slice(n, done))
+                    done = n
+                count = schedule.count[:n, step]
+                width = int(count.max())
+                x, y = rows.take(schedule.index[:n, step, :width])
+                if self._dropout is not None:
+                    self._dropout.at(run.round, step)
+                leaf = params.detach()[:n].requires_grad_()
+                views = layout.split(leaf)
+                if int(count.min()) == width:
+                    loss = self._losses(views, keys[:n], x, y)
+                else:
+                    mask = torch.from_numpy(np.arange(width) < count[:, None]).to(self._device, torch.float32)
+                    loss = self._masked_losses(views, keys[:n], x, y, mask)
+                (grad,) = torch.autograd.grad(loss.sum(), leaf)
+                if n < len(params):
+                    grad = torch.cat([grad, grad.new_zeros(len(params) - n, trained)])
+                losses[:n] += loss.detach() * torch.from_numpy(count).to(self._device)
+                with torch.no_grad():
+                    task.rule.gradient(run, grad)
+                params.grad = grad
+                optimizer.step()
+        self._set_aside(run, slice(0, done))
+        return losses.cpu().numpy()
+
+    def _set_aside(self, run: LocalRun, finished: slice) -> None:
+        target = run.delta[finished, : self._task.layout.trained]
+        torch.sub(run.params.detach()[finished], run.anchor, out=target)

@@ -1,0 +1,113 @@
+"""Whether clients step stacked, and how many: a deterministic rule, decided once for a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedray.local.rules import LocalRule
+from fedray.local.schedule import LocalArgs
+from fedray.local.task import LocalTask, Stacking
+from fedray.local.trainer import Trainer
+from fedray.messages import Broadcast
+from fedray.optim import ELEMENTWISE
+
+Stack = Literal["auto", "off"] | int
+
+CPU_PARAMETERS = 1 << 18
+"""On a CPU, models above this many parameters gain nothing from stacking: one client already fills the caches."""
+
+GPU_PARAMETERS = 1 << 24
+"""On a GPU stacking pays for far larger models."""
+
+BLOCK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 30}
+"""Parameters of one block: about a core's second-level cache, or what a GPU spares easily."""
+
+LARGEST_BLOCK = {"cpu": 64, "cuda": 1024}
+BLOCKS_PER_COHORT = 8
+_TOLERANCE = 1e-4
+
+
+def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu", "cuda"]) -> Stacking:
+    """The stacking of a run.
+
+    ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
+    and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as fit a cache,
+    but a cohort makes at least 8 blocks, so that several workers have work.
+
+    Args:
+        task: the local training problem (its own ``stacking`` is ignored).
+        wanted: ``auto``, ``off``, or the number of clients in a block.
+        cohort: expected cohort size.
+        device: type of the workers' devices.
+    """
+    count = task.layout.trained
+    size = block_size(count, cohort, device) if isinstance(wanted, str) else wanted
+    if wanted == "off" or wanted == 1:
+        return Stacking(1 if wanted == 1 else size, False, "local.stack turns it off")
+    reason = _obstacle(task, isinstance(wanted, str), count, device)
+    if reason is None:
+        return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")
+    return Stacking(size, False, reason)
+
+
+def block_size(parameters: int, cohort: float, device: Literal["cpu", "cuda"]) -> int:
+    """Clients in a block under ``auto``."""
+    fitting = max(4, min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters)))
+    return max(1, min(fitting, math.ceil(cohort / BLOCKS_PER_COHORT)))
+
+
+def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cpu", "cuda"]) -> str | None:
+    largest = CPU_PARAMETERS if device == "cpu" else GPU_PARAMETERS
+    if limit_size and count > largest:
+        return f"{count:,} parameters: above {largest:,} stacking does not pay on a {device}"
+    optimizer = task.optimizer_fn([torch.zeros(1, requires_grad=True)])
+    if type(optimizer) not in ELEMENTWISE:
+        return f"the optimizer {type(optimizer).__name__} is not known to be elementwise"
+    if len(optimizer.param_groups) > 1:
+        return "the optimizer has several parameter groups"
+    module = task.model_fn()
+    batch = [name for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if batch:
+        return f"batch statistics in {batch[0]}"
+    recurrent = [name for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
+    if limit_size and recurrent and device == "cpu":
+        return f"{recurrent[0]} is recurrent: its fused CPU kernel is as fast one by one as its steps are stacked"
+    return _trial(task)
+
+
+def _trial(task: LocalTask) -> str | None:
+    """Two clients, of three and two examples, stacked against alone."""
+    pair = np.array([0, min(1, len(task.data) - 1)])
+    args = LocalArgs(epochs=1, batch_size=3, steps=1)
+    few = replace(task, data=_Few(task), args=args, rule=LocalRule(), buffers="mean")  # type: ignore[arg-type]
+    model = task.layout.pack(dict(task.model_fn().state_dict()))
+    down = Broadcast(1, {"model": model}, 1.0)
+    cpu = torch.device("cpu")
+    try:
+        stacked = Trainer(replace(few, stacking=Stacking(2, True, "")), cpu).train(pair, down, {}, {})
+    except Exception as error:
+        text = " ".join(str(error).split())
+        return f"it does not run under vmap ({type(error).__name__}: {text[:120]})"
+    alone = Trainer(replace(few, stacking=Stacking(1, False, "")), cpu)
+    for row, client in enumerate(pair):
+        expected = alone.train(pair[row : row + 1], down, {}, {}).parts["delta"][0]
+        scale = float(expected.abs().max()) or 1.0
+        if not bool(((stacked.parts["delta"][row] - expected).abs().max() / scale) <= _TOLERANCE):
+            return f"client {client} stacked is not what it is alone (does the loss average over its batch?)"
+    return None
+
+
+class _Few:
+    """The first examples of the data's first clients: 3 of one and 2 of the next."""
+
+    def __init__(self, task: LocalTask) -> None:
+        self._data = task.data
+        self.sizes = np.minimum(task.data.sizes[:2], np.array([3, 2])[: len(task.data.sizes[:2])])
+        self.keys = task.data.keys
+        self.rows = task.data.rows

@@ -1,0 +1,67 @@
+"""Everything a worker needs to train clients: one picklable description, the same on every worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from fedray.data.federated import FederatedData
+from fedray.layout import Layout
+from fedray.local.rules import LocalRule
+from fedray.local.schedule import LocalArgs
+from fedray.metrics import LossFn
+from fedray.optim import OptimizerFn
+
+ModelFn = Callable[[], nn.Module]
+Precision = Literal["fp32", "tf32", "bf16"]
+BufferPolicy = Literal["mean", "keep", "local"]
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """How many clients step at once, and why.
+
+    Args:
+        size: clients in a block, C >= 1.
+        stacked: True: one vmapped step for the whole block; False: one client after the other.
+        reason: one line for ``fedray plan`` and the log.
+    """
+
+    size: int
+    stacked: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class LocalTask:
+    """The local training problem.
+
+    Args:
+        model_fn: builds the module; called once per worker.
+        optimizer_fn: parameters to a ``torch.optim.Optimizer``; a new one for each client and round.
+        loss_fn: (output, target) to a scalar, the mean over the batch.
+        data: the clients' data.
+        layout: the model's layout.
+        args: local epochs and batches.
+        rule: the algorithm's local rule.
+        seed: the run's seed.
+        stacking: the decision for this run.
+        precision: ``fp32``; ``tf32`` (CUDA matrix products); ``bf16`` (autocast; parameters and updates stay float32).
+        buffers: what becomes of buffers: ``mean`` they are averaged like parameters; ``keep`` the server's stay as they
+            were initialised; ``local`` each client goes on with its own, and the server's stay.
+    """
+
+    model_fn: ModelFn
+    optimizer_fn: OptimizerFn
+    loss_fn: LossFn
+    data: FederatedData
+    layout: Layout
+    args: LocalArgs
+    rule: LocalRule
+    seed: int
+    stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
+    precision: Precision = "fp32"
+    buffers: BufferPolicy = "mean"

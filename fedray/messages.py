@@ -1,0 +1,138 @@
+"""What travels between server and workers: frozen, picklable, nothing else crosses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Parts = dict[str, Tensor]
+"""Named tensors: ``delta`` always, ``control``, ``tau``... as an algorithm needs."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """What the server sends in a round.
+
+    Args:
+        round: round number, from 1.
+        parts: ``model`` ``[P]`` always; further parts ``[...]`` an algorithm's server rule adds.
+        weight: total planned aggregation weight of the cohort: weights are divided by it before the sum, so that the
+            sum has the magnitude of one update.
+    """
+
+    round: int
+    parts: Parts
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where a client's state lies on disk: a segment file and a row in it."""
+
+    segment: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fixed set of clients trained together, scheduled as one call and retried whole.
+
+    Args:
+        round: round number.
+        index: position among the round's blocks.
+        clients: client indices, ``[C]``, most local steps first.
+        state: for clients that have state from an earlier round, where it lies.
+    """
+
+    round: int
+    index: int
+    clients: Ints
+    state: dict[int, Row] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A client that gave no update, as a value.
+
+    Args:
+        client: client index.
+        name: the client's id.
+        round: round number.
+        stage: ``train`` (it raised), ``update`` (not finite or out of range), ``worker`` (its process died).
+        error: one line.
+        trace: traceback text, for the log.
+    """
+
+    client: int
+    name: str
+    round: int
+    stage: str
+    error: str
+    trace: str = ""
+
+
+@dataclass(slots=True)
+class BlockUpdate:
+    """The updates of some clients of a block, before they are folded.
+
+    Args:
+        round: round number.
+        clients: client indices ``[C]``.
+        parts: each ``[C, k]``; ``delta`` is ``[C, P]`` = local minus global.
+        state: per-client state to be kept, each ``[C, k]``.
+        weight: aggregation weight of each client, float64 ``[C]``.
+        loss: mean training loss of each client over its local examples and epochs, float64 ``[C]``.
+        examples: examples seen (with repetition over epochs), int64 ``[C]``.
+    """
+
+    round: int
+    clients: Ints
+    parts: Parts
+    state: Parts
+    weight: Floats
+    loss: Floats
+    examples: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReport:
+    """What a worker says of a block it has folded: scalars per client, no model-sized tensor.
+
+    Args:
+        index: the block's position in the round.
+        clients: accepted clients ``[C']``.
+        weight, loss, examples: one value for each accepted client.
+        state: where each accepted client's new state lies.
+        failures: clients given up.
+        seconds: time the block took on the worker.
+    """
+
+    index: int
+    clients: Ints
+    weight: Floats
+    loss: Floats
+    examples: Ints
+    state: dict[int, Row]
+    failures: tuple[Failure, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """What the aggregator makes of a round's accepted updates.
+
+    Args:
+        parts: each ``[k]``.
+        weight: sum of the accepted clients' weights.
+        count: number of accepted clients.
+    """
+
+    parts: Parts
+    weight: float
+    count: int

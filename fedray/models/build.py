@@ -1,0 +1,62 @@
+"""From a config's ``model`` section to a module with its first parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from fedray import rng
+from fedray.config import bind_part, dump
+from fedray.data.spec import DataSpec
+from fedray.models.registry import Model, models
+from fedray.models.user import UserModel
+
+
+def resolve_model(node: Mapping[str, Any] | str | None, key: str = "model") -> Model:
+    """The model of a config section: a registered one, or the user's own if the name has a colon.
+
+    >>> resolve_model({"name": "mlp", "hidden": [8]})
+    MLP(hidden=[8], activation='relu', dropout=0.0)
+
+    Args:
+        node: ``{name: ..., **options}``, or just the name.
+        key: where the section stands in the config, for messages.
+
+    Raises:
+        ConfigError: unknown name or option, wrong type, or the user's factory cannot be imported or takes other
+            arguments.
+    """
+    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    section: Any = {"name": plain} if isinstance(plain, str) else plain
+    if isinstance(section, Mapping) and ":" in str(section.get("name")):
+        options = {name: value for name, value in section.items() if name != "name"}
+        model = UserModel(name=str(section["name"]), options=options, key=key)
+        model.check()
+        return model
+    part: Model = bind_part(models, section, key)
+    return part
+
+
+def dump_model(model: Model) -> dict[str, Any]:
+    """The inverse of :func:`resolve_model`: ``{name: ..., **options}`` (of a user's model, the options given)."""
+    return {"name": model.name, **model.options} if isinstance(model, UserModel) else dump(model)
+
+
+def initial_model(model: Model, spec: DataSpec, seed: int) -> nn.Module:
+    """The model with its first parameters: a function of the seed alone.
+
+    torch's CPU generator is seeded with ``rng.integer(seed, "init")`` while the model is built, and put back as it
+    was: calling this neither reads nor moves the global generator.  A user's factory that draws from another
+    generator, or on a device, is on its own.
+
+    Raises:
+        ConfigError: the model does not fit the data, or the user's factory fails.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the generators of all accelerators too, which are not put back.
+        torch.default_generator.manual_seed(rng.integer(seed, "init"))
+        return model.build(spec)

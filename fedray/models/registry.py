@@ -1,0 +1,33 @@
+"""The registry of models and the contract of one entry."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+from fedray.config import Registry
+from fedray.data.spec import DataSpec
+
+models = Registry("model", package="fedray.models")
+
+
+class Model(Protocol):
+    """The options of a model, able to build it: what a config's ``model`` section becomes.
+
+    A built-in model has float32 parameters and no buffers, ends in a layer called ``head`` (so that a rule can keep
+    it out of the exchange by name), draws random numbers only in ``nn.Dropout``, and runs under ``torch.func.vmap``.
+    """
+
+    @property
+    def name(self) -> str:
+        """What ``model.name`` says in the config."""
+        ...
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """A new module from a batch ``[B, *spec.shape]`` to logits or predictions ``[B, spec.outputs]``.
+
+        Raises:
+            ConfigError: the model does not fit the data.
+        """
+        ...

@@ -1,0 +1,136 @@
+"""Optimizers by name, for clients and for the server: ``torch.optim`` with typed options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fedray.config import Registry
+
+OptimizerFn = Callable[[Iterable[Tensor]], Optimizer]
+
+optimizers = Registry("optimizer", package="fedray.optim")
+
+ELEMENTWISE: tuple[type[Optimizer], ...] = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+    torch.optim.ASGD,
+)
+"""Optimizers that treat every value by itself: one instance over ``[C, D]`` trains C clients at once."""
+
+
+@dataclass(frozen=True)
+class TorchOptimizer:
+    """Base: the fields are the keyword arguments of the ``torch.optim`` class."""
+
+    def __call__(self, params: Iterable[Tensor]) -> Optimizer:
+        """The optimizer over ``params``."""
+        options: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return self._make(params, options)
+
+    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
+        raise NotImplementedError
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0.0:
+        raise ValueError(f"{name}={value}: it must be above 0")
+
+
+@optimizers.register("sgd")
+@dataclass(frozen=True)
+class SGD(TorchOptimizer):
+    """Stochastic gradient descent, with momentum and weight decay (torch.optim.SGD)."""
+
+    lr: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        _positive("lr", self.lr)
+
+    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
+        return torch.optim.SGD(params, **options)
+
+
+@optimizers.register("adam")
+@dataclass(frozen=True)
+class Adam(TorchOptimizer):
+    """Adam, arXiv:1412.6980 (torch.optim.Adam: with bias correction, eps outside the root)."""
+
+    lr: float = 0.001
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive("lr", self.lr)
+
+    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
+        return torch.optim.Adam(params, **{**options, "betas": tuple(self.betas)})
+
+
+@optimizers.register("adamw")
+@dataclass(frozen=True)
+class AdamW(TorchOptimizer):
+    """Adam with decoupled weight decay, arXiv:1711.05101 (torch.optim.AdamW)."""
+
+    lr: float = 0.001
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _positive("lr", self.lr)
+
+    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
+        return torch.optim.AdamW(params, **{**options, "betas": tuple(self.betas)})
+
+
+@optimizers.register("rmsprop")
+@dataclass(frozen=True)
+class RMSprop(TorchOptimizer):
+    """RMSprop (torch.optim.RMSprop)."""
+
+    lr: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive("lr", self.lr)
+
+    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
+        return torch.optim.RMSprop(params, **options)
+
+
+@optimizers.register("adagrad")
+@dataclass(frozen=True)
+class Adagrad(TorchOptimizer):
+    """Adagrad (torch.optim.Adagrad)."""
+
+    lr: float = 0.01
+    eps: float = 1e-10
+    initial_accumulator_value: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive("lr", self.lr)
+
+    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
+        return torch.optim.Adagrad(params, **options)

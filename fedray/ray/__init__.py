@@ -1,0 +1,1 @@
+"""The machines: the only floor that imports Ray."""

@@ -1,0 +1,95 @@
+"""The driver actor: owns the global model, aggregates, logs; and the stream of its records to whoever asked for the run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from fedray.errors import ConfigError, RunFailed
+from fedray.ray.executor import RayExecutor, WorkerArgs
+from fedray.record import RoundRecord
+from fedray.run import Run
+
+_PERIOD = 0.1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last message of a run's stream.
+
+    Args:
+        stopped: it was asked to stop.
+        error: why it failed.
+        config_error: the failure is a mistake in what the user gave.
+    """
+
+    stopped: bool = False
+    error: str | None = None
+    config_error: bool = False
+
+
+class DriverActor:
+    """Runs one :class:`fedray.run.Run` on worker actors."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ask the run to end with a checkpoint."""
+        self._stop.set()
+
+    def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord] | Ended]:
+        """The run's records, some at a time, and at last an :class:`Ended`."""
+        waiting: list[RoundRecord] = []
+        sent = time.monotonic()
+        try:
+            for record in run.records(lambda job: RayExecutor(job, workers), self._stop.is_set):
+                waiting.append(record)
+                if time.monotonic() - sent >= _PERIOD:
+                    yield waiting
+                    waiting, sent = [], time.monotonic()
+        except (RunFailed, ConfigError) as error:
+            yield waiting
+            yield Ended(error=str(error), config_error=isinstance(error, ConfigError))
+            return
+        yield waiting
+        yield Ended(stopped=self._stop.is_set())
+
+
+def stream(run: Run, workers: WorkerArgs, driver_gpus: float, on_stop: Callable[[Callable[[], None]], None]) -> Iterator[RoundRecord]:
+    """Run on the connected Ray cluster, yielding records as they come.
+
+    Args:
+        run: what to run.
+        workers: where.
+        driver_gpus: GPUs of the driver actor.
+        on_stop: is given the function that asks the run to stop.
+
+    Raises:
+        RunFailed: the run failed, or its driver died.
+        ConfigError: a mistake found when the run started.
+    """
+    actor: Any = (
+        ray.remote(DriverActor).options(num_cpus=0, num_gpus=driver_gpus, max_concurrency=2, enable_task_events=False).remote()
+    )
+    on_stop(lambda: actor.stop.remote())
+    try:
+        for ref in actor.run.options(num_returns="streaming").remote(run, workers):
+            message = ray.get(ref)
+            if isinstance(message, Ended):
+                if message.error:
+                    raise (ConfigError if message.config_error else RunFailed)(message.error)
+                return
+            yield from message
+    except RayTaskError as error:
+        raise RunFailed(f"the driver failed: {error}") from error
+    except RayError as error:
+        raise RunFailed(f"the driver died: {error}; go on with `fedray resume {run.folder.path}`") from error
+    finally:
+        ray.kill(actor)

@@ -1,0 +1,233 @@
+"""Runs work items on Ray worker actors: pulled dynamically, retried when a worker dies, each counted once."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+from fedray.aggregators.base import Accumulator
+from fedray.errors import RunFailed
+from fedray.messages import Broadcast
+from fedray.ray import memory
+from fedray.ray.memory import Buffer
+from fedray.ray.worker import Announcement, Arrays, Channel, WorkerActor
+from fedray.worker import Item, Job, Report
+
+_log = logging.getLogger("fedray")
+
+Transport = Literal["auto", "shared_memory", "object_store"]
+
+IN_FLIGHT = 2
+"""Calls a worker holds at once: one running, one waiting, so that it never idles between calls."""
+
+ATTEMPTS = 3
+"""How often an item may be in the hands of a worker that dies before the run gives up."""
+
+
+@dataclass(frozen=True)
+class WorkerArgs:
+    """How workers are placed.
+
+    Args:
+        workers: how many actors.
+        cpus: CPUs each reserves.
+        gpus: GPUs each reserves; fractions share one.
+        placement: ``pack`` on few nodes or ``spread`` over many.
+        transport: how vectors travel: buffers of our own on one node, the object store between nodes; ``auto`` picks
+            the buffers when all workers are on the driver's node.
+        start_timeout: seconds to wait for all workers.
+    """
+
+    workers: int
+    cpus: float = 1.0
+    gpus: float = 0.0
+    placement: Literal["pack", "spread"] = "pack"
+    transport: Transport = "auto"
+    start_timeout: float = 120.0
+
+
+@dataclass
+class _Member:
+    """A worker and what it has done in the round."""
+
+    actor: Any
+    slot: Buffer | None
+    in_flight: list[tuple[Any, list[int]]] = field(default_factory=list)
+    reports: dict[int, Report] = field(default_factory=dict)
+    began: bool = False
+
+
+class RayExecutor:
+    """Executes on ``args.workers`` actors of a Ray cluster that is already connected.
+
+    Raises:
+        RunFailed: the workers could not be placed in time.
+    """
+
+    def __init__(self, job: Job, args: WorkerArgs) -> None:
+        self._args = args
+        self._job = job
+        self._aggregator = job.algorithm.aggregator
+        self._widths = job.algorithm.widths(job.task.layout)
+        self._shared = _shares_memory(args)
+        self._down: Buffer | None = None
+        self._arrays: Any = None
+        self._start = Announcement(0, 0, 1.0)
+        self._job_ref = ray.put(job)
+        if self._shared:
+            down = {name: part.numel() for name, part in job.algorithm.server.broadcast().items()}
+            self._down = Buffer({"model": job.task.layout.size, **down}, torch.float32)
+        self._members = [_Member(None, self._slot()) for _ in range(args.workers)]
+        for member in self._members:
+            member.actor = self._spawn(member)
+        self._await_all()
+
+    @property
+    def workers(self) -> int:
+        """How many worker actors there are."""
+        return len(self._members)
+
+    def _slot(self) -> Buffer | None:
+        return Buffer(self._widths, torch.float64) if self._shared and self._aggregator.linear else None
+
+    def _spawn(self, member: _Member) -> Any:
+        args = self._args
+        channel = Channel(self._down.handle if self._down else None, member.slot.handle if member.slot else None)
+        return (
+            ray.remote(WorkerActor)
+            .options(
+                num_cpus=args.cpus,
+                num_gpus=args.gpus,
+                scheduling_strategy="SPREAD" if args.placement == "spread" else "DEFAULT",
+                enable_task_events=False,
+                max_restarts=0,
+            )
+            .remote(self._job_ref, channel, args.gpus > 0)
+        )
+
+    def _await_all(self) -> None:
+        waiting = [member.actor.ready.remote() for member in self._members]
+        try:
+            ray.get(waiting, timeout=self._args.start_timeout)
+        except GetTimeoutError:
+            wanted = f"{self._args.workers} workers of {self._args.cpus:g} CPUs and {self._args.gpus:g} GPUs"
+            raise RunFailed(
+                f"{wanted} could not be started in {self._args.start_timeout:g} s; the cluster has "
+                f"{_amounts(ray.cluster_resources())}, free are {_amounts(ray.available_resources())}"
+            ) from None
+        except RayTaskError as error:
+            raise RunFailed(f"a worker could not start: {error.cause}") from error
+        except RayError as error:
+            raise RunFailed(f"a worker died while starting: {error}") from error
+
+    def publish(self, down: Broadcast) -> None:
+        """Put the broadcast where all workers read it: once, whatever their number."""
+        self._start = Announcement(self._start.number + 1, down.round, down.weight)
+        if self._down is not None:
+            for name, target in self._down.tensors.items():
+                target.copy_(down.parts[name])
+        else:
+            # Drop the old object first: its pages are then used again, ten times faster than new ones.
+            self._arrays = None
+            self._arrays = ray.put({name: part.cpu().numpy() for name, part in down.parts.items()})
+        for member in self._members:
+            member.in_flight, member.reports, member.began = [], {}, False
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        """Hand out the items in their order, a few to a call, fewer towards the end."""
+        waiting = deque(range(len(items)))
+        deaths: Counter[int] = Counter()
+        self._feed(waiting, items)
+        while any(member.in_flight for member in self._members):
+            if stopping():
+                return None
+            owner = {ref: member for member in self._members for ref, _ in member.in_flight}
+            ready, _ = ray.wait(list(owner), timeout=0.5)
+            for ref in ready:
+                if any(ref == r for r, _ in owner[ref].in_flight):
+                    self._take(owner[ref], ref, items, waiting, deaths)
+            self._feed(waiting, items)
+        return [report for member in self._members for report in member.reports.values()]
+
+    def _feed(self, waiting: deque[int], items: Sequence[Item]) -> None:
+        for depth in range(IN_FLIGHT):
+            for member in self._members:
+                if waiting and len(member.in_flight) <= depth:
+                    share = -(-len(waiting) // (2 * IN_FLIGHT * len(self._members)))
+                    batch = [waiting.popleft() for _ in range(share)]
+                    call = member.actor.work.remote(self._start, [items[i] for i in batch], self._arrays)
+                    member.in_flight.append((call, batch))
+                    member.began = True
+
+    def _take(
+        self, member: _Member, ref: Any, items: Sequence[Item], waiting: deque[int], deaths: Counter[int]
+    ) -> None:
+        batch = next(numbers for r, numbers in member.in_flight if r == ref)
+        try:
+            reports: list[Report] = ray.get(ref)
+        except RayTaskError as error:
+            raise RunFailed(f"round {self._start.round}: a worker failed: {error.cause}") from error
+        except RayError as error:
+            self._replace(member, error, waiting, deaths)
+            return
+        member.in_flight = [(r, numbers) for r, numbers in member.in_flight if r != ref]
+        member.reports.update(zip(batch, reports, strict=True))
+
+    def _replace(self, member: _Member, error: RayError, waiting: deque[int], deaths: Counter[int]) -> None:
+        """A worker died: what it folded this round is lost with it, so all of that is done again elsewhere."""
+        doing = [number for _, numbers in member.in_flight for number in numbers]
+        deaths.update(doing)
+        lost = sorted([*doing, *member.reports])
+        reason = str(error).splitlines()[0]
+        if doing and max(deaths[number] for number in doing) >= ATTEMPTS:
+            raise RunFailed(f"round {self._start.round}: workers died {ATTEMPTS} times at the same work: {reason}")
+        _log.warning(
+            "round %d: a worker died (%s); it is replaced, and %d work items are done again",
+            self._start.round,
+            reason,
+            len(lost),
+        )
+        ray.kill(member.actor)
+        member.in_flight, member.reports, member.began = [], {}, False
+        waiting.extendleft(reversed(lost))
+        member.actor = self._spawn(member)
+
+    def collect(self) -> Accumulator:
+        """Merge the accumulators of the workers that had work: O(P) for a linear aggregator."""
+        began = [member for member in self._members if member.began]
+        slots = [member.slot.tensors for member in began if member.slot]
+        if not slots or self._args.gpus > 0:
+            folded: list[Arrays | None] = ray.get([member.actor.finish.remote() for member in began])
+            slots = slots or [{name: torch.from_numpy(a.copy()) for name, a in one.items()} for one in folded if one]
+        total = slots[0]
+        for other in slots[1:]:
+            self._aggregator.merge(total, other)
+        return total
+
+    def close(self) -> None:
+        """End the workers."""
+        for member in self._members:
+            ray.kill(member.actor)
+            if member.slot:
+                member.slot.close()
+        if self._down:
+            self._down.close()
+
+
+def _shares_memory(args: WorkerArgs) -> bool:
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    possible = memory.supported() and len(alive) == 1
+    if args.transport == "shared_memory" and not possible:
+        raise RunFailed("cluster.transport=shared_memory needs all workers on the driver's node, on Linux; use auto")
+    return possible and args.transport != "object_store"
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"

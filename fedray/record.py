@@ -1,0 +1,62 @@
+"""What is said of a round: one record, one line of ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class RoundRecord:
+    """A finished round.
+
+    Args:
+        round: number, from 1; 0 stands for the model before training, if it is evaluated.
+        seconds: wall time of the round.
+        phases: seconds by phase: ``broadcast``, ``train``, ``aggregate``, ``evaluate`` (worker seconds; overlapped with the
+            next round's training), ``checkpoint`` (likewise in the background).
+        clients: ``sampled``, ``ok``, ``failed``.
+        examples: training examples used, counted once for each local epoch.
+        train: mean over examples, of all local steps: ``loss``.
+        test: metrics on the central test set, where due.
+        clients_test: metrics on the clients' held-out data, where due: example-weighted ``mean`` and the 10th, 50th and 90th
+            percentile over clients.
+        bytes: what the cohort would receive (``down``) and send (``up``) over a network.
+        model_sha256: SHA-256 of the global vector's float32 bytes after the round.
+        failures: one object for each failed client.
+    """
+
+    round: int
+    seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    clients: dict[str, int] = field(default_factory=dict)
+    examples: int = 0
+    train: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    clients_test: dict[str, dict[str, float]] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    model_sha256: str | None = None
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; empty sections are left out, NaN and infinities become null."""
+        kept = {name: value for name, value in asdict(self).items() if value not in ({}, [], None)}
+        finite = _finite(kept)
+        assert isinstance(finite, dict)
+        return finite
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RoundRecord:
+        """The inverse of ``to_json``."""
+        return cls(**data)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,336 @@
+"""A run: the rounds of a plan with a run folder, from fresh or from a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from fedray import checkpoint
+from fedray.checkpoint import Checkpoint, CheckpointError
+from fedray.errors import ConfigError, RunFailed
+from fedray.executor import Executor
+from fedray.record import RoundRecord
+from fedray.rounds import Plan, Rounds, ServerState
+from fedray.store import ClientStore
+from fedray.tracking.base import RunInfo, Tracker
+from fedray.tracking.jsonl import JsonLines
+from fedray.tracking.tensorboard import TensorBoard
+from fedray.worker import Job
+
+_log = logging.getLogger("fedray")
+
+CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoint folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def state(self) -> Path:
+        """Segments of the clients' state."""
+        return self.path / "state"
+
+    def claim(self, config: str) -> None:
+        """Make the folder for a fresh run and write its config.
+
+        Raises:
+            ConfigError: it holds a run already, or cannot be written.
+        """
+        if (self.path / CONFIG).exists() or (self.path / METRICS).exists():
+            raise ConfigError(
+                f"run.dir: {self.path} already holds a run; go on with `fedray resume {self.path}` or choose another run.dir"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+            checkpoint.replace_durably(self.path / CONFIG, config.encode())
+        except OSError as error:
+            raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` holds; empty before the run has ended."""
+        path = self.path / SUMMARY
+        content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return content
+
+    def config(self) -> str:
+        """The run's config.
+
+        Raises:
+            ConfigError: there is no run here.
+        """
+        try:
+            return (self.path / CONFIG).read_text()
+        except OSError:
+            raise ConfigError(f"{self.path} is no run folder: it has no {CONFIG}") from None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a driver needs, picklable.
+
+    Args:
+        plan: what to do.
+        folder: where results go; claimed already.
+        name: the experiment's name.
+        config: the resolved config as YAML.
+        threads: torch threads of a worker.
+        keep: checkpoints kept.
+        resume: go on from the newest checkpoint.
+        tensorboard: write event files.
+        notes: lines for the head of the log.
+    """
+
+    plan: Plan
+    folder: RunFolder
+    name: str
+    config: str
+    threads: int = 1
+    keep: int = 2
+    resume: bool = False
+    tensorboard: bool = True
+    notes: tuple[str, ...] = field(default=())
+
+    def job(self) -> Job:
+        """The workers' part."""
+        return Job(self.plan.task, self.plan.algorithm, self.folder.state, self.threads)
+
+    def info(self, resumed_from: int = 0) -> RunInfo:
+        """What trackers are told at the start."""
+        data = self.plan.task.data
+        counts = data.label_counts() if data.spec.task == "classification" and len(data) <= 100_000 else None
+        return RunInfo(
+            run_dir=self.folder.path,
+            name=self.name,
+            rounds=self.plan.rounds,
+            resumed_from=resumed_from,
+            clients=len(data),
+            parameters=self.plan.layout.trained,
+            config_yaml=self.config,
+            label_counts=counts,
+            client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
+        )
+
+    def records(
+        self, start: Callable[[Job], Executor], stopping: Callable[[], bool] = lambda: False
+    ) -> Iterator[RoundRecord]:
+        """Run, yielding each round's record when it is complete.
+
+        Args:
+            start: makes the executor.
+            stopping: asked often; once true the round in progress is dropped, a checkpoint saved, and the iterator ends.
+
+        Raises:
+            RunFailed: with the state of the last finished round saved.
+            ConfigError: nothing to resume from.
+        """
+        with _log_file(self.folder.path / LOG):
+            for note in self.notes:
+                _log.info("%s", note)
+            executor = start(self.job())
+            try:
+                yield from _Drive(self, executor, stopping).records()
+            except RunFailed as error:
+                _log.error("the run failed: %s", error)
+                raise
+            finally:
+                executor.close()
+
+
+class _Drive:
+    """One process's work on a run."""
+
+    def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool]) -> None:
+        self._run, self._executor = run, executor
+        self._state = self._initial_state()
+        self._started_at = self._state.round
+        self._saved = self._state.round if run.resume else -1
+        self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping)
+        self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
+        if run.tensorboard:
+            self._trackers.append(TensorBoard(run.folder.path))
+        self._last: RoundRecord | None = None
+        self._examples = 0
+
+    def _initial_state(self) -> ServerState:
+        run, plan = self._run, self._run.plan
+        vector = plan.layout.pack(dict(plan.task.model_fn().state_dict()))
+        store = ClientStore(run.folder.state, run.job().state_widths())
+        plan.algorithm.server.start(vector, plan.layout, len(plan.task.data))
+        state = ServerState(vector, store)
+        if run.resume:
+            saved = checkpoint.newest(run.folder.checkpoints)
+            if saved is None:
+                _log.info("no checkpoint yet: starting from the first round")
+            else:
+                self._restore(state, saved)
+        return state
+
+    def _restore(self, state: ServerState, saved: Checkpoint) -> None:
+        model = saved.tensors["model"]
+        if model.shape != state.vector.shape:
+            raise ConfigError(
+                f"the checkpoint's model has {len(model):,} values, the configured one {len(state.vector):,}: "
+                "resume with the model the run was started with"
+            )
+        state.vector.copy_(model)
+        self._run.plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, "rule."))
+        if state.store.widths:
+            state.store.restore(_with_prefix(saved.tensors, "clients."), saved.state["segments"])
+        state.round = saved.round
+        pending = saved.state["pending"]
+        state.pending = RoundRecord.from_json(pending) if pending else None
+        _log.info("resumed after round %d", saved.round)
+        if saved.state["machine"] != machine():
+            _log.warning(
+                "the checkpoint was written on other hardware or versions (%s; now %s): results may differ in the last bits",
+                saved.state["machine"],
+                machine(),
+            )
+
+    def _save(self, state: ServerState) -> None:
+        run = self._run
+        state.store.compact(state.round)
+        state.store.flush()
+        clients, segments = state.store.index()
+        rule = run.plan.algorithm.server.state_dict()
+        tensors = {"model": state.vector, **_prefixed("rule.", rule), **_prefixed("clients.", clients)}
+        rest = {
+            "pending": state.pending.to_json() if state.pending else None,
+            "segments": segments,
+            "machine": machine(),
+            "config": run.config,
+        }
+        try:
+            checkpoint.write(run.folder.checkpoints, Checkpoint(state.round, _on_cpu(tensors), rest), run.keep)
+        except CheckpointError as error:
+            before = checkpoint.rounds_in(run.folder.checkpoints)
+            whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
+            raise RunFailed(f"{error}; {whole}. Free space, then `fedray resume {run.folder.path}`") from error
+        if segments:
+            kept = [checkpoint.read(run.folder.checkpoints, r) for r in checkpoint.rounds_in(run.folder.checkpoints)]
+            state.store.collect_garbage([name for one in kept for name in one.state["segments"]])
+        self._saved = state.round
+
+    def records(self) -> Iterator[RoundRecord]:
+        started = time.time()
+        plan = self._run.plan
+        info = self._run.info(self._started_at)
+        for tracker in self._trackers:
+            tracker.start(info)
+        try:
+            for record in self._rounds:
+                self._last = record
+                self._examples += record.examples
+                for tracker in self._trackers:
+                    tracker.round(record)
+                yield record
+        finally:
+            if self._saved != self._state.round and bool(torch.isfinite(self._state.vector.sum())):
+                self._save(self._state)
+            summary = self._summary(started)
+            checkpoint.replace_durably(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
+            for tracker in self._trackers:
+                if summary["status"] == "finished":
+                    tracker.finish(summary)
+                tracker.close()
+        if summary["status"] == "finished":
+            write_model(plan, self._state.vector, self._run.folder.path / MODEL)
+
+    def _summary(self, started: float) -> dict[str, Any]:
+        state, plan = self._state, self._run.plan
+        finished = state.round >= plan.rounds and not self._rounds.stopped
+        return {
+            "name": self._run.name,
+            "status": "finished" if finished else "stopped" if self._rounds.stopped else "failed",
+            "rounds": state.round,
+            "rounds_wanted": plan.rounds,
+            "resumed_from": self._started_at,
+            "seconds": round(time.time() - started, 3),
+            "examples": self._examples,
+            "seed": plan.task.seed,
+            "clients": len(plan.task.data),
+            "parameters": plan.layout.trained,
+            "workers": self._executor.workers,
+            "stacking": plan.task.stacking.reason,
+            "machine": machine(),
+            "versions": versions(),
+            "final": self._last.to_json() if self._last else None,
+        }
+
+
+def write_model(plan: Plan, vector: Tensor, path: Path) -> None:
+    """Write the global model as safetensors with the names of the module's ``state_dict``."""
+    module = plan.task.model_fn()
+    plan.layout.load(module, vector)
+    # safetensors wants no two names on one memory: a shared tensor is written under each of its names.
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
+    checkpoint.replace_durably(path, save(state))
+
+
+def machine() -> dict[str, str]:
+    """What the bits of a result depend on besides config and seed."""
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    return {"cpu": torch.backends.cpu.get_cpu_capability(), "arch": platform.machine(), "gpu": gpu, "torch": torch.__version__}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what matters."""
+    packages = ("fedray", "torch", "ray", "numpy", "safetensors")
+    found = {"python": platform.python_version(), "cpus": str(os.cpu_count())}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except ImportError:
+            found[name] = "not installed"
+    return found
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+class _log_file:  # noqa: N801
+    """Sends fedray's log to a file while active."""
+
+    def __init__(self, path: Path) -> None:
+        self._handler = logging.FileHandler(path)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def __enter__(self) -> None:
+        self._level, self._propagate = _log.level, _log.propagate
+        _log.addHandler(self._handler)
+        _log.setLevel(logging.INFO)
+
+    def __exit__(self, *_: object) -> None:
+        _log.removeHandler(self._handler)
+        _log.setLevel(self._level)
+        self._handler.close()

@@ -1,0 +1,134 @@
+"""Cohorts: which clients take part in a round, a pure function of (seed, round)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedray.config import Registry
+from fedray.messages import Ints
+from fedray.rng import numpy_generator
+
+samplers = Registry("sampler", package="fedray.sampling")
+
+
+class Sampler:
+    """Chooses cohorts."""
+
+    def check(self, sizes: Ints) -> None:
+        """ValueError if no cohort can be drawn from clients with ``sizes`` examples each."""
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """Client indices in increasing order, each at most once.
+
+        Args:
+            sizes: number of training examples of each client, ``[n]``.
+            seed: the run's seed.
+            round: round number.
+        """
+        raise NotImplementedError
+
+    def expected(self, sizes: Ints) -> float:
+        """Expected number of clients in a cohort."""
+        raise NotImplementedError
+
+
+def _check_count(clients: int, sizes: Ints) -> None:
+    if clients < 1:
+        raise ValueError(f"clients={clients}: a cohort has at least 1 client")
+    if clients > len(sizes):
+        raise ValueError(f"clients={clients}: the data has only {len(sizes)} clients")
+
+
+@samplers.register("full")
+@dataclass(frozen=True)
+class Full(Sampler):
+    """Every client, every round."""
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """All clients."""
+        return np.arange(len(sizes))
+
+    def expected(self, sizes: Ints) -> float:
+        """All of them."""
+        return float(len(sizes))
+
+
+@samplers.register("uniform")
+@dataclass(frozen=True)
+class Uniform(Sampler):
+    """A fixed number of clients, uniformly without replacement.
+
+    Args:
+        clients: cohort size, 1 to n.
+    """
+
+    clients: int
+
+    def check(self, sizes: Ints) -> None:
+        """The cohort must not be larger than the federation."""
+        _check_count(self.clients, sizes)
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """``clients`` distinct indices."""
+        chosen = numpy_generator(seed, "cohort", round).choice(len(sizes), self.clients, replace=False, shuffle=False)
+        return np.sort(chosen.astype(np.int64))
+
+    def expected(self, sizes: Ints) -> float:
+        """The fixed number."""
+        return float(self.clients)
+
+
+@samplers.register("poisson")
+@dataclass(frozen=True)
+class Poisson(Sampler):
+    """Every client independently with the same probability (as differential privacy's accounting assumes).
+
+    A cohort may be empty: such a round leaves the model as it is.
+
+    Args:
+        rate: sampling probability q in (0, 1].
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.rate <= 1.0:
+            raise ValueError(f"rate={self.rate}: it must be above 0 and at most 1")
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """A coin for each client."""
+        return np.flatnonzero(numpy_generator(seed, "cohort", round).random(len(sizes)) < self.rate)
+
+    def expected(self, sizes: Ints) -> float:
+        """``q n``."""
+        return self.rate * len(sizes)
+
+
+@samplers.register("weighted")
+@dataclass(frozen=True)
+class Weighted(Sampler):
+    """A fixed number of clients without replacement, likelier with more examples.
+
+    Successive sampling with probability proportional to the number of examples among those left, by the Gumbel-top-k
+    trick (Kool et al., arXiv:1903.06059).
+
+    Args:
+        clients: cohort size, 1 to n.
+    """
+
+    clients: int
+
+    def check(self, sizes: Ints) -> None:
+        """The cohort must not be larger than the federation."""
+        _check_count(self.clients, sizes)
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """The ``clients`` largest perturbed log sizes."""
+        score = np.log(sizes) + numpy_generator(seed, "cohort", round).gumbel(size=len(sizes))
+        return np.sort(np.argsort(-score, kind="stable")[: self.clients])
+
+    def expected(self, sizes: Ints) -> float:
+        """The fixed number."""
+        return float(self.clients)

@@ -1,0 +1,167 @@
+"""Per-client state between rounds: rows in append-only segment files, found by an index.
+
+A worker writes the new state of a block's clients into a segment of its own and reports where each row lies; the driver
+commits those places when it accepts the block.  So a block that is repeated, or a client that is dropped, leaves the old
+state in force, and a checkpoint is the index alone.  Memory is the page cache's: rows spill to disk by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.messages import Ints, Parts, Row
+
+_SUFFIX = ".f32"
+
+
+class StateRows:
+    """The worker's side: reads and writes rows.
+
+    Args:
+        folder: where segments lie, visible to all workers that share the state.
+        widths: length of each named vector; a row is their concatenation, float32, in this order.
+    """
+
+    def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
+        self._folder = folder
+        self._widths = dict(widths)
+        self._width = sum(widths.values())
+        self._segment = ""
+        self._round = -1
+        self._file = -1
+        self._written = 0
+        self._open: dict[str, int] = {}
+
+    def read(self, clients: Ints, rows: Mapping[int, Row], device: torch.device) -> tuple[Parts, list[bool]]:
+        """The state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some."""
+        matrix = np.zeros((len(clients), self._width), dtype=np.float32)
+        known = [int(client) in rows for client in clients]
+        for position, client in enumerate(clients.tolist()):
+            if known[position]:
+                self._read_row(rows[client], matrix[position])
+        parts = torch.from_numpy(matrix).to(device).split(list(self._widths.values()), dim=1)
+        return dict(zip(self._widths, (p.contiguous() for p in parts), strict=True)), known
+
+    def _read_row(self, row: Row, into: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+        if row.segment not in self._open:
+            if len(self._open) > 64:
+                self._forget()
+            self._open[row.segment] = os.open(self._folder / row.segment, os.O_RDONLY)
+        got = os.preadv(self._open[row.segment], [memoryview(into).cast("B")], row.index * self._width * 4)
+        if got != self._width * 4:
+            raise OSError(f"client state {row.segment} row {row.index} is cut short: {got} of {self._width * 4} bytes")
+
+    def write(self, round: int, clients: Ints, state: Parts) -> dict[int, Row]:
+        """Append the state ``[C, k]`` of ``clients``; the places of their rows."""
+        matrix = torch.cat([state[name] for name in self._widths], dim=1).cpu().contiguous().numpy()
+        if round != self._round:
+            self._roll(round)
+        data = memoryview(matrix).cast("B")
+        while data:
+            data = data[os.write(self._file, data) :]
+        first = self._written
+        self._written += len(clients)
+        return {client: Row(self._segment, first + offset) for offset, client in enumerate(clients.tolist())}
+
+    def _roll(self, round: int) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._round, self._written = round, 0
+        self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+        self._file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+    def _forget(self) -> None:
+        for file in self._open.values():
+            os.close(file)
+        self._open.clear()
+
+    def close(self) -> None:
+        """Close all files."""
+        self._forget()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class ClientStore:
+    """The driver's side: the index of committed rows.
+
+    Args:
+        folder: where segments lie; made if missing.
+        widths: length of each named vector.
+    """
+
+    def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
+        self.folder = folder
+        self.widths = dict(widths)
+        self.rows: dict[int, Row] = {}
+        if widths:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def of(self, clients: Ints) -> dict[int, Row]:
+        """Where the state of ``clients`` lies; newcomers are absent."""
+        if not self.rows:
+            return {}
+        return {client: self.rows[client] for client in clients.tolist() if client in self.rows}
+
+    def commit(self, rows: Mapping[int, Row]) -> None:
+        """Accept new rows."""
+        self.rows.update(rows)
+
+    def index(self) -> tuple[dict[str, Tensor], list[str]]:
+        """The index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
+        segments = sorted({row.segment for row in self.rows.values()})
+        number = {name: i for i, name in enumerate(segments)}
+        table = [(client, number[row.segment], row.index) for client, row in sorted(self.rows.items())]
+        columns = torch.tensor(table, dtype=torch.int64).reshape(-1, 3).t().contiguous()
+        names = ("client", "segment", "row")
+        return {name: column.clone() for name, column in zip(names, columns, strict=True)}, segments
+
+    def restore(self, columns: Mapping[str, Tensor], segments: list[str]) -> None:
+        """The inverse of ``index``.
+
+        Raises:
+            FileNotFoundError: a segment is gone.
+        """
+        for name in segments:
+            if not (self.folder / name).is_file():
+                raise FileNotFoundError(f"client state segment {name} is missing in {self.folder}")
+        triples = zip(columns["client"].tolist(), columns["segment"].tolist(), columns["row"].tolist(), strict=True)
+        self.rows = {client: Row(segments[segment], row) for client, segment, row in triples}
+
+    def flush(self) -> None:
+        """Force all committed rows to disk."""
+        for name in {row.segment for row in self.rows.values()}:
+            file = os.open(self.folder / name, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+
+    def compact(self, round: int) -> None:
+        """Rewrite the live rows into one segment once less than half of the bytes on disk are live."""
+        size = 4 * sum(self.widths.values())
+        names = {row.segment for row in self.rows.values()}
+        total = sum((self.folder / name).stat().st_size for name in names)
+        if len(names) < 2 or total <= 2 * size * len(self.rows):
+            return
+        rows = StateRows(self.folder, self.widths)
+        for client, row in sorted(self.rows.items()):
+            one = np.array([client], dtype=np.int64)
+            state, _ = rows.read(one, {client: row}, torch.device("cpu"))
+            self.rows.update(rows.write(round, one, state))
+        rows.close()
+
+    def collect_garbage(self, keep: Iterable[str]) -> None:
+        """Delete segments that neither the index nor ``keep`` (those of kept checkpoints) refers to."""
+        needed = set(keep) | {row.segment for row in self.rows.values()}
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            if path.name not in needed:
+                path.unlink(missing_ok=True)

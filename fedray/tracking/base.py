@@ -1,0 +1,60 @@
+"""What follows a run: told of its start, of each round, and of its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.record import RoundRecord
+
+
+@dataclass(frozen=True, eq=False)
+class RunInfo:
+    """What is known of a run before its first round.
+
+    Args:
+        run_dir: the run folder; exists.
+        name: what people call the run.
+        rounds: number of the last round to be run.
+        resumed_from: round of the checkpoint the run goes on from; 0: from the start.
+        clients: clients in all.
+        parameters: entries of the global vector.
+        config_yaml: the resolved config.
+        label_counts: training examples per client and class ``[clients, classes]``; None without classes.
+        client_names: ids of the clients, in the order of ``label_counts``; may be empty.
+    """
+
+    run_dir: Path
+    name: str
+    rounds: int
+    resumed_from: int = 0
+    clients: int = 0
+    parameters: int = 0
+    config_yaml: str = ""
+    label_counts: NDArray[np.int64] | None = None
+    client_names: list[str] = field(default_factory=list)
+
+
+class Tracker:
+    """Follows a run; every hook does nothing by default.
+
+    The order is ``start``, ``round`` once for each record with rising numbers, ``finish`` if the run came to its end,
+    ``close`` always, and at least once.  After a resume the first record may be that of round ``resumed_from``: it
+    was not complete when the checkpoint was written.
+    """
+
+    def start(self, run: RunInfo) -> None:
+        """The run begins, or goes on."""
+
+    def round(self, record: RoundRecord) -> None:
+        """A round is finished and its record complete."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The run came to its end; ``summary`` is what ``summary.json`` holds."""
+
+    def close(self) -> None:
+        """Let go of files, threads and the terminal, however the run ended; a second call does nothing."""

@@ -1,0 +1,209 @@
+"""The progress of a run in the terminal."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import rich.console
+from rich.console import RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from fedray.record import RoundRecord
+from fedray.tracking.base import RunInfo, Tracker
+
+_PACE_OF = 20
+
+
+class Console(Tracker):
+    """A live bar in a terminal, a plain line now and then elsewhere, and a table at the end.
+
+    Both show the round, the pace, the time left, the training loss, the test metric (accuracy where there is one) and
+    how many clients failed so far.  The cursor is never hidden, so that no way of dying can leave it so.
+
+    Args:
+        quiet: show nothing.
+        tensorboard: say at the end how to open TensorBoard.
+        every: least seconds between two plain lines; the first and the last round always have theirs.
+        console: where to; default: standard output, live if that is a terminal.
+        clock: seconds, rising.
+    """
+
+    def __init__(
+        self,
+        quiet: bool = False,
+        tensorboard: bool = True,
+        every: float = 5.0,
+        console: rich.console.Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._quiet, self._tensorboard, self._every, self._clock = quiet, tensorboard, every, clock
+        self._given = console
+        self._out: rich.console.Console | None = None
+        self._bar: _Bar | None = None
+        self._next_line = 0.0
+
+    def start(self, run: RunInfo) -> None:
+        """Show the bar, or say what begins."""
+        self.close()
+        self._state = _State(run)
+        if self._quiet:
+            return
+        self._out = self._given or _standard_output()
+        self._next_line = self._clock()
+        if self._out.is_interactive:
+            self._bar = _Bar(self._out, run)
+        else:
+            begins = f"from round {run.resumed_from} of" if run.resumed_from else "for"
+            self._line(
+                f"{run.name}: {run.clients:,} clients, {run.parameters:,} parameters, {begins} {run.rounds:,} rounds"
+            )
+
+    def round(self, record: RoundRecord) -> None:
+        """Move the bar, or print a line if one is due."""
+        state = self._state
+        state.add(record)
+        if self._bar is not None:
+            self._bar.show(record.round, state.words())
+        elif self._out is not None and (record.round == state.run.rounds or self._clock() >= self._next_line):
+            self._next_line = self._clock() + self._every
+            self._line(f"round {record.round}/{state.run.rounds}  {state.words()}")
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """End the bar and show the table; of ``summary`` it reads ``seconds``, if there."""
+        self._end_bar()
+        if self._out is None:
+            return
+        table = Table.grid(padding=(0, 2))
+        for name, value in self._state.table(summary):
+            table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+        self._out.print(table)
+        # Beside the table, so that they can be copied whole however long the path is.
+        run_dir = self._state.run.run_dir
+        self._line(f"run folder: {run_dir}")
+        if self._tensorboard:
+            self._line(f"open TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir))}")
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._end_bar()
+        self._out = None
+
+    def _end_bar(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.stop()
+
+    def _line(self, text: str) -> None:
+        if self._out is not None:
+            self._out.print(Text(text), soft_wrap=True)
+
+
+class _Bar(Progress):
+    """Round, bar and elapsed time on one line, words on the next."""
+
+    def __init__(self, out: rich.console.Console, run: RunInfo) -> None:
+        self._words = "starting"
+        columns = TextColumn("round {task.completed}/{task.total}"), BarColumn(), TimeElapsedColumn()
+        super().__init__(*columns, console=out, refresh_per_second=4)
+        self._only = self.add_task("", total=run.rounds, completed=run.resumed_from)
+        self.start()
+        out.show_cursor(True)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self._words)
+
+    def show(self, round: int, words: str) -> None:
+        self._words = words
+        self.update(self._only, completed=round)
+
+
+class _State:
+    """What the records said so far."""
+
+    def __init__(self, run: RunInfo) -> None:
+        self.run = run
+        self._round, self._failed, self._seconds = run.resumed_from, 0, 0.0
+        self._recent: deque[float] = deque(maxlen=_PACE_OF)
+        self._train: dict[str, float] = {}
+        self._test: dict[str, float] = {}
+        self._clients_test: dict[str, dict[str, float]] = {}
+
+    def add(self, record: RoundRecord) -> None:
+        self._round = record.round
+        self._failed += record.clients.get("failed", 0)
+        self._seconds += record.seconds
+        if record.seconds:
+            self._recent.append(record.seconds)
+        # What was not measured this time is shown as it was last measured.
+        self._train = record.train or self._train
+        self._test = record.test or self._test
+        self._clients_test = record.clients_test or self._clients_test
+
+    def words(self) -> str:
+        """Pace, time left, loss, metric, failures, as far as they are known."""
+        parts = []
+        if self._recent:
+            pace = sum(self._recent) / len(self._recent)
+            parts += [_pace(pace), f"{_duration(pace * (self.run.rounds - self._round))} left"]
+        if "loss" in self._train:
+            parts.append(f"train loss {_number(self._train['loss'])}")
+        if self._test:
+            name = _headline(self._test)
+            parts.append(f"test {name} {_number(self._test[name])}")
+        if self._failed:
+            parts.append(f"failed {self._failed}")
+        return "  ".join(parts)
+
+    def table(self, summary: dict[str, Any]) -> list[tuple[str, str]]:
+        rows = [
+            ("rounds", f"{self._round:,} of {self.run.rounds:,}"),
+            ("time", _duration(float(summary.get("seconds", self._seconds)))),
+            *((f"train {name}", _number(value)) for name, value in self._train.items()),
+            *((f"test {name}", _number(value)) for name, value in self._test.items()),
+        ]
+        for name, spread in self._clients_test.items():
+            low, high = _number(spread.get("p10")), _number(spread.get("p90"))
+            rows.append(
+                (f"clients' {name}", f"{_number(spread.get('mean'))} (10 % of clients below {low}, 10 % above {high})")
+            )
+        if self._failed:
+            rows.append(("failed", f"{self._failed:,} times a client gave no update"))
+        return rows
+
+
+def _standard_output() -> rich.console.Console:
+    # Rich takes FORCE_COLOR, common on CI machines, for a terminal; colours in a log are welcome there, a bar is not.
+    return rich.console.Console(force_interactive=None if sys.stdout.isatty() else False)
+
+
+def _headline(metrics: dict[str, float]) -> str:
+    others = [name for name in metrics if name != "loss"]
+    return "accuracy" if "accuracy" in metrics else (others or ["loss"])[0]
+
+
+def _number(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.4g}"
+
+
+def _pace(seconds: float) -> str:
+    value, unit = (1 / seconds, "rounds/s") if seconds < 1 else (seconds, "s/round")
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
+
+
+def _duration(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any.
+
+    >>> _duration(0.4), _duration(61), _duration(36061)
+    ('0:00', '1:01', '10:01:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

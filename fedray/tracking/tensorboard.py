@@ -1,0 +1,148 @@
+"""TensorBoard event files of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from fedray.data.picture import label_image, label_picture
+from fedray.record import RoundRecord
+from fedray.tracking.base import RunInfo, Tracker
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import FileWriter, SummaryWriter
+
+_log = logging.getLogger(__name__)
+
+
+def scalars(record: RoundRecord) -> dict[str, float]:
+    """The numbers of a record by the name TensorBoard shows them under.
+
+    ``train/loss``, ``test/<metric>``, ``clients_test/<metric>/<mean, p10, p50, p90>``, ``clients/<sampled, ok,
+    failed>``, ``time/round_seconds``, ``time/<phase>``, ``bytes/<up, down>``.  A metric without a value is NaN.
+
+    >>> scalars(RoundRecord(3, seconds=2.0, train={"loss": 0.5}, bytes={"up": 8}))
+    {'train/loss': 0.5, 'time/round_seconds': 2.0, 'bytes/up': 8.0}
+    """
+    return dict(_scalars(record))
+
+
+def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
+    sections: dict[str, dict[str, Any]] = {
+        "train": record.train,
+        "test": record.test,
+        **{f"clients_test/{metric}": spread for metric, spread in record.clients_test.items()},
+        "clients": record.clients,
+        # Round 0 is an evaluation only, and took no round's time.
+        "time": {"round_seconds": record.seconds, **record.phases} if record.seconds else {},
+        "bytes": record.bytes,
+    }
+    for section, values in sections.items():
+        for name, value in values.items():
+            yield f"{section}/{name}", float("nan") if value is None else float(value)
+
+
+class TensorBoard(Tracker):
+    """Writes event files: scalars by round (see :func:`scalars`), the config as text, the clients' labels as an image.
+
+    ``tensorboard --logdir`` on the folder, or on one above it, shows them.  Everything, the slow import of the writer
+    included, happens in a thread of its own, so no round waits.  What a killed run wrote after the checkpoint is
+    marked as superseded when the resumed run writes its first record.  These files repeat ``metrics.jsonl`` for the
+    eye: if they cannot be written, the log says so once and the run goes on without them.
+
+    Args:
+        log_dir: folder of the event files; made on start.
+    """
+
+    def __init__(self, log_dir: Path | str) -> None:
+        self._log_dir = Path(log_dir)
+        self._thread: ThreadPoolExecutor | None = None
+        self._writer: SummaryWriter | None = None
+        self._run: RunInfo | None = None
+        self._broken = False
+        self._banded = False
+
+    def start(self, run: RunInfo) -> None:
+        """Open the event file of a fresh run, in the background."""
+        self.close()
+        self._run, self._broken, self._banded = run, False, False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fedray-tensorboard")
+        # Whether the checkpoint's round is told again is known with the first record, and so is what it supersedes.
+        if not run.resumed_from:
+            self._later(lambda: self._open(run, 0))
+
+    def round(self, record: RoundRecord) -> None:
+        """Write the record's scalars, in the background."""
+        self._later(lambda: self._write(record))
+
+    def close(self) -> None:
+        """Wait until all is written."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.submit(self._guarded, self._close)
+            thread.shutdown()
+
+    # In the thread
+
+    def _later(self, work: Callable[[], object]) -> None:
+        if self._thread is None:
+            raise RuntimeError("a record came before start or after close")
+        self._thread.submit(self._guarded, work)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        if self._broken:
+            return
+        try:
+            work()
+        except Exception:
+            self._broken = True
+            _log.warning("TensorBoard: no more events are written to %s", self._log_dir, exc_info=True)
+            with contextlib.suppress(Exception):
+                self._close()
+
+    def _open(self, run: RunInfo, step: int) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Each record is flushed; the queue only has to hold one with all its metrics.
+        writer = self._writer = SummaryWriter(str(self._log_dir), purge_step=step, max_queue=1000)
+        about = f"{run.name}: {run.clients:,} clients, {run.parameters:,} parameters, {run.rounds:,} rounds"
+        writer.add_text("config", f"{about}\n\n{_verbatim(run.config_yaml)}", step)
+        counts = run.label_counts
+        if counts is not None and counts.size and not run.resumed_from:
+            picture = label_picture(counts, clients=run.client_names)
+            writer.add_text("data/labels", _verbatim(picture), step)
+            writer.add_image("data/labels", label_image(counts), step, dataformats="HWC")
+        writer.flush()
+        return writer
+
+    def _write(self, record: RoundRecord) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        assert self._run is not None
+        writer = self._writer or self._open(self._run, record.round)
+        if record.clients_test and not self._banded:
+            self._banded = True
+            writer.add_custom_scalars({"clients": {name: _band(name) for name in record.clients_test}})
+        # One event for the whole record: a quarter of the time of an event for each number.
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(record).items()]
+        files = cast("FileWriter", writer.file_writer)
+        files.add_summary(Summary(value=values), record.round)
+        writer.flush()
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+
+def _verbatim(text: str) -> str:
+    # Indented rather than fenced: the text itself could close a fence.
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _band(metric: str) -> list[Any]:
+    return ["Margin", [f"clients_test/{metric}/{name}" for name in ("p50", "p10", "p90")]]

@@ -1,0 +1,45 @@
+"""What happens to an update between client and server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from fedray.config import Registry
+from fedray.local.rules import Width
+from fedray.messages import Aggregate, BlockUpdate
+
+transforms = Registry("transform", package="fedray.transforms")
+
+
+class Transform:
+    """Three moments of an update's way; each defaults to doing nothing.
+
+    The client half runs on the rows of a block, in the order of the config; the server halves run in reverse order.
+
+    Attributes:
+        state: per-client vectors it keeps from round to round, by name.
+        linear_only: True if nobody may look at a single update after it (it needs a linear aggregator).
+        needs_uniform: True if its guarantee holds for the plain mean only.
+    """
+
+    state: ClassVar[Mapping[str, Width]] = {}
+    linear_only: ClassVar[bool] = False
+    needs_uniform: ClassVar[bool] = False
+
+    def prepare(self, before: tuple[Transform, ...]) -> Transform:
+        """The transform as it works behind ``before``; ValueError if it cannot stand there."""
+        return self
+
+    def on_clients(self, update: BlockUpdate) -> None:
+        """Change the updates ``[C, k]`` of a block in place, on the client's side."""
+
+    def on_arrival(self, update: BlockUpdate, now: int) -> None:
+        """Change single updates on the server's side before they are folded (decode, weight by staleness)."""
+
+    def on_aggregate(self, total: Aggregate, seed: int, round: int) -> None:
+        """Change the aggregate in place, once a round, after the fold (noise, unmasking)."""
+
+    def upload(self, size: int) -> int:
+        """Bytes a client sends for a ``delta`` of ``size`` values when this is the last transform."""
+        return 4 * size

@@ -1,0 +1,62 @@
+"""Gaussian noise on the aggregate, calibrated to the clipping norm."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from fedray.messages import Aggregate
+from fedray.rng import torch_generator
+from fedray.transforms.base import Transform, transforms
+from fedray.transforms.clip import Clip
+
+
+@transforms.register("gaussian")
+@dataclass(frozen=True)
+class Gaussian(Transform):
+    """The Gaussian mechanism of DP-FedAvg: noise with standard deviation ``multiplier * S / count`` on the mean update.
+
+    S is the norm of the ``clip`` that must stand before it; the sum over clients has sensitivity S, and the mean over
+    ``count`` accepted clients S / count (McMahan et al., arXiv:1710.06963, with the realised number of clients where
+    the paper divides by the expected one).  Drawn once per round on the server, named by (seed, noise, round).
+    This adds the noise; it does not account for the privacy spent.
+
+    Args:
+        multiplier: the noise multiplier z >= 0.
+    """
+
+    multiplier: float = 1.0
+    needs_uniform: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.multiplier < 0.0:
+            raise ValueError(f"multiplier={self.multiplier}: the noise multiplier must be at least 0")
+
+    def prepare(self, before: tuple[Transform, ...]) -> Transform:
+        """Take the sensitivity from the last ``clip`` before it."""
+        norms = [t.norm for t in before if isinstance(t, Clip)]
+        if not norms:
+            raise ValueError("gaussian needs a clip before it: transforms: [{name: clip, norm: 1.0}, {name: gaussian}]")
+        return _Calibrated(self.multiplier, norms[-1])
+
+
+@dataclass(frozen=True)
+class _Calibrated(Gaussian):
+    """A Gaussian mechanism that knows its sensitivity."""
+
+    sensitivity: float = dataclasses.field(default=0.0)
+
+    def prepare(self, before: tuple[Transform, ...]) -> Transform:
+        return self
+
+    def on_aggregate(self, total: Aggregate, seed: int, round: int) -> None:
+        """Add the noise to ``delta`` ``[P]``."""
+        if self.multiplier == 0.0:
+            return
+        delta = total.parts["delta"]
+        # Drawn on the CPU, so that the noise is the same on every device.
+        noise = torch.randn(delta.shape, generator=torch_generator(seed, "noise", round))
+        delta.add_(noise.to(delta.device).mul_(self.multiplier * self.sensitivity / total.count))

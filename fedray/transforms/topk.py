@@ -1,0 +1,56 @@
+"""Top-k sparsification with error feedback."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from fedray.local.rules import Width
+from fedray.messages import BlockUpdate
+from fedray.transforms.base import Transform, transforms
+
+
+@transforms.register("topk")
+@dataclass(frozen=True)
+class TopK(Transform):
+    """Send the ``ceil(fraction * P)`` entries largest in magnitude; add what was left out to the next update.
+
+    ``sent = top_k(delta + residual)``, ``residual <- delta + residual - sent`` (Stich et al., "Sparsified SGD with Memory",
+    arXiv:1809.07599, applied to a round's update instead of a gradient).  Without ``error_feedback`` the rest is lost.
+    Of entries equal in magnitude at the border, those that torch's selection takes are sent, exactly k in all.
+
+    Args:
+        fraction: share of entries sent, in (0, 1]; 1 sends everything, unchanged.
+        error_feedback: keep the residual on the client.
+    """
+
+    fraction: float = 0.1
+    error_feedback: bool = True
+    state: ClassVar[Mapping[str, Width]] = {"residual": "all"}
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.fraction <= 1.0:
+            raise ValueError(f"fraction={self.fraction}: it must be above 0 and at most 1")
+
+    def kept(self, size: int) -> int:
+        """k, the number of entries sent out of ``size``."""
+        return math.ceil(self.fraction * size)
+
+    def on_clients(self, update: BlockUpdate) -> None:
+        """Sparsify the rows of ``delta`` and keep the residual."""
+        delta = update.parts["delta"]
+        if self.error_feedback:
+            delta.add_(update.state["residual"])
+        chosen = delta.abs().topk(self.kept(delta.shape[1]), dim=1, sorted=False).indices
+        sent = torch.zeros_like(delta).scatter_(1, chosen, delta.gather(1, chosen))
+        if self.error_feedback:
+            update.state["residual"] = delta - sent
+        delta.copy_(sent)
+
+    def upload(self, size: int) -> int:
+        """A float32 value and an int32 index for each entry sent."""
+        return 8 * self.kept(size)

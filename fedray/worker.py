@@ -1,0 +1,304 @@
+"""A worker: trains blocks, folds them, evaluates.  The same object runs inline and inside a Ray actor."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedray.aggregators.base import Accumulator, UpdateOutOfRange
+from fedray.algorithm import Algorithm
+from fedray.local.rules import width_of
+from fedray.local.task import LocalTask
+from fedray.local.trainer import Trainer
+from fedray.messages import Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
+from fedray.metrics import Mean, example_values
+from fedray.store import StateRows
+
+_EVALUATION_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Job:
+    """What workers do in a run.
+
+    Args:
+        task: the local training problem.
+        algorithm: what happens to updates.
+        state_folder: where per-client state lies.
+        threads: torch threads of a worker; the thread count changes bits, so it is part of the config.
+    """
+
+    task: LocalTask
+    algorithm: Algorithm
+    state_folder: Path
+    threads: int = 1
+
+    def state_widths(self) -> dict[str, int]:
+        """Length of each vector that a client keeps."""
+        layout = self.task.layout
+        widths = {name: width_of(width, layout) for name, width in self.algorithm.state().items()}
+        if self.task.buffers == "local" and layout.size > layout.trained:
+            widths["buffers"] = layout.size - layout.trained
+        return widths
+
+
+@dataclass(frozen=True, slots=True)
+class TestChunk:
+    """Work: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set."""
+
+    __test__ = False
+
+    index: int
+    start: int
+    stop: int
+
+    @classmethod
+    def cut(cls, examples: int) -> list[TestChunk]:
+        """Fixed chunks, so that the result does not depend on who evaluates what."""
+        starts = range(0, examples, _EVALUATION_ROWS)
+        return [cls(i, start, min(start + _EVALUATION_ROWS, examples)) for i, start in enumerate(starts)]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutChunk:
+    """Work: evaluate the broadcast model on the held-out rows of some clients."""
+
+    index: int
+    clients: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """Metric sums over a test chunk."""
+
+    __test__ = False
+
+    index: int
+    metrics: dict[str, Mean]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutReport:
+    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``."""
+
+    index: int
+    sums: dict[str, Floats]
+    examples: Ints
+    seconds: float
+
+
+Item = Block | TestChunk | HoldoutChunk
+Report = BlockReport | TestReport | HoldoutReport
+
+
+class Worker:
+    """Does the work items of a round on one device.
+
+    Args:
+        job: the run's work.
+        device: where.
+    """
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        torch.set_num_threads(job.threads)
+        self.job = job
+        self.device = device
+        if device.type == "cuda":
+            job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(device)))
+        self._trainer = Trainer(job.task, device)
+        self._limit = self._trainer.rows_at_once
+        self.rows = StateRows(job.state_folder, job.state_widths())
+        self._widths = job.algorithm.widths(job.task.layout)
+        self._evaluated: nn.Module | None = None
+        self._accumulator: Accumulator = {}
+        self._down = Broadcast(0, {}, 1.0)
+
+    def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
+        """Start a round: take the broadcast, and fold into ``into`` (zeroed by the caller) or a fresh accumulator."""
+        parts = {name: part.to(self.device) for name, part in down.parts.items()}
+        self._down = Broadcast(down.round, parts, down.weight)
+        if into is None:
+            into = self.job.algorithm.aggregator.zero(self._widths, str(self.device))
+        self._accumulator = into
+
+    def finish(self) -> Accumulator:
+        """All that was folded since ``begin``."""
+        return self._accumulator
+
+    def handle(self, item: Item) -> Report:
+        """Do one work item."""
+        match item:
+            case Block():
+                return self.train(item)
+            case TestChunk():
+                return self.evaluate(item)
+            case HoldoutChunk():
+                return self.evaluate_clients(item)
+
+    # Training
+
+    def train(self, block: Block) -> BlockReport:
+        """Train a block and fold its updates; clients that fail are given up as values, the others counted once."""
+        started = time.perf_counter()
+        given_up: dict[int, Failure] = {}
+        while True:
+            pieces = _Pieces(self, block, given_up)
+            try:
+                self.job.algorithm.aggregator.add(self._accumulator, pieces, self._down.weight)
+                break
+            except UpdateOutOfRange as error:
+                for position in error.positions:
+                    client = int(pieces.current[position])
+                    given_up[client] = self._failure(client, "update", str(error))
+            except torch.cuda.OutOfMemoryError:
+                if self._limit == 1:
+                    raise
+                torch.cuda.empty_cache()
+                self._limit = (self._limit + 1) // 2
+        state = {client: row for client, row in pieces.state.items() if client not in given_up}
+        failures = tuple(given_up[client] for client in sorted(given_up))
+        return BlockReport(
+            block.index,
+            *pieces.columns(),
+            state=state,
+            failures=failures,
+            seconds=time.perf_counter() - started,
+        )
+
+    def pieces(self, block: Block, given_up: dict[int, Failure]) -> Iterator[BlockUpdate]:
+        """The block's updates in its order, as many clients at once as fit; transformed, not yet folded."""
+        start = 0
+        clients = np.array([c for c in block.clients.tolist() if c not in given_up], dtype=np.int64)
+        while start < len(clients):
+            piece = clients[start : start + self._limit]
+            start += len(piece)
+            update = self._attempt(piece, block, given_up)
+            if update is not None:
+                yield update
+
+    def _attempt(self, clients: Ints, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
+        try:
+            return self._update(clients, block)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if len(clients) == 1:
+                return self._retry(clients, block, given_up, error)
+        # Somebody in the piece raised: find out who, then train the others together, as if without those.
+        for client in clients:
+            self._attempt(np.array([client]), block, given_up)
+        rest = np.array([c for c in clients.tolist() if c not in given_up], dtype=np.int64)
+        return self._update(rest, block) if len(rest) else None
+
+    def _retry(
+        self, clients: Ints, block: Block, given_up: dict[int, Failure], first: Exception
+    ) -> BlockUpdate | None:
+        try:
+            return self._update(clients, block)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:
+            client = int(clients[0])
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            given_up[client] = self._failure(client, "train", text, traceback.format_exc())
+            return None
+
+    def _update(self, clients: Ints, block: Block) -> BlockUpdate:
+        task, algorithm = self.job.task, self.job.algorithm
+        state, known = self.rows.read(clients, block.state, self.device)
+        buffers = state.pop("buffers", None)
+        own = {int(c): buffers[i] for i, c in enumerate(clients) if known[i]} if buffers is not None else {}
+        update = self._trainer.train(clients, self._down, state, own)
+        if algorithm.weight == "uniform":
+            update.weight = np.ones_like(update.weight)
+        with torch.no_grad():
+            for transform in algorithm.transforms:
+                transform.on_clients(update)
+            for transform in reversed(algorithm.transforms):
+                transform.on_arrival(update, self._down.round)
+        return update
+
+    def _failure(self, client: int, stage: str, error: str, trace: str = "") -> Failure:
+        return Failure(client, self.job.task.data.client_id(client), self._down.round, stage, error, trace)
+
+    # Evaluation
+
+    def _module(self) -> nn.Module:
+        if self._evaluated is None:
+            self._evaluated = self.job.task.model_fn().to(self.device).eval()
+        self.job.task.layout.attach(self._evaluated, self._down.parts["model"])
+        self.job.task.layout.write_integers(self._evaluated, self._down.parts["model"])
+        return self._evaluated
+
+    def evaluate(self, chunk: TestChunk) -> TestReport:
+        """Evaluate the broadcast model on a chunk of the test set."""
+        started = time.perf_counter()
+        test = self.job.task.data.test
+        assert test is not None
+        values = self._values(*test.slice(chunk.start, chunk.stop, self.device))
+        metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
+        return TestReport(chunk.index, metrics, time.perf_counter() - started)
+
+    def evaluate_clients(self, chunk: HoldoutChunk) -> HoldoutReport:
+        """Evaluate the broadcast model on the clients' held-out rows."""
+        started = time.perf_counter()
+        x, y, segment = self.job.task.data.holdout(chunk.clients)
+        parts = [
+            self._values(x[i : i + _EVALUATION_ROWS].to(self.device), y[i : i + _EVALUATION_ROWS].to(self.device))
+            for i in range(0, len(x), _EVALUATION_ROWS)
+        ]
+        count = len(chunk.clients)
+        sums = {
+            name: np.bincount(segment, weights=np.concatenate([part[name] for part in parts]), minlength=count)
+            for name in (parts[0] if parts else {})
+        }
+        examples = np.bincount(segment, minlength=count).astype(np.int64)
+        return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
+
+    def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
+        task = self.job.task
+        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
+        with torch.no_grad(), autocast if task.precision == "bf16" else contextlib.nullcontext():
+            values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
+        return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
+
+    def close(self) -> None:
+        """Close the state files."""
+        self.rows.close()
+
+
+class _Pieces:
+    """Hands a block's updates to the aggregator and keeps what the report needs."""
+
+    def __init__(self, worker: Worker, block: Block, given_up: dict[int, Failure]) -> None:
+        self._worker, self._block, self._given_up = worker, block, given_up
+        self.current: Ints = np.zeros(0, dtype=np.int64)
+        self.state: dict[int, Row] = {}
+        self._seen: list[tuple[Ints, Floats, Floats, Ints]] = []
+
+    def __iter__(self) -> Iterator[BlockUpdate]:
+        worker = self._worker
+        for update in worker.pieces(self._block, self._given_up):
+            self.current = update.clients
+            yield update
+            self._seen.append((update.clients, update.weight, update.loss, update.examples))
+            if update.state:
+                self.state.update(worker.rows.write(update.round, update.clients, update.state))
+
+    def columns(self) -> tuple[Ints, Floats, Floats, Ints]:
+        """Clients, weights, losses and examples of all accepted clients."""
+        if not self._seen:
+            empty = np.zeros(0, dtype=np.int64)
+            return empty, empty.astype(np.float64), empty.astype(np.float64), empty
+        clients, weight, loss, examples = (np.concatenate(column) for column in zip(*self._seen, strict=True))
+        return clients, weight, loss, examples

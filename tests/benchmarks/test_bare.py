@@ -1,0 +1,109 @@
+"""The bare loop is the yardstick, so it must itself be federated averaging."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.bare import WORKLOADS, Pool, Trainer, Workload, bare_round, make_cohort, make_data, tiny_model
+
+SMALL = Workload("small", tiny_model, (64,), clients=12, examples=8, cohort=5, batch=8, lr=0.1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def parts(workload: Workload) -> tuple[Trainer, list[torch.Tensor], list[torch.Tensor]]:
+    trainer = Trainer(workload, make_data(workload))
+    model = [value.clone() for value in trainer.values]
+    return trainer, model, [torch.empty_like(value) for value in model]
+
+
+@pytest.mark.parametrize(("name", "count"), [("tiny", 4_810), ("cnn", 1_626_442), ("wide", 50_376_714)])
+def test_parameter_counts(name: str, count: int) -> None:
+    with torch.device("meta"):
+        model = WORKLOADS[name].model_fn()
+    assert sum(param.numel() for param in model.parameters()) == count
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_workloads_fit_together(name: str) -> None:
+    workload = WORKLOADS[name]
+    with torch.device("meta"):
+        model = workload.model_fn()
+    output = model.to_empty(device="cpu")(torch.zeros(workload.batch, *workload.shape))
+    assert output.shape == (workload.batch, workload.classes)
+    assert workload.cohort <= workload.clients
+    assert workload.batch <= workload.examples
+
+
+def test_one_full_step_each_is_centralised_gradient_descent() -> None:
+    everyone = dataclasses.replace(SMALL, cohort=SMALL.clients)
+    trainer, model, total = parts(everyone)
+    x, y = trainer.data
+    loss = cross_entropy(trainer.model(x), y)
+    gradients = torch.autograd.grad(loss, trainer.params)
+    expected = [value - everyone.lr * gradient for value, gradient in zip(model, gradients, strict=True)]
+    bare_round(trainer, model, total, list(range(everyone.clients)), seed=3)
+    torch.testing.assert_close(model, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_round_is_the_mean_of_its_clients_alone() -> None:
+    workload = dataclasses.replace(SMALL, batch=3, epochs=2)
+    trainer, model, total = parts(workload)
+    start = [value.clone() for value in model]
+    cohort = make_cohort(workload, torch.Generator().manual_seed(5))
+    assert len(set(cohort)) == workload.cohort
+    bare_round(trainer, model, total, cohort, seed=7)
+
+    generator = torch.Generator().manual_seed(7)
+    mean = [torch.zeros_like(value, dtype=torch.float64) for value in start]
+    for client in cohort:
+        trainer.load(start)
+        trainer.train(client, generator)
+        for entry, value in zip(mean, trainer.values, strict=True):
+            entry += value.double() / workload.cohort
+    torch.testing.assert_close(model, [entry.float() for entry in mean], rtol=1e-5, atol=1e-6)
+    assert all(not torch.equal(value, before) for value, before in zip(model, start, strict=True))
+
+
+def test_no_epochs_return_the_model_unchanged() -> None:
+    trainer, model, total = parts(dataclasses.replace(SMALL, epochs=0, cohort=4))
+    start = [value.clone() for value in model]
+    bare_round(trainer, model, total, [0, 3, 5, 7], seed=0)
+    assert all(torch.equal(value, before) for value, before in zip(model, start, strict=True))
+
+
+def test_training_learns() -> None:
+    trainer, model, total = parts(dataclasses.replace(SMALL, cohort=SMALL.clients, epochs=5))
+    x, y = trainer.data
+    before = cross_entropy(trainer.model(x), y).item()
+    for seed in range(10):
+        bare_round(trainer, model, total, list(range(SMALL.clients)), seed)
+    trainer.load(model)
+    after = cross_entropy(trainer.model(x), y).item()
+    assert before == pytest.approx(math.log(SMALL.classes), abs=0.2)
+    assert after < 0.7 * before
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one() -> None:
+    trainer, alone, total = parts(SMALL)
+    shared = [value.clone() for value in alone]
+    cohort = make_cohort(SMALL, torch.Generator().manual_seed(1))
+    pool = Pool(SMALL, trainer.data, shared, processes=2, threads=1)
+    # One full batch per client: the permutation, drawn per process, does not matter.
+    for seed in (0, 1):
+        pool.round(cohort, seed)
+        bare_round(trainer, alone, total, cohort, seed)
+    pool.close()
+    torch.testing.assert_close(shared, alone, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,46 @@
+"""Settings every test shares: one torch thread, repeatable draws, and reasons for what cannot run here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+
+import pytest
+import torch
+from hypothesis import settings
+
+# Flower, the oracle of the server rules, reports its use to a server unless told otherwise before its import.
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+
+# The thread count changes bits (matmul, sums), and two threads on a shared machine are slower than one.
+torch.set_num_threads(1)
+
+settings.register_profile("fedray", derandomize=True, deadline=None, max_examples=50, database=None, print_blob=True)
+settings.load_profile("fedray")
+
+
+def _no_gpu() -> str | None:
+    with warnings.catch_warnings():
+        # A CUDA build without a driver warns here; the skip says as much.
+        warnings.simplefilter("ignore")
+        available = torch.cuda.is_available()
+    return None if available else f"needs a CUDA device; torch {torch.__version__} sees none"
+
+
+def _no_browser() -> str | None:
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return f"needs {' and '.join(missing)} on the PATH" if missing else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose marker names a device or program that is not here, with the reason."""
+    for marker, lacks in (("gpu", _no_gpu), ("browser", _no_browser)):
+        if item.get_closest_marker(marker) is not None and (reason := lacks()) is not None:
+            pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _same_initial_weights() -> None:
+    """Layers that a test builds draw from torch's global generator: start it alike whatever ran before."""
+    torch.default_generator.manual_seed(0)

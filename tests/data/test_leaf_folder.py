@@ -1,0 +1,135 @@
+"""LEAF JSON and folders of NPZ files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedray.config import ConfigError
+from fedray.data import DataSpec, FederatedData
+from fedray.data.leaf import client_name
+
+
+def dump(path: Path, users: dict[str, tuple[list[Any], list[Any]]]) -> Path:
+    """Write a LEAF file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = {user: {"x": x, "y": y} for user, (x, y) in users.items()}
+    path.write_text(json.dumps({"users": list(users), "num_samples": [], "user_data": data}))
+    return path
+
+
+def taken(data: FederatedData, client: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A client's training rows."""
+    x, y = data.rows(np.array([client])).take(np.arange(data.sizes[client])[None])
+    return x[0], y[0]
+
+
+def test_leaf_folder_with_train_and_test(tmp_path: Path) -> None:
+    dump(tmp_path / "train" / "1.json", {"u2": ([[1.0, 2.0], [3.0, 4.0]], [0, 2])})
+    dump(tmp_path / "train" / "2.json", {"u1": ([[5.0, 6.0]], [1])})
+    dump(tmp_path / "test" / "1.json", {"u2": ([[7.0, 8.0]], [2]), "u1": ([[9.0, 0.0]], [0])})
+    data = FederatedData.from_leaf(tmp_path)
+    assert data.spec == DataSpec((2,), 3)
+    assert [data.client_id(i) for i in range(2)] == ["u2", "u1"]
+    assert taken(data, 0)[0].tolist() == [[1, 2], [3, 4]]
+    assert taken(data, 1)[1].tolist() == [1]
+    assert data.test is not None
+    assert data.test.x.tolist() == [[7, 8], [9, 0]]
+
+
+def test_leaf_text_becomes_tokens_of_one_vocabulary(tmp_path: Path) -> None:
+    train = dump(tmp_path / "a.json", {"HAMLET": (["to be", "o be "], [" ", "o"]), "PUCK!": (["ob to"], ["b"])})
+    test = dump(tmp_path / "t.json", {"HAMLET": (["to ze"], ["z"])})
+    data = FederatedData.from_leaf(train, test=test)
+    letters = " beotz"
+    assert data.spec == DataSpec((5,), 6, "classification", tuple(letters), 6)
+    x, y = taken(data, 0)
+    assert x.dtype == torch.int64
+    assert ["".join(letters[token] for token in row) for row in x.tolist()] == ["to be", "o be "]
+    assert [letters[token] for token in y.tolist()] == [" ", "o"]
+    assert data.client_id(1) == client_name("PUCK!")
+
+
+def test_client_names_are_valid_and_stay_apart() -> None:
+    assert client_name("f0000_14") == "f0000_14"
+    cleaned = [client_name(name) for name in ("a b", "a/b", "a" * 80, "a" * 81)]
+    assert len(set(cleaned)) == 4
+    assert max(map(len, cleaned)) <= 64
+    assert all("/" not in name and " " not in name for name in cleaned)
+
+
+def test_leaf_mistakes_are_clear_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        FederatedData.from_leaf(tmp_path / "nowhere")
+    (tmp_path / "e").mkdir()
+    with pytest.raises(ConfigError, match=r"no \*\.json file"):
+        FederatedData.from_leaf(tmp_path / "e")
+    (tmp_path / "bad.json").write_text('{"users": ["a"]}')
+    with pytest.raises(ConfigError, match=r"bad\.json is not LEAF JSON"):
+        FederatedData.from_leaf(tmp_path / "bad.json")
+    uneven = dump(tmp_path / "uneven.json", {"a": ([[1.0]], [0, 1])})
+    with pytest.raises(ConfigError, match="user 'a' has 1 inputs and 2 targets"):
+        FederatedData.from_leaf(uneven)
+    empty = dump(tmp_path / "empty.json", {"a": ([[1.0]], [0]), "b": ([], [])})
+    with pytest.raises(ConfigError, match="client 'b' has no training"):
+        FederatedData.from_leaf(empty)
+    ragged = dump(tmp_path / "ragged.json", {"a": ([[1.0], [1.0, 2.0]], [0, 1])})
+    with pytest.raises(ConfigError, match="numbers of one shape"):
+        FederatedData.from_leaf(ragged)
+    twice = tmp_path / "twice"
+    for name in ("1.json", "2.json"):
+        dump(twice / name, {"a": ([[1.0]], [0])})
+    with pytest.raises(ConfigError, match="user 'a' occurs twice"):
+        FederatedData.from_leaf(twice)
+
+
+def test_npz_folder_gives_one_client_per_file(tmp_path: Path) -> None:
+    for name, size in (("b", 2), ("a", 3)):
+        np.savez(tmp_path / f"{name}.npz", x=np.full((size, 1, 4, 4), size, dtype=np.uint8), y=np.arange(size))
+    np.savez(tmp_path / "test.npz", x=np.zeros((1, 1, 4, 4), dtype=np.uint8), y=np.array([2]))
+    data = FederatedData.from_folder(tmp_path, test=tmp_path / "test.npz")
+    assert [data.client_id(i) for i in range(len(data))] == ["a", "b"]
+    assert data.sizes.tolist() == [3, 2]
+    assert torch.equal(taken(data, 1)[0], torch.full((2, 1, 4, 4), 2.0) / 255)
+    assert data.test is not None
+    assert len(data.test) == 1
+    with pytest.raises(ConfigError, match="no target column"):
+        FederatedData.from_folder(tmp_path, target="y")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"x": np.zeros((2, 3)), "labels": np.zeros(2)}, r"must hold arrays x and y; it has: x, labels"),
+        ({"x": np.zeros((2, 3)), "y": np.zeros(3, dtype=int)}, r"one row per example"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0, dtype=int)}, r"b\.npz has no rows"),
+        ({"x": np.zeros((1, 3)), "y": np.zeros(1, dtype=int)}, r"b\.npz: x has rows \(3,\) of float64, but .*a\.npz"),
+        ({"x": np.array([[{}]], dtype=object), "y": np.zeros(1, dtype=int)}, r"without pickled objects"),
+    ],
+)
+def test_npz_mistakes_are_clear_errors(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((1, 2)), y=np.zeros(1, dtype=int))
+    np.savez(tmp_path / "b.npz", **columns)
+    with pytest.raises(ConfigError, match=message):
+        FederatedData.from_folder(tmp_path)
+
+
+def test_folder_mistakes_are_clear_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        FederatedData.from_folder(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="one per client is expected"):
+        FederatedData.from_folder(tmp_path)
+    np.savez(tmp_path / "a.npz", x=np.zeros((1, 2)), y=np.zeros(1, dtype=int))
+    with pytest.raises(ConfigError, match=r"must be a \.npz file"):
+        FederatedData.from_folder(tmp_path, test="t.parquet")
+    (tmp_path / "z.npz").write_bytes(b"no zip")
+    with pytest.raises(ConfigError, match=r"z\.npz cannot be read"):
+        FederatedData.from_folder(tmp_path)
+    (tmp_path / "b.parquet").touch()
+    with pytest.raises(ConfigError, match="several kinds"):
+        FederatedData.from_folder(tmp_path)

@@ -1,0 +1,207 @@
+"""Small federations driven in this process, for tests of the engine: the one place that knows how a run is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedray import optim
+from fedray.aggregators import Aggregator, Mean
+from fedray.algorithm import AlgorithmConfig, compose
+from fedray.algorithms import FedAvg
+from fedray.data.federated import FederatedData
+from fedray.executor import InlineExecutor
+from fedray.layout import Layout
+from fedray.local.schedule import LocalArgs
+from fedray.local.stacking import Stack, decide
+from fedray.local.task import BufferPolicy, LocalTask
+from fedray.metrics import LossFn
+from fedray.optim import OptimizerFn
+from fedray.record import RoundRecord
+from fedray.rounds import EvaluateArgs, FailurePolicy, Plan, Rounds, ServerState
+from fedray.sampling import Full, Sampler
+from fedray.store import ClientStore
+from fedray.transforms import Transform
+from fedray.worker import Job
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model, a loss and the clients' data."""
+
+    model_fn: Callable[[], nn.Module]
+    loss_fn: LossFn
+    data: FederatedData
+
+
+def mse(output: Tensor, target: Tensor) -> Tensor:
+    """Half the mean squared error, so that the gradient has no factor 2."""
+    return 0.5 * functional.mse_loss(output, target)
+
+
+def seeded(model_fn: Callable[[], nn.Module], seed: int = 0) -> Callable[[], nn.Module]:
+    """``model_fn`` with the same initial weights at every call."""
+
+    def build() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return model_fn()
+
+    return build
+
+
+def linear_problem(
+    clients: int = 6, features: int = 4, sizes: Sequence[int] | None = None, spread: float = 1.0, seed: int = 3
+) -> Problem:
+    """Least squares whose clients disagree on the solution by ``spread`` and see different inputs."""
+    draw = np.random.default_rng(seed)
+    counts = np.asarray(sizes if sizes is not None else draw.integers(6, 14, clients))
+    owner = np.repeat(np.arange(len(counts)), counts)
+    scale = draw.uniform(0.3, 1.7, (len(counts), features))
+    x = draw.standard_normal((len(owner), features)) * scale[owner]
+    truth = draw.standard_normal((1, features)) + spread * draw.standard_normal((len(counts), features))
+    y = (x * truth[owner]).sum(axis=1, keepdims=True) + 0.1 * draw.standard_normal((len(owner), 1))
+    data = FederatedData.from_arrays(x.astype("f4"), y.astype("f4"), owner)
+    return Problem(seeded(lambda: nn.Linear(features, 1)), mse, data)
+
+
+def class_problem(
+    sizes: Sequence[int] = (7, 3, 12, 9, 1, 5),
+    shape: tuple[int, ...] = (6,),
+    classes: int = 3,
+    model_fn: Callable[[], nn.Module] | None = None,
+    test: int = 0,
+    holdout: float = 0.0,
+    seed: int = 4,
+) -> Problem:
+    """Random inputs of any shape with learnable classes; an MLP unless ``model_fn`` says otherwise."""
+    draw = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    x = draw.standard_normal((len(owner) + test, *shape)).astype("f4")
+    direction = draw.standard_normal((int(np.prod(shape)), classes))
+    y = (x.reshape(len(x), -1) @ direction).argmax(axis=1)
+    held = (x[len(owner) :], y[len(owner) :]) if test else None
+    data = FederatedData.from_arrays(x[: len(owner)], y[: len(owner)], owner, test=held)
+    if holdout:
+        data = data.with_holdout(holdout, seed)
+
+    def mlp() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 8), nn.Tanh(), nn.Linear(8, classes))
+
+    return Problem(seeded(model_fn or mlp), functional.cross_entropy, data)
+
+
+def local_task(
+    problem: Problem,
+    *,
+    optimizer: OptimizerFn | None = None,
+    args: LocalArgs | None = None,
+    stack: Stack = 3,
+    seed: int = 7,
+    **fields: Any,
+) -> LocalTask:
+    """A local training problem with its stacking decided; ``stack`` as in ``local.stack``."""
+    layout = Layout.of(problem.model_fn())
+    wanted = {"rule": FedAvg().rule(), "args": args or LocalArgs(1, 4), **fields}
+    task = LocalTask(
+        problem.model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted
+    )
+    return replace(task, stacking=decide(task, stack, len(problem.data), "cpu"))
+
+
+@dataclass
+class Saved:
+    """The state between two rounds, copied."""
+
+    vector: Tensor
+    round: int
+    rule: dict[str, Tensor]
+    rows: dict[str, Tensor]
+    segments: list[str]
+    pending: RoundRecord | None
+
+
+@dataclass
+class Federation:
+    """A plan with its state; ``run`` drives it inline."""
+
+    plan: Plan
+    job: Job
+    state: ServerState
+    saves: list[Saved] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def vector(self) -> Tensor:
+        """The global model ``[P]``."""
+        return self.state.vector
+
+    def run(self, rounds: int | None = None, stopping: Callable[[], bool] = lambda: False) -> list[RoundRecord]:
+        """Go on to the end, or to ``rounds`` rounds in all; the records that were finished."""
+        plan = self.plan if rounds is None else replace(self.plan, rounds=rounds)
+        executor = InlineExecutor(self.job)
+        loop = Rounds(plan, self.state, executor, lambda _: self.saves.append(self.save()), stopping)
+        try:
+            return list(loop)
+        finally:
+            self.stopped = loop.stopped
+            executor.close()
+
+    def save(self) -> Saved:
+        """What a checkpoint holds."""
+        rows, segments = self.state.store.index()
+        rule = {name: tensor.clone() for name, tensor in self.plan.algorithm.server.state_dict().items()}
+        pending = RoundRecord.from_json(self.state.pending.to_json()) if self.state.pending else None
+        return Saved(self.state.vector.clone(), self.state.round, rule, rows, segments, pending)
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from ``saved``."""
+        self.state.vector.copy_(saved.vector)
+        self.plan.algorithm.server.load_state_dict(saved.rule)
+        self.state.store.restore(saved.rows, saved.segments)
+        self.state.round, self.state.pending = saved.round, saved.pending
+
+
+def federation(
+    problem: Problem,
+    folder: Path,
+    algorithm: AlgorithmConfig | None = None,
+    *,
+    transforms: Sequence[Transform] = (),
+    aggregator: Aggregator | None = None,
+    optimizer: OptimizerFn | None = None,
+    args: LocalArgs | None = None,
+    sampler: Sampler | None = None,
+    rounds: int = 3,
+    stack: Stack = 3,
+    seed: int = 7,
+    buffers: BufferPolicy = "mean",
+    evaluate: EvaluateArgs | None = None,
+    failures: FailurePolicy | None = None,
+    checkpoint_every: int = 0,
+) -> Federation:
+    """A small run, ready to go; every client takes part in every round unless ``sampler`` says otherwise."""
+    parts = compose(algorithm or FedAvg(), list(transforms), aggregator or Mean(), args or LocalArgs(1, 4))
+    task = local_task(
+        problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, rule=parts.rule, buffers=buffers
+    )
+    job = Job(task, parts, folder)
+    vector = task.layout.pack(dict(problem.model_fn().state_dict()))
+    parts.server.start(vector, task.layout, len(problem.data))
+    plan = Plan(
+        task,
+        parts,
+        sampler or Full(),
+        rounds,
+        evaluate or EvaluateArgs(),
+        failures or FailurePolicy(),
+        checkpoint_every,
+    )
+    return Federation(plan, job, ServerState(vector, ClientStore(folder, job.state_widths())))
