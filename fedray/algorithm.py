@@ -70,6 +70,10 @@ class Algorithm:
             kept.update(transform.state)
         return kept
 
+    def download(self, layout: Layout) -> int:
+        """Bytes one client receives in a round; the server rule must be started."""
+        return 4 * (layout.size + sum(part.numel() for part in self.server.broadcast().values()))
+
     def upload(self, layout: Layout) -> int:
         """Bytes one client sends in a round."""
         extra = sum(width_of(w, layout) for w in self.rule.sends.values())

@@ -162,12 +162,13 @@ def _train(experiment: Experiment, quiet: bool) -> None:
         with signals:
             for record in experiment.records(signals.arm):
                 console.round(record)
+        if not signals.stopped:
+            console.finish(experiment.run.folder.summary())
     finally:
         console.close()
     if signals.stopped:
         typer.echo(f"stopped; go on with: fedray resume {experiment.run.folder.path}", err=True)
         raise typer.Exit(STOPPED)
-    console.finish(experiment.run.folder.summary())
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fedray.aggregators import Aggregator, aggregators
@@ -26,7 +25,7 @@ from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
-from fedray.metrics import LossFn
+from fedray.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.models import dump_model, initial_model, resolve_model
 from fedray.optim import OptimizerFn, optimizers
 from fedray.record import RoundRecord
@@ -46,9 +45,6 @@ from fedray.schema import (
     WorkerSection,
 )
 from fedray.transforms import Transform, transforms
-
-LOSSES: dict[str, LossFn] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
-_TASK_LOSS = {"classification": "cross_entropy", "regression": "mse"}
 
 
 @dataclass(frozen=True)
@@ -206,21 +202,25 @@ class Config:
         default = Path("runs") / self.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         return RunFolder(Path(self.run.dir) if self.run.dir else default)
 
-    def plan(self) -> Plan:
-        """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
-        data: FederatedData = self.data.load(self.schema.seed)
-        loss = self.local.loss if self.local.loss != "auto" else _TASK_LOSS[data.spec.task]
+    def algorithm_parts(self) -> Algorithm:
+        """A fresh algorithm, its server rule not started."""
         args = LocalArgs(
             epochs=self.local.epochs,
             batch_size=None if self.local.batch_size == "full" else int(self.local.batch_size),
             steps=self.local.steps,
         )
+        return compose(self.algorithm, self.transforms, self.aggregator, args)
+
+    def plan(self) -> Plan:
+        """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
+        data: FederatedData = self.data.load(self.schema.seed)
+        loss = self.local.loss if self.local.loss != "auto" else TASK_LOSS[data.spec.task]
         return make_plan(
             model_fn=partial(initial_model, self.model, data.spec, self.schema.seed),
             optimizer_fn=self.optimizer,
             loss_fn=LOSSES[loss],
             data=data,
-            algorithm=compose(self.algorithm, self.transforms, self.aggregator, args),
+            algorithm=self.algorithm_parts(),
             sampler=self.sampler,
             rounds=self.schema.rounds,
             seed=self.schema.seed,

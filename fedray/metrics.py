@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import vmap
 
+from fedray.losses import LossFn, per_example
 
-LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,6 @@ class Mean:
     def result(self) -> float:
         """``total / weight``."""
         return self.total / self.weight if self.weight else float("nan")
-
-
-def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
-    """The loss of each example of a batch, ``[B]``, from a loss function that averages over its batch."""
-    values: Tensor = vmap(lambda o, t: loss(o.unsqueeze(0), t.unsqueeze(0)))(output, target)
-    return values
 
 
 def example_values(loss: LossFn, task: str, output: Tensor, target: Tensor) -> dict[str, Tensor]:

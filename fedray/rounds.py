@@ -144,6 +144,11 @@ class Plan:
         pieces = cut(cohort, steps, self.task.stacking.size)
         return [Block(round, index, clients, store.of(clients)) for index, clients in enumerate(pieces)]
 
+    def traffic(self, sampled: int, accepted: int) -> dict[str, int]:
+        """Bytes of a round: ``down`` to the sampled clients, ``up`` from the accepted ones."""
+        down, up = self.algorithm.download(self.layout), self.algorithm.upload(self.layout)
+        return {"down": down * sampled, "up": up * accepted}
+
     def checkpoint_due(self, round: int) -> bool:
         """Whether the state after ``round`` is checkpointed."""
         return round == self.rounds or (self.checkpoint_every > 0 and round % self.checkpoint_every == 0)
@@ -274,8 +279,7 @@ class Rounds:
         record.examples = int(examples.sum())
         if record.examples:
             record.train = {"loss": float((loss * examples).sum() / record.examples)}
-        down = sum(part.numel() for part in {"model": self._state.vector, **plan.algorithm.server.broadcast()}.values())
-        record.bytes = {"down": 4 * down * len(cohort), "up": plan.algorithm.upload(plan.layout) * len(examples)}
+        record.bytes = plan.traffic(len(cohort), len(examples))
         record.failures = [
             {"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)
         ]

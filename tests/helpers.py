@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +23,8 @@ from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import BufferPolicy, LocalTask
+from fedray.local.trainer import Trainer
+from fedray.messages import BlockUpdate, Broadcast, Parts
 from fedray.metrics import LossFn
 from fedray.optim import OptimizerFn
 from fedray.record import RoundRecord
@@ -79,14 +82,17 @@ def class_problem(
     model_fn: Callable[[], nn.Module] | None = None,
     test: int = 0,
     holdout: float = 0.0,
+    vocabulary: int = 0,
     seed: int = 4,
 ) -> Problem:
-    """Random inputs of any shape with learnable classes; an MLP unless ``model_fn`` says otherwise."""
+    """Random inputs (or tokens) of any shape with learnable classes; an MLP unless ``model_fn`` says otherwise."""
     draw = np.random.default_rng(seed)
     owner = np.repeat(np.arange(len(sizes)), sizes)
     x = draw.standard_normal((len(owner) + test, *shape)).astype("f4")
     direction = draw.standard_normal((int(np.prod(shape)), classes))
     y = (x.reshape(len(x), -1) @ direction).argmax(axis=1)
+    if vocabulary:
+        x = np.floor(vocabulary * 0.999 * stats.norm.cdf(x)).astype(np.int64)
     held = (x[len(owner) :], y[len(owner) :]) if test else None
     data = FederatedData.from_arrays(x[: len(owner)], y[: len(owner)], owner, test=held)
     if holdout:
@@ -205,3 +211,40 @@ def federation(
         checkpoint_every,
     )
     return Federation(plan, job, ServerState(vector, ClientStore(folder, job.state_widths())))
+
+
+def train(
+    task: LocalTask, clients: Sequence[int], down: Broadcast | None = None, state: Parts | None = None
+) -> BlockUpdate:
+    """The update of some clients: at once if the task is stacked, else of each alone, put together."""
+    model = task.layout.pack(dict(task.model_fn().state_dict()))
+    trainer = Trainer(task, torch.device("cpu"))
+    sent = down or Broadcast(1, {"model": model}, 1.0)
+    kept = state or {}
+    step = len(clients) if task.stacking.stacked else 1
+    pieces = []
+    for start in range(0, len(clients), step):
+        rows = slice(start, start + step)
+        piece = trainer.train(
+            np.array(clients[rows], dtype=np.int64), sent, {name: s[rows].clone() for name, s in kept.items()}, {}
+        )
+        # What a trainer returns is only valid until its next call.
+        pieces.append(replace(piece, parts={name: part.clone() for name, part in piece.parts.items()}))
+
+    def together(values: list[dict[str, Tensor]]) -> Parts:
+        return {name: torch.cat([value[name] for value in values]) for name in values[0]}
+
+    return BlockUpdate(
+        round=sent.round,
+        clients=np.concatenate([piece.clients for piece in pieces]),
+        parts=together([piece.parts for piece in pieces]),
+        state=together([piece.state for piece in pieces]),
+        weight=np.concatenate([piece.weight for piece in pieces]),
+        loss=np.concatenate([piece.loss for piece in pieces]),
+        examples=np.concatenate([piece.examples for piece in pieces]),
+    )
+
+
+def relative(one: Tensor, other: Tensor) -> float:
+    """Largest difference of two tensors against the largest value of the second."""
+    return float((one - other).abs().max() / other.abs().max())

@@ -42,6 +42,14 @@ class Buffers(nn.Module):
         self.register_buffer("scratch", torch.ones(4), persistent=False)
 
 
+class Complex(nn.Module):
+    """A parameter that no float32 vector holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+
+
 def norm() -> nn.Module:
     """A convolution with batch statistics that are not the initial ones."""
     module = nn.Sequential(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), nn.ReLU())
@@ -181,7 +189,7 @@ def test_averaged_integers_are_rounded_and_floats_are_left_alone(values: list[fl
     ("make", "message"),
     [
         (lambda: nn.Linear(2, 2).double(), r"weight is torch\.float64; the global vector is float32.*\.float\(\)"),
-        (lambda: nn.Linear(2, 2).to(torch.complex64), r"weight is torch\.complex64"),
+        (Complex, r"weight is torch\.complex64"),
         (lambda: nn.Linear(2, 2).half(), r"weight is torch\.float16"),
         (nn.ReLU, "no parameter that needs a gradient"),
         (lambda: nn.Linear(2, 2).requires_grad_(False), "no parameter that needs a gradient"),

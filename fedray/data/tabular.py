@@ -63,11 +63,9 @@ class Sums:
         return self.center + self.total / self.count
 
     def deviation(self) -> NDArray[np.float64]:
-        """Population standard deviation of each column, ``[k]``; exactly 0 for a constant column."""
+        """Population standard deviation of each column, ``[k]``; exactly 0 for a constant column if ``center`` is its mean."""
         variance = self.squares / self.count - np.square(self.total / self.count)
-        deviation = np.sqrt(np.maximum(variance, 0.0))
-        # The rounding error of the mean alone leaves a constant column about 1e-16 of its size.
-        return np.where(deviation <= 1e-12 * np.abs(self.mean()), 0.0, deviation)
+        return np.sqrt(np.maximum(variance, 0.0))
 
 
 def federated_moments(silos: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedray.data.federated import Rows
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask
+from fedray.losses import per_example
 from fedray.messages import Floats
-from fedray.metrics import per_example
 
 
 class StackedStepper:
@@ -81,7 +82,8 @@ class StackedStepper:
         if layout.size > trained:
             run.delta[:, trained:] = 0.0
         done = len(params)
-        with self._dropout or contextlib.nullcontext():
+        # vmap knows the plain kernel of attention; the fused ones it would run client by client, with a warning.
+        with self._dropout or contextlib.nullcontext(), sdpa_kernel(SDPBackend.MATH):
             for step, n in enumerate(active.tolist()):
                 if n < done:
                     self._set_aside(run, slice(n, done))

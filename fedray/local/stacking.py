@@ -48,8 +48,10 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     """
     count = task.layout.trained
     size = block_size(count, cohort, device) if isinstance(wanted, str) else wanted
-    if wanted == "off" or wanted == 1:
+    if wanted in ("off", 1):
         return Stacking(1 if wanted == 1 else size, False, "local.stack turns it off")
+    if size == 1:
+        return Stacking(1, False, f"a cohort of {cohort:g} makes blocks of one client, so that workers can share it")
     reason = _obstacle(task, isinstance(wanted, str), count, device)
     if reason is None:
         return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")

@@ -12,7 +12,7 @@ from fedray.data.federated import FederatedData
 from fedray.layout import Layout
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import LocalArgs
-from fedray.metrics import LossFn
+from fedray.losses import LossFn
 from fedray.optim import OptimizerFn
 
 ModelFn = Callable[[], nn.Module]

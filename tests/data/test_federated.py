@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from pathlib import Path
 
@@ -159,6 +160,9 @@ def test_shared_data_is_equal_mapped_and_pickles_as_a_path(tmp_path: Path) -> No
         back = pickle.loads(pickled)
     assert len(pickled) < 300
     assert shared.share(tmp_path) is shared
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert re.search(rf"{tmp_path}/\w+/x\.npy", maps.read_text())
     for copy in (shared, back):
         assert copy.spec == data.spec
         assert copy.sizes.tolist() == data.sizes.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,12 @@ def test_shards_give_at_most_k_classes_at_equal_sizes(clients: int, shards: int,
     table = counts(Shards(clients, shards).assign(labels, seed), labels)
     assert ((table > 0).sum(axis=1) <= shards).all()
     assert (table.sum(axis=1) == len(labels) // clients).all()
+
+
+def test_shards_are_dealt_at_random() -> None:
+    labels = np.repeat(np.arange(20), 10)
+    seen = [counts(Shards(10, 2).assign(labels, seed), labels) > 0 for seed in range(5)]
+    assert all((first != second).any() for first, second in pairwise(seen))
 
 
 def test_quantity_even_limits_and_skew() -> None:

@@ -99,6 +99,12 @@ def test_missing_numbers_become_the_federated_mean(write: Files) -> None:
     assert inputs(plain, 0).tolist() == [[1, 6], [2, 4]]
 
 
+@given(st.floats(-1e9, 1e9), st.lists(st.integers(1, 40), min_size=1, max_size=4))
+def test_a_constant_column_has_no_deviation_whatever_the_rounding(value: float, sizes: list[int]) -> None:
+    _, deviation = federated_moments([np.full((size, 1), value) for size in sizes])
+    assert deviation.tolist() == [0.0]
+
+
 def test_a_constant_column_is_only_centred(write: Files) -> None:
     a = write("a.csv", "u,v,y\n0.1,1,p\n0.1,2,q\n")
     b = write("b.csv", "u,v,y\n0.1,3,q\n")

@@ -1,0 +1,257 @@
+"""The Python face: the same runs from plain PyTorch objects."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from fedray import checkpoint, rng
+from fedray.aggregators import Aggregator, Mean
+from fedray.algorithm import AlgorithmConfig, compose
+from fedray.algorithms import FedAvg
+from fedray.config import dump
+from fedray.data import FederatedData
+from fedray.errors import ConfigError, RunFailed
+from fedray.experiment import Experiment, Place, make_plan
+from fedray.interrupt import StopSignals
+from fedray.layers import to_yaml
+from fedray.local.schedule import LocalArgs
+from fedray.losses import LOSSES, TASK_LOSS, LossFn
+from fedray.optim import SGD, OptimizerFn
+from fedray.record import RoundRecord
+from fedray.run import CONFIG, Run, RunFolder
+from fedray.sampling import Full, Sampler
+from fedray.schema import (
+    CheckpointSection,
+    ClusterSection,
+    DriverSection,
+    EvaluateSection,
+    FailuresSection,
+    LocalSection,
+    WorkerSection,
+)
+from fedray.tracking.console import Console
+from fedray.transforms import Transform
+
+
+@dataclass(frozen=True)
+class FederatedModel:
+    """What clients train.
+
+    Args:
+        model_fn: builds the ``nn.Module``; called with torch's generator seeded by the run, so that its first parameters
+            are a function of the run's seed.
+        optimizer_fn: parameters to a ``torch.optim.Optimizer``, made anew for each client and round.
+        loss_fn: (output, target) to the mean loss of a batch; default: cross-entropy or squared error by the data's task.
+    """
+
+    model_fn: Callable[[], nn.Module]
+    optimizer_fn: OptimizerFn = field(default_factory=SGD)
+    loss_fn: LossFn | None = None
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """How to train; everything has the meaning of the config key of the same name.
+
+    Args:
+        rounds: rounds in all.
+        epochs: local epochs.
+        batch_size: local batch size; ``None`` is the whole local data.
+        steps: exactly so many local steps instead of ``epochs``.
+        seed: names every random draw.
+        evaluate_every: rounds between evaluations on the test set.
+        evaluate_clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        checkpoint_every: rounds between checkpoints; 0: at the end.
+        keep: checkpoints kept.
+        stack: ``auto``, ``off``, or how many clients step at once.
+        precision: ``fp32``, ``tf32`` or ``bf16``.
+        buffers: ``mean``, ``keep`` or ``local``.
+        on_nonfinite: ``drop`` or ``abort``.
+        on_failure: ``drop`` or ``abort``.
+        min_share: smallest share of a cohort that must survive.
+        tensorboard: write event files.
+    """
+
+    rounds: int = 10
+    epochs: int = 1
+    batch_size: int | None = 32
+    steps: int | None = None
+    seed: int = 0
+    evaluate_every: int = 1
+    evaluate_clients_every: int = 0
+    checkpoint_every: int = 10
+    keep: int = 2
+    stack: Literal["auto", "off"] | int = "auto"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    buffers: Literal["mean", "keep", "local"] = "mean"
+    on_nonfinite: Literal["drop", "abort"] = "drop"
+    on_failure: Literal["drop", "abort"] = "abort"
+    min_share: float = 0.5
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ConfigError(f"rounds={self.rounds}: it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to train.
+
+    Args:
+        name: ``ray`` (worker actors; a Ray that is already initialised is used as it is) or ``inline`` (this process).
+        workers: worker actors, or ``auto``.
+        cpus: CPUs of each worker.
+        gpus: GPUs of each worker; fractions share one.
+        threads: torch threads of each worker.
+        driver_gpus: GPUs of the driver.
+        placement: ``pack`` or ``spread``.
+    """
+
+    name: Literal["ray", "inline"] = "ray"
+    workers: int | Literal["auto"] = "auto"
+    cpus: float = 1.0
+    gpus: float = 0.0
+    threads: int = 1
+    driver_gpus: float = 0.0
+    placement: Literal["pack", "spread"] = "pack"
+
+    def place(self) -> Place:
+        """The same as config sections."""
+        return Place(
+            ClusterSection(self.name, self.workers, self.placement),
+            WorkerSection(self.cpus, self.gpus, self.threads),
+            DriverSection(self.driver_gpus),
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Args:
+        model: the trained module, on the CPU.
+        history: one record for each round, oldest first.
+        run_dir: the run folder.
+        stopped: it was stopped by a signal, with a checkpoint saved.
+    """
+
+    model: nn.Module
+    history: list[RoundRecord]
+    run_dir: Path
+    stopped: bool = False
+
+
+def train(
+    model: FederatedModel,
+    data: FederatedData,
+    args: TrainArgs | None = None,
+    *,
+    algorithm: AlgorithmConfig | None = None,
+    transforms: Sequence[Transform] = (),
+    aggregator: Aggregator | None = None,
+    sampler: Sampler | None = None,
+    cluster: Cluster | Literal["ray", "inline"] = "ray",
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Train a model on federated data.
+
+    Closures and lambdas work.  Ray is started if it is not initialised, and shut down only if it was started here.
+
+    Args:
+        model: what to train.
+        data: the clients.
+        args: how.
+        algorithm: for example ``fedray.FedProx(mu=0.01)``; default ``fedray.FedAvg()``.
+        transforms: of updates, in order.
+        aggregator: default ``fedray.Mean()``.
+        sampler: of cohorts; default all clients.
+        cluster: where; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
+        run_dir: the run folder; default ``runs/python/<time>``.
+        resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call (``rounds`` may be
+            larger).
+        progress: show progress on the terminal.
+
+    Returns:
+        The trained module and the history.
+
+    Raises:
+        ConfigError: arguments or data that cannot work; nothing was started.
+        RunFailed: the run could not go on; its last checkpoint is in the run folder.
+    """
+    args = args or TrainArgs()
+    place = (Cluster(name=cluster) if isinstance(cluster, str) else cluster).place()
+    folder = RunFolder(Path(run_dir) if run_dir else Path("runs/python") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
+    local = LocalArgs(args.epochs, args.batch_size, args.steps)
+    place.check()
+    plan = make_plan(
+        model_fn=functools.partial(_seeded, model.model_fn, args.seed),
+        optimizer_fn=model.optimizer_fn,
+        loss_fn=model.loss_fn or LOSSES[TASK_LOSS[data.spec.task]],
+        data=data,
+        algorithm=compose(algorithm or FedAvg(), transforms, aggregator or Mean(), local),
+        sampler=sampler or Full(),
+        rounds=args.rounds,
+        seed=args.seed,
+        local=LocalSection(stack=args.stack, precision=args.precision, buffers=args.buffers),
+        place=place,
+        evaluate=EvaluateSection(args.evaluate_every, args.evaluate_clients_every),
+        failures=FailuresSection(args.on_nonfinite, args.on_failure, args.min_share),
+        checkpoint=CheckpointSection(args.checkpoint_every, args.keep),
+    )
+    parts = {"algorithm": algorithm or FedAvg(), "aggregator": aggregator or Mean(), "sampler": sampler or Full()}
+    described: dict[str, Any] = {"python": dump(args), **{kind: dump(part) for kind, part in parts.items()}}
+    described["transforms"] = [dump(transform) for transform in transforms]
+    described["cluster"] = dump(place.cluster)
+    text = to_yaml(described)
+    if resume:
+        folder.config()
+        checkpoint.replace_durably(folder.path / CONFIG, text.encode())
+    else:
+        folder.claim(text)
+    notes = (f"stacking: {plan.task.stacking.reason}",)
+    run = Run(plan, folder, "python", text, place.worker.threads, args.keep, resume, args.tensorboard, notes)
+    return _run(Experiment(run, place), progress)
+
+
+def _run(experiment: Experiment, progress: bool) -> Result:
+    run = experiment.run
+    console = Console(quiet=not progress)
+    signals = StopSignals(lambda: console.note("stopping: saving a checkpoint (once more to exit at once)"))
+    # Python delivers signals to the main thread only; elsewhere they act as they did before.
+    arm = signals.arm if threading.current_thread() is threading.main_thread() else lambda stop: None
+    history: list[RoundRecord] = []
+    console.start(run.info())
+    try:
+        with signals:
+            for record in experiment.records(arm):
+                history.append(record)
+                console.round(record)
+    finally:
+        console.close()
+    module = run.plan.task.model_fn()
+    saved = checkpoint.newest(run.folder.checkpoints)
+    if saved is None:
+        raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
+    run.plan.layout.load(module, saved.tensors["model"])
+    return Result(module, history, run.folder.path, signals.stopped)
+
+
+def _seeded(model_fn: Callable[[], nn.Module], seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(rng.integer(seed, "init"))
+        module = model_fn()
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"model_fn: it must return an nn.Module, got {type(module).__name__}")
+    return module

@@ -1,0 +1,196 @@
+"""Progress as a terminal, a pipe and nobody see it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rich.console
+
+from fedray.record import RoundRecord
+from fedray.tracking import Console, RunInfo
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+
+
+def info(folder: str = "runs/x", rounds: int = 4, resumed_from: int = 0) -> RunInfo:
+    return RunInfo(Path(folder), "digits", rounds, resumed_from, clients=20, parameters=12_345)
+
+
+def record(number: int, *, tested: bool = True) -> RoundRecord:
+    return RoundRecord(
+        number,
+        seconds=0.5,
+        clients={"sampled": 5, "ok": 4, "failed": 1},
+        train={"loss": 1 / number},
+        test={"loss": 0.25, "accuracy": 0.5 + number / 10} if tested else {},
+        clients_test={"accuracy": {"mean": 0.75, "p10": 0.5, "p50": 0.7, "p90": 1.0}} if tested else {},
+    )
+
+
+def plain() -> tuple[io.StringIO, rich.console.Console]:
+    out = io.StringIO()
+    return out, rich.console.Console(file=out, width=80, force_terminal=False, _environ={})
+
+
+def terminal() -> tuple[io.StringIO, rich.console.Console]:
+    out = io.StringIO()
+    return out, rich.console.Console(file=out, width=80, force_terminal=True, _environ={"TERM": "xterm"})
+
+
+@pytest.fixture
+def ticks() -> Iterator[float]:
+    """Readings of a clock that moves a second each time it is read."""
+    return map(float, itertools.count())
+
+
+def played(console: Console, run: RunInfo) -> None:
+    console.start(run)
+    for number in range(run.resumed_from + 1, run.rounds + 1):
+        console.round(record(number))
+    console.finish({"seconds": 61.0})
+    console.close()
+
+
+def test_a_pipe_gets_plain_lines() -> None:
+    out, to = plain()
+    played(Console(console=to, every=0), info())
+    text = out.getvalue()
+    assert all(letter == "\n" or letter.isprintable() for letter in text)
+    lines = text.splitlines()
+    assert lines[0] == "digits: 20 clients, 12,345 parameters, for 4 rounds"
+    assert lines[2] == "round 2/4  2 rounds/s  0:01 left  train loss 0.5  test accuracy 0.7  failed 2"
+    assert [line.split()[1] for line in lines if line.startswith("round ")] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_lines_keep_their_distance_but_the_last_round_has_one(ticks: Iterator[float]) -> None:
+    out, to = plain()
+    # Read once at the start, once for each round that asks, once more for each line: every third round is due.
+    played(Console(console=to, every=3, clock=lambda: next(ticks)), info(rounds=9))
+    numbers = [int(number) for number in re.findall(r"^round (\d+)/9", out.getvalue(), flags=re.MULTILINE)]
+    assert numbers == [1, 4, 7, 9]
+
+
+def test_the_table_says_how_it_ended() -> None:
+    out, to = plain()
+    played(Console(console=to), info("runs/a [b]/c"))
+    text = re.sub(r" +", " ", out.getvalue())
+    for line in (
+        "rounds 4 of 4",
+        "time 1:01",
+        "train loss 0.25",
+        "test accuracy 0.9",
+        "clients' accuracy 0.75 (10 % of clients below 0.5, 10 % above 1)",
+        "failed 4 times a client gave no update",
+        "run folder: runs/a [b]/c",
+        "open TensorBoard: tensorboard --logdir 'runs/a [b]/c'",
+    ):
+        assert line in [found.strip() for found in text.splitlines()]
+
+
+def test_a_long_path_stays_in_one_piece() -> None:
+    out, to = plain()
+    folder = "/".join(["a-long-folder-name"] * 12)
+    played(Console(console=to), info(folder))
+    assert f"tensorboard --logdir {folder}\n" in out.getvalue()
+
+
+def test_no_event_files_no_hint() -> None:
+    out, to = plain()
+    played(Console(tensorboard=False, console=to), info())
+    assert "tensorboard" not in out.getvalue()
+
+
+def test_what_was_not_measured_is_shown_as_last_measured() -> None:
+    out, to = plain()
+    console = Console(console=to, every=0)
+    console.start(info())
+    console.round(record(1))
+    console.round(record(2, tested=False))
+    assert "test accuracy 0.6" in out.getvalue().splitlines()[-1]
+    console.close()
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ({"loss": 0.5, "mse": 1.25}, "test mse 1.25"),
+        ({"loss": 0.5}, "test loss 0.5"),
+        ({"auc": 0.75, "accuracy": None}, "test accuracy nan"),
+    ],
+)
+def test_the_metric_shown(test: dict[str, float], words: str) -> None:
+    out, to = plain()
+    console = Console(console=to, every=0)
+    console.start(info())
+    console.round(RoundRecord(1, test=test))
+    assert out.getvalue().splitlines()[-1] == f"round 1/4  {words}"
+    console.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.001, "1,000 rounds/s  0:00 left"),
+        (0.25, "4 rounds/s  0:00 left"),
+        (2.5, "2.5 s/round  0:08 left"),
+        (3600.0, "3,600 s/round  3:00:00 left"),
+    ],
+)
+def test_the_pace(seconds: float, words: str) -> None:
+    out, to = plain()
+    console = Console(console=to, every=0)
+    console.start(info())
+    console.round(RoundRecord(1, seconds=seconds))
+    assert out.getvalue().splitlines()[-1] == f"round 1/4  {words}"
+    console.close()
+
+
+def test_a_resumed_run_says_so() -> None:
+    out, to = plain()
+    played(Console(console=to, every=0), info(rounds=6, resumed_from=4))
+    assert "from round 4 of 6 rounds" in out.getvalue()
+    assert "round 5/6" in out.getvalue()
+
+
+def test_a_terminal_gets_a_bar_and_then_the_table() -> None:
+    out, to = terminal()
+    played(Console(console=to), info())
+    text = out.getvalue()
+    assert "━" in text
+    assert "starting" in text
+    bar, _, table = text.rpartition("round 4/4")
+    assert "round 0/4" in bar
+    assert "2 rounds/s  0:00 left  train loss 0.25  test accuracy 0.9  failed 4\n" in table
+    assert "open TensorBoard: tensorboard --logdir runs/x\n" in table
+
+
+def test_the_cursor_is_not_left_hidden_even_by_a_kill() -> None:
+    out, to = terminal()
+    console = Console(console=to)
+    console.start(info())
+    console.round(record(1))
+    assert HIDE in out.getvalue()
+    assert out.getvalue().rindex(SHOW) > out.getvalue().rindex(HIDE)
+    console.close()
+    assert out.getvalue().rindex(SHOW) > out.getvalue().rindex(HIDE)
+    assert "open TensorBoard" not in out.getvalue()
+    console.close()
+
+
+def test_quiet_is_silent() -> None:
+    for out, to in (plain(), terminal()):
+        played(Console(quiet=True, console=to), info())
+        assert out.getvalue() == ""
+
+
+def test_forced_colours_make_no_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    played(Console(every=0), info())
+    text = capsys.readouterr().out
+    assert "round 4/4" in text
+    assert not re.search(r"\r|\x1b\[(?!\d*(;\d+)*m)", text)
