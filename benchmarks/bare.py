@@ -32,6 +32,9 @@ Data = tuple[Tensor, Tensor]
 Vector = list[Tensor]
 """A model's parameters, or a sum of them, one tensor each in the module's order."""
 
+WARMUP = 2
+"""Rounds that are not timed."""
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -239,14 +242,17 @@ class Pool:
             process.join()
 
 
-def measure(workload: Workload, rounds: int, threads: int = 1, processes: int = 1) -> dict[str, Any]:
-    """Time ``rounds`` rounds, after one that warms up.
+def measure(
+    workload: Workload, rounds: int, threads: int = 1, processes: int = 1, warmup: int = WARMUP
+) -> dict[str, Any]:
+    """Time ``rounds`` rounds, after some that warm up.
 
     Args:
         workload: what to train.
         rounds: how many to time.
         threads: torch threads of each process that trains.
         processes: 1 trains in this one.
+        warmup: rounds before the timed ones.
 
     Returns:
         ``workload, threads, processes, parameters``, ``seconds_per_round`` of each round with its ``median`` and
@@ -263,7 +269,7 @@ def measure(workload: Workload, rounds: int, threads: int = 1, processes: int = 
     generator = torch.Generator().manual_seed(0)
     before = loss_of(trainer, model)
     seconds = []
-    for number in range(rounds + 1):
+    for number in range(warmup + rounds):
         start = time.perf_counter()
         cohort = make_cohort(workload, generator)
         if pool is None:
@@ -274,15 +280,15 @@ def measure(workload: Workload, rounds: int, threads: int = 1, processes: int = 
     peak = peak_memory() + (sum(pool.peaks) if pool else 0)
     if pool is not None:
         pool.close()
-    median = statistics.median(seconds[1:])
+    median = statistics.median(seconds[warmup:])
     return {
         "workload": workload.name,
         "threads": threads,
         "processes": processes,
         "parameters": sum(param.numel() for param in model),
-        "seconds_per_round": [round(second, 5) for second in seconds[1:]],
+        "seconds_per_round": [round(second, 5) for second in seconds[warmup:]],
         "median": round(median, 5),
-        "min": round(min(seconds[1:]), 5),
+        "min": round(min(seconds[warmup:]), 5),
         "clients_per_second": round(workload.cohort / median, 1),
         "loss": [round(before, 4), round(loss_of(trainer, model), 4)],
         "peak_memory_mb": round(peak / 2**20),

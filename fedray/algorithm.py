@@ -34,6 +34,11 @@ class AlgorithmConfig:
     default_weight: ClassVar[Literal["examples", "uniform"]] = "examples"
     uniform_only: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        # A value out of range is an error where it is given, not in the first round.
+        self.rule()
+        self.server()
+
     def rule(self) -> LocalRule:
         """What its clients do differently."""
         return LocalRule()
@@ -63,6 +68,14 @@ class Algorithm:
         """Length of each part a client sends."""
         return {"delta": layout.size, **{name: width_of(w, layout) for name, w in self.rule.sends.items()}}
 
+    def broadcast_widths(self, layout: Layout) -> dict[str, int]:
+        """Length of each part the server sends."""
+        return {"model": layout.size, **{name: width_of(w, layout) for name, w in self.server.broadcasts.items()}}
+
+    def download(self, layout: Layout) -> int:
+        """Bytes one client receives in a round."""
+        return 4 * sum(self.broadcast_widths(layout).values())
+
     def state(self) -> dict[str, Width]:
         """What each client keeps between rounds."""
         kept: dict[str, Width] = dict(self.rule.state)
@@ -70,14 +83,10 @@ class Algorithm:
             kept.update(transform.state)
         return kept
 
-    def download(self, layout: Layout) -> int:
-        """Bytes one client receives in a round; the server rule must be started."""
-        return 4 * (layout.size + sum(part.numel() for part in self.server.broadcast().values()))
-
     def upload(self, layout: Layout) -> int:
         """Bytes one client sends in a round."""
         extra = sum(width_of(w, layout) for w in self.rule.sends.values())
-        delta = self.transforms[-1].upload(layout.size) if self.transforms else 4 * layout.size
+        delta = min((t.upload(layout.size) for t in self.transforms), default=4 * layout.size)
         return delta + 4 * extra
 
 
@@ -91,11 +100,17 @@ def compose(
     """
     prepared: list[Transform] = []
     for position, transform in enumerate(transforms):
+        bounded = [_name(t) for t in prepared if t.needs_uniform]
+        if bounded and transform.enlarges:
+            raise ConfigError(
+                f"transforms[{position}]: {_name(transform)} with error feedback undoes the clip that {bounded[0]} relies on: "
+                "put it before the clip, or set error_feedback to false"
+            )
         try:
             prepared.append(transform.prepare(tuple(prepared)))
         except ValueError as error:
             raise ConfigError(f"transforms[{position}]: {error}") from None
-    needs_uniform = [getattr(t, "name", type(t).__name__) for t in prepared if t.needs_uniform]
+    needs_uniform = [_name(t) for t in prepared if t.needs_uniform]
     weight = config.weight
     if weight == "auto":
         weight = "uniform" if needs_uniform else config.default_weight
@@ -109,9 +124,13 @@ def compose(
             f"transforms: {needs_uniform[0]} protects the update only, but {config.name} also sends {sent}; "
             "use an algorithm whose clients send the update alone (fedray list algorithms)"
         )
-    hidden = [getattr(t, "name", type(t).__name__) for t in prepared if t.linear_only]
+    if needs_uniform and not aggregator.linear:
+        raise ConfigError(f"aggregator: the noise of {needs_uniform[0]} is made for the mean of the updates: use mean")
+    hidden = [_name(t) for t in prepared if t.linear_only]
     if hidden and not aggregator.linear:
         raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
-    return Algorithm(
-        config.name, rule, tuple(prepared), aggregator, config.server(), weight, config.local(args)
-    )
+    return Algorithm(config.name, rule, tuple(prepared), aggregator, config.server(), weight, config.local(args))
+
+
+def _name(part: Transform) -> str:
+    return str(getattr(part, "name", type(part).__name__))

@@ -47,10 +47,11 @@ class FederatedModel:
     """What clients train.
 
     Args:
-        model_fn: builds the ``nn.Module``; called with torch's generator seeded by the run, so that its first parameters
-            are a function of the run's seed.
+        model_fn: builds the ``nn.Module``; called with torch's generator seeded by the run, so that its first
+            parameters are a function of the run's seed.
         optimizer_fn: parameters to a ``torch.optim.Optimizer``, made anew for each client and round.
-        loss_fn: (output, target) to the mean loss of a batch; default: cross-entropy or squared error by the data's task.
+        loss_fn: (output, target) to the mean loss of a batch; default: cross-entropy or squared error by the data's
+            task.
     """
 
     model_fn: Callable[[], nn.Module]
@@ -179,8 +180,8 @@ def train(
         sampler: of cohorts; default all clients.
         cluster: where; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
         run_dir: the run folder; default ``runs/python/<time>``.
-        resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call (``rounds`` may be
-            larger).
+        resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call
+            (``rounds`` may be larger).
         progress: show progress on the terminal.
 
     Returns:
@@ -192,7 +193,9 @@ def train(
     """
     args = args or TrainArgs()
     place = (Cluster(name=cluster) if isinstance(cluster, str) else cluster).place()
-    folder = RunFolder(Path(run_dir) if run_dir else Path("runs/python") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
+    folder = RunFolder(
+        Path(run_dir) if run_dir else Path("runs/python") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    )
     local = LocalArgs(args.epochs, args.batch_size, args.steps)
     place.check()
     plan = make_plan(
@@ -227,7 +230,7 @@ def train(
 
 def _run(experiment: Experiment, progress: bool) -> Result:
     run = experiment.run
-    console = Console(quiet=not progress)
+    console = Console(quiet=not progress, tensorboard=run.tensorboard)
     signals = StopSignals(lambda: console.note("stopping: saving a checkpoint (once more to exit at once)"))
     # Python delivers signals to the main thread only; elsewhere they act as they did before.
     arm = signals.arm if threading.current_thread() is threading.main_thread() else lambda stop: None
@@ -238,6 +241,8 @@ def _run(experiment: Experiment, progress: bool) -> Result:
             for record in experiment.records(arm):
                 history.append(record)
                 console.round(record)
+        if not signals.stopped:
+            console.finish(run.folder.summary())
     finally:
         console.close()
     module = run.plan.task.model_fn()

@@ -1,7 +1,7 @@
 """Checkpoints: complete or absent, checked before use, without pickle.
 
-A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``state.json`` and ``manifest.json`` (SHA-256 of
-the other two).  It is written under a temporary name, forced to disk, and renamed.
+A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``state.json`` and ``manifest.json``
+(SHA-256 of the other two).  It is written under a temporary name, forced to disk, and renamed.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def newest(checkpoints: Path) -> Checkpoint | None:
         except ValueError as error:
             _log.warning("checkpoint unusable, trying the one before: %s", error)
     if rounds:
-        raise ConfigError(f"{checkpoints}: none of the {len(rounds)} checkpoints is whole; start again in a new run folder")
+        raise ConfigError(
+            f"{checkpoints}: none of the {len(rounds)} checkpoints is whole; start again in a new run folder"
+        )
     return None
 
 

@@ -12,7 +12,8 @@ import typer
 from fedray.errors import ConfigError, RunFailed
 
 if TYPE_CHECKING:
-    from fedray.experiment import Experiment
+    from fedray.experiment import Config, Experiment
+    from fedray.run import RunFolder
 
 FAILED, WRONG, STOPPED = 1, 2, 75
 
@@ -29,9 +30,9 @@ ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Change the config, as in local.epochs=2.", show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help="Change the config, as in local.epochs=2.", show_default=False),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 Round = Annotated[int | None, typer.Option("--round", help="A checkpoint's round; default: the newest.")]
 
 
@@ -93,7 +94,11 @@ def export(
 
     loaded, folder = _loaded(run_dir, None)
     plan = loaded.plan()
-    write_model(plan, vector_of(plan, folder, round), out)
+    vector = vector_of(plan, folder, round)
+    try:
+        write_model(plan, vector, out)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
     typer.echo(f"wrote {out}")
 
 
@@ -134,7 +139,7 @@ def quickstart(
     hospitals(folder, lambda experiment: _train(experiment, quiet=False))
 
 
-def _loaded(run_dir: Path, overrides: list[str] | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _loaded(run_dir: Path, overrides: list[str] | None) -> tuple[Config, RunFolder]:
     from fedray.experiment import Config
     from fedray.run import CONFIG, RunFolder
 
@@ -155,7 +160,7 @@ def _train(experiment: Experiment, quiet: bool) -> None:
     from fedray.interrupt import StopSignals
     from fedray.tracking.console import Console
 
-    console = Console(quiet=quiet)
+    console = Console(quiet=quiet, tensorboard=experiment.run.tensorboard)
     console.start(experiment.run.info())
     signals = StopSignals(lambda: console.note("stopping: saving a checkpoint (once more to exit at once)"))
     try:

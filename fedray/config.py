@@ -121,20 +121,33 @@ def bind(schema: type[T], node: Mapping[str, Any] | None, key: str) -> T:
         if name not in allowed:
             options = ", ".join(allowed) or "(none)"
             raise ConfigError(f"{prefix}{name}: unknown key{nearest(name, allowed)}; allowed: {options}")
+    typed = OmegaConf.structured(schema)
+    for name, value in node.items():
+        typed = _assign(typed, str(name), value, prefix)
     try:
-        typed = OmegaConf.structured(schema)
-        bound = OmegaConf.to_object(OmegaConf.merge(typed, OmegaConf.create(dict(node))))
+        bound = OmegaConf.to_object(typed)
     except MissingMandatoryValue as error:
         missing = str(error.full_key or error.key)
         raise ConfigError(f"{prefix}{missing}: a value is needed") from None
-    except OmegaConfBaseException as error:
-        where = f"{prefix}{error.full_key}" if error.full_key else key
-        reason = str(error.msg or error).splitlines()[0]
-        raise ConfigError(f"{where}: {reason}") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{key}: {error}" if key else str(error)) from None
     assert isinstance(bound, schema)
     return bound
+
+
+def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
+    """``typed`` with one more value; one at a time, because not every error of OmegaConf says where it belongs."""
+    now = OmegaConf.is_missing(typed, name) or typed[name]
+    if OmegaConf.is_dict(now) and not isinstance(value, Mapping):
+        raise ConfigError(f"{prefix}{name}: expected a section with keys, got {value!r}")
+    if OmegaConf.is_list(now) and not isinstance(value, list | tuple):
+        raise ConfigError(f"{prefix}{name}: expected a list, got {value!r}")
+    try:
+        return OmegaConf.merge(typed, OmegaConf.create({name: value}))
+    except (OmegaConfBaseException, TypeError) as error:
+        where = getattr(error, "full_key", None) or name
+        reason = str(getattr(error, "msg", None) or error).splitlines()[0]
+        raise ConfigError(f"{prefix}{where}: {reason}") from None
 
 
 def bind_part(registry: Registry, node: Mapping[str, Any] | str | None, key: str) -> Any:

@@ -19,7 +19,8 @@ _ROWS = 4096
 
 
 def evaluate_model(module: nn.Module, test: Examples, task: str, loss: LossFn) -> dict[str, float]:
-    """Mean metrics of a module over examples: ``examples``, ``loss``, ``accuracy`` (and ``auc`` for two classes) or ``mse``.
+    """Mean metrics of a module over examples: ``examples``, ``loss``, ``accuracy`` (and ``auc`` for two classes) or
+    ``mse``.
 
     The AUC ranks by the second class's logit minus the first's.
     """
@@ -59,10 +60,14 @@ def vector_of(plan: Plan, folder: RunFolder, round: int | None) -> Tensor:
         found = None
     if found is None:
         listed = ", ".join(map(str, known)) or "none"
-        raise ConfigError(f"{folder.path}: no checkpoint{'' if round is None else f' of round {round}'}; there are: {listed}")
+        raise ConfigError(
+            f"{folder.path}: no checkpoint{'' if round is None else f' of round {round}'}; there are: {listed}"
+        )
     vector = found.tensors["model"]
     if len(vector) != plan.layout.size:
-        raise ConfigError(f"{folder.path}: its model has {len(vector):,} values, the configured one {plan.layout.size:,}")
+        raise ConfigError(
+            f"{folder.path}: its model has {len(vector):,} values, the configured one {plan.layout.size:,}"
+        )
     return vector
 
 

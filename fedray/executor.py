@@ -15,10 +15,13 @@ from fedray.worker import Item, Job, Report, Worker
 class Executor(Protocol):
     """Runs the work items of one round at a time.
 
-    A round is ``publish``, one ``run``, and ``collect`` if there were blocks; results must not depend on the number of workers.
+    A round is ``publish``, one ``run``, and ``collect`` if there were blocks; results must not depend on the number
+    of workers.
     """
 
-    workers: int
+    @property
+    def workers(self) -> int:
+        """How many workers share the work."""
 
     def publish(self, down: Broadcast) -> None:
         """Make a broadcast known to all workers; they begin the round."""

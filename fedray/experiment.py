@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -51,9 +51,9 @@ from fedray.transforms import Transform, transforms
 class Place:
     """Where a run runs."""
 
-    cluster: ClusterSection = ClusterSection()
-    worker: WorkerSection = WorkerSection()
-    driver: DriverSection = DriverSection()
+    cluster: ClusterSection = field(default_factory=ClusterSection)
+    worker: WorkerSection = field(default_factory=WorkerSection)
+    driver: DriverSection = field(default_factory=DriverSection)
 
     @property
     def device(self) -> torch.device:
@@ -141,7 +141,9 @@ class Config:
     @classmethod
     def bind(cls, name: str, raw: dict[str, Any], resolved: dict[str, Any]) -> Config:
         """Bind every section of a plain mapping (``raw``: the same with interpolations unresolved)."""
-        schema = bind(ExperimentSchema, resolved, "")
+        # Options may be given to a part that is chosen by default.
+        chosen = {f.name: {"name": f.default} for f in fields(ExperimentSchema) if isinstance(f.default, str)}
+        schema = bind(ExperimentSchema, overlay(chosen, resolved), "")
         local = bind(LocalSection, schema.local, "local")
         place = Place(
             bind(ClusterSection, schema.cluster, "cluster"),
@@ -280,8 +282,13 @@ def make_plan(
         data: the clients.
         algorithm: the composed algorithm.
         sampler: cohorts.
-        rounds, seed: of the run.
-        local, place, evaluate, failures, checkpoint: the config's sections.
+        rounds: how many.
+        seed: names every draw.
+        local: stacking, precision, buffers.
+        place: where it will run.
+        evaluate: when to evaluate.
+        failures: what failures mean.
+        checkpoint: when to save.
 
     Raises:
         ConfigError: what does not fit.
@@ -326,17 +333,19 @@ def _check_fit(task: LocalTask, module: nn.Module) -> None:
             output = module.eval()(x)
     except Exception as error:
         raise ConfigError(f"model: it does not take the data ({shapes}): {_one_line(error)}") from error
+    classes = task.data.spec.outputs if task.data.spec.task == "classification" else 0
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if isinstance(shape, tuple) and len(shape) == 2 and y.dim() == 1 and shape[1] < classes:
+        raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes")
     try:
         with torch.no_grad():
             loss = task.loss_fn(output, y)
     except Exception as error:
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ConfigError(f"local.loss: it does not fit the model's output {shape} ({shapes}): {_one_line(error)}") from error
+        raise ConfigError(
+            f"local.loss: it does not fit the model's output {shape} ({shapes}): {_one_line(error)}"
+        ) from error
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
-    outputs = output.shape[-1] if output.dim() > 1 else 1
-    if task.data.spec.task == "classification" and y.dim() == 1 and outputs < task.data.spec.outputs:
-        raise ConfigError(f"model: it gives {outputs} outputs for {task.data.spec.outputs} classes")
 
 
 def _one_line(error: Exception) -> str:

@@ -127,11 +127,19 @@ class Layout:
             elif tensor.device != vector.device:
                 tensor.data = tensor.data.to(vector.device)
 
-    def read_integers(self, module: nn.Module, vector: Tensor) -> None:
-        """Copy the integer buffers of an attached ``module`` into the vector."""
-        tensors = self._tensors(module) if self.integers else {}
-        for e in self.integers:
-            vector[e.start : e.stop] = tensors[e.name].reshape(-1).to(torch.float32)
+    def read_back(self, module: nn.Module, vector: Tensor) -> None:
+        """Copy into the vector what an attached ``module`` holds elsewhere: integer buffers, and buffers it has
+        rebound.
+
+        A module that says ``self.average = ...`` in its forward has a new tensor there; it is attached again.
+        """
+        tensors = self._tensors(module) if self.rest else {}
+        for e in self.rest:
+            view, tensor = vector[e.start : e.stop].view(e.shape), tensors[e.name]
+            if tensor.data_ptr() != view.data_ptr():
+                view.copy_(tensor.detach())
+                if e.dtype.is_floating_point:
+                    tensor.data = view
 
     def write_integers(self, module: nn.Module, vector: Tensor) -> None:
         """Copy the integer entries of the vector into the buffers of an attached ``module``."""

@@ -27,11 +27,18 @@ LOSSES: dict[str, LossFn] = {"cross_entropy": cross_entropy, "mse": mse}
 TASK_LOSS = {"classification": "cross_entropy", "regression": "mse"}
 
 _DIRECT: dict[LossFn, LossFn] = {
-    cross_entropy: lambda o, t: F.cross_entropy(o, t, reduction="none").flatten(1).mean(1)
-    if t.dim() > 1
-    else F.cross_entropy(o, t, reduction="none"),
+    cross_entropy: lambda o, t: (
+        F.cross_entropy(o, t, reduction="none").flatten(1).mean(1)
+        if t.dim() > 1
+        else F.cross_entropy(o, t, reduction="none")
+    ),
     mse: lambda o, t: F.mse_loss(o, t, reduction="none").flatten(1).mean(1),
 }
+
+
+def has_direct(loss: LossFn) -> bool:
+    """Whether the loss of single examples is known for this function without vmap."""
+    return loss in _DIRECT
 
 
 def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from torch import Tensor
 from fedray.losses import LossFn, per_example
 
 
-
 @dataclass(frozen=True, slots=True)
 class Mean:
     """A weighted mean as a monoid: ``Mean()`` is zero, ``+`` merges, ``result`` is NaN for no weight.

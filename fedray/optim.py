@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,7 +34,19 @@ ELEMENTWISE: tuple[type[Optimizer], ...] = (
 
 @dataclass(frozen=True)
 class TorchOptimizer:
-    """Base: the fields are the keyword arguments of the ``torch.optim`` class."""
+    """Base: the fields are the keyword arguments of the ``torch.optim`` class; ValueError for one out of range."""
+
+    lr: float
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "lr" and not value > 0.0:
+                raise ValueError(f"lr={value}: it must be above 0")
+            if field.name == "betas" and not (len(value) == 2 and all(0.0 <= beta < 1.0 for beta in value)):
+                raise ValueError(f"betas={value}: two numbers are needed, each at least 0 and below 1")
+            if isinstance(value, float) and not value >= 0.0:
+                raise ValueError(f"{field.name}={value}: it must be at least 0")
 
     def __call__(self, params: Iterable[Tensor]) -> Optimizer:
         """The optimizer over ``params``."""
@@ -43,11 +55,6 @@ class TorchOptimizer:
 
     def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
         raise NotImplementedError
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0.0:
-        raise ValueError(f"{name}={value}: it must be above 0")
 
 
 @optimizers.register("sgd")
@@ -61,7 +68,9 @@ class SGD(TorchOptimizer):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        _positive("lr", self.lr)
+        super().__post_init__()
+        if self.nesterov and self.momentum == 0.0:
+            raise ValueError("nesterov=True: it needs a momentum above 0")
 
     def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
         return torch.optim.SGD(params, **options)
@@ -73,12 +82,9 @@ class Adam(TorchOptimizer):
     """Adam, arXiv:1412.6980 (torch.optim.Adam: with bias correction, eps outside the root)."""
 
     lr: float = 0.001
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    betas: list[float] = dataclasses.field(default_factory=lambda: [0.9, 0.999])
     eps: float = 1e-8
     weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        _positive("lr", self.lr)
 
     def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
         return torch.optim.Adam(params, **{**options, "betas": tuple(self.betas)})
@@ -90,12 +96,9 @@ class AdamW(TorchOptimizer):
     """Adam with decoupled weight decay, arXiv:1711.05101 (torch.optim.AdamW)."""
 
     lr: float = 0.001
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    betas: list[float] = dataclasses.field(default_factory=lambda: [0.9, 0.999])
     eps: float = 1e-8
     weight_decay: float = 0.01
-
-    def __post_init__(self) -> None:
-        _positive("lr", self.lr)
 
     def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
         return torch.optim.AdamW(params, **{**options, "betas": tuple(self.betas)})
@@ -112,9 +115,6 @@ class RMSprop(TorchOptimizer):
     momentum: float = 0.0
     weight_decay: float = 0.0
 
-    def __post_init__(self) -> None:
-        _positive("lr", self.lr)
-
     def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
         return torch.optim.RMSprop(params, **options)
 
@@ -128,9 +128,6 @@ class Adagrad(TorchOptimizer):
     eps: float = 1e-10
     initial_accumulator_value: float = 0.0
     weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        _positive("lr", self.lr)
 
     def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
         return torch.optim.Adagrad(params, **options)

@@ -1,4 +1,6 @@
-"""The main job from one command: five hospitals train one diagnosis model, compared with each alone and with pooled data."""
+"""The main job from one command: five hospitals train one diagnosis model, compared with each alone and with pooled
+data.
+"""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ class RoundRecord:
     Args:
         round: number, from 1; 0 stands for the model before training, if it is evaluated.
         seconds: wall time of the round.
-        phases: seconds by phase: ``broadcast``, ``train``, ``aggregate``, ``evaluate`` (worker seconds; overlapped with the
-            next round's training), ``checkpoint`` (likewise in the background).
+        phases: seconds by phase: ``broadcast``, ``train``, ``aggregate``, ``evaluate`` (worker seconds; overlapped
+            with the next round's training), ``checkpoint`` (likewise in the background).
         clients: ``sampled``, ``ok``, ``failed``.
         examples: training examples used, counted once for each local epoch.
         train: mean over examples, of all local steps: ``loss``.
         test: metrics on the central test set, where due.
-        clients_test: metrics on the clients' held-out data, where due: example-weighted ``mean`` and the 10th, 50th and 90th
-            percentile over clients.
+        clients_test: metrics on the clients' held-out data, where due: example-weighted ``mean`` and the 10th, 50th
+            and 90th percentile over clients.
         bytes: what the cohort would receive (``down``) and send (``up``) over a network.
         model_sha256: SHA-256 of the global vector's float32 bytes after the round.
         failures: one object for each failed client.

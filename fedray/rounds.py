@@ -61,7 +61,8 @@ class FailurePolicy:
     """What a client without an update means.
 
     Args:
-        on_nonfinite: an update that is not finite, or out of range: ``drop`` the client for the round, or ``abort`` the run.
+        on_nonfinite: an update that is not finite, or out of range: ``drop`` the client for the round, or ``abort``
+            the run.
         on_failure: a client that raised twice: ``drop`` or ``abort``.
         min_share: smallest share of the cohort, in [0, 1], that must survive a round.
     """
@@ -269,9 +270,7 @@ class Rounds:
                 state.store.commit(report.state)
         self._describe(record, cohort, reports, failures)
 
-    def _describe(
-        self, record: RoundRecord, cohort: Ints, reports: list[BlockReport], failures: list[Failure]
-    ) -> None:
+    def _describe(self, record: RoundRecord, cohort: Ints, reports: list[BlockReport], failures: list[Failure]) -> None:
         plan = self._plan
         examples = np.concatenate([report.examples for report in reports] or [np.zeros(0, dtype=np.int64)])
         loss = np.concatenate([report.loss for report in reports] or [np.zeros(0)])
@@ -311,7 +310,8 @@ class Rounds:
         record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}
         if holdouts:
             record.clients_test = _spread(holdouts)
-        record.phases["evaluate"] = sum(r.seconds for r in (*tests, *holdouts)) / self._executor.workers
+        seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
+        record.phases["evaluate"] = seconds / self._executor.workers
         self._join()
         self._state.pending = None
         return record
@@ -339,7 +339,7 @@ class Rounds:
 
 def model_sha256(vector: Tensor) -> str:
     """SHA-256 of a vector's float32 bytes, little-endian."""
-    return hashlib.sha256(memoryview(vector.detach().cpu().contiguous().numpy()).cast("B")).hexdigest()
+    return hashlib.sha256(vector.detach().cpu().contiguous().numpy().data.cast("B")).hexdigest()
 
 
 def check_cohort(sampler: Sampler, sizes: Ints) -> None:

@@ -31,6 +31,8 @@ from fedray.worker import Job
 
 _log = logging.getLogger("fedray")
 
+_MANY = 1 << 22
+
 CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
 
@@ -58,7 +60,8 @@ class RunFolder:
         """
         if (self.path / CONFIG).exists() or (self.path / METRICS).exists():
             raise ConfigError(
-                f"run.dir: {self.path} already holds a run; go on with `fedray resume {self.path}` or choose another run.dir"
+                f"run.dir: {self.path} already holds a run; "
+                f"go on with `fedray resume {self.path}` or choose another run.dir"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -115,8 +118,11 @@ class Run:
         """The workers' part."""
         return Job(self.plan.task, self.plan.algorithm, self.folder.state, self.threads)
 
-    def info(self, resumed_from: int = 0) -> RunInfo:
-        """What trackers are told at the start."""
+    def info(self, resumed_from: int | None = None) -> RunInfo:
+        """What trackers are told at the start; without ``resumed_from``, by the newest checkpoint there is."""
+        if resumed_from is None:
+            saved = checkpoint.rounds_in(self.folder.checkpoints) if self.resume else []
+            resumed_from = saved[0] if saved else 0
         data = self.plan.task.data
         counts = data.label_counts() if data.spec.task == "classification" and len(data) <= 100_000 else None
         return RunInfo(
@@ -138,7 +144,8 @@ class Run:
 
         Args:
             start: makes the executor.
-            stopping: asked often; once true the round in progress is dropped, a checkpoint saved, and the iterator ends.
+            stopping: asked often; once true the round in progress is dropped, a checkpoint saved, and the iterator
+                ends.
 
         Raises:
             RunFailed: with the state of the last finished round saved.
@@ -162,6 +169,9 @@ class _Drive:
 
     def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool]) -> None:
         self._run, self._executor = run, executor
+        # One thread for small vectors: a second one costs more than it saves, above all on a busy machine.
+        if run.plan.layout.size < _MANY:
+            torch.set_num_threads(1)
         self._state = self._initial_state()
         self._started_at = self._state.round
         self._saved = self._state.round if run.resume else -1
@@ -203,7 +213,7 @@ class _Drive:
         _log.info("resumed after round %d", saved.round)
         if saved.state["machine"] != machine():
             _log.warning(
-                "the checkpoint was written on other hardware or versions (%s; now %s): results may differ in the last bits",
+                "the checkpoint was written on other hardware or versions (%s; now %s): results may differ in bits",
                 saved.state["machine"],
                 machine(),
             )
@@ -291,7 +301,12 @@ def write_model(plan: Plan, vector: Tensor, path: Path) -> None:
 def machine() -> dict[str, str]:
     """What the bits of a result depend on besides config and seed."""
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    return {"cpu": torch.backends.cpu.get_cpu_capability(), "arch": platform.machine(), "gpu": gpu, "torch": torch.__version__}
+    return {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "arch": platform.machine(),
+        "gpu": gpu,
+        "torch": torch.__version__,
+    }
 
 
 def versions() -> dict[str, str]:
@@ -318,7 +333,7 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-class _log_file:  # noqa: N801
+class _log_file:
     """Sends fedray's log to a file while active."""
 
     def __init__(self, path: Path) -> None:

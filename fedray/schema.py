@@ -168,7 +168,7 @@ class RunSection:
 class ExperimentSchema:
     """The top of the file: sections, still plain."""
 
-    data: dict[str, Any]
+    data: Any
     model: Any
     algorithm: Any = "fedavg"
     transforms: list[Any] = field(default_factory=list)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedray.layout import Layout
+from fedray.local.rules import Width
 from fedray.messages import Aggregate, Parts
 from fedray.optim import OptimizerFn
 
@@ -24,7 +25,12 @@ class ServerRule:
         lr: server learning rate eta > 0; 1 is FedAvg.
     """
 
+    broadcasts: ClassVar[Mapping[str, Width]] = {}
+    """What clients receive besides ``model``, and its length."""
+
     def __init__(self, lr: float = 1.0) -> None:
+        if not lr > 0.0:
+            raise ValueError(f"server_lr={lr}: it must be above 0")
         self.lr = lr
         self._trained = 0
 
@@ -33,7 +39,7 @@ class ServerRule:
         self._trained = layout.trained
 
     def broadcast(self) -> Parts:
-        """What clients receive besides ``model``."""
+        """The tensors declared in ``broadcasts``."""
         return {}
 
     def step(self, vector: Tensor, total: Aggregate) -> None:
@@ -105,8 +111,6 @@ class AdaptiveServer(ServerRule):
         initial: first value of v, >= 0; ``None`` is tau^2.
     """
 
-    _KEYS: ClassVar[tuple[str, str]] = ("m", "v")
-
     def __init__(
         self,
         kind: Literal["adagrad", "yogi", "adam"],
@@ -117,6 +121,13 @@ class AdaptiveServer(ServerRule):
         initial: float | None = None,
     ) -> None:
         super().__init__(lr)
+        for name, value in (("beta1", beta1), ("beta2", beta2)):
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name}={value}: it must be at least 0 and below 1")
+        if not tau > 0.0:
+            raise ValueError(f"tau={tau}: it must be above 0")
+        if initial is not None and not initial >= 0.0:
+            raise ValueError(f"initial={initial}: it must be at least 0")
         self._second = {"adagrad": self._adagrad, "yogi": self._yogi, "adam": self._adam}[kind]
         self._beta1, self._beta2, self._tau = beta1, beta2, tau
         self._initial = tau**2 if initial is None else initial

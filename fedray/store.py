@@ -1,8 +1,8 @@
 """Per-client state between rounds: rows in append-only segment files, found by an index.
 
 A worker writes the new state of a block's clients into a segment of its own and reports where each row lies; the driver
-commits those places when it accepts the block.  So a block that is repeated, or a client that is dropped, leaves the old
-state in force, and a checkpoint is the index alone.  Memory is the page cache's: rows spill to disk by themselves.
+commits those places when it accepts the block.  So a block that is repeated, or a client that is dropped, leaves the
+old state in force, and a checkpoint is the index alone.  Memory is the page cache's: rows spill to disk by themselves.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class StateRows:
             if len(self._open) > 64:
                 self._forget()
             self._open[row.segment] = os.open(self._folder / row.segment, os.O_RDONLY)
-        got = os.preadv(self._open[row.segment], [memoryview(into).cast("B")], row.index * self._width * 4)
+        got = os.preadv(self._open[row.segment], [into.data.cast("B")], row.index * self._width * 4)
         if got != self._width * 4:
             raise OSError(f"client state {row.segment} row {row.index} is cut short: {got} of {self._width * 4} bytes")
 
@@ -63,7 +63,7 @@ class StateRows:
         matrix = torch.cat([state[name] for name in self._widths], dim=1).cpu().contiguous().numpy()
         if round != self._round:
             self._roll(round)
-        data = memoryview(matrix).cast("B")
+        data = matrix.data.cast("B")
         while data:
             data = data[os.write(self._file, data) :]
         first = self._written
@@ -102,6 +102,7 @@ class ClientStore:
         self.folder = folder
         self.widths = dict(widths)
         self.rows: dict[int, Row] = {}
+        self._condemned: set[str] = set()
         if widths:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -160,8 +161,13 @@ class ClientStore:
         rows.close()
 
     def collect_garbage(self, keep: Iterable[str]) -> None:
-        """Delete segments that neither the index nor ``keep`` (those of kept checkpoints) refers to."""
+        """Delete segments that neither the index nor ``keep`` (those of kept checkpoints) refers to, now and last time.
+
+        Only at the second call that finds a segment unneeded: workers in the middle of a round may still read one that
+        was needed when the round began, or be writing one that is not committed yet.
+        """
         needed = set(keep) | {row.segment for row in self.rows.values()}
-        for path in self.folder.glob(f"*{_SUFFIX}"):
-            if path.name not in needed:
-                path.unlink(missing_ok=True)
+        unneeded = {path.name for path in self.folder.glob(f"*{_SUFFIX}")} - needed
+        for name in unneeded & self._condemned:
+            (self.folder / name).unlink(missing_ok=True)
+        self._condemned = unneeded

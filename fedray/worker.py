@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import traceback
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from torch import nn
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.algorithm import Algorithm
 from fedray.local.rules import width_of
-from fedray.local.task import LocalTask
+from fedray.local.task import LocalTask, autocast
 from fedray.local.trainer import Trainer
 from fedray.messages import Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
 from fedray.metrics import Mean, example_values
@@ -200,9 +199,7 @@ class Worker:
         rest = np.array([c for c in clients.tolist() if c not in given_up], dtype=np.int64)
         return self._update(rest, block) if len(rest) else None
 
-    def _retry(
-        self, clients: Ints, block: Block, given_up: dict[int, Failure], first: Exception
-    ) -> BlockUpdate | None:
+    def _retry(self, clients: Ints, block: Block, given_up: dict[int, Failure], first: Exception) -> BlockUpdate | None:
         try:
             return self._update(clients, block)
         except torch.cuda.OutOfMemoryError:
@@ -214,7 +211,7 @@ class Worker:
             return None
 
     def _update(self, clients: Ints, block: Block) -> BlockUpdate:
-        task, algorithm = self.job.task, self.job.algorithm
+        algorithm = self.job.algorithm
         state, known = self.rows.read(clients, block.state, self.device)
         buffers = state.pop("buffers", None)
         own = {int(c): buffers[i] for i, c in enumerate(clients) if known[i]} if buffers is not None else {}
@@ -259,7 +256,7 @@ class Worker:
         ]
         count = len(chunk.clients)
         sums = {
-            name: np.bincount(segment, weights=np.concatenate([part[name] for part in parts]), minlength=count)
+            name: _sums(segment, np.concatenate([part[name] for part in parts]), count)
             for name in (parts[0] if parts else {})
         }
         examples = np.bincount(segment, minlength=count).astype(np.int64)
@@ -267,8 +264,7 @@ class Worker:
 
     def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
         task = self.job.task
-        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16)
-        with torch.no_grad(), autocast if task.precision == "bf16" else contextlib.nullcontext():
+        with torch.no_grad(), autocast(task.precision, self.device):
             values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
         return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
 
@@ -302,3 +298,7 @@ class _Pieces:
             return empty, empty.astype(np.float64), empty.astype(np.float64), empty
         clients, weight, loss, examples = (np.concatenate(column) for column in zip(*self._seen, strict=True))
         return clients, weight, loss, examples
+
+
+def _sums(segment: Ints, values: Floats, count: int) -> Floats:
+    return np.bincount(segment, weights=values, minlength=count).astype(np.float64)

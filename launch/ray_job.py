@@ -1,4 +1,5 @@
-"""Submit a run to a standing Ray cluster: `python launch/ray_job.py http://HEAD:8265 configs/digits.yaml [key=value ...]`.
+"""Submit a run to a standing Ray cluster: `python launch/ray_job.py http://HEAD:8265 configs/digits.yaml [key=value
+...]`.
 
 Needs `pip install "fedray[jobs]"` here, and fedray on the cluster.  The same by hand:
 `ray job submit --working-dir . -- python -m fedray run configs/digits.yaml`.

@@ -122,7 +122,7 @@ def test_integer_buffers_of_an_attached_module_are_read_and_written() -> None:
     layout.attach(module, vector)
     module.get_buffer("count").fill_(12)
     module.get_buffer("mask").fill_(False)
-    layout.read_integers(module, vector)
+    layout.read_back(module, vector)
     unpacked = layout.unpack(vector)
     assert int(unpacked["count"]) == 12
     assert unpacked["mask"].tolist() == [False, False, False]
@@ -131,6 +131,18 @@ def test_integer_buffers_of_an_attached_module_are_read_and_written() -> None:
     assert int(module.get_buffer("count")) == 7
     assert module.get_buffer("small").tolist() == [-3, 4]
     assert module.get_buffer("mask").tolist() == [True, False, True]
+
+
+def test_a_buffer_that_the_module_has_rebound_is_read_and_attached_again() -> None:
+    module = Buffers()
+    layout = Layout.of(module)
+    vector = layout.pack(dict(module.state_dict()))
+    layout.attach(module, vector)
+    module.average = torch.tensor([1.0, 2.0, 3.0])
+    layout.read_back(module, vector)
+    assert layout.unpack(vector)["average"].tolist() == [1.0, 2.0, 3.0]
+    vector.fill_(4.0)
+    assert module.get_buffer("average").tolist() == [4.0, 4.0, 4.0]
 
 
 def test_trained_parameters_lead_then_frozen_ones_then_saved_buffers() -> None:

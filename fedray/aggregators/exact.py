@@ -2,7 +2,8 @@
 
 Adding float64 numbers is exact as long as every partial sum is a multiple of one grid spacing and stays below
 2**53 times that spacing.  So each block's float32 sum is first rounded to a fixed grid (pre-rounding, as in Demmel &
-Nguyen, "Fast Reproducible Floating-Point Summation", ARITH 2013, with one bin); after that any order gives the same bits.
+Nguyen, "Fast Reproducible Floating-Point Summation", ARITH 2013, with one bin); after that any order gives the same
+bits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ GRID = 2.0**-36
 """Spacing of the grid, 1.5e-11: below the float32 spacing of any entry above 1.2e-4."""
 
 LIMIT = 2.0**16
-"""Largest magnitude of a block's weighted mean contribution; sums stay exact up to 2 * LIMIT."""
+"""Largest magnitude of a block's weighted mean, and so of the cohort's; sums stay exact up to 2 * LIMIT."""
 
 _MAGIC = 1.5 * 2.0**52 * GRID
 _CHUNK = 1 << 15
@@ -47,6 +48,6 @@ def add_scaled(total: Tensor, row: Tensor, scale: Tensor) -> None:
         part.add_(piece * scale)
 
 
-def in_range(values: Tensor) -> bool:
-    """Whether every value is finite and below LIMIT in magnitude."""
-    return bool(torch.linalg.vector_norm(values, ord=float("inf")) < LIMIT) if values.numel() else True
+def in_range(values: Tensor, limit: float) -> bool:
+    """Whether every value is finite and below ``limit`` in magnitude."""
+    return bool(torch.linalg.vector_norm(values, ord=float("inf")) < limit) if values.numel() else True

@@ -30,10 +30,12 @@ class Mean(Aggregator):
     def add(self, into: Accumulator, update: Iterable[BlockUpdate], weight: float) -> None:
         """Fold one block."""
         sums: dict[str, Tensor] = {}
+        share = 0.0
         for piece in update:
             scale = torch.from_numpy((piece.weight / weight).astype(np.float32))
+            share += float(piece.weight.sum()) / weight
             for name, rows in piece.parts.items():
-                _accumulate(sums, name, rows, scale.to(rows.device))
+                _accumulate(sums, name, rows, scale.to(rows.device), share * LIMIT)
         for name, total in sums.items():
             add_rounded(into[name], total)
 
@@ -45,17 +47,21 @@ class Mean(Aggregator):
     def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
         share = weight / planned
-        return Aggregate({name: (t if share == 1.0 else t / share).to(torch.float32) for name, t in total.items()}, weight, count)
+        return Aggregate(
+            {name: (t if share == 1.0 else t / share).to(torch.float32) for name, t in total.items()}, weight, count
+        )
 
 
-def _accumulate(sums: dict[str, Tensor], name: str, rows: Tensor, scale: Tensor) -> None:
+def _accumulate(sums: dict[str, Tensor], name: str, rows: Tensor, scale: Tensor, limit: float) -> None:
     if name not in sums:
         sums[name] = torch.zeros(rows.shape[1], dtype=torch.float32, device=rows.device)
     if len(rows) == 1:
         add_scaled(sums[name], rows[0], scale)
     else:
         sums[name].add_(scale @ rows)
-    if not in_range(sums[name]):
-        peaks = torch.linalg.vector_norm(rows * scale.unsqueeze(1), ord=float("inf"), dim=1)
+    if not in_range(sums[name], limit):
+        peaks = torch.linalg.vector_norm(rows, ord=float("inf"), dim=1)
         bad = torch.nonzero(~(peaks < LIMIT)).flatten().tolist()
-        raise UpdateOutOfRange(bad or list(range(len(rows))), f"{name} is not finite, or beyond {LIMIT:.0f} in magnitude")
+        raise UpdateOutOfRange(
+            bad or list(range(len(rows))), f"{name} is not finite, or beyond {LIMIT:.0f} in magnitude"
+        )

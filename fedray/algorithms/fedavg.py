@@ -35,7 +35,8 @@ class FedSGD(FedAvg):
     """Federated SGD (arXiv:1602.05629): one full-batch gradient step per client and round.
 
     ``local.epochs`` and ``local.batch_size`` are set to one step on all local data; the step size is that of
-    ``local.optimizer``.  With full participation, sgd and weights by examples this is gradient descent on the pooled data.
+    ``local.optimizer``.  With full participation, sgd and weights by examples this is gradient descent on the pooled
+    data.
     """
 
     def local(self, args: LocalArgs) -> LocalArgs:
@@ -72,10 +73,6 @@ class _Adaptive(AlgorithmConfig):
     beta2: float = 0.99
     tau: float = 1e-3
     initial: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.tau > 0.0:
-            raise ValueError(f"tau={self.tau}: it must be above 0")
 
     def _published(self, kind: Literal["adagrad", "yogi", "adam"]) -> ServerRule:
         return AdaptiveServer(kind, self.server_lr, self.beta1, self.beta2, self.tau, self.initial)

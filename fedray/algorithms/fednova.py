@@ -18,7 +18,8 @@ class Normalised(LocalRule):
     """Sends ``delta / ||a||_1`` and ``||a||_1``, where ``a`` are the weights with which gradients entered ``delta``.
 
     ``||a||_1`` is the number of local steps tau for plain SGD, and for SGD with momentum rho
-    ``(tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`` (arXiv:2007.07481, section 4.1).
+    ``A(tau) = (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`` (arXiv:2007.07481, section 4.1); with Nesterov's
+    momentum, which the paper leaves out, ``A(tau + 1) - 1``.
     """
 
     sends: ClassVar[Mapping[str, Width]] = {"tau": "scalar"}
@@ -27,7 +28,9 @@ class Normalised(LocalRule):
         """Normalise the parameters' part of the update."""
         steps = run.steps.clamp(min=1.0)
         rho = float(run.group.get("momentum", 0.0))
-        tau = (steps - rho * (1.0 - rho**steps) / (1.0 - rho)) / (1.0 - rho) if rho else steps
+        ahead = 1.0 if run.group.get("nesterov") else 0.0
+        reach = steps + ahead
+        tau = (reach - rho * (1.0 - rho**reach) / (1.0 - rho)) / (1.0 - rho) - ahead if rho else steps
         run.delta[:, : run.params.shape[1]].div_(tau)
         run.parts["tau"] = tau
 
@@ -42,7 +45,8 @@ class EffectiveSteps(ServerRule):
 @algorithms.register("fednova")
 @dataclass(frozen=True)
 class FedNova(AlgorithmConfig):
-    """FedNova (Wang et al., arXiv:2007.07481, equation 11, ``tau_eff = sum_i p_i tau_i``); equals FedAvg at equal local steps.
+    """FedNova (Wang et al., arXiv:2007.07481, equation 11, ``tau_eff = sum_i p_i tau_i``); equals FedAvg at equal
+    local steps.
 
     Args:
         server_lr: server learning rate.

@@ -36,7 +36,8 @@ class FedProx(AlgorithmConfig):
     mu: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.mu < 0.0:
+        super().__post_init__()
+        if not self.mu >= 0.0:
             raise ValueError(f"mu={self.mu}: it must be at least 0")
 
     def rule(self) -> LocalRule:

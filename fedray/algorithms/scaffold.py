@@ -37,6 +37,8 @@ class ControlVariate(LocalRule):
 class ControlServer(ServerRule):
     """Keeps ``c``: ``x <- x + lr * mean(delta)``, ``c <- c + |S| / N * mean(change of c_i)``."""
 
+    broadcasts: ClassVar[Mapping[str, Width]] = {"control": "trained"}
+
     def start(self, vector: Tensor, layout: Layout, clients: int) -> None:
         super().start(vector, layout, clients)
         self._clients = clients
@@ -61,8 +63,8 @@ class ControlServer(ServerRule):
 class Scaffold(AlgorithmConfig):
     """SCAFFOLD (Karimireddy et al., arXiv:1910.06378, Algorithm 1, option II), with plain means as in the paper.
 
-    Clients need the plain ``sgd`` optimizer for the paper's meaning of ``c_i``: with momentum or an adaptive optimizer the control
-    variate is the average step divided by the learning rate.
+    Clients need the plain ``sgd`` optimizer for the paper's meaning of ``c_i``: with momentum or an adaptive
+    optimizer the control variate is the average step divided by the learning rate.
 
     Args:
         server_lr: global step size.

@@ -63,7 +63,7 @@ class Sums:
         return self.center + self.total / self.count
 
     def deviation(self) -> NDArray[np.float64]:
-        """Population standard deviation of each column, ``[k]``; exactly 0 for a constant column if ``center`` is its mean."""
+        """Population standard deviation, ``[k]``; exactly 0 for a constant column if ``center`` is its mean."""
         variance = self.squares / self.count - np.square(self.total / self.count)
         return np.sqrt(np.maximum(variance, 0.0))
 

@@ -41,11 +41,11 @@ class NamedDropout:
     def __enter__(self) -> NamedDropout:
         # A TorchFunctionMode is switched off inside nn.MultiheadAttention's functional, where the dropout is.
         self._native = (F.dropout, F.scaled_dot_product_attention)
-        F.dropout, F.scaled_dot_product_attention = self._dropout, self._attention  # type: ignore[assignment]
+        F.dropout, F.scaled_dot_product_attention = self._dropout, self._attention
         return self
 
     def __exit__(self, *_: object) -> None:
-        F.dropout, F.scaled_dot_product_attention = self._native  # type: ignore[assignment]
+        F.dropout, F.scaled_dot_product_attention = self._native
 
     def _mask(self, like: Tensor, p: float) -> Tensor:
         turn = torch.full((), self._turn, device=like.device)
@@ -81,7 +81,9 @@ class NamedDropout:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
             scores = scores.masked_fill(future, float("-inf"))
         if attn_mask is not None:
-            scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+            scores = (
+                scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+            )
         return self._dropout(scores.softmax(dim=-1), dropout_p) @ value
 
 

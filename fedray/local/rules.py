@@ -31,8 +31,8 @@ class LocalRun:
         anchor: the global parameters the clients started from, ``[D]``; read-only.
         params: their parameters now, ``[C, D]``.
         down: everything the server broadcast.
-        state: what each client kept from its last participation, ``[C, D]`` or ``[C, P]``, zero for a newcomer; a rule's
-            ``finish`` writes the new state here.
+        state: what each client kept from its last participation, ``[C, D]`` or ``[C, P]``, zero for a newcomer; a
+            rule's ``finish`` writes the new state here.
         steps: local steps of each client, float32 ``[C, 1]``.
         group: the client optimizer's hyperparameters (``lr``, ``momentum``...).
         delta: ``params - anchor`` with buffers, ``[C, P]``; filled before ``finish``.

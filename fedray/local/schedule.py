@@ -64,11 +64,13 @@ class Schedule:
         passes = int((-(-steps // per_pass)).max())
         stream = Stream(seed, "order", round)
         position = np.arange(int(sizes.max()))
+        row_start = np.arange(len(sizes))[:, None] * longest
         for turn in range(passes):
             order = stream.permutations(keys, sizes, turn)
-            step = turn * per_pass[:, None] + (position // width)[None, :]
-            row, column = np.nonzero((position < sizes[:, None]) & (step < steps[:, None]))
-            index[row, step[row, column], column % width] = order[row, column]
+            step = turn * per_pass[:, None] + position // width
+            used = (position < sizes[:, None]) & (step < steps[:, None])
+            place = (row_start + step) * width + position % width
+            index.reshape(-1)[place[used]] = order[used]
         number = np.arange(longest)
         within = number[None, :] % per_pass[:, None]
         count[:] = np.minimum(width, sizes[:, None] - within * width)

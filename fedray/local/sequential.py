@@ -11,7 +11,7 @@ from fedray.data.federated import Rows
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
-from fedray.local.task import LocalTask
+from fedray.local.task import LocalTask, autocast
 from fedray.messages import Floats
 from fedray.rng import integer
 
@@ -34,7 +34,8 @@ class SequentialStepper:
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
         """Train the single client of ``run`` (C = 1); arguments as for ``StackedStepper.run``.
 
-        ``self.row`` must hold the client's starting point; afterwards it holds the update, and ``run.delta`` is a view of it.
+        ``self.row`` must hold the client's starting point; afterwards it holds the update, and ``run.delta`` is a
+        view of it.
         """
         task, layout = self._task, self._task.layout
         layout.write_integers(self._module, self.row)
@@ -45,7 +46,9 @@ class SequentialStepper:
         client = int(keys[0])
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), self._dropout or contextlib.nullcontext():
-            torch.manual_seed(integer(task.seed, "local", run.round, client))
+            torch.manual_seed(  # noqa: TID251 - inside fork_rng, for draws that cannot be named one by one
+                integer(task.seed, "local", run.round, client)
+            )
             for step in range(schedule.index.shape[1]):
                 count = int(schedule.count[0, step])
                 x, y = rows.take(schedule.index[:, step, :count])
@@ -53,22 +56,17 @@ class SequentialStepper:
                     self._dropout.at(run.round, step)
                     self._dropout.client = keys[0]
                 optimizer.zero_grad(set_to_none=True)
-                with self._autocast():
+                with autocast(task.precision, self._device):
                     loss = task.loss_fn(self._module(x[0]), y[0])
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 if task.rule.changes_gradient:
                     self._apply_rule(run)
                 optimizer.step()
                 total += loss.detach() * count
         optimizer.zero_grad(set_to_none=True)
-        layout.read_integers(self._module, self.row)
+        layout.read_back(self._module, self.row)
         self.row.sub_(model)
         return total.reshape(1).cpu().numpy()
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self._task.precision != "bf16":
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
     def _apply_rule(self, run: LocalRun) -> None:
         pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained]

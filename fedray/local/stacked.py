@@ -14,9 +14,9 @@ from fedray.data.federated import Rows
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
-from fedray.local.task import LocalTask
-from fedray.losses import per_example
-from fedray.messages import Floats
+from fedray.local.task import LocalTask, autocast
+from fedray.losses import has_direct, per_example
+from fedray.messages import Floats, Ints
 
 
 class StackedStepper:
@@ -29,13 +29,12 @@ class StackedStepper:
     def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
         self._task = task
         self._device = device
-        self._template = module.train()
-        # functional_call replaces every parameter: the module's own need no memory.
-        for parameter in self._template.parameters():
-            parameter.data = torch.empty(0, device=device).expand(0)
+        # functional_call replaces every parameter: the module's own need no memory.  Buffers that are not saved stay.
+        for parameter in module.parameters():
+            parameter.data = torch.empty(0)
+        self._template = module.to(device).train()
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
-        self._losses = vmap(self._loss, in_dims=(0, 0, 0, 0), randomness="error")
-        self._masked_losses = vmap(self._masked_loss, in_dims=(0, 0, 0, 0, 0), randomness="error")
+        self._outputs = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
 
     def _output(self, params: dict[str, Tensor], key: Tensor, x: Tensor) -> Tensor:
         if self._dropout is not None:
@@ -43,19 +42,18 @@ class StackedStepper:
         output: Tensor = functional_call(self._template, {**params, **self._rest}, (x,))
         return output
 
-    def _loss(self, params: dict[str, Tensor], key: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        with self._autocast():
-            return self._task.loss_fn(self._output(params, key, x), y)
-
-    def _masked_loss(self, params: dict[str, Tensor], key: Tensor, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-        with self._autocast():
-            losses = per_example(self._task.loss_fn, self._output(params, key, x), y)
-        return (losses * mask).sum() / mask.sum()
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self._task.precision != "bf16":
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+    def _loss(self, params: dict[str, Tensor], keys: Tensor, x: Tensor, y: Tensor, count: Ints) -> Tensor:
+        """The loss of each client on its batch, ``[A]``; row ``a`` has ``count[a]`` examples, the rest is padding."""
+        with autocast(self._task.precision, self._device):
+            output = self._outputs(params, keys, x)
+            if int(count.min()) == x.shape[1] and not has_direct(self._task.loss_fn):
+                losses: Tensor = vmap(self._task.loss_fn)(output, y)
+                return losses
+            values = per_example(self._task.loss_fn, output.flatten(0, 1), y.flatten(0, 1)).view(x.shape[:2])
+        if int(count.min()) == x.shape[1]:
+            return values.mean(dim=1)
+        share = (np.arange(x.shape[1]) < count[:, None]) / count[:, None]
+        return (values * torch.from_numpy(share).to(self._device, values.dtype)).sum(dim=1)
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
         """Train ``run.params`` ``[C, D]`` in place and fill ``run.delta`` ``[C, P]``.
@@ -95,11 +93,7 @@ class StackedStepper:
                     self._dropout.at(run.round, step)
                 leaf = params.detach()[:n].requires_grad_()
                 views = layout.split(leaf)
-                if int(count.min()) == width:
-                    loss = self._losses(views, keys[:n], x, y)
-                else:
-                    mask = torch.from_numpy(np.arange(width) < count[:, None]).to(self._device, torch.float32)
-                    loss = self._masked_losses(views, keys[:n], x, y, mask)
+                loss = self._loss(views, keys[:n], x, y, count)
                 (grad,) = torch.autograd.grad(loss.sum(), leaf)
                 if n < len(params):
                     grad = torch.cat([grad, grad.new_zeros(len(params) - n, trained)])

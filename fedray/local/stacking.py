@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from fedray.data.store import CPU
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import LocalArgs
 from fedray.local.task import LocalTask, Stacking
 from fedray.local.trainer import Trainer
+from fedray.losses import per_example
 from fedray.messages import Broadcast
 from fedray.optim import ELEMENTWISE
+from fedray.rng import torch_generator
 
 Stack = Literal["auto", "off"] | int
 
@@ -25,7 +29,7 @@ CPU_PARAMETERS = 1 << 18
 GPU_PARAMETERS = 1 << 24
 """On a GPU stacking pays for far larger models."""
 
-BLOCK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 30}
+BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 1 << 30}
 """Parameters of one block: about a core's second-level cache, or what a GPU spares easily."""
 
 LARGEST_BLOCK = {"cpu": 64, "cuda": 1024}
@@ -37,8 +41,8 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     """The stacking of a run.
 
     ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
-    and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as fit a cache,
-    but a cohort makes at least 8 blocks, so that several workers have work.
+    and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as fit
+    a cache, but a cohort makes at least 8 blocks, so that several workers have work.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
@@ -68,48 +72,66 @@ def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cp
     largest = CPU_PARAMETERS if device == "cpu" else GPU_PARAMETERS
     if limit_size and count > largest:
         return f"{count:,} parameters: above {largest:,} stacking does not pay on a {device}"
-    optimizer = task.optimizer_fn([torch.zeros(1, requires_grad=True)])
+    module = task.model_fn()
+    optimizer = task.optimizer_fn([p for p in module.parameters() if p.requires_grad])
     if type(optimizer) not in ELEMENTWISE:
         return f"the optimizer {type(optimizer).__name__} is not known to be elementwise"
     if len(optimizer.param_groups) > 1:
         return "the optimizer has several parameter groups"
-    module = task.model_fn()
     batch = [name for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if batch:
         return f"batch statistics in {batch[0]}"
     recurrent = [name for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
     if limit_size and recurrent and device == "cpu":
         return f"{recurrent[0]} is recurrent: its fused CPU kernel is as fast one by one as its steps are stacked"
-    return _trial(task)
-
-
-def _trial(task: LocalTask) -> str | None:
-    """Two clients, of three and two examples, stacked against alone."""
-    pair = np.array([0, min(1, len(task.data) - 1)])
-    args = LocalArgs(epochs=1, batch_size=3, steps=1)
-    few = replace(task, data=_Few(task), args=args, rule=LocalRule(), buffers="mean")  # type: ignore[arg-type]
-    model = task.layout.pack(dict(task.model_fn().state_dict()))
-    down = Broadcast(1, {"model": model}, 1.0)
-    cpu = torch.device("cpu")
     try:
-        stacked = Trainer(replace(few, stacking=Stacking(2, True, "")), cpu).train(pair, down, {}, {})
+        if _coupled(task, module):
+            return "the loss of a batch is not the mean of its examples' losses"
+        return _trial(task, bool(optimizer.param_groups[0].get("weight_decay")))
     except Exception as error:
         text = " ".join(str(error).split())
         return f"it does not run under vmap ({type(error).__name__}: {text[:120]})"
-    alone = Trainer(replace(few, stacking=Stacking(1, False, "")), cpu)
-    for row, client in enumerate(pair):
-        expected = alone.train(pair[row : row + 1], down, {}, {}).parts["delta"][0]
+
+
+def _trial(task: LocalTask, decays: bool) -> str | None:
+    few = _Few(task)
+    # Plain SGD shows the gradients themselves; Adam would blow up what is only rounding.  Decay stays, as it tells
+    # apart a parameter that the loss does not use: alone it is left as it is.
+    plain = partial(torch.optim.SGD, lr=0.1, weight_decay=0.1 if decays else 0.0)
+    args = LocalArgs(epochs=1, batch_size=3, steps=1)
+    trial = replace(task, data=few, optimizer_fn=plain, args=args, rule=LocalRule(), buffers="mean")  # type: ignore[arg-type]
+    down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
+    stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), CPU).train(few.pair, down, {}, {})
+    alone = Trainer(replace(trial, stacking=Stacking(1, False, "")), CPU)
+    for row, client in enumerate(few.pair):
+        expected = alone.train(few.pair[row : row + 1], down, {}, {}).parts["delta"][0]
         scale = float(expected.abs().max()) or 1.0
         if not bool(((stacked.parts["delta"][row] - expected).abs().max() / scale) <= _TOLERANCE):
-            return f"client {client} stacked is not what it is alone (does the loss average over its batch?)"
+            return f"client {client} stacked is not what it is alone"
     return None
 
 
 class _Few:
-    """The first examples of the data's first clients: 3 of one and 2 of the next."""
+    """The two largest clients, cut to three and two examples, so that a stacked step has padding."""
 
     def __init__(self, task: LocalTask) -> None:
-        self._data = task.data
-        self.sizes = np.minimum(task.data.sizes[:2], np.array([3, 2])[: len(task.data.sizes[:2])])
+        sizes = task.data.sizes
+        self.pair = np.resize(np.argsort(-sizes, kind="stable")[:2], 2)
+        self.sizes = sizes.copy()
+        self.sizes[self.pair] = np.minimum(sizes[self.pair], [3, 2] if len(sizes) > 1 else 3)
         self.keys = task.data.keys
         self.rows = task.data.rows
+
+
+def _coupled(task: LocalTask, module: nn.Module) -> bool:
+    """Whether the loss joins the examples of a batch: class weights, contrast, a sum."""
+    few = np.unique(np.linspace(0, len(task.data) - 1, 8).astype(np.int64))
+    x, y = (t.flatten(0, 1) for t in task.data.rows(few).take(np.tile(np.arange(8), (len(few), 1))))
+    draw = torch_generator(task.seed, "local")
+    with torch.no_grad():
+        # A fresh model may say the same of all examples.
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+        output = module.eval()(x)
+        whole, apart = task.loss_fn(output, y), per_example(task.loss_fn, output, y).mean()
+    return not bool((whole - apart).abs() <= _TOLERANCE * apart.abs())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import nn
 
 from fedray.data.federated import FederatedData
@@ -65,3 +67,10 @@ class LocalTask:
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
     precision: Precision = "fp32"
     buffers: BufferPolicy = "mean"
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """The context in which models run: bfloat16 autocast under ``bf16``, else nothing."""
+    if precision != "bf16":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -62,7 +62,7 @@ class Trainer:
             if own_buffers:
                 self._stepper.row[layout.trained :] = own_buffers[int(clients[0])]
         loss = self._stepper.run(run, schedule, rows, keys_tensor, model)
-        if task.buffers == "local":
+        if task.buffers == "local" and layout.rest:
             run.state["buffers"] = run.delta[:, layout.trained :] + model[layout.trained :]
         if task.buffers != "mean":
             run.delta[:, layout.trained :] = 0.0

@@ -39,7 +39,7 @@ def catalogue(kind: str | None = None) -> str:
         ConfigError: unknown kind.
     """
     if kind is not None and kind not in KINDS:
-        raise ConfigError(f"fedray list: unknown kind {kind!r}{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
+        raise ConfigError(f"unknown kind {kind!r}{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
     chosen = KINDS if kind is None else {kind: KINDS[kind]}
     return "\n\n".join(_section(title, registry) for title, registry in chosen.items())
 
@@ -76,14 +76,15 @@ def _section(title: str, registry: Registry) -> str:
 
 
 def _defaults(part: type) -> dict[str, Any]:
-    options: dict[str, Any] = {}
+    needed: dict[str, Any] = {}
+    optional: dict[str, Any] = {}
     for field in dataclasses.fields(part):
         if not field.init:
             continue
         if field.default is not dataclasses.MISSING:
-            options[field.name] = field.default
+            optional[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
-            options[field.name] = field.default_factory()
+            optional[field.name] = field.default_factory()
         else:
-            options[field.name] = "<needed>"
-    return options
+            needed[field.name] = "<needed>"
+    return {**needed, **optional}

@@ -1,4 +1,6 @@
-"""The driver actor: owns the global model, aggregates, logs; and the stream of its records to whoever asked for the run."""
+"""The driver actor: owns the global model, aggregates, logs; and the stream of its records to whoever asked for the
+run.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ class DriverActor:
         yield Ended(stopped=self._stop.is_set())
 
 
-def stream(run: Run, workers: WorkerArgs, driver_gpus: float, on_stop: Callable[[Callable[[], None]], None]) -> Iterator[RoundRecord]:
+def stream(
+    run: Run, workers: WorkerArgs, driver_gpus: float, on_stop: Callable[[Callable[[], None]], None]
+) -> Iterator[RoundRecord]:
     """Run on the connected Ray cluster, yielding records as they come.
 
     Args:
@@ -76,7 +80,9 @@ def stream(run: Run, workers: WorkerArgs, driver_gpus: float, on_stop: Callable[
         ConfigError: a mistake found when the run started.
     """
     actor: Any = (
-        ray.remote(DriverActor).options(num_cpus=0, num_gpus=driver_gpus, max_concurrency=2, enable_task_events=False).remote()
+        ray.remote(DriverActor)
+        .options(num_cpus=0, num_gpus=driver_gpus, max_concurrency=2, enable_task_events=False)
+        .remote()
     )
     on_stop(lambda: actor.stop.remote())
     try:

@@ -67,8 +67,8 @@ class _Member:
 class RayExecutor:
     """Executes on ``args.workers`` actors of a Ray cluster that is already connected.
 
-    Raises:
-        RunFailed: the workers could not be placed in time.
+    The workers start while the caller goes on; the first ``publish`` waits for them, and raises RunFailed if they could
+    not be placed in time.
     """
 
     def __init__(self, job: Job, args: WorkerArgs) -> None:
@@ -82,12 +82,11 @@ class RayExecutor:
         self._start = Announcement(0, 0, 1.0)
         self._job_ref = ray.put(job)
         if self._shared:
-            down = {name: part.numel() for name, part in job.algorithm.server.broadcast().items()}
-            self._down = Buffer({"model": job.task.layout.size, **down}, torch.float32)
+            self._down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32)
         self._members = [_Member(None, self._slot()) for _ in range(args.workers)]
         for member in self._members:
             member.actor = self._spawn(member)
-        self._await_all()
+        self._ready = [member.actor.ready.remote() for member in self._members]
 
     @property
     def workers(self) -> int:
@@ -113,9 +112,8 @@ class RayExecutor:
         )
 
     def _await_all(self) -> None:
-        waiting = [member.actor.ready.remote() for member in self._members]
         try:
-            ray.get(waiting, timeout=self._args.start_timeout)
+            ray.get(self._ready, timeout=self._args.start_timeout)
         except GetTimeoutError:
             wanted = f"{self._args.workers} workers of {self._args.cpus:g} CPUs and {self._args.gpus:g} GPUs"
             raise RunFailed(
@@ -129,6 +127,9 @@ class RayExecutor:
 
     def publish(self, down: Broadcast) -> None:
         """Put the broadcast where all workers read it: once, whatever their number."""
+        if self._ready:
+            self._await_all()
+            self._ready = []
         self._start = Announcement(self._start.number + 1, down.round, down.weight)
         if self._down is not None:
             for name, target in self._down.tensors.items():

@@ -1,8 +1,9 @@
 """Memory shared by the processes of one node: the broadcast, and one accumulator slot for each worker.
 
-Between processes that share memory, Ray carries only control: a round's vectors go through buffers of our own, without a copy
-through the object store.  A buffer is an anonymous file, opened by other processes of the same user through ``/proc``; it
-leaves nothing behind when its last process ends.
+Between processes that share memory, Ray carries only control: a round's vectors go through buffers of our own,
+    without a copy
+through the object store.  A buffer is an anonymous file, opened by other processes of the same user through
+``/proc``; it leaves nothing behind when its last process ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from torch import Tensor
 
 def supported() -> bool:
     """Whether this system has anonymous files that another process can open (Linux)."""
-    return hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")
+    return hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
 
 
 @dataclass(frozen=True)

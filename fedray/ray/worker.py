@@ -65,7 +65,9 @@ class WorkerActor:
         """Answers once the process is up."""
         return True
 
-    def work(self, start: Announcement, items: list[Item], arrays: Mapping[str, NDArray[np.float32]] | None) -> list[Report]:
+    def work(
+        self, start: Announcement, items: list[Item], arrays: Mapping[str, NDArray[np.float32]] | None
+    ) -> list[Report]:
         """Do some items of a round; the first call of a round begins it."""
         if start.number != self._number:
             self._begin(start, arrays)
@@ -103,7 +105,7 @@ def _read_only_tensor(array: NDArray[np.float32]) -> torch.Tensor:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep freed block-sized buffers: returning them to the system costs a page fault for each page of each step."""
+    """Let glibc keep freed buffers: returned to the system, they cost a page fault for each page of each step."""
     if sys.platform != "linux":
         return
     try:

@@ -25,7 +25,7 @@ class RunInfo:
         parameters: entries of the global vector.
         config_yaml: the resolved config.
         label_counts: training examples per client and class ``[clients, classes]``; None without classes.
-        client_names: ids of the clients, in the order of ``label_counts``; may be empty.
+        client_names: ids of the clients, in the order of ``label_counts``; numbers stand in where some are left out.
     """
 
     run_dir: Path

@@ -75,6 +75,10 @@ class Console(Tracker):
             self._next_line = self._clock() + self._every
             self._line(f"round {record.round}/{state.run.rounds}  {state.words()}")
 
+    def note(self, text: str) -> None:
+        """Say something beside the progress."""
+        self._line(text)
+
     def finish(self, summary: dict[str, Any]) -> None:
         """End the bar and show the table; of ``summary`` it reads ``seconds``, if there."""
         self._end_bar()

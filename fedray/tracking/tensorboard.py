@@ -113,8 +113,8 @@ class TensorBoard(Tracker):
         writer.add_text("config", f"{about}\n\n{_verbatim(run.config_yaml)}", step)
         counts = run.label_counts
         if counts is not None and counts.size and not run.resumed_from:
-            picture = label_picture(counts, clients=run.client_names)
-            writer.add_text("data/labels", _verbatim(picture), step)
+            names = run.client_names if len(run.client_names) == len(counts) else ()
+            writer.add_text("data/labels", _verbatim(label_picture(counts, clients=names)), step)
             writer.add_image("data/labels", label_image(counts), step, dataformats="HWC")
         writer.flush()
         return writer

@@ -18,14 +18,22 @@ class Transform:
     The client half runs on the rows of a block, in the order of the config; the server halves run in reverse order.
 
     Attributes:
-        state: per-client vectors it keeps from round to round, by name.
         linear_only: True if nobody may look at a single update after it (it needs a linear aggregator).
         needs_uniform: True if its guarantee holds for the plain mean only.
     """
 
-    state: ClassVar[Mapping[str, Width]] = {}
     linear_only: ClassVar[bool] = False
     needs_uniform: ClassVar[bool] = False
+
+    @property
+    def state(self) -> Mapping[str, Width]:
+        """Per-client vectors it keeps from round to round, by name."""
+        return {}
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether an update may leave it with a larger norm than it came with."""
+        return False
 
     def prepare(self, before: tuple[Transform, ...]) -> Transform:
         """The transform as it works behind ``before``; ValueError if it cannot stand there."""

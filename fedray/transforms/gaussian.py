@@ -32,15 +32,23 @@ class Gaussian(Transform):
     needs_uniform: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.multiplier < 0.0:
+        if not self.multiplier >= 0.0:
             raise ValueError(f"multiplier={self.multiplier}: the noise multiplier must be at least 0")
 
     def prepare(self, before: tuple[Transform, ...]) -> Transform:
         """Take the sensitivity from the last ``clip`` before it."""
-        norms = [t.norm for t in before if isinstance(t, Clip)]
-        if not norms:
-            raise ValueError("gaussian needs a clip before it: transforms: [{name: clip, norm: 1.0}, {name: gaussian}]")
-        return _Calibrated(self.multiplier, norms[-1])
+        sensitivity: float | None = None
+        for transform in before:
+            if isinstance(transform, Clip):
+                sensitivity = transform.norm
+            elif transform.enlarges:
+                sensitivity = None
+        if sensitivity is None:
+            raise ValueError(
+                "gaussian needs a clip before it: transforms: [{name: clip, norm: 1.0}, {name: gaussian}] "
+                "(and no error feedback between the two)"
+            )
+        return _Calibrated(self.multiplier, sensitivity)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -19,9 +18,10 @@ from fedray.transforms.base import Transform, transforms
 class TopK(Transform):
     """Send the ``ceil(fraction * P)`` entries largest in magnitude; add what was left out to the next update.
 
-    ``sent = top_k(delta + residual)``, ``residual <- delta + residual - sent`` (Stich et al., "Sparsified SGD with Memory",
-    arXiv:1809.07599, applied to a round's update instead of a gradient).  Without ``error_feedback`` the rest is lost.
-    Of entries equal in magnitude at the border, those that torch's selection takes are sent, exactly k in all.
+    ``sent = top_k(delta + residual)``, ``residual <- delta + residual - sent`` (Stich et al., "Sparsified SGD with
+    Memory", arXiv:1809.07599, applied to a round's update instead of a gradient).  Without ``error_feedback`` the
+    rest is lost. Of entries equal in magnitude at the border, those that torch's selection takes are sent, exactly k
+    in all.
 
     Args:
         fraction: share of entries sent, in (0, 1]; 1 sends everything, unchanged.
@@ -30,15 +30,25 @@ class TopK(Transform):
 
     fraction: float = 0.1
     error_feedback: bool = True
-    state: ClassVar[Mapping[str, Width]] = {"residual": "all"}
 
     def __post_init__(self) -> None:
         if not 0.0 < self.fraction <= 1.0:
             raise ValueError(f"fraction={self.fraction}: it must be above 0 and at most 1")
 
+    @property
+    def state(self) -> Mapping[str, Width]:
+        """The residual, with error feedback."""
+        return {"residual": "all"} if self.error_feedback else {}
+
+    @property
+    def enlarges(self) -> bool:
+        """With error feedback: a residual of many rounds is added."""
+        return self.error_feedback
+
     def kept(self, size: int) -> int:
         """k, the number of entries sent out of ``size``."""
-        return math.ceil(self.fraction * size)
+        # 0.07 * 100 is 7.000000000000001.
+        return math.ceil(round(self.fraction * size, 6))
 
     def on_clients(self, update: BlockUpdate) -> None:
         """Sparsify the rows of ``delta`` and keep the residual."""

@@ -136,7 +136,7 @@ def test_the_metric_shown(test: dict[str, float], words: str) -> None:
     ("seconds", "words"),
     [
         (0.001, "1,000 rounds/s  0:00 left"),
-        (0.25, "4 rounds/s  0:00 left"),
+        (0.25, "4 rounds/s  0:01 left"),
         (2.5, "2.5 s/round  0:08 left"),
         (3600.0, "3,600 s/round  3:00:00 left"),
     ],
@@ -180,6 +180,19 @@ def test_the_cursor_is_not_left_hidden_even_by_a_kill() -> None:
     assert out.getvalue().rindex(SHOW) > out.getvalue().rindex(HIDE)
     assert "open TensorBoard" not in out.getvalue()
     console.close()
+
+
+def test_a_note_leaves_the_bar_in_place() -> None:
+    out, to = terminal()
+    console = Console(console=to)
+    console.start(info())
+    console.note("stopping [soon]")
+    console.close()
+    before, _, after = out.getvalue().partition("stopping [soon]\n")
+    assert "round 0/4" in before
+    assert "round 0/4" in after
+    console.note("too late")
+    assert "too late" not in out.getvalue()
 
 
 def test_quiet_is_silent() -> None:

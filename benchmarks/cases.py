@@ -1,0 +1,213 @@
+"""What is measured and what it should be: speed next to the bare loop, memory, and the time to the first round."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import Figure, Goal, shown
+from benchmarks.processes import PeakPss, PeakRss, execute, measurement, module, title
+
+GB = 1e9
+MB = 1e6
+_LOOK = 0.05
+"""Seconds between looks at memory and milestones."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Args:
+        repeats: pairs of runs of each workload.
+        share: of a workload's rounds.
+    """
+
+    repeats: int
+    share: float
+
+
+FULL, QUICK = Effort(3, 1.0), Effort(1, 0.25)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One workload, the bare loop and fedray in turn, each run in processes of its own.
+
+    Args:
+        workload: its name in ``bare.py``.
+        bare: options of the bare loop.
+        rounds: timed rounds of a run.
+        figure: name, unit and goal.
+        clients: clients in a round, to count clients per second; 0 counts seconds per round.
+    """
+
+    workload: str
+    bare: tuple[str, ...]
+    rounds: int
+    figure: Figure
+    clients: int = 0
+
+    def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
+        """The figure, and what each run said."""
+        rounds = max(2, round(self.rounds * effort.share))
+        runs: list[dict[str, Any]] = []
+        for repeat in range(effort.repeats):
+            for side, options in (("bare", self.bare), ("engine", ())):
+                said = measurement(module(f"benchmarks.{side}", self.workload, "--rounds", rounds, *options))
+                runs.append({"side": side, "repeat": repeat, **said})
+                say(f"{self.workload}, {side}: {shown(said['median'])} s/round")
+        ours = [run for run in runs if run["side"] == "engine"]
+        theirs = [run for run in runs if run["side"] == "bare"]
+        last = ours[-1]
+        phases = ", ".join(f"{name} {shown(1000 * seconds)} ms" for name, seconds in last["phases"].items())
+        note = (
+            f"bare loop: {' '.join(self.bare)}; fedray: {last['workers']} workers of 1 thread, {last['stacking']}. "
+            f"A round of the last run: {phases}; its first two rounds took {last['warmup']} s. "
+        )
+        return [replace(self.figure, fedray=self._values(ours), bare=self._values(theirs), note=note)], runs
+
+    def _values(self, runs: list[dict[str, Any]]) -> list[list[float]]:
+        seconds = [run["seconds_per_round"] for run in runs]
+        return [[self.clients / s for s in run] for run in seconds] if self.clients else seconds
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak memory of all processes on ``wide``, and of the driver actor on ``tiny`` by cohort size.
+
+    In runs of their own: reading a process's page tables slows it.
+    """
+
+    figures: tuple[Figure, Figure]
+    cohorts: tuple[int, ...] = (10, 100, 1000)
+
+    def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
+        """Both figures, and what each run said."""
+        runs: list[dict[str, Any]] = []
+        peaks = {}
+        for side, options in (("bare", ("--threads", 2)), ("engine", ())):
+            everyone = PeakPss()
+            said = measurement(module(f"benchmarks.{side}", "wide", "--rounds", 2, *options), everyone, _LOOK)
+            peaks[side] = everyone.peak / GB
+            runs.append({"side": side, "peak_pss_gb": peaks[side], "looks": everyone.looks, **said})
+            say(f"wide, {side}: {shown(peaks[side])} GB")
+        drivers = {}
+        for cohort in self.cohorts:
+            driver = PeakRss("ray::DriverActor")
+            command = module("benchmarks.engine", "tiny", "--rounds", 20, "--cohort", cohort)
+            said = measurement(command, driver, _LOOK)
+            drivers[cohort] = driver.peak / MB
+            runs.append({"side": "engine", "driver_peak_rss_mb": drivers[cohort], **said})
+            say(f"tiny, cohort {cohort:,}: driver {shown(drivers[cohort])} MB")
+        whole, driven = self.figures
+        if min(drivers.values()) == 0:
+            driven = replace(driven, error="the driver actor's process was not found")
+        by_cohort = ", ".join(f"{shown(peak)} MB for {cohort:,}" for cohort, peak in drivers.items())
+        return [
+            replace(
+                whole,
+                fedray=[[peaks["engine"]]],
+                bare=[[peaks["bare"]]],
+                note="proportional set sizes of all processes added up: launcher, Ray's own, driver, workers",
+            ),
+            replace(
+                driven,
+                fedray=[[drivers[self.cohorts[-1]] - drivers[self.cohorts[0]]]],
+                note=f"peak resident set of the driver actor by cohort: {by_cohort} clients; "
+                "the updates of 1,000 clients would take 19 MB",
+            ),
+        ], runs
+
+
+@dataclass(frozen=True)
+class Startup:
+    """From ``fedray run`` to the first line of ``metrics.jsonl``, on a warm disk: the second of two runs."""
+
+    figure: Figure
+    config: str = "configs/digits.yaml"
+
+    def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
+        """The figure, and the milestones of each run."""
+        runs: list[dict[str, Any]] = []
+        for _ in range(2):
+            with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder:
+                milestones = Milestones(Path(folder) / "run")
+                command = module("fedray", "run", self.config, f"run.dir={milestones.run_dir}", "rounds=3")
+                execute(command, milestones, _LOOK)
+            runs.append({"side": "engine", "milestones": milestones.reached})
+            say(f"first round after {shown(milestones.reached[FIRST_ROUND])} s")
+        first, second = (run["milestones"] for run in runs)
+        reached = ", ".join(f"{name} {shown(seconds)} s" for name, seconds in second.items())
+        note = f"{reached} (seen every {_LOOK} s); the run before it took {shown(first[FIRST_ROUND])} s"
+        return [replace(self.figure, fedray=[[second[FIRST_ROUND]]], note=note)], runs
+
+
+PLANNED, RAY, DRIVER, WORKERS, FIRST_ROUND = (
+    "imports, data and plan done",
+    "Ray's daemons started",
+    "driver actor up",
+    "all workers up",
+    "first round recorded",
+)
+
+
+class Milestones:
+    """A watch: when a run first showed each sign of how far it is, in seconds since its process was started.
+
+    Args:
+        run_dir: its run folder.
+        workers: how many worker actors it has; default one for each processor.
+    """
+
+    def __init__(self, run_dir: Path, workers: int = 0) -> None:
+        self.run_dir = run_dir
+        self.workers = workers or os.cpu_count() or 1
+        self.reached: dict[str, float] = {}
+
+    def __call__(self, pids: list[int], elapsed: float) -> None:
+        if FIRST_ROUND in self.reached:
+            return
+        titles = [title(pid) for pid in pids]
+        metrics = self.run_dir / "metrics.jsonl"
+        signs = {
+            PLANNED: (self.run_dir / "config.yaml").exists(),
+            RAY: any("/raylet/raylet " in name for name in titles),
+            DRIVER: any(name.startswith("ray::DriverActor") for name in titles),
+            WORKERS: sum(name.startswith("ray::WorkerActor") for name in titles) >= self.workers,
+            FIRST_ROUND: metrics.exists() and metrics.stat().st_size > 0,
+        }
+        for name, seen in signs.items():
+            if seen:
+                self.reached.setdefault(name, elapsed)
+
+
+def _speed(name: str, bare: str, rounds: int, bound: float) -> Speed:
+    return Speed(name, tuple(bare.split()), rounds, Figure(name, "s/round", Goal(bound, of="ratio")))
+
+
+CASES: dict[str, Speed | Memory | Startup] = {
+    "tiny": _speed("tiny", "--processes 1 --threads 1", 20, bound=0.10),
+    "cnn": _speed("cnn", "--processes 2 --threads 1", 4, bound=1.10),
+    "wide": _speed("wide", "--processes 1 --threads 2", 6, bound=1.25),
+    "noop": Speed(
+        "noop",
+        ("--processes", "1", "--threads", "1"),
+        40,
+        Figure("noop", "clients/s", Goal(100_000, at_least=True)),
+        clients=1000,
+    ),
+    "memory": Memory(
+        (
+            Figure("memory of wide", "GB", Goal(3.5)),
+            Figure("growth of the driver's memory, cohort 10 to 1,000", "MB", Goal(10)),
+        )
+    ),
+    "startup": Startup(Figure("first round after fedray run", "s", Goal(10))),
+}

@@ -1,0 +1,116 @@
+"""A workload through fedray: ``fedray.train`` on two Ray workers of one thread, with what the bare loop is given.
+
+Model, data, optimizer and loss are those of ``bare.py``.  TensorBoard, evaluation and checkpoints between rounds are
+off, as the bare loop has none; failure handling, the log, the record and the hash of every round stay on.
+
+    python -m benchmarks.engine tiny --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import fedray
+from benchmarks.bare import WARMUP, WORKLOADS, Workload, make_data
+from fedray.sampling import Uniform
+
+WORKERS = 2
+
+
+def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, Any]:
+    """Train ``warmup + rounds`` rounds and time the last ``rounds``.
+
+    Args:
+        workload: what to train.
+        rounds: how many to time.
+        warmup: rounds before the timed ones.
+
+    Returns:
+        ``workload, workers, parameters, cohort``, ``seconds_per_round`` of each timed round with its ``median`` and
+        ``min``, ``clients_per_second`` at the median, ``warmup`` (seconds of the other rounds), the median ``phases``,
+        the final model's mean ``loss`` on the first 1,000 examples, and ``stacking`` with its reason.
+
+    Raises:
+        RuntimeError: a round did less than it should.
+    """
+    x, y = make_data(workload)
+    clients = torch.arange(workload.clients).repeat_interleave(workload.examples)
+    model = fedray.FederatedModel(workload.model_fn, partial(torch.optim.SGD, lr=workload.lr), cross_entropy)
+    args = fedray.TrainArgs(
+        rounds=warmup + rounds,
+        epochs=workload.epochs,
+        batch_size=workload.batch,
+        evaluate_every=0,
+        checkpoint_every=0,
+        tensorboard=False,
+    )
+    with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder:
+        run_dir = Path(folder) / "run"
+        result = fedray.train(
+            model,
+            fedray.FederatedData.from_arrays(x, y, clients),
+            args,
+            sampler=Uniform(workload.cohort),
+            cluster=fedray.Cluster(workers=WORKERS),
+            run_dir=run_dir,
+            progress=False,
+        )
+        summary = json.loads((run_dir / "summary.json").read_text())
+    timed = result.history[warmup:]
+    wanted = (workload.cohort, workload.cohort * workload.examples * workload.epochs)
+    for record in result.history:
+        if (record.clients["ok"], record.examples) != wanted:
+            done = f"{record.clients['ok']} clients and {record.examples} examples"
+            raise RuntimeError(f"{workload.name}, round {record.round}: {done} instead of {wanted}")
+    seconds = [record.seconds for record in timed]
+    median = statistics.median(seconds)
+    return {
+        "workload": workload.name,
+        "workers": WORKERS,
+        "parameters": summary["parameters"],
+        "cohort": workload.cohort,
+        "seconds_per_round": [round(second, 5) for second in seconds],
+        "median": round(median, 5),
+        "min": round(min(seconds), 5),
+        "clients_per_second": round(workload.cohort / median, 1),
+        "warmup": [round(record.seconds, 3) for record in result.history[:warmup]],
+        "phases": {
+            name: round(statistics.median(record.phases[name] for record in timed), 5)
+            for name in ("broadcast", "train", "aggregate")
+        },
+        "loss": round(_loss(result.model, x, y), 4),
+        "stacking": summary["stacking"],
+    }
+
+
+@torch.no_grad()
+def _loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor, rows: int = 1000) -> float:
+    return cross_entropy(model(x[:rows]), y[:rows]).item()
+
+
+def main() -> None:
+    """Measure one workload and print the figures as JSON."""
+    parser = argparse.ArgumentParser(description="fedray on Ray, timed.")
+    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cohort", type=int, help="clients per round; default: the workload's")
+    options = parser.parse_args()
+    workload = WORKLOADS[options.workload]
+    if options.cohort is not None:
+        workload = dataclasses.replace(workload, cohort=options.cohort)
+    print(json.dumps(measure(workload, options.rounds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Where and with what a measurement was made, and whether anything else ran there."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+BUSY = 0.10
+"""A machine that spends a larger share of its processor time on other things is not idle."""
+
+
+def machine() -> dict[str, str]:
+    """Processor, cores, memory, system."""
+    memory = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))
+    model = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
+    system = re.search(r'PRETTY_NAME="(.+)"', _read("/etc/os-release"))
+    kernel = re.match(r"[\d.]+", platform.release())
+    return {
+        "cpu": model[1].strip() if model else platform.machine(),
+        "cores": str(os.cpu_count() or 1),
+        "memory": f"{int(memory[1]) / 2**20:.0f} GiB" if memory else "unknown",
+        "os": f"{system[1] if system else platform.system()}, kernel {kernel[0] if kernel else 'unknown'}",
+    }
+
+
+def versions(root: Path) -> dict[str, str]:
+    """Python, torch, ray, and fedray with its commit (``+changes``: the files are not those of the commit)."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "ray", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    commit = _git(root, "rev-parse", "--short=12", "HEAD")
+    changes = "+changes" if commit and _git(root, "status", "--porcelain", "fedray", "benchmarks/*.py") else ""
+    return {**found, "fedray": (commit or "unknown") + changes}
+
+
+def slug(machine: dict[str, str]) -> str:
+    """A file name's word for a machine.
+
+    >>> slug({"cpu": "Intel(R) Xeon(R) CPU @ 2.70GHz", "cores": "2"})
+    'intel-xeon-2c'
+    """
+    words = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*|\d+-core", " ", machine["cpu"].lower())
+    return "-".join([*re.findall(r"[a-z0-9]+", words), f"{machine['cores']}c"])
+
+
+def busy(seconds: float = 1.0) -> float:
+    """The share of the machine's processor time in use, in [0, 1], while this process waits ``seconds``."""
+    before = _ticks()
+    time.sleep(seconds)
+    idle, total = (after - start for after, start in zip(_ticks(), before, strict=True))
+    return max(0.0, 1.0 - idle / total) if total else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    fields = [int(field) for field in _read("/proc/stat").partition("\n")[0].split()[1:9]]
+    return sum(fields[3:5]), sum(fields)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

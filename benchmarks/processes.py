@@ -1,0 +1,214 @@
+"""A command in a process of its own, watched from outside with all the processes it starts (Linux, ``/proc``)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PROC = Path("/proc")
+
+Watch = Callable[[list[int], float], None]
+"""Called again and again with the ids of the processes alive and the seconds since the start."""
+
+# What would change a measurement, or send it to a cluster that is already there.
+_UNSET = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAY_ADDRESS", "RAY_JOB_ID")
+
+
+class CommandFailed(RuntimeError):
+    """A command ended with an error or took too long; the message holds the end of what it said."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """What ``/proc`` says of a process that is alive.
+
+    Args:
+        parent: its parent's id.
+        started: when it was started, in clock ticks since boot; tells a reused id apart.
+    """
+
+    parent: int
+    started: int
+
+
+def processes() -> dict[int, Process]:
+    """All processes that are alive, by id."""
+    found = {}
+    for entry in PROC.iterdir():
+        if entry.name.isdecimal() and (stat := _read(entry / "stat")):
+            # The second field is a name in parentheses that may itself hold spaces and parentheses.
+            state, parent, *fields = stat[stat.rindex(")") + 2 :].split()
+            if state not in ("Z", "X"):
+                found[int(entry.name)] = Process(int(parent), int(fields[17]))
+    return found
+
+
+def tree(roots: Iterable[int], among: Mapping[int, Process]) -> set[int]:
+    """The ids of ``roots`` and all their descendants.
+
+    >>> table = {1: Process(0, 5), 2: Process(1, 6), 3: Process(2, 7), 4: Process(1, 8)}
+    >>> sorted(tree([2], table))
+    [2, 3]
+    """
+    children: dict[int, list[int]] = {}
+    for pid, process in among.items():
+        children.setdefault(process.parent, []).append(pid)
+    found: set[int] = set()
+    waiting = [root for root in roots if root in among]
+    while waiting:
+        pid = waiting.pop()
+        found.add(pid)
+        waiting += children.get(pid, [])
+    return found
+
+
+class Family:
+    """A process and all it has started, also what has outlived its own parent.
+
+    Args:
+        root: its id.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._started = {pid: process.started for pid, process in processes().items() if pid == root}
+
+    def alive(self) -> list[int]:
+        """Its members' ids."""
+        now = processes()
+        known = [pid for pid, started in self._started.items() if pid in now and now[pid].started == started]
+        found = tree(known, now)
+        self._started |= {pid: now[pid].started for pid in found}
+        return sorted(found)
+
+    def end(self, patience: float) -> None:
+        """Wait until all have ended, so that none disturbs the next measurement; end what stays."""
+        deadline = time.monotonic() + patience
+        while (left := self.alive()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def pss(pid: int) -> int:
+    """Proportional set size in bytes: a page that n processes share counts 1/n in each; 0 if the process is gone."""
+    return _kilobytes(_read(PROC / str(pid) / "smaps_rollup"), "Pss:")
+
+
+def peak_rss(pid: int) -> int:
+    """The most resident memory the process has had, in bytes; shared pages count in full; 0 if it is gone."""
+    return _kilobytes(_read(PROC / str(pid) / "status"), "VmHWM:")
+
+
+def title(pid: int) -> str:
+    """The process's command line, which Ray workers replace by ``ray::<what they do>``."""
+    return _read(PROC / str(pid) / "cmdline").replace("\0", " ").strip()
+
+
+def module(name: str, *arguments: object) -> list[str]:
+    """The command that runs a Python module with this interpreter."""
+    return [sys.executable, "-m", name, *map(str, arguments)]
+
+
+def execute(command: list[str], watch: Watch | None = None, period: float = 0.5, timeout: float = 300.0) -> str:
+    """Run a command from the repository's root and wait for it and all it started.
+
+    Args:
+        command: program and arguments.
+        watch: looks at the processes every ``period`` seconds.
+        period: seconds between looks; few, if the command is timed.
+        timeout: seconds.
+
+    Returns:
+        What it wrote to stdout.
+
+    Raises:
+        CommandFailed: an exit status other than 0, or the time is over.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
+    environment["PYTHONPATH"] = str(ROOT)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=err)
+        family = Family(process.pid)
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(period)
+                    break
+                elapsed = time.perf_counter() - began
+                if elapsed > timeout:
+                    raise CommandFailed(f"{_words(command)}: not done after {timeout:g} s")
+                alive = family.alive()
+                if watch is not None:
+                    watch(alive, elapsed)
+        finally:
+            family.end(patience=10.0 if process.poll() == 0 else 0.0)
+            process.wait()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read())
+    if process.returncode != 0:
+        said = "\n".join((texts[1] or texts[0]).strip().splitlines()[-8:])
+        raise CommandFailed(f"{_words(command)}: exit status {process.returncode}\n{said}")
+    return texts[0]
+
+
+def measurement(command: list[str], watch: Watch | None = None, period: float = 0.5) -> dict[str, Any]:
+    """``execute`` for a command whose last line of output is a JSON object."""
+    lines = execute(command, watch, period).strip().splitlines()
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+class PeakPss:
+    """A watch: the largest sum of proportional set sizes over all processes, in bytes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self.looks = 0
+
+    def __call__(self, pids: Iterable[int], elapsed: float) -> None:
+        self.looks += 1
+        self.peak = max(self.peak, sum(pss(pid) for pid in pids))
+
+
+class PeakRss:
+    """A watch: the largest peak resident set of the processes whose title begins with ``prefix``, in bytes."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.peak = 0
+
+    def __call__(self, pids: Iterable[int], elapsed: float) -> None:
+        for pid in pids:
+            if title(pid).startswith(self.prefix):
+                self.peak = max(self.peak, peak_rss(pid))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""  # the process has ended
+
+
+def _kilobytes(text: str, field: str) -> int:
+    _, found, rest = text.partition(field)
+    return 1024 * int(rest.split(maxsplit=1)[0]) if found else 0
+
+
+def _words(command: list[str]) -> str:
+    return " ".join(["python", *command[1:]])

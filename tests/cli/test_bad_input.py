@@ -1,0 +1,201 @@
+"""Bad input gets one clear error on stderr, exit status 2, and nothing is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.command import SMALL, Cli
+
+HOSPITALS = """\
+data: {name: csv, train: [a.csv, b.csv], test: test.csv, target: y}
+model: {name: logistic}
+local: {optimizer: {name: sgd, lr: 0.1}}
+rounds: 2
+cluster: {name: inline}
+tracking: {tensorboard: false}
+"""
+GOOD = {"a.csv": "u,v,y\n1,2,no\n3,4,yes\n", "b.csv": "u,v,y\n5,6,no\n7,8,yes\n", "test.csv": "u,v,y\n1,1,no\n"}
+
+
+def nothing_started(folder: Path) -> bool:
+    return not (folder / "out").exists() and not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        # unknown keys, with the nearest known one
+        (["local.epoch=2"], ["local.epoch: unknown key", "did you mean 'epochs'?"]),
+        (["round=3"], ["round: unknown key", "did you mean 'rounds'?"]),
+        (["model.hiden=[3]"], ["model.hiden: unknown key", "did you mean 'hidden'?"]),
+        (["local.optimizer.rl=1"], ["local.optimizer.rl: unknown key", "lr"]),
+        (["algorithm=fedprx"], ["algorithm.name: unknown algorithm 'fedprx'", "did you mean 'fedprox'?"]),
+        (["transforms=[{name: clp}]"], ["transforms[0].name", "did you mean 'clip'?"]),
+        (["data.partition={name: iid}"], ["data.partition: unknown key", "allowed: "]),
+        # wrong types and values
+        (["rounds=many"], ["rounds", "many"]),
+        (["rounds=0"], ["rounds=0", "at least 1"]),
+        (["local.optimizer.lr=fast"], ["local.optimizer.lr", "fast"]),
+        (["local.optimizer.lr=-1"], ["lr=-1", "above 0"]),
+        (["local.batch_size=big"], ["batch_size=big", "at least 1, or full"]),
+        (["local.precision=fp8"], ["local.precision", "fp8"]),
+        (["cluster.workers=0"], ["workers=0", "at least 1, or auto"]),
+        (["failures.min_share=2"], ["min_share=2", "from 0 to 1"]),
+        (["data=[1]"], ["data.name: a data source is needed", "known: "]),
+        (["local=3"], ["local: expected a section with keys, got 3"]),
+        (["transforms={name: clip}"], ["transforms: expected a list"]),
+        (["sampler.rate=0.5"], ["sampler.rate: unknown key"]),
+        (["sampler={name: uniform}"], ["sampler.clients: a value is needed"]),
+        (["run.dir=${oc.env:FEDRAY_NOT_SET}"], ["FEDRAY_NOT_SET"]),
+        (["rounds"], ["'rounds'", "key=value"]),
+        # impossible combinations
+        (["algorithm={name: scaffold, weight: examples}"], ["algorithm.weight", "scaffold", "uniform or auto"]),
+        (["transforms=[{name: gaussian}]"], ["transforms[0]", "clip before it"]),
+        (
+            ["algorithm=fednova", "transforms=[{name: clip}, {name: gaussian}]"],
+            ["transforms", "gaussian", "fednova also sends tau"],
+        ),
+        (["sampler={name: uniform, clients: 9}"], ["sampler", "clients=9", "only 8 clients"]),
+        (["sampler={name: weighted, clients: 0}"], ["sampler", "at least 1 client"]),
+        (["data={name: digits}", "model=lstm"], ["model.name: lstm needs token sequences"]),
+        (["data={name: digits, partition: {name: iid, clients: 2000}}"], ["partition.clients", "cannot give 2000"]),
+        (["local.loss=mse"], ["local.loss", "does not fit the model's output"]),
+        # more GPUs than exist
+        (["worker.gpus=64"], ["worker.gpus", "64", f"this machine has {torch.cuda.device_count()}"]),
+    ],
+)
+def test_a_bad_config_is_refused(cli: Cli, small: Path, overrides: list[str], words: list[str]) -> None:
+    cli("run", small, "run.dir=out", *overrides).refused(*words)
+    assert nothing_started(small.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rounds: [1,\n", ["bad.yaml", "not valid YAML", "line 2"]),
+        ("just words\n", ["just words: unknown key", "allowed: data, model"]),
+        ("- 1\n", ["bad.yaml", "mapping"]),
+        ("base: nowhere.yaml\n", ["nowhere.yaml", "no such config file"]),
+        ("base: bad.yaml\n", ["bad.yaml", "include itself"]),
+        ("model: mlp\n", ["data: a value is needed"]),
+    ],
+)
+def test_a_bad_file_is_refused(cli: Cli, small: Path, text: str, words: list[str]) -> None:
+    (small.parent / "bad.yaml").write_text(text)
+    for command in ("run", "config", "plan"):
+        cli(command, "bad.yaml").refused(*words)
+    assert nothing_started(small.parent)
+
+
+def test_a_missing_config_is_named(cli: Cli, small: Path) -> None:
+    cli("run", "smal.yaml").refused("smal.yaml: no such config file")
+    cli("run", small.parent).refused(str(small.parent), "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("b.csv", None, ["b.csv does not exist"]),
+        ("test.csv", None, ["test.csv does not exist"]),
+        ("b.csv", "5,6,no\n7,8,yes\n", ["b.csv", "no target column 'y'", "is the header missing?"]),
+        ("b.csv", "u,v,z\n5,6,no\n", ["b.csv", "no target column 'y'", "its columns: u, v, z"]),
+        ("b.csv", "u,v,y\n5,6,no\n7,yes\n", ["b.csv, line 3: 2 cells", "3 columns"]),
+        ("b.csv", "u,v,y\n5,6,no\n7,high,yes\n", ["b.csv, line 3, column 'v'", "'high' is not a finite number"]),
+        ("b.csv", "u,v,y\n", ["b.csv", "no rows"]),
+        ("b.csv", "", ["b.csv", "header"]),
+        ("test.csv", "u,v,y\n1,1,maybe\n", ["test.csv, line 2, column 'y'", "'maybe'", "no, yes"]),
+    ],
+)
+def test_a_bad_table_is_refused(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str | None, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hospitals.yaml").write_text(HOSPITALS)
+    for name, content in (GOOD | {file: text}).items():
+        if content is not None:
+            (tmp_path / name).write_text(content)
+    for command in ("run", "plan"):
+        cli(command, "hospitals.yaml").refused(*words)
+    assert nothing_started(tmp_path)
+
+
+def test_a_class_that_one_silo_has_and_the_declared_ones_lack(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hospitals.yaml").write_text(HOSPITALS)
+    for name, content in (GOOD | {"b.csv": "u,v,y\n5,6,no\n7,8,perhaps\n"}).items():
+        (tmp_path / name).write_text(content)
+    cli("run", "hospitals.yaml", "data.classes=['no', 'yes']", "run.dir=out").refused("b.csv, line 3, column 'y'", "'perhaps'")
+    assert nothing_started(tmp_path)
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "run.dir=out").status == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    cli("run", small, "run.dir=out", "rounds=9").refused("run.dir: out already holds a run", "fedray resume out")
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(cli: Cli, small: Path) -> None:
+    # A file in the way: permissions would not stop a test that runs as root.
+    cli("run", small, f"run.dir={small}/out").refused("run.dir", "cannot be written")
+
+
+MODELS = """\
+import torch
+from torch import nn
+
+def narrow(spec):
+    return nn.Linear(spec.shape[0], 2)
+
+def sequence(spec):
+    return nn.Sequential(nn.Linear(spec.shape[0], 3), nn.Unflatten(1, (3, 1)))
+
+def pair(spec):
+    class Pair(nn.Linear):
+        def forward(self, x):
+            return super().forward(x), 1
+    return Pair(spec.shape[0], 3)
+
+def wrong_input(spec):
+    return nn.Linear(spec.shape[0] + 1, 3)
+
+def frozen(spec):
+    return nn.Linear(spec.shape[0], 3).requires_grad_(False)
+
+def half(spec):
+    return nn.Linear(spec.shape[0], 3).half()
+
+def raising(spec):
+    raise RuntimeError("no weights here")
+
+def other(spec):
+    return "a model"
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        ("narrow", ["model", "2 outputs for 3 classes"]),
+        ("sequence", ["local.loss", "does not fit the model's output (2, 3, 1)"]),
+        ("pair", ["local.loss", "does not fit the model's output tuple"]),
+        ("wrong_input", ["model", "does not take the data", "(2, 6)"]),
+        ("frozen", ["model", "nothing to train"]),
+        ("half", ["model", "weight is torch.float16", ".float()"]),
+        ("raising", ["model", "no weights here"]),
+        ("other", ["model.name", "must return a torch.nn.Module", "str"]),
+        ("narow", ["model.name", "has no 'narow'", "did you mean 'narrow'?"]),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(cli: Cli, small: Path, factory: str, words: list[str]) -> None:
+    # A name of its own: modules stay imported, and another folder's would be in the way.
+    module = f"bad_models_{small.parent.name}".replace("-", "_")
+    (small.parent / f"{module}.py").write_text(MODELS)
+    (small.parent / "user.yaml").write_text(SMALL.replace("{name: mlp, hidden: [5]}", f"{module}:{factory}"))
+    cli("run", "user.yaml", "run.dir=out").refused(*words)
+    assert nothing_started(small.parent)

@@ -1,0 +1,159 @@
+"""What each command prints and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from torch import nn
+
+from fedray.planning.catalogue import KINDS
+from tests.cli.command import Cli, hashes
+
+COMMANDS = ("run", "resume", "evaluate", "export", "plan", "list", "config", "quickstart")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(cli: Cli, command: str) -> None:
+    outcome = cli(command, "--help")
+    assert outcome.status == 0
+    assert "Usage: " in outcome.out
+    assert command in cli("--help").out
+
+
+def test_the_version_and_a_bad_command(cli: Cli) -> None:
+    assert re.fullmatch(r"fedray \d+\.\d+\.\d+\S*\n", cli("--version").out)
+    outcome = cli("trian")
+    assert outcome.status == 2
+    assert "trian" in outcome.err
+
+
+def plain_module() -> nn.Module:
+    """The configured model as a user would write it."""
+    module = nn.Sequential()
+    module.add_module("linear1", nn.Linear(6, 5))
+    module.add_module("activation1", nn.ReLU())
+    module.add_module("head", nn.Linear(5, 3))
+    return module
+
+
+def test_a_run_leaves_its_folder(cli: Cli, small: Path) -> None:
+    outcome = cli("run", small, "run.dir=out", "checkpoint.every=1", "checkpoint.keep=2", "tracking.tensorboard=true")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert "run folder: out" in outcome.out
+    out = small.parent / "out"
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == [1, 2, 3]
+    for line in lines:
+        assert line["clients"] == {"sampled": 8, "ok": 8, "failed": 0}
+        assert line["examples"] == 96
+        assert set(line["phases"]) == {"broadcast", "train", "aggregate", "evaluate", "checkpoint"}
+        assert set(line["test"]) == {"loss", "accuracy"}
+        assert line["bytes"] == {"down": 8 * 4 * 53, "up": 8 * 4 * 53}
+        assert re.fullmatch("[0-9a-f]{64}", line["model_sha256"])
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["name"], summary["status"], summary["rounds"], summary["seed"]) == ("small", "finished", 3, 3)
+    assert summary["final"] == lines[-1]
+    assert summary["versions"]["torch"] == torch.__version__
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["round-00000002", "round-00000003"]
+    assert [path for path in out.glob("events.out.tfevents.*") if path.stat().st_size]
+    assert "stacking: " in (out / "log.txt").read_text()
+    resolved = OmegaConf.to_container(OmegaConf.load(out / "config.yaml"))
+    assert isinstance(resolved, dict)
+    assert resolved["failures"] == {"on_nonfinite": "drop", "on_failure": "abort", "min_share": 0.5}
+    plain_module().load_state_dict(load_file(out / "model.safetensors"))
+
+
+def test_quiet_shows_nothing(cli: Cli, small: Path) -> None:
+    outcome = cli("run", small, "run.dir=out", "--quiet")
+    assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
+
+
+def test_the_default_folder_is_named_by_config_and_time(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "rounds=1", "-q").status == 0
+    (folder,) = (small.parent / "runs" / "small").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name)
+
+
+def test_resume_with_more_rounds_is_a_run_never_stopped(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "run.dir=whole", "rounds=5").status == 0
+    assert cli("run", small, "run.dir=parts", "rounds=2").status == 0
+    assert cli("resume", "parts", "rounds=5").status == 0
+    assert hashes(small.parent / "parts") == hashes(small.parent / "whole")
+    assert len(set(hashes(small.parent / "whole"))) == 5
+    assert OmegaConf.load("parts/config.yaml").rounds == 5
+    assert json.loads(Path("parts/summary.json").read_text())["resumed_from"] == 2
+    whole, parts = load_file("whole/model.safetensors"), load_file("parts/model.safetensors")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_evaluate_says_what_the_last_record_said(cli: Cli, small: Path) -> None:
+    cli("run", small, "run.dir=out", "checkpoint.every=1")
+    final = json.loads(Path("out/summary.json").read_text())["final"]["test"]
+    outcome = cli("evaluate", "out")
+    said = {line.split()[0]: float(line.split()[1]) for line in outcome.out.splitlines()}
+    assert outcome.status == 0
+    assert said["examples"] == 30
+    assert {name: said[name] for name in final} == pytest.approx(final, rel=1e-4)
+    earlier = cli("evaluate", "out", "--round", 2)
+    assert earlier.status == 0
+    assert earlier.out != outcome.out
+
+
+def test_export_writes_any_checkpoint(cli: Cli, small: Path) -> None:
+    cli("run", small, "run.dir=out", "checkpoint.every=1")
+    assert cli("export", "out", "last.safetensors").out == "wrote last.safetensors\n"
+    assert cli("export", "out", "before.safetensors", "--round", 2).status == 0
+    assert Path("last.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()
+    assert Path("before.safetensors").read_bytes() != Path("last.safetensors").read_bytes()
+    plain_module().load_state_dict(load_file("before.safetensors"))
+
+
+def test_what_is_not_there_is_named(cli: Cli, small: Path) -> None:
+    cli("run", small, "run.dir=out")
+    for command in ("resume", "evaluate"):
+        cli(command, "nowhere").refused("nowhere", "is no run folder")
+    cli("evaluate", "out", "--round", 7).refused("no checkpoint of round 7", "there are: 3")
+    cli("export", "out", "nowhere/x.safetensors").refused("nowhere/x.safetensors", "cannot be written")
+
+
+def test_config_prints_every_default(cli: Cli, small: Path) -> None:
+    outcome = cli("config", small, "algorithm=fedprox")
+    assert outcome.status == 0
+    shown = OmegaConf.to_container(OmegaConf.create(outcome.out))
+    assert isinstance(shown, dict)
+    assert shown["algorithm"] == {"name": "fedprox", "weight": "auto", "mu": 0.01}
+    assert shown["local"]["optimizer"] == {
+        "name": "sgd",
+        "lr": 0.1,
+        "momentum": 0.5,
+        "weight_decay": 0.0,
+        "nesterov": False,
+    }
+    again = small.parent / "again.yaml"
+    again.write_text(outcome.out)
+    assert cli("config", again).out == outcome.out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_has_a_line_for_each_part(cli: Cli, kind: str) -> None:
+    lines = cli("list", kind).out.splitlines()
+    assert lines[0] == kind
+    assert [line.strip().partition("(")[0] for line in lines[1:]] == list(KINDS[kind])
+    # A name, its options, and a sentence about it.
+    assert all(re.fullmatch(r"  \w+\(.*\)  \S+ .+", line) for line in lines[1:])
+
+
+def test_list_shows_defaults_and_what_is_needed(cli: Cli) -> None:
+    everything = cli("list")
+    assert everything.status == 0
+    assert "  fedprox(weight=auto, mu=0.01)  FedProx (" in everything.out
+    assert "  uniform(clients=<needed>)  " in everything.out
+    assert [line for line in everything.out.splitlines() if line in KINDS] == list(KINDS)
+    cli("list", "algoritms").refused("'algoritms'", "did you mean 'algorithms'?")

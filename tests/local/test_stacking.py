@@ -1,0 +1,213 @@
+"""When clients step stacked: the reasons why not, and the size of a block."""
+
+from __future__ import annotations
+
+import re
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedray import optim
+from fedray.local.stacking import BLOCK_BYTES, CPU_PARAMETERS, GPU_PARAMETERS, LARGEST_BLOCK, Stack, block_size, decide
+from fedray.local.task import LocalTask, Stacking
+from fedray.metrics import LossFn
+from fedray.optim import OptimizerFn
+from tests.helpers import class_problem, local_task, relative, train
+
+SIZES = (7, 5, 3, 1)
+
+
+def decision(
+    model_fn: Callable[[], nn.Module] | None = None,
+    *,
+    optimizer: OptimizerFn | None = None,
+    loss: LossFn | None = None,
+    stack: Stack = 4,
+    sizes: tuple[int, ...] = SIZES,
+) -> LocalTask:
+    problem = class_problem(sizes, model_fn=model_fn)
+    if loss is not None:
+        problem = replace(problem, loss_fn=loss)
+    return local_task(problem, optimizer=optimizer, stack=stack)
+
+
+class Orthogonal(torch.optim.SGD):
+    """An optimizer that looks at a whole matrix, like Muon."""
+
+
+def two_groups(params: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """No weight decay on biases, as many training scripts have it."""
+    listed = list(params)
+    groups = [
+        {"params": [p for p in listed if p.dim() > 1]},
+        {"params": [p for p in listed if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.01, weight_decay=0.1)
+
+
+class Branching(nn.Linear):
+    """Takes another way when its input says so."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if float(x.sum().detach()) > 0 else -x)
+
+
+class Centred(nn.Linear):
+    """Looks at the whole batch without being a BatchNorm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(dim=0))
+
+
+class Counting(nn.Linear):
+    """Counts its calls in a buffer."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.get_buffer("calls").add_(1.0)
+        return super().forward(x)
+
+
+class Unused(nn.Linear):
+    """Has a parameter that the output does not depend on."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.spare = nn.Parameter(torch.ones(3))
+
+
+def weighted(output: Tensor, target: Tensor) -> Tensor:
+    """Class weights: torch divides by the weights in the batch, not by its size."""
+    return functional.cross_entropy(output, target, weight=torch.tensor([1.0, 5.0, 0.2]))
+
+
+def summed(output: Tensor, target: Tensor) -> Tensor:
+    return functional.cross_entropy(output, target, reduction="sum")
+
+
+def contrasting(output: Tensor, target: Tensor) -> Tensor:
+    """Pulls the examples of a batch apart."""
+    return functional.cross_entropy(output, target) - torch.cdist(output, output).mean()
+
+
+def norm() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (lambda: decision(norm), r"batch statistics in 1$"),
+        (lambda: decision(optimizer=torch.optim.LBFGS), r"optimizer LBFGS is not known to be elementwise"),
+        (lambda: decision(optimizer=lambda p: Orthogonal(p, 0.1)), r"optimizer Orthogonal is not known to be elementwise"),
+        (lambda: decision(optimizer=two_groups), r"the optimizer has several parameter groups"),
+        (lambda: decision(lambda: Branching(6, 3)), r"does not run under vmap \(RuntimeError: .*\.item\(\)"),
+        (lambda: decision(lambda: Centred(6, 3)), r"stacked is not what it is alone"),
+        (lambda: decision(lambda: Centred(6, 3), sizes=(1, 1, 40, 30)), r"client 3 stacked is not what it is alone"),
+        (lambda: decision(lambda: Counting(6, 3)), r"stacked is not what it is alone"),
+        (lambda: decision(lambda: Unused(6, 3), optimizer=optim.AdamW()), r"stacked is not what it is alone"),
+        (lambda: decision(loss=weighted), r"loss of a batch is not the mean of its examples' losses"),
+        (lambda: decision(loss=summed), r"loss of a batch is not the mean of its examples' losses"),
+        (lambda: decision(loss=contrasting), r"loss of a batch is not the mean of its examples' losses"),
+        (lambda: decision(stack="off"), r"local\.stack turns it off"),
+        (lambda: decision(stack=1), r"local\.stack turns it off"),
+        (lambda: decision(lambda: nn.Linear(6, 40_000), stack="auto", sizes=(2,) * 20), r"above 262,144 stacking does not"),
+        (lambda: decision(stack="auto"), r"a cohort of 4 makes blocks of one client"),
+    ],
+)
+def test_what_cannot_stack_says_why_and_still_trains(task: Callable[[], LocalTask], reason: str) -> None:
+    decided = task().stacking
+    assert not decided.stacked
+    assert re.search(reason, decided.reason), decided.reason
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        decision,
+        lambda: decision(lambda: Unused(6, 3)),
+        lambda: decision(optimizer=optim.Adam()),
+        lambda: decision(optimizer=lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.5)),
+        lambda: decision(sizes=(1, 1)),
+        lambda: decision(sizes=(1,)),
+        lambda: decision(sizes=(2, 1)),
+    ],
+)
+def test_what_stacks_says_how_many(task: Callable[[], LocalTask]) -> None:
+    stacking = task().stacking
+    assert stacking.stacked, stacking.reason
+    assert stacking.size == 4
+    assert stacking.reason.startswith("4 clients step at once")
+
+
+def test_a_trial_leaves_the_data_the_model_and_the_global_generator_as_they_are() -> None:
+    torch.default_generator.manual_seed(3)
+    before = torch.get_rng_state()
+    task = decision()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert task.data.sizes.tolist() == list(SIZES)
+
+
+@pytest.mark.parametrize("parameters", [1, 100, 10_000, CPU_PARAMETERS])
+def test_blocks_fit_a_cache_and_leave_work_for_several_workers(parameters: int) -> None:
+    size = block_size(parameters, 1e6, "cpu")
+    assert 4 <= size <= LARGEST_BLOCK["cpu"]
+    assert size == 4 or 4 * parameters * size <= BLOCK_BYTES["cpu"]
+    assert block_size(parameters, 3.0, "cpu") == 1
+    assert block_size(parameters, 33.0, "cpu") <= 5
+    assert block_size(parameters, 1e6, "cuda") >= block_size(parameters, 1e6, "cpu")
+
+
+def test_auto_depends_on_the_device_and_repeats() -> None:
+    def wide() -> nn.Module:
+        return nn.Linear(6, 50_000)
+
+    task = local_task(class_problem(SIZES, model_fn=wide), stack="off")
+    assert CPU_PARAMETERS < task.layout.trained < GPU_PARAMETERS
+    assert not decide(task, "auto", 40, "cpu").stacked
+    on_gpu = decide(task, "auto", 40, "cuda")
+    assert on_gpu.stacked
+    assert on_gpu == decide(task, "auto", 40, "cuda")
+    # A number is an order: size does not count.
+    assert decide(task, 2, 40, "cpu") == Stacking(2, True, decide(task, 2, 40, "cpu").reason)
+
+
+def test_a_recurrent_model_stacks_on_a_cpu_only_on_request() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.GRU(6, 4, batch_first=True)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.cells(x.unsqueeze(1))[0][:, -1])
+            return out
+
+    assert decision(Recurrent, stack="auto", sizes=(3,) * 20).stacking.reason.startswith("cells is recurrent")
+
+
+def test_sequential_training_takes_what_does_not_stack() -> None:
+    for task in (decision(optimizer=two_groups), decision(lambda: Branching(6, 3)), decision(loss=weighted)):
+        update = train(task, range(len(SIZES)))
+        assert bool(update.parts["delta"].isfinite().all())
+        assert bool((update.parts["delta"].abs().amax(dim=1) > 1e-4).all())
+
+
+def test_attention_stacks_without_a_warning() -> None:
+    # A warning is an error in this suite: torch warns where vmap has to run a kernel row by row.
+    def attention() -> nn.Module:
+        layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
+        return nn.Sequential(nn.Unflatten(1, (1, 6)), layer, nn.Flatten(), nn.Linear(6, 3))
+
+    task = decision(attention)
+    assert task.stacking.stacked, task.stacking.reason
+    alone = train(replace(task, stacking=Stacking(1, False, "")), range(4))
+    assert relative(train(task, range(4)).parts["delta"], alone.parts["delta"]) <= 1e-5

@@ -1,0 +1,21 @@
+"""One Ray for all tests of this folder: starting it costs seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def four_cpus() -> Iterator[None]:
+    """A Ray of this process with four (logical) CPUs; ``fedray.train`` must use it as it is and leave it running."""
+    import ray
+
+    from fedray.ray.cluster import Cluster
+
+    connection = Cluster.connect(cpus=4)
+    assert connection.started
+    yield
+    assert ray.is_initialized(), "a run shut down a Ray that it had not started"
+    connection.close()

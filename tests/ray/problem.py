@@ -1,0 +1,58 @@
+"""A small federation for the tests of this folder, and ways to be cruel to it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import fedray
+
+
+def data(clients: int = 60) -> fedray.FederatedData:
+    """Clients of 1 to 30 examples, with a test set."""
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(1, 31, clients)
+    x = generator.standard_normal((int(sizes.sum()) + 200, 12)).astype(np.float32)
+    y = (x @ generator.standard_normal((12, 3))).argmax(axis=1)
+    rows = int(sizes.sum())
+    return fedray.FederatedData.from_arrays(
+        x[:rows], y[:rows], np.repeat(np.arange(clients), sizes), test=(x[rows:], y[rows:])
+    )
+
+
+def model() -> fedray.FederatedModel:
+    """Lambdas throughout: they must reach the workers."""
+    return fedray.FederatedModel(
+        lambda: nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3)),
+        lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.5),
+        lambda output, target: nn.functional.cross_entropy(output, target),
+    )
+
+
+def train(run_dir: Path, cluster: Any, *, rounds: int = 4, resume: bool = False, **parts: Any) -> fedray.Result:
+    """A short run."""
+    args = fedray.TrainArgs(rounds=rounds, epochs=2, batch_size=8, checkpoint_every=2, seed=5, tensorboard=False)
+    parts.setdefault("sampler", fedray.Uniform(clients=40))
+    return fedray.train(
+        model(), data(), args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts
+    )
+
+
+def hashes(result: fedray.Result) -> list[str | None]:
+    """The model's hash after each round."""
+    return [record.model_sha256 for record in result.history]
+
+
+def processes(title: str) -> list[int]:
+    """Ids of the processes whose title begins with ``title`` (``ray::WorkerActor``)."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(title.encode()):
+                found.append(int(folder.name))
+    return sorted(found)

@@ -1,0 +1,115 @@
+"""A result is a function of config and seed: not of workers, transport, deaths, or whether Ray is there at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import fedray
+from fedray.executor import Executor, InlineExecutor
+from fedray.local.schedule import LocalArgs
+from fedray.messages import BlockReport, Broadcast
+from fedray.ray.executor import RayExecutor, WorkerArgs
+from tests.helpers import Federation, class_problem, federation
+from tests.ray import problem
+
+PARTS: dict[str, dict[str, Any]] = {
+    "fedavg": {},
+    "scaffold": {"algorithm": fedray.Scaffold()},
+    "topk": {"transforms": [fedray.Clip(norm=0.5), fedray.TopK(fraction=0.2)]},
+    "median": {"aggregator": fedray.Median()},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_any_number_of_workers_and_inline(name: str, tmp_path: Path, four_cpus: None) -> None:
+    """1 to 4 workers and no Ray at all give the same model after each round."""
+    parts = PARTS[name]
+    inline = problem.hashes(problem.train(tmp_path / "inline", "inline", **parts))
+    assert len(set(inline)) == len(inline)
+    for workers in (1, 2, 3, 4) if name == "fedavg" else (3,):
+        result = problem.train(tmp_path / f"ray-{workers}", fedray.Cluster(workers=workers), **parts)
+        assert problem.hashes(result) == inline, workers
+
+
+def fold(executor: Executor, one: Federation, stopping: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
+    """One round's accumulator; every block is reported exactly once."""
+    plan, vector = one.plan, one.state.vector
+    cohort = plan.cohort(1)
+    blocks = plan.blocks(1, cohort, one.state.store)
+    assert len(blocks) >= 10
+    executor.publish(Broadcast(1, {"model": vector, **plan.algorithm.server.broadcast()}, plan.weight(cohort)))
+    reports = executor.run(blocks, stopping)
+    assert reports is not None
+    trained = [int(client) for report in reports if isinstance(report, BlockReport) for client in report.clients]
+    assert sorted(trained) == cohort.tolist()
+    return {name: tensor.clone() for name, tensor in executor.collect().items()}
+
+
+@pytest.fixture
+def scaffold(tmp_path: Path) -> Federation:
+    """Two parts go up and two come down."""
+    problem_data = class_problem(sizes=[*range(1, 31)])
+    one = federation(problem_data, tmp_path, fedray.Scaffold(), args=LocalArgs(2, 4), stack=2)
+    one.job.state_folder.mkdir(exist_ok=True)
+    return one
+
+
+@pytest.fixture
+def quiet_sum(scaffold: Federation) -> dict[str, Tensor]:
+    """What one process folds."""
+    return fold(InlineExecutor(scaffold.job), scaffold)
+
+
+@pytest.mark.parametrize("transport", ["shared_memory", "object_store"])
+def test_transports_carry_the_same_sum(
+    transport: Any, scaffold: Federation, quiet_sum: dict[str, Tensor], four_cpus: None
+) -> None:
+    """Own buffers and the object store give the bits of the inline sum, in a second round too."""
+    executor = RayExecutor(scaffold.job, WorkerArgs(workers=2, transport=transport))
+    try:
+        for _ in range(2):
+            total = fold(executor, scaffold)
+            assert total.keys() == quiet_sum.keys() == {"delta", "control"}
+            assert all(total[name].equal(quiet_sum[name]) for name in total)
+    finally:
+        executor.close()
+
+
+def test_killed_workers_change_nothing(
+    scaffold: Federation, quiet_sum: dict[str, Tensor], four_cpus: None
+) -> None:
+    """A worker killed in the middle of each round: same bits, every update counted once."""
+    before = set(problem.processes("ray::WorkerActor"))
+    executor = RayExecutor(scaffold.job, WorkerArgs(workers=2))
+    try:
+        for _ in range(2):
+            deaths = iter([None])
+
+            def kill_once(deaths: Iterator[None] = deaths) -> bool:
+                for _ in deaths:
+                    victim = min(set(problem.processes("ray::WorkerActor")) - before)
+                    os.kill(victim, signal.SIGKILL)
+                return False
+
+            total = fold(executor, scaffold, kill_once)
+            assert next(deaths, "killed") == "killed"
+            assert all(total[name].equal(quiet_sum[name]) for name in total)
+    finally:
+        executor.close()
+
+
+def test_too_many_workers_fail_with_numbers(scaffold: Federation, four_cpus: None) -> None:
+    """Placement that cannot be satisfied ends in a message, not in silence."""
+    executor = RayExecutor(scaffold.job, WorkerArgs(workers=1, cpus=64, start_timeout=2))
+    try:
+        with pytest.raises(fedray.RunFailed, match=r"64 CPUs.*has 4 CPUs"):
+            fold(executor, scaffold)
+    finally:
+        executor.close()

@@ -1,0 +1,273 @@
+"""Event files, read back by TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch.utils.tensorboard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.summary.writer import event_file_writer
+
+from fedray.data.picture import label_image
+from fedray.record import RoundRecord
+from fedray.tracking import RunInfo, TensorBoard
+
+COUNTS = np.array([[30, 2, 0], [0, 5, 5], [1, 1, 40]])
+LAST = 6
+
+
+@pytest.fixture(autouse=True)
+def _files_in_order() -> Any:
+    """Number the files from 0: read in the order of their names, file 10 of a second would come before file 9."""
+    with mock.patch.object(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0)):
+        yield
+
+
+def info(folder: Path, resumed_from: int = 0, *, counts: bool = True) -> RunInfo:
+    return RunInfo(
+        folder,
+        "digits",
+        LAST,
+        resumed_from,
+        clients=3,
+        parameters=12_345,
+        config_yaml="seed: 1\nlocal:\n  lr: 0.1\n",
+        label_counts=COUNTS if counts else None,
+        client_names=["a", "b", "c"],
+    )
+
+
+def record(number: int, offset: float = 0.0) -> RoundRecord:
+    return RoundRecord(
+        number,
+        seconds=0.5,
+        phases={"broadcast": 0.125, "train": 0.25},
+        clients={"sampled": 3, "ok": 2, "failed": 1},
+        train={"loss": number + offset},
+        test={"loss": 0.25, "accuracy": number / 8} if number % 2 == 0 else {},
+        clients_test={"accuracy": {"mean": 0.5, "p10": 0.25, "p50": 0.5, "p90": 1.0}},
+        bytes={"down": 1000, "up": 10},
+    )
+
+
+def session(folder: Path, resumed_from: int, rounds: range, offset: float = 0.0) -> None:
+    board = TensorBoard(folder)
+    board.start(info(folder, resumed_from))
+    for number in rounds:
+        board.round(record(number, offset))
+    board.close()
+
+
+def read(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def curve(events: EventAccumulator, tag: str) -> dict[int, float]:
+    points = events.Scalars(tag)
+    assert len({point.step for point in points}) == len(points), "a step is there twice"
+    return {point.step: point.value for point in points}
+
+
+def shown_text(events: EventAccumulator, tag: str) -> str:
+    (event,) = events.Tensors(f"{tag}/text_summary")
+    (text,) = event.tensor_proto.string_val
+    return str(text.decode())
+
+
+def test_scalars_by_name_and_round(tmp_path: Path) -> None:
+    session(tmp_path, 0, range(1, LAST + 1))
+    events = read(tmp_path)
+    constant = {
+        "clients/sampled": 3.0,
+        "clients/ok": 2.0,
+        "clients/failed": 1.0,
+        "time/round_seconds": 0.5,
+        "time/broadcast": 0.125,
+        "time/train": 0.25,
+        "bytes/up": 10.0,
+        "bytes/down": 1000.0,
+        "clients_test/accuracy/mean": 0.5,
+        "clients_test/accuracy/p10": 0.25,
+        "clients_test/accuracy/p50": 0.5,
+        "clients_test/accuracy/p90": 1.0,
+    }
+    assert set(events.Tags()["scalars"]) == {*constant, "train/loss", "test/loss", "test/accuracy"}
+    for tag, value in constant.items():
+        assert curve(events, tag) == dict.fromkeys(range(1, LAST + 1), value)
+    assert curve(events, "train/loss") == {number: number for number in range(1, LAST + 1)}
+    assert curve(events, "test/accuracy") == {2: 0.25, 4: 0.5, 6: 0.75}
+
+
+def test_round_0_is_an_evaluation_only(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.start(info(tmp_path))
+    board.round(RoundRecord(0, test={"loss": 2.5}))
+    board.round(record(1))
+    board.close()
+    events = read(tmp_path)
+    assert curve(events, "test/loss") == {0: 2.5}
+    assert curve(events, "time/round_seconds") == {1: 0.5}
+
+
+def test_a_metric_without_a_value_is_nan(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.start(info(tmp_path))
+    board.round(RoundRecord.from_json(RoundRecord(1, train={"loss": math.nan}).to_json()))
+    board.close()
+    assert math.isnan(curve(read(tmp_path), "train/loss")[1])
+
+
+def test_config_and_labels_are_shown(tmp_path: Path) -> None:
+    session(tmp_path, 0, range(1, 2))
+    events = read(tmp_path)
+    about = "digits: 3 clients, 12,345 parameters, 6 rounds\n\n"
+    assert shown_text(events, "config") == f"{about}    seed: 1\n    local:\n      lr: 0.1"
+    assert "    b |" in shown_text(events, "data/labels")
+    (image,) = events.Images("data/labels")
+    with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), label_image(COUNTS))
+
+
+def test_names_for_some_clients_only_give_way_to_numbers(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.start(replace(info(tmp_path), client_names=["a", "b"]))
+    board.close()
+    assert "    1 |" in shown_text(read(tmp_path), "data/labels")
+
+
+def test_the_spread_over_clients_has_a_chart(tmp_path: Path) -> None:
+    session(tmp_path, 0, range(1, 4))
+    (event,) = read(tmp_path).Tensors("custom_scalars__config__")
+    (chart,) = Layout.FromString(event.tensor_proto.string_val[0]).category[0].chart
+    (series,) = chart.margin.series
+    spread = "clients_test/accuracy"
+    assert (series.value, series.lower, series.upper) == (f"{spread}/p50", f"{spread}/p10", f"{spread}/p90")
+
+
+def test_without_classes_there_is_no_picture(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.start(info(tmp_path, counts=False))
+    board.close()
+    tags = read(tmp_path).Tags()
+    assert tags["images"] == []
+    assert tags["tensors"] == ["config/text_summary"]
+
+
+def test_what_is_told_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.start(info(tmp_path))
+    for number in (1, 2, 3):
+        board.round(record(number))
+    done = threading.Event()
+    board._later(done.set)
+    assert done.wait(60)
+    assert curve(read(tmp_path), "train/loss") == {1: 1.0, 2: 2.0, 3: 3.0}
+    board.close()
+    board.close()
+
+
+def test_no_round_waits_for_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported, real = threading.Event(), torch.utils.tensorboard.SummaryWriter
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        assert imported.wait(60)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(torch.utils.tensorboard, "SummaryWriter", slow)
+    board = TensorBoard(tmp_path)
+    board.start(info(tmp_path))
+    for number in range(1, LAST + 1):
+        board.round(record(number))
+    assert list(tmp_path.iterdir()) == []
+    imported.set()
+    board.close()
+    assert set(curve(read(tmp_path), "train/loss")) == set(range(1, LAST + 1))
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["the checkpoint's round again", "the next round"])
+def test_a_resumed_run_reads_as_one(tmp_path: Path, again: bool) -> None:
+    session(tmp_path, 0, range(1, 6), offset=100)
+    session(tmp_path, 3, range(3 if again else 4, LAST + 1))
+    events = read(tmp_path)
+    expected = {number: number + (100 if number < 3 + (not again) else 0) for number in range(1, LAST + 1)}
+    assert curve(events, "train/loss") == expected
+    # Round 4's evaluation of the killed run is gone with the rest, and told anew.
+    assert curve(events, "test/accuracy") == {2: 0.25, 4: 0.5, 6: 0.75}
+    assert len(events.Images("data/labels")) == 1
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, LAST), st.integers(0, LAST)), max_size=4))
+def test_kills_leave_one_point_per_round(sessions: list[tuple[bool, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        start, expected = 0, dict[int, float]()
+        number = event_file_writer.AtomicCounter(0)
+        with mock.patch.object(event_file_writer, "_global_uid", number):
+            for mark, (again, count, checkpoint) in enumerate([*sessions, (False, LAST, 0)]):
+                first = start if start and (again or start not in expected) else start + 1
+                told = range(first, min(first + count, LAST + 1))
+                session(Path(folder), start, told, offset=100 * mark)
+                if told or not start:
+                    expected = {r: value for r, value in expected.items() if r < first}
+                expected |= {r: r + 100.0 * mark for r in told}
+                start = min(checkpoint, max(expected, default=0))
+        assert curve(read(Path(folder)), "train/loss") == expected
+        assert list(expected) == list(range(1, LAST + 1))
+
+
+def test_a_file_torn_by_a_kill_does_not_hide_what_follows(tmp_path: Path) -> None:
+    session(tmp_path, 0, range(1, 5), offset=100)
+    (torn,) = tmp_path.iterdir()
+    torn.write_bytes(torn.read_bytes()[:-7])
+    session(tmp_path, 2, range(3, LAST + 1))
+    assert curve(read(tmp_path), "train/loss") == {1: 101, 2: 102, 3: 3, 4: 4, 5: 5, 6: 6}
+
+
+def test_a_folder_that_cannot_be_written_is_said_once_and_ends_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    with caplog.at_level(logging.WARNING, "fedray"):
+        session(tmp_path / "file" / "events", 0, range(1, 4))
+    assert [entry.getMessage() for entry in caplog.records] == [
+        f"TensorBoard: no more events are written to {tmp_path / 'file' / 'events'}"
+    ]
+
+
+def test_a_record_without_a_start_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="before start"):
+        TensorBoard(tmp_path).round(record(1))
+
+
+def test_the_writer_is_imported_on_use_and_tensorflow_never() -> None:
+    script = """if True:
+        import sys, tempfile
+        from pathlib import Path
+        from fedray.tracking import RunInfo, TensorBoard
+        assert "torch.utils.tensorboard" not in sys.modules and "tensorboard" not in sys.modules
+        with tempfile.TemporaryDirectory() as folder:
+            board = TensorBoard(folder)
+            board.start(RunInfo(Path(folder), "x", 1))
+            board.close()
+        assert "torch.utils.tensorboard" in sys.modules and "tensorflow" not in sys.modules
+    """
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,159 @@
+"""Clip, gaussian and top-k, each against its definition."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from fedray.messages import Aggregate
+from fedray.sampling import Uniform
+from fedray.store import StateRows
+from fedray.transforms import Clip, Gaussian, TopK, Transform
+from tests.aggregators.test_mean import update
+from tests.helpers import class_problem, federation
+
+
+def clipped(rows: Tensor, norm: float) -> Tensor:
+    block = update(rows.clone(), [1.0] * len(rows))
+    Clip(norm).on_clients(block)
+    return block.parts["delta"]
+
+
+@pytest.mark.parametrize("norm", [1e-3, 1.0, 7.3])
+@pytest.mark.parametrize("width", [1, 10, 5000])
+def test_no_clipped_norm_exceeds_the_bound_in_float64(norm: float, width: int) -> None:
+    draw = np.random.default_rng(1)
+    rows = torch.from_numpy((draw.standard_normal((200, width)) * 10.0 ** draw.uniform(-6, 6, (200, 1))).astype("f4"))
+    before, after = rows.double().norm(dim=1), clipped(rows, norm).double().norm(dim=1)
+    assert bool((after <= norm).all())
+    small = before <= norm
+    assert torch.equal(clipped(rows, norm)[small], rows[small])
+    # Clipped means to the bound, in the same direction, not below it.
+    assert bool((after[~small] >= norm * (1 - 1e-6)).all())
+    factor = (norm / before[~small]).unsqueeze(1)
+    torch.testing.assert_close(clipped(rows, norm)[~small].double(), rows[~small].double() * factor, rtol=1e-6, atol=0.0)
+
+
+def test_a_zero_update_stays_zero_and_one_that_is_not_finite_stays_so() -> None:
+    rows = torch.tensor([[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [3.0, 4.0], [1e38, 1e38]])
+    got = clipped(rows, 1.0)
+    assert got[0].tolist() == [0.0, 0.0]
+    assert not bool(got[1].isfinite().all())
+    assert not bool(got[2].isfinite().all())
+    torch.testing.assert_close(got[3], torch.tensor([0.6, 0.8]))
+    torch.testing.assert_close(got[4], torch.full((2,), math.sqrt(0.5)))
+
+
+def aggregate(width: int, count: int) -> Aggregate:
+    return Aggregate({"delta": torch.zeros(width), "control": torch.zeros(width)}, float(count), count)
+
+
+def noise(seed: int = 1, round: int = 1, *, multiplier: float = 2.0, count: int = 4, width: int = 20_000) -> Tensor:
+    total = aggregate(width, count)
+    calibrated = Gaussian(multiplier).prepare((Clip(5.0), Clip(0.5)))
+    calibrated.on_aggregate(total, seed, round)
+    assert not total.parts["control"].any()
+    return total.parts["delta"]
+
+
+def test_the_noise_has_the_standard_deviation_it_says() -> None:
+    # multiplier * S / count, with S of the clip that came last.
+    std = 2.0 * 0.5 / 4
+    assert stats.kstest(noise().double().numpy() / std, "norm").pvalue > 1e-3
+    assert stats.kstest(noise(count=8).double().numpy() / (std / 2), "norm").pvalue > 1e-3
+
+
+def test_the_noise_is_named_by_seed_and_round() -> None:
+    assert torch.equal(noise(), noise())
+    for other in (noise(seed=2), noise(round=2)):
+        assert abs(np.corrcoef(noise().numpy(), other.numpy())[0, 1]) < 0.03
+    assert not noise(multiplier=0.0).any()
+
+
+def test_noise_needs_a_clip_before_it() -> None:
+    with pytest.raises(ValueError, match="gaussian needs a clip before it"):
+        Gaussian(1.0).prepare(())
+    with pytest.raises(ValueError, match="gaussian needs a clip before it"):
+        Gaussian(1.0).prepare((TopK(0.5),))
+
+
+@given(st.integers(1, 4), st.integers(1, 30), st.floats(0.01, 1.0), st.integers(0, 2**16))
+def test_what_is_sent_and_what_is_kept_is_what_there_was(rows: int, width: int, fraction: float, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    delta, residual = (torch.from_numpy(draw.standard_normal((rows, width)).astype("f4")) for _ in range(2))
+    block = update(delta.clone(), [1.0] * rows)
+    block.state["residual"] = residual.clone()
+    topk = TopK(fraction)
+    topk.on_clients(block)
+    sent, kept, wanted = block.parts["delta"], block.state["residual"], delta + residual
+    assert torch.equal(sent + kept, wanted)
+    assert bool((torch.where(sent != 0, kept, torch.zeros(1)) == 0).all())
+    assert (sent != 0).sum(dim=1).tolist() == [topk.kept(width)] * rows
+    largest = np.sort(wanted.abs().numpy(), axis=1)[:, ::-1][:, : topk.kept(width)]
+    np.testing.assert_array_equal(np.sort(sent.abs().numpy(), axis=1)[:, ::-1][:, : topk.kept(width)], largest)
+
+
+def test_without_feedback_the_rest_is_lost_and_nothing_is_kept(tmp_path: Path) -> None:
+    block = update(torch.tensor([[1.0, -3.0, 2.0]]), [1.0])
+    TopK(0.4, error_feedback=False).on_clients(block)
+    assert block.parts["delta"].tolist() == [[0.0, -3.0, 2.0]]
+    assert not block.state
+    run = federation(class_problem(), tmp_path, transforms=[TopK(0.4, error_feedback=False)], rounds=2)
+    run.run()
+    assert not run.state.store.rows
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+def test_sending_everything_changes_no_bit(feedback: bool, tmp_path: Path) -> None:
+    plain = federation(class_problem(), tmp_path / "a")
+    everything = federation(class_problem(), tmp_path / "b", transforms=[TopK(1.0, error_feedback=feedback)])
+    plain.run()
+    everything.run()
+    assert torch.equal(plain.vector, everything.vector)
+
+
+def test_a_residual_waits_for_its_client(tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path, transforms=[TopK(0.1)], rounds=1, sampler=Uniform(2))
+    run.run()
+    first = run.plan.cohort(1)
+    rows = StateRows(tmp_path, run.job.state_widths())
+    kept, known = rows.read(first, run.state.store.rows, torch.device("cpu"))
+    rows.close()
+    assert known == [True, True]
+    assert sorted(run.state.store.rows) == first.tolist()
+    assert bool((kept["residual"].abs().amax(dim=1) > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("size", "fraction", "kept"), [(10, 0.1, 1), (10, 0.11, 2), (10, 1.0, 10), (3, 0.01, 1), (100, 0.07, 7), (7, 0.5, 4)]
+)
+def test_how_many_are_sent(size: int, fraction: float, kept: int) -> None:
+    assert TopK(fraction).kept(size) == kept
+    assert TopK(fraction).upload(size) == 8 * kept
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Clip(0.0),
+        lambda: Clip(-1.0),
+        lambda: Clip(math.nan),
+        lambda: Gaussian(-0.1),
+        lambda: Gaussian(math.nan),
+        lambda: TopK(0.0),
+        lambda: TopK(1.1),
+        lambda: TopK(math.nan),
+    ],
+)
+def test_values_out_of_range_are_refused(make: type[Transform]) -> None:
+    with pytest.raises(ValueError, match="="):
+        make()
