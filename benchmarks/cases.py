@@ -96,7 +96,10 @@ class Memory:
             everyone = PeakPss()
             said = measurement(module(f"benchmarks.{side}", "wide", "--rounds", 2, *options), everyone, _LOOK)
             peaks[side] = everyone.peak / GB
-            runs.append({"side": side, "peak_pss_gb": peaks[side], "looks": everyone.looks, **said})
+            programs = {name: round(size / GB, 3) for name, size in everyone.programs.items()}
+            runs.append(
+                {"side": side, "peak_pss_gb": peaks[side], "programs_gb": programs, "looks": everyone.looks, **said}
+            )
             say(f"wide, {side}: {shown(peaks[side])} GB")
         drivers = {}
         for cohort in self.cohorts:
@@ -106,6 +109,7 @@ class Memory:
             drivers[cohort] = driver.peak / MB
             runs.append({"side": "engine", "driver_peak_rss_mb": drivers[cohort], **said})
             say(f"tiny, cohort {cohort:,}: driver {shown(drivers[cohort])} MB")
+        by_program = ", ".join(f"{name} {shown(size)}" for name, size in runs[1]["programs_gb"].items() if size > 0.05)
         whole, driven = self.figures
         if min(drivers.values()) == 0:
             driven = replace(driven, error="the driver actor's process was not found")
@@ -115,7 +119,7 @@ class Memory:
                 whole,
                 fedray=[[peaks["engine"]]],
                 bare=[[peaks["bare"]]],
-                note="proportional set sizes of all processes added up: launcher, Ray's own, driver, workers",
+                note=f"proportional set sizes of all processes added up; at fedray's peak {by_program}",
             ),
             replace(
                 driven,

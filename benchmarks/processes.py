@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def execute(command: list[str], watch: Watch | None = None, period: float = 0.5,
     environment["PYTHONPATH"] = str(ROOT)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=err)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         family = Family(process.pid)
         try:
             while True:
@@ -173,16 +174,43 @@ def measurement(command: list[str], watch: Watch | None = None, period: float = 
     return found
 
 
+def program(words: str) -> str:
+    """What a title says a process is.
+
+    >>> [program(words) for words in ("ray::DriverActor.run", "python3 -u -m benchmarks.bare wide", "/bin/raylet -a")]
+    ['ray::DriverActor', 'benchmarks.bare', 'raylet']
+    """
+    first, *rest = words.split() or [""]
+    if first.startswith("ray::"):
+        return first.partition(".")[0]
+    if not Path(first).name.startswith("python"):
+        return Path(first).name
+    return next((Path(word).name for word in rest if not word.startswith("-")), "python")
+
+
 class PeakPss:
-    """A watch: the largest sum of proportional set sizes over all processes, in bytes."""
+    """A watch: the largest sum of proportional set sizes over all processes.
+
+    Attributes:
+        peak: bytes.
+        programs: which kind of process had how much of it, in bytes, the most first.
+        looks: how often it looked.
+    """
 
     def __init__(self) -> None:
         self.peak = 0
+        self.programs: dict[str, int] = {}
         self.looks = 0
 
     def __call__(self, pids: Iterable[int], elapsed: float) -> None:
         self.looks += 1
-        self.peak = max(self.peak, sum(pss(pid) for pid in pids))
+        sizes = [(pid, pss(pid)) for pid in pids]
+        total = sum(size for _, size in sizes)
+        if total > self.peak:
+            programs: Counter[str] = Counter()
+            for pid, size in sizes:
+                programs[program(title(pid))] += size
+            self.peak, self.programs = total, dict(programs.most_common())
 
 
 class PeakRss:

@@ -6,6 +6,7 @@ A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``stat
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ from fedray.config import ConfigError
 
 FORMAT = 1
 _PREFIX = "round-"
+_TEMPORARY = ".tmp-"
 _log = logging.getLogger(__name__)
 
 
@@ -63,9 +65,11 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
         CheckpointError: nothing usable was written (disk full, not writable); earlier checkpoints are untouched.
     """
     target = folder_of(checkpoints, checkpoint.round)
-    temporary = checkpoints / f".tmp-{target.name}-{os.getpid()}"
+    temporary, stale = checkpoints / f"{_TEMPORARY}{target.name}", checkpoints / f"{_TEMPORARY}{target.name}-stale"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        # Only this process writes here: whatever is temporary was left by one that was killed.
+        for leftover in checkpoints.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(leftover)
         temporary.mkdir(parents=True)
         state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
         contents = {
@@ -77,13 +81,15 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
         for name, data in contents.items():
             write_durably(temporary / name, data)
         _sync_folder(temporary)
-        stale = temporary.with_name(f"{temporary.name}-stale")
         if target.exists():
             target.rename(stale)
         temporary.rename(target)
         _sync_folder(checkpoints)
         shutil.rmtree(stale, ignore_errors=True)
     except OSError as error:
+        if stale.exists() and not target.exists():
+            with contextlib.suppress(OSError):
+                stale.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(f"the checkpoint of round {checkpoint.round} could not be written: {error}") from error
     for round in rounds_in(checkpoints)[keep:]:
@@ -124,7 +130,9 @@ def read(checkpoints: Path, round: int) -> Checkpoint:
     state = json.loads(contents["state.json"])
     if state.get("format") != FORMAT:
         raise ValueError(f"{folder.name} has format {state.get('format')}; this fedray reads {FORMAT}")
-    return Checkpoint(int(state["round"]), load(contents["tensors.safetensors"]), state)
+    if state["round"] != round:
+        raise ValueError(f"{folder.name} holds round {state['round']}")
+    return Checkpoint(round, load(contents["tensors.safetensors"]), state)
 
 
 def newest(checkpoints: Path) -> Checkpoint | None:

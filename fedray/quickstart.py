@@ -17,26 +17,23 @@ from rich.table import Table
 
 from fedray.algorithm import Algorithm
 from fedray.data import FederatedData
-from fedray.data.hospitals import write_hospitals
+from fedray.data.hospitals import TARGET, write_hospitals
 from fedray.evaluation import evaluate_model, vector_of
 from fedray.executor import InlineExecutor
 from fedray.experiment import Config, Experiment
+from fedray.layers import to_yaml
 from fedray.rounds import Plan
 from fedray.run import RunFolder
 
-EXPERIMENT = """\
-# Written by `fedray quickstart`: five hospitals train one diagnosis model; no row leaves its hospital.
-seed: 1
-data:
-  name: csv
-  train: [{train}]
-  test: {test}
-  target: diagnosis
-model: {{name: mlp, hidden: [32, 16]}}
-algorithm: {{name: fedavg}}
-local: {{epochs: 2, batch_size: 16, optimizer: {{name: sgd, lr: 0.05}}}}
-rounds: 40
-"""
+HEAD = "# Written by `fedray quickstart`: five hospitals train one diagnosis model; no row leaves its hospital.\n"
+
+EXPERIMENT = {
+    "seed": 1,
+    "model": {"name": "mlp", "hidden": [32, 16]},
+    "algorithm": {"name": "fedavg"},
+    "local": {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
+    "rounds": 40,
+}
 
 
 def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
@@ -49,7 +46,8 @@ def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
     console = Console()
     silos, test = write_hospitals(folder / "data")
     config_file = folder / "hospitals.yaml"
-    config_file.write_text(EXPERIMENT.format(train=", ".join(map(str, silos)), test=test))
+    data = {"name": "csv", "train": [str(path) for path in silos], "test": str(test), "target": TARGET}
+    config_file.write_text(HEAD + to_yaml({"data": data, **EXPERIMENT}))
     console.print(f"Wrote the tables of {len(silos)} hospitals and a test set to {folder / 'data'}, and {config_file}")
     config = Config.load(config_file)
     target = RunFolder(folder / "run")
@@ -69,7 +67,7 @@ def _comparison(config: Config, experiment: Experiment, silos: list[Path], test:
     for name in ("trained on", "patients", "accuracy", "AUC", "loss"):
         table.add_column(name, justify="left" if name == "trained on" else "right")
     others = {
-        f"{path.stem} alone": FederatedData.from_csv([path], test=test, target="diagnosis", classes=classes)
+        f"{path.stem} alone": FederatedData.from_csv([path], test=test, target=TARGET, classes=classes)
         for path in silos
     }
     others["all data pooled in one place"] = _pooled(plan.task.data)

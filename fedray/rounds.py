@@ -186,7 +186,8 @@ class Rounds:
         """The records of all rounds that are left, in order.
 
         Raises:
-            RunFailed: the failure policy ends the run; the state is that of the last finished round.
+            RunFailed: the failure policy ends the run, with the state of the last finished round; or the model is no
+                longer finite, and then only a checkpoint has that state.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="fedray-state") as self._pool:
             while self._state.round < self._plan.rounds:
@@ -305,6 +306,8 @@ class Rounds:
         record = self._state.pending
         if record is None:
             return None
+        # A checkpoint in the background may be reading the record.
+        self._join()
         tests = [r for r in reports if isinstance(r, TestReport)]
         holdouts = [r for r in reports if isinstance(r, HoldoutReport)]
         record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}
@@ -312,7 +315,6 @@ class Rounds:
             record.clients_test = _spread(holdouts)
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
         record.phases["evaluate"] = seconds / self._executor.workers
-        self._join()
         self._state.pending = None
         return record
 

@@ -160,6 +160,11 @@ class Run:
             except RunFailed as error:
                 _log.error("the run failed: %s", error)
                 raise
+            except OSError as error:
+                # A full disk, a folder that went away: no fault of a client's, whose errors are values.
+                reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+                _log.exception("the run failed")
+                raise RunFailed(f"{reason}; mend it, then `fedray resume {self.folder.path}`") from error
             finally:
                 executor.close()
 
@@ -256,23 +261,34 @@ class _Drive:
                     tracker.round(record)
                 yield record
         finally:
-            if self._saved != self._state.round and bool(torch.isfinite(self._state.vector.sum())):
-                self._save(self._state)
-            summary = self._summary(started)
+            try:
+                if self._saved != self._state.round and bool(torch.isfinite(self._state.vector.sum())):
+                    self._save(self._state)
+                if self._rounds.stopped:
+                    _log.info("stopped as asked, after round %d; its checkpoint is saved", self._state.round)
+            finally:
+                self._close(self._summary(started))
+        if self._finished:
+            write_model(plan, self._state.vector, self._run.folder.path / MODEL)
+
+    def _close(self, summary: dict[str, Any]) -> None:
+        try:
             checkpoint.replace_durably(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
+        finally:
             for tracker in self._trackers:
-                if summary["status"] == "finished":
+                if self._finished:
                     tracker.finish(summary)
                 tracker.close()
-        if summary["status"] == "finished":
-            write_model(plan, self._state.vector, self._run.folder.path / MODEL)
+
+    @property
+    def _finished(self) -> bool:
+        return self._state.round >= self._run.plan.rounds and not self._rounds.stopped
 
     def _summary(self, started: float) -> dict[str, Any]:
         state, plan = self._state, self._run.plan
-        finished = state.round >= plan.rounds and not self._rounds.stopped
         return {
             "name": self._run.name,
-            "status": "finished" if finished else "stopped" if self._rounds.stopped else "failed",
+            "status": "finished" if self._finished else "stopped" if self._rounds.stopped else "failed",
             "rounds": state.round,
             "rounds_wanted": plan.rounds,
             "resumed_from": self._started_at,

@@ -197,7 +197,16 @@ class Worker:
         for client in clients:
             self._attempt(np.array([client]), block, given_up)
         rest = np.array([c for c in clients.tolist() if c not in given_up], dtype=np.int64)
-        return self._update(rest, block) if len(rest) else None
+        if not len(rest):
+            return None
+        try:
+            return self._update(rest, block)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:
+            # Each works alone and they do not work together: there is nobody to single out.
+            given_up.update({client: self._raised(client, error) for client in rest.tolist()})
+            return None
 
     def _retry(self, clients: Ints, block: Block, given_up: dict[int, Failure], first: Exception) -> BlockUpdate | None:
         try:
@@ -206,8 +215,7 @@ class Worker:
             raise
         except Exception as error:
             client = int(clients[0])
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            given_up[client] = self._failure(client, "train", text, traceback.format_exc())
+            given_up[client] = self._raised(client, error)
             return None
 
     def _update(self, clients: Ints, block: Block) -> BlockUpdate:
@@ -224,6 +232,10 @@ class Worker:
             for transform in reversed(algorithm.transforms):
                 transform.on_arrival(update, self._down.round)
         return update
+
+    def _raised(self, client: int, error: Exception) -> Failure:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return self._failure(client, "train", text, "".join(traceback.format_exception(error)))
 
     def _failure(self, client: int, stage: str, error: str, trace: str = "") -> Failure:
         return Failure(client, self.job.task.data.client_id(client), self._down.round, stage, error, trace)

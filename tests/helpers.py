@@ -25,7 +25,7 @@ from fedray.local.stacking import Stack, decide
 from fedray.local.task import BufferPolicy, LocalTask
 from fedray.local.trainer import Trainer
 from fedray.messages import BlockUpdate, Broadcast, Parts
-from fedray.metrics import LossFn
+from fedray.losses import LossFn
 from fedray.optim import OptimizerFn
 from fedray.record import RoundRecord
 from fedray.rounds import EvaluateArgs, FailurePolicy, Plan, Rounds, ServerState

@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Imports go down, or sideways on one floor. A new module takes its place here.
 FLOORS = """
-    layout messages rng metrics config schema                                     # 0 words
+    errors layout messages rng losses metrics config schema                       # 0 words
     data models optim sampling blocks local transforms aggregators server store   # 1 parts
     algorithm algorithms                                                          # 2 bundles
-    worker executor rounds run record callbacks tracking checkpoint               # 3 a run
+    worker executor rounds run record tracking checkpoint                         # 3 a run
     ray slurm                                                                     # 4 machines
-    layers experiment api cli __init__ __main__                                   # 5 faces
+    layers experiment evaluation planning quickstart interrupt api cli __init__ __main__  # 5 faces
 """
 FLOOR = {
     module: floor for floor, line in enumerate(FLOORS.strip().splitlines()) for module in line.partition("#")[0].split()

@@ -33,7 +33,13 @@ BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 1 << 30}
 """Parameters of one block: about a core's second-level cache, or what a GPU spares easily."""
 
 LARGEST_BLOCK = {"cpu": 64, "cuda": 1024}
+SMALLEST_STACK = 5
+"""Fewer clients than this step as fast one by one."""
+
 BLOCKS_PER_COHORT = 8
+FOLDING_STEPS = 4
+"""Folding a block costs a large model about as much as a local step: this many steps are done for each fold."""
+
 _TOLERANCE = 1e-4
 
 
@@ -42,7 +48,8 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
 
     ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
     and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as fit
-    a cache, but a cohort makes at least 8 blocks, so that several workers have work.
+    a cache, but a cohort makes about 8 blocks or more, so that several workers have work.  Clients that step one by one
+    are a block each, or a few where they do so few steps that folding each would show.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
@@ -51,21 +58,31 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
         device: type of the workers' devices.
     """
     count = task.layout.trained
-    size = block_size(count, cohort, device) if isinstance(wanted, str) else wanted
+    alone = wanted if isinstance(wanted, int) else sequential_size(task, cohort, device)
     if wanted in ("off", 1):
-        return Stacking(1 if wanted == 1 else size, False, "local.stack turns it off")
+        return Stacking(alone, False, "local.stack turns it off")
+    size = stacked_size(count, cohort, device) if isinstance(wanted, str) else wanted
     if size == 1:
-        return Stacking(1, False, f"a cohort of {cohort:g} makes blocks of one client, so that workers can share it")
+        return Stacking(alone, False, f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client")
     reason = _obstacle(task, isinstance(wanted, str), count, device)
     if reason is None:
         return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")
-    return Stacking(size, False, reason)
+    return Stacking(alone, False, reason)
 
 
-def block_size(parameters: int, cohort: float, device: Literal["cpu", "cuda"]) -> int:
-    """Clients in a block under ``auto``."""
-    fitting = max(4, min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters)))
-    return max(1, min(fitting, math.ceil(cohort / BLOCKS_PER_COHORT)))
+def stacked_size(parameters: int, cohort: float, device: Literal["cpu", "cuda"]) -> int:
+    """Clients in a stacked block under ``auto``."""
+    fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
+    wanted = max(SMALLEST_STACK, math.ceil(cohort / BLOCKS_PER_COHORT))
+    return max(1, min(fitting, wanted, math.ceil(cohort)))
+
+
+def sequential_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"]) -> int:
+    """Clients in a block when they step one by one."""
+    if device == "cuda":
+        return 1
+    steps = max(1, int(np.median(task.args.local_steps(task.data.sizes))))
+    return max(1, min(math.ceil(FOLDING_STEPS / steps), math.ceil(cohort) // 2))
 
 
 def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cpu", "cuda"]) -> str | None:
@@ -105,8 +122,8 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
     alone = Trainer(replace(trial, stacking=Stacking(1, False, "")), CPU)
     for row, client in enumerate(few.pair):
         expected = alone.train(few.pair[row : row + 1], down, {}, {}).parts["delta"][0]
-        scale = float(expected.abs().max()) or 1.0
-        if not bool(((stacked.parts["delta"][row] - expected).abs().max() / scale) <= _TOLERANCE):
+        close = _TOLERANCE * (float(expected.nan_to_num().abs().max()) or 1.0)
+        if not torch.allclose(stacked.parts["delta"][row], expected, rtol=0.0, atol=close, equal_nan=True):
             return f"client {client} stacked is not what it is alone"
     return None
 
@@ -134,4 +151,4 @@ def _coupled(task: LocalTask, module: nn.Module) -> bool:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
         output = module.eval()(x)
         whole, apart = task.loss_fn(output, y), per_example(task.loss_fn, output, y).mean()
-    return not bool((whole - apart).abs() <= _TOLERANCE * apart.abs())
+    return not torch.isclose(whole, apart, rtol=_TOLERANCE, atol=0.0, equal_nan=True).item()

@@ -129,7 +129,9 @@ def test_a_class_that_one_silo_has_and_the_declared_ones_lack(
     (tmp_path / "hospitals.yaml").write_text(HOSPITALS)
     for name, content in (GOOD | {"b.csv": "u,v,y\n5,6,no\n7,8,perhaps\n"}).items():
         (tmp_path / name).write_text(content)
-    cli("run", "hospitals.yaml", "data.classes=['no', 'yes']", "run.dir=out").refused("b.csv, line 3, column 'y'", "'perhaps'")
+    cli("run", "hospitals.yaml", "data.classes=['no', 'yes']", "run.dir=out").refused(
+        "b.csv, line 3, column 'y'", "'perhaps'"
+    )
     assert nothing_started(tmp_path)
 
 

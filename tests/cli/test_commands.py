@@ -106,6 +106,25 @@ def test_evaluate_says_what_the_last_record_said(cli: Cli, small: Path) -> None:
     assert earlier.out != outcome.out
 
 
+def test_evaluate_takes_another_test_set(cli: Cli, small: Path) -> None:
+    rows = {
+        "a": "0,1,no\n5,6,yes\n",
+        "b": "1,0,no\n6,6,yes\n",
+        "test": "1,1,no\n",
+        "later": "5,5,yes\n6,5,no\n7,7,yes\n",
+    }
+    for name, text in rows.items():
+        Path(f"{name}.csv").write_text("u,v,y\n" + text)
+    data = "data={name: csv, train: [a.csv, b.csv], test: test.csv, target: y}"
+    assert cli("run", small, "run.dir=out", data, "-q").status == 0
+    assert float(cli("evaluate", "out").out.split()[1]) == 1
+    assert float(cli("evaluate", "out", "--data", "later.csv").out.split()[1]) == 3
+    cli("evaluate", "out", "--data", "latter.csv").refused("latter.csv does not exist")
+    (Path("later.csv")).write_text("u,v,y\n5,yes\n")
+    cli("evaluate", "out", "--data", "later.csv").refused("later.csv, line 2: 2 cells")
+    assert Path("out/config.yaml").read_text().count("test.csv") == 1
+
+
 def test_export_writes_any_checkpoint(cli: Cli, small: Path) -> None:
     cli("run", small, "run.dir=out", "checkpoint.every=1")
     assert cli("export", "out", "last.safetensors").out == "wrote last.safetensors\n"

@@ -6,6 +6,7 @@ import re
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -13,9 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedray import optim
-from fedray.local.stacking import BLOCK_BYTES, CPU_PARAMETERS, GPU_PARAMETERS, LARGEST_BLOCK, Stack, block_size, decide
+from fedray.local.schedule import LocalArgs
+from fedray.local.stacking import (
+    BLOCK_BYTES,
+    CPU_PARAMETERS,
+    GPU_PARAMETERS,
+    LARGEST_BLOCK,
+    Stack,
+    decide,
+    sequential_size,
+    stacked_size,
+)
 from fedray.local.task import LocalTask, Stacking
-from fedray.metrics import LossFn
+from fedray.losses import LossFn
 from fedray.optim import OptimizerFn
 from tests.helpers import class_problem, local_task, relative, train
 
@@ -120,7 +131,7 @@ def norm() -> nn.Module:
         (lambda: decision(stack="off"), r"local\.stack turns it off"),
         (lambda: decision(stack=1), r"local\.stack turns it off"),
         (lambda: decision(lambda: nn.Linear(6, 40_000), stack="auto", sizes=(2,) * 20), r"above 262,144 stacking does not"),
-        (lambda: decision(stack="auto"), r"a cohort of 4 makes blocks of one client"),
+        (lambda: decision(lambda: nn.Linear(6, 40_000), stack="auto"), r"a cohort of 4 make stacks of one client"),
     ],
 )
 def test_what_cannot_stack_says_why_and_still_trains(task: Callable[[], LocalTask], reason: str) -> None:
@@ -157,13 +168,24 @@ def test_a_trial_leaves_the_data_the_model_and_the_global_generator_as_they_are(
 
 
 @pytest.mark.parametrize("parameters", [1, 100, 10_000, CPU_PARAMETERS])
-def test_blocks_fit_a_cache_and_leave_work_for_several_workers(parameters: int) -> None:
-    size = block_size(parameters, 1e6, "cpu")
-    assert 4 <= size <= LARGEST_BLOCK["cpu"]
-    assert size == 4 or 4 * parameters * size <= BLOCK_BYTES["cpu"]
-    assert block_size(parameters, 3.0, "cpu") == 1
-    assert block_size(parameters, 33.0, "cpu") <= 5
-    assert block_size(parameters, 1e6, "cuda") >= block_size(parameters, 1e6, "cpu")
+def test_stacks_fit_a_cache_and_leave_work_for_several_workers(parameters: int) -> None:
+    size = stacked_size(parameters, 1e6, "cpu")
+    assert 1 <= size <= LARGEST_BLOCK["cpu"]
+    assert size == 1 or 4 * parameters * size <= BLOCK_BYTES["cpu"]
+    assert size == LARGEST_BLOCK["cpu"] or 4 * parameters * (size + 1) > BLOCK_BYTES["cpu"]
+    assert stacked_size(parameters, 3.0, "cpu") <= 3
+    assert stacked_size(parameters, 80.0, "cpu") <= 10
+    assert stacked_size(parameters, 1e6, "cuda") >= size
+
+
+def test_clients_that_step_alone_share_a_block_only_where_they_do_little() -> None:
+    def size(steps: int, cohort: float, device: Literal["cpu", "cuda"] = "cpu") -> int:
+        return sequential_size(local_task(class_problem(SIZES), stack="off", args=LocalArgs(1, 4, steps)), cohort, device)
+
+    assert [size(steps, 100.0) for steps in (0, 1, 2, 3, 4, 9)] == [4, 4, 2, 2, 1, 1]
+    assert size(1, 100.0, "cuda") == 1
+    assert size(1, 3.0) == 2
+    assert size(1, 1.0) == 1
 
 
 def test_auto_depends_on_the_device_and_repeats() -> None:

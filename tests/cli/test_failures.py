@@ -1,0 +1,194 @@
+"""Runs that go wrong: what is said, what is kept, what can be resumed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fedray.checkpoint
+from fedray.record import RoundRecord
+from fedray.tracking.jsonl import JsonLines
+from tests.cli.command import SMALL, Cli, hashes
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 60.0
+
+SILOS = """\
+data: {name: csv, train: [a.csv, b.csv, c.csv, d.csv], test: test.csv, target: y, standardize: false}
+model: MODULE:build
+local: {batch_size: 2, optimizer: {name: sgd, lr: 0.1}}
+rounds: 2
+cluster: {name: inline}
+tracking: {tensorboard: false}
+"""
+
+RAISES = """\
+from torch import nn
+
+class Picky(nn.Linear):
+    def forward(self, x):
+        if (x > 90).any():
+            raise RuntimeError("a value above 90\\nis impossible")
+        return super().forward(x)
+
+def build(spec):
+    return Picky(spec.shape[0], spec.outputs)
+"""
+
+NOT_A_NUMBER = """\
+import torch
+from torch import nn
+
+class Undefined(nn.Linear):
+    def forward(self, x):
+        return super().forward(torch.where(x > 90, float("nan"), x))
+
+def build(spec):
+    return Undefined(spec.shape[0], spec.outputs)
+"""
+
+
+@pytest.fixture
+def silos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four hospitals, of which c holds a value that the models above do not like."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a", "b", "c", "d", "test")):
+        odd = 99 if name == "c" else 3
+        (tmp_path / f"{name}.csv").write_text(f"u,v,y\n{number},2,no\n{odd},4,yes\n1,{number},no\n")
+    return tmp_path
+
+
+def with_model(folder: Path, code: str) -> str:
+    module = f"model_{folder.name}"
+    (folder / f"{module}.py").write_text(code)
+    (folder / "silos.yaml").write_text(SILOS.replace("MODULE", module))
+    return "silos.yaml"
+
+
+def test_a_client_that_raises_ends_the_run_and_is_named(cli: Cli, silos: Path) -> None:
+    config = with_model(silos, RAISES)
+    outcome = cli("run", config, "run.dir=out", "--quiet")
+    outcome.refused("the run failed", "client 'c'", "round 1", "RuntimeError: a value above 90 is impossible", status=1)
+    log = Path("out/log.txt").read_text()
+    assert "Traceback (most recent call last)" in log
+    assert "client 'c'" in log
+    assert json.loads(Path("out/summary.json").read_text())["status"] == "failed"
+
+
+def test_a_client_that_raises_can_be_dropped(cli: Cli, silos: Path) -> None:
+    config = with_model(silos, RAISES)
+    assert cli("run", config, "run.dir=out", "failures.on_failure=drop").status == 0
+    for line in Path("out/metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert record["clients"] == {"sampled": 4, "ok": 3, "failed": 1}
+        assert record["failures"] == [
+            {"client": "c", "stage": "train", "error": "RuntimeError: a value above 90 is impossible"}
+        ]
+
+
+def test_too_few_survivors_end_the_run(cli: Cli, silos: Path) -> None:
+    config = with_model(silos, RAISES)
+    outcome = cli("run", config, "run.dir=out", "failures.on_failure=drop", "failures.min_share=0.8", "-q")
+    outcome.refused("round 1: only 3 of 4 clients survived", "failures.min_share is 0.8", "client 'c'", status=1)
+
+
+@pytest.mark.parametrize("stack", [2, "off"])
+def test_a_client_with_nan_is_dropped_and_counted(cli: Cli, silos: Path, stack: object) -> None:
+    config = with_model(silos, NOT_A_NUMBER)
+    outcome = cli("run", config, "run.dir=out", f"local.stack={stack}")
+    assert outcome.status == 0
+    assert "failed 2" in outcome.out
+    for line in Path("out/metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert record["clients"] == {"sampled": 4, "ok": 3, "failed": 1}
+        assert [(failure["client"], failure["stage"]) for failure in record["failures"]] == [("c", "update")]
+        assert record["train"]["loss"] < 100
+
+
+def test_a_client_with_nan_can_end_the_run(cli: Cli, silos: Path) -> None:
+    config = with_model(silos, NOT_A_NUMBER)
+    outcome = cli("run", config, "run.dir=out", "failures.on_nonfinite=abort", "-q")
+    outcome.refused("client 'c' failed in round 1", "not finite", status=1)
+
+
+def test_a_run_that_failed_goes_on_once_its_cause_is_gone(cli: Cli, silos: Path) -> None:
+    config = with_model(silos, RAISES)
+    assert cli("run", config, "run.dir=out", "-q").status == 1
+    assert cli("resume", "out", "failures.on_failure=drop", "-q").status == 0
+    assert len(hashes(Path("out"))) == 2
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_whole(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("run", small, "run.dir=whole", "rounds=6").status == 0
+    write = fedray.checkpoint.write_durably
+
+    def full(path: Path, data: bytes) -> None:
+        if "round-00000004" in str(path):
+            write(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fedray.checkpoint, "write_durably", full)
+        outcome = cli("run", small, "run.dir=out", "rounds=6", "checkpoint.every=2", "-q")
+    words = ("round 4", "No space left on device", "the checkpoint of round 2 is whole", "fedray resume out")
+    outcome.refused(*words, status=1)
+    assert [path.name for path in Path("out/checkpoints").iterdir()] == ["round-00000002"]
+    assert json.loads(Path("out/summary.json").read_text())["status"] == "failed"
+    assert cli("resume", "out", "-q").status == 0
+    assert hashes(Path("out")) == hashes(Path("whole"))
+
+
+def test_a_disk_that_is_full_for_everything(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("run", small, "run.dir=whole").status == 0
+    write = JsonLines.round
+
+    def full(self: JsonLines, record: RoundRecord) -> None:
+        if record.round == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", "out/metrics.jsonl")
+        write(self, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "round", full)
+        outcome = cli("run", small, "run.dir=out", "checkpoint.every=1", "-q")
+    outcome.refused("No space left on device: out/metrics.jsonl", "fedray resume out", status=1)
+    assert "No space left" in Path("out/log.txt").read_text()
+    assert cli("resume", "out", "-q").status == 0
+    assert hashes(Path("out")) == hashes(Path("whole"))
+
+
+def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(cli: Cli, small: Path) -> None:
+    small.write_text(SMALL.replace("rounds: 3", "rounds: 1000000"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fedray", "run", str(small), "run.dir=out", "checkpoint.every=0"]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=small.parent
+    )
+    try:
+        metrics, limit = Path("out/metrics.jsonl"), time.monotonic() + DEADLINE
+        while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 2):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert process.returncode == 75
+    assert err == "stopped; go on with: fedray resume out\n"
+    summary = json.loads(Path("out/summary.json").read_text())
+    done = summary["rounds"]
+    assert summary["status"] == "stopped"
+    assert [path.name for path in Path("out/checkpoints").iterdir()] == [f"round-{done:08d}"]
+    assert not Path("out/model.safetensors").exists()
+    assert cli("resume", "out", f"rounds={done + 3}", "-q").status == 0
+    assert cli("run", small, "run.dir=whole", f"rounds={done + 3}", "-q").status == 0
+    assert hashes(Path("out")) == hashes(Path("whole"))

@@ -1,0 +1,200 @@
+"""`fedray plan`: its figures against the run's own and against counting by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedray.executor import InlineExecutor
+from fedray.experiment import Config
+from fedray.messages import Block
+from fedray.planning.memory import activation_bytes, memory, settle
+from fedray.planning.pace import FirstRound, measure, worker_count
+from fedray.rounds import Plan
+from fedray.worker import Item, Report
+from tests.cli.command import Cli
+
+
+def prepared(path: Path, *overrides: str) -> tuple[Config, Plan, torch.Tensor]:
+    config = Config.load(path, overrides)
+    plan = config.plan()
+    vector = plan.layout.pack(dict(plan.task.model_fn().state_dict()))
+    settle(plan, vector)
+    return config, plan, vector
+
+
+def line(text: str, name: str) -> str:
+    found = re.findall(rf"^  {name} +(.*)$", text, flags=re.MULTILINE)
+    assert len(found) == 1, (name, text)
+    return str(found[0])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["algorithm=scaffold"],
+        ["algorithm=fednova"],
+        ["algorithm={name: fedadam}", "sampler={name: uniform, clients: 3}"],
+        ["transforms=[{name: topk, fraction: 0.25}]"],
+        ["aggregator=median"],
+    ],
+    ids=" ".join,
+)
+def test_bytes_and_sizes_are_those_of_the_run(cli: Cli, small: Path, overrides: list[str]) -> None:
+    text = cli("plan", small, *overrides).out
+    assert cli("run", small, "run.dir=out", "rounds=1", *overrides, "-q").status == 0
+    record = json.loads(Path("out/metrics.jsonl").read_text().splitlines()[0])
+    for way in ("down", "up"):
+        each = int(re.findall(r": ([\d,]+) bytes", line(text, way))[0].replace(",", ""))
+        assert each * record["clients"]["ok"] == record["bytes"][way]
+    _, plan, _ = prepared(small, *overrides)
+    on_disk = (next(Path("out/checkpoints").iterdir()) / "tensors.safetensors").stat().st_size
+    estimate = memory(plan, 1).checkpoint
+    # The header of a safetensors file, which names the tensors, comes on top.
+    assert estimate < on_disk < estimate + 1000
+    assert memory(plan, 1).state == sum(path.stat().st_size for path in Path("out").glob("state/*"))
+
+
+def test_it_says_what_the_run_does(cli: Cli, small: Path) -> None:
+    outcome = cli("plan", small, "algorithm={name: fedprox, mu: 0.3}", "local.stack=3", "data.holdout=0.25")
+    text = outcome.out
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert "\x1b" not in text
+    assert line(text, "clients") == "8"
+    assert line(text, "training") == "72 examples; a client has 9"
+    assert line(text, "test") == "30 examples; held out on clients: 24"
+    assert "label shares per client (all 8 clients; one bar each)" in text
+    assert line(text, "parameters") == "D = 53 trained"
+    assert line(text, "vector").startswith("P = 53 float32 values, 212 B")
+    assert line(text, "name").startswith("fedprox(weight=auto, mu=0.3): FedProx")
+    assert line(text, "local rule").startswith("Proximal: ")
+    assert line(text, "weight").startswith("examples: ")
+    assert line(text, "local steps") == "a client does 2"
+    assert line(text, "blocks") == "3 in round 1 (clients: 2 of 3, 1 of 2)"
+    assert line(text, "stepping").startswith("all clients stacked: 3 clients step at once")
+    assert re.search(r"for 3 clients, 6 local steps, 1 thread", line(text, "one block"))
+    assert [path.name for path in Path.cwd().iterdir()] == ["small.yaml"]
+
+
+def test_it_says_why_clients_step_one_by_one(cli: Cli, small: Path) -> None:
+    assert line(cli("plan", small, "local.stack=off").out, "stepping") == (
+        "all clients one by one: local.stack turns it off"
+    )
+
+
+def test_an_empty_cohort_is_no_mistake(cli: Cli, small: Path) -> None:
+    outcome = cli("plan", small, "sampler={name: poisson, rate: 1.0e-9}")
+    assert outcome.status == 0
+    assert line(outcome.out, "blocks").startswith("none")
+    assert "no cohort has a client" in line(outcome.out, "a round")
+
+
+def test_regression_has_no_labels(cli: Cli, small: Path) -> None:
+    Path("a.csv").write_text("u,y\n1,0.5\n2,1.5\n3,2.25\n")
+    outcome = cli("plan", small, "data={name: csv, train: [a.csv], target: y, task: regression}")
+    assert outcome.status == 0
+    assert "label shares" not in outcome.out
+
+
+def test_a_client_that_fails_is_said(cli: Cli, small: Path) -> None:
+    module = f"nan_{small.parent.name}"
+    Path(f"{module}.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Undefined(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x) * float('nan')\n"
+        "def build(spec):\n    return Undefined(spec.shape[0], spec.outputs)\n"
+    )
+    outcome = cli("plan", small, f"model={module}:build", "local.stack=4")
+    assert "4 failed, first client '0' (update)" in line(outcome.out, "one block")
+
+
+def test_a_step_that_raises_is_an_error(cli: Cli, small: Path) -> None:
+    module = f"raising_{small.parent.name}"
+    Path(f"{module}.py").write_text(
+        "from torch import nn\n"
+        "class Picky(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        if len(x) > 2:\n            raise RuntimeError('too many')\n"
+        "        return super().forward(x)\n"
+        "def build(spec):\n    return Picky(spec.shape[0], spec.outputs)\n"
+    )
+    cli("plan", small, f"model={module}:build").refused("client '0': a training step fails", "too many")
+
+
+def test_memory_of_plain_averaging_by_hand(small: Path) -> None:
+    _, plan, _ = prepared(small, "local.stack=4", "local.optimizer={name: adam}")
+    costs = memory(plan, 2)
+    assert costs.worker == {
+        "broadcast": 4 * 53,
+        "accumulator": 8 * 53,
+        "block sum": 4 * 53,
+        "local models": 4 * 4 * 2 * 53,
+        "gradients": 4 * 4 * 2 * 53,
+        "optimizer": 4 * 4 * 2 * 53,  # two moments
+        "client state": 0,
+        "other parts sent": 0,
+        "transforms": 0,
+        "activations": 4 * activation_bytes(plan),
+    }
+    assert costs.driver == {"model": 4 * 53, "server rule": 0, "aggregation": 12 * 53, "checkpoint": 4 * 53}
+    assert (costs.checkpoint, costs.state) == (4 * 53, 0)
+
+
+def test_gathered_aggregation_grows_with_the_cohort_and_nothing_else_does(small: Path) -> None:
+    for aggregator, grows in (("median", True), ("mean", False)):
+        totals = []
+        for clients in (2, 4, 8):
+            sampler = f"sampler={{name: uniform, clients: {clients}}}"
+            _, plan, _ = prepared(small, f"aggregator={aggregator}", sampler, "local.stack=1")
+            totals.append(sum(memory(plan, 2).driver.values()))
+        assert np.ptp(np.diff(totals) / np.array([2, 4])) == 0
+        assert (totals[-1] > totals[0]) is grows
+
+
+def test_activations_are_what_autograd_keeps(small: Path) -> None:
+    # A batch of 5 inputs of 6 for the first layer, the 5 hidden values after ReLU, log-probabilities of 3 classes,
+    # the targets, and the scalar weight of the mean.
+    _, plan, _ = prepared(small)
+    floats = 4 * 5 * (6 + 5 + 3)
+    assert floats <= activation_bytes(plan) <= floats + 8 * 5 + 64
+    _, wider, _ = prepared(small, "local.batch_size=10")
+    assert 1.8 * activation_bytes(plan) < activation_bytes(wider) < 2.2 * activation_bytes(plan)
+
+
+def test_the_pace_scales_by_local_steps_and_workers(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    original = InlineExecutor.run
+
+    def timed(self: InlineExecutor, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        reports = original(self, items, stopping)
+        assert reports is not None
+        ran.append([item.clients.tolist() for item in items if isinstance(item, Block)])
+        return [replace(report, seconds=4.0) for report in reports]
+
+    monkeypatch.setattr(InlineExecutor, "run", timed)
+    for workers, expected in ((1, 16.0), (2, 8.0), (8, 4.0)):
+        config, plan, vector = prepared(small, "local.stack=2", "cluster.name=ray", f"cluster.workers={workers}")
+        first = FirstRound.of(plan)
+        assert first is not None
+        pace = measure(plan, config.place, vector, first)
+        assert worker_count(config.place) == workers
+        assert (pace.clients, pace.steps, pace.block, pace.failures) == (2, 6, 4.0, ())
+        assert pace.round == pytest.approx(expected)
+    assert ran == [[[0, 1]]] * 6
+
+
+def test_a_plan_leaves_the_threads_and_the_generator_alone(cli: Cli, small: Path) -> None:
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    cli("plan", small, "worker.threads=2", "model={name: mlp, hidden: [4], dropout: 0.5}")
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), before)

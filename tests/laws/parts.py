@@ -1,0 +1,55 @@
+"""One row for every registered part that takes part in a round: what the laws run over.
+
+A new part fails ``test_every_registered_part_has_a_row`` until it has a row here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedray.aggregators import Aggregator, Mean, Median, TrimmedMean
+from fedray.algorithm import AlgorithmConfig
+from fedray.algorithms import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedNova, FedProx, FedSGD, FedYogi, Scaffold
+from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
+from fedray.transforms import Clip, Gaussian, TopK, Transform
+
+ALGORITHMS: list[AlgorithmConfig] = [
+    FedAvg(),
+    FedAvg(weight="uniform", server_lr=0.7),
+    FedSGD(),
+    FedProx(mu=0.1),
+    Scaffold(),
+    FedNova(),
+    FedAvgM(momentum=0.5),
+    FedAvgM(momentum=0.5, nesterov=True),
+    FedAdam(server_lr=0.05),
+    FedAdam(server_lr=0.05, variant="torch"),
+    FedYogi(server_lr=0.05),
+    FedAdagrad(server_lr=0.05),
+    FedAdagrad(server_lr=0.05, variant="torch"),
+]
+
+TRANSFORMS: list[list[Transform]] = [
+    [],
+    [Clip(0.5)],
+    [TopK(0.3)],
+    [TopK(0.3, error_feedback=False)],
+    [TopK(0.3), Clip(0.5), Gaussian(0.1)],
+]
+
+AGGREGATORS: list[Aggregator] = [Mean(), Median(), TrimmedMean(0.2)]
+
+SAMPLERS: list[Sampler] = [Full(), Uniform(4), Poisson(0.6), Weighted(4)]
+
+
+def every(argument: str, rows: list[Any]) -> pytest.MarkDecorator:
+    """Run a test once for each row."""
+    return pytest.mark.parametrize(argument, rows, ids=[_id(row) for row in rows])
+
+
+def _id(row: Any) -> str:
+    if isinstance(row, list):
+        return "+".join(_id(part) for part in row) or "none"
+    return repr(row).replace("weight='auto', ", "").replace("weight='auto'", "")

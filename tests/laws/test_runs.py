@@ -1,0 +1,103 @@
+"""Laws of a run, over every algorithm with every kind of part: it repeats, it resumes, it learns."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedray.aggregators import Aggregator
+from fedray.algorithm import AlgorithmConfig
+from fedray.algorithms import FedAvg, Scaffold
+from fedray.local.schedule import LocalArgs
+from fedray.sampling import Sampler, Uniform
+from fedray.transforms import Transform
+from tests.helpers import Federation, class_problem, federation, relative
+from tests.laws.parts import AGGREGATORS, ALGORITHMS, SAMPLERS, TRANSFORMS, every
+
+PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
+
+
+def made(folder: Path, *args: Any, **options: Any) -> Federation:
+    return federation(PROBLEM, folder, *args, **{"sampler": Uniform(4), "rounds": 4, **options})
+
+
+def resumes(folder: Path, *args: Any, **options: Any) -> None:
+    """A run that is taken up again after its second round ends with the bits of one that was never stopped."""
+    whole = made(folder / "whole", *args, **options)
+    records = whole.run()
+    first = made(folder / "parts", *args, **options)
+    early = first.run(2)
+    second = made(folder / "parts", *args, **options)
+    second.restore(first.save())
+    late = second.run()
+    assert torch.equal(second.vector, whole.vector)
+    hashes = [record.model_sha256 for record in records]
+    assert [record.model_sha256 for record in [*early, *late]] == hashes
+    assert len(set(hashes)) > 1
+    assert [record.test for record in late] == [record.test for record in records[2:]]
+    assert [record.clients for record in late] == [record.clients for record in records[2:]]
+    assert second.state.store.rows.keys() == whole.state.store.rows.keys()
+
+
+@every("algorithm", ALGORITHMS)
+def test_resuming_gives_the_same_bits(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+    for number, transforms in enumerate(TRANSFORMS):
+        if not (algorithm.rule().sends and any(t.needs_uniform for t in transforms)):
+            resumes(tmp_path / str(number), algorithm, transforms=transforms)
+
+
+@every("aggregator", AGGREGATORS)
+@every("sampler", SAMPLERS)
+def test_resuming_gives_the_same_bits_with_other_parts(
+    aggregator: Aggregator, sampler: Sampler, tmp_path: Path
+) -> None:
+    resumes(tmp_path, Scaffold(), aggregator=aggregator, sampler=sampler)
+
+
+@every("algorithm", ALGORITHMS)
+def test_the_size_of_a_stack_does_not_show(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+    runs = [made(tmp_path / str(stack), algorithm, stack=stack) for stack in ("off", 2, 3, 7)]
+    for run in runs:
+        run.run()
+    assert [run.plan.task.stacking.stacked for run in runs] == [False, True, True, True]
+    for run in runs[1:]:
+        assert relative(run.vector, runs[0].vector) <= 1e-5
+
+
+@every("algorithm", ALGORITHMS)
+def test_it_learns(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+    run = made(tmp_path, algorithm, rounds=30, args=LocalArgs(2, 4))
+    losses = [record.test["loss"] for record in run.run()]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+@every("transforms", TRANSFORMS)
+def test_it_repeats_and_another_seed_is_another_run(transforms: list[Transform], tmp_path: Path) -> None:
+    def vector(name: str, seed: int) -> torch.Tensor:
+        run = made(tmp_path / name, transforms=transforms, seed=seed)
+        run.run()
+        return run.vector
+
+    first = vector("a", 1)
+    torch.default_generator.manual_seed(99)
+    assert torch.equal(vector("b", 1), first)
+    assert relative(vector("c", 2), first) > 1e-4
+
+
+@pytest.mark.parametrize("stack", [3, "off"])
+def test_no_round_touches_the_global_generators(stack: int | str, tmp_path: Path) -> None:
+    def dropout() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 3))
+
+    run = federation(class_problem(model_fn=dropout), tmp_path, FedAvg(), stack=stack)  # type: ignore[arg-type]
+    before = (random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state())  # noqa: NPY002
+    run.run()
+    after = (random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state())  # noqa: NPY002
+    assert before[0] == after[0]
+    np.testing.assert_equal(after[1], before[1])
+    assert torch.equal(before[2], after[2])

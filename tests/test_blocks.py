@@ -1,0 +1,25 @@
+"""Cutting cohorts into blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.blocks import cut
+
+STEPS = st.lists(st.integers(0, 9), max_size=20)
+
+
+@given(STEPS, st.integers(1, 7))
+def test_every_client_is_in_one_block_and_the_longest_come_first(steps: list[int], size: int) -> None:
+    cohort = np.arange(len(steps)) * 3
+    blocks = cut(cohort, np.array(steps, dtype=np.int64), size)
+    together = [int(client) for block in blocks for client in block]
+    assert sorted(together) == cohort.tolist()
+    assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+    assert all(0 < len(block) <= size for block in blocks)
+    lengths = [steps[client // 3] for client in together]
+    assert lengths == sorted(lengths, reverse=True)
+    # Ties stand in the order of the clients, so the cut is one function of cohort and steps.
+    assert together == sorted(together, key=lambda client: (-steps[client // 3], client))

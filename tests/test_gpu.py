@@ -1,0 +1,96 @@
+"""The same code on a GPU; and what happens when its memory runs out, which needs none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fedray
+from fedray.executor import InlineExecutor
+from fedray.local.schedule import LocalArgs
+from fedray.local.trainer import Trainer
+from fedray.messages import BlockReport, BlockUpdate, Broadcast
+from tests.helpers import Federation, class_problem, federation, relative
+
+
+def fold(one: Federation, device: str = "cpu") -> tuple[torch.Tensor, list[int]]:
+    """The accumulator of one round, and who was trained."""
+    plan = one.plan
+    cohort = plan.cohort(1)
+    executor = InlineExecutor(one.job, torch.device(device))
+    executor.publish(Broadcast(1, {"model": one.state.vector}, plan.weight(cohort)))
+    reports = executor.run(plan.blocks(1, cohort, one.state.store), lambda: False)
+    assert reports is not None
+    clients = [int(client) for report in reports if isinstance(report, BlockReport) for client in report.clients]
+    total = executor.collect()["delta"].cpu().clone()
+    executor.close()
+    return total, clients
+
+
+def test_out_of_memory_halves_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that does not fit is trained in halves, down to one client; nobody is lost or counted twice."""
+    problem = class_problem(sizes=(5, 5, 4, 4, 3, 3, 2, 2))
+    args = LocalArgs(2, 2)
+    whole, halved = (federation(problem, tmp_path / name, args=args, stack=8) for name in "ab")
+    expected, everyone = fold(whole)
+    asked: list[int] = []
+    train = Trainer.train
+
+    def short_of_memory(self: Trainer, clients: Any, *rest: Any) -> BlockUpdate:
+        asked.append(len(clients))
+        if len(clients) > 2:
+            raise torch.cuda.OutOfMemoryError("by hand")
+        return train(self, clients, *rest)
+
+    monkeypatch.setattr(Trainer, "train", short_of_memory)
+    total, clients = fold(halved)
+    assert asked == [8, 4, 2, 2, 2, 2]
+    assert clients == everyone
+    assert relative(total, expected) < 1e-5
+
+
+def test_out_of_memory_of_one_client_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client that does not fit cannot be halved."""
+
+    def short_of_memory(self: Trainer, clients: Any, *rest: Any) -> BlockUpdate:
+        raise torch.cuda.OutOfMemoryError("by hand")
+
+    one = federation(class_problem(), tmp_path, stack=4)
+    monkeypatch.setattr(Trainer, "train", short_of_memory)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        fold(one)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stack", [4, "off"])
+def test_a_gpu_folds_what_a_cpu_folds(stack: Any, tmp_path: Path) -> None:
+    """Float32 on both: equal up to rounding."""
+    problem = class_problem()
+    expected, _ = fold(federation(problem, tmp_path / "cpu", stack=stack))
+    total, _ = fold(federation(problem, tmp_path / "gpu", stack=stack), "cuda")
+    assert relative(total, expected) < 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_training_on_a_gpu(precision: Any, tmp_path: Path) -> None:
+    """Workers on a GPU, two to the card; the global vector stays float32, and two runs agree in bits."""
+    problem = class_problem(sizes=(20,) * 8, test=50)
+    model = fedray.FederatedModel(problem.model_fn, lambda p: torch.optim.SGD(p, lr=0.1), problem.loss_fn)
+    runs = [
+        fedray.train(
+            model,
+            problem.data,
+            fedray.TrainArgs(rounds=5, batch_size=5, precision=precision, tensorboard=False),
+            cluster=fedray.Cluster(workers=workers, cpus=1, gpus=0.5),
+            run_dir=tmp_path / f"{workers}",
+            progress=False,
+        )
+        for workers in (1, 2)
+    ]
+    assert [r.model_sha256 for r in runs[0].history] == [r.model_sha256 for r in runs[1].history]
+    assert runs[0].history[-1].train["loss"] < runs[0].history[0].train["loss"]
+    assert all(p.dtype == torch.float32 for p in runs[0].model.parameters())

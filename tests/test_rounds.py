@@ -1,0 +1,402 @@
+"""The round loop: records, evaluation, stopping, checkpoints, and what becomes of clients that fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedray.aggregators import Median
+from fedray.algorithms import FedAvg, Scaffold
+from fedray.data.federated import FederatedData
+from fedray.data.spec import DataSpec
+from fedray.local.schedule import LocalArgs
+from fedray.messages import Failure, Ints
+from fedray.rounds import EvaluateArgs, FailurePolicy, RunFailed, model_sha256
+from fedray.sampling import Poisson, Sampler, Uniform
+from fedray.store import StateRows
+from tests.helpers import Federation, Problem, class_problem, federation, relative, seeded
+
+MARK = 50.0
+
+
+@dataclass(frozen=True)
+class Without(Sampler):
+    """Everyone but some."""
+
+    away: tuple[int, ...]
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        return np.setdiff1d(np.arange(len(sizes)), self.away)
+
+    def expected(self, sizes: Ints) -> float:
+        return float(len(sizes) - len(self.away))
+
+
+class Poisoned(nn.Module):
+    """Says NaN where an input carries the mark."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return torch.where(x[:, :1] > MARK, torch.nan, 1.0) * out
+
+
+def marked(*clients: int, sizes: tuple[int, ...] = (7, 3, 12, 9, 1, 5)) -> Problem:
+    """A problem in which the first example of some clients carries the mark."""
+    draw = np.random.default_rng(4)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    x = draw.standard_normal((len(owner), 6)).astype("f4")
+    y = draw.integers(0, 3, len(owner))
+    for client in clients:
+        x[np.flatnonzero(owner == client)[0], 0] = 2 * MARK
+    data = FederatedData.from_arrays(x, y, owner)
+    return Problem(seeded(Poisoned), nn.functional.cross_entropy, data)
+
+
+class Flaky:
+    """Lazy data of which one client raises at some of its calls."""
+
+    def __init__(self, client: int, failing: Callable[[int], bool], sizes: tuple[int, ...] = (7, 3, 12, 9, 1, 5)) -> None:
+        whole = class_problem(sizes)
+        rows = [whole.data.rows(np.array([c])).take(np.arange(s)[None]) for c, s in enumerate(sizes)]
+        self._rows: list[tuple[NDArray[Any], NDArray[Any]]] = [(x[0].numpy(), y[0].numpy()) for x, y in rows]
+        self._client, self._failing, self.calls = client, failing, 0
+        self.armed = False
+        data = FederatedData.from_function(
+            self, range(len(sizes)), sizes=np.array(sizes), spec=DataSpec((6,), 3)
+        )
+        self.problem = replace(whole, data=data)
+
+    def __call__(self, client: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self.armed and client == self._client:
+            self.calls += 1
+            if self._failing(self.calls):
+                raise RuntimeError("the disk of hospital five is gone")
+        return self._rows[client]
+
+
+STACKS = pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
+DROP = FailurePolicy(on_failure="drop")
+
+
+# Failures
+
+
+def failure(client: int, stage: str) -> Failure:
+    return Failure(client, f"c{client}", 5, stage, "some reason")
+
+
+@pytest.mark.parametrize(
+    ("policy", "stages", "sampled", "verdict"),
+    [
+        (FailurePolicy(), [], 4, None),
+        (FailurePolicy(), ["update"], 4, None),
+        (FailurePolicy(), ["train"], 4, r"^client 'c0' failed in round 5 \(train\): some reason$"),
+        (FailurePolicy(), ["worker"], 4, r"^client 'c0' failed in round 5 \(worker\): some reason$"),
+        (FailurePolicy(), ["update", "train"], 4, r"^client 'c1' failed"),
+        (DROP, ["train", "worker"], 4, None),
+        (DROP, ["train", "worker", "update"], 4, r"^round 5: only 1 of 4 clients survived.*min_share is 0\.5.*'c0'"),
+        (FailurePolicy("abort", "drop"), ["train"], 4, None),
+        (FailurePolicy("abort", "drop"), ["update"], 4, r"^client 'c0' failed in round 5 \(update\)"),
+        (FailurePolicy("drop", "drop", 0.0), ["train"] * 3, 4, None),
+        (FailurePolicy("drop", "drop", 0.0), ["train"] * 4, 4, r"only 0 of 4 clients survived"),
+        (FailurePolicy("drop", "drop", 1.0), ["update"], 4, r"only 3 of 4 clients survived"),
+        (FailurePolicy("drop", "drop", 1.0), [], 4, None),
+        (FailurePolicy("drop", "drop", 0.75), ["update"], 4, None),
+    ],
+)
+def test_the_failure_policy(policy: FailurePolicy, stages: list[str], sampled: int, verdict: str | None) -> None:
+    got = policy.verdict([failure(client, stage) for client, stage in enumerate(stages)], sampled)
+    if verdict is None:
+        assert got is None
+    else:
+        with pytest.raises(RunFailed, match=verdict):
+            raise RunFailed(got)
+
+
+@STACKS
+def test_an_update_that_is_not_finite_is_dropped_and_the_others_averaged(stack: int | str, tmp_path: Path) -> None:
+    run = federation(marked(1, 3), tmp_path / "a", stack=stack, rounds=1)  # type: ignore[arg-type]
+    (record,) = run.run()
+    assert record.clients == {"sampled": 6, "ok": 4, "failed": 2}
+    assert [(f["client"], f["stage"]) for f in record.failures] == [("1", "update"), ("3", "update")]
+    assert "delta is not finite" in record.failures[0]["error"]
+    assert record.examples == 7 + 12 + 1 + 5
+    without = federation(marked(1, 3), tmp_path / "b", stack=stack, rounds=1, sampler=Without((1, 3)))  # type: ignore[arg-type]
+    (other,) = without.run()
+    assert relative(run.vector, without.vector) <= 1e-6
+    assert record.train["loss"] == pytest.approx(other.train["loss"], rel=1e-6)
+    assert record.bytes["up"] == other.bytes["up"]
+
+
+def test_a_robust_aggregator_drops_it_too(tmp_path: Path) -> None:
+    run = federation(marked(2), tmp_path / "a", aggregator=Median(), rounds=1)
+    without = federation(marked(2), tmp_path / "b", aggregator=Median(), rounds=1, sampler=Without((2,)))
+    assert run.run()[0].clients["failed"] == 1
+    without.run()
+    assert relative(run.vector, without.vector) <= 1e-6
+
+
+def test_it_may_end_the_run_with_the_model_as_it_was(tmp_path: Path) -> None:
+    run = federation(marked(1), tmp_path, failures=FailurePolicy(on_nonfinite="abort"))
+    before = run.vector.clone()
+    with pytest.raises(RunFailed, match=r"client '1' failed in round 1 \(update\): delta is not finite"):
+        run.run()
+    assert torch.equal(run.vector, before)
+    assert run.state.round == 0
+
+
+def test_too_few_survivors_end_the_run(tmp_path: Path) -> None:
+    run = federation(marked(0, 1, 2, 3), tmp_path)
+    with pytest.raises(RunFailed, match=r"round 1: only 2 of 6 clients survived, failures\.min_share is 0\.5"):
+        run.run()
+
+
+def test_a_dropped_client_keeps_its_old_state(tmp_path: Path) -> None:
+    flaky = Flaky(2, lambda call: True)
+    run = federation(flaky.problem, tmp_path, Scaffold(), failures=DROP, rounds=3)
+    run.run(1)
+    before = run.state.store.rows[2]
+    flaky.armed = True
+    records = run.run(2)
+    assert records[-1].clients["failed"] == 1
+    assert run.state.store.rows[2] == before
+    rows = StateRows(tmp_path, run.job.state_widths())
+    assert rows.read(np.array([2]), run.state.store.rows, torch.device("cpu"))[1] == [True]
+    rows.close()
+
+
+@STACKS
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_client_that_raises_once_is_tried_again_and_nothing_shows(
+    times: int, stack: int | str, tmp_path: Path
+) -> None:
+    flaky = Flaky(2, lambda call: call <= (times if stack == 3 else 1))
+    run = federation(flaky.problem, tmp_path / "a", stack=stack, rounds=1)  # type: ignore[arg-type]
+    flaky.armed = True
+    (record,) = run.run()
+    assert record.clients == {"sampled": 6, "ok": 6, "failed": 0}
+    assert flaky.calls > 1
+    calm = federation(class_problem(), tmp_path / "b", stack=stack, rounds=1)  # type: ignore[arg-type]
+    calm.run()
+    assert torch.equal(run.vector, calm.vector)
+
+
+@STACKS
+def test_a_client_that_raises_again_is_dropped_with_its_traceback_in_the_log(
+    stack: int | str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flaky = Flaky(2, lambda call: True)
+    run = federation(flaky.problem, tmp_path / "a", stack=stack, rounds=1, failures=DROP)  # type: ignore[arg-type]
+    flaky.armed = True
+    with caplog.at_level(logging.WARNING):
+        (record,) = run.run()
+    assert record.failures == [
+        {"client": "2", "stage": "train", "error": "RuntimeError: the disk of hospital five is gone"}
+    ]
+    assert "round 1: client '2' gave no update (train): RuntimeError: the disk of hospital five is gone" in caplog.text
+    assert "Traceback (most recent call last)" in caplog.text
+    assert "in __call__" in caplog.text
+    without = federation(class_problem(), tmp_path / "b", stack=stack, rounds=1, sampler=Without((2,)))  # type: ignore[arg-type]
+    without.run()
+    assert relative(run.vector, without.vector) <= 1e-6
+
+
+@STACKS
+def test_by_default_a_client_that_raises_ends_the_run(stack: int | str, tmp_path: Path) -> None:
+    flaky = Flaky(2, lambda call: True)
+    run = federation(flaky.problem, tmp_path, stack=stack)  # type: ignore[arg-type]
+    flaky.armed = True
+    before = run.vector.clone()
+    with pytest.raises(RunFailed, match=r"client '2' failed in round 1 \(train\): RuntimeError: the disk of hospital"):
+        run.run()
+    assert torch.equal(run.vector, before)
+
+
+def test_a_block_that_fails_only_together_is_a_failure_not_a_crash(tmp_path: Path) -> None:
+    # Raises at first, not when it is tried alone, and again with the others.
+    flaky = Flaky(2, lambda call: call != 2)
+    run = federation(flaky.problem, tmp_path, rounds=1, failures=FailurePolicy(on_failure="drop", min_share=0.1))
+    flaky.armed = True
+    (record,) = run.run()
+    assert record.clients["failed"] == 3
+    assert record.clients["ok"] == 3
+
+
+def test_a_model_that_is_no_longer_finite_ends_the_run(tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path, FedAvg(server_lr=3e38), rounds=3)
+    with pytest.raises(RunFailed, match="the global model is no longer finite"):
+        run.run()
+    assert run.state.round < 3
+
+
+def test_an_empty_cohort_leaves_the_model_as_it_is(tmp_path: Path) -> None:
+    run = federation(class_problem(test=9), tmp_path, Scaffold(), sampler=Poisson(0.15), rounds=12)
+    records = run.run()
+    empty = [record for record in records if record.clients["sampled"] == 0]
+    assert empty
+    assert len(empty) < 12
+    hashes = {record.round: record.model_sha256 for record in records}
+    for record in empty:
+        assert record.clients == {"sampled": 0, "ok": 0, "failed": 0}
+        assert record.bytes == {"down": 0, "up": 0}
+        assert record.train == {}
+        assert record.examples == 0
+        assert record.test["loss"] > 0
+        if record.round > 1:
+            assert record.model_sha256 == hashes[record.round - 1]
+
+
+# Records
+
+
+def direct(problem: Problem, run: Federation, vector: Tensor) -> dict[str, float]:
+    """Loss and accuracy on the test set, by hand."""
+    test = problem.data.test
+    assert test is not None
+    module = problem.model_fn().eval()
+    run.plan.layout.load(module, vector)
+    with torch.no_grad():
+        output = module(test.x)
+    return {
+        "loss": float(problem.loss_fn(output, test.y)),
+        "accuracy": float((output.argmax(dim=1) == test.y).double().mean()),
+    }
+
+
+def test_records_are_complete_and_in_order(tmp_path: Path) -> None:
+    problem = class_problem(test=2500)
+    run = federation(problem, tmp_path, rounds=4, args=LocalArgs(2, 4), sampler=Uniform(4))
+    vectors, records = [], []
+    for rounds in range(1, 5):
+        records += run.run(rounds)
+        vectors.append(run.vector.clone())
+    assert [record.round for record in records] == [1, 2, 3, 4]
+    for record, vector in zip(records, vectors, strict=True):
+        assert record.test == pytest.approx(direct(problem, run, vector), rel=1e-6)
+        assert record.model_sha256 == model_sha256(vector)
+        cohort = run.plan.cohort(record.round)
+        assert record.clients == {"sampled": 4, "ok": 4, "failed": 0}
+        assert record.examples == 2 * int(problem.data.sizes[cohort].sum())
+        size = run.plan.layout.size
+        assert record.bytes == {"down": 4 * size * 4, "up": 4 * size * 4}
+        assert set(record.phases) >= {"broadcast", "train", "aggregate", "evaluate"}
+        assert record.seconds >= record.phases["train"] >= 0.0
+    whole = federation(problem, tmp_path, rounds=4, args=LocalArgs(2, 4), sampler=Uniform(4))
+    assert [(r.round, r.test, r.model_sha256, r.train) for r in whole.run()] == [
+        (r.round, r.test, r.model_sha256, r.train) for r in records
+    ]
+
+
+def test_the_training_loss_is_the_mean_over_examples_of_all_steps(tmp_path: Path) -> None:
+    problem = class_problem((4, 9))
+    run = federation(problem, tmp_path, args=LocalArgs(1, None), rounds=1)
+    module = problem.model_fn()
+    total = 0.0
+    for client, size in enumerate((4, 9)):
+        x, y = problem.data.rows(np.array([client])).take(np.arange(size)[None])
+        total += size * float(problem.loss_fn(module(x[0]), y[0]).detach())
+    assert run.run()[0].train["loss"] == pytest.approx(total / 13, rel=1e-6)
+
+
+@pytest.mark.parametrize(("every", "due"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (9, [5]), (0, [])])
+def test_evaluation_is_every_k_rounds_and_at_the_end(every: int, due: list[int], tmp_path: Path) -> None:
+    problem = class_problem(test=9, holdout=0.3)
+    run = federation(problem, tmp_path, rounds=5, evaluate=EvaluateArgs(every, every))
+    records = run.run()
+    assert [record.round for record in records] == [1, 2, 3, 4, 5]
+    assert [record.round for record in records if record.test] == due
+    assert [record.round for record in records if record.clients_test] == due
+
+
+def test_evaluation_changes_nothing_of_the_training(tmp_path: Path) -> None:
+    problem = class_problem(test=9, holdout=0.3)
+    runs = [federation(problem, tmp_path, evaluate=EvaluateArgs(*every)) for every in ((0, 0), (1, 2))]
+    assert [r.model_sha256 for r in runs[0].run()] == [r.model_sha256 for r in runs[1].run()]
+
+
+def test_client_evaluation_is_the_weighted_mean_and_the_spread_over_clients(tmp_path: Path) -> None:
+    problem = class_problem((9, 30, 14, 1, 22, 5), holdout=0.4)
+    run = federation(problem, tmp_path, rounds=1, evaluate=EvaluateArgs(0, 1))
+    (record,) = run.run()
+    module = problem.model_fn().eval()
+    run.plan.layout.load(module, run.vector)
+    means, counts = [], []
+    for client in range(6):
+        x, y, _ = problem.data.holdout(np.array([client]))
+        if len(x):
+            with torch.no_grad():
+                output = module(x)
+            means.append([float(problem.loss_fn(output, y)), float((output.argmax(dim=1) == y).double().mean())])
+            counts.append(len(x))
+    assert len(counts) == 5
+    for column, name in enumerate(("loss", "accuracy")):
+        values = np.array(means)[:, column]
+        got = record.clients_test[name]
+        assert got["mean"] == pytest.approx(np.average(values, weights=counts), rel=1e-5)
+        spread = [got["p10"], got["p50"], got["p90"]]
+        np.testing.assert_allclose(spread, np.percentile(values, [10, 50, 90]), rtol=1e-5)
+
+
+def test_checkpoints_are_due_every_k_rounds_and_at_the_end_with_the_open_record(tmp_path: Path) -> None:
+    problem = class_problem(test=9)
+    run = federation(problem, tmp_path, Scaffold(), rounds=5, checkpoint_every=2)
+    records = run.run()
+    assert [saved.round for saved in run.saves] == [2, 4, 5]
+    for saved in run.saves:
+        assert saved.pending is not None
+        assert saved.pending.round == saved.round
+        assert model_sha256(saved.vector) == saved.pending.model_sha256 == records[saved.round - 1].model_sha256
+    for saved in run.saves:
+        again = federation(problem, tmp_path, Scaffold(), rounds=5)
+        again.restore(saved)
+        # The record that was open at the checkpoint is completed first.
+        rest = again.run()
+        assert [(r.round, r.test, r.model_sha256) for r in rest] == [
+            (r.round, r.test, r.model_sha256) for r in records[saved.round - 1 :]
+        ]
+
+
+@pytest.mark.parametrize("asked", [0, 1, 2, 3, 5, 8, 11])
+def test_stopping_drops_the_round_in_progress_and_going_on_gives_the_same_bits(asked: int, tmp_path: Path) -> None:
+    problem = class_problem(test=9)
+    whole = federation(problem, tmp_path / "whole", Scaffold(), rounds=4, stack=3)
+    expected = whole.run()
+    run = federation(problem, tmp_path / "parts", Scaffold(), rounds=4, stack=3)
+    left = [asked]
+
+    def stopping() -> bool:
+        left[0] -= 1
+        return left[0] < 0
+
+    first = run.run(stopping=stopping)
+    assert run.stopped == (len(first) < 4)
+    if run.state.round:
+        assert model_sha256(run.vector) == expected[run.state.round - 1].model_sha256
+    second = run.run()
+    assert not run.stopped
+    assert torch.equal(run.vector, whole.vector)
+    assert [(r.round, r.test, r.model_sha256) for r in [*first, *second]] == [
+        (r.round, r.test, r.model_sha256) for r in expected
+    ]
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    run = federation(class_problem(test=9), tmp_path, rounds=2)
+    assert len(run.run()) == 2
+    before = run.vector.clone()
+    assert run.run() == []
+    assert torch.equal(run.vector, before)
+    assert [record.round for record in run.run(3)] == [3]

@@ -1,0 +1,111 @@
+"""Cohorts: functions of seed and round, with the probabilities they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fedray.config import ConfigError
+from fedray.rounds import check_cohort
+from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
+
+SIZES = np.array([1, 2, 3, 5, 8, 13])
+ALL: list[Sampler] = [Full(), Uniform(4), Poisson(0.4), Weighted(4)]
+EVERY = pytest.mark.parametrize("sampler", ALL, ids=repr)
+
+
+def shares(sampler: Sampler, rounds: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """How often each client was drawn."""
+    drawn = np.concatenate([sampler.cohort(SIZES, 1, round) for round in range(1, rounds + 1)])
+    return np.bincount(drawn, minlength=len(SIZES))
+
+
+@EVERY
+@given(st.integers(0, 2**40), st.integers(1, 1000))
+def test_a_cohort_is_increasing_and_repeats(sampler: Sampler, seed: int, round: int) -> None:
+    cohort = sampler.cohort(SIZES, seed, round)
+    assert cohort.dtype == np.int64
+    assert cohort.tolist() == sorted(set(cohort.tolist()) & set(range(len(SIZES))))
+    assert cohort.tolist() == sampler.cohort(SIZES, seed, round).tolist()
+
+
+@EVERY
+def test_the_expected_size_is_the_mean_size(sampler: Sampler) -> None:
+    sizes = [len(sampler.cohort(SIZES, 3, round)) for round in range(1, 2001)]
+    # 2000 draws of at most 6 coins: the mean has a standard deviation below 0.03.
+    assert abs(np.mean(sizes) - sampler.expected(SIZES)) < 0.1
+    if not isinstance(sampler, Poisson):
+        assert set(sizes) == {sampler.expected(SIZES)}
+
+
+@pytest.mark.parametrize("sampler", ALL[1:], ids=repr)
+def test_rounds_and_seeds_differ(sampler: Sampler) -> None:
+    many = np.ones(100, dtype=np.int64)
+    cohorts = {tuple(sampler.cohort(many, seed, round)) for seed in (1, 2) for round in range(1, 20)}
+    assert len(cohorts) == 2 * 19
+
+
+def test_uniform_is_uniform_over_sets() -> None:
+    pairs = [tuple(Uniform(2).cohort(SIZES[:4], 5, round)) for round in range(1, 3001)]
+    found, counts = np.unique(pairs, axis=0, return_counts=True)
+    assert len(found) == 6
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_poisson_draws_each_client_by_its_own_coin() -> None:
+    rounds = 3000
+    drawn = np.zeros((rounds, len(SIZES)))
+    for round in range(rounds):
+        drawn[round, Poisson(0.4).cohort(SIZES, 1, round + 1)] = 1.0
+    for client in range(len(SIZES)):
+        assert stats.binomtest(int(drawn[:, client].sum()), rounds, 0.4).pvalue > 1e-4
+    correlation = np.corrcoef(drawn.T) - np.eye(len(SIZES))
+    assert np.abs(correlation).max() < 0.08
+
+
+def test_poisson_may_be_empty_and_with_certainty_is_everyone() -> None:
+    assert any(len(Poisson(0.1).cohort(SIZES, 1, round)) == 0 for round in range(1, 30))
+    assert Poisson(1.0).cohort(SIZES, 1, 1).tolist() == list(range(6))
+
+
+def test_weighted_is_proportional_to_sizes() -> None:
+    assert stats.chisquare(shares(Weighted(1), 4000), 4000 * SIZES / SIZES.sum()).pvalue > 1e-3
+
+
+def test_weighted_is_successive_sampling() -> None:
+    # Of two drawn without replacement: first i, then j from those left, by size.
+    p = SIZES / SIZES.sum()
+    inclusion = p + np.array([sum(p[i] * p[j] / (1 - p[i]) for i in range(6) if i != j) for j in range(6)])
+    counts = shares(Weighted(2), 4000)
+    for client in range(6):
+        assert stats.binomtest(int(counts[client]), 4000, inclusion[client]).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (Uniform(7), r"^sampler: clients=7: the data has only 6 clients$"),
+        (Weighted(7), r"^sampler: clients=7: the data has only 6 clients$"),
+        (Uniform(0), r"^sampler: clients=0: a cohort has at least 1 client$"),
+        (Weighted(-1), r"^sampler: clients=-1: a cohort has at least 1 client$"),
+    ],
+)
+def test_a_cohort_that_cannot_be_drawn_is_one_clear_error(sampler: Sampler, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_cohort(sampler, SIZES)
+
+
+@EVERY
+def test_a_cohort_that_can_be_drawn_passes(sampler: Sampler) -> None:
+    check_cohort(sampler, SIZES)
+
+
+@pytest.mark.parametrize("make", [lambda: Poisson(0.0), lambda: Poisson(1.1), lambda: Poisson(float("nan"))])
+def test_a_rate_is_a_probability(make: Callable[[], Sampler]) -> None:
+    with pytest.raises(ValueError, match="rate="):
+        make()
