@@ -103,8 +103,8 @@ def compose(
         bounded = [_name(t) for t in prepared if t.needs_uniform]
         if bounded and transform.enlarges:
             raise ConfigError(
-                f"transforms[{position}]: {_name(transform)} with error feedback undoes the clip that {bounded[0]} relies on: "
-                "put it before the clip, or set error_feedback to false"
+                f"transforms[{position}]: {_name(transform)} with error feedback undoes the clip that {bounded[0]} "
+                "relies on: put it before the clip, or set error_feedback to false"
             )
         try:
             prepared.append(transform.prepare(tuple(prepared)))

@@ -23,6 +23,9 @@ class Executor(Protocol):
     def workers(self) -> int:
         """How many workers share the work."""
 
+    def wait(self) -> None:
+        """Return when all workers are ready; RunFailed if they cannot be."""
+
     def publish(self, down: Broadcast) -> None:
         """Make a broadcast known to all workers; they begin the round."""
 
@@ -52,6 +55,9 @@ class InlineExecutor:
     def __init__(self, job: Job, device: torch.device | None = None) -> None:
         self._threads = torch.get_num_threads()
         self._worker = Worker(job, device or torch.device("cpu"))
+
+    def wait(self) -> None:
+        """It is ready."""
 
     def publish(self, down: Broadcast) -> None:
         """Begin the round."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vmap
@@ -44,10 +45,18 @@ def has_direct(loss: LossFn) -> bool:
 def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
     """The loss of each example of a batch, ``[B]``, from a loss function that averages over its batch.
 
-    Any such function works; those named here avoid a level of vmap.
+    Any such function works: those named here avoid a level of vmap, and one that vmap cannot run, because it looks at
+    values, is called example by example.
     """
     direct = _DIRECT.get(loss)
     if direct is not None:
         return direct(output, target)
-    values: Tensor = vmap(lambda o, t: loss(o.unsqueeze(0), t.unsqueeze(0)))(output, target)
+
+    def one(o: Tensor, t: Tensor) -> Tensor:
+        return loss(o.unsqueeze(0), t.unsqueeze(0))
+
+    try:
+        values: Tensor = vmap(one)(output, target)
+    except RuntimeError:
+        values = torch.stack([one(o, t) for o, t in zip(output, target, strict=True)])
     return values

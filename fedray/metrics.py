@@ -36,11 +36,12 @@ class Mean:
 def example_values(loss: LossFn, task: str, output: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Per-example values ``[B]`` whose mean over examples is the metric of that name.
 
-    ``loss`` always; ``accuracy`` for classification; ``mse`` for regression.
+    ``loss`` always; ``accuracy`` for classification, from logits ``[B, k]`` or ``[B, k, T]``; ``mse`` for regression.
     """
     values = {"loss": per_example(loss, output, target)}
     if task == "classification":
-        values["accuracy"] = (output.argmax(dim=-1) == target).to(torch.float32)
+        correct = (output.argmax(dim=1) == target).to(torch.float32)
+        values["accuracy"] = correct.flatten(1).mean(dim=1) if correct.dim() > 1 else correct
     else:
         values["mse"] = (output - target).square().flatten(1).mean(dim=1)
     return values

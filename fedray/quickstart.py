@@ -31,7 +31,7 @@ EXPERIMENT = {
     "seed": 1,
     "model": {"name": "mlp", "hidden": [32, 16]},
     "algorithm": {"name": "fedavg"},
-    "local": {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
+    "local": {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 0.01}},
     "rounds": 40,
 }
 

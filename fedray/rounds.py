@@ -189,6 +189,7 @@ class Rounds:
             RunFailed: the failure policy ends the run, with the state of the last finished round; or the model is no
                 longer finite, and then only a checkpoint has that state.
         """
+        self._executor.wait()
         with ThreadPoolExecutor(1, thread_name_prefix="fedray-state") as self._pool:
             while self._state.round < self._plan.rounds:
                 yield from self._round()

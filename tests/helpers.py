@@ -1,4 +1,4 @@
-"""Small federations driven in this process, for tests of the engine: the one place that knows how a run is put together."""
+"""Small federations driven in this process: the one place in the tests that knows how a run is put together."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import BufferPolicy, LocalTask
 from fedray.local.trainer import Trainer
-from fedray.messages import BlockUpdate, Broadcast, Parts
 from fedray.losses import LossFn
+from fedray.messages import BlockUpdate, Broadcast, Parts
 from fedray.optim import OptimizerFn
 from fedray.record import RoundRecord
 from fedray.rounds import EvaluateArgs, FailurePolicy, Plan, Rounds, ServerState

@@ -133,7 +133,9 @@ def test_the_error_says_which_round_and_why(tmp_path: Path, monkeypatch: pytest.
 def test_a_process_that_is_killed_leaves_the_old_or_the_new(round: int, tmp_path: Path) -> None:
     for place in faults(tmp_path, lambda place: checkpoint.write(place, of_round(round, 7.0), keep=3), Killed()):
         found = checkpoint.newest(place)
-        assert same(found, of_round(2)) or same(found, of_round(round, 7.0)) or (round == 2 and same(found, of_round(1)))
+        assert (
+            same(found, of_round(2)) or same(found, of_round(round, 7.0)) or (round == 2 and same(found, of_round(1)))
+        )
         checkpoint.write(place, of_round(4), keep=3)
         assert same(checkpoint.newest(place), of_round(4))
         assert all(path.name.startswith("round-") for path in place.iterdir())

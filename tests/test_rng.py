@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import permutations
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.func import vmap
 
-from fedray.rng import Stream, digest, integer, numpy_generator, philox, torch_generator
+from fedray.rng import Purpose, Stream, digest, integer, numpy_generator, philox, torch_generator
 
 WORD = st.integers(0, 2**32 - 1)
 
@@ -111,7 +112,7 @@ def test_permutations_differ_by_turn_and_round() -> None:
 
 
 def test_distinct_names_have_distinct_digests() -> None:
-    purposes = ("init", "cohort", "order", "local", "dropout", "noise", "attack", "partition")
+    purposes = get_args(Purpose)
     small = (0, 1, 11, 111)
     names = [(s, p, r, c) for s in (*small, -1, 2**70) for p in purposes for r in small for c in (*small, 2**62)]
     assert len({digest(*name) for name in names}) == len(names)

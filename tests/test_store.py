@@ -195,7 +195,9 @@ def test_what_a_kept_checkpoint_needs_stays(store: ClientStore) -> None:
         max_size=12,
     )
 )
-def test_whatever_happens_a_store_is_a_dictionary(tmp_path_factory: pytest.TempPathFactory, steps: list[object]) -> None:
+def test_whatever_happens_a_store_is_a_dictionary(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[object]
+) -> None:
     store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS)
     expected: dict[int, float] = {}
     saved = store.index()

@@ -28,7 +28,9 @@ def fold(run: Federation, *blocks: list[int]) -> tuple[Accumulator, list[BlockRe
 
 @pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
 @pytest.mark.parametrize("bad", [0, 1, 2])
-def test_a_block_without_a_client_that_failed_is_the_block_of_the_others(bad: int, stack: Stack, tmp_path: Path) -> None:
+def test_a_block_without_a_client_that_failed_is_the_block_of_the_others(
+    bad: int, stack: Stack, tmp_path: Path
+) -> None:
     clients = [2, 3, 0]
     others = [client for client in clients if client != clients[bad]]
     run = federation(marked(clients[bad]), tmp_path, stack=stack)
@@ -41,8 +43,9 @@ def test_a_block_without_a_client_that_failed_is_the_block_of_the_others(bad: in
         (clients[bad], str(clients[bad]), 1, "update")
     ]
     flaky = Flaky(clients[bad], lambda call: True)
+    run = federation(flaky.problem, tmp_path, stack=stack)
     flaky.armed = True
-    raised, (report,) = fold(federation(flaky.problem, tmp_path, stack=stack), clients)
+    raised, (report,) = fold(run, clients)
     expected, _ = fold(federation(class_problem(), tmp_path, stack=stack), others)
     assert torch.equal(raised["delta"], expected["delta"])
     assert [(f.client, f.stage) for f in report.failures] == [(clients[bad], "train")]

@@ -67,8 +67,7 @@ class _Member:
 class RayExecutor:
     """Executes on ``args.workers`` actors of a Ray cluster that is already connected.
 
-    The workers start while the caller goes on; the first ``publish`` waits for them, and raises RunFailed if they could
-    not be placed in time.
+    The workers start while the caller goes on, until it waits for them.
     """
 
     def __init__(self, job: Job, args: WorkerArgs) -> None:
@@ -86,7 +85,6 @@ class RayExecutor:
         self._members = [_Member(None, self._slot()) for _ in range(args.workers)]
         for member in self._members:
             member.actor = self._spawn(member)
-        self._ready = [member.actor.ready.remote() for member in self._members]
 
     @property
     def workers(self) -> int:
@@ -111,9 +109,11 @@ class RayExecutor:
             .remote(self._job_ref, channel, args.gpus > 0)
         )
 
-    def _await_all(self) -> None:
+    def wait(self) -> None:
+        """Return when all workers are up; RunFailed if they were not placed in time."""
+        waiting = [member.actor.ready.remote() for member in self._members]
         try:
-            ray.get(self._ready, timeout=self._args.start_timeout)
+            ray.get(waiting, timeout=self._args.start_timeout)
         except GetTimeoutError:
             wanted = f"{self._args.workers} workers of {self._args.cpus:g} CPUs and {self._args.gpus:g} GPUs"
             raise RunFailed(
@@ -127,9 +127,6 @@ class RayExecutor:
 
     def publish(self, down: Broadcast) -> None:
         """Put the broadcast where all workers read it: once, whatever their number."""
-        if self._ready:
-            self._await_all()
-            self._ready = []
         self._start = Announcement(self._start.number + 1, down.round, down.weight)
         if self._down is not None:
             for name, target in self._down.tensors.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import numpy as np
@@ -63,7 +64,9 @@ def fold(workers: list[list[BlockUpdate]], planned: float) -> Accumulator:
     st.integers(1, 5),
     st.randoms(use_true_random=False),
 )
-def test_no_grouping_and_no_order_changes_a_bit(count: int, size: int, scale: float, seed: int, workers: int, order) -> None:  # type: ignore[no-untyped-def]
+def test_no_grouping_and_no_order_changes_a_bit(
+    count: int, size: int, scale: float, seed: int, workers: int, order: random.Random
+) -> None:
     _, weight, blocks = blocks_of(count, size, scale, seed)
     planned = sum(weight)
     expected = fold([blocks], planned)["delta"]
@@ -82,7 +85,9 @@ def test_the_largest_values_allowed_still_sum_exactly() -> None:
     expected = fold([blocks], 64.0)["delta"]
     for _ in range(20):
         order = draw.permutation(64)
-        assert torch.equal(fold([[blocks[i] for i in order[:20]], [blocks[i] for i in order[20:]]], 64.0)["delta"], expected)
+        assert torch.equal(
+            fold([[blocks[i] for i in order[:20]], [blocks[i] for i in order[20:]]], 64.0)["delta"], expected
+        )
 
 
 @given(st.integers(1, 40), st.integers(1, 8), st.sampled_from([1e-3, 1.0, 100.0]), st.integers(0, 2**16))
@@ -126,7 +131,11 @@ def test_a_client_out_of_range_is_named_and_nothing_is_folded(bad: float, part: 
     before = {name: tensor.clone() for name, tensor in total.items()}
     good = update(torch.ones(2, WIDTH), [1.0, 1.0], control=torch.ones(2, 2))
     with pytest.raises(UpdateOutOfRange, match=part) as raised:
-        mean.add(total, iter([good, update(**{"rows": parts["delta"], "weight": [1.0] * rows}, control=parts["control"])]), 5.0)
+        mean.add(
+            total,
+            iter([good, update(parts["delta"], [1.0] * rows, control=parts["control"])]),
+            5.0,
+        )
     assert raised.value.positions == [rows - 1]
     assert all(torch.equal(total[name], before[name]) for name in total)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -51,8 +53,12 @@ def test_trimmed_mean_is_scipys(count: int, seed: int, trim: float) -> None:
 
 
 @EVERY_RULE
-@given(count=st.integers(1, 9), seed=st.integers(0, 2**16), cuts=st.integers(1, 4), order=st.randoms(use_true_random=False))
-def test_order_and_grouping_do_not_matter(rule: Aggregator, count: int, seed: int, cuts: int, order) -> None:  # type: ignore[no-untyped-def]
+@given(
+    count=st.integers(1, 9), seed=st.integers(0, 2**16), cuts=st.integers(1, 4), order=st.randoms(use_true_random=False)
+)
+def test_order_and_grouping_do_not_matter(
+    rule: Aggregator, count: int, seed: int, cuts: int, order: random.Random
+) -> None:
     rows = rows_of(count, seed)
     shuffled = list(range(count))
     order.shuffle(shuffled)

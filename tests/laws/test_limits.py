@@ -48,7 +48,9 @@ def test_fedsgd_with_everyone_is_gradient_descent_on_the_pooled_data(
 
 @STACKS
 @pytest.mark.parametrize("optimizer", [optim.SGD(0.1, 0.9), optim.Adam(0.01)], ids=["sgd", "adam"])
-def test_fedprox_without_a_pull_is_fedavg_bitwise(optimizer: optim.TorchOptimizer, stack: Stack, tmp_path: Path) -> None:
+def test_fedprox_without_a_pull_is_fedavg_bitwise(
+    optimizer: optim.TorchOptimizer, stack: Stack, tmp_path: Path
+) -> None:
     args = LocalArgs(2, 4)
     for problem in (linear_problem(), class_problem()):
         prox = federation(problem, tmp_path, FedProx(mu=0.0), optimizer=optimizer, stack=stack, args=args)
@@ -167,7 +169,10 @@ def test_the_median_of_one_client_is_that_client(tmp_path: Path) -> None:
 
 def test_the_server_step_size_scales_one_round(tmp_path: Path) -> None:
     problem = class_problem()
-    whole, half = federation(problem, tmp_path, rounds=1), federation(problem, tmp_path, FedAvg(server_lr=0.5), rounds=1)
+    whole, half = (
+        federation(problem, tmp_path, rounds=1),
+        federation(problem, tmp_path, FedAvg(server_lr=0.5), rounds=1),
+    )
     start = whole.vector.clone()
     whole.run()
     half.run()

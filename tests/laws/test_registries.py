@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,7 +93,12 @@ def _example(schema: type, field: str) -> Any:
     return {"int": 2, "float": 0.5, "list[str]": ["x"], "dict[str, Any]": {"name": "iid"}}.get(str(kind), "x")
 
 
-WRONG = {"lr": [0.0, -1.0], "weight_decay": [-0.1], "eps": [-1.0], "betas": [[1.0, 0.9], [0.9], [-0.1, 0.9]]}
+WRONG: dict[str, list[Any]] = {
+    "lr": [0.0, -1.0],
+    "weight_decay": [-0.1],
+    "eps": [-1.0],
+    "betas": [[1.0, 0.9], [0.9], [-0.1, 0.9]],
+}
 
 
 @pytest.mark.parametrize("name", list(optimizers))
@@ -113,7 +119,8 @@ def test_optimizers_are_torchs_with_torchs_defaults(name: str) -> None:
     part: OptimizerFn = optimizers[name]()
     made = part([torch.zeros(2, requires_grad=True)])
     options = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}  # type: ignore[arg-type]
-    torchs = type(made)([torch.zeros(2, requires_grad=True)], lr=options["lr"])
+    make: Callable[..., torch.optim.Optimizer] = type(made)
+    torchs = make([torch.zeros(2, requires_grad=True)], lr=options["lr"])
     for field, value in options.items():
         expected = tuple(value) if isinstance(value, list) else value
         assert made.param_groups[0][field] == expected

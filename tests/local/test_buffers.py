@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fedray.algorithms import FedAvg
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.sampling import Full, Uniform
+from fedray.store import StateRows
 from tests.helpers import Problem, class_problem, federation, local_task, relative, train
 
 SIZES = (10, 4, 6)
@@ -41,7 +43,7 @@ class Rebinding(nn.Module):
         return out
 
 
-def problem(model_fn: type[nn.Module] | None = None) -> Problem:
+def problem(model_fn: Callable[[], nn.Module] | None = None) -> Problem:
     return class_problem(SIZES, model_fn=model_fn or norm)
 
 
@@ -53,11 +55,11 @@ def own_training(task_problem: Problem, client: int, start: Tensor, optimizer_lr
     x, y = task_problem.data.rows(torch.tensor([client]).numpy()).take(torch.arange(SIZES[client]).numpy()[None])
     loss = task_problem.loss_fn(module(x[0]), y[0])
     module.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     with torch.no_grad():
         for parameter in module.parameters():
             assert parameter.grad is not None
-            parameter -= optimizer_lr * parameter.grad
+            parameter.sub_(optimizer_lr * parameter.grad)
     return layout.pack(dict(module.state_dict()))
 
 
@@ -66,7 +68,7 @@ MODELS = pytest.mark.parametrize("model_fn", [norm, Rebinding], ids=["batchnorm"
 
 
 @MODELS
-def test_mean_averages_buffers_like_parameters(model_fn: type[nn.Module], tmp_path: Path) -> None:
+def test_mean_averages_buffers_like_parameters(model_fn: Callable[[], nn.Module], tmp_path: Path) -> None:
     run = federation(problem(model_fn), tmp_path, args=FULL_BATCH, rounds=2)
     layout = run.plan.layout
     expected = run.vector.clone()
@@ -80,7 +82,7 @@ def test_mean_averages_buffers_like_parameters(model_fn: type[nn.Module], tmp_pa
 
 
 @MODELS
-def test_keep_leaves_the_servers_buffers_alone(model_fn: type[nn.Module], tmp_path: Path) -> None:
+def test_keep_leaves_the_servers_buffers_alone(model_fn: Callable[[], nn.Module], tmp_path: Path) -> None:
     run = federation(problem(model_fn), tmp_path, args=FULL_BATCH, rounds=2, buffers="keep")
     trained = run.plan.layout.trained
     start = run.vector.clone()
@@ -94,7 +96,7 @@ def test_keep_leaves_the_servers_buffers_alone(model_fn: type[nn.Module], tmp_pa
 
 
 @MODELS
-def test_local_lets_each_client_go_on_with_its_own(model_fn: type[nn.Module], tmp_path: Path) -> None:
+def test_local_lets_each_client_go_on_with_its_own(model_fn: Callable[[], nn.Module], tmp_path: Path) -> None:
     run = federation(problem(model_fn), tmp_path, args=FULL_BATCH, rounds=3, buffers="local")
     trained = run.plan.layout.trained
     start = run.vector.clone()
@@ -127,8 +129,6 @@ def test_local_buffers_survive_rounds_in_which_a_client_is_away(tmp_path: Path) 
     count = next(e for e in layout.integers if e.name.endswith("num_batches_tracked"))
     rounds = [run.plan.cohort(r).tolist() for r in range(1, 7)]
     clients = sorted({client for cohort in rounds for client in cohort})
-    from fedray.store import StateRows
-
     rows = StateRows(tmp_path, run.job.state_widths())
     for client in clients:
         state, known = rows.read(torch.tensor([client]).numpy(), run.state.store.rows, torch.device("cpu"))
@@ -156,7 +156,8 @@ def test_integer_buffers_stay_integers_in_the_model(aggregator: Median | None, t
 
 
 def test_a_clients_buffers_do_not_reach_the_next_client() -> None:
-    for model_fn in (norm, Rebinding):
+    models: list[Callable[[], nn.Module]] = [norm, Rebinding]
+    for model_fn in models:
         task = local_task(problem(model_fn), args=FULL_BATCH, stack=1)
         together = train(task, [0, 1, 2]).parts["delta"]
         for client in range(3):

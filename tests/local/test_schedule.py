@@ -35,7 +35,8 @@ def test_every_epoch_covers_every_example_exactly_once(sizes: list[int], batch: 
         lengths = [wanted] * full + ([rest] if rest else [])
         assert [len(step) for step in steps] == lengths * epochs
         for epoch in range(epochs):
-            seen = sum(steps[epoch * len(lengths) : (epoch + 1) * len(lengths)], [])
+            passed = steps[epoch * len(lengths) : (epoch + 1) * len(lengths)]
+            seen = [example for step in passed for example in step]
             assert sorted(seen) == list(range(size))
 
 

@@ -175,7 +175,7 @@ def test_dropout_is_a_plain_loop_with_the_masks_of_the_stream() -> None:
     def given(client: int, module: nn.Module, step: int) -> None:
         # The first of the 1024 draws that a step may make.
         turn = torch.tensor(step * 1024)
-        module[2].draws = Stream(task.seed, "dropout", 1).uniform(torch.tensor(client), turn, 64)  # type: ignore[index,union-attr]
+        module[2].draws = Stream(task.seed, "dropout", 1).uniform(torch.tensor(client), turn, 64)  # type: ignore[index]
 
     for client in range(2):
         expected = plain_loop(oracle_task, client, partial(given, client))

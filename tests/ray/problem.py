@@ -38,9 +38,7 @@ def train(run_dir: Path, cluster: Any, *, rounds: int = 4, resume: bool = False,
     """A short run."""
     args = fedray.TrainArgs(rounds=rounds, epochs=2, batch_size=8, checkpoint_every=2, seed=5, tensorboard=False)
     parts.setdefault("sampler", fedray.Uniform(clients=40))
-    return fedray.train(
-        model(), data(), args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts
-    )
+    return fedray.train(model(), data(), args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts)
 
 
 def hashes(result: fedray.Result) -> list[str | None]:

@@ -82,9 +82,7 @@ def test_transports_carry_the_same_sum(
         executor.close()
 
 
-def test_killed_workers_change_nothing(
-    scaffold: Federation, quiet_sum: dict[str, Tensor], four_cpus: None
-) -> None:
+def test_killed_workers_change_nothing(scaffold: Federation, quiet_sum: dict[str, Tensor], four_cpus: None) -> None:
     """A worker killed in the middle of each round: same bits, every update counted once."""
     before = set(problem.processes("ray::WorkerActor"))
     executor = RayExecutor(scaffold.job, WorkerArgs(workers=2))
@@ -110,6 +108,6 @@ def test_too_many_workers_fail_with_numbers(scaffold: Federation, four_cpus: Non
     executor = RayExecutor(scaffold.job, WorkerArgs(workers=1, cpus=64, start_timeout=2))
     try:
         with pytest.raises(fedray.RunFailed, match=r"64 CPUs.*has 4 CPUs"):
-            fold(executor, scaffold)
+            executor.wait()
     finally:
         executor.close()

@@ -39,7 +39,9 @@ def test_no_clipped_norm_exceeds_the_bound_in_float64(norm: float, width: int) -
     # Clipped means to the bound, in the same direction, not below it.
     assert bool((after[~small] >= norm * (1 - 1e-6)).all())
     factor = (norm / before[~small]).unsqueeze(1)
-    torch.testing.assert_close(clipped(rows, norm)[~small].double(), rows[~small].double() * factor, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(
+        clipped(rows, norm)[~small].double(), rows[~small].double() * factor, rtol=1e-6, atol=0.0
+    )
 
 
 def test_a_zero_update_stays_zero_and_one_that_is_not_finite_stays_so() -> None:
@@ -134,7 +136,8 @@ def test_a_residual_waits_for_its_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "fraction", "kept"), [(10, 0.1, 1), (10, 0.11, 2), (10, 1.0, 10), (3, 0.01, 1), (100, 0.07, 7), (7, 0.5, 4)]
+    ("size", "fraction", "kept"),
+    [(10, 0.1, 1), (10, 0.11, 2), (10, 1.0, 10), (3, 0.01, 1), (100, 0.07, 7), (7, 0.5, 4)],
 )
 def test_how_many_are_sent(size: int, fraction: float, kept: int) -> None:
     assert TopK(fraction).kept(size) == kept
