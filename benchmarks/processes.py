@@ -26,6 +26,10 @@ Watch = Callable[[list[int], float], None]
 _UNSET = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAY_ADDRESS", "RAY_JOB_ID")
 
 
+_DYING = 10.0
+"""Seconds a killed process may take to give back its memory."""
+
+
 class CommandFailed(RuntimeError):
     """A command ended with an error or took too long; the message holds the end of what it said."""
 
@@ -94,12 +98,16 @@ class Family:
 
     def end(self, patience: float) -> None:
         """Wait until all have ended, so that none disturbs the next measurement; end what stays."""
-        deadline = time.monotonic() + patience
-        while (left := self.alive()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for pid in left:
+        for pid in self._outlast(patience):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self._outlast(_DYING)
+
+    def _outlast(self, seconds: float) -> list[int]:
+        deadline = time.monotonic() + seconds
+        while (left := self.alive()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return left
 
 
 def pss(pid: int) -> int:

@@ -143,6 +143,7 @@ class Federation:
     state: ServerState
     saves: list[Saved] = field(default_factory=list)
     stopped: bool = False
+    executor: Callable[[Job], InlineExecutor] = InlineExecutor
 
     @property
     def vector(self) -> Tensor:
@@ -152,7 +153,7 @@ class Federation:
     def run(self, rounds: int | None = None, stopping: Callable[[], bool] = lambda: False) -> list[RoundRecord]:
         """Go on to the end, or to ``rounds`` rounds in all; the records that were finished."""
         plan = self.plan if rounds is None else replace(self.plan, rounds=rounds)
-        executor = InlineExecutor(self.job)
+        executor = self.executor(self.job)
         loop = Rounds(plan, self.state, executor, lambda _: self.saves.append(self.save()), stopping)
         try:
             return list(loop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from fedray.algorithms import FedAvg, Scaffold
 from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec
 from fedray.errors import RunFailed
+from fedray.executor import InlineExecutor
 from fedray.local.schedule import LocalArgs
 from fedray.messages import Failure, Ints
 from fedray.rounds import EvaluateArgs, FailurePolicy, model_sha256
 from fedray.sampling import Poisson, Sampler, Uniform
 from fedray.store import StateRows
+from fedray.worker import Item, Report
 from tests.helpers import Federation, Problem, class_problem, federation, relative, seeded
 
 MARK = 50.0
@@ -401,3 +403,24 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     assert run.run() == []
     assert torch.equal(run.vector, before)
     assert [record.round for record in run.run(3)] == [3]
+
+
+class Backwards(InlineExecutor):
+    """Reports in another order than the work was given, as several workers may."""
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        reports = super().run(items, stopping)
+        return None if reports is None else reports[::-1]
+
+
+def test_the_order_of_reports_does_not_show(tmp_path: Path) -> None:
+    problem = class_problem(tuple(range(1, 30)), test=3000, holdout=0.3)
+    options: dict[str, Any] = {"evaluate": EvaluateArgs(1, 1), "rounds": 6, "stack": 2}
+    runs = [federation(problem, tmp_path / name, Scaffold(), **options) for name in ("a", "b")]
+    runs[1].executor = Backwards
+    one, other = (run.run() for run in runs)
+    for a, b in zip(one, other, strict=True):
+        assert a.model_sha256 == b.model_sha256
+        assert a.train == b.train
+        assert a.test == b.test
+        assert a.clients_test == b.clients_test

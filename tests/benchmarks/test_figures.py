@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import statistics
 from dataclasses import replace
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import figures, machine, processes
 from benchmarks.figures import HEADER, Figure, Goal, Spread, columns, markdown, shown
 
 RATIO = Figure("tiny", "s/round", Goal(0.10, of="ratio"))
@@ -56,16 +59,23 @@ def test_shown_keeps_three_digits(value: float) -> None:
 
 
 def test_markdown_rows_are_whole_and_json_keeps_every_value() -> None:
-    figures = [
+    both = [
         replace(RATIO, fedray=[[0.02, 0.03]], bare=[[0.2, 0.4, 0.3]], note="two\nlines"),
         replace(RATIO, name="a|b", error="exit status 1\nboom"),
     ]
-    lines = markdown(figures).splitlines()
+    lines = markdown(both).splitlines()
     assert lines[2] == "| tiny (s/round) | 0.300 | 0.025 | 0.08 | <= 0.10 x bare | ok |"
     assert lines[3].startswith(r"| a\|b (s/round) | - | - | - |")
     assert "- **tiny**: two lines" in lines
     assert "- **a|b**: exit status 1 boom" in lines
-    assert len(columns(figures[0])) == len(HEADER)
-    read = json.loads(json.dumps(figures[0].to_json()))
+    assert len(columns(both[0])) == len(HEADER)
+    read = json.loads(json.dumps(both[0].to_json()))
     assert read["runs"] == {"fedray": [[0.02, 0.03]], "bare": [[0.2, 0.4, 0.3]]}
     assert Spread(**read["bare"]) == Spread(0.3, 0.2, 0.4)
+
+
+@pytest.mark.parametrize("module", [figures, machine, processes])
+def test_examples_in_docstrings_hold(module: ModuleType) -> None:
+    outcome = doctest.testmod(module)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0

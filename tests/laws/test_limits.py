@@ -16,6 +16,7 @@ from fedray.algorithms import FedAvg, FedAvgM, FedNova, FedProx, FedSGD, Scaffol
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
+from fedray.store import StateRows
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 from tests.helpers import Federation, Problem, class_problem, federation, linear_problem, relative
 
@@ -91,6 +92,31 @@ def test_fednova_at_equal_steps_is_fedavg(momentum: float, stack: Stack, tmp_pat
     for run in ragged:
         run.run()
     assert relative(ragged[0].vector, ragged[1].vector) > 1e-3
+
+
+@pytest.mark.parametrize("sampler", [Full(), Uniform(2), Poisson(0.3)], ids=repr)
+def test_scaffolds_control_variate_is_the_mean_of_all_clients_own(sampler: Sampler, tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path, Scaffold(), sampler=sampler, rounds=5)
+    run.run()
+    rows = StateRows(tmp_path, run.job.state_widths())
+    everyone = np.arange(6)
+    own, known = rows.read(everyone, run.state.store.of(everyone), torch.device("cpu"))
+    rows.close()
+    assert any(known)
+    server = run.plan.algorithm.server.state_dict()["control"]
+    assert relative(own["control"].mean(dim=0), server) <= 1e-5
+
+
+def test_every_round_has_noise_of_its_own(tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path, args=LocalArgs(0, 4), transforms=[Clip(2.0), Gaussian(0.5)], rounds=3)
+    vectors = [run.vector.clone()]
+    for rounds in range(1, 4):
+        run.run(rounds)
+        vectors.append(run.vector.clone())
+    noise = torch.stack(vectors).diff(dim=0)
+    # Nobody trains, so the noise is all that moves the model: multiplier * norm / clients.
+    assert float(noise.std()) == pytest.approx(0.5 * 2.0 / 6, rel=0.15)
+    assert float(torch.corrcoef(noise).fill_diagonal_(0.0).abs().max()) < 0.4
 
 
 def drifting() -> Problem:

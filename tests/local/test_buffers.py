@@ -15,6 +15,7 @@ from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.sampling import Full, Uniform
 from fedray.store import StateRows
+from fedray.transforms import Clip, Gaussian
 from tests.helpers import Problem, class_problem, federation, local_task, relative, train
 
 SIZES = (10, 4, 6)
@@ -93,6 +94,15 @@ def test_keep_leaves_the_servers_buffers_alone(model_fn: Callable[[], nn.Module]
     assert torch.equal(run.vector[trained:], start[trained:])
     run.run()
     assert torch.equal(run.vector[trained:], start[trained:])
+
+
+def test_noise_does_not_reach_buffers_that_stay(tmp_path: Path) -> None:
+    run = federation(problem(), tmp_path, transforms=[Clip(1.0), Gaussian(1.0)], args=FULL_BATCH, buffers="keep")
+    trained = run.plan.layout.trained
+    start = run.vector.clone()
+    run.run()
+    assert torch.equal(run.vector[trained:], start[trained:])
+    assert not torch.equal(run.vector[:trained], start[:trained])
 
 
 @MODELS

@@ -73,7 +73,7 @@ def test_killed_while_a_checkpoint_is_written(point: str, tmp_path: Path, quiet:
 
 
 def test_driver_killed_in_the_middle_of_a_round(tmp_path: Path, quiet: list[str], four_cpus: None) -> None:
-    """kill -9 of the driver actor: one clear error, and a resume, on other workers, to the same bits."""
+    """A killed driver actor: one clear error, and a resume, on other workers, to the same bits."""
     run_dir = tmp_path / "run"
     killed = threading.Event()
 
