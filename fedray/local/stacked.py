@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedray.data.federated import Rows
+from fedray.local.batched import batched_forward
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
@@ -34,7 +35,17 @@ class StackedStepper:
             parameter.data = torch.empty(0)
         self._template = module.to(device).train()
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
-        self._outputs = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
+        self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
+        # Autocast chooses types operation by operation, which a batched product of our own would bypass.
+        self._batched = batched_forward(module) if task.precision != "bf16" else None
+
+    def _outputs(self, params: dict[str, Tensor], keys: Tensor, x: Tensor) -> Tensor:
+        if self._batched is not None:
+            return self._batched(params, x)
+        # vmap knows the plain kernel of attention; the fused ones it would run client by client, with a warning.
+        with sdpa_kernel(SDPBackend.MATH):
+            outputs: Tensor = self._vmapped(params, keys, x)
+            return outputs
 
     def _output(self, params: dict[str, Tensor], key: Tensor, x: Tensor) -> Tensor:
         if self._dropout is not None:
@@ -80,8 +91,7 @@ class StackedStepper:
         if layout.size > trained:
             run.delta[:, trained:] = 0.0
         done = len(params)
-        # vmap knows the plain kernel of attention; the fused ones it would run client by client, with a warning.
-        with self._dropout or contextlib.nullcontext(), sdpa_kernel(SDPBackend.MATH):
+        with self._dropout or contextlib.nullcontext():
             for step, n in enumerate(active.tolist()):
                 if n < done:
                     self._set_aside(run, slice(n, done))

@@ -29,14 +29,14 @@ CPU_PARAMETERS = 1 << 18
 GPU_PARAMETERS = 1 << 24
 """On a GPU stacking pays for far larger models."""
 
-BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 1 << 30}
+BLOCK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
 """Parameters of one block: about a core's second-level cache, or what a GPU spares easily."""
 
-LARGEST_BLOCK = {"cpu": 64, "cuda": 1024}
-SMALLEST_STACK = 5
-"""Fewer clients than this step as fast one by one."""
+LARGEST_BLOCK = {"cpu": 128, "cuda": 1024}
 
-BLOCKS_PER_COHORT = 8
+STEP_WORK = {"cpu": 12_000_000, "cuda": 1_000_000_000}
+"""Parameters times examples of one stacked step: with less, a step is mostly the cost of calling its kernels."""
+
 FOLDING_STEPS = 4
 """Folding a block costs a large model about as much as a local step: this many steps are done for each fold."""
 
@@ -47,9 +47,9 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     """The stacking of a run.
 
     ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
-    and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as fit
-    a cache, but a cohort makes about 8 blocks or more, so that several workers have work.  Clients that step one by one
-    are a block each, or a few where they do so few steps that folding each would show.
+    and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as
+    make a step worth its overhead, as far as they fit a cache, and at most half the cohort.  Clients that step one by
+    one are a block each, or a few where they do so few steps that folding each would show.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
@@ -61,7 +61,7 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     alone = wanted if isinstance(wanted, int) else sequential_size(task, cohort, device)
     if wanted in ("off", 1):
         return Stacking(alone, False, "local.stack turns it off")
-    size = stacked_size(count, cohort, device) if isinstance(wanted, str) else wanted
+    size = stacked_size(task, cohort, device) if isinstance(wanted, str) else wanted
     if size == 1:
         return Stacking(alone, False, f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client")
     reason = _obstacle(task, isinstance(wanted, str), count, device)
@@ -70,11 +70,13 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     return Stacking(alone, False, reason)
 
 
-def stacked_size(parameters: int, cohort: float, device: Literal["cpu", "cuda"]) -> int:
+def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"]) -> int:
     """Clients in a stacked block under ``auto``."""
+    parameters, examples = task.layout.trained, int(np.median(task.data.sizes))
+    batch = min(examples, task.args.batch_size or examples)
+    worth = math.ceil(STEP_WORK[device] / (parameters * batch))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
-    wanted = max(SMALLEST_STACK, math.ceil(cohort / BLOCKS_PER_COHORT))
-    return max(1, min(fitting, wanted, math.ceil(cohort)))
+    return max(1, min(worth, fitting, math.ceil(cohort / 2)))
 
 
 def sequential_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"]) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections import Counter, deque
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from fedray.aggregators.base import Accumulator
 from fedray.errors import RunFailed
 from fedray.messages import Broadcast
 from fedray.ray import memory
-from fedray.ray.memory import Buffer
+from fedray.ray.memory import Buffer, Tickets
 from fedray.ray.worker import Announcement, Arrays, Channel, WorkerActor
 from fedray.worker import Item, Job, Report
 
@@ -24,11 +25,11 @@ _log = logging.getLogger("fedray")
 
 Transport = Literal["auto", "shared_memory", "object_store"]
 
-IN_FLIGHT = 2
-"""Calls a worker holds at once: one running, one waiting, so that it never idles between calls."""
-
 ATTEMPTS = 3
-"""How often an item may be in the hands of a worker that dies before the run gives up."""
+"""How often in a round workers may die at unfinished work before the run gives up."""
+
+_END = 1 << 62
+_PATIENCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,6 @@ class _Member:
 
     actor: Any
     slot: Buffer | None
-    in_flight: list[tuple[Any, list[int]]] = field(default_factory=list)
     reports: dict[int, Report] = field(default_factory=dict)
     began: bool = False
 
@@ -79,9 +79,13 @@ class RayExecutor:
         self._down: Buffer | None = None
         self._arrays: Any = None
         self._start = Announcement(0, 0, 1.0)
+        self._tickets: Tickets | None = None
+        self._counter: Buffer | None = None
         self._job_ref = ray.put(job)
         if self._shared:
             self._down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32)
+            self._counter = Buffer({"next": 1}, torch.int64)
+            self._tickets = Tickets(self._counter.handle.path)
         self._members = [_Member(None, self._slot()) for _ in range(args.workers)]
         for member in self._members:
             member.actor = self._spawn(member)
@@ -96,7 +100,8 @@ class RayExecutor:
 
     def _spawn(self, member: _Member) -> Any:
         args = self._args
-        channel = Channel(self._down.handle if self._down else None, member.slot.handle if member.slot else None)
+        buffers = (self._down, member.slot, self._counter)
+        channel = Channel(*(buffer.handle if buffer else None for buffer in buffers))
         return (
             ray.remote(WorkerActor)
             .options(
@@ -136,65 +141,62 @@ class RayExecutor:
             self._arrays = None
             self._arrays = ray.put({name: part.cpu().numpy() for name, part in down.parts.items()})
         for member in self._members:
-            member.in_flight, member.reports, member.began = [], {}, False
+            member.reports, member.began = {}, False
 
     def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
-        """Hand out the items in their order, a few to a call, fewer towards the end."""
-        waiting = deque(range(len(items)))
-        deaths: Counter[int] = Counter()
-        self._feed(waiting, items)
-        while any(member.in_flight for member in self._members):
-            if stopping():
+        """Let the workers do the items, longest first, each taking the next one when it is free.
+
+        An item is done when a worker that is alive has reported it: what a worker folded dies with it, so what only a
+        dead worker did is done again, by all.  Without shared memory the items are dealt out in advance.
+        """
+        for _ in range(ATTEMPTS):
+            done = {position for member in self._members for position in member.reports}
+            missing = [position for position in range(len(items)) if position not in done]
+            if not missing:
+                break
+            if not self._work(items, missing, stopping):
                 return None
-            owner = {ref: member for member in self._members for ref, _ in member.in_flight}
-            ready, _ = ray.wait(list(owner), timeout=0.5)
-            for ref in ready:
-                if any(ref == r for r, _ in owner[ref].in_flight):
-                    self._take(owner[ref], ref, items, waiting, deaths)
-            self._feed(waiting, items)
+        else:
+            raise RunFailed(f"round {self._start.round}: workers died {ATTEMPTS} times at the same work; see the log")
         return [report for member in self._members for report in member.reports.values()]
 
-    def _feed(self, waiting: deque[int], items: Sequence[Item]) -> None:
-        for depth in range(IN_FLIGHT):
-            for member in self._members:
-                if waiting and len(member.in_flight) <= depth:
-                    share = -(-len(waiting) // (2 * IN_FLIGHT * len(self._members)))
-                    batch = [waiting.popleft() for _ in range(share)]
-                    call = member.actor.work.remote(self._start, [items[i] for i in batch], self._arrays)
-                    member.in_flight.append((call, batch))
-                    member.began = True
+    def _work(self, items: Sequence[Item], positions: list[int], stopping: Callable[[], bool]) -> bool:
+        """One pass over some items; False if it was stopped."""
+        if self._tickets:
+            self._tickets.set(0)
+        calls: dict[Any, tuple[_Member, list[int]]] = {}
+        shares = [positions] if self._tickets else [positions[n :: len(self._members)] for n in range(len(self._members))]
+        # Pickled here, once for all workers: of many small arrays Ray would make as many buffers, for each of them.
+        packed = [pickle.dumps([items[p] for p in share]) for share in shares]
+        for member, share, work in zip(self._members, itertools.cycle(shares), itertools.cycle(packed)):
+            if share:
+                call = member.actor.work.remote(self._start, work, self._arrays)
+                calls[call] = (member, share)
+                member.began = True
+        while calls:
+            if stopping():
+                if self._tickets:
+                    self._tickets.set(_END)
+                return False
+            for call in ray.wait(list(calls), timeout=_PATIENCE)[0]:
+                self._take(*calls.pop(call), call)
+        return True
 
-    def _take(
-        self, member: _Member, ref: Any, items: Sequence[Item], waiting: deque[int], deaths: Counter[int]
-    ) -> None:
-        batch = next(numbers for r, numbers in member.in_flight if r == ref)
+    def _take(self, member: _Member, share: list[int], call: Any) -> None:
         try:
-            reports: list[Report] = ray.get(ref)
+            reports: dict[int, Report] = pickle.loads(ray.get(call))  # noqa: S301 - our own worker's
         except RayTaskError as error:
             raise RunFailed(f"round {self._start.round}: a worker failed: {error.cause}") from error
         except RayError as error:
-            self._replace(member, error, waiting, deaths)
+            self._replace(member, error)
             return
-        member.in_flight = [(r, numbers) for r, numbers in member.in_flight if r != ref]
-        member.reports.update(zip(batch, reports, strict=True))
+        member.reports.update({share[position]: report for position, report in reports.items()})
 
-    def _replace(self, member: _Member, error: RayError, waiting: deque[int], deaths: Counter[int]) -> None:
-        """A worker died: what it folded this round is lost with it, so all of that is done again elsewhere."""
-        doing = [number for _, numbers in member.in_flight for number in numbers]
-        deaths.update(doing)
-        lost = sorted([*doing, *member.reports])
+    def _replace(self, member: _Member, error: RayError) -> None:
         reason = str(error).splitlines()[0]
-        if doing and max(deaths[number] for number in doing) >= ATTEMPTS:
-            raise RunFailed(f"round {self._start.round}: workers died {ATTEMPTS} times at the same work: {reason}")
-        _log.warning(
-            "round %d: a worker died (%s); it is replaced, and %d work items are done again",
-            self._start.round,
-            reason,
-            len(lost),
-        )
+        _log.warning("round %d: a worker died, and is replaced (%s)", self._start.round, reason)
         ray.kill(member.actor)
-        member.in_flight, member.reports, member.began = [], {}, False
-        waiting.extendleft(reversed(lost))
+        member.reports, member.began = {}, False
         member.actor = self._spawn(member)
 
     def collect(self) -> Accumulator:
@@ -215,8 +217,11 @@ class RayExecutor:
             ray.kill(member.actor)
             if member.slot:
                 member.slot.close()
-        if self._down:
-            self._down.close()
+        for buffer in (self._down, self._counter):
+            if buffer:
+                buffer.close()
+        if self._tickets:
+            self._tickets.close()
 
 
 def _shares_memory(args: WorkerArgs) -> bool:

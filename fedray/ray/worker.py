@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import pickle
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedray.messages import Broadcast
-from fedray.ray.memory import Handle
+from fedray.ray.memory import Handle, Tickets
 from fedray.worker import Item, Job, Report, Worker
 
 Arrays = dict[str, NDArray[Any]]
@@ -29,10 +30,12 @@ class Channel:
     Args:
         down: the broadcast's buffer; ``None``: it comes as arrays from the object store.
         up: this worker's accumulator slot; ``None``: it is returned by ``finish``.
+        tickets: the counter by which workers share out work; ``None``: a call names the items to do.
     """
 
     down: Handle | None = None
     up: Handle | None = None
+    tickets: Handle | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class WorkerActor:
         self._worker = Worker(job, torch.device("cuda" if gpu else "cpu"))
         self._down = channel.down.open() if channel.down else None
         self._up = channel.up.open() if channel.up else None
+        self._tickets = Tickets(channel.tickets.path) if channel.tickets else None
         self._folds_in_place = self._up is not None and not gpu
         self._number = -1
 
@@ -66,12 +70,30 @@ class WorkerActor:
         return True
 
     def work(
-        self, start: Announcement, items: list[Item], arrays: Mapping[str, NDArray[np.float32]] | None
-    ) -> list[Report]:
-        """Do some items of a round; the first call of a round begins it."""
+        self, start: Announcement, packed: bytes, arrays: Mapping[str, NDArray[np.float32]] | None
+    ) -> bytes:
+        """Do items of a round, all of them or those whose ticket this worker takes; the first call begins the round.
+
+        Args:
+            start: the round.
+            packed: the pickled list of items.
+            arrays: the broadcast, if it does not come through shared memory.
+
+        Returns:
+            The pickled report of each item that was done, by its position in the list.
+        """
+        items: list[Item] = pickle.loads(packed)  # noqa: S301 - our own driver's
         if start.number != self._number:
             self._begin(start, arrays)
-        return [self._worker.handle(item) for item in items]
+        reports: dict[int, Report] = {i: self._worker.handle(items[i]) for i in self._positions(len(items))}
+        return pickle.dumps(reports)
+
+    def _positions(self, count: int) -> Iterator[int]:
+        if self._tickets is None:
+            yield from range(count)
+            return
+        while (position := self._tickets.take()) < count:
+            yield position
 
     def _begin(self, start: Announcement, arrays: Mapping[str, NDArray[np.float32]] | None) -> None:
         parts = self._down

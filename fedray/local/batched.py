@@ -1,0 +1,101 @@
+"""Plain feed-forward models over a leading axis of clients, without vmap.
+
+Small models spend their time between kernels.  A ``nn.Sequential`` of linear layers and elementwise activations is run here
+as a handful of batched matrix products, in the same arithmetic as vmap would, at about half its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Forward = Callable[[dict[str, Tensor], Tensor], Tensor]
+"""Parameters ``[A, *shape]`` by name and inputs ``[A, B, ...]`` to outputs ``[A, B, ...]``."""
+
+_ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Identity)
+
+
+def batched_forward(module: nn.Module) -> Forward | None:
+    """The module over a leading axis of clients, or ``None`` if it has a part that is not known here.
+
+    Known are ``nn.Sequential`` (nested), ``nn.Linear``, ``nn.Flatten`` of everything but the batch, and elementwise
+    activations; exactly these classes, without hooks, each used once.
+    """
+    if type(module) is not nn.Sequential:
+        return None
+    steps = _steps(module, "")
+    if steps is None or len({id(m) for m in module.modules()}) < sum(1 for _ in module.named_modules(remove_duplicate=False)):
+        return None
+
+    def forward(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        for step in steps:
+            x = step(params, x)
+        return x
+
+    return forward
+
+
+def _steps(module: nn.Module, prefix: str) -> list[Forward] | None:
+    steps: list[Forward] = []
+    for name, child in module.named_children():
+        step: Forward | None = None
+        if child._forward_hooks or child._forward_pre_hooks:
+            return None
+        if type(child) is nn.Sequential:
+            inner = _steps(child, f"{prefix}{name}.")
+            if inner is None:
+                return None
+            steps += inner
+            continue
+        if type(child) is nn.Linear:
+            step = _linear(f"{prefix}{name}.weight", f"{prefix}{name}.bias" if child.bias is not None else None)
+        elif type(child) is nn.Flatten and (child.start_dim, child.end_dim) == (1, -1):
+            step = _flatten
+        elif type(child) in _ELEMENTWISE:
+            step = _elementwise(child)
+        if step is None:
+            return None
+        steps.append(step)
+    return steps
+
+
+def _flatten(params: dict[str, Tensor], x: Tensor) -> Tensor:
+    return x.flatten(2)
+
+
+def _elementwise(module: nn.Module) -> Forward:
+    return lambda params, x: module(x)
+
+
+def _linear(weight: str, bias: str | None) -> Forward:
+    def step(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        rows = x.flatten(1, -2)
+        out: Tensor = _Linear.apply(rows, params[weight], params[bias] if bias else None)  # type: ignore[no-untyped-call]
+        return out.view(*x.shape[:-1], -1)
+
+    return step
+
+
+class _Linear(torch.autograd.Function):
+    """``x W^T + b`` for each client, whose gradient for W comes out contiguous (autograd of baddbmm gives its transpose)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        if bias is None:
+            return torch.bmm(x, weight.transpose(1, 2))
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(grad, weight) if needs_x else None,
+            torch.bmm(grad.transpose(1, 2), x) if needs_weight else None,
+            grad.sum(dim=1) if needs_bias else None,
+        )
