@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from fedray.config import ConfigError
@@ -72,21 +73,17 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
             shutil.rmtree(leftover)
         temporary.mkdir(parents=True)
         state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
-        contents = {
-            "tensors.safetensors": save(checkpoint.tensors),
-            "state.json": json.dumps(state, indent=1, sort_keys=True).encode(),
-        }
-        manifest = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-        contents["manifest.json"] = json.dumps(manifest, indent=1).encode()
-        for name, data in contents.items():
-            write_durably(temporary / name, data)
+        write_durably(temporary / "tensors.safetensors", checkpoint.tensors)
+        write_durably(temporary / "state.json", json.dumps(state, indent=1, sort_keys=True).encode())
+        manifest = {path.name: _sha256(path) for path in temporary.iterdir()}
+        write_durably(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
         _sync_folder(temporary)
         if target.exists():
             target.rename(stale)
         temporary.rename(target)
         _sync_folder(checkpoints)
         shutil.rmtree(stale, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         if stale.exists() and not target.exists():
             with contextlib.suppress(OSError):
                 stale.rename(target)
@@ -96,15 +93,22 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
         shutil.rmtree(folder_of(checkpoints, round), ignore_errors=True)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write and force to disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
+def write_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
+    """Write bytes, or tensors as a safetensors file (without a copy in memory), and force them to disk."""
+    if isinstance(data, dict):
+        save_file(data, path)
+    else:
+        path.write_bytes(data)
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def replace_durably(path: Path, data: bytes) -> None:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
     """Write ``path`` so that a reader or a crash sees the old or the new contents, never a part."""
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     write_durably(temporary, data)
@@ -133,6 +137,17 @@ def read(checkpoints: Path, round: int) -> Checkpoint:
     if state["round"] != round:
         raise ValueError(f"{folder.name} holds round {state['round']}")
     return Checkpoint(round, load(contents["tensors.safetensors"]), state)
+
+
+def segments(checkpoints: Path) -> list[str]:
+    """Client-state segments that any checkpoint refers to; what cannot be read refers to none."""
+    found: list[str] = []
+    for round in rounds_in(checkpoints):
+        try:
+            found += json.loads((folder_of(checkpoints, round) / "state.json").read_bytes())["segments"]
+        except (OSError, ValueError, KeyError, TypeError):
+            _log.warning("the checkpoint of round %d cannot be read", round)
+    return found
 
 
 def newest(checkpoints: Path) -> Checkpoint | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.messages import Broadcast
@@ -25,6 +26,9 @@ class Executor(Protocol):
 
     def wait(self) -> None:
         """Return when all workers are ready; RunFailed if they cannot be."""
+
+    def global_vector(self, size: int) -> Tensor:
+        """Memory for the global vector ``[size]``, which ``publish`` need not copy where workers share it."""
 
     def publish(self, down: Broadcast) -> None:
         """Make a broadcast known to all workers; they begin the round."""
@@ -58,6 +62,10 @@ class InlineExecutor:
 
     def wait(self) -> None:
         """It is ready."""
+
+    def global_vector(self, size: int) -> Tensor:
+        """This process's memory."""
+        return torch.zeros(size)
 
     def publish(self, down: Broadcast) -> None:
         """Begin the round."""

@@ -28,7 +28,6 @@ LOSSES: dict[str, LossFn] = {"cross_entropy": cross_entropy, "mse": mse}
 TASK_LOSS = {"classification": "cross_entropy", "regression": "mse"}
 
 
-
 def _each_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     if target.dim() > 1:
         return F.cross_entropy(output, target, reduction="none").flatten(1).mean(dim=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ class TorchOptimizer:
 
     lr: float
 
+    kind: ClassVar[type[Optimizer]] = torch.optim.SGD
+    """The class that is called with the fields."""
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -51,16 +54,17 @@ class TorchOptimizer:
     def __call__(self, params: Iterable[Tensor]) -> Optimizer:
         """The optimizer over ``params``."""
         options: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return self._make(params, options)
-
-    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
-        raise NotImplementedError
+        if "betas" in options:
+            options["betas"] = tuple(options["betas"])
+        return self.kind(params, **options)
 
 
 @optimizers.register("sgd")
 @dataclass(frozen=True)
 class SGD(TorchOptimizer):
     """Stochastic gradient descent, with momentum and weight decay (torch.optim.SGD)."""
+
+    kind: ClassVar[type[Optimizer]] = torch.optim.SGD
 
     lr: float = 0.1
     momentum: float = 0.0
@@ -72,22 +76,18 @@ class SGD(TorchOptimizer):
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov=True: it needs a momentum above 0")
 
-    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
-        return torch.optim.SGD(params, **options)
-
 
 @optimizers.register("adam")
 @dataclass(frozen=True)
 class Adam(TorchOptimizer):
     """Adam, arXiv:1412.6980 (torch.optim.Adam: with bias correction, eps outside the root)."""
 
+    kind: ClassVar[type[Optimizer]] = torch.optim.Adam
+
     lr: float = 0.001
     betas: list[float] = dataclasses.field(default_factory=lambda: [0.9, 0.999])
     eps: float = 1e-8
     weight_decay: float = 0.0
-
-    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
-        return torch.optim.Adam(params, **{**options, "betas": tuple(self.betas)})
 
 
 @optimizers.register("adamw")
@@ -95,13 +95,12 @@ class Adam(TorchOptimizer):
 class AdamW(TorchOptimizer):
     """Adam with decoupled weight decay, arXiv:1711.05101 (torch.optim.AdamW)."""
 
+    kind: ClassVar[type[Optimizer]] = torch.optim.AdamW
+
     lr: float = 0.001
     betas: list[float] = dataclasses.field(default_factory=lambda: [0.9, 0.999])
     eps: float = 1e-8
     weight_decay: float = 0.01
-
-    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
-        return torch.optim.AdamW(params, **{**options, "betas": tuple(self.betas)})
 
 
 @optimizers.register("rmsprop")
@@ -109,14 +108,13 @@ class AdamW(TorchOptimizer):
 class RMSprop(TorchOptimizer):
     """RMSprop (torch.optim.RMSprop)."""
 
+    kind: ClassVar[type[Optimizer]] = torch.optim.RMSprop
+
     lr: float = 0.01
     alpha: float = 0.99
     eps: float = 1e-8
     momentum: float = 0.0
     weight_decay: float = 0.0
-
-    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
-        return torch.optim.RMSprop(params, **options)
 
 
 @optimizers.register("adagrad")
@@ -124,10 +122,9 @@ class RMSprop(TorchOptimizer):
 class Adagrad(TorchOptimizer):
     """Adagrad (torch.optim.Adagrad)."""
 
+    kind: ClassVar[type[Optimizer]] = torch.optim.Adagrad
+
     lr: float = 0.01
     eps: float = 1e-10
     initial_accumulator_value: float = 0.0
     weight_decay: float = 0.0
-
-    def _make(self, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
-        return torch.optim.Adagrad(params, **options)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from fedray import checkpoint
@@ -156,7 +155,10 @@ class Run:
                 _log.info("%s", note)
             executor = start(self.job())
             try:
-                yield from _Drive(self, executor, stopping).records()
+                drive = _Drive(self, executor, stopping)
+                yield from drive.records()
+                executor.close()  # first, as it holds memory of the model's size on each worker
+                drive.write_model()
             except RunFailed as error:
                 _log.error("the run failed: %s", error)
                 raise
@@ -189,7 +191,8 @@ class _Drive:
 
     def _initial_state(self) -> ServerState:
         run, plan = self._run, self._run.plan
-        vector = plan.layout.pack(dict(plan.task.model_fn().state_dict()))
+        vector = self._executor.global_vector(plan.layout.size)
+        vector.copy_(plan.layout.pack(dict(plan.task.model_fn().state_dict())))
         store = ClientStore(run.folder.state, run.job().state_widths())
         plan.algorithm.server.start(vector, plan.layout, len(plan.task.data))
         state = ServerState(vector, store)
@@ -243,13 +246,11 @@ class _Drive:
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
             raise RunFailed(f"{error}; {whole}. Free space, then `fedray resume {run.folder.path}`") from error
         if segments:
-            kept = [checkpoint.read(run.folder.checkpoints, r) for r in checkpoint.rounds_in(run.folder.checkpoints)]
-            state.store.collect_garbage([name for one in kept for name in one.state["segments"]])
+            state.store.collect_garbage(checkpoint.segments(run.folder.checkpoints))
         self._saved = state.round
 
     def records(self) -> Iterator[RoundRecord]:
         started = time.time()
-        plan = self._run.plan
         info = self._run.info(self._started_at)
         for tracker in self._trackers:
             tracker.start(info)
@@ -268,8 +269,11 @@ class _Drive:
                     _log.info("stopped as asked, after round %d; its checkpoint is saved", self._state.round)
             finally:
                 self._close(self._summary(started))
+
+    def write_model(self) -> None:
+        """The final model, if the run came to its end."""
         if self._finished:
-            write_model(plan, self._state.vector, self._run.folder.path / MODEL)
+            write_model(self._run.plan, self._state.vector, self._run.folder.path / MODEL)
 
     def _close(self, summary: dict[str, Any]) -> None:
         try:
@@ -308,10 +312,15 @@ class _Drive:
 def write_model(plan: Plan, vector: Tensor, path: Path) -> None:
     """Write the global model as safetensors with the names of the module's ``state_dict``."""
     module = plan.task.model_fn()
-    plan.layout.load(module, vector)
-    # safetensors wants no two names on one memory: a shared tensor is written under each of its names.
-    state = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
-    checkpoint.replace_durably(path, save(state))
+    plan.layout.attach(module, vector)
+    plan.layout.write_integers(module, vector)
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in module.state_dict().items():
+        # safetensors wants no two names on one memory: a shared tensor is written under each of its names.
+        state[name] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
+        seen.add(tensor.data_ptr())
+    checkpoint.replace_durably(path, state)
 
 
 def machine() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Plain feed-forward models over a leading axis of clients, without vmap.
 
-Small models spend their time between kernels.  A ``nn.Sequential`` of linear layers and elementwise activations is run here
-as a handful of batched matrix products, in the same arithmetic as vmap would, at about half its cost.
+Small models spend their time between kernels.  A ``nn.Sequential`` of linear layers and elementwise activations is run
+here as a handful of batched matrix products, in the same arithmetic as vmap would, at three quarters of its cost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def batched_forward(module: nn.Module) -> Forward | None:
     if type(module) is not nn.Sequential:
         return None
     steps = _steps(module, "")
-    if steps is None or len({id(m) for m in module.modules()}) < sum(1 for _ in module.named_modules(remove_duplicate=False)):
+    shared = len(list(module.modules())) < len(list(module.named_modules(remove_duplicate=False)))
+    if steps is None or shared:
         return None
 
     def forward(params: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ def _linear(weight: str, bias: str | None) -> Forward:
 
 
 class _Linear(torch.autograd.Function):
-    """``x W^T + b`` for each client, whose gradient for W comes out contiguous (autograd of baddbmm gives its transpose)."""
+    """``x W^T + b`` for each client; the gradient for W comes out contiguous, where baddbmm's is a transpose."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

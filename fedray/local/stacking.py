@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from fedray.data.store import CPU
 from fedray.local.rules import LocalRule
@@ -18,7 +20,7 @@ from fedray.local.task import LocalTask, Stacking
 from fedray.local.trainer import Trainer
 from fedray.losses import per_example
 from fedray.messages import Broadcast
-from fedray.optim import ELEMENTWISE
+from fedray.optim import ELEMENTWISE, TorchOptimizer
 from fedray.rng import torch_generator
 
 Stack = Literal["auto", "off"] | int
@@ -92,10 +94,10 @@ def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cp
     if limit_size and count > largest:
         return f"{count:,} parameters: above {largest:,} stacking does not pay on a {device}"
     module = task.model_fn()
-    optimizer = task.optimizer_fn([p for p in module.parameters() if p.requires_grad])
-    if type(optimizer) not in ELEMENTWISE:
-        return f"the optimizer {type(optimizer).__name__} is not known to be elementwise"
-    if len(optimizer.param_groups) > 1:
+    kind, groups, decays = _optimizer(task, module)
+    if kind not in ELEMENTWISE:
+        return f"the optimizer {kind.__name__} is not known to be elementwise"
+    if groups > 1:
         return "the optimizer has several parameter groups"
     batch = [name for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if batch:
@@ -106,17 +108,46 @@ def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cp
     try:
         if _coupled(task, module):
             return "the loss of a batch is not the mean of its examples' losses"
-        return _trial(task, bool(optimizer.param_groups[0].get("weight_decay")))
+        return _trial(task, decays)
     except Exception as error:
         text = " ".join(str(error).split())
         return f"it does not run under vmap ({type(error).__name__}: {text[:120]})"
 
 
+def _optimizer(task: LocalTask, module: nn.Module) -> tuple[type[Optimizer], int, bool]:
+    """The client optimizer's class, its number of parameter groups, and whether it decays weights."""
+    if isinstance(task.optimizer_fn, TorchOptimizer):
+        return task.optimizer_fn.kind, 1, bool(getattr(task.optimizer_fn, "weight_decay", 0.0))
+    optimizer = task.optimizer_fn([p for p in module.parameters() if p.requires_grad])
+    groups = optimizer.param_groups
+    return type(optimizer), len(groups), bool(groups[0].get("weight_decay"))
+
+
+class _Descent:
+    """Gradient descent in the shape of an optimizer: it shows the gradients, where Adam would blow up rounding.
+
+    Not ``torch.optim.SGD``: the first real optimizer of a process imports torch's compiler, which takes a second.
+    """
+
+    def __init__(self, params: Iterable[Tensor], decay: float) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": list(params), "lr": 0.1}]
+        self._decay = decay
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                parameter.sub_(0.1 * (parameter.grad + self._decay * parameter))
+
+
 def _trial(task: LocalTask, decays: bool) -> str | None:
     few = _Few(task)
-    # Plain SGD shows the gradients themselves; Adam would blow up what is only rounding.  Decay stays, as it tells
-    # apart a parameter that the loss does not use: alone it is left as it is.
-    plain = partial(torch.optim.SGD, lr=0.1, weight_decay=0.1 if decays else 0.0)
+    # Decay stays, as it tells apart a parameter that the loss does not use: alone it is left as it is.
+    plain = partial(_Descent, decay=0.1 if decays else 0.0)
     args = LocalArgs(epochs=1, batch_size=3, steps=1)
     trial = replace(task, data=few, optimizer_fn=plain, args=args, rule=LocalRule(), buffers="mean")  # type: ignore[arg-type]
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)

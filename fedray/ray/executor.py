@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
 import torch
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.errors import RunFailed
 from fedray.messages import Broadcast
 from fedray.ray import memory
+from fedray.ray.lines import CallLine, Door, Line, SocketLine, WorkerDied, wait
 from fedray.ray.memory import Buffer, Tickets
 from fedray.ray.worker import Announcement, Arrays, Channel, WorkerActor
 from fedray.worker import Item, Job, Report
@@ -58,8 +61,11 @@ class WorkerArgs:
 class _Member:
     """A worker and what it has done in the round."""
 
-    actor: Any
     slot: Buffer | None
+    actor: Any = None
+    ready: Any = None
+    door: Door | None = None
+    line: Line | None = None
     reports: dict[int, Report] = field(default_factory=dict)
     began: bool = False
 
@@ -86,9 +92,9 @@ class RayExecutor:
             self._down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32)
             self._counter = Buffer({"next": 1}, torch.int64)
             self._tickets = Tickets(self._counter.handle.path)
-        self._members = [_Member(None, self._slot()) for _ in range(args.workers)]
+        self._members = [_Member(self._slot()) for _ in range(args.workers)]
         for member in self._members:
-            member.actor = self._spawn(member)
+            self._spawn(member)
 
     @property
     def workers(self) -> int:
@@ -98,11 +104,13 @@ class RayExecutor:
     def _slot(self) -> Buffer | None:
         return Buffer(self._widths, torch.float64) if self._shared and self._aggregator.linear else None
 
-    def _spawn(self, member: _Member) -> Any:
+    def _spawn(self, member: _Member) -> None:
         args = self._args
-        buffers = (self._down, member.slot, self._counter)
-        channel = Channel(*(buffer.handle if buffer else None for buffer in buffers))
-        return (
+        # A gathered accumulator has no slot, and is fetched by a call, which a worker at a socket could not answer.
+        member.door = Door() if member.slot else None
+        down, up, tickets = (buffer.handle if buffer else None for buffer in (self._down, member.slot, self._counter))
+        channel = Channel(down, up, tickets, member.door)
+        member.actor = (
             ray.remote(WorkerActor)
             .options(
                 num_cpus=args.cpus,
@@ -113,12 +121,38 @@ class RayExecutor:
             )
             .remote(self._job_ref, channel, args.gpus > 0)
         )
+        member.ready = member.actor.ready.remote()
+        member.line = None
+
+    def _connect(self, member: _Member) -> None:
+        """Open the line to a worker that is up; a worker that died on the way is replaced."""
+        try:
+            ray.get(member.ready)
+            if member.door:
+                member.actor.serve.remote()
+                member.line = SocketLine(member.door)
+            else:
+                member.line = CallLine(member.actor)
+        except RayTaskError as error:
+            raise RunFailed(f"a worker could not start: {error.cause}") from error
+        except (RayError, WorkerDied) as error:
+            self._replace(member, str(error))
+
+    def _connected(self) -> list[tuple[_Member, Line]]:
+        """The workers that can take work now; waits if there is none."""
+        waiting = [member for member in self._members if member.line is None]
+        if waiting:
+            patience = None if len(waiting) == len(self._members) else 0
+            up = ray.wait([m.ready for m in waiting], timeout=patience)[0]
+            for member in waiting:
+                if member.ready in up:
+                    self._connect(member)
+        return [(member, member.line) for member in self._members if member.line]
 
     def wait(self) -> None:
         """Return when all workers are up; RunFailed if they were not placed in time."""
-        waiting = [member.actor.ready.remote() for member in self._members]
         try:
-            ray.get(waiting, timeout=self._args.start_timeout)
+            ray.get([member.ready for member in self._members], timeout=self._args.start_timeout)
         except GetTimeoutError:
             wanted = f"{self._args.workers} workers of {self._args.cpus:g} CPUs and {self._args.gpus:g} GPUs"
             raise RunFailed(
@@ -130,12 +164,17 @@ class RayExecutor:
         except RayError as error:
             raise RunFailed(f"a worker died while starting: {error}") from error
 
+    def global_vector(self, size: int) -> Tensor:
+        """The workers' own view of it, where they share memory."""
+        return self._down.tensors["model"] if self._down else torch.zeros(size)
+
     def publish(self, down: Broadcast) -> None:
         """Put the broadcast where all workers read it: once, whatever their number."""
         self._start = Announcement(self._start.number + 1, down.round, down.weight)
         if self._down is not None:
             for name, target in self._down.tensors.items():
-                target.copy_(down.parts[name])
+                if target.data_ptr() != down.parts[name].data_ptr():
+                    target.copy_(down.parts[name])
         else:
             # Drop the old object first: its pages are then used again, ten times faster than new ones.
             self._arrays = None
@@ -164,56 +203,60 @@ class RayExecutor:
         """One pass over some items; False if it was stopped."""
         if self._tickets:
             self._tickets.set(0)
-        calls: dict[Any, tuple[_Member, list[int]]] = {}
-        shares = [positions] if self._tickets else [positions[n :: len(self._members)] for n in range(len(self._members))]
+        members = self._connected()
+        shares = [positions] if self._tickets else [positions[n :: len(members)] for n in range(len(members))]
         # Pickled here, once for all workers: of many small arrays Ray would make as many buffers, for each of them.
         packed = [pickle.dumps([items[p] for p in share]) for share in shares]
-        for member, share, work in zip(self._members, itertools.cycle(shares), itertools.cycle(packed)):
+        busy: dict[Line, tuple[_Member, list[int]]] = {}
+        for (member, line), share, work in zip(members, itertools.cycle(shares), itertools.cycle(packed), strict=False):
             if share:
-                call = member.actor.work.remote(self._start, work, self._arrays)
-                calls[call] = (member, share)
                 member.began = True
-        while calls:
+                with self._replacing(member):
+                    line.send(self._start, work, self._arrays)
+                    busy[line] = (member, share)
+        while busy:
             if stopping():
                 if self._tickets:
                     self._tickets.set(_END)
                 return False
-            for call in ray.wait(list(calls), timeout=_PATIENCE)[0]:
-                self._take(*calls.pop(call), call)
+            for line in wait(list(busy), _PATIENCE):
+                member, share = busy.pop(line)
+                with self._replacing(member):
+                    reports: dict[int, Report] = pickle.loads(line.receive())
+                    member.reports.update({share[position]: report for position, report in reports.items()})
         return True
 
-    def _take(self, member: _Member, share: list[int], call: Any) -> None:
+    @contextlib.contextmanager
+    def _replacing(self, member: _Member) -> Iterator[None]:
         try:
-            reports: dict[int, Report] = pickle.loads(ray.get(call))  # noqa: S301 - our own worker's
-        except RayTaskError as error:
-            raise RunFailed(f"round {self._start.round}: a worker failed: {error.cause}") from error
-        except RayError as error:
-            self._replace(member, error)
-            return
-        member.reports.update({share[position]: report for position, report in reports.items()})
+            yield
+        except WorkerDied as error:
+            self._replace(member, str(error))
 
-    def _replace(self, member: _Member, error: RayError) -> None:
-        reason = str(error).splitlines()[0]
+    def _replace(self, member: _Member, reason: str) -> None:
         _log.warning("round %d: a worker died, and is replaced (%s)", self._start.round, reason)
         ray.kill(member.actor)
         member.reports, member.began = {}, False
-        member.actor = self._spawn(member)
+        self._spawn(member)
 
     def collect(self) -> Accumulator:
         """Merge the accumulators of the workers that had work: O(P) for a linear aggregator."""
         began = [member for member in self._members if member.began]
         slots = [member.slot.tensors for member in began if member.slot]
-        if not slots or self._args.gpus > 0:
-            folded: list[Arrays | None] = ray.get([member.actor.finish.remote() for member in began])
-            slots = slots or [{name: torch.from_numpy(a.copy()) for name, a in one.items()} for one in folded if one]
+        if not slots:
+            folded: list[Arrays] = ray.get([member.actor.finish.remote() for member in began])
+            slots = [{name: torch.from_numpy(array.copy()) for name, array in one.items()} for one in folded]
         total = slots[0]
         for other in slots[1:]:
             self._aggregator.merge(total, other)
         return total
 
     def close(self) -> None:
-        """End the workers."""
-        for member in self._members:
+        """End the workers; a second call does nothing."""
+        members, self._members = self._members, []
+        for member in members:
+            if member.line:
+                member.line.close()
             ray.kill(member.actor)
             if member.slot:
                 member.slot.close()
@@ -222,6 +265,7 @@ class RayExecutor:
                 buffer.close()
         if self._tickets:
             self._tickets.close()
+            self._tickets = None
 
 
 def _shares_memory(args: WorkerArgs) -> bool:

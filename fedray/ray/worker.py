@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import Listener
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedray.messages import Broadcast
+from fedray.ray.lines import Door, serve
 from fedray.ray.memory import Handle, Tickets
 from fedray.worker import Item, Job, Report, Worker
 
@@ -31,11 +33,13 @@ class Channel:
         down: the broadcast's buffer; ``None``: it comes as arrays from the object store.
         up: this worker's accumulator slot; ``None``: it is returned by ``finish``.
         tickets: the counter by which workers share out work; ``None``: a call names the items to do.
+        door: where to listen for work; ``None``: it comes as calls of the actor.
     """
 
     down: Handle | None = None
     up: Handle | None = None
     tickets: Handle | None = None
+    door: Door | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,19 @@ class WorkerActor:
         self._tickets = Tickets(channel.tickets.path) if channel.tickets else None
         self._folds_in_place = self._up is not None and not gpu
         self._number = -1
+        door = channel.door
+        self._listener = Listener(door.address, "AF_UNIX", authkey=door.key) if door else None
 
     def ready(self) -> bool:
         """Answers once the process is up."""
         return True
 
-    def work(
-        self, start: Announcement, packed: bytes, arrays: Mapping[str, NDArray[np.float32]] | None
-    ) -> bytes:
+    def serve(self) -> None:
+        """Take work from the driver's socket until it hangs up."""
+        assert self._listener is not None
+        serve(self._listener, self.work)
+
+    def work(self, start: Announcement, packed: bytes, arrays: Mapping[str, NDArray[np.float32]] | None) -> bytes:
         """Do items of a round, all of them or those whose ticket this worker takes; the first call begins the round.
 
         Args:
@@ -82,10 +91,13 @@ class WorkerActor:
         Returns:
             The pickled report of each item that was done, by its position in the list.
         """
-        items: list[Item] = pickle.loads(packed)  # noqa: S301 - our own driver's
+        items: list[Item] = pickle.loads(packed)
         if start.number != self._number:
             self._begin(start, arrays)
         reports: dict[int, Report] = {i: self._worker.handle(items[i]) for i in self._positions(len(items))}
+        if self._up is not None and not self._folds_in_place:
+            for name, slot in self._up.items():
+                slot.copy_(self._worker.finish()[name])
         return pickle.dumps(reports)
 
     def _positions(self, count: int) -> Iterator[int]:
@@ -108,15 +120,9 @@ class WorkerActor:
         self._worker.begin(Broadcast(start.round, parts, start.weight), into)
         self._number = start.number
 
-    def finish(self) -> Arrays | None:
-        """What was folded this round; ``None`` if it is in the slot."""
-        folded = self._worker.finish()
-        if self._up is None:
-            return {name: tensor.cpu().numpy() for name, tensor in folded.items()}
-        if not self._folds_in_place:
-            for name, slot in self._up.items():
-                slot.copy_(folded[name])
-        return None
+    def finish(self) -> Arrays:
+        """What was folded this round, if it is not in a slot."""
+        return {name: tensor.cpu().numpy() for name, tensor in self._worker.finish().items()}
 
 
 def _read_only_tensor(array: NDArray[np.float32]) -> torch.Tensor:

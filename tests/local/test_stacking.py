@@ -20,6 +20,7 @@ from fedray.local.stacking import (
     CPU_PARAMETERS,
     GPU_PARAMETERS,
     LARGEST_BLOCK,
+    STEP_WORK,
     Stack,
     decide,
     sequential_size,
@@ -132,10 +133,11 @@ def norm() -> nn.Module:
         (lambda: decision(loss=summed), r"loss of a batch is not the mean of its examples' losses"),
         (lambda: decision(loss=contrasting), r"loss of a batch is not the mean of its examples' losses"),
         (lambda: decision(stack="off"), r"local\.stack turns it off"),
+        (lambda: decision(sizes=(5, 5), stack="auto"), r"a cohort of 2 make stacks of one client"),
         (lambda: decision(stack=1), r"local\.stack turns it off"),
         (
             lambda: decision(lambda: nn.Linear(6, 40_000), stack="auto"),
-            r"280,000 parameters.* make stacks of one client",
+            r"280,000 parameters: above 262,144 stacking does not pay on a cpu",
         ),
     ],
 )
@@ -172,15 +174,18 @@ def test_a_trial_leaves_the_data_the_model_and_the_global_generator_as_they_are(
     assert task.data.sizes.tolist() == list(SIZES)
 
 
-@pytest.mark.parametrize("parameters", [1, 100, 10_000, CPU_PARAMETERS])
-def test_stacks_fit_a_cache_and_leave_work_for_several_workers(parameters: int) -> None:
-    size = stacked_size(parameters, 1e6, "cpu")
+@pytest.mark.parametrize("width", [1, 14, 1_400, CPU_PARAMETERS // 7])
+def test_stacks_are_worth_a_step_fit_a_cache_and_leave_half_the_cohort(width: int) -> None:
+    task = local_task(class_problem((9,) * 6, model_fn=lambda: nn.Linear(6, width)), stack="off", args=LocalArgs(1, 4))
+    parameters = task.layout.trained
+    size = stacked_size(task, 1e6, "cpu")
     assert 1 <= size <= LARGEST_BLOCK["cpu"]
     assert size == 1 or 4 * parameters * size <= BLOCK_BYTES["cpu"]
-    assert size == LARGEST_BLOCK["cpu"] or 4 * parameters * (size + 1) > BLOCK_BYTES["cpu"]
-    assert stacked_size(parameters, 3.0, "cpu") <= 3
-    assert stacked_size(parameters, 80.0, "cpu") <= 10
-    assert stacked_size(parameters, 1e6, "cuda") >= size
+    limits = (LARGEST_BLOCK["cpu"], BLOCK_BYTES["cpu"] // (4 * parameters))
+    assert size in limits or parameters * 4 * (size - 1) < STEP_WORK["cpu"] <= parameters * 4 * size
+    assert stacked_size(task, 2.0, "cpu") == 1
+    assert stacked_size(task, 9.0, "cpu") <= 5
+    assert stacked_size(task, 1e6, "cuda") >= size
 
 
 def test_clients_that_step_alone_share_a_block_only_where_they_do_little() -> None:
