@@ -27,9 +27,12 @@ from fedray.sampling import Uniform
 
 WORKERS = 2
 
+JOINING = {"tiny": 250, "noop": 600, "cnn": 2, "wide": 4}
+"""Rounds, some seconds of them, in which workers may still be joining: a run begins with the first that is up."""
+
 
 def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, Any]:
-    """Train ``warmup + rounds`` rounds and time the last ``rounds``.
+    """Train until all workers have joined and ``warmup + rounds`` rounds more, and time the last ``rounds``.
 
     Args:
         workload: what to train.
@@ -48,7 +51,7 @@ def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, 
     clients = torch.arange(workload.clients).repeat_interleave(workload.examples)
     model = fedray.FederatedModel(workload.model_fn, partial(torch.optim.SGD, lr=workload.lr), cross_entropy)
     args = fedray.TrainArgs(
-        rounds=warmup + rounds,
+        rounds=JOINING[workload.name] + warmup + rounds,
         epochs=workload.epochs,
         batch_size=workload.batch,
         evaluate_every=0,
@@ -67,7 +70,9 @@ def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, 
             progress=False,
         )
         summary = json.loads((run_dir / "summary.json").read_text())
-    timed = result.history[warmup:]
+    timed = result.history[-rounds:]
+    if any(record.workers != WORKERS for record in result.history[-rounds - warmup :]):
+        raise RuntimeError(f"{workload.name}: a worker had not joined after {JOINING[workload.name]} rounds")
     wanted = (workload.cohort, workload.cohort * workload.examples * workload.epochs)
     for record in result.history:
         if (record.clients["ok"], record.examples) != wanted:
@@ -84,7 +89,7 @@ def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, 
         "median": round(median, 5),
         "min": round(min(seconds), 5),
         "clients_per_second": round(workload.cohort / median, 1),
-        "warmup": [round(record.seconds, 3) for record in result.history[:warmup]],
+        "warmup": [round(record.seconds, 3) for record in result.history[-rounds - warmup : -rounds]],
         "phases": {
             name: round(statistics.median(record.phases[name] for record in timed), 5)
             for name in ("broadcast", "train", "aggregate")

@@ -22,10 +22,10 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many workers share the work."""
+        """How many workers took part in the last round."""
 
     def wait(self) -> None:
-        """Return when all workers are ready; RunFailed if they cannot be."""
+        """Return when there is a worker; RunFailed if there can be none."""
 
     def global_vector(self, size: int) -> Tensor:
         """Memory for the global vector ``[size]``, which ``publish`` need not copy where workers share it."""

@@ -25,6 +25,7 @@ class RoundRecord:
         bytes: what the cohort would receive (``down``) and send (``up``) over a network.
         model_sha256: SHA-256 of the global vector's float32 bytes after the round.
         failures: one object for each failed client.
+        workers: how many workers took part.
     """
 
     round: int
@@ -38,6 +39,7 @@ class RoundRecord:
     bytes: dict[str, int] = field(default_factory=dict)
     model_sha256: str | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
+    workers: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; empty sections are left out, NaN and infinities become null."""

@@ -276,6 +276,7 @@ class Rounds:
         plan = self._plan
         examples = np.concatenate([report.examples for report in reports] or [np.zeros(0, dtype=np.int64)])
         loss = np.concatenate([report.loss for report in reports] or [np.zeros(0)])
+        record.workers = self._executor.workers
         record.clients = {"sampled": len(cohort), "ok": len(examples), "failed": len(failures)}
         record.examples = int(examples.sum())
         if record.examples:
@@ -315,7 +316,7 @@ class Rounds:
         if holdouts:
             record.clients_test = _spread(holdouts)
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
-        record.phases["evaluate"] = seconds / self._executor.workers
+        record.phases["evaluate"] = seconds / max(1, self._executor.workers)
         self._state.pending = None
         return record
 

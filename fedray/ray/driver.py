@@ -65,14 +65,15 @@ class DriverActor:
 
 
 def stream(
-    run: Run, workers: WorkerArgs, driver_gpus: float, on_stop: Callable[[Callable[[], None]], None]
+    run: Run, workers: WorkerArgs, cpus: int, gpus: float, on_stop: Callable[[Callable[[], None]], None]
 ) -> Iterator[RoundRecord]:
     """Run on the connected Ray cluster, yielding records as they come.
 
     Args:
         run: what to run.
         workers: where.
-        driver_gpus: GPUs of the driver actor.
+        cpus: CPUs of the driver actor.
+        gpus: GPUs of the driver actor.
         on_stop: is given the function that asks the run to stop.
 
     Raises:
@@ -81,7 +82,7 @@ def stream(
     """
     actor: Any = (
         ray.remote(DriverActor)
-        .options(num_cpus=0, num_gpus=driver_gpus, max_concurrency=2, enable_task_events=False)
+        .options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2, enable_task_events=False)
         .remote()
     )
     on_stop(lambda: actor.stop.remote())

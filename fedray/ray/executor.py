@@ -6,13 +6,14 @@ import contextlib
 import itertools
 import logging
 import pickle
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
@@ -68,12 +69,13 @@ class _Member:
     line: Line | None = None
     reports: dict[int, Report] = field(default_factory=dict)
     began: bool = False
+    spawned: float = 0.0
 
 
 class RayExecutor:
     """Executes on ``args.workers`` actors of a Ray cluster that is already connected.
 
-    The workers start while the caller goes on, until it waits for them.
+    The workers start while the caller goes on, and take part as soon as they are up.
     """
 
     def __init__(self, job: Job, args: WorkerArgs) -> None:
@@ -98,8 +100,8 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        """How many worker actors there are."""
-        return len(self._members)
+        """How many worker actors took part in the last round."""
+        return sum(member.began for member in self._members)
 
     def _slot(self) -> Buffer | None:
         return Buffer(self._widths, torch.float64) if self._shared and self._aggregator.linear else None
@@ -122,7 +124,7 @@ class RayExecutor:
             .remote(self._job_ref, channel, args.gpus > 0)
         )
         member.ready = member.actor.ready.remote()
-        member.line = None
+        member.line, member.spawned = None, time.monotonic()
 
     def _connect(self, member: _Member) -> None:
         """Open the line to a worker that is up; a worker that died on the way is replaced."""
@@ -147,22 +149,22 @@ class RayExecutor:
             for member in waiting:
                 if member.ready in up:
                     self._connect(member)
+                elif time.monotonic() - member.spawned > self._args.start_timeout:
+                    raise self._unplaced()
         return [(member, member.line) for member in self._members if member.line]
 
     def wait(self) -> None:
-        """Return when all workers are up; RunFailed if they were not placed in time."""
-        try:
-            ray.get([member.ready for member in self._members], timeout=self._args.start_timeout)
-        except GetTimeoutError:
-            wanted = f"{self._args.workers} workers of {self._args.cpus:g} CPUs and {self._args.gpus:g} GPUs"
-            raise RunFailed(
-                f"{wanted} could not be started in {self._args.start_timeout:g} s; the cluster has "
-                f"{_amounts(ray.cluster_resources())}, free are {_amounts(ray.available_resources())}"
-            ) from None
-        except RayTaskError as error:
-            raise RunFailed(f"a worker could not start: {error.cause}") from error
-        except RayError as error:
-            raise RunFailed(f"a worker died while starting: {error}") from error
+        """Return when a worker is up; the others join in the round after they are."""
+        ready = [member.ready for member in self._members]
+        if not ray.wait(ready, timeout=self._args.start_timeout)[0]:
+            raise self._unplaced()
+
+    def _unplaced(self) -> RunFailed:
+        wanted = f"{self._args.workers} workers of {self._args.cpus:g} CPUs and {self._args.gpus:g} GPUs"
+        return RunFailed(
+            f"{wanted} could not be started in {self._args.start_timeout:g} s; the cluster has "
+            f"{_amounts(ray.cluster_resources())}, free are {_amounts(ray.available_resources())}"
+        )
 
     def global_vector(self, size: int) -> Tensor:
         """The workers' own view of it, where they share memory."""

@@ -28,21 +28,21 @@ def records_on_ray(
     connection = Cluster.connect(cpus)
     try:
         args = WorkerArgs(
-            workers=wanted or _auto(worker, driver),
+            workers=wanted or _auto(worker, driver, connection.driver_cpus),
             cpus=worker.cpus,
             gpus=worker.gpus,
             placement=cluster.placement,
             transport=cluster.transport,
         )
-        yield from stream(run, args, driver.gpus, on_stop)
+        yield from stream(run, args, connection.driver_cpus, driver.gpus, on_stop)
     finally:
         connection.close()
 
 
-def _auto(worker: WorkerSection, driver: DriverSection) -> int:
+def _auto(worker: WorkerSection, driver: DriverSection, driver_cpus: int) -> int:
     """As many workers as the cluster's CPUs allow, and its GPUs if workers use them."""
     resources = ray.cluster_resources()
-    room = resources.get("CPU", 1.0) / worker.cpus if worker.cpus else float("inf")
+    room = (resources.get("CPU", 1.0) - driver_cpus) / worker.cpus if worker.cpus else float("inf")
     if worker.gpus:
         room = min(room, (resources.get("GPU", 0.0) - driver.gpus) / worker.gpus)
     return max(1, int(room)) if room != float("inf") else 1

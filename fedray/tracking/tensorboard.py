@@ -67,13 +67,14 @@ class TensorBoard(Tracker):
         self._banded = False
 
     def start(self, run: RunInfo) -> None:
-        """Open the event file of a fresh run, in the background."""
+        """Get ready; the event file is opened with the first record.
+
+        Importing the writer takes a second of a core, which the first round has better use for; and only with the first
+        record is it known whether the checkpoint's round is told again after a resume, and so what it supersedes.
+        """
         self.close()
         self._run, self._broken, self._banded = run, False, False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fedray-tensorboard")
-        # Whether the checkpoint's round is told again is known with the first record, and so is what it supersedes.
-        if not run.resumed_from:
-            self._later(lambda: self._open(run, 0))
 
     def round(self, record: RoundRecord) -> None:
         """Write the record's scalars, in the background."""
@@ -123,7 +124,7 @@ class TensorBoard(Tracker):
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         assert self._run is not None
-        writer = self._writer or self._open(self._run, record.round)
+        writer = self._writer or self._open(self._run, record.round if self._run.resumed_from else 0)
         if record.clients_test and not self._banded:
             self._banded = True
             writer.add_custom_scalars({"clients": {name: _band(name) for name in record.clients_test}})

@@ -107,7 +107,7 @@ def test_too_many_workers_fail_with_numbers(scaffold: Federation, four_cpus: Non
     """Placement that cannot be satisfied ends in a message, not in silence."""
     executor = RayExecutor(scaffold.job, WorkerArgs(workers=1, cpus=64, start_timeout=2))
     try:
-        with pytest.raises(fedray.RunFailed, match=r"64 CPUs.*has 4 CPUs"):
+        with pytest.raises(fedray.RunFailed, match=r"64 CPUs.*has 5 CPUs"):
             executor.wait()
     finally:
         executor.close()
