@@ -176,9 +176,9 @@ class _Drive:
 
     def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool]) -> None:
         self._run, self._executor = run, executor
-        # One thread for small vectors: a second one costs more than it saves, above all on a busy machine.
-        if run.plan.layout.size < _MANY:
-            torch.set_num_threads(1)
+        # One thread for small vectors: a second one costs more than it saves.  Large ones are added while workers wait,
+        # by every core; what the driver does to them is elementwise, so the bits do not depend on the threads.
+        torch.set_num_threads(1 if run.plan.layout.size < _MANY else os.cpu_count() or 1)
         self._state = self._initial_state()
         self._started_at = self._state.round
         self._saved = self._state.round if run.resume else -1

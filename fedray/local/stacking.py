@@ -64,7 +64,7 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     if wanted in ("off", 1):
         return Stacking(alone, False, "local.stack turns it off")
     size = stacked_size(task, cohort, device) if isinstance(wanted, str) else wanted
-    if size == 1:
+    if size == 1 and count <= _largest(device):
         return Stacking(alone, False, f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client")
     reason = _obstacle(task, isinstance(wanted, str), count, device)
     if reason is None:
@@ -89,10 +89,13 @@ def sequential_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda
     return max(1, min(math.ceil(FOLDING_STEPS / steps), math.ceil(cohort) // 2))
 
 
+def _largest(device: Literal["cpu", "cuda"]) -> int:
+    return CPU_PARAMETERS if device == "cpu" else GPU_PARAMETERS
+
+
 def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cpu", "cuda"]) -> str | None:
-    largest = CPU_PARAMETERS if device == "cpu" else GPU_PARAMETERS
-    if limit_size and count > largest:
-        return f"{count:,} parameters: above {largest:,} stacking does not pay on a {device}"
+    if limit_size and count > _largest(device):
+        return f"{count:,} parameters: above {_largest(device):,} stacking does not pay on a {device}"
     module = task.model_fn()
     kind, groups, decays = _optimizer(task, module)
     if kind not in ELEMENTWISE:

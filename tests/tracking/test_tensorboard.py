@@ -149,6 +149,7 @@ def test_config_and_labels_are_shown(tmp_path: Path) -> None:
 def test_names_for_some_clients_only_give_way_to_numbers(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     board.start(replace(info(tmp_path), client_names=["a", "b"]))
+    board.round(record(1))
     board.close()
     assert "    1 |" in shown_text(read(tmp_path), "data/labels")
 
@@ -165,6 +166,7 @@ def test_the_spread_over_clients_has_a_chart(tmp_path: Path) -> None:
 def test_without_classes_there_is_no_picture(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     board.start(info(tmp_path, counts=False))
+    board.round(RoundRecord(1, train={"loss": 1.0}))
     board.close()
     tags = read(tmp_path).Tags()
     assert tags["images"] == []
@@ -261,11 +263,13 @@ def test_the_writer_is_imported_on_use_and_tensorflow_never() -> None:
     script = """if True:
         import sys, tempfile
         from pathlib import Path
+        from fedray.record import RoundRecord
         from fedray.tracking import RunInfo, TensorBoard
         assert "torch.utils.tensorboard" not in sys.modules and "tensorboard" not in sys.modules
         with tempfile.TemporaryDirectory() as folder:
             board = TensorBoard(folder)
             board.start(RunInfo(Path(folder), "x", 1))
+            board.round(RoundRecord(1))
             board.close()
         assert "torch.utils.tensorboard" in sys.modules and "tensorflow" not in sys.modules
     """
