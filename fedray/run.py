@@ -29,9 +29,6 @@ from fedray.tracking.tensorboard import TensorBoard
 from fedray.worker import Job
 
 _log = logging.getLogger("fedray")
-
-_MANY = 1 << 22
-
 CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
 
@@ -176,9 +173,6 @@ class _Drive:
 
     def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool]) -> None:
         self._run, self._executor = run, executor
-        # One thread for small vectors: a second one costs more than it saves.  Large ones are added while workers wait,
-        # by every core; what the driver does to them is elementwise, so the bits do not depend on the threads.
-        torch.set_num_threads(1 if run.plan.layout.size < _MANY else os.cpu_count() or 1)
         self._state = self._initial_state()
         self._started_at = self._state.round
         self._saved = self._state.round if run.resume else -1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import RayError, RayTaskError
 
 from fedray.errors import ConfigError, RunFailed
@@ -48,6 +49,7 @@ class DriverActor:
 
     def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord] | Ended]:
         """The run's records, some at a time, and at last an :class:`Ended`."""
+        torch.set_num_threads(run.threads)
         waiting: list[RoundRecord] = []
         sent = time.monotonic()
         try:

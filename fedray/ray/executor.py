@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ ATTEMPTS = 3
 
 _END = 1 << 62
 _PATIENCE = 0.2
+_LARGE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class RayExecutor:
     def __init__(self, job: Job, args: WorkerArgs) -> None:
         self._args = args
         self._job = job
+        self._threads = torch.get_num_threads()
         self._aggregator = job.algorithm.aggregator
         self._widths = job.algorithm.widths(job.task.layout)
         self._shared = _shares_memory(args)
@@ -155,6 +158,9 @@ class RayExecutor:
 
     def wait(self) -> None:
         """Return when a worker is up; the others join in the round after they are."""
+        # Small vectors are added by one thread, as a second one costs more than it saves; large ones by every core, while
+        # the workers wait.  What the driver does to vectors is elementwise, so the bits do not depend on it.
+        torch.set_num_threads(1 if self._job.task.layout.size < _LARGE else os.cpu_count() or 1)
         ready = [member.ready for member in self._members]
         if not ray.wait(ready, timeout=self._args.start_timeout)[0]:
             raise self._unplaced()
@@ -256,6 +262,7 @@ class RayExecutor:
     def close(self) -> None:
         """End the workers; a second call does nothing."""
         members, self._members = self._members, []
+        torch.set_num_threads(self._threads)
         for member in members:
             if member.line:
                 member.line.close()
