@@ -158,8 +158,8 @@ class RayExecutor:
 
     def wait(self) -> None:
         """Return when a worker is up; the others join in the round after they are."""
-        # Small vectors are added by one thread, as a second one costs more than it saves; large ones by every core, while
-        # the workers wait.  What the driver does to vectors is elementwise, so the bits do not depend on it.
+        # Small vectors are added by one thread, as a second one costs more than it saves; large ones by every core,
+        # while the workers wait.  What the driver does to vectors is elementwise, so the bits do not depend on it.
         torch.set_num_threads(1 if self._job.task.layout.size < _LARGE else os.cpu_count() or 1)
         ready = [member.ready for member in self._members]
         if not ray.wait(ready, timeout=self._args.start_timeout)[0]:
