@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -232,13 +231,11 @@ def _run(experiment: Experiment, progress: bool) -> Result:
     run = experiment.run
     console = Console(quiet=not progress, tensorboard=run.tensorboard)
     signals = StopSignals(lambda: console.note("stopping: saving a checkpoint (once more to exit at once)"))
-    # Python delivers signals to the main thread only; elsewhere they act as they did before.
-    arm = signals.arm if threading.current_thread() is threading.main_thread() else lambda stop: None
     history: list[RoundRecord] = []
     console.start(run.info())
     try:
         with signals:
-            for record in experiment.records(arm):
+            for record in experiment.records(signals.arm):
                 history.append(record)
                 console.round(record)
         if not signals.stopped:

@@ -15,7 +15,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """A context in which signals stop a run, from the moment :meth:`arm` is given the run's stop function.
 
-    Before that a signal acts as usual: nothing is running yet.
+    Before that a signal acts as usual: nothing is running yet.  Python hands signals to the main thread only, so in
+    another thread this does nothing.
 
     Args:
         announce: called once, at the first signal.
@@ -27,7 +28,8 @@ class StopSignals:
         self.stopped = False
 
     def __enter__(self) -> StopSignals:
-        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in _SIGNALS}
         return self
 
     def arm(self, stop: Callable[[], None]) -> None:
@@ -40,7 +42,7 @@ class StopSignals:
             # Not in the handler itself: it may have interrupted the very code that stop would call.
             threading.Thread(target=self._ask, args=(stop,), daemon=True).start()
 
-        for number in _SIGNALS:
+        for number in self._before:
             signal.signal(number, handle)
 
     def _ask(self, stop: Callable[[], None]) -> None:

@@ -1,0 +1,83 @@
+"""The Python face: plain PyTorch objects in, a trained module out."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import fedray
+
+
+def silos(folder: Path) -> tuple[list[Path], Path]:
+    """Two CSV silos and a test table with a learnable target."""
+    draw = np.random.default_rng(1)
+    paths = [folder / name for name in ("a.csv", "b.csv", "test.csv")]
+    for path, rows in zip(paths, (40, 25, 30), strict=True):
+        x = draw.standard_normal((rows, 3))
+        lines = [f"{a},{b},{c},{'yes' if a + b > 0 else 'no'}" for a, b, c in x]
+        path.write_text("\n".join(["u,v,w,ill", *lines]) + "\n")
+    return paths[:2], paths[2]
+
+
+def train(folder: Path, **changes: object) -> fedray.Result:
+    """The call of the README, on small tables."""
+    train_paths, test_path = silos(folder)
+    model = fedray.FederatedModel(
+        lambda: nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)),
+        lambda params: torch.optim.SGD(params, lr=0.3),
+        nn.functional.cross_entropy,
+    )
+    data = fedray.FederatedData.from_csv(train_paths, test=test_path, target="ill")
+    arguments = {"cluster": "inline", "run_dir": folder / "run", "progress": False, **changes}
+    return fedray.train(model, data, fedray.TrainArgs(batch_size=8, rounds=15), **arguments)  # type: ignore[arg-type]
+
+
+def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) -> None:
+    result = train(tmp_path, algorithm=fedray.FedProx(mu=0.01))
+    assert [record.round for record in result.history] == list(range(1, 16))
+    assert result.history[-1].test["accuracy"] > 0.85
+    assert result.run_dir == tmp_path / "run"
+    saved = load_file(result.run_dir / "model.safetensors")
+    assert all(saved[name].equal(tensor) for name, tensor in result.model.state_dict().items())
+    assert json.loads((result.run_dir / "summary.json").read_text())["status"] == "finished"
+    assert len((result.run_dir / "metrics.jsonl").read_text().splitlines()) == 15
+    assert "mu: 0.01" in (result.run_dir / "config.yaml").read_text()
+
+
+def test_the_callers_random_numbers_and_threads_are_left_alone(tmp_path: Path) -> None:
+    torch.default_generator.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_run_works_outside_the_main_thread(tmp_path: Path) -> None:
+    results: list[fedray.Result] = []
+    thread = threading.Thread(target=lambda: results.append(train(tmp_path)))
+    thread.start()
+    thread.join()
+    assert len(results[0].history) == 15
+
+
+def test_a_used_run_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    train(tmp_path)
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(fedray.ConfigError, match="already holds a run"):
+        train(tmp_path)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_model_that_is_none_says_so(tmp_path: Path) -> None:
+    train_paths, _ = silos(tmp_path)
+    data = fedray.FederatedData.from_csv(train_paths, target="ill")
+    with pytest.raises(fedray.ConfigError, match=r"model_fn: it must return an nn\.Module, got int"):
+        fedray.train(fedray.FederatedModel(lambda: 3), data, cluster="inline", run_dir=tmp_path / "run")  # type: ignore[arg-type,return-value]
+    assert not (tmp_path / "run").exists()
