@@ -169,6 +169,8 @@ def _train(experiment: Experiment, quiet: bool) -> None:
                 console.round(record)
         if not signals.stopped:
             console.finish(experiment.run.folder.summary())
+    except RunFailed as error:
+        raise RunFailed(f"{error}\nlog: {experiment.run.folder.log}") from error
     finally:
         console.close()
     if signals.stopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -42,6 +43,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Checkpoint folders."""
         return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """What happened, with tracebacks."""
+        return self.path / LOG
 
     @property
     def state(self) -> Path:
@@ -147,7 +153,7 @@ class Run:
             RunFailed: with the state of the last finished round saved.
             ConfigError: nothing to resume from.
         """
-        with _log_file(self.folder.path / LOG):
+        with _log_file(self.folder.log):
             for note in self.notes:
                 _log.info("%s", note)
             executor = start(self.job())
@@ -213,6 +219,8 @@ class _Drive:
         pending = saved.state["pending"]
         state.pending = RoundRecord.from_json(pending) if pending else None
         _log.info("resumed after round %d", saved.round)
+        if saved.state["config_sha256"] != _config_sha256(self._run):
+            _log.info("the config is not the one of the checkpoint: the rounds from here on follow the new one")
         if saved.state["machine"] != machine():
             _log.warning(
                 "the checkpoint was written on other hardware or versions (%s; now %s): results may differ in bits",
@@ -231,7 +239,7 @@ class _Drive:
             "pending": state.pending.to_json() if state.pending else None,
             "segments": segments,
             "machine": machine(),
-            "config": run.config,
+            "config_sha256": _config_sha256(run),
         }
         try:
             checkpoint.write(run.folder.checkpoints, Checkpoint(state.round, _on_cpu(tensors), rest), run.keep)
@@ -338,6 +346,10 @@ def versions() -> dict[str, str]:
         except ImportError:
             found[name] = "not installed"
     return found
+
+
+def _config_sha256(run: Run) -> str:
+    return hashlib.sha256(run.config.encode()).hexdigest()
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -51,12 +51,14 @@ class ClusterSection:
         workers: number of worker actors, or ``auto``: one for each share of CPUs (of GPUs, if workers use them).
         placement: ``pack`` or ``spread`` over nodes.
         transport: ``auto``, ``shared_memory`` or ``object_store``.
+        dashboard: start Ray's dashboard, on this machine's loopback (needs the ``jobs`` extra).
     """
 
     name: Literal["ray", "inline"] = "ray"
     workers: int | str = "auto"
     placement: Literal["pack", "spread"] = "pack"
     transport: Literal["auto", "shared_memory", "object_store"] = "auto"
+    dashboard: bool = False
 
     def __post_init__(self) -> None:
         if self.workers != "auto" and not (isinstance(self.workers, int) and self.workers >= 1):

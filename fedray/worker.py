@@ -190,9 +190,9 @@ class Worker:
             return self._update(clients, block)
         except torch.cuda.OutOfMemoryError:
             raise
-        except Exception as error:
+        except Exception:
             if len(clients) == 1:
-                return self._retry(clients, block, given_up, error)
+                return self._retry(clients, block, given_up)
         # Somebody in the piece raised: find out who, then train the others together, as if without those.
         for client in clients:
             self._attempt(np.array([client]), block, given_up)
@@ -208,7 +208,7 @@ class Worker:
             given_up.update({client: self._raised(client, error) for client in rest.tolist()})
             return None
 
-    def _retry(self, clients: Ints, block: Block, given_up: dict[int, Failure], first: Exception) -> BlockUpdate | None:
+    def _retry(self, clients: Ints, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
         try:
             return self._update(clients, block)
         except torch.cuda.OutOfMemoryError:

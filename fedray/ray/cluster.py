@@ -5,17 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-QUIET = {
-    "RAY_worker_niceness": "0",  # Ray's default of 15 starves workers on a shared machine
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Prestarted workers import what actors need while the rest comes up.  Undocumented: without it, start is slower.
-    "RAY_preload_python_modules": "fedray.ray.driver",
-    "RAY_DISABLE_IMPORT_WARNING": "1",
-    "PYTHONWARNINGS": "ignore::FutureWarning",
-}
+from fedray.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -32,17 +24,18 @@ class Cluster:
     driver_cpus: int = 0
 
     @classmethod
-    def connect(cls, cpus: int, gpus: int | None = None) -> Cluster:
+    def connect(cls, cpus: int, dashboard: bool = False, gpus: int | None = None) -> Cluster:
         """Use Ray as it is if this process is connected; join the cluster of a Ray job; else start Ray on this machine.
 
         Args:
             cpus: CPUs for workers of a Ray started here; one more stands for the driver.
+            dashboard: start the dashboard, on the loopback interface.
             gpus: GPUs of a Ray started here; default all that are found.
         """
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
         import ray
 
+        if dashboard and find_spec("aiohttp") is None:
+            raise ConfigError("cluster.dashboard: Ray's dashboard is not installed; pip install 'fedray[jobs]'")
         if ray.is_initialized():
             return cls(started=False)
         inside_job = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
@@ -53,7 +46,7 @@ class Cluster:
             address="local",
             num_cpus=cpus + 1,
             num_gpus=gpus,
-            include_dashboard=False,
+            include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             logging_level=logging.ERROR,
             log_to_driver=False,

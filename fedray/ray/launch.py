@@ -25,7 +25,7 @@ def records_on_ray(
     """Run on Ray, see ``fedray.experiment.Experiment.records``."""
     wanted = cluster.workers if isinstance(cluster.workers, int) else None
     cpus = max(os.cpu_count() or 1, int((wanted or 1) * worker.cpus + 0.999))
-    connection = Cluster.connect(cpus)
+    connection = Cluster.connect(cpus, cluster.dashboard)
     try:
         args = WorkerArgs(
             workers=wanted or _auto(worker, driver, connection.driver_cpus),
