@@ -33,7 +33,7 @@ class Effort:
     share: float
 
 
-FULL, QUICK = Effort(3, 1.0), Effort(1, 0.25)
+FULL, QUICK = Effort(2, 1.0), Effort(1, 0.25)
 
 
 @dataclass(frozen=True)

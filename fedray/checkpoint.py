@@ -83,7 +83,7 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
         temporary.rename(target)
         _sync_folder(checkpoints)
         shutil.rmtree(stale, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         if stale.exists() and not target.exists():
             with contextlib.suppress(OSError):
                 stale.rename(target)
@@ -96,7 +96,10 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
 def write_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
     """Write bytes, or tensors as a safetensors file (without a copy in memory), and force them to disk."""
     if isinstance(data, dict):
-        save_file(data, path)
+        try:
+            save_file(data, path)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
     else:
         path.write_bytes(data)
     with path.open("rb") as file:

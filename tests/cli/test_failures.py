@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 import fedray.checkpoint
 from fedray.record import RoundRecord
@@ -130,11 +131,11 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(cli: Cli, small: Path, m
     assert cli("run", small, "run.dir=whole", "rounds=6").status == 0
     write = fedray.checkpoint.write_durably
 
-    def full(path: Path, data: bytes) -> None:
-        if "round-00000004" in str(path):
-            write(path, data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def full(path: Path, data: bytes | dict[str, Tensor]) -> None:
         write(path, data)
+        if "round-00000004" in str(path):
+            os.truncate(path, path.stat().st_size // 2)
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(fedray.checkpoint, "write_durably", full)
