@@ -99,6 +99,7 @@ def stream(
     except RayTaskError as error:
         raise RunFailed(f"the driver failed: {error}") from error
     except RayError as error:
-        raise RunFailed(f"the driver died: {error}; go on with `fedray resume {run.folder.path}`") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise RunFailed(f"the driver died ({reason}); go on with `fedray resume {run.folder.path}`") from error
     finally:
         ray.kill(actor)
