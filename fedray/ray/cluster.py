@@ -24,13 +24,12 @@ class Cluster:
     driver_cpus: int = 0
 
     @classmethod
-    def connect(cls, cpus: int, dashboard: bool = False, gpus: int | None = None) -> Cluster:
+    def connect(cls, cpus: int, dashboard: bool = False) -> Cluster:
         """Use Ray as it is if this process is connected; join the cluster of a Ray job; else start Ray on this machine.
 
         Args:
             cpus: CPUs for workers of a Ray started here; one more stands for the driver.
             dashboard: start the dashboard, on the loopback interface.
-            gpus: GPUs of a Ray started here; default all that are found.
         """
         import ray
 
@@ -45,12 +44,10 @@ class Cluster:
         ray.init(
             address="local",
             num_cpus=cpus + 1,
-            num_gpus=gpus,
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             logging_level=logging.ERROR,
             log_to_driver=False,
-            configure_logging=True,
         )
         return cls(started=True, driver_cpus=1)
 
