@@ -1,0 +1,52 @@
+"""The command line.  Exit status: 0 done, 1 the run failed, 2 config or data is wrong, 75 stopped with a checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fedray.cli import inspecting, training
+from fedray.cli.common import FAILED, WRONG
+from fedray.errors import ConfigError, RunFailed
+
+app = typer.Typer(
+    name="fedray",
+    help="Federated learning of PyTorch models: one config, from a laptop to a cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        from fedray import __version__
+
+        typer.echo(f"fedray {__version__}")
+        raise typer.Exit
+
+
+app.command()(training.run)
+app.command()(training.resume)
+app.command()(inspecting.evaluate)
+app.command()(inspecting.export)
+app.command()(inspecting.plan)
+app.command("list")(inspecting.list_parts)
+app.command("config")(inspecting.show_config)
+app.command()(training.quickstart)
+
+
+def main() -> None:
+    """Entry point of the ``fedray`` command."""
+    try:
+        app()
+    except ConfigError as error:
+        typer.echo(f"fedray: {error}", err=True)
+        sys.exit(WRONG)
+    except RunFailed as error:
+        typer.echo(f"fedray: the run failed: {error}", err=True)
+        sys.exit(FAILED)

@@ -1,0 +1,67 @@
+"""What the commands share: their arguments, reading a run folder, and training with progress and signals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedray.errors import RunFailed
+
+if TYPE_CHECKING:
+    from fedray.experiment import Config, Experiment
+    from fedray.run import RunFolder
+
+FAILED, WRONG, STOPPED = 1, 2, 75
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The experiment.", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Change the config, as in local.epochs=2.", show_default=False),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
+Round = Annotated[int | None, typer.Option("--round", help="A checkpoint's round; default: the newest.")]
+
+
+def loaded_from(run_dir: Path, overrides: list[str] | None) -> tuple[Config, RunFolder]:
+    """A run folder's config, with changes, and the folder."""
+    from fedray.experiment import Config
+    from fedray.run import CONFIG, RunFolder
+
+    folder = RunFolder(run_dir)
+    folder.config()
+    loaded = Config.load(run_dir / CONFIG, overrides or ())
+    return loaded.named(_name(run_dir)), folder
+
+
+def _name(run_dir: Path) -> str:
+    try:
+        return str(json.loads((run_dir / "summary.json").read_text())["name"])
+    except (OSError, ValueError, KeyError):
+        return run_dir.name
+
+
+def train(experiment: Experiment, quiet: bool) -> None:
+    """Run an experiment in sight of the user; signals stop it with a checkpoint and exit status STOPPED."""
+    from fedray.interrupt import StopSignals
+    from fedray.tracking.console import Console
+
+    console = Console(quiet=quiet, tensorboard=experiment.run.tensorboard)
+    console.start(experiment.run.info())
+    signals = StopSignals(lambda: console.note("stopping: saving a checkpoint (once more to exit at once)"))
+    try:
+        with signals:
+            for record in experiment.records(signals.arm):
+                console.round(record)
+        if not signals.stopped:
+            console.finish(experiment.run.folder.summary())
+    except RunFailed as error:
+        raise RunFailed(f"{error}\nlog: {experiment.run.folder.log}") from error
+    finally:
+        console.close()
+    if signals.stopped:
+        typer.echo(f"stopped; go on with: fedray resume {experiment.run.folder.path}", err=True)
+        raise typer.Exit(STOPPED)

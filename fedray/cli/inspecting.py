@@ -1,0 +1,69 @@
+"""Commands that look at configs, parts and runs, and start nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedray.cli.common import ConfigArgument, Overrides, Round, RunArgument, loaded_from
+from fedray.errors import ConfigError
+
+
+def evaluate(
+    run_dir: RunArgument,
+    overrides: Overrides = None,
+    data: Annotated[str | None, typer.Option("--data", help="Another test set: short for data.test=PATH.")] = None,
+    round: Round = None,
+) -> None:
+    """Evaluate a run's model on its test set, or on another one."""
+    from fedray.evaluation import evaluate_run
+
+    changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
+    loaded, folder = loaded_from(run_dir, changes)
+    for name, value in evaluate_run(loaded, folder, round).items():
+        typer.echo(f"{name:>10}  {value:.6g}")
+
+
+def export(
+    run_dir: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.", show_default=False)],
+    round: Round = None,
+) -> None:
+    """Write a checkpoint's model for load_state_dict of the plain PyTorch module."""
+    from fedray.evaluation import vector_of
+    from fedray.run import write_model
+
+    loaded, folder = loaded_from(run_dir, None)
+    plan = loaded.plan()
+    vector = vector_of(plan, folder, round)
+    try:
+        write_model(plan, vector, out)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
+    typer.echo(f"wrote {out}")
+
+
+def plan(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Say what a run would do and cost, without training: sizes, blocks, bytes, memory, seconds per round."""
+    from fedray.experiment import Config
+    from fedray.planning import describe
+
+    typer.echo(describe(Config.load(config, overrides or ())))
+
+
+def list_parts(
+    kind: Annotated[str | None, typer.Argument(help="algorithms, models, data, transforms...; default: all.")] = None,
+) -> None:
+    """List what can be named in a config, with defaults."""
+    from fedray.planning import catalogue
+
+    typer.echo(catalogue(kind))
+
+
+def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Print the resolved config: every layer merged, every default written out."""
+    from fedray.experiment import Config
+
+    typer.echo(Config.load(config, overrides or ()).to_yaml(), nl=False)

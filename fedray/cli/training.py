@@ -1,0 +1,38 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, train
+
+
+def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
+    from fedray.experiment import Config
+
+    loaded = Config.load(config, overrides or ())
+    train(loaded.experiment(loaded.run_folder()), quiet)
+
+
+def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Go on from the newest good checkpoint, for example with more rounds: fedray resume RUN_DIR rounds=100."""
+    from fedray.checkpoint import replace_durably
+    from fedray.run import CONFIG
+
+    loaded, folder = loaded_from(run_dir, overrides)
+    experiment = loaded.experiment(folder, resume=True)
+    replace_durably(folder.path / CONFIG, experiment.run.config.encode())
+    train(experiment, quiet)
+
+
+def quickstart(
+    folder: Annotated[Path, typer.Option("--dir", help="Where data and results go.")] = Path("runs/quickstart"),
+) -> None:
+    """Five hospitals train one diagnosis model: writes their CSV files, trains, compares."""
+    from fedray.quickstart import hospitals
+
+    hospitals(folder, lambda experiment: train(experiment, quiet=False))
