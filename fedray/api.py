@@ -20,15 +20,16 @@ from fedray.config import dump
 from fedray.data import FederatedData
 from fedray.errors import ConfigError, RunFailed
 from fedray.experiment import Experiment, Place, make_plan
-from fedray.interrupt import StopSignals
+from fedray.interrupt import StopSignals, starting
 from fedray.layers import to_yaml
 from fedray.local.schedule import LocalArgs
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.optim import SGD, OptimizerFn
 from fedray.record import RoundRecord
-from fedray.run import CONFIG, Run, RunFolder
+from fedray.run import Run, RunFolder
 from fedray.sampling import Full, Sampler
 from fedray.schema import (
+    BudgetSection,
     CheckpointSection,
     ClusterSection,
     DriverSection,
@@ -71,6 +72,7 @@ class TrainArgs:
         evaluate_every: rounds between evaluations on the test set.
         evaluate_clients_every: rounds between evaluations on the clients' held-out data; 0 never.
         checkpoint_every: rounds between checkpoints; 0: at the end.
+        checkpoint_seconds: also after a round that ends so many seconds after the last checkpoint; 0: never.
         keep: checkpoints kept.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16``.
@@ -78,6 +80,8 @@ class TrainArgs:
         on_nonfinite: ``drop`` or ``abort``.
         on_failure: ``drop`` or ``abort``.
         min_share: smallest share of a cohort that must survive.
+        block_timeout: seconds a block may take before its worker is replaced and it is tried once more.
+        gpu_hours, cpu_hours, wall_hours: what the run may use, see :class:`fedray.schema.BudgetSection`.
         tensorboard: write event files.
     """
 
@@ -89,6 +93,7 @@ class TrainArgs:
     evaluate_every: int = 1
     evaluate_clients_every: int = 0
     checkpoint_every: int = 10
+    checkpoint_seconds: float = 0.0
     keep: int = 2
     stack: Literal["auto", "off"] | int = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
@@ -96,6 +101,10 @@ class TrainArgs:
     on_nonfinite: Literal["drop", "abort"] = "drop"
     on_failure: Literal["drop", "abort"] = "abort"
     min_share: float = 0.5
+    block_timeout: float | None = None
+    gpu_hours: float | None = None
+    cpu_hours: float | None = None
+    wall_hours: float | None = None
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
@@ -109,12 +118,12 @@ class Cluster:
 
     Args:
         name: ``ray`` (worker actors; a Ray that is already initialised is used as it is) or ``inline`` (this process).
-        workers: worker actors, or ``auto``.
+        workers: worker actors on each node, or ``auto``.
         cpus: CPUs of each worker.
         gpus: GPUs of each worker; fractions share one.
         threads: torch threads of each worker.
         driver_gpus: GPUs of the driver.
-        placement: ``pack`` or ``spread``.
+        placement: ``spread``: that many workers on every node; ``pack``: as many in all, on few nodes.
     """
 
     name: Literal["ray", "inline"] = "ray"
@@ -123,7 +132,7 @@ class Cluster:
     gpus: float = 0.0
     threads: int = 1
     driver_gpus: float = 0.0
-    placement: Literal["pack", "spread"] = "pack"
+    placement: Literal["pack", "spread"] = "spread"
 
     def place(self) -> Place:
         """The same as config sections."""
@@ -209,8 +218,9 @@ def train(
         local=LocalSection(stack=args.stack, precision=args.precision, buffers=args.buffers),
         place=place,
         evaluate=EvaluateSection(args.evaluate_every, args.evaluate_clients_every),
-        failures=FailuresSection(args.on_nonfinite, args.on_failure, args.min_share),
-        checkpoint=CheckpointSection(args.checkpoint_every, args.keep),
+        failures=FailuresSection(args.on_nonfinite, args.on_failure, args.min_share, args.block_timeout),
+        checkpoint=CheckpointSection(args.checkpoint_every, args.checkpoint_seconds, args.keep),
+        budget=BudgetSection(args.gpu_hours, args.cpu_hours, args.wall_hours),
     )
     parts = {"algorithm": algorithm or FedAvg(), "aggregator": aggregator or Mean(), "sampler": sampler or Full()}
     described: dict[str, Any] = {"python": dump(args), **{kind: dump(part) for kind, part in parts.items()}}
@@ -219,12 +229,11 @@ def train(
     text = to_yaml(described)
     if resume:
         folder.config()
-        checkpoint.replace_durably(folder.path / CONFIG, text.encode())
     else:
         folder.claim(text)
     notes = (f"stacking: {plan.task.stacking.reason}",)
     run = Run(plan, folder, "python", text, place.worker.threads, args.keep, resume, args.tensorboard, notes)
-    return _run(Experiment(run, place), progress)
+    return _run(Experiment(run, place, args.block_timeout), progress)
 
 
 def _run(experiment: Experiment, progress: bool) -> Result:
@@ -234,7 +243,7 @@ def _run(experiment: Experiment, progress: bool) -> Result:
     history: list[RoundRecord] = []
     console.start(run.info())
     try:
-        with signals:
+        with starting(), signals:
             for record in experiment.records(signals.arm):
                 history.append(record)
                 console.round(record)

@@ -21,16 +21,44 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from fedray import faults
 from fedray.config import ConfigError
 
 FORMAT = 1
+TEMPORARY = ".tmp-"
+"""How names of files begin that a killed process may leave behind."""
+
 _PREFIX = "round-"
-_TEMPORARY = ".tmp-"
 _log = logging.getLogger(__name__)
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written; those before it are whole."""
+
+
+@dataclass(frozen=True)
+class CheckpointArgs:
+    """When to save.
+
+    Args:
+        every: after every so many rounds, and after the last; 0: only after the last.
+        seconds: also after a round that ends so many seconds after the last checkpoint; 0: never.
+    """
+
+    every: int = 0
+    seconds: float = 0.0
+
+    def due(self, round: int, last: int, since: float) -> bool:
+        """Whether the state after ``round`` of ``last`` is saved, ``since`` seconds after the checkpoint before.
+
+        >>> [CheckpointArgs(2, 60).due(round, 5, 59.0) for round in range(1, 6)]
+        [False, True, False, True, True]
+        >>> CheckpointArgs(0, 60).due(1, 5, 60.0)
+        True
+        """
+        by_rounds = self.every > 0 and round % self.every == 0
+        by_time = 0 < self.seconds <= since
+        return round == last or by_rounds or by_time
 
 
 @dataclass(frozen=True)
@@ -66,21 +94,22 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
         CheckpointError: nothing usable was written (disk full, not writable); earlier checkpoints are untouched.
     """
     target = folder_of(checkpoints, checkpoint.round)
-    temporary, stale = checkpoints / f"{_TEMPORARY}{target.name}", checkpoints / f"{_TEMPORARY}{target.name}-stale"
+    temporary, stale = checkpoints / f"{TEMPORARY}{target.name}", checkpoints / f"{TEMPORARY}{target.name}-stale"
     try:
-        # Only this process writes here: whatever is temporary was left by one that was killed.
-        for leftover in checkpoints.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(leftover)
+        sweep(checkpoints)
         temporary.mkdir(parents=True)
         state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
         write_durably(temporary / "tensors.safetensors", checkpoint.tensors)
+        faults.point("checkpoint.open", checkpoint.round)
         write_durably(temporary / "state.json", json.dumps(state, indent=1, sort_keys=True).encode())
         manifest = {path.name: _sha256(path) for path in temporary.iterdir()}
         write_durably(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
         _sync_folder(temporary)
+        faults.point("checkpoint.before_rename", checkpoint.round)
         if target.exists():
             target.rename(stale)
         temporary.rename(target)
+        faults.point("checkpoint.after_rename", checkpoint.round)
         _sync_folder(checkpoints)
         shutil.rmtree(stale, ignore_errors=True)
     except OSError as error:
@@ -91,6 +120,15 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
         raise CheckpointError(f"the checkpoint of round {checkpoint.round} could not be written: {error}") from error
     for round in rounds_in(checkpoints)[keep:]:
         shutil.rmtree(folder_of(checkpoints, round), ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a killed process left half written in ``folder``; only one process may write there."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
@@ -113,7 +151,7 @@ def _sha256(path: Path) -> str:
 
 def replace_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
     """Write ``path`` so that a reader or a crash sees the old or the new contents, never a part."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     write_durably(temporary, data)
     temporary.replace(path)
     _sync_folder(path.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.messages import Broadcast
+from fedray.usage import Meter, Reading, Usage
 from fedray.worker import Item, Job, Report, Worker
+
+_NAME = "inline/0"
 
 
 class Executor(Protocol):
@@ -47,6 +51,9 @@ class Executor(Protocol):
     def collect(self) -> Accumulator:
         """What all workers have folded since ``publish``, merged."""
 
+    def usage(self) -> Usage:
+        """What the last round took on the machines, from ``publish`` to ``collect``."""
+
     def close(self) -> None:
         """Release whatever was started."""
 
@@ -58,7 +65,10 @@ class InlineExecutor:
 
     def __init__(self, job: Job, device: torch.device | None = None) -> None:
         self._threads = torch.get_num_threads()
+        self._gpus = 1.0 if device is not None and device.type == "cuda" else 0.0
         self._worker = Worker(job, device or torch.device("cpu"))
+        self._meter = Meter()
+        self._reading = Reading(_NAME)
 
     def wait(self) -> None:
         """It is ready."""
@@ -74,15 +84,21 @@ class InlineExecutor:
     def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
         """Do the items in order."""
         reports: list[Report] = []
+        started = time.perf_counter()
         for item in items:
             if stopping():
                 return None
             reports.append(self._worker.handle(item))
+        self._reading = self._meter.read(_NAME, time.perf_counter() - started)
         return reports
 
     def collect(self) -> Accumulator:
         """The worker's accumulator."""
         return self._worker.finish()
+
+    def usage(self) -> Usage:
+        """Of this process."""
+        return Usage((self._reading,), gpus=self._gpus)
 
     def close(self) -> None:
         """Give the process its thread count back."""

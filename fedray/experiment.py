@@ -17,9 +17,11 @@ from torch import nn
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithm import Algorithm, AlgorithmConfig, algorithms, compose
+from fedray.checkpoint import CheckpointArgs
 from fedray.config import ConfigError, bind, bind_part, dump
 from fedray.data import FederatedData, data_sources
 from fedray.executor import InlineExecutor
+from fedray.failures import FailurePolicy
 from fedray.layers import load_layers, overlay, to_yaml
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
@@ -29,10 +31,11 @@ from fedray.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.models import dump_model, initial_model, resolve_model
 from fedray.optim import OptimizerFn, optimizers
 from fedray.record import RoundRecord
-from fedray.rounds import EvaluateArgs, FailurePolicy, Plan, check_cohort
+from fedray.rounds import EvaluateArgs, Plan, check_cohort
 from fedray.run import Run, RunFolder
 from fedray.sampling import Sampler, samplers
 from fedray.schema import (
+    BudgetSection,
     CheckpointSection,
     ClusterSection,
     DriverSection,
@@ -41,6 +44,7 @@ from fedray.schema import (
     FailuresSection,
     LocalSection,
     RunSection,
+    SlurmSection,
     TrackingSection,
     WorkerSection,
 )
@@ -63,6 +67,11 @@ class Place:
     def check(self) -> None:
         """ConfigError if more is asked for than a cluster started on this machine would have."""
         joins = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
+        if isinstance(self.cluster, SlurmSection) and not joins:
+            raise ConfigError(
+                "cluster.name: slurm runs in a Slurm job; submit it with `fedray slurm`, or train here with "
+                "cluster.name=ray"
+            )
         workers = self.cluster.workers if isinstance(self.cluster.workers, int) else 1
         wanted = self.driver.gpus + workers * self.worker.gpus
         found = torch.cuda.device_count()
@@ -75,10 +84,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run and its place, ready to start."""
+    """A run and its place, ready to start; ``block_timeout`` as in ``failures``."""
 
     run: Run
     place: Place
+    block_timeout: float | None = None
 
     def records(self, on_stop: Callable[[Callable[[], None]], None] = lambda stop: None) -> Iterator[RoundRecord]:
         """Run; yields each round's record when it is complete.
@@ -100,7 +110,8 @@ class Experiment:
             plan = self.run.plan
             task = replace(plan.task, data=plan.task.data.share(Path(folder)))
             run = replace(self.run, plan=replace(plan, task=task))
-            yield from records_on_ray(run, self.place.cluster, self.place.worker, self.place.driver, on_stop)
+            place = self.place
+            yield from records_on_ray(run, place.cluster, place.worker, place.driver, self.block_timeout, on_stop)
 
 
 # From a config file
@@ -118,6 +129,7 @@ class Config:
     evaluate: EvaluateSection
     failures: FailuresSection
     checkpoint: CheckpointSection
+    budget: BudgetSection
     tracking: TrackingSection
     run: RunSection
     data: Any
@@ -146,7 +158,7 @@ class Config:
         schema = bind(ExperimentSchema, overlay(chosen, resolved), "")
         local = bind(LocalSection, schema.local, "local")
         place = Place(
-            bind(ClusterSection, schema.cluster, "cluster"),
+            bind(SlurmSection if schema.cluster.get("name") == "slurm" else ClusterSection, schema.cluster, "cluster"),
             bind(WorkerSection, schema.worker, "worker"),
             bind(DriverSection, schema.driver, "driver"),
         )
@@ -159,6 +171,7 @@ class Config:
             evaluate=bind(EvaluateSection, schema.evaluate, "evaluate"),
             failures=bind(FailuresSection, schema.failures, "failures"),
             checkpoint=bind(CheckpointSection, schema.checkpoint, "checkpoint"),
+            budget=bind(BudgetSection, schema.budget, "budget"),
             tracking=bind(TrackingSection, schema.tracking, "tracking"),
             run=bind(RunSection, schema.run, "run"),
             data=bind_part(data_sources, schema.data, "data"),
@@ -194,6 +207,7 @@ class Config:
             "evaluate": dump(self.evaluate),
             "failures": dump(self.failures),
             "checkpoint": dump(self.checkpoint),
+            "budget": dump(self.budget),
             "tracking": dump(self.tracking),
             "run": dump(self.run),
         }
@@ -231,6 +245,7 @@ class Config:
             evaluate=self.evaluate,
             failures=self.failures,
             checkpoint=self.checkpoint,
+            budget=self.budget,
         )
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
@@ -251,7 +266,7 @@ class Config:
             tensorboard=self.tracking.tensorboard,
             notes=(f"stacking: {plan.task.stacking.reason}", f"weight: {plan.algorithm.weight}"),
         )
-        return Experiment(run, self.place)
+        return Experiment(run, self.place, self.failures.block_timeout)
 
 
 # From Python objects
@@ -272,6 +287,7 @@ def make_plan(
     evaluate: EvaluateSection,
     failures: FailuresSection,
     checkpoint: CheckpointSection,
+    budget: BudgetSection,
 ) -> Plan:
     """The plan of a run, checked: the cohort can be drawn, the model fits the data, the loss fits the output.
 
@@ -289,11 +305,17 @@ def make_plan(
         evaluate: when to evaluate.
         failures: what failures mean.
         checkpoint: when to save.
+        budget: what the run may use.
 
     Raises:
         ConfigError: what does not fit.
     """
     check_cohort(sampler, data.sizes)
+    if failures.block_timeout is not None and place.cluster.name == "inline":
+        raise ConfigError(
+            "failures.block_timeout: with cluster.name=inline there is no worker process to replace; "
+            "set cluster.name=ray, or leave it out"
+        )
     module = model_fn()
     task = LocalTask(
         model_fn=model_fn,
@@ -318,7 +340,8 @@ def make_plan(
         rounds=rounds,
         evaluate=EvaluateArgs(evaluate.every, evaluate.clients_every),
         failures=FailurePolicy(failures.on_nonfinite, failures.on_failure, failures.min_share),
-        checkpoint_every=checkpoint.every,
+        checkpoint=CheckpointArgs(checkpoint.every, checkpoint.seconds),
+        budget=budget,
     )
 
 

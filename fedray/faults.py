@@ -6,6 +6,7 @@ one comparison.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,9 +17,14 @@ PLAN = "FEDRAY_FAULTS"
 """Environment variable: path of a JSON file, a list of ``{point, round, block, action}``; ``block`` may be left out.
 
 Each fault happens once in all processes together: it leaves a file ``<plan>.<number>`` behind.  Actions: ``kill`` (the
-process, with SIGKILL), ``hang`` (for ever), ``raise`` (RuntimeError), ``memory`` (MemoryError), ``disk`` (OSError: no
-space left).
+process, with SIGKILL), ``kill_parent`` (of a Ray worker: its node), ``stop_node`` (SIGSTOP to the parent and all its
+children: a silent node), ``hang`` (for ever), ``raise`` (RuntimeError), ``memory`` (MemoryError), ``disk`` (OSError: no
+space left), ``lose`` (:class:`Lost`).
 """
+
+
+class Lost(Exception):
+    """An answer that did not come."""
 
 
 def point(name: str, round: int, block: int = -1) -> None:
@@ -28,7 +34,7 @@ def point(name: str, round: int, block: int = -1) -> None:
         Exception: as planned.
     """
     plan = os.environ.get(PLAN)
-    if plan is None:
+    if plan is None or not Path(plan).exists():
         return
     for number, fault in enumerate(json.loads(Path(plan).read_text())):
         here = fault["point"] == name and fault["round"] == round and fault.get("block", block) == block
@@ -48,6 +54,14 @@ def _act(action: str, text: str) -> None:
     match action:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "kill_parent":
+            os.kill(os.getppid(), signal.SIGKILL)
+            threading.Event().wait()
+        case "stop_node":
+            for pid in (*_children(os.getppid()), os.getppid(), os.getpid()):
+                os.kill(pid, signal.SIGSTOP)
+        case "lose":
+            raise Lost(text)
         case "hang":
             threading.Event().wait()
         case "memory":
@@ -56,3 +70,14 @@ def _act(action: str, text: str) -> None:
             raise OSError(28, text)
         case _:
             raise RuntimeError(text)
+
+
+def _children(parent: int) -> list[int]:
+    """The other processes of a parent."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, rest = int(status.parent.name), status.read_text().rpartition(")")[2].split()
+            if int(rest[1]) == parent and pid != os.getpid():
+                found.append(pid)
+    return found

@@ -1,22 +1,49 @@
-"""Ctrl-C and SIGTERM: the first asks the run to stop with a checkpoint, the second exits at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1: the first asks the run to stop with a checkpoint, the second exits at once."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = 75
+"""Exit status of what was stopped and can go on (``EX_TEMPFAIL``)."""
+
+# Slurm warns of the end of a job by SIGUSR1, if told to, and of preemption by SIGTERM.
+_WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, *_WARNINGS)
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """A context in which SIGTERM and SIGUSR1 end the process with status ``STOPPED`` at once, by ``SystemExit``.
+
+    For the time before a run has begun: there is nothing to save yet, and whoever asked for the stop learns that the
+    work is still to be done.  Ctrl-C acts as usual.  In another thread than the main one this does nothing.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"fedray: stopped before the run began\n")
+        raise SystemExit(STOPPED)
+
+    before = _handlers(_WARNINGS)
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        _restore(before)
 
 
 class StopSignals:
     """A context in which signals stop a run, from the moment :meth:`arm` is given the run's stop function.
 
-    Before that a signal acts as usual: nothing is running yet.  Python hands signals to the main thread only, so in
-    another thread this does nothing.
+    Before that a signal acts as before the context.  Python hands signals to the main thread only, so in another
+    thread this does nothing.
 
     Args:
         announce: called once, at the first signal.
@@ -28,8 +55,7 @@ class StopSignals:
         self.stopped = False
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._before = _handlers(_SIGNALS)
         return self
 
     def arm(self, stop: Callable[[], None]) -> None:
@@ -50,5 +76,17 @@ class StopSignals:
         self._announce()
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        _restore(self._before)
+
+
+def _handlers(numbers: tuple[signal.Signals, ...]) -> dict[signal.Signals, Any]:
+    """The handlers now in force; none outside the main thread, where they cannot be changed."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.getsignal(number) for number in numbers}
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        # A handler that was not installed from Python cannot be put back.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -48,12 +48,14 @@ class Block:
         index: position among the round's blocks.
         clients: client indices, ``[C]``, most local steps first.
         state: for clients that have state from an earlier round, where it lies.
+        pin: the silo whose workers alone can read the clients' rows.
     """
 
     round: int
     index: int
     clients: Ints
     state: dict[int, Row] = field(default_factory=dict)
+    pin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,16 @@ class RoundRecord:
         test: metrics on the central test set, where due.
         clients_test: metrics on the clients' held-out data, where due: example-weighted ``mean`` and the 10th, 50th
             and 90th percentile over clients.
-        bytes: what the cohort would receive (``down``) and send (``up``) over a network.
+        weight: sum of the accepted clients' aggregation weights.
+        bytes: what the cohort would receive (``down``) and send (``up``) over a network, and what did go from node to
+            node (``network``).
         model_sha256: SHA-256 of the global vector's float32 bytes after the round.
         failures: one object for each failed client.
         workers: how many workers took part.
+        usage: ``nodes``; ``retries`` (blocks done again because a worker was lost); ``cpu_seconds`` of the workers;
+            ``gpu_seconds`` (GPUs reserved times seconds); ``joules``, where measured; ``failures`` (clients by stage);
+            and lists in the order of ``worker`` (names): ``idle`` (seconds of the train phase without work), ``rss``
+            and ``gpu_memory`` (peaks so far, bytes).
     """
 
     round: int
@@ -36,10 +42,12 @@ class RoundRecord:
     train: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     clients_test: dict[str, dict[str, float]] = field(default_factory=dict)
+    weight: float | None = None
     bytes: dict[str, int] = field(default_factory=dict)
     model_sha256: str | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
     workers: int = 0
+    usage: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; empty sections are left out, NaN and infinities become null."""

@@ -10,25 +10,29 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedray import metrics
+from fedray import faults, metrics
 from fedray.algorithm import Algorithm
 from fedray.blocks import cut
+from fedray.budget import Totals, used_up
+from fedray.checkpoint import CheckpointArgs
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import Executor
+from fedray.failures import FailurePolicy
 from fedray.layout import Layout
 from fedray.local.task import LocalTask
 from fedray.messages import Block, BlockReport, Broadcast, Failure, Ints
 from fedray.record import RoundRecord
 from fedray.sampling import Sampler
+from fedray.schema import BudgetSection
 from fedray.store import ClientStore
 from fedray.worker import HoldoutChunk, HoldoutReport, Item, Report, TestChunk, TestReport
 
@@ -56,37 +60,6 @@ class EvaluateArgs:
         return every > 0 and (round % every == 0 or round == last) and round > 0
 
 
-@dataclass(frozen=True)
-class FailurePolicy:
-    """What a client without an update means.
-
-    Args:
-        on_nonfinite: an update that is not finite, or out of range: ``drop`` the client for the round, or ``abort``
-            the run.
-        on_failure: a client that raised twice: ``drop`` or ``abort``.
-        min_share: smallest share of the cohort, in [0, 1], that must survive a round.
-    """
-
-    on_nonfinite: Literal["drop", "abort"] = "drop"
-    on_failure: Literal["drop", "abort"] = "abort"
-    min_share: float = 0.5
-
-    def verdict(self, failures: Sequence[Failure], sampled: int) -> str | None:
-        """Why the run must end, or None."""
-        for failure in failures:
-            rule = self.on_nonfinite if failure.stage == "update" else self.on_failure
-            if rule == "abort":
-                return f"client {failure.name!r} failed in round {failure.round} ({failure.stage}): {failure.error}"
-        survivors = sampled - len(failures)
-        if failures and (survivors == 0 or survivors < self.min_share * sampled):
-            first = failures[0]
-            return (
-                f"round {first.round}: only {survivors} of {sampled} clients survived, failures.min_share is "
-                f"{self.min_share}; first failure: client {first.name!r} ({first.stage}): {first.error}"
-            )
-        return None
-
-
 @dataclass
 class ServerState:
     """What the server holds between rounds.
@@ -96,12 +69,14 @@ class ServerState:
         round: last finished round.
         store: index of the clients' state.
         pending: record of the last finished round while it is not complete.
+        totals: what all rounds so far have used.
     """
 
     vector: Tensor
     store: ClientStore
     round: int = 0
     pending: RoundRecord | None = None
+    totals: Totals = field(default_factory=Totals)
 
 
 @dataclass(frozen=True)
@@ -115,7 +90,8 @@ class Plan:
         rounds: how many in all.
         evaluate: when to evaluate.
         failures: what failures mean.
-        checkpoint_every: rounds between checkpoints; 0: only at the end.
+        checkpoint: when to save.
+        budget: what all rounds may use.
     """
 
     task: LocalTask
@@ -124,7 +100,8 @@ class Plan:
     rounds: int
     evaluate: EvaluateArgs = field(default_factory=EvaluateArgs)
     failures: FailurePolicy = field(default_factory=FailurePolicy)
-    checkpoint_every: int = 0
+    checkpoint: CheckpointArgs = field(default_factory=CheckpointArgs)
+    budget: BudgetSection = field(default_factory=BudgetSection)
 
     @property
     def layout(self) -> Layout:
@@ -142,17 +119,16 @@ class Plan:
     def blocks(self, round: int, cohort: Ints, store: ClientStore) -> list[Block]:
         """The round's blocks, longest first."""
         steps = self.task.args.local_steps(self.task.data.sizes[cohort])
-        pieces = cut(cohort, steps, self.task.stacking.size)
-        return [Block(round, index, clients, store.of(clients)) for index, clients in enumerate(pieces)]
+        pieces = cut(cohort, steps, self.task.stacking.size, self.task.data.pins(cohort))
+        return [
+            Block(round, index, clients, store.of(clients), self.task.data.pin(int(clients[0])))
+            for index, clients in enumerate(pieces)
+        ]
 
     def traffic(self, sampled: int, accepted: int) -> dict[str, int]:
         """Bytes of a round: ``down`` to the sampled clients, ``up`` from the accepted ones."""
         down, up = self.algorithm.download(self.layout), self.algorithm.upload(self.layout)
         return {"down": down * sampled, "up": up * accepted}
-
-    def checkpoint_due(self, round: int) -> bool:
-        """Whether the state after ``round`` is checkpointed."""
-        return round == self.rounds or (self.checkpoint_every > 0 and round % self.checkpoint_every == 0)
 
 
 Save = Callable[[ServerState], None]
@@ -167,6 +143,11 @@ class Rounds:
         executor: where work runs.
         save: writes a checkpoint of the state; called in a background thread while the state does not change.
         stopping: asked between reports; once true, the round in progress is dropped and the loop ends.
+        clock: seconds, rising; for checkpoints by time.
+
+    Attributes:
+        stopped: it ended because it was asked to.
+        used_up: it ended because this limit of the budget was reached.
     """
 
     def __init__(
@@ -176,11 +157,13 @@ class Rounds:
         executor: Executor,
         save: Save,
         stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
-        self._save, self._stopping = save, stopping
+        self._save, self._stopping, self._clock = save, stopping, clock
         self._background: list[Future[None]] = []
         self.stopped = False
+        self.used_up: str | None = None
 
     def __iter__(self) -> Iterator[RoundRecord]:
         """The records of all rounds that are left, in order.
@@ -190,12 +173,20 @@ class Rounds:
                 longer finite, and then only a checkpoint has that state.
         """
         self._executor.wait()
+        faults.point("driver.start", 0)
+        self._saved_at = self._clock()
         with ThreadPoolExecutor(1, thread_name_prefix="fedray-state") as self._pool:
-            while self._state.round < self._plan.rounds:
+            while self._goes_on():
                 yield from self._round()
                 if self.stopped:
                     return
             yield from self._complete_last()
+
+    def _goes_on(self) -> bool:
+        if self._state.round >= self._plan.rounds:
+            return False
+        self.used_up = used_up(self._plan.budget, self._state.totals)
+        return self.used_up is None
 
     def _round(self) -> Iterator[RoundRecord]:
         plan, state = self._plan, self._state
@@ -205,8 +196,9 @@ class Rounds:
         down = self._broadcast(number, plan.weight(cohort) or 1.0)
         self._executor.publish(down)
         published = time.perf_counter()
+        faults.point("driver.round", number)
         blocks = plan.blocks(number, cohort, state.store)
-        reports = self._work([*blocks, *self._evaluations()])
+        reports = self._work([*blocks, *self._evaluations(plan.rounds)])
         if reports is None:
             return
         trained = time.perf_counter()
@@ -219,14 +211,16 @@ class Rounds:
         ended = time.perf_counter()
         record.seconds = ended - started
         record.phases = {"broadcast": published - started, "train": trained - published, "aggregate": ended - trained}
+        self._measure(record)
         state.round, state.pending = number, record
+        state.totals.add(record)
         self._start_background(record)
 
     def _complete_last(self) -> Iterator[RoundRecord]:
         if self._state.pending is None:
             return
         self._executor.publish(self._broadcast(self._state.round + 1, 1.0))
-        reports = self._work(self._evaluations())
+        reports = self._work(self._evaluations(self._state.round))
         if reports is not None:
             finished = self._finish_pending(reports)
             assert finished is not None
@@ -257,7 +251,9 @@ class Rounds:
             raise RunFailed(verdict)
         if clients:
             weight = float(np.concatenate([report.weight for report in reports]).sum())
+            faults.point("driver.fold", record.round)
             total = plan.algorithm.aggregator.finish(self._executor.collect(), weight, down.weight, clients)
+            faults.point("driver.aggregate", record.round)
             with torch.no_grad():
                 for transform in reversed(plan.algorithm.transforms):
                     transform.on_aggregate(total, plan.task.seed, record.round)
@@ -276,31 +272,39 @@ class Rounds:
         plan = self._plan
         examples = np.concatenate([report.examples for report in reports] or [np.zeros(0, dtype=np.int64)])
         loss = np.concatenate([report.loss for report in reports] or [np.zeros(0)])
-        record.workers = self._executor.workers
         record.clients = {"sampled": len(cohort), "ok": len(examples), "failed": len(failures)}
         record.examples = int(examples.sum())
         if record.examples:
             record.train = {"loss": float((loss * examples).sum() / record.examples)}
+        record.weight = float(sum(report.weight.sum() for report in reports))
         record.bytes = plan.traffic(len(cohort), len(examples))
         record.failures = [
             {"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)
         ]
 
+    def _measure(self, record: RoundRecord) -> None:
+        usage = self._executor.usage()
+        record.workers = self._executor.workers
+        record.bytes["network"] = usage.network
+        record.usage = usage.section(record.phases["train"], record.seconds)
+        if record.failures:
+            record.usage["failures"] = dict(Counter(failure["stage"] for failure in record.failures))
+
     # What runs beside the next round
 
-    def _evaluations(self) -> list[Item]:
+    def _evaluations(self, last: int) -> list[Item]:
         plan, round = self._plan, self._state.round
         if self._state.pending is None:
             return []
         items: list[Item] = []
         test = plan.task.data.test
-        if test is not None and plan.evaluate.due(plan.evaluate.every, round, plan.rounds):
+        if test is not None and plan.evaluate.due(plan.evaluate.every, round, last):
             items += TestChunk.cut(len(test))
-        if plan.evaluate.due(plan.evaluate.clients_every, round, plan.rounds):
+        if plan.evaluate.due(plan.evaluate.clients_every, round, last):
             held = np.flatnonzero(plan.task.data.holdout_sizes > 0)
             items += [
-                HoldoutChunk(i, held[start : start + _HOLDOUT_CLIENTS])
-                for i, start in enumerate(range(0, len(held), _HOLDOUT_CLIENTS))
+                HoldoutChunk(i, clients, plan.task.data.pin(int(clients[0])))
+                for i, clients in enumerate(cut(held, np.zeros_like(held), _HOLDOUT_CLIENTS, plan.task.data.pins(held)))
             ]
         return items
 
@@ -321,7 +325,9 @@ class Rounds:
         return record
 
     def _start_background(self, record: RoundRecord) -> None:
-        due = self._plan.checkpoint_due(record.round)
+        due = self._plan.checkpoint.due(record.round, self._plan.rounds, self._clock() - self._saved_at)
+        if due:
+            self._saved_at = self._clock()
         if due or self._plan.layout.size <= HASHED_EVERY_ROUND:
             self._background.append(self._pool.submit(self._hash, record))
         if due:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedray import checkpoint
+from fedray import checkpoint, faults
+from fedray.budget import Totals
 from fedray.checkpoint import Checkpoint, CheckpointError
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import Executor
+from fedray.lock import driving
+from fedray.machine import machine, versions
 from fedray.record import RoundRecord
 from fedray.rounds import Plan, Rounds, ServerState
 from fedray.store import ClientStore
@@ -151,17 +151,15 @@ class Run:
 
         Raises:
             RunFailed: with the state of the last finished round saved.
-            ConfigError: nothing to resume from.
+            ConfigError: nothing to resume from, or another process drives the run.
         """
-        with _log_file(self.folder.log):
+        with _log_file(self.folder.log), driving(self.folder.path):
+            self._tidy()
             for note in self.notes:
                 _log.info("%s", note)
             executor = start(self.job())
             try:
-                drive = _Drive(self, executor, stopping)
-                yield from drive.records()
-                executor.close()  # first, as it holds memory of the model's size on each worker
-                drive.write_model()
+                yield from _Drive(self, executor, stopping).records()
             except RunFailed as error:
                 _log.error("the run failed: %s", error)
                 raise
@@ -173,21 +171,29 @@ class Run:
             finally:
                 executor.close()
 
+    def _tidy(self) -> None:
+        """Make the folder ours: no half-written files of a killed process, and the config of this run."""
+        for folder in (self.folder.path, self.folder.checkpoints):
+            checkpoint.sweep(folder)
+        if self.folder.config() != self.config:
+            checkpoint.replace_durably(self.folder.path / CONFIG, self.config.encode())
+
 
 class _Drive:
     """One process's work on a run."""
 
     def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool]) -> None:
         self._run, self._executor = run, executor
+        self._saved = -1
         self._state = self._initial_state()
         self._started_at = self._state.round
-        self._saved = self._state.round if run.resume else -1
         self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
         if run.tensorboard:
             self._trackers.append(TensorBoard(run.folder.path))
         self._last: RoundRecord | None = None
         self._examples = 0
+        self._status = "failed"
 
     def _initial_state(self) -> ServerState:
         run, plan = self._run, self._run.plan
@@ -215,7 +221,8 @@ class _Drive:
         self._run.plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, "rule."))
         if state.store.widths:
             state.store.restore(_with_prefix(saved.tensors, "clients."), saved.state["segments"])
-        state.round = saved.round
+        state.round = self._saved = saved.round
+        state.totals = Totals.from_json(saved.state.get("totals", {}))
         pending = saved.state["pending"]
         state.pending = RoundRecord.from_json(pending) if pending else None
         _log.info("resumed after round %d", saved.round)
@@ -238,6 +245,7 @@ class _Drive:
         rest = {
             "pending": state.pending.to_json() if state.pending else None,
             "segments": segments,
+            "totals": state.totals.to_json(),
             "machine": machine(),
             "config_sha256": _config_sha256(run),
         }
@@ -263,47 +271,57 @@ class _Drive:
                 for tracker in self._trackers:
                     tracker.round(record)
                 yield record
+            self._save_last()
+            self._end()
+        except BaseException:
+            self._save_last()
+            raise
         finally:
-            try:
-                if self._saved != self._state.round and bool(torch.isfinite(self._state.vector.sum())):
-                    self._save(self._state)
-                if self._rounds.stopped:
-                    _log.info("stopped as asked, after round %d; its checkpoint is saved", self._state.round)
-            finally:
-                self._close(self._summary(started))
+            self._close(self._summary(started))
 
-    def write_model(self) -> None:
-        """The final model, if the run came to its end."""
-        if self._finished:
-            write_model(self._run.plan, self._state.vector, self._run.folder.path / MODEL)
+    def _save_last(self) -> None:
+        if self._saved != self._state.round and bool(torch.isfinite(self._state.vector.sum())):
+            self._save(self._state)
+
+    def _end(self) -> None:
+        """Say how it ended, once everything that belongs to such an end is on disk."""
+        state, rounds, folder = self._state, self._rounds, self._run.folder.path
+        if rounds.stopped:
+            _log.info("stopped as asked, after round %d; its checkpoint is saved", state.round)
+            self._status = "stopped"
+            return
+        faults.point("driver.end", state.round)
+        self._executor.close()  # first, as it holds memory of the model's size on each worker
+        write_model(self._run.plan, state.vector, folder / MODEL)
+        self._status = "budget" if rounds.used_up else "finished"
+        if rounds.used_up:
+            _log.info("%s, after round %d", rounds.used_up, state.round)
 
     def _close(self, summary: dict[str, Any]) -> None:
         try:
             checkpoint.replace_durably(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
         finally:
             for tracker in self._trackers:
-                if self._finished:
+                if self._status in ("finished", "budget"):
                     tracker.finish(summary)
                 tracker.close()
-
-    @property
-    def _finished(self) -> bool:
-        return self._state.round >= self._run.plan.rounds and not self._rounds.stopped
 
     def _summary(self, started: float) -> dict[str, Any]:
         state, plan = self._state, self._run.plan
         return {
             "name": self._run.name,
-            "status": "finished" if self._finished else "stopped" if self._rounds.stopped else "failed",
+            "status": self._status,
+            **({"budget": self._rounds.used_up} if self._rounds.used_up else {}),
             "rounds": state.round,
             "rounds_wanted": plan.rounds,
             "resumed_from": self._started_at,
             "seconds": round(time.time() - started, 3),
             "examples": self._examples,
+            "totals": state.totals.to_json(),
             "seed": plan.task.seed,
             "clients": len(plan.task.data),
             "parameters": plan.layout.trained,
-            "workers": self._executor.workers,
+            "workers": self._last.workers if self._last else 0,
             "stacking": plan.task.stacking.reason,
             "machine": machine(),
             "versions": versions(),
@@ -323,29 +341,6 @@ def write_model(plan: Plan, vector: Tensor, path: Path) -> None:
         state[name] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
         seen.add(tensor.data_ptr())
     checkpoint.replace_durably(path, state)
-
-
-def machine() -> dict[str, str]:
-    """What the bits of a result depend on besides config and seed."""
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    return {
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "arch": platform.machine(),
-        "gpu": gpu,
-        "torch": torch.__version__,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what matters."""
-    packages = ("fedray", "torch", "ray", "numpy", "safetensors")
-    found = {"python": platform.python_version(), "cpus": str(os.cpu_count())}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except ImportError:
-            found[name] = "not installed"
-    return found
 
 
 def _config_sha256(run: Run) -> str:

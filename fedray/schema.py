@@ -47,22 +47,75 @@ class ClusterSection:
     """``cluster``: where workers run.
 
     Args:
-        name: ``ray`` (worker actors) or ``inline`` (this process).
-        workers: number of worker actors, or ``auto``: one for each share of CPUs (of GPUs, if workers use them).
-        placement: ``pack`` or ``spread`` over nodes.
-        transport: ``auto``, ``shared_memory`` or ``object_store``.
+        name: ``ray`` (worker actors), ``inline`` (this process) or ``slurm`` (worker actors on a job's nodes).
+        workers: worker actors on each node, or ``auto``: as many as its CPUs (its GPUs, if workers use them) allow.
+        placement: ``spread``: that many on every node; ``pack``: as many in all, on as few nodes as have room.
+        min_workers: with fewer workers left, after nodes were lost, the run ends with its checkpoint.
+        start_timeout: seconds to wait for workers, and for nodes in place of lost ones.
         dashboard: start Ray's dashboard, on this machine's loopback (needs the ``jobs`` extra).
     """
 
-    name: Literal["ray", "inline"] = "ray"
+    name: Literal["ray", "inline", "slurm"] = "ray"
     workers: int | str = "auto"
-    placement: Literal["pack", "spread"] = "pack"
-    transport: Literal["auto", "shared_memory", "object_store"] = "auto"
+    placement: Literal["pack", "spread"] = "spread"
+    min_workers: int = 1
+    start_timeout: float = 120.0
     dashboard: bool = False
 
     def __post_init__(self) -> None:
         if self.workers != "auto" and not (isinstance(self.workers, int) and self.workers >= 1):
             raise ValueError(f"workers={self.workers}: it must be at least 1, or auto")
+        if self.min_workers < 1 or self.start_timeout <= 0:
+            raise ValueError("min_workers must be at least 1, start_timeout above 0")
+
+
+@dataclass(frozen=True)
+class SlurmSection(ClusterSection):
+    """``cluster: {name: slurm}``: a Slurm job, with a Ray cluster of its own on its nodes; the rest as for ``ray``.
+
+    Args:
+        nodes: Slurm nodes.
+        gpus_per_node: GPUs on each.
+        cpus_per_task: CPUs on each; default: Slurm's.
+        mem: memory on each, ``16G``; default: Slurm's.
+        time: longest time of one start, ``12:00:00``; default: the partition's.
+        partition: the partition.
+        account: the account.
+        qos: the quality of service.
+        sbatch: further long options of sbatch, ``{constraint: a100, exclusive: true}``.
+        prologue: lines of shell before the run: modules, a virtual environment.
+        python: command that runs Python on the nodes, ``apptainer exec --nv image.sif python``; default: this Python.
+        interface: network interface between nodes, ``ib0``; default: by the route to the first node.
+        grace: seconds before the time limit at which the run saves a checkpoint and ends.
+        max_requeues: how often the job may put itself back into the queue.
+        start_timeout: seconds until all nodes must have joined.
+    """
+
+    name: Literal["slurm"] = "slurm"
+    nodes: int = 1
+    gpus_per_node: int = 0
+    cpus_per_task: int | None = None
+    mem: str | None = None
+    time: Any = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    prologue: list[str] = field(default_factory=list)
+    python: str | None = None
+    interface: str | None = None
+    grace: int = 120
+    max_requeues: int = 10
+    start_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nodes < 1 or self.gpus_per_node < 0 or (self.cpus_per_task or 1) < 1:
+            raise ValueError("nodes and cpus_per_task must be at least 1, gpus_per_node at least 0")
+        if self.time is not None and not isinstance(self.time, str):
+            raise ValueError(f"time={self.time}: put it in quotes, as YAML reads 12:00:00 as the number 43200")
+        if self.grace < 1 or self.max_requeues < 0 or not self.start_timeout > 0:
+            raise ValueError("grace must be at least 1 s, max_requeues at least 0, start_timeout above 0 s")
 
 
 @dataclass(frozen=True)
@@ -72,27 +125,35 @@ class WorkerSection:
     Args:
         cpus: CPUs reserved.
         gpus: GPUs reserved; a fraction shares one.
+        memory: gigabytes of host memory reserved; 0 reserves none.
         threads: torch threads; part of what makes the bits of a result.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     threads: int = 1
+    memory: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.cpus < 0 or self.gpus < 0 or self.threads < 1:
-            raise ValueError("cpus and gpus must be at least 0, threads at least 1")
+        if min(self.cpus, self.gpus, self.memory) < 0 or self.threads < 1:
+            raise ValueError("cpus, gpus and memory must be at least 0, threads at least 1")
 
 
 @dataclass(frozen=True)
 class DriverSection:
-    """``driver``: what the driver gets.
+    """``driver``: what the driver gets, on the node where the run is started.
 
     Args:
         gpus: GPUs reserved.
+        cpus: CPUs reserved; of a Ray that is started for the run, one more than the workers have.
     """
 
     gpus: float = 0.0
+    cpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.cpus < 0 or self.gpus < 0:
+            raise ValueError("cpus and gpus must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -116,15 +177,20 @@ class FailuresSection:
         on_nonfinite: ``drop`` the client for the round, or ``abort`` the run.
         on_failure: a client that raised twice: ``drop`` or ``abort``.
         min_share: smallest share of a cohort that must survive.
+        block_timeout: seconds a block may take; then its worker is replaced and the block tried once more. Default: for
+            ever. It needs workers of their own, and so ``cluster.name`` other than ``inline``.
     """
 
     on_nonfinite: Literal["drop", "abort"] = "drop"
     on_failure: Literal["drop", "abort"] = "abort"
     min_share: float = 0.5
+    block_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_share <= 1.0:
             raise ValueError(f"min_share={self.min_share}: it must be from 0 to 1")
+        if self.block_timeout is not None and not 0.0 < self.block_timeout < float("inf"):
+            raise ValueError(f"block_timeout={self.block_timeout}: it must be above 0 seconds, or null for no limit")
 
 
 @dataclass(frozen=True)
@@ -133,15 +199,42 @@ class CheckpointSection:
 
     Args:
         every: rounds between checkpoints; 0: only at the end or when stopped.
+        seconds: also after the first round that ends so many seconds after the last checkpoint; 0: never.
         keep: how many are kept.
     """
 
     every: int = 10
+    seconds: float = 0.0
     keep: int = 2
 
     def __post_init__(self) -> None:
-        if self.every < 0 or self.keep < 1:
-            raise ValueError("every must be at least 0, keep at least 1")
+        if self.every < 0 or not 0.0 <= self.seconds < float("inf") or self.keep < 1:
+            raise ValueError("every and seconds must be at least 0, keep at least 1")
+
+
+@dataclass(frozen=True)
+class BudgetSection:
+    """``budget``: what the run may use, over all its rounds, those before a resume included.
+
+    It is looked at after each round.  Once a limit is reached the run ends as told: the model is evaluated and written,
+    a checkpoint saved, ``summary.json`` says ``budget``, and the exit status is 0.  ``fedray resume RUN_DIR
+    budget.gpu_hours=40`` goes on.  Starting up, and rounds that were lost, are not counted.
+
+    Args:
+        gpu_hours: GPUs that workers reserve, times hours.
+        cpu_hours: processor time of the workers.
+        wall_hours: hours of all rounds.
+    """
+
+    gpu_hours: float | None = None
+    cpu_hours: float | None = None
+    wall_hours: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gpu_hours", "cpu_hours", "wall_hours"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name}={limit}: it must be above 0, or null for no limit")
 
 
 @dataclass(frozen=True)
@@ -185,6 +278,7 @@ class ExperimentSchema:
     evaluate: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, Any] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
     tracking: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
 

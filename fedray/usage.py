@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,12 @@ class Reading:
     gpu_memory: int = 0
     joules: dict[str, float] = field(default_factory=dict)
 
+    def plus(self, later: Reading) -> Reading:
+        """This one and the next of the same worker, as one."""
+        joules = {gpu: self.joules.get(gpu, 0.0) + later.joules.get(gpu, 0.0) for gpu in self.joules | later.joules}
+        busy, spent = self.busy + later.busy, self.cpu_seconds + later.cpu_seconds
+        return Reading(self.worker, busy, spent, later.rss, later.gpu_memory, joules)
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -43,3 +59,100 @@ class Usage:
     gpus: float = 0.0
     retries: int = 0
     network: int = 0
+
+    def section(self, work: float, seconds: float) -> dict[str, Any]:
+        """The section ``usage`` of a round's record, see :class:`fedray.record.RoundRecord`.
+
+        Args:
+            work: seconds in which the workers could have been busy.
+            seconds: wall time of the round.
+        """
+        readings = self.readings
+        section: dict[str, Any] = {
+            "nodes": self.nodes,
+            "retries": self.retries,
+            "cpu_seconds": round(sum(reading.cpu_seconds for reading in readings), 6),
+            "gpu_seconds": round(self.gpus * seconds, 6),
+            "worker": [reading.worker for reading in readings],
+            "idle": [round(max(0.0, work - reading.busy), 6) for reading in readings],
+            "rss": [reading.rss for reading in readings],
+        }
+        if any(reading.gpu_memory for reading in readings):
+            section["gpu_memory"] = [reading.gpu_memory for reading in readings]
+        if joules := _joules(readings):
+            section["joules"] = round(sum(joules.values()), 3)
+        return section
+
+
+def _joules(readings: Iterable[Reading]) -> dict[str, float]:
+    """By GPU: workers that share one read the same counter, whoever read last the most of it."""
+    found: dict[str, float] = {}
+    for reading in readings:
+        for gpu, joules in reading.joules.items():
+            found[gpu] = max(joules, found.get(gpu, 0.0))
+    return found
+
+
+class Meter:
+    """Reads this process; what it cannot read (no GPU, no NVML) is left at nothing."""
+
+    def __init__(self) -> None:
+        self._cpu = time.process_time()
+        self._energy: _Energy | None = None
+
+    def read(self, worker: str, busy: float) -> Reading:
+        """What was used since the last reading, or since the meter was made.
+
+        Args:
+            worker: name of the worker.
+            busy: seconds it was at work on items in that time.
+        """
+        cpu = time.process_time()
+        spent, self._cpu = cpu - self._cpu, cpu
+        # Asking for memory would initialise CUDA in a process that has not used it.
+        if not torch.cuda.is_initialized():
+            return Reading(worker, busy, spent, peak_rss())
+        if self._energy is None:
+            self._energy = _Energy()
+        return Reading(
+            worker, busy, spent, peak_rss(), int(torch.cuda.max_memory_allocated()), self._energy.since_last()
+        )
+
+
+def peak_rss() -> int:
+    """Peak resident memory of this process, in bytes."""
+    # Where there is /proc: getrusage also counts the process that this one was forked from, up to its exec.
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/self/status").read_bytes()
+        return int(text.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class _Energy:
+    """The energy counter of the process's current GPU, by NVML, if the library ``pynvml`` is installed and works."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._gpu = ""
+        # NVML raises errors of its own kinds, which cannot be named without it; no energy is no fault of the run's.
+        with suppress(Exception):
+            self._nvml: Any = import_module("pynvml")
+            self._nvml.nvmlInit()
+            name = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+            self._handle = self._nvml.nvmlDeviceGetHandleByUUID(name)
+            self._last = self._joules()
+            self._gpu = name
+
+    def _joules(self) -> float:
+        return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
+
+    def since_last(self) -> dict[str, float]:
+        if not self._gpu:
+            return {}
+        try:
+            now = self._joules()
+        except Exception:
+            self._gpu = ""
+            return {}
+        spent, self._last = now - self._last, now
+        return {self._gpu: spent}

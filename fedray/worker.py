@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedray import faults
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.algorithm import Algorithm
 from fedray.local.rules import width_of
@@ -23,6 +25,10 @@ from fedray.metrics import Mean, example_values
 from fedray.store import StateRows
 
 _EVALUATION_ROWS = 1024
+_log = logging.getLogger("fedray")
+
+OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
+"""What means: fewer clients at once."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class TestChunk:
     index: int
     start: int
     stop: int
+    pin: None = None
 
     @classmethod
     def cut(cls, examples: int) -> list[TestChunk]:
@@ -69,10 +76,11 @@ class TestChunk:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutChunk:
-    """Work: evaluate the broadcast model on the held-out rows of some clients."""
+    """Work: evaluate the broadcast model on the held-out rows of some clients; ``pin`` as for a block."""
 
     index: int
     clients: Ints
+    pin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,7 @@ class Worker:
         """Train a block and fold its updates; clients that fail are given up as values, the others counted once."""
         started = time.perf_counter()
         given_up: dict[int, Failure] = {}
+        faults.point("worker.block", block.round, block.index)
         while True:
             pieces = _Pieces(self, block, given_up)
             try:
@@ -159,11 +168,13 @@ class Worker:
                 for position in error.positions:
                     client = int(pieces.current[position])
                     given_up[client] = self._failure(client, "update", str(error))
-            except torch.cuda.OutOfMemoryError:
+            except OutOfMemory:
                 if self._limit == 1:
                     raise
                 torch.cuda.empty_cache()
                 self._limit = (self._limit + 1) // 2
+                _log.warning("out of memory: from here on at most %d clients are trained at once", self._limit)
+        faults.point("worker.folded", block.round, block.index)
         state = {client: row for client, row in pieces.state.items() if client not in given_up}
         failures = tuple(given_up[client] for client in sorted(given_up))
         return BlockReport(
@@ -182,13 +193,14 @@ class Worker:
             piece = clients[start : start + self._limit]
             start += len(piece)
             update = self._attempt(piece, block, given_up)
+            faults.point("worker.trained", block.round, block.index)
             if update is not None:
                 yield update
 
     def _attempt(self, clients: Ints, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
         try:
             return self._update(clients, block)
-        except torch.cuda.OutOfMemoryError:
+        except OutOfMemory:
             raise
         except Exception:
             if len(clients) == 1:
@@ -201,7 +213,7 @@ class Worker:
             return None
         try:
             return self._update(rest, block)
-        except torch.cuda.OutOfMemoryError:
+        except OutOfMemory:
             raise
         except Exception as error:
             # Each works alone and they do not work together: there is nobody to single out.
@@ -211,7 +223,7 @@ class Worker:
     def _retry(self, clients: Ints, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
         try:
             return self._update(clients, block)
-        except torch.cuda.OutOfMemoryError:
+        except OutOfMemory:
             raise
         except Exception as error:
             client = int(clients[0])

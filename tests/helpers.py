@@ -17,8 +17,10 @@ from fedray import optim
 from fedray.aggregators import Aggregator, Mean
 from fedray.algorithm import AlgorithmConfig, compose
 from fedray.algorithms import FedAvg
+from fedray.checkpoint import CheckpointArgs
 from fedray.data.federated import FederatedData
 from fedray.executor import InlineExecutor
+from fedray.failures import FailurePolicy
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack, decide
@@ -28,7 +30,7 @@ from fedray.losses import LossFn
 from fedray.messages import BlockUpdate, Broadcast, Parts
 from fedray.optim import OptimizerFn
 from fedray.record import RoundRecord
-from fedray.rounds import EvaluateArgs, FailurePolicy, Plan, Rounds, ServerState
+from fedray.rounds import EvaluateArgs, Plan, Rounds, ServerState
 from fedray.sampling import Full, Sampler
 from fedray.store import ClientStore
 from fedray.transforms import Transform
@@ -209,7 +211,7 @@ def federation(
         rounds,
         evaluate or EvaluateArgs(),
         failures or FailurePolicy(),
-        checkpoint_every,
+        CheckpointArgs(checkpoint_every),
     )
     return Federation(plan, job, ServerState(vector, ClientStore(folder, job.state_widths())))
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli import inspecting, training
+from fedray.cli import inspecting, jobs, many, slurm, training, watching
 from fedray.cli.common import FAILED, WRONG
 from fedray.errors import ConfigError, RunFailed
+from fedray.interrupt import starting
 
 app = typer.Typer(
     name="fedray",
@@ -37,13 +38,18 @@ app.command()(inspecting.export)
 app.command()(inspecting.plan)
 app.command("list")(inspecting.list_parts)
 app.command("config")(inspecting.show_config)
+app.command()(many.sweep)
+app.command()(watching.status)
+app.command()(jobs.submit)
+app.command()(slurm.slurm)
 app.command()(training.quickstart)
 
 
 def main() -> None:
     """Entry point of the ``fedray`` command."""
     try:
-        app()
+        with starting():
+            app()
     except ConfigError as error:
         typer.echo(f"fedray: {error}", err=True)
         sys.exit(WRONG)

@@ -20,13 +20,8 @@ def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fals
 
 def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Go on from the newest good checkpoint, for example with more rounds: fedray resume RUN_DIR rounds=100."""
-    from fedray.checkpoint import replace_durably
-    from fedray.run import CONFIG
-
     loaded, folder = loaded_from(run_dir, overrides)
-    experiment = loaded.experiment(folder, resume=True)
-    replace_durably(folder.path / CONFIG, experiment.run.config.encode())
-    train(experiment, quiet)
+    train(loaded.experiment(folder, resume=True), quiet)
 
 
 def quickstart(

@@ -67,7 +67,6 @@ class FederatedData:
         self._starts = np.concatenate([[0], np.cumsum(self.sizes + self.holdout_sizes)])
         if self._starts[-1] != len(x) or len(x) != len(y):
             raise ValueError(f"{len(x)} inputs and {len(y)} targets for clients of {self._starts[-1]} rows in total")
-        self._folder: Path | None = None
 
     def _describe(
         self,
@@ -80,6 +79,7 @@ class FederatedData:
     ) -> None:
         self.spec = spec
         self.test = test
+        self._folder: Path | None = None
         self.sizes = np.asarray(sizes, dtype=np.int64)
         self.holdout_sizes = np.zeros_like(self.sizes) if holdout_sizes is None else holdout_sizes
         if len(self.sizes) == 0:
@@ -102,6 +102,19 @@ class FederatedData:
     def client_id(self, index: int) -> str:
         """A client's id: its name (``hospital_a``), or its number where clients are not named."""
         return str(int(index)) if self._ids is None else str(self._ids[index].decode())
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that holds its columns, if it pickles as a path to one."""
+        return self._folder
+
+    def pin(self, client: int) -> str | None:
+        """The silo whose node alone can read the client's rows, if it is pinned to one."""
+        return None
+
+    def pins(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A number for the silo of each client, equal for clients of the same one."""
+        return np.zeros_like(clients)
 
     def keys(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keys for random draws, int64 in [0, 2**63), of the shape of ``clients``.

@@ -13,9 +13,11 @@ from typing import Any
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.errors import ConfigError, RunFailed
 from fedray.ray.executor import RayExecutor, WorkerArgs
+from fedray.ray.placement import Size
 from fedray.record import RoundRecord
 from fedray.run import Run
 
@@ -67,15 +69,14 @@ class DriverActor:
 
 
 def stream(
-    run: Run, workers: WorkerArgs, cpus: int, gpus: float, on_stop: Callable[[Callable[[], None]], None]
+    run: Run, workers: WorkerArgs, size: Size, on_stop: Callable[[Callable[[], None]], None]
 ) -> Iterator[RoundRecord]:
     """Run on the connected Ray cluster, yielding records as they come.
 
     Args:
         run: what to run.
         workers: where.
-        cpus: CPUs of the driver actor.
-        gpus: GPUs of the driver actor.
+        size: of the driver actor, which sits on this process's node: its files are there.
         on_stop: is given the function that asks the run to stop.
 
     Raises:
@@ -84,7 +85,13 @@ def stream(
     """
     actor: Any = (
         ray.remote(DriverActor)
-        .options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2, enable_task_events=False)
+        .options(
+            num_cpus=size.cpus,
+            num_gpus=size.gpus,
+            max_concurrency=2,
+            enable_task_events=False,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True),
+        )
         .remote()
     )
     on_stop(lambda: actor.stop.remote())

@@ -1,41 +1,53 @@
-"""Runs work items on Ray worker actors: pulled dynamically, retried when a worker dies, each counted once."""
+"""Runs a round's work items on the teams of all nodes: dealt out as they ask, retried when one is lost, each counted
+once.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
+import math
 import os
-import pickle
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
 import torch
-from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.errors import RunFailed
-from fedray.messages import Broadcast
-from fedray.ray import memory
-from fedray.ray.lines import CallLine, Door, Line, SocketLine, WorkerDied, wait
-from fedray.ray.memory import Buffer, Tickets
-from fedray.ray.worker import Announcement, Arrays, Channel, WorkerActor
+from fedray.messages import Block, Broadcast
+from fedray.ray.deal import Deal
+from fedray.ray.node import Parcel, RemoteTeam, TeamLost, merge_into
+from fedray.ray.placement import Node, Size, alive, seats
+from fedray.ray.team import Post, Team, give_up
+from fedray.ray.worker import Announcement
+from fedray.usage import Usage
 from fedray.worker import Item, Job, Report
 
 _log = logging.getLogger("fedray")
 
-Transport = Literal["auto", "shared_memory", "object_store"]
-
-ATTEMPTS = 3
-"""How often in a round workers may die at unfinished work before the run gives up."""
-
-_END = 1 << 62
-_PATIENCE = 0.2
+_FAN_IN = 8
 _LARGE = 1 << 22
+_PATIENCE = 0.2
+_WATCH = 2.0
+
+
+@dataclass(frozen=True)
+class Silo:
+    """Where the clients of a silo are trained.
+
+    Args:
+        where: ``label=value`` or a custom resource of its node.
+        size: of a worker of its own; ``None``: it uses the node's.
+    """
+
+    where: str
+    size: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -43,247 +55,281 @@ class WorkerArgs:
     """How workers are placed.
 
     Args:
-        workers: how many actors.
-        cpus: CPUs each reserves.
-        gpus: GPUs each reserves; fractions share one.
-        placement: ``pack`` on few nodes or ``spread`` over many.
-        transport: how vectors travel: buffers of our own on one node, the object store between nodes; ``auto`` picks
-            the buffers when all workers are on the driver's node.
-        start_timeout: seconds to wait for all workers.
+        workers: on each node, or ``auto``: as many as have room.
+        size: what each reserves.
+        placement: ``spread`` over all nodes, or ``pack`` on few.
+        silos: by name.
+        driver: what the driver reserves.
+        min_workers: with fewer, the run gives up.
+        start_timeout: seconds to wait for the first worker, and for each that is replaced.
+        block_timeout: seconds a work item may take; ``None``: for ever.
     """
 
-    workers: int
-    cpus: float = 1.0
-    gpus: float = 0.0
-    placement: Literal["pack", "spread"] = "pack"
-    transport: Transport = "auto"
+    workers: int | Literal["auto"] = "auto"
+    size: Size = field(default_factory=Size)
+    placement: Literal["pack", "spread"] = "spread"
+    silos: Mapping[str, Silo] = field(default_factory=dict)
+    driver: Size = field(default_factory=lambda: Size(0.0))
+    min_workers: int = 1
     start_timeout: float = 120.0
-
-
-@dataclass
-class _Member:
-    """A worker and what it has done in the round."""
-
-    slot: Buffer | None
-    actor: Any = None
-    ready: Any = None
-    door: Door | None = None
-    line: Line | None = None
-    reports: dict[int, Report] = field(default_factory=dict)
-    began: bool = False
-    spawned: float = 0.0
+    block_timeout: float | None = None
 
 
 class RayExecutor:
-    """Executes on ``args.workers`` actors of a Ray cluster that is already connected.
+    """Executes on a Ray cluster that this process is connected to.
 
-    The workers start while the caller goes on, and take part as soon as they are up.
+    The teams start while the caller goes on, and take part as soon as they have a worker; nodes that join later get
+    a team before the next round.
     """
 
     def __init__(self, job: Job, args: WorkerArgs) -> None:
-        self._args = args
-        self._job = job
+        self._args, self._job = args, job
         self._threads = torch.get_num_threads()
         self._aggregator = job.algorithm.aggregator
-        self._widths = job.algorithm.widths(job.task.layout)
-        self._shared = _shares_memory(args)
-        self._down: Buffer | None = None
-        self._arrays: Any = None
+        self._here = ray.get_runtime_context().get_node_id()
+        self._own: list[Team] = []
+        self._others: list[RemoteTeam] = []
+        self._parcel: Any = None
+        self._known: set[str] = set()
         self._start = Announcement(0, 0, 1.0)
-        self._tickets: Tickets | None = None
-        self._counter: Buffer | None = None
-        self._job_ref = ray.put(job)
-        if self._shared:
-            self._down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32)
-            self._counter = Buffer({"next": 1}, torch.int64)
-            self._tickets = Tickets(self._counter.handle.path)
-        self._members = [_Member(self._slot()) for _ in range(args.workers)]
-        for member in self._members:
-            self._spawn(member)
+        self._arrays: Any = None
+        self._banked: Accumulator = {}
+        self._lost = self._network = 0
+        self._pool = ThreadPoolExecutor(thread_name_prefix="fedray-team")
+        self._ended = threading.Event()
+        self._settle(alive())
+        self._watch = threading.Thread(target=self._look_for_nodes, daemon=True)
+        self._nodes: list[Node] = []
+        self._watch.start()
 
-    @property
-    def workers(self) -> int:
-        """How many worker actors took part in the last round."""
-        return sum(member.began for member in self._members)
+    # Teams
 
-    def _slot(self) -> Buffer | None:
-        return Buffer(self._widths, torch.float64) if self._shared and self._aggregator.linear else None
-
-    def _spawn(self, member: _Member) -> None:
-        args = self._args
-        # A gathered accumulator has no slot, and is fetched by a call, which a worker at a socket could not answer.
-        member.door = Door() if member.slot else None
-        down, up, tickets = (buffer.handle if buffer else None for buffer in (self._down, member.slot, self._counter))
-        channel = Channel(down, up, tickets, member.door)
-        member.actor = (
-            ray.remote(WorkerActor)
-            .options(
-                num_cpus=args.cpus,
-                num_gpus=args.gpus,
-                scheduling_strategy="SPREAD" if args.placement == "spread" else "DEFAULT",
-                enable_task_events=False,
-                max_restarts=0,
-            )
-            .remote(self._job_ref, channel, args.gpus > 0)
-        )
-        member.ready = member.actor.ready.remote()
-        member.line, member.spawned = None, time.monotonic()
-
-    def _connect(self, member: _Member) -> None:
-        """Open the line to a worker that is up; a worker that died on the way is replaced."""
-        try:
-            ray.get(member.ready)
-            if member.door:
-                member.actor.serve.remote()
-                member.line = SocketLine(member.door)
+    def _settle(self, nodes: Sequence[Node]) -> None:
+        """Set up teams on nodes that are new."""
+        new = [node for node in nodes if node.id not in self._known]
+        for post in self._posts(new):
+            if post.node == self._here:
+                self._own.append(Team(self._job, post))
             else:
-                member.line = CallLine(member.actor)
-        except RayTaskError as error:
-            raise RunFailed(f"a worker could not start: {error.cause}") from error
-        except (RayError, WorkerDied) as error:
-            self._replace(member, str(error))
+                if self._parcel is None:
+                    self._parcel = ray.put(Parcel.of(self._job))
+                self._others.append(RemoteTeam(self._parcel, post))
+        self._known |= {node.id for node in new}
 
-    def _connected(self) -> list[tuple[_Member, Line]]:
-        """The workers that can take work now; waits if there is none."""
-        waiting = [member for member in self._members if member.line is None]
-        if waiting:
-            patience = None if len(waiting) == len(self._members) else 0
-            up = ray.wait([m.ready for m in waiting], timeout=patience)[0]
-            for member in waiting:
-                if member.ready in up:
-                    self._connect(member)
-                elif time.monotonic() - member.spawned > self._args.start_timeout:
-                    raise self._unplaced()
-        return [(member, member.line) for member in self._members if member.line]
+    def _posts(self, nodes: Sequence[Node]) -> list[Post]:
+        args, driver = self._args, self._args.driver.resources()
+        taken: dict[str, dict[str, float]] = {node.id: dict(driver) if node.id == self._here else {} for node in nodes}
+        posts = []
+        limits = args.start_timeout, args.block_timeout
+        at: dict[str, set[str | None]] = {node.id: {None} for node in nodes}
+        for name, silo in args.silos.items():
+            for node in nodes:
+                if node.holds(silo.where) and silo.size is not None:
+                    posts.append(Post(node.id, node.name, 1, silo.size, frozenset([name]), *limits))
+                    for resource, amount in silo.size.resources().items():
+                        taken[node.id][resource] = taken[node.id].get(resource, 0.0) + amount
+                elif node.holds(silo.where):
+                    at[node.id].add(name)
+        if nodes:
+            counts = seats(nodes, args.workers, args.size, args.placement, taken)
+            names = {node.id: node.name for node in nodes}
+            posts += [Post(id, names[id], n, args.size, frozenset(at[id]), *limits) for id, n in counts.items()]
+        return posts
+
+    def _look_for_nodes(self) -> None:
+        while not self._ended.wait(_WATCH):
+            try:
+                self._nodes = alive()
+            except Exception:
+                return  # the connection is gone, which the next call of anybody else will tell
+
+    def _present(self) -> list[Team | RemoteTeam]:
+        """The teams that can work now; those that are gone are forgotten."""
+        here: list[Team | RemoteTeam] = [*self._own]
+        for team in list(self._others):
+            try:
+                if team.look(0):
+                    here.append(team)
+            except TeamLost as error:
+                self._forget(team, str(error))
+        return here
+
+    def _forget(self, team: RemoteTeam, reason: str) -> None:
+        if team not in self._others:
+            return
+        _log.warning("round %d: node %s is lost (%s)", self._start.round, team.post.name, reason)
+        self._others.remove(team)
+        self._known.discard(team.post.node)
+        # A node whose actor died and that is itself alive is settled again, when the watch has seen it after this.
+        self._nodes = []
+        team.abandon()
 
     def wait(self) -> None:
         """Return when a worker is up; the others join in the round after they are."""
         # Small vectors are added by one thread, as a second one costs more than it saves; large ones by every core,
         # while the workers wait.  What the driver does to vectors is elementwise, so the bits do not depend on it.
         torch.set_num_threads(1 if self._job.task.layout.size < _LARGE else os.cpu_count() or 1)
-        ready = [member.ready for member in self._members]
-        if not ray.wait(ready, timeout=self._args.start_timeout)[0]:
-            raise self._unplaced()
+        if self._own:
+            self._own[0].wait()
+        else:
+            self._await_team(lambda: False)
 
-    def _unplaced(self) -> RunFailed:
-        wanted = f"{self._args.workers} workers of {self._args.cpus:g} CPUs and {self._args.gpus:g} GPUs"
-        return RunFailed(
-            f"{wanted} could not be started in {self._args.start_timeout:g} s; the cluster has "
-            f"{_amounts(ray.cluster_resources())}, free are {_amounts(ray.available_resources())}"
-        )
+    def _await_team(self, stopping: Callable[[], bool]) -> list[Team | RemoteTeam]:
+        """The teams that can work, waiting for the first and for as many workers as there must be."""
+        patience = time.monotonic() + self._args.start_timeout
+        while True:
+            teams = self._present()
+            workers = sum(team.post.seats for team in teams)
+            if stopping() or (teams and workers >= self._args.min_workers):
+                return teams
+            if time.monotonic() > patience:
+                raise RunFailed(
+                    f"round {self._start.round}: {workers} workers are left on {len(teams)} nodes, "
+                    f"cluster.min_workers is {self._args.min_workers}; add nodes and resume"
+                )
+            self._settle(self._nodes)
+            if self._others and not teams:
+                ray.wait([team.ready for team in self._others], timeout=_PATIENCE)
+            else:
+                self._ended.wait(_PATIENCE)
+
+    # A round
 
     def global_vector(self, size: int) -> Tensor:
-        """The workers' own view of it, where they share memory."""
-        return self._down.tensors["model"] if self._down else torch.zeros(size)
+        """The own workers' view of it, if there are any."""
+        return self._own[0].down.tensors["model"] if self._own else torch.zeros(size)
 
     def publish(self, down: Broadcast) -> None:
-        """Put the broadcast where all workers read it: once, whatever their number."""
+        """Make the broadcast known: in this node's shared memory, and once to each other node."""
+        self._settle(self._nodes)
         self._start = Announcement(self._start.number + 1, down.round, down.weight)
-        if self._down is not None:
-            for name, target in self._down.tensors.items():
-                if target.data_ptr() != down.parts[name].data_ptr():
-                    target.copy_(down.parts[name])
-        else:
-            # Drop the old object first: its pages are then used again, ten times faster than new ones.
-            self._arrays = None
+        self._banked, self._lost, self._network = {}, 0, 0
+        for team in self._own:
+            team.begin(self._start, down.parts)
+        # Drop the old object first: its pages are then used again, ten times faster than new ones.
+        self._arrays = None
+        if self._others:
             self._arrays = ray.put({name: part.cpu().numpy() for name, part in down.parts.items()})
-        for member in self._members:
-            member.reports, member.began = {}, False
+            self._network = sum(part.numel() * part.element_size() for part in down.parts.values()) * len(self._others)
+        for other in self._others:
+            other.begin(self._start, self._arrays)
 
     def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
-        """Let the workers do the items, longest first, each taking the next one when it is free.
+        """Let the teams do the items, longest first, each taking more when it is done.
 
-        An item is done when a worker that is alive has reported it: what a worker folded dies with it, so what only a
-        dead worker did is done again, by all.  Without shared memory the items are dealt out in advance.
+        An item is done when its report is here and what was folded is in the memory of a team that is alive, or here.
         """
-        for _ in range(ATTEMPTS):
-            done = {position for member in self._members for position in member.reports}
-            missing = [position for position in range(len(items)) if position not in done]
-            if not missing:
-                break
-            if not self._work(items, missing, stopping):
+        deal = Deal(items)
+        while not deal.complete:
+            teams = self._await_team(stopping)
+            if not self._work(deal, teams, stopping):
                 return None
-        else:
-            raise RunFailed(f"round {self._start.round}: workers died {ATTEMPTS} times at the same work; see the log")
-        return [report for member in self._members for report in member.reports.values()]
+            if any(isinstance(item, Block) for item in items):
+                self._fetch(deal)
+        return deal.reports()
 
-    def _work(self, items: Sequence[Item], positions: list[int], stopping: Callable[[], bool]) -> bool:
-        """One pass over some items; False if it was stopped."""
-        if self._tickets:
-            self._tickets.set(0)
-        members = self._connected()
-        shares = [positions] if self._tickets else [positions[n :: len(members)] for n in range(len(members))]
-        # Pickled here, once for all workers: of many small arrays Ray would make as many buffers, for each of them.
-        packed = [pickle.dumps([items[p] for p in share]) for share in shares]
-        busy: dict[Line, tuple[_Member, list[int]]] = {}
-        for (member, line), share, work in zip(members, itertools.cycle(shares), itertools.cycle(packed), strict=False):
-            if share:
-                member.began = True
-                with self._replacing(member):
-                    line.send(self._start, work, self._arrays)
-                    busy[line] = (member, share)
-        while busy:
-            if stopping():
-                if self._tickets:
-                    self._tickets.set(_END)
-                return False
-            for line in wait(list(busy), _PATIENCE):
-                member, share = busy.pop(line)
-                with self._replacing(member):
-                    reports: dict[int, Report] = pickle.loads(line.receive())
-                    member.reports.update({share[position]: report for position, report in reports.items()})
-        return True
+    def _work(self, deal: Deal, teams: Sequence[Team | RemoteTeam], stopping: Callable[[], bool]) -> bool:
+        """All teams work until nothing is left to hand out; False if it was stopped."""
+        for position, item in deal.open(teams).items():
+            deal.accept(None, {position: self._nobody(item)})
+        broken = threading.Event()
 
-    @contextlib.contextmanager
-    def _replacing(self, member: _Member) -> Iterator[None]:
+        def halt() -> bool:
+            return broken.is_set() or stopping()
+
+        # The first team of this node is served by this thread, without a detour through another.
+        first, *others = sorted(teams, key=lambda team: isinstance(team, RemoteTeam))
+        futures = [self._pool.submit(self._serve, deal, team, halt, broken) for team in others]
         try:
-            yield
-        except WorkerDied as error:
-            self._replace(member, str(error))
+            self._serve(deal, first, halt, broken)
+        finally:
+            results = [future.exception() for future in futures]
+        for error in results:
+            if error is not None:
+                raise error
+        return not stopping() or deal.complete
 
-    def _replace(self, member: _Member, reason: str) -> None:
-        _log.warning("round %d: a worker died, and is replaced (%s)", self._start.round, reason)
-        ray.kill(member.actor)
-        member.reports, member.began = {}, False
-        self._spawn(member)
+    def _serve(self, deal: Deal, team: Team | RemoteTeam, halt: Callable[[], bool], broken: threading.Event) -> None:
+        try:
+            while not halt() and (share := deal.take(team)):
+                reports = team.work(share, halt)
+                if reports is None:
+                    return
+                deal.accept(team, reports)
+        except TeamLost as error:
+            self._drop(deal, team, error)
+        except BaseException:
+            broken.set()
+            raise
+
+    def _drop(self, deal: Deal, team: Any, error: TeamLost) -> None:
+        self._lost += deal.lose(team)
+        self._forget(team, str(error))
+
+    def _nobody(self, item: Item) -> Report:
+        if not isinstance(item, Block):
+            raise RunFailed(f"round {self._start.round}: no worker for the evaluation of {item.pin or 'the model'}")
+        silo = self._args.silos.get(item.pin or "")
+        return give_up(self._job, item, "worker", f"no node with {silo.where if silo else item.pin} is there")
+
+    def _fetch(self, deal: Deal) -> None:
+        """Bring here what other nodes folded; more than eight at a time, they add it up among themselves first."""
+        waiting = [team for team in self._others if deal.unbanked(team)]
+        breadth = math.ceil(len(waiting) / _FAN_IN)
+        groups = [waiting[start : start + breadth] for start in range(0, len(waiting), breadth or 1)]
+        for root, *members in groups:
+            self._fetch_group(deal, root, members)
+
+    def _fetch_group(self, deal: Deal, root: RemoteTeam, members: Sequence[RemoteTeam]) -> None:
+        try:
+            merge_into(self._aggregator, self._banked, root.fold(members))
+        except TeamLost as error:
+            if not members:
+                self._drop(deal, root, error)
+                return
+            for team in (root, *members):  # whoever is lost, the others can still be asked one by one
+                self._fetch_group(deal, team, [])
+            return
+        for team in (root, *members):
+            deal.bank(team)
+            self._start = Announcement(self._start.number + 1, self._start.round, self._start.weight)
+            team.again(self._start.number)
 
     def collect(self) -> Accumulator:
-        """Merge the accumulators of the workers that had work: O(P) for a linear aggregator."""
-        began = [member for member in self._members if member.began]
-        slots = [member.slot.tensors for member in began if member.slot]
-        if not slots:
-            folded: list[Arrays] = ray.get([member.actor.finish.remote() for member in began])
-            slots = [{name: torch.from_numpy(array.copy()) for name, array in one.items()} for one in folded]
-        total = slots[0]
-        for other in slots[1:]:
-            self._aggregator.merge(total, other)
-        return total
+        """What all teams have folded, merged: O(P) for a linear aggregator."""
+        totals = [total for team in self._own if (total := team.collect())]
+        totals += [self._banked] if self._banked else []
+        first, *others = totals
+        for other in others:
+            self._aggregator.merge(first, other)
+        return first
+
+    # What it took
+
+    @property
+    def workers(self) -> int:
+        """How many workers took part in the last round."""
+        return len(self.usage().readings)
+
+    def usage(self) -> Usage:
+        """What the last round took."""
+        teams: list[Team | RemoteTeam] = [*self._own, *self._others]
+        readings = [reading for team in teams for reading in team.readings()]
+        return Usage(
+            readings=tuple(readings),
+            nodes=len({team.post.node for team in teams}),
+            gpus=sum(team.post.seats * team.post.size.gpus for team in teams) + self._args.driver.gpus,
+            retries=self._lost + sum(team.retries for team in teams),
+            network=self._network + sum(team.network for team in self._others),
+        )
 
     def close(self) -> None:
         """End the workers; a second call does nothing."""
-        members, self._members = self._members, []
+        self._ended.set()
+        own, others, self._own, self._others = self._own, self._others, [], []
         torch.set_num_threads(self._threads)
-        for member in members:
-            if member.line:
-                member.line.close()
-            ray.kill(member.actor)
-            if member.slot:
-                member.slot.close()
-        for buffer in (self._down, self._counter):
-            if buffer:
-                buffer.close()
-        if self._tickets:
-            self._tickets.close()
-            self._tickets = None
-
-
-def _shares_memory(args: WorkerArgs) -> bool:
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    possible = memory.supported() and len(alive) == 1
-    if args.transport == "shared_memory" and not possible:
-        raise RunFailed("cluster.transport=shared_memory needs all workers on the driver's node, on Linux; use auto")
-    return possible and args.transport != "object_store"
-
-
-def _amounts(resources: dict[str, float]) -> str:
-    return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
+        for other in others:
+            other.close()
+        for team in own:
+            team.close()
+        self._pool.shutdown(wait=False)

@@ -1,27 +1,22 @@
 """Memory shared by the processes of one node: the broadcast, and one accumulator slot for each worker.
 
-Between processes that share memory, Ray carries only control: a round's vectors go through buffers of our own,
-    without a copy
-through the object store.  A buffer is an anonymous file, opened by other processes of the same user through
+Between processes that share memory, Ray carries only control: a round's vectors go through buffers of our own, without
+a copy through the object store.  A buffer is an anonymous file, opened by other processes of the same user through
 ``/proc``; it leaves nothing behind when its last process ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
-
-
-def supported() -> bool:
-    """Whether this system has anonymous files that another process can open (Linux)."""
-    return hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
 
 
 @dataclass(frozen=True)
@@ -67,40 +62,62 @@ class Buffer:
             self._file = -1
 
 
-class Tickets:
-    """A counter shared by processes: whoever takes a number does the work item of that number.
+class Board:
+    """What the workers of a node share out among themselves: the next ticket, and what each of them is at.
 
-    Handing out work so costs microseconds, a call to an actor half a millisecond.  The lock is the kernel's, so it is
-    free again when its holder dies.
+    Whoever takes a ticket does the work item of that number.  Handing out work so costs microseconds, a call to an
+    actor half a millisecond.  The lock is the kernel's, so it is free again when its holder dies.
 
     Args:
-        path: the counter's buffer.
+        handle: the buffer, made by :meth:`buffer`.
+        seat: which worker this is; ``None`` for the one who hands out.
     """
 
-    def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_RDWR)
-        self._next = _tensors(self._file, torch.int64, {"next": 1})["next"]
+    def __init__(self, handle: Handle, seat: int | None = None) -> None:
+        self._file = os.open(handle.path, os.O_RDWR)
+        self._shared = _tensors(self._file, torch.int64, handle.widths)
+        self._seat = seat
+
+    @staticmethod
+    def buffer(seats: int) -> Buffer:
+        """Memory for a board of so many workers."""
+        return Buffer({"next": 1, "item": seats, "since": seats}, torch.int64)
 
     def take(self) -> int:
-        """The next number."""
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
-        try:
-            number = int(self._next)
-            self._next += 1
-            return number
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        """The next number; from now on this worker is at it."""
+        with self._locked():
+            number = int(self._shared["next"])
+            self._shared["next"] += 1
+            self._shared["since"][self._seat] = time.monotonic_ns()
+            self._shared["item"][self._seat] = number
+        return number
 
-    def set(self, number: int) -> None:
-        """Go on from ``number``: 0 for new work, more than there are items to end the work."""
+    def open(self) -> None:
+        """Hand out numbers from 0 on; nobody is at anything."""
+        with self._locked():
+            self._shared["item"].fill_(-1)
+            self._shared["next"].fill_(0)
+
+    def end(self) -> None:
+        """Hand out no more work."""
+        with self._locked():
+            self._shared["next"].fill_(1 << 62)
+
+    def at(self, seat: int) -> tuple[int, float]:
+        """The number a worker took last (-1: none), and how many seconds ago."""
+        since = int(self._shared["since"][seat])
+        return int(self._shared["item"][seat]), (time.monotonic_ns() - since) / 1e9
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
-            self._next.fill_(number)
+            yield
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Let go of the counter."""
+        """Let go of the board."""
         os.close(self._file)
 
 

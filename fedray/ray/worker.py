@@ -5,19 +5,18 @@ from __future__ import annotations
 import ctypes
 import pickle
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Listener
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedray import faults
 from fedray.messages import Broadcast
 from fedray.ray.lines import Door, serve
-from fedray.ray.memory import Handle, Tickets
+from fedray.ray.memory import Board, Handle
+from fedray.usage import Meter
 from fedray.worker import Item, Job, Report, Worker
 
 Arrays = dict[str, NDArray[Any]]
@@ -27,24 +26,26 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 @dataclass(frozen=True)
 class Channel:
-    """How a worker exchanges vectors with the driver.
+    """How a worker and its team reach each other.
 
     Args:
-        down: the broadcast's buffer; ``None``: it comes as arrays from the object store.
-        up: this worker's accumulator slot; ``None``: it is returned by ``finish``.
-        tickets: the counter by which workers share out work; ``None``: a call names the items to do.
-        door: where to listen for work; ``None``: it comes as calls of the actor.
+        door: where the worker listens.
+        board: the team's board.
+        seat: the worker's place on it.
+        down: the broadcast's buffer.
+        up: the worker's accumulator slot; ``None``: what it folds is no sum, and comes with its answers.
     """
 
-    down: Handle | None = None
-    up: Handle | None = None
-    tickets: Handle | None = None
-    door: Door | None = None
+    door: Door
+    board: Handle
+    seat: int
+    down: Handle
+    up: Handle | None
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """The start of a round, without its vectors."""
+    """The start of a round, without its vectors; a new ``number`` for each fresh accumulator."""
 
     number: int
     round: int
@@ -56,80 +57,73 @@ class WorkerActor:
 
     Args:
         job: the run's work.
-        channel: how vectors travel.
+        channel: how the team reaches it.
+        name: what it is called, ``node1/0``.
         gpu: use the GPU that Ray assigned.
     """
 
-    def __init__(self, job: Job, channel: Channel, gpu: bool) -> None:
+    def __init__(self, job: Job, channel: Channel, name: str, gpu: bool) -> None:
         _keep_freed_memory()
         self._worker = Worker(job, torch.device("cuda" if gpu else "cpu"))
-        self._down = channel.down.open() if channel.down else None
+        self._down = channel.down.open()
         self._up = channel.up.open() if channel.up else None
-        self._tickets = Tickets(channel.tickets.path) if channel.tickets else None
+        self._board = Board(channel.board, channel.seat)
         self._folds_in_place = self._up is not None and not gpu
+        self._name = name
+        self._meter = Meter()
         self._number = -1
-        door = channel.door
-        self._listener = Listener(door.address, "AF_UNIX", authkey=door.key) if door else None
+        self._listener = channel.door.listen()
 
     def ready(self) -> bool:
         """Answers once the process is up."""
         return True
 
     def serve(self) -> None:
-        """Take work from the driver's socket until it hangs up."""
-        assert self._listener is not None
+        """Take work from the team until it hangs up."""
         serve(self._listener, self.work)
 
-    def work(self, start: Announcement, packed: bytes, arrays: Mapping[str, NDArray[np.float32]] | None) -> bytes:
-        """Do items of a round, all of them or those whose ticket this worker takes; the first call begins the round.
+    def work(self, start: Announcement, packed: bytes) -> bytes:
+        """Do the items whose ticket this worker takes; the first call begins the round.
 
         Args:
             start: the round.
             packed: the pickled list of items.
-            arrays: the broadcast, if it does not come through shared memory.
 
         Returns:
-            The pickled report of each item that was done, by its position in the list.
+            Pickled: the report of each item that was done, by its position in the list; what was folded, where there
+            is no slot for it; and a :class:`fedray.usage.Reading`.
         """
         items: list[Item] = pickle.loads(packed)
+        broadcast = Broadcast(start.round, self._down, start.weight)
         if start.number != self._number:
-            self._begin(start, arrays)
+            self._begin(broadcast)
+            self._number = start.number
         reports: dict[int, Report] = {i: self._worker.handle(items[i]) for i in self._positions(len(items))}
-        if self._up is not None and not self._folds_in_place:
-            for name, slot in self._up.items():
-                slot.copy_(self._worker.finish()[name])
-        return pickle.dumps(reports)
+        faults.point("worker.reply", start.round)
+        reading = self._meter.read(self._name, sum(report.seconds for report in reports.values()))
+        return pickle.dumps((reports, self._hand_over(broadcast), reading))
 
     def _positions(self, count: int) -> Iterator[int]:
-        if self._tickets is None:
-            yield from range(count)
-            return
-        while (position := self._tickets.take()) < count:
+        while (position := self._board.take()) < count:
             yield position
 
-    def _begin(self, start: Announcement, arrays: Mapping[str, NDArray[np.float32]] | None) -> None:
-        parts = self._down
-        if parts is None:
-            assert arrays is not None
-            parts = {name: _read_only_tensor(array) for name, array in arrays.items()}
+    def _begin(self, broadcast: Broadcast) -> None:
         if self._folds_in_place:
             assert self._up is not None
             for slot in self._up.values():
                 slot.zero_()
-        into = self._up if self._folds_in_place else None
-        self._worker.begin(Broadcast(start.round, parts, start.weight), into)
-        self._number = start.number
+        self._worker.begin(broadcast, self._up if self._folds_in_place else None)
 
-    def finish(self) -> Arrays:
-        """What was folded this round, if it is not in a slot."""
-        return {name: tensor.cpu().numpy() for name, tensor in self._worker.finish().items()}
-
-
-def _read_only_tensor(array: NDArray[np.float32]) -> torch.Tensor:
-    # The object store's own memory, shared by all workers of the node: nothing here writes to a broadcast.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(array)
+    def _hand_over(self, broadcast: Broadcast) -> Arrays | None:
+        if self._folds_in_place:
+            return None
+        folded = self._worker.finish()
+        if self._up is not None:
+            for name, slot in self._up.items():
+                slot.copy_(folded[name])
+            return None
+        self._worker.begin(broadcast)  # what was handed over must not be handed over again
+        return {name: tensor.cpu().numpy() for name, tensor in folded.items()}
 
 
 def _keep_freed_memory() -> None:

@@ -80,7 +80,7 @@ class Console(Tracker):
         self._line(text)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """End the bar and show the table; of ``summary`` it reads ``seconds``, if there."""
+        """End the bar and show the table; of ``summary`` it reads ``seconds`` and ``budget``, if there."""
         self._end_bar()
         if self._out is None:
             return
@@ -91,6 +91,9 @@ class Console(Tracker):
         # Beside the table, so that they can be copied whole however long the path is.
         run_dir = self._state.run.run_dir
         self._line(f"run folder: {run_dir}")
+        if budget := summary.get("budget"):
+            limit = budget.split()[0]
+            self._line(f"{budget}; to go on: fedray resume {shlex.quote(str(run_dir))} {limit}=MORE")
         if self._tensorboard:
             self._line(f"open TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir))}")
 

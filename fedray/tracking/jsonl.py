@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fedray.checkpoint import TEMPORARY
 from fedray.config import ConfigError
 from fedray.record import RoundRecord
 from fedray.tracking.base import RunInfo, Tracker
@@ -102,7 +103,7 @@ class JsonLines(Tracker):
         text = b"".join(_line(records[number]) for number in sorted(records))
         if text == self._path.read_bytes():
             return
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        temporary = self._path.with_name(f"{TEMPORARY}{self._path.name}")
         with temporary.open("wb") as file:
             file.write(text)
             file.flush()

@@ -23,7 +23,9 @@ def scalars(record: RoundRecord) -> dict[str, float]:
     """The numbers of a record by the name TensorBoard shows them under.
 
     ``train/loss``, ``test/<metric>``, ``clients_test/<metric>/<mean, p10, p50, p90>``, ``clients/<sampled, ok,
-    failed>``, ``time/round_seconds``, ``time/<phase>``, ``bytes/<up, down>``.  A metric without a value is NaN.
+    failed>``, ``clients/weight``, ``time/round_seconds``, ``time/<phase>``, ``bytes/<up, down, network>``,
+    ``usage/<nodes, retries, cpu_seconds, gpu_seconds, joules>``, ``usage/failures/<stage>`` and, over the workers,
+    ``usage/<idle, rss, gpu_memory>/<mean, max>``.  A metric without a value is NaN.
 
     >>> scalars(RoundRecord(3, seconds=2.0, train={"loss": 0.5}, bytes={"up": 8}))
     {'train/loss': 0.5, 'time/round_seconds': 2.0, 'bytes/up': 8.0}
@@ -36,14 +38,24 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
         "train": record.train,
         "test": record.test,
         **{f"clients_test/{metric}": spread for metric, spread in record.clients_test.items()},
-        "clients": record.clients,
+        "clients": record.clients if record.weight is None else {**record.clients, "weight": record.weight},
         # Round 0 is an evaluation only, and took no round's time.
         "time": {"round_seconds": record.seconds, **record.phases} if record.seconds else {},
         "bytes": record.bytes,
+        **dict(_usage(record.usage)),
     }
     for section, values in sections.items():
         for name, value in values.items():
             yield f"{section}/{name}", float("nan") if value is None else float(value)
+
+
+def _usage(usage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Sections of numbers: a worker more or less must not be a curve more or less."""
+    yield "usage", {name: value for name, value in usage.items() if isinstance(value, int | float)}
+    yield "usage/failures", usage.get("failures", {})
+    for name in ("idle", "rss", "gpu_memory"):
+        if values := usage.get(name):
+            yield f"usage/{name}", {"mean": sum(values) / len(values), "max": max(values)}
 
 
 class TensorBoard(Tracker):

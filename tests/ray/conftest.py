@@ -1,4 +1,4 @@
-"""One Ray for all tests of this folder: starting it costs seconds."""
+"""One Ray for the tests of a file: starting it costs seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def four_cpus() -> Iterator[None]:
     """A Ray of this process with four (logical) CPUs; ``fedray.train`` must use it as it is and leave it running."""
     import ray

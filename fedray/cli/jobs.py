@@ -1,0 +1,108 @@
+"""The command that submits to a standing Ray cluster."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedray.cli.common import FAILED, STOPPED, ConfigArgument, Overrides
+from fedray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fedray.ray.jobs import Ended, Jobs
+
+DETACHED = 130
+_SAVED = "go on with: fedray resume"
+_PAUSE = 0.2
+_TAIL = 4000
+
+
+def submit(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    address: Annotated[
+        str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The head's job server: http://HEAD:8265.")
+    ] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the log; end as the run ends.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in run.dir.")] = False,
+    python: Annotated[str, typer.Option("--python", help="The interpreter on the cluster that has fedray.")] = "python",
+) -> None:
+    """Run on a standing Ray cluster: uploads what the config needs from this folder; the cluster owns the run.
+
+    With --follow the exit status is the run's; Ctrl-C then ends the following, not the run.  A run.dir that is not
+    absolute lies below the home folder of the account that runs the cluster.
+    """
+    from fedray.experiment import Config
+    from fedray.ray.jobs import Jobs
+    from fedray.submission import Package, command, megabytes
+
+    if not address:
+        raise ConfigError("--address: the head's job server is needed, as in http://HEAD:8265 (or RAY_API_SERVER_ADDRESS)")
+    given = overrides or []
+    loaded = Config.load(config, given)
+    package = Package.of(config, given, Path.cwd())
+    archive = package.archive()
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    run_dir = Path(loaded.run.dir or f"runs/{loaded.name}/{stamp}")
+    if resume:
+        if not loaded.run.dir:
+            raise ConfigError("--resume: say with run.dir=PATH which run on the cluster is to go on")
+        line = command("resume", [text for text in given if not text.startswith("run.dir=")], run_dir, python)
+    else:
+        line = command("run", [package.named(config), *given], run_dir, python)
+    jobs = Jobs(address)
+    name = f"fedray_{re.sub(r'[^A-Za-z0-9.-]', '-', loaded.name)}_{stamp}_{secrets.token_hex(2)}"
+    with tempfile.TemporaryDirectory(prefix="fedray-submit-") as folder:
+        path = Path(folder) / "files.zip"
+        path.write_bytes(archive)
+        jobs.submit(line, path, name)
+    where = f"results  {run_dir if run_dir.is_absolute() else Path('~') / run_dir} (on the cluster)"
+    typer.echo(f"submitted {name}: {len(package.files)} file(s), {megabytes(len(archive))}")
+    typer.echo(f"  log      ray job logs --address {address} --follow {name}")
+    typer.echo(f"  stop     ray job stop --address {address} {name}")
+    typer.echo(f"  {where}")
+    if follow:
+        status = _follow(jobs, name)
+        typer.echo(where)
+        raise typer.Exit(status)
+
+
+def _follow(jobs: Jobs, name: str) -> int:
+    """Show the log to its end; the run's exit status."""
+    tail = ""
+    try:
+        for piece in jobs.follow(name):
+            typer.echo(piece, nl=False)
+            tail = (tail + piece)[-_TAIL:]
+        while (ended := jobs.ended(name)) is None:
+            time.sleep(_PAUSE)
+    except KeyboardInterrupt:
+        typer.echo(f"\n{name} goes on", err=True)
+        return DETACHED
+    return status_of(ended, tail)
+
+
+def status_of(ended: Ended, tail: str) -> int:
+    """The run's exit status.
+
+    Args:
+        ended: how its job ended.
+        tail: the end of its log.
+    """
+    if ended.status is not None:
+        return ended.status
+    if ended.state == "STOPPED" and _SAVED in tail:
+        return STOPPED
+    if ended.state == "STOPPED":
+        reason = "it was stopped before it could save; its last checkpoint counts"
+    else:
+        reason = f"it could not be run: {' '.join(ended.message.split())[-300:]}"
+    typer.echo(f"fedray: {reason}", err=True)
+    return FAILED

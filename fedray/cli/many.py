@@ -1,0 +1,110 @@
+"""Commands for many runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedray.cli.common import FAILED, STOPPED, ConfigArgument, Quiet, train
+from fedray.errors import ConfigError, RunFailed
+
+if TYPE_CHECKING:
+    from fedray.sweep import Cell, Row, Sweep
+
+Axes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE,VALUE...", help="Values to combine, as in seed=1,2,3.", show_default=False),
+]
+
+
+def sweep(
+    config: ConfigArgument,
+    axes: Axes = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="The folder of all runs; default: sweeps/<config name>.")
+    ] = None,
+    cell: Annotated[int | None, typer.Option("--cell", min=0, help="Run only this one, counted from 0.")] = None,
+    only_table: Annotated[bool, typer.Option("--table", help="Only show what is finished; run nothing.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a config once for each combination of values, one after the other, and compare.
+
+    Finished runs are not run again, stopped ones go on.  The table has the mean over seeds with its 95 % confidence
+    interval; it is also written to table.csv and table.json in the folder.
+    """
+    from fedray.sweep import Sweep
+
+    wanted = Sweep.of(config, axes or (), folder)
+    if cell is not None:
+        _run_one(wanted, cell, quiet)
+        return
+    failed = [] if only_table else _run_all(wanted, quiet)
+    _report(wanted, quiet)
+    for one, error in failed:
+        typer.echo(f"fedray: {one.name}: {error}", err=True)
+    if failed:
+        typer.echo(f"fedray: {len(failed)} of {len(wanted.cells)} runs failed; mend the cause and sweep again", err=True)
+        raise typer.Exit(FAILED)
+
+
+def _run_one(wanted: Sweep, number: int, quiet: bool) -> None:
+    if number >= len(wanted.cells):
+        raise ConfigError(f"--cell {number}: the sweep has {len(wanted.cells)} runs, 0 to {len(wanted.cells) - 1}")
+    cell = wanted.cells[number]
+    wanted.check(cell)
+    if not wanted.done(cell):
+        train(wanted.experiment(cell), quiet)
+
+
+def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
+    """Run what is not finished; a run that fails does not keep the others from running."""
+    for cell in wanted.cells:
+        wanted.check(cell)
+    failed: list[tuple[Cell, Exception]] = []
+    for cell in wanted.cells:
+        if wanted.done(cell):
+            continue
+        if not quiet:
+            typer.echo(f"run {cell.number + 1} of {len(wanted.cells)}: {cell.name}")
+        try:
+            train(wanted.experiment(cell), quiet)
+        except (ConfigError, RunFailed) as error:
+            failed.append((cell, error))
+        except KeyboardInterrupt:
+            # Between two runs, or before one has begun.
+            raise typer.Exit(STOPPED) from None
+    return failed
+
+
+def _report(wanted: Sweep, quiet: bool) -> None:
+    from fedray.sweep import write_table
+
+    rows = wanted.rows()
+    if wanted.folder.exists():
+        write_table(wanted.folder, rows)
+    if not quiet:
+        _show(rows)
+        typer.echo(f"sweep folder: {wanted.folder}")
+
+
+def _show(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    keys = [key for key in rows[0].setting if len({row.setting[key] for row in rows}) > 1]
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    table = Table(*keys, "runs", *metrics)
+    for row in rows:
+        found = [row.metrics.get(name) for name in metrics]
+        numbers = ["" if one is None else _words(one.mean, one.half_width) for one in found]
+        table.add_row(*(row.setting[key] for key in keys), f"{row.runs}/{row.wanted}", *numbers)
+    Console().print(table)
+
+
+def _words(mean: float | None, half_width: float | None) -> str:
+    if mean is None:
+        return "nan"
+    return f"{mean:.4g}" if half_width is None else f"{mean:.4g} ± {half_width:.2g}"

@@ -1,0 +1,152 @@
+"""Commands that watch: how a run stands, and whether machines are fit for one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedray.cli.common import RunArgument
+
+if TYPE_CHECKING:
+    import rich.console
+    import rich.panel
+
+    from fedray.status import Status
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def status(
+    run_dir: RunArgument,
+    as_json: AsJson = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Refresh until the run ends.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 2.0,
+) -> None:
+    """Say how a run stands: round, pace, time left, failures, last checkpoint.  Reads only the run folder's files."""
+    from fedray.status import read_status
+
+    def look() -> Status:
+        return read_status(run_dir, time.time())
+
+    out = _console()
+    if out.is_interactive and not as_json:
+        from rich.live import Live
+
+        with Live(_panel(look()), console=out, auto_refresh=False) as live:
+            for seen in _looks(look, follow, every):
+                live.update(_panel(seen), refresh=True)
+        return
+    before = None
+    for seen in _looks(look, follow, every):
+        news = (seen.round, seen.state, seen.slurm)
+        if news == before:
+            continue
+        before = news
+        if as_json:
+            typer.echo(json.dumps(seen.to_json()))
+        else:
+            typer.echo(one_line(seen) if follow else "\n".join(f"{name:<11} {value}" for name, value in rows(seen)))
+
+
+def _looks(look: Callable[[], Status], follow: bool, every: float) -> Iterator[Status]:
+    """One look, or one after the other until the run is over or the user has seen enough."""
+    try:
+        while True:
+            seen = look()
+            yield seen
+            if not follow or seen.over:
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return
+
+
+def one_line(seen: Status) -> str:
+    """What changes from round to round."""
+    told = dict(rows(seen))
+    parts = [f"{seen.state}  {told['rounds']}", *(told[name] for name in ("pace", "test", "failures") if name in told)]
+    return "  ".join([*parts, f"{told['left']} left"] if "left" in told else parts)
+
+
+def rows(seen: Status) -> Iterator[tuple[str, str]]:
+    """Names and values of what is known, in words."""
+    yield "run", f"{seen.name} ({seen.folder})"
+    yield "state", seen.state
+    if seen.driver:
+        sight = {True: "", None: " (on another machine: whether it lives cannot be seen from here)", False: ": dead"}
+        yield "driver", f"{seen.driver.words}{sight[seen.driver.alive]}"
+    yield "rounds", f"{seen.round:,} of {'?' if seen.rounds is None else format(seen.rounds, ',')}"
+    if seen.pace is not None:
+        yield "pace", pace(seen.pace)
+    if seen.state == "running" and seen.left is not None:
+        yield "left", duration(seen.left)
+    if seen.state == "running" and seen.silent is not None:
+        yield "last round", f"{duration(seen.silent)} ago"
+    if seen.workers:
+        yield "workers", f"{seen.workers}" if seen.nodes is None else f"{seen.workers} on {seen.nodes} node(s)"
+    for name, metrics in (("train", seen.train), ("test", seen.test)):
+        if metrics:
+            yield name, "  ".join(f"{metric} {_number(value)}" for metric, value in metrics.items())
+    if seen.failures:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in seen.failures.items())
+        yield "failures", f"{sum(seen.failures.values()):,} times a client gave no update: {kinds}"
+    if seen.checkpoint is not None:
+        age = "" if seen.checkpoint_age is None else f", {duration(seen.checkpoint_age)} old"
+        yield "checkpoint", f"round {seen.checkpoint:,}{age}"
+    if seen.slurm:
+        reason = f" ({seen.slurm.reason})" if seen.slurm.reason else ""
+        yield "slurm", f"job {seen.slurm.job} {seen.slurm.state or 'not known to Slurm here'}{reason}"
+    for name, total in seen.totals.items():
+        yield "total", f"{name} {_number(total) if isinstance(total, int | float) else total}"
+    if seen.over and seen.state != "finished":
+        yield "go on with", f"fedray resume {shlex.quote(seen.folder)}"
+
+
+def pace(seconds: float) -> str:
+    """A rate from seconds per round.
+
+    >>> pace(0.5), pace(7.0), pace(90.0)
+    ('120 rounds/min', '8.57 rounds/min', '40 rounds/h')
+    """
+    rate, unit = (60 / seconds, "rounds/min") if seconds <= 60 else (3600 / seconds, "rounds/h")
+    return f"{rate:,.0f} {unit}" if rate >= 100 else f"{rate:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Two units, roughly.
+
+    >>> duration(4.4), duration(61), duration(7300), duration(200_000)
+    ('4 s', '1 min 1 s', '2 h 1 min', '2 d 7 h')
+    """
+    whole = round(seconds)
+    for unit, size, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {below}"
+    return f"{whole} s"
+
+
+def _number(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _console() -> rich.console.Console:
+    from rich.console import Console
+
+    return Console(force_interactive=None if sys.stdout.isatty() else False)
+
+
+def _panel(seen: Status) -> rich.panel.Panel:
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows(seen):
+        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    return Panel.fit(table, title=Text(seen.state))

@@ -1,0 +1,190 @@
+"""One driver to a run folder: a lock that names its owner, and can be taken over once that owner is provably dead.
+
+The lock is a file that comes into being whole, by a hard link, which only one process can make, also over NFS.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from fedray.checkpoint import TEMPORARY
+from fedray.errors import ConfigError
+
+LOCK = "driver.lock"
+_log = logging.getLogger("fedray")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that drives a run.
+
+    Args:
+        host: its host name.
+        pid: its process id.
+        space: where that id means something: boot id and process namespace.
+        born: when it was started, in clock ticks since boot; None where there is no ``/proc``.
+        since: local time at which it took the folder.
+        job: Slurm job, if it is in one.
+        restart: how often that job had been requeued.
+        token: tells it from every other owner.
+    """
+
+    host: str
+    pid: int
+    space: str
+    born: int | None
+    since: str
+    job: str | None
+    restart: int
+    token: str
+
+    @classmethod
+    def me(cls) -> Owner:
+        """This process."""
+        return cls(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            space=_space(),
+            born=_born(os.getpid()),
+            since=datetime.now().isoformat(" ", "seconds"),
+            job=os.environ.get("SLURM_JOB_ID"),
+            restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+            token=uuid.uuid4().hex,
+        )
+
+    def alive(self) -> bool | None:
+        """Whether it lives; None where that cannot be known from here.
+
+        It is dead if this machine's list of processes lacks it, or if it belongs to an earlier start of the Slurm job
+        that we are in.
+        """
+        here = Owner.me()
+        if self.job is not None and self.job == here.job and self.restart < here.restart:
+            return False
+        if (self.host, self.space) != (here.host, here.space) or here.born is None:
+            return None
+        return _born(self.pid) == self.born
+
+    def words(self) -> str:
+        """Host, process, time, Slurm job."""
+        job = f", Slurm job {self.job}" if self.job else ""
+        return f"process {self.pid} on {self.host} since {self.since}{job}"
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Who drives the run in ``folder``; None if nobody does."""
+    return _read(folder / LOCK)
+
+
+@contextmanager
+def driving(folder: Path) -> Iterator[None]:
+    """A context in which no other process drives the run in ``folder``.
+
+    Raises:
+        ConfigError: another process does, or may.
+        OSError: the lock cannot be written.
+    """
+    me = Owner.me()
+    path = folder / LOCK
+    _take(path, me)
+    try:
+        yield
+    finally:
+        if (owner := _read(path)) is not None and owner.token == me.token:
+            path.unlink(missing_ok=True)
+
+
+def _take(path: Path, me: Owner) -> None:
+    """Make the lock at ``path`` ours."""
+    if _create(path, me):
+        return
+    owner = _read(path)
+    if owner is None:
+        _take(path, me)  # let go of in the meantime
+        return
+    _refuse_unless_dead(path, owner)
+    # Whoever takes over holds a lock on doing so, or two who saw the same dead owner could both win.
+    taking = path.with_name(f"{path.name}.taking")
+    _take(taking, me)
+    try:
+        owner = _read(path)
+        if owner is not None:
+            _refuse_unless_dead(path, owner)
+            _log.warning("taking the run folder over from a dead driver: %s", owner.words())
+            path.unlink()
+        if not _create(path, me):
+            _take(path, me)  # a newcomer was faster: it lives, and is named
+    finally:
+        taking.unlink(missing_ok=True)
+
+
+def _refuse_unless_dead(path: Path, owner: Owner) -> None:
+    alive = owner.alive()
+    if alive is False:
+        return
+    first = f"run.dir: {path.parent} is in use by another driver: {owner.words()}"
+    if alive:
+        stop = f"scancel {owner.job}" if owner.job else f"kill -TERM {owner.pid}"
+        raise ConfigError(f"{first}\nwait for it, stop it ({stop}), or choose another run.dir")
+    raise ConfigError(
+        f"{first}\nwhether it still lives cannot be seen from {socket.gethostname()}: wait for it or stop it; "
+        f"if it is surely gone, delete {path}"
+    )
+
+
+def _create(path: Path, me: Owner) -> bool:
+    """Make the file if there is none."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{me.token}")
+    while True:
+        temporary.write_text(json.dumps(asdict(me)))
+        try:
+            os.link(temporary, path)
+            return True
+        except FileExistsError:
+            # Over NFS the answer to a link that succeeded can be lost, and the repeated request finds its own work.
+            owner = _read(path)
+            return owner is not None and owner.token == me.token
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise
+            # The owner tidied up our file before we linked it: look again.
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Owner | None:
+    try:
+        return Owner(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        raise ConfigError(f"{path} is damaged: if no other driver is at work in this folder, delete it") from None
+
+
+@cache
+def _space() -> str:
+    boot = namespace = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return f"{boot} {namespace}"
+
+
+def _born(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot; None if there is none, or only a dead one's remains."""
+    try:
+        # The name of the program stands in parentheses and may hold anything.
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else int(rest[18])

@@ -1,0 +1,32 @@
+"""What a run ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+import torch
+
+
+def machine() -> dict[str, str]:
+    """What the bits of a result depend on besides config and seed."""
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    return {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "arch": platform.machine(),
+        "gpu": gpu,
+        "torch": torch.__version__,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what matters."""
+    packages = ("fedray", "torch", "ray", "numpy", "safetensors")
+    found = {"python": platform.python_version(), "cpus": str(os.cpu_count())}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except ImportError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,294 @@
+"""A team on another node than the driver's: an actor there, and the driver's end of it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import shutil
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fedray import faults
+from fedray.aggregators.base import Accumulator, Aggregator
+from fedray.errors import RunFailed
+from fedray.ray.team import Post, Team
+from fedray.ray.worker import Announcement, Arrays
+from fedray.usage import Reading
+from fedray.worker import Item, Job, Report
+
+_log = logging.getLogger("fedray")
+
+_PATIENCE = 0.2
+_UNAVAILABLE = 20
+
+
+class TeamLost(Exception):
+    """A node, or the actor that stands for it, is gone, and what its team had folded with it."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A run's work on its way to another node: once for each node, whatever its number of workers.
+
+    Args:
+        job: the pickled job.
+        folder: where its data must lie, if it lies in files.
+        files: their contents.
+    """
+
+    job: bytes
+    folder: str | None
+    files: Mapping[str, NDArray[np.uint8]]
+
+    @classmethod
+    def of(cls, job: Job) -> Parcel:
+        """Pack a job with its data."""
+        folder = job.task.data.folder
+        files = {file.name: np.fromfile(file, dtype=np.uint8) for file in folder.iterdir()} if folder else {}
+        return cls(ray.cloudpickle.dumps(job), str(folder) if folder else None, files)
+
+    def unpack(self) -> Job:
+        """The job, its data beside it on this node's disk."""
+        if self.folder is not None and not Path(self.folder).exists():
+            final = Path(self.folder)
+            final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=final.parent))
+            try:
+                for name, content in self.files.items():
+                    content.tofile(unfinished / name)
+                unfinished.rename(final)
+            except OSError:
+                if not final.exists():  # else another team of this node was first
+                    raise
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        job: Job = pickle.loads(self.job)
+        return job
+
+
+class NodeActor:
+    """Holds a :class:`Team` on the node where it is.
+
+    Every call may reach it twice, as Ray repeats what it has no answer to: each names the state it asks for, and a
+    second one finds it there.
+    """
+
+    def __init__(self, parcel: Parcel, post: Post) -> None:
+        torch.set_num_threads(1)
+        self._stop = threading.Event()
+        self._folder = parcel.folder
+        self._brought = parcel.folder is not None and not Path(parcel.folder).exists()
+        self._team = Team(parcel.unpack(), post)
+        self._aggregator = self._team.aggregator
+        self._number = -1
+        self._call = -1
+        self._answer: bytes = b""
+        self._own: Accumulator | None = None
+
+    def up(self) -> bool:
+        """Answers once a worker is up."""
+        self._team.wait()
+        return True
+
+    def work(self, call: int, start: Announcement, arrays: Arrays, packed: bytes) -> bytes:
+        """Do items of a round; the first call with a new ``start`` begins it.
+
+        Args:
+            call: the number of the call; one that was answered is answered again without doing anything.
+            start: the round.
+            arrays: the broadcast.
+            packed: the pickled items by position.
+
+        Returns:
+            Pickled: the reports, or None if stopped; the readings; how many items had to be done again.
+        """
+        if call != self._call:
+            if start.number != self._number:
+                self._team.begin(start, {name: _read_only(array) for name, array in arrays.items()})
+                self._number, self._own = start.number, None
+            reports = self._team.work(pickle.loads(packed), self._stop.is_set)
+            self._answer = pickle.dumps((reports, self._team.readings(), self._team.retries))
+            self._call = call
+        return self._answer
+
+    def fold(self, *others: Arrays) -> Arrays:
+        """What this team folded, and what others did, added up; does not change what a second call would give."""
+        if self._own is None:
+            self._own = self._team.collect()
+        total = self._own
+        if others:
+            total = {name: tensor.clone() for name, tensor in total.items()}
+            for other in others:
+                merge_into(self._aggregator, total, other)
+        return {name: tensor.cpu().numpy() for name, tensor in total.items()}
+
+    def stop(self) -> None:
+        """Leave the work in progress."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """End the workers, and take away what was brought to this node's disk."""
+        self._team.close()
+        if self._brought and self._folder is not None:
+            shutil.rmtree(Path(self._folder).parent, ignore_errors=True)
+
+
+def merge_into(aggregator: Aggregator, total: Accumulator, other: Arrays) -> None:
+    """Add arrays to an accumulator; either may be empty."""
+    if not other:
+        return
+    if total:
+        aggregator.merge(total, {name: _read_only(array) for name, array in other.items()})
+    else:
+        total.update({name: torch.from_numpy(np.array(array)) for name, array in other.items()})
+
+
+def _read_only(array: NDArray[Any]) -> torch.Tensor:
+    # The object store's own memory, shared by all processes of the node: nothing here writes to it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
+
+
+class RemoteTeam:
+    """The driver's end of a :class:`NodeActor`: a team like one of its own, but that it can be lost.
+
+    Args:
+        parcel: reference to the :class:`Parcel`.
+        post: where.
+    """
+
+    def __init__(self, parcel: Any, post: Post) -> None:
+        self.post = post
+        self.network = 0
+        self._start = Announcement(0, 0, 1.0)
+        self._arrays: Any = None
+        self._calls = 0
+        self._readings: list[Reading] = []
+        self.retries = 0
+        self.actor: Any = (
+            ray.remote(concurrency_groups={"control": 1})(NodeActor)
+            .options(
+                num_cpus=0,
+                max_restarts=0,
+                enable_task_events=False,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(post.node, soft=False),
+            )
+            .remote(parcel, post)
+        )
+        self.ready = self.actor.up.remote()
+        self.is_up = False
+
+    @property
+    def seats(self) -> int:
+        """How many workers."""
+        return self.post.seats
+
+    def may(self, pin: str | None) -> bool:
+        """Whether it takes items of this pin."""
+        return pin in self.post.silos
+
+    def look(self, seconds: float) -> bool:
+        """Whether a worker is up, within ``seconds``.
+
+        Raises:
+            TeamLost: the node is gone.
+            RunFailed: it cannot start.
+        """
+        if not self.is_up and ray.wait([self.ready], timeout=seconds)[0]:
+            self._get(self.ready)
+            self.is_up = True
+        return self.is_up
+
+    def begin(self, start: Announcement, arrays: Any) -> None:
+        """A round: its broadcast, as a reference to arrays in the object store."""
+        self._start, self._arrays = start, arrays
+        self._readings, self.retries, self.network = [], 0, 0
+
+    def again(self, number: int) -> None:
+        """What was folded has been fetched: fold anew, in the same round."""
+        self._start = Announcement(number, self._start.round, self._start.weight)
+
+    def work(self, items: Mapping[int, Item], stopping: Callable[[], bool]) -> dict[int, Report] | None:
+        """See :meth:`Team.work`.
+
+        Raises:
+            TeamLost: the node is gone.
+        """
+        self._calls += 1
+        packed = pickle.dumps(dict(items))
+        answer = self._ask(stopping, "work", self._calls, self._start, self._arrays, packed)
+        if answer is None:
+            return None
+        self.network += len(packed) + len(answer)
+        reports, self._readings, self.retries = pickle.loads(answer)
+        found: dict[int, Report] | None = reports
+        return found
+
+    def fold(self, others: Sequence[RemoteTeam] = ()) -> Arrays:
+        """What this team folded, with what ``others`` did added where this team is.
+
+        Raises:
+            TeamLost: this team, or one of the others, is gone.
+        """
+        theirs = [team.actor.fold.remote() for team in others]
+        folded: Arrays = self._ask(lambda: False, "fold", *theirs)
+        self.network += (1 + len(others)) * sum(array.nbytes for array in folded.values())
+        return folded
+
+    def _ask(self, stopping: Callable[[], bool], method: str, *args: Any) -> Any:
+        """Call the actor, again where the answer was lost on the way; None if stopped."""
+        for _ in range(_UNAVAILABLE):
+            reference = getattr(self.actor, method).remote(*args)
+            while not ray.wait([reference], timeout=_PATIENCE)[0]:
+                if stopping():
+                    self.actor.stop.options(concurrency_group="control").remote()
+                    return None
+            try:
+                answer = self._get(reference)
+                faults.point("node.answer", self._start.round)
+                return answer
+            except (_AnswerLost, faults.Lost) as error:
+                _log.warning("an answer of node %s was lost, asking again (%s)", self.post.name, error)
+        raise TeamLost(f"no answer in {_UNAVAILABLE} attempts")
+
+    def _get(self, reference: Any) -> Any:
+        try:
+            return ray.get(reference)
+        except RayTaskError as error:
+            if isinstance(error.cause, RunFailed):
+                raise RunFailed(str(error.cause)) from error
+            raise RunFailed(f"node {self.post.name}: {type(error.cause).__name__}: {error.cause}") from error
+        except ActorUnavailableError as error:
+            raise _AnswerLost(str(error).splitlines()[0]) from error
+        except RayError as error:
+            raise TeamLost(str(error).splitlines()[0]) from error
+
+    def readings(self) -> list[Reading]:
+        """See :meth:`Team.readings`."""
+        return self._readings
+
+    def abandon(self) -> None:
+        """End what may be left of it, without a word."""
+        ray.kill(self.actor)
+
+    def close(self, seconds: float = 5.0) -> None:
+        """End it."""
+        ray.wait([self.actor.close.remote()], timeout=seconds)
+        ray.kill(self.actor)
+
+
+class _AnswerLost(Exception):
+    """The actor may be alive, but this call has no answer."""

@@ -1,0 +1,142 @@
+"""Which workers sit on which node: decided by a pure function, reserved as one Ray placement group for each node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ray
+from ray.util.placement_group import placement_group
+
+from fedray.errors import RunFailed
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one worker reserves.
+
+    Args:
+        cpus: CPUs.
+        gpus: GPUs; a fraction shares one.
+        memory: bytes; 0 reserves none.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory: int = 0
+
+    def resources(self) -> dict[str, float]:
+        """In Ray's words."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
+        return {name: amount for name, amount in wanted.items() if amount > 0}
+
+    def fits(self, room: Mapping[str, float]) -> float:
+        """How many workers of this size have room in these resources, infinite for a size of nothing."""
+        shares = [room.get(name, 0.0) / amount for name, amount in self.resources().items()]
+        return math.floor(min(shares) + 1e-9) if shares else math.inf
+
+    def __str__(self) -> str:
+        memory = f" and {self.memory / 1e9:g} GB" if self.memory else ""
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs{memory}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster.
+
+    Args:
+        id: Ray's name of it.
+        name: its host name.
+        resources: all it has, in Ray's words.
+        labels: its Ray labels.
+    """
+
+    id: str
+    name: str
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def holds(self, pin: str) -> bool:
+        """Whether it is where ``pin`` says: ``label=value``, or the name of a custom resource.
+
+        >>> Node("1", "a", {"scanner": 1.0}, {"site": "north"}).holds("site=north")
+        True
+        """
+        label, equals, value = pin.partition("=")
+        return self.labels.get(label) == value if equals else self.resources.get(pin, 0.0) > 0
+
+
+def alive() -> list[Node]:
+    """The nodes of the connected cluster, in a fixed order."""
+    found = [
+        Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"], node["Labels"])
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return sorted(found, key=lambda node: (node.name, node.id))
+
+
+def seats(
+    nodes: Sequence[Node],
+    workers: int | Literal["auto"],
+    size: Size,
+    placement: Literal["pack", "spread"],
+    taken: Mapping[str, Mapping[str, float]],
+) -> dict[str, int]:
+    """How many workers each node gets, by node id; nodes without any are left out.
+
+    Args:
+        nodes: where there may be workers.
+        workers: on each node, or as many as have room.
+        size: of one worker.
+        placement: ``spread``: that many on every node; ``pack``: as many in all, on as few nodes as have room.
+        taken: what is reserved already, by node id: for the driver, for silos.
+    """
+    room: dict[str, float] = {}
+    for node in nodes:
+        left = {name: amount - taken.get(node.id, {}).get(name, 0.0) for name, amount in node.resources.items()}
+        room[node.id] = max(0.0, size.fits(left))
+    if workers == "auto":
+        counts = {id: 1 if math.isinf(most) else int(most) for id, most in room.items()}
+        # One worker of a machine with a single CPU shares it with the driver, who waits while it works.
+        if not any(counts.values()):
+            counts = {node.id: min(1, int(min(size.fits(node.resources), 1))) for node in nodes}
+    elif placement == "spread":
+        counts = dict.fromkeys(room, workers)
+    else:
+        counts, left_over = {}, workers * len(nodes)
+        for id, most in sorted(room.items(), key=lambda entry: -entry[1]):
+            counts[id] = int(min(most, left_over))
+            left_over -= counts[id]
+        if left_over:  # more than there is room for: let the reservation say what is wanted and what there is
+            counts[nodes[0].id] += left_over
+    return {id: count for id, count in counts.items() if count}
+
+
+def reserve(node: str, count: int, size: Size, seconds: float) -> Any:
+    """A placement group of ``count`` bundles of ``size`` on one node.
+
+    Raises:
+        RunFailed: it was not granted in time; says what is wanted, what the node has, and what is free.
+    """
+    bundle = size.resources() or {"CPU": 0.001}
+    group = placement_group(
+        [bundle] * count, strategy="STRICT_PACK", bundle_label_selector=[{"ray.io/node-id": node}] * count
+    )
+    if not group.wait(seconds):
+        ray.util.remove_placement_group(group)
+        found = [one for one in alive() if one.id == node]
+        has = _amounts(found[0].resources) if found else "left the cluster"
+        name = f"node {found[0].name}" if found else "the node"
+        raise RunFailed(
+            f"{count} workers of {size} could not be started in {seconds:g} s: {name} has {has}, free in the cluster "
+            f"are {_amounts(ray.available_resources())}; lower cluster.workers or what the worker section asks for"
+        )
+    return group
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    memory = resources.get("memory", 0.0) / 1e9
+    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs and {memory:.1f} GB"

@@ -1,0 +1,353 @@
+"""A team: the workers of one node around its shared memory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from torch import Tensor
+
+from fedray.aggregators.base import Accumulator
+from fedray.errors import RunFailed
+from fedray.messages import Block, BlockReport, Failure
+from fedray.ray.lines import Door, Line, WorkerDied, wait
+from fedray.ray.memory import Board, Buffer
+from fedray.ray.placement import Size, reserve
+from fedray.ray.worker import Announcement, Channel, WorkerActor
+from fedray.usage import Reading
+from fedray.worker import Item, Job, Report
+
+_log = logging.getLogger("fedray")
+
+ATTEMPTS = 3
+"""How often workers may die in a row without any work done before the run gives up."""
+
+_PATIENCE = 0.2
+
+
+@dataclass(frozen=True)
+class Post:
+    """Where a team sits.
+
+    Args:
+        node: Ray's id of the node.
+        name: its host name.
+        seats: how many workers.
+        size: what each reserves.
+        silos: whose clients it trains: ``None`` any that are not pinned to a silo.
+        start_timeout: seconds to wait for a worker to come up.
+        block_timeout: seconds a work item may take before its worker is replaced; ``None``: for ever.
+    """
+
+    node: str
+    name: str
+    seats: int
+    size: Size
+    silos: frozenset[str | None] = frozenset([None])
+    start_timeout: float = 120.0
+    block_timeout: float | None = None
+
+
+@dataclass
+class _Member:
+    """A worker and what it has done in the round."""
+
+    seat: int
+    slot: Buffer | None
+    actor: Any = None
+    ready: Any = None
+    door: Door = field(default_factory=Door)
+    line: Line | None = None
+    reports: dict[int, Report] = field(default_factory=dict)
+    began: bool = False
+    spawned: float = 0.0
+    reading: Reading | None = None
+
+
+class Team:
+    """Starts the workers of a post, which must be on this process's node, and does work with them.
+
+    The workers start while the caller goes on, and take part as soon as they are up.  A worker that dies is replaced,
+    and what it had folded is done again; an item that two workers died of is given up, as a failure of its clients.
+
+    Raises:
+        RunFailed: the node has no room for them.
+    """
+
+    def __init__(self, job: Job, post: Post) -> None:
+        self.post = post
+        self._job = job
+        self.aggregator = job.algorithm.aggregator
+        self._widths = job.algorithm.widths(job.task.layout)
+        self.down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32)
+        self._board_buffer = Board.buffer(post.seats)
+        self._board = Board(self._board_buffer.handle)
+        self._start = Announcement(0, 0, 1.0)
+        self._items: dict[int, Item] = {}
+        self._final: dict[int, Report] = {}
+        self._told: dict[int, Report] = {}
+        self._blame: Counter[int] = Counter()
+        self._gathered: Accumulator | None = None
+        self.retries = 0
+        self._group = reserve(post.node, post.seats, post.size, post.start_timeout)
+        self._job_ref = ray.put(job)
+        self._members = [_Member(seat, self._slot()) for seat in range(post.seats)]
+        for member in self._members:
+            self._spawn(member)
+
+    @property
+    def seats(self) -> int:
+        """How many workers."""
+        return self.post.seats
+
+    def may(self, pin: str | None) -> bool:
+        """Whether it takes items of this pin."""
+        return pin in self.post.silos
+
+    def _slot(self) -> Buffer | None:
+        return Buffer(self._widths, torch.float64) if self.aggregator.linear else None
+
+    # Members
+
+    def _spawn(self, member: _Member) -> None:
+        size, slot = self.post.size, member.slot
+        member.door = Door()
+        channel = Channel(
+            member.door, self._board_buffer.handle, member.seat, self.down.handle, slot.handle if slot else None
+        )
+        member.actor = (
+            ray.remote(WorkerActor)
+            .options(
+                num_cpus=size.cpus,
+                num_gpus=size.gpus,
+                memory=size.memory or None,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, member.seat),
+                enable_task_events=False,
+                max_restarts=0,
+            )
+            .remote(self._job_ref, channel, f"{self.post.name}/{member.seat}", size.gpus > 0)
+        )
+        member.ready = member.actor.ready.remote()
+        member.line, member.spawned = None, time.monotonic()
+        member.reports, member.began = {}, False
+
+    def _connect(self, member: _Member) -> None:
+        """Open the line to a worker that is up; a worker that died on the way is replaced."""
+        try:
+            ray.get(member.ready)
+            member.actor.serve.remote()
+            member.line = Line(member.door)
+        except RayTaskError as error:
+            raise RunFailed(f"a worker could not start: {error.cause}") from error
+        except (RayError, WorkerDied) as error:
+            self._replace(member, str(error).splitlines()[0])
+
+    def _anyone(self, stopping: Callable[[], bool]) -> bool:
+        """Wait until a worker is up; False if it was stopped."""
+        self._look(0)
+        while not any(member.line for member in self._members):
+            if stopping():
+                return False
+            self._look(_PATIENCE)
+        return True
+
+    def _look(self, seconds: float) -> None:
+        """Connect the workers that have come up; wait for the first of them if nobody is there yet."""
+        waiting = [member for member in self._members if member.line is None]
+        if not waiting:
+            return
+        up = ray.wait([m.ready for m in waiting], timeout=seconds if len(waiting) == len(self._members) else 0)[0]
+        for member in waiting:
+            if member.ready in up:
+                self._connect(member)
+            elif time.monotonic() - member.spawned > self.post.start_timeout:
+                raise RunFailed(
+                    f"a worker of {self.post.size} on node {self.post.name} did not come up in "
+                    f"{self.post.start_timeout:g} s"
+                )
+
+    def wait(self) -> None:
+        """Return when a worker is up."""
+        self._anyone(lambda: False)
+
+    def _replace(self, member: _Member, reason: str) -> None:
+        name = f"{self.post.name}/{member.seat}"
+        _log.warning("round %d: worker %s died, and is replaced (%s)", self._start.round, name, reason)
+        ray.kill(member.actor)
+        self._spawn(member)
+
+    # Work
+
+    def begin(self, start: Announcement, parts: Mapping[str, Tensor]) -> None:
+        """Take a round's broadcast (what lies in :attr:`down` already is not copied) and forget the round before."""
+        for name, target in self.down.tensors.items():
+            if target.data_ptr() != parts[name].data_ptr():
+                target.copy_(parts[name])
+        self._start, self._gathered, self.retries = start, None, 0
+        self._items, self._final, self._told = {}, {}, {}
+        self._blame.clear()
+        for member in self._members:
+            member.reports, member.began, member.reading = {}, False, None
+
+    def work(self, items: Mapping[int, Item], stopping: Callable[[], bool]) -> dict[int, Report] | None:
+        """Do items of the round, handed out in their order.
+
+        Args:
+            items: by their position in the round.
+            stopping: asked often; once true, the work is left.
+
+        Returns:
+            The reports of these items, and of earlier ones that had to be done again; None if stopped.
+
+        Raises:
+            RunFailed: workers die again and again.
+        """
+        self._items.update(items)
+        failed = 0
+        while missing := self._missing():
+            blamed = self._blame.total()
+            if not self._anyone(stopping) or not self._pass(missing, stopping):
+                return None
+            progress = self._blame.total() > blamed or any(position in self._done() for position in missing)
+            failed = 0 if progress else failed + 1
+            if failed == ATTEMPTS:
+                raise RunFailed(
+                    f"round {self._start.round}: workers died {ATTEMPTS} times at the same work; see the log"
+                )
+        now = self._done()
+        news = {position: report for position, report in now.items() if self._told.get(position) is not report}
+        self._told = now
+        return news
+
+    def _missing(self) -> list[int]:
+        done = self._done()
+        return [position for position in self._items if position not in done]
+
+    def _done(self) -> dict[int, Report]:
+        done = dict(self._final)
+        for member in self._members:
+            done |= member.reports
+        return done
+
+    def _pass(self, missing: list[int], stopping: Callable[[], bool]) -> bool:
+        """Let the workers that are up share out some items; False if it was stopped."""
+        self._board.open()
+        # Pickled here, once for all workers.
+        packed = pickle.dumps([self._items[position] for position in missing])
+        busy: dict[Line, _Member] = {}
+        for member in self._members:
+            if member.line is not None:
+                with self._replacing(member, missing):
+                    member.line.send(self._start, packed)
+                    member.began = True
+                    busy[member.line] = member
+        while busy:
+            if stopping():
+                self._board.end()
+                return False
+            for line in wait(list(busy), _PATIENCE):
+                member = busy.pop(line)
+                with self._replacing(member, missing):
+                    self._receive(member, line, missing)
+            self._replace_late(busy, missing)
+        return True
+
+    def _receive(self, member: _Member, line: Line, missing: list[int]) -> None:
+        reports, folded, reading = pickle.loads(line.receive())
+        named: dict[int, Report] = {missing[index]: report for index, report in reports.items()}
+        member.reading = member.reading.plus(reading) if member.reading else reading
+        if member.slot is not None:
+            member.reports |= named
+            return
+        # What is no sum is in this process now, and outlives the worker.
+        self._final |= named
+        rows = {name: torch.from_numpy(array) for name, array in folded.items()}
+        if self._gathered is None:
+            self._gathered = rows
+        else:
+            self.aggregator.merge(self._gathered, rows)
+
+    @contextlib.contextmanager
+    def _replacing(self, member: _Member, missing: list[int]) -> Iterator[None]:
+        try:
+            yield
+        except WorkerDied as error:
+            self._lose(member, missing, "worker", str(error))
+
+    def _replace_late(self, busy: dict[Line, _Member], missing: list[int]) -> None:
+        limit = self.post.block_timeout
+        for line, member in list(busy.items()) if limit else ():
+            index, seconds = self._board.at(member.seat)
+            if 0 <= index < len(missing) and seconds > (limit or 0.0):
+                del busy[line]
+                self._lose(member, missing, "deadline", f"no answer in {limit:g} s")
+
+    def _lose(self, member: _Member, missing: list[int], stage: str, reason: str) -> None:
+        index, _ = self._board.at(member.seat)
+        self.retries += len(member.reports)
+        if 0 <= index < len(missing) and missing[index] not in member.reports:
+            position = missing[index]
+            self._blame[position] += 1
+            self.retries += 1
+            if self._blame[position] > 1:
+                self._final[position] = self._given_up(self._items[position], stage, reason)
+        self._replace(member, reason)
+
+    def _given_up(self, item: Item, stage: str, reason: str) -> Report:
+        if not isinstance(item, Block):
+            raise RunFailed(f"round {self._start.round}: two workers died of the evaluation ({reason}); see the log")
+        return give_up(self._job, item, stage, f"two workers were lost at its block ({reason})")
+
+    # What has been folded
+
+    def collect(self) -> Accumulator:
+        """What has been folded since ``begin``, merged; empty if nothing was."""
+        if not self.aggregator.linear:
+            return self._gathered or {}
+        slots = [member.slot.tensors for member in self._members if member.slot and member.reports]
+        if not slots:
+            return {}
+        total = slots[0]
+        for other in slots[1:]:
+            self.aggregator.merge(total, other)
+        return total
+
+    def readings(self) -> list[Reading]:
+        """What the workers that took part in the round say of themselves."""
+        return [member.reading for member in self._members if member.reading]
+
+    def close(self) -> None:
+        """End the workers; a second call does nothing."""
+        members, self._members = self._members, []
+        for member in members:
+            if member.line:
+                member.line.close()
+            ray.kill(member.actor)
+            if member.slot:
+                member.slot.close()
+        if members:
+            ray.util.remove_placement_group(self._group)
+            self._board.close()
+            self._board_buffer.close()
+            self.down.close()
+
+
+def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
+    """The report of a block that nobody could train: all its clients failed."""
+    none = np.zeros(0)
+    failures = tuple(
+        Failure(client, job.task.data.client_id(client), block.round, stage, reason)
+        for client in block.clients.tolist()
+    )
+    return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), {}, failures, 0.0)

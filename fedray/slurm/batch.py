@@ -1,0 +1,109 @@
+"""The batch script: a pure function of a job's options, and its submission."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedray.errors import ConfigError
+from fedray.schema import SlurmSection
+from fedray.slurm.commands import ask
+
+SCRIPT = "job.sbatch"
+_ABOUT = "# One Ray node on each Slurm node, and the run beside the first; stopped in time, requeued and resumed."
+_PLAIN = re.compile(r"[\w.:/,@%+=~\[\]-]+")
+_KEY = re.compile(r"[a-z][a-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """What is submitted.
+
+    Args:
+        section: the ``cluster`` section.
+        name: the job's name.
+        python: the Python that looks after the job on its first node, outside of any container.
+        folder: where the log goes; None: where the job was submitted.
+        runs: run folders; more than one make a job array, a run to a task.  None at all: the script takes what
+            ``fedray run`` takes, as in ``sbatch slurm/fedray.sbatch configs/digits.yaml rounds=5``.
+    """
+
+    section: SlurmSection = field(default_factory=SlurmSection)
+    name: str = "fedray"
+    python: str = "python"
+    folder: Path | None = None
+    runs: tuple[Path, ...] = ()
+
+
+def render(job: BatchJob) -> str:
+    """The batch script.
+
+    Raises:
+        ConfigError: an option that has no place in a script.
+    """
+    lines = ["#!/bin/bash", *(_directive(*option) for option in header(job).items()), _ABOUT, *job.section.prologue]
+    if len(job.runs) > 1:
+        lines.append(f"runs=({shlex.join(map(str, job.runs))})")
+        argument = '"${runs[SLURM_ARRAY_TASK_ID]}"'
+    else:
+        argument = shlex.join(map(str, job.runs)) or '"$@"'
+    # Python takes the shell's place, so that Slurm's signals reach it.
+    lines.append(f"exec {shlex.quote(job.python)} -m fedray.slurm.job {argument}")
+    return "\n".join(lines) + "\n"
+
+
+def header(job: BatchJob) -> dict[str, object]:
+    """Sbatch's options by their long names; True stands for one without a value."""
+    section = job.section
+    log = "slurm-%A_%a.log" if len(job.runs) > 1 else "slurm-%j.log"
+    folder = f"{job.folder}/".replace("%", "%%") if job.folder else ""
+    chosen: dict[str, object] = {
+        "job-name": job.name,
+        "nodes": section.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": section.cpus_per_task,
+        "gpus-per-node": section.gpus_per_node or None,
+        "mem": section.mem,
+        "time": section.time,
+        "partition": section.partition,
+        "account": section.account,
+        "qos": section.qos,
+        "array": f"0-{len(job.runs) - 1}" if len(job.runs) > 1 else None,
+        "requeue": True,
+        "no-kill": True,
+        "open-mode": "append",
+        "signal": f"B:USR1@{section.grace}",
+        "output": folder + log,
+        **section.sbatch,
+    }
+    return {name: value for name, value in chosen.items() if value is not None and value is not False}
+
+
+def _directive(name: str, value: object) -> str:
+    text = str(value)
+    if not _KEY.fullmatch(name):
+        raise ConfigError(f"cluster.sbatch: {name!r} is no long option of sbatch, such as constraint or exclusive")
+    if value is True:
+        return f"#SBATCH --{name}"
+    if re.search(r'["\\\n\r]', text) or not text:
+        raise ConfigError(f"--{name}={text!r}: empty, or with quotes, backslashes or line ends: sbatch cannot read it")
+    return f"#SBATCH --{name}={text}" if _PLAIN.fullmatch(text) else f'#SBATCH --{name}="{text}"'
+
+
+def submit(job: BatchJob, folder: Path) -> int:
+    """Write the script into ``folder`` and submit it.
+
+    Returns:
+        The job id.
+
+    Raises:
+        ConfigError: Slurm refused it (its own words), or there is no Slurm here.
+    """
+    script = folder / SCRIPT
+    try:
+        script.write_text(render(job))
+    except OSError as error:
+        raise ConfigError(f"{script}: cannot be written: {error.strerror or error}") from None
+    return int(ask("sbatch", "--parsable", str(script)).strip().partition(";")[0])

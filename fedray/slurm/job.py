@@ -1,0 +1,189 @@
+"""The batch process of a job: ``python -m fedray.slurm.job RUN_DIR`` (or ``CONFIG.yaml [key=value ...]``).
+
+It turns the allocation into a Ray cluster, runs the driver beside it, passes Slurm's signals on, stops what it started,
+and puts the job back into the queue if there is more to do.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from fedray.config import bind
+from fedray.errors import ConfigError, RunFailed
+from fedray.schema import SlurmSection
+from fedray.slurm.allocation import Allocation
+from fedray.slurm.cluster import Nodes, RayCluster
+from fedray.slurm.commands import ask, host_names, state_of
+from fedray.slurm.network import choose_ports, own_address
+from fedray.slurm.private import Shared, temporary_folder
+from fedray.slurm.requeue import STOPPED, History, owner, safe_rounds, verdict
+
+HISTORY = "slurm.json"
+_CONFIG = "config.yaml"
+_FAILED, _WRONG = 1, 2
+_SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """Slurm's signals: the first asks the run to stop with a checkpoint, a second kills it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._driver: subprocess.Popen[bytes] | None = None
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _: object) -> None:
+        say(f"{signal.Signals(number).name}: {'ending at once' if self.asked else 'stopping with a checkpoint'}")
+        if self._driver is not None:
+            self._driver.send_signal(signal.SIGKILL if self.asked else signal.SIGUSR1)
+        self.asked = True
+
+    def run(self, command: Sequence[str], env: dict[str, str]) -> int:
+        """Run the driver to its end; its exit status, as a shell tells it."""
+        if self.asked:
+            return STOPPED
+        # A session of its own: it hears from us alone, not twice from whoever signals the whole job.
+        driver = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._driver = driver
+        if self.asked:
+            driver.send_signal(signal.SIGUSR1)
+        status = driver.wait()
+        self._driver = None
+        if status == -signal.SIGUSR1:
+            return STOPPED  # it came before the driver had begun
+        return status if status >= 0 else 128 - status
+
+
+def say(text: str) -> None:
+    """A line for the job's log."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} fedray: {text}\n")
+    sys.stderr.flush()
+
+
+def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
+    """The run folder: as given, or made for a config with overrides, the same at each start of the job.
+
+    Raises:
+        ConfigError: nothing was given, the config is wrong, or its folder holds another run.
+    """
+    if not arguments:
+        raise ConfigError("give a run folder or a config: sbatch slurm/fedray.sbatch CONFIG.yaml [key=value ...]")
+    given = Path(arguments[0])
+    if given.is_dir():
+        return given.resolve()
+    shown = subprocess.run([sys.executable, "-m", "fedray", "config", *arguments], stdout=subprocess.PIPE, text=True)
+    if shown.returncode != 0:
+        raise SystemExit(shown.returncode)  # it has said why
+    config = yaml.safe_load(shown.stdout)
+    chosen = (config.get("run") or {}).get("dir")
+    run_dir = Path(chosen or Path("runs") / given.stem / f"slurm-{allocation.job}").resolve()
+    if not (run_dir / _CONFIG).exists():
+        config["cluster"] = {**config["cluster"], "name": "slurm"}
+        try:
+            (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (run_dir / _CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        except OSError as error:
+            raise ConfigError(f"run.dir: {run_dir} cannot be written: {error.strerror or error}") from None
+    elif owner(run_dir / HISTORY) != allocation.job:
+        raise ConfigError(f"run.dir: {run_dir} already holds a run; go on with `fedray slurm {run_dir}`")
+    return run_dir
+
+
+def options(run_dir: Path) -> SlurmSection:
+    """The ``cluster`` section of a run.
+
+    Raises:
+        ConfigError: the folder has no run of Slurm's.
+    """
+    try:
+        config: Any = OmegaConf.load(run_dir / _CONFIG)
+    except OSError:
+        raise ConfigError(f"{run_dir} is no run folder: it has no {_CONFIG}") from None
+    section: Any = OmegaConf.to_container(config.get("cluster") or OmegaConf.create(), resolve=True)
+    return bind(SlurmSection, section, "cluster")
+
+
+def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals: Signals) -> tuple[int, list[str]]:
+    """Start Ray on all nodes, run the driver, stop Ray.
+
+    Returns:
+        The driver's exit status, and the nodes that were lost if it failed.
+
+    Raises:
+        RunFailed: Ray could not start.
+    """
+    names = host_names(allocation.node_list)
+    others = [name for name in names if name != allocation.node]
+    address = own_address(section.interface, others[0] if others else None)
+    ports = choose_ports(allocation.job, address)
+    nodes = Nodes(names, allocation.node, f"{address}:{ports.control}")
+    python = shlex.split(section.python) if section.python else [sys.executable]
+    with Shared(run_dir / f".slurm-{allocation.job}").made() as shared:
+        say(f"starting Ray on {len(names)} node(s): {allocation.node_list}, head {allocation.node}")
+        cluster = RayCluster(nodes, shared, python, section.interface)
+        try:
+            if not cluster.wait(section.start_timeout, lambda: signals.asked):
+                return STOPPED, []
+            say(f"all {len(names)} node(s) joined")
+            env = {**cluster.env, "TMPDIR": str(temporary_folder(allocation))}
+            status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env)
+            return status, cluster.lost() if status not in (0, _WRONG, STOPPED) else []
+        finally:
+            cluster.close()
+
+
+def requeue(job: int, after: History, path: Path) -> bool:
+    """Put the job back into the queue, after which Slurm ends this process; False if Slurm will not."""
+    # A job that was cancelled, or has used up its time, is Slurm's to end or to start again.
+    if (state := state_of(job)) != "RUNNING":
+        say(f"not requeued: Slurm calls the job {state or 'unknown'}")
+        return False
+    after.write(path)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        ask("scontrol", "requeue", str(job))
+    except ConfigError as error:
+        say(f"not requeued: {error}")
+        return False
+    return True
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The whole job; its exit status is the driver's."""
+    signals = Signals()
+    try:
+        allocation = Allocation.from_env(os.environ)
+        run_dir = settle(arguments, allocation)
+        section = options(run_dir)
+        history = History.read(run_dir / HISTORY, allocation.job)
+        history.write(run_dir / HISTORY)
+        status, lost = train(run_dir, section, allocation, signals)
+    except ConfigError as error:
+        say(str(error))
+        return _WRONG
+    except RunFailed as error:
+        say(f"the run failed: {error}")
+        return _FAILED
+    rounds = safe_rounds(run_dir)
+    decided = verdict(status, lost, history, rounds, section.max_requeues)
+    say(f"{decided.reason}: {'requeued' if decided.requeue else f'exit status {status}'}")
+    if decided.requeue:
+        requeue(allocation.job, history.and_now(rounds), run_dir / HISTORY)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,170 @@
+"""One Ray node of a Slurm job, run by srun on each node: ``python -m fedray.slurm.node``.
+
+It lives as long as its standard input, which srun carries to every node: when the job closes it, or dies, Ray stops
+everywhere.  Nothing is left behind, and nothing that it did not start is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from fedray.errors import ConfigError
+from fedray.slurm.allocation import Allocation
+from fedray.slurm.network import Ports, choose_ports, own_address
+from fedray.slurm.private import Shared, node_folder, node_path, temporary_folder
+
+_STORE_SHARE, _SHM_SHARE = 0.3, 0.9
+_SMALLEST_STORE = 80 << 20  # Ray refuses less
+_PATIENCE = 20.0
+"""Seconds that Ray goes on after SIGTERM, which scancel sends to nodes and job at once: the run saves meanwhile."""
+_TAIL = 2000
+
+
+def memory_split(memory: int, shm: int) -> tuple[int, int]:
+    """Bytes for tasks and for the object store, of the memory that Slurm gave.
+
+    Args:
+        memory: bytes allocated on the node.
+        shm: size of its shared memory file system, where the store lies.
+
+    >>> memory_split(10_000_000_000, 1_000_000_000)
+    (9100000000, 900000000)
+    """
+    store = max(_SMALLEST_STORE, min(int(memory * _STORE_SHARE), int(shm * _SHM_SHARE)))
+    return max(memory - store, 0), store
+
+
+def ray_command(
+    allocation: Allocation, ports: Ports, address: str, head: str | None, temp: Path, shm: int
+) -> list[str]:
+    """The arguments of ``ray start`` on this node.
+
+    Args:
+        allocation: this node's share of the job.
+        ports: a free block of ports.
+        address: this node's address.
+        head: the head's ``address:port``; None: this is the head.
+        temp: folder for Ray's files.
+        shm: bytes of shared memory on this node.
+    """
+    metrics, grpc, http, environments = ports.agents
+    options: dict[str, object] = {
+        "node-name": allocation.node,
+        "node-ip-address": address,
+        "num-cpus": allocation.cpus,
+        "num-gpus": allocation.gpus,
+        "labels": f"node={allocation.node}",
+        "temp-dir": temp,
+        "min-worker-port": 0,
+        "max-worker-port": 0,
+        "metrics-export-port": metrics,
+        "dashboard-agent-grpc-port": grpc,
+        "dashboard-agent-listen-port": http,
+        "runtime-env-agent-port": environments,
+        "include-log-monitor": "false",
+    }
+    if allocation.memory is not None:
+        options["memory"], options["object-store-memory"] = memory_split(allocation.memory, shm)
+    if head is None:
+        options |= {"port": ports.control, "ray-client-server-port": ports.client, "include-dashboard": "false"}
+    else:
+        options["address"] = head
+    role = ["--head", "--no-monitor"] if head is None else []
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return ["start", *role, *flags, "--disable-usage-stats", "--block"]
+
+
+def raise_limits() -> None:
+    """Allow as many open files as the site lets us, and no core dumps: Ray's processes have many files."""
+    for kind, wanted in ((resource.RLIMIT_NOFILE, None), (resource.RLIMIT_CORE, 0)):
+        soft, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (hard if wanted is None else min(soft, wanted) if soft >= 0 else wanted, hard))
+
+
+class RayNode:
+    """The ``ray start --block`` of this node, until it is told to stop."""
+
+    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
+        self._log = log
+        self._stopping = False
+        with log.open("w") as out:
+            # Standard input is ours: whoever reads it sees the end of the job.
+            self._ray = subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=env,
+            )
+        signal.signal(signal.SIGTERM, self._patiently)
+        signal.signal(signal.SIGINT, self._patiently)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # for the run, which its driver ends
+        threading.Thread(target=self._until_end_of_input, daemon=True).start()
+
+    def _until_end_of_input(self) -> None:
+        while os.read(0, 4096):
+            pass
+        self.stop()
+
+    def _patiently(self, *_: object) -> None:
+        timer = threading.Timer(_PATIENCE, self.stop)
+        timer.daemon = True
+        timer.start()
+
+    def stop(self) -> None:
+        """Ask Ray to end."""
+        self._stopping = True
+        self._ray.terminate()
+
+    def wait(self) -> str | None:
+        """Wait for its end; None if it was asked to, else the last it said."""
+        status = self._ray.wait()
+        if self._stopping:
+            return None
+        return f"ray start ended with status {status}: {self._log.read_text()[-_TAIL:].strip()}"
+
+
+def main() -> int:
+    """Start this node's Ray and wait; exit status 0 if it was asked to stop."""
+    parser = argparse.ArgumentParser(prog="python -m fedray.slurm.node")
+    parser.add_argument("--shared", type=Path, required=True, help="folder that the job's nodes share")
+    parser.add_argument("--head", required=True, help="name of the head's node")
+    parser.add_argument("--address", required=True, help="the head's address:port")
+    parser.add_argument("--interface", help="network interface to use")
+    args = parser.parse_args()
+    shared = Shared(args.shared)
+    allocation = Allocation.from_env(os.environ)
+    host, _, port = args.address.rpartition(":")
+    try:
+        raise_limits()
+        with node_folder(node_path(allocation)) as folder:
+            if allocation.node == args.head:
+                ports, address, head = Ports(int(port)), host, None
+            else:
+                address = own_address(args.interface, host)
+                ports, head = choose_ports(allocation.job, address), args.address
+            shm = shutil.disk_usage("/dev/shm").total
+            command = ray_command(allocation, ports, address, head, folder, shm)
+            env = {**os.environ, "TMPDIR": str(temporary_folder(allocation))}
+            ray = RayNode(command, env, folder / "start.log")
+            failure = ray.wait()
+    except (ConfigError, OSError) as error:
+        failure = str(error)
+    if failure is None:
+        return 0
+    sys.stderr.write(f"{allocation.node}: {failure}\n")
+    if shared.path.is_dir():
+        shared.report_failure(allocation.node, failure)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Folders that only this user can look into: a node's temporary files, and what the nodes of a job share."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fedray.errors import ConfigError
+from fedray.slurm.allocation import Allocation
+
+_TEMPORARY = "tmp"
+
+
+def node_path(allocation: Allocation, root: Path = Path("/tmp")) -> Path:
+    """Where a start of a job keeps its files on each node's own disk; short, as Unix sockets lie below it (107 bytes).
+
+    Args:
+        allocation: the job.
+        root: the local disk.
+    """
+    return root / f"fedray-{os.getuid()}-{allocation.job}.{allocation.restart}"
+
+
+def temporary_folder(allocation: Allocation) -> Path:
+    """Where the run and Ray's workers put temporary files: the job's scratch folder if the site makes one."""
+    return allocation.scratch or node_path(allocation) / _TEMPORARY
+
+
+@contextmanager
+def node_folder(folder: Path) -> Iterator[Path]:
+    """Make the folder of :func:`node_path` and what is temporary in it; removed at the end.
+
+    It is closed, because Ray opens what it makes inside to everybody.  What an earlier start of the job left here,
+    because it was killed, is removed.
+
+    Raises:
+        ConfigError: the name is taken by somebody else.
+    """
+    for earlier in folder.parent.glob(f"{folder.stem}.*"):
+        if _mine(earlier):
+            shutil.rmtree(earlier, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+        (folder / _TEMPORARY).mkdir()
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror or error}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mine(folder: Path) -> bool:
+    with suppress(OSError):
+        found = folder.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return False
+
+
+class Shared:
+    """A folder that all nodes of a job see: the token, and notes of nodes that could not start.
+
+    Args:
+        path: the folder; below the run folder, so that the nodes share it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def token(self) -> Path:
+        """The file with the token that guards the job's Ray cluster."""
+        return self.path / "token"
+
+    @contextmanager
+    def made(self) -> Iterator[Shared]:
+        """The folder, closed to others, with a new token; removed at the end."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            self.path.mkdir(mode=0o700)
+            file = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be made: {error.strerror or error}") from None
+        with os.fdopen(file, "w") as out:
+            out.write(secrets.token_hex(32))
+        try:
+            yield self
+        finally:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def report_failure(self, node: str, reason: str) -> None:
+        """Note that Ray could not start on a node, whole or not at all."""
+        note = self.path / f".{node}"
+        note.write_text(reason)
+        note.rename(self.path / f"failed-{node}")
+
+    def failures(self) -> dict[str, str]:
+        """Node to reason, of those noted so far."""
+        return {note.name.removeprefix("failed-"): note.read_text() for note in sorted(self.path.glob("failed-*"))}

@@ -1,0 +1,96 @@
+"""Whether a job is put back into the queue: a pure decision, and the history that it looks at."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+STOPPED = 75
+"""Exit status of a run that stopped with a checkpoint, to be resumed."""
+
+_WITHOUT_PROGRESS = 2
+
+
+@dataclass(frozen=True)
+class History:
+    """The requeues of a job.
+
+    Args:
+        job: Slurm's job id.
+        rounds: rounds that were safe at each requeue, in order.
+    """
+
+    job: int
+    rounds: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path, job: int) -> History:
+        """The history of ``job``; empty if the file speaks of another job, or there is none."""
+        found = _content(path)
+        return cls(job, tuple(found["rounds"])) if found.get("job") == job else cls(job)
+
+    def write(self, path: Path) -> None:
+        """Replace the file at once."""
+        temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+        temporary.write_text(json.dumps(asdict(self)))
+        temporary.replace(path)
+
+    def and_now(self, rounds: int) -> History:
+        """With one more requeue."""
+        return History(self.job, (*self.rounds, rounds))
+
+
+def owner(path: Path) -> int | None:
+    """The job that a history file speaks of; None: there is no file."""
+    return _content(path).get("job")
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a job whose driver has ended, and why, in words for the log."""
+
+    requeue: bool
+    reason: str
+
+
+def verdict(status: int, lost: Sequence[str], history: History, rounds: int, most: int) -> Verdict:
+    """Decide.
+
+    Args:
+        status: the driver's exit status.
+        lost: nodes that the job had at its start and has no more.
+        history: the requeues so far.
+        rounds: rounds that are safe in a checkpoint now.
+        most: the most requeues of a job.
+    """
+    if status == STOPPED:
+        why = "the run stopped with a checkpoint"
+    elif status != 0 and lost:
+        why = f"the run failed with {', '.join(lost)} lost"
+    else:
+        return Verdict(False, "the run has finished" if status == 0 else f"the run ended with status {status}")
+    before = history.rounds
+    if len(before) >= most:
+        return Verdict(False, f"{why}; requeued {len(before)} times already (cluster.max_requeues={most})")
+    recent = before[-_WITHOUT_PROGRESS:]
+    if len(recent) == _WITHOUT_PROGRESS and min(recent) >= rounds:
+        return Verdict(False, f"{why}; the last {_WITHOUT_PROGRESS} requeues brought no round beyond {rounds}")
+    return Verdict(True, f"{why} after round {rounds}")
+
+
+def safe_rounds(run_dir: Path) -> int:
+    """The round of a run's newest checkpoint, 0 without one."""
+    names = [path.name.rpartition("-")[2] for path in (run_dir / "checkpoints").glob("round-*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)

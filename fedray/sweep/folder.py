@@ -1,0 +1,123 @@
+"""A sweep on disk: a run folder for each cell below one folder, and how far each has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedray.checkpoint import replace_durably
+from fedray.errors import ConfigError
+from fedray.experiment import Config, Experiment
+from fedray.run import CONFIG, RunFolder
+from fedray.sweep.grid import Cell, grid
+from fedray.sweep.table import Row, tabulate
+
+_DONE = ("finished", "budget")
+# What may differ from one start of a run to the next: where it runs and what is kept of it, not what it computes.
+_CIRCUMSTANCES = ("cluster", "driver", "worker", "run", "tracking", "checkpoint", "budget")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a config over a grid.
+
+    Args:
+        config: the YAML file.
+        cells: the grid.
+        folder: of all runs; a cell's run folder is named after it.
+    """
+
+    config: Path
+    cells: tuple[Cell, ...]
+    folder: Path
+
+    @classmethod
+    def of(cls, config: Path, axes: Sequence[str], folder: Path | None) -> Sweep:
+        """The sweep of some axes.
+
+        Args:
+            config: the YAML file.
+            axes: ``key=value,value...``, see :func:`fedray.sweep.grid.grid`.
+            folder: default ``sweeps/<config name>``.
+
+        Raises:
+            ConfigError: a mistake in an axis.
+        """
+        return cls(config, tuple(grid(axes)), folder or Path("sweeps") / config.stem)
+
+    def check(self, cell: Cell) -> None:
+        """Read and bind a cell's config, so that a mistake is found before anything starts.
+
+        Raises:
+            ConfigError: a mistake in the config, or the cell's folder holds a run of another one.
+        """
+        wanted = _computed(self._config(cell))
+        folder = self.run_folder(cell)
+        if not (folder.path / CONFIG).exists():
+            return
+        before = _computed(Config.load(folder.path / CONFIG))
+        for key in {**wanted, **before}:
+            if before.get(key) != wanted.get(key):
+                raise ConfigError(
+                    f"{key}: {folder.path} holds a run with {before.get(key)!r}, the sweep wants {wanted.get(key)!r};\n"
+                    "give the sweep another --dir, or delete that run"
+                )
+
+    def run_folder(self, cell: Cell) -> RunFolder:
+        """Where a cell's run is, or will be."""
+        return RunFolder(self.folder / cell.name)
+
+    def status(self, cell: Cell) -> str:
+        """``new``, ``begun``, or how the run ended, as its summary says."""
+        folder = self.run_folder(cell)
+        if not (folder.path / CONFIG).exists():
+            return "new"
+        return str(folder.summary().get("status", "begun"))
+
+    def done(self, cell: Cell) -> bool:
+        """Nothing is left to do for it."""
+        return self.status(cell) in _DONE
+
+    def experiment(self, cell: Cell) -> Experiment:
+        """A cell's run, fresh or to be resumed.
+
+        Raises:
+            ConfigError: it cannot be built.
+        """
+        folder = self.run_folder(cell)
+        begun = (folder.path / CONFIG).exists()
+        experiment = self._config(cell).experiment(folder, resume=begun)
+        if begun:
+            replace_durably(folder.path / CONFIG, experiment.run.config.encode())
+        return experiment
+
+    def rows(self) -> list[Row]:
+        """The table of what is finished."""
+        return tabulate([(cell, self._metrics(cell) if self.done(cell) else None) for cell in self.cells])
+
+    def _metrics(self, cell: Cell) -> dict[str, float | None]:
+        """The last round's metrics by name."""
+        final: dict[str, Any] = self.run_folder(cell).summary().get("final") or {}
+        found = {f"{kind}.{name}": value for kind in ("train", "test") for name, value in final.get(kind, {}).items()}
+        clients = {f"clients_test.{name}": spread["mean"] for name, spread in final.get("clients_test", {}).items()}
+        return found | clients
+
+    def _config(self, cell: Cell) -> Config:
+        return Config.load(self.config, cell.overrides).named(cell.name)
+
+
+def _computed(config: Config) -> dict[str, Any]:
+    """Every option by its full key that has a part in the result."""
+    loaded = yaml.safe_load(config.to_yaml())
+    return _flat({key: value for key, value in loaded.items() if key not in _CIRCUMSTANCES}, "")
+
+
+def _flat(node: dict[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,121 @@
+"""From ``key=value,value`` to cells: every combination of values once, in order, each with a name."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedray.errors import ConfigError
+
+SEED = "seed"
+_CLOSING = {"[": "]", "{": "}"}
+_STRING = re.compile(r"'(?:[^']|'')*'" + r'|"(?:[^"\\]|\\.)*"')
+_LONGEST_NAME = 120
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=,+-]+")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    Args:
+        number: its place in the sweep, from 0.
+        settings: (key, value as YAML text), in the order given.
+    """
+
+    number: int
+    settings: tuple[tuple[str, str], ...]
+
+    @property
+    def overrides(self) -> list[str]:
+        """``key=value`` strings for the config."""
+        return [f"{key}={value}" for key, value in self.settings]
+
+    @property
+    def setting(self) -> tuple[tuple[str, str], ...]:
+        """What distinguishes it apart from its seed."""
+        return tuple((key, value) for key, value in self.settings if key != SEED)
+
+    @property
+    def name(self) -> str:
+        """A folder name that no other settings have; a digest stands in for what a path cannot hold.
+
+        >>> Cell(0, (("seed", "1"), ("algorithm.mu", "0.01"))).name
+        'seed=1,algorithm.mu=0.01'
+        """
+        whole = ",".join(self.overrides)
+        safe = _UNSAFE.sub("-", whole)[:_LONGEST_NAME]
+        # A value with a comma of its own could otherwise read as the next setting.
+        plain = safe == whole and not any("," in value for _, value in self.settings)
+        return safe if plain else f"{safe}-{hashlib.sha256(repr(self.settings).encode()).hexdigest()[:8]}"
+
+
+def grid(axes: Sequence[str]) -> list[Cell]:
+    """The cells of a sweep, the last axis changing fastest.
+
+    >>> [cell.name for cell in grid(["seed=1,2", "local.epochs=1,5"])]
+    ['seed=1,local.epochs=1', 'seed=1,local.epochs=5', 'seed=2,local.epochs=1', 'seed=2,local.epochs=5']
+
+    Args:
+        axes: ``key=value,value...``; values are YAML, commas inside brackets, braces and quotes belong to a value.
+
+    Raises:
+        ConfigError: no axis, one that is not ``key=values``, a key or value that is there twice, ``run.dir``.
+    """
+    values: dict[str, list[str]] = {}
+    for axis in axes:
+        key, equals, text = axis.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{axis!r}: expected key=value,value... as in seed=1,2,3")
+        if key in values:
+            raise ConfigError(f"{key}: given twice; write all its values behind one {key}=")
+        if key == "run.dir":
+            raise ConfigError("run.dir: each run of a sweep has its own folder; name the folder of them all with --dir")
+        values[key] = split_values(text, key)
+    if not values:
+        raise ConfigError("a sweep needs at least one key=value,value... as in seed=1,2,3")
+    combinations = itertools.product(*values.values())
+    return [Cell(number, tuple(zip(values, chosen, strict=True))) for number, chosen in enumerate(combinations)]
+
+
+def split_values(text: str, key: str = "value") -> list[str]:
+    """Values separated by commas, as YAML reads them.
+
+    >>> split_values("1, [2, 3], {name: sgd, lr: 0.1}, 'a, b'")
+    ['1', '[2, 3]', '{name: sgd, lr: 0.1}', "'a, b'"]
+
+    Args:
+        text: the values.
+        key: what they are values of, for messages.
+
+    Raises:
+        ConfigError: an empty value, a value given twice, brackets or quotes that do not close.
+    """
+    cuts, open_brackets, position = [-1], [], 0
+    fresh = True  # a quote opens a string only where a value begins
+    while position < len(text):
+        letter = text[position]
+        if fresh and letter in "'\"":
+            string = _STRING.match(text, position)
+            if string is None:
+                raise ConfigError(f"{key}={text}: {letter} is missing")
+            position = string.end() - 1
+        elif letter in _CLOSING:
+            open_brackets.append(_CLOSING[letter])
+        elif open_brackets and letter == open_brackets[-1]:
+            open_brackets.pop()
+        elif letter == "," and not open_brackets:
+            cuts.append(position)
+        fresh = letter in ",[{:" or (fresh and letter == " ")
+        position += 1
+    if open_brackets:
+        raise ConfigError(f"{key}={text}: {open_brackets[-1]} is missing")
+    values = [text[start + 1 : end].strip() for start, end in itertools.pairwise([*cuts, len(text)])]
+    if "" in values:
+        raise ConfigError(f"{key}={text}: a value is missing; values are separated by single commas, as in {key}=1,2")
+    if twice := sorted({value for value in values if values.count(value) > 1}):
+        raise ConfigError(f"{key}={text}: {twice[0]} is there twice")
+    return values

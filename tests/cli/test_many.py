@@ -1,0 +1,114 @@
+"""``fedray sweep``: what runs, what does not run again, what is said at the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedray.experiment import Experiment
+from fedray.record import RoundRecord
+from tests.cli.command import SMALL, Cli, hashes
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The run folders of the runs that began, in order."""
+    folders: list[str] = []
+    original = Experiment.records
+
+    def records(self: Experiment, *args: Any) -> Iterator[RoundRecord]:
+        folders.append(self.run.folder.path.name)
+        yield from original(self, *args)
+
+    monkeypatch.setattr(Experiment, "records", records)
+    return folders
+
+
+def test_every_cell_is_a_run_of_its_own(cli: Cli, small: Path, begun: list[str]) -> None:
+    outcome = cli("sweep", small, "seed=1,2", "model.hidden=[5],[4, 3]")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert len(begun) == 4
+    for name in ("run 1 of 4", "run 4 of 4", "2/2", "±", "sweep folder: sweeps/small"):
+        assert name in outcome.out
+    assert cli("run", small, "seed=2", "model.hidden=[4, 3]", "run.dir=alone", "-q").status == 0
+    assert hashes(Path("sweeps/small") / begun[3]) == hashes(Path("alone"))
+    table = json.loads(Path("sweeps/small/table.json").read_text())
+    assert [row["setting"] for row in table] == [{"model.hidden": "[5]"}, {"model.hidden": "[4, 3]"}]
+    final = json.loads(Path("alone/summary.json").read_text())["final"]["test"]["accuracy"]
+    assert table[1]["metrics"]["test.accuracy"]["values"]["2"] == final
+
+
+def test_finished_cells_are_not_run_again(cli: Cli, small: Path, begun: list[str]) -> None:
+    assert cli("sweep", small, "seed=1,2", "-q").status == 0
+    assert cli("sweep", small, "seed=1,2,3", "-q").status == 0
+    assert begun == ["seed=1", "seed=2", "seed=3"]
+    shown = cli("sweep", small, "seed=1,2,3,4", "--table")
+    assert "3/4" in shown.out
+    assert len(begun) == 3
+
+
+def test_a_stopped_cell_goes_on_where_it_was(
+    cli: Cli, small: Path, begun: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of the second cell."""
+    rounds = 0
+
+    def interrupt(self: object, record: RoundRecord) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 31:
+            signal.raise_signal(signal.SIGINT)
+
+    small.write_text(SMALL.replace("rounds: 3", "rounds: 30").replace("tracking", "checkpoint: {every: 5}\ntracking"))
+    with monkeypatch.context() as patch:
+        patch.setattr("fedray.tracking.console.Console.round", interrupt)
+        outcome = cli("sweep", small, "seed=1,2,3")
+    assert outcome.status == 75
+    assert "go on with" in outcome.err
+    assert begun == ["seed=1", "seed=2"]
+    assert json.loads(Path("sweeps/small/seed=2/summary.json").read_text())["status"] == "stopped"
+    assert cli("sweep", small, "seed=1,2,3", "-q").status == 0
+    assert begun == ["seed=1", "seed=2", "seed=2", "seed=3"]
+    assert cli("run", small, "seed=2", "run.dir=whole", "-q").status == 0
+    assert hashes(Path("sweeps/small/seed=2")) == hashes(Path("whole"))
+
+
+def test_a_failed_cell_does_not_keep_the_others_from_running(cli: Cli, small: Path, begun: list[str]) -> None:
+    outcome = cli("sweep", small, "sampler={name: uniform, clients: 99},full", "seed=1,2", "-q")
+    assert outcome.status == 1
+    assert begun == ["sampler=full,seed=1", "sampler=full,seed=2"]
+    lines = outcome.err.splitlines()
+    assert "2 of 4 runs failed" in lines[-1]
+    assert all("sampler" in line for line in lines[:2])
+    rows = json.loads(Path("sweeps/small/table.json").read_text())
+    assert [(row["runs"], row["wanted"]) for row in rows] == [(0, 2), (2, 2)]
+
+
+def test_a_mistake_in_any_cell_is_found_before_anything_starts(cli: Cli, small: Path, begun: list[str]) -> None:
+    cli("sweep", small, "algorithm=fedavg,fedpox").refused("algorithm.name", "did you mean 'fedprox'?")
+    cli("sweep", small, "seed=1,x").refused("seed")
+    cli("sweep", small).refused("at least one key=value")
+    cli("sweep", small, "seed=1,2", "--cell", 2).refused("--cell 2", "0 to 1")
+    assert begun == []
+    assert not Path("sweeps").exists()
+
+
+def test_one_cell_as_a_job_of_an_array(cli: Cli, small: Path, begun: list[str]) -> None:
+    for number in (1, 0, 1):
+        assert cli("sweep", small, "seed=1,2", "--dir", "s", "--cell", number, "-q").status == 0
+    assert begun == ["seed=2", "seed=1"]
+    assert "2/2" in cli("sweep", small, "seed=1,2", "--dir", "s", "--table").out
+
+
+def test_runs_of_another_config_are_not_taken_for_its_own(cli: Cli, small: Path, begun: list[str]) -> None:
+    assert cli("sweep", small, "seed=1", "-q").status == 0
+    small.write_text(SMALL.replace("lr: 0.1", "lr: 0.2"))
+    cli("sweep", small, "seed=1,2").refused("local.optimizer.lr", "0.1", "0.2", "--dir")
+    small.write_text(SMALL + "checkpoint: {every: 1}\n")
+    assert cli("sweep", small, "seed=1,2", "-q").status == 0, "what is kept of a run is no part of its result"
+    assert begun == ["seed=1", "seed=2"]

@@ -1,0 +1,112 @@
+"""``fedray status`` as a user sees it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from fedray.cli.watching import duration, one_line, pace, rows
+from fedray.lock import LOCK, Owner
+from fedray.status import Driver, Slurm, Status
+from tests.cli.command import Cli
+
+
+def test_plain_lines_of_a_finished_run(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "run.dir=out", "-q").status == 0
+    outcome = cli("status", "out")
+    assert (outcome.status, outcome.err) == (0, "")
+    told = {line[:11].strip(): line[12:] for line in outcome.out.splitlines()}
+    assert told["run"] == "small (out)"
+    assert told["state"] == "finished"
+    assert told["rounds"] == "3 of 3"
+    assert "accuracy" in told["test"]
+    assert told["checkpoint"].startswith("round 3, ")
+    assert "go on with" not in told
+
+
+def test_json_holds_every_field(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "run.dir=out", "-q").status == 0
+    said = json.loads(cli("status", "out", "--json").out)
+    assert set(said) == set(Status.__dataclass_fields__)
+    assert (said["round"], said["rounds"], said["state"]) == (3, 3, "finished")
+
+
+def test_it_refuses_a_folder_without_a_run(cli: Cli, small: Path) -> None:
+    cli("status", small.parent).refused("is no run folder")
+    (small.parent / "config.yaml").touch()
+    (small.parent / "metrics.jsonl").write_text("nonsense\n{}\n")
+    cli("status", small.parent).refused("metrics.jsonl:1")
+
+
+def test_follow_tells_each_change_and_ends_with_the_run(
+    cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = small.parent / "out"
+    out.mkdir()
+    (out / "config.yaml").write_text("rounds: 2\n")
+    lines = "".join(json.dumps({"round": n, "seconds": 1.0, "test": {"accuracy": n / 4}}) + "\n" for n in (1, 2))
+
+    def begin() -> None:
+        (out / "metrics.jsonl").write_text(lines.splitlines(keepends=True)[0])
+        write_lock()
+
+    def write_lock() -> None:
+        (out / LOCK).write_text(json.dumps(asdict(Owner.me())))
+
+    def finish() -> None:
+        (out / "metrics.jsonl").write_text(lines)
+        (out / "summary.json").write_text('{"status": "finished"}')
+        (out / LOCK).unlink()
+
+    # What happens to the run between two looks.
+    happens = iter([begin, lambda: None, finish])
+    monkeypatch.setattr("fedray.cli.watching.time.sleep", lambda seconds: next(happens)())
+    outcome = cli("status", "-f", "out")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.splitlines() == [
+        "waiting  0 of 2",
+        "running  1 of 2  60 rounds/min  accuracy 0.25  1 s left",
+        "finished  2 of 2  60 rounds/min  accuracy 0.5",
+    ]
+    assert next(happens, None) is None
+
+
+def test_what_is_said_of_a_run_that_needs_help() -> None:
+    seen = Status(
+        name="digits",
+        folder="runs/a b",
+        state="interrupted",
+        round=1200,
+        rounds=3000,
+        pace=0.5,
+        left=900.0,
+        failures={"train": 2, "worker": 1},
+        driver=Driver("process 7 on node1", False),
+        slurm=Slurm("12", "CANCELLED", "by you"),
+        test={"auc": None},
+        workers=4,
+        nodes=2,
+    )
+    told = dict(rows(seen))
+    assert told["driver"] == "process 7 on node1: dead"
+    assert told["rounds"] == "1,200 of 3,000"
+    assert told["failures"] == "3 times a client gave no update: 2 train, 1 worker"
+    assert told["slurm"] == "job 12 CANCELLED (by you)"
+    assert told["workers"] == "4 on 2 node(s)"
+    assert told["test"] == "auc nan"
+    assert told["go on with"] == "fedray resume 'runs/a b'"
+    assert "left" not in told
+    assert one_line(seen).startswith("interrupted  1,200 of 3,000  120 rounds/min  auc nan")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "0 s"), (59.4, "59 s"), (3600, "1 h 0 min"), (90061, "1 d 1 h")])
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_paces_keep_their_unit_readable() -> None:
+    assert pace(0.001) == "60,000 rounds/min"
+    assert pace(7200) == "0.5 rounds/h"
