@@ -66,7 +66,8 @@ class Failure:
         client: client index.
         name: the client's id.
         round: round number.
-        stage: ``train`` (it raised), ``update`` (not finite or out of range), ``worker`` (its process died).
+        stage: ``train`` (it raised), ``update`` (not finite or out of range), ``worker`` (its process died),
+            ``deadline`` (it took too long).
         error: one line.
         trace: traceback text, for the log.
     """
@@ -91,6 +92,7 @@ class BlockUpdate:
         weight: aggregation weight of each client, float64 ``[C]``.
         loss: mean training loss of each client over its local examples and epochs, float64 ``[C]``.
         examples: examples seen (with repetition over epochs), int64 ``[C]``.
+        whole: these are all clients of the block.
     """
 
     round: int
@@ -100,6 +102,7 @@ class BlockUpdate:
     weight: Floats
     loss: Floats
     examples: Ints
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ class BudgetSection:
     budget.gpu_hours=40`` goes on.  Starting up, and rounds that were lost, are not counted.
 
     Args:
-        gpu_hours: GPUs that workers reserve, times hours.
+        gpu_hours: GPUs that are reserved, times hours.
         cpu_hours: processor time of the workers.
         wall_hours: hours of all rounds.
     """

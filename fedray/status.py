@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fedray.checkpoint import folder_of, rounds_in
 from fedray.lock import owner_of
 from fedray.run import CONFIG, METRICS, SUMMARY, RunFolder
+from fedray.slurm import requeue
 from fedray.tracking.jsonl import read_records
 
 RECENT = 20
@@ -202,10 +203,12 @@ def slurm_job(run_dir: Path, job: str | None = None) -> Slurm | None:
 
     Args:
         run_dir: the run folder.
-        job: its id, if known; else that of the newest job log in the folder.
+        job: its id, if known; else the newest that left a trace in the folder.
     """
-    logs = (path.stem.removeprefix("slurm-") for path in run_dir.glob("slurm-*.log"))
-    numbers = [job] if job else sorted((log for log in logs if log.isdigit()), key=int)
+    known = [path.stem.removeprefix("slurm-") for path in run_dir.glob("slurm-*.log")]
+    # The job of an array writes its log elsewhere.
+    known.append(str(requeue.owner(run_dir / requeue.HISTORY)))
+    numbers = [job] if job else sorted((one for one in known if one.isdigit()), key=int)
     return _asked(numbers[-1]) if numbers else None
 
 

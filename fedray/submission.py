@@ -55,7 +55,7 @@ class Package:
         found = {_inside(root, path, "config") for path in _layers(config)}
         for key, text in _strings(resolved.get("data"), "data"):
             if text and not Path(text).is_absolute() and (root / text).exists():
-                inside = _inside(root, root / text, key)
+                inside = _inside(root, Path(text), key)
                 found.update(_below(root, inside) if (root / inside).is_dir() else [inside])
         found.update(_code(root, resolved.get("model")))
         return cls(root, tuple(sorted(found)))
@@ -95,8 +95,8 @@ def megabytes(size: int) -> str:
 def command(verb: str, words: Sequence[str], run_dir: Path, python: str = "python") -> str:
     """The shell command that runs fedray on the cluster.
 
-    >>> command("run", ["a b.yaml", "model.hidden=[64, 32]"], Path("/shared/x"))
-    'python -m fedray run \'a b.yaml\' \'model.hidden=[64, 32]\' \'run.dir="/shared/x"\''
+    >>> print(command("run", ["x.yaml", "model.hidden=[64, 32]"], Path("/shared/x")))
+    python -m fedray run x.yaml 'model.hidden=[64, 32]' 'run.dir="/shared/x"'
 
     Args:
         verb: ``run`` or ``resume``.
@@ -109,7 +109,7 @@ def command(verb: str, words: Sequence[str], run_dir: Path, python: str = "pytho
         ConfigError: quotes or backslashes in ``run_dir``.
     """
     text = str(run_dir)
-    if any(letter in text for letter in "\"\\\n"):
+    if any(letter in text for letter in '"\\\n'):
         raise ConfigError(f"run.dir: {text!r} holds a quote, a backslash or a line end; choose a plainer path")
     # The shell fills in the home folder, and joins it to the words before and after it.
     home = "" if run_dir.is_absolute() else '"$HOME"/'

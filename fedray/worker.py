@@ -195,6 +195,7 @@ class Worker:
             update = self._attempt(piece, block, given_up)
             faults.point("worker.trained", block.round, block.index)
             if update is not None:
+                update.whole = len(piece) == len(block.clients)
                 yield update
 
     def _attempt(self, clients: Ints, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:

@@ -14,7 +14,7 @@ DROP = FailurePolicy(on_failure="drop")
 
 
 def failure(client: int, stage: str) -> Failure:
-    return Failure(client, f"c{client}", 5, stage, "some reason")
+    return Failure(client, f"c{client}", 5, stage, "why")
 
 
 @pytest.mark.parametrize(
@@ -22,21 +22,20 @@ def failure(client: int, stage: str) -> Failure:
     [
         (FailurePolicy(), [], 4, None),
         (FailurePolicy(), ["update"], 4, None),
-        (FailurePolicy(), ["train"], 4, "client 'c0' failed in round 5 (train): some reason"),
-        (FailurePolicy(), ["worker"], 4, "client 'c0' failed in round 5 (worker): some reason"),
-        (FailurePolicy(), ["deadline"], 4, "client 'c0' failed in round 5 (deadline): some reason"),
-        (FailurePolicy(), ["update", "train"], 4, "client 'c1' failed in round 5 (train): some reason"),
+        (FailurePolicy(), ["train"], 4, "client 'c0' failed in round 5 (train): why"),
+        (FailurePolicy(), ["worker"], 4, "client 'c0' failed in round 5 (worker): why"),
+        (FailurePolicy(), ["deadline"], 4, "client 'c0' failed in round 5 (deadline): why"),
+        (FailurePolicy(), ["update", "train"], 4, "client 'c1' failed in round 5 (train): why"),
         (DROP, ["train", "worker"], 4, None),
         (DROP, ["deadline", "worker"], 4, None),
         (
             DROP,
             ["train", "worker", "update"],
             4,
-            "round 5: only 1 of 4 clients survived, failures.min_share is 0.5; "
-            "first failure: client 'c0' (train): some reason",
+            "round 5: only 1 of 4 clients survived, failures.min_share is 0.5; first failure: client 'c0' (train): why",
         ),
         (FailurePolicy("abort", "drop"), ["train"], 4, None),
-        (FailurePolicy("abort", "drop"), ["update"], 4, "client 'c0' failed in round 5 (update): some reason"),
+        (FailurePolicy("abort", "drop"), ["update"], 4, "client 'c0' failed in round 5 (update): why"),
         (FailurePolicy("drop", "drop", 0.0), ["train"] * 3, 4, None),
         (FailurePolicy("drop", "drop", 1.0), [], 4, None),
         (FailurePolicy("drop", "drop", 0.75), ["update"], 4, None),
@@ -60,7 +59,7 @@ def test_the_run_goes_on_exactly_if_every_kind_may_be_dropped_and_enough_are_lef
     sampled = len(stages) + others
     verdict = policy.verdict(failures, sampled)
     may = all((policy.on_nonfinite if stage == "update" else policy.on_failure) == "drop" for stage in stages)
-    enough = not stages or (others > 0 and others / sampled >= policy.min_share)
+    enough = not stages or (others > 0 and others >= policy.min_share * sampled)
     assert (verdict is None) == (may and enough)
     random.shuffle(failures)  # type: ignore[attr-defined]
     assert policy.verdict(failures, sampled) == verdict

@@ -77,7 +77,7 @@ class Flaky:
     ) -> None:
         whole = class_problem(sizes)
         rows = [whole.data.rows(np.array([c])).take(np.arange(s)[None]) for c, s in enumerate(sizes)]
-        self._rows: list[tuple[NDArray[Any], NDArray[Any]]] = [(x[0].numpy(), y[0].numpy()) for x, y in rows]
+        self.rows: list[tuple[NDArray[Any], NDArray[Any]]] = [(x[0].numpy(), y[0].numpy()) for x, y in rows]
         self._client, self._failing, self.calls = client, failing, 0
         self.armed = False
         data = FederatedData.from_function(self, range(len(sizes)), sizes=np.array(sizes), spec=DataSpec((6,), 3))
@@ -88,7 +88,7 @@ class Flaky:
             self.calls += 1
             if self._failing(self.calls):
                 raise RuntimeError("the disk of hospital five is gone")
-        return self._rows[client]
+        return self.rows[client]
 
 
 STACKS = pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
@@ -186,6 +186,22 @@ def test_a_client_that_raises_again_is_dropped_with_its_traceback_in_the_log(
     without = federation(class_problem(), tmp_path / "b", stack=stack, rounds=1, sampler=Without((2,)))  # type: ignore[arg-type]
     without.run()
     assert relative(run.vector, without.vector) <= 1e-6
+
+
+@STACKS
+def test_it_does_not_show_why_a_client_was_given_up(stack: int | str, tmp_path: Path) -> None:
+    raises, poisoned = Flaky(2, lambda call: True), Flaky(2, lambda call: False)
+    x, y = poisoned.rows[2]
+    vectors = []
+    for name, flaky in (("raises", raises), ("poisoned", poisoned)):
+        problem = replace(flaky.problem, model_fn=seeded(Poisoned))
+        run = federation(problem, tmp_path / name, stack=stack, rounds=3, failures=DROP)  # type: ignore[arg-type]
+        flaky.armed = True
+        poisoned.rows[2] = (x + 2 * MARK, y)
+        stages = [[failure["stage"] for failure in record.failures] for record in run.run()]
+        assert stages == [["train" if flaky is raises else "update"]] * 3
+        vectors.append(run.vector)
+    assert torch.equal(*vectors)
 
 
 @STACKS

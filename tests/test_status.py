@@ -43,7 +43,7 @@ def write(folder: Path, records: list[dict[str, Any]], summary: dict[str, Any] |
 def test_before_the_first_round(folder: Path) -> None:
     seen = read_status(folder, NOW)
     assert (seen.state, seen.round, seen.rounds, seen.pace, seen.left) == ("waiting", 0, 10, None, None)
-    assert seen.driver is seen.slurm is seen.checkpoint is seen.silent is None
+    assert (seen.driver, seen.slurm, seen.checkpoint, seen.silent) == (None, None, None, None)
     assert not seen.over
 
 

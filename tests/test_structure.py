@@ -20,7 +20,8 @@ FLOORS = """
     algorithm algorithms                                                          # 2 bundles
     worker executor rounds run record tracking checkpoint lock usage budget failures faults machine  # 3 a run
     ray slurm                                                                     # 4 machines
-    layers experiment evaluation planning quickstart interrupt api cli __init__ __main__  # 5 faces
+    layers experiment evaluation planning quickstart interrupt api cli \
+        status sweep submission doctor __init__ __main__                          # 5 faces
 """
 FLOOR = {
     module: floor for floor, line in enumerate(FLOORS.strip().splitlines()) for module in line.partition("#")[0].split()

@@ -21,31 +21,25 @@ _MAGIC = 1.5 * 2.0**52 * GRID
 _CHUNK = 1 << 15
 
 
-def add_rounded(total: Tensor, addend: Tensor) -> None:
-    """``total += round_to_grid(addend)``, in cache-sized pieces.
+def add_rounded(total: Tensor, addend: Tensor, scale: Tensor | None = None) -> None:
+    """``total += round_to_grid(scale * addend)``, in cache-sized pieces.
 
     Args:
         total: float64 ``[n]``.
-        addend: float32 or float64 ``[n]``, magnitudes below LIMIT.
+        addend: float32 or float64 ``[n]``; ``scale`` times its magnitudes are below LIMIT.
+        scale: ``[1]``, of the type of ``addend``, in which the product is rounded; default: 1.
     """
-    if total.device.type != "cpu" or len(total) <= _CHUNK:
-        # Adding and subtracting 1.5 * 2**52 grid spacings leaves a multiple of the spacing, rounded to nearest even.
-        total.add_(addend.to(torch.float64).add_(_MAGIC).sub_(_MAGIC))
+    if total.device.type != "cpu":
+        total.add_(_rounded(addend, scale))
         return
     for part, piece in zip(total.split(_CHUNK), addend.split(_CHUNK), strict=True):
-        part.add_(piece.to(torch.float64).add_(_MAGIC).sub_(_MAGIC))
+        part.add_(_rounded(piece, scale))
 
 
-def add_scaled(total: Tensor, row: Tensor, scale: Tensor) -> None:
-    """``total += scale * row`` for float32 vectors ``[n]``, in cache-sized pieces.
-
-    A multiply followed by an add, not a fused one, whose rounding differs between CPU types.
-    """
-    if total.device.type != "cpu" or len(total) <= _CHUNK:
-        total.add_(row * scale)
-        return
-    for part, piece in zip(total.split(_CHUNK), row.split(_CHUNK), strict=True):
-        part.add_(piece * scale)
+def _rounded(values: Tensor, scale: Tensor | None) -> Tensor:
+    scaled = values if scale is None else values * scale
+    # Adding and subtracting 1.5 * 2**52 grid spacings leaves a multiple of the spacing, rounded to nearest even.
+    return scaled.to(torch.float64, copy=True).add_(_MAGIC).sub_(_MAGIC)
 
 
 def in_range(values: Tensor, limit: float) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
-from fedray.aggregators.exact import LIMIT, add_rounded, add_scaled, in_range
+from fedray.aggregators.exact import LIMIT, add_rounded, in_range
 from fedray.messages import Aggregate, BlockUpdate
 
 
@@ -34,10 +34,22 @@ class Mean(Aggregator):
         for piece in update:
             scale = torch.from_numpy((piece.weight / weight).astype(np.float32))
             share += float(piece.weight.sum()) / weight
+            if piece.whole and len(scale) == 1:
+                self._add_one(into, piece, scale)
+                continue
             for name, rows in piece.parts.items():
-                _accumulate(sums, name, rows, scale.to(rows.device), share * LIMIT)
+                total = scale.to(rows.device) @ rows
+                sums[name] = sums[name].add_(total) if name in sums else total
+                _check(name, sums[name], rows, share * LIMIT)
         for name, total in sums.items():
             add_rounded(into[name], total)
+
+    def _add_one(self, into: Accumulator, piece: BlockUpdate, scale: Tensor) -> None:
+        """A block of one client: without a vector for the block's sum."""
+        for name, rows in piece.parts.items():
+            _check(name, rows[0], rows, LIMIT)
+        for name, rows in piece.parts.items():
+            add_rounded(into[name], rows[0], scale.to(rows.device))
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Exact addition."""
@@ -52,16 +64,9 @@ class Mean(Aggregator):
         )
 
 
-def _accumulate(sums: dict[str, Tensor], name: str, rows: Tensor, scale: Tensor, limit: float) -> None:
-    if name not in sums:
-        sums[name] = torch.zeros(rows.shape[1], dtype=torch.float32, device=rows.device)
-    if len(rows) == 1:
-        add_scaled(sums[name], rows[0], scale)
-    else:
-        sums[name].add_(scale @ rows)
-    if not in_range(sums[name], limit):
-        peaks = torch.linalg.vector_norm(rows, ord=float("inf"), dim=1)
-        bad = torch.nonzero(~(peaks < LIMIT)).flatten().tolist()
-        raise UpdateOutOfRange(
-            bad or list(range(len(rows))), f"{name} is not finite, or beyond {LIMIT:.0f} in magnitude"
-        )
+def _check(name: str, total: Tensor, rows: Tensor, limit: float) -> None:
+    if in_range(total, limit):
+        return
+    peaks = torch.linalg.vector_norm(rows, ord=float("inf"), dim=1)
+    bad = torch.nonzero(~(peaks < LIMIT)).flatten().tolist()
+    raise UpdateOutOfRange(bad or list(range(len(rows))), f"{name} is not finite, or beyond {LIMIT:.0f} in magnitude")

@@ -44,7 +44,7 @@ def submit(
     from fedray.submission import Package, command, megabytes
 
     if not address:
-        raise ConfigError("--address: the head's job server is needed, as in http://HEAD:8265 (or RAY_API_SERVER_ADDRESS)")
+        raise ConfigError("--address (or RAY_API_SERVER_ADDRESS): needed, as in http://HEAD:8265")
     given = overrides or []
     loaded = Config.load(config, given)
     package = Package.of(config, given, Path.cwd())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,17 +30,34 @@ def sweep(
         Path | None, typer.Option("--dir", help="The folder of all runs; default: sweeps/<config name>.")
     ] = None,
     cell: Annotated[int | None, typer.Option("--cell", min=0, help="Run only this one, counted from 0.")] = None,
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="Submit the runs as one Slurm job array.")] = False,
+    nodes: Annotated[int | None, typer.Option(help="With --slurm: nodes of a run.")] = None,
+    gpus_per_node: Annotated[int | None, typer.Option(help="With --slurm: GPUs on each node.")] = None,
+    cpus_per_task: Annotated[int | None, typer.Option(help="With --slurm: CPUs on each node.")] = None,
+    mem: Annotated[str | None, typer.Option(help="With --slurm: memory on each node, as in 16G.")] = None,
+    time: Annotated[str | None, typer.Option(help="With --slurm: longest time of one start.")] = None,
+    partition: Annotated[str | None, typer.Option(help="With --slurm: partition.")] = None,
+    show: Annotated[bool, typer.Option("--print", help="With --slurm: show the script, submit nothing.")] = False,
     only_table: Annotated[bool, typer.Option("--table", help="Only show what is finished; run nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a config once for each combination of values, one after the other, and compare.
 
     Finished runs are not run again, stopped ones go on.  The table has the mean over seeds with its 95 % confidence
-    interval; it is also written to table.csv and table.json in the folder.
+    interval; it is also written to table.csv and table.json in the folder.  Other options of Slurm are those of the
+    config's section cluster: {name: slurm, ...}.
     """
     from fedray.sweep import Sweep
 
     wanted = Sweep.of(config, axes or (), folder)
+    options = {"nodes": nodes, "gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task}
+    options |= {"mem": mem, "time": time, "partition": partition}
+    given = {name: value for name, value in options.items() if value is not None}
+    if on_slurm:
+        _submit(replace(wanted, cluster={"name": "slurm", **given}), show)
+        return
+    if given or show:
+        raise ConfigError(f"--{next(iter(given), 'print').replace('_', '-')}: only with --slurm")
     if cell is not None:
         _run_one(wanted, cell, quiet)
         return
@@ -46,7 +66,7 @@ def sweep(
     for one, error in failed:
         typer.echo(f"fedray: {one.name}: {error}", err=True)
     if failed:
-        typer.echo(f"fedray: {len(failed)} of {len(wanted.cells)} runs failed; mend the cause and sweep again", err=True)
+        typer.echo(f"fedray: {len(failed)} of {len(wanted.cells)} runs failed; sweep again once mended", err=True)
         raise typer.Exit(FAILED)
 
 
@@ -77,6 +97,43 @@ def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
             # Between two runs, or before one has begun.
             raise typer.Exit(STOPPED) from None
     return failed
+
+
+def _submit(wanted: Sweep, show: bool) -> None:
+    """Every run that is not finished, as one job array: its tasks are the run folders."""
+    from fedray.schema import SlurmSection
+    from fedray.slurm.batch import BatchJob, render, submit
+
+    for cell in wanted.cells:
+        wanted.check(cell)
+    cells = [cell for cell in wanted.cells if not wanted.done(cell)]
+    if not cells:
+        _report(wanted, quiet=False)
+        return
+    section = wanted.place(cells[0])
+    assert isinstance(section, SlurmSection)
+    if any(wanted.place(cell) != section for cell in cells):
+        raise ConfigError("cluster: one job array has one cluster section; sweep over its keys without --slurm")
+    folder = wanted.folder.resolve()
+    runs = tuple(folder / cell.name for cell in cells)
+    job = BatchJob(section, f"fedray-{wanted.config.stem}", sys.executable, folder, runs)
+    text = render(job)
+    if show:
+        typer.echo(text, nl=False)
+        return
+    new = [cell for cell in cells if wanted.status(cell) == "new"]
+    for cell in cells:
+        wanted.claim(cell)
+    try:
+        number = submit(job, folder)
+    except ConfigError:
+        for cell in new:
+            shutil.rmtree(wanted.run_folder(cell).path, ignore_errors=True)
+        raise
+    typer.echo(f"submitted job {number}: {len(cells)} of {len(wanted.cells)} runs, {section.nodes} node(s) each")
+    typer.echo(f"  logs    {wanted.folder}/slurm-{number}*.log")
+    typer.echo(f"  cancel  scancel {number}")
+    typer.echo("  table   the same command with --table in place of --slurm")
 
 
 def _report(wanted: Sweep, quiet: bool) -> None:

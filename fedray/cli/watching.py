@@ -7,11 +7,12 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.cli.common import RunArgument
+from fedray.cli.common import FAILED, RunArgument
 
 if TYPE_CHECKING:
     import rich.console
@@ -52,6 +53,27 @@ def status(
             typer.echo(json.dumps(seen.to_json()))
         else:
             typer.echo(one_line(seen) if follow else "\n".join(f"{name:<11} {value}" for name, value in rows(seen)))
+
+
+def doctor(
+    cluster: Annotated[bool, typer.Option("--cluster", help="Every node of the cluster in RAY_ADDRESS.")] = False,
+    run_dir: Annotated[Path | None, typer.Option("--run-dir", help="A folder of runs, to be checked too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine, or a cluster: versions, GPUs, limits, folders, ports, clocks, token.
+
+    Each line says ok, warning or error, and what to do.  Exit status: 1 if there is an error.
+    """
+    from fedray.doctor import Report, visit_cluster, visit_here
+
+    report: Report = visit_cluster(run_dir) if cluster else visit_here(run_dir)
+    if as_json:
+        typer.echo(json.dumps(report.to_json()))
+    else:
+        for line in report.lines():
+            typer.echo(line)
+    if report.errors:
+        raise typer.Exit(FAILED)
 
 
 def _looks(look: Callable[[], Status], follow: bool, every: float) -> Iterator[Status]:

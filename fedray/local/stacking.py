@@ -39,9 +39,6 @@ LARGEST_BLOCK = {"cpu": 128, "cuda": 1024}
 STEP_WORK = {"cpu": 12_000_000, "cuda": 1_000_000_000}
 """Parameters times examples of one stacked step: with less, a step is mostly the cost of calling its kernels."""
 
-FOLDING_STEPS = 4
-"""Folding a block costs a large model about as much as a local step: this many steps are done for each fold."""
-
 _TOLERANCE = 1e-4
 
 
@@ -51,7 +48,7 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
     and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as
     make a step worth its overhead, as far as they fit a cache, and at most half the cohort.  Clients that step one by
-    one are a block each, or a few where they do so few steps that folding each would show.
+    one are a block each.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
@@ -60,16 +57,15 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
         device: type of the workers' devices.
     """
     count = task.layout.trained
-    alone = wanted if isinstance(wanted, int) else sequential_size(task, cohort, device)
     if wanted in ("off", 1):
-        return Stacking(alone, False, "local.stack turns it off")
+        return Stacking(1, False, "local.stack turns it off")
     size = stacked_size(task, cohort, device) if isinstance(wanted, str) else wanted
     if size == 1 and count <= _largest(device):
-        return Stacking(alone, False, f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client")
+        return Stacking(1, False, f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client")
     reason = _obstacle(task, isinstance(wanted, str), count, device)
     if reason is None:
         return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")
-    return Stacking(alone, False, reason)
+    return Stacking(1, False, reason)
 
 
 def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"]) -> int:
@@ -79,14 +75,6 @@ def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"])
     worth = math.ceil(STEP_WORK[device] / (parameters * batch))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
     return max(1, min(worth, fitting, math.ceil(cohort / 2)))
-
-
-def sequential_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"]) -> int:
-    """Clients in a block when they step one by one."""
-    if device == "cuda":
-        return 1
-    steps = max(1, int(np.median(task.args.local_steps(task.data.sizes))))
-    return max(1, min(math.ceil(FOLDING_STEPS / steps), math.ceil(cohort) // 2))
 
 
 def _largest(device: Literal["cpu", "cuda"]) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -37,6 +41,13 @@ class Cluster:
             raise ConfigError("cluster.dashboard: Ray's dashboard is not installed; pip install 'fedray[jobs]'")
         if ray.is_initialized():
             return cls(started=False)
+        with _kept_handlers():
+            return cls._start(cpus, dashboard)
+
+    @classmethod
+    def _start(cls, cpus: int, dashboard: bool) -> Cluster:
+        import ray
+
         inside_job = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
         if inside_job:
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
@@ -57,3 +68,16 @@ class Cluster:
 
         if self.started:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _kept_handlers() -> Iterator[None]:
+    """``ray.init`` puts a handler of its own in the place of SIGTERM's, which ends the process with Ray's status."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -317,7 +317,7 @@ class RayExecutor:
         readings = [reading for team in teams for reading in team.readings()]
         return Usage(
             readings=tuple(readings),
-            nodes=len({team.post.node for team in teams}),
+            nodes=len({team.post.node for team in teams if team.readings()}),
             gpus=sum(team.post.seats * team.post.size.gpus for team in teams) + self._args.driver.gpus,
             retries=self._lost + sum(team.retries for team in teams),
             network=self._network + sum(team.network for team in self._others),

@@ -52,7 +52,8 @@ class Jobs:
         from aiohttp import ClientError
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)
+        for module in ("dashboard_sdk", "job.sdk"):
+            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
         self._address = address.rstrip("/")
         self._kinds = (RayError, RuntimeError, OSError, ClientError)
         with self._errors("cannot be used"), _in_environment(ADDRESS, self._address):
@@ -71,9 +72,7 @@ class Jobs:
             ConfigError: the cluster does not take it.
         """
         with self._errors(f"does not take the job {name}"):
-            self._client.submit_job(
-                entrypoint=command, submission_id=name, runtime_env={"working_dir": str(archive)}
-            )
+            self._client.submit_job(entrypoint=command, submission_id=name, runtime_env={"working_dir": str(archive)})
 
     def follow(self, name: str) -> Iterator[str]:
         """The job's log as it grows, until the job has ended.

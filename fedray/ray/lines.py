@@ -14,6 +14,8 @@ from typing import Any
 
 from fedray.errors import RunFailed
 
+_PATIENCE = 10.0
+
 
 class WorkerDied(Exception):
     """The process behind a line is gone."""
@@ -40,7 +42,12 @@ class Line:
 
     def __init__(self, door: Door) -> None:
         try:
-            self.connection = connection.Client(door.address, authkey=door.key)
+            self.connection = connection.Client(door.address)
+            # Whoever listens may never come to the door: Ray can lose the call that sends it there.
+            if not self.connection.poll(_PATIENCE):
+                raise WorkerDied(f"nobody came to the door in {_PATIENCE:g} s")
+            connection.answer_challenge(self.connection, door.key)
+            connection.deliver_challenge(self.connection, door.key)
         except (OSError, EOFError) as error:
             raise WorkerDied(f"no connection: {error}") from error
 

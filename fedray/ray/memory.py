@@ -95,8 +95,13 @@ class Board:
     def open(self) -> None:
         """Hand out numbers from 0 on; nobody is at anything."""
         with self._locked():
+            self._shared["since"].fill_(time.monotonic_ns())
             self._shared["item"].fill_(-1)
             self._shared["next"].fill_(0)
+
+    def taken(self) -> int:
+        """How many numbers have been taken, those included for which there was no work."""
+        return int(self._shared["next"])
 
     def end(self) -> None:
         """Hand out no more work."""
@@ -104,7 +109,7 @@ class Board:
             self._shared["next"].fill_(1 << 62)
 
     def at(self, seat: int) -> tuple[int, float]:
-        """The number a worker took last (-1: none), and how many seconds ago."""
+        """The number a worker took last (-1: none), and how many seconds ago (since :meth:`open`, if none)."""
         since = int(self._shared["since"][seat])
         return int(self._shared["item"][seat]), (time.monotonic_ns() - since) / 1e9
 

@@ -118,15 +118,18 @@ class NodeActor:
             if start.number != self._number:
                 self._team.begin(start, {name: _read_only(array) for name, array in arrays.items()})
                 self._number, self._own = start.number, None
+            faults.point("node.begin", start.round)
             reports = self._team.work(pickle.loads(packed), self._stop.is_set)
             self._answer = pickle.dumps((reports, self._team.readings(), self._team.retries))
             self._call = call
+        faults.point("node.worked", start.round)
         return self._answer
 
     def fold(self, *others: Arrays) -> Arrays:
         """What this team folded, and what others did, added up; does not change what a second call would give."""
         if self._own is None:
             self._own = self._team.collect()
+        faults.point("node.folded", self._team.round)
         total = self._own
         if others:
             total = {name: tensor.clone() for name, tensor in total.items()}
@@ -208,8 +211,11 @@ class RemoteTeam:
             RunFailed: it cannot start.
         """
         if not self.is_up and ray.wait([self.ready], timeout=seconds)[0]:
-            self._get(self.ready)
-            self.is_up = True
+            try:
+                self._get(self.ready)
+                self.is_up = True
+            except _AnswerLost:
+                self.ready = self.actor.up.remote()
         return self.is_up
 
     def begin(self, start: Announcement, arrays: Any) -> None:

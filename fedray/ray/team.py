@@ -72,6 +72,7 @@ class _Member:
     reports: dict[int, Report] = field(default_factory=dict)
     began: bool = False
     spawned: float = 0.0
+    stillborn: int = 0
     reading: Reading | None = None
 
 
@@ -111,6 +112,11 @@ class Team:
         """How many workers."""
         return self.post.seats
 
+    @property
+    def round(self) -> int:
+        """The last that began."""
+        return self._start.round
+
     def may(self, pin: str | None) -> bool:
         """Whether it takes items of this pin."""
         return pin in self.post.silos
@@ -147,11 +153,17 @@ class Team:
         try:
             ray.get(member.ready)
             member.actor.serve.remote()
-            member.line = Line(member.door)
+            member.line, member.stillborn = Line(member.door), 0
         except RayTaskError as error:
             raise RunFailed(f"a worker could not start: {error.cause}") from error
         except (RayError, WorkerDied) as error:
-            self._replace(member, str(error).splitlines()[0])
+            reason = str(error).splitlines()[0]
+            member.stillborn += 1
+            if member.stillborn == ATTEMPTS:
+                raise RunFailed(
+                    f"{ATTEMPTS} workers in a row died on node {self.post.name} while they started ({reason})"
+                ) from error
+            self._replace(member, reason)
 
     def _anyone(self, stopping: Callable[[], bool]) -> bool:
         """Wait until a worker is up; False if it was stopped."""
@@ -185,6 +197,10 @@ class Team:
         name = f"{self.post.name}/{member.seat}"
         _log.warning("round %d: worker %s died, and is replaced (%s)", self._start.round, name, reason)
         ray.kill(member.actor)
+        if member.slot is not None:
+            # The old process may be slow to die, and write to its slot until then.
+            member.slot.close()
+            member.slot = self._slot()
         self._spawn(member)
 
     # Work
@@ -261,6 +277,8 @@ class Team:
                 with self._replacing(member, missing):
                     self._receive(member, line, missing)
             self._replace_late(busy, missing)
+        done = self._done()
+        self.retries += sum(position not in done for position in missing[: self._board.taken()])
         return True
 
     def _receive(self, member: _Member, line: Line, missing: list[int]) -> None:
@@ -288,8 +306,8 @@ class Team:
     def _replace_late(self, busy: dict[Line, _Member], missing: list[int]) -> None:
         limit = self.post.block_timeout
         for line, member in list(busy.items()) if limit else ():
-            index, seconds = self._board.at(member.seat)
-            if 0 <= index < len(missing) and seconds > (limit or 0.0):
+            _, seconds = self._board.at(member.seat)
+            if seconds > (limit or 0.0):
                 del busy[line]
                 self._lose(member, missing, "deadline", f"no answer in {limit:g} s")
 
@@ -299,7 +317,6 @@ class Team:
         if 0 <= index < len(missing) and missing[index] not in member.reports:
             position = missing[index]
             self._blame[position] += 1
-            self.retries += 1
             if self._blame[position] > 1:
                 self._final[position] = self._given_up(self._items[position], stage, reason)
         self._replace(member, reason)

@@ -63,8 +63,13 @@ class WorkerActor:
     """
 
     def __init__(self, job: Job, channel: Channel, name: str, gpu: bool) -> None:
-        _keep_freed_memory()
+        libc = _keep_freed_memory()
+        # The first optimizer of a process imports torch's compiler, which takes seconds on a busy machine: before the
+        # worker is up, and not while the deadline of its first block runs.
+        torch.optim.SGD([torch.zeros(1)], lr=0.1)
         self._worker = Worker(job, torch.device("cuda" if gpu else "cpu"))
+        if libc is not None:
+            libc.malloc_trim(0)
         self._down = channel.down.open()
         self._up = channel.up.open() if channel.up else None
         self._board = Board(channel.board, channel.seat)
@@ -126,13 +131,14 @@ class WorkerActor:
         return {name: tensor.cpu().numpy() for name, tensor in folded.items()}
 
 
-def _keep_freed_memory() -> None:
+def _keep_freed_memory() -> ctypes.CDLL | None:
     """Let glibc keep freed buffers: returned to the system, they cost a page fault for each page of each step."""
     if sys.platform != "linux":
-        return
+        return None
     try:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+        return libc
     except (OSError, AttributeError):
-        return  # another C library, which has its own ways
+        return None  # another C library, which has its own ways

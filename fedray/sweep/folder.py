@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import yaml
 from fedray.checkpoint import replace_durably
 from fedray.errors import ConfigError
 from fedray.experiment import Config, Experiment
+from fedray.layers import load_layers, overlay
 from fedray.run import CONFIG, RunFolder
+from fedray.schema import ClusterSection
 from fedray.sweep.grid import Cell, grid
 from fedray.sweep.table import Row, tabulate
 
@@ -29,11 +31,13 @@ class Sweep:
         config: the YAML file.
         cells: the grid.
         folder: of all runs; a cell's run folder is named after it.
+        cluster: laid over the ``cluster`` section of every run.
     """
 
     config: Path
     cells: tuple[Cell, ...]
     folder: Path
+    cluster: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Path, axes: Sequence[str], folder: Path | None) -> Sweep:
@@ -82,6 +86,22 @@ class Sweep:
         """Nothing is left to do for it."""
         return self.status(cell) in _DONE
 
+    def place(self, cell: Cell) -> ClusterSection:
+        """The ``cluster`` section of a cell."""
+        return self._config(cell).place.cluster
+
+    def claim(self, cell: Cell) -> None:
+        """Make a cell's run folder for a run that is to begin, or to go on, in another process.
+
+        Raises:
+            ConfigError: the config is wrong, or the folder cannot be written.
+        """
+        folder, config = self.run_folder(cell), self._config(cell)
+        if self.status(cell) == "new":
+            folder.claim(config.to_yaml())
+        else:
+            replace_durably(folder.path / CONFIG, config.to_yaml().encode())
+
     def experiment(self, cell: Cell) -> Experiment:
         """A cell's run, fresh or to be resumed.
 
@@ -107,7 +127,9 @@ class Sweep:
         return found | clients
 
     def _config(self, cell: Cell) -> Config:
-        return Config.load(self.config, cell.overrides).named(cell.name)
+        layers = load_layers(self.config, cell.overrides)
+        raw, resolved = ({**layer, "cluster": overlay(layer.get("cluster") or {}, self.cluster)} for layer in layers)
+        return Config.bind(cell.name, raw, resolved)
 
 
 def _computed(config: Config) -> dict[str, Any]:

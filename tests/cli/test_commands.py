@@ -15,7 +15,20 @@ from torch import nn
 from fedray.planning.catalogue import KINDS
 from tests.cli.command import Cli, hashes
 
-COMMANDS = ("run", "resume", "evaluate", "export", "plan", "list", "config", "quickstart")
+COMMANDS = [
+    "run",
+    "resume",
+    "evaluate",
+    "export",
+    "plan",
+    "list",
+    "config",
+    "quickstart",
+    "status",
+    "sweep",
+    "submit",
+    "doctor",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -55,7 +68,7 @@ def test_a_run_leaves_its_folder(cli: Cli, small: Path) -> None:
         assert line["examples"] == 96
         assert set(line["phases"]) == {"broadcast", "train", "aggregate", "evaluate", "checkpoint"}
         assert set(line["test"]) == {"loss", "accuracy"}
-        assert line["bytes"] == {"down": 8 * 4 * 53, "up": 8 * 4 * 53}
+        assert line["bytes"] == {"down": 8 * 4 * 53, "up": 8 * 4 * 53, "network": 0}
         assert re.fullmatch("[0-9a-f]{64}", line["model_sha256"])
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["name"], summary["status"], summary["rounds"], summary["seed"]) == ("small", "finished", 3, 3)
@@ -66,7 +79,12 @@ def test_a_run_leaves_its_folder(cli: Cli, small: Path) -> None:
     assert "stacking: " in (out / "log.txt").read_text()
     resolved = OmegaConf.to_container(OmegaConf.load(out / "config.yaml"))
     assert isinstance(resolved, dict)
-    assert resolved["failures"] == {"on_nonfinite": "drop", "on_failure": "abort", "min_share": 0.5}
+    assert resolved["failures"] == {
+        "on_nonfinite": "drop",
+        "on_failure": "abort",
+        "min_share": 0.5,
+        "block_timeout": None,
+    }
     plain_module().load_state_dict(load_file(out / "model.safetensors"))
 
 

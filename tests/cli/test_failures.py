@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from torch import Tensor
 
-import fedray.checkpoint
+from fedray import faults
 from fedray.record import RoundRecord
 from fedray.tracking.jsonl import JsonLines
 from tests.cli.command import SMALL, Cli, hashes
@@ -129,18 +128,13 @@ def test_a_run_that_failed_goes_on_once_its_cause_is_gone(cli: Cli, silos: Path)
 
 def test_a_full_disk_leaves_the_checkpoint_before_whole(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("run", small, "run.dir=whole", "rounds=6").status == 0
-    write = fedray.checkpoint.write_durably
-
-    def full(path: Path, data: bytes | dict[str, Tensor]) -> None:
-        write(path, data)
-        if "round-00000004" in str(path):
-            os.truncate(path, path.stat().st_size // 2)
-            raise OSError(errno.ENOSPC, "No space left on device")
-
+    # Full when the checkpoint is due, and still full when the failed run tries once more to save its state.
+    full = {"point": "checkpoint.open", "round": 4, "action": "disk"}
+    Path("faults.json").write_text(json.dumps([full, full]))
     with monkeypatch.context() as patch:
-        patch.setattr(fedray.checkpoint, "write_durably", full)
+        patch.setenv(faults.PLAN, str(Path("faults.json").absolute()))
         outcome = cli("run", small, "run.dir=out", "rounds=6", "checkpoint.every=2", "-q")
-    words = ("round 4", "No space left on device", "the checkpoint of round 2 is whole", "fedray resume out")
+    words = ("round 4", "fault injected", "the checkpoint of round 2 is whole", "fedray resume out")
     outcome.refused(*words, status=1)
     assert [path.name for path in Path("out/checkpoints").iterdir()] == ["round-00000002"]
     assert json.loads(Path("out/summary.json").read_text())["status"] == "failed"
@@ -166,7 +160,8 @@ def test_a_disk_that_is_full_for_everything(cli: Cli, small: Path, monkeypatch: 
     assert hashes(Path("out")) == hashes(Path("whole"))
 
 
-def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(cli: Cli, small: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(number: signal.Signals, cli: Cli, small: Path) -> None:
     small.write_text(SMALL.replace("rounds: 3", "rounds: 1000000"))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fedray", "run", str(small), "run.dir=out", "checkpoint.every=0"]
@@ -179,7 +174,7 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(cli: Cli, small: 
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             assert time.monotonic() < limit
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, err = process.communicate(timeout=DEADLINE)
     finally:
         process.kill()
@@ -193,3 +188,40 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(cli: Cli, small: 
     assert cli("resume", "out", f"rounds={done + 3}", "-q").status == 0
     assert cli("run", small, "run.dir=whole", f"rounds={done + 3}", "-q").status == 0
     assert hashes(Path("out")) == hashes(Path("whole"))
+
+
+def test_a_stop_asked_for_before_the_run_is_not_lost(cli: Cli, silos: Path) -> None:
+    warned = "import os, signal\n" + RAISES.replace("def build(spec):", "def build(spec):\n    WARN")
+    config = with_model(silos, warned.replace("WARN", "os.kill(os.getpid(), signal.SIGUSR1)"))
+    outcome = cli("run", config, "run.dir=out")
+    assert outcome.status == 75
+    assert outcome.err == "fedray: stopped before the run began\n"
+    assert not Path("out/metrics.jsonl").exists()
+
+
+def test_a_run_ends_with_its_budget_and_goes_on_with_more(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "run.dir=whole", "-q").status == 0
+    outcome = cli("run", small, "run.dir=out", "budget.wall_hours=1e-9")
+    assert outcome.status == 0
+    (line,) = [line for line in outcome.out.splitlines() if "budget" in line]
+    assert line.startswith("budget.wall_hours is used up: ")
+    assert line.endswith("; to go on: fedray resume out budget.wall_hours=MORE")
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert (summary["status"], summary["rounds"]) == ("budget", 1)
+    assert cli("resume", "out", "budget.wall_hours=1", "-q").status == 0
+    assert json.loads(Path("out/summary.json").read_text())["status"] == "finished"
+    assert hashes(Path("out")) == hashes(Path("whole"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("budget.gpu_hours=0", "gpu_hours=0.0: it must be above 0"),
+        ("checkpoint.seconds=-1", "every and seconds must be at least 0"),
+        ("failures.block_timeout=0", "block_timeout=0.0: it must be above 0 seconds"),
+        ("failures.block_timeout=5", "with cluster.name=inline there is no worker process to replace"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(change: str, words: str, cli: Cli, small: Path) -> None:
+    cli("run", small, change).refused(change.partition(".")[0], words)
+    assert not Path("runs").exists()

@@ -112,3 +112,43 @@ def test_runs_of_another_config_are_not_taken_for_its_own(cli: Cli, small: Path,
     small.write_text(SMALL + "checkpoint: {every: 1}\n")
     assert cli("sweep", small, "seed=1,2", "-q").status == 0, "what is kept of a run is no part of its result"
     assert begun == ["seed=1", "seed=2"]
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of sbatch that keeps the script it is given and answers with a job id."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "sbatch"
+    program.write_text(f'#!/bin/sh\nfor script; do :; done\ncp "$script" {folder}/script\necho 42\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder / "script"
+
+
+def test_a_sweep_as_one_job_array(cli: Cli, small: Path, begun: list[str], sbatch: Path) -> None:
+    assert cli("sweep", small, "seed=1", "-q").status == 0
+    outcome = cli("sweep", small, "seed=1,2,3", "--slurm", "--nodes", 2, "--time", "01:00:00")
+    assert outcome.status == 0, outcome.err
+    assert "submitted job 42: 2 of 3 runs, 2 node(s) each" in outcome.out
+    script = sbatch.read_text()
+    for words in ("--array=0-1", "--nodes=2", "--time=01:00:00", "seed=2", "seed=3"):
+        assert words in script
+    assert "seed=1 " not in script, "it is finished"
+    assert "name: slurm" in Path("sweeps/small/seed=2/config.yaml").read_text()
+    assert begun == ["seed=1"]
+    # What the array leaves undone is run here, and what is finished then is not submitted again.
+    assert cli("sweep", small, "seed=1,2,3", "-q").status == 0
+    assert begun == ["seed=1", "seed=2", "seed=3"]
+    sbatch.unlink()
+    assert "3/3" in cli("sweep", small, "seed=1,2,3", "--slurm").out
+    assert not sbatch.exists()
+
+
+def test_a_refused_array_leaves_nothing(cli: Cli, small: Path, sbatch: Path) -> None:
+    (sbatch.parent / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified' >&2; exit 1\n")
+    cli("sweep", small, "seed=1,2", "--slurm", "--partition", "x").refused("invalid partition")
+    assert not list(Path("sweeps/small").glob("seed*"))
+    cli("sweep", small, "seed=1,2", "--nodes", 2).refused("--nodes: only with --slurm")
+    cli("sweep", small, "cluster.workers=1,2", "--slurm").refused("one job array has one cluster section")
+    assert "--array=0-1" in cli("sweep", small, "seed=1,2", "--slurm", "--print").out

@@ -41,9 +41,7 @@ def test_it_refuses_a_folder_without_a_run(cli: Cli, small: Path) -> None:
     cli("status", small.parent).refused("metrics.jsonl:1")
 
 
-def test_follow_tells_each_change_and_ends_with_the_run(
-    cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_follow_tells_each_change_and_ends_with_the_run(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = small.parent / "out"
     out.mkdir()
     (out / "config.yaml").write_text("rounds: 2\n")

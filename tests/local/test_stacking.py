@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +23,6 @@ from fedray.local.stacking import (
     STEP_WORK,
     Stack,
     decide,
-    sequential_size,
     stacked_size,
 )
 from fedray.local.task import LocalTask, Stacking
@@ -188,16 +187,15 @@ def test_stacks_are_worth_a_step_fit_a_cache_and_leave_half_the_cohort(width: in
     assert stacked_size(task, 1e6, "cuda") >= size
 
 
-def test_clients_that_step_alone_share_a_block_only_where_they_do_little() -> None:
-    def size(steps: int, cohort: float, device: Literal["cpu", "cuda"] = "cpu") -> int:
-        return sequential_size(
-            local_task(class_problem(SIZES), stack="off", args=LocalArgs(1, 4, steps)), cohort, device
-        )
+@pytest.mark.parametrize("wanted", ["off", "auto", 4])
+def test_clients_that_step_alone_are_a_block_each(wanted: Any) -> None:
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
 
-    assert [size(steps, 100.0) for steps in (0, 1, 2, 3, 4, 9)] == [4, 4, 2, 2, 1, 1]
-    assert size(1, 100.0, "cuda") == 1
-    assert size(1, 5.0) == 2
-    assert size(1, 1.0) == 1
+    task = local_task(class_problem(SIZES, model_fn=model), stack="off")
+    decided = decide(task, wanted, 100.0, "cpu")
+    assert not decided.stacked
+    assert decided.size == 1
 
 
 def test_auto_depends_on_the_device_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,37 +13,6 @@ import pytest
 
 import fedray
 from tests.ray import problem
-
-FAULTY = """
-import os, signal, sys
-from pathlib import Path
-from fedray import checkpoint
-import fedray, tests.ray.problem as problem
-
-point, run_dir = sys.argv[1], Path(sys.argv[2])
-
-def die(*args, **kwargs):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-# Round 4's checkpoint is the second one: the first stays whole.
-count = 0
-original = checkpoint.write_durably
-
-def write(path, data):
-    global count
-    if path.name == "tensors.safetensors":
-        count += 1
-    if count == 2 and path.name == point:
-        original(path, data)
-        os.truncate(path, path.stat().st_size // 2)
-        die()
-    original(path, data)
-    if count == 2 and point == "rename" and path.name == "manifest.json":
-        die()
-
-checkpoint.write_durably = write
-problem.train(run_dir, "inline", rounds=6, algorithm=fedray.Scaffold())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +25,6 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> list[str | None]:
 def lines(run_dir: Path) -> list[str]:
     """The hashes in metrics.jsonl."""
     return [json.loads(line)["model_sha256"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.parametrize("point", ["tensors.safetensors", "state.json", "manifest.json", "rename"])
-def test_killed_while_a_checkpoint_is_written(point: str, tmp_path: Path, quiet: list[str]) -> None:
-    """The half-written checkpoint is not used; the one before is, and the end is the same."""
-    run_dir = tmp_path / "run"
-    died = subprocess.run([sys.executable, "-c", FAULTY, point, str(run_dir)], check=False, capture_output=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
-    assert [path.name for path in (run_dir / "checkpoints").glob("round-*")] == ["round-00000002"]
-    problem.train(run_dir, "inline", rounds=6, resume=True, algorithm=fedray.Scaffold())
-    assert lines(run_dir) == quiet
 
 
 def test_driver_killed_in_the_middle_of_a_round(tmp_path: Path, quiet: list[str], four_cpus: None) -> None:

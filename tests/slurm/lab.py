@@ -126,7 +126,7 @@ class Lab:
             self._start_login()
             for name in self.nodes:
                 self.boot(name)
-            until(lambda: self._idle() == self.count, 30, lambda: f"the nodes are not up: {self.run('sinfo', '-N')}")
+            until(lambda: self.idle() == self.count, 30, lambda: f"the nodes are not up: {self.run('sinfo', '-N')}")
         except BaseException:
             self.__exit__()
             raise
@@ -137,7 +137,8 @@ class Lab:
             process.kill()
             process.wait()
 
-    def _idle(self) -> int:
+    def idle(self) -> int:
+        """How many nodes wait for work."""
         said = self.run("sinfo", "-h", "-o", "%T %D", check=False).split()
         return int(said[1]) if len(said) == 2 and said[0] == "idle" else 0
 
@@ -227,20 +228,20 @@ class Lab:
         return found[0]
 
     def _enter(self, name: str) -> list[str]:
-        return ["nsenter", *_SPACES, "-t", str(self._inits[name])]
+        return ["nsenter", *_SPACES, "-t", str(self._inits[name]), "env", f"--chdir={self.folder}"]
 
     def on(self, name: str, script: str, check: bool = True) -> str:
         """Run shell lines on a node; what they print."""
-        return _checked([*self._enter(name), "bash", "-ec", script], self.env, self.folder, check)
+        return _checked([*self._enter(name), "bash", "-ec", script], self.env, check)
 
     def run(self, *command: object, check: bool = True) -> str:
         """Run a command on the login node, in the shared folder; what it prints."""
-        return _checked([*self._enter("login"), *map(str, command)], self.env, self.folder, check)
+        return _checked([*self._enter("login"), *map(str, command)], self.env, check)
 
     def fedray(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run ``fedray`` on the login node."""
         command = [*self._enter("login"), sys.executable, "-m", "fedray", *map(str, arguments)]
-        return subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True)
+        return subprocess.run(command, env=self.env, capture_output=True, text=True)
 
     def kill(self, name: str) -> None:
         """Power failure of a node: all its processes die at once."""
@@ -255,13 +256,7 @@ class Lab:
     def job(self, number: int) -> JobState:
         """What Slurm says of a job."""
         said = dict(re.findall(r"(\w+)=(\S*)", self.run("scontrol", "show", "job", "-o", number)))
-        return JobState(
-            said["JobState"],
-            int(said["Restarts"]),
-            said["ExitCode"],
-            said.get("NodeList", ""),
-            said.get("BatchHost", ""),
-        )
+        return JobState(said["JobState"], int(said["Restarts"]), said["ExitCode"], said.get("BatchHost", ""))
 
     def ended(self, number: int, seconds: float = 120) -> JobState:
         """Wait for a job's end."""
@@ -270,10 +265,8 @@ class Lab:
         return self.job(number)
 
 
-def _checked(
-    command: Sequence[str], env: dict[str, str] | None = None, cwd: Path | None = None, check: bool = True
-) -> str:
-    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def _checked(command: Sequence[str], env: dict[str, str] | None = None, check: bool = True) -> str:
+    done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if check and done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

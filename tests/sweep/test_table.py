@@ -39,7 +39,7 @@ def test_one_value_has_no_interval_and_one_that_is_not_finite_no_mean() -> None:
 
 def test_seeds_of_one_setting_make_one_row(tmp_path: Path) -> None:
     cells = grid(["seed=1,2,3", "algorithm.mu=0,0.01"])
-    accuracy = {"0": [0.5, 0.6, 0.7], "0.01": [0.8, 0.9, None]}
+    accuracy: dict[str, list[float | None]] = {"0": [0.5, 0.6, 0.7], "0.01": [0.8, 0.9, None]}
     results = []
     for cell in cells:
         settings = dict(cell.settings)

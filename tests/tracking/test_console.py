@@ -207,3 +207,14 @@ def test_forced_colours_make_no_bar(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     text = capsys.readouterr().out
     assert "round 4/4" in text
     assert not re.search(r"\r|\x1b\[(?!\d*(;\d+)*m)", text)
+
+
+def test_a_used_up_budget_is_said_with_the_way_to_go_on() -> None:
+    out, to = plain()
+    console = Console(console=to)
+    console.start(info("runs/my run"))
+    console.round(record(1))
+    console.finish({"seconds": 1.0, "budget": "budget.gpu_hours is used up: 2 of 2"})
+    console.close()
+    said = "budget.gpu_hours is used up: 2 of 2; to go on: fedray resume 'runs/my run' budget.gpu_hours=MORE"
+    assert said in out.getvalue().splitlines()

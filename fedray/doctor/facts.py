@@ -1,0 +1,218 @@
+"""What a machine is like: gathered where the function runs, without a judgement."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import shutil
+import socket
+import stat
+import tempfile
+import uuid
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PORTS = range(20_000, 32_000, 1_500)
+"""Ports tried, one of each part of the range that runs take their ports from."""
+
+MARKER = ".fedray-doctor"
+"""A file of the run folder by which nodes see whether it is the same folder."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that a run is to use.
+
+    Args:
+        path: where it is.
+        kind: type of its file system, ``ext4``, ``nfs4``...; empty if unknown.
+        free: bytes free.
+        error: why a file could not be written, renamed over another one and read back; None if it could.
+        marker: contents of the file ``.fedray-doctor`` in it, written by whoever asked; None if it is not there.
+    """
+
+    path: str
+    kind: str = ""
+    free: int = 0
+    error: str | None = None
+    marker: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A machine, as a process on it sees it.
+
+    Args:
+        host: its name.
+        python: version.
+        packages: version by package, ``fedray``, ``torch``, ``ray``, ``numpy``; None if not installed.
+        cpu: instruction set that torch uses.
+        cuda: version that torch was built for; None: for CPUs only.
+        nccl: version in torch.
+        driver: version of CUDA that the NVIDIA driver supports, ``12.4``; None without a driver.
+        devices: GPUs that the machine has, by their device files.
+        gpus: names of those that torch can use.
+        open_files: files that a process may open.
+        processes: processes and threads of the user; -1: no limit.
+        shm: bytes of ``/dev/shm``; None if it is not there.
+        temporary: the folder for temporary files; Ray's sockets lie below it.
+        address: address that the host's own name stands for; None if for none.
+        ports: how many of :data:`PORTS` are free.
+        auth: ``RAY_AUTH_MODE``.
+        token: path of the token file.
+        token_mode: its permissions; None if it is not there.
+        run_dir: the folder of runs, if one was asked for.
+    """
+
+    host: str
+    python: str
+    packages: dict[str, str | None]
+    cpu: str
+    cuda: str | None
+    nccl: str | None
+    driver: str | None
+    devices: int
+    gpus: tuple[str, ...]
+    open_files: int
+    processes: int
+    shm: int | None
+    temporary: Folder
+    address: str | None
+    ports: int
+    auth: str
+    token: str
+    token_mode: int | None
+    run_dir: Folder | None = None
+
+
+def gather(run_dir: str | None = None) -> Facts:
+    """The facts of this machine.
+
+    Args:
+        run_dir: a folder to look at as well.
+    """
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH") or str(Path.home() / ".ray" / "auth_token")
+    return Facts(
+        host=socket.gethostname(),
+        python=platform.python_version(),
+        packages={name: _version(name) for name in ("fedray", "torch", "ray", "numpy")},
+        cpu=torch.backends.cpu.get_cpu_capability(),
+        cuda=torch.version.cuda,
+        nccl=_nccl(),
+        driver=_driver(),
+        devices=len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]),
+        gpus=_gpus(),
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        processes=resource.getrlimit(resource.RLIMIT_NPROC)[0],
+        shm=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
+        temporary=look_at(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()),
+        address=_address(),
+        ports=_free_ports(),
+        auth=os.environ.get("RAY_AUTH_MODE", ""),
+        token=token,
+        token_mode=_mode(token),
+        run_dir=None if run_dir is None else look_at(run_dir),
+    )
+
+
+def look_at(path: str) -> Folder:
+    """A folder, after a file has been written, renamed over another one, read back and deleted in it."""
+    folder = Path(path)
+    files = [folder / f".fedray-doctor-{uuid.uuid4().hex}" for _ in range(2)]
+    error, free = None, 0
+    try:
+        for file, text in zip(files, ("old", "new"), strict=True):
+            file.write_text(text)
+        files[1].replace(files[0])
+        if files[0].read_text() != "new" or files[1].exists():
+            error = "a file that was renamed over another one did not take its place"
+        free = shutil.disk_usage(folder).free
+    except OSError as raised:
+        error = f"{raised.strerror or raised}"
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+    marker = None
+    with suppress(OSError):
+        marker = (folder / MARKER).read_text()
+    return Folder(path, _file_system(folder), free, error, marker)
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the mount that the folder lies on."""
+    best, kind = -1, ""
+    with suppress(OSError):
+        real = folder.resolve()
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, mount, found, *_ = line.split(" ")
+            # Blanks in a path are written as octal numbers.
+            point = Path(mount.encode().decode("unicode_escape"))
+            if real.is_relative_to(point) and len(point.parts) >= best:
+                best, kind = len(point.parts), found
+    return kind
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        # A checkout on the path has no metadata.
+        return None
+
+
+def _nccl() -> str | None:
+    if torch.version.cuda is None:
+        return None
+    try:
+        found: tuple[int, ...] = torch.cuda.nccl.version()
+    except (AttributeError, RuntimeError):
+        return None
+    return ".".join(map(str, found))
+
+
+def _driver() -> str | None:
+    number = ctypes.c_int()
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+        if library.cuDriverGetVersion(ctypes.byref(number)) != 0:
+            return None
+    except (OSError, AttributeError):
+        return None
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def _gpus() -> tuple[str, ...]:
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return ()
+    return tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def _address() -> str | None:
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return None
+
+
+def _free_ports() -> int:
+    free = 0
+    with ExitStack() as stack:
+        for port in PORTS:
+            one = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind(("", port))
+                free += 1
+    return free
+
+
+def _mode(token: str) -> int | None:
+    try:
+        return stat.S_IMODE(Path(token).stat().st_mode)
+    except OSError:
+        return None

@@ -1,0 +1,107 @@
+"""Small federations on several nodes, and what must hold after every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedray
+
+from fedray.executor import InlineExecutor
+from fedray.failures import FailurePolicy
+from fedray.messages import Block, Ints
+from fedray.ray.executor import RayExecutor
+from fedray.ray.team import give_up
+from fedray.record import RoundRecord
+from fedray.rounds import Rounds
+from fedray.worker import Item, Job, Report
+from tests.faults.nodes import eventually
+from tests.helpers import Federation, class_problem, federation
+
+SIZES = [*range(1, 31)]
+DROP = FailurePolicy(on_failure="drop")
+Lost = Mapping[int, set[str]]
+"""Names of the clients that give no update, by round."""
+
+
+def small(folder: Path, rounds: int = 3, stack: int = 2, **parts: Any) -> Federation:
+    """Thirty clients of 1 to 30 examples, in 15 blocks."""
+    return federation(class_problem(sizes=SIZES, test=40), folder, rounds=rounds, stack=stack, **parts)
+
+
+def go(one: Federation, executor: RayExecutor) -> list[RoundRecord]:
+    """All rounds, on an executor that outlives them."""
+    return list(Rounds(one.plan, one.state, executor, lambda state: None))
+
+
+def all_present(executor: RayExecutor, teams: int) -> None:
+    """Wait until so many nodes can work."""
+    executor.wait()
+    eventually(lambda: len(executor._present()) == teams, f"{teams} teams")
+
+
+@dataclass(frozen=True)
+class Listed(fedray.Full):
+    """Always these clients."""
+
+    clients: tuple[int, ...] = ()
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """Those listed."""
+        return np.array(self.clients, dtype=np.int64)
+
+
+class Without(InlineExecutor):
+    """Does everything but the blocks of some clients, as if their workers had died.
+
+    The oracle of a client given up: what the others fold, and by which total they divide, does not change.
+    """
+
+    def __init__(self, job: Job, lost: Lost) -> None:
+        super().__init__(job)
+        self._data, self._job, self._lost = job.task.data, job, lost
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        """The other items in order."""
+        gone = [item for item in items if isinstance(item, Block) and self._is_lost(item)]
+        kept = [item for item in items if not any(item is other for other in gone)]
+        reports = super().run(kept, stopping)
+        assert reports is not None
+        return reports + [give_up(self._job, block, "worker", "left out") for block in gone]
+
+    def _is_lost(self, block: Block) -> bool:
+        names = {self._data.client_id(client) for client in block.clients.tolist()}
+        lost = names & self._lost.get(block.round, set())
+        assert lost in (set(), names), "only whole blocks are given up"
+        return bool(lost)
+
+
+def quiet(folder: Path, rounds: int = 3, lost: Lost | None = None, **parts: Any) -> list[RoundRecord]:
+    """The run to compare with: one process, no faults."""
+    one = small(folder, rounds, failures=DROP, **parts)
+    one.executor = lambda job: Without(job, lost or {})
+    return one.run()
+
+
+def failed(records: Sequence[RoundRecord]) -> dict[int, set[str]]:
+    """Who gave no update."""
+    return {r.round: {failure["client"] for failure in r.failures} for r in records if r.failures}
+
+
+def same_bits(records: Sequence[RoundRecord], expected: Sequence[RoundRecord]) -> None:
+    """Every update counted once, with the weights of those who gave one, to the same model and metrics."""
+    assert [record.round for record in records] == [record.round for record in expected]
+    for record, other in zip(records, expected, strict=True):
+        assert record.model_sha256 == other.model_sha256, f"round {record.round}"
+        assert (record.clients, record.examples, record.weight) == (other.clients, other.examples, other.weight)
+        assert record.train == other.train
+        # The test rows lie elsewhere in memory in another process, and matmul's last bit depends on their alignment.
+        assert record.test == pytest.approx(other.test, rel=1e-6)
+        assert record.clients["ok"] + record.clients["failed"] == len(SIZES)
+        gone = {int(failure["client"]) for failure in record.failures}
+        assert record.weight == float(np.delete(np.array(SIZES), sorted(gone)).sum())

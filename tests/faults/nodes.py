@@ -1,0 +1,159 @@
+"""Several Ray nodes on this machine, each with its own plan of faults, and what they may leave behind: nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from fedray import faults
+
+DEADLINE = 90.0
+
+# A dead node is noticed in seconds rather than a minute.
+_HEALTH = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+_MEMORY = 100 << 20
+
+
+def fault(point: str, round: int, action: str = "kill", block: int | None = None) -> dict[str, Any]:
+    """One entry of a plan."""
+    return {"point": point, "round": round, "action": action} | ({} if block is None else {"block": block})
+
+
+def eventually(true: Callable[[], Any], what: str) -> None:
+    """Wait for what happens in other processes."""
+    deadline = time.monotonic() + DEADLINE
+    while not true():
+        assert time.monotonic() < deadline, f"{what}: not in {DEADLINE:g} s"
+        threading.Event().wait(0.05)
+
+
+class Nodes:
+    """A head, ``head``, which this process is connected to, and further nodes.
+
+    A fault is planned for a node: the first of its processes that passes the point acts on it.  ``driver`` is this
+    process.
+    """
+
+    def __init__(self) -> None:
+        # Short, as the path of a Unix socket has at most 107 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="fr-"))
+        self._cluster = Cluster()
+        self._members: dict[str, Any] = {}
+        self._environment = {"RAY_TMPDIR": str(self.folder), "TMPDIR": str(self.folder)}
+        (self.folder / "ray").mkdir()
+
+    def add(self, name: str, cpus: int = 2, **args: Any) -> None:
+        """Start a node; the first is the head."""
+        if not self._members:
+            args |= {"include_dashboard": False, "include_log_monitor": False, "_system_config": _HEALTH}
+        with _environment(self._environment | {faults.PLAN: str(self._plan(name))}):
+            args.setdefault("object_store_memory", _MEMORY)
+            self._members[name] = self._cluster.add_node(num_cpus=cpus, temp_dir=str(self.folder / "ray"), **args)
+
+    @property
+    def address(self) -> str:
+        """Of the control store."""
+        return str(self._cluster.address)
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """This process is a driver of the cluster, and its faults those of ``driver``."""
+        with _environment(self._environment | {faults.PLAN: str(self._plan("driver"))}):
+            tempfile.tempdir = None  # found anew, from the environment
+            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+            try:
+                yield
+            finally:
+                ray.shutdown()
+        tempfile.tempdir = None
+
+    # Faults
+
+    def _plan(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def plan(self, **planned: list[dict[str, Any]]) -> None:
+        """From here on these faults, by node, and no others."""
+        for file in self.folder.glob("*.json*"):
+            file.unlink()
+        for name, entries in planned.items():
+            self._plan(name).write_text(json.dumps(entries))
+
+    def fired(self, name: str) -> list[int]:
+        """Which of a node's faults have happened, by their number."""
+        return sorted(int(marker.suffix[1:]) for marker in self.folder.glob(f"{name}.json.*"))
+
+    def all_fired(self) -> bool:
+        """Whether nothing that is planned is still to come."""
+        return all(
+            len(self.fired(file.stem)) == len(json.loads(file.read_text())) for file in self.folder.glob("*.json")
+        )
+
+    # Processes
+
+    def processes(self, title: str, name: str | None = None) -> list[int]:
+        """Ids of the processes, on one node or all, whose command line begins with ``title``."""
+        mark = f"{faults.PLAN}={self._plan(name) if name else self.folder}".encode()
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit() and int(folder.name) != os.getpid():
+                with contextlib.suppress(OSError):
+                    environment = (folder / "environ").read_bytes()
+                    if mark in environment and (folder / "cmdline").read_bytes().startswith(title.encode()):
+                        found.append(int(folder.name))
+        return sorted(found)
+
+    def all_gone(self, *titles: str) -> None:
+        """Wait until there are no such processes."""
+        for title in titles:
+            eventually(lambda title=title: not self.processes(title), f"{title} ends")  # type: ignore[misc]
+
+    def kill(self, name: str) -> None:
+        """Everything of a node that there still is, silent or not."""
+        member = self._members.pop(name)
+        for pid in self.processes("", name):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self._cluster.remove_node(member, allow_graceful=False)
+
+    def close(self) -> None:
+        """End all nodes; nothing may remain."""
+        with _environment(self._environment):
+            self._cluster.shutdown()
+        eventually(lambda: not self.processes(""), "all processes end")
+        shutil.rmtree(self.folder)
+
+
+def our_buffers() -> list[str]:
+    """Shared buffers that this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(link))
+    return [target for target in found if "memfd:fedray" in target]
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,253 @@
+"""A run and its folder: one driver, checkpoints by time, a budget, and a summary that is true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from fedray.algorithms import Scaffold
+from fedray.budget import Totals
+from fedray.checkpoint import CheckpointArgs, rounds_in
+from fedray.errors import ConfigError, RunFailed
+from fedray.executor import InlineExecutor
+from fedray.record import RoundRecord
+from fedray.rounds import Rounds
+from fedray.run import Run, RunFolder
+from fedray.schema import BudgetSection
+from fedray.tracking.jsonl import read_records
+from fedray.usage import Reading, Usage
+from fedray.worker import Item, Job, Report
+from tests.helpers import class_problem, federation
+
+ROUNDS = 6
+
+
+class Costly(InlineExecutor):
+    """Says that every round takes an hour of processor time and two GPUs, on two nodes."""
+
+    def usage(self) -> Usage:
+        readings = (Reading("n1/0", cpu_seconds=1800.0, rss=5), Reading("n2/0", cpu_seconds=1800.0, rss=9))
+        return Usage(readings, nodes=2, gpus=2.0, retries=1, network=1000)
+
+
+def run_in(folder: Path, *, resume: bool = False, rounds: int = ROUNDS, every: int = 2, **budget: Any) -> Run:
+    """A small run with client state and a test set, claimed if it is fresh."""
+    made = federation(class_problem(test=9), folder / "state", Scaffold(), rounds=rounds, checkpoint_every=every)
+    plan = replace(made.plan, budget=BudgetSection(**budget))
+    run_folder, config = RunFolder(folder), f"rounds: {rounds}\n"
+    if not resume:
+        run_folder.claim(config)
+    return Run(plan, run_folder, "small", config, keep=9, resume=resume, tensorboard=False)
+
+
+def go(run: Run, executor: Callable[[Job], InlineExecutor] = Costly) -> list[RoundRecord]:
+    return list(run.records(executor))
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return RunFolder(folder).summary()
+
+
+def hashes(folder: Path) -> list[str]:
+    records = read_records(folder / "metrics.jsonl")
+    assert [record["round"] for record in records] == list(range(1, len(records) + 1))
+    return [record["model_sha256"] for record in records]
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from start to end."""
+    folder = tmp_path_factory.mktemp("quiet") / "run"
+    go(run_in(folder))
+    return folder
+
+
+# One driver
+
+
+def test_a_second_driver_is_refused_and_the_first_goes_on(tmp_path: Path, quiet: Path) -> None:
+    folder = tmp_path / "run"
+    first = run_in(folder).records(InlineExecutor)
+    next(first)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="in use by another driver"):
+        go(run_in(folder, resume=True, rounds=9))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    for _ in first:
+        pass
+    assert hashes(folder) == hashes(quiet)
+    assert len(go(run_in(folder, resume=True, rounds=ROUNDS + 1))) == 2
+
+
+def test_a_resumed_run_writes_its_config_and_tidies_up(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    go(run_in(folder, rounds=2))
+    for name in (".tmp-model.safetensors-4711", ".tmp-metrics.jsonl", "checkpoints/.tmp-round-00000002-stale/x"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("half")
+    go(run_in(folder, resume=True, rounds=3))
+    assert (folder / "config.yaml").read_text() == "rounds: 3\n"
+    assert list(folder.rglob(".*")) == []
+
+
+# Checkpoints by time
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_checkpoints_by_time_are_counted_from_the_last_one(tmp_path: Path) -> None:
+    clock = Clock()
+
+    class Slow(InlineExecutor):
+        def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+            clock.now += 10.0
+            return super().run(items, stopping)
+
+    def saved(args: CheckpointArgs) -> list[int]:
+        made = federation(class_problem(), tmp_path, rounds=10)
+        rounds: list[int] = []
+        executor = Slow(made.job)
+        plan = replace(made.plan, checkpoint=args)
+        loop = Rounds(plan, made.state, executor, lambda state: rounds.append(state.round), clock=clock)
+        assert len(list(loop)) == 10
+        executor.close()
+        return rounds
+
+    assert saved(CheckpointArgs(0, 25.0)) == [3, 6, 9, 10]
+    assert saved(CheckpointArgs(0, 10.0)) == list(range(1, 11))
+    assert saved(CheckpointArgs(4, 30.0)) == [3, 4, 7, 8, 10]
+    assert saved(CheckpointArgs(0, 0.0)) == [10]
+
+
+# Budgets
+
+
+def test_a_budget_ends_the_run_and_more_of_it_goes_on(tmp_path: Path, quiet: Path) -> None:
+    folder = tmp_path / "run"
+    records = go(run_in(folder, cpu_hours=2.5))
+    assert [record.round for record in records] == [1, 2, 3]
+    said = summary(folder)
+    assert (said["status"], said["rounds"]) == ("budget", 3)
+    assert said["budget"] == "budget.cpu_hours is used up: 3 of 2.5"
+    assert said["budget"] in (folder / "log.txt").read_text()
+    assert rounds_in(folder / "checkpoints") == [3, 2]
+    assert (folder / "model.safetensors").exists()
+    assert said["final"]["test"].keys() == {"loss", "accuracy"}
+    assert go(run_in(folder, resume=True, cpu_hours=2.5)) == []
+    assert summary(folder)["status"] == "budget"
+    go(run_in(folder, resume=True, cpu_hours=5))
+    assert (summary(folder)["status"], summary(folder)["rounds"]) == ("budget", 5)
+    go(run_in(folder, resume=True))
+    assert summary(folder)["status"] == "finished"
+    assert "budget" not in summary(folder)
+    assert hashes(folder) == hashes(quiet)
+    model, expected = load_file(folder / "model.safetensors"), load_file(quiet / "model.safetensors")
+    assert {name: tensor.tolist() for name, tensor in model.items()} == {
+        name: tensor.tolist() for name, tensor in expected.items()
+    }
+
+
+def test_the_model_a_budget_ends_with_is_evaluated(tmp_path: Path) -> None:
+    made = run_in(tmp_path / "run", cpu_hours=2.5)
+    plan = replace(made.plan, evaluate=replace(made.plan.evaluate, every=100))
+    records = go(replace(made, plan=plan))
+    assert [record.round for record in records if record.test] == [3]
+
+
+def test_a_budget_that_the_last_round_reaches_is_a_finished_run(tmp_path: Path) -> None:
+    go(run_in(tmp_path / "run", cpu_hours=ROUNDS))
+    assert summary(tmp_path / "run")["status"] == "finished"
+    assert "budget" not in summary(tmp_path / "run")
+
+
+def stopped_after(count: int) -> Callable[[], bool]:
+    left = iter(range(count))
+    return lambda: next(left, None) is None
+
+
+@pytest.mark.parametrize("asked", [0, 1, 9, 16])
+def test_totals_are_those_of_all_rounds_and_resumes(asked: int, tmp_path: Path, quiet: Path) -> None:
+    folder = tmp_path / "run"
+    list(run_in(folder, every=3).records(Costly, stopped_after(asked)))
+    assert summary(folder)["status"] == "stopped"
+    go(run_in(folder, resume=True))
+    totals = Totals.from_json(summary(folder)["totals"])
+    expected = Totals()
+    for record in read_records(folder / "metrics.jsonl"):
+        expected.add(RoundRecord.from_json(record))
+    assert totals.wall_seconds == pytest.approx(expected.wall_seconds)
+    assert totals.gpu_seconds == pytest.approx(expected.gpu_seconds, abs=1e-4)
+    assert totals.gpu_seconds == pytest.approx(2 * totals.wall_seconds, abs=1e-4)
+    assert (totals.cpu_seconds, totals.network, totals.retries, totals.rss) == (3600 * ROUNDS, 6000, 6, 9)
+    assert hashes(folder) == hashes(quiet)
+
+
+def test_a_round_says_what_it_took(quiet: Path) -> None:
+    for line in (quiet / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert record["usage"]["nodes"] == 2
+        assert record["usage"]["worker"] == ["n1/0", "n2/0"]
+        assert record["usage"]["idle"] == pytest.approx([record["phases"]["train"]] * 2, abs=1e-5)
+        assert record["bytes"]["network"] == 1000
+        assert record["weight"] == 6.0  # Scaffold weighs all alike
+
+
+def test_inline_reads_its_own_process(tmp_path: Path) -> None:
+    for record in go(run_in(tmp_path / "run"), InlineExecutor):
+        usage = record.usage
+        assert (usage["nodes"], usage["worker"], usage["gpu_seconds"]) == (1, ["inline/0"], 0.0)
+        assert usage["cpu_seconds"] > 0
+        assert 0 <= usage["idle"][0] <= record.phases["train"]
+        assert usage["rss"][0] > 1 << 20
+
+
+# Ends
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_stop_before_the_first_round_loses_nothing(resume: bool, tmp_path: Path, quiet: Path) -> None:
+    folder = tmp_path / "run"
+    run = run_in(folder)
+    assert list(replace(run, resume=resume).records(Costly, lambda: True)) == []
+    assert (summary(folder)["status"], summary(folder)["rounds"]) == ("stopped", 0)
+    assert rounds_in(folder / "checkpoints") == [0]
+    go(run_in(folder, resume=True))
+    assert hashes(folder) == hashes(quiet)
+
+
+def test_it_is_finished_only_when_the_model_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+
+    def full(*_: object) -> None:
+        assert not (folder / "summary.json").exists()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedray.run.write_model", full)
+        with pytest.raises(RunFailed, match="No space left on device"):
+            go(run_in(folder))
+    assert (summary(folder)["status"], summary(folder)["rounds"]) == ("failed", ROUNDS)
+    go(run_in(folder, resume=True))
+    assert summary(folder)["status"] == "finished"
+
+
+def test_a_reader_that_leaves_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    records: Iterator[RoundRecord] = run_in(folder, every=0).records(Costly)
+    next(records)
+    records.close()  # type: ignore[attr-defined]
+    assert summary(folder)["status"] == "failed"
+    assert rounds_in(folder / "checkpoints") == [1]
+    assert not (folder / "driver.lock").exists()
