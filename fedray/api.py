@@ -124,6 +124,7 @@ class Cluster:
         threads: torch threads of each worker.
         driver_gpus: GPUs of the driver.
         placement: ``spread``: that many workers on every node; ``pack``: as many in all, on few nodes.
+        reduce: how vectors cross from node to node: ``object_store`` or ``collective``.
     """
 
     name: Literal["ray", "inline"] = "ray"
@@ -133,11 +134,12 @@ class Cluster:
     threads: int = 1
     driver_gpus: float = 0.0
     placement: Literal["pack", "spread"] = "spread"
+    reduce: Literal["object_store", "collective"] = "object_store"
 
     def place(self) -> Place:
         """The same as config sections."""
         return Place(
-            ClusterSection(self.name, self.workers, self.placement),
+            ClusterSection(self.name, self.workers, self.placement, self.reduce),
             WorkerSection(self.cpus, self.gpus, self.threads),
             DriverSection(self.driver_gpus),
         )

@@ -7,17 +7,20 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fedray.budget import Totals
 from fedray.checkpoint import folder_of, rounds_in
 from fedray.lock import owner_of
+from fedray.record import RoundRecord
 from fedray.run import CONFIG, METRICS, SUMMARY, RunFolder
-from fedray.slurm import requeue
+from fedray.slurm.job import HISTORY
+from fedray.slurm.requeue import owner
 from fedray.tracking.jsonl import read_records
 
 RECENT = 20
@@ -86,7 +89,7 @@ class Status:
         slurm: None if no Slurm job belongs to the folder.
         train: metrics of the last round.
         test: metrics of the last evaluation.
-        totals: of the whole run, as ``summary.json`` has them; empty before the run has ended once.
+        totals: what the recorded rounds used.
     """
 
     name: str
@@ -106,7 +109,7 @@ class Status:
     slurm: Slurm | None = None
     train: dict[str, float | None] = field(default_factory=dict)
     test: dict[str, float | None] = field(default_factory=dict)
-    totals: dict[str, Any] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
 
     @property
     def over(self) -> bool:
@@ -164,7 +167,7 @@ def read_status(run_dir: Path, now: float) -> Status:
         slurm=slurm,
         train=last.get("train", {}),
         test=next((record["test"] for record in reversed(records) if record.get("test")), {}),
-        totals=summary.get("totals", {}),
+        totals=totals_of(records),
     )
 
 
@@ -198,6 +201,15 @@ def failures_by_kind(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
+def totals_of(records: Sequence[Mapping[str, Any]]) -> Totals:
+    """What rounds used together; sections of a record that this fedray does not know are passed over."""
+    known = {one.name for one in fields(RoundRecord)}
+    totals = Totals()
+    for record in records:
+        totals.add(RoundRecord.from_json({name: value for name, value in record.items() if name in known}))
+    return totals
+
+
 def slurm_job(run_dir: Path, job: str | None = None) -> Slurm | None:
     """What Slurm says of the run's job.
 
@@ -207,7 +219,7 @@ def slurm_job(run_dir: Path, job: str | None = None) -> Slurm | None:
     """
     known = [path.stem.removeprefix("slurm-") for path in run_dir.glob("slurm-*.log")]
     # The job of an array writes its log elsewhere.
-    known.append(str(requeue.owner(run_dir / requeue.HISTORY)))
+    known.append(str(owner(run_dir / HISTORY)))
     numbers = [job] if job else sorted((one for one in known if one.isdigit()), key=int)
     return _asked(numbers[-1]) if numbers else None
 

@@ -14,8 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.budget import Totals
 from fedray.errors import ConfigError
 from fedray.lock import LOCK, Owner, driving
+from fedray.slurm.job import HISTORY
+from fedray.slurm.requeue import History
 from fedray.status import RECENT, Driver, Slurm, failures_by_kind, pace_of, read_status, slurm_job, state_of
 
 NOW = 2_000_000_000.0
@@ -84,10 +87,11 @@ def test_after_its_driver_was_killed(folder: Path) -> None:
 
 @pytest.mark.parametrize("status", ["finished", "stopped", "failed", "budget"])
 def test_after_it_ended(folder: Path, status: str) -> None:
-    totals = {"gpu_hours": 1.5}
-    write(folder, [record(1)], {"status": status, "name": "digits", "totals": totals})
+    usage = {"gpu_seconds": 4.0, "rss": [5, 9], "retries": 1}
+    write(folder, [record(1, usage=usage), record(2, usage=usage, unheard_of=1)], {"status": status, "name": "digits"})
     seen = read_status(folder, NOW)
-    assert (seen.name, seen.state, seen.totals, seen.over) == ("digits", status, totals, True)
+    assert (seen.name, seen.state, seen.over) == ("digits", status, True)
+    assert seen.totals == Totals(wall_seconds=4.0, gpu_seconds=8.0, retries=2, rss=9)
 
 
 def test_a_resumed_run_wants_what_its_config_says_now(folder: Path) -> None:
@@ -156,6 +160,12 @@ def test_what_slurm_says_of_the_newest_job(folder: Path, monkeypatch: pytest.Mon
     seen = read_status(folder, NOW)
     assert (seen.state, seen.over) == ("stopped", False), "it is requeued"
     assert replace(seen, slurm=Slurm("12", "CANCELLED")).over
+
+
+def test_the_job_of_an_array_is_known_by_its_history(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    History(12).write(folder / HISTORY)
+    assert slurm_job(folder) == Slurm("12")
 
 
 def test_a_driver_out_of_sight_dies_with_its_slurm_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,7 +50,7 @@ def sweep(
     from fedray.sweep import Sweep
 
     wanted = Sweep.of(config, axes or (), folder)
-    options = {"nodes": nodes, "gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task}
+    options: dict[str, Any] = {"nodes": nodes, "gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task}
     options |= {"mem": mem, "time": time, "partition": partition}
     given = {name: value for name, value in options.items() if value is not None}
     if on_slurm:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import rich.console
     import rich.panel
 
+    from fedray.budget import Totals
     from fedray.status import Status
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -124,10 +125,29 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     if seen.slurm:
         reason = f" ({seen.slurm.reason})" if seen.slurm.reason else ""
         yield "slurm", f"job {seen.slurm.job} {seen.slurm.state or 'not known to Slurm here'}{reason}"
-    for name, total in seen.totals.items():
-        yield "total", f"{name} {_number(total) if isinstance(total, int | float) else total}"
+    if seen.totals.wall_seconds:
+        yield "used", ", ".join(used(seen.totals))
     if seen.over and seen.state != "finished":
         yield "go on with", f"fedray resume {shlex.quote(seen.folder)}"
+
+
+def used(totals: Totals) -> Iterator[str]:
+    """What a run took of the machines, without what it took nothing of."""
+    yield f"{duration(totals.wall_seconds)} of time"
+    if totals.cpu_seconds:
+        yield f"{totals.cpu_seconds / 3600:.3g} CPU hours"
+    if totals.gpu_seconds:
+        yield f"{totals.gpu_seconds / 3600:.3g} GPU hours"
+    if totals.joules:
+        yield f"{totals.joules / 3.6e6:.3g} kWh on GPUs"
+    if totals.network:
+        yield f"{totals.network / 1e6:,.1f} MB between nodes"
+    if totals.retries:
+        yield f"{totals.retries:,} blocks done again"
+    if totals.rss:
+        yield f"workers of up to {totals.rss / 1e6:,.0f} MB"
+    if totals.gpu_memory:
+        yield f"{totals.gpu_memory / 1e6:,.0f} MB of GPU memory"
 
 
 def pace(seconds: float) -> str:

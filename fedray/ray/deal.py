@@ -36,6 +36,7 @@ class Deal:
         self._items = items
         self._lock = threading.Lock()
         self._reports: dict[int, tuple[Crew | None, Report]] = {}
+        self._holders: dict[int, Crew] = {}
         self._free: dict[str | None, deque[int]] = {}
         self._crews: list[Crew] = []
 
@@ -69,6 +70,7 @@ class Deal:
                     # Half of a fair share, but something for each of its workers; all of it, if nobody else is there.
                     count = len(free) if len(teams) == 1 else max(math.ceil(fair / 2), min(crew.seats, math.ceil(fair)))
                     positions = [free.popleft() for _ in range(min(count, len(free)))]
+                    self._holders |= dict.fromkeys(positions, crew)
                     return {position: self._items[position] for position in positions}
             return {}
 
@@ -78,11 +80,16 @@ class Deal:
             self._reports |= {position: (crew, report) for position, report in reports.items()}
 
     def lose(self, crew: Crew) -> int:
-        """Forget what a lost team did, unless it is banked; returns how many items that is."""
+        """Forget what a lost team did, unless it is banked; returns how many items it took for nothing."""
         with self._lock:
-            lost = [position for position, (by, _) in self._reports.items() if by is crew]
+            lost = [
+                position
+                for position, holder in self._holders.items()
+                if holder is crew and self._reports.get(position, (crew,))[0] is crew
+            ]
             for position in lost:
-                del self._reports[position]
+                self._reports.pop(position, None)
+                del self._holders[position]
             return len(lost)
 
     def bank(self, crew: Crew) -> None:

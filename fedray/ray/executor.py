@@ -5,7 +5,6 @@ once.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
@@ -22,7 +21,8 @@ from fedray.aggregators.base import Accumulator
 from fedray.errors import RunFailed
 from fedray.messages import Block, Broadcast
 from fedray.ray.deal import Deal
-from fedray.ray.node import Parcel, RemoteTeam, TeamLost, merge_into
+from fedray.ray.exchange import Collective, ObjectStore
+from fedray.ray.node import Parcel, RemoteTeam, TeamLost
 from fedray.ray.placement import Node, Size, alive, seats
 from fedray.ray.team import Post, Team, give_up
 from fedray.ray.worker import Announcement
@@ -31,7 +31,6 @@ from fedray.worker import Item, Job, Report
 
 _log = logging.getLogger("fedray")
 
-_FAN_IN = 8
 _LARGE = 1 << 22
 _PATIENCE = 0.2
 _WATCH = 2.0
@@ -59,6 +58,7 @@ class WorkerArgs:
         size: what each reserves.
         placement: ``spread`` over all nodes, or ``pack`` on few.
         silos: by name.
+        reduce: how vectors cross from node to node: ``object_store`` or ``collective``.
         driver: what the driver reserves.
         min_workers: with fewer, the run gives up.
         start_timeout: seconds to wait for the first worker, and for each that is replaced.
@@ -69,6 +69,7 @@ class WorkerArgs:
     size: Size = field(default_factory=Size)
     placement: Literal["pack", "spread"] = "spread"
     silos: Mapping[str, Silo] = field(default_factory=dict)
+    reduce: Literal["object_store", "collective"] = "object_store"
     driver: Size = field(default_factory=lambda: Size(0.0))
     min_workers: int = 1
     start_timeout: float = 120.0
@@ -92,7 +93,8 @@ class RayExecutor:
         self._parcel: Any = None
         self._known: set[str] = set()
         self._start = Announcement(0, 0, 1.0)
-        self._arrays: Any = None
+        exchange = Collective if args.reduce == "collective" else ObjectStore
+        self._exchange = exchange(self._aggregator, job.algorithm.widths(job.task.layout))
         self._banked: Accumulator = {}
         self._lost = self._network = 0
         self._pool = ThreadPoolExecutor(thread_name_prefix="fedray-team")
@@ -203,16 +205,10 @@ class RayExecutor:
         """Make the broadcast known: in this node's shared memory, and once to each other node."""
         self._settle(self._nodes)
         self._start = Announcement(self._start.number + 1, down.round, down.weight)
-        self._banked, self._lost, self._network = {}, 0, 0
+        self._banked, self._lost = {}, 0
         for team in self._own:
             team.begin(self._start, down.parts)
-        # Drop the old object first: its pages are then used again, ten times faster than new ones.
-        self._arrays = None
-        if self._others:
-            self._arrays = ray.put({name: part.cpu().numpy() for name, part in down.parts.items()})
-            self._network = sum(part.numel() * part.element_size() for part in down.parts.values()) * len(self._others)
-        for other in self._others:
-            other.begin(self._start, self._arrays)
+        self._network = self._exchange.publish(self._start, down.parts, self._others)
 
     def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
         """Let the teams do the items, longest first, each taking more when it is done.
@@ -225,7 +221,9 @@ class RayExecutor:
             if not self._work(deal, teams, stopping):
                 return None
             if any(isinstance(item, Block) for item in items):
-                self._fetch(deal)
+                self._network += self._exchange.fetch(
+                    deal, list(self._others), self._banked, lambda team, error: self._drop(deal, team, error)
+                )
         return deal.reports()
 
     def _work(self, deal: Deal, teams: Sequence[Team | RemoteTeam], stopping: Callable[[], bool]) -> bool:
@@ -271,29 +269,6 @@ class RayExecutor:
             raise RunFailed(f"round {self._start.round}: no worker for the evaluation of {item.pin or 'the model'}")
         silo = self._args.silos.get(item.pin or "")
         return give_up(self._job, item, "worker", f"no node with {silo.where if silo else item.pin} is there")
-
-    def _fetch(self, deal: Deal) -> None:
-        """Bring here what other nodes folded; more than eight at a time, they add it up among themselves first."""
-        waiting = [team for team in self._others if deal.unbanked(team)]
-        breadth = math.ceil(len(waiting) / _FAN_IN)
-        groups = [waiting[start : start + breadth] for start in range(0, len(waiting), breadth or 1)]
-        for root, *members in groups:
-            self._fetch_group(deal, root, members)
-
-    def _fetch_group(self, deal: Deal, root: RemoteTeam, members: Sequence[RemoteTeam]) -> None:
-        try:
-            merge_into(self._aggregator, self._banked, root.fold(members))
-        except TeamLost as error:
-            if not members:
-                self._drop(deal, root, error)
-                return
-            for team in (root, *members):  # whoever is lost, the others can still be asked one by one
-                self._fetch_group(deal, team, [])
-            return
-        for team in (root, *members):
-            deal.bank(team)
-            self._start = Announcement(self._start.number + 1, self._start.round, self._start.weight)
-            team.again(self._start.number)
 
     def collect(self) -> Accumulator:
         """What all teams have folded, merged: O(P) for a linear aggregator."""

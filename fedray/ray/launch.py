@@ -33,6 +33,7 @@ def records_on_ray(
             size=Size(worker.cpus, worker.gpus, int(worker.memory * 1e9)),
             placement=cluster.placement,
             driver=own,
+            reduce=cluster.reduce,
             min_workers=cluster.min_workers,
             start_timeout=cluster.start_timeout,
             block_timeout=block_timeout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 import shutil
@@ -9,7 +10,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fedray import faults
 from fedray.aggregators.base import Accumulator, Aggregator
 from fedray.errors import RunFailed
+from fedray.ray.collective import Group, GroupBroken, Invitation
 from fedray.ray.team import Post, Team
 from fedray.ray.worker import Announcement, Arrays
 from fedray.usage import Reading
@@ -92,7 +94,8 @@ class NodeActor:
         self._brought = parcel.folder is not None and not Path(parcel.folder).exists()
         self._team = Team(parcel.unpack(), post)
         self._aggregator = self._team.aggregator
-        self._number = -1
+        self._begun: Announcement | None = None
+        self._group: Group | None = None
         self._call = -1
         self._answer: bytes = b""
         self._own: Accumulator | None = None
@@ -102,22 +105,52 @@ class NodeActor:
         self._team.wait()
         return True
 
-    def work(self, call: int, start: Announcement, arrays: Arrays, packed: bytes) -> bytes:
+    def join(self, invitation: Invitation) -> None:
+        """Become a rank of a group."""
+        with contextlib.suppress(GroupBroken):  # the driver sees it as well
+            self._group = Group(invitation)
+
+    def receive(self, start: Announcement) -> None:
+        """Begin a round with the broadcast of the group."""
+        assert self._group is not None
+        with contextlib.suppress(GroupBroken):
+            self._group.broadcast(self._team.down.tensors)
+            self._begin(start, self._team.down.tensors)
+
+    def contribute(self, start: Announcement, worked: bool) -> None:
+        """Give what was folded since ``start``, or nothing, to the sum of the group."""
+        assert self._group is not None
+        folded = self._folded() if worked and start == self._begun else {}
+        # A copy: the collective leaves partial sums behind, and where it breaks the object store is asked.
+        total = {name: t.clone() for name, t in folded.items()} or self._aggregator.zero(self._team.widths, "cpu")
+        with contextlib.suppress(GroupBroken):
+            self._group.reduce(total)
+
+    def _begin(self, start: Announcement, parts: Mapping[str, torch.Tensor]) -> None:
+        self._team.begin(start, parts)
+        self._begun, self._own = start, None
+
+    def _folded(self) -> Accumulator:
+        if self._own is None:
+            self._own = self._team.collect()
+        return self._own
+
+    def work(self, call: int, start: Announcement, arrays: Arrays | None, packed: bytes) -> bytes:
         """Do items of a round; the first call with a new ``start`` begins it.
 
         Args:
             call: the number of the call; one that was answered is answered again without doing anything.
             start: the round.
-            arrays: the broadcast.
+            arrays: the broadcast; ``None``: it is here already, from the group.
             packed: the pickled items by position.
 
         Returns:
             Pickled: the reports, or None if stopped; the readings; how many items had to be done again.
         """
         if call != self._call:
-            if start.number != self._number:
-                self._team.begin(start, {name: _read_only(array) for name, array in arrays.items()})
-                self._number, self._own = start.number, None
+            if start != self._begun:
+                here = self._team.down.tensors
+                self._begin(start, here if arrays is None else {name: _read_only(a) for name, a in arrays.items()})
             faults.point("node.begin", start.round)
             reports = self._team.work(pickle.loads(packed), self._stop.is_set)
             self._answer = pickle.dumps((reports, self._team.readings(), self._team.retries))
@@ -127,10 +160,8 @@ class NodeActor:
 
     def fold(self, *others: Arrays) -> Arrays:
         """What this team folded, and what others did, added up; does not change what a second call would give."""
-        if self._own is None:
-            self._own = self._team.collect()
+        total = self._folded()
         faults.point("node.folded", self._team.round)
-        total = self._own
         if others:
             total = {name: tensor.clone() for name, tensor in total.items()}
             for other in others:
@@ -176,7 +207,7 @@ class RemoteTeam:
     def __init__(self, parcel: Any, post: Post) -> None:
         self.post = post
         self.network = 0
-        self._start = Announcement(0, 0, 1.0)
+        self.start = Announcement(0, 0, 1.0)
         self._arrays: Any = None
         self._calls = 0
         self._readings: list[Reading] = []
@@ -220,12 +251,12 @@ class RemoteTeam:
 
     def begin(self, start: Announcement, arrays: Any) -> None:
         """A round: its broadcast, as a reference to arrays in the object store."""
-        self._start, self._arrays = start, arrays
+        self.start, self._arrays = start, arrays
         self._readings, self.retries, self.network = [], 0, 0
 
-    def again(self, number: int) -> None:
+    def again(self) -> None:
         """What was folded has been fetched: fold anew, in the same round."""
-        self._start = Announcement(number, self._start.round, self._start.weight)
+        self.start = replace(self.start, take=self.start.take + 1)
 
     def work(self, items: Mapping[int, Item], stopping: Callable[[], bool]) -> dict[int, Report] | None:
         """See :meth:`Team.work`.
@@ -235,7 +266,7 @@ class RemoteTeam:
         """
         self._calls += 1
         packed = pickle.dumps(dict(items))
-        answer = self._ask(stopping, "work", self._calls, self._start, self._arrays, packed)
+        answer = self._ask(stopping, "work", self._calls, self.start, self._arrays, packed)
         if answer is None:
             return None
         self.network += len(packed) + len(answer)
@@ -251,7 +282,6 @@ class RemoteTeam:
         """
         theirs = [team.actor.fold.remote() for team in others]
         folded: Arrays = self._ask(lambda: False, "fold", *theirs)
-        self.network += (1 + len(others)) * sum(array.nbytes for array in folded.values())
         return folded
 
     def _ask(self, stopping: Callable[[], bool], method: str, *args: Any) -> Any:
@@ -264,7 +294,7 @@ class RemoteTeam:
                     return None
             try:
                 answer = self._get(reference)
-                faults.point("node.answer", self._start.round)
+                faults.point("node.answer", self.start.round)
                 return answer
             except (_AnswerLost, faults.Lost) as error:
                 _log.warning("an answer of node %s was lost, asking again (%s)", self.post.name, error)

@@ -90,7 +90,7 @@ class Team:
         self.post = post
         self._job = job
         self.aggregator = job.algorithm.aggregator
-        self._widths = job.algorithm.widths(job.task.layout)
+        self.widths = job.algorithm.widths(job.task.layout)
         self.down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32)
         self._board_buffer = Board.buffer(post.seats)
         self._board = Board(self._board_buffer.handle)
@@ -122,7 +122,7 @@ class Team:
         return pin in self.post.silos
 
     def _slot(self) -> Buffer | None:
-        return Buffer(self._widths, torch.float64) if self.aggregator.linear else None
+        return Buffer(self.widths, torch.float64) if self.aggregator.linear else None
 
     # Members
 

@@ -45,11 +45,19 @@ class Channel:
 
 @dataclass(frozen=True)
 class Announcement:
-    """The start of a round, without its vectors; a new ``number`` for each fresh accumulator."""
+    """The start of a round, without its vectors.
+
+    Args:
+        number: of the broadcast.
+        round: of the run.
+        weight: total planned weight of the cohort.
+        take: counts the accumulators of the round, as what was fetched is not folded on.
+    """
 
     number: int
     round: int
     weight: float
+    take: int = 0
 
 
 class WorkerActor:
@@ -76,7 +84,7 @@ class WorkerActor:
         self._folds_in_place = self._up is not None and not gpu
         self._name = name
         self._meter = Meter()
-        self._number = -1
+        self._begun: Announcement | None = None
         self._listener = channel.door.listen()
 
     def ready(self) -> bool:
@@ -100,9 +108,9 @@ class WorkerActor:
         """
         items: list[Item] = pickle.loads(packed)
         broadcast = Broadcast(start.round, self._down, start.weight)
-        if start.number != self._number:
+        if start != self._begun:
             self._begin(broadcast)
-            self._number = start.number
+            self._begun = start
         reports: dict[int, Report] = {i: self._worker.handle(items[i]) for i in self._positions(len(items))}
         faults.point("worker.reply", start.round)
         reading = self._meter.read(self._name, sum(report.seconds for report in reports.values()))

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from fedray.slurm.requeue import STOPPED, History, owner, safe_rounds, verdict
 HISTORY = "slurm.json"
 _CONFIG = "config.yaml"
 _FAILED, _WRONG = 1, 2
+_PERIOD = 0.5
 _SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
 
@@ -45,25 +46,53 @@ class Signals:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: object) -> None:
-        say(f"{signal.Signals(number).name}: {'ending at once' if self.asked else 'stopping with a checkpoint'}")
-        if self._driver is not None:
-            self._driver.send_signal(signal.SIGKILL if self.asked else signal.SIGUSR1)
-        self.asked = True
+        if self.asked:
+            say(f"{signal.Signals(number).name} again: ending at once")
+            if self._driver is not None:
+                self._driver.kill()
+        else:
+            self.stop(signal.Signals(number).name)
 
-    def run(self, command: Sequence[str], env: dict[str, str]) -> int:
-        """Run the driver to its end; its exit status, as a shell tells it."""
+    def stop(self, why: str) -> None:
+        """Ask the run to stop, now or as soon as it has a driver."""
+        say(f"{why}: stopping with a checkpoint")
+        self.asked = True
+        if self._driver is not None:
+            self._driver.send_signal(signal.SIGUSR1)
+
+    def run(self, command: Sequence[str], env: dict[str, str], warned: Callable[[], bool]) -> int:
+        """Run the driver to its end.
+
+        Args:
+            command: the driver.
+            env: its environment.
+            warned: asked often; whether Slurm has told the nodes, but not this process, that the job is to end.
+
+        Returns:
+            Its exit status, as a shell tells it.
+        """
         if self.asked:
             return STOPPED
-        # A session of its own: it hears from us alone, not twice from whoever signals the whole job.
-        driver = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
-        self._driver = driver
+        # Slurm may signal every process of the job.  This one hears us alone, once; a second signal would kill it.
+        self._driver = driver = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_deaf_to_slurm
+        )
         if self.asked:
             driver.send_signal(signal.SIGUSR1)
-        status = driver.wait()
-        self._driver = None
+        while True:
+            try:
+                status = driver.wait(_PERIOD)
+                break
+            except subprocess.TimeoutExpired:
+                if not self.asked and warned():
+                    self.stop("SIGTERM to the nodes")
         if status == -signal.SIGUSR1:
             return STOPPED  # it came before the driver had begun
         return status if status >= 0 else 128 - status
+
+
+def _deaf_to_slurm() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
 
 
 def say(text: str) -> None:
@@ -138,27 +167,26 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
                 return STOPPED, []
             say(f"all {len(names)} node(s) joined")
             env = {**cluster.env, "TMPDIR": str(temporary_folder(allocation))}
-            status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env)
-            return status, cluster.lost() if status not in (0, _WRONG, STOPPED) else []
+            status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env, shared.warned)
+            failed = status not in (0, _WRONG, STOPPED) and not signals.asked
+            return status, cluster.lost() if failed else []
         finally:
             cluster.close()
 
 
-def requeue(job: int, after: History, path: Path) -> bool:
-    """Put the job back into the queue, after which Slurm ends this process; False if Slurm will not."""
+def requeue(job: int, after: History, path: Path) -> None:
+    """Put the job back into the queue, after which Slurm ends this process.
+
+    Raises:
+        ConfigError: Slurm will not, or the job is no longer ours to requeue.
+    """
     # A job that was cancelled, or has used up its time, is Slurm's to end or to start again.
     if (state := state_of(job)) != "RUNNING":
-        say(f"not requeued: Slurm calls the job {state or 'unknown'}")
-        return False
+        raise ConfigError(f"Slurm calls the job {state or 'unknown'}")
     after.write(path)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    try:
-        ask("scontrol", "requeue", str(job))
-    except ConfigError as error:
-        say(f"not requeued: {error}")
-        return False
-    return True
+    ask("scontrol", "requeue", str(job))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -179,9 +207,12 @@ def main(arguments: Sequence[str]) -> int:
         return _FAILED
     rounds = safe_rounds(run_dir)
     decided = verdict(status, lost, history, rounds, section.max_requeues)
-    say(f"{decided.reason}: {'requeued' if decided.requeue else f'exit status {status}'}")
+    say(f"{decided.reason}: {'requeueing' if decided.requeue else f'exit status {status}'}")
     if decided.requeue:
-        requeue(allocation.job, history.and_now(rounds), run_dir / HISTORY)
+        try:
+            requeue(allocation.job, history.and_now(rounds), run_dir / HISTORY)
+        except ConfigError as error:
+            say(f"not requeued: {error}")
     return status
 
 

@@ -24,7 +24,7 @@ from fedray.slurm.private import Shared, node_folder, node_path, temporary_folde
 _STORE_SHARE, _SHM_SHARE = 0.3, 0.9
 _SMALLEST_STORE = 80 << 20  # Ray refuses less
 _PATIENCE = 20.0
-"""Seconds that Ray goes on after SIGTERM, which scancel sends to nodes and job at once: the run saves meanwhile."""
+"""Seconds that Ray goes on after SIGTERM, which a preempted job gets on its nodes: the run saves meanwhile."""
 _TAIL = 2000
 
 
@@ -92,8 +92,8 @@ def raise_limits() -> None:
 class RayNode:
     """The ``ray start --block`` of this node, until it is told to stop."""
 
-    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
-        self._log = log
+    def __init__(self, command: list[str], env: dict[str, str], log: Path, shared: Shared) -> None:
+        self._log, self._shared = log, shared
         self._stopping = False
         with log.open("w") as out:
             # Standard input is ours: whoever reads it sees the end of the job.
@@ -115,6 +115,7 @@ class RayNode:
         self.stop()
 
     def _patiently(self, *_: object) -> None:
+        self._shared.warn()
         timer = threading.Timer(_PATIENCE, self.stop)
         timer.daemon = True
         timer.start()
@@ -154,7 +155,7 @@ def main() -> int:
             shm = shutil.disk_usage("/dev/shm").total
             command = ray_command(allocation, ports, address, head, folder, shm)
             env = {**os.environ, "TMPDIR": str(temporary_folder(allocation))}
-            ray = RayNode(command, env, folder / "start.log")
+            ray = RayNode(command, env, folder / "start.log", shared)
             failure = ray.wait()
     except (ConfigError, OSError) as error:
         failure = str(error)

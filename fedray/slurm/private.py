@@ -63,7 +63,7 @@ def _mine(folder: Path) -> bool:
 
 
 class Shared:
-    """A folder that all nodes of a job see: the token, and notes of nodes that could not start.
+    """A folder that all nodes of a job see: the token, and the nodes' notes for the job.
 
     Args:
         path: the folder; below the run folder, so that the nodes share it.
@@ -92,6 +92,15 @@ class Shared:
             yield self
         finally:
             shutil.rmtree(self.path, ignore_errors=True)
+
+    def warn(self) -> None:
+        """Note that Slurm has asked a node to end."""
+        with suppress(OSError):
+            (self.path / "warned").touch()
+
+    def warned(self) -> bool:
+        """Whether it has asked one."""
+        return (self.path / "warned").exists()
 
     def report_failure(self, node: str, reason: str) -> None:
         """Note that Ray could not start on a node, whole or not at all."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedray.budget import Totals
 from fedray.cli.watching import duration, one_line, pace, rows
 from fedray.lock import LOCK, Owner
 from fedray.status import Driver, Slurm, Status
@@ -87,6 +88,9 @@ def test_what_is_said_of_a_run_that_needs_help() -> None:
         test={"auc": None},
         workers=4,
         nodes=2,
+        totals=Totals(
+            wall_seconds=600.0, gpu_seconds=1800.0, joules=7.2e6, network=3_400_000, rss=5 * 10**8, gpu_memory=10**9
+        ),
     )
     told = dict(rows(seen))
     assert told["driver"] == "process 7 on node1: dead"
@@ -96,6 +100,10 @@ def test_what_is_said_of_a_run_that_needs_help() -> None:
     assert told["workers"] == "4 on 2 node(s)"
     assert told["test"] == "auc nan"
     assert told["go on with"] == "fedray resume 'runs/a b'"
+    assert told["used"] == (
+        "10 min 0 s of time, 0.5 GPU hours, 2 kWh on GPUs, 3.4 MB between nodes, "
+        "workers of up to 500 MB, 1,000 MB of GPU memory"
+    )
     assert "left" not in told
     assert one_line(seen).startswith("interrupted  1,200 of 3,000  120 rounds/min  auc nan")
 

@@ -40,9 +40,14 @@ def go(one: Federation, executor: RayExecutor) -> list[RoundRecord]:
 
 
 def all_present(executor: RayExecutor, teams: int) -> None:
-    """Wait until so many nodes can work."""
+    """Wait until so many nodes can work, those included that a round would set up before it begins."""
+
+    def present() -> bool:
+        executor._settle(executor._nodes)
+        return len(executor._present()) == teams
+
     executor.wait()
-    eventually(lambda: len(executor._present()) == teams, f"{teams} teams")
+    eventually(present, f"{teams} teams")
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.cluster_utils import Cluster
-
 from fedray import faults
 
 DEADLINE = 90.0
@@ -47,6 +44,11 @@ class Nodes:
     """
 
     def __init__(self) -> None:
+        import fedray.ray  # before Ray, which reads its settings when it is imported
+
+        assert fedray.ray.SETTINGS
+        from ray.cluster_utils import Cluster
+
         # Short, as the path of a Unix socket has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="fr-"))
         self._cluster = Cluster()
@@ -70,6 +72,8 @@ class Nodes:
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
         """This process is a driver of the cluster, and its faults those of ``driver``."""
+        import ray
+
         with _environment(self._environment | {faults.PLAN: str(self._plan("driver"))}):
             tempfile.tempdir = None  # found anew, from the environment
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")

@@ -126,7 +126,7 @@ def test_lost_answers_are_asked_for_again(
     nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
     """Of the work, of what was folded, and several in a row: nothing is done twice."""
-    nodes.plan(driver=[fault("node.answer", round, "lose") for round in (1, 2, 2, 2, 3, 3, 4)])
+    nodes.plan(driver=[fault("node.answer", round, "lose") for round in (1, 2, 2, 2, 3, 3)])
     records = go(small(tmp_path), executor)
     assert nodes.all_fired()
     same_bits(records, expected)
@@ -142,7 +142,7 @@ def test_the_actor_of_a_node_is_killed(
     records = go(small(tmp_path), executor)
     assert nodes.all_fired()
     same_bits(records, expected)
-    assert (records[1].usage["retries"] > 0) == (point != "node.begin")
+    assert records[1].usage["retries"] >= 1
     all_present(executor, 2)
     nodes.plan()
     again = go(small(tmp_path / "again"), executor)
