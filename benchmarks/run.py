@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table(figures, f"{where['cpu']}, {where['cores']} cores"))
     for line in filter(None, (report["warning"], summary(figures))):
         console.print(line, style="yellow" if line == report["warning"] else "")
-    path = _free(options.output, name_of(report, options.what))
+    path = free(options.output, name_of(report, options.what))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(report, figures))
     path.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
@@ -111,7 +111,7 @@ def name_of(report: dict[str, Any], what: Sequence[str]) -> str:
     return "-".join([report["date"], slug(report["machine"]), *what, *(["quick"] if report["quick"] else [])])
 
 
-def _free(folder: Path, stem: str) -> Path:
+def free(folder: Path, stem: str) -> Path:
     """A path that does not exist yet: a second run of the day gets a number."""
     path, number = folder / f"{stem}.md", 2
     while path.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -20,6 +19,7 @@ from fedray.algorithm import Algorithm, AlgorithmConfig, algorithms, compose
 from fedray.checkpoint import CheckpointArgs
 from fedray.config import ConfigError, bind, bind_part, dump
 from fedray.data import FederatedData, data_sources
+from fedray.data.sites import Sites, here
 from fedray.executor import InlineExecutor
 from fedray.failures import FailurePolicy
 from fedray.layers import load_layers, overlay, to_yaml
@@ -48,6 +48,7 @@ from fedray.schema import (
     TrackingSection,
     WorkerSection,
 )
+from fedray.scratch import scratch
 from fedray.transforms import Transform, transforms
 
 
@@ -63,6 +64,14 @@ class Place:
     def device(self) -> torch.device:
         """The workers' kind of device."""
         return torch.device("cuda" if self.worker.gpus > 0 else "cpu")
+
+    def sites(self) -> Sites:
+        """Where data that stays in its place is asked: on the cluster's nodes, or, with ``inline``, in this process."""
+        if self.cluster.name == "inline":
+            return here()
+        from fedray.ray.sites import RaySites
+
+        return RaySites(self.cluster.start_timeout)
 
     def check(self) -> None:
         """ConfigError if more is asked for than a cluster started on this machine would have."""
@@ -106,9 +115,9 @@ class Experiment:
             return
         from fedray.ray.launch import records_on_ray
 
-        with tempfile.TemporaryDirectory(prefix="fedray-data-") as folder:
+        with scratch() as folder:
             plan = self.run.plan
-            task = replace(plan.task, data=plan.task.data.share(Path(folder)))
+            task = replace(plan.task, data=plan.task.data.share(folder))
             run = replace(self.run, plan=replace(plan, task=task))
             place = self.place
             yield from records_on_ray(run, place.cluster, place.worker, place.driver, self.block_timeout, on_stop)
@@ -229,7 +238,7 @@ class Config:
 
     def plan(self) -> Plan:
         """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
-        data: FederatedData = self.data.load(self.schema.seed)
+        data: FederatedData = self.data.load(self.schema.seed, self.place.sites)
         loss = self.local.loss if self.local.loss != "auto" else TASK_LOSS[data.spec.task]
         return make_plan(
             model_fn=partial(initial_model, self.model, data.spec, self.schema.seed),
@@ -329,10 +338,11 @@ def make_plan(
         precision=local.precision,
         buffers=local.buffers,
     )
-    _check_fit(task, module)
+    trial = replace(task, data=data.probe())
+    _check_fit(trial, module)
     stack = "off" if local.stack is False else local.stack
     device = "cuda" if place.device.type == "cuda" else "cpu"
-    stacking = decide(task, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
+    stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
     return Plan(
         task=replace(task, stacking=stacking),
         algorithm=algorithm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -71,6 +72,14 @@ class RunFolder:
             checkpoint.replace_durably(self.path / CONFIG, config.encode())
         except OSError as error:
             raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
+
+    def unclaim(self) -> None:
+        """Give up a fresh claim: a run that could not be started leaves nothing behind."""
+        if not (self.path / METRICS).exists():
+            (self.path / CONFIG).unlink(missing_ok=True)
+            for folder in (self.checkpoints, self.path):
+                with contextlib.suppress(OSError):  # something else is in it
+                    folder.rmdir()
 
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` holds; empty before the run has ended."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.errors import RunFailed
+from fedray.errors import ConfigError, RunFailed
 
 if TYPE_CHECKING:
     from fedray.experiment import Config, Experiment
@@ -58,6 +58,10 @@ def train(experiment: Experiment, quiet: bool) -> None:
                 console.round(record)
         if not signals.stopped:
             console.finish(experiment.run.folder.summary())
+    except ConfigError:
+        if not experiment.run.resume:
+            experiment.run.folder.unclaim()
+        raise
     except RunFailed as error:
         raise RunFailed(f"{error}\nlog: {experiment.run.folder.log}") from error
     finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ import typer
 
 from fedray.cli.common import Overrides
 from fedray.errors import ConfigError
+from fedray.schema import SlurmSection
+from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
 
 if TYPE_CHECKING:
     from fedray.experiment import Config
@@ -34,8 +37,6 @@ def slurm(
     show: Annotated[bool, typer.Option("--print", help="Show the batch script, and submit nothing.")] = False,
 ) -> None:
     """Submit a run as a Slurm job: config section cluster: {name: slurm, ...}; the options here win over it."""
-    from fedray.slurm.batch import BatchJob, render, submit
-
     given: dict[str, Any] = {
         "nodes": nodes,
         "gpus_per_node": gpus_per_node,
@@ -48,35 +49,26 @@ def slurm(
         "sbatch": dict(_key_value(text) for text in sbatch) if sbatch else None,
     }
     config, folder, fresh = _target(target, overrides or [], {k: v for k, v in given.items() if v is not None})
-    path = folder.path.resolve()
-    job = BatchJob(_section(config), f"fedray-{config.name}", sys.executable, path, (path,))
+    path, section = folder.path.resolve(), config.place.cluster
+    assert isinstance(section, SlurmSection)
+    job = BatchJob(section, f"fedray-{config.name}", sys.executable, path, (path,))
     text = render(job)
     if show:
         typer.echo(text, nl=False)
         return
-    made = not path.exists()
-    _claim(folder, config, fresh)
-    try:
+    with _claimed(folder, config, fresh):
         number = submit(job, path)
-    except ConfigError:
-        if made:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
-    shown = folder.path
-    typer.echo(f"submitted job {number} ({job.section.nodes} node(s)); run folder {shown}")
-    typer.echo(f"  log     {shown / f'slurm-{number}.log'}")
-    typer.echo(f"  follow  fedray status {shown}")
+    count = f"{section.nodes} node{'s' if section.nodes > 1 else ''}"
+    typer.echo(f"submitted job {number} ({count}); run folder {folder.path}")
+    typer.echo(f"  log     {folder.path / f'slurm-{number}.log'}")
+    typer.echo(f"  follow  fedray status {folder.path}")
     typer.echo(f"  cancel  scancel {number}")
-    typer.echo(f"  resume  fedray slurm {shown}")
+    typer.echo(f"  resume  fedray slurm {folder.path}")
 
 
 def _key_value(text: str) -> tuple[str, str | bool]:
     key, equals, value = text.removeprefix("--").partition("=")
     return key, value if equals else True
-
-
-def _section(config: Config) -> Any:
-    return config.place.cluster
 
 
 def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[Config, RunFolder, bool]:
@@ -98,11 +90,24 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
     return config, config.run_folder() if fresh else RunFolder(target), fresh
 
 
-def _claim(folder: RunFolder, config: Config, fresh: bool) -> None:
+@contextmanager
+def _claimed(folder: RunFolder, config: Config, fresh: bool) -> Iterator[None]:
+    """The folder with the config in it; of a new run that is not submitted after all, nothing stays."""
     from fedray.checkpoint import replace_durably
     from fedray.run import CONFIG
 
-    if fresh:
-        folder.claim(config.to_yaml())
-    else:
+    if not fresh:
         replace_durably(folder.path / CONFIG, config.to_yaml().encode())
+        yield
+        return
+    made = not folder.path.exists()
+    folder.claim(config.to_yaml())
+    try:
+        yield
+    except ConfigError:
+        for name in (CONFIG, SCRIPT):
+            (folder.path / name).unlink(missing_ok=True)
+        folder.checkpoints.rmdir()
+        if made:
+            folder.path.rmdir()
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -143,6 +144,12 @@ def check_ids(ids: Sequence[str] | NDArray[Any], count: int) -> NDArray[np.bytes
         twice = unique[int(np.argmax(counts > 1))].decode()
         raise ConfigError(f"client id {twice!r} is used twice; every client needs an id of its own")
     return encoded
+
+
+def id_keys(ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Keys of named clients for random draws, int64 in [0, 2**63): a hash of each name."""
+    hashes = (hashlib.blake2b(name, digest_size=8).digest() for name in ids)
+    return np.array([int.from_bytes(word, "little") >> 1 for word in hashes], dtype=np.int64)
 
 
 def tensor(array: NDArray[Any]) -> Tensor:

@@ -184,6 +184,11 @@ def read_parquet(path: str | Path) -> Table:
     return Table(path, dict(zip(names, columns, strict=True)), table.num_rows)
 
 
+def read_table(path: str | Path) -> Table:
+    """A Parquet file if it is called ``.parquet``, else a CSV file; errors as for either."""
+    return read_parquet(path) if Path(path).suffix.lower() == ".parquet" else read_csv(path)
+
+
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
     if pa.types.is_dictionary(kind):

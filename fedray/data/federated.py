@@ -6,7 +6,6 @@ Python object each.  A client's rows are its training rows first, then its local
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,18 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.config import ConfigError
-from fedray.data.checks import as_array, check_ids
+from fedray.data.checks import as_array, check_ids, id_keys
+from fedray.data.holdout import held_sizes, training_first
 from fedray.data.spec import DataSpec
 from fedray.data.store import CPU, Examples, Rows, decode
-from fedray.rng import Stream
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from fedray.data.partition import Partitioner
-
-HOLDOUT_TURN = 1
-_PADDED_ENTRIES = 1 << 22
+    from fedray.data.silos import Silo
 
 
 class FederatedData:
@@ -116,6 +113,15 @@ class FederatedData:
         """A number for the silo of each client, equal for clients of the same one."""
         return np.zeros_like(clients)
 
+    @property
+    def silos(self) -> Mapping[str, Silo]:
+        """By name, the silos that clients are pinned to."""
+        return {}
+
+    def probe(self) -> FederatedData:
+        """Data of the same sizes that can be trained on here, for trials before a run; rows may be made up."""
+        return self
+
     def keys(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keys for random draws, int64 in [0, 2**63), of the shape of ``clients``.
 
@@ -125,8 +131,7 @@ class FederatedData:
         if self._ids is None:
             return clients
         if self._keys is None:
-            hashes = (hashlib.blake2b(name, digest_size=8).digest() for name in self._ids)
-            self._keys = np.array([int.from_bytes(word, "little") >> 1 for word in hashes], dtype=np.int64)
+            self._keys = id_keys(self._ids)
         return self._keys[clients]
 
     def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
@@ -193,8 +198,7 @@ class FederatedData:
     def with_holdout(self, fraction: float, seed: int) -> FederatedData:
         """The data with a random ``fraction`` of every client's rows held out for client-side evaluation.
 
-        A client of size s gives ``round(fraction * s)`` rows, at least 1 and at most ``s - 1`` if ``s >= 2``, none if
-        ``s = 1``.  Which ones is a function of (seed, client id) alone.  The other rows keep their order.
+        How many: see ``holdout.held_sizes``; which: a function of (seed, client id) alone.  All rows keep their order.
 
         Args:
             fraction: in [0, 1); 0 changes nothing.
@@ -203,35 +207,13 @@ class FederatedData:
         Raises:
             ConfigError: fraction out of range, or the data has held-out rows already.
         """
-        held = self._held(fraction)
-        if held is None:
+        held = held_sizes(self.sizes, fraction, self.holdout_sizes)
+        if not held.any():
             return self
-        flags = np.zeros(len(self._x), dtype=np.int64)
-        stream = Stream(seed, "partition", 0)
-        # By size, so that the padded table of permutations stays small whatever the sizes are.
-        order = np.argsort(self.sizes, kind="stable")
-        begin = 0
-        while begin < len(order):
-            step = max(1, _PADDED_ENTRIES // int(self.sizes[order[-1]]))
-            clients = order[begin : begin + step]
-            begin += step
-            moved = stream.permutations(self.keys(clients), self.sizes[clients], HOLDOUT_TURN)
-            chosen = np.arange(moved.shape[1]) < held[clients][:, None]
-            flags[(moved + self._starts[clients][:, None])[chosen]] = 1
-        client = np.repeat(np.arange(len(self)), self.sizes)
-        index = torch.from_numpy(np.argsort(2 * client + flags, kind="stable")).to(self._x.device)
+        order = training_first(seed, self.keys(np.arange(len(self))), self.sizes, held)
+        index = torch.from_numpy(order).to(self._x.device)
         x, y = self._x.index_select(0, index), self._y.index_select(0, index)
         return self._with(x, y, self.sizes - held, held, self.test)
-
-    def _held(self, fraction: float) -> NDArray[np.int64] | None:
-        if not 0.0 <= fraction < 1.0:
-            raise ConfigError(f"holdout: must be at least 0 and below 1, got {fraction}")
-        if fraction == 0.0:
-            return None
-        if self.holdout_sizes.any():
-            raise ConfigError("holdout: the data has held-out rows already; ask for them once")
-        held: NDArray[np.int64] = np.maximum(np.rint(self.sizes * fraction).astype(np.int64), 1)
-        return np.minimum(held, self.sizes - 1)
 
     @classmethod
     def from_arrays(
@@ -307,7 +289,7 @@ class FederatedData:
     ) -> FederatedData:
         """One CSV file with a header per client (silo); columns are matched by name.
 
-        Numeric columns are standardised with means and variances from federated sums (see ``tabular.Sums``), a
+        Numeric columns are standardised with means and variances from federated sums (see ``moments.Sums``), a
         missing number (empty, NA, NaN, null) becomes the federated mean; categorical columns become one 0/1 input
         per category, all zeros where missing.
 
@@ -331,7 +313,8 @@ class FederatedData:
             ConfigError: with file, line and column, for anything that cannot be read as described.
         """
         from fedray.data.csv_file import read_csv
-        from fedray.data.tabular import Options, from_tables
+        from fedray.data.encoding import Options
+        from fedray.data.tabular import from_tables
 
         options = Options(target, task, categorical, classes, standardize)
         tables = [read_csv(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
@@ -367,8 +350,8 @@ class FederatedData:
         Raises:
             ConfigError: a missing folder, no file or both kinds in it, files that do not fit together.
         """
+        from fedray.data.encoding import Options
         from fedray.data.folder import from_folder
-        from fedray.data.tabular import Options
 
         options = None if target is None else Options(target, task, categorical, classes, standardize)
         return from_folder(Path(path), options, None if test is None else Path(test))

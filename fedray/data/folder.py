@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fedray.config import ConfigError
 from fedray.data.csv_file import read_parquet
+from fedray.data.encoding import Options
 from fedray.data.federated import FederatedData
-from fedray.data.tabular import Options, from_tables
+from fedray.data.tabular import from_tables
 
 KINDS = (".npz", ".parquet")
 

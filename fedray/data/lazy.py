@@ -14,10 +14,10 @@ from torch import Tensor
 
 from fedray.config import ConfigError
 from fedray.data.checks import as_examples, check_fits, infer_spec, tensor
-from fedray.data.federated import HOLDOUT_TURN, FederatedData
+from fedray.data.federated import FederatedData
+from fedray.data.holdout import held_sizes, training_first
 from fedray.data.spec import DataSpec
 from fedray.data.store import CPU, Rows, decode, make_examples
-from fedray.rng import Stream
 
 
 class LazyData(FederatedData):
@@ -59,16 +59,15 @@ class LazyData(FederatedData):
             raise ConfigError(f"{where} gave {len(x)} examples, {total} were declared")
         check_fits(x, y, self.spec, where)
         if held:
-            key = self.keys(np.array([client]))
-            order = Stream(self._seed, "partition", 0).permutations(key, np.array([total]), HOLDOUT_TURN)[0]
-            order = np.concatenate([np.sort(order[held:]), np.sort(order[:held])])
+            only = np.array([client])
+            order = training_first(self._seed, self.keys(only), np.array([total]), np.array([held]))
             x, y = x[order], y[order]
         return decode(tensor(x)), tensor(y)
 
     def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
         loaded = [self._load(int(client)) for client in clients]
         totals = self.sizes[clients] + self.holdout_sizes[clients]
-        x, y = torch.cat([x for x, _ in loaded]).to(device), torch.cat([y for _, y in loaded]).to(device)
+        x, y = (_joined([pair[side] for pair in loaded]).to(device) for side in (0, 1))
         return Rows(x, y, np.cumsum(totals) - totals, self.sizes[clients], device)
 
     def holdout(self, clients: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
@@ -102,10 +101,14 @@ class LazyData(FederatedData):
         return self
 
     def with_holdout(self, fraction: float, seed: int) -> FederatedData:
-        held = self._held(fraction)
-        if held is None:
+        held = held_sizes(self.sizes, fraction, self.holdout_sizes)
+        if not held.any():
             return self
         return LazyData(self._function, self._clients, self.sizes, self.spec, held=held, seed=seed, test=self.test)
+
+
+def _joined(pieces: Sequence[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
 
 
 def _call(function: Callable[[Any], Any], client: Any, name: str) -> tuple[NDArray[Any], NDArray[Any]]:

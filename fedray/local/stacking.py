@@ -61,7 +61,8 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
         return Stacking(1, False, "local.stack turns it off")
     size = stacked_size(task, cohort, device) if isinstance(wanted, str) else wanted
     if size == 1 and count <= _largest(device):
-        return Stacking(1, False, f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client")
+        why = f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client"
+        return Stacking(1, False, "each client is in a silo of its own" if task.data.silos else why)
     reason = _obstacle(task, isinstance(wanted, str), count, device)
     if reason is None:
         return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")
@@ -74,7 +75,9 @@ def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"])
     batch = min(examples, task.args.batch_size or examples)
     worth = math.ceil(STEP_WORK[device] / (parameters * batch))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
-    return max(1, min(worth, fitting, math.ceil(cohort / 2)))
+    # A block has clients of one silo.
+    together = int(np.bincount(task.data.pins(np.arange(len(task.data)))).max())
+    return max(1, min(worth, fitting, together, math.ceil(cohort / 2)))
 
 
 def _largest(device: Literal["cpu", "cuda"]) -> int:

@@ -116,7 +116,7 @@ def activation_bytes(plan: Plan) -> int:
         return tensor
 
     try:
-        x, y = task.data.rows(client).take(np.arange(batch)[None])
+        x, y = task.data.probe().rows(client).take(np.arange(batch)[None])
         # Dropout draws from the global generator here; what it draws does not matter, only that it is put back.
         with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = task.loss_fn(module(x[0]), y[0])

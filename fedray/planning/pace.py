@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +81,8 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
     block = first.blocks[0]
     down = Broadcast(first.number, {"model": vector, **algorithm.server.broadcast()}, plan.weight(first.cohort))
     with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
-        executor = InlineExecutor(Job(plan.task, algorithm, Path(folder), place.worker.threads), place.device)
+        task = replace(plan.task, data=plan.task.data.probe())
+        executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.device)
         try:
             for _ in range(2):
                 executor.publish(down)

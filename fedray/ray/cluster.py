@@ -6,12 +6,18 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import ray
+from ray.exceptions import RayError
+
 from fedray.errors import ConfigError
+
+_KNOCK = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,10 @@ class Cluster:
         Args:
             cpus: CPUs for workers of a Ray started here; one more stands for the driver.
             dashboard: start the dashboard, on the loopback interface.
-        """
-        import ray
 
+        Raises:
+            ConfigError: there is a cluster to join, and it cannot be joined; or no dashboard installed.
+        """
         if dashboard and find_spec("aiohttp") is None:
             raise ConfigError("cluster.dashboard: Ray's dashboard is not installed; pip install 'fedray[jobs]'")
         if ray.is_initialized():
@@ -46,11 +53,14 @@ class Cluster:
 
     @classmethod
     def _start(cls, cpus: int, dashboard: bool) -> Cluster:
-        import ray
-
         inside_job = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
         if inside_job:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            _knock(os.environ.get("RAY_ADDRESS", ""))
+            try:
+                ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            except (ValueError, RuntimeError, RayError) as error:
+                reason = " ".join(str(error).split())[:300]
+                raise ConfigError(f"RAY_ADDRESS: the cluster cannot be joined: {reason}") from None
             return cls(started=True)
         ray.init(
             address="local",
@@ -64,10 +74,18 @@ class Cluster:
 
     def close(self) -> None:
         """Disconnect, and end Ray if it was started here."""
-        import ray
-
         if self.started:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """ConfigError if nobody listens there: Ray would try for two minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), _KNOCK).close()
+        except OSError as error:
+            raise ConfigError(f"RAY_ADDRESS: nobody answers at {address} ({error.strerror or error})") from None
 
 
 @contextlib.contextmanager

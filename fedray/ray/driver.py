@@ -4,6 +4,7 @@ run.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.errors import ConfigError, RunFailed
 from fedray.ray.executor import RayExecutor, WorkerArgs
-from fedray.ray.placement import Size
+from fedray.ray.placement import Size, release
 from fedray.record import RoundRecord
 from fedray.run import Run
 
@@ -110,3 +111,5 @@ def stream(
         raise RunFailed(f"the driver died ({reason}); go on with `fedray resume {run.folder.path}`") from error
     finally:
         ray.kill(actor)
+        with contextlib.suppress(RayError):
+            release(actor._actor_id.hex())

@@ -35,16 +35,25 @@ class ObjectStore:
     def __init__(self, aggregator: Aggregator, widths: Mapping[str, int]) -> None:
         self._aggregator, self._widths = aggregator, widths
         self._arrays: Any = None
+        self._sent: tuple[Announcement, Mapping[str, Tensor]] | None = None
 
     def publish(self, start: Announcement, parts: Mapping[str, Tensor], teams: Sequence[RemoteTeam]) -> int:
         """Make a broadcast known to teams; returns how many bytes cross the network."""
+        self._sent = start, parts
         # Drop the old object first: its pages are then used again, ten times faster than new ones.
         self._arrays = None
-        if teams:
-            self._arrays = ray.put({name: part.cpu().numpy() for name, part in parts.items()})
         for team in teams:
-            team.begin(start, self._arrays)
+            self.welcome(team)
         return _size(parts) * len(teams)
+
+    def welcome(self, team: RemoteTeam) -> None:
+        """Make the broadcast of the round, if one has begun, known to one more team."""
+        if self._sent is None:
+            return
+        start, parts = self._sent
+        if self._arrays is None:
+            self._arrays = ray.put({name: part.cpu().numpy() for name, part in parts.items()})
+        team.begin(start, self._arrays)
 
     def fetch(self, deal: Deal, teams: Sequence[RemoteTeam], total: Accumulator, drop: Drop) -> int:
         """Bring what teams folded into ``total``, and bank it; returns how many bytes cross the network.

@@ -23,7 +23,7 @@ from fedray.messages import Block, Broadcast
 from fedray.ray.deal import Deal
 from fedray.ray.exchange import Collective, ObjectStore
 from fedray.ray.node import Parcel, RemoteTeam, TeamLost
-from fedray.ray.placement import Node, Size, alive, seats
+from fedray.ray.placement import Node, Size, alive, reserve, seats
 from fedray.ray.team import Post, Team, give_up
 from fedray.ray.worker import Announcement
 from fedray.usage import Usage
@@ -106,17 +106,19 @@ class RayExecutor:
 
     # Teams
 
-    def _settle(self, nodes: Sequence[Node]) -> None:
-        """Set up teams on nodes that are new."""
+    def _settle(self, nodes: Sequence[Node]) -> list[RemoteTeam]:
+        """Set up teams on nodes that are new; returns those on other nodes."""
+        before = len(self._others)
         new = [node for node in nodes if node.id not in self._known]
         for post in self._posts(new):
             if post.node == self._here:
-                self._own.append(Team(self._job, post))
+                self._own.append(Team(self._job, post, reserve(post.node, post.seats, post.size)))
             else:
                 if self._parcel is None:
                     self._parcel = ray.put(Parcel.of(self._job))
                 self._others.append(RemoteTeam(self._parcel, post))
         self._known |= {node.id for node in new}
+        return self._others[before:]
 
     def _posts(self, nodes: Sequence[Node]) -> list[Post]:
         args, driver = self._args, self._args.driver.resources()
@@ -189,7 +191,8 @@ class RayExecutor:
                     f"round {self._start.round}: {workers} workers are left on {len(teams)} nodes, "
                     f"cluster.min_workers is {self._args.min_workers}; add nodes and resume"
                 )
-            self._settle(self._nodes)
+            for team in self._settle(self._nodes):
+                self._exchange.welcome(team)
             if self._others and not teams:
                 ray.wait([team.ready for team in self._others], timeout=_PATIENCE)
             else:

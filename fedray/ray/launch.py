@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+from fedray.data.silos import Silo as DataSilo
 from fedray.ray.cluster import Cluster
 from fedray.ray.driver import stream
-from fedray.ray.executor import WorkerArgs
+from fedray.ray.executor import Silo, WorkerArgs
 from fedray.ray.placement import Size
 from fedray.record import RoundRecord
 from fedray.run import Run
@@ -32,6 +33,7 @@ def records_on_ray(
             workers=cluster.workers if isinstance(cluster.workers, int) else "auto",
             size=Size(worker.cpus, worker.gpus, int(worker.memory * 1e9)),
             placement=cluster.placement,
+            silos={name: Silo(silo.where, _size(silo)) for name, silo in run.plan.task.data.silos.items()},
             driver=own,
             reduce=cluster.reduce,
             min_workers=cluster.min_workers,
@@ -41,3 +43,10 @@ def records_on_ray(
         yield from stream(run, args, own, on_stop)
     finally:
         connection.close()
+
+
+def _size(silo: DataSilo) -> Size | None:
+    """Of the silo's own worker, if it is to have one."""
+    if silo.cpus is None and silo.gpus is None:
+        return None
+    return Size(1.0 if silo.cpus is None else silo.cpus, silo.gpus or 0.0)

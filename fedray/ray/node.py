@@ -25,8 +25,10 @@ from fedray import faults
 from fedray.aggregators.base import Accumulator, Aggregator
 from fedray.errors import RunFailed
 from fedray.ray.collective import Group, GroupBroken, Invitation
+from fedray.ray.placement import reserve
 from fedray.ray.team import Post, Team
 from fedray.ray.worker import Announcement, Arrays
+from fedray.scratch import held
 from fedray.usage import Reading
 from fedray.worker import Item, Job, Report
 
@@ -61,11 +63,11 @@ class Parcel:
         files = {file.name: np.fromfile(file, dtype=np.uint8) for file in folder.iterdir()} if folder else {}
         return cls(ray.cloudpickle.dumps(job), str(folder) if folder else None, files)
 
-    def unpack(self) -> Job:
-        """The job, its data beside it on this node's disk."""
+    def unpack(self, holding: contextlib.ExitStack) -> Job:
+        """The job, its data beside it on this node's disk until ``holding`` is closed."""
         if self.folder is not None and not Path(self.folder).exists():
             final = Path(self.folder)
-            final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            holding.enter_context(held(final.parent))
             unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=final.parent))
             try:
                 for name, content in self.files.items():
@@ -87,12 +89,11 @@ class NodeActor:
     second one finds it there.
     """
 
-    def __init__(self, parcel: Parcel, post: Post) -> None:
+    def __init__(self, parcel: Parcel, post: Post, group: Any) -> None:
         torch.set_num_threads(1)
         self._stop = threading.Event()
-        self._folder = parcel.folder
-        self._brought = parcel.folder is not None and not Path(parcel.folder).exists()
-        self._team = Team(parcel.unpack(), post)
+        self._held = contextlib.ExitStack()
+        self._team = Team(parcel.unpack(self._held), post, group)
         self._aggregator = self._team.aggregator
         self._begun: Announcement | None = None
         self._group: Group | None = None
@@ -130,6 +131,11 @@ class NodeActor:
         self._team.begin(start, parts)
         self._begun, self._own = start, None
 
+    def _received(self, start: Announcement) -> Mapping[str, torch.Tensor]:
+        if self._begun is None or self._begun.number != start.number:
+            raise GroupBroken("the group's broadcast did not arrive")
+        return self._team.down.tensors
+
     def _folded(self) -> Accumulator:
         if self._own is None:
             self._own = self._team.collect()
@@ -149,8 +155,7 @@ class NodeActor:
         """
         if call != self._call:
             if start != self._begun:
-                here = self._team.down.tensors
-                self._begin(start, here if arrays is None else {name: _read_only(a) for name, a in arrays.items()})
+                self._begin(start, self._received(start) if arrays is None else _read_only(arrays))
             faults.point("node.begin", start.round)
             reports = self._team.work(pickle.loads(packed), self._stop.is_set)
             self._answer = pickle.dumps((reports, self._team.readings(), self._team.retries))
@@ -175,8 +180,7 @@ class NodeActor:
     def close(self) -> None:
         """End the workers, and take away what was brought to this node's disk."""
         self._team.close()
-        if self._brought and self._folder is not None:
-            shutil.rmtree(Path(self._folder).parent, ignore_errors=True)
+        self._held.close()
 
 
 def merge_into(aggregator: Aggregator, total: Accumulator, other: Arrays) -> None:
@@ -184,16 +188,16 @@ def merge_into(aggregator: Aggregator, total: Accumulator, other: Arrays) -> Non
     if not other:
         return
     if total:
-        aggregator.merge(total, {name: _read_only(array) for name, array in other.items()})
+        aggregator.merge(total, _read_only(other))
     else:
         total.update({name: torch.from_numpy(np.array(array)) for name, array in other.items()})
 
 
-def _read_only(array: NDArray[Any]) -> torch.Tensor:
+def _read_only(arrays: Arrays) -> dict[str, torch.Tensor]:
     # The object store's own memory, shared by all processes of the node: nothing here writes to it.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(array)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class RemoteTeam:
@@ -212,6 +216,8 @@ class RemoteTeam:
         self._calls = 0
         self._readings: list[Reading] = []
         self.retries = 0
+        # Reserved from here, as it would outlive an actor that dies.
+        self._place = reserve(post.node, post.seats, post.size)
         self.actor: Any = (
             ray.remote(concurrency_groups={"control": 1})(NodeActor)
             .options(
@@ -220,7 +226,7 @@ class RemoteTeam:
                 enable_task_events=False,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(post.node, soft=False),
             )
-            .remote(parcel, post)
+            .remote(parcel, post, self._place)
         )
         self.ready = self.actor.up.remote()
         self.is_up = False
@@ -304,6 +310,8 @@ class RemoteTeam:
         try:
             return ray.get(reference)
         except RayTaskError as error:
+            if isinstance(error.cause, GroupBroken):
+                raise TeamLost(str(error.cause)) from error
             if isinstance(error.cause, RunFailed):
                 raise RunFailed(str(error.cause)) from error
             raise RunFailed(f"node {self.post.name}: {type(error.cause).__name__}: {error.cause}") from error
@@ -319,11 +327,12 @@ class RemoteTeam:
     def abandon(self) -> None:
         """End what may be left of it, without a word."""
         ray.kill(self.actor)
+        ray.util.remove_placement_group(self._place)
 
     def close(self, seconds: float = 5.0) -> None:
         """End it."""
         ray.wait([self.actor.close.remote()], timeout=seconds)
-        ray.kill(self.actor)
+        self.abandon()
 
 
 class _AnswerLost(Exception):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray.util.placement_group import placement_group
+from ray.util.placement_group import (
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from fedray.errors import RunFailed
 
@@ -115,18 +121,39 @@ def seats(
     return {id: count for id, count in counts.items() if count}
 
 
-def reserve(node: str, count: int, size: Size, seconds: float) -> Any:
-    """A placement group of ``count`` bundles of ``size`` on one node.
+def reserve(node: str, count: int, size: Size) -> Any:
+    """Ask for a placement group of ``count`` bundles of ``size`` on one node, in the name of this actor.
+
+    Ray keeps it until the job ends, also when the actor has died: see :func:`release`.
+    """
+    bundle = size.resources() or {"CPU": 0.001}
+    return placement_group(
+        [bundle] * count,
+        strategy="STRICT_PACK",
+        name=f"{_prefix(ray.get_runtime_context().get_actor_id())}{secrets.token_hex(8)}",
+        bundle_label_selector=[{"ray.io/node-id": node}] * count,
+    )
+
+
+def release(actor_id: str) -> None:
+    """Give back what a dead actor had reserved."""
+    for found in placement_group_table().values():
+        if found["name"].startswith(_prefix(actor_id)) and found["state"] != "REMOVED":
+            remove_placement_group(get_placement_group(found["name"]))
+
+
+def _prefix(actor_id: str | None) -> str:
+    return f"fedray-{actor_id}-"
+
+
+def await_grant(group: Any, node: str, count: int, size: Size, seconds: float) -> None:
+    """Return when what was reserved is there.
 
     Raises:
         RunFailed: it was not granted in time; says what is wanted, what the node has, and what is free.
     """
-    bundle = size.resources() or {"CPU": 0.001}
-    group = placement_group(
-        [bundle] * count, strategy="STRICT_PACK", bundle_label_selector=[{"ray.io/node-id": node}] * count
-    )
     if not group.wait(seconds):
-        ray.util.remove_placement_group(group)
+        remove_placement_group(group)
         found = [one for one in alive() if one.id == node]
         has = _amounts(found[0].resources) if found else "left the cluster"
         name = f"node {found[0].name}" if found else "the node"
@@ -134,7 +161,6 @@ def reserve(node: str, count: int, size: Size, seconds: float) -> Any:
             f"{count} workers of {size} could not be started in {seconds:g} s: {name} has {has}, free in the cluster "
             f"are {_amounts(ray.available_resources())}; lower cluster.workers or what the worker section asks for"
         )
-    return group
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +11,9 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fedray.errors import ConfigError
 from fedray.ray.cluster import Cluster
 
 T = TypeVar("T")
-_KNOCK = 5.0
 
 
 @dataclass(frozen=True)
@@ -53,12 +49,7 @@ class Survey:
         self._patience = patience
 
     def __enter__(self) -> Survey:
-        try:
-            _knock(os.environ.get("RAY_ADDRESS", ""))
-            self._cluster = Cluster.connect(cpus=1)
-        except (OSError, ValueError, RuntimeError, RayError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(f"RAY_ADDRESS: the cluster cannot be joined: {reason}") from None
+        self._cluster = Cluster.connect(cpus=1)
         alive = [node for node in ray.nodes() if node["Alive"]]
         hosts = [str(node["NodeManagerHostname"]) for node in alive]
         self._visitors: dict[str, Any] = {}
@@ -91,13 +82,6 @@ class Survey:
             asked = time.time()
             answers[node] = _answer(visitor.call.remote(function), asked, time.monotonic() + self._patience)
         return answers
-
-
-def _knock(address: str) -> None:
-    """OSError if nobody listens there: Ray would try for two minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), _KNOCK).close()
 
 
 def _answer(ref: Any, asked: float, end: float) -> Answer[Any]:

@@ -23,7 +23,7 @@ from fedray.errors import RunFailed
 from fedray.messages import Block, BlockReport, Failure
 from fedray.ray.lines import Door, Line, WorkerDied, wait
 from fedray.ray.memory import Board, Buffer
-from fedray.ray.placement import Size, reserve
+from fedray.ray.placement import Size, await_grant
 from fedray.ray.worker import Announcement, Channel, WorkerActor
 from fedray.usage import Reading
 from fedray.worker import Item, Job, Report
@@ -82,11 +82,16 @@ class Team:
     The workers start while the caller goes on, and take part as soon as they are up.  A worker that dies is replaced,
     and what it had folded is done again; an item that two workers died of is given up, as a failure of its clients.
 
+    Args:
+        job: what they do.
+        post: where.
+        group: what :func:`fedray.ray.placement.reserve` gave for the post.
+
     Raises:
         RunFailed: the node has no room for them.
     """
 
-    def __init__(self, job: Job, post: Post) -> None:
+    def __init__(self, job: Job, post: Post, group: Any) -> None:
         self.post = post
         self._job = job
         self.aggregator = job.algorithm.aggregator
@@ -101,7 +106,8 @@ class Team:
         self._blame: Counter[int] = Counter()
         self._gathered: Accumulator | None = None
         self.retries = 0
-        self._group = reserve(post.node, post.seats, post.size, post.start_timeout)
+        self._group = group
+        await_grant(group, post.node, post.seats, post.size, post.start_timeout)
         self._job_ref = ray.put(job)
         self._members = [_Member(seat, self._slot()) for seat in range(post.seats)]
         for member in self._members:

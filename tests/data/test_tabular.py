@@ -17,8 +17,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from fedray.config import ConfigError
 from fedray.data import DataSpec, FederatedData
 from fedray.data.csv_file import read_csv
+from fedray.data.moments import Sums, federated_moments
 from fedray.data.partition import IID, Column
-from fedray.data.tabular import Sums, federated_moments
 
 
 def inputs(data: FederatedData, client: int) -> np.ndarray[Any, Any]:
@@ -29,6 +29,11 @@ def inputs(data: FederatedData, client: int) -> np.ndarray[Any, Any]:
 def targets(data: FederatedData, client: int) -> list[Any]:
     """A client's training targets."""
     return data.rows(np.array([client])).take(np.arange(data.sizes[client])[None])[1][0].tolist()
+
+
+def moments(silos: list[np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Mean and deviation over all silos' rows."""
+    return federated_moments(lambda center: [Sums.of(values, center) for values in silos], silos[0].shape[1])
 
 
 class Files:
@@ -77,7 +82,7 @@ def test_standardisation_equals_sklearn_on_the_pooled_rows(write: Files) -> None
 
 @given(arrays(np.float64, (12, 2), elements=st.floats(-1e6, 1e6)), st.integers(1, 11))
 def test_merged_sums_are_the_sums_of_the_pooled_rows(values: np.ndarray[Any, Any], cut: int) -> None:
-    mean, deviation = federated_moments([values[:cut], values[cut:]])
+    mean, deviation = moments([values[:cut], values[cut:]])
     np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(deviation, values.std(axis=0), rtol=1e-6, atol=1e-6)
 
@@ -101,7 +106,7 @@ def test_missing_numbers_become_the_federated_mean(write: Files) -> None:
 
 @given(st.floats(-1e9, 1e9), st.lists(st.integers(1, 40), min_size=1, max_size=4))
 def test_a_constant_column_has_no_deviation_whatever_the_rounding(value: float, sizes: list[int]) -> None:
-    _, deviation = federated_moments([np.full((size, 1), value) for size in sizes])
+    _, deviation = moments([np.full((size, 1), value) for size in sizes])
     assert deviation.tolist() == [0.0]
 
 

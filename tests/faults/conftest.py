@@ -22,6 +22,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
             for title in ("ray::WorkerActor", "ray::NodeActor", "ray::DriverActor"):
                 assert not cluster.processes(title), f"{title} is left"
             assert not list(cluster.folder.glob("fedray-data-*"))
+            assert not cluster.reserved()
             assert not our_buffers()
     finally:
         cluster.close()

@@ -119,6 +119,13 @@ class Nodes:
                         found.append(int(folder.name))
         return sorted(found)
 
+    def reserved(self) -> list[str]:
+        """Placement groups that are still there."""
+        from ray.util import placement_group_table
+
+        groups = placement_group_table().values()
+        return [group["name"] for group in groups if group["state"] != "REMOVED"]
+
     def all_gone(self, *titles: str) -> None:
         """Wait until there are no such processes."""
         for title in titles:

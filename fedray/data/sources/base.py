@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from fedray.config import ConfigError, bind_part
 from fedray.data.federated import FederatedData
 from fedray.data.partition import Partitioner, assign_rows
 from fedray.data.registry import partitioners
+from fedray.data.sites import Sites, here
 from fedray.data.spec import DataSpec
 from fedray.data.store import Examples
 from fedray.rng import numpy_generator
@@ -34,8 +36,12 @@ class Source:
         if not 0.0 <= self.holdout < 1.0:
             raise ConfigError(f"holdout: must be at least 0 and below 1, got {self.holdout}")
 
-    def load(self, seed: int) -> FederatedData:
+    def load(self, seed: int, sites: Callable[[], Sites] = here) -> FederatedData:
         """The data, with local rows held out if asked for; a function of the files and ``seed``.
+
+        Args:
+            seed: the run's seed.
+            sites: how to reach data that stays where it is; called if there is some.
 
         Raises:
             ConfigError: files that are missing or wrong, a partition that cannot be.

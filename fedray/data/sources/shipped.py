@@ -9,6 +9,7 @@ import numpy as np
 
 from fedray.config import ConfigError
 from fedray.data.federated import FederatedData
+from fedray.data.moments import Sums, federated_moments
 from fedray.data.registry import data_sources
 from fedray.data.sources.base import (
     SYNTHETIC_ROUND,
@@ -20,7 +21,6 @@ from fedray.data.sources.base import (
 )
 from fedray.data.spec import DataSpec
 from fedray.data.tables import load_table
-from fedray.data.tabular import federated_moments
 from fedray.rng import numpy_generator
 
 
@@ -78,7 +78,7 @@ class BreastCancer(Source):
         x, y = table["x"], table["y"].astype(np.int64)
         train, test = split_test(y, self.test_fraction, seed)
         if self.standardize:
-            mean, deviation = federated_moments([x[train]])
+            mean, deviation = federated_moments(lambda center: [Sums.of(x[train], center)], x.shape[1])
             x = (x - mean) / deviation
         spec = DataSpec((x.shape[1],), 2, classes=tuple(str(name) for name in table["classes"]))
         return partitioned(x[train], y[train], partitioner, seed, spec, (x[test], y[test]) if len(test) else None)

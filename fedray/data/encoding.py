@@ -1,0 +1,133 @@
+"""How a row of a table becomes inputs and a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.config import ConfigError, nearest
+from fedray.data.csv_file import Table
+from fedray.data.spec import DataSpec
+
+Task = Literal["auto", "classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How tables are to be read; see :meth:`fedray.data.FederatedData.from_csv`."""
+
+    target: str
+    task: Task = "auto"
+    categorical: Mapping[str, Sequence[Any] | None] | Sequence[str] | None = None
+    classes: Sequence[str] | None = None
+    standardize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.task not in ("auto", "classification", "regression"):
+            raise ConfigError(f"task: {self.task!r} is unknown; known: auto, classification, regression")
+        if self.task == "regression" and self.classes is not None:
+            raise ConfigError("classes: a regression target has none; leave them out or set task: classification")
+        if self.classes is not None and len(set(map(str, self.classes))) != len(self.classes):
+            raise ConfigError(f"classes: a name is given twice: {', '.join(map(str, self.classes))}")
+        if not isinstance(self.categorical, (Mapping, list, tuple, type(None))):
+            raise ConfigError(f"categorical: expected [columns] or {{column: [values]}}, got {self.categorical!r}")
+
+    @property
+    def declared(self) -> dict[str, list[str] | None]:
+        """Categorical columns with their categories, None where the silos' union is to be taken."""
+        if isinstance(self.categorical, Mapping):
+            given = self.categorical.items()
+            return {name: None if values is None else [str(value) for value in values] for name, values in given}
+        return dict.fromkeys(self.categorical or ())
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a row becomes inputs: for each column its centre and scale, or its categories.
+
+    Args:
+        options: as the user gave them.
+        numeric: numeric columns with (centre, scale, fill): inputs are ``(value or fill - centre) / scale``.
+        categories: categorical columns with their categories.
+        order: all input columns in the order of the inputs, that of the first file.
+        classes: class names, None for regression.
+    """
+
+    options: Options
+    numeric: dict[str, tuple[float, float, float]]
+    categories: dict[str, list[str]]
+    order: list[str]
+    classes: list[str] | None
+
+    @property
+    def spec(self) -> DataSpec:
+        """Shape and meaning of an example."""
+        features = sum(len(self.categories.get(name, [name])) for name in self.order)
+        if self.classes is None:
+            return DataSpec((features,), 1, "regression")
+        return DataSpec((features,), len(self.classes), "classification", tuple(self.classes))
+
+    def inputs(self, table: Table) -> NDArray[np.float32]:
+        """Inputs ``[rows, features]``; an unknown category raises ConfigError with file, line and column."""
+        blocks = [
+            self._one_hot(table, name) if name in self.categories else self._scaled(table, name) for name in self.order
+        ]
+        joined = np.concatenate(blocks, axis=1)
+        if joined.size and np.abs(joined).max() > np.finfo(np.float32).max:
+            raise ConfigError(f"{table.path} has a number so far from the training data that float32 cannot hold it")
+        return joined.astype(np.float32)
+
+    def _scaled(self, table: Table, name: str) -> NDArray[np.float64]:
+        center, scale, fill = self.numeric[name]
+        values = table.numbers(name)
+        return ((np.where(np.isnan(values), fill, values) - center) / scale)[:, None]
+
+    def _one_hot(self, table: Table, name: str) -> NDArray[np.float64]:
+        known = {category: number for number, category in enumerate(self.categories[name])}
+        block = np.zeros((table.rows, len(known)))
+        for row, value in enumerate(table.text(name)):
+            if value is None:
+                continue
+            if value not in known:
+                raise ConfigError(
+                    f"{table.where(row)}, column {name!r}: unknown category {value!r}{nearest(value, known)}; "
+                    f"known: {', '.join(known)}"
+                )
+            block[row, known[value]] = 1.0
+        return block
+
+    def targets(self, table: Table) -> NDArray[Any]:
+        """Targets: int64 ``[rows]`` classes, or float32 ``[rows, 1]``; unknown or missing ones raise ConfigError."""
+        name = self.options.target
+        if self.classes is None:
+            values = table.numbers(name)
+            if np.isnan(values).any():
+                raise ConfigError(f"{table.where(int(np.argmax(np.isnan(values))))}: the target {name!r} is missing")
+            return values[:, None].astype(np.float32)
+        known = {label: number for number, label in enumerate(self.classes)}
+        numbers = np.empty(table.rows, dtype=np.int64)
+        for row, label in enumerate(table.text(name)):
+            if label is None:
+                raise ConfigError(f"{table.where(row)}: the target {name!r} is missing")
+            number = known.get(label, known.get(canonical(label)))
+            if number is None:
+                source = "given" if self.options.classes is not None else "seen in training"
+                raise ConfigError(
+                    f"{table.where(row)}, column {name!r}: class {label!r} is not among the classes {source}: "
+                    f"{', '.join(known)}"
+                )
+            numbers[row] = number
+        return numbers
+
+
+def canonical(label: str) -> str:
+    """Whole numbers in one form, so that ``1``, ``01`` and ``1.0`` are one class; other text unchanged."""
+    try:
+        value = float(label)
+    except ValueError:
+        return label
+    return str(int(value)) if value.is_integer() else label

@@ -1,0 +1,70 @@
+"""Made-up rows in the place of ones that cannot be had here, to try a model on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.data.federated import FederatedData
+from fedray.data.store import CPU, Rows
+from fedray.rng import numpy_generator
+
+if TYPE_CHECKING:
+    from fedray.data.silos import Silo
+
+_POOL = 256
+
+
+class MadeUp(FederatedData):
+    """Clients as those of ``like``, whose training rows are drawn from a few random ones; the same at each call.
+
+    It can be trained on, and nothing else: it has no held-out rows and no test set.
+
+    Args:
+        like: any data with features for inputs.
+    """
+
+    def __init__(self, like: FederatedData) -> None:
+        spec = like.spec
+        generator = numpy_generator(0, "partition")
+        x = torch.from_numpy(generator.standard_normal((_POOL, *spec.shape)).astype(np.float32))
+        if spec.task == "classification":
+            y = torch.from_numpy(generator.integers(0, spec.outputs, _POOL))
+        else:
+            y = torch.from_numpy(generator.standard_normal((_POOL, spec.outputs)).astype(np.float32))
+        self._x, self._y, self._like = x, y, like
+        self._describe(like.sizes, spec, holdout_sizes=None, test=None, ids=like._ids)
+
+    @property
+    def silos(self) -> Mapping[str, Silo]:
+        return self._like.silos
+
+    def pin(self, client: int) -> str | None:
+        return self._like.pin(client)
+
+    def pins(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._like.pins(clients)
+
+    def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
+        return _Repeated(self._x, self._y, clients, device)
+
+    def to(self, device: torch.device) -> FederatedData:
+        return self
+
+
+class _Repeated(Rows):
+    """A pool of rows, again and again; each client begins elsewhere in it."""
+
+    __slots__ = ("_shift",)
+
+    def __init__(self, x: Tensor, y: Tensor, clients: NDArray[np.int64], device: torch.device) -> None:
+        super().__init__(x, y, np.zeros_like(clients), np.full_like(clients, _POOL), device)
+        self._shift = 17 * clients[:, None]
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        return super().take((rows + self._shift[: len(rows)]) % _POOL)

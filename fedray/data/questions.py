@@ -1,0 +1,118 @@
+"""All that a silo is ever asked of its table.  The answers are counts, sums, and names; none holds a row.
+
+Each function is put to a table where the table is, and only what it returns goes elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.data.csv_file import Table
+from fedray.data.encoding import Encoding, canonical
+from fedray.data.holdout import training_first
+from fedray.data.moments import Sums
+
+LABEL_LIMIT = 20
+"""A target of more different whole numbers than this is a quantity, not a class."""
+
+_WHOLE = re.compile("-?[0-9]+")
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A table from outside.
+
+    Args:
+        path: the file, for errors.
+        rows: how many it has.
+        columns: their names, in the order of the file.
+    """
+
+    path: str
+    rows: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the target column holds.
+
+    Args:
+        kind: whole numbers, numbers, or text.
+        names: the different ones, sorted as text; None where they are values rather than names of classes.
+    """
+
+    kind: Literal["whole", "numbers", "text"]
+    names: tuple[str, ...] | None
+
+
+def outline(table: Table) -> Outline:
+    """Its size and the names of its columns."""
+    return Outline(str(table.path), table.rows, tuple(table.columns))
+
+
+def sums(table: Table, columns: Sequence[str], center: NDArray[np.float64]) -> Sums:
+    """Counts, sums and sums of squares of numeric columns about ``center`` ``[k]``.
+
+    Raises:
+        ConfigError: a cell that is neither missing nor a number, with its line.
+    """
+    return Sums.of(np.stack([table.numbers(name) for name in columns], axis=1), center)
+
+
+def categories(table: Table, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The different values of categorical columns, sorted."""
+    return {name: tuple(sorted({value for value in table.text(name) if value is not None})) for name in columns}
+
+
+def labels(table: Table, target: str, classes: bool) -> Labels:
+    """What kind of target it has, and the names of its classes.
+
+    Args:
+        table: the table.
+        target: name of the column.
+        classes: it is known to hold classes; else numbers are told only if they are whole and few.
+    """
+    found = {canonical(label) for label in table.text(target) if label is not None}
+    kind: Literal["whole", "numbers", "text"] = "text"
+    if all(_WHOLE.fullmatch(label) for label in found):
+        kind = "whole"
+    elif all_numbers(found):
+        kind = "numbers"
+    told = classes or kind == "text" or (kind == "whole" and len(found) <= LABEL_LIMIT)
+    return Labels(kind, tuple(sorted(found)) if told else None)
+
+
+def class_counts(table: Table, encoding: Encoding, seed: int, key: int, held: int) -> NDArray[np.int64]:
+    """Training rows of each class, int64 ``[classes]``; empty for regression.
+
+    Args:
+        table: the table.
+        encoding: what all silos have agreed on.
+        seed: the run's seed.
+        key: the client's key.
+        held: how many of its rows are held out.
+
+    Raises:
+        ConfigError: a row that cannot be encoded, with its line: now rather than in the first round.
+    """
+    encoding.inputs(table)
+    targets = encoding.targets(table)
+    if encoding.classes is None:
+        return np.zeros(0, dtype=np.int64)
+    order = training_first(seed, np.array([key]), np.array([table.rows]), np.array([held]))
+    return np.bincount(targets[order[: table.rows - held]], minlength=len(encoding.classes))
+
+
+def all_numbers(words: set[str]) -> bool:
+    """Whether every word is a finite number."""
+    try:
+        return all(np.isfinite(float(word)) for word in words)
+    except ValueError:
+        return False

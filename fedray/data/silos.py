@@ -1,0 +1,197 @@
+"""Silos: clients whose rows are read where they lie, by the workers there, and by nobody else."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.config import ConfigError
+from fedray.data import questions
+from fedray.data.checks import check_ids, id_keys
+from fedray.data.csv_file import Table, read_table
+from fedray.data.encoding import Encoding, Options
+from fedray.data.federated import FederatedData
+from fedray.data.holdout import held_sizes
+from fedray.data.lazy import LazyData
+from fedray.data.probe import MadeUp
+from fedray.data.sites import Sites, Stop
+from fedray.data.store import Examples
+from fedray.data.tabular import check_columns, examples, fit
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silo:
+    """Where a client's table lies, and what its worker gets.
+
+    Args:
+        path: CSV or Parquet file; environment variables in it (``$NAME``) are those of the silo's node.
+        node_label: ``label=value`` of the Ray nodes that have the file.
+        node_resource: or a custom resource of theirs.
+        cpus: CPUs of a worker of its own.
+        gpus: GPUs of a worker of its own; a fraction shares one.  With neither, the node's workers train it.
+    """
+
+    path: str
+    node_label: str | None = None
+    node_resource: str | None = None
+    cpus: float | None = None
+    gpus: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("path: the name of a file is needed")
+        if (self.node_label is None) == (self.node_resource is None):
+            raise ValueError("say where it is: either node_label, as in site=a, or node_resource")
+        label, equals, value = (self.node_label or "").partition("=")
+        if self.node_label is not None and not (label and equals and value):
+            raise ValueError(f"node_label={self.node_label}: expected label=value, as in site=a")
+        if self.node_resource is not None and (not self.node_resource or "=" in self.node_resource):
+            raise ValueError(f"node_resource={self.node_resource}: expected the name of a custom resource")
+        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if amount is not None and not 0.0 <= amount < float("inf"):
+                raise ValueError(f"{name}={amount}: it must be at least 0")
+
+    @property
+    def where(self) -> str:
+        """``label=value`` or a custom resource."""
+        return str(self.node_label or self.node_resource)
+
+
+def _open(name: str, path: str) -> Table:
+    """A silo's table; called where it lies."""
+    with _said_by(name):
+        expanded = os.path.expandvars(path)
+        unknown = re.findall(r"\$\{?(\w+)", expanded)
+        if unknown:
+            raise ConfigError(f"path {path}: the environment has no {', '.join(unknown)} here")
+        return read_table(expanded)
+
+
+def _answer(name: str, question: Callable[[Table], A], table: Table) -> A:
+    with _said_by(name):
+        return question(table)
+
+
+@contextmanager
+def _said_by(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"silo {name!r}, on {platform.node()}: {error}") from None
+
+
+class SiloData(LazyData):
+    """A client for each silo.  A process reads a silo's table when it first opens it, and keeps it.
+
+    A pickle holds no row.  Where the file is not, opening the client raises ConfigError.
+
+    Args:
+        silos: by client id.
+        encoding: of all tables.
+        totals: rows of each silo, int64 ``[n]``.
+        held: how many of them are held out, int64 ``[n]``.
+        seed: decides which.
+        counts: training rows per silo and class, int64 ``[n, classes]``; ``[n, 0]`` for regression.
+        test: central test set.
+    """
+
+    def __init__(
+        self,
+        silos: Mapping[str, Silo],
+        encoding: Encoding,
+        totals: NDArray[np.int64],
+        held: NDArray[np.int64],
+        seed: int,
+        counts: NDArray[np.int64],
+        test: Examples | None,
+    ) -> None:
+        self._silos, self._encoding, self._counts = dict(silos), encoding, counts
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        super().__init__(self._read, list(silos), totals, encoding.spec, held=held, seed=seed, test=test)
+
+    def _read(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        table = _open(name, self._silos[name].path)
+        return _answer(name, lambda table: (self._encoding.inputs(table), self._encoding.targets(table)), table)
+
+    def _load(self, client: int) -> tuple[Tensor, Tensor]:
+        if client not in self._kept:
+            self._kept[client] = super()._load(client)
+        return self._kept[client]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
+
+    @property
+    def silos(self) -> Mapping[str, Silo]:
+        return self._silos
+
+    def pin(self, client: int) -> str | None:
+        return self.client_id(client)
+
+    def pins(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        return clients
+
+    def probe(self) -> FederatedData:
+        return MadeUp(self)
+
+    def label_counts(self) -> NDArray[np.int64]:
+        self._need_classes()
+        return self._counts
+
+    def with_holdout(self, fraction: float, seed: int) -> FederatedData:
+        if fraction == 0.0:
+            return self
+        raise ConfigError("holdout: silos are asked once; say it in the data section")
+
+
+def survey(
+    silos: Mapping[str, Silo], test: Path | None, options: Options, holdout: float, seed: int, sites: Sites
+) -> SiloData:
+    """Learn from the silos' answers what a run must know of them.
+
+    Args:
+        silos: by client id.
+        test: file of the held-out test set, read here.
+        options: how tables are to be read.
+        holdout: fraction of each silo's rows held out, in [0, 1).
+        seed: the run's seed.
+        sites: reaches the silos.
+
+    Raises:
+        ConfigError: a silo that cannot be reached, a file that cannot be read, tables that do not fit together.
+    """
+    names = list(silos)
+    ids = check_ids(names, len(names))
+    test_table = None if test is None else read_table(test)
+    stops = [Stop(f"silo {name!r}", silo.where, partial(_open, name, silo.path)) for name, silo in silos.items()]
+    with sites.visit(stops) as visit:
+
+        def ask(question: Callable[[Table], A]) -> list[A]:
+            return visit.ask([partial(_answer, name, question) for name in names])
+
+        outlines = ask(questions.outline)
+        check_columns(outlines, None if test_table is None else questions.outline(test_table), options, None)
+        encoding = fit(ask, outlines[0], options)
+        totals = np.array([outline.rows for outline in outlines])
+        held = held_sizes(totals, holdout, np.zeros_like(totals))
+        count = partial(questions.class_counts, encoding=encoding, seed=seed)
+        counts = visit.ask(
+            [
+                partial(_answer, name, partial(count, key=key, held=some))
+                for name, key, some in zip(names, id_keys(ids).tolist(), held.tolist(), strict=True)
+            ]
+        )
+    return SiloData(silos, encoding, totals, held, seed, np.stack(counts), examples(test_table, encoding))

@@ -1,0 +1,165 @@
+"""Nodes that die, fall silent, come late or are too few, and messages that Ray loses: the same bits, or one clear end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import fedray
+from fedray.experiment import Place
+from fedray.ray.executor import RayExecutor, WorkerArgs
+from fedray.record import RoundRecord
+from fedray.rounds import Rounds
+from fedray.schema import ClusterSection
+from tests.faults.nights import all_present, go, quiet, same_bits, small
+from tests.faults.nodes import Nodes, eventually, fault
+from tests.ray import problem
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[RoundRecord]:
+    """The quiet run."""
+    return quiet(tmp_path_factory.mktemp("quiet"), rounds=4)
+
+
+@pytest.fixture
+def executor(nodes: Nodes, tmp_path: Path) -> RayExecutor:
+    """One worker on each of two nodes, both up."""
+    nodes.plan()
+    one = RayExecutor(small(tmp_path / "job").job, WorkerArgs(workers=1))
+    all_present(one, 2)
+    return one
+
+
+@pytest.mark.parametrize("action", ["kill_parent", pytest.param("stop_node", marks=pytest.mark.slow)])
+def test_a_node_is_lost_and_one_joins(
+    action: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
+) -> None:
+    """The first goes on alone; a new one is used from a later round on."""
+    nodes.plan(second=[fault("worker.folded", 2, action)])
+    one = small(tmp_path, rounds=4)
+    records = []
+    try:
+        for record in Rounds(one.plan, one.state, executor, lambda state: None):
+            records.append(record)
+            if record.round == 2:  # and the third is done as well
+                nodes.kill("second")
+                nodes.add("second")
+                all_present(executor, 2)
+    finally:
+        executor.close()
+        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
+    assert nodes.all_fired()
+    same_bits(records, expected)
+    assert [record.usage["nodes"] for record in records] == [2, 1, 1, 2]
+    assert records[1].usage["retries"] >= 1
+
+
+def test_a_node_joins_late(nodes: Nodes, expected: list[RoundRecord], tmp_path: Path) -> None:
+    """It is used from a later round on, whoever was there before goes on."""
+    nodes.plan()
+    one = small(tmp_path, rounds=4)
+    executor = RayExecutor(one.job, WorkerArgs(workers=1))
+    records = []
+    try:
+        all_present(executor, 2)
+        for record in Rounds(one.plan, one.state, executor, lambda state: None):
+            records.append(record)
+            if record.round == 1:
+                nodes.add("third", cpus=1)
+                all_present(executor, 3)
+    finally:
+        executor.close()
+        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
+        nodes.kill("third")
+    same_bits(records, expected)
+    assert [record.usage["nodes"] for record in records] == [2, 2, 3, 3]
+
+
+def test_a_round_waits_for_as_many_workers_as_it_must_have(
+    nodes: Nodes, expected: list[RoundRecord], tmp_path: Path
+) -> None:
+    """A team that is set up in the middle of a round is told its broadcast."""
+    nodes.plan(second=[fault("node.worked", 2)])
+    executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=1, min_workers=2))
+    try:
+        all_present(executor, 2)
+        records = go(small(tmp_path / "run", rounds=4), executor)
+    finally:
+        executor.close()
+        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
+    assert nodes.all_fired()
+    same_bits(records, expected)
+    assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
+
+
+class Demanding(fedray.Cluster):
+    """Two workers at least, and little patience."""
+
+    def place(self) -> Place:
+        """As config sections."""
+        section = ClusterSection(self.name, self.workers, self.placement, min_workers=2, start_timeout=15.0)
+        return replace(super().place(), cluster=section)
+
+
+def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(nodes: Nodes, tmp_path: Path) -> None:
+    """The end is told truly, with a checkpoint of the last whole round."""
+    nodes.plan(second=[fault("worker.block", 3, "kill_parent")])
+    quiet_hashes = problem.hashes(problem.train(tmp_path / "quiet", "inline"))
+    with pytest.raises(fedray.RunFailed, match=r"round 3: 1 workers are left on 1 nodes, cluster.min_workers is 2"):
+        problem.train(tmp_path / "run", Demanding(workers=1))
+    assert nodes.all_fired()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
+    nodes.kill("second")
+    result = problem.train(tmp_path / "run", fedray.Cluster(workers=1), resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["model_sha256"] for line in lines] == quiet_hashes
+    assert [record.round for record in result.history][-1] == 4
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["resumed_from"] == 2
+    nodes.add("second")
+
+
+CHATTY = """
+import json, sys
+from pathlib import Path
+import ray
+from fedray.ray.executor import RayExecutor, WorkerArgs
+from tests.faults.nights import all_present, go, small
+
+ray.init(log_to_driver=False, logging_level="ERROR")
+one = small(Path(sys.argv[1]), rounds=4)
+executor = RayExecutor(one.job, WorkerArgs(workers=1))
+try:
+    all_present(executor, 2)
+    print(json.dumps([record.to_json() for record in go(one, executor)]))
+finally:
+    executor.close()
+"""
+
+
+@pytest.mark.slow
+def test_ray_loses_messages(nodes: Nodes, expected: list[RoundRecord], tmp_path: Path) -> None:
+    """A fifth of the driver's calls of actors never arrive, or are answered to nobody."""
+    nodes.plan()
+    chaos = {"CoreWorkerService.grpc_client.PushTask": {"num_failures": -1, "req_failure_prob": 10, "resp_failure_prob": 10}}
+    ended = subprocess.run(
+        [sys.executable, "-c", CHATTY, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=180,
+        env=os.environ | {"RAY_ADDRESS": nodes.address, "RAY_testing_rpc_failure": json.dumps(chaos)},
+    )
+    assert ended.returncode == 0, ended.stderr
+    records = [RoundRecord.from_json(line) for line in json.loads(ended.stdout.splitlines()[-1])]
+    same_bits(records, expected)
+    eventually(lambda: not nodes.processes("ray::WorkerActor"), "workers end")
