@@ -91,6 +91,9 @@ def _said_by(name: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigError(f"silo {name!r}, on {platform.node()}: {error}") from None
+    except OSError as error:
+        reason = f"{error.filename} cannot be read: {error.strerror}"
+        raise ConfigError(f"silo {name!r}, on {platform.node()}: {reason}") from None
 
 
 class SiloData(LazyData):

@@ -1,0 +1,206 @@
+"""Silos on two Ray nodes, each with files that the other, and the process that starts the run, cannot see."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedray.cli import main
+from fedray.data import FederatedData
+from fedray.data.sites import Stop
+from fedray.errors import ConfigError, RunFailed
+from fedray.experiment import Config
+from fedray.layers import to_yaml
+from fedray.ray.sites import RaySites
+from fedray.record import RoundRecord
+from fedray.run import RunFolder
+from tests.faults.nodes import Nodes, eventually
+
+SITES = {"a": "alpha", "b": "beta", "c": "beta"}
+ROWS = {"alpha": 23, "beta": 31, "gamma": 12}
+SILOS = {
+    "alpha": {"node_label": "site=a", "path": "$SITE_DATA/alpha.csv"},
+    "beta": {"node_resource": "hospital_b", "path": "$SITE_DATA/beta.csv"},
+    "gamma": {"node_label": "site=b", "path": "$SITE_DATA/gamma.csv", "cpus": 2},
+}
+HOME = {"alpha": "a", "beta": "b", "gamma": "b"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Two nodes and their folders."""
+
+    nodes: Nodes
+    root: Path
+
+    def folder(self, site: str) -> Path:
+        return self.root / site
+
+
+def table(name: str) -> str:
+    draw = np.random.default_rng(ROWS.get(name, 0))
+    rows = draw.standard_normal((ROWS.get(name, 9), 3)) * [1.0, 20.0, 0.1] + [5.0, -3.0, 0.0]
+    lines = [
+        ",".join(map(repr, row)) + f",{'xy'[i % 2]},{'no' if row[0] > 5 else 'yes'}"
+        for i, row in enumerate(rows.tolist())
+    ]
+    return "u,v,w,ward,y\n" + "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """``SITE_DATA`` means another folder on each node, and nothing in this process."""
+    root = tmp_path_factory.mktemp("sites")
+    for name, site in HOME.items():
+        (root / site).mkdir(exist_ok=True)
+        (root / site / f"{name}.csv").write_text(table(name))
+    (root / "test.csv").write_text(table("test"))
+    assert "SITE_DATA" not in os.environ
+    nodes = Nodes()
+    try:
+        nodes.add("head", 2, labels={"site": "a"}, env_vars={"SITE_DATA": str(root / "a")})
+        resources = {"hospital_b": 1.0}
+        nodes.add("second", 4, labels={"site": "b"}, resources=resources, env_vars={"SITE_DATA": str(root / "b")})
+        with nodes.connected():
+            yield Place(nodes, root)
+            nodes.all_gone("ray::WorkerActor", "ray::NodeActor", "ray::DriverActor", "ray::_Visitor")
+    finally:
+        nodes.close()
+
+
+def config(place: Place, silos: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    data = {"name": "silos", "silos": silos, "test": str(place.root / "test.csv"), "target": "y"}
+    return {
+        "seed": 5,
+        "data": {**data, "categorical": ["ward"], "holdout": 0.25},
+        "model": {"name": "mlp", "hidden": [6]},
+        "local": {"epochs": 2, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.1}},
+        "rounds": 3,
+        "cluster": {"name": "ray", "workers": 1, "start_timeout": 60.0},
+        "evaluate": {"clients_every": 1},
+        "tracking": {"tensorboard": False},
+        **sections,
+    }
+
+
+def run(content: dict[str, Any], folder: Path) -> list[RoundRecord]:
+    return list(Config.bind("silos", content, content).experiment(RunFolder(folder)).records())
+
+
+def same(records: Sequence[RoundRecord], others: Sequence[RoundRecord]) -> None:
+    assert [r.model_sha256 for r in records] == [r.model_sha256 for r in others]
+    assert len({r.model_sha256 for r in records}) == len(records) == 3
+    for record, other in zip(records, others, strict=True):
+        assert record.train == other.train
+        assert record.test == pytest.approx(other.test, rel=1e-6)
+        for name, values in record.clients_test.items():
+            assert values == pytest.approx(other.clients_test[name], rel=1e-6)
+
+
+def test_the_bits_are_those_of_one_machine_that_has_all_files(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = run(config(place, SILOS), tmp_path / "ray")
+    assert {record.usage["nodes"] for record in there} == {2}
+    assert {record.workers for record in there} == {3}, "one on each node, and gamma's own"
+    assert all(record.clients == {"sampled": 3, "ok": 3, "failed": 0} for record in there)
+    together = tmp_path / "together"
+    for site in "ab":
+        shutil.copytree(place.folder(site), together, dirs_exist_ok=True)
+    pooled = {"name": "csv", "train": [str(together / f"{name}.csv") for name in SILOS], "holdout": 0.25}
+    rest = {"test": str(place.root / "test.csv"), "target": "y", "categorical": ["ward"]}
+    as_csv = config(place, {}, data=pooled | rest, cluster={"name": "inline"})
+    as_csv["local"]["stack"] = "off"
+    same(there, run(as_csv, tmp_path / "csv"))
+    monkeypatch.setenv("SITE_DATA", str(together))
+    same(there, run(config(place, SILOS, cluster={"name": "inline"}), tmp_path / "inline"))
+
+
+def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
+    content = config(place, SILOS)
+    data: FederatedData = Config.bind("silos", content, content).plan().task.data
+    for client, name in enumerate(SILOS):
+        with pytest.raises(ConfigError, match=rf"silo '{name}', on .*the environment has no SITE_DATA here"):
+            data.rows(np.array([client]))
+    counts = data.label_counts()
+    assert counts.sum(axis=1).tolist() == data.sizes.tolist()
+    assert (data.sizes + data.holdout_sizes).tolist() == list(ROWS.values())
+    with RaySites().visit([Stop("b", "site=b", _Client(data, 0)), Stop("a", "site=a", _Client(data, 2))]) as visit:
+        errors = visit.ask([_outcome, _outcome])
+    for name, site, error in (("alpha", "b", errors[0]), ("gamma", "a", errors[1])):
+        assert f"silo '{name}', on " in error
+        assert f"{place.folder(site)}/{name}.csv does not exist" in error
+
+
+@dataclass(frozen=True)
+class _Client:
+    data: FederatedData
+    client: int
+
+    def __call__(self) -> _Client:
+        return self
+
+
+def _outcome(opened: _Client) -> str:
+    try:
+        opened.data.rows(np.array([opened.client]))
+    except ConfigError as error:
+        return str(error)
+    return "read"
+
+
+def wrong(silo: str, **changes: Any) -> dict[str, Any]:
+    return {**SILOS, silo: {**SILOS[silo], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("silos", "words"),
+    [
+        (wrong("alpha", node_label="site=z"), ["silo 'alpha': no node", "label site=z", "site=a", "site=b, hospital_b"]),
+        (
+            {**SILOS, "beta": {"node_resource": "hospital_z", "path": "b.csv"}},
+            ["silo 'beta': no node", "the resource hospital_z", "ray start --resources '{\"hospital_z\": 1}'"],
+        ),
+        (wrong("beta", path="$SITE_DATA/alpha.csv"), ["silo 'beta', on ", "/b/alpha.csv does not exist"]),
+        (wrong("beta", path="$SITE_DAT/beta.csv"), ["silo 'beta'", "the environment has no SITE_DAT here"]),
+        (wrong("beta", path="$SITE_DATA/bad.csv"), ["silo 'beta'", "bad.csv, line 3, column 'w': 'low' is not a finite"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_clear_error(
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    silos: dict[str, Any],
+    words: list[str],
+) -> None:
+    bad = table("beta").splitlines()
+    bad[2] = "1,2,low,x,no"
+    (place.folder("b") / "bad.csv").write_text("\n".join(bad) + "\n")
+    (tmp_path / "silos.yaml").write_text(to_yaml(config(place, silos)))
+    arguments = ["fedray", "run", str(tmp_path / "silos.yaml"), f"run.dir={tmp_path / 'out'}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error = capfd.readouterr().err
+    assert 1 <= len(error.strip().splitlines()) <= 3, error
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "out").exists()
+    eventually(lambda: not place.nodes.processes("ray::_Visitor"), "nobody is left at the silos")
+
+
+def test_a_size_that_cannot_be_had_is_said(place: Place, tmp_path: Path) -> None:
+    content = config(place, wrong("gamma", cpus=64), cluster={"name": "ray", "workers": 1, "start_timeout": 3.0})
+    with pytest.raises(RunFailed, match=r"64 CPUs and 0 GPUs .*has 4 CPUs"):
+        run(content, tmp_path / "out")
