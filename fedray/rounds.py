@@ -252,7 +252,8 @@ class Rounds:
         if clients:
             weight = float(np.concatenate([report.weight for report in reports]).sum())
             faults.point("driver.fold", record.round)
-            total = plan.algorithm.aggregator.finish(self._executor.collect(), weight, down.weight, clients)
+            folded = {name: part.to(state.vector.device) for name, part in self._executor.collect().items()}
+            total = plan.algorithm.aggregator.finish(folded, weight, down.weight, clients)
             faults.point("driver.aggregate", record.round)
             with torch.no_grad():
                 for transform in reversed(plan.algorithm.transforms):

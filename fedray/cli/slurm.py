@@ -62,6 +62,7 @@ def slurm(
     typer.echo(f"submitted job {number} ({count}); run folder {folder.path}")
     typer.echo(f"  log     {folder.path / f'slurm-{number}.log'}")
     typer.echo(f"  follow  fedray status {folder.path}")
+    typer.echo(f"  stop    scancel --batch --signal=INT {number}   (with a checkpoint)")
     typer.echo(f"  cancel  scancel {number}")
     typer.echo(f"  resume  fedray slurm {folder.path}")
 

@@ -41,8 +41,8 @@ def memory(plan: Plan, workers: int) -> Memory:
     and, for the C clients that step at once (1 if one by one): the local models ``4 C (P + D)``, or ``4 P`` one by one,
     where the update takes the model's place; gradients ``4 C D``, twice if they are padded or changed by the rule; the
     optimizer ``4 C k D`` with k numbers of its own for each parameter; state, before and after, ``8 C S``; other parts
-    ``4 C (W - P)``; two copies of the update, ``8 C P``, where transforms work on it; the sum of the block ``4 W``; and
-    what autograd keeps of a step, C times that of the client with most examples.
+    ``4 C (W - P)``; two copies of the update, ``8 C P``, where transforms work on it; the sum of a block of several
+    ``4 W``; and what autograd keeps of a step, C times that of the client with most examples.
 
     The driver holds ``4 P`` and the server rule's state, the total ``8 W`` and its float32 result ``4 W``, and a
     checkpoint on its way to disk.
@@ -79,8 +79,9 @@ def memory(plan: Plan, workers: int) -> Memory:
     else:
         share = -(-cohort // workers)
         folded, gathered = 2 * _FLOAT * sent * share, (2 * _FLOAT + _FLOAT + _INDEX) * sent * cohort
+    summed = _FLOAT * sent if stacked else 0
     return Memory(
-        worker={"broadcast": algorithm.download(layout), "accumulator": folded, "block sum": _FLOAT * sent, **parts},
+        worker={"broadcast": algorithm.download(layout), "accumulator": folded, "block sum": summed, **parts},
         driver={"model": _FLOAT * size, "server rule": rule, "aggregation": gathered, "checkpoint": saved},
         checkpoint=saved,
         state=_FLOAT * kept * len(task.data),

@@ -15,6 +15,7 @@ from fedray.executor import InlineExecutor
 from fedray.experiment import Place
 from fedray.messages import Block, BlockReport, Broadcast, Failure, Ints
 from fedray.rounds import Plan
+from fedray.schema import SlurmSection
 from fedray.store import ClientStore
 from fedray.worker import Job
 
@@ -99,16 +100,19 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
 
 
 def worker_count(place: Place) -> int:
-    """Workers of a run on this machine."""
-    wanted = place.cluster.workers
-    if place.cluster.name == "inline":
+    """Workers of a run on this machine, or on the nodes of its Slurm job."""
+    cluster, worker = place.cluster, place.worker
+    if cluster.name == "inline":
         return 1
-    if isinstance(wanted, int):
-        return wanted
-    room = (os.cpu_count() or 1) / place.worker.cpus if place.worker.cpus else float("inf")
-    if place.worker.gpus:
-        room = min(room, (torch.cuda.device_count() - place.driver.gpus) / place.worker.gpus)
-    return max(1, int(room)) if room != float("inf") else 1
+    nodes, cpus, gpus = 1, os.cpu_count() or 1, torch.cuda.device_count() - place.driver.gpus
+    if isinstance(cluster, SlurmSection):
+        nodes, cpus, gpus = cluster.nodes, cluster.cpus_per_task or cpus, cluster.gpus_per_node
+    if isinstance(cluster.workers, int):
+        return nodes * cluster.workers
+    room = cpus / worker.cpus if worker.cpus else float("inf")
+    if worker.gpus:
+        room = min(room, gpus / worker.gpus)
+    return nodes * max(1, int(room)) if room != float("inf") else nodes
 
 
 def _steps(plan: Plan, clients: Ints) -> int:

@@ -108,7 +108,7 @@ class Collective(ObjectStore):
             for team in up:
                 team.begin(start, None)
                 team.actor.receive.remote(start)
-            self._group.broadcast(parts)
+            self._group.broadcast({name: part.cpu() for name, part in parts.items()})
         except GroupBroken as error:
             self._break(error)
             return super().publish(start, parts, teams)

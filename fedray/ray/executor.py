@@ -201,7 +201,9 @@ class RayExecutor:
     # A round
 
     def global_vector(self, size: int) -> Tensor:
-        """The own workers' view of it, if there are any."""
+        """On the driver's GPU if it has one, else the own workers' view of it, if there are any."""
+        if self._args.driver.gpus:
+            return torch.zeros(size, device="cuda")
         return self._own[0].down.tensors["model"] if self._own else torch.zeros(size)
 
     def publish(self, down: Broadcast) -> None:

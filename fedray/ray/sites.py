@@ -40,34 +40,35 @@ class RaySites:
             RunFailed: a node was lost, or started nothing in time.
         """
         connection = Cluster.connect(cpus=1)
-        visitors: list[Any] = []
+        visitors: dict[str, Any] = {}
         try:
             found = alive()
-            visitors += [_send(node) for node in [_find(found, stop) for stop in stops]]
-            visit: _RayVisit[T] = _RayVisit([stop.name for stop in stops], visitors)
+            nodes = [_find(found, stop) for stop in stops]
+            visitors |= {id: _send(id) for id in sorted({node.id for node in nodes})}
+            visit: _RayVisit[T] = _RayVisit([stop.name for stop in stops], [visitors[node.id] for node in nodes])
             visit.begin(self._start_timeout)
             visit.open([stop.open for stop in stops])
             yield visit
         finally:
-            for visitor in visitors:
+            for visitor in visitors.values():
                 ray.kill(visitor)
             connection.close()
 
 
 class _Visitor:
-    """Holds what was opened, on the node where it is."""
+    """Holds what was opened on its node, by the number of the stop."""
 
     def __init__(self) -> None:
-        self._thing: Any = None
+        self._things: dict[int, Any] = {}
 
     def up(self) -> None:
         """Answers once the process is there."""
 
-    def open(self, make: Callable[[], Any]) -> None:
-        self._thing = make()
+    def open(self, number: int, make: Callable[[], Any]) -> None:
+        self._things[number] = make()
 
-    def ask(self, question: Callable[[Any], A]) -> A:
-        return question(self._thing)
+    def ask(self, number: int, question: Callable[[Any], A]) -> A:
+        return question(self._things[number])
 
 
 class _RayVisit(Visit[T]):
@@ -83,10 +84,12 @@ class _RayVisit(Visit[T]):
         self._answers(waiting)
 
     def open(self, makes: Sequence[Callable[[], T]]) -> None:
-        self._answers([visitor.open.remote(make) for visitor, make in zip(self._visitors, makes, strict=True)])
+        numbered = enumerate(zip(self._visitors, makes, strict=True))
+        self._answers([visitor.open.remote(number, make) for number, (visitor, make) in numbered])
 
     def ask(self, questions: Sequence[Callable[[T], A]]) -> list[A]:
-        return self._answers([v.ask.remote(question) for v, question in zip(self._visitors, questions, strict=True)])
+        numbered = enumerate(zip(self._visitors, questions, strict=True))
+        return self._answers([visitor.ask.remote(number, question) for number, (visitor, question) in numbered])
 
     def _answers(self, references: Sequence[Any]) -> list[Any]:
         answers = []
@@ -102,8 +105,8 @@ class _RayVisit(Visit[T]):
         return answers
 
 
-def _send(node: Node) -> Any:
-    place = NodeAffinitySchedulingStrategy(node.id, soft=False)
+def _send(node: str) -> Any:
+    place = NodeAffinitySchedulingStrategy(node, soft=False)
     return ray.remote(_Visitor).options(num_cpus=0, enable_task_events=False, scheduling_strategy=place).remote()
 
 

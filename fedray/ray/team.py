@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import Tensor
 
@@ -162,6 +162,8 @@ class Team:
             member.line, member.stillborn = Line(member.door), 0
         except RayTaskError as error:
             raise RunFailed(f"a worker could not start: {error.cause}") from error
+        except ActorUnavailableError:
+            member.ready = member.actor.ready.remote()
         except (RayError, WorkerDied) as error:
             reason = str(error).splitlines()[0]
             member.stillborn += 1

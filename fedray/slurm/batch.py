@@ -72,7 +72,6 @@ def header(job: BatchJob) -> dict[str, object]:
         "qos": section.qos,
         "array": f"0-{len(job.runs) - 1}" if len(job.runs) > 1 else None,
         "requeue": True,
-        "no-kill": True,
         "open-mode": "append",
         "signal": f"B:USR1@{section.grace}",
         "output": folder + log,

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,45 +32,30 @@ from fedray.slurm.requeue import STOPPED, History, owner, safe_rounds, verdict
 HISTORY = "slurm.json"
 _CONFIG = "config.yaml"
 _FAILED, _WRONG = 1, 2
-_PERIOD = 0.5
 _SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Slurm's signals: the first asks the run to stop with a checkpoint, a second kills it."""
+    """Slurm's signals: the first asks the run to stop with a checkpoint, a second kills it.
+
+    After SIGINT, which Slurm itself never sends, the job is not requeued.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.for_good = False
         self._driver: subprocess.Popen[bytes] | None = None
         for number in _SIGNALS:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: object) -> None:
-        if self.asked:
-            say(f"{signal.Signals(number).name} again: ending at once")
-            if self._driver is not None:
-                self._driver.kill()
-        else:
-            self.stop(signal.Signals(number).name)
-
-    def stop(self, why: str) -> None:
-        """Ask the run to stop, now or as soon as it has a driver."""
-        say(f"{why}: stopping with a checkpoint")
-        self.asked = True
+        say(f"{signal.Signals(number).name}: {'ending at once' if self.asked else 'stopping with a checkpoint'}")
         if self._driver is not None:
-            self._driver.send_signal(signal.SIGUSR1)
+            self._driver.send_signal(signal.SIGKILL if self.asked else signal.SIGUSR1)
+        self.asked = True
+        self.for_good |= number == signal.SIGINT
 
-    def run(self, command: Sequence[str], env: dict[str, str], warned: Callable[[], bool]) -> int:
-        """Run the driver to its end.
-
-        Args:
-            command: the driver.
-            env: its environment.
-            warned: asked often; whether Slurm has told the nodes, but not this process, that the job is to end.
-
-        Returns:
-            Its exit status, as a shell tells it.
-        """
+    def run(self, command: Sequence[str], env: dict[str, str]) -> int:
+        """Run the driver to its end; its exit status, as a shell tells it."""
         if self.asked:
             return STOPPED
         # Slurm may signal every process of the job.  This one hears us alone, once; a second signal would kill it.
@@ -79,13 +64,7 @@ class Signals:
         )
         if self.asked:
             driver.send_signal(signal.SIGUSR1)
-        while True:
-            try:
-                status = driver.wait(_PERIOD)
-                break
-            except subprocess.TimeoutExpired:
-                if not self.asked and warned():
-                    self.stop("SIGTERM to the nodes")
+        status = driver.wait()
         if status == -signal.SIGUSR1:
             return STOPPED  # it came before the driver had begun
         return status if status >= 0 else 128 - status
@@ -167,9 +146,8 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
                 return STOPPED, []
             say(f"all {len(names)} node(s) joined")
             env = {**cluster.env, "TMPDIR": str(temporary_folder(allocation))}
-            status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env, shared.warned)
-            failed = status not in (0, _WRONG, STOPPED) and not signals.asked
-            return status, cluster.lost() if failed else []
+            status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env)
+            return status, cluster.lost() if status not in (0, _WRONG, STOPPED) else []
         finally:
             cluster.close()
 
@@ -205,6 +183,9 @@ def main(arguments: Sequence[str]) -> int:
     except RunFailed as error:
         say(f"the run failed: {error}")
         return _FAILED
+    if signals.for_good:
+        say(f"stopped for good: exit status {status}")
+        return status
     rounds = safe_rounds(run_dir)
     decided = verdict(status, lost, history, rounds, section.max_requeues)
     say(f"{decided.reason}: {'requeueing' if decided.requeue else f'exit status {status}'}")

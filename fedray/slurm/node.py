@@ -23,9 +23,7 @@ from fedray.slurm.private import Shared, node_folder, node_path, temporary_folde
 
 _STORE_SHARE, _SHM_SHARE = 0.3, 0.9
 _SMALLEST_STORE = 80 << 20  # Ray refuses less
-_PATIENCE = 20.0
-"""Seconds that Ray goes on after SIGTERM, which a preempted job gets on its nodes: the run saves meanwhile."""
-_TAIL = 2000
+_TAIL = 5
 
 
 def memory_split(memory: int, shm: int) -> tuple[int, int]:
@@ -79,7 +77,7 @@ def ray_command(
         options["address"] = head
     role = ["--head", "--no-monitor"] if head is None else []
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return ["start", *role, *flags, "--disable-usage-stats", "--block"]
+    return ["start", *role, *flags, "--log-style=record", "--log-color=false", "--block"]
 
 
 def raise_limits() -> None:
@@ -92,8 +90,8 @@ def raise_limits() -> None:
 class RayNode:
     """The ``ray start --block`` of this node, until it is told to stop."""
 
-    def __init__(self, command: list[str], env: dict[str, str], log: Path, shared: Shared) -> None:
-        self._log, self._shared = log, shared
+    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
+        self._log = log
         self._stopping = False
         with log.open("w") as out:
             # Standard input is ours: whoever reads it sees the end of the job.
@@ -104,8 +102,8 @@ class RayNode:
                 stderr=subprocess.STDOUT,
                 env=env,
             )
-        signal.signal(signal.SIGTERM, self._patiently)
-        signal.signal(signal.SIGINT, self._patiently)
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, self.stop)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # for the run, which its driver ends
         threading.Thread(target=self._until_end_of_input, daemon=True).start()
 
@@ -114,13 +112,7 @@ class RayNode:
             pass
         self.stop()
 
-    def _patiently(self, *_: object) -> None:
-        self._shared.warn()
-        timer = threading.Timer(_PATIENCE, self.stop)
-        timer.daemon = True
-        timer.start()
-
-    def stop(self) -> None:
+    def stop(self, *_: object) -> None:
         """Ask Ray to end."""
         self._stopping = True
         self._ray.terminate()
@@ -130,7 +122,8 @@ class RayNode:
         status = self._ray.wait()
         if self._stopping:
             return None
-        return f"ray start ended with status {status}: {self._log.read_text()[-_TAIL:].strip()}"
+        last = self._log.read_text().strip().splitlines()[-_TAIL:]
+        return f"ray start ended with status {status}: {' / '.join(last)}"
 
 
 def main() -> int:
@@ -155,7 +148,7 @@ def main() -> int:
             shm = shutil.disk_usage("/dev/shm").total
             command = ray_command(allocation, ports, address, head, folder, shm)
             env = {**os.environ, "TMPDIR": str(temporary_folder(allocation))}
-            ray = RayNode(command, env, folder / "start.log", shared)
+            ray = RayNode(command, env, folder / "start.log")
             failure = ray.wait()
     except (ConfigError, OSError) as error:
         failure = str(error)

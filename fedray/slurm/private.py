@@ -93,15 +93,6 @@ class Shared:
         finally:
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def warn(self) -> None:
-        """Note that Slurm has asked a node to end."""
-        with suppress(OSError):
-            (self.path / "warned").touch()
-
-    def warned(self) -> bool:
-        """Whether it has asked one."""
-        return (self.path / "warned").exists()
-
     def report_failure(self, node: str, reason: str) -> None:
         """Note that Ray could not start on a node, whole or not at all."""
         note = self.path / f".{node}"

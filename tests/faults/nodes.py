@@ -95,15 +95,14 @@ class Nodes:
         for name, entries in planned.items():
             self._plan(name).write_text(json.dumps(entries))
 
-    def fired(self, name: str) -> list[int]:
-        """Which of a node's faults have happened, by their number."""
-        return sorted(int(marker.suffix[1:]) for marker in self.folder.glob(f"{name}.json.*"))
-
-    def all_fired(self) -> bool:
-        """Whether nothing that is planned is still to come."""
-        return all(
-            len(self.fired(file.stem)) == len(json.loads(file.read_text())) for file in self.folder.glob("*.json")
-        )
+    def to_come(self) -> list[str]:
+        """What is planned and has not happened."""
+        return [
+            f"{file.stem}: {entry}"
+            for file in sorted(self.folder.glob("*.json"))
+            for number, entry in enumerate(json.loads(file.read_text()))
+            if not Path(f"{file}.{number}").exists()
+        ]
 
     # Processes
 

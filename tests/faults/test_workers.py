@@ -45,7 +45,7 @@ def test_a_worker_killed_anywhere(
 ) -> None:
     nodes.plan(**{where: [fault(point, 2)]})
     records = go(small(tmp_path), executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     same_bits(records, expected)
     assert records[1].usage["nodes"] == 2
     assert records[1].usage["retries"] >= 1
@@ -57,7 +57,7 @@ def test_a_death_after_each_fold(
     """What was folded before is lost with its worker, again and again, and done again."""
     nodes.plan(second=[fault("worker.folded", 2), fault("worker.reply", 2), fault("worker.trained", 3)])
     records = go(small(tmp_path), executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     same_bits(records, expected)
 
 
@@ -71,7 +71,7 @@ def test_a_block_that_two_workers_die_of_is_given_up(
     """
     nodes.plan(**{where: [fault("worker.block", 2), fault("worker.block", 2)]})
     records = go(small(tmp_path, failures=DROP), executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     lost = failed(records)
     assert [len(names) for names in lost.values()] == [2]
     assert {failure["stage"] for failure in records[1].failures} == {"worker"}
@@ -85,7 +85,7 @@ def test_given_up_is_like_never_asked(nodes: Nodes, executor: RayExecutor, tmp_p
     nodes.plan(head=[fault("worker.trained", 1), fault("worker.block", 1)])
     one = small(tmp_path, rounds=1, failures=DROP)
     records = go(one, executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     gone = {int(name) for name in failed(records)[1]}
     other = small(tmp_path / "other", rounds=1, sampler=Listed(tuple(c for c in range(len(SIZES)) if c not in gone)))
     other.run()
@@ -97,7 +97,7 @@ def test_aborted_by_name(nodes: Nodes, executor: RayExecutor, tmp_path: Path) ->
     one = small(tmp_path, failures=FailurePolicy(on_failure="abort"))
     with pytest.raises(fedray.RunFailed, match=r"client '\d+' failed in round 2 \(worker\): two workers were lost"):
         go(one, executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     assert one.state.round == 1
 
 
@@ -108,7 +108,7 @@ def test_a_hung_worker_is_replaced(
 ) -> None:
     nodes.plan(**{where: [fault(point, 2, "hang")]})
     records = go(small(tmp_path), executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     same_bits(records, expected)
     assert records[1].usage["retries"] >= 1
 
@@ -116,7 +116,7 @@ def test_a_hung_worker_is_replaced(
 def test_a_block_that_hangs_twice_is_given_up(nodes: Nodes, executor: RayExecutor, tmp_path: Path) -> None:
     nodes.plan(second=[fault("worker.block", 2, "hang"), fault("worker.block", 2, "hang")])
     records = go(small(tmp_path, failures=DROP), executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     assert {failure["stage"] for failure in records[1].failures} == {"deadline"}
     assert records[1].failures[0]["error"] == f"two workers were lost at its block (no answer in {TIMEOUT:g} s)"
     same_bits(records, quiet(tmp_path / "without", lost=failed(records)))
@@ -128,7 +128,7 @@ def test_lost_answers_are_asked_for_again(
     """Of the work, of what was folded, and several in a row: nothing is done twice."""
     nodes.plan(driver=[fault("node.answer", round, "lose") for round in (1, 2, 2, 2, 3, 3)])
     records = go(small(tmp_path), executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     same_bits(records, expected)
     assert [record.usage["retries"] for record in records] == [0, 0, 0]
 
@@ -140,7 +140,7 @@ def test_the_actor_of_a_node_is_killed(
     """What its team folded is lost unless it was fetched; the node itself is used again."""
     nodes.plan(second=[fault(point, 2)])
     records = go(small(tmp_path), executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     same_bits(records, expected)
     assert records[1].usage["retries"] >= 1
     all_present(executor, 2)
@@ -156,7 +156,7 @@ def test_out_of_memory_halves_the_block(
     """The choice is remembered; a sum of fewer rows at a time is the same sum."""
     nodes.plan(second=[fault("worker.trained", 2, "memory")])
     records = go(small(tmp_path), executor)
-    assert nodes.all_fired()
+    assert nodes.to_come() == []
     same_bits(records, expected)
     assert records[1].usage["retries"] == 0
 

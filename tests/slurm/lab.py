@@ -180,7 +180,8 @@ class Lab:
         link = f"to-{name}"
         home = self.folder / name
         for part in ("spool", "tmp"):
-            (home / part).mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(home / part, ignore_errors=True)
+            (home / part).mkdir(parents=True)
         (home / "tmp").chmod(0o1777)
         # By network namespace alone, as the process id is one of this machine.
         outside = ["nsenter", "--net", "-t", str(self._inits["login"])]
@@ -247,11 +248,16 @@ class Lab:
         """Power failure of a node: all its processes die at once."""
         os.kill(self._inits[name], 9)
 
-    def processes(self, name: str) -> list[str]:
-        """Command lines of what runs on a node, besides its first process and Slurm's daemon."""
-        said = self.on(name, "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null || true; echo; done")
-        ours = ("bash ", "sleep ", "slurmd ", "tr ")
-        return [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(ours)]
+    def processes(self, name: str, job: int) -> list[str]:
+        """Command lines of a job's processes on a node: those that have its id in their environment."""
+        of_job = f"grep -qz '^SLURM_JOB_ID={job}$' $p/environ 2>/dev/null"
+        show = "tr '\\0' ' ' < $p/cmdline && echo"
+        said = self.on(name, f"for p in /proc/[0-9]*; do if {of_job}; then {show} || true; fi; done")
+        return [line.strip() for line in said.splitlines() if line.strip()]
+
+    def leftovers(self, name: str) -> str:
+        """What lies in a node's /tmp and shared memory, besides what a shared file system has."""
+        return self.on(name, "find /tmp /dev/shm -mindepth 1 -maxdepth 1 -name '*fedray*' -o -path '/dev/shm/?*'")
 
     def job(self, number: int) -> JobState:
         """What Slurm says of a job."""

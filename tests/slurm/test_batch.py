@@ -45,7 +45,6 @@ def test_a_job_is_requeued_warned_and_logged_in_its_run_folder() -> None:
         "time": "02:00:00",
         "partition": "gpu",
         "requeue": "",
-        "no-kill": "",
         "open-mode": "append",
         "signal": "B:USR1@60",
         "output": "/shared/runs/x/slurm-%j.log",

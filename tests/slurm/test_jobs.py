@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ from tests.slurm.lab import ROOT, Lab, hashes, until
 pytestmark = pytest.mark.slurm
 
 DIGITS = ROOT / "configs" / "digits.yaml"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def limited(lab: Lab) -> Iterator[tuple[int, Path]]:
+    """A job with a time limit of two minutes, and its run folder: it comes near it while the other tests run."""
+    run_dir = lab.folder / "limited"
+    options = ["rounds=1000", f"run.dir={run_dir}", "--time", "00:02:00"]
+    said = lab.fedray("slurm", lab.folder / "paced.yaml", *options).stdout
+    job = int(said.split()[2])
+    yield job, run_dir
+    lab.run("scancel", job, check=False)
 
 
 def rounds_done(run_dir: Path) -> int:
@@ -29,12 +41,15 @@ def log_of(run_dir: Path) -> str:
     return "\n".join(path.read_text() for path in sorted(run_dir.glob("slurm-*.log")))
 
 
-def assert_nothing_left(lab: Lab, run_dir: Path) -> None:
-    """No process, no temporary file, no shared memory on any node, and no token in the run folder."""
+def assert_nothing_left(lab: Lab, job: int, run_dir: Path) -> None:
+    """No process and no temporary file of the job on any node, and no token in the run folder."""
+
+    def there() -> list[str]:
+        return [f"{name}: {line}" for name in lab.nodes for line in lab.processes(name, job)]
+
+    until(lambda: not there(), 10, lambda: "\n".join(there()))
     for name in lab.nodes:
-        until(lambda name=name: lab.processes(name) == [], 10, lambda name=name: f"{name}: {lab.processes(name)}")  # type: ignore[misc]
-        left = lab.on(name, "find /tmp /dev/shm -mindepth 1 -maxdepth 1 -name '*fedray*' -o -path '/dev/shm/*'")
-        assert left == "", f"{name}: {left}"
+        assert f"-{job}." not in lab.leftovers(name)
     assert not list(run_dir.glob(".slurm-*"))
 
 
@@ -51,7 +66,7 @@ def test_three_nodes_give_the_bits_of_one_process(lab: Lab, submit: Submit, quie
     assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
     assert hashes(run_dir) == quiet(DIGITS, 3)
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "finished"
-    assert_nothing_left(lab, run_dir)
+    assert_nothing_left(lab, job, run_dir)
 
 
 def test_two_jobs_on_the_same_nodes_do_not_see_each_other(lab: Lab, submit: Submit, quiet: Quiet) -> None:
@@ -65,14 +80,15 @@ def test_two_jobs_on_the_same_nodes_do_not_see_each_other(lab: Lab, submit: Subm
     until(lambda: all(rounds_done(folder) > 0 for folder in folders), 90, lambda: f"{[log_of(f) for f in folders]}")
     assert [lab.job(job).state for job in jobs] == ["RUNNING", "RUNNING"]
     assert len({lab.job(job).batch_host for job in jobs}) == 1, "they are meant to share their nodes"
-    addresses = re.findall(r"fedray.slurm.node .*--address (\S+)", "\n".join(lab.processes("node2")))
+    commands = ["\n".join(lab.processes("node2", job)) for job in jobs]
+    addresses = [re.findall(r"fedray.slurm.node .*--address (\S+)", lines)[0] for lines in commands]
     tokens = [next(folder.glob(".slurm-*/token")) for folder in folders]
-    seen = [members(lab, address, token) for address in sorted(set(addresses)) for token in tokens]
-    assert sorted(seen) == [[], [], lab.nodes, lab.nodes], "each token opens one cluster, of three nodes"
+    seen = [members(lab, address, token) for address in addresses for token in tokens]
+    assert seen == [lab.nodes, [], [], lab.nodes], "each token opens its own job's cluster, of three nodes"
     assert [lab.ended(job).state for job in jobs] == ["COMPLETED", "COMPLETED"]
-    for folder in folders:
+    for job, folder in zip(jobs, folders, strict=True):
         assert hashes(folder) == quiet(config, 30)
-        assert_nothing_left(lab, folder)
+        assert_nothing_left(lab, job, folder)
 
 
 def test_a_cancelled_job_leaves_nothing_and_can_go_on(lab: Lab, submit: Submit, quiet: Quiet) -> None:
@@ -82,41 +98,54 @@ def test_a_cancelled_job_leaves_nothing_and_can_go_on(lab: Lab, submit: Submit, 
     lab.run("scancel", job)
     assert lab.ended(job).state == "CANCELLED"
     assert lab.job(job).restarts == 0
-    assert_nothing_left(lab, run_dir)
+    assert_nothing_left(lab, job, run_dir)
     again = submit(run_dir, "rounds=20", "--nodes", 2)
     assert lab.ended(again).state == "COMPLETED", log_of(run_dir)
     assert json.loads((run_dir / "summary.json").read_text())["resumed_from"] >= 5
     assert hashes(run_dir) == quiet(config, 20)
 
 
-# Slurm warns the batch process if told to; when it preempts a job with a grace time, it warns the nodes.
-@pytest.mark.parametrize("warning", ["--batch --signal=USR1", "--signal=TERM"])
-def test_a_warned_run_saves_and_goes_on_by_itself(lab: Lab, submit: Submit, quiet: Quiet, warning: str) -> None:
-    config, run_dir = lab.folder / "paced.yaml", lab.folder / f"warned{warning[-4:]}"
+def test_a_warned_run_saves_and_goes_on_by_itself(lab: Lab, submit: Submit, quiet: Quiet) -> None:
+    config, run_dir = lab.folder / "paced.yaml", lab.folder / "warned"
     job = submit(config, f"run.dir={run_dir}")
     until(lambda: rounds_done(run_dir) > 2, 90, lambda: log_of(run_dir))
-    lab.run("scancel", *warning.split(), job)
+    lab.run("scancel", "--batch", "--signal=USR1", job)
     until(lambda: lab.job(job).restarts == 1, 60, lambda: log_of(run_dir))
     assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
     assert hashes(run_dir) == quiet(config, 30)
     assert 2 < json.loads((run_dir / "summary.json").read_text())["resumed_from"] < 30
-    assert_nothing_left(lab, run_dir)
+    assert_nothing_left(lab, job, run_dir)
 
 
-@pytest.mark.parametrize("victim", ["node3", "node1"])
-def test_a_lost_node_costs_no_bits(lab: Lab, submit: Submit, quiet: Quiet, victim: str) -> None:
+def test_a_run_near_its_time_limit_saves_and_goes_on(lab: Lab, limited: tuple[int, Path], quiet: Quiet) -> None:
+    job, run_dir = limited
+    until(lambda: lab.job(job).restarts >= 1, 120, lambda: log_of(run_dir))
+    before = rounds_done(run_dir)
+    until(lambda: rounds_done(run_dir) > before + 5, 120, lambda: log_of(run_dir))
+    lab.run("scancel", "--batch", "--signal=INT", job)
+    ended = lab.ended(job)
+    assert (ended.state, ended.exit_code) == ("FAILED", "75:0"), "SIGINT is the user's own wish to stop: no requeue"
+    assert "SIGUSR1: stopping with a checkpoint" in log_of(run_dir)
+    assert hashes(run_dir).items() <= quiet(lab.folder / "paced.yaml", 1000).items()
+    assert_nothing_left(lab, job, run_dir)
+
+
+@pytest.mark.parametrize(("victim", "options", "restarts"), [("node3", ["--sbatch", "no-kill"], 0), ("node1", [], 1)])
+def test_a_lost_node_costs_no_bits(
+    lab: Lab, submit: Submit, quiet: Quiet, victim: str, options: list[str], restarts: int
+) -> None:
     config, run_dir = lab.folder / "paced.yaml", lab.folder / f"lost-{victim}"
-    job = submit(config, f"run.dir={run_dir}")
-    until(lambda: rounds_done(run_dir) > 2, 90, lambda: log_of(run_dir))
+    job = submit(config, f"run.dir={run_dir}", *options)
+    until(lambda: rounds_done(run_dir) > 6, 90, lambda: log_of(run_dir))
     lab.kill(victim)
     try:
-        ended = lab.ended(job)
+        until(lambda: lab.job(job).state == "COMPLETED" or lab.job(job).restarts == 1, 90, lambda: log_of(run_dir))
     finally:
         lab.boot(victim)
-        until(lambda: lab.idle() == lab.count, 60, "the node does not come back")
-    assert ended.state == "COMPLETED", log_of(run_dir)
+    assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
+    assert lab.job(job).restarts == restarts
     assert hashes(run_dir) == quiet(config, 30)
-    assert_nothing_left(lab, run_dir)
+    until(lambda: lab.idle() == lab.count, 60, "the node does not come back")
 
 
 def test_a_wrong_partition_is_told_in_the_words_of_slurm(lab: Lab) -> None:
@@ -125,3 +154,16 @@ def test_a_wrong_partition_is_told_in_the_words_of_slurm(lab: Lab) -> None:
     assert "Invalid partition name specified" in done.stderr
     assert done.stdout == ""
     assert not (lab.folder / "wrong").exists()
+
+
+def test_in_the_end_no_node_keeps_anything(lab: Lab) -> None:
+    assert lab.run("squeue", "-h", "-o", "%i %j %T") == ""
+    assert [lab.leftovers(name) for name in lab.nodes] == [""] * lab.count
+
+
+def test_the_allocation_is_read_as_slurm_gives_it(lab: Lab) -> None:
+    show = "import os; from fedray.slurm.allocation import Allocation as A; print(A.from_env(os.environ))"
+    options = ["--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=3", "--mem=700M", "--gpus-per-node=2"]
+    lines = lab.run("srun", *options, sys.executable, "-c", show).splitlines()
+    for line, name in zip(sorted(lines, key=lambda line: line.partition(" node=")[2]), lab.nodes[:2], strict=True):
+        assert f"nodes=2, node_list='node[1-2]', node='{name}', cpus=3, gpus=2, memory={700 << 20}," in line

@@ -62,14 +62,6 @@ def test_the_token_is_new_closed_and_gone_afterwards(tmp_path: Path) -> None:
     assert min(map(len, tokens)) >= 32
 
 
-def test_a_warning_of_one_node_is_seen_by_all(tmp_path: Path) -> None:
-    with Shared(tmp_path / "shared").made() as shared:
-        assert not shared.warned()
-        Shared(shared.path).warn()
-        assert shared.warned()
-    shared.warn()  # too late: nobody is left to see it
-
-
 def test_failures_are_told_by_node(tmp_path: Path) -> None:
     with Shared(tmp_path / "shared").made() as shared:
         assert shared.failures() == {}

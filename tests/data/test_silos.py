@@ -1,0 +1,339 @@
+"""Silos simulated in this process: the data of the CSV source, and nothing leaves a silo but what it may tell."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cloudpickle
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.config import bind_part
+from fedray.data import FederatedData, data_sources, questions
+from fedray.data.csv_file import read_csv
+from fedray.data.moments import Sums
+from fedray.data.questions import Labels, Outline
+from fedray.data.silos import SiloData
+from fedray.data.sites import Here, Sites, Stop, Visit
+from fedray.errors import ConfigError
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+HEADER = "age,dose,ward,y\n"
+A_CSV = HEADER + "".join(f"{30 + i},{1e6 + i / 7!r},{'ns'[i % 2]},{'no' if i % 3 else 'yes'}\n" for i in range(11))
+B_CSV = HEADER + "".join(f"{50 - i},{i / 3 if i != 2 else ''},{'e' if i else ''},yes\n" for i in range(6))
+TEST_CSV = HEADER + "40,17.5,n,no\n41,18.5,s,yes\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two silos' folder, which ``SITE_DATA`` names, and a test file."""
+    (tmp_path / "a.csv").write_text(A_CSV)
+    (tmp_path / "b.csv").write_text(B_CSV)
+    (tmp_path / "test.csv").write_text(TEST_CSV)
+    monkeypatch.setenv("SITE_DATA", str(tmp_path))
+    return tmp_path
+
+
+def silos(*names: str) -> dict[str, dict[str, Any]]:
+    """Sections of silos with CSV files."""
+    return {name: {"node_label": f"site={name}", "path": f"$SITE_DATA/{name}.csv"} for name in names or ("a", "b")}
+
+
+def load(folder: Path, sites: Callable[[], Sites] = Here, **options: Any) -> FederatedData:
+    """The source's data."""
+    node = {"name": "silos", "silos": silos(), "target": "y", "test": str(folder / "test.csv"), "categorical": ["ward"]}
+    data: FederatedData = bind_part(data_sources, {**node, **options}, "data").load(5, sites)
+    return data
+
+
+def from_csv(folder: Path, **options: Any) -> FederatedData:
+    """The same files as clients of a CSV source."""
+    paths = [str(folder / f"{name}.csv") for name in "ab"]
+    node = {"name": "csv", "train": paths, "target": "y", "test": str(folder / "test.csv"), "categorical": ["ward"]}
+    data: FederatedData = bind_part(data_sources, {**node, **options}, "data").load(5)
+    return data
+
+
+class Recorded(Here):
+    """Keeps what every question was and what crossed back, pickled."""
+
+    def __init__(self) -> None:
+        self.crossed: list[tuple[Any, bytes]] = []
+
+    @contextmanager
+    def visit(self, stops: Sequence[Stop[T]]) -> Iterator[Visit[T]]:
+        with super().visit(stops) as inner:
+            yield _RecordedVisit(inner, self.crossed)
+
+
+class _RecordedVisit(Visit[T]):
+    def __init__(self, inner: Visit[T], crossed: list[tuple[Any, bytes]]) -> None:
+        self._inner, self._crossed = inner, crossed
+
+    def ask(self, asked: Sequence[Callable[[T], A]]) -> list[A]:
+        answers = self._inner.ask(asked)
+        self._crossed += zip(map(plain, asked), map(pickle.dumps, answers), strict=True)
+        return answers
+
+
+def plain(question: Any) -> Any:
+    """The function of ``questions`` that is put to the table."""
+    while hasattr(question, "func"):
+        question = next((arg for arg in question.args if callable(arg)), question.func)
+    return question
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.3])
+def test_the_data_are_those_of_the_csv_source(folder: Path, holdout: float) -> None:
+    mine, theirs = load(folder, holdout=holdout), from_csv(folder, holdout=holdout)
+    assert mine.spec == theirs.spec
+    assert mine.sizes.tolist() == theirs.sizes.tolist()
+    assert mine.holdout_sizes.tolist() == theirs.holdout_sizes.tolist()
+    assert mine.label_counts().tolist() == theirs.label_counts().tolist()
+    both = np.array([1, 0])
+    assert mine.keys(both).tolist() == theirs.keys(both).tolist()
+    for one, other in zip(mine.holdout(both), theirs.holdout(both), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    for client in (0, 1):
+        index = np.arange(mine.sizes[client])[None]
+        for one, other in zip(
+            mine.rows(np.array([client])).take(index), theirs.rows(np.array([client])).take(index), strict=True
+        ):
+            assert torch.equal(one, other)
+    assert mine.test is not None
+    assert theirs.test is not None
+    assert torch.equal(mine.test.x, theirs.test.x)
+    assert torch.equal(mine.test.y, theirs.test.y)
+
+
+def test_clients_are_pinned_to_their_silos(folder: Path) -> None:
+    data = load(folder, silos={**silos("a"), "b": {"node_resource": "b", "path": "$SITE_DATA/b.csv", "gpus": 0.5}})
+    assert [data.pin(client) for client in (0, 1)] == ["a", "b"]
+    assert data.pins(np.array([1, 0, 1])).tolist() == [1, 0, 1]
+    assert {name: (silo.where, silo.cpus, silo.gpus) for name, silo in data.silos.items()} == {
+        "a": ("site=a", None, None),
+        "b": ("b", None, 0.5),
+    }
+    plain_data = from_csv(folder)
+    assert (plain_data.silos, plain_data.pin(0), plain_data.probe()) == ({}, None, plain_data)
+
+
+# What leaves a silo
+
+
+def asked() -> set[Any]:
+    """Every question there is."""
+    public = [f for name, f in inspect.getmembers(questions, inspect.isfunction) if not name.startswith("_")]
+    return {f for f in public if f.__module__ == questions.__name__ and "table" in inspect.signature(f).parameters}
+
+
+def test_only_sums_counts_and_names_leave_a_silo(folder: Path) -> None:
+    """Every question is asked, and no answer holds a number of a row, as text, float64, or float32."""
+    sites = Recorded()
+    load(folder, lambda: sites, holdout=0.3)
+    assert {question for question, _ in sites.crossed} == asked()
+    allowed = {Outline: 0, Sums: 0, dict: 0, Labels: 0, np.ndarray: 0}
+    for _, answer in sites.crossed:
+        allowed[type(pickle.loads(answer))] += 1
+    assert all(allowed.values())
+    ages, doses = [30 + i for i in range(11)], [1e6 + i / 7 for i in range(1, 11)]
+    for _, answer in sites.crossed:
+        for value in doses:
+            assert repr(value).encode() not in answer
+            assert np.float64(value).tobytes() not in answer
+        # Sums about the mean may be any number: these are the rows themselves, side by side.
+        assert np.array(ages[:3], dtype=np.float64).tobytes() not in answer
+        assert np.array(ages[:3], dtype=np.int64).tobytes() not in answer
+
+
+def test_answers_do_not_grow_with_the_rows(folder: Path) -> None:
+    def crossed(times: int) -> list[int]:
+        for name, text in (("a", A_CSV), ("b", B_CSV)):
+            (folder / f"{name}.csv").write_text(HEADER + text.removeprefix(HEADER) * times)
+        sites = Recorded()
+        load(folder, lambda: sites)
+        return [len(answer) for _, answer in sites.crossed]
+
+    # A larger number of rows takes a byte or two more as an integer.
+    assert max(np.abs(np.array(crossed(40)) - crossed(1))) <= 2
+
+
+@given(st.lists(st.floats(-1e6, 1e6).map(repr), min_size=2, max_size=40, unique=True), st.booleans())
+def test_values_of_a_regression_target_are_not_told(
+    tmp_path_factory: pytest.TempPathFactory, values: list[str], whole: bool
+) -> None:
+    cells = [str(round(float(value))) for value in values] if whole else [*values, "0.25"]
+    path = tmp_path_factory.mktemp("labels") / "a.csv"
+    path.write_text("u,y\n" + "".join(f"1,{cell}\n" for cell in cells))
+    told = questions.labels(read_csv(path), "y", classes=False)
+    many = len({int(cell) for cell in cells}) > questions.LABEL_LIMIT if whole else True
+    assert told.kind == ("whole" if whole else "numbers")
+    assert (told.names is None) == many
+
+
+CELLS = st.lists(
+    st.sampled_from(["0", "1", "1.0", "02", "-3", "2.5", "1e3", "x", "inf", *map(str, range(40, 61))]), min_size=1
+)
+
+
+@given(st.lists(CELLS, min_size=1, max_size=3), st.sampled_from(["auto", "classification"]))
+def test_classes_of_silos_are_those_of_one_file(
+    tmp_path_factory: pytest.TempPathFactory, columns: list[list[str]], task: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("classes")
+
+    def spec(parts: list[list[str]]) -> Any:
+        paths = [folder / f"{number}.csv" for number in range(len(parts))]
+        for path, cells in zip(paths, parts, strict=True):
+            path.write_text("u,y\n" + "".join(f"1,{cell}\n" for cell in cells))
+        return FederatedData.from_csv(paths, target="y", task=task).spec
+
+    whole = spec([[cell for cells in columns for cell in cells]])
+    kinds = []
+    for cells in columns:
+        (folder / "one.csv").write_text("u,y\n" + "".join(f"1,{cell}\n" for cell in cells))
+        kinds.append(questions.labels(read_csv(folder / "one.csv"), "y", classes=False))
+    if task == "auto" and any(one.kind == "text" for one in kinds) and any(one.names is None for one in kinds):
+        with pytest.raises(ConfigError, match="numbers in some files and text in others"):
+            spec(columns)
+    else:
+        assert spec(columns) == whole
+
+
+def test_a_pickle_holds_no_row(folder: Path) -> None:
+    data = load(folder)
+    index = np.arange(11)[None]
+    x, y = data.rows(np.array([0])).take(index)
+    for dumps in (pickle.dumps, cloudpickle.dumps):
+        pickled = dumps(data)
+        assert x[0, :2].numpy().tobytes() not in pickled
+        again = pickle.loads(pickled).rows(np.array([0])).take(index)
+        assert torch.equal(again[0], x)
+        assert torch.equal(again[1], y)
+
+
+def test_a_table_is_read_once_by_a_process(folder: Path) -> None:
+    data = load(folder)
+    first = data.rows(np.array([0])).take(np.array([[3]]))[0]
+    (folder / "a.csv").unlink()
+    assert torch.equal(data.rows(np.array([0])).take(np.array([[3]]))[0], first)
+    with pytest.raises(ConfigError, match=r"silo 'a', on .*a\.csv does not exist"):
+        pickle.loads(pickle.dumps(data)).rows(np.array([0]))
+
+
+# Trials before a run
+
+
+def test_the_probe_has_the_sizes_and_none_of_the_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load(folder, holdout=0.3)
+
+    def opened(self: SiloData, client: int) -> Any:
+        raise AssertionError("a client was opened")
+
+    monkeypatch.setattr(SiloData, "_load", opened)
+    probe = data.probe()
+    both = np.array([0, 1])
+    assert (probe.spec, probe.sizes.tolist()) == (data.spec, data.sizes.tolist())
+    assert probe.keys(both).tolist() == data.keys(both).tolist()
+    assert (probe.pins(both).tolist(), probe.pin(1)) == ([0, 1], "b")
+    index = np.array([[0, 5, 700], [1, 2, 3]])
+    x, y = probe.rows(both).take(index)
+    assert x.shape == (2, 3, 5)
+    assert x.unique(dim=1).shape == x.shape
+    assert set(probe.rows(both).take(np.tile(np.arange(50), (2, 1)))[1].unique().tolist()) == {0, 1}
+    again = data.probe().rows(both).take(index)
+    assert torch.equal(again[0], x)
+    assert torch.equal(again[1], y)
+
+
+def test_a_probe_of_regression(folder: Path) -> None:
+    path = folder / "r.csv"
+    path.write_text("u,v,y\n1,2,0.5\n2,1,1.5\n")
+    data = load(folder, silos={"r": {"node_label": "a=b", "path": str(path)}}, test=None, categorical=None)
+    x, y = data.probe().rows(np.array([0])).take(np.array([[0, 1]]))
+    assert (x.shape, y.shape, y.dtype) == ((1, 2, 2), (1, 2, 1), torch.float32)
+    with pytest.raises(ConfigError, match="need a classification task"):
+        data.label_counts()
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("silo", "message"),
+    [
+        ({"path": "a.csv"}, "silos.a: say where it is: either node_label"),
+        ({"path": "a.csv", "node_label": "s=a", "node_resource": "b"}, "silos.a: say where it is: either"),
+        ({"path": "a.csv", "node_label": "site"}, "node_label=site: expected label=value"),
+        ({"path": "a.csv", "node_label": "site="}, "node_label=site=: expected label=value"),
+        ({"path": "a.csv", "node_resource": "s=a"}, "node_resource=s=a: expected the name"),
+        ({"path": "", "node_label": "s=a"}, "path: the name of a file is needed"),
+        ({"node_label": "s=a"}, r"silos\.a\.path: a value is needed"),
+        ({"path": "a.csv", "nodelabel": "s=a"}, r"silos\.a\.nodelabel: unknown key \(did you mean 'node_label'"),
+        ({"path": "a.csv", "node_label": "s=a", "cpus": -1}, r"cpus=-1\.0: it must be at least 0"),
+        ({"path": "a.csv", "node_label": "s=a", "gpus": "all"}, r"silos\.a\.gpus"),
+        ("a.csv", r"silos\.a: expected a section"),
+    ],
+)
+def test_a_wrong_section_is_one_clear_error(folder: Path, silo: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(folder, silos={"a": silo})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"silos": {}}, "silos: at least one is needed"),
+        ({"silos": silos("a", "nowhere")}, r"silo 'nowhere', on .*nowhere\.csv does not exist"),
+        ({"silos": {"a b": silos("a")["a"]}}, "client id 'a b' is not allowed"),
+        ({"silos": {"a": {"node_label": "s=a", "path": "$SITE_DAT/$X/a.csv"}}}, "environment has no SITE_DAT, X here"),
+        ({"target": "z"}, r"a\.csv has no target column 'z'"),
+        ({"categorical": None}, r"silo 'a', on .*a\.csv, line 2, column 'ward': 'n' is not a finite number"),
+        ({"classes": ["no"]}, r"silo 'a', on .*a\.csv, line 2, column 'y': class 'yes' is not among the classes given"),
+        ({"test": "none.csv"}, r"none\.csv does not exist"),
+        ({"holdout": 1.5}, "holdout: must be at least 0"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_clear_error(folder: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(folder, **options)
+
+
+def test_a_file_that_may_not_be_read_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("fedray.data.silos.read_table", locked)
+    with pytest.raises(ConfigError, match=r"silo 'a', on .*a\.csv cannot be read: Permission denied"):
+        load(folder, test=None)
+
+
+def test_holdout_is_said_in_the_section(folder: Path) -> None:
+    data = load(folder)
+    assert data.with_holdout(0.0, 1) is data
+    with pytest.raises(ConfigError, match="say it in the data section"):
+        data.with_holdout(0.5, 1)
+
+
+def test_parquet_is_read_as_csv_is(folder: Path) -> None:
+    before = load(folder)
+    for name in "ab":
+        table = pyarrow.csv.read_csv(folder / f"{name}.csv")
+        pyarrow.parquet.write_table(table, folder / f"{name}.parquet")
+    sections = {name: {"node_label": "s=a", "path": f"$SITE_DATA/{name}.parquet"} for name in "ab"}
+    after = load(folder, silos=sections)
+    everyone = np.array([0, 1])
+    index = np.tile(np.arange(6), (2, 1))
+    assert torch.equal(after.rows(everyone).take(index)[0], before.rows(everyone).take(index)[0])
