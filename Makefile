@@ -15,7 +15,7 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart install dev test test-slow lint format types bench clean
+.PHONY: help quickstart install dev test test-slow test-slurm lint format types bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(DEV) ## the fast test suite and the doctests
 
 test-slow: $(DEV) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m "slow and not slurm" $(ARGS) || [ $$? -eq 5 ]
+
+test-slurm: $(DEV) ## jobs on a real Slurm cluster, brought up on this machine (root, Debian's slurm-wlm and munge)
+	@$(BIN)/python -m pytest tests/slurm -m slurm $(ARGS)
 
 lint: $(DEV) ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -54,7 +54,9 @@ class Package:
         _, resolved = load_layers(config, overrides)
         found = {_inside(root, path, "config") for path in _layers(config)}
         for key, text in _strings(resolved.get("data"), "data"):
-            if text and not Path(text).is_absolute() and (root / text).exists():
+            # A silo's path is one of its own node: a file of that name here is another one, or must not travel.
+            silo = key.startswith("data.silos.")
+            if text and not silo and not Path(text).is_absolute() and (root / text).exists():
                 inside = _inside(root, Path(text), key)
                 found.update(_below(root, inside) if (root / inside).is_dir() else [inside])
         found.update(_code(root, resolved.get("model")))

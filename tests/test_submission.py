@@ -69,6 +69,14 @@ def test_the_config_its_bases_and_its_data(root: Path) -> None:
     assert names(root, "data={name: folder, path: data}") == LAYERS | tables | {"data/c.csv"}
 
 
+def test_a_silos_rows_stay_where_they_are(root: Path) -> None:
+    (root / "silos.yaml").write_text(
+        "data: {name: silos, target: y, silos: {a: {node_label: site=a, path: a.csv}}}\nmodel: logistic\n"
+    )
+    (root / "a.csv").write_text("u,y\n1,no\n")
+    assert Package.of(Path("silos.yaml"), [], root).files == (Path("silos.yaml"),)
+
+
 def test_a_file_outside_the_folder_is_refused(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"^data.test: \.\./outside.csv lies outside the working directory"):
         names(root, "data.test=../outside.csv")

@@ -69,6 +69,10 @@ class Silo:
         """``label=value`` or a custom resource."""
         return str(self.node_label or self.node_resource)
 
+    def __str__(self) -> str:
+        own = {"CPUs": self.cpus, "GPUs": self.gpus}
+        return ", ".join([self.where, *(f"{amount:g} {name}" for name, amount in own.items() if amount is not None)])
+
 
 def _open(name: str, path: str) -> Table:
     """A silo's table; called where it lies."""

@@ -70,14 +70,14 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
 
 
 def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"]) -> int:
-    """Clients in a stacked block under ``auto``."""
+    """Clients in a stacked block under ``auto``; a block has clients of one silo, and those have one each."""
+    if task.data.silos:
+        return 1
     parameters, examples = task.layout.trained, int(np.median(task.data.sizes))
     batch = min(examples, task.args.batch_size or examples)
     worth = math.ceil(STEP_WORK[device] / (parameters * batch))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
-    # A block has clients of one silo.
-    together = int(np.bincount(task.data.pins(np.arange(len(task.data)))).max())
-    return max(1, min(worth, fitting, together, math.ceil(cohort / 2)))
+    return max(1, min(worth, fitting, math.ceil(cohort / 2)))
 
 
 def _largest(device: Literal["cpu", "cuda"]) -> int:

@@ -60,8 +60,10 @@ def _data(data: FederatedData) -> list[Row]:
     shape = " x ".join(map(str, data.spec.shape))
     tokens = f" tokens of {data.spec.vocabulary:,}" if data.spec.vocabulary else ""
     kind = "classes" if data.spec.task == "classification" else "targets"
+    silos = ", ".join(f"{name} ({silo})" for name, silo in data.silos.items())
     return [
         ("clients", f"{len(data):,}"),
+        *([("silos", silos)] if silos else []),
         ("an example", f"{shape}{tokens} to {data.spec.outputs:,} {kind} ({data.spec.task})"),
         ("training", f"{int(data.sizes.sum()):,} examples; a client has {_spread(data.sizes)}"),
         ("test", f"{0 if data.test is None else len(data.test):,} examples; held out on clients: {held:,}"),

@@ -91,7 +91,7 @@ def stream(
             num_gpus=size.gpus,
             max_concurrency=2,
             enable_task_events=False,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True),
+            scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
         )
         .remote()
     )

@@ -22,7 +22,7 @@ from fedray.errors import RunFailed
 from fedray.messages import Block, Broadcast
 from fedray.ray.deal import Deal
 from fedray.ray.exchange import Collective, ObjectStore
-from fedray.ray.node import Parcel, RemoteTeam, TeamLost
+from fedray.ray.node import NodeUnfit, Parcel, RemoteTeam, TeamLost
 from fedray.ray.placement import Node, Size, alive, reserve, seats
 from fedray.ray.team import Post, Team, give_up
 from fedray.ray.worker import Announcement
@@ -97,6 +97,7 @@ class RayExecutor:
         self._exchange = exchange(self._aggregator, job.algorithm.widths(job.task.layout))
         self._banked: Accumulator = {}
         self._lost = self._network = 0
+        self._last_lost = ""
         self._pool = ThreadPoolExecutor(thread_name_prefix="fedray-team")
         self._ended = threading.Event()
         self._settle(alive())
@@ -155,15 +156,17 @@ class RayExecutor:
                 if team.look(0):
                     here.append(team)
             except TeamLost as error:
-                self._forget(team, str(error))
+                self._forget(team, error)
         return here
 
-    def _forget(self, team: RemoteTeam, reason: str) -> None:
+    def _forget(self, team: RemoteTeam, error: TeamLost) -> None:
         if team not in self._others:
             return
-        _log.warning("round %d: node %s is lost (%s)", self._start.round, team.post.name, reason)
+        _log.warning("round %d: node %s is lost (%s)", self._start.round, team.post.name, error)
+        self._last_lost = f"; last was lost: {team.post.name} ({error})"
         self._others.remove(team)
-        self._known.discard(team.post.node)
+        if not isinstance(error, NodeUnfit):
+            self._known.discard(team.post.node)
         # A node whose actor died and that is itself alive is settled again, when the watch has seen it after this.
         self._nodes = []
         team.abandon()
@@ -176,20 +179,23 @@ class RayExecutor:
         if self._own:
             self._own[0].wait()
         else:
-            self._await_team(lambda: False)
+            self._await_team([], lambda: False)
 
-    def _await_team(self, stopping: Callable[[], bool]) -> list[Team | RemoteTeam]:
-        """The teams that can work, waiting for the first and for as many workers as there must be."""
+    def _await_team(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Team | RemoteTeam]:
+        """The teams that can work, waiting for the first, for those of silos with items, and for as many workers as
+        there must be.
+        """
         patience = time.monotonic() + self._args.start_timeout
         while True:
             teams = self._present()
             workers = sum(team.post.seats for team in teams)
-            if stopping() or (teams and workers >= self._args.min_workers):
+            enough = bool(teams) and workers >= self._args.min_workers
+            if stopping() or (enough and not self._coming(items, teams)):
                 return teams
-            if time.monotonic() > patience:
+            if time.monotonic() > patience and not enough:
                 raise RunFailed(
                     f"round {self._start.round}: {workers} workers are left on {len(teams)} nodes, "
-                    f"cluster.min_workers is {self._args.min_workers}; add nodes and resume"
+                    f"cluster.min_workers is {self._args.min_workers}; add nodes and resume{self._last_lost}"
                 )
             for team in self._settle(self._nodes):
                 self._exchange.welcome(team)
@@ -197,6 +203,11 @@ class RayExecutor:
                 ray.wait([team.ready for team in self._others], timeout=_PATIENCE)
             else:
                 self._ended.wait(_PATIENCE)
+
+    def _coming(self, items: Sequence[Item], teams: Sequence[Team | RemoteTeam]) -> bool:
+        """Whether items are pinned to where a team is still starting, and none can work."""
+        pins = {item.pin for item in items if not any(team.may(item.pin) for team in teams)}
+        return any(team.may(pin) for team in self._others for pin in pins)
 
     # A round
 
@@ -222,7 +233,7 @@ class RayExecutor:
         """
         deal = Deal(items)
         while not deal.complete:
-            teams = self._await_team(stopping)
+            teams = self._await_team(items, stopping)
             if not self._work(deal, teams, stopping):
                 return None
             if any(isinstance(item, Block) for item in items):
@@ -267,7 +278,7 @@ class RayExecutor:
 
     def _drop(self, deal: Deal, team: Any, error: TeamLost) -> None:
         self._lost += deal.lose(team)
-        self._forget(team, str(error))
+        self._forget(team, error)
 
     def _nobody(self, item: Item) -> Report:
         if not isinstance(item, Block):

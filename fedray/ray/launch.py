@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from fedray.data.silos import Silo as DataSilo
+from fedray.errors import ConfigError
 from fedray.ray.cluster import Cluster
 from fedray.ray.driver import stream
 from fedray.ray.executor import Silo, WorkerArgs
-from fedray.ray.placement import Size
+from fedray.ray.placement import Node, Size, alive
 from fedray.record import RoundRecord
 from fedray.run import Run
 from fedray.schema import ClusterSection, DriverSection, WorkerSection
@@ -33,7 +34,7 @@ def records_on_ray(
             workers=cluster.workers if isinstance(cluster.workers, int) else "auto",
             size=Size(worker.cpus, worker.gpus, int(worker.memory * 1e9)),
             placement=cluster.placement,
-            silos={name: Silo(silo.where, _size(silo)) for name, silo in run.plan.task.data.silos.items()},
+            silos=_silos(run.plan.task.data.silos),
             driver=own,
             reduce=cluster.reduce,
             min_workers=cluster.min_workers,
@@ -43,6 +44,26 @@ def records_on_ray(
         yield from stream(run, args, own, on_stop)
     finally:
         connection.close()
+
+
+def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
+    """Where they are and what worker they have.
+
+    Raises:
+        ConfigError: a worker that none of the nodes it could be on has room for, however long it waits.
+    """
+    placed = {name: Silo(silo.where, _size(silo)) for name, silo in silos.items()}
+    nodes = alive() if placed else []
+    for name, silo in placed.items():
+        there = [node for node in nodes if node.holds(silo.where)]
+        if silo.size is not None and there and not any(silo.size.fits(node.resources) for node in there):
+            has = ", ".join(f"{node.name} ({_all(node)})" for node in there)
+            raise ConfigError(f"silo {name!r}: its worker wants {silo.size}; where {silo.where} is, there is {has}")
+    return placed
+
+
+def _all(node: Node) -> Size:
+    return Size(node.resources.get("CPU", 0.0), node.resources.get("GPU", 0.0))
 
 
 def _size(silo: DataSilo) -> Size | None:

@@ -18,7 +18,7 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray import faults
@@ -26,7 +26,7 @@ from fedray.aggregators.base import Accumulator, Aggregator
 from fedray.errors import RunFailed
 from fedray.ray.collective import Group, GroupBroken, Invitation
 from fedray.ray.placement import reserve
-from fedray.ray.team import Post, Team
+from fedray.ray.team import Post, Team, raised
 from fedray.ray.worker import Announcement, Arrays
 from fedray.scratch import held
 from fedray.usage import Reading
@@ -40,6 +40,10 @@ _UNAVAILABLE = 20
 
 class TeamLost(Exception):
     """A node, or the actor that stands for it, is gone, and what its team had folded with it."""
+
+
+class NodeUnfit(TeamLost):
+    """There can be no team on the node, such as for want of room."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class NodeActor:
     def receive(self, start: Announcement) -> None:
         """Begin a round with the broadcast of the group."""
         assert self._group is not None
+        faults.point("node.receive", start.round)
         with contextlib.suppress(GroupBroken):
             self._group.broadcast(self._team.down.tensors)
             self._begin(start, self._team.down.tensors)
@@ -315,6 +320,10 @@ class RemoteTeam:
             if isinstance(error.cause, RunFailed):
                 raise RunFailed(str(error.cause)) from error
             raise RunFailed(f"node {self.post.name}: {type(error.cause).__name__}: {error.cause}") from error
+        except ActorDiedError as error:
+            if error.actor_init_failed:
+                raise NodeUnfit(raised(error)) from error
+            raise TeamLost(str(error).splitlines()[0]) from error
         except ActorUnavailableError as error:
             raise _AnswerLost(str(error).splitlines()[0]) from error
         except RayError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import Tensor
 
@@ -160,11 +160,11 @@ class Team:
             ray.get(member.ready)
             member.actor.serve.remote()
             member.line, member.stillborn = Line(member.door), 0
-        except RayTaskError as error:
-            raise RunFailed(f"a worker could not start: {error.cause}") from error
         except ActorUnavailableError:
             member.ready = member.actor.ready.remote()
         except (RayError, WorkerDied) as error:
+            if isinstance(error, ActorDiedError) and error.actor_init_failed:
+                raise RunFailed(f"a worker could not start on node {self.post.name}: {raised(error)}") from error
             reason = str(error).splitlines()[0]
             member.stillborn += 1
             if member.stillborn == ATTEMPTS:
@@ -366,6 +366,11 @@ class Team:
             self._board.close()
             self._board_buffer.close()
             self.down.close()
+
+
+def raised(error: RayError) -> str:
+    """What an actor raised while it was made: Ray has it as the last line of the traceback in its message."""
+    return str(error).strip().splitlines()[-1]
 
 
 def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:

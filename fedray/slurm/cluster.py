@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedray import ray  # our own package: it holds Ray's settings, and does not import Ray
 from fedray.errors import RunFailed
 from fedray.slurm.private import Shared
 
 SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
+    **ray.SETTINGS,
     # Asked to end, Ray would wait 30 s for tasks, as long as Slurm waits before it kills.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # A node behind a dead link is missed after 9 s; by default after 64 s.
@@ -83,8 +84,14 @@ class RayCluster:
                 time.sleep(_PERIOD)
         return True
 
+    def lives(self) -> bool:
+        """Whether any node is left."""
+        return self._step.poll() is None
+
     def lost(self) -> list[str]:
         """Nodes that are not in the cluster now."""
+        if not self.lives():
+            return list(self._nodes.names)
         with Members(self._python, self.env, self._nodes.address) as members:
             members.first.wait(_STOPPING)
             return [name for name in self._nodes.names if name not in members.names]

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from fedray.slurm.requeue import STOPPED, History, owner, safe_rounds, verdict
 HISTORY = "slurm.json"
 _CONFIG = "config.yaml"
 _FAILED, _WRONG = 1, 2
+_PERIOD = 2.0
 _SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
 
@@ -54,8 +55,17 @@ class Signals:
         self.asked = True
         self.for_good |= number == signal.SIGINT
 
-    def run(self, command: Sequence[str], env: dict[str, str]) -> int:
-        """Run the driver to its end; its exit status, as a shell tells it."""
+    def run(self, command: Sequence[str], env: dict[str, str], ray_lives: Callable[[], bool]) -> int:
+        """Run the driver to its end.
+
+        Args:
+            command: the driver.
+            env: its environment.
+            ray_lives: asked often; without Ray there is nothing left for it to do but to wait.
+
+        Returns:
+            Its exit status, as a shell tells it.
+        """
         if self.asked:
             return STOPPED
         # Slurm may signal every process of the job.  This one hears us alone, once; a second signal would kill it.
@@ -64,7 +74,14 @@ class Signals:
         )
         if self.asked:
             driver.send_signal(signal.SIGUSR1)
-        status = driver.wait()
+        status: int | None = None
+        while status is None:
+            lives = ray_lives()
+            try:
+                status = driver.wait(_PERIOD)
+            except subprocess.TimeoutExpired:
+                if not lives:
+                    driver.kill()
         if status == -signal.SIGUSR1:
             return STOPPED  # it came before the driver had begun
         return status if status >= 0 else 128 - status
@@ -146,7 +163,7 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
                 return STOPPED, []
             say(f"all {len(names)} node(s) joined")
             env = {**cluster.env, "TMPDIR": str(temporary_folder(allocation))}
-            status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env)
+            status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env, cluster.lives)
             return status, cluster.lost() if status not in (0, _WRONG, STOPPED) else []
         finally:
             cluster.close()

@@ -7,6 +7,7 @@ everywhere.  Nothing is left behind, and nothing that it did not start is touche
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import resource
 import shutil
@@ -24,6 +25,7 @@ from fedray.slurm.private import Shared, node_folder, node_path, temporary_folde
 _STORE_SHARE, _SHM_SHARE = 0.3, 0.9
 _SMALLEST_STORE = 80 << 20  # Ray refuses less
 _TAIL = 5
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def memory_split(memory: int, shm: int) -> tuple[int, int]:
@@ -87,6 +89,20 @@ def raise_limits() -> None:
         resource.setrlimit(kind, (hard if wanted is None else min(soft, wanted) if soft >= 0 else wanted, hard))
 
 
+def adopt_orphans() -> None:
+    """Become the parent of whatever this process's descendants leave behind: Ray's agents outlive it by seconds."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_descendants() -> None:
+    """Kill what is left of this process's descendants."""
+    me = os.getpid()
+    while children := Path(f"/proc/{me}/task/{me}/children").read_text().split():
+        for child in map(int, children):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
 class RayNode:
     """The ``ray start --block`` of this node, until it is told to stop."""
 
@@ -120,6 +136,7 @@ class RayNode:
     def wait(self) -> str | None:
         """Wait for its end; None if it was asked to, else the last it said."""
         status = self._ray.wait()
+        end_descendants()
         if self._stopping:
             return None
         last = self._log.read_text().strip().splitlines()[-_TAIL:]
@@ -139,6 +156,7 @@ def main() -> int:
     host, _, port = args.address.rpartition(":")
     try:
         raise_limits()
+        adopt_orphans()
         with node_folder(node_path(allocation)) as folder:
             if allocation.node == args.head:
                 ports, address, head = Ports(int(port)), host, None

@@ -21,6 +21,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The working directory after `fedray quickstart`."""
     monkeypatch.chdir(tmp_path)
     write_hospitals(tmp_path / "runs" / "quickstart" / "data")
+    monkeypatch.setenv("SITE_DATA", "runs/quickstart/data")
 
 
 def test_there_are_experiments() -> None:

@@ -118,6 +118,7 @@ def test_wrong_sections_are_one_clear_error(node: dict[str, Any], message: str) 
 
 def test_every_source_has_options_that_a_config_can_hold() -> None:
     required = {"path": "p", "train": ["a.csv"], "target": "y", "input": "x", "partition": {"name": "iid"}}
+    required["silos"] = {"a": {"node_label": "site=a", "path": "a.csv"}}
     for name, schema in data_sources.items():
         fields = schema.__dataclass_fields__  # type: ignore[attr-defined]
         node = {key: value for key, value in required.items() if key in fields}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import fedray
-
 from fedray.executor import InlineExecutor
 from fedray.failures import FailurePolicy
 from fedray.messages import Block, Ints
@@ -52,13 +51,14 @@ def all_present(executor: RayExecutor, teams: int) -> None:
 
 @dataclass(frozen=True)
 class Listed(fedray.Full):
-    """Always these clients."""
+    """Everybody, but in one round only those listed."""
 
     clients: tuple[int, ...] = ()
+    in_round: int = 0
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
-        """Those listed."""
-        return np.array(self.clients, dtype=np.int64)
+        """The clients of a round."""
+        return np.array(self.clients, dtype=np.int64) if round == self.in_round else super().cohort(sizes, seed, round)
 
 
 class Without(InlineExecutor):

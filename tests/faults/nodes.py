@@ -151,7 +151,7 @@ def our_buffers() -> list[str]:
     found = []
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            found.append(os.readlink(link))
+            found.append(str(link.readlink()))
     return [target for target in found if "memfd:fedray" in target]
 
 

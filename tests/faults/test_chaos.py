@@ -1,5 +1,5 @@
-"""A bad night: in each round a worker is killed and an answer is lost, and once the driver; the model is that of a quiet
-one, bit for bit.  ``-s`` shows the table.
+"""A bad night: in each round a worker is killed and an answer is lost, and once the driver; the model is that of a
+quiet one, bit for bit.  ``-s`` shows the table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nodes that die, fall silent, come late or are too few, and messages that Ray loses: the same bits, or one clear end."""
+"""Nodes that die, fall silent, come late or are too few, and messages that Ray loses: the same bits, or a clear end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -63,6 +64,7 @@ def test_a_node_is_lost_and_one_joins(
     assert records[1].usage["retries"] >= 1
 
 
+@pytest.mark.slow
 def test_a_node_joins_late(nodes: Nodes, expected: list[RoundRecord], tmp_path: Path) -> None:
     """It is used from a later round on, whoever was there before goes on."""
     nodes.plan()
@@ -101,6 +103,28 @@ def test_a_round_waits_for_as_many_workers_as_it_must_have(
     assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
 
 
+@pytest.mark.slow
+def test_a_node_without_room_is_done_without(
+    nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once, with the reason."""
+    nodes.plan()
+    nodes.add("third", cpus=1)
+    executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=2, start_timeout=10.0))
+    try:
+        all_present(executor, 2)
+        eventually(lambda: executor._present() and "is lost" in caplog.text, "the third is lost")
+        records = go(small(tmp_path / "run", rounds=4), executor)
+    finally:
+        executor.close()
+        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
+        nodes.kill("third")
+    same_bits(records, expected)
+    assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
+    assert "2 workers of 1 CPUs and 0 GPUs could not be started in 10 s: node" in caplog.text
+    assert caplog.text.count("is lost") == 1
+
+
 class Demanding(fedray.Cluster):
     """Two workers at least, and little patience."""
 
@@ -110,6 +134,7 @@ class Demanding(fedray.Cluster):
         return replace(super().place(), cluster=section)
 
 
+@pytest.mark.slow
 def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(nodes: Nodes, tmp_path: Path) -> None:
     """The end is told truly, with a checkpoint of the last whole round."""
     nodes.plan(second=[fault("worker.block", 3, "kill_parent")])
@@ -125,6 +150,24 @@ def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(nodes: Nodes
     assert [record.round for record in result.history][-1] == 4
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["resumed_from"] == 2
     nodes.add("second")
+
+
+@pytest.mark.parametrize("reduce", ["object_store", "collective"])
+@pytest.mark.slow
+def test_either_way_between_nodes(
+    reduce: Literal["object_store", "collective"], nodes: Nodes, expected: list[RoundRecord], tmp_path: Path
+) -> None:
+    """A node that could not hear the broadcast never trains an older model."""
+    nodes.plan(second=[fault("node.receive", 2, "raise"), fault("worker.folded", 4)])
+    executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=1, reduce=reduce, min_workers=2))
+    try:
+        all_present(executor, 2)
+        records = go(small(tmp_path / "run", rounds=4), executor)
+    finally:
+        executor.close()
+        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
+    same_bits(records, expected)
+    assert len(nodes.to_come()) == (reduce == "object_store")
 
 
 CHATTY = """

@@ -16,12 +16,13 @@ from tests.faults.nodes import Nodes, fault
 from tests.helpers import relative
 
 POINTS = ["worker.block", "worker.trained", "worker.folded", "worker.reply"]
-TIMEOUT = 5.0
+TIMEOUT = 3.0
 
 
 @pytest.fixture(scope="module")
 def executor(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
     """One worker on each node, both up."""
+    nodes.plan()
     job = small(tmp_path_factory.mktemp("job")).job
     one = RayExecutor(job, WorkerArgs(workers=1, block_timeout=TIMEOUT))
     try:
@@ -35,63 +36,58 @@ def executor(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[RoundRecord]:
     """The quiet run."""
-    return quiet(tmp_path_factory.mktemp("quiet"))
+    return quiet(tmp_path_factory.mktemp("quiet"), rounds=5)
 
 
-@pytest.mark.parametrize("where", ["head", "second"])
-@pytest.mark.parametrize("point", POINTS)
-def test_a_worker_killed_anywhere(
-    point: str, where: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
+@pytest.mark.parametrize("where", [pytest.param("head", marks=pytest.mark.slow), "second"])
+def test_a_worker_killed_at_any_point(
+    where: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
-    nodes.plan(**{where: [fault(point, 2)]})
-    records = go(small(tmp_path), executor)
+    nodes.plan(**{where: [fault(point, round) for round, point in enumerate(POINTS, 2)]})
+    records = go(small(tmp_path, rounds=5), executor)
     assert nodes.to_come() == []
     same_bits(records, expected)
-    assert records[1].usage["nodes"] == 2
-    assert records[1].usage["retries"] >= 1
+    assert [record.usage["nodes"] for record in records] == [2] * 5
+    assert [record.usage["retries"] > 0 for record in records] == [False, True, True, True, True]
 
 
-def test_a_death_after_each_fold(
+@pytest.mark.slow
+def test_killed_again_and_again_in_one_round(
     nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
-    """What was folded before is lost with its worker, again and again, and done again."""
-    nodes.plan(second=[fault("worker.folded", 2), fault("worker.reply", 2), fault("worker.trained", 3)])
-    records = go(small(tmp_path), executor)
+    """What was folded before is lost with its worker, each time, and done again."""
+    nodes.plan(second=[fault("worker.folded", 2), fault("worker.reply", 2), fault("worker.reply", 2)])
+    records = go(small(tmp_path, rounds=2), executor)
     assert nodes.to_come() == []
-    same_bits(records, expected)
+    same_bits(records, expected[:2])
 
 
-@pytest.mark.parametrize("where", ["head", "second"])
+@pytest.mark.parametrize("where", [pytest.param("head", marks=pytest.mark.slow), "second"])
 def test_a_block_that_two_workers_die_of_is_given_up(
     where: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
-    """The bits of a run whose other blocks were folded alone; close to those of one that never knew the clients.
+    """The bits of a run in which the same clients gave no update; close to those of one that never asked them.
 
     The latter divides by another planned total, so that its float32 weights are rounded elsewhere.
     """
     nodes.plan(**{where: [fault("worker.block", 2), fault("worker.block", 2)]})
-    records = go(small(tmp_path, failures=DROP), executor)
+    one = small(tmp_path, rounds=2, failures=DROP)
+    records = go(one, executor)
     assert nodes.to_come() == []
     lost = failed(records)
     assert [len(names) for names in lost.values()] == [2]
     assert {failure["stage"] for failure in records[1].failures} == {"worker"}
     assert records[1].usage["failures"] == {"worker": 2}
-    same_bits(records, quiet(tmp_path / "without", lost=lost))
+    same_bits(records, quiet(tmp_path / "lost", rounds=2, lost=lost))
     assert records[0].model_sha256 == expected[0].model_sha256
     assert records[1].model_sha256 != expected[1].model_sha256
+    others = tuple(client for client in range(len(SIZES)) if str(client) not in lost[2])
+    never_asked = small(tmp_path / "never", rounds=2, sampler=Listed(clients=others, in_round=2))
+    never_asked.run()
+    assert relative(one.vector, never_asked.vector) < 1e-6
 
 
-def test_given_up_is_like_never_asked(nodes: Nodes, executor: RayExecutor, tmp_path: Path) -> None:
-    nodes.plan(head=[fault("worker.trained", 1), fault("worker.block", 1)])
-    one = small(tmp_path, rounds=1, failures=DROP)
-    records = go(one, executor)
-    assert nodes.to_come() == []
-    gone = {int(name) for name in failed(records)[1]}
-    other = small(tmp_path / "other", rounds=1, sampler=Listed(tuple(c for c in range(len(SIZES)) if c not in gone)))
-    other.run()
-    assert relative(one.vector, other.vector) < 1e-6
-
-
+@pytest.mark.slow
 def test_aborted_by_name(nodes: Nodes, executor: RayExecutor, tmp_path: Path) -> None:
     nodes.plan(second=[fault("worker.block", 2), fault("worker.block", 2)])
     one = small(tmp_path, failures=FailurePolicy(on_failure="abort"))
@@ -101,18 +97,21 @@ def test_aborted_by_name(nodes: Nodes, executor: RayExecutor, tmp_path: Path) ->
     assert one.state.round == 1
 
 
-@pytest.mark.parametrize("where", ["head", "second"])
-@pytest.mark.parametrize("point", ["worker.trained", "worker.reply"])
+@pytest.mark.parametrize(
+    ("where", "point"), [("second", "worker.trained"), pytest.param("head", "worker.reply", marks=pytest.mark.slow)]
+)
 def test_a_hung_worker_is_replaced(
     point: str, where: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
+    """Also one that hangs with nothing left to do but to answer."""
     nodes.plan(**{where: [fault(point, 2, "hang")]})
-    records = go(small(tmp_path), executor)
+    records = go(small(tmp_path, rounds=2), executor)
     assert nodes.to_come() == []
-    same_bits(records, expected)
+    same_bits(records, expected[:2])
     assert records[1].usage["retries"] >= 1
 
 
+@pytest.mark.slow
 def test_a_block_that_hangs_twice_is_given_up(nodes: Nodes, executor: RayExecutor, tmp_path: Path) -> None:
     nodes.plan(second=[fault("worker.block", 2, "hang"), fault("worker.block", 2, "hang")])
     records = go(small(tmp_path, failures=DROP), executor)
@@ -129,11 +128,18 @@ def test_lost_answers_are_asked_for_again(
     nodes.plan(driver=[fault("node.answer", round, "lose") for round in (1, 2, 2, 2, 3, 3)])
     records = go(small(tmp_path), executor)
     assert nodes.to_come() == []
-    same_bits(records, expected)
+    same_bits(records, expected[:3])
     assert [record.usage["retries"] for record in records] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("point", ["node.begin", "node.worked", "node.folded"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param("node.begin", marks=pytest.mark.slow),
+        pytest.param("node.worked", marks=pytest.mark.slow),
+        "node.folded",
+    ],
+)
 def test_the_actor_of_a_node_is_killed(
     point: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
@@ -141,23 +147,28 @@ def test_the_actor_of_a_node_is_killed(
     nodes.plan(second=[fault(point, 2)])
     records = go(small(tmp_path), executor)
     assert nodes.to_come() == []
-    same_bits(records, expected)
+    same_bits(records, expected[:3])
     assert records[1].usage["retries"] >= 1
     all_present(executor, 2)
-    nodes.plan()
-    again = go(small(tmp_path / "again"), executor)
-    same_bits(again, expected)
-    assert again[-1].usage["nodes"] == 2
+    again = go(small(tmp_path / "again", rounds=1), executor)
+    same_bits(again, expected[:1])
+    assert again[0].usage["nodes"] == 2
 
 
 def test_out_of_memory_halves_the_block(
     nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
-    """The choice is remembered; a sum of fewer rows at a time is the same sum."""
+    """Nobody is lost.  The same sum to float32's precision: its rows are added in other groups.
+
+    The last test of the file, as a worker remembers how many clients it can hold at once.
+    """
     nodes.plan(second=[fault("worker.trained", 2, "memory")])
-    records = go(small(tmp_path), executor)
+    one, other = small(tmp_path), small(tmp_path / "other")
+    records = go(one, executor)
     assert nodes.to_come() == []
-    same_bits(records, expected)
-    assert records[1].usage["retries"] == 0
-
-
+    other.run()
+    assert records[0].model_sha256 == expected[0].model_sha256
+    assert relative(one.vector, other.vector) < 1e-6
+    assert [record.clients for record in records] == [record.clients for record in expected[:3]]
+    assert [record.weight for record in records] == [record.weight for record in expected[:3]]
+    assert [record.usage["retries"] for record in records] == [0, 0, 0]

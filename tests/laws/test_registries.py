@@ -28,6 +28,7 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("samplers", "uniform"): {"clients": 3},
     ("samplers", "weighted"): {"clients": 3},
     ("samplers", "poisson"): {"rate": 0.5},
+    ("data", "silos"): {"target": "y", "silos": {"a": {"node_label": "site=a", "path": "a.csv"}}},
 }
 
 

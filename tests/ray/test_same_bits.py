@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,23 @@ def test_killed_workers_change_nothing(scaffold: Federation, quiet_sum: dict[str
             total = fold(executor, scaffold, kill_once)
             assert next(deaths, "killed") == "killed"
             assert all(total[name].equal(quiet_sum[name]) for name in total)
+    finally:
+        executor.close()
+
+
+@pytest.mark.parametrize(
+    ("model_fn", "end"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "3 workers in a row died on node .* while they started"),
+        (lambda: [].pop(), "a worker could not start on node .*: IndexError: pop from empty list"),
+    ],
+)
+def test_workers_that_never_come_up_end_the_run(model_fn: Any, end: str, scaffold: Federation, four_cpus: None) -> None:
+    """Neither is tried for ever."""
+    executor = RayExecutor(replace(scaffold.job, task=replace(scaffold.job.task, model_fn=model_fn)), WorkerArgs(1))
+    try:
+        with pytest.raises(fedray.RunFailed, match=end):
+            executor.wait()
     finally:
         executor.close()
 

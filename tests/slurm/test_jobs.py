@@ -163,7 +163,19 @@ def test_in_the_end_no_node_keeps_anything(lab: Lab) -> None:
 
 def test_the_allocation_is_read_as_slurm_gives_it(lab: Lab) -> None:
     show = "import os; from fedray.slurm.allocation import Allocation as A; print(A.from_env(os.environ))"
-    options = ["--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=3", "--mem=700M", "--gpus-per-node=2"]
-    lines = lab.run("srun", *options, sys.executable, "-c", show).splitlines()
-    for line, name in zip(sorted(lines, key=lambda line: line.partition(" node=")[2]), lab.nodes[:2], strict=True):
-        assert f"nodes=2, node_list='node[1-2]', node='{name}', cpus=3, gpus=2, memory={700 << 20}," in line
+    options = [
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--cpus-per-task=3",
+        "--gpus-per-node=2",
+        "--parsable",
+        "--output=given-%j",
+    ]
+    script = f"srun --overlap {sys.executable} -c {shlex.quote(show)}"
+    for memory, megabytes in (("--mem=700M", 700), ("--mem-per-cpu=300M", 900)):
+        job = int(lab.run("sbatch", "--parsable", *options, memory, "--wrap", script))
+        assert lab.ended(job).state == "COMPLETED"
+        lines = (lab.folder / f"given-{job}").read_text().splitlines()
+        found = sorted(line.partition(" node=")[2] for line in lines if line.startswith("Allocation"))
+        rest = f"cpus=3, gpus=2, memory={megabytes << 20}, scratch=None)"
+        assert found == [f"'{name}', {rest}" for name in lab.nodes[:2]]

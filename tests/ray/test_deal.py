@@ -1,0 +1,115 @@
+"""Whatever teams take, lose and bank: each item is done once, by somebody who may."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.ray.deal import Deal
+from fedray.worker import Report, TestChunk, TestReport
+
+PINS = (None, "north", "south")
+
+
+@dataclass(frozen=True)
+class Pinned(TestChunk):
+    """Work for a place."""
+
+    pin: str | None = None  # type: ignore[assignment]
+
+
+@dataclass(eq=False)
+class Crew:
+    """A team of the model: what lies in its memory and is nowhere else."""
+
+    seats: int
+    pins: frozenset[str | None]
+    memory: Counter[int] = field(default_factory=Counter)
+
+    def may(self, pin: str | None) -> bool:
+        """Whether it takes such work."""
+        return pin in self.pins
+
+
+crews = st.builds(Crew, st.integers(1, 4), st.frozensets(st.sampled_from(PINS), min_size=1))
+work = st.lists(st.sampled_from(PINS), max_size=30)
+
+
+def items(pins: list[str | None]) -> list[Pinned]:
+    return [Pinned(index, 0, 1, pin) for index, pin in enumerate(pins)]
+
+
+def report(position: int) -> Report:
+    return TestReport(position, {}, 0.0)
+
+
+@given(work, st.lists(crews, min_size=1, max_size=4), st.data())
+def test_each_item_is_in_the_sum_once(pins: list[str | None], teams: list[Crew], data: st.DataObject) -> None:
+    deal = Deal(items(pins))
+    banked: Counter[int] = Counter()
+    nobodys: set[int] = set()
+    alive = list(teams)
+    while not deal.complete:
+        for position, item in deal.open(alive).items():
+            assert not any(team.may(item.pin) for team in alive)
+            nobodys.add(position)
+            deal.accept(None, {position: report(position)})
+        busy = list(alive)
+        while busy:
+            team = data.draw(st.sampled_from(busy))
+            share = deal.take(team)
+            assert all(team.may(item.pin) for item in share.values())
+            if not share:
+                busy.remove(team)
+                continue
+            match data.draw(st.sampled_from(["works", "works", "dies", "works, is banked, and dies"])):
+                case "works":
+                    team.memory.update(list(share))
+                    deal.accept(team, {position: report(position) for position in share})
+                    continue
+                case "works, is banked, and dies":
+                    team.memory.update(list(share))
+                    deal.accept(team, {position: report(position) for position in share})
+                    assert deal.unbanked(team)
+                    deal.bank(team)
+                    banked += team.memory
+                    assert not deal.unbanked(team)
+                    assert deal.lose(team) == 0
+                case "dies":
+                    lost = set(share) | set(team.memory)
+                    assert deal.lose(team) == len(lost)
+            busy.remove(team)
+            alive.remove(team)
+    counted = sum((team.memory for team in alive), banked)
+    assert counted == Counter(range(len(pins))) - Counter(nobodys)
+    assert [one.index for one in deal.reports()] == list(range(len(pins)))
+
+
+@given(st.integers(0, 200), st.lists(st.integers(1, 8), min_size=1, max_size=5))
+def test_shares_shrink_and_leave_nobody_idle(count: int, seats: list[int]) -> None:
+    """Taking in turns, each team gets something for each of its workers until a fair share is less than that."""
+    teams = [Crew(n, frozenset([None])) for n in seats]
+    deal = Deal(items([None] * count))
+    deal.open(teams)
+    left, shares = count, []
+    while left:
+        for team in teams:
+            share = deal.take(team)
+            assert bool(share) == (left > 0)
+            fair = left * team.seats / sum(seats)
+            assert len(share) >= min(team.seats, fair) or len(share) == left
+            shares.append(len(share))
+            left -= len(share)
+    assert sum(shares) == count
+    assert all(deal.take(team) == {} for team in teams)
+
+
+def test_what_is_pinned_to_a_team_comes_first() -> None:
+    team, other = Crew(1, frozenset(PINS)), Crew(1, frozenset([None]))
+    deal = Deal(items([None, "south", None, "north"]))
+    deal.open([team, other])
+    assert [list(deal.take(team)), list(deal.take(team))] == [[3], [1]]
+    assert list(deal.take(other)) == [0]
