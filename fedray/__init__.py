@@ -1,25 +1,56 @@
 """fedray: federated learning of PyTorch models, from a laptop to a cluster."""
 
-from fedray.aggregators import Mean, Median, TrimmedMean
-from fedray.algorithms import (
-    FedAdagrad,
-    FedAdam,
-    FedAvg,
-    FedAvgM,
-    FedNova,
-    FedProx,
-    FedSGD,
-    FedYogi,
-    Scaffold,
-)
-from fedray.api import Cluster, FederatedModel, Result, TrainArgs, train
-from fedray.data import FederatedData
-from fedray.errors import ConfigError, RunFailed
-from fedray.record import RoundRecord
-from fedray.sampling import Full, Poisson, Uniform, Weighted
-from fedray.transforms import Clip, Gaussian, TopK
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedray.aggregators import Mean, Median, TrimmedMean
+    from fedray.algorithms import (
+        FedAdagrad,
+        FedAdam,
+        FedAvg,
+        FedAvgM,
+        FedNova,
+        FedProx,
+        FedSGD,
+        FedYogi,
+        Scaffold,
+    )
+    from fedray.api import Cluster, FederatedModel, Result, TrainArgs, train
+    from fedray.data import FederatedData
+    from fedray.errors import ConfigError, RunFailed
+    from fedray.record import RoundRecord
+    from fedray.sampling import Full, Poisson, Uniform, Weighted
+    from fedray.transforms import Clip, Gaussian, TopK
 
 __version__ = "0.1.0"
+
+_NAMES = {
+    "aggregators": "Mean Median TrimmedMean",
+    "algorithms": "FedAdagrad FedAdam FedAvg FedAvgM FedNova FedProx FedSGD FedYogi Scaffold",
+    "api": "Cluster FederatedModel Result TrainArgs train",
+    "data": "FederatedData",
+    "errors": "ConfigError RunFailed",
+    "record": "RoundRecord",
+    "sampling": "Full Poisson Uniform Weighted",
+    "transforms": "Clip Gaussian TopK",
+}
+
+
+if not TYPE_CHECKING:  # a type checker knows the names, and that there are no others
+
+    def __getattr__(name: str) -> Any:
+        # Imported when first asked for: torch takes seconds, which `fedray --help` and the start of a node need not wait.
+        for module, names in _NAMES.items():
+            if name in names.split():
+                value = globals()[name] = getattr(import_module(f"fedray.{module}"), name)
+                return value
+        raise AttributeError(f"module 'fedray' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Clip",
