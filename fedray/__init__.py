@@ -40,7 +40,7 @@ _NAMES = {
 if not TYPE_CHECKING:  # a type checker knows the names, and that there are no others
 
     def __getattr__(name: str) -> Any:
-        # Imported when first asked for: torch takes seconds, which `fedray --help` and the start of a node need not wait.
+        # Imported when first asked for: torch takes seconds, which `fedray --help` and starting nodes need not wait.
         for module, names in _NAMES.items():
             if name in names.split():
                 value = globals()[name] = getattr(import_module(f"fedray.{module}"), name)

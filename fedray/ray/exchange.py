@@ -13,7 +13,7 @@ from torch import Tensor
 from fedray.aggregators.base import Accumulator, Aggregator
 from fedray.ray.collective import Group, GroupBroken, Meeting
 from fedray.ray.deal import Deal
-from fedray.ray.node import RemoteTeam, TeamLost, merge_into
+from fedray.ray.node import FULL, RemoteTeam, TeamLost, merge_into, no_room
 from fedray.ray.worker import Announcement
 
 _log = logging.getLogger("fedray")
@@ -52,7 +52,10 @@ class ObjectStore:
             return
         start, parts = self._sent
         if self._arrays is None:
-            self._arrays = ray.put({name: part.cpu().numpy() for name, part in parts.items()})
+            try:
+                self._arrays = ray.put({name: part.cpu().numpy() for name, part in parts.items()})
+            except FULL as error:
+                raise no_room("the driver's node", start.round) from error
         team.begin(start, self._arrays)
 
     def fetch(self, deal: Deal, teams: Sequence[RemoteTeam], total: Accumulator, drop: Drop) -> int:

@@ -18,7 +18,14 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayError,
+    RayTaskError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray import faults
@@ -36,6 +43,18 @@ _log = logging.getLogger("fedray")
 
 _PATIENCE = 0.2
 _UNAVAILABLE = 20
+
+
+FULL = (ObjectStoreFullError, OutOfDiskError)
+"""What Ray raises where a vector has no room."""
+
+
+def no_room(where: str, round: int) -> RunFailed:
+    """What to do about that."""
+    return RunFailed(
+        f"round {round}: the model has no room in Ray's object store on {where}, nor on the disk beside it; start Ray "
+        "with more --object-store-memory or another --temp-dir, or set cluster.reduce=collective, and resume"
+    )
 
 
 class TeamLost(Exception):
@@ -317,9 +336,13 @@ class RemoteTeam:
         except RayTaskError as error:
             if isinstance(error.cause, GroupBroken):
                 raise TeamLost(str(error.cause)) from error
+            if isinstance(error.cause, FULL):
+                raise no_room(f"node {self.post.name}", self.start.round) from error
             if isinstance(error.cause, RunFailed):
                 raise RunFailed(str(error.cause)) from error
             raise RunFailed(f"node {self.post.name}: {type(error.cause).__name__}: {error.cause}") from error
+        except FULL as error:
+            raise no_room("the driver's node", self.start.round) from error
         except ActorDiedError as error:
             if error.actor_init_failed:
                 raise NodeUnfit(raised(error)) from error

@@ -370,7 +370,7 @@ class Team:
 
 def raised(error: RayError) -> str:
     """What an actor raised while it was made: Ray has it as the last line of the traceback in its message."""
-    return str(error).strip().splitlines()[-1]
+    return str(error).strip().splitlines()[-1].removeprefix("fedray.errors.RunFailed: ")
 
 
 def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:

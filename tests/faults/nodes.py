@@ -59,7 +59,8 @@ class Nodes:
     def add(self, name: str, cpus: int = 2, **args: Any) -> None:
         """Start a node; the first is the head."""
         if not self._members:
-            args |= {"include_dashboard": False, "include_log_monitor": False, "_system_config": _HEALTH}
+            settings = _HEALTH | args.pop("settings", {})
+            args |= {"include_dashboard": False, "include_log_monitor": False, "_system_config": settings}
         with _environment(self._environment | {faults.PLAN: str(self._plan(name))}):
             args.setdefault("object_store_memory", _MEMORY)
             self._members[name] = self._cluster.add_node(num_cpus=cpus, temp_dir=str(self.folder / "ray"), **args)

@@ -110,7 +110,7 @@ def test_a_node_without_room_is_done_without(
     """It is told once, with the reason."""
     nodes.plan()
     nodes.add("third", cpus=1)
-    executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=2, start_timeout=10.0))
+    executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=2, start_timeout=45.0))
     try:
         all_present(executor, 2)
         eventually(lambda: executor._present() and "is lost" in caplog.text, "the third is lost")
@@ -121,7 +121,7 @@ def test_a_node_without_room_is_done_without(
         nodes.kill("third")
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
-    assert "2 workers of 1 CPUs and 0 GPUs could not be started in 10 s: node" in caplog.text
+    assert "2 workers of 1 CPUs and 0 GPUs could not be started in 45 s: node" in caplog.text
     assert caplog.text.count("is lost") == 1
 
 
