@@ -36,6 +36,15 @@ def test_before_the_run_a_warning_ends_the_process_as_stopped(
 
 
 def test_before_the_run_ctrl_c_acts_as_usual() -> None:
+    # A shell starts background jobs with SIGINT ignored, and this test may be in one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupted() -> None:
     with pytest.raises(KeyboardInterrupt), starting(), StopSignals(lambda: None):
         os.kill(os.getpid(), signal.SIGINT)
 

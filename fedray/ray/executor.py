@@ -162,7 +162,8 @@ class RayExecutor:
     def _forget(self, team: RemoteTeam, error: TeamLost) -> None:
         if team not in self._others:
             return
-        _log.warning("round %d: node %s is lost (%s)", self._start.round, team.post.name, error)
+        # Its text, as a handler that keeps the error keeps all memory of the frames it passed.
+        _log.warning("round %d: node %s is lost (%s)", self._start.round, team.post.name, str(error))
         self._last_lost = f"; last was lost: {team.post.name} ({error})"
         self._others.remove(team)
         if not isinstance(error, NodeUnfit):

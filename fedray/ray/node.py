@@ -327,7 +327,7 @@ class RemoteTeam:
                 faults.point("node.answer", self.start.round)
                 return answer
             except (_AnswerLost, faults.Lost) as error:
-                _log.warning("an answer of node %s was lost, asking again (%s)", self.post.name, error)
+                _log.warning("an answer of node %s was lost, asking again (%s)", self.post.name, str(error))
         raise TeamLost(f"no answer in {_UNAVAILABLE} attempts")
 
     def _get(self, reference: Any) -> Any:

@@ -201,3 +201,9 @@ def test_a_model_that_does_not_fit_is_refused(cli: Cli, small: Path, factory: st
     (small.parent / "user.yaml").write_text(SMALL.replace("{name: mlp, hidden: [5]}", f"{module}:{factory}"))
     cli("run", "user.yaml", "run.dir=out").refused(*words)
     assert nothing_started(small.parent)
+
+
+def test_a_cluster_that_nobody_answers_for(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    cli("run", small, "cluster.name=ray", f"run.dir={small.parent / 'out'}").refused("RAY_ADDRESS", "127.0.0.1:1")
+    assert nothing_started(small.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -138,6 +139,7 @@ class Nodes:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         self._cluster.remove_node(member, allow_graceful=False)
+        self._cluster.wait_for_nodes(DEADLINE)
 
     def close(self) -> None:
         """End all nodes; nothing may remain."""
@@ -148,7 +150,8 @@ class Nodes:
 
 
 def our_buffers() -> list[str]:
-    """Shared buffers that this process has open."""
+    """Shared buffers that this process has open or mapped."""
+    gc.collect()  # an exception that was caught keeps the frames it passed in a cycle
     found = []
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):

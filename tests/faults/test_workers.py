@@ -132,14 +132,8 @@ def test_lost_answers_are_asked_for_again(
     assert [record.usage["retries"] for record in records] == [0, 0, 0]
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        pytest.param("node.begin", marks=pytest.mark.slow),
-        pytest.param("node.worked", marks=pytest.mark.slow),
-        "node.folded",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["node.begin", "node.worked", "node.folded"])
 def test_the_actor_of_a_node_is_killed(
     point: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:

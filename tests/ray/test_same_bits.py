@@ -31,7 +31,7 @@ PARTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", PARTS)
 def test_any_number_of_workers_and_inline(name: str, tmp_path: Path, four_cpus: None) -> None:
-    """1 to 4 workers and no Ray at all give the same model after each round."""
+    """One worker, several, and no Ray at all give the same model after each round."""
     parts = PARTS[name]
     inline = problem.hashes(problem.train(tmp_path / "inline", "inline", **parts))
     assert len(set(inline)) == len(inline)
