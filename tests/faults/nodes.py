@@ -54,7 +54,9 @@ class Nodes:
         self.folder = Path(tempfile.mkdtemp(prefix="fr-"))
         self._cluster = Cluster()
         self._members: dict[str, Any] = {}
-        self._environment = {"RAY_TMPDIR": str(self.folder), "TMPDIR": str(self.folder)}
+        # torch would set the last one itself, below the others, for good.
+        temporary = ("RAY_TMPDIR", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR")
+        self._environment = dict.fromkeys(temporary, str(self.folder))
         (self.folder / "ray").mkdir()
 
     def add(self, name: str, cpus: int = 2, **args: Any) -> None:
