@@ -158,10 +158,10 @@ class Worker:
         """Train a block and fold its updates; clients that fail are given up as values, the others counted once."""
         started = time.perf_counter()
         given_up: dict[int, Failure] = {}
-        faults.point("worker.block", block.round, block.index)
         while True:
             pieces = _Pieces(self, block, given_up)
             try:
+                faults.point("worker.block", block.round, block.index)
                 self.job.algorithm.aggregator.add(self._accumulator, pieces, self._down.weight)
                 break
             except UpdateOutOfRange as error:
@@ -267,7 +267,9 @@ class Worker:
         started = time.perf_counter()
         test = self.job.task.data.test
         assert test is not None
-        values = self._values(*test.slice(chunk.start, chunk.stop, self.device))
+        x, y = test.slice(chunk.start, chunk.stop, self.device)
+        # Matrix products look at where rows lie in memory: a copy lies the same everywhere, a view of a file does not.
+        values = self._values(x.clone(), y)
         metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
         return TestReport(chunk.index, metrics, time.perf_counter() - started)
 
