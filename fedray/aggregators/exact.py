@@ -18,7 +18,7 @@ LIMIT = 2.0**16
 """Largest magnitude of a block's weighted mean, and so of the cohort's; sums stay exact up to 2 * LIMIT."""
 
 _MAGIC = 1.5 * 2.0**52 * GRID
-_CHUNK = 1 << 15
+_CHUNK = 1 << 16
 
 
 def add_rounded(total: Tensor, addend: Tensor, scale: Tensor | None = None) -> None:

@@ -159,7 +159,7 @@ def test_rounding_moves_a_value_by_at_most_half_a_grid_spacing(value: float) -> 
 
 def test_long_vectors_are_summed_as_short_ones() -> None:
     draw = torch.Generator().manual_seed(2)
-    length = (1 << 15) + 3
+    length = (1 << 16) + 3
     row = torch.randn(length, generator=draw)
     total = torch.zeros(length, dtype=torch.float64)
     add_rounded(total, row)
