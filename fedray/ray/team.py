@@ -70,7 +70,6 @@ class _Member:
     door: Door = field(default_factory=Door)
     line: Line | None = None
     reports: dict[int, Report] = field(default_factory=dict)
-    began: bool = False
     spawned: float = 0.0
     stillborn: int = 0
     reading: Reading | None = None
@@ -152,7 +151,7 @@ class Team:
         )
         member.ready = member.actor.ready.remote()
         member.line, member.spawned = None, time.monotonic()
-        member.reports, member.began = {}, False
+        member.reports = {}
 
     def _connect(self, member: _Member) -> None:
         """Open the line to a worker that is up; a worker that died on the way is replaced."""
@@ -222,7 +221,7 @@ class Team:
         self._items, self._final, self._told = {}, {}, {}
         self._blame.clear()
         for member in self._members:
-            member.reports, member.began, member.reading = {}, False, None
+            member.reports, member.reading = {}, None
 
     def work(self, items: Mapping[int, Item], stopping: Callable[[], bool]) -> dict[int, Report] | None:
         """Do items of the round, handed out in their order.
@@ -274,7 +273,6 @@ class Team:
             if member.line is not None:
                 with self._replacing(member, missing):
                     member.line.send(self._start, packed)
-                    member.began = True
                     busy[member.line] = member
         while busy:
             if stopping():
