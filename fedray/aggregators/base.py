@@ -50,5 +50,8 @@ class Aggregator:
         raise NotImplementedError
 
     def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
-        """The aggregate of ``count`` accepted clients with total weight ``weight``, of ``planned`` at the start."""
+        """The aggregate of ``count`` accepted clients with total weight ``weight``, of ``planned`` at the start.
+
+        It may lie in the memory of ``total``, which is used up.
+        """
         raise NotImplementedError

