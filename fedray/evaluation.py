@@ -12,7 +12,7 @@ from fedray.errors import ConfigError
 from fedray.experiment import Config
 from fedray.losses import LossFn
 from fedray.metrics import auc, example_values
-from fedray.rounds import Plan
+from fedray.plan import Plan
 from fedray.run import RunFolder
 
 _ROWS = 4096

@@ -17,7 +17,7 @@ from torch import nn
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithm import Algorithm, AlgorithmConfig, algorithms, compose
 from fedray.checkpoint import CheckpointArgs
-from fedray.config import ConfigError, bind, bind_part, dump
+from fedray.config import ConfigError, bind, bind_part, dump, nearest
 from fedray.data import FederatedData, data_sources
 from fedray.data.sites import Sites, here
 from fedray.executor import InlineExecutor
@@ -30,8 +30,8 @@ from fedray.local.task import LocalTask, ModelFn
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.models import dump_model, initial_model, resolve_model
 from fedray.optim import OptimizerFn, optimizers
+from fedray.plan import EvaluateArgs, Plan, check_cohort
 from fedray.record import RoundRecord
-from fedray.rounds import EvaluateArgs, Plan, check_cohort
 from fedray.run import Run, RunFolder
 from fedray.sampling import Sampler, samplers
 from fedray.schema import (
@@ -352,7 +352,22 @@ def make_plan(
         failures=FailurePolicy(failures.on_nonfinite, failures.on_failure, failures.min_share),
         checkpoint=CheckpointArgs(checkpoint.every, checkpoint.seconds),
         budget=budget,
+        left_out=_left_out(failures, data),
     )
+
+
+def _left_out(failures: FailuresSection, data: FederatedData) -> dict[int, frozenset[int]]:
+    """The clients of ``failures.left_out`` by their indices."""
+    if not failures.left_out:
+        return {}
+    index = {data.client_id(i): i for i in range(len(data))}
+    for round, names in failures.left_out.items():
+        if unknown := [name for name in names if name not in index]:
+            raise ConfigError(
+                f"failures.left_out.{round}: no client {unknown[0]!r}{nearest(unknown[0], index)}; "
+                f"there are {len(index)}, the first is {data.client_id(0)!r}"
+            )
+    return {round: frozenset(index[name] for name in names) for round, names in failures.left_out.items()}
 
 
 def _check_fit(task: LocalTask, module: nn.Module) -> None:

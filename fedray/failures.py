@@ -34,6 +34,8 @@ class FailurePolicy:
         """
         ordered = sorted(failures, key=lambda failure: failure.client)
         for failure in ordered:
+            if failure.stage == "left_out":
+                continue
             rule = self.on_nonfinite if failure.stage == "update" else self.on_failure
             if rule == "abort":
                 return f"client {failure.name!r} failed in round {failure.round} ({failure.stage}): {failure.error}"

@@ -49,6 +49,7 @@ class Block:
         clients: client indices, ``[C]``, most local steps first.
         state: for clients that have state from an earlier round, where it lies.
         pin: the silo whose workers alone can read the clients' rows.
+        left_out: those of the clients that are to be given up unasked.
     """
 
     round: int
@@ -56,6 +57,7 @@ class Block:
     clients: Ints
     state: dict[int, Row] = field(default_factory=dict)
     pin: str | None = None
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Failure:
         name: the client's id.
         round: round number.
         stage: ``train`` (it raised), ``update`` (not finite or out of range), ``worker`` (its process died),
-            ``deadline`` (it took too long).
+            ``deadline`` (it took too long), ``memory`` (too little for it), ``left_out`` (the config says so).
         error: one line.
         trace: traceback text, for the log.
     """
@@ -82,7 +84,7 @@ class Failure:
 
 @dataclass(slots=True)
 class BlockUpdate:
-    """The updates of some clients of a block, before they are folded.
+    """The updates of a block, before they are folded.
 
     Args:
         round: round number.
@@ -92,7 +94,6 @@ class BlockUpdate:
         weight: aggregation weight of each client, float64 ``[C]``.
         loss: mean training loss of each client over its local examples and epochs, float64 ``[C]``.
         examples: examples seen (with repetition over epochs), int64 ``[C]``.
-        whole: these are all clients of the block.
     """
 
     round: int
@@ -102,7 +103,6 @@ class BlockUpdate:
     weight: Floats
     loss: Floats
     examples: Ints
-    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from fedray.evaluation import evaluate_model, vector_of
 from fedray.executor import InlineExecutor
 from fedray.experiment import Config, Experiment
 from fedray.layers import to_yaml
-from fedray.rounds import Plan
+from fedray.plan import Plan
 from fedray.run import RunFolder
 
 HEAD = "# Written by `fedray quickstart`: five hospitals train one diagnosis model; no row leaves its hospital.\n"

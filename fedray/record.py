@@ -28,6 +28,7 @@ class RoundRecord:
         model_sha256: SHA-256 of the global vector's float32 bytes after the round.
         failures: one object for each failed client.
         workers: how many workers took part.
+        stack: how many clients stepped at once at most.
         usage: ``nodes``; ``retries`` (blocks done again because a worker was lost); ``cpu_seconds`` of the workers;
             ``gpu_seconds`` (GPUs reserved times seconds); ``joules``, where measured; ``failures`` (clients by stage);
             and lists in the order of ``worker`` (names): ``idle`` (seconds of the train phase without work), ``rss``
@@ -47,6 +48,7 @@ class RoundRecord:
     model_sha256: str | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
     workers: int = 0
+    stack: int = 0
     usage: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

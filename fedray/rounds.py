@@ -20,19 +20,13 @@ import torch
 from torch import Tensor
 
 from fedray import faults, metrics
-from fedray.algorithm import Algorithm
 from fedray.blocks import cut
 from fedray.budget import Totals, used_up
-from fedray.checkpoint import CheckpointArgs
-from fedray.errors import ConfigError, RunFailed
+from fedray.errors import RunFailed
 from fedray.executor import Executor
-from fedray.failures import FailurePolicy
-from fedray.layout import Layout
-from fedray.local.task import LocalTask
-from fedray.messages import Block, BlockReport, Broadcast, Failure, Ints
+from fedray.messages import BlockReport, Broadcast, Failure, Ints
+from fedray.plan import Plan
 from fedray.record import RoundRecord
-from fedray.sampling import Sampler
-from fedray.schema import BudgetSection
 from fedray.store import ClientStore
 from fedray.worker import HoldoutChunk, HoldoutReport, Item, Report, TestChunk, TestReport
 
@@ -43,23 +37,6 @@ _HOLDOUT_CLIENTS = 64
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EvaluateArgs:
-    """When to evaluate.
-
-    Args:
-        every: on the central test set after every so many rounds, and after the last; 0 never.
-        clients_every: on the clients' held-out data after every so many rounds, and after the last; 0 never.
-    """
-
-    every: int = 1
-    clients_every: int = 0
-
-    def due(self, every: int, round: int, last: int) -> bool:
-        """Whether the model after ``round`` is evaluated."""
-        return every > 0 and (round % every == 0 or round == last) and round > 0
-
-
 @dataclass
 class ServerState:
     """What the server holds between rounds.
@@ -68,6 +45,7 @@ class ServerState:
         vector: the global model ``[P]``.
         round: last finished round.
         store: index of the clients' state.
+        halvings: how often blocks were halved because a device had too little memory for them.
         pending: record of the last finished round while it is not complete.
         totals: what all rounds so far have used.
     """
@@ -75,60 +53,9 @@ class ServerState:
     vector: Tensor
     store: ClientStore
     round: int = 0
+    halvings: int = 0
     pending: RoundRecord | None = None
     totals: Totals = field(default_factory=Totals)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run does, apart from where.
-
-    Args:
-        task: local training.
-        algorithm: its parts; the server rule must be started.
-        sampler: cohorts.
-        rounds: how many in all.
-        evaluate: when to evaluate.
-        failures: what failures mean.
-        checkpoint: when to save.
-        budget: what all rounds may use.
-    """
-
-    task: LocalTask
-    algorithm: Algorithm
-    sampler: Sampler
-    rounds: int
-    evaluate: EvaluateArgs = field(default_factory=EvaluateArgs)
-    failures: FailurePolicy = field(default_factory=FailurePolicy)
-    checkpoint: CheckpointArgs = field(default_factory=CheckpointArgs)
-    budget: BudgetSection = field(default_factory=BudgetSection)
-
-    @property
-    def layout(self) -> Layout:
-        """The model's layout."""
-        return self.task.layout
-
-    def cohort(self, round: int) -> Ints:
-        """The clients of a round."""
-        return self.sampler.cohort(self.task.data.sizes, self.task.seed, round)
-
-    def weight(self, clients: Ints) -> float:
-        """Total aggregation weight of some clients."""
-        return float(len(clients) if self.algorithm.weight == "uniform" else self.task.data.sizes[clients].sum())
-
-    def blocks(self, round: int, cohort: Ints, store: ClientStore) -> list[Block]:
-        """The round's blocks, longest first."""
-        steps = self.task.args.local_steps(self.task.data.sizes[cohort])
-        pieces = cut(cohort, steps, self.task.stacking.size, self.task.data.pins(cohort))
-        return [
-            Block(round, index, clients, store.of(clients), self.task.data.pin(int(clients[0])))
-            for index, clients in enumerate(pieces)
-        ]
-
-    def traffic(self, sampled: int, accepted: int) -> dict[str, int]:
-        """Bytes of a round: ``down`` to the sampled clients, ``up`` from the accepted ones."""
-        down, up = self.algorithm.download(self.layout), self.algorithm.upload(self.layout)
-        return {"down": down * sampled, "up": up * accepted}
 
 
 Save = Callable[[ServerState], None]
@@ -194,18 +121,20 @@ class Rounds:
         number = state.round + 1
         cohort = plan.cohort(number)
         down = self._broadcast(number, plan.weight(cohort) or 1.0)
-        self._executor.publish(down)
-        published = time.perf_counter()
-        faults.point("driver.round", number)
-        blocks = plan.blocks(number, cohort, state.store)
-        reports = self._work([*blocks, *self._evaluations(plan.rounds)])
-        if reports is None:
-            return
+        reports = None
+        while reports is None or self._halve(reports):
+            self._executor.publish(down)
+            published = time.perf_counter()
+            faults.point("driver.round", number)
+            blocks = plan.blocks(number, cohort, state.store, state.halvings)
+            reports = self._work([*blocks, *self._evaluations(plan.rounds)])
+            if reports is None:
+                return
         trained = time.perf_counter()
         if (finished := self._finish_pending(reports)) is not None:
             yield finished
         self._join()
-        record = RoundRecord(number)
+        record = RoundRecord(number, stack=plan.block_size(state.halvings))
         done = [r for r in reports if isinstance(r, BlockReport)]
         self._aggregate(record, down, cohort, done)
         ended = time.perf_counter()
@@ -238,6 +167,24 @@ class Rounds:
             return None
         # Arrival order depends on who is fast; everything below folds in the order of the work instead.
         return sorted(reports, key=lambda report: (type(report).__name__, report.index))
+
+    def _halve(self, reports: list[Report]) -> bool:
+        """Whether the round must be done anew with smaller blocks: for all of them, from here on.
+
+        If only blocks that did not fit were halved, the bits would depend on which worker they met.
+        """
+        plan, state = self._plan, self._state
+        short = [f for r in reports if isinstance(r, BlockReport) for f in r.failures if f.stage == "memory"]
+        if not short or plan.block_size(state.halvings) == 1:
+            return False
+        state.halvings += 1
+        _log.warning(
+            "round %d: out of memory (%s); from here on %d clients step at once",
+            short[0].round,
+            short[0].error,
+            plan.block_size(state.halvings),
+        )
+        return True
 
     # The model
 
@@ -351,14 +298,6 @@ class Rounds:
 def model_sha256(vector: Tensor) -> str:
     """SHA-256 of a vector's float32 bytes, little-endian."""
     return hashlib.sha256(vector.detach().cpu().contiguous().numpy().data.cast("B")).hexdigest()
-
-
-def check_cohort(sampler: Sampler, sizes: Ints) -> None:
-    """ConfigError if the sampler cannot draw from these clients."""
-    try:
-        sampler.check(sizes)
-    except ValueError as error:
-        raise ConfigError(f"sampler: {error}") from None
 
 
 def _words(failure: Failure) -> tuple[int, str, str, str, str]:

@@ -22,8 +22,9 @@ from fedray.errors import ConfigError, RunFailed
 from fedray.executor import Executor
 from fedray.lock import driving
 from fedray.machine import machine, versions
+from fedray.plan import Plan
 from fedray.record import RoundRecord
-from fedray.rounds import Plan, Rounds, ServerState
+from fedray.rounds import Rounds, ServerState
 from fedray.store import ClientStore
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.jsonl import JsonLines
@@ -232,6 +233,7 @@ class _Drive:
             state.store.restore(_with_prefix(saved.tensors, "clients."), saved.state["segments"])
         state.round = self._saved = saved.round
         state.totals = Totals.from_json(saved.state.get("totals", {}))
+        state.halvings = saved.state.get("halvings", 0)
         pending = saved.state["pending"]
         state.pending = RoundRecord.from_json(pending) if pending else None
         _log.info("resumed after round %d", saved.round)
@@ -255,6 +257,7 @@ class _Drive:
             "pending": state.pending.to_json() if state.pending else None,
             "segments": segments,
             "totals": state.totals.to_json(),
+            "halvings": state.halvings,
             "machine": machine(),
             "config_sha256": _config_sha256(run),
         }

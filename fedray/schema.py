@@ -182,14 +182,19 @@ class FailuresSection:
         min_share: smallest share of a cohort that must survive.
         block_timeout: seconds a block may take; then its worker is replaced and the block tried once more. Default: for
             ever. It needs workers of their own, and so ``cluster.name`` other than ``inline``.
+        left_out: ids of clients by round, ``{7: [hospital_b]}``, that are given up unasked if they are drawn. With the
+            failures of another run it repeats that run, bit for bit.
     """
 
     on_nonfinite: Literal["drop", "abort"] = "drop"
     on_failure: Literal["drop", "abort"] = "abort"
     min_share: float = 0.5
     block_timeout: float | None = None
+    left_out: dict[int, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if any(round < 1 for round in self.left_out):
+            raise ValueError(f"left_out: rounds count from 1, got {min(self.left_out)}")
         if not 0.0 <= self.min_share <= 1.0:
             raise ValueError(f"min_share={self.min_share}: it must be from 0 to 1")
         if self.block_timeout is not None and not 0.0 < self.block_timeout < float("inf"):

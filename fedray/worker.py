@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ _EVALUATION_ROWS = 1024
 _log = logging.getLogger("fedray")
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
-"""What means: fewer clients at once."""
+"""What means that fewer clients must step at once."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,6 @@ class Worker:
         if device.type == "cuda":
             job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(device)))
         self._trainer = Trainer(job.task, device)
-        self._limit = self._trainer.rows_at_once
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
         self._evaluated: nn.Module | None = None
@@ -157,81 +156,79 @@ class Worker:
     def train(self, block: Block) -> BlockReport:
         """Train a block and fold its updates; clients that fail are given up as values, the others counted once."""
         started = time.perf_counter()
-        given_up: dict[int, Failure] = {}
+        given_up = {client: self._failure(client, "left_out", "as the config says") for client in block.left_out}
         while True:
-            pieces = _Pieces(self, block, given_up)
+            update = None
             try:
                 faults.point("worker.block", block.round, block.index)
-                self.job.algorithm.aggregator.add(self._accumulator, pieces, self._down.weight)
+                update = self._updates(block, given_up)
+                if update is not None:
+                    self.job.algorithm.aggregator.add(self._accumulator, update, self._down.weight)
                 break
             except UpdateOutOfRange as error:
-                for position in error.positions:
-                    client = int(pieces.current[position])
+                assert update is not None
+                for client in update.clients[error.positions].tolist():
                     given_up[client] = self._failure(client, "update", str(error))
-            except OutOfMemory:
-                if self._limit == 1:
-                    raise
+            except OutOfMemory as error:
+                if update is not None and len(block.clients) == 1:
+                    raise  # one part of it may be folded, and another not
                 torch.cuda.empty_cache()
-                self._limit = (self._limit + 1) // 2
-                _log.warning("out of memory: from here on at most %d clients are trained at once", self._limit)
+                update, reason = None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+                for client in block.clients.tolist():
+                    given_up.setdefault(client, self._failure(client, "memory", reason))
+                break
         faults.point("worker.folded", block.round, block.index)
-        state = {client: row for client, row in pieces.state.items() if client not in given_up}
+        none = np.zeros(0)
+        columns = none.astype(np.int64), none, none, none.astype(np.int64)
+        state: dict[int, Row] = {}
+        if update is not None:
+            columns = update.clients, update.weight, update.loss, update.examples
+            state = self.rows.write(block.round, update.clients, update.state) if update.state else {}
         failures = tuple(given_up[client] for client in sorted(given_up))
-        return BlockReport(
-            block.index,
-            *pieces.columns(),
-            state=state,
-            failures=failures,
-            seconds=time.perf_counter() - started,
-        )
+        return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started)
 
-    def pieces(self, block: Block, given_up: dict[int, Failure]) -> Iterator[BlockUpdate]:
-        """The block's updates in its order, as many clients at once as fit; transformed, not yet folded."""
-        start = 0
-        clients = np.array([c for c in block.clients.tolist() if c not in given_up], dtype=np.int64)
-        while start < len(clients):
-            piece = clients[start : start + self._limit]
-            start += len(piece)
-            update = self._attempt(piece, block, given_up)
-            faults.point("worker.trained", block.round, block.index)
-            if update is not None:
-                update.whole = len(piece) == len(block.clients)
-                yield update
+    def _updates(self, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
+        """The updates of those of a block who are not given up, transformed; None if nobody is left.
 
-    def _attempt(self, clients: Ints, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
-        try:
-            return self._update(clients, block)
-        except OutOfMemory:
-            raise
-        except Exception:
-            if len(clients) == 1:
-                return self._retry(clients, block, given_up)
-        # Somebody in the piece raised: find out who, then train the others together, as if without those.
-        for client in clients:
-            self._attempt(np.array([client]), block, given_up)
-        rest = np.array([c for c in clients.tolist() if c not in given_up], dtype=np.int64)
-        if not len(rest):
-            return None
-        try:
-            return self._update(rest, block)
-        except OutOfMemory:
-            raise
-        except Exception as error:
-            # Each works alone and they do not work together: there is nobody to single out.
-            given_up.update({client: self._raised(client, error) for client in rest.tolist()})
-            return None
+        Where one raises, it is found out and given up, and the block is done as if without it.
+        """
+        raised: Counter[int] = Counter()
+        while True:
+            clients = np.array([c for c in block.clients.tolist() if c not in given_up], dtype=np.int64)
+            if not len(clients):
+                return None
+            try:
+                update = self._update(clients, block)
+            except _Raised as error:
+                for client, reason in self._culprits(clients, error.reason, block):
+                    raised[client] += 1
+                    if raised[client] > 1:
+                        given_up[client] = self._raised(client, reason)
+            else:
+                faults.point("worker.trained", block.round, block.index)
+                return update
 
-    def _retry(self, clients: Ints, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
-        try:
-            return self._update(clients, block)
-        except OutOfMemory:
-            raise
-        except Exception as error:
-            client = int(clients[0])
-            given_up[client] = self._raised(client, error)
-            return None
+    def _culprits(self, clients: Ints, error: Exception, block: Block) -> list[tuple[int, Exception]]:
+        """Each time that a client raised: of several those who raise alone, or, if none does, all of them."""
+        found: list[tuple[int, Exception]] = []
+        for client in clients.tolist() if len(clients) > 1 else ():
+            for _ in range(2):
+                try:
+                    self._update(np.array([client]), block)
+                    break
+                except _Raised as again:
+                    found.append((client, again.reason))
+        return found or [(client, error) for client in clients.tolist()]
 
     def _update(self, clients: Ints, block: Block) -> BlockUpdate:
+        try:
+            return self._trained(clients, block)
+        except OutOfMemory:
+            raise
+        except Exception as error:
+            raise _Raised(error) from error
+
+    def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
         algorithm = self.job.algorithm
         state, known = self.rows.read(clients, block.state, self.device)
         buffers = state.pop("buffers", None)
@@ -300,31 +297,11 @@ class Worker:
         self.rows.close()
 
 
-class _Pieces:
-    """Hands a block's updates to the aggregator and keeps what the report needs."""
+class _Raised(Exception):
+    """The user's model, loss, optimizer or data raised."""
 
-    def __init__(self, worker: Worker, block: Block, given_up: dict[int, Failure]) -> None:
-        self._worker, self._block, self._given_up = worker, block, given_up
-        self.current: Ints = np.zeros(0, dtype=np.int64)
-        self.state: dict[int, Row] = {}
-        self._seen: list[tuple[Ints, Floats, Floats, Ints]] = []
-
-    def __iter__(self) -> Iterator[BlockUpdate]:
-        worker = self._worker
-        for update in worker.pieces(self._block, self._given_up):
-            self.current = update.clients
-            yield update
-            self._seen.append((update.clients, update.weight, update.loss, update.examples))
-            if update.state:
-                self.state.update(worker.rows.write(update.round, update.clients, update.state))
-
-    def columns(self) -> tuple[Ints, Floats, Floats, Ints]:
-        """Clients, weights, losses and examples of all accepted clients."""
-        if not self._seen:
-            empty = np.zeros(0, dtype=np.int64)
-            return empty, empty.astype(np.float64), empty.astype(np.float64), empty
-        clients, weight, loss, examples = (np.concatenate(column) for column in zip(*self._seen, strict=True))
-        return clients, weight, loss, examples
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
 
 
 def _sums(segment: Ints, values: Floats, count: int) -> Floats:

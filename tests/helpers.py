@@ -29,8 +29,9 @@ from fedray.local.trainer import Trainer
 from fedray.losses import LossFn
 from fedray.messages import BlockUpdate, Broadcast, Parts
 from fedray.optim import OptimizerFn
+from fedray.plan import EvaluateArgs, Plan
 from fedray.record import RoundRecord
-from fedray.rounds import EvaluateArgs, Plan, Rounds, ServerState
+from fedray.rounds import Rounds, ServerState
 from fedray.sampling import Full, Sampler
 from fedray.store import ClientStore
 from fedray.transforms import Transform
@@ -134,6 +135,7 @@ class Saved:
     rows: dict[str, Tensor]
     segments: list[str]
     pending: RoundRecord | None
+    halvings: int
 
 
 @dataclass
@@ -168,14 +170,14 @@ class Federation:
         rows, segments = self.state.store.index()
         rule = {name: tensor.clone() for name, tensor in self.plan.algorithm.server.state_dict().items()}
         pending = RoundRecord.from_json(self.state.pending.to_json()) if self.state.pending else None
-        return Saved(self.state.vector.clone(), self.state.round, rule, rows, segments, pending)
+        return Saved(self.state.vector.clone(), self.state.round, rule, rows, segments, pending, self.state.halvings)
 
     def restore(self, saved: Saved) -> None:
         """Go on from ``saved``."""
         self.state.vector.copy_(saved.vector)
         self.plan.algorithm.server.load_state_dict(saved.rule)
         self.state.store.restore(saved.rows, saved.segments)
-        self.state.round, self.state.pending = saved.round, saved.pending
+        self.state.round, self.state.pending, self.state.halvings = saved.round, saved.pending, saved.halvings
 
 
 def federation(

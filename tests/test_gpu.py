@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import fedray
+from fedray.algorithms import Scaffold
+from fedray.errors import RunFailed
 from fedray.executor import InlineExecutor
 from fedray.local.schedule import LocalArgs
 from fedray.local.trainer import Trainer
@@ -30,38 +32,45 @@ def fold(one: Federation, device: str = "cpu") -> tuple[torch.Tensor, list[int]]
     return total, clients
 
 
-def test_out_of_memory_halves_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block that does not fit is trained in halves, down to one client; nobody is lost or counted twice."""
-    problem = class_problem(sizes=(5, 5, 4, 4, 3, 3, 2, 2))
-    args = LocalArgs(2, 2)
-    whole, halved = (federation(problem, tmp_path / name, args=args, stack=8) for name in "ab")
-    expected, everyone = fold(whole)
+def short_of_memory(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """No more than so many clients fit; returns how many were tried, each time."""
     asked: list[int] = []
     train = Trainer.train
 
-    def short_of_memory(self: Trainer, clients: Any, *rest: Any) -> BlockUpdate:
+    def limited(self: Trainer, clients: Any, *rest: Any) -> BlockUpdate:
         asked.append(len(clients))
-        if len(clients) > 2:
+        if len(clients) > most:
             raise torch.cuda.OutOfMemoryError("by hand")
         return train(self, clients, *rest)
 
-    monkeypatch.setattr(Trainer, "train", short_of_memory)
-    total, clients = fold(halved)
-    assert asked == [8, 4, 2, 2, 2, 2]
-    assert clients == everyone
-    assert relative(total, expected) < 1e-5
+    monkeypatch.setattr(Trainer, "train", limited)
+    return asked
 
 
-def test_out_of_memory_of_one_client_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One client that does not fit cannot be halved."""
+def test_out_of_memory_halves_every_block_from_there_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which worker ran out does not matter: the run is that of a smaller stack, also after a resume."""
+    problem = class_problem(sizes=(5, 5, 4, 4, 3, 3, 2, 2))
+    small = federation(problem, tmp_path / "small", Scaffold(), args=LocalArgs(2, 2), stack=2, rounds=4)
+    expected = [record.model_sha256 for record in small.run()]
+    halved, again = (
+        federation(problem, tmp_path / "halved", Scaffold(), args=LocalArgs(2, 2), stack=8, rounds=4) for _ in range(2)
+    )
+    asked = short_of_memory(3, monkeypatch)
+    records = halved.run(2)
+    assert asked == [8, 4, 4, *[2] * 8]
+    again.restore(halved.save())
+    records += again.run()
+    assert [record.model_sha256 for record in records] == expected
+    assert [record.stack for record in records] == [2] * 4
+    assert all(record.clients == {"sampled": 8, "ok": 8, "failed": 0} for record in records)
 
-    def short_of_memory(self: Trainer, clients: Any, *rest: Any) -> BlockUpdate:
-        raise torch.cuda.OutOfMemoryError("by hand")
 
+def test_one_client_that_has_no_room_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client cannot be halved: the policy decides."""
+    short_of_memory(0, monkeypatch)
     one = federation(class_problem(), tmp_path, stack=4)
-    monkeypatch.setattr(Trainer, "train", short_of_memory)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        fold(one)
+    with pytest.raises(RunFailed, match=r"client '0' failed in round 1 \(memory\): OutOfMemoryError: by hand"):
+        one.run()
 
 
 @pytest.mark.gpu

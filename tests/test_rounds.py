@@ -23,7 +23,8 @@ from fedray.executor import InlineExecutor
 from fedray.failures import FailurePolicy
 from fedray.local.schedule import LocalArgs
 from fedray.messages import Ints
-from fedray.rounds import EvaluateArgs, model_sha256
+from fedray.plan import EvaluateArgs
+from fedray.rounds import model_sha256
 from fedray.sampling import Poisson, Sampler, Uniform
 from fedray.store import StateRows
 from fedray.worker import Item, Report
@@ -96,6 +97,29 @@ DROP = FailurePolicy(on_failure="drop")
 
 
 # Failures
+
+
+@STACKS
+@pytest.mark.parametrize("policy", [DROP, FailurePolicy(on_failure="abort")], ids=["drop", "abort"])
+def test_clients_left_out_give_the_bits_of_a_run_in_which_they_failed(
+    stack: int | str, policy: FailurePolicy, tmp_path: Path
+) -> None:
+    """Whatever they failed of, and whatever the policy: nobody is asked, so nobody fails."""
+    raising = Flaky(5, lambda call: True)
+    run = federation(raising.problem, tmp_path / "raising", Scaffold(), stack=stack, failures=DROP)  # type: ignore[arg-type]
+    raising.armed = True
+    failed = run.run()
+    quiet = federation(class_problem(), tmp_path / "quiet", Scaffold(), stack=stack, failures=policy)  # type: ignore[arg-type]
+    quiet.plan = replace(quiet.plan, left_out=dict.fromkeys(range(1, 4), frozenset([5])))
+    records = quiet.run()
+    assert [r.model_sha256 for r in records] == [r.model_sha256 for r in failed]
+    assert [r.clients for r in records] == [r.clients for r in failed] == [{"sampled": 6, "ok": 5, "failed": 1}] * 3
+    assert [r.weight for r in records] == [r.weight for r in failed]
+    assert {f["stage"] for r in records for f in r.failures} == {"left_out"}
+    poisoned = federation(marked(1, 3), tmp_path / "poisoned", stack=stack, rounds=1)  # type: ignore[arg-type]
+    left_out = federation(marked(1, 3), tmp_path / "left_out", stack=stack, rounds=1, failures=policy)  # type: ignore[arg-type]
+    left_out.plan = replace(left_out.plan, left_out={1: frozenset([1, 3])})
+    assert poisoned.run()[0].model_sha256 == left_out.run()[0].model_sha256
 
 
 @STACKS
@@ -216,8 +240,8 @@ def test_by_default_a_client_that_raises_ends_the_run(stack: int | str, tmp_path
 
 
 def test_a_block_that_fails_only_together_is_a_failure_not_a_crash(tmp_path: Path) -> None:
-    # Raises at first, not when it is tried alone, and again with the others.
-    flaky = Flaky(2, lambda call: call != 2)
+    # Raises with the others, and never when it is tried alone.
+    flaky = Flaky(2, lambda call: call % 2 == 1)
     run = federation(flaky.problem, tmp_path, rounds=1, failures=FailurePolicy(on_failure="drop", min_share=0.1))
     flaky.armed = True
     (record,) = run.run()

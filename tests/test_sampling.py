@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fedray.config import ConfigError
-from fedray.rounds import check_cohort
+from fedray.plan import check_cohort
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
 
 SIZES = np.array([1, 2, 3, 5, 8, 13])

@@ -42,7 +42,7 @@ def updates(round: int) -> Tensor:
 def aggregate(round: int) -> Aggregate:
     mean = Mean()
     total = mean.zero({"delta": SIZE}, "cpu")
-    mean.add(total, [update(updates(round), WEIGHTS)], sum(WEIGHTS))
+    mean.add(total, update(updates(round), WEIGHTS), sum(WEIGHTS))
     return mean.finish(total, sum(WEIGHTS), sum(WEIGHTS), 4)
 
 

@@ -18,7 +18,8 @@ FLOORS = """
     errors layout messages rng losses metrics config schema                       # 0 words
     data models optim sampling blocks local transforms aggregators server store   # 1 parts
     algorithm algorithms                                                          # 2 bundles
-    worker executor rounds run record tracking checkpoint lock usage budget failures faults machine scratch  # 3 a run
+    worker executor plan rounds run record tracking checkpoint lock \
+        usage budget failures faults machine scratch                              # 3 a run
     ray slurm                                                                     # 4 machines
     layers experiment evaluation planning quickstart interrupt api cli \
         status sweep submission doctor __init__ __main__                          # 5 faces

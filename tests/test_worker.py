@@ -10,7 +10,6 @@ import torch
 
 from fedray.aggregators.base import Accumulator
 from fedray.executor import InlineExecutor
-from fedray.local.stacking import Stack
 from fedray.messages import Block, BlockReport, Broadcast
 from fedray.worker import TestChunk, Worker
 from tests.helpers import Federation, class_problem, federation
@@ -26,14 +25,11 @@ def fold(run: Federation, *blocks: list[int]) -> tuple[Accumulator, list[BlockRe
     return worker.finish(), reports
 
 
-@pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
 @pytest.mark.parametrize("bad", [0, 1, 2])
-def test_a_block_without_a_client_that_failed_is_the_block_of_the_others(
-    bad: int, stack: Stack, tmp_path: Path
-) -> None:
+def test_a_block_without_a_client_that_failed_is_the_block_of_the_others(bad: int, tmp_path: Path) -> None:
     clients = [2, 3, 0]
     others = [client for client in clients if client != clients[bad]]
-    run = federation(marked(clients[bad]), tmp_path, stack=stack)
+    run = federation(marked(clients[bad]), tmp_path)
     failed, (report,) = fold(run, clients)
     expected, (other,) = fold(run, others)
     assert torch.equal(failed["delta"], expected["delta"])
@@ -43,10 +39,10 @@ def test_a_block_without_a_client_that_failed_is_the_block_of_the_others(
         (clients[bad], str(clients[bad]), 1, "update")
     ]
     flaky = Flaky(clients[bad], lambda call: True)
-    run = federation(flaky.problem, tmp_path, stack=stack)
+    run = federation(flaky.problem, tmp_path)
     flaky.armed = True
     raised, (report,) = fold(run, clients)
-    expected, _ = fold(federation(class_problem(), tmp_path, stack=stack), others)
+    expected, _ = fold(federation(class_problem(), tmp_path), others)
     assert torch.equal(raised["delta"], expected["delta"])
     assert [(f.client, f.stage) for f in report.failures] == [(clients[bad], "train")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -37,11 +37,11 @@ class Aggregator:
         """An empty accumulator for parts of the given widths."""
         raise NotImplementedError
 
-    def add(self, into: Accumulator, update: Iterable[BlockUpdate], weight: float) -> None:
-        """Fold one block, given as consecutive pieces, into ``into``; ``weight`` is the cohort's planned total.
+    def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
+        """Fold one block into ``into``; ``weight`` is the cohort's planned total.
 
         Raises:
-            UpdateOutOfRange: naming the clients by their position in the piece; nothing was folded.
+            UpdateOutOfRange: naming the clients by their position in the block; nothing was folded.
         """
         raise NotImplementedError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,29 +27,20 @@ class Mean(Aggregator):
         """Float64 zeros, one vector for each part, which count steps of the grid."""
         return {name: torch.zeros(width, dtype=torch.float64, device=device) for name, width in widths.items()}
 
-    def add(self, into: Accumulator, update: Iterable[BlockUpdate], weight: float) -> None:
+    def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
         """Fold one block."""
-        sums: dict[str, Tensor] = {}
-        share = 0.0
-        for piece in update:
-            if piece.whole and len(piece.weight) == 1:
-                self._add_one(into, piece, weight)
-                continue
-            scale = torch.from_numpy((piece.weight / weight).astype(np.float32))
-            share += float(piece.weight.sum()) / weight
-            for name, rows in piece.parts.items():
-                total = scale.to(rows.device) @ rows
-                sums[name] = sums[name].add_(total) if name in sums else total
-                _check(name, sums[name], rows, share * LIMIT)
+        shares = update.weight / weight
+        if len(shares) == 1:
+            # Without a vector for the block's sum.
+            sums, scale, limit = {name: rows[0] for name, rows in update.parts.items()}, float(shares[0]), LIMIT
+        else:
+            row = torch.from_numpy(shares.astype(np.float32))
+            sums, scale = {name: row.to(rows.device) @ rows for name, rows in update.parts.items()}, 1.0
+            limit = float(shares.sum()) * LIMIT
         for name, total in sums.items():
-            add_rounded(into[name], total)
-
-    def _add_one(self, into: Accumulator, piece: BlockUpdate, weight: float) -> None:
-        """A block of one client: without a vector for the block's sum."""
-        for name, rows in piece.parts.items():
-            _check(name, rows[0], rows, LIMIT)
-        for name, rows in piece.parts.items():
-            add_rounded(into[name], rows[0], float(piece.weight[0]) / weight)
+            _check(name, total, update.parts[name], limit)
+        for name, total in sums.items():
+            add_rounded(into[name], total, scale)
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Exact addition."""

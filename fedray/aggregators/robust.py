@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,16 +25,13 @@ class Gathered(Aggregator):
         """No rows."""
         return {name: torch.zeros(0, width, device=device) for name, width in widths.items()}
 
-    def add(self, into: Accumulator, update: Iterable[BlockUpdate], weight: float) -> None:
+    def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
         """Append a block's rows."""
-        gathered: dict[str, list[Tensor]] = {name: [rows] for name, rows in into.items()}
-        for piece in update:
-            for name, rows in piece.parts.items():
-                bad = torch.nonzero(~torch.isfinite(rows).all(dim=1)).flatten().tolist()
-                if bad:
-                    raise UpdateOutOfRange(bad, f"{name} is not finite")
-                gathered[name].append(rows.clone())
-        into.update({name: torch.cat(rows) for name, rows in gathered.items()})
+        for name, rows in update.parts.items():
+            bad = torch.nonzero(~torch.isfinite(rows).all(dim=1)).flatten().tolist()
+            if bad:
+                raise UpdateOutOfRange(bad, f"{name} is not finite")
+        into.update({name: torch.cat([into[name], rows]) for name, rows in update.parts.items()})
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Append the other rows; their order does not matter to ``reduce``."""

@@ -30,11 +30,6 @@ class Trainer:
         make = StackedStepper if task.stacking.stacked else SequentialStepper
         self._stepper = make(task, task.model_fn(), device)
 
-    @property
-    def rows_at_once(self) -> int:
-        """How many clients one call of :meth:`train` takes at most."""
-        return self.task.stacking.size if isinstance(self._stepper, StackedStepper) else 1
-
     def train(self, clients: Ints, down: Broadcast, state: Parts, own_buffers: Mapping[int, Tensor]) -> BlockUpdate:
         """Local training of C clients from the broadcast model.
 

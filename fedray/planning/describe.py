@@ -13,10 +13,10 @@ from fedray.data.picture import label_picture
 from fedray.experiment import Config
 from fedray.local.rules import LocalRule
 from fedray.messages import Ints
+from fedray.plan import Plan
 from fedray.planning.catalogue import call, summary
 from fedray.planning.memory import Memory, memory, settle
 from fedray.planning.pace import FirstRound, Pace, measure, worker_count
-from fedray.rounds import Plan
 
 _PICTURED = 100_000
 _PROCESS = "about 0.25 GB"

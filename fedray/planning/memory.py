@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedray.errors import ConfigError
 from fedray.messages import Aggregate
-from fedray.rounds import Plan
+from fedray.plan import Plan
 from fedray.worker import Job
 
 _FLOAT, _DOUBLE, _INDEX = 4, 8, 8

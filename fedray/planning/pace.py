@@ -14,7 +14,7 @@ from torch import Tensor
 from fedray.executor import InlineExecutor
 from fedray.experiment import Place
 from fedray.messages import Block, BlockReport, Broadcast, Failure, Ints
-from fedray.rounds import Plan
+from fedray.plan import Plan
 from fedray.schema import SlurmSection
 from fedray.store import ClientStore
 from fedray.worker import Job

@@ -29,7 +29,7 @@ def gather(rule: Aggregator, rows: Tensor, order: list[int], cuts: int) -> Accum
     for some in np.array_split(np.array(order), cuts):
         mine = rule.zero({"delta": 5}, "cpu")
         for client in some:
-            rule.add(mine, [update(rows[[client]], [3.0])], 9.0)
+            rule.add(mine, update(rows[[client]], [3.0]), 9.0)
         rule.merge(total, mine)
     return total
 
@@ -71,9 +71,9 @@ def test_weights_do_not_matter_and_rows_may_be_reused(rule: Aggregator) -> None:
     rows = rows_of(6, 1)
     total = rule.zero({"delta": 5}, "cpu")
     scratch = rows[:3].clone()
-    rule.add(total, [update(scratch, [1.0, 100.0, 7.0])], 500.0)
+    rule.add(total, update(scratch, [1.0, 100.0, 7.0]), 500.0)
     scratch.copy_(rows[3:])
-    rule.add(total, [update(scratch, [1.0, 1.0, 1.0])], 500.0)
+    rule.add(total, update(scratch, [1.0, 1.0, 1.0]), 500.0)
     got = rule.finish(total, 111.0, 500.0, 6)
     assert torch.equal(got.parts["delta"], reduced(rule, rows))
     assert (got.weight, got.count) == (111.0, 6)
@@ -94,7 +94,7 @@ def test_an_update_that_is_not_finite_is_named_and_nothing_is_gathered(rule: Agg
     rows[1, 2] = rows[3, 0] = bad
     total = rule.zero({"delta": 5}, "cpu")
     with pytest.raises(UpdateOutOfRange, match="delta is not finite") as raised:
-        rule.add(total, [update(rows_of(2, 1), [1.0, 1.0]), update(rows, [1.0] * 4)], 6.0)
+        rule.add(total, update(rows, [1.0] * 4), 6.0)
     assert raised.value.positions == [1, 3]
     assert total["delta"].shape == (0, 5)
 

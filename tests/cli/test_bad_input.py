@@ -44,6 +44,8 @@ def nothing_started(folder: Path) -> bool:
         (["local.precision=fp8"], ["local.precision", "fp8"]),
         (["cluster.workers=0"], ["workers=0", "at least 1, or auto"]),
         (["failures.min_share=2"], ["min_share=2", "from 0 to 1"]),
+        (["failures.left_out={0: [1]}"], ["failures: left_out: rounds count from 1, got 0"]),
+        (["failures.left_out={2: [hospital]}"], ["failures.left_out.2: no client 'hospital'", "there are 8"]),
         (["data=[1]"], ["data.name: a data source is needed", "known: "]),
         (["local=3"], ["local: expected a section with keys, got 3"]),
         (["transforms={name: clip}"], ["transforms: expected a list"]),

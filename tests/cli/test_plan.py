@@ -15,9 +15,9 @@ import torch
 from fedray.executor import InlineExecutor
 from fedray.experiment import Config
 from fedray.messages import Block
+from fedray.plan import Plan
 from fedray.planning.memory import activation_bytes, memory, settle
 from fedray.planning.pace import FirstRound, measure, worker_count
-from fedray.rounds import Plan
 from fedray.worker import Item, Report
 from tests.cli.command import Cli
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 
 import fedray
-from fedray.executor import InlineExecutor
 from fedray.failures import FailurePolicy
-from fedray.messages import Block, Ints
+from fedray.messages import Ints
 from fedray.ray.executor import RayExecutor
-from fedray.ray.team import give_up
 from fedray.record import RoundRecord
 from fedray.rounds import Rounds
-from fedray.worker import Item, Job, Report
 from tests.faults.nodes import eventually
 from tests.helpers import Federation, class_problem, federation
 
@@ -61,35 +58,12 @@ class Listed(fedray.Full):
         return np.array(self.clients, dtype=np.int64) if round == self.in_round else super().cohort(sizes, seed, round)
 
 
-class Without(InlineExecutor):
-    """Does everything but the blocks of some clients, as if their workers had died.
-
-    The oracle of a client given up: what the others fold, and by which total they divide, does not change.
-    """
-
-    def __init__(self, job: Job, lost: Lost) -> None:
-        super().__init__(job)
-        self._data, self._job, self._lost = job.task.data, job, lost
-
-    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
-        """The other items in order."""
-        gone = [item for item in items if isinstance(item, Block) and self._is_lost(item)]
-        kept = [item for item in items if not any(item is other for other in gone)]
-        reports = super().run(kept, stopping)
-        assert reports is not None
-        return reports + [give_up(self._job, block, "worker", "left out") for block in gone]
-
-    def _is_lost(self, block: Block) -> bool:
-        names = {self._data.client_id(client) for client in block.clients.tolist()}
-        lost = names & self._lost.get(block.round, set())
-        assert lost in (set(), names), "only whole blocks are given up"
-        return bool(lost)
-
-
 def quiet(folder: Path, rounds: int = 3, lost: Lost | None = None, **parts: Any) -> list[RoundRecord]:
-    """The run to compare with: one process, no faults."""
-    one = small(folder, rounds, failures=DROP, **parts)
-    one.executor = lambda job: Without(job, lost or {})
+    """The run to compare with: one process, no faults, configured without those who were lost."""
+    one = small(folder, rounds, **parts)
+    index = {one.plan.task.data.client_id(i): i for i in range(len(SIZES))}
+    left_out = {round: frozenset(index[name] for name in names) for round, names in (lost or {}).items()}
+    one.plan = replace(one.plan, left_out=left_out)
     return one.run()
 
 

@@ -19,7 +19,7 @@ from fedray.data.spec import DataSpec
 from fedray.local.schedule import LocalArgs
 from fedray.losses import cross_entropy
 from fedray.models import MLP, Logistic
-from fedray.rounds import EvaluateArgs
+from fedray.plan import EvaluateArgs
 from tests.helpers import Problem, federation, seeded
 
 
