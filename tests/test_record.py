@@ -32,7 +32,7 @@ def test_round_trip() -> None:
 
 
 def test_empty_sections_are_left_out_and_zeros_are_not() -> None:
-    assert set(RoundRecord(1).to_json()) == {"round", "seconds", "examples", "workers"}
+    assert set(RoundRecord(1).to_json()) == {"round", "seconds", "examples", "workers", "stack"}
     assert RoundRecord(1, clients={"failed": 0}).to_json()["clients"] == {"failed": 0}
 
 

@@ -84,6 +84,7 @@ def test_a_run_leaves_its_folder(cli: Cli, small: Path) -> None:
         "on_failure": "abort",
         "min_share": 0.5,
         "block_timeout": None,
+        "left_out": {},
     }
     plain_module().load_state_dict(load_file(out / "model.safetensors"))
 

@@ -22,6 +22,8 @@ from tests.faults.nights import all_present, go, quiet, same_bits, small
 from tests.faults.nodes import Nodes, eventually, fault
 from tests.ray import problem
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,7 +42,7 @@ def executor(nodes: Nodes, tmp_path: Path) -> RayExecutor:
     return one
 
 
-@pytest.mark.parametrize("action", ["kill_parent", pytest.param("stop_node", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("action", ["kill_parent", "stop_node"])
 def test_a_node_is_lost_and_one_joins(
     action: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
@@ -64,7 +66,6 @@ def test_a_node_is_lost_and_one_joins(
     assert records[1].usage["retries"] >= 1
 
 
-@pytest.mark.slow
 def test_a_node_joins_late(nodes: Nodes, expected: list[RoundRecord], tmp_path: Path) -> None:
     """It is used from a later round on, whoever was there before goes on."""
     nodes.plan()
@@ -103,7 +104,6 @@ def test_a_round_waits_for_as_many_workers_as_it_must_have(
     assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
 
 
-@pytest.mark.slow
 def test_a_node_without_room_is_done_without(
     nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,7 +134,6 @@ class Demanding(fedray.Cluster):
         return replace(super().place(), cluster=section)
 
 
-@pytest.mark.slow
 def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(nodes: Nodes, tmp_path: Path) -> None:
     """The end is told truly, with a checkpoint of the last whole round."""
     nodes.plan(second=[fault("worker.block", 3, "kill_parent")])
@@ -153,7 +152,6 @@ def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(nodes: Nodes
 
 
 @pytest.mark.parametrize("reduce", ["object_store", "collective"])
-@pytest.mark.slow
 def test_either_way_between_nodes(
     reduce: Literal["object_store", "collective"], nodes: Nodes, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
@@ -188,7 +186,6 @@ finally:
 """
 
 
-@pytest.mark.slow
 def test_ray_loses_messages(nodes: Nodes, expected: list[RoundRecord], tmp_path: Path) -> None:
     """Of the driver's calls of actors one in ten never arrives, and three in ten are answered to nobody."""
     nodes.plan()

@@ -15,6 +15,8 @@ from tests.faults.nights import DROP, SIZES, Listed, all_present, failed, go, qu
 from tests.faults.nodes import Nodes, fault
 from tests.helpers import relative
 
+pytestmark = pytest.mark.slow
+
 POINTS = ["worker.block", "worker.trained", "worker.folded", "worker.reply"]
 TIMEOUT = 3.0
 
@@ -39,7 +41,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[RoundRecord]:
     return quiet(tmp_path_factory.mktemp("quiet"), rounds=5)
 
 
-@pytest.mark.parametrize("where", [pytest.param("head", marks=pytest.mark.slow), "second"])
+@pytest.mark.parametrize("where", ["head", "second"])
 def test_a_worker_killed_at_any_point(
     where: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
@@ -51,7 +53,6 @@ def test_a_worker_killed_at_any_point(
     assert [record.usage["retries"] > 0 for record in records] == [False, True, True, True, True]
 
 
-@pytest.mark.slow
 def test_killed_again_and_again_in_one_round(
     nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
@@ -62,7 +63,7 @@ def test_killed_again_and_again_in_one_round(
     same_bits(records, expected[:2])
 
 
-@pytest.mark.parametrize("where", [pytest.param("head", marks=pytest.mark.slow), "second"])
+@pytest.mark.parametrize("where", ["head", "second"])
 def test_a_block_that_two_workers_die_of_is_given_up(
     where: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
@@ -87,7 +88,6 @@ def test_a_block_that_two_workers_die_of_is_given_up(
     assert relative(one.vector, never_asked.vector) < 1e-6
 
 
-@pytest.mark.slow
 def test_aborted_by_name(nodes: Nodes, executor: RayExecutor, tmp_path: Path) -> None:
     nodes.plan(second=[fault("worker.block", 2), fault("worker.block", 2)])
     one = small(tmp_path, failures=FailurePolicy(on_failure="abort"))
@@ -97,9 +97,7 @@ def test_aborted_by_name(nodes: Nodes, executor: RayExecutor, tmp_path: Path) ->
     assert one.state.round == 1
 
 
-@pytest.mark.parametrize(
-    ("where", "point"), [("second", "worker.trained"), pytest.param("head", "worker.reply", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("where", "point"), [("second", "worker.trained"), "head", "worker.reply"])
 def test_a_hung_worker_is_replaced(
     point: str, where: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
@@ -111,7 +109,6 @@ def test_a_hung_worker_is_replaced(
     assert records[1].usage["retries"] >= 1
 
 
-@pytest.mark.slow
 def test_a_block_that_hangs_twice_is_given_up(nodes: Nodes, executor: RayExecutor, tmp_path: Path) -> None:
     nodes.plan(second=[fault("worker.block", 2, "hang"), fault("worker.block", 2, "hang")])
     records = go(small(tmp_path, failures=DROP), executor)
@@ -132,7 +129,6 @@ def test_lost_answers_are_asked_for_again(
     assert [record.usage["retries"] for record in records] == [0, 0, 0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("point", ["node.begin", "node.worked", "node.folded"])
 def test_the_actor_of_a_node_is_killed(
     point: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path

@@ -29,7 +29,9 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize(
+    "name", ["fedavg", "scaffold", *(pytest.param(name, marks=pytest.mark.slow) for name in ("topk", "median"))]
+)
 def test_any_number_of_workers_and_inline(name: str, tmp_path: Path, four_cpus: None) -> None:
     """One worker, several, and no Ray at all give the same model after each round."""
     parts = PARTS[name]
@@ -93,7 +95,11 @@ def test_killed_workers_change_nothing(scaffold: Federation, quiet_sum: dict[str
 @pytest.mark.parametrize(
     ("model_fn", "end"),
     [
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "3 workers in a row died on node .* while they started"),
+        pytest.param(
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
+            "3 workers in a row died on node .* while they started",
+            marks=pytest.mark.slow,
+        ),
         (lambda: [].pop(), "a worker could not start on node .*: IndexError: pop from empty list"),
     ],
 )
