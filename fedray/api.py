@@ -120,7 +120,7 @@ class Cluster:
         name: ``ray`` (worker actors; a Ray that is already initialised is used as it is) or ``inline`` (this process).
         workers: worker actors on each node, or ``auto``.
         cpus: CPUs of each worker.
-        gpus: GPUs of each worker; fractions share one.
+        gpus: GPUs of each worker; fractions share one, and several share out a client's batch.
         threads: torch threads of each worker.
         driver_gpus: GPUs of the driver.
         placement: ``spread``: that many workers on every node; ``pack``: as many in all, on few nodes.
@@ -233,8 +233,8 @@ def train(
         folder.config()
     else:
         folder.claim(text)
-    notes = (f"stacking: {plan.task.stacking.reason}",)
-    run = Run(plan, folder, "python", text, place.worker.threads, args.keep, resume, args.tensorboard, notes)
+    threads = place.worker.threads
+    run = Run(plan, folder, "python", text, threads, args.keep, resume, args.tensorboard, plan.task.notes)
     return _run(Experiment(run, place, args.block_timeout), progress)
 
 

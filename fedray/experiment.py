@@ -25,6 +25,7 @@ from fedray.failures import FailurePolicy
 from fedray.layers import load_layers, overlay, to_yaml
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
+from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
@@ -50,6 +51,7 @@ from fedray.schema import (
 )
 from fedray.scratch import scratch
 from fedray.transforms import Transform, transforms
+from fedray.worker import devices_of
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,14 @@ class Place:
     driver: DriverSection = field(default_factory=DriverSection)
 
     @property
-    def device(self) -> torch.device:
-        """The workers' kind of device."""
-        return torch.device("cuda" if self.worker.gpus > 0 else "cpu")
+    def devices(self) -> tuple[torch.device, ...]:
+        """Those of each worker."""
+        return devices_of(self.worker.gpus)
+
+    def most_devices(self, data: FederatedData) -> int:
+        """How many devices a worker has at most, those that silos have for themselves included."""
+        own = [] if self.cluster.name == "inline" else [silo.gpus or 0.0 for silo in data.silos.values()]
+        return max(len(devices_of(gpus)) for gpus in (self.worker.gpus, *own))
 
     def sites(self) -> Sites:
         """Where data that stays in its place is asked: on the cluster's nodes, or, with ``inline``, in this process."""
@@ -111,7 +118,7 @@ class Experiment:
         if self.place.cluster.name == "inline":
             stopped: list[bool] = []
             on_stop(lambda: stopped.append(True))
-            yield from self.run.records(lambda job: InlineExecutor(job, self.place.device), lambda: bool(stopped))
+            yield from self.run.records(lambda job: InlineExecutor(job, self.place.devices), lambda: bool(stopped))
             return
         from fedray.ray.launch import records_on_ray
 
@@ -273,7 +280,7 @@ class Config:
             keep=self.checkpoint.keep,
             resume=resume,
             tensorboard=self.tracking.tensorboard,
-            notes=(f"stacking: {plan.task.stacking.reason}", f"weight: {plan.algorithm.weight}"),
+            notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}"),
         )
         return Experiment(run, self.place, self.failures.block_timeout)
 
@@ -341,10 +348,11 @@ def make_plan(
     trial = replace(task, data=data.probe())
     _check_fit(trial, module)
     stack = "off" if local.stack is False else local.stack
-    device = "cuda" if place.device.type == "cuda" else "cpu"
+    device = "cuda" if place.devices[0].type == "cuda" else "cpu"
     stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
+    sharing = decide_sharing(replace(trial, stacking=stacking), place.most_devices(data))
     return Plan(
-        task=replace(task, stacking=stacking),
+        task=replace(task, stacking=stacking, sharing=sharing),
         algorithm=algorithm,
         sampler=sampler,
         rounds=rounds,

@@ -83,7 +83,7 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
     down = Broadcast(first.number, {"model": vector, **algorithm.server.broadcast()}, plan.weight(first.cohort))
     with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
         task = replace(plan.task, data=plan.task.data.probe())
-        executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.device)
+        executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.devices)
         try:
             for _ in range(2):
                 executor.publish(down)
