@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from fedray.usage import Meter, Reading, Usage, peak_rss
 
-
 GPUS = [torch.device("cuda", index) for index in range(2)]
 
 
