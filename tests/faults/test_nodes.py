@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -155,9 +156,14 @@ def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(nodes: Nodes
 @pytest.mark.parametrize("reduce", ["object_store", "collective"])
 @pytest.mark.slow
 def test_either_way_between_nodes(
-    reduce: Literal["object_store", "collective"], nodes: Nodes, expected: list[RoundRecord], tmp_path: Path
+    reduce: Literal["object_store", "collective"],
+    nodes: Nodes,
+    expected: list[RoundRecord],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A node that dies of the broadcast, and a worker, change nothing."""
+    caplog.set_level(logging.INFO, "fedray")
     nodes.plan(second=[fault("node.receive", 2), fault("worker.folded", 4)])
     executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=1, reduce=reduce, min_workers=2))
     try:
@@ -168,6 +174,7 @@ def test_either_way_between_nodes(
         nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
     same_bits(records, expected)
     assert len(nodes.to_come()) == (reduce == "object_store")
+    assert caplog.text.count("by gloo: driver.gpus is below 1") == (reduce == "collective")
 
 
 CHATTY = """

@@ -137,6 +137,18 @@ def test_a_parameter_that_the_loss_does_not_use_stays() -> None:
     assert relative(three.parts["delta"], one.parts["delta"]) <= 1e-5
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("model", MODELS)
+def test_gpus_do_what_one_does(model: str) -> None:
+    found = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    if len(found) < 2:
+        pytest.skip("needs two CUDA devices, torch sees one")
+    spec, model_fn = MODELS[model]
+    task = shared_task(model_fn, spec, optimizer=optim.SGD(0.1, momentum=0.9))
+    one, several = (train(task, range(len(SIZES)), devices=devices) for devices in (found[:1], found))
+    assert relative(several.parts["delta"], one.parts["delta"]) <= 1e-4
+
+
 class Noisy(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x + torch.randn_like(x))
