@@ -57,7 +57,7 @@ class ClusterSection:
         workers: worker actors on each node, or ``auto``: as many as its CPUs (its GPUs, if workers use them) allow.
         placement: ``spread``: that many on every node; ``pack``: as many in all, on as few nodes as have room.
         reduce: how vectors cross from node to node: ``object_store`` (Ray's), or ``collective`` (torch.distributed,
-            faster for large models); the same bits.
+            by NCCL if each rank has a GPU of its own, else gloo; faster for large models); the same bits.
         min_workers: with fewer workers left, after nodes were lost, the run ends with its checkpoint.
         start_timeout: seconds to wait for workers, and for nodes in place of lost ones.
         dashboard: start Ray's dashboard, on this machine's loopback (needs the ``jobs`` extra).
