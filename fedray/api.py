@@ -19,12 +19,13 @@ from fedray.algorithms import FedAvg
 from fedray.config import dump
 from fedray.data import FederatedData
 from fedray.errors import ConfigError, RunFailed
-from fedray.experiment import Experiment, Place, make_plan
+from fedray.experiment import Experiment, make_plan
 from fedray.interrupt import StopSignals, starting
 from fedray.layers import to_yaml
 from fedray.local.schedule import LocalArgs
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.optim import SGD, OptimizerFn
+from fedray.place import Place
 from fedray.record import RoundRecord
 from fedray.run import Run, RunFolder
 from fedray.sampling import Full, Sampler
@@ -120,7 +121,7 @@ class Cluster:
         name: ``ray`` (worker actors; a Ray that is already initialised is used as it is) or ``inline`` (this process).
         workers: worker actors on each node, or ``auto``.
         cpus: CPUs of each worker.
-        gpus: GPUs of each worker; fractions share one.
+        gpus: GPUs of each worker; fractions share one, and several share out a client's batch.
         threads: torch threads of each worker.
         driver_gpus: GPUs of the driver.
         placement: ``spread``: that many workers on every node; ``pack``: as many in all, on few nodes.
@@ -233,8 +234,8 @@ def train(
         folder.config()
     else:
         folder.claim(text)
-    notes = (f"stacking: {plan.task.stacking.reason}",)
-    run = Run(plan, folder, "python", text, place.worker.threads, args.keep, resume, args.tensorboard, notes)
+    threads = place.worker.threads
+    run = Run(plan, folder, "python", text, threads, args.keep, resume, args.tensorboard, plan.task.notes)
     return _run(Experiment(run, place, args.block_timeout), progress)
 
 

@@ -59,15 +59,15 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Everything in this process, one item after the other: for pdb, tests, and a single GPU."""
+    """Everything in this process, one item after the other: for pdb, tests, and one worker's GPUs."""
 
     workers = 1
 
-    def __init__(self, job: Job, device: torch.device | None = None) -> None:
+    def __init__(self, job: Job, devices: Sequence[torch.device] = (torch.device("cpu"),)) -> None:
         self._threads = torch.get_num_threads()
-        self._gpus = 1.0 if device is not None and device.type == "cuda" else 0.0
-        self._worker = Worker(job, device or torch.device("cpu"))
-        self._meter = Meter()
+        self._gpus = float(sum(device.type == "cuda" for device in devices))
+        self._worker = Worker(job, devices)
+        self._meter = Meter(devices)
         self._reading = Reading(_NAME)
 
     def wait(self) -> None:

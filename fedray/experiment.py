@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,17 +18,18 @@ from fedray.algorithm import Algorithm, AlgorithmConfig, algorithms, compose
 from fedray.checkpoint import CheckpointArgs
 from fedray.config import ConfigError, bind, bind_part, dump, nearest
 from fedray.data import FederatedData, data_sources
-from fedray.data.sites import Sites, here
 from fedray.executor import InlineExecutor
 from fedray.failures import FailurePolicy
 from fedray.layers import load_layers, overlay, to_yaml
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
+from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.models import dump_model, initial_model, resolve_model
 from fedray.optim import OptimizerFn, optimizers
+from fedray.place import Place
 from fedray.plan import EvaluateArgs, Plan, check_cohort
 from fedray.record import RoundRecord
 from fedray.run import Run, RunFolder
@@ -53,45 +53,6 @@ from fedray.transforms import Transform, transforms
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a run runs."""
-
-    cluster: ClusterSection = field(default_factory=ClusterSection)
-    worker: WorkerSection = field(default_factory=WorkerSection)
-    driver: DriverSection = field(default_factory=DriverSection)
-
-    @property
-    def device(self) -> torch.device:
-        """The workers' kind of device."""
-        return torch.device("cuda" if self.worker.gpus > 0 else "cpu")
-
-    def sites(self) -> Sites:
-        """Where data that stays in its place is asked: on the cluster's nodes, or, with ``inline``, in this process."""
-        if self.cluster.name == "inline":
-            return here()
-        from fedray.ray.sites import RaySites
-
-        return RaySites(self.cluster.start_timeout)
-
-    def check(self) -> None:
-        """ConfigError if more is asked for than a cluster started on this machine would have."""
-        joins = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
-        if isinstance(self.cluster, SlurmSection) and not joins:
-            raise ConfigError(
-                "cluster.name: slurm runs in a Slurm job; submit it with `fedray slurm`, or train here with "
-                "cluster.name=ray"
-            )
-        workers = self.cluster.workers if isinstance(self.cluster.workers, int) else 1
-        wanted = self.driver.gpus + workers * self.worker.gpus
-        found = torch.cuda.device_count()
-        if wanted > found and not joins:
-            raise ConfigError(
-                f"worker.gpus: {workers} worker(s) and the driver want {wanted:g} GPUs, this machine has {found}; "
-                "lower worker.gpus, cluster.workers or driver.gpus, or join a cluster that has them (RAY_ADDRESS)"
-            )
-
-
-@dataclass(frozen=True)
 class Experiment:
     """A run and its place, ready to start; ``block_timeout`` as in ``failures``."""
 
@@ -111,7 +72,7 @@ class Experiment:
         if self.place.cluster.name == "inline":
             stopped: list[bool] = []
             on_stop(lambda: stopped.append(True))
-            yield from self.run.records(lambda job: InlineExecutor(job, self.place.device), lambda: bool(stopped))
+            yield from self.run.records(lambda job: InlineExecutor(job, self.place.devices), lambda: bool(stopped))
             return
         from fedray.ray.launch import records_on_ray
 
@@ -273,7 +234,7 @@ class Config:
             keep=self.checkpoint.keep,
             resume=resume,
             tensorboard=self.tracking.tensorboard,
-            notes=(f"stacking: {plan.task.stacking.reason}", f"weight: {plan.algorithm.weight}"),
+            notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}"),
         )
         return Experiment(run, self.place, self.failures.block_timeout)
 
@@ -341,10 +302,11 @@ def make_plan(
     trial = replace(task, data=data.probe())
     _check_fit(trial, module)
     stack = "off" if local.stack is False else local.stack
-    device = "cuda" if place.device.type == "cuda" else "cpu"
+    device = "cuda" if place.devices[0].type == "cuda" else "cpu"
     stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
+    sharing = decide_sharing(replace(trial, stacking=stacking), place.most_devices(data))
     return Plan(
-        task=replace(task, stacking=stacking),
+        task=replace(task, stacking=stacking, sharing=sharing),
         algorithm=algorithm,
         sampler=sampler,
         rounds=rounds,

@@ -123,18 +123,22 @@ class Stream:
         name = digest(self.seed, self.purpose, self.round)
         return int.from_bytes(name[:4], "little"), int.from_bytes(name[4:8], "little")
 
-    def uniform(self, clients: Tensor, turn: Tensor, count: int) -> Tensor:
+    def uniform(self, clients: Tensor, turn: Tensor, count: int, before: int = 0) -> Tensor:
         """Uniform draws in [0, 1) with 24 bits: float32 ``[*clients.shape, count]`` on the clients' device.
 
         Args:
             clients: int64 client keys, any shape.
             turn: int64, of the same shape.
             count: how many draws for each client.
+            before: how many of its draws come before these.
         """
-        positions = torch.arange((count + 3) // 4, device=clients.device)
+        first, skipped = divmod(before, 4)
+        positions = torch.arange(first, (before + count + 3) // 4, device=clients.device)
         client, turn = clients.unsqueeze(-1), turn.unsqueeze(-1)
         words = philox((positions + 0 * client, turn, client & _LOW32, (client >> 32) & _LOW32), self._key)
-        return (torch.stack(words, dim=-1).flatten(-2)[..., :count] >> 8).to(torch.float32) * 2.0**-24
+        return (torch.stack(words, dim=-1).flatten(-2)[..., skipped : skipped + count] >> 8).to(
+            torch.float32
+        ) * 2.0**-24
 
     def permutations(self, clients: NDArray[np.int64], sizes: NDArray[np.int64], turn: int) -> NDArray[np.int64]:
         """A uniformly random order of each client's examples.

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,7 @@ class Run:
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
         notes: lines for the head of the log.
+        hardware: what the bits depend on, asked where the run is made: its driver, on the same node, may see no GPU.
     """
 
     plan: Plan
@@ -125,6 +126,7 @@ class Run:
     resume: bool = False
     tensorboard: bool = True
     notes: tuple[str, ...] = field(default=())
+    hardware: Mapping[str, str] = field(default_factory=machine)
 
     def job(self) -> Job:
         """The workers' part."""
@@ -239,11 +241,11 @@ class _Drive:
         _log.info("resumed after round %d", saved.round)
         if saved.state["config_sha256"] != _config_sha256(self._run):
             _log.info("the config is not the one of the checkpoint: the rounds from here on follow the new one")
-        if saved.state["machine"] != machine():
+        if saved.state["machine"] != self._run.hardware:
             _log.warning(
                 "the checkpoint was written on other hardware or versions (%s; now %s): results may differ in bits",
                 saved.state["machine"],
-                machine(),
+                self._run.hardware,
             )
 
     def _save(self, state: ServerState) -> None:
@@ -258,7 +260,7 @@ class _Drive:
             "segments": segments,
             "totals": state.totals.to_json(),
             "halvings": state.halvings,
-            "machine": machine(),
+            "machine": run.hardware,
             "config_sha256": _config_sha256(run),
         }
         try:
@@ -335,7 +337,7 @@ class _Drive:
             "parameters": plan.layout.trained,
             "workers": self._last.workers if self._last else 0,
             "stacking": plan.task.stacking.reason,
-            "machine": machine(),
+            "machine": self._run.hardware,
             "versions": versions(),
             "final": self._last.to_json() if self._last else None,
         }

@@ -6,6 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
+def check_gpus(gpus: float | None) -> None:
+    """ValueError unless ``gpus`` is a number of GPUs, or a share of one."""
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"gpus={gpus:g}: above 1 it must be a whole number, as only one GPU can be shared")
+
+
 @dataclass(frozen=True)
 class LocalSection:
     """``local``: what a client does in a round.
@@ -51,7 +57,7 @@ class ClusterSection:
         workers: worker actors on each node, or ``auto``: as many as its CPUs (its GPUs, if workers use them) allow.
         placement: ``spread``: that many on every node; ``pack``: as many in all, on as few nodes as have room.
         reduce: how vectors cross from node to node: ``object_store`` (Ray's), or ``collective`` (torch.distributed,
-            faster for large models); the same bits.
+            by NCCL if each rank has a GPU of its own, else gloo; faster for large models); the same bits.
         min_workers: with fewer workers left, after nodes were lost, the run ends with its checkpoint.
         start_timeout: seconds to wait for workers, and for nodes in place of lost ones.
         dashboard: start Ray's dashboard, on this machine's loopback (needs the ``jobs`` extra).
@@ -127,7 +133,7 @@ class WorkerSection:
 
     Args:
         cpus: CPUs reserved.
-        gpus: GPUs reserved; a fraction shares one.
+        gpus: GPUs reserved; a fraction shares one, with several a client's batch is shared out over them.
         memory: gigabytes of host memory reserved; 0 reserves none.
         threads: torch threads; part of what makes the bits of a result.
     """
@@ -140,6 +146,7 @@ class WorkerSection:
     def __post_init__(self) -> None:
         if min(self.cpus, self.gpus, self.memory) < 0 or self.threads < 1:
             raise ValueError("cpus, gpus and memory must be at least 0, threads at least 1")
+        check_gpus(self.gpus)
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,7 @@ class DriverSection:
     def __post_init__(self) -> None:
         if self.cpus < 0 or self.gpus < 0:
             raise ValueError("cpus and gpus must be at least 0")
+        check_gpus(self.gpus)
 
 
 @dataclass(frozen=True)

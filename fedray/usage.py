@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -24,7 +24,7 @@ class Reading:
         busy: seconds at work on items.
         cpu_seconds: processor time of its process.
         rss: peak resident memory of its process so far, in bytes.
-        gpu_memory: peak GPU memory allocated so far, in bytes.
+        gpu_memory: peak GPU memory allocated so far, on all its GPUs, in bytes.
         joules: energy by GPU (its UUID) since the last reading; workers that share one GPU read the same counter.
     """
 
@@ -94,9 +94,14 @@ def _joules(readings: Iterable[Reading]) -> dict[str, float]:
 
 
 class Meter:
-    """Reads this process; what it cannot read (no GPU, no NVML) is left at nothing."""
+    """Reads this process; what it cannot read (no GPU, no NVML) is left at nothing.
 
-    def __init__(self) -> None:
+    Args:
+        devices: those it works on.
+    """
+
+    def __init__(self, devices: Sequence[torch.device] = ()) -> None:
+        self._gpus = [device for device in devices if device.type == "cuda"]
         self._cpu = time.process_time()
         self._energy: _Energy | None = None
 
@@ -109,14 +114,13 @@ class Meter:
         """
         cpu = time.process_time()
         spent, self._cpu = cpu - self._cpu, cpu
-        # Asking for memory would initialise CUDA in a process that has not used it.
-        if not torch.cuda.is_initialized():
+        # Asking for memory would initialise CUDA in a process that does not use it.
+        if not self._gpus:
             return Reading(worker, busy, spent, peak_rss())
         if self._energy is None:
-            self._energy = _Energy()
-        return Reading(
-            worker, busy, spent, peak_rss(), int(torch.cuda.max_memory_allocated()), self._energy.since_last()
-        )
+            self._energy = _Energy(self._gpus)
+        memory = sum(torch.cuda.max_memory_allocated(gpu) for gpu in self._gpus)
+        return Reading(worker, busy, spent, peak_rss(), memory, self._energy.since_last())
 
 
 def peak_rss() -> int:
@@ -129,30 +133,32 @@ def peak_rss() -> int:
 
 
 class _Energy:
-    """The energy counter of the process's current GPU, by NVML, if the library ``pynvml`` is installed and works."""
+    """The energy counters of GPUs, by NVML, if the library ``pynvml`` is installed and works."""
 
-    def __init__(self) -> None:
-        self._last = 0.0
-        self._gpu = ""
+    def __init__(self, gpus: Sequence[torch.device]) -> None:
+        self._handles: dict[str, Any] = {}
+        self._last: dict[str, float] = {}
         # NVML raises errors of its own kinds, which cannot be named without it; no energy is no fault of the run's.
         with suppress(Exception):
             self._nvml: Any = import_module("pynvml")
             self._nvml.nvmlInit()
-            name = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
-            self._handle = self._nvml.nvmlDeviceGetHandleByUUID(name)
+            for gpu in gpus:
+                name = f"GPU-{torch.cuda.get_device_properties(gpu).uuid}"
+                self._handles[name] = self._nvml.nvmlDeviceGetHandleByUUID(name)
             self._last = self._joules()
-            self._gpu = name
 
-    def _joules(self) -> float:
-        return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
+    def _joules(self) -> dict[str, float]:
+        read = self._nvml.nvmlDeviceGetTotalEnergyConsumption
+        return {name: float(read(handle)) / 1000 for name, handle in self._handles.items()}
 
     def since_last(self) -> dict[str, float]:
-        if not self._gpu:
+        if not self._last:
             return {}
         try:
             now = self._joules()
         except Exception:
-            self._gpu = ""
+            self._last = {}
             return {}
-        spent, self._last = now - self._last, now
-        return {self._gpu: spent}
+        spent = {name: now[name] - before for name, before in self._last.items()}
+        self._last = now
+        return spent

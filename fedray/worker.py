@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +31,15 @@ _log = logging.getLogger("fedray")
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
 """What means that fewer clients must step at once."""
+
+
+def devices_of(gpus: float) -> tuple[torch.device, ...]:
+    """The devices of a worker that reserves so many GPUs: all it sees, or the one that it shares, or the CPU.
+
+    >>> [[str(device) for device in devices_of(gpus)] for gpus in (0, 0.25, 2)]
+    [['cpu'], ['cuda:0'], ['cuda:0', 'cuda:1']]
+    """
+    return tuple(torch.device("cuda", index) for index in range(math.ceil(gpus))) or (torch.device("cpu"),)
 
 
 @dataclass(frozen=True)
@@ -109,20 +120,20 @@ Report = BlockReport | TestReport | HoldoutReport
 
 
 class Worker:
-    """Does the work items of a round on one device.
+    """Does the work items of a round.
 
     Args:
         job: the run's work.
-        device: where.
+        devices: where; data, model and accumulator are on the first, further ones help it to train.
     """
 
-    def __init__(self, job: Job, device: torch.device) -> None:
+    def __init__(self, job: Job, devices: Sequence[torch.device]) -> None:
         torch.set_num_threads(job.threads)
         self.job = job
-        self.device = device
-        if device.type == "cuda":
-            job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(device)))
-        self._trainer = Trainer(job.task, device)
+        self.device = devices[0]
+        if self.device.type == "cuda":
+            job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(self.device)))
+        self._trainer = Trainer(job.task, devices)
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
         self._evaluated: nn.Module | None = None

@@ -219,12 +219,16 @@ def federation(
 
 
 def train(
-    task: LocalTask, clients: Sequence[int], down: Broadcast | None = None, state: Parts | None = None
+    task: LocalTask,
+    clients: Sequence[int],
+    down: Broadcast | None = None,
+    state: Parts | None = None,
+    devices: Sequence[torch.device] = (torch.device("cpu"),),
 ) -> BlockUpdate:
     """The update of some clients: at once if the task is stacked, else of each alone, put together."""
     model = task.layout.pack(dict(task.model_fn().state_dict()))
-    trainer = Trainer(task, torch.device("cpu"))
-    sent = down or Broadcast(1, {"model": model}, 1.0)
+    trainer = Trainer(task, devices)
+    sent = down or Broadcast(1, {"model": model.to(devices[0])}, 1.0)
     kept = state or {}
     step = len(clients) if task.stacking.stacked else 1
     pieces = []

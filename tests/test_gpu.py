@@ -22,7 +22,7 @@ def fold(one: Federation, device: str = "cpu") -> tuple[torch.Tensor, list[int]]
     """The accumulator of one round, and who was trained."""
     plan = one.plan
     cohort = plan.cohort(1)
-    executor = InlineExecutor(one.job, torch.device(device))
+    executor = InlineExecutor(one.job, [torch.device(device)])
     executor.publish(Broadcast(1, {"model": one.state.vector}, plan.weight(cohort)))
     reports = executor.run(plan.blocks(1, cohort, one.state.store), lambda: False)
     assert reports is not None

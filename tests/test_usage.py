@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from fedray.usage import Meter, Reading, Usage, peak_rss
 
+GPUS = [torch.device("cuda", index) for index in range(2)]
+
 
 def burn(seconds: float) -> None:
     """Use processor time, by its own clock."""
@@ -51,26 +53,22 @@ def test_the_peak_of_memory_stays_when_it_is_freed() -> None:
 
 
 def test_without_a_gpu_in_use_there_is_nothing_of_gpus() -> None:
-    if torch.cuda.is_initialized():
-        pytest.skip("another test uses the GPU")
-    reading = Meter().read("a", 0.0)
+    reading = Meter([torch.device("cpu")]).read("a", 0.0)
     assert (reading.gpu_memory, reading.joules) == (0, {})
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU in use with 7 bytes allocated at the peak."""
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"uuid-{index}"))
+    """GPUs with 7 bytes allocated at the peak on the first, 8 on the next..."""
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda gpu: 7 + gpu.index)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda gpu: SimpleNamespace(uuid=f"uuid-{gpu.index}"))
 
 
 def nvml(readings: list[int]) -> Any:
     """NVML with a counter of millijoules that then fails."""
 
     def energy(handle: object) -> int:
-        assert handle == "handle of GPU-uuid-1"
+        assert handle in ("handle of GPU-uuid-0", "handle of GPU-uuid-1")
         if not readings:
             raise LookupError("the driver went away")
         return readings.pop(0)
@@ -85,19 +83,26 @@ def nvml(readings: list[int]) -> Any:
 @pytest.mark.usefixtures("gpu")
 def test_energy_is_read_where_nvml_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml([5000, 5500, 8500]))
-    meter = Meter()
+    meter = Meter(GPUS[1:])
     assert meter.read("a", 0.0).joules == {"GPU-uuid-1": 0.5}
     reading = meter.read("a", 0.0)
-    assert (reading.joules, reading.gpu_memory) == ({"GPU-uuid-1": 3.0}, 7)
+    assert (reading.joules, reading.gpu_memory) == ({"GPU-uuid-1": 3.0}, 8)
     for _ in range(2):
         assert meter.read("a", 0.0).joules == {}
+
+
+@pytest.mark.usefixtures("gpu")
+def test_all_gpus_of_a_worker_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml([1000, 5000, 1500, 8000]))
+    reading = Meter(GPUS).read("a", 0.0)
+    assert (reading.joules, reading.gpu_memory) == ({"GPU-uuid-0": 0.5, "GPU-uuid-1": 3.0}, 15)
 
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("library", [None, nvml([])], ids=["missing", "broken"])
 def test_energy_is_left_out_where_it_does_not(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", library)
-    assert Meter().read("a", 0.0).joules == {}
+    assert Meter(GPUS).read("a", 0.0).joules == {}
 
 
 def test_the_section_of_a_round() -> None:

@@ -18,7 +18,7 @@ from tests.test_rounds import Flaky, marked
 
 def fold(run: Federation, *blocks: list[int]) -> tuple[Accumulator, list[BlockReport]]:
     """Train blocks in the first round of ``run``."""
-    worker = Worker(run.job, torch.device("cpu"))
+    worker = Worker(run.job, [torch.device("cpu")])
     worker.begin(Broadcast(1, {"model": run.vector}, 37.0))
     reports = [worker.train(Block(1, index, np.array(clients))) for index, clients in enumerate(blocks)]
     worker.close()

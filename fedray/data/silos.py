@@ -28,6 +28,7 @@ from fedray.data.probe import MadeUp
 from fedray.data.sites import Sites, Stop
 from fedray.data.store import Examples
 from fedray.data.tabular import check_columns, examples, fit
+from fedray.schema import check_gpus
 
 A = TypeVar("A")
 
@@ -63,6 +64,7 @@ class Silo:
         for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
             if amount is not None and not 0.0 <= amount < float("inf"):
                 raise ValueError(f"{name}={amount}: it must be at least 0")
+        check_gpus(self.gpus)
 
     @property
     def where(self) -> str:

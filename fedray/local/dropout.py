@@ -15,7 +15,8 @@ class NamedDropout:
     """A context in which ``F.dropout`` and attention dropout draw from a :class:`fedray.rng.Stream`.
 
     The draw's position is the element's place in the client's own tensor, so a client's mask is the same whether it
-    steps alone or stacked with others (``torch.func.vmap``), and padding at the end of its batch changes nothing.
+    steps alone or stacked with others (``torch.func.vmap``), and padding at the end of its batch changes nothing; where
+    the batch comes first in a tensor, a share of the batch gets the masks that its rows have in the whole.
     Dropout inside ``nn.LSTM`` runs in C++ and is not reached: such models step one by one under a seeded generator.
 
     Args:
@@ -31,12 +32,14 @@ class NamedDropout:
         self._native = (F.dropout, F.scaled_dot_product_attention)
         self.client = torch.zeros((), dtype=torch.int64)
         self._turn = 0
+        self._share = slice(0, 1)
 
-    def at(self, round: int, step: int) -> None:
-        """Draw for this round and local step from now on."""
+    def at(self, round: int, step: int, share: slice = slice(0, 1)) -> None:
+        """Draw for this round and local step from now on, and for these rows of the batch, if not for all."""
         if round != self._stream.round:
             self._stream = Stream(self._seed, "dropout", round)
         self._turn = step * _CALLS_PER_STEP
+        self._share = share
 
     def __enter__(self) -> NamedDropout:
         # A TorchFunctionMode is switched off inside nn.MultiheadAttention's functional, where the dropout is.
@@ -50,7 +53,8 @@ class NamedDropout:
     def _mask(self, like: Tensor, p: float) -> Tensor:
         turn = torch.full((), self._turn, device=like.device)
         self._turn += 1
-        draws = self._stream.uniform(self.client.to(like.device), turn, like.numel())
+        before = like.numel() * self._share.start // max(1, self._share.stop - self._share.start)
+        draws = self._stream.uniform(self.client.to(like.device), turn, like.numel(), before)
         return (draws.view(like.shape) >= p).to(like.dtype) / (1.0 - p)
 
     def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

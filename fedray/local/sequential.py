@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from fedray.data.federated import Rows
 from fedray.local.dropout import NamedDropout, has_dropout
+from fedray.local.replicas import Replica, share_out
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
-from fedray.local.task import LocalTask, autocast
+from fedray.local.task import LocalTask
 from fedray.messages import Floats
 from fedray.rng import integer
 
@@ -19,16 +21,17 @@ from fedray.rng import integer
 class SequentialStepper:
     """Trains one client: the module's tensors are views of one row, so any module and any optimizer works.
 
+    On several devices the optimizer, the rule and the row are on the first; in each step the others get a copy of the
+    row and a share of the batch, and give their gradients.  That equals one device up to rounding.
+
     Random draws of the module other than dropout come from torch's generators, seeded by (seed, round, client).
     """
 
-    def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
+    def __init__(self, task: LocalTask, module: nn.Module, devices: Sequence[torch.device]) -> None:
         self._task = task
-        self._device = device
-        self.row = task.layout.pack(dict(module.state_dict())).to(device)
-        self._module = module.to(device).train()
-        task.layout.attach(self._module, self.row)
-        self._trained = [p for p in self._module.parameters() if p.requires_grad]
+        self._first = Replica(task, module, devices[0])
+        self._others = [Replica(task, task.model_fn(), device) for device in devices[1:]]
+        self.row = self._first.row
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
@@ -37,14 +40,17 @@ class SequentialStepper:
         ``self.row`` must hold the client's starting point; afterwards it holds the update, and ``run.delta`` is a
         view of it.
         """
-        task, layout = self._task, self._task.layout
-        layout.write_integers(self._module, self.row)
-        optimizer = task.optimizer_fn(list(self._trained))
+        task, layout, device = self._task, self._task.layout, self._first.device
+        for replica in (self._first, *self._others):
+            layout.write_integers(replica.module, self.row)
+        optimizer = task.optimizer_fn(list(self._first.trained))
         run.group = optimizer.param_groups[0]
         task.rule.start(run)
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        total = torch.zeros((), dtype=torch.float64, device=device)
         client = int(keys[0])
-        devices = [self._device] if self._device.type == "cuda" else []
+        if self._dropout is not None:
+            self._dropout.client = keys[0]
+        devices = [replica.device for replica in (self._first, *self._others) if replica.device.type == "cuda"]
         with torch.random.fork_rng(devices=devices), self._dropout or contextlib.nullcontext():
             torch.manual_seed(  # noqa: TID251 - inside fork_rng, for draws that cannot be named one by one
                 integer(task.seed, "local", run.round, client)
@@ -52,26 +58,36 @@ class SequentialStepper:
             for step in range(schedule.index.shape[1]):
                 count = int(schedule.count[0, step])
                 x, y = rows.take(schedule.index[:, step, :count])
-                if self._dropout is not None:
-                    self._dropout.at(run.round, step)
-                    self._dropout.client = keys[0]
                 optimizer.zero_grad(set_to_none=True)
-                with autocast(task.precision, self._device):
-                    loss = task.loss_fn(self._module(x[0]), y[0])
-                loss.backward()
+                loss = self._backward(x[0], y[0], run.round, step)
                 if task.rule.changes_gradient:
-                    self._apply_rule(run)
+                    grad = self._first.gradient().unsqueeze(0)
+                    with torch.no_grad():
+                        task.rule.gradient(run, grad)
+                    self._first.set_gradient(grad[0])
                 optimizer.step()
-                total += loss.detach() * count
+                total += loss * count
         optimizer.zero_grad(set_to_none=True)
-        layout.read_back(self._module, self.row)
+        layout.read_back(self._first.module, self.row)
         self.row.sub_(model)
         return total.reshape(1).cpu().numpy()
 
-    def _apply_rule(self, run: LocalRun) -> None:
-        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained]
-        grad = torch.cat([piece.reshape(-1) for piece in pieces]).unsqueeze(0)
-        with torch.no_grad():
-            self._task.rule.gradient(run, grad)
-        for parameter, piece in zip(self._trained, grad[0].split([p.numel() for p in self._trained]), strict=True):
-            parameter.grad = piece.view_as(parameter)
+    def _backward(self, x: Tensor, y: Tensor, round: int, step: int) -> Tensor:
+        """Leave the gradients of a batch's mean loss with the first replica; returns that loss.
+
+        A GPU works while the next one is told what to do, so that one thread keeps all of them busy.
+        """
+        first, *shares = share_out(len(x), 1 + len(self._others))
+        others = self._others[: len(shares)]
+        for other in others:
+            other.follow(self.row)
+        losses = []
+        for replica, share in zip((self._first, *others), (first, *shares), strict=True):
+            if self._dropout is not None:
+                self._dropout.at(round, step, share)
+            weight = (share.stop - share.start) / len(x) if others else 1.0
+            losses.append(replica.backward(x[share], y[share], weight))
+        if not others:
+            return losses[0]
+        self._first.add_gradients(others)
+        return torch.stack([loss.to(self._first.device) for loss in losses]).sum()

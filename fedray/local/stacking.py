@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from fedray.data.store import CPU
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import LocalArgs
-from fedray.local.task import LocalTask, Stacking
+from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
 from fedray.losses import per_example
 from fedray.messages import Broadcast
@@ -38,6 +38,8 @@ LARGEST_BLOCK = {"cpu": 128, "cuda": 1024}
 
 STEP_WORK = {"cpu": 12_000_000, "cuda": 1_000_000_000}
 """Parameters times examples of one stacked step: with less, a step is mostly the cost of calling its kernels."""
+
+COUPLED = "the loss of a batch is not the mean of its examples' losses"
 
 _TOLERANCE = 1e-4
 
@@ -93,15 +95,14 @@ def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cp
         return f"the optimizer {kind.__name__} is not known to be elementwise"
     if groups > 1:
         return "the optimizer has several parameter groups"
-    batch = [name for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if batch:
-        return f"batch statistics in {batch[0]}"
+    if normed := batch_statistics(module):
+        return normed
     recurrent = [name for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
     if limit_size and recurrent and device == "cpu":
         return f"{recurrent[0]} is recurrent: its fused CPU kernel is as fast one by one as its steps are stacked"
     try:
-        if _coupled(task, module):
-            return "the loss of a batch is not the mean of its examples' losses"
+        if coupled(task, module):
+            return COUPLED
         return _trial(task, decays)
     except Exception as error:
         text = " ".join(str(error).split())
@@ -145,8 +146,8 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
     args = LocalArgs(epochs=1, batch_size=3, steps=1)
     trial = replace(task, data=few, optimizer_fn=plain, args=args, rule=LocalRule(), buffers="mean")  # type: ignore[arg-type]
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
-    stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), CPU).train(few.pair, down, {}, {})
-    alone = Trainer(replace(trial, stacking=Stacking(1, False, "")), CPU)
+    stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {}, {})
+    alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
     for row, client in enumerate(few.pair):
         expected = alone.train(few.pair[row : row + 1], down, {}, {}).parts["delta"][0]
         close = _TOLERANCE * (float(expected.nan_to_num().abs().max()) or 1.0)
@@ -167,12 +168,21 @@ class _Few:
         self.rows = task.data.rows
 
 
-def _coupled(task: LocalTask, module: nn.Module) -> bool:
-    """Whether the loss joins the examples of a batch: class weights, contrast, a sum."""
+def batch_statistics(module: nn.Module) -> str | None:
+    """Which part normalises by its batch, if one does."""
+    batch = [name for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return f"batch statistics in {batch[0]}" if batch else None
+
+
+def coupled(task: LocalTask, module: nn.Module) -> bool:
+    """Whether the loss joins the examples of a batch: class weights, contrast, a sum.
+
+    Changes the parameters of ``module``.
+    """
     few = np.unique(np.linspace(0, len(task.data) - 1, 8).astype(np.int64))
     x, y = (t.flatten(0, 1) for t in task.data.rows(few).take(np.tile(np.arange(8), (len(few), 1))))
     draw = torch_generator(task.seed, "local")
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         # A fresh model may say the same of all examples.
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))

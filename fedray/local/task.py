@@ -38,6 +38,19 @@ class Stacking:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Over how many devices the batch of a client that steps alone is shared out, and why.
+
+    Args:
+        devices: at most so many, if its worker has them; 1: the worker's first device does it all.
+        reason: one line for ``fedray plan`` and the log; empty where no worker has more than one.
+    """
+
+    devices: int = 1
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class LocalTask:
     """The local training problem.
 
@@ -51,6 +64,7 @@ class LocalTask:
         rule: the algorithm's local rule.
         seed: the run's seed.
         stacking: the decision for this run.
+        sharing: the other one, for workers with several devices.
         precision: ``fp32``; ``tf32`` (CUDA matrix products); ``bf16`` (autocast; parameters and updates stay float32).
         buffers: what becomes of buffers: ``mean`` they are averaged like parameters; ``keep`` the server's stay as they
             were initialised; ``local`` each client goes on with its own, and the server's stay.
@@ -65,8 +79,15 @@ class LocalTask:
     rule: LocalRule
     seed: int
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
+    sharing: Sharing = field(default_factory=Sharing)
     precision: Precision = "fp32"
     buffers: BufferPolicy = "mean"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided, for the head of the log."""
+        devices = (f"devices: {self.sharing.reason}",) if self.sharing.reason else ()
+        return (f"stacking: {self.stacking.reason}", *devices)
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:

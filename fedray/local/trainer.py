@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,19 +16,22 @@ from fedray.messages import BlockUpdate, Broadcast, Ints, Parts
 
 
 class Trainer:
-    """Trains clients of one task on one device.
+    """Trains clients of one task.
 
     Args:
         task: what to train.
-        device: where.
+        devices: where; the first holds what goes in and comes out, the others help where ``task.sharing`` lets them.
     """
 
-    def __init__(self, task: LocalTask, device: torch.device) -> None:
+    def __init__(self, task: LocalTask, devices: Sequence[torch.device]) -> None:
         self.task = task
-        self.device = device
+        self.device = devices[0]
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = task.precision == "tf32"
-        make = StackedStepper if task.stacking.stacked else SequentialStepper
-        self._stepper = make(task, task.model_fn(), device)
+        self._stepper = (
+            StackedStepper(task, task.model_fn(), self.device)
+            if task.stacking.stacked
+            else SequentialStepper(task, task.model_fn(), devices[: task.sharing.devices])
+        )
 
     def train(self, clients: Ints, down: Broadcast, state: Parts, own_buffers: Mapping[int, Tensor]) -> BlockUpdate:
         """Local training of C clients from the broadcast model.

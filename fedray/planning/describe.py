@@ -112,7 +112,7 @@ _WEIGHTS = {"examples": "a client counts by its number of training examples", "u
 def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     sizes = plan.task.data.sizes
     expected = plan.sampler.expected(sizes)
-    stacking = plan.task.stacking
+    stacking, sharing = plan.task.stacking, plan.task.sharing
     traffic = plan.traffic(1, 1)
     down, up = (round(expected * traffic[way]) for way in ("down", "up"))
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
@@ -121,6 +121,7 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         ("local steps", f"a client does {_spread(plan.task.args.local_steps(sizes))}"),
         ("blocks", _blocks(plan, first)),
         ("stepping", f"{how}: {stacking.reason}"),
+        *([("devices", sharing.reason)] if sharing.reason else []),
         ("down", f"{_size(down)}: {traffic['down']:,} bytes to each client"),
         ("up", f"{_size(up)}: {traffic['up']:,} bytes from each client"),
         ("all rounds", f"{_size(plan.rounds * down)} down, {_size(plan.rounds * up)} up"),
@@ -155,8 +156,9 @@ def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
 def _time(config: Config, plan: Plan, first: FirstRound | None, vector: torch.Tensor, workers: int) -> list[Row]:
     if first is None:
         return [("a round", "no training: no cohort has a client")]
-    if config.place.device.type == "cuda" and not torch.cuda.is_available():
-        return [("a round", "not measured: worker.gpus asks for a GPU, and this machine has none")]
+    wanted, found = config.place.worker.gpus, torch.cuda.device_count()
+    if wanted > found:
+        return [("a round", f"not measured: worker.gpus is {wanted:g}, and this machine has {found} GPUs")]
     pace = measure(plan, config.place, vector, first)
     threads = config.place.worker.threads
     measured = f"{_seconds(pace.block)} for {pace.clients:,} clients, {pace.steps:,} local steps, {threads} thread(s)"

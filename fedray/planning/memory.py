@@ -42,7 +42,9 @@ def memory(plan: Plan, workers: int) -> Memory:
     where the update takes the model's place; gradients ``4 C D``, twice if they are padded or changed by the rule; the
     optimizer ``4 C k D`` with k numbers of its own for each parameter; state, before and after, ``8 C S``; other parts
     ``4 C (W - P)``; two copies of the update, ``8 C P``, where transforms work on it; the sum of a block of several
-    ``4 W``; and what autograd keeps of a step, C times that of the client with most examples.
+    ``4 W``; and what autograd keeps of a step, C times that of the client with most examples.  Where a worker's devices
+    share out a batch, the first has its gradients three times, as they are joined with those that arrive, and each
+    other one a copy ``4 P`` and gradients twice; autograd's share lies on each.
 
     The driver holds ``4 P`` and the server rule's state, the total ``8 W`` and its float32 result ``4 W``, and a
     checkpoint on its way to disk.
@@ -63,14 +65,16 @@ def memory(plan: Plan, workers: int) -> Memory:
     stacked = task.stacking.stacked
     at_once = task.stacking.size if stacked else 1
     twice = stacked or task.rule.changes_gradient
+    others = task.sharing.devices - 1
     parts = {
         "local models": _FLOAT * at_once * (size + trained if stacked else size),
-        "gradients": _FLOAT * at_once * trained * (2 if twice else 1),
+        "gradients": _FLOAT * at_once * trained * (3 if others else 2 if twice else 1),
         "optimizer": _FLOAT * at_once * trained * _optimizer_values(plan),
         "client state": 2 * _FLOAT * at_once * kept,
         "other parts sent": _FLOAT * at_once * (sent - size),
         "transforms": 2 * _FLOAT * at_once * size if algorithm.transforms else 0,
         "activations": at_once * activation_bytes(plan),
+        "other devices": others * _FLOAT * (size + 2 * trained),
     }
     rule = sum(tensor.nbytes for tensor in algorithm.server.state_dict().values())
     saved = _FLOAT * size + rule + (3 * _INDEX * len(task.data) if kept else 0)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fedray.executor import InlineExecutor
-from fedray.experiment import Place
 from fedray.messages import Block, BlockReport, Broadcast, Failure, Ints
+from fedray.place import Place
 from fedray.plan import Plan
 from fedray.schema import SlurmSection
 from fedray.store import ClientStore
@@ -83,7 +83,7 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
     down = Broadcast(first.number, {"model": vector, **algorithm.server.broadcast()}, plan.weight(first.cohort))
     with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
         task = replace(plan.task, data=plan.task.data.probe())
-        executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.device)
+        executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.devices)
         try:
             for _ in range(2):
                 executor.publish(down)

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.errors import ConfigError, RunFailed
 from fedray.ray.executor import RayExecutor, WorkerArgs
-from fedray.ray.placement import Size, release
+from fedray.ray.placement import Size, own_gpus, release
 from fedray.record import RoundRecord
 from fedray.run import Run
 
@@ -43,7 +43,8 @@ class Ended:
 class DriverActor:
     """Runs one :class:`fedray.run.Run` on worker actors."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: float) -> None:
+        own_gpus(gpus)
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -93,7 +94,7 @@ def stream(
             enable_task_events=False,
             scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
         )
-        .remote()
+        .remote(size.gpus)
     )
     on_stop(lambda: actor.stop.remote())
     try:

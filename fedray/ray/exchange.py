@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator
-from fedray.ray.collective import Group, GroupBroken, Meeting
+from fedray.ray.collective import PATIENCE, Backend, Group, GroupBroken, Meeting, devices
 from fedray.ray.deal import Deal
 from fedray.ray.node import FULL, RemoteTeam, TeamLost, merge_into, no_room
 from fedray.ray.worker import Announcement
@@ -94,11 +95,18 @@ class ObjectStore:
 
 
 class Collective(ObjectStore):
-    """A group of ranks, made anew when teams come or go; where it breaks, the object store does what is left."""
+    """A group of ranks, made anew when teams come or go; where it breaks, the object store does what is left.
 
-    def __init__(self, aggregator: Aggregator, widths: Mapping[str, int]) -> None:
+    Args:
+        aggregator, widths: as for :class:`ObjectStore`.
+        driver_gpus: GPUs that this process has reserved.
+    """
+
+    def __init__(self, aggregator: Aggregator, widths: Mapping[str, int], driver_gpus: float) -> None:
         super().__init__(aggregator, widths)
         self._meeting = Meeting()
+        self._gpus = driver_gpus
+        self._said = ""
         self._group: Group | None = None
         self._members: list[RemoteTeam] = []
 
@@ -111,7 +119,7 @@ class Collective(ObjectStore):
             for team in up:
                 team.begin(start, None)
                 team.actor.receive.remote(start)
-            self._group.broadcast({name: part.cpu() for name, part in parts.items()})
+            self._group.broadcast(parts)
         except GroupBroken as error:
             self._break(error)
             return super().publish(start, parts, teams)
@@ -139,16 +147,42 @@ class Collective(ObjectStore):
         """A group of these teams, if it is not there yet."""
         if self._group is not None and teams == self._members:
             return
-        self._group, self._members = None, teams
+        self._leave()
+        self._members = teams
         if teams:
-            own, *others = self._meeting.invite(len(teams))
+            own, *others = self._meeting.invite(self._devices(teams))
             for team, invitation in zip(teams, others, strict=True):
                 team.actor.join.remote(invitation)
-            self._group = Group(own)
+            try:
+                self._group = Group(own)
+            except GroupBroken:
+                # What NCCL cannot do at its start it will not do in the next round: gloo from here on.
+                self._gpus = self._gpus if own.device == "cpu" else 0.0
+                raise
+
+    def _devices(self, teams: Sequence[RemoteTeam]) -> list[str]:
+        try:
+            found, why = devices(
+                self._gpus,
+                [team.post.node for team in teams],
+                lambda: ray.get([team.actor.gpus.remote() for team in teams], timeout=PATIENCE.total_seconds()),
+            )
+        except RayError as error:
+            raise GroupBroken(str(error)) from error
+        said = f"vectors cross between nodes by {Backend.on(found[0]).name}: {why}"
+        if said != self._said:
+            _log.info("%s", said)
+            self._said = said
+        return found
+
+    def _leave(self) -> None:
+        if self._group is not None:
+            self._group.close()
+        self._group = None
 
     def _break(self, error: GroupBroken) -> None:
         _log.warning("the collective broke, this round goes through the object store (%s)", str(error).splitlines()[0])
-        self._group = None
+        self._leave()
 
 
 def _size(parts: Mapping[str, Tensor]) -> int:

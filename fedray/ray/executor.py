@@ -93,8 +93,12 @@ class RayExecutor:
         self._parcel: Any = None
         self._known: set[str] = set()
         self._start = Announcement(0, 0, 1.0)
-        exchange = Collective if args.reduce == "collective" else ObjectStore
-        self._exchange = exchange(self._aggregator, job.algorithm.widths(job.task.layout))
+        widths = job.algorithm.widths(job.task.layout)
+        self._exchange = (
+            Collective(self._aggregator, widths, args.driver.gpus)
+            if args.reduce == "collective"
+            else ObjectStore(self._aggregator, widths)
+        )
         self._banked: Accumulator = {}
         self._lost = self._network = 0
         self._last_lost = ""

@@ -129,8 +129,15 @@ class NodeActor:
         self._team.wait()
         return True
 
+    def gpus(self) -> int:
+        """How many GPUs it could use as a rank."""
+        return torch.cuda.device_count()
+
     def join(self, invitation: Invitation) -> None:
         """Become a rank of a group."""
+        if self._group is not None:
+            self._group.close()
+        self._group = None
         with contextlib.suppress(GroupBroken):  # the driver sees it as well
             self._group = Group(invitation)
 

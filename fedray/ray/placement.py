@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,6 +134,17 @@ def reserve(node: str, count: int, size: Size) -> Any:
         name=f"{_prefix(ray.get_runtime_context().get_actor_id())}{secrets.token_hex(8)}",
         bundle_label_selector=[{"ray.io/node-id": node}] * count,
     )
+
+
+def own_gpus(gpus: float) -> None:
+    """Let this actor, which has reserved so many GPUs, see no others.
+
+    Ray leaves all of them visible to an actor without any.  Then each step of a ``torch.optim`` optimizer, which asks
+    whether a graph is being captured, would open a context on one: memory that others count on, and an error where a
+    GPU belongs to one process alone.
+    """
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def release(actor_id: str) -> None:

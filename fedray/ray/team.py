@@ -147,7 +147,7 @@ class Team:
                 enable_task_events=False,
                 max_restarts=0,
             )
-            .remote(self._job_ref, channel, f"{self.post.name}/{member.seat}", size.gpus > 0)
+            .remote(self._job_ref, channel, f"{self.post.name}/{member.seat}", size.gpus)
         )
         member.ready = member.actor.ready.remote()
         member.line, member.spawned = None, time.monotonic()

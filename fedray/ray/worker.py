@@ -16,8 +16,9 @@ from fedray import faults
 from fedray.messages import Broadcast
 from fedray.ray.lines import Door, serve
 from fedray.ray.memory import Board, Handle
+from fedray.ray.placement import own_gpus
 from fedray.usage import Meter
-from fedray.worker import Item, Job, Report, Worker
+from fedray.worker import Item, Job, Report, Worker, devices_of
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -67,23 +68,24 @@ class WorkerActor:
         job: the run's work.
         channel: how the team reaches it.
         name: what it is called, ``node1/0``.
-        gpu: use the GPU that Ray assigned.
+        gpus: how many GPUs Ray assigned.
     """
 
-    def __init__(self, job: Job, channel: Channel, name: str, gpu: bool) -> None:
+    def __init__(self, job: Job, channel: Channel, name: str, gpus: float) -> None:
+        own_gpus(gpus)
         libc = _keep_freed_memory()
         # The first optimizer of a process imports torch's compiler, which takes seconds on a busy machine: before the
         # worker is up, and not while the deadline of its first block runs.
         torch.optim.SGD([torch.zeros(1)], lr=0.1)
-        self._worker = Worker(job, torch.device("cuda" if gpu else "cpu"))
+        self._worker = Worker(job, devices_of(gpus))
         if libc is not None:
             libc.malloc_trim(0)
         self._down = channel.down.open()
         self._up = channel.up.open() if channel.up else None
         self._board = Board(channel.board, channel.seat)
-        self._folds_in_place = self._up is not None and not gpu
+        self._folds_in_place = self._up is not None and gpus == 0
         self._name = name
-        self._meter = Meter()
+        self._meter = Meter(devices_of(gpus))
         self._begun: Announcement | None = None
         self._listener = channel.door.listen()
 

@@ -65,7 +65,9 @@ def nothing_started(folder: Path) -> bool:
         (["data={name: digits}", "model=lstm"], ["model.name: lstm needs token sequences"]),
         (["data={name: digits, partition: {name: iid, clients: 2000}}"], ["partition.clients", "cannot give 2000"]),
         (["local.loss=mse"], ["local.loss", "does not fit the model's output"]),
-        # more GPUs than exist
+        # GPUs that nobody can have
+        (["worker.gpus=1.5"], ["worker: gpus=1.5: above 1 it must be a whole number"]),
+        (["driver.gpus=2.25"], ["driver: gpus=2.25: above 1 it must be a whole number"]),
         (["worker.gpus=64"], ["worker.gpus", "64", f"this machine has {torch.cuda.device_count()}"]),
     ],
 )

@@ -91,6 +91,26 @@ def test_it_says_why_clients_step_one_by_one(cli: Cli, small: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["local.stack=off"], "a client's batch is shared out over the GPUs of its worker, 4 at most"),
+        (["local.stack=4"], "of several GPUs a worker uses the first alone: clients step stacked, which gains more"),
+    ],
+)
+def test_it_says_what_several_gpus_do(cli: Cli, small: Path, overrides: list[str], says: str) -> None:
+    found = torch.cuda.device_count()
+    outcome = cli("plan", small, "worker.gpus=4", *overrides)
+    assert outcome.status == 0
+    assert line(outcome.out, "devices").startswith(says)
+    if found < 4:
+        assert line(outcome.out, "a round") == f"not measured: worker.gpus is 4, and this machine has {found} GPUs"
+
+
+def test_one_gpu_needs_no_word(cli: Cli, small: Path) -> None:
+    assert "  devices " not in cli("plan", small, "worker.gpus=0.5").out
+
+
 def test_an_empty_cohort_is_no_mistake(cli: Cli, small: Path) -> None:
     outcome = cli("plan", small, "sampler={name: poisson, rate: 1.0e-9}")
     assert outcome.status == 0
@@ -145,9 +165,17 @@ def test_memory_of_plain_averaging_by_hand(small: Path) -> None:
         "other parts sent": 0,
         "transforms": 0,
         "activations": 4 * activation_bytes(plan),
+        "other devices": 0,
     }
     assert costs.driver == {"model": 4 * 53, "server rule": 0, "aggregation": 12 * 53, "checkpoint": 4 * 53}
     assert (costs.checkpoint, costs.state) == (4 * 53, 0)
+
+
+def test_memory_of_several_devices_by_hand(small: Path) -> None:
+    _, plan, _ = prepared(small, "local.stack=off", "worker.gpus=3")
+    costs = memory(plan, 2).worker
+    assert costs["gradients"] == 4 * 3 * 53  # its own, joined, those that arrive
+    assert costs["other devices"] == 2 * 4 * (53 + 2 * 53)
 
 
 def test_gathered_aggregation_grows_with_the_cohort_and_nothing_else_does(small: Path) -> None:

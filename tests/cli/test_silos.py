@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedray.data.silos import SiloData
+from fedray.experiment import Config
+from fedray.schema import ClusterSection
 from tests.cli.command import Cli, hashes
 
 CONFIG = """\
@@ -58,7 +61,16 @@ def test_a_plan_opens_no_client(cli: Cli, here: Path, monkeypatch: pytest.Monkey
     assert "18 examples; a client has 9" in text
     assert "each client is in a silo of its own" in text
     assert "2 in round 1 (clients: 2 of 1)" in text
+    assert "  devices " not in text
     assert "failed" not in text
+
+
+def test_a_silo_may_have_several_gpus(here: Path) -> None:
+    """Where it has a worker of its own; in this process it has what all have."""
+    config = Config.load(here / "silos.yaml", ["data.silos.south.gpus=4"])
+    data = config.plan().task.data
+    assert config.place.most_devices(data) == 1
+    assert replace(config.place, cluster=ClusterSection("ray")).most_devices(data) == 4
 
 
 @pytest.mark.parametrize(
@@ -67,6 +79,7 @@ def test_a_plan_opens_no_client(cli: Cli, here: Path, monkeypatch: pytest.Monkey
         ("data.silos.north.node_label=site", ["data: silos.north", "expected label=value, as in site=a"]),
         ("data.silos.north.pth=x", ["silos.north.pth: unknown key", "did you mean 'path'?"]),
         ("data.silos.south.gpus=-1", ["data: silos.south", "gpus=-1.0: it must be at least 0"]),
+        ("data.silos.south.gpus=1.5", ["data: silos.south", "gpus=1.5: above 1 it must be a whole number"]),
         ("data.silos.north.path=$SITE_DATA/x.csv", ["silo 'north', on ", "private/x.csv does not exist"]),
         ("data.silos.north.path=$SITE/n.csv", ["silo 'north', on ", "the environment has no SITE here"]),
     ],

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fedray
-from fedray.experiment import Place
+from fedray.place import Place
 from fedray.schema import ClusterSection
 from tests.faults.nodes import Nodes, fault
 from tests.ray import problem

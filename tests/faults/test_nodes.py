@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Literal
 import pytest
 
 import fedray
-from fedray.experiment import Place
+from fedray.place import Place
 from fedray.ray.executor import RayExecutor, WorkerArgs
 from fedray.record import RoundRecord
 from fedray.rounds import Rounds
@@ -153,9 +154,14 @@ def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(nodes: Nodes
 
 @pytest.mark.parametrize("reduce", ["object_store", "collective"])
 def test_either_way_between_nodes(
-    reduce: Literal["object_store", "collective"], nodes: Nodes, expected: list[RoundRecord], tmp_path: Path
+    reduce: Literal["object_store", "collective"],
+    nodes: Nodes,
+    expected: list[RoundRecord],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A node that dies of the broadcast, and a worker, change nothing."""
+    caplog.set_level(logging.INFO, "fedray")
     nodes.plan(second=[fault("node.receive", 2), fault("worker.folded", 4)])
     executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=1, reduce=reduce, min_workers=2))
     try:
@@ -166,6 +172,7 @@ def test_either_way_between_nodes(
         nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
     same_bits(records, expected)
     assert len(nodes.to_come()) == (reduce == "object_store")
+    assert caplog.text.count("by gloo: driver.gpus is below 1") == (reduce == "collective")
 
 
 CHATTY = """

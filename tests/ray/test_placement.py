@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.ray.driver import DriverActor
 from fedray.ray.placement import Node, Size, seats
 
 sizes = st.builds(
@@ -79,3 +81,10 @@ def test_a_node_is_named_by_a_label_or_a_resource(pin: str, there: bool) -> None
 def test_a_size_of_nothing_fits_without_end() -> None:
     assert Size(0.0).fits({}) == math.inf
     assert Size(0.1).fits({"CPU": 0.3}) == 3
+
+
+@pytest.mark.parametrize(("gpus", "sees"), [(0.0, ""), (0.5, "3"), (2.0, "3")])
+def test_an_actor_sees_no_gpu_that_it_has_not_reserved(gpus: float, sees: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    DriverActor(gpus)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == sees

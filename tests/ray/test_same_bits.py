@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 import fedray
 from fedray.executor import Executor, InlineExecutor
@@ -109,6 +109,21 @@ def test_workers_that_never_come_up_end_the_run(model_fn: Any, end: str, scaffol
     try:
         with pytest.raises(fedray.RunFailed, match=end):
             executor.wait()
+    finally:
+        executor.close()
+
+
+def test_workers_without_a_gpu_see_none(scaffold: Federation, four_cpus: None) -> None:
+    """Ray would let them see all, and torch's optimizers would open a context there."""
+    model_fn = scaffold.job.task.model_fn
+
+    def blind() -> nn.Module:
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+        return model_fn()
+
+    executor = RayExecutor(replace(scaffold.job, task=replace(scaffold.job.task, model_fn=blind)), WorkerArgs(1))
+    try:
+        executor.wait()
     finally:
         executor.close()
 

@@ -1,0 +1,86 @@
+"""A client's model on one device, and its copies on others: each takes a share of the batch, the gradients are added
+up on the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from fedray.local.task import LocalTask, autocast
+
+
+def share_out(count: int, devices: int) -> list[slice]:
+    """The rows of a batch for each device: contiguous shares that differ by one row at most, the larger ones first.
+
+    A batch with fewer rows than there are devices uses fewer of them.
+
+    >>> share_out(8, 3)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
+    """
+    used = max(1, min(devices, count))
+    least, more = divmod(count, used)
+    starts = [least * share + min(share, more) for share in range(used + 1)]
+    return [slice(start, stop) for start, stop in pairwise(starts)]
+
+
+class Replica:
+    """A module in training whose tensors are views of one row.
+
+    Args:
+        task: what is trained.
+        module: the model; it becomes this replica's.
+        device: where.
+
+    Attributes:
+        row: the vector ``[P]``.
+        trained: the parameters that need a gradient.
+    """
+
+    def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
+        self._task = task
+        self.device = device
+        self.row = task.layout.pack(dict(module.state_dict())).to(device)
+        self.module = module.to(device).train()
+        task.layout.attach(self.module, self.row)
+        self.trained = [p for p in self.module.parameters() if p.requires_grad]
+
+    def follow(self, row: Tensor) -> None:
+        """Take the values of ``row`` ``[P]``, which may be on another device, and forget the gradients."""
+        self.row.copy_(row, non_blocking=True)
+        for parameter in self.trained:
+            parameter.grad = None
+
+    def backward(self, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
+        """Leave the gradients of ``weight`` times the rows' mean loss with the parameters; returns that loss."""
+        with autocast(self._task.precision, self.device):
+            loss = self._task.loss_fn(self.module(x.to(self.device)), y.to(self.device))
+        if weight != 1.0:
+            loss = loss * weight
+        loss.backward()
+        return loss.detach()
+
+    def add_gradients(self, others: Sequence[Replica]) -> None:
+        """Add the gradients of others to these, in their order; what the loss used nowhere stays without one."""
+        used = [
+            any(p.grad is not None for p in same) for same in zip(*(r.trained for r in (self, *others)), strict=True)
+        ]
+        total = self.gradient()
+        for other in others:
+            total.add_(other.gradient().to(self.device))
+        self.set_gradient(total)
+        for parameter, one in zip(self.trained, used, strict=True):
+            parameter.grad = parameter.grad if one else None
+
+    def gradient(self) -> Tensor:
+        """All gradients in one vector ``[D]``, zero where there is none."""
+        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.trained]
+        return torch.cat([piece.reshape(-1) for piece in pieces])
+
+    def set_gradient(self, grad: Tensor) -> None:
+        """Make the gradients views of ``grad`` ``[D]``."""
+        for parameter, piece in zip(self.trained, grad.split([p.numel() for p in self.trained]), strict=True):
+            parameter.grad = piece.view_as(parameter)
