@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from fedray.budget import Totals
 from fedray.errors import ConfigError
 from fedray.lock import LOCK, Owner, driving
-from fedray.slurm.job import HISTORY
-from fedray.slurm.requeue import History
+from fedray.slurm.requeue import HISTORY, History
 from fedray.status import RECENT, Driver, Slurm, failures_by_kind, pace_of, read_status, slurm_job, state_of
 
 NOW = 2_000_000_000.0

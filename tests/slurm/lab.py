@@ -64,7 +64,13 @@ SlurmdParameters=config_overrides
 DefMemPerCPU=500
 GresTypes=gpu
 NodeName=node[1-{count}] CPUs=4 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=8000 Gres=gpu:2
-PartitionName=main Nodes=ALL Default=YES DefaultTime=30 MaxTime=INFINITE State=UP OverSubscribe=NO
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=DEFAULT Nodes=ALL DefaultTime=30 MaxTime=INFINITE State=UP OverSubscribe=NO
+PartitionName=main Default=YES PreemptMode=OFF
+PartitionName=spot PreemptMode=REQUEUE
+PartitionName=graced PreemptMode=REQUEUE GraceTime=20
+PartitionName=urgent PriorityTier=10 PreemptMode=OFF
 """
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fedray.slurm.requeue import safe_rounds
 from tests.slurm.conftest import Quiet, Submit
 from tests.slurm.lab import ROOT, Lab, hashes, until
 
@@ -91,18 +92,42 @@ def test_two_jobs_on_the_same_nodes_do_not_see_each_other(lab: Lab, submit: Subm
         assert_nothing_left(lab, job, folder)
 
 
-def test_a_cancelled_job_leaves_nothing_and_can_go_on(lab: Lab, submit: Submit, quiet: Quiet) -> None:
+def test_a_cancelled_job_saves_leaves_nothing_and_can_go_on(lab: Lab, submit: Submit, quiet: Quiet) -> None:
     config, run_dir = lab.folder / "paced.yaml", lab.folder / "cancelled"
-    job = submit(config, f"run.dir={run_dir}")
-    until(lambda: rounds_done(run_dir) > 6, 90, lambda: log_of(run_dir))
+    job = submit(config, f"run.dir={run_dir}", "checkpoint.every=0")
+    until(lambda: rounds_done(run_dir) > 2, 90, lambda: log_of(run_dir))
+    seen = rounds_done(run_dir)
     lab.run("scancel", job)
     assert lab.ended(job).state == "CANCELLED"
-    assert lab.job(job).restarts == 0
+    assert lab.job(job).restarts == 0, "who cancels does not want it back"
+    assert safe_rounds(run_dir) >= seen, log_of(run_dir)
     assert_nothing_left(lab, job, run_dir)
     again = submit(run_dir, "rounds=20", "--nodes", 2)
     assert lab.ended(again).state == "COMPLETED", log_of(run_dir)
-    assert json.loads((run_dir / "summary.json").read_text())["resumed_from"] >= 5
+    assert json.loads((run_dir / "summary.json").read_text())["resumed_from"] >= seen
     assert hashes(run_dir) == quiet(config, 20)
+
+
+def test_a_preempted_run_saves_and_goes_on_by_itself(lab: Lab, submit: Submit, quiet: Quiet) -> None:
+    # Without a time of grace Slurm signals every process of the job and requeues it.  With one it signals the nodes'
+    # programs alone, and waits.
+    config = lab.folder / "paced.yaml"
+    jobs = {}
+    for partition in ("spot", "graced"):
+        options = ["--partition", partition, "--nodes", 2, "rounds=60", "checkpoint.every=0"]
+        jobs[partition] = submit(config, f"run.dir={partition}", *options)
+    until(lambda: all(rounds_done(lab.folder / name) > 2 for name in jobs), 90, lambda: log_of(lab.folder / "spot"))
+    seen = {name: rounds_done(lab.folder / name) for name in jobs}
+    lab.run("sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap", "true")
+    for name, job in jobs.items():
+        run_dir = lab.folder / name
+        assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
+        assert lab.job(job).restarts == 1
+        assert json.loads((run_dir / "summary.json").read_text())["resumed_from"] >= seen[name]
+        assert hashes(run_dir) == quiet(config, 60)
+        assert_nothing_left(lab, job, run_dir)
+    assert "SIGTERM: stopping" in log_of(lab.folder / "spot")
+    assert "SIGTERM on a node: stopping" in log_of(lab.folder / "graced")
 
 
 def test_a_warned_run_saves_and_goes_on_by_itself(lab: Lab, submit: Submit, quiet: Quiet) -> None:
