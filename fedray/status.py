@@ -143,6 +143,8 @@ def read_status(run_dir: Path, now: float) -> Status:
     slurm = slurm_job(run_dir, driver.job if driver else None)
     if driver and driver.alive is None and driver.job and slurm and slurm.ended:
         driver = replace(driver, alive=False)
+    if driver and driver.alive is False:
+        slurm = slurm_job(run_dir) or slurm  # a newer one may wait to go on
     wanted = _rounds_wanted(run_dir / CONFIG)
     rounds = wanted if wanted is not None else summary.get("rounds_wanted")
     done = int(last.get("round", 0))
