@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -19,8 +20,7 @@ from fedray.checkpoint import folder_of, rounds_in
 from fedray.lock import owner_of
 from fedray.record import RoundRecord
 from fedray.run import CONFIG, METRICS, SUMMARY, RunFolder
-from fedray.slurm.job import HISTORY
-from fedray.slurm.requeue import owner
+from fedray.slurm.requeue import HISTORY, owner
 from fedray.tracking.jsonl import read_records
 
 RECENT = 20
@@ -52,7 +52,7 @@ class Slurm:
     """The run's newest Slurm job.
 
     Args:
-        job: its id.
+        job: its id; ``12_0`` of an array's task that has not begun.
         state: Slurm's word (``PENDING``, ``RUNNING``...); None where Slurm is not at hand or has forgotten the job.
         reason: why it is in that state, if Slurm says so.
     """
@@ -143,6 +143,8 @@ def read_status(run_dir: Path, now: float) -> Status:
     slurm = slurm_job(run_dir, driver.job if driver else None)
     if driver and driver.alive is None and driver.job and slurm and slurm.ended:
         driver = replace(driver, alive=False)
+    if driver and driver.alive is False:
+        slurm = slurm_job(run_dir) or slurm  # a newer one may wait to go on
     wanted = _rounds_wanted(run_dir / CONFIG)
     rounds = wanted if wanted is not None else summary.get("rounds_wanted")
     done = int(last.get("round", 0))
@@ -218,10 +220,11 @@ def slurm_job(run_dir: Path, job: str | None = None) -> Slurm | None:
         job: its id, if known; else the newest that left a trace in the folder.
     """
     known = [path.stem.removeprefix("slurm-") for path in run_dir.glob("slurm-*.log")]
-    # The job of an array writes its log elsewhere.
+    # A job that waits has no log yet, and one of an array writes it elsewhere.
     known.append(str(owner(run_dir / HISTORY)))
-    numbers = [job] if job else sorted((one for one in known if one.isdigit()), key=int)
-    return _asked(numbers[-1]) if numbers else None
+    numbered = [(int(one.partition("_")[0]), one) for one in known if re.fullmatch(r"\d+(_\d+)?", one)]
+    newest = job or (max(numbered)[1] if numbered else None)
+    return _asked(newest) if newest else None
 
 
 def _asked(job: str) -> Slurm:

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from fedray.budget import Totals
 from fedray.errors import ConfigError
 from fedray.lock import LOCK, Owner, driving
-from fedray.slurm.job import HISTORY
-from fedray.slurm.requeue import History
+from fedray.slurm.requeue import HISTORY, History
 from fedray.status import RECENT, Driver, Slurm, failures_by_kind, pace_of, read_status, slurm_job, state_of
 
 NOW = 2_000_000_000.0
@@ -166,6 +165,22 @@ def test_the_job_of_an_array_is_known_by_its_history(folder: Path, monkeypatch: 
     monkeypatch.setenv("PATH", str(folder))
     History(12).write(folder / HISTORY)
     assert slurm_job(folder) == Slurm("12")
+    History("12_3").write(folder / HISTORY)
+    (folder / "slurm-9.log").touch()
+    assert slurm_job(folder) == Slurm("12_3")
+
+
+def test_a_job_that_waits_to_take_up_a_dead_drivers_run_is_the_newest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / LOCK).write_text(json.dumps(asdict(replace(Owner.me(), host="node9", job="9"))))
+    History(12).write(folder / HISTORY)
+    fake_slurm(folder, monkeypatch, "JobId=12 JobState=PENDING Reason=Priority")
+    assert read_status(folder, NOW).slurm == Slurm("9"), "it may live"
+    scontrol = folder / "bin" / "scontrol"
+    scontrol.write_text("#!/bin/sh\ncase $4 in 9) s=CANCELLED;; 12) s=PENDING;; esac\necho JobState=$s Reason=None\n")
+    seen = read_status(folder, NOW)
+    assert (seen.state, seen.slurm, seen.over) == ("interrupted", Slurm("12", "PENDING"), False)
 
 
 def test_a_driver_out_of_sight_dies_with_its_slurm_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from fedray.errors import ConfigError
 from fedray.schema import SlurmSection
 from fedray.slurm.commands import ask
+from fedray.slurm.requeue import HISTORY, History, owner
 
 SCRIPT = "job.sbatch"
 _ABOUT = "# One Ray node on each Slurm node, and the run beside the first; stopped in time, requeued and resumed."
@@ -92,7 +93,7 @@ def _directive(name: str, value: object) -> str:
 
 
 def submit(job: BatchJob, folder: Path) -> int:
-    """Write the script into ``folder`` and submit it.
+    """Write the script into ``folder`` and submit it; each run folder then names its job.
 
     Returns:
         The job id.
@@ -105,4 +106,10 @@ def submit(job: BatchJob, folder: Path) -> int:
         script.write_text(render(job))
     except OSError as error:
         raise ConfigError(f"{script}: cannot be written: {error.strerror or error}") from None
-    return int(ask("sbatch", "--parsable", str(script)).strip().partition(";")[0])
+    files = [run / HISTORY for run in job.runs]
+    before = [owner(file) for file in files]
+    number = int(ask("sbatch", "--parsable", str(script)).strip().partition(";")[0])
+    for task, (file, had) in enumerate(zip(files, before, strict=True)):
+        if owner(file) == had:  # else the job has begun, and written it itself
+            History(f"{number}_{task}" if len(files) > 1 else number).write(file)
+    return number

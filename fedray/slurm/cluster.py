@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from fedray import ray  # our own package: it holds Ray's settings, and does not import Ray
 from fedray.errors import RunFailed
+from fedray.slurm.node import PASSED_ON
 from fedray.slurm.private import Shared
 
 SETTINGS = {
@@ -51,14 +53,37 @@ class RayCluster:
         shared: the folder with the token.
         python: command that runs Python on the nodes.
         interface: network interface between the nodes.
+        on_signal: called, in a thread of its own, with a signal that Slurm has sent to a node and not to this process.
     """
 
-    def __init__(self, nodes: Nodes, shared: Shared, python: Sequence[str], interface: str | None) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        shared: Shared,
+        python: Sequence[str],
+        interface: str | None,
+        on_signal: Callable[[int], None],
+    ) -> None:
         self._nodes, self._shared, self._python = nodes, shared, python
         self.env = environment(nodes.address, shared.token, interface)
         self._step = subprocess.Popen(
-            srun(nodes, shared.path, python, interface), stdin=subprocess.PIPE, env=self.env, start_new_session=True
+            srun(nodes, shared.path, python, interface),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.env,
+            start_new_session=True,
         )
+        self._listener = threading.Thread(target=self._listen, args=(on_signal,))
+        self._listener.start()
+
+    def _listen(self, on_signal: Callable[[int], None]) -> None:
+        assert self._step.stdout is not None
+        for line in self._step.stdout:
+            if line.startswith(PASSED_ON):
+                on_signal(int(line.removeprefix(PASSED_ON)))
+            else:
+                sys.stderr.write(line)
 
     def wait(self, seconds: float, stopping: Callable[[], bool]) -> bool:
         """Return when all nodes have joined; False if the job was asked to stop before.
@@ -97,7 +122,7 @@ class RayCluster:
             return [name for name in self._nodes.names if name not in members.names]
 
     def close(self) -> None:
-        """Stop all nodes: at the end of their input they end Ray, and clean up."""
+        """Stop all nodes: at the end of their input they kill Ray, and clean up."""
         assert self._step.stdin is not None
         self._step.stdin.close()
         try:
@@ -105,6 +130,7 @@ class RayCluster:
         except subprocess.TimeoutExpired:
             self._step.terminate()  # srun then kills its tasks at once
             self._step.wait()
+        self._listener.join()
 
 
 class Members:

@@ -27,33 +27,57 @@ from fedray.slurm.cluster import Nodes, RayCluster
 from fedray.slurm.commands import ask, host_names, state_of
 from fedray.slurm.network import choose_ports, own_address
 from fedray.slurm.private import Shared, temporary_folder
-from fedray.slurm.requeue import STOPPED, History, owner, safe_rounds, verdict
+from fedray.slurm.requeue import HISTORY, STOPPED, History, owner, safe_rounds, verdict
 
-HISTORY = "slurm.json"
 _CONFIG = "config.yaml"
 _FAILED, _WRONG = 1, 2
 _PERIOD = 2.0
 _SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+_PASSED_ON = signal.SIGUSR2
 
 
 class Signals:
     """Slurm's signals: the first asks the run to stop with a checkpoint, a second kills it.
 
-    After SIGINT, which Slurm itself never sends, the job is not requeued.
+    Preemption with a time of grace signals the nodes' programs alone; a cancelled job's are signalled as well as this
+    process.  So what a node passes on asks, and never kills.  After SIGINT, which Slurm itself never sends, the job is
+    not requeued.
     """
 
     def __init__(self) -> None:
-        self.asked = self.for_good = False
+        self.asked = self.killed = self.for_good = False
+        self._heard = self._told = False
+        self._passed_on = 0
         self._driver: subprocess.Popen[bytes] | None = None
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, _PASSED_ON):
             signal.signal(number, self._handle)
 
+    def pass_on(self, number: int) -> None:
+        """Handle a signal that a node was sent; callable in any thread."""
+        self._passed_on = number
+        os.kill(os.getpid(), _PASSED_ON)  # handlers run in the main thread
+
     def _handle(self, number: int, _: object) -> None:
-        say(f"{signal.Signals(number).name}: {'ending at once' if self.asked else 'stopping with a checkpoint'}")
-        if self._driver is not None:
-            self._driver.send_signal(signal.SIGKILL if self.asked else signal.SIGUSR1)
-        self.asked = True
+        passed_on = number == _PASSED_ON
+        if passed_on:
+            if self.asked:
+                return
+            number = self._passed_on or number
+        self.asked, self.killed = True, self._heard and not passed_on
+        self._heard |= not passed_on
         self.for_good |= number == signal.SIGINT
+        name = signal.Signals(number).name + " on a node" * passed_on
+        say(f"{name}: {'ending at once' if self.killed else 'stopping with a checkpoint'}")
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._driver is None:
+            return
+        if self.killed:
+            self._driver.kill()
+        elif not self._told:
+            self._told = True
+            self._driver.send_signal(signal.SIGUSR1)
 
     def run(self, command: Sequence[str], env: dict[str, str], ray_lives: Callable[[], bool]) -> int:
         """Run the driver to its end.
@@ -73,7 +97,7 @@ class Signals:
             command, env=env, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_deaf_to_slurm
         )
         if self.asked:
-            driver.send_signal(signal.SIGUSR1)
+            self._tell()
         status: int | None = None
         while status is None:
             lives = ray_lives()
@@ -92,9 +116,8 @@ def _deaf_to_slurm() -> None:
 
 
 def say(text: str) -> None:
-    """A line for the job's log."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} fedray: {text}\n")
-    sys.stderr.flush()
+    """A line for the job's log; callable in a signal handler, which may have interrupted another one."""
+    os.write(2, f"{time.strftime('%H:%M:%S')} fedray: {text}\n".encode())
 
 
 def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
@@ -157,14 +180,15 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
     python = shlex.split(section.python) if section.python else [sys.executable]
     with Shared(run_dir / f".slurm-{allocation.job}").made() as shared:
         say(f"starting Ray on {len(names)} node(s): {allocation.node_list}, head {allocation.node}")
-        cluster = RayCluster(nodes, shared, python, section.interface)
+        cluster = RayCluster(nodes, shared, python, section.interface, signals.pass_on)
         try:
             if not cluster.wait(section.start_timeout, lambda: signals.asked):
                 return STOPPED, []
             say(f"all {len(names)} node(s) joined")
             env = {**cluster.env, "TMPDIR": str(temporary_folder(allocation))}
             status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env, cluster.lives)
-            return status, cluster.lost() if status not in (0, _WRONG, STOPPED) else []
+            failed = status not in (0, _WRONG, STOPPED) and not signals.killed
+            return status, cluster.lost() if failed else []
         finally:
             cluster.close()
 
@@ -177,9 +201,9 @@ def requeue(job: int, after: History, path: Path) -> None:
     """
     # A job that was cancelled, or has used up its time, is Slurm's to end or to start again.
     if (state := state_of(job)) != "RUNNING":
-        raise ConfigError(f"Slurm calls the job {state or 'unknown'}")
+        raise ConfigError(f"that is up to Slurm, which calls the job {state or 'unknown'}")
     after.write(path)
-    for number in _SIGNALS:
+    for number in (*_SIGNALS, _PASSED_ON):
         signal.signal(number, signal.SIG_IGN)
     ask("scontrol", "requeue", str(job))
 

@@ -1,7 +1,9 @@
 """One Ray node of a Slurm job, run by srun on each node: ``python -m fedray.slurm.node``.
 
-It lives as long as its standard input, which srun carries to every node: when the job closes it, or dies, Ray stops
+It lives as long as its standard input, which srun carries to every node: when the job closes it, or dies, Ray is killed
 everywhere.  Nothing is left behind, and nothing that it did not start is touched.
+
+Slurm's signals do not end it, nor Ray: the run needs both to save its checkpoint.  They are passed on to the job.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from fedray.errors import ConfigError
@@ -26,6 +29,10 @@ _STORE_SHARE, _SHM_SHARE = 0.3, 0.9
 _SMALLEST_STORE = 80 << 20  # Ray refuses less
 _TAIL = 5
 _PR_SET_CHILD_SUBREAPER = 36
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+
+PASSED_ON = "fedray: signal "
+"""What begins a line on standard output that ends with the number of a signal."""
 
 
 def memory_split(memory: int, shm: int) -> tuple[int, int]:
@@ -103,8 +110,23 @@ def end_descendants() -> None:
             os.waitpid(child, 0)
 
 
+def outlive_signals() -> None:
+    """Pass signals on to the job, on standard output.
+
+    Blocked signals stay blocked in whatever this process starts, and what that starts.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    threading.Thread(target=_pass_on, daemon=True).start()
+
+
+def _pass_on() -> None:
+    with suppress(OSError):  # nobody reads: then standard input ends as well
+        while True:
+            os.write(1, f"{PASSED_ON}{signal.sigwait(_SIGNALS):d}\n".encode())
+
+
 class RayNode:
-    """The ``ray start --block`` of this node, until it is told to stop."""
+    """The ``ray start --block`` of this node, until the job is over."""
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
         self._log = log
@@ -118,23 +140,17 @@ class RayNode:
                 stderr=subprocess.STDOUT,
                 env=env,
             )
-        signal.signal(signal.SIGTERM, self.stop)
-        signal.signal(signal.SIGINT, self.stop)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # for the run, which its driver ends
         threading.Thread(target=self._until_end_of_input, daemon=True).start()
 
     def _until_end_of_input(self) -> None:
         while os.read(0, 4096):
             pass
-        self.stop()
-
-    def stop(self, *_: object) -> None:
-        """Ask Ray to end."""
         self._stopping = True
-        self._ray.terminate()
+        # Its children die with it, or are ours then: Ray has nothing to save, and keeps all its files in our folder.
+        self._ray.kill()
 
     def wait(self) -> str | None:
-        """Wait for its end; None if it was asked to, else the last it said."""
+        """Wait for its end; None if the job is over, else the last it said."""
         status = self._ray.wait()
         end_descendants()
         if self._stopping:
@@ -144,7 +160,8 @@ class RayNode:
 
 
 def main() -> int:
-    """Start this node's Ray and wait; exit status 0 if it was asked to stop."""
+    """Start this node's Ray and wait; exit status 0 if it lived as long as the job."""
+    outlive_signals()
     parser = argparse.ArgumentParser(prog="python -m fedray.slurm.node")
     parser.add_argument("--shared", type=Path, required=True, help="folder that the job's nodes share")
     parser.add_argument("--head", required=True, help="name of the head's node")
@@ -157,7 +174,7 @@ def main() -> int:
     try:
         raise_limits()
         adopt_orphans()
-        with node_folder(node_path(allocation)) as folder:
+        with node_folder(node_path(allocation), temporary_folder(allocation)) as folder:
             if allocation.node == args.head:
                 ports, address, head = Ports(int(port)), host, None
             else:

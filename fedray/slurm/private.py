@@ -7,7 +7,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fedray.errors import ConfigError
@@ -27,13 +27,14 @@ def node_path(allocation: Allocation, root: Path = Path("/tmp")) -> Path:
 
 
 def temporary_folder(allocation: Allocation) -> Path:
-    """Where the run and Ray's workers put temporary files: the job's scratch folder if the site makes one."""
-    return allocation.scratch or node_path(allocation) / _TEMPORARY
+    """Where the run and Ray's workers put temporary files: in the job's scratch folder if the site makes one."""
+    own = node_path(allocation)
+    return allocation.scratch / own.name if allocation.scratch else own / _TEMPORARY
 
 
 @contextmanager
-def node_folder(folder: Path) -> Iterator[Path]:
-    """Make the folder of :func:`node_path` and what is temporary in it; removed at the end.
+def node_folder(folder: Path, temporary: Path) -> Iterator[Path]:
+    """Make the folders of :func:`node_path` and :func:`temporary_folder`; removed at the end.
 
     It is closed, because Ray opens what it makes inside to everybody.  What an earlier start of the job left here,
     because it was killed, is removed.
@@ -41,18 +42,18 @@ def node_folder(folder: Path) -> Iterator[Path]:
     Raises:
         ConfigError: the name is taken by somebody else.
     """
-    for earlier in folder.parent.glob(f"{folder.stem}.*"):
+    folders = folder, temporary
+    for earlier in (path for one in folders for path in one.parent.glob(f"{folder.stem}.*")):
         if _mine(earlier):
             shutil.rmtree(earlier, ignore_errors=True)
-    try:
-        folder.mkdir(mode=0o700)
-        (folder / _TEMPORARY).mkdir()
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror or error}") from None
-    try:
+    with ExitStack() as made:
+        for one in folders:
+            try:
+                one.mkdir(mode=0o700)
+            except OSError as error:
+                raise ConfigError(f"{one} cannot be made: {error.strerror or error}") from None
+            made.callback(shutil.rmtree, one, ignore_errors=True)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _mine(folder: Path) -> bool:

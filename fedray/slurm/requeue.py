@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+HISTORY = "slurm.json"
+"""The file of a run folder that names its job."""
+
 STOPPED = 75
 """Exit status of a run that stopped with a checkpoint, to be resumed."""
 
@@ -20,11 +23,11 @@ class History:
     """The requeues of a job.
 
     Args:
-        job: Slurm's job id.
+        job: Slurm's job id; of an array's task that has not begun, that of the array and its place there, ``12_0``.
         rounds: rounds that were safe at each requeue, in order.
     """
 
-    job: int
+    job: int | str
     rounds: tuple[int, ...] = ()
 
     @classmethod
@@ -44,7 +47,7 @@ class History:
         return History(self.job, (*self.rounds, rounds))
 
 
-def owner(path: Path) -> int | None:
+def owner(path: Path) -> int | str | None:
     """The job that a history file speaks of; None: there is no file."""
     return _content(path).get("job")
 

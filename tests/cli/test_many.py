@@ -12,6 +12,7 @@ import pytest
 
 from fedray.experiment import Experiment
 from fedray.record import RoundRecord
+from fedray.slurm.requeue import HISTORY, owner
 from tests.cli.command import SMALL, Cli, hashes
 
 
@@ -136,6 +137,7 @@ def test_a_sweep_as_one_job_array(cli: Cli, small: Path, begun: list[str], sbatc
         assert words in script
     assert "seed=1 " not in script, "it is finished"
     assert "name: slurm" in Path("sweeps/small/seed=2/config.yaml").read_text()
+    assert [owner(Path("sweeps/small", cell) / HISTORY) for cell in ("seed=2", "seed=3")] == ["42_0", "42_1"]
     assert begun == ["seed=1"]
     # What the array leaves undone is run here, and what is finished then is not submitted again.
     assert cli("sweep", small, "seed=1,2,3", "-q").status == 0

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from fedray.experiment import Config
 from fedray.schema import SlurmSection
+from fedray.slurm.requeue import HISTORY, owner
 from tests.cli.command import Cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,7 @@ def test_a_submitted_run_waits_in_its_folder(cli: Cli, small: Path, monkeypatch:
     script = Path("out/job.sbatch").resolve()
     assert (small.parent / "bin" / "called").read_text() == f"--parsable {script}\n"
     assert "#SBATCH --nodes=3" in script.read_text()
+    assert owner(Path("out") / HISTORY) == 42, "what `fedray status` asks Slurm for"
     waiting = section(Path("out"))
     assert (waiting.nodes, waiting.workers) == (3, 2), "what says how many workers there are means the same on Slurm"
     assert Config.load(Path("out/config.yaml")).schema.rounds == 7

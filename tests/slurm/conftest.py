@@ -13,26 +13,36 @@ import pytest
 
 from tests.slurm.lab import ROOT, Lab, hashes, lacking
 
-# A model whose steps take as long as the environment says: a job is caught in the middle, while the same rounds on this
-# machine take no time.
+# A model whose steps take their time in jobs, as long as there is a brake: a job is caught in the middle, while the
+# same rounds take no time on this machine, or once the job has gone on.
 PACED_MODEL = """\
-import os, time
+import os, pathlib, time
 from torch import nn
+
+BRAKE = pathlib.Path(__file__).with_name("brake")
 
 class Model(nn.Linear):
     def __init__(self):
         super().__init__(6, 3)
 
     def forward(self, x):
-        time.sleep(float(os.environ.get("PACE", 0)))
+        if "SLURM_JOB_ID" in os.environ and self.slow():
+            time.sleep(0.15)
         return super().forward(x)
+
+    def slow(self):
+        return BRAKE.exists()
+
+class AlwaysSlow(Model):
+    def slow(self):
+        return True
 """
 PACED = """\
 seed: 5
 data: {name: synthetic, clients: 9, examples: 12, features: 6, classes: 3, heterogeneity: 0.5, test: 30}
 model: {name: "paced_model:Model"}
 local: {steps: 1, batch_size: 5, stack: 3, optimizer: {name: sgd, lr: 0.1, momentum: 0.5}}
-rounds: 30
+rounds: 100
 evaluate: {every: 0}
 checkpoint: {every: 5}
 tracking: {tensorboard: false}
@@ -50,9 +60,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("slurm")
     (folder / "paced_model.py").write_text(PACED_MODEL)
     (folder / "paced.yaml").write_text(PACED)
+    (folder / "brake").touch()
     with Lab(folder) as lab:
-        lab.env["PACE"] = "0.15"
         yield lab
+
+
+@pytest.fixture
+def brake(lab: Lab) -> Iterator[Path]:
+    """The file that slows jobs down; back in its place when the test is over."""
+    yield lab.folder / "brake"
+    (lab.folder / "brake").touch()
 
 
 @pytest.fixture

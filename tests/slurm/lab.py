@@ -32,7 +32,7 @@ SlurmctldHost=login({login})
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# cred_expire: a requeued job waits so long before it may start again.
+# cred_expire: a requeued job waits so long before it may start again; below 5 s it would be the default of 120 s.
 AuthInfo=socket={folder}/munge.sock,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
@@ -49,7 +49,7 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
-SlurmdTimeout=8
+SlurmdTimeout=5
 SlurmctldTimeout=8
 MessageTimeout=5
 KillWait=20
@@ -64,7 +64,13 @@ SlurmdParameters=config_overrides
 DefMemPerCPU=500
 GresTypes=gpu
 NodeName=node[1-{count}] CPUs=4 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=8000 Gres=gpu:2
-PartitionName=main Nodes=ALL Default=YES DefaultTime=30 MaxTime=INFINITE State=UP OverSubscribe=NO
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=DEFAULT Nodes=ALL DefaultTime=30 MaxTime=INFINITE State=UP OverSubscribe=NO
+PartitionName=main Default=YES PreemptMode=OFF
+PartitionName=spot PreemptMode=REQUEUE
+PartitionName=graced PreemptMode=REQUEUE GraceTime=20
+PartitionName=urgent PriorityTier=10 PreemptMode=OFF
 """
 
 
@@ -87,7 +93,7 @@ def until(condition: Callable[[], object], seconds: float, what: str | Callable[
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(what if isinstance(what, str) else what())
-        time.sleep(0.1)
+        time.sleep(0.25)  # looking costs a jobs' processors time
 
 
 @dataclass(frozen=True)
@@ -284,3 +290,31 @@ def hashes(run_dir: Path) -> dict[int, str]:
     records = [json.loads(line) for line in lines]
     assert [record["round"] for record in records] == list(range(1, len(records) + 1))
     return {record["round"]: record["model_sha256"] for record in records}
+
+
+def rounds_done(run_dir: Path) -> int:
+    """Rounds in the run's metrics so far."""
+    metrics = run_dir / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
+def wait_for_rounds(run_dir: Path, rounds: int) -> None:
+    """Until so many are done."""
+    until(lambda: rounds_done(run_dir) >= rounds, 120, lambda: log_of(run_dir))
+
+
+def log_of(run_dir: Path) -> str:
+    """The logs of the run's jobs."""
+    return "\n".join(path.read_text() for path in sorted(run_dir.glob("slurm-*.log")))
+
+
+def assert_nothing_left(lab: Lab, job: int, run_dir: Path) -> None:
+    """No process and no temporary file of the job on any node, and no token in the run folder."""
+
+    def there() -> list[str]:
+        return [f"{name}: {line}" for name in lab.nodes for line in lab.processes(name, job)]
+
+    until(lambda: not there(), 10, lambda: "\n".join(there()))
+    for name in lab.nodes:
+        assert f"-{job}." not in lab.leftovers(name)
+    assert not list(run_dir.glob(".slurm-*"))

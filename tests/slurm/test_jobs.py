@@ -11,46 +11,71 @@ from pathlib import Path
 
 import pytest
 
+from fedray.slurm.requeue import safe_rounds
 from tests.slurm.conftest import Quiet, Submit
-from tests.slurm.lab import ROOT, Lab, hashes, until
+from tests.slurm.lab import ROOT, Lab, assert_nothing_left, hashes, log_of, rounds_done, until, wait_for_rounds
 
 pytestmark = pytest.mark.slurm
 
 DIGITS = ROOT / "configs" / "digits.yaml"
+# What a site may ask for; the model notes where its data lies, and what it sees.
+SITE = """\
+base: [{digits}]
+model: {{name: "site_model:Model"}}
+local: {{steps: 1}}
+rounds: 40
+evaluate: {{every: 0}}
+tracking: {{tensorboard: false}}
+cluster:
+  name: slurm
+  nodes: 3
+  cpus_per_task: 1
+  mem: 1500M
+  interface: eth0
+  python: {container}
+  prologue: ["export SITE_MARK='set by the prologue'", "export SLURM_TMPDIR=/tmp/disk"]
+"""
+SITE_MODEL = """\
+import json, os, pathlib, time
+from torch import nn
+
+HERE = pathlib.Path(__file__).parent
+
+class Model(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+
+    def forward(self, x):
+        env = os.environ
+        if job := env.get("SLURM_JOB_ID"):
+            lines = pathlib.Path("/proc/self/maps").read_text().splitlines()
+            seen = {
+                "node": env["SLURMD_NODENAME"], "mark": env.get("SITE_MARK"), "ray": env["RAY_ADDRESS"],
+                "interface": env.get("NCCL_SOCKET_IFNAME"), "inside": os.path.exists("/mnt/inside"),
+                "maps": [line.split()[-1] for line in lines if line.endswith("x.npy")],
+            }
+            (HERE / f"seen-{job}-{seen['node']}").write_text(json.dumps(seen))
+            if len(list(HERE.glob(f"seen-{job}-*"))) < 3:
+                time.sleep(0.05)  # leaves the other nodes time to join
+        return super().forward(x)
+"""
+# Stands for `apptainer exec image.sif python`: a root of files that differs from the node's.
+CONTAINER = """\
+#!/bin/sh
+exec unshare --mount sh -c 'mount -t tmpfs none /mnt && touch /mnt/inside && exec {python} "$@"' python "$@"
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def limited(lab: Lab) -> Iterator[tuple[int, Path]]:
     """A job with a time limit of two minutes, and its run folder: it comes near it while the other tests run."""
     run_dir = lab.folder / "limited"
-    options = ["rounds=1000", f"run.dir={run_dir}", "--time", "00:02:00"]
-    said = lab.fedray("slurm", lab.folder / "paced.yaml", *options).stdout
+    options = ["rounds=100000", "cluster.grace=60", f"run.dir={run_dir}", "--nodes=1", "--time=00:02:00"]
+    (lab.folder / "slow.yaml").write_text('base: [paced.yaml]\nmodel: {name: "paced_model:AlwaysSlow"}\n')
+    said = lab.fedray("slurm", lab.folder / "slow.yaml", *options, "--sbatch=nodelist=node3").stdout
     job = int(said.split()[2])
     yield job, run_dir
     lab.run("scancel", job, check=False)
-
-
-def rounds_done(run_dir: Path) -> int:
-    """Rounds in the run's metrics so far."""
-    metrics = run_dir / "metrics.jsonl"
-    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
-
-
-def log_of(run_dir: Path) -> str:
-    """The logs of the run's jobs."""
-    return "\n".join(path.read_text() for path in sorted(run_dir.glob("slurm-*.log")))
-
-
-def assert_nothing_left(lab: Lab, job: int, run_dir: Path) -> None:
-    """No process and no temporary file of the job on any node, and no token in the run folder."""
-
-    def there() -> list[str]:
-        return [f"{name}: {line}" for name in lab.nodes for line in lab.processes(name, job)]
-
-    until(lambda: not there(), 10, lambda: "\n".join(there()))
-    for name in lab.nodes:
-        assert f"-{job}." not in lab.leftovers(name)
-    assert not list(run_dir.glob(".slurm-*"))
 
 
 def members(lab: Lab, address: str, token: Path) -> list[str]:
@@ -60,91 +85,119 @@ def members(lab: Lab, address: str, token: Path) -> list[str]:
     return lab.on("node1", script, check=False).split()
 
 
-def test_three_nodes_give_the_bits_of_one_process(lab: Lab, submit: Submit, quiet: Quiet) -> None:
-    run_dir = lab.folder / "digits"
-    job = submit(DIGITS, "rounds=3", f"run.dir={run_dir}", "--nodes", 3, "--cpus-per-task", 1)
-    assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
-    assert hashes(run_dir) == quiet(DIGITS, 3)
-    assert json.loads((run_dir / "summary.json").read_text())["status"] == "finished"
-    assert_nothing_left(lab, job, run_dir)
-
-
-def test_two_jobs_on_the_same_nodes_do_not_see_each_other(lab: Lab, submit: Submit, quiet: Quiet) -> None:
-    # One of them is sent by hand, with the script that stands in slurm/.
-    config = lab.folder / "paced.yaml"
-    script = [ROOT / "slurm" / "fedray.sbatch", "paced.yaml", "rounds=1000"]
-    by_hand = int(lab.run("sbatch", "--parsable", "--nodes=3", "--mem=1500M", *script))
-    folders = [lab.folder / "runs" / "paced" / f"slurm-{by_hand}", lab.folder / "beside"]
-    jobs = [by_hand, submit(config, "rounds=1000", f"run.dir={folders[1]}")]
-    until(lambda: all(rounds_done(folder) > 0 for folder in folders), 90, lambda: f"{[log_of(f) for f in folders]}")
-    assert [lab.job(job).state for job in jobs] == ["RUNNING", "RUNNING"]
-    assert len({lab.job(job).batch_host for job in jobs}) == 1, "they are meant to share their nodes"
-    commands = ["\n".join(lab.processes("node2", job)) for job in jobs]
-    addresses = [re.findall(r"fedray.slurm.node .*--address (\S+)", lines)[0] for lines in commands]
-    tokens = [next(folder.glob(".slurm-*/token")) for folder in folders]
-    seen = [members(lab, address, token) for address in addresses for token in tokens]
-    assert seen == [lab.nodes, [], [], lab.nodes], "each token opens its own job's cluster, of three nodes"
-    lab.run("scancel", "--batch", "--signal=INT", *jobs)
-    assert [lab.ended(job).exit_code for job in jobs] == ["75:0", "75:0"], "stopped for good, with a checkpoint"
-    for job, folder in zip(jobs, folders, strict=True):
-        assert hashes(folder).items() <= quiet(config, 1000).items()
-        assert_nothing_left(lab, job, folder)
-
-
-def test_a_cancelled_job_leaves_nothing_and_can_go_on(lab: Lab, submit: Submit, quiet: Quiet) -> None:
-    config, run_dir = lab.folder / "paced.yaml", lab.folder / "cancelled"
+def test_a_site_of_its_own_kind_gives_the_bits_of_one_process(lab: Lab, submit: Submit, quiet: Quiet) -> None:
+    # Python comes out of a container, the prologue sets the run up, and each node has a scratch disk.
+    (lab.folder / "site_model.py").write_text(SITE_MODEL)
+    container = lab.folder / "container"
+    container.write_text(CONTAINER.format(python=sys.executable))
+    container.chmod(0o755)
+    config = lab.folder / "site.yaml"
+    config.write_text(SITE.format(digits=DIGITS, container=container))
+    run_dir, disk = lab.folder / "site", "/tmp/disk"
+    for name in lab.nodes:
+        lab.on(name, f"mkdir {disk}")
     job = submit(config, f"run.dir={run_dir}")
-    until(lambda: rounds_done(run_dir) > 6, 90, lambda: log_of(run_dir))
+    assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
+    assert hashes(run_dir) == quiet(config, 40)
+    assert json.loads((run_dir / "summary.json").read_text())["status"] == "finished"
+    seen = [json.loads(path.read_text()) for path in lab.folder.glob(f"seen-{job}-*")]
+    assert {one["node"] for one in seen} == set(lab.nodes)
+    for one in seen:
+        assert one["inside"], "not in the container"
+        assert (one["mark"], one["interface"]) == ("set by the prologue", "eth0")
+        assert one["ray"].startswith(f"{lab.address('node1')}:")
+        assert one["maps"], "the data is not mapped into memory"
+        assert all(path.startswith(f"{disk}/fedray-0-{job}.0/") for path in one["maps"])
+    assert_nothing_left(lab, job, run_dir)
+    assert [lab.on(name, f"ls {disk}; rmdir {disk}") for name in lab.nodes] == [""] * lab.count
+
+
+def test_a_cancelled_job_saves_leaves_nothing_and_can_go_on(
+    lab: Lab, submit: Submit, quiet: Quiet, brake: Path
+) -> None:
+    config, run_dir = lab.folder / "paced.yaml", lab.folder / "cancelled"
+    job = submit(config, f"run.dir={run_dir}", "checkpoint.every=0", "--nodes", 2)
+    wait_for_rounds(run_dir, 3)
+    seen = rounds_done(run_dir)
     lab.run("scancel", job)
     assert lab.ended(job).state == "CANCELLED"
-    assert lab.job(job).restarts == 0
+    assert lab.job(job).restarts == 0, "who cancels does not want it back"
+    assert safe_rounds(run_dir) >= seen, log_of(run_dir)
     assert_nothing_left(lab, job, run_dir)
-    again = submit(run_dir, "rounds=20", "--nodes", 2)
+    brake.unlink()
+    again = submit(run_dir, "rounds=30", "--nodes", 1)
     assert lab.ended(again).state == "COMPLETED", log_of(run_dir)
-    assert json.loads((run_dir / "summary.json").read_text())["resumed_from"] >= 5
-    assert hashes(run_dir) == quiet(config, 20)
-
-
-def test_a_warned_run_saves_and_goes_on_by_itself(lab: Lab, submit: Submit, quiet: Quiet) -> None:
-    config, run_dir = lab.folder / "paced.yaml", lab.folder / "warned"
-    job = submit(config, f"run.dir={run_dir}")
-    until(lambda: rounds_done(run_dir) > 2, 90, lambda: log_of(run_dir))
-    lab.run("scancel", "--batch", "--signal=USR1", job)
-    until(lambda: lab.job(job).restarts == 1, 60, lambda: log_of(run_dir))
-    assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
+    assert json.loads((run_dir / "summary.json").read_text())["resumed_from"] >= seen
     assert hashes(run_dir) == quiet(config, 30)
-    assert 2 < json.loads((run_dir / "summary.json").read_text())["resumed_from"] < 30
-    assert_nothing_left(lab, job, run_dir)
+
+
+def test_jobs_on_the_same_nodes_do_not_see_each_other_and_outlive_preemption(
+    lab: Lab, submit: Submit, quiet: Quiet, brake: Path
+) -> None:
+    # Without a time of grace Slurm signals every process of a job, and requeues it.  With one it signals the nodes'
+    # programs alone, and waits.  The second job is sent by hand, with the script that stands in slurm/.
+    config = lab.folder / "paced.yaml"
+    script = [ROOT / "slurm" / "fedray.sbatch", config, "checkpoint.every=0"]
+    run_dir = lab.folder / "spot"
+    chosen = ["--nodes=2", "--partition=spot", "--sbatch=nodelist=node[1-2]"]
+    spot = submit(config, f"run.dir={run_dir}", "checkpoint.every=0", *chosen)
+    chosen = ["--nodes=2", "--partition=graced", "--nodelist=node[1-2]", "--mem=1500M"]
+    graced = int(lab.run("sbatch", "--parsable", *chosen, *script))
+    jobs = {spot: run_dir, graced: lab.folder / "runs" / "paced" / f"slurm-{graced}"}
+    for folder in jobs.values():
+        wait_for_rounds(folder, 3)
+    commands = ["\n".join(lab.processes("node2", job)) for job in jobs]
+    addresses = [re.findall(r"fedray.slurm.node .*--address (\S+)", lines)[0] for lines in commands]
+    tokens = [next(folder.glob(".slurm-*/token")) for folder in jobs.values()]
+    nodes = lab.nodes[:2]
+    seen = [members(lab, address, token) for address in addresses for token in tokens]
+    assert seen == [nodes, [], [], nodes], "each token opens its own job's cluster"
+    done = {job: rounds_done(folder) for job, folder in jobs.items()}
+    chosen = ["--nodes=2", "--partition=urgent", "--nodelist=node[1-2]", "--exclusive"]
+    lab.run("sbatch", *chosen, "--output=/dev/null", "--wrap", "true")
+    until(lambda: all(lab.job(job).restarts == 1 for job in jobs), 60, lambda: log_of(jobs[spot]))
+    brake.unlink()
+    for job, run_dir in jobs.items():
+        assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
+        assert lab.job(job).restarts == 1
+        assert json.loads((run_dir / "summary.json").read_text())["resumed_from"] >= done[job]
+        assert hashes(run_dir) == quiet(config, 100)
+        assert_nothing_left(lab, job, run_dir)
+    assert "SIGTERM: stopping with a checkpoint" in log_of(jobs[spot])
+    assert "SIGTERM on a node: stopping with a checkpoint" in (lab.folder / f"slurm-{graced}.log").read_text()
 
 
 def test_a_run_near_its_time_limit_saves_and_goes_on(lab: Lab, limited: tuple[int, Path], quiet: Quiet) -> None:
     job, run_dir = limited
     until(lambda: lab.job(job).restarts >= 1, 120, lambda: log_of(run_dir))
-    before = rounds_done(run_dir)
-    until(lambda: rounds_done(run_dir) > before + 5, 120, lambda: log_of(run_dir))
+    wait_for_rounds(run_dir, rounds_done(run_dir) + 2)
     lab.run("scancel", "--batch", "--signal=INT", job)
     ended = lab.ended(job)
     assert (ended.state, ended.exit_code) == ("FAILED", "75:0"), "SIGINT is the user's own wish to stop: no requeue"
     assert "SIGUSR1: stopping with a checkpoint" in log_of(run_dir)
-    assert hashes(run_dir).items() <= quiet(lab.folder / "paced.yaml", 1000).items()
+    assert hashes(run_dir) == quiet(lab.folder / "slow.yaml", rounds_done(run_dir))
     assert_nothing_left(lab, job, run_dir)
 
 
-@pytest.mark.parametrize(("victim", "options", "restarts"), [("node3", ["--sbatch", "no-kill"], 0), ("node1", [], 1)])
-def test_a_lost_node_costs_no_bits(
-    lab: Lab, submit: Submit, quiet: Quiet, victim: str, options: list[str], restarts: int
-) -> None:
-    config, run_dir = lab.folder / "paced.yaml", lab.folder / f"lost-{victim}"
-    job = submit(config, f"run.dir={run_dir}", *options)
-    until(lambda: rounds_done(run_dir) > 6, 90, lambda: log_of(run_dir))
-    lab.kill(victim)
+def test_a_lost_node_costs_no_bits(lab: Lab, submit: Submit, quiet: Quiet, brake: Path) -> None:
+    # One job loses a node and was told to go on without; the other one loses the node that everything ends with.
+    config, folders = lab.folder / "paced.yaml", [lab.folder / "smaller", lab.folder / "headless"]
+    smaller = submit(config, f"run.dir={folders[0]}", "--sbatch=no-kill")
+    headless = submit(config, f"run.dir={folders[1]}", "--nodes=1", "--sbatch=nodelist=node3")
+    for folder in folders:
+        wait_for_rounds(folder, 6)
+    assert lab.job(smaller).batch_host == "node1"
+    lab.kill("node3")
+    brake.unlink()
     try:
-        until(lambda: lab.job(job).state == "COMPLETED" or lab.job(job).restarts == 1, 90, lambda: log_of(run_dir))
+        assert lab.ended(smaller).state == "COMPLETED", log_of(folders[0])
+        until(lambda: lab.job(headless).restarts == 1, 60, lambda: log_of(folders[1]))
     finally:
-        lab.boot(victim)
-    assert lab.ended(job).state == "COMPLETED", log_of(run_dir)
-    assert lab.job(job).restarts == restarts
-    assert hashes(run_dir) == quiet(config, 30)
+        lab.boot("node3")
+    assert lab.ended(headless).state == "COMPLETED", log_of(folders[1])
+    assert [lab.job(job).restarts for job in (smaller, headless)] == [0, 1]
+    for folder in folders:
+        assert hashes(folder) == quiet(config, 100)
     until(lambda: lab.idle() == lab.count, 60, "the node does not come back")
 
 

@@ -21,10 +21,13 @@ def mode(path: Path) -> int:
 
 def test_a_node_folder_is_closed_short_and_gone_afterwards(tmp_path: Path) -> None:
     assert len(str(node_path(JOB))) <= 45, "Ray's sockets must fit below it"
-    with node_folder(node_path(JOB, tmp_path)) as folder:
-        assert mode(folder) == 0o700
-        assert [path.name for path in folder.iterdir()] == ["tmp"]
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "scratch").mkdir()
+    for there in ("scratch", node_path(JOB).name):
+        temporary = tmp_path / there / "x"
+        with node_folder(node_path(JOB, tmp_path), temporary) as folder:
+            assert mode(folder) == mode(temporary) == 0o700
+            (temporary / "data").touch()
+        assert [path.name for path in tmp_path.rglob("*")] == ["scratch"]
 
 
 def test_what_a_killed_start_of_the_job_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -32,22 +35,26 @@ def test_what_a_killed_start_of_the_job_left_is_removed_and_nothing_else(tmp_pat
     other = node_path(Allocation(1234567, 0, 1, "n1", "n1", 1), tmp_path)
     for left in (stale, same, other):
         (left / "session").mkdir(parents=True)
-    with node_folder(node_path(JOB, tmp_path)) as folder:
+    scratch = tmp_path / "scratch"
+    (scratch / stale.name).mkdir(parents=True)
+    with node_folder(node_path(JOB, tmp_path), scratch / same.name) as folder:
         assert not (folder / "session").exists()
-        assert sorted(tmp_path.iterdir()) == sorted([folder, other])
+        assert sorted(tmp_path.iterdir()) == sorted([folder, other, scratch])
+        assert list(scratch.iterdir()) == [scratch / same.name]
 
 
 def test_a_name_that_somebody_else_took_is_refused(tmp_path: Path) -> None:
     node_path(JOB, tmp_path).symlink_to(tmp_path)
-    with pytest.raises(ConfigError, match="cannot be made"), node_folder(node_path(JOB, tmp_path)):
+    taken = node_path(JOB, tmp_path)
+    with pytest.raises(ConfigError, match="cannot be made"), node_folder(taken, taken / "tmp"):
         pass
-    assert node_path(JOB, tmp_path).is_symlink()
+    assert taken.is_symlink()
 
 
 def test_temporary_files_go_where_the_site_wants_them() -> None:
     assert temporary_folder(JOB).parent == node_path(JOB)
     scratch = Allocation(1, 0, 1, "n1", "n1", 1, scratch=Path("/scratch/1"))
-    assert temporary_folder(scratch) == Path("/scratch/1")
+    assert temporary_folder(scratch).parent == Path("/scratch/1")
 
 
 def test_the_token_is_new_closed_and_gone_afterwards(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""What Slurm's signals do to a run, without Slurm."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+# A driver that says when it is asked to stop, and ends by being killed alone; standard input stands for the nodes.
+JOB = """
+import os, sys, threading
+from fedray.slurm.job import Signals
+
+DRIVER = '''
+import signal
+signal.signal(signal.SIGUSR1, lambda *_: print("asked", flush=True))
+print("ready", flush=True)
+while True:
+    signal.pause()
+'''
+signals = Signals()
+nodes = lambda: [signals.pass_on(int(line)) for line in sys.stdin]
+threading.Thread(target=nodes, daemon=True).start()
+status = signals.run([sys.executable, "-c", DRIVER], dict(os.environ), lambda: True)
+print(status, signals.killed, signals.for_good)
+"""
+
+
+def test_nodes_and_slurm_ask_once_and_a_second_signal_of_slurm_kills() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", JOB], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as job:
+        assert job.stdin is not None
+        assert job.stdout is not None
+        assert job.stderr is not None
+        assert job.stdout.readline() == "ready\n"
+        for _ in range(3):  # each node was sent the signal
+            job.stdin.write(f"{signal.SIGTERM:d}\n")
+        job.stdin.flush()
+        assert job.stderr.readline().endswith("SIGTERM on a node: stopping with a checkpoint\n")
+        assert job.stdout.readline() == "asked\n"
+        job.send_signal(signal.SIGTERM)
+        assert job.stderr.readline().endswith("SIGTERM: stopping with a checkpoint\n"), "the same event"
+        job.send_signal(signal.SIGINT)
+        assert job.stderr.readline().endswith("SIGINT: ending at once\n")
+        assert job.stdout.read() == f"{128 + signal.SIGKILL} True True\n", "asked once"

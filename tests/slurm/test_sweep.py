@@ -1,0 +1,63 @@
+"""A sweep as a job array on a real Slurm cluster, and what is told of jobs that wait."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.slurm.lab import Lab, assert_nothing_left, hashes, until
+
+pytestmark = pytest.mark.slurm
+
+HELD = """\
+base: [paced.yaml]
+rounds: 3
+cluster: {name: slurm, nodes: 1, cpus_per_task: 1, sbatch: {hold: true}}
+"""
+
+
+def told(lab: Lab, run_dir: Path) -> dict[str, Any]:
+    """What ``fedray status`` says of Slurm."""
+    done = lab.fedray("status", run_dir, "--json")
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    assert content["state"] == "waiting"
+    slurm: dict[str, Any] = content["slurm"]
+    return slurm
+
+
+def test_a_job_that_waits_says_why(lab: Lab) -> None:
+    run_dir = lab.folder / "waits"
+    assert lab.fedray("slurm", "paced.yaml", f"run.dir={run_dir}", "--sbatch=begin=now+1hour").returncode == 0
+    job = str(json.loads((run_dir / "slurm.json").read_text())["job"])
+    assert told(lab, run_dir) == {"job": job, "state": "PENDING", "reason": "BeginTime"}
+    lab.run("scancel", job)
+    assert told(lab, run_dir)["state"] == "CANCELLED"
+
+
+def test_an_array_runs_every_cell_once(lab: Lab) -> None:
+    (lab.folder / "held.yaml").write_text(HELD)
+    sweep = ["sweep", "held.yaml", "seed=1,2", "algorithm.name=fedprox", "algorithm.mu=0.01"]
+    done = lab.fedray(*sweep, "--slurm")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 runs, 1 node(s) each" in done.stdout
+    array = int(done.stdout.split()[2].rstrip(":"))
+    folders = sorted((lab.folder / "sweeps" / "held").glob("seed=*"))
+    for task, folder in enumerate(folders):
+        assert told(lab, folder) == {"job": f"{array}_{task}", "state": "PENDING", "reason": "JobHeldUser"}
+    lab.run("scontrol", "release", array)
+    until(lambda: lab.run("squeue", "-h") == "", 90, lambda: lab.run("squeue"))
+    logs = "\n".join(path.read_text() for path in (lab.folder / "sweeps" / "held").glob("slurm-*.log"))
+    ran = [hashes(folder) for folder in folders]
+    assert [sorted(rounds) for rounds in ran] == [[1, 2, 3]] * 2, logs
+    assert ran[0] != ran[1]
+    for folder in folders:
+        job = json.loads((folder / "slurm.json").read_text())["job"]
+        assert_nothing_left(lab, job, folder)
+    assert "2/2" in lab.fedray(*sweep, "--table").stdout
+    assert "2/2" in lab.fedray(*sweep, "--slurm").stdout, "the table"
+    assert lab.run("squeue", "-h") == "", "nothing is submitted again"
+    assert ran == [hashes(folder) for folder in folders]
