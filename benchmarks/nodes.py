@@ -122,8 +122,8 @@ def _train(setting: Setting, each: int, rounds: int) -> list[Any]:
         partial(torch.optim.SGD, lr=0.1),
         cross_entropy,
     )
-    # Nodes join while rounds run: small models run more of them in that time.
-    joining = 500 if hidden < 10_000 else 60
+    # Nodes join while rounds run, for half a minute: the smaller a round is, the more of them.
+    joining = (500 if hidden < 10_000 else 60) if setting.epochs else min(5000, 3_000_000 // setting.cohort)
     args = fedray.TrainArgs(
         rounds=joining + rounds,
         epochs=setting.epochs,

@@ -82,6 +82,7 @@ class TrainArgs:
         on_failure: ``drop`` or ``abort``.
         min_share: smallest share of a cohort that must survive.
         block_timeout: seconds a block may take before its worker is replaced and it is tried once more.
+        left_out: ids of clients by round that are given up unasked.
         gpu_hours, cpu_hours, wall_hours: what the run may use, see :class:`fedray.schema.BudgetSection`.
         tensorboard: write event files.
     """
@@ -103,6 +104,7 @@ class TrainArgs:
     on_failure: Literal["drop", "abort"] = "abort"
     min_share: float = 0.5
     block_timeout: float | None = None
+    left_out: dict[int, list[str]] = field(default_factory=dict)
     gpu_hours: float | None = None
     cpu_hours: float | None = None
     wall_hours: float | None = None
@@ -221,7 +223,7 @@ def train(
         local=LocalSection(stack=args.stack, precision=args.precision, buffers=args.buffers),
         place=place,
         evaluate=EvaluateSection(args.evaluate_every, args.evaluate_clients_every),
-        failures=FailuresSection(args.on_nonfinite, args.on_failure, args.min_share, args.block_timeout),
+        failures=FailuresSection(args.on_nonfinite, args.on_failure, args.min_share, args.block_timeout, args.left_out),
         checkpoint=CheckpointSection(args.checkpoint_every, args.checkpoint_seconds, args.keep),
         budget=BudgetSection(args.gpu_hours, args.cpu_hours, args.wall_hours),
     )

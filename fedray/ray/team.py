@@ -92,6 +92,8 @@ class Team:
 
     def __init__(self, job: Job, post: Post, group: Any) -> None:
         self.post = post
+        self._group = group
+        await_grant(group, post.node, post.seats, post.size, post.start_timeout)
         self._job = job
         self.aggregator = job.algorithm.aggregator
         self.widths = job.algorithm.widths(job.task.layout)
@@ -105,8 +107,6 @@ class Team:
         self._blame: Counter[int] = Counter()
         self._gathered: Accumulator | None = None
         self.retries = 0
-        self._group = group
-        await_grant(group, post.node, post.seats, post.size, post.start_timeout)
         self._job_ref = ray.put(job)
         self._members = [_Member(seat, self._slot()) for seat in range(post.seats)]
         for member in self._members:
