@@ -123,7 +123,7 @@ def _train(setting: Setting, each: int, rounds: int) -> list[Any]:
         cross_entropy,
     )
     # Nodes join while rounds run, for half a minute: the smaller a round is, the more of them.
-    joining = (500 if hidden < 10_000 else 60) if setting.epochs else min(5000, 3_000_000 // setting.cohort)
+    joining = (500 if hidden < 10_000 else 60) if setting.epochs else max(200, min(2000, 1_000_000 // setting.cohort))
     args = fedray.TrainArgs(
         rounds=joining + rounds,
         epochs=setting.epochs,
