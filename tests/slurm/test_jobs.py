@@ -134,6 +134,18 @@ def test_a_cancelled_job_saves_leaves_nothing_and_can_go_on(lab: Lab, submit: Su
     assert hashes(run_dir) == quiet(config, 30)
 
 
+def test_a_run_near_its_time_limit_saves_and_goes_on(lab: Lab, limited: tuple[int, Path], quiet: Quiet) -> None:
+    job, run_dir = limited
+    until(lambda: lab.job(job).restarts >= 1, 120, lambda: log_of(run_dir))
+    wait_for_rounds(run_dir, rounds_done(run_dir) + 2)
+    lab.run("scancel", "--batch", "--signal=INT", job)
+    ended = lab.ended(job)
+    assert (ended.state, ended.exit_code) == ("FAILED", "75:0"), "SIGINT is the user's own wish to stop: no requeue"
+    assert "SIGUSR1: stopping with a checkpoint" in log_of(run_dir)
+    assert hashes(run_dir) == quiet(lab.folder / "paced.yaml", rounds_done(run_dir))
+    assert_nothing_left(lab, job, run_dir)
+
+
 def test_jobs_on_the_same_nodes_do_not_see_each_other_and_outlive_preemption(
     lab: Lab, submit: Submit, quiet: Quiet, brake: Path
 ) -> None:
@@ -167,18 +179,6 @@ def test_jobs_on_the_same_nodes_do_not_see_each_other_and_outlive_preemption(
         assert_nothing_left(lab, job, run_dir)
     assert "SIGTERM: stopping with a checkpoint" in log_of(jobs[spot])
     assert "SIGTERM on a node: stopping with a checkpoint" in (lab.folder / f"slurm-{graced}.log").read_text()
-
-
-def test_a_run_near_its_time_limit_saves_and_goes_on(lab: Lab, limited: tuple[int, Path], quiet: Quiet) -> None:
-    job, run_dir = limited
-    until(lambda: lab.job(job).restarts >= 1, 120, lambda: log_of(run_dir))
-    wait_for_rounds(run_dir, rounds_done(run_dir) + 2)
-    lab.run("scancel", "--batch", "--signal=INT", job)
-    ended = lab.ended(job)
-    assert (ended.state, ended.exit_code) == ("FAILED", "75:0"), "SIGINT is the user's own wish to stop: no requeue"
-    assert "SIGUSR1: stopping with a checkpoint" in log_of(run_dir)
-    assert hashes(run_dir) == quiet(lab.folder / "slow.yaml", rounds_done(run_dir))
-    assert_nothing_left(lab, job, run_dir)
 
 
 def test_a_lost_node_costs_no_bits(lab: Lab, submit: Submit, quiet: Quiet, brake: Path) -> None:
