@@ -1,6 +1,6 @@
 """What nodes cost: rounds on 1, 2 and 4 Ray nodes of one machine, and a model of many nodes from the measured terms.
 
-    python -m benchmarks.nodes              # about seven minutes on two idle cores
+    python -m benchmarks.nodes              # about a quarter of an hour on two idle cores
     python -m benchmarks.nodes --quick      # does it work
 
 The nodes are raylets that share the machine's cores and its memory bus, so the seconds of training say nothing here.
@@ -33,6 +33,10 @@ from benchmarks.processes import ROOT, measurement, module
 from benchmarks.run import RESULTS, free
 
 EXAMPLES, FEATURES, CLASSES = 20, 64, 10
+MOST = 1_000_000
+"""Rounds that no run comes to."""
+FIRST, ENOUGH = 2, 5
+"""Rounds with all workers that are not counted, and the fewest that must be left."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,9 @@ SIZES = [
 ]
 
 
-def measure(setting: Setting, rounds: int) -> dict[str, Any]:
-    """Start the nodes, train until all workers have joined and ``rounds`` rounds more; medians over those.
+def measure(setting: Setting, seconds: float) -> dict[str, Any]:
+    """Start the nodes and train for so many seconds (half of them on one node); medians over the rounds since all
+    workers have joined.
 
     Returns:
         The setting, ``seconds``, ``overhead`` (see the module), ``broadcast`` and ``aggregate`` seconds, and
@@ -89,13 +94,13 @@ def measure(setting: Setting, rounds: int) -> dict[str, Any]:
         cluster.add_node(num_cpus=each)
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
-        records = _train(setting, each, rounds)
+        records = _train(setting, each, seconds if setting.nodes > 1 else seconds / 2)
     finally:
         ray.shutdown()
         cluster.shutdown()
-    joined = [r for r in records if r.workers == setting.workers and r.usage["nodes"] == setting.nodes][-rounds:]
-    if len(joined) < rounds:
-        raise RuntimeError(f"{setting}: all workers took part in {len(joined)} rounds only")
+    joined = [r for r in records if r.workers == setting.workers and r.usage["nodes"] == setting.nodes][FIRST:]
+    if len(joined) < ENOUGH:
+        raise RuntimeError(f"{setting}: in {seconds:g} s all workers took part in {len(joined) + FIRST} rounds only")
 
     def median(value: Any) -> float:
         return round(float(statistics.median(value(record) for record in joined)), 6)
@@ -111,7 +116,7 @@ def measure(setting: Setting, rounds: int) -> dict[str, Any]:
     }
 
 
-def _train(setting: Setting, each: int, rounds: int) -> list[Any]:
+def _train(setting: Setting, each: int, seconds: float) -> list[Any]:
     clients = max(1000, setting.cohort)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(clients * EXAMPLES, FEATURES, generator=generator)
@@ -122,10 +127,10 @@ def _train(setting: Setting, each: int, rounds: int) -> list[Any]:
         partial(torch.optim.SGD, lr=0.1),
         cross_entropy,
     )
-    # Nodes join while rounds run, for half a minute: the smaller a round is, the more of them.
-    joining = (500 if hidden < 10_000 else 60) if setting.epochs else max(200, min(2000, 1_000_000 // setting.cohort))
+    # Nodes join while rounds run, the last of them after some seconds; the budget ends the run.
     args = fedray.TrainArgs(
-        rounds=joining + rounds,
+        rounds=MOST,
+        wall_hours=seconds / 3600,
         epochs=setting.epochs,
         batch_size=EXAMPLES,
         evaluate_every=0,
@@ -258,9 +263,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the dated files; default: %(default)s")
     parser.add_argument("--setting", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    rounds = 5 if options.quick else 30
+    seconds = 15.0 if options.quick else 25.0
     if options.setting:
-        print(json.dumps(measure(Setting(**json.loads(options.setting)), rounds)))
+        print(json.dumps(measure(Setting(**json.loads(options.setting)), seconds)))
         return
     console, share = Console(), busy()
     chosen = {"grid": GRID, "clients": CLIENTS, "sizes": SIZES}
