@@ -137,6 +137,8 @@ def test_a_cancelled_job_saves_leaves_nothing_and_can_go_on(lab: Lab, submit: Su
 def test_a_run_near_its_time_limit_saves_and_goes_on(lab: Lab, limited: tuple[int, Path], quiet: Quiet) -> None:
     job, run_dir = limited
     until(lambda: lab.job(job).restarts >= 1, 120, lambda: log_of(run_dir))
+    # Else the next warning may come together with the signal below.
+    lab.run("scontrol", "update", f"jobid={job}", "timelimit=30")
     wait_for_rounds(run_dir, rounds_done(run_dir) + 2)
     lab.run("scancel", "--batch", "--signal=INT", job)
     ended = lab.ended(job)
