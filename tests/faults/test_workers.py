@@ -97,7 +97,7 @@ def test_aborted_by_name(nodes: Nodes, executor: RayExecutor, tmp_path: Path) ->
     assert one.state.round == 1
 
 
-@pytest.mark.parametrize(("where", "point"), [("second", "worker.trained"), "head", "worker.reply"])
+@pytest.mark.parametrize(("where", "point"), [("second", "worker.trained"), ("head", "worker.reply")])
 def test_a_hung_worker_is_replaced(
     point: str, where: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
