@@ -27,7 +27,7 @@ from fedray.sampling import Uniform
 
 WORKERS = 2
 
-JOINING = {"tiny": 600, "noop": 600, "cnn": 2, "wide": 4}
+JOINING = {"tiny": 1000, "noop": 600, "cnn": 2, "wide": 4}
 """Rounds, some seconds of them, in which workers may still be joining: a run begins with the first that is up."""
 
 
