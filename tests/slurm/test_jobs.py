@@ -22,7 +22,7 @@ DIGITS = ROOT / "configs" / "digits.yaml"
 SITE = """\
 base: [{digits}]
 model: {{name: "site_model:Model"}}
-local: {{steps: 1}}
+local: {{steps: 1, stack: 3}}  # more blocks than nodes
 rounds: 100
 evaluate: {{every: 0}}
 tracking: {{tensorboard: false}}
