@@ -171,11 +171,13 @@ class Rounds:
     def _halve(self, reports: list[Report]) -> bool:
         """Whether the round must be done anew with smaller blocks: for all of them, from here on.
 
-        If only blocks that did not fit were halved, the bits would depend on which worker they met.
+        If only blocks that did not fit were halved, the bits would depend on which worker they met.  A client that had
+        no room alone is a failure, whatever the others do.
         """
         plan, state = self._plan, self._state
-        short = [f for r in reports if isinstance(r, BlockReport) for f in r.failures if f.stage == "memory"]
-        if not short or plan.block_size(state.halvings) == 1:
+        blocks = [[f for f in r.failures if f.stage == "memory"] for r in reports if isinstance(r, BlockReport)]
+        short = next((failures for failures in blocks if len(failures) > 1), None)
+        if short is None:
             return False
         state.halvings += 1
         _log.warning(
