@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fedray.collector import collector_off
+
 if TYPE_CHECKING:
     from fedray.aggregators import Mean, Median, TrimmedMean
     from fedray.algorithms import (
@@ -43,7 +45,8 @@ if not TYPE_CHECKING:  # a type checker knows the names, and that there are no o
         # Imported when first asked for: torch takes seconds, which `fedray --help` and starting nodes need not wait.
         for module, names in _NAMES.items():
             if name in names.split():
-                value = globals()[name] = getattr(import_module(f"fedray.{module}"), name)
+                with collector_off():
+                    value = globals()[name] = getattr(import_module(f"fedray.{module}"), name)
                 return value
         raise AttributeError(f"module 'fedray' has no attribute {name!r}")
 

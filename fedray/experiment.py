@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from fedray.config import ConfigError, bind, bind_part, dump, nearest
 from fedray.data import FederatedData, data_sources
 from fedray.executor import InlineExecutor
 from fedray.failures import FailurePolicy
-from fedray.layers import load_layers, overlay, to_yaml
+from fedray.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.local.sharing import decide_sharing
@@ -37,14 +37,12 @@ from fedray.sampling import Sampler, samplers
 from fedray.schema import (
     BudgetSection,
     CheckpointSection,
-    ClusterSection,
     DriverSection,
     EvaluateSection,
     ExperimentSchema,
     FailuresSection,
     LocalSection,
     RunSection,
-    SlurmSection,
     TrackingSection,
     WorkerSection,
 )
@@ -123,12 +121,10 @@ class Config:
     @classmethod
     def bind(cls, name: str, raw: dict[str, Any], resolved: dict[str, Any]) -> Config:
         """Bind every section of a plain mapping (``raw``: the same with interpolations unresolved)."""
-        # Options may be given to a part that is chosen by default.
-        chosen = {f.name: {"name": f.default} for f in fields(ExperimentSchema) if isinstance(f.default, str)}
-        schema = bind(ExperimentSchema, overlay(chosen, resolved), "")
+        schema = bind_top(resolved)
         local = bind(LocalSection, schema.local, "local")
         place = Place(
-            bind(SlurmSection if schema.cluster.get("name") == "slurm" else ClusterSection, schema.cluster, "cluster"),
+            bind_cluster(schema),
             bind(WorkerSection, schema.worker, "worker"),
             bind(DriverSection, schema.driver, "driver"),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedray.config import ConfigError
+from fedray.config import ConfigError, bind
+from fedray.schema import ClusterSection, ExperimentSchema, SlurmSection
 
 
 def overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +59,18 @@ def load_layers(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
         raise ConfigError(f"{error.full_key or path}: {str(error).splitlines()[0]}") from None
     assert isinstance(resolved, dict)
     return raw, {str(key): value for key, value in resolved.items()}
+
+
+def bind_top(resolved: Mapping[str, Any]) -> ExperimentSchema:
+    """The sections of an experiment, each known by name; what is in them is bound by whoever needs it."""
+    # Options may be given to a part that is chosen by default.
+    chosen = {f.name: {"name": f.default} for f in fields(ExperimentSchema) if isinstance(f.default, str)}
+    return bind(ExperimentSchema, overlay(chosen, resolved), "")
+
+
+def bind_cluster(schema: ExperimentSchema) -> ClusterSection:
+    """The section ``cluster``, which has more keys for Slurm."""
+    return bind(SlurmSection if schema.cluster.get("name") == "slurm" else ClusterSection, schema.cluster, "cluster")
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

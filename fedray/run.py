@@ -20,6 +20,7 @@ from fedray.budget import Totals
 from fedray.checkpoint import Checkpoint, CheckpointError
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import Executor
+from fedray.files import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of
 from fedray.lock import driving
 from fedray.machine import machine, versions
 from fedray.plan import Plan
@@ -32,7 +33,6 @@ from fedray.tracking.tensorboard import TensorBoard
 from fedray.worker import Job
 
 _log = logging.getLogger("fedray")
-CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,7 @@ class RunFolder:
         Raises:
             ConfigError: there is no run here.
         """
-        try:
-            return (self.path / CONFIG).read_text()
-        except OSError:
-            raise ConfigError(f"{self.path} is no run folder: it has no {CONFIG}") from None
+        return config_of(self.path)
 
 
 @dataclass(frozen=True)
@@ -229,6 +226,8 @@ class _Drive:
                 f"the checkpoint's model has {len(model):,} values, the configured one {len(state.vector):,}: "
                 "resume with the model the run was started with"
             )
+        if saved.round > self._run.plan.rounds:
+            raise ConfigError(f"rounds={self._run.plan.rounds}: the run has done {saved.round} rounds already")
         state.vector.copy_(model)
         self._run.plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, "rule."))
         if state.store.widths:

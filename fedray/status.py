@@ -17,9 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedray.budget import Totals
 from fedray.checkpoint import folder_of, rounds_in
+from fedray.files import CONFIG, METRICS, SUMMARY
 from fedray.lock import owner_of
 from fedray.record import RoundRecord
-from fedray.run import CONFIG, METRICS, SUMMARY, RunFolder
+from fedray.run import RunFolder
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.tracking.jsonl import read_records
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Imports go down, or sideways on one floor. A new module takes its place here.
 FLOORS = """
-    errors layout messages rng losses metrics config schema                       # 0 words
+    errors files collector layout messages rng losses metrics config schema       # 0 words
     data models optim sampling blocks local transforms aggregators server store   # 1 parts
     algorithm algorithms                                                          # 2 bundles
     worker executor plan rounds run record tracking checkpoint lock \

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedray.collector import collector_off
 from fedray.errors import ConfigError, RunFailed
+from fedray.files import CONFIG
+from fedray.schema import ClusterSection, WorkerSection
 
 if TYPE_CHECKING:
     from fedray.experiment import Config, Experiment
@@ -26,10 +32,31 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but err
 Round = Annotated[int | None, typer.Option("--round", help="A checkpoint's round; default: the newest.")]
 
 
+def where(config: Path, overrides: Sequence[str] | None) -> tuple[ClusterSection, WorkerSection]:
+    """Where a config wants to run, found without torch: a mistake in its sections is said at once."""
+    from fedray.config import bind
+    from fedray.layers import bind_cluster, bind_top, load_layers
+
+    _, resolved = load_layers(config, overrides or ())
+    sections = bind_top(resolved)
+    return bind_cluster(sections), bind(WorkerSection, sections.worker, "worker")
+
+
+@contextmanager
+def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
+    """Ray starts on this machine, if it will be wanted, while torch is imported, the config checked, the data read."""
+    from fedray.ray.head import ahead
+
+    with ahead(cluster, worker):
+        with collector_off():
+            import_module("fedray.experiment")
+        yield
+
+
 def loaded_from(run_dir: Path, overrides: list[str] | None) -> tuple[Config, RunFolder]:
     """A run folder's config, with changes, and the folder."""
     from fedray.experiment import Config
-    from fedray.run import CONFIG, RunFolder
+    from fedray.run import RunFolder
 
     folder = RunFolder(run_dir)
     folder.config()

@@ -12,6 +12,7 @@ import typer
 
 from fedray.cli.common import Overrides
 from fedray.errors import ConfigError
+from fedray.files import CONFIG
 from fedray.schema import SlurmSection
 from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
 
@@ -76,7 +77,7 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
     """The config with a section for Slurm, its run folder, and whether the run is new."""
     from fedray.experiment import Config
     from fedray.layers import load_layers, overlay
-    from fedray.run import CONFIG, RunFolder
+    from fedray.run import RunFolder
 
     fresh = not target.is_dir()
     if not fresh:
@@ -95,7 +96,6 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
 def _claimed(folder: RunFolder, config: Config, fresh: bool) -> Iterator[None]:
     """The folder with the config in it; of a new run that is not submitted after all, nothing stays."""
     from fedray.checkpoint import replace_durably
-    from fedray.run import CONFIG
 
     if not fresh:
         replace_durably(folder.path / CONFIG, config.to_yaml().encode())

@@ -7,27 +7,33 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, train
+from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, ray_ahead, train, where
+from fedray.files import CONFIG, config_of
+from fedray.schema import ClusterSection, WorkerSection
 
 
 def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
-    from fedray.experiment import Config
+    with ray_ahead(*where(config, overrides)):
+        from fedray.experiment import Config
 
-    loaded = Config.load(config, overrides or ())
-    train(loaded.experiment(loaded.run_folder()), quiet)
+        loaded = Config.load(config, overrides or ())
+        train(loaded.experiment(loaded.run_folder()), quiet)
 
 
 def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Go on from the newest good checkpoint, for example with more rounds: fedray resume RUN_DIR rounds=100."""
-    loaded, folder = loaded_from(run_dir, overrides)
-    train(loaded.experiment(folder, resume=True), quiet)
+    config_of(run_dir)
+    with ray_ahead(*where(run_dir / CONFIG, overrides)):
+        loaded, folder = loaded_from(run_dir, overrides)
+        train(loaded.experiment(folder, resume=True), quiet)
 
 
 def quickstart(
     folder: Annotated[Path, typer.Option("--dir", help="Where data and results go.")] = Path("runs/quickstart"),
 ) -> None:
     """Five hospitals train one diagnosis model: writes their CSV files, trains, compares."""
-    from fedray.quickstart import hospitals
+    with ray_ahead(ClusterSection(), WorkerSection()):
+        from fedray.quickstart import hospitals
 
-    hospitals(folder, lambda experiment: train(experiment, quiet=False))
+        hospitals(folder, lambda experiment: train(experiment, quiet=False))

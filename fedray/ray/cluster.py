@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import RayError
 
 from fedray.errors import ConfigError
+from fedray.ray.head import Head, joins, start, take
 
 _KNOCK = 5.0
 
@@ -28,14 +29,17 @@ class Cluster:
         started: this process started Ray or connected to it, and :meth:`close` ends that.
         driver_cpus: CPUs kept for the driver: in a Ray started here there is one more than for the workers, so that its
             process, too, is started ahead.
+        head: the process that started Ray ahead.
     """
 
     started: bool
     driver_cpus: int = 0
+    head: Head | None = None
 
     @classmethod
     def connect(cls, cpus: int, dashboard: bool = False) -> Cluster:
-        """Use Ray as it is if this process is connected; join the cluster of a Ray job; else start Ray on this machine.
+        """Use Ray as it is if this process is connected; join the cluster of a Ray job; else use the Ray of this
+        machine that was started ahead, or start it.
 
         Args:
             cpus: CPUs for workers of a Ray started here; one more stands for the driver.
@@ -53,8 +57,7 @@ class Cluster:
 
     @classmethod
     def _start(cls, cpus: int, dashboard: bool) -> Cluster:
-        inside_job = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
-        if inside_job:
+        if joins():
             _knock(os.environ.get("RAY_ADDRESS", ""))
             try:
                 ray.init(logging_level=logging.ERROR, log_to_driver=False)
@@ -62,20 +65,22 @@ class Cluster:
                 reason = " ".join(str(error).split())[:300]
                 raise ConfigError(f"RAY_ADDRESS: the cluster cannot be joined: {reason}") from None
             return cls(started=True)
-        ray.init(
-            address="local",
-            num_cpus=cpus + 1,
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-        return cls(started=True, driver_cpus=1)
+        if head := take():
+            try:
+                ray.init(address=head.address(), logging_level=logging.ERROR, log_to_driver=False)
+            except BaseException:
+                head.close()
+                raise
+        else:
+            start(cpus, dashboard)
+        return cls(started=True, driver_cpus=1, head=head)
 
     def close(self) -> None:
         """Disconnect, and end Ray if it was started here."""
         if self.started:
             ray.shutdown()
+        if self.head:
+            self.head.close()
 
 
 def _knock(address: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 
 from fedray.data.silos import Silo as DataSilo
@@ -10,6 +9,7 @@ from fedray.errors import ConfigError
 from fedray.ray.cluster import Cluster
 from fedray.ray.driver import stream
 from fedray.ray.executor import Silo, WorkerArgs
+from fedray.ray.head import local_cpus
 from fedray.ray.placement import Node, Size, alive
 from fedray.record import RoundRecord
 from fedray.run import Run
@@ -25,9 +25,7 @@ def records_on_ray(
     on_stop: Callable[[Callable[[], None]], None],
 ) -> Iterator[RoundRecord]:
     """Run on Ray, see ``fedray.experiment.Experiment.records``."""
-    wanted = cluster.workers if isinstance(cluster.workers, int) else 1
-    cpus = max(os.cpu_count() or 1, int(wanted * worker.cpus + 0.999))
-    connection = Cluster.connect(cpus, cluster.dashboard)
+    connection = Cluster.connect(local_cpus(cluster, worker), cluster.dashboard)
     try:
         own = Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
         args = WorkerArgs(

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedray import faults
+from fedray.collector import collector_off
 from fedray.messages import Broadcast
 from fedray.ray.lines import Door, serve
 from fedray.ray.memory import Board, Handle
@@ -76,7 +77,8 @@ class WorkerActor:
         libc = _keep_freed_memory()
         # The first optimizer of a process imports torch's compiler, which takes seconds on a busy machine: before the
         # worker is up, and not while the deadline of its first block runs.
-        torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        with collector_off():
+            torch.optim.SGD([torch.zeros(1)], lr=0.1)
         self._worker = Worker(job, devices_of(gpus))
         if libc is not None:
             libc.malloc_trim(0)

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from fedray.config import bind
 from fedray.errors import ConfigError, RunFailed
+from fedray.files import CONFIG, config_of
 from fedray.schema import SlurmSection
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
@@ -29,7 +30,6 @@ from fedray.slurm.network import choose_ports, own_address
 from fedray.slurm.private import Shared, temporary_folder
 from fedray.slurm.requeue import HISTORY, STOPPED, History, owner, safe_rounds, verdict
 
-_CONFIG = "config.yaml"
 _FAILED, _WRONG = 1, 2
 _PERIOD = 2.0
 _SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
@@ -137,11 +137,11 @@ def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
     config = yaml.safe_load(shown.stdout)
     chosen = (config.get("run") or {}).get("dir")
     run_dir = Path(chosen or Path("runs") / given.stem / f"slurm-{allocation.job}").resolve()
-    if not (run_dir / _CONFIG).exists():
+    if not (run_dir / CONFIG).exists():
         config["cluster"] = {**config["cluster"], "name": "slurm"}
         try:
             (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-            (run_dir / _CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+            (run_dir / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
         except OSError as error:
             raise ConfigError(f"run.dir: {run_dir} cannot be written: {error.strerror or error}") from None
     elif owner(run_dir / HISTORY) != allocation.job:
@@ -155,10 +155,7 @@ def options(run_dir: Path) -> SlurmSection:
     Raises:
         ConfigError: the folder has no run of Slurm's.
     """
-    try:
-        config: Any = OmegaConf.load(run_dir / _CONFIG)
-    except OSError:
-        raise ConfigError(f"{run_dir} is no run folder: it has no {_CONFIG}") from None
+    config: Any = OmegaConf.create(config_of(run_dir))
     section: Any = OmegaConf.to_container(config.get("cluster") or OmegaConf.create(), resolve=True)
     return bind(SlurmSection, section, "cluster")
 

@@ -12,8 +12,9 @@ import yaml
 from fedray.checkpoint import replace_durably
 from fedray.errors import ConfigError
 from fedray.experiment import Config, Experiment
+from fedray.files import CONFIG
 from fedray.layers import load_layers, overlay
-from fedray.run import CONFIG, RunFolder
+from fedray.run import RunFolder
 from fedray.schema import ClusterSection
 from fedray.sweep.grid import Cell, grid
 from fedray.sweep.table import Row, tabulate

@@ -112,6 +112,13 @@ def test_resume_with_more_rounds_is_a_run_never_stopped(cli: Cli, small: Path) -
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_run_that_has_done_more_rounds_is_not_cut(cli: Cli, small: Path) -> None:
+    cli("run", small, "run.dir=run", "-q")
+    before = hashes(Path("run"))
+    cli("resume", "run", "rounds=2", "-q").refused("rounds=2: the run has done 3 rounds already")
+    assert hashes(Path("run")) == before
+
+
 def test_evaluate_says_what_the_last_record_said(cli: Cli, small: Path) -> None:
     cli("run", small, "run.dir=out", "checkpoint.every=1")
     final = json.loads(Path("out/summary.json").read_text())["final"]["test"]
