@@ -13,6 +13,7 @@ from fedray.errors import RunFailed
 from fedray.schema import ClusterSection, WorkerSection
 
 _AUTH = "RAY_AUTH_MODE"
+_PATIENCE = 30.0
 
 
 def joins() -> bool:
@@ -82,7 +83,11 @@ class Head:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
-        self._process.wait()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 _ahead: Head | None = None
