@@ -37,6 +37,10 @@ MOST = 1_000_000
 """Rounds that no run comes to."""
 FIRST, ENOUGH = 2, 5
 """Rounds with all workers that are not counted, and the fewest that must be left."""
+BLOCKS = 16
+"""Of a round, so that every worker has some."""
+START = 3.0
+"""Seconds of two cores in which a worker is started."""
 LONGER = (1, 2, 4)
 """Times the seconds asked for, one after the other: how long workers take to start is the machine's."""
 
@@ -78,8 +82,8 @@ SIZES = [
 
 
 def measure(setting: Setting, seconds: float) -> dict[str, Any]:
-    """Start the nodes and train for so many seconds (half of them on one node), longer where that is too short for all
-    workers to join; medians over the rounds since they have.
+    """Start the nodes and train for so many seconds and those that the workers need to start, longer where that is too
+    short for all of them to join; medians over the rounds since they have.
 
     Returns:
         The setting, ``seconds``, ``overhead`` (see the module), ``broadcast`` and ``aggregate`` seconds, and
@@ -96,7 +100,7 @@ def measure(setting: Setting, seconds: float) -> dict[str, Any]:
         cluster.add_node(num_cpus=each)
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
-        joined = _joined(setting, each, seconds if setting.nodes > 1 else seconds / 2)
+        joined = _joined(setting, each, seconds + START * setting.workers)
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -144,6 +148,7 @@ def _train(setting: Setting, each: int, seconds: float) -> list[Any]:
         wall_hours=seconds / 3600,
         epochs=setting.epochs,
         batch_size=EXAMPLES,
+        stack=max(1, setting.cohort // BLOCKS),
         evaluate_every=0,
         checkpoint_every=0,
         tensorboard=False,
@@ -274,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the dated files; default: %(default)s")
     parser.add_argument("--setting", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    seconds = 15.0 if options.quick else 25.0
+    seconds = 4.0 if options.quick else 8.0
     if options.setting:
         print(json.dumps(measure(Setting(**json.loads(options.setting)), seconds)))
         return

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fedray.experiment import Config
     from fedray.run import RunFolder
 
+_GOING = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED"}
+
 Target = Annotated[Path, typer.Argument(metavar="CONFIG.yaml|RUN_DIR", help="The experiment, or a run to go on with.")]
 
 
@@ -78,10 +80,16 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
     from fedray.experiment import Config
     from fedray.layers import load_layers, overlay
     from fedray.run import RunFolder
+    from fedray.status import slurm_job
 
     fresh = not target.is_dir()
     if not fresh:
         RunFolder(target).config()
+        job = slurm_job(target)
+        if job is not None and job.state in _GOING:
+            raise ConfigError(
+                f"{target}: its job {job.job} is {job.state}; wait for its end, or scancel {job.job} first"
+            )
     raw, resolved = load_layers(target if fresh else target / CONFIG, overrides)
 
     def on_slurm(content: dict[str, Any]) -> dict[str, Any]:

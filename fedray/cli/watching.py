@@ -128,7 +128,7 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     if seen.totals.wall_seconds:
         yield "used", ", ".join(used(seen.totals))
     if seen.over and seen.state != "finished":
-        yield "go on with", f"fedray resume {shlex.quote(seen.folder)}"
+        yield "go on with", f"fedray {'slurm' if seen.slurm else 'resume'} {shlex.quote(seen.folder)}"
 
 
 def used(totals: Totals) -> Iterator[str]:

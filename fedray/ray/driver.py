@@ -47,6 +47,9 @@ class DriverActor:
         own_gpus(gpus)
         self._stop = threading.Event()
 
+    def up(self) -> None:
+        """Answers once the process is there."""
+
     def stop(self) -> None:
         """Ask the run to end with a checkpoint."""
         self._stop.set()
@@ -98,6 +101,12 @@ def stream(
     )
     on_stop(lambda: actor.stop.remote())
     try:
+        if ray.wait([actor.up.remote()], timeout=workers.start_timeout)[1]:
+            free = Size(ray.available_resources().get("CPU", 0.0), ray.available_resources().get("GPU", 0.0))
+            raise RunFailed(
+                f"the driver, of {size}, did not come up on this node in {workers.start_timeout:g} s; "
+                f"in the whole cluster {free} are free"
+            )
         for ref in actor.run.options(num_returns="streaming").remote(run, workers):
             message = ray.get(ref)
             if isinstance(message, Ended):

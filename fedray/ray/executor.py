@@ -92,6 +92,7 @@ class RayExecutor:
         self._others: list[RemoteTeam] = []
         self._parcel: Any = None
         self._known: set[str] = set()
+        self._unfit: set[str] = set()
         self._start = Announcement(0, 0, 1.0)
         widths = job.algorithm.widths(job.task.layout)
         self._exchange = (
@@ -150,7 +151,7 @@ class RayExecutor:
             try:
                 self._nodes = alive()
             except Exception:
-                return  # the connection is gone, which the next call of anybody else will tell
+                continue  # if the connection is gone, the next call of anybody else will tell
 
     def _present(self) -> list[Team | RemoteTeam]:
         """The teams that can work now; those that are gone are forgotten."""
@@ -170,7 +171,9 @@ class RayExecutor:
         _log.warning("round %d: node %s is lost (%s)", self._start.round, team.post.name, str(error))
         self._last_lost = f"; last was lost: {team.post.name} ({error})"
         self._others.remove(team)
-        if not isinstance(error, NodeUnfit):
+        if isinstance(error, NodeUnfit):
+            self._unfit.add(team.post.node)
+        else:
             self._known.discard(team.post.node)
         # A node whose actor died and that is itself alive is settled again, when the watch has seen it after this.
         self._nodes = []
@@ -197,17 +200,24 @@ class RayExecutor:
             enough = bool(teams) and workers >= self._args.min_workers
             if stopping() or (enough and not self._coming(items, teams)):
                 return teams
-            if time.monotonic() > patience and not enough:
-                raise RunFailed(
-                    f"round {self._start.round}: {workers} workers are left on {len(teams)} nodes, "
-                    f"cluster.min_workers is {self._args.min_workers}; add nodes and resume{self._last_lost}"
-                )
+            # When all that are there have been tried in vain there is nothing to wait for.
+            hopeless = bool(self._nodes) and {node.id for node in self._nodes} <= self._unfit
+            if not enough and (hopeless or time.monotonic() > patience):
+                raise RunFailed(f"round {self._start.round}: {self._too_few(teams, workers)}{self._last_lost}")
             for team in self._settle(self._nodes):
                 self._exchange.welcome(team)
             if self._others and not teams:
                 ray.wait([team.ready for team in self._others], timeout=_PATIENCE)
             else:
                 self._ended.wait(_PATIENCE)
+
+    def _too_few(self, teams: Sequence[Team | RemoteTeam], workers: int) -> str:
+        if teams or self._others or self._unfit:
+            least = self._args.min_workers
+            left = f"{workers} workers are left on {len(teams)} nodes, cluster.min_workers is {least}"
+            return f"{left}; add nodes and resume"
+        there = ", ".join(f"{node.name} ({node.size})" for node in alive())
+        return f"no node has room for a worker of {self._args.size}; there is {there}"
 
     def _coming(self, items: Sequence[Item], teams: Sequence[Team | RemoteTeam]) -> bool:
         """Whether items are pinned to where a team is still starting, and none can work."""
@@ -239,7 +249,7 @@ class RayExecutor:
         deal = Deal(items)
         while not deal.complete:
             teams = self._await_team(items, stopping)
-            if not self._work(deal, teams, stopping):
+            if stopping() or not self._work(deal, teams, stopping):
                 return None
             if any(isinstance(item, Block) for item in items):
                 self._network += self._exchange.fetch(

@@ -10,7 +10,7 @@ from fedray.ray.cluster import Cluster
 from fedray.ray.driver import stream
 from fedray.ray.executor import Silo, WorkerArgs
 from fedray.ray.head import local_cpus
-from fedray.ray.placement import Node, Size, alive
+from fedray.ray.placement import Size, alive
 from fedray.record import RoundRecord
 from fedray.run import Run
 from fedray.schema import ClusterSection, DriverSection, WorkerSection
@@ -55,13 +55,9 @@ def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
     for name, silo in placed.items():
         there = [node for node in nodes if node.holds(silo.where)]
         if silo.size is not None and there and not any(silo.size.fits(node.resources) for node in there):
-            has = ", ".join(f"{node.name} ({_all(node)})" for node in there)
+            has = ", ".join(f"{node.name} ({node.size})" for node in there)
             raise ConfigError(f"silo {name!r}: its worker wants {silo.size}; where {silo.where} is, there is {has}")
     return placed
-
-
-def _all(node: Node) -> Size:
-    return Size(node.resources.get("CPU", 0.0), node.resources.get("GPU", 0.0))
 
 
 def _size(silo: DataSilo) -> Size | None:

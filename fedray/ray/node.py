@@ -35,7 +35,7 @@ from fedray.ray.collective import Group, GroupBroken, Invitation
 from fedray.ray.placement import reserve
 from fedray.ray.team import Post, Team, raised
 from fedray.ray.worker import Announcement, Arrays
-from fedray.scratch import held
+from fedray.scratch import held, sweep
 from fedray.usage import Reading
 from fedray.worker import Item, Job, Report
 
@@ -90,6 +90,7 @@ class Parcel:
         """The job, its data beside it on this node's disk until ``holding`` is closed."""
         if self.folder is not None and not Path(self.folder).exists():
             final = Path(self.folder)
+            sweep(final.parent.parent)
             holding.enter_context(held(final.parent))
             unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=final.parent))
             try:
@@ -275,8 +276,7 @@ class RemoteTeam:
         """Whether a worker is up, within ``seconds``.
 
         Raises:
-            TeamLost: the node is gone.
-            RunFailed: it cannot start.
+            TeamLost: the node is gone, or its workers cannot start there.
         """
         if not self.is_up and ray.wait([self.ready], timeout=seconds)[0]:
             try:
@@ -284,6 +284,8 @@ class RemoteTeam:
                 self.is_up = True
             except _AnswerLost:
                 self.ready = self.actor.up.remote()
+            except RunFailed as error:
+                raise NodeUnfit(str(error)) from error
         return self.is_up
 
     def begin(self, start: Announcement, arrays: Any) -> None:

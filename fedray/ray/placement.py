@@ -65,6 +65,11 @@ class Node:
     resources: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def size(self) -> Size:
+        """Its CPUs and GPUs."""
+        return Size(self.resources.get("CPU", 0.0), self.resources.get("GPU", 0.0))
+
     def holds(self, pin: str) -> bool:
         """Whether it is where ``pin`` says: ``label=value``, or the name of a custom resource.
 

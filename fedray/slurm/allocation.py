@@ -25,6 +25,7 @@ class Allocation:
         gpus: GPUs on this node.
         memory: bytes on this node; None: Slurm does not count memory.
         scratch: the job's own folder on this node's disk, if the site makes one.
+        task: the array's id and the job's place there, ``12_0``, if it is a task of one.
     """
 
     job: int
@@ -36,6 +37,12 @@ class Allocation:
     gpus: int = 0
     memory: int | None = None
     scratch: Path | None = None
+    task: str | None = None
+
+    @property
+    def name(self) -> int | str:
+        """What Slurm's commands call the job: its id, or of an array's task ``12_0``, as the id may be the array's."""
+        return self.task or self.job
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Allocation:
@@ -52,7 +59,7 @@ class Allocation:
         if "SLURM_JOB_ID" not in env or "SLURMD_NODENAME" not in env:
             raise ConfigError("this is no Slurm job; submit one with `fedray slurm CONFIG.yaml`")
         try:
-            cpus = _cpus(env)
+            cpus, gpus = _cpus(env), _gpus(env)
             scratch = env.get("SLURM_TMPDIR")
             return cls(
                 job=int(env["SLURM_JOB_ID"]),
@@ -61,11 +68,12 @@ class Allocation:
                 node_list=env.get("SLURM_JOB_NODELIST") or env["SLURMD_NODENAME"],
                 node=env["SLURMD_NODENAME"],
                 cpus=cpus,
-                gpus=_gpus(env),
-                memory=_memory(env, cpus),
+                gpus=gpus,
+                memory=_memory(env, cpus, gpus),
                 scratch=Path(scratch) if scratch else None,
+                task=f"{array}_{env['SLURM_ARRAY_TASK_ID']}" if (array := env.get("SLURM_ARRAY_JOB_ID")) else None,
             )
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise ConfigError(f"Slurm's environment cannot be read: {error}") from None
 
 
@@ -84,9 +92,11 @@ def _gpus(env: Mapping[str, str]) -> int:
     return int(told) if devices is None else min(int(told), len(devices))
 
 
-def _memory(env: Mapping[str, str], cpus: int) -> int | None:
+def _memory(env: Mapping[str, str], cpus: int, gpus: int) -> int | None:
     if per_node := env.get("SLURM_MEM_PER_NODE"):
         return int(per_node) * _MEGABYTE or None
     if per_cpu := env.get("SLURM_MEM_PER_CPU"):
         return int(per_cpu) * int(env.get("SLURM_CPUS_ON_NODE") or cpus) * _MEGABYTE or None
+    if per_gpu := env.get("SLURM_MEM_PER_GPU"):
+        return int(per_gpu) * gpus * _MEGABYTE or None
     return None

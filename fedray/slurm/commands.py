@@ -37,8 +37,12 @@ def host_names(node_list: str) -> list[str]:
     return ask("scontrol", "show", "hostnames", node_list).split()
 
 
-def state_of(job: int) -> str:
-    """``RUNNING``, ``CANCELLED``...; empty if Slurm does not know the job any more."""
+def state_of(job: int | str) -> str:
+    """``RUNNING``, ``CANCELLED``...; empty if Slurm does not know the job any more.
+
+    Args:
+        job: its id; of an array's task ``12_0``, as the id of one of the tasks is that of the whole array.
+    """
     try:
         found = re.search(r"JobState=(\w+)", ask("scontrol", "show", "job", "-o", str(job)))
     except ConfigError:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from omegaconf import OmegaConf
 from fedray.config import bind
 from fedray.errors import ConfigError, RunFailed
 from fedray.files import CONFIG, config_of
-from fedray.schema import SlurmSection
+from fedray.schema import ClusterSection, SlurmSection
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
 from fedray.slurm.commands import ask, host_names, state_of
@@ -138,13 +139,16 @@ def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
     chosen = (config.get("run") or {}).get("dir")
     run_dir = Path(chosen or Path("runs") / given.stem / f"slurm-{allocation.job}").resolve()
     if not (run_dir / CONFIG).exists():
-        config["cluster"] = {**config["cluster"], "name": "slurm"}
+        # What was written out because it is Ray's default need not be Slurm's.
+        usual = asdict(ClusterSection())
+        options_given = {key: value for key, value in config["cluster"].items() if usual.get(key) != value}
+        config["cluster"] = {**options_given, "name": "slurm"}
         try:
             (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
             (run_dir / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
         except OSError as error:
             raise ConfigError(f"run.dir: {run_dir} cannot be written: {error.strerror or error}") from None
-    elif owner(run_dir / HISTORY) != allocation.job:
+    elif owner(run_dir / HISTORY) != allocation.name:
         raise ConfigError(f"run.dir: {run_dir} already holds a run; go on with `fedray slurm {run_dir}`")
     return run_dir
 
@@ -164,10 +168,7 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
     """Start Ray on all nodes, run the driver, stop Ray.
 
     Returns:
-        The driver's exit status, and the nodes that were lost if it failed.
-
-    Raises:
-        RunFailed: Ray could not start.
+        The driver's exit status, and the nodes that were lost, or did not come, if it failed.
     """
     names = host_names(allocation.node_list)
     others = [name for name in names if name != allocation.node]
@@ -179,8 +180,13 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
         say(f"starting Ray on {len(names)} node(s): {allocation.node_list}, head {allocation.node}")
         cluster = RayCluster(nodes, shared, python, section.interface, signals.pass_on)
         try:
-            if not cluster.wait(section.start_timeout, lambda: signals.asked):
-                return STOPPED, []
+            try:
+                if not cluster.wait(section.start_timeout, lambda: signals.asked):
+                    return STOPPED, []
+            except RunFailed as error:
+                say(f"the run failed: {error}")
+                # A run that has begun has met a bad node; one that has not, a mistake that the next start would meet.
+                return _FAILED, cluster.lost() if safe_rounds(run_dir) else []
             say(f"all {len(names)} node(s) joined")
             env = {**cluster.env, "TMPDIR": str(temporary_folder(allocation))}
             status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env, cluster.lives)
@@ -190,7 +196,7 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
             cluster.close()
 
 
-def requeue(job: int, after: History, path: Path) -> None:
+def requeue(job: int | str, after: History, path: Path) -> None:
     """Put the job back into the queue, after which Slurm ends this process.
 
     Raises:
@@ -212,15 +218,12 @@ def main(arguments: Sequence[str]) -> int:
         allocation = Allocation.from_env(os.environ)
         run_dir = settle(arguments, allocation)
         section = options(run_dir)
-        history = History.read(run_dir / HISTORY, allocation.job)
+        history = History.read(run_dir / HISTORY, allocation.name)
         history.write(run_dir / HISTORY)
         status, lost = train(run_dir, section, allocation, signals)
     except ConfigError as error:
         say(str(error))
         return _WRONG
-    except RunFailed as error:
-        say(f"the run failed: {error}")
-        return _FAILED
     if signals.for_good:
         say(f"stopped for good: exit status {status}")
         return status
@@ -229,7 +232,7 @@ def main(arguments: Sequence[str]) -> int:
     say(f"{decided.reason}: {'requeueing' if decided.requeue else f'exit status {status}'}")
     if decided.requeue:
         try:
-            requeue(allocation.job, history.and_now(rounds), run_dir / HISTORY)
+            requeue(allocation.name, history.and_now(rounds), run_dir / HISTORY)
         except ConfigError as error:
             say(f"not requeued: {error}")
     return status

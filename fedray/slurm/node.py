@@ -59,7 +59,7 @@ def ray_command(
         ports: a free block of ports.
         address: this node's address.
         head: the head's ``address:port``; None: this is the head.
-        temp: folder for Ray's files.
+        temp: folder for Ray's files, which Ray makes and opens to everybody: so it lies in one that is closed.
         shm: bytes of shared memory on this node.
     """
     metrics, grpc, http, environments = ports.agents
@@ -181,7 +181,7 @@ def main() -> int:
                 address = own_address(args.interface, host)
                 ports, head = choose_ports(allocation.job, address), args.address
             shm = shutil.disk_usage("/dev/shm").total
-            command = ray_command(allocation, ports, address, head, folder, shm)
+            command = ray_command(allocation, ports, address, head, folder / "ray", shm)
             env = {**os.environ, "TMPDIR": str(temporary_folder(allocation))}
             ray = RayNode(command, env, folder / "start.log")
             failure = ray.wait()

@@ -23,7 +23,7 @@ class History:
     """The requeues of a job.
 
     Args:
-        job: Slurm's job id; of an array's task that has not begun, that of the array and its place there, ``12_0``.
+        job: Slurm's job id; of an array's task, that of the array and its place there, ``12_0``.
         rounds: rounds that were safe at each requeue, in order.
     """
 
@@ -31,7 +31,7 @@ class History:
     rounds: tuple[int, ...] = ()
 
     @classmethod
-    def read(cls, path: Path, job: int) -> History:
+    def read(cls, path: Path, job: int | str) -> History:
         """The history of ``job``; empty if the file speaks of another job, or there is none."""
         found = _content(path)
         return cls(job, tuple(found["rounds"])) if found.get("job") == job else cls(job)

@@ -80,6 +80,17 @@ def test_a_run_goes_on_with_the_options_it_had(cli: Cli, small: Path, monkeypatc
     cli("slurm", "bin").refused("bin is no run folder")
 
 
+def test_a_run_whose_job_goes_on_is_not_sent_again(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbatch_that(monkeypatch, small.parent / "bin", "echo 42")
+    cli("slurm", small, "run.dir=out")
+    scontrol = small.parent / "bin" / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho JobId=42 JobState=PENDING Reason=Priority\n")
+    scontrol.chmod(0o755)
+    before = Path("out/config.yaml").read_text()
+    cli("slurm", "out", "rounds=9").refused("its job 42 is PENDING", "scancel 42")
+    assert Path("out/config.yaml").read_text() == before
+
+
 def test_a_refusal_is_told_in_slurms_words_and_leaves_nothing(
     cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from torch import nn
 
 import fedray
+from fedray import faults
 from fedray.place import Place
 from fedray.ray.executor import RayExecutor, WorkerArgs
 from fedray.record import RoundRecord
@@ -124,6 +126,61 @@ def test_a_node_without_room_is_done_without(
     assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
     assert "2 workers of 1 CPUs and 0 GPUs could not be started in 45 s: node" in caplog.text
     assert caplog.text.count("is lost") == 1
+
+
+def test_a_node_whose_workers_cannot_start_is_done_without(
+    nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node with a broken driver, say, that joins a healthy run."""
+    nodes.plan()
+    nodes.add("third", cpus=1)
+    job = small(tmp_path).job
+    build = job.task.model_fn
+
+    def broken_there() -> nn.Module:
+        if os.environ.get(faults.PLAN, "").endswith("third.json"):
+            raise OSError("no such device")
+        return build()
+
+    executor = RayExecutor(replace(job, task=replace(job.task, model_fn=broken_there)), WorkerArgs(workers=1))
+    try:
+        all_present(executor, 2)
+        eventually(lambda: executor._present() and "is lost" in caplog.text, "the third is lost")
+        records = go(small(tmp_path / "run", rounds=4), executor)
+    finally:
+        executor.close()
+        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
+        nodes.kill("third")
+    same_bits(records, expected)
+    assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
+    assert "a worker could not start on node" in caplog.text
+    assert "no such device" in caplog.text
+    assert caplog.text.count("is lost") == 1
+
+
+def test_nodes_add_up_among_themselves(
+    nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As more than eight do; one that is lost meanwhile takes nothing with it that is not done again."""
+    monkeypatch.setattr("fedray.ray.exchange._FAN_IN", 1)
+    nodes.plan(third=[fault("node.folded", 2)])
+    nodes.add("third", cpus=1)
+    one = small(tmp_path, rounds=4)
+    executor = RayExecutor(one.job, WorkerArgs(workers=1))
+    try:
+        all_present(executor, 3)
+        records = []
+        for record in Rounds(one.plan, one.state, executor, lambda state: None):
+            records.append(record)
+            if record.round in (2, 3):  # the record comes a round late
+                all_present(executor, 3)
+    finally:
+        executor.close()
+        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
+        nodes.kill("third")
+    assert nodes.to_come() == []
+    same_bits(records, expected)
+    assert records[0].usage["nodes"] == records[-1].usage["nodes"] == 3
 
 
 class Demanding(fedray.Cluster):

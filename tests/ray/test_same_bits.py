@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import fedray
 from fedray.executor import Executor, InlineExecutor
 from fedray.local.schedule import LocalArgs
-from fedray.messages import BlockReport, Broadcast
+from fedray.messages import Block, BlockReport, Broadcast
 from fedray.ray.executor import RayExecutor, WorkerArgs
 from fedray.ray.placement import Size
 from tests.helpers import Federation, class_problem, federation
@@ -42,11 +42,15 @@ def test_any_number_of_workers_and_inline(name: str, tmp_path: Path, four_cpus: 
         assert problem.hashes(result) == inline, workers
 
 
+def blocks_of(one: Federation) -> list[Block]:
+    """Of the first round."""
+    return one.plan.blocks(1, one.plan.cohort(1), one.state.store)
+
+
 def fold(executor: Executor, one: Federation, stopping: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
     """One round's accumulator; every block is reported exactly once."""
     plan, vector = one.plan, one.state.vector
-    cohort = plan.cohort(1)
-    blocks = plan.blocks(1, cohort, one.state.store)
+    cohort, blocks = plan.cohort(1), blocks_of(one)
     assert len(blocks) >= 10
     executor.publish(Broadcast(1, {"model": vector, **plan.algorithm.server.broadcast()}, plan.weight(cohort)))
     reports = executor.run(blocks, stopping)
@@ -132,3 +136,10 @@ def test_too_many_workers_fail_with_numbers(scaffold: Federation, four_cpus: Non
     """Placement that cannot be satisfied ends in a message, not in silence."""
     with pytest.raises(fedray.RunFailed, match=r"64 CPUs.*has 5 CPUs"):
         RayExecutor(scaffold.job, WorkerArgs(workers=1, size=Size(cpus=64), start_timeout=2))
+    executor = RayExecutor(scaffold.job, WorkerArgs(size=Size(cpus=64), start_timeout=1))
+    try:
+        with pytest.raises(fedray.RunFailed, match=r"no node has room for a worker of 64 CPUs.*\(5 CPUs"):
+            executor.wait()
+        assert executor.run(blocks_of(scaffold), lambda: True) is None, "asked to stop, it does, with nobody to work"
+    finally:
+        executor.close()

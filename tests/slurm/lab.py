@@ -265,7 +265,7 @@ class Lab:
         """What lies in a node's /tmp and shared memory, besides what a shared file system has."""
         return self.on(name, "find /tmp /dev/shm -mindepth 1 -maxdepth 1 -name '*fedray*' -o -path '/dev/shm/?*'")
 
-    def job(self, number: int) -> JobState:
+    def job(self, number: int | str) -> JobState:
         """What Slurm says of a job."""
         said = dict(re.findall(r"(\w+)=(\S*)", self.run("scontrol", "show", "job", "-o", number)))
         return JobState(said["JobState"], int(said["Restarts"]), said["ExitCode"], said.get("BatchHost", ""))

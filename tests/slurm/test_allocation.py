@@ -49,6 +49,16 @@ def test_memory_by_cpu_counts_all_cpus_of_the_node() -> None:
     assert Allocation.from_env(env).memory == 400 << 20
 
 
+def test_memory_by_gpu_counts_the_gpus_of_the_node() -> None:
+    env = {**JOB, "SLURM_MEM_PER_GPU": "100", "SLURM_GPUS_ON_NODE": "2"}
+    assert Allocation.from_env(env).memory == 200 << 20
+
+
+def test_a_task_of_an_array_is_called_by_its_place() -> None:
+    assert Allocation.from_env(JOB).name == 7
+    assert Allocation.from_env({**JOB, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}).name == "7_2"
+
+
 @pytest.mark.parametrize(
     ("told", "visible", "gpus"),
     [(None, None, 0), ("4", None, 4), (None, "0,3", 2), ("4", "0,3", 2), ("2", "", 0), ("1", "GPU-8a,GPU-8b", 1)],

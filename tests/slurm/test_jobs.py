@@ -161,8 +161,9 @@ def test_jobs_on_the_same_nodes_do_not_see_each_other_and_outlive_preemption(
     chosen = ["--nodes=1", "--partition=graced", "--nodelist=node1", "--mem=1500M"]
     graced = int(lab.run("sbatch", "--parsable", *chosen, *script))
     jobs = {spot: run_dir, graced: lab.folder / "runs" / "paced" / f"slurm-{graced}"}
-    for folder in jobs.values():
+    for job, folder in jobs.items():
         wait_for_rounds(folder, 3)
+        assert lab.on("node1", f"stat -c %a /tmp/fedray-0-{job}.0").strip() == "700", "Ray opens its own folder to all"
     commands = ["\n".join(lab.processes("node1", job)) for job in jobs]
     addresses = [re.findall(r"fedray.slurm.node .*--address (\S+)", lines)[0] for lines in commands]
     tokens = [next(folder.glob(".slurm-*/token")) for folder in jobs.values()]
@@ -183,8 +184,9 @@ def test_jobs_on_the_same_nodes_do_not_see_each_other_and_outlive_preemption(
     assert "SIGTERM on a node: stopping with a checkpoint" in (lab.folder / f"slurm-{graced}.log").read_text()
 
 
-def test_a_lost_node_costs_no_bits(lab: Lab, submit: Submit, quiet: Quiet, brake: Path) -> None:
-    # One job loses a node and was told to go on without; the other one loses the node that everything ends with.
+def test_a_bad_night_costs_no_bits(lab: Lab, submit: Submit, quiet: Quiet, brake: Path) -> None:
+    # One job loses a node, goes on without it as it was told to, and is then warned of the end of its time.  The other
+    # one loses the node that everything ends with.
     config, folders = lab.folder / "paced.yaml", [lab.folder / "smaller", lab.folder / "headless"]
     smaller = submit(config, f"run.dir={folders[0]}", "--sbatch=no-kill")
     headless = submit(config, f"run.dir={folders[1]}", "--nodes=1", "--sbatch=nodelist=node3")
@@ -193,17 +195,20 @@ def test_a_lost_node_costs_no_bits(lab: Lab, submit: Submit, quiet: Quiet, brake
     until(lambda: nodes_used(folders[0]) == 3, 60, lambda: log_of(folders[0]))
     assert lab.job(smaller).batch_host == "node1"
     lab.kill("node3")
-    brake.unlink()
     try:
-        assert lab.ended(smaller).state == "COMPLETED", log_of(folders[0])
-        until(lambda: lab.job(headless).restarts == 1, 60, lambda: log_of(folders[1]))
+        until(lambda: nodes_used(folders[0]) == 2, 60, lambda: log_of(folders[0]))
+        seen = rounds_done(folders[0])
+        lab.run("scancel", "--batch", "--signal=USR1", smaller)
+        for job, folder in zip((smaller, headless), folders, strict=True):
+            until(lambda job=job: lab.job(job).restarts == 1, 60, lambda folder=folder: log_of(folder))  # type: ignore[misc]
     finally:
         lab.boot("node3")
-    assert nodes_used(folders[0]) == 2
-    assert lab.ended(headless).state == "COMPLETED", log_of(folders[1])
-    assert [lab.job(job).restarts for job in (smaller, headless)] == [0, 1]
-    for folder in folders:
+    brake.unlink()
+    for job, folder in zip((smaller, headless), folders, strict=True):
+        assert lab.ended(job).state == "COMPLETED", log_of(folder)
+        assert lab.job(job).restarts == 1
         assert hashes(folder) == quiet(config, 100)
+    assert json.loads((folders[0] / "summary.json").read_text())["resumed_from"] >= seen
     until(lambda: lab.idle() == lab.count, 60, "the node does not come back")
 
 
@@ -237,5 +242,5 @@ def test_the_allocation_is_read_as_slurm_gives_it(lab: Lab) -> None:
         assert lab.ended(job).state == "COMPLETED"
         lines = (lab.folder / f"given-{job}").read_text().splitlines()
         found = sorted(line.partition(" node=")[2] for line in lines if line.startswith("Allocation"))
-        rest = f"cpus=3, gpus=2, memory={megabytes << 20}, scratch=None)"
+        rest = f"cpus=3, gpus=2, memory={megabytes << 20}, scratch=None, task=None)"
         assert found == [f"'{name}', {rest}" for name in lab.nodes[:2]]

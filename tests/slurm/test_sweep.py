@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.slurm.lab import Lab, assert_nothing_left, hashes, until
+from tests.slurm.lab import Lab, assert_nothing_left, hashes, until, wait_for_rounds
 
 pytestmark = pytest.mark.slurm
 
 HELD = """\
 base: [paced.yaml]
-rounds: 3
+rounds: 30
 cluster: {name: slurm, nodes: 1, cpus_per_task: 1, sbatch: {hold: true}}
 """
 
@@ -37,7 +38,7 @@ def test_a_job_that_waits_says_why(lab: Lab) -> None:
     lab.run("scancel", job)
 
 
-def test_an_array_runs_every_cell_once(lab: Lab) -> None:
+def test_an_array_runs_every_cell_once(lab: Lab, brake: Path) -> None:
     (lab.folder / "held.yaml").write_text(HELD)
     sweep = ["sweep", "held.yaml", "seed=1,2", "algorithm.name=fedprox", "algorithm.mu=0.01"]
     done = lab.fedray(*sweep, "--slurm")
@@ -47,13 +48,22 @@ def test_an_array_runs_every_cell_once(lab: Lab) -> None:
     folders = sorted((lab.folder / "sweeps" / "held").glob("seed=*"))
     assert told(lab, folders[1]) == {"job": f"{array}_1", "state": "PENDING", "reason": "JobHeldUser"}
     lab.run("scontrol", "release", array)
+    for folder in folders:
+        wait_for_rounds(folder, 2)
+    # Slurm gives one of the tasks the id of the whole array; it must not take the other one with it.
+    ids = [int(re.findall(r"JobId=(\d+)", lab.run("scontrol", "show", "job", "-o", f"{array}_{i}"))[0]) for i in (0, 1)]
+    leader = ids.index(array)
+    lab.run("scancel", "--batch", "--signal=USR1", f"{array}_{leader}")
+    until(lambda: lab.job(f"{array}_{leader}").restarts == 1, 60, lambda: lab.run("squeue"))
+    assert lab.job(f"{array}_{1 - leader}").restarts == 0
+    brake.unlink()
     until(lambda: lab.run("squeue", "-h") == "", 90, lambda: lab.run("squeue"))
     logs = "\n".join(path.read_text() for path in (lab.folder / "sweeps" / "held").glob("slurm-*.log"))
     ran = [hashes(folder) for folder in folders]
-    assert [sorted(rounds) for rounds in ran] == [[1, 2, 3]] * 2, logs
+    assert [sorted(rounds) for rounds in ran] == [[*range(1, 31)]] * 2, logs
     assert ran[0] != ran[1]
-    for folder in folders:
-        job = json.loads((folder / "slurm.json").read_text())["job"]
+    for place, (job, folder) in enumerate(zip(ids, folders, strict=True)):
+        assert json.loads((folder / "slurm.json").read_text())["job"] == f"{array}_{place}"
         assert_nothing_left(lab, job, folder)
     assert "2/2" in lab.fedray(*sweep, "--table").stdout
     assert "2/2" in lab.fedray(*sweep, "--slurm").stdout, "the table"
