@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from fedray import checkpoint, faults
-from fedray.budget import Totals
 from fedray.checkpoint import Checkpoint, CheckpointError
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import Executor
@@ -26,6 +25,7 @@ from fedray.machine import machine, versions
 from fedray.plan import Plan
 from fedray.record import RoundRecord
 from fedray.rounds import Rounds, ServerState
+from fedray.snapshot import restore, snapshot
 from fedray.store import ClientStore
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.jsonl import JsonLines
@@ -163,12 +163,17 @@ class Run:
             ConfigError: nothing to resume from, or another process drives the run.
         """
         with _log_file(self.folder.log), driving(self.folder.path):
-            self._tidy()
+            for folder in (self.folder.path, self.folder.checkpoints):
+                checkpoint.sweep(folder)
             for note in self.notes:
                 _log.info("%s", note)
             executor = start(self.job())
             try:
-                yield from _Drive(self, executor, stopping).records()
+                drive = _Drive(self, executor, stopping)
+                # Not before: a config that cannot go on with what there is must not take the place of the one that can.
+                if self.folder.config() != self.config:
+                    checkpoint.replace_durably(self.folder.path / CONFIG, self.config.encode())
+                yield from drive.records()
             except RunFailed as error:
                 _log.error("the run failed: %s", error)
                 raise
@@ -179,13 +184,6 @@ class Run:
                 raise RunFailed(f"{reason}; mend it, then `fedray resume {self.folder.path}`") from error
             finally:
                 executor.close()
-
-    def _tidy(self) -> None:
-        """Make the folder ours: no half-written files of a killed process, and the config of this run."""
-        for folder in (self.folder.path, self.folder.checkpoints):
-            checkpoint.sweep(folder)
-        if self.folder.config() != self.config:
-            checkpoint.replace_durably(self.folder.path / CONFIG, self.config.encode())
 
 
 class _Drive:
@@ -220,23 +218,8 @@ class _Drive:
         return state
 
     def _restore(self, state: ServerState, saved: Checkpoint) -> None:
-        model = saved.tensors["model"]
-        if model.shape != state.vector.shape:
-            raise ConfigError(
-                f"the checkpoint's model has {len(model):,} values, the configured one {len(state.vector):,}: "
-                "resume with the model the run was started with"
-            )
-        if saved.round > self._run.plan.rounds:
-            raise ConfigError(f"rounds={self._run.plan.rounds}: the run has done {saved.round} rounds already")
-        state.vector.copy_(model)
-        self._run.plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, "rule."))
-        if state.store.widths:
-            state.store.restore(_with_prefix(saved.tensors, "clients."), saved.state["segments"])
-        state.round = self._saved = saved.round
-        state.totals = Totals.from_json(saved.state.get("totals", {}))
-        state.halvings = saved.state.get("halvings", 0)
-        pending = saved.state["pending"]
-        state.pending = RoundRecord.from_json(pending) if pending else None
+        restore(self._run.plan, state, saved)
+        self._saved = saved.round
         _log.info("resumed after round %d", saved.round)
         if saved.state["config_sha256"] != _config_sha256(self._run):
             _log.info("the config is not the one of the checkpoint: the rounds from here on follow the new one")
@@ -251,24 +234,14 @@ class _Drive:
         run = self._run
         state.store.compact(state.round)
         state.store.flush()
-        clients, segments = state.store.index()
-        rule = run.plan.algorithm.server.state_dict()
-        tensors = {"model": state.vector, **_prefixed("rule.", rule), **_prefixed("clients.", clients)}
-        rest = {
-            "pending": state.pending.to_json() if state.pending else None,
-            "segments": segments,
-            "totals": state.totals.to_json(),
-            "halvings": state.halvings,
-            "machine": run.hardware,
-            "config_sha256": _config_sha256(run),
-        }
+        origin = {"machine": run.hardware, "config_sha256": _config_sha256(run)}
         try:
-            checkpoint.write(run.folder.checkpoints, Checkpoint(state.round, _on_cpu(tensors), rest), run.keep)
+            checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, origin), run.keep)
         except CheckpointError as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
             raise RunFailed(f"{error}; {whole}. Free space, then `fedray resume {run.folder.path}`") from error
-        if segments:
+        if state.store.rows:
             state.store.collect_garbage(checkpoint.segments(run.folder.checkpoints))
         self._saved = state.round
 
@@ -358,18 +331,6 @@ def write_model(plan: Plan, vector: Tensor, path: Path) -> None:
 
 def _config_sha256(run: Run) -> str:
     return hashlib.sha256(run.config.encode()).hexdigest()
-
-
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 class _log_file:

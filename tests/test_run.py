@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from fedray.algorithms import Scaffold
+from fedray.algorithm import AlgorithmConfig
+from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
 from fedray.budget import Totals
 from fedray.checkpoint import CheckpointArgs, rounds_in
 from fedray.errors import ConfigError, RunFailed
@@ -21,6 +22,7 @@ from fedray.rounds import Rounds
 from fedray.run import Run, RunFolder
 from fedray.schema import BudgetSection
 from fedray.tracking.jsonl import read_records
+from fedray.transforms import TopK, Transform
 from fedray.usage import Reading, Usage
 from fedray.worker import Item, Job, Report
 from tests.helpers import class_problem, federation
@@ -36,9 +38,25 @@ class Costly(InlineExecutor):
         return Usage(readings, nodes=2, gpus=2.0, retries=1, network=1000)
 
 
-def run_in(folder: Path, *, resume: bool = False, rounds: int = ROUNDS, every: int = 2, **budget: Any) -> Run:
-    """A small run with client state and a test set, claimed if it is fresh."""
-    made = federation(class_problem(test=9), folder / "state", Scaffold(), rounds=rounds, checkpoint_every=every)
+def run_in(
+    folder: Path,
+    algorithm: AlgorithmConfig | None = None,
+    transforms: Sequence[Transform] = (),
+    *,
+    resume: bool = False,
+    rounds: int = ROUNDS,
+    every: int = 2,
+    **budget: Any,
+) -> Run:
+    """A small run with a test set, of SCAFFOLD unless told otherwise; claimed if it is fresh."""
+    made = federation(
+        class_problem(test=9),
+        folder / "state",
+        algorithm or Scaffold(),
+        transforms=transforms,
+        rounds=rounds,
+        checkpoint_every=every,
+    )
     plan = replace(made.plan, budget=BudgetSection(**budget))
     run_folder, config = RunFolder(folder), f"rounds: {rounds}\n"
     if not resume:
@@ -94,6 +112,34 @@ def test_a_resumed_run_writes_its_config_and_tidies_up(tmp_path: Path) -> None:
     go(run_in(folder, resume=True, rounds=3))
     assert (folder / "config.yaml").read_text() == "rounds: 3\n"
     assert list(folder.rglob(".*")) == []
+
+
+# Another algorithm
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            (Scaffold(),),
+            (FedAvg(), [TopK(0.5)]),
+            r"kept control\[83\] for the clients, the config wants residual\[83\]",
+        ),
+        ((FedAvg(),), (FedAdam(),), r"kept nothing for the server, the config wants m, v"),
+        ((FedAvgM(),), (FedAdam(variant="torch"),), r"kept momentum_buffer .* wants exp_avg, exp_avg_sq, step"),
+        ((FedAvg(),), (FedAvg(), [TopK(0.5)]), r"kept nothing for the clients, the config wants residual\[83\]"),
+        ((Scaffold(),), (Scaffold(), [TopK(0.5)]), r"kept control\[83\] .* wants control\[83\], residual\[83\]"),
+    ],
+)
+def test_what_another_algorithm_kept_is_not_gone_on_with(
+    before: tuple[Any, ...], after: tuple[Any, ...], words: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    go(run_in(folder, *before, rounds=2))
+    with pytest.raises(ConfigError, match=f"the checkpoint has {words}(?s:.*)or train anew in another run.dir"):
+        go(run_in(folder, *after, resume=True, rounds=3))
+    assert (folder / "config.yaml").read_text() == "rounds: 2\n", "the run can still go on"
+    assert len(go(run_in(folder, *before, resume=True, rounds=3))) == 2
 
 
 # Checkpoints by time
