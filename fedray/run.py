@@ -210,7 +210,7 @@ class _Drive:
         plan.algorithm.server.start(vector, plan.layout, len(plan.task.data))
         state = ServerState(vector, store)
         if run.resume:
-            saved = checkpoint.newest(run.folder.checkpoints)
+            saved = checkpoint.newest(run.folder.checkpoints, run.folder.state)
             if saved is None:
                 _log.info("no checkpoint yet: starting from the first round")
             else:

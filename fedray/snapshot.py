@@ -25,6 +25,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
     rest = {
         "pending": state.pending.to_json() if state.pending else None,
         "segments": segments,
+        "seals": state.store.seals(),
         "keeps": _keeps(plan, state),
         "totals": state.totals.to_json(),
         "halvings": state.halvings,
@@ -58,7 +59,8 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     state.vector.copy_(model)
     plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, _RULE))
     if state.store.widths:
-        state.store.restore(_with_prefix(saved.tensors, _CLIENTS), saved.state["segments"])
+        rows = _with_prefix(saved.tensors, _CLIENTS)
+        state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
     state.round = saved.round
     state.totals = Totals.from_json(saved.state.get("totals", {}))
     state.halvings = saved.state.get("halvings", 0)

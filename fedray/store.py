@@ -7,6 +7,7 @@ old state in force, and a checkpoint is the index alone.  Memory is the page cac
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,9 @@ import torch
 from torch import Tensor
 
 from fedray.messages import Ints, Parts, Row
+
+Seal = tuple[int, str]
+"""How many bytes of a segment count, and their SHA-256."""
 
 _SUFFIX = ".f32"
 
@@ -35,7 +39,6 @@ class StateRows:
         self._width = sum(widths.values())
         self._segment = ""
         self._round = -1
-        self._file = -1
         self._written = 0
         self._open: dict[str, int] = {}
 
@@ -62,20 +65,20 @@ class StateRows:
         """Append the state ``[C, k]`` of ``clients``; the places of their rows."""
         matrix = torch.cat([state[name] for name in self._widths], dim=1).cpu().contiguous().numpy()
         if round != self._round:
-            self._roll(round)
-        data = matrix.data.cast("B")
-        while data:
-            data = data[os.write(self._file, data) :]
+            self._round, self._written = round, 0
+            self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+        data, place = matrix.data.cast("B"), self._written * self._width * 4
+        # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
+        file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            while data:
+                done = os.pwrite(file, data, place)
+                data, place = data[done:], place + done
+        finally:
+            os.close(file)
         first = self._written
         self._written += len(clients)
         return {client: Row(self._segment, first + offset) for offset, client in enumerate(clients.tolist())}
-
-    def _roll(self, round: int) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self._round, self._written = round, 0
-        self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-        self._file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def _forget(self) -> None:
         for file in self._open.values():
@@ -85,9 +88,6 @@ class StateRows:
     def close(self) -> None:
         """Close all files."""
         self._forget()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
 
 class ClientStore:
@@ -102,6 +102,7 @@ class ClientStore:
         self.folder = folder
         self.widths = dict(widths)
         self.rows: dict[int, Row] = {}
+        self._seals: dict[str, Seal] = {}
         self._condemned: set[str] = set()
         if widths:
             folder.mkdir(parents=True, exist_ok=True)
@@ -125,8 +126,27 @@ class ClientStore:
         names = ("client", "segment", "row")
         return {name: column.clone() for name, column in zip(names, columns, strict=True)}, segments
 
-    def restore(self, columns: Mapping[str, Tensor], segments: list[str]) -> None:
-        """The inverse of ``index``.
+    def seals(self) -> dict[str, Seal]:
+        """The seal of each segment that the index refers to.
+
+        Each byte is read once, for the first of these seals: rows are committed after the round that wrote their
+        segment, and nothing of a later round goes there.
+        """
+        ends: dict[str, int] = {}
+        for row in self.rows.values():
+            ends[row.segment] = max(ends.get(row.segment, 0), row.index + 1)
+        size = 4 * sum(self.widths.values())
+        known = self._seals
+        self._seals = {
+            name: known[name] if name in known else (end * size, _sha256(self.folder / name, end * size))
+            for name, end in sorted(ends.items())
+        }
+        return self._seals
+
+    def restore(
+        self, columns: Mapping[str, Tensor], segments: list[str], seals: Mapping[str, Seal] | None = None
+    ) -> None:
+        """The inverse of ``index``, and of ``seals`` if they were checked.
 
         Raises:
             FileNotFoundError: a segment is gone.
@@ -136,11 +156,14 @@ class ClientStore:
                 raise FileNotFoundError(f"client state segment {name} is missing in {self.folder}")
         triples = zip(columns["client"].tolist(), columns["segment"].tolist(), columns["row"].tolist(), strict=True)
         self.rows = {client: Row(segments[segment], row) for client, segment, row in triples}
+        self._seals = dict(seals or {})
 
     def flush(self) -> None:
-        """Force all committed rows to disk."""
-        for name in {row.segment for row in self.rows.values()}:
-            file = os.open(self.folder / name, os.O_RDONLY)
+        """Force all committed rows to disk, and the names of their segments."""
+        names = {row.segment for row in self.rows.values()}
+        folders = (self.folder, self.folder.parent) if names else ()
+        for path in (*(self.folder / name for name in names), *folders):
+            file = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(file)
             finally:
@@ -171,3 +194,27 @@ class ClientStore:
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)
         self._condemned = unneeded
+
+
+def damage(folder: Path, seals: Mapping[str, Seal]) -> str | None:
+    """What is wrong with the segments in ``folder``, the first of it; None if they are as they were sealed."""
+    for name, (size, digest) in seals.items():
+        try:
+            found = _sha256(folder / name, size)
+        except OSError as error:
+            return f"client state {name}: {error.strerror or error}"
+        if found != digest:
+            return f"client state {name} does not match its checksum"
+    return None
+
+
+def _sha256(path: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size:
+            data = file.read(min(size, 1 << 20))
+            if not data:
+                raise OSError(f"{path.name} is cut short, {size} bytes are missing")
+            digest.update(data)
+            size -= len(data)
+    return digest.hexdigest()

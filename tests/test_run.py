@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,6 +113,26 @@ def test_a_resumed_run_writes_its_config_and_tidies_up(tmp_path: Path) -> None:
     go(run_in(folder, resume=True, rounds=3))
     assert (folder / "config.yaml").read_text() == "rounds: 3\n"
     assert list(folder.rglob(".*")) == []
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("hurt", [flip, lambda path: os.truncate(path, 99), Path.unlink], ids=["flip", "cut", "gone"])
+def test_damaged_client_state_is_noticed_and_the_checkpoint_before_is_used(
+    hurt: Callable[[Path], None], tmp_path: Path, quiet: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    go(run_in(folder, rounds=4))
+    (newest,) = folder.glob("state/00000004-*")
+    hurt(newest)
+    go(run_in(folder, resume=True))
+    assert f"checkpoint unusable, trying the one before: round-00000004: client state {newest.name}" in caplog.text
+    assert (summary(folder)["resumed_from"], summary(folder)["status"]) == (2, "finished")
+    assert hashes(folder) == hashes(quiet)
 
 
 # Another algorithm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedray.messages import Row
-from fedray.store import ClientStore, StateRows
+from fedray.store import ClientStore, StateRows, damage
 
 WIDTHS = {"control": 3, "residual": 2}
 CPU = torch.device("cpu")
@@ -139,6 +140,62 @@ def test_a_torn_segment_is_an_error_not_a_wrong_value(store: ClientStore, cut: i
     with pytest.raises(OSError, match=rf"{segments[0]} row 1 is cut short: {max(0, 20 - cut)} of 20 bytes"):
         rows.read(ids(2), store.of(ids(2)), CPU)
     rows.close()
+
+
+def test_a_seal_notices_every_byte_that_counts_and_no_other(store: ClientStore) -> None:
+    rows = StateRows(store.folder, WIDTHS)
+    places = rows.write(1, ids(1, 2, 3), state(1.0, 2.0, 3.0))
+    rows.close()
+    del places[3]  # lost on the way, and never committed
+    store.commit(places)
+    seals = store.seals()
+    ((name, (size, _)),) = seals.items()
+    assert size == 40
+    path = store.folder / name
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        found = damage(store.folder, seals)
+        assert found == (f"client state {name} does not match its checksum" if place < size else None)
+    path.write_bytes(whole[:size])
+    assert damage(store.folder, seals) is None
+    path.write_bytes(whole[: size - 3])
+    assert damage(store.folder, seals) == f"client state {name}: {name} is cut short, 3 bytes are missing"
+    path.unlink()
+    assert damage(store.folder, seals) == f"client state {name}: No such file or directory"
+
+
+def test_a_segment_is_sealed_once(store: ClientStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(store, 1, {1: 1.0, 2: 2.0})
+    first, index = store.seals(), store.index()
+    other = ClientStore(store.folder, WIDTHS)
+    other.restore(*index, first)
+    monkeypatch.setattr("fedray.store._sha256", lambda path, size: f"{size} of {path.name}")
+    for one in (store, other):
+        # The last row of the segment is live no more, and still counts.
+        commit(one, 2, {2: 3.0})
+        (old, new) = one.seals()
+        assert one.seals() == {**first, new: (20, f"20 of {new}")}
+        assert list(first) == [old]
+
+
+def test_a_write_that_fails_halfway_shifts_no_rows(store: ClientStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = StateRows(store.folder, WIDTHS)
+    write = os.pwrite
+
+    def full(file: int, data: memoryview, place: int) -> int:
+        if place:
+            raise OSError(28, "No space left on device")
+        return write(file, data[:7], place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space left"):
+            rows.write(1, ids(1), state(1.0))
+    store.commit(rows.write(1, ids(1, 2), state(2.0, 3.0)))
+    assert held(store, 1, 2) == [2.0, 3.0]
 
 
 def test_compaction_keeps_every_value_and_frees_the_rest(store: ClientStore) -> None:
