@@ -219,6 +219,7 @@ class _Drive:
 
     def _restore(self, state: ServerState, saved: Checkpoint) -> None:
         restore(self._run.plan, state, saved)
+        state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))
         self._saved = saved.round
         _log.info("resumed after round %d", saved.round)
         if saved.state["config_sha256"] != _config_sha256(self._run):
@@ -232,7 +233,6 @@ class _Drive:
 
     def _save(self, state: ServerState) -> None:
         run = self._run
-        state.store.compact(state.round)
         state.store.flush()
         origin = {"machine": run.hardware, "config_sha256": _config_sha256(run)}
         try:
@@ -241,8 +241,7 @@ class _Drive:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
             raise RunFailed(f"{error}; {whole}. Free space, then `fedray resume {run.folder.path}`") from error
-        if state.store.rows:
-            state.store.collect_garbage(checkpoint.segments(run.folder.checkpoints))
+        state.store.kept = frozenset(checkpoint.segments(run.folder.checkpoints))
         self._saved = state.round
 
     def records(self) -> Iterator[RoundRecord]:

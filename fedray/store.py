@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,7 @@ class StateRows:
         """Append the state ``[C, k]`` of ``clients``; the places of their rows."""
         matrix = torch.cat([state[name] for name in self._widths], dim=1).cpu().contiguous().numpy()
         if round != self._round:
+            self._forget()  # an open file takes room, also once it is deleted
             self._round, self._written = round, 0
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
         data, place = matrix.data.cast("B"), self._written * self._width * 4
@@ -96,12 +97,17 @@ class ClientStore:
     Args:
         folder: where segments lie; made if missing.
         widths: length of each named vector.
+
+    Attributes:
+        kept: segments that stay although the index may not refer to them: kept checkpoints do.
     """
 
     def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
         self.folder = folder
         self.widths = dict(widths)
         self.rows: dict[int, Row] = {}
+        self.kept: frozenset[str] = frozenset()
+        self._ends: dict[str, int] = {}
         self._seals: dict[str, Seal] = {}
         self._condemned: set[str] = set()
         if widths:
@@ -116,6 +122,8 @@ class ClientStore:
     def commit(self, rows: Mapping[int, Row]) -> None:
         """Accept new rows."""
         self.rows.update(rows)
+        for row in rows.values():
+            self._ends[row.segment] = max(self._ends.get(row.segment, 0), row.index + 1)
 
     def index(self) -> tuple[dict[str, Tensor], list[str]]:
         """The index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
@@ -129,18 +137,12 @@ class ClientStore:
     def seals(self) -> dict[str, Seal]:
         """The seal of each segment that the index refers to.
 
-        Each byte is read once, for the first of these seals: rows are committed after the round that wrote their
-        segment, and nothing of a later round goes there.
+        Each is read once: when its rows are committed the round that wrote them is over, and nothing more goes there.
         """
-        ends: dict[str, int] = {}
-        for row in self.rows.values():
-            ends[row.segment] = max(ends.get(row.segment, 0), row.index + 1)
-        size = 4 * sum(self.widths.values())
-        known = self._seals
-        self._seals = {
-            name: known[name] if name in known else (end * size, _sha256(self.folder / name, end * size))
-            for name, end in sorted(ends.items())
-        }
+        known, self._seals = self._seals, {}
+        for name in sorted({row.segment for row in self.rows.values()}):
+            size = 4 * sum(self.widths.values()) * self._ends[name]
+            self._seals[name] = known[name] if name in known else (size, _sha256(self.folder / name, size))
         return self._seals
 
     def restore(
@@ -155,7 +157,8 @@ class ClientStore:
             if not (self.folder / name).is_file():
                 raise FileNotFoundError(f"client state segment {name} is missing in {self.folder}")
         triples = zip(columns["client"].tolist(), columns["segment"].tolist(), columns["row"].tolist(), strict=True)
-        self.rows = {client: Row(segments[segment], row) for client, segment, row in triples}
+        self.rows = {}
+        self.commit({client: Row(segments[segment], row) for client, segment, row in triples})
         self._seals = dict(seals or {})
 
     def flush(self) -> None:
@@ -170,30 +173,35 @@ class ClientStore:
                 os.close(file)
 
     def compact(self, round: int) -> None:
-        """Rewrite the live rows into one segment once less than half of the bytes on disk are live."""
-        size = 4 * sum(self.widths.values())
+        """Rewrite the live rows into one segment once less than half of the rows in their segments are live."""
         names = {row.segment for row in self.rows.values()}
-        total = sum((self.folder / name).stat().st_size for name in names)
-        if len(names) < 2 or total <= 2 * size * len(self.rows):
+        self._ends = {name: self._ends[name] for name in names}
+        if len(names) < 2 or sum(self._ends.values()) <= 2 * len(self.rows):
             return
         rows = StateRows(self.folder, self.widths)
         for client, row in sorted(self.rows.items()):
             one = np.array([client], dtype=np.int64)
             state, _ = rows.read(one, {client: row}, torch.device("cpu"))
-            self.rows.update(rows.write(round, one, state))
+            self.commit(rows.write(round, one, state))
         rows.close()
 
-    def collect_garbage(self, keep: Iterable[str]) -> None:
-        """Delete segments that neither the index nor ``keep`` (those of kept checkpoints) refers to, now and last time.
+    def collect_garbage(self) -> None:
+        """Delete segments that neither the index nor ``kept`` has, now and last time.
 
         Only at the second call that finds a segment unneeded: workers in the middle of a round may still read one that
         was needed when the round began, or be writing one that is not committed yet.
         """
-        needed = set(keep) | {row.segment for row in self.rows.values()}
+        needed = self.kept | {row.segment for row in self.rows.values()}
         unneeded = {path.name for path in self.folder.glob(f"*{_SUFFIX}")} - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)
         self._condemned = unneeded
+
+    def tidy(self, round: int) -> None:
+        """``compact`` and ``collect_garbage``: at most once in a round, beside it."""
+        if self.rows:
+            self.compact(round)
+            self.collect_garbage()
 
 
 def damage(folder: Path, seals: Mapping[str, Seal]) -> str | None:

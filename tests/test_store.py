@@ -223,13 +223,14 @@ def test_garbage_goes_at_the_second_call_that_finds_it_so(store: ClientStore) ->
     _, live = store.index()
     # A worker in the middle of round 3 writes here, not yet committed.
     growing = written(store, 3, {1: 3.0})
-    store.collect_garbage([])
+    store.collect_garbage()
     assert {path.name for path in store.folder.iterdir()} == {*old, *live, growing[1].segment}
     store.commit(growing)
-    store.collect_garbage([])
+    store.collect_garbage()
     assert {path.name for path in store.folder.iterdir()} == {growing[1].segment, *live}
     assert held(store, 1) == [3.0]
-    store.collect_garbage(live)
+    store.kept = frozenset(live)
+    store.collect_garbage()
     assert {path.name for path in store.folder.iterdir()} == {growing[1].segment, *live}
 
 
@@ -237,8 +238,9 @@ def test_what_a_kept_checkpoint_needs_stays(store: ClientStore) -> None:
     commit(store, 1, {1: 1.0})
     columns, segments = store.index()
     commit(store, 2, {1: 2.0})
+    store.kept = frozenset(segments)
     for _ in range(3):
-        store.collect_garbage(segments)
+        store.collect_garbage()
     store.restore(columns, segments)
     assert held(store, 1) == [1.0]
 
@@ -266,13 +268,15 @@ def test_whatever_happens_a_store_is_a_dictionary(
         elif step == "compact":
             store.compact(round)
         elif step == "garbage":
-            store.collect_garbage(saved[1])
+            store.collect_garbage()
         elif step == "checkpoint":
             store.flush()
             saved, saved_values = store.index(), dict(expected)
+            store.kept = frozenset(saved[1])
         else:
             store = ClientStore(store.folder, WIDTHS)
             store.restore(*saved)
+            store.kept = frozenset(saved[1])
             expected = dict(saved_values)
         assert held(store, *range(6)) == [expected.get(client, 0.0) for client in range(6)]
 
