@@ -194,12 +194,12 @@ class _Drive:
         self._saved = -1
         self._state = self._initial_state()
         self._started_at = self._state.round
+        self._began = time.time() - self._state.totals.seconds
         self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
         if run.tensorboard:
             self._trackers.append(TensorBoard(run.folder.path))
         self._last: RoundRecord | None = None
-        self._examples = 0
         self._status = "failed"
 
     def _initial_state(self) -> ServerState:
@@ -233,6 +233,7 @@ class _Drive:
 
     def _save(self, state: ServerState) -> None:
         run = self._run
+        state.totals.seconds = time.time() - self._began
         state.store.flush()
         origin = {"machine": run.hardware, "config_sha256": _config_sha256(run)}
         try:
@@ -245,14 +246,12 @@ class _Drive:
         self._saved = state.round
 
     def records(self) -> Iterator[RoundRecord]:
-        started = time.time()
         info = self._run.info(self._started_at)
         for tracker in self._trackers:
             tracker.start(info)
         try:
             for record in self._rounds:
                 self._last = record
-                self._examples += record.examples
                 for tracker in self._trackers:
                     tracker.round(record)
                 yield record
@@ -262,7 +261,7 @@ class _Drive:
             self._save_last()
             raise
         finally:
-            self._close(self._summary(started))
+            self._close(self._summary())
 
     def _save_last(self) -> None:
         if self._saved != self._state.round and bool(torch.isfinite(self._state.vector.sum())):
@@ -291,8 +290,9 @@ class _Drive:
                     tracker.finish(summary)
                 tracker.close()
 
-    def _summary(self, started: float) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         state, plan = self._state, self._run.plan
+        state.totals.seconds = time.time() - self._began
         return {
             "name": self._run.name,
             "status": self._status,
@@ -300,8 +300,8 @@ class _Drive:
             "rounds": state.round,
             "rounds_wanted": plan.rounds,
             "resumed_from": self._started_at,
-            "seconds": round(time.time() - started, 3),
-            "examples": self._examples,
+            "seconds": round(state.totals.seconds, 3),
+            "examples": state.totals.examples,
             "totals": state.totals.to_json(),
             "seed": plan.task.seed,
             "clients": len(plan.task.data),

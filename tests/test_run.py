@@ -258,6 +258,9 @@ def test_totals_are_those_of_all_rounds_and_resumes(asked: int, tmp_path: Path, 
     assert totals.gpu_seconds == pytest.approx(expected.gpu_seconds, abs=1e-4)
     assert totals.gpu_seconds == pytest.approx(2 * totals.wall_seconds, abs=1e-4)
     assert (totals.cpu_seconds, totals.network, totals.retries, totals.rss) == (3600 * ROUNDS, 6000, 6, 9)
+    assert summary(folder)["examples"] == totals.examples == expected.examples > 0
+    assert summary(folder)["seconds"] == pytest.approx(totals.seconds, abs=1e-3)
+    assert totals.seconds >= totals.wall_seconds
     assert hashes(folder) == hashes(quiet)
 
 
