@@ -252,8 +252,10 @@ def _run(experiment: Experiment, progress: bool) -> Result:
             for record in experiment.records(signals.arm):
                 history.append(record)
                 console.round(record)
-        if not signals.stopped:
-            console.finish(run.folder.summary())
+        # Not by the signals: one that comes late finds a run that is finished all the same.
+        summary = run.folder.summary()
+        if summary["status"] != "stopped":
+            console.finish(summary)
     finally:
         console.close()
     module = run.plan.task.model_fn()
@@ -261,7 +263,7 @@ def _run(experiment: Experiment, progress: bool) -> Result:
     if saved is None:
         raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
     run.plan.layout.load(module, saved.tensors["model"])
-    return Result(module, history, run.folder.path, signals.stopped)
+    return Result(module, history, run.folder.path, summary["status"] == "stopped")
 
 
 def _seeded(model_fn: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -24,6 +24,8 @@ class Totals:
         failures: how often clients gave no update, by stage.
         rss: largest peak memory of a worker, in bytes.
         gpu_memory: largest peak GPU memory of a worker, in bytes.
+        examples: training examples used, counted once for each local epoch.
+        seconds: of all drivers, from their start to their end or last checkpoint.
     """
 
     wall_seconds: float = 0.0
@@ -36,6 +38,8 @@ class Totals:
     failures: dict[str, int] = field(default_factory=dict)
     rss: int = 0
     gpu_memory: int = 0
+    examples: int = 0
+    seconds: float = 0.0
 
     def add(self, record: RoundRecord) -> None:
         """Count a round."""
@@ -45,6 +49,7 @@ class Totals:
         self.gpu_seconds += usage.get("gpu_seconds", 0.0)
         self.joules += usage.get("joules", 0.0)
         self.idle += sum(usage.get("idle", ()))
+        self.examples += record.examples
         self.network += record.bytes.get("network", 0)
         self.retries += usage.get("retries", 0)
         for stage, count in usage.get("failures", {}).items():

@@ -1,7 +1,8 @@
 """Checkpoints: complete or absent, checked before use, without pickle.
 
 A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``state.json`` and ``manifest.json``
-(SHA-256 of the other two).  It is written under a temporary name, forced to disk, and renamed.
+(SHA-256 of the other two).  It is written under a temporary name, forced to disk, and renamed.  Checkpoints share the
+segments of the clients' state; ``state.json`` has their seals.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from fedray import faults
 from fedray.config import ConfigError
+from fedray.store import damage
 
 FORMAT = 1
 TEMPORARY = ".tmp-"
@@ -157,8 +159,13 @@ def replace_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
     _sync_folder(path.parent)
 
 
-def read(checkpoints: Path, round: int) -> Checkpoint:
+def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoint:
     """Read and check the checkpoint of ``round``.
+
+    Args:
+        checkpoints: the folder of all.
+        round: which.
+        clients: where the segments of the clients' state lie, to check them too; None for who needs the model alone.
 
     Raises:
         ValueError: it is torn, corrupt, or of another format version.
@@ -177,6 +184,8 @@ def read(checkpoints: Path, round: int) -> Checkpoint:
         raise ValueError(f"{folder.name} has format {state.get('format')}; this fedray reads {FORMAT}")
     if state["round"] != round:
         raise ValueError(f"{folder.name} holds round {state['round']}")
+    if clients is not None and (found := damage(clients, state.get("seals", {}))):
+        raise ValueError(f"{folder.name}: {found}")
     return Checkpoint(round, load(contents["tensors.safetensors"]), state)
 
 
@@ -191,8 +200,10 @@ def segments(checkpoints: Path) -> list[str]:
     return found
 
 
-def newest(checkpoints: Path) -> Checkpoint | None:
+def newest(checkpoints: Path, clients: Path | None = None) -> Checkpoint | None:
     """The newest checkpoint that is whole, with a warning for each newer one that is not; None if there is no folder.
+
+    ``clients`` as for ``read``.
 
     Raises:
         ConfigError: there are checkpoints, but none is whole.
@@ -200,7 +211,7 @@ def newest(checkpoints: Path) -> Checkpoint | None:
     rounds = rounds_in(checkpoints)
     for round in rounds:
         try:
-            return read(checkpoints, round)
+            return read(checkpoints, round, clients)
         except ValueError as error:
             _log.warning("checkpoint unusable, trying the one before: %s", error)
     if rounds:

@@ -37,6 +37,7 @@ class Owner:
         job: Slurm job, if it is in one.
         restart: how often that job had been requeued.
         token: tells it from every other owner.
+        machine: id of its host's installation, which outlives a boot; empty where there is none.
     """
 
     host: str
@@ -47,6 +48,7 @@ class Owner:
     job: str | None
     restart: int
     token: str
+    machine: str = ""
 
     @classmethod
     def me(cls) -> Owner:
@@ -60,20 +62,29 @@ class Owner:
             job=os.environ.get("SLURM_JOB_ID"),
             restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
             token=uuid.uuid4().hex,
+            machine=_machine(),
         )
 
     def alive(self) -> bool | None:
         """Whether it lives; None where that cannot be known from here.
 
-        It is dead if this machine's list of processes lacks it, or if it belongs to an earlier start of the Slurm job
-        that we are in.
+        It is dead if this machine's list of processes lacks it, if the machine was booted since, or if it belongs to an
+        earlier start of the Slurm job that we are in.
         """
         here = Owner.me()
         if self.job is not None and self.job == here.job and self.restart < here.restart:
             return False
+        booted = self.boot != here.boot and "" not in (self.machine, self.boot, here.boot)
+        if booted and (self.host, self.machine) == (here.host, here.machine):
+            return False
         if (self.host, self.space) != (here.host, here.space) or here.born is None:
             return None
         return _born(self.pid) == self.born
+
+    @property
+    def boot(self) -> str:
+        """The boot id in ``space``."""
+        return self.space.partition(" ")[0]
 
     def words(self) -> str:
         """Host, process, time, Slurm job."""
@@ -178,6 +189,13 @@ def _space() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = str(Path("/proc/self/ns/pid").readlink())
     return f"{boot} {namespace}"
+
+
+@cache
+def _machine() -> str:
+    with suppress(OSError):
+        return Path("/etc/machine-id").read_text().strip()
+    return ""
 
 
 def _born(pid: int) -> int | None:

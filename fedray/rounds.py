@@ -280,6 +280,7 @@ class Rounds:
             self._saved_at = self._clock()
         if due or self._plan.layout.size <= HASHED_EVERY_ROUND:
             self._background.append(self._pool.submit(self._hash, record))
+        self._background.append(self._pool.submit(self._state.store.tidy, record.round))
         if due:
             self._background.append(self._pool.submit(self._checkpoint, record))
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from fedray import checkpoint, faults
-from fedray.budget import Totals
 from fedray.checkpoint import Checkpoint, CheckpointError
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import Executor
@@ -26,6 +25,7 @@ from fedray.machine import machine, versions
 from fedray.plan import Plan
 from fedray.record import RoundRecord
 from fedray.rounds import Rounds, ServerState
+from fedray.snapshot import restore, snapshot
 from fedray.store import ClientStore
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.jsonl import JsonLines
@@ -163,12 +163,17 @@ class Run:
             ConfigError: nothing to resume from, or another process drives the run.
         """
         with _log_file(self.folder.log), driving(self.folder.path):
-            self._tidy()
+            for folder in (self.folder.path, self.folder.checkpoints):
+                checkpoint.sweep(folder)
             for note in self.notes:
                 _log.info("%s", note)
             executor = start(self.job())
             try:
-                yield from _Drive(self, executor, stopping).records()
+                drive = _Drive(self, executor, stopping)
+                # Not before: a config that cannot go on with what there is must not take the place of the one that can.
+                if self.folder.config() != self.config:
+                    checkpoint.replace_durably(self.folder.path / CONFIG, self.config.encode())
+                yield from drive.records()
             except RunFailed as error:
                 _log.error("the run failed: %s", error)
                 raise
@@ -180,13 +185,6 @@ class Run:
             finally:
                 executor.close()
 
-    def _tidy(self) -> None:
-        """Make the folder ours: no half-written files of a killed process, and the config of this run."""
-        for folder in (self.folder.path, self.folder.checkpoints):
-            checkpoint.sweep(folder)
-        if self.folder.config() != self.config:
-            checkpoint.replace_durably(self.folder.path / CONFIG, self.config.encode())
-
 
 class _Drive:
     """One process's work on a run."""
@@ -196,12 +194,12 @@ class _Drive:
         self._saved = -1
         self._state = self._initial_state()
         self._started_at = self._state.round
+        self._began = time.time() - self._state.totals.seconds
         self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
         if run.tensorboard:
             self._trackers.append(TensorBoard(run.folder.path))
         self._last: RoundRecord | None = None
-        self._examples = 0
         self._status = "failed"
 
     def _initial_state(self) -> ServerState:
@@ -212,7 +210,7 @@ class _Drive:
         plan.algorithm.server.start(vector, plan.layout, len(plan.task.data))
         state = ServerState(vector, store)
         if run.resume:
-            saved = checkpoint.newest(run.folder.checkpoints)
+            saved = checkpoint.newest(run.folder.checkpoints, run.folder.state)
             if saved is None:
                 _log.info("no checkpoint yet: starting from the first round")
             else:
@@ -220,23 +218,9 @@ class _Drive:
         return state
 
     def _restore(self, state: ServerState, saved: Checkpoint) -> None:
-        model = saved.tensors["model"]
-        if model.shape != state.vector.shape:
-            raise ConfigError(
-                f"the checkpoint's model has {len(model):,} values, the configured one {len(state.vector):,}: "
-                "resume with the model the run was started with"
-            )
-        if saved.round > self._run.plan.rounds:
-            raise ConfigError(f"rounds={self._run.plan.rounds}: the run has done {saved.round} rounds already")
-        state.vector.copy_(model)
-        self._run.plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, "rule."))
-        if state.store.widths:
-            state.store.restore(_with_prefix(saved.tensors, "clients."), saved.state["segments"])
-        state.round = self._saved = saved.round
-        state.totals = Totals.from_json(saved.state.get("totals", {}))
-        state.halvings = saved.state.get("halvings", 0)
-        pending = saved.state["pending"]
-        state.pending = RoundRecord.from_json(pending) if pending else None
+        restore(self._run.plan, state, saved)
+        state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))
+        self._saved = saved.round
         _log.info("resumed after round %d", saved.round)
         if saved.state["config_sha256"] != _config_sha256(self._run):
             _log.info("the config is not the one of the checkpoint: the rounds from here on follow the new one")
@@ -249,38 +233,25 @@ class _Drive:
 
     def _save(self, state: ServerState) -> None:
         run = self._run
-        state.store.compact(state.round)
+        state.totals.seconds = time.time() - self._began
         state.store.flush()
-        clients, segments = state.store.index()
-        rule = run.plan.algorithm.server.state_dict()
-        tensors = {"model": state.vector, **_prefixed("rule.", rule), **_prefixed("clients.", clients)}
-        rest = {
-            "pending": state.pending.to_json() if state.pending else None,
-            "segments": segments,
-            "totals": state.totals.to_json(),
-            "halvings": state.halvings,
-            "machine": run.hardware,
-            "config_sha256": _config_sha256(run),
-        }
+        origin = {"machine": run.hardware, "config_sha256": _config_sha256(run)}
         try:
-            checkpoint.write(run.folder.checkpoints, Checkpoint(state.round, _on_cpu(tensors), rest), run.keep)
+            checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, origin), run.keep)
         except CheckpointError as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
             raise RunFailed(f"{error}; {whole}. Free space, then `fedray resume {run.folder.path}`") from error
-        if segments:
-            state.store.collect_garbage(checkpoint.segments(run.folder.checkpoints))
+        state.store.kept = frozenset(checkpoint.segments(run.folder.checkpoints))
         self._saved = state.round
 
     def records(self) -> Iterator[RoundRecord]:
-        started = time.time()
         info = self._run.info(self._started_at)
         for tracker in self._trackers:
             tracker.start(info)
         try:
             for record in self._rounds:
                 self._last = record
-                self._examples += record.examples
                 for tracker in self._trackers:
                     tracker.round(record)
                 yield record
@@ -290,7 +261,7 @@ class _Drive:
             self._save_last()
             raise
         finally:
-            self._close(self._summary(started))
+            self._close(self._summary())
 
     def _save_last(self) -> None:
         if self._saved != self._state.round and bool(torch.isfinite(self._state.vector.sum())):
@@ -319,8 +290,9 @@ class _Drive:
                     tracker.finish(summary)
                 tracker.close()
 
-    def _summary(self, started: float) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         state, plan = self._state, self._run.plan
+        state.totals.seconds = time.time() - self._began
         return {
             "name": self._run.name,
             "status": self._status,
@@ -328,8 +300,8 @@ class _Drive:
             "rounds": state.round,
             "rounds_wanted": plan.rounds,
             "resumed_from": self._started_at,
-            "seconds": round(time.time() - started, 3),
-            "examples": self._examples,
+            "seconds": round(state.totals.seconds, 3),
+            "examples": state.totals.examples,
             "totals": state.totals.to_json(),
             "seed": plan.task.seed,
             "clients": len(plan.task.data),
@@ -358,18 +330,6 @@ def write_model(plan: Plan, vector: Tensor, path: Path) -> None:
 
 def _config_sha256(run: Run) -> str:
     return hashlib.sha256(run.config.encode()).hexdigest()
-
-
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 class _log_file:

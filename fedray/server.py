@@ -56,6 +56,10 @@ class ServerRule:
         """The rule's tensors, for a checkpoint; numbers are tensors of shape ()."""
         return {}
 
+    def state_names(self) -> list[str]:
+        """The names in ``state_dict`` once the model has moved, sorted: who loads a state must have the same."""
+        return sorted(self.state_dict())
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of ``state_dict``, after ``start``."""
 
@@ -83,8 +87,15 @@ class TorchServer(ServerRule):
         params.copy_(self._params)
 
     def state_dict(self) -> State:
-        state = self._optimizer.state_dict()["state"].get(0, {})
-        return {name: torch.as_tensor(value) for name, value in state.items() if value is not None}
+        return _state_of(self._optimizer)
+
+    def state_names(self) -> list[str]:
+        # An optimizer makes its state in its first step.
+        one = torch.zeros(1, requires_grad=True)
+        one.grad = torch.zeros(1)
+        optimizer = self._optimizer_fn([one])
+        optimizer.step()
+        return sorted(_state_of(optimizer))
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         full = self._optimizer.state_dict()
@@ -157,3 +168,8 @@ class AdaptiveServer(ServerRule):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._m.copy_(state["m"])
         self._v.copy_(state["v"])
+
+
+def _state_of(optimizer: torch.optim.Optimizer) -> State:
+    state = optimizer.state_dict()["state"].get(0, {})
+    return {name: torch.as_tensor(value) for name, value in state.items() if value is not None}

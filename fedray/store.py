@@ -7,9 +7,10 @@ old state in force, and a checkpoint is the index alone.  Memory is the page cac
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ import torch
 from torch import Tensor
 
 from fedray.messages import Ints, Parts, Row
+
+Seal = tuple[int, str]
+"""How many bytes of a segment count, and their SHA-256."""
 
 _SUFFIX = ".f32"
 
@@ -35,7 +39,6 @@ class StateRows:
         self._width = sum(widths.values())
         self._segment = ""
         self._round = -1
-        self._file = -1
         self._written = 0
         self._open: dict[str, int] = {}
 
@@ -62,20 +65,21 @@ class StateRows:
         """Append the state ``[C, k]`` of ``clients``; the places of their rows."""
         matrix = torch.cat([state[name] for name in self._widths], dim=1).cpu().contiguous().numpy()
         if round != self._round:
-            self._roll(round)
-        data = matrix.data.cast("B")
-        while data:
-            data = data[os.write(self._file, data) :]
+            self._forget()  # an open file takes room, also once it is deleted
+            self._round, self._written = round, 0
+            self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+        data, place = matrix.data.cast("B"), self._written * self._width * 4
+        # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
+        file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            while data:
+                done = os.pwrite(file, data, place)
+                data, place = data[done:], place + done
+        finally:
+            os.close(file)
         first = self._written
         self._written += len(clients)
         return {client: Row(self._segment, first + offset) for offset, client in enumerate(clients.tolist())}
-
-    def _roll(self, round: int) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self._round, self._written = round, 0
-        self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-        self._file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def _forget(self) -> None:
         for file in self._open.values():
@@ -85,9 +89,6 @@ class StateRows:
     def close(self) -> None:
         """Close all files."""
         self._forget()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
 
 class ClientStore:
@@ -96,12 +97,18 @@ class ClientStore:
     Args:
         folder: where segments lie; made if missing.
         widths: length of each named vector.
+
+    Attributes:
+        kept: segments that stay although the index may not refer to them: kept checkpoints do.
     """
 
     def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
         self.folder = folder
         self.widths = dict(widths)
         self.rows: dict[int, Row] = {}
+        self.kept: frozenset[str] = frozenset()
+        self._ends: dict[str, int] = {}
+        self._seals: dict[str, Seal] = {}
         self._condemned: set[str] = set()
         if widths:
             folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +122,8 @@ class ClientStore:
     def commit(self, rows: Mapping[int, Row]) -> None:
         """Accept new rows."""
         self.rows.update(rows)
+        for row in rows.values():
+            self._ends[row.segment] = max(self._ends.get(row.segment, 0), row.index + 1)
 
     def index(self) -> tuple[dict[str, Tensor], list[str]]:
         """The index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
@@ -125,8 +134,21 @@ class ClientStore:
         names = ("client", "segment", "row")
         return {name: column.clone() for name, column in zip(names, columns, strict=True)}, segments
 
-    def restore(self, columns: Mapping[str, Tensor], segments: list[str]) -> None:
-        """The inverse of ``index``.
+    def seals(self) -> dict[str, Seal]:
+        """The seal of each segment that the index refers to.
+
+        Each is read once: when its rows are committed the round that wrote them is over, and nothing more goes there.
+        """
+        known, self._seals = self._seals, {}
+        for name in sorted({row.segment for row in self.rows.values()}):
+            size = 4 * sum(self.widths.values()) * self._ends[name]
+            self._seals[name] = known[name] if name in known else (size, _sha256(self.folder / name, size))
+        return self._seals
+
+    def restore(
+        self, columns: Mapping[str, Tensor], segments: list[str], seals: Mapping[str, Seal] | None = None
+    ) -> None:
+        """The inverse of ``index``, and of ``seals`` if they were checked.
 
         Raises:
             FileNotFoundError: a segment is gone.
@@ -135,39 +157,72 @@ class ClientStore:
             if not (self.folder / name).is_file():
                 raise FileNotFoundError(f"client state segment {name} is missing in {self.folder}")
         triples = zip(columns["client"].tolist(), columns["segment"].tolist(), columns["row"].tolist(), strict=True)
-        self.rows = {client: Row(segments[segment], row) for client, segment, row in triples}
+        self.rows = {}
+        self.commit({client: Row(segments[segment], row) for client, segment, row in triples})
+        self._seals = dict(seals or {})
 
     def flush(self) -> None:
-        """Force all committed rows to disk."""
-        for name in {row.segment for row in self.rows.values()}:
-            file = os.open(self.folder / name, os.O_RDONLY)
+        """Force all committed rows to disk, and the names of their segments."""
+        names = {row.segment for row in self.rows.values()}
+        folders = (self.folder, self.folder.parent) if names else ()
+        for path in (*(self.folder / name for name in names), *folders):
+            file = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(file)
             finally:
                 os.close(file)
 
     def compact(self, round: int) -> None:
-        """Rewrite the live rows into one segment once less than half of the bytes on disk are live."""
-        size = 4 * sum(self.widths.values())
+        """Rewrite the live rows into one segment once less than half of the rows in their segments are live."""
         names = {row.segment for row in self.rows.values()}
-        total = sum((self.folder / name).stat().st_size for name in names)
-        if len(names) < 2 or total <= 2 * size * len(self.rows):
+        self._ends = {name: self._ends[name] for name in names}
+        if len(names) < 2 or sum(self._ends.values()) <= 2 * len(self.rows):
             return
         rows = StateRows(self.folder, self.widths)
         for client, row in sorted(self.rows.items()):
             one = np.array([client], dtype=np.int64)
             state, _ = rows.read(one, {client: row}, torch.device("cpu"))
-            self.rows.update(rows.write(round, one, state))
+            self.commit(rows.write(round, one, state))
         rows.close()
 
-    def collect_garbage(self, keep: Iterable[str]) -> None:
-        """Delete segments that neither the index nor ``keep`` (those of kept checkpoints) refers to, now and last time.
+    def collect_garbage(self) -> None:
+        """Delete segments that neither the index nor ``kept`` has, now and last time.
 
         Only at the second call that finds a segment unneeded: workers in the middle of a round may still read one that
         was needed when the round began, or be writing one that is not committed yet.
         """
-        needed = set(keep) | {row.segment for row in self.rows.values()}
+        needed = self.kept | {row.segment for row in self.rows.values()}
         unneeded = {path.name for path in self.folder.glob(f"*{_SUFFIX}")} - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)
         self._condemned = unneeded
+
+    def tidy(self, round: int) -> None:
+        """``compact`` and ``collect_garbage``: at most once in a round, beside it."""
+        if self.rows:
+            self.compact(round)
+            self.collect_garbage()
+
+
+def damage(folder: Path, seals: Mapping[str, Seal]) -> str | None:
+    """What is wrong with the segments in ``folder``, the first of it; None if they are as they were sealed."""
+    for name, (size, digest) in seals.items():
+        try:
+            found = _sha256(folder / name, size)
+        except OSError as error:
+            return f"client state {name}: {error.strerror or error}"
+        if found != digest:
+            return f"client state {name} does not match its checksum"
+    return None
+
+
+def _sha256(path: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size:
+            data = file.read(min(size, 1 << 20))
+            if not data:
+                raise OSError(f"{path.name} is cut short, {size} bytes are missing")
+            digest.update(data)
+            size -= len(data)
+    return digest.hexdigest()

@@ -168,6 +168,7 @@ class Federation:
     def save(self) -> Saved:
         """What a checkpoint holds."""
         rows, segments = self.state.store.index()
+        self.state.store.kept |= set(segments)
         rule = {name: tensor.clone() for name, tensor in self.plan.algorithm.server.state_dict().items()}
         pending = RoundRecord.from_json(self.state.pending.to_json()) if self.state.pending else None
         return Saved(self.state.vector.clone(), self.state.round, rule, rows, segments, pending, self.state.halvings)

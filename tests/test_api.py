@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fedray
+from fedray import run
 
 
 def silos(folder: Path) -> tuple[list[Path], Path]:
@@ -65,6 +69,17 @@ def test_a_run_works_outside_the_main_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert len(results[0].history) == 15
+
+
+def test_a_signal_that_comes_late_finds_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = run.write_model
+
+    def interrupted(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        write(*arguments)
+
+    monkeypatch.setattr(run, "write_model", interrupted)
+    assert not train(tmp_path).stopped
 
 
 def test_a_used_run_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def record(number: int) -> RoundRecord:
         "gpu_memory": [1, 2],
         "failures": {"train": 1, "worker": number},
     }
-    return RoundRecord(number, seconds=1.5, bytes={"up": 1, "down": 2, "network": 10}, usage=usage)
+    return RoundRecord(number, seconds=1.5, examples=20, bytes={"up": 1, "down": 2, "network": 10}, usage=usage)
 
 
 def test_rounds_add_up_and_peaks_are_peaks() -> None:
@@ -45,6 +45,7 @@ def test_rounds_add_up_and_peaks_are_peaks() -> None:
         failures={"train": 3, "worker": 6},
         rss=300,
         gpu_memory=2,
+        examples=60,
     )
     assert Totals.from_json(json.loads(json.dumps(totals.to_json()))) == totals
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fedray import lock
 from fedray.errors import ConfigError
 from fedray.lock import LOCK, Owner, driving, owner_of
 
@@ -156,15 +157,40 @@ def test_a_process_id_that_was_given_again_is_not_the_owner(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "change", [{"host": "node7"}, {"space": "another boot"}, {"host": "node7", "job": "55"}], ids=str
+    "change",
+    [
+        {"host": "node7"},
+        {"host": "node7", "space": "another boot", "machine": "m1"},
+        {"space": "another boot", "machine": "m2"},
+        {"space": "another boot", "machine": ""},
+        {"space": "", "machine": "m1"},
+        {"host": "node7", "job": "55"},
+    ],
+    ids=str,
 )
-def test_who_cannot_be_seen_from_here_is_left_in_peace(change: dict[str, Any], tmp_path: Path, dead: Owner) -> None:
+def test_who_cannot_be_seen_from_here_is_left_in_peace(
+    change: dict[str, Any], tmp_path: Path, dead: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_machine", lambda: "m1" if change.get("machine") else "")
     owner = replace(dead, **change)
     assert owner.alive() is None
     leave(tmp_path, owner)
     with pytest.raises(ConfigError, match=f"if it is surely gone, delete {tmp_path / LOCK}"), driving(tmp_path):
         pass
     assert owner_of(tmp_path) == owner
+
+
+def test_a_boot_leaves_nobody_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_machine", lambda: "m1")
+    # Its process id is ours again by chance.
+    leave(tmp_path, replace(Owner.me(), space="another boot", token="another"))
+    with driving(tmp_path):
+        pass
+
+
+def test_another_container_of_the_machine_is_not_dead(dead: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_machine", lambda: "m1")
+    assert replace(dead, machine="m1", space=f"{dead.boot} pid:[1]").alive() is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from fedray.algorithms import Scaffold
+from fedray.algorithm import AlgorithmConfig
+from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
 from fedray.budget import Totals
 from fedray.checkpoint import CheckpointArgs, rounds_in
 from fedray.errors import ConfigError, RunFailed
@@ -21,6 +23,7 @@ from fedray.rounds import Rounds
 from fedray.run import Run, RunFolder
 from fedray.schema import BudgetSection
 from fedray.tracking.jsonl import read_records
+from fedray.transforms import TopK, Transform
 from fedray.usage import Reading, Usage
 from fedray.worker import Item, Job, Report
 from tests.helpers import class_problem, federation
@@ -36,9 +39,25 @@ class Costly(InlineExecutor):
         return Usage(readings, nodes=2, gpus=2.0, retries=1, network=1000)
 
 
-def run_in(folder: Path, *, resume: bool = False, rounds: int = ROUNDS, every: int = 2, **budget: Any) -> Run:
-    """A small run with client state and a test set, claimed if it is fresh."""
-    made = federation(class_problem(test=9), folder / "state", Scaffold(), rounds=rounds, checkpoint_every=every)
+def run_in(
+    folder: Path,
+    algorithm: AlgorithmConfig | None = None,
+    transforms: Sequence[Transform] = (),
+    *,
+    resume: bool = False,
+    rounds: int = ROUNDS,
+    every: int = 2,
+    **budget: Any,
+) -> Run:
+    """A small run with a test set, of SCAFFOLD unless told otherwise; claimed if it is fresh."""
+    made = federation(
+        class_problem(test=9),
+        folder / "state",
+        algorithm or Scaffold(),
+        transforms=transforms,
+        rounds=rounds,
+        checkpoint_every=every,
+    )
     plan = replace(made.plan, budget=BudgetSection(**budget))
     run_folder, config = RunFolder(folder), f"rounds: {rounds}\n"
     if not resume:
@@ -94,6 +113,54 @@ def test_a_resumed_run_writes_its_config_and_tidies_up(tmp_path: Path) -> None:
     go(run_in(folder, resume=True, rounds=3))
     assert (folder / "config.yaml").read_text() == "rounds: 3\n"
     assert list(folder.rglob(".*")) == []
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("hurt", [flip, lambda path: os.truncate(path, 99), Path.unlink], ids=["flip", "cut", "gone"])
+def test_damaged_client_state_is_noticed_and_the_checkpoint_before_is_used(
+    hurt: Callable[[Path], None], tmp_path: Path, quiet: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    go(run_in(folder, rounds=4))
+    (newest,) = folder.glob("state/00000004-*")
+    hurt(newest)
+    go(run_in(folder, resume=True))
+    assert f"checkpoint unusable, trying the one before: round-00000004: client state {newest.name}" in caplog.text
+    assert (summary(folder)["resumed_from"], summary(folder)["status"]) == (2, "finished")
+    assert hashes(folder) == hashes(quiet)
+
+
+# Another algorithm
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            (Scaffold(),),
+            (FedAvg(), [TopK(0.5)]),
+            r"kept control\[83\] for the clients, the config wants residual\[83\]",
+        ),
+        ((FedAvg(),), (FedAdam(),), r"kept nothing for the server, the config wants m, v"),
+        ((FedAvgM(),), (FedAdam(variant="torch"),), r"kept momentum_buffer .* wants exp_avg, exp_avg_sq, step"),
+        ((FedAvg(),), (FedAvg(), [TopK(0.5)]), r"kept nothing for the clients, the config wants residual\[83\]"),
+        ((Scaffold(),), (Scaffold(), [TopK(0.5)]), r"kept control\[83\] .* wants control\[83\], residual\[83\]"),
+    ],
+)
+def test_what_another_algorithm_kept_is_not_gone_on_with(
+    before: tuple[Any, ...], after: tuple[Any, ...], words: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    go(run_in(folder, *before, rounds=2))
+    with pytest.raises(ConfigError, match=f"the checkpoint has {words}(?s:.*)or train anew in another run.dir"):
+        go(run_in(folder, *after, resume=True, rounds=3))
+    assert (folder / "config.yaml").read_text() == "rounds: 2\n", "the run can still go on"
+    assert len(go(run_in(folder, *before, resume=True, rounds=3))) == 2
 
 
 # Checkpoints by time
@@ -191,6 +258,9 @@ def test_totals_are_those_of_all_rounds_and_resumes(asked: int, tmp_path: Path, 
     assert totals.gpu_seconds == pytest.approx(expected.gpu_seconds, abs=1e-4)
     assert totals.gpu_seconds == pytest.approx(2 * totals.wall_seconds, abs=1e-4)
     assert (totals.cpu_seconds, totals.network, totals.retries, totals.rss) == (3600 * ROUNDS, 6000, 6, 9)
+    assert summary(folder)["examples"] == totals.examples == expected.examples > 0
+    assert summary(folder)["seconds"] == pytest.approx(totals.seconds, abs=1e-3)
+    assert totals.seconds >= totals.wall_seconds
     assert hashes(folder) == hashes(quiet)
 
 

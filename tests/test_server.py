@@ -230,6 +230,15 @@ def test_a_restored_rule_goes_on_with_the_same_bits(config: AlgorithmConfig, bef
 
 
 @EVERY_RULE
+def test_the_names_of_its_state_are_known_before_it_has_any(config: AlgorithmConfig) -> None:
+    vector = start()
+    rule = started(config, vector)
+    before = rule.state_names()
+    rule.step(vector, with_parts(1))
+    assert before == rule.state_names() == sorted(rule.state_dict())
+
+
+@EVERY_RULE
 def test_buffers_move_by_their_mean_whatever_the_rule(config: AlgorithmConfig) -> None:
     module = nn.Sequential(nn.Linear(2, 1, bias=False), nn.BatchNorm1d(1, affine=False))
     layout = Layout.of(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedray.messages import Row
-from fedray.store import ClientStore, StateRows
+from fedray.store import ClientStore, StateRows, damage
 
 WIDTHS = {"control": 3, "residual": 2}
 CPU = torch.device("cpu")
@@ -141,6 +142,62 @@ def test_a_torn_segment_is_an_error_not_a_wrong_value(store: ClientStore, cut: i
     rows.close()
 
 
+def test_a_seal_notices_every_byte_that_counts_and_no_other(store: ClientStore) -> None:
+    rows = StateRows(store.folder, WIDTHS)
+    places = rows.write(1, ids(1, 2, 3), state(1.0, 2.0, 3.0))
+    rows.close()
+    del places[3]  # lost on the way, and never committed
+    store.commit(places)
+    seals = store.seals()
+    ((name, (size, _)),) = seals.items()
+    assert size == 40
+    path = store.folder / name
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        found = damage(store.folder, seals)
+        assert found == (f"client state {name} does not match its checksum" if place < size else None)
+    path.write_bytes(whole[:size])
+    assert damage(store.folder, seals) is None
+    path.write_bytes(whole[: size - 3])
+    assert damage(store.folder, seals) == f"client state {name}: {name} is cut short, 3 bytes are missing"
+    path.unlink()
+    assert damage(store.folder, seals) == f"client state {name}: No such file or directory"
+
+
+def test_a_segment_is_sealed_once(store: ClientStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(store, 1, {1: 1.0, 2: 2.0})
+    first, index = store.seals(), store.index()
+    other = ClientStore(store.folder, WIDTHS)
+    other.restore(*index, first)
+    monkeypatch.setattr("fedray.store._sha256", lambda path, size: f"{size} of {path.name}")
+    for one in (store, other):
+        # The last row of the segment is live no more, and still counts.
+        commit(one, 2, {2: 3.0})
+        (old, new) = one.seals()
+        assert one.seals() == {**first, new: (20, f"20 of {new}")}
+        assert list(first) == [old]
+
+
+def test_a_write_that_fails_halfway_shifts_no_rows(store: ClientStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = StateRows(store.folder, WIDTHS)
+    write = os.pwrite
+
+    def full(file: int, data: memoryview, place: int) -> int:
+        if place:
+            raise OSError(28, "No space left on device")
+        return write(file, data[:7], place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space left"):
+            rows.write(1, ids(1), state(1.0))
+    store.commit(rows.write(1, ids(1, 2), state(2.0, 3.0)))
+    assert held(store, 1, 2) == [2.0, 3.0]
+
+
 def test_compaction_keeps_every_value_and_frees_the_rest(store: ClientStore) -> None:
     for round in range(1, 6):
         commit(store, round, {client: 10.0 * round + client for client in range(4)})
@@ -166,13 +223,14 @@ def test_garbage_goes_at_the_second_call_that_finds_it_so(store: ClientStore) ->
     _, live = store.index()
     # A worker in the middle of round 3 writes here, not yet committed.
     growing = written(store, 3, {1: 3.0})
-    store.collect_garbage([])
+    store.collect_garbage()
     assert {path.name for path in store.folder.iterdir()} == {*old, *live, growing[1].segment}
     store.commit(growing)
-    store.collect_garbage([])
+    store.collect_garbage()
     assert {path.name for path in store.folder.iterdir()} == {growing[1].segment, *live}
     assert held(store, 1) == [3.0]
-    store.collect_garbage(live)
+    store.kept = frozenset(live)
+    store.collect_garbage()
     assert {path.name for path in store.folder.iterdir()} == {growing[1].segment, *live}
 
 
@@ -180,8 +238,9 @@ def test_what_a_kept_checkpoint_needs_stays(store: ClientStore) -> None:
     commit(store, 1, {1: 1.0})
     columns, segments = store.index()
     commit(store, 2, {1: 2.0})
+    store.kept = frozenset(segments)
     for _ in range(3):
-        store.collect_garbage(segments)
+        store.collect_garbage()
     store.restore(columns, segments)
     assert held(store, 1) == [1.0]
 
@@ -209,13 +268,15 @@ def test_whatever_happens_a_store_is_a_dictionary(
         elif step == "compact":
             store.compact(round)
         elif step == "garbage":
-            store.collect_garbage(saved[1])
+            store.collect_garbage()
         elif step == "checkpoint":
             store.flush()
             saved, saved_values = store.index(), dict(expected)
+            store.kept = frozenset(saved[1])
         else:
             store = ClientStore(store.folder, WIDTHS)
             store.restore(*saved)
+            store.kept = frozenset(saved[1])
             expected = dict(saved_values)
         assert held(store, *range(6)) == [expected.get(client, 0.0) for client in range(6)]
 

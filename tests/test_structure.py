@@ -18,7 +18,7 @@ FLOORS = """
     errors files collector layout messages rng losses metrics config schema       # 0 words
     data models optim sampling blocks local transforms aggregators server store   # 1 parts
     algorithm algorithms                                                          # 2 bundles
-    worker executor plan rounds run record tracking checkpoint lock \
+    worker executor plan rounds run snapshot record tracking checkpoint lock \
         usage budget failures faults machine scratch                              # 3 a run
     ray slurm                                                                     # 4 machines
     layers place experiment evaluation planning quickstart interrupt api cli \

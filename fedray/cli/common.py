@@ -83,8 +83,10 @@ def train(experiment: Experiment, quiet: bool) -> None:
         with signals:
             for record in experiment.records(signals.arm):
                 console.round(record)
-        if not signals.stopped:
-            console.finish(experiment.run.folder.summary())
+        # Not by the signals: one that comes late finds a run that is finished all the same.
+        summary = experiment.run.folder.summary()
+        if summary["status"] != "stopped":
+            console.finish(summary)
     except ConfigError:
         if not experiment.run.resume:
             experiment.run.folder.unclaim()
@@ -93,6 +95,6 @@ def train(experiment: Experiment, quiet: bool) -> None:
         raise RunFailed(f"{error}\nlog: {experiment.run.folder.log}") from error
     finally:
         console.close()
-    if signals.stopped:
+    if summary["status"] == "stopped":
         typer.echo(f"stopped; go on with: fedray resume {experiment.run.folder.path}", err=True)
         raise typer.Exit(STOPPED)

@@ -30,12 +30,10 @@ class Ended:
     """The last message of a run's stream.
 
     Args:
-        stopped: it was asked to stop.
         error: why it failed.
         config_error: the failure is a mistake in what the user gave.
     """
 
-    stopped: bool = False
     error: str | None = None
     config_error: bool = False
 
@@ -70,7 +68,7 @@ class DriverActor:
             yield Ended(error=str(error), config_error=isinstance(error, ConfigError))
             return
         yield waiting
-        yield Ended(stopped=self._stop.is_set())
+        yield Ended()
 
 
 def stream(

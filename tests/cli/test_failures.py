@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedray import faults
+from fedray import faults, run
 from fedray.record import RoundRecord
 from fedray.tracking.jsonl import JsonLines
 from tests.cli.command import SMALL, Cli, hashes
@@ -188,6 +189,20 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(number: signal.Si
     assert cli("resume", "out", f"rounds={done + 3}", "-q").status == 0
     assert cli("run", small, "run.dir=whole", f"rounds={done + 3}", "-q").status == 0
     assert hashes(Path("out")) == hashes(Path("whole"))
+
+
+def test_a_signal_that_comes_late_finds_a_finished_run(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = run.write_model
+
+    def interrupted(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        write(*arguments)
+
+    monkeypatch.setattr(run, "write_model", interrupted)
+    outcome = cli("run", small, "run.dir=out")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert json.loads(Path("out/summary.json").read_text())["status"] == "finished"
+    assert Path("out/model.safetensors").exists()
 
 
 def test_a_stop_asked_for_before_the_run_is_not_lost(cli: Cli, silos: Path) -> None:

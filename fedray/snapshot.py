@@ -1,0 +1,86 @@
+"""The state of a run as a checkpoint, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from fedray.budget import Totals
+from fedray.checkpoint import Checkpoint
+from fedray.errors import ConfigError
+from fedray.plan import Plan
+from fedray.record import RoundRecord
+from fedray.rounds import ServerState
+
+_RULE, _CLIENTS = "rule.", "clients."
+
+
+def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Checkpoint:
+    """What a checkpoint holds of ``state``; ``origin`` says what wrote it."""
+    clients, segments = state.store.index()
+    rule = plan.algorithm.server.state_dict()
+    tensors = {"model": state.vector, **_prefixed(_RULE, rule), **_prefixed(_CLIENTS, clients)}
+    rest = {
+        "pending": state.pending.to_json() if state.pending else None,
+        "segments": segments,
+        "seals": state.store.seals(),
+        "keeps": _keeps(plan, state),
+        "totals": state.totals.to_json(),
+        "halvings": state.halvings,
+        **origin,
+    }
+    return Checkpoint(state.round, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, rest)
+
+
+def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
+    """The inverse of ``snapshot``, on a state that was just started.
+
+    Raises:
+        ConfigError: the plan cannot go on from there, as its model or its algorithm is another.
+    """
+    model = saved.tensors["model"]
+    if model.shape != state.vector.shape:
+        raise ConfigError(
+            f"the checkpoint's model has {len(model):,} values, the configured one {len(state.vector):,}: "
+            "resume with the model the run was started with"
+        )
+    if saved.round > plan.rounds:
+        raise ConfigError(f"rounds={plan.rounds}: the run has done {saved.round} rounds already")
+    wanted = _keeps(plan, state)
+    for who, found in saved.state.get("keeps", wanted).items():
+        if found != wanted[who]:
+            raise ConfigError(
+                f"the checkpoint has kept {_words(found)} for the {who}, the config wants {_words(wanted[who])}\n"
+                "resume with the algorithm, transforms and local.buffers that the run was started with, "
+                "or train anew in another run.dir"
+            )
+    state.vector.copy_(model)
+    plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, _RULE))
+    if state.store.widths:
+        rows = _with_prefix(saved.tensors, _CLIENTS)
+        state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
+    state.round = saved.round
+    state.totals = Totals.from_json(saved.state.get("totals", {}))
+    state.halvings = saved.state.get("halvings", 0)
+    pending = saved.state["pending"]
+    state.pending = RoundRecord.from_json(pending) if pending else None
+
+
+def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
+    """Names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
+    clients = [f"{name}[{width}]" for name, width in state.store.widths.items()]
+    return {"server": plan.algorithm.server.state_names(), "clients": clients}
+
+
+def _words(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
