@@ -135,7 +135,7 @@ class Run:
             saved = checkpoint.rounds_in(self.folder.checkpoints) if self.resume else []
             resumed_from = saved[0] if saved else 0
         data = self.plan.task.data
-        counts = data.label_counts() if data.spec.task == "classification" and len(data) <= 100_000 else None
+        wanted = data.counted and data.spec.task == "classification" and len(data) <= 100_000
         return RunInfo(
             run_dir=self.folder.path,
             name=self.name,
@@ -144,7 +144,7 @@ class Run:
             clients=len(data),
             parameters=self.plan.layout.trained,
             config_yaml=self.config,
-            label_counts=counts,
+            label_counts=data.label_counts() if wanted else None,
             client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
         )
 

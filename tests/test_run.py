@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from fedray.algorithms import Scaffold
 from fedray.budget import Totals
 from fedray.checkpoint import CheckpointArgs, rounds_in
+from fedray.data import DataSpec, FederatedData
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import InlineExecutor
 from fedray.record import RoundRecord
@@ -211,6 +213,28 @@ def test_inline_reads_its_own_process(tmp_path: Path) -> None:
         assert usage["cpu_seconds"] > 0
         assert 0 <= usage["idle"][0] <= record.phases["train"]
         assert usage["rss"][0] > 1 << 20
+
+
+# The start
+
+
+def test_lazy_data_stays_lazy(tmp_path: Path) -> None:
+    run = run_in(tmp_path / "run")
+    assert run.info().label_counts is not None
+    called: list[int] = []
+
+    def load(client: int) -> tuple[Any, Any]:
+        called.append(client)
+        return np.zeros((2, 6), dtype="f4"), np.array([0, client])
+
+    lazy = FederatedData.from_function(load, range(3), sizes=[2, 2, 2], spec=DataSpec((6,), 3))
+    run = replace(run, plan=replace(run.plan, task=replace(run.plan.task, data=lazy)))
+    assert run.info().label_counts is None
+    assert called == []
+    for _ in range(2):
+        assert lazy.label_counts().tolist() == [[2, 0, 0], [1, 1, 0], [1, 0, 1]]
+    assert called == [0, 1, 2]
+    assert run.info().label_counts is lazy.label_counts()
 
 
 # Ends
