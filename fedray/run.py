@@ -18,10 +18,11 @@ from torch import Tensor
 from fedray import checkpoint, faults
 from fedray.budget import Totals
 from fedray.checkpoint import Checkpoint, CheckpointError
-from fedray.errors import ConfigError, RunFailed
+from fedray.errors import ConfigError, RunFailed, one_line
 from fedray.executor import Executor
 from fedray.files import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of
 from fedray.lock import driving
+from fedray.log import logged
 from fedray.machine import machine, versions
 from fedray.plan import Plan
 from fedray.record import RoundRecord
@@ -162,21 +163,13 @@ class Run:
             RunFailed: with the state of the last finished round saved.
             ConfigError: nothing to resume from, or another process drives the run.
         """
-        with _log_file(self.folder.log), driving(self.folder.path):
+        with logged(self.folder.path), driving(self.folder.path):
             self._tidy()
             for note in self.notes:
                 _log.info("%s", note)
             executor = start(self.job())
             try:
                 yield from _Drive(self, executor, stopping).records()
-            except RunFailed as error:
-                _log.error("the run failed: %s", error)
-                raise
-            except OSError as error:
-                # A full disk, a folder that went away: no fault of a client's, whose errors are values.
-                reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-                _log.exception("the run failed")
-                raise RunFailed(f"{reason}; mend it, then `fedray resume {self.folder.path}`") from error
             finally:
                 executor.close()
 
@@ -286,8 +279,10 @@ class _Drive:
                 yield record
             self._save_last()
             self._end()
-        except BaseException:
+        except BaseException as error:
             self._save_last()
+            if isinstance(error, Exception) and not isinstance(error, (RunFailed, ConfigError, OSError)):
+                raise RunFailed(f"round {self._state.round + 1}: {one_line(error)}") from error
             raise
         finally:
             self._close(self._summary(started))
@@ -370,21 +365,3 @@ def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-class _log_file:
-    """Sends fedray's log to a file while active."""
-
-    def __init__(self, path: Path) -> None:
-        self._handler = logging.FileHandler(path)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def __enter__(self) -> None:
-        self._level, self._propagate = _log.level, _log.propagate
-        _log.addHandler(self._handler)
-        _log.setLevel(logging.INFO)
-
-    def __exit__(self, *_: object) -> None:
-        _log.removeHandler(self._handler)
-        _log.setLevel(self._level)
-        self._handler.close()
