@@ -322,10 +322,20 @@ class Worker:
         return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
 
     def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
+        """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""
         task = self.job.task
-        with torch.no_grad(), autocast(task.precision, self.device):
-            values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
-        return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
+        try:
+            with torch.no_grad(), autocast(task.precision, self.device):
+                values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
+            return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
+        except OutOfMemory:
+            if len(x) < 2:
+                raise
+        # Not in the handler: the error holds the frames that hold the memory.
+        torch.cuda.empty_cache()
+        middle = len(x) // 2
+        halves = [self._values(x[rows], y[rows]) for rows in (slice(middle), slice(middle, None))]
+        return {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
 
     def close(self) -> None:
         """Close the state files."""
