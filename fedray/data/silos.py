@@ -189,7 +189,7 @@ def survey(
 
         outlines = ask(questions.outline)
         check_columns(outlines, None if test_table is None else questions.outline(test_table), options, None)
-        encoding = fit(ask, outlines[0], options)
+        encoding = fit(ask, outlines, options)
         totals = np.array([outline.rows for outline in outlines])
         held = held_sizes(totals, holdout, np.zeros_like(totals))
         count = partial(questions.class_counts, encoding=encoding, seed=seed)
