@@ -261,7 +261,8 @@ Y = np.array([0, 1, 0, 1])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"clients": [0, 0, 2, 2]}, "client '1' has no training examples"),
+        ({"clients": [0, 0, 2, 2]}, "client '1' has no training examples; number them from 0 without gaps"),
+        ({"clients": [1, 1, 2, 2]}, "client '0' has no training examples; number them from 0 without gaps"),
         ({"clients": [0, 0, 1, 1], "ids": ["a", "b", "lonely"]}, "client 'lonely' has no training examples"),
         ({"clients": [0, 0, 1, 1], "ids": ["a", "a"]}, "client id 'a' is used twice"),
         ({"clients": [0, 0, 1, 1], "ids": ["a", "b/../c"]}, "'b/../c' is not allowed"),
