@@ -1,4 +1,4 @@
-"""The two ways a run ends badly."""
+"""The two ways a run ends badly, and other errors in one line."""
 
 from __future__ import annotations
 
@@ -9,3 +9,12 @@ class ConfigError(ValueError):
 
 class RunFailed(RuntimeError):
     """A run that cannot go on: what failed, in which round and client."""
+
+
+def one_line(error: BaseException) -> str:
+    """Type and text of an error.
+
+    >>> one_line(ValueError("first\\n  second"))
+    'ValueError: first second'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())

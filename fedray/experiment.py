@@ -27,6 +27,7 @@ from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
+from fedray.metrics import example_values
 from fedray.models import dump_model, initial_model, resolve_model
 from fedray.optim import OptimizerFn, optimizers
 from fedray.place import Place
@@ -329,7 +330,7 @@ def _left_out(failures: FailuresSection, data: FederatedData) -> dict[int, froze
 
 
 def _check_fit(task: LocalTask, module: nn.Module) -> None:
-    """One small batch through model and loss."""
+    """One small batch through model, loss and evaluation."""
     rows = task.data.rows(np.zeros(1, dtype=np.int64), torch.device("cpu"))
     x, y = rows.take(np.zeros((1, 2), dtype=np.int64))
     x, y = x[0], y[0]
@@ -343,6 +344,8 @@ def _check_fit(task: LocalTask, module: nn.Module) -> None:
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if isinstance(shape, tuple) and len(shape) == 2 and y.dim() == 1 and shape[1] < classes:
         raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes")
+    if not classes and shape != tuple(y.shape):
+        raise ConfigError(f"model: it gives {shape} for targets {tuple(y.shape)}; they must have the same shape")
     try:
         with torch.no_grad():
             loss = task.loss_fn(output, y)
@@ -352,6 +355,13 @@ def _check_fit(task: LocalTask, module: nn.Module) -> None:
         ) from error
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
+    try:
+        with torch.no_grad():
+            example_values(task.loss_fn, task.data.spec.task, output.float(), y)
+    except Exception as error:
+        raise ConfigError(
+            f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {_one_line(error)}"
+        ) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -57,6 +57,9 @@ def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
 
     Any such function works: those named here avoid a level of vmap, and one that vmap cannot run, because it looks at
     values, is called example by example.
+
+    Of a loss that joins the examples of its batch this is what it says of each alone, where the weights of
+    ``CrossEntropyLoss(weight=w)`` cancel.
     """
     direct = _DIRECT.get(loss)
     if direct is not None:

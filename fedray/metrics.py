@@ -36,7 +36,8 @@ class Mean:
 def example_values(loss: LossFn, task: str, output: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Per-example values ``[B]`` whose mean over examples is the metric of that name.
 
-    ``loss`` always; ``accuracy`` for classification, from logits ``[B, k]`` or ``[B, k, T]``; ``mse`` for regression.
+    ``loss`` always, as the loss function says of a batch of one; ``accuracy`` for classification, from logits
+    ``[B, k]`` or ``[B, k, T]``; ``mse`` for regression.
     """
     values = {"loss": per_example(loss, output, target)}
     if task == "classification":

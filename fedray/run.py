@@ -17,10 +17,11 @@ from torch import Tensor
 
 from fedray import checkpoint, faults
 from fedray.checkpoint import Checkpoint, CheckpointError
-from fedray.errors import ConfigError, RunFailed
+from fedray.errors import ConfigError, RunFailed, one_line
 from fedray.executor import Executor
 from fedray.files import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of
 from fedray.lock import driving
+from fedray.log import logged
 from fedray.machine import machine, versions
 from fedray.plan import Plan
 from fedray.record import RoundRecord
@@ -135,7 +136,7 @@ class Run:
             saved = checkpoint.rounds_in(self.folder.checkpoints) if self.resume else []
             resumed_from = saved[0] if saved else 0
         data = self.plan.task.data
-        counts = data.label_counts() if data.spec.task == "classification" and len(data) <= 100_000 else None
+        wanted = data.counted and data.spec.task == "classification" and len(data) <= 100_000
         return RunInfo(
             run_dir=self.folder.path,
             name=self.name,
@@ -144,7 +145,7 @@ class Run:
             clients=len(data),
             parameters=self.plan.layout.trained,
             config_yaml=self.config,
-            label_counts=counts,
+            label_counts=data.label_counts() if wanted else None,
             client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
         )
 
@@ -162,7 +163,7 @@ class Run:
             RunFailed: with the state of the last finished round saved.
             ConfigError: nothing to resume from, or another process drives the run.
         """
-        with _log_file(self.folder.log), driving(self.folder.path):
+        with logged(self.folder.path), driving(self.folder.path):
             for folder in (self.folder.path, self.folder.checkpoints):
                 checkpoint.sweep(folder)
             for note in self.notes:
@@ -174,14 +175,6 @@ class Run:
                 if self.folder.config() != self.config:
                     checkpoint.replace_durably(self.folder.path / CONFIG, self.config.encode())
                 yield from drive.records()
-            except RunFailed as error:
-                _log.error("the run failed: %s", error)
-                raise
-            except OSError as error:
-                # A full disk, a folder that went away: no fault of a client's, whose errors are values.
-                reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-                _log.exception("the run failed")
-                raise RunFailed(f"{reason}; mend it, then `fedray resume {self.folder.path}`") from error
             finally:
                 executor.close()
 
@@ -257,8 +250,10 @@ class _Drive:
                 yield record
             self._save_last()
             self._end()
-        except BaseException:
+        except BaseException as error:
             self._save_last()
+            if isinstance(error, Exception) and not isinstance(error, (RunFailed, ConfigError, OSError)):
+                raise RunFailed(f"round {self._state.round + 1}: {one_line(error)}") from error
             raise
         finally:
             self._close(self._summary())
@@ -330,21 +325,3 @@ def write_model(plan: Plan, vector: Tensor, path: Path) -> None:
 
 def _config_sha256(run: Run) -> str:
     return hashlib.sha256(run.config.encode()).hexdigest()
-
-
-class _log_file:
-    """Sends fedray's log to a file while active."""
-
-    def __init__(self, path: Path) -> None:
-        self._handler = logging.FileHandler(path)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def __enter__(self) -> None:
-        self._level, self._propagate = _log.level, _log.propagate
-        _log.addHandler(self._handler)
-        _log.setLevel(logging.INFO)
-
-    def __exit__(self, *_: object) -> None:
-        _log.removeHandler(self._handler)
-        _log.setLevel(self._level)
-        self._handler.close()

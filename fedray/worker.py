@@ -19,6 +19,7 @@ from torch import nn
 from fedray import faults
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.algorithm import Algorithm
+from fedray.errors import RunFailed, one_line
 from fedray.local.rules import width_of
 from fedray.local.task import LocalTask, autocast
 from fedray.local.trainer import Trainer
@@ -27,6 +28,7 @@ from fedray.metrics import Mean, example_values
 from fedray.store import StateRows
 
 _EVALUATION_ROWS = 1024
+_NAMED = 4
 _log = logging.getLogger("fedray")
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
@@ -153,14 +155,37 @@ class Worker:
         return self._accumulator
 
     def handle(self, item: Item) -> Report:
-        """Do one work item."""
+        """Do one work item.
+
+        Raises:
+            RunFailed: something raised that is no failure of a client's.
+        """
+        try:
+            match item:
+                case Block():
+                    return self.train(item)
+                case TestChunk():
+                    return self.evaluate(item)
+                case HoldoutChunk():
+                    return self.evaluate_clients(item)
+        except Exception as error:
+            raise RunFailed(f"{self._words(item)} failed: {one_line(error)}") from error
+
+    def _words(self, item: Item) -> str:
+        """What an item is; what a round evaluates is the model of the round before."""
+        number = self._down.round
         match item:
             case Block():
-                return self.train(item)
+                return f"round {number}: the block of {self._names(item.clients)}"
             case TestChunk():
-                return self.evaluate(item)
+                return f"round {number - 1}: the evaluation on the test set"
             case HoldoutChunk():
-                return self.evaluate_clients(item)
+                return f"round {number - 1}: the evaluation on the held-out rows of {self._names(item.clients)}"
+
+    def _names(self, clients: Ints) -> str:
+        names = [repr(self.job.task.data.client_id(client)) for client in clients[:_NAMED].tolist()]
+        more = f" and {len(clients) - _NAMED} more" if len(clients) > _NAMED else ""
+        return f"client{'s' if len(clients) > 1 else ''} {', '.join(names)}{more}"
 
     # Training
 
@@ -184,7 +209,7 @@ class Worker:
                 if update is not None and len(block.clients) == 1:
                     raise  # one part of it may be folded, and another not
                 torch.cuda.empty_cache()
-                update, reason = None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+                update, reason = None, one_line(error)
                 for client in block.clients.tolist():
                     given_up.setdefault(client, self._failure(client, "memory", reason))
                 break
@@ -255,8 +280,7 @@ class Worker:
         return update
 
     def _raised(self, client: int, error: Exception) -> Failure:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return self._failure(client, "train", text, "".join(traceback.format_exception(error)))
+        return self._failure(client, "train", one_line(error), "".join(traceback.format_exception(error)))
 
     def _failure(self, client: int, stage: str, error: str, trace: str = "") -> Failure:
         return Failure(client, self.job.task.data.client_id(client), self._down.round, stage, error, trace)
@@ -298,10 +322,20 @@ class Worker:
         return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
 
     def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
+        """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""
         task = self.job.task
-        with torch.no_grad(), autocast(task.precision, self.device):
-            values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
-        return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
+        try:
+            with torch.no_grad(), autocast(task.precision, self.device):
+                values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
+            return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
+        except OutOfMemory:
+            if len(x) < 2:
+                raise
+        # Not in the handler: the error holds the frames that hold the memory.
+        torch.cuda.empty_cache()
+        middle = len(x) // 2
+        halves = [self._values(x[rows], y[rows]) for rows in (slice(middle), slice(middle, None))]
+        return {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
 
     def close(self) -> None:
         """Close the state files."""

@@ -96,3 +96,26 @@ def test_a_model_that_is_none_says_so(tmp_path: Path) -> None:
     with pytest.raises(fedray.ConfigError, match=r"model_fn: it must return an nn\.Module, got int"):
         fedray.train(fedray.FederatedModel(lambda: 3), data, cluster="inline", run_dir=tmp_path / "run")  # type: ignore[arg-type,return-value]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "head", "loss", "words"),
+    [
+        ([0.5, 1.0, 1.5, 2.0], nn.Flatten(0), None, r"model: it gives \(2,\) for targets \(2, 1\)"),
+        (
+            [0, 1, 0, 1],
+            nn.Flatten(0),
+            lambda output, y: nn.functional.binary_cross_entropy_with_logits(output, y.float()),
+            r"evaluate: the model's output \(2,\) cannot be evaluated \(inputs \(2, 3\), targets \(2,\) torch.int64\)",
+        ),
+    ],
+)
+def test_an_output_that_only_the_loss_takes_is_refused(
+    target: list[float], head: nn.Module, loss: Any, words: str, tmp_path: Path
+) -> None:
+    """Squared error broadcasts ``[B]`` against ``[B, 1]``, and evaluation needs a logit for each class."""
+    data = fedray.FederatedData.from_arrays(np.ones((4, 3), dtype="f4"), np.array(target), [0, 0, 1, 1])
+    model = fedray.FederatedModel(lambda: nn.Sequential(nn.Linear(3, 1), head), loss_fn=loss)
+    with pytest.raises(fedray.ConfigError, match=words):
+        fedray.train(model, data, cluster="inline", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from fedray.executor import InlineExecutor
 from fedray.local.schedule import LocalArgs
 from fedray.local.trainer import Trainer
 from fedray.messages import BlockReport, BlockUpdate, Broadcast
-from tests.helpers import Federation, class_problem, federation, relative
+from fedray.plan import EvaluateArgs
+from tests.helpers import Federation, class_problem, federation, relative, seeded
 
 
 def fold(one: Federation, device: str = "cpu") -> tuple[torch.Tensor, list[int]]:
@@ -71,6 +73,30 @@ def test_one_client_that_has_no_room_is_a_failure(tmp_path: Path, monkeypatch: p
     one = federation(class_problem(), tmp_path, stack=4)
     with pytest.raises(RunFailed, match=r"client '0' failed in round 1 \(memory\): OutOfMemoryError: by hand"):
         one.run()
+
+
+def test_evaluation_out_of_memory_is_done_in_smaller_pieces(tmp_path: Path) -> None:
+    """The metrics are sums over examples, whatever the pieces; one example that has no room ends the run."""
+    most, problem = [1 << 20], class_problem((9, 30, 14), test=1500, holdout=0.4)
+
+    class Narrow(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.training and len(x) > most[0]:
+                raise torch.cuda.OutOfMemoryError("by hand")
+            return super().forward(x)
+
+    problem = replace(problem, model_fn=seeded(lambda: Narrow(6, 3)))
+    records = []
+    for limit in (1 << 20, 100, 7):
+        one = federation(problem, tmp_path, rounds=1, evaluate=EvaluateArgs(1, 1))
+        most[0] = limit
+        records += one.run()
+    for record in records:
+        assert record.test == pytest.approx(records[0].test, rel=1e-6)
+        assert record.clients_test["loss"] == pytest.approx(records[0].clients_test["loss"], rel=1e-6)
+    most[0] = 0
+    with pytest.raises(RunFailed, match="round 1: the evaluation on the test set failed: OutOfMemoryError: by hand"):
+        federation(problem, tmp_path, stack="off", rounds=1).run()
 
 
 @pytest.mark.gpu

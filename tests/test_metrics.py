@@ -77,6 +77,12 @@ def test_the_loss_of_each_example_is_the_loss_of_a_batch_of_one(loss: LossFn, ba
         assert float(got.mean()) == pytest.approx(float(loss(output, target)), rel=1e-6)
 
 
+def test_what_a_loss_joins_over_a_batch_does_not_show_in_the_loss_of_each_example() -> None:
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 1.0, 0.1]))
+    torch.testing.assert_close(per_example(weighted, *CLASSES), per_example(cross_entropy, *CLASSES))
+    assert not torch.isclose(weighted(*CLASSES), cross_entropy(*CLASSES))
+
+
 @pytest.mark.parametrize(("name", "oracle"), [("cross_entropy", nn.CrossEntropyLoss()), ("mse", nn.MSELoss())])
 def test_losses_by_name_are_torchs(name: str, oracle: Callable[[Tensor, Tensor], Tensor]) -> None:
     batch = CLASSES if name == "cross_entropy" else NUMBERS

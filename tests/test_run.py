@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -16,6 +18,7 @@ from fedray.algorithm import AlgorithmConfig
 from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
 from fedray.budget import Totals
 from fedray.checkpoint import CheckpointArgs, rounds_in
+from fedray.data import DataSpec, FederatedData
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import InlineExecutor
 from fedray.record import RoundRecord
@@ -283,6 +286,28 @@ def test_inline_reads_its_own_process(tmp_path: Path) -> None:
         assert usage["rss"][0] > 1 << 20
 
 
+# The start
+
+
+def test_lazy_data_stays_lazy(tmp_path: Path) -> None:
+    run = run_in(tmp_path / "run")
+    assert run.info().label_counts is not None
+    called: list[int] = []
+
+    def load(client: int) -> tuple[Any, Any]:
+        called.append(client)
+        return np.zeros((2, 6), dtype="f4"), np.array([0, client])
+
+    lazy = FederatedData.from_function(load, range(3), sizes=[2, 2, 2], spec=DataSpec((6,), 3))
+    run = replace(run, plan=replace(run.plan, task=replace(run.plan.task, data=lazy)))
+    assert run.info().label_counts is None
+    assert called == []
+    for _ in range(2):
+        assert lazy.label_counts().tolist() == [[2, 0, 0], [1, 1, 0], [1, 0, 1]]
+    assert called == [0, 1, 2]
+    assert run.info().label_counts is lazy.label_counts()
+
+
 # Ends
 
 
@@ -321,3 +346,42 @@ def test_a_reader_that_leaves_ends_the_run_with_a_checkpoint(tmp_path: Path) -> 
     assert summary(folder)["status"] == "failed"
     assert rounds_in(folder / "checkpoints") == [1]
     assert not (folder / "driver.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fedray.worker.example_values", "round 1: the evaluation on the test set failed: IndexError: by hand"),
+        ("fedray.store.StateRows.write", r"round 1: the block of clients '2', .* failed: IndexError: by hand"),
+        ("fedray.aggregators.Mean.finish", "round 1: IndexError: by hand"),
+    ],
+)
+def test_what_raises_outside_of_training_is_told_with_its_round_and_logged(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise IndexError("by hand")
+
+    monkeypatch.setattr(name, broken)
+    with pytest.raises(RunFailed, match=words):
+        go(run_in(tmp_path / "run"), InlineExecutor)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "in broken" in log
+    assert re.search(words, log)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    go(run_in(folder, rounds=1))
+
+    def refused(path: Path, *_: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedray.lock._create", refused)
+        with pytest.raises(RunFailed, match=f"Read-only file system: {folder}/driver.lock; mend it, then"):
+            go(run_in(folder, resume=True))
+    (folder / "log.txt").unlink()
+    (folder / "log.txt").mkdir()
+    with pytest.raises(ConfigError, match=f"run.dir: {folder} cannot be written: Is a directory"):
+        go(run_in(folder, resume=True))

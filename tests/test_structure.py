@@ -19,7 +19,7 @@ FLOORS = """
     data models optim sampling blocks local transforms aggregators server store   # 1 parts
     algorithm algorithms                                                          # 2 bundles
     worker executor plan rounds run snapshot record tracking checkpoint lock \
-        usage budget failures faults machine scratch                              # 3 a run
+        usage budget failures faults machine scratch log                          # 3 a run
     ray slurm                                                                     # 4 machines
     layers place experiment evaluation planning quickstart interrupt api cli \
         status sweep submission doctor __init__ __main__                          # 5 faces

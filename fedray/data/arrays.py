@@ -71,12 +71,13 @@ def number_clients(
         count = largest if ids is None else len(ids)
         if count < largest:
             raise ConfigError(f"{count} client ids were given, but clients has numbers up to {largest - 1}")
-        if count > max(len(clients), 1) and ids is None:
+        index = clients.astype(np.int64, copy=False)
+        if ids is None and (empty := _first_empty(index, count)) is not None:
             raise ConfigError(
-                f"clients has numbers up to {largest - 1} for {len(clients)} rows, so some clients would be empty; "
+                f"clients has numbers up to {largest - 1}, but client '{empty}' has no training examples; "
                 "number them from 0 without gaps, or turn the numbers into text to use them as names"
             )
-        return clients.astype(np.int64, copy=False), None if ids is None else check_ids(ids, count), count
+        return index, None if ids is None else check_ids(ids, count), count
     if clients.dtype.kind not in "USO":
         raise ConfigError(f"clients must be numbers or names, got {clients.dtype}")
     labels = clients.astype(np.str_) if clients.dtype.kind != "S" else np.char.decode(clients, "ascii")
@@ -90,6 +91,13 @@ def number_clients(
             raise ConfigError(f"clients has the name {str(label)!r}, which is not among ids")
     numbers = np.array([place[str(label)] for label in found], dtype=np.int64)
     return numbers[index], names, len(names)
+
+
+def _first_empty(index: NDArray[np.int64], count: int) -> int | None:
+    """The first number below ``count`` that no row has."""
+    # Numbers may be far larger than there are rows: a gap is then among as many as there are rows, and one.
+    rows = np.bincount(index[index <= len(index)], minlength=min(count, len(index) + 1))
+    return None if rows.all() else int(np.argmin(rows))
 
 
 def stack_dataset(dataset: Any) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -48,6 +48,9 @@ class FederatedData:
         ConfigError: an empty client, a bad or duplicate id, no client at all.
     """
 
+    counted = True
+    """Whether :meth:`label_counts` need not open every client."""
+
     def __init__(
         self,
         x: Tensor,

@@ -30,6 +30,7 @@ class LazyData(FederatedData):
         held: held-out examples of each client, int64 ``[n]``.
         seed: decides which examples are held out.
         spec, test: as for :class:`FederatedData`.
+        counts: what ``label_counts`` is to give, if it is known; else all clients are opened when it is first asked.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class LazyData(FederatedData):
         held: NDArray[np.int64] | None = None,
         seed: int = 0,
         test: Any = None,
+        counts: NDArray[np.int64] | None = None,
     ) -> None:
         ids = None if isinstance(clients, range) else [str(client) for client in clients]
         sizes = totals if held is None else totals - held
@@ -49,6 +51,7 @@ class LazyData(FederatedData):
         self._function = function
         self._clients = clients
         self._seed = seed
+        self._counts, self.counted = counts, counts is not None
 
     def _load(self, client: int) -> tuple[Tensor, Tensor]:
         """A client's rows, training rows first."""
@@ -88,11 +91,13 @@ class LazyData(FederatedData):
 
     def label_counts(self) -> NDArray[np.int64]:
         self._need_classes()
-        counts = np.zeros((len(self), self.spec.outputs), dtype=np.int64)
-        for client in range(len(self)):
-            y = self._load(client)[1][: int(self.sizes[client])]
-            counts[client] = np.bincount(y.numpy().reshape(-1), minlength=self.spec.outputs)
-        return counts
+        if self._counts is None:
+            self._counts, self.counted = np.stack([self._count(client) for client in range(len(self))]), True
+        return self._counts
+
+    def _count(self, client: int) -> NDArray[np.int64]:
+        y = self._load(client)[1][: int(self.sizes[client])]
+        return np.bincount(y.numpy().reshape(-1), minlength=self.spec.outputs)
 
     def share(self, folder: Path) -> FederatedData:
         return self

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedray.config import ConfigError
 from fedray.data.checks import tensor
 from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec
@@ -42,7 +44,11 @@ def _columns(data: FederatedData) -> dict[str, NDArray[Any]]:
 
 
 def write(data: FederatedData, folder: Path) -> FederatedData:
-    """Write the columns of ``data`` below ``folder``, unless equal ones are there, and open them."""
+    """Write the columns of ``data`` below ``folder``, unless equal ones are there, and open them.
+
+    Raises:
+        ConfigError: there is no room, or nobody may write there.
+    """
     columns = _columns(data)
     meta = json.dumps({"spec": dataclasses.asdict(data.spec), "columns": sorted(columns)})
     hasher = hashlib.blake2b(meta.encode(), digest_size=16)
@@ -50,21 +56,31 @@ def write(data: FederatedData, folder: Path) -> FederatedData:
         hasher.update(f"{name} {columns[name].dtype.str} {columns[name].shape}".encode())
         hasher.update(np.ascontiguousarray(columns[name]).reshape(-1).view(np.uint8).data)
     final = folder / hasher.hexdigest()
-    if not final.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
-        try:
-            for name, column in columns.items():
-                np.save(unfinished / f"{name}.npy", column)
-            (unfinished / "meta.json").write_text(meta)
-            unfinished.rename(final)
-        except OSError:
-            # Another process may have finished the same folder first: then its files are as good as ours.
-            if not final.exists():
-                raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        if not final.exists():
+            _write(columns, meta, final)
+    except OSError as error:
+        # Another process may have finished the same folder first: then its files are as good as ours.
+        if not final.exists():
+            size = sum(column.nbytes for column in columns.values()) / 1e9
+            reason = error.strerror or error
+            raise ConfigError(
+                f"data: its {size:.3g} GB cannot be written below {folder}: {reason}; set TMPDIR to where there is room"
+            ) from error
     return open_mapped(final)
+
+
+def _write(columns: Mapping[str, NDArray[Any]], meta: str, final: Path) -> None:
+    """Write a folder, which is there as a whole or not at all."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=final.parent))
+    try:
+        for name, column in columns.items():
+            np.save(unfinished / f"{name}.npy", column)
+        (unfinished / "meta.json").write_text(meta)
+        unfinished.rename(final)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def open_mapped(folder: str | Path) -> FederatedData:

@@ -127,9 +127,9 @@ class SiloData(LazyData):
         counts: NDArray[np.int64],
         test: Examples | None,
     ) -> None:
-        self._silos, self._encoding, self._counts = dict(silos), encoding, counts
+        self._silos, self._encoding = dict(silos), encoding
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
-        super().__init__(self._read, list(silos), totals, encoding.spec, held=held, seed=seed, test=test)
+        super().__init__(self._read, list(silos), totals, encoding.spec, held=held, seed=seed, test=test, counts=counts)
 
     def _read(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         table = _open(name, self._silos[name].path)
@@ -155,10 +155,6 @@ class SiloData(LazyData):
 
     def probe(self) -> FederatedData:
         return MadeUp(self)
-
-    def label_counts(self) -> NDArray[np.int64]:
-        self._need_classes()
-        return self._counts
 
     def with_holdout(self, fraction: float, seed: int) -> FederatedData:
         if fraction == 0.0:
@@ -193,7 +189,7 @@ def survey(
 
         outlines = ask(questions.outline)
         check_columns(outlines, None if test_table is None else questions.outline(test_table), options, None)
-        encoding = fit(ask, outlines[0], options)
+        encoding = fit(ask, outlines, options)
         totals = np.array([outline.rows for outline in outlines])
         held = held_sizes(totals, holdout, np.zeros_like(totals))
         count = partial(questions.class_counts, encoding=encoding, seed=seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -17,10 +19,12 @@ from fedray.data.encoding import Encoding, Options
 from fedray.data.federated import FederatedData
 from fedray.data.moments import federated_moments
 from fedray.data.partition import Partitioner, assign_rows
-from fedray.data.questions import LABEL_LIMIT, Outline
+from fedray.data.questions import LABEL_LIMIT, Labels, Outline
 from fedray.data.store import Examples
 
 A = TypeVar("A")
+_NAMED = 4
+_log = logging.getLogger("fedray")
 
 
 class Ask(Protocol):
@@ -31,7 +35,7 @@ class Ask(Protocol):
         ...
 
 
-def _class_names(ask: Ask, options: Options) -> list[str] | None:
+def _class_names(ask: Ask, options: Options, paths: Sequence[str]) -> list[str] | None:
     """Class names in index order; None for regression."""
     if options.classes is not None:
         return [str(name) for name in options.classes]
@@ -48,7 +52,27 @@ def _class_names(ask: Ask, options: Options) -> list[str] | None:
             f"the target {options.target!r} is numbers in some files and text in others; correct them, or say "
             "`task: classification` if all of them are names of classes"
         )
+    if "text" in kinds and len(answers) > 1:
+        _name_lonely(answers, paths)
     return sorted(told, key=int) if kinds == {"whole"} else sorted(told)
+
+
+def _name_lonely(answers: Sequence[Labels], paths: Sequence[str]) -> None:
+    """Warn of classes that one of several files alone has: a typo is one of them."""
+    files = Counter(name for answer in answers for name in answer.names or ())
+    lonely = [
+        f"{name!r} ({path})"
+        for path, answer in zip(paths, answers, strict=True)
+        for name in answer.names or ()
+        if files[name] == 1
+    ]
+    if lonely:
+        more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
+        _log.warning(
+            "classes that one file alone has: %s%s; correct them if they are typos, else declare `classes`",
+            ", ".join(lonely[:_NAMED]),
+            more,
+        )
 
 
 def check_columns(outlines: Sequence[Outline], test: Outline | None, options: Options, ignored: str | None) -> None:
@@ -83,12 +107,12 @@ def check_columns(outlines: Sequence[Outline], test: Outline | None, options: Op
             raise ConfigError(f"{outline.path} has no rows; neither a client nor a test set can be empty")
 
 
-def fit(ask: Ask, first: Outline, options: Options, ignored: str | None = None) -> Encoding:
+def fit(ask: Ask, outlines: Sequence[Outline], options: Options, ignored: str | None = None) -> Encoding:
     """Learn the encoding of the silos' tables from merged sums, categories and class names.
 
     Args:
         ask: reaches the silos.
-        first: outline of the first one's table.
+        outlines: of their tables.
         options: how to read them.
         ignored: a column that is no input.
 
@@ -96,6 +120,7 @@ def fit(ask: Ask, first: Outline, options: Options, ignored: str | None = None) 
         ConfigError: a column without any value, a cell that cannot be read.
     """
     declared = options.declared
+    first = outlines[0]
     order = [name for name in first.columns if name not in (options.target, ignored)]
     if not order:
         raise ConfigError(f"{first.path} has no columns beside the target {options.target!r}")
@@ -110,7 +135,7 @@ def fit(ask: Ask, first: Outline, options: Options, ignored: str | None = None) 
                 raise ConfigError(f"column {name!r} has no value in any training file; remove it")
             numeric[name] = (center, scale or 1.0, center) if options.standardize else (0.0, 1.0, center)
     categories = _categories(ask, {name: declared[name] for name in order if name in declared})
-    return Encoding(options, numeric, categories, order, _class_names(ask, options))
+    return Encoding(options, numeric, categories, order, _class_names(ask, options, [o.path for o in outlines]))
 
 
 def _categories(ask: Ask, declared: Mapping[str, list[str] | None]) -> dict[str, list[str]]:
@@ -151,7 +176,7 @@ def from_tables(
     names = None
     if partitioner is None:
         names = check_ids([table.path.stem for table in tables] if ids is None else ids, len(tables))
-    encoding = fit(ask, outlines[0], options, ignored)
+    encoding = fit(ask, outlines, options, ignored)
     inputs = np.concatenate(ask(encoding.inputs))
     targets = np.concatenate(ask(encoding.targets))
     held_out = examples(test, encoding)

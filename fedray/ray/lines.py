@@ -7,12 +7,13 @@ models are as short as ten such calls.  Ray starts, places and ends the workers.
 from __future__ import annotations
 
 import secrets
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
-from fedray.errors import RunFailed
+from fedray.errors import RunFailed, one_line
 
 _PATIENCE = 10.0
 
@@ -67,14 +68,14 @@ class Line:
 
         Raises:
             WorkerDied: there will be none.
-            RunFailed: the worker could not do it.
+            RunFailed: the worker could not do it; a note has its traceback.
         """
         try:
-            answer: bytes | str = self.connection.recv()
+            answer: bytes | RunFailed = self.connection.recv()
         except (OSError, EOFError) as error:
             raise WorkerDied("the connection has ended") from error
-        if isinstance(answer, str):
-            raise RunFailed(f"a worker failed: {answer}")
+        if isinstance(answer, RunFailed):
+            raise answer
         return answer
 
     def close(self) -> None:
@@ -83,7 +84,7 @@ class Line:
 
 
 def serve(listener: connection.Listener, work: Callable[..., bytes]) -> None:
-    """The worker's end of a line: answer until the other end hangs up; an exception is answered as text."""
+    """The worker's end of a line: answer until the other end hangs up; an exception is answered as RunFailed."""
     with listener, listener.accept() as line:
         while True:
             try:
@@ -91,9 +92,10 @@ def serve(listener: connection.Listener, work: Callable[..., bytes]) -> None:
             except EOFError:
                 return
             try:
-                answer: bytes | str = work(*request)
+                answer: bytes | RunFailed = work(*request)
             except Exception as error:
-                answer = f"{type(error).__name__}: {error}"
+                answer = error if isinstance(error, RunFailed) else RunFailed(f"a worker failed: {one_line(error)}")
+                answer.add_note(traceback.format_exc())  # a pickle has notes, but neither traceback nor cause
             line.send(answer)
 
 

@@ -24,7 +24,8 @@ class RunInfo:
         clients: clients in all.
         parameters: entries of the global vector.
         config_yaml: the resolved config.
-        label_counts: training examples per client and class ``[clients, classes]``; None without classes.
+        label_counts: training examples per client and class ``[clients, classes]``; None without classes, or where
+            every client would have to be opened for them.
         client_names: ids of the clients, in the order of ``label_counts``; numbers stand in where some are left out.
     """
 

@@ -192,6 +192,16 @@ def test_writing_to_mapped_rows_does_not_reach_the_file(tmp_path: Path) -> None:
     assert training_rows(numbered([3, 4]).share(tmp_path), 0).tolist() == [0.0, 1.0, 2.0]
 
 
+def test_a_copy_that_has_no_room_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fedray.data.shared.np.save", full)
+    with pytest.raises(ConfigError, match=f"below {tmp_path}/data: No space left on device; set TMPDIR"):
+        numbered([3, 4]).share(tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
 def test_a_million_clients_are_a_few_arrays() -> None:
     n = 1_000_000
     data = FederatedData.from_arrays(np.zeros((n, 1), dtype=np.float32), np.zeros(n, dtype=np.int64), np.arange(n))
@@ -251,7 +261,8 @@ Y = np.array([0, 1, 0, 1])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"clients": [0, 0, 2, 2]}, "client '1' has no training examples"),
+        ({"clients": [0, 0, 2, 2]}, "client '1' has no training examples; number them from 0 without gaps"),
+        ({"clients": [1, 1, 2, 2]}, "client '0' has no training examples; number them from 0 without gaps"),
         ({"clients": [0, 0, 1, 1], "ids": ["a", "b", "lonely"]}, "client 'lonely' has no training examples"),
         ({"clients": [0, 0, 1, 1], "ids": ["a", "a"]}, "client id 'a' is used twice"),
         ({"clients": [0, 0, 1, 1], "ids": ["a", "b/../c"]}, "'b/../c' is not allowed"),

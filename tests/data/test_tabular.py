@@ -287,3 +287,17 @@ def test_parquet_folder_is_read_as_csv_files_are(tmp_path: Path) -> None:
     (folder / "c.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(ConfigError, match=r"c\.parquet cannot be read as Parquet"):
         FederatedData.from_folder(folder, target="y")
+
+
+def test_a_class_that_one_silo_alone_has_is_named(write: Files, caplog: pytest.LogCaptureFixture) -> None:
+    files = [
+        write("a.csv", "u,y\n1,benign\n2,malignant\n"),
+        write("b.csv", "u,y\n3,benign\n4,mailgnant\n5,malignant\n"),
+    ]
+    data = FederatedData.from_csv(files, target="y")
+    assert data.spec.classes == ("benign", "mailgnant", "malignant")
+    assert f"classes that one file alone has: 'mailgnant' ({files[1]}); correct them if they are typos" in caplog.text
+    caplog.clear()
+    FederatedData.from_csv(files, target="y", classes=data.spec.classes)
+    FederatedData.from_csv(files[1:], target="y")
+    assert caplog.text == ""
