@@ -186,12 +186,7 @@ class Config:
 
     def algorithm_parts(self) -> Algorithm:
         """A fresh algorithm, its server rule not started."""
-        args = LocalArgs(
-            epochs=self.local.epochs,
-            batch_size=None if self.local.batch_size == "full" else int(self.local.batch_size),
-            steps=self.local.steps,
-        )
-        return compose(self.algorithm, self.transforms, self.aggregator, args)
+        return compose(self.algorithm, self.transforms, self.aggregator, local_args(self.local))
 
     def plan(self) -> Plan:
         """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
@@ -236,6 +231,11 @@ class Config:
 
 
 # From Python objects
+
+
+def local_args(local: LocalSection) -> LocalArgs:
+    """How long and in which batches a client trains."""
+    return LocalArgs(local.epochs, None if local.batch_size == "full" else int(local.batch_size), local.steps)
 
 
 def make_plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,10 @@ def silos(folder: Path) -> tuple[list[Path], Path]:
     return paths[:2], paths[2]
 
 
-def train(folder: Path, **changes: object) -> fedray.Result:
+ARGS = fedray.TrainArgs(batch_size=8, rounds=15)
+
+
+def train(folder: Path, args: fedray.TrainArgs = ARGS, **changes: object) -> fedray.Result:
     """The call of the README, on small tables."""
     train_paths, test_path = silos(folder)
     model = fedray.FederatedModel(
@@ -36,7 +40,7 @@ def train(folder: Path, **changes: object) -> fedray.Result:
     )
     data = fedray.FederatedData.from_csv(train_paths, test=test_path, target="ill")
     arguments = {"cluster": "inline", "run_dir": folder / "run", "progress": False, **changes}
-    return fedray.train(model, data, fedray.TrainArgs(batch_size=8, rounds=15), **arguments)  # type: ignore[arg-type]
+    return fedray.train(model, data, args, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) -> None:
@@ -80,4 +84,72 @@ def test_a_model_that_is_none_says_so(tmp_path: Path) -> None:
     data = fedray.FederatedData.from_csv(train_paths, target="ill")
     with pytest.raises(fedray.ConfigError, match=r"model_fn: it must return an nn\.Module, got int"):
         fedray.train(fedray.FederatedModel(lambda: 3), data, cluster="inline", run_dir=tmp_path / "run")  # type: ignore[arg-type,return-value]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rounds": 0}, r"^rounds=0: it must be at least 1$"),
+        ({"rounds": 2.5}, r"^rounds: .*2\.5"),
+        ({"epochs": -1}, r"^local: epochs=-1"),
+        ({"batch_size": 0}, r"^local: batch_size=0: it must be at least 1"),
+        ({"batch_size": "16"}, r"^local: batch_size=16: it must be at least 1"),
+        ({"steps": -1}, r"^local: steps=-1"),
+        ({"stack": "on"}, r"^local: stack=on: it must be auto, off, or at least 1$"),
+        ({"precision": "fp16"}, r"^local\.precision: .*fp16"),
+        ({"buffers": "average"}, r"^local\.buffers: .*average"),
+        ({"on_failure": "Abort"}, r"^failures\.on_failure: .*Abort"),
+        ({"on_nonfinite": "skip"}, r"^failures\.on_nonfinite: .*skip"),
+        ({"min_share": 2.0}, r"^failures: min_share=2\.0"),
+        ({"left_out": [3]}, r"^failures\.left_out: expected a section with keys"),
+        ({"checkpoint_every": "often"}, r"^checkpoint\.every: .*often"),
+        ({"keep": 0}, r"^checkpoint: .*keep at least 1$"),
+        ({"gpu_hours": 0.0}, r"^budget: gpu_hours=0\.0"),
+    ],
+)
+def test_a_wrong_argument_is_named_where_it_is_given(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(fedray.ConfigError, match=message):
+        fedray.TrainArgs(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": "rey"}, r"^cluster\.name: .*rey"),
+        ({"workers": 0}, r"^cluster: workers=0: it must be at least 1, or auto$"),
+        ({"placement": "packed"}, r"^cluster\.placement: .*packed"),
+        ({"threads": 0}, r"^worker: .*threads at least 1$"),
+        ({"gpus": 1.5}, r"^worker: gpus=1\.5"),
+        ({"driver_gpus": -1.0}, r"^driver: cpus and gpus must be at least 0$"),
+    ],
+)
+def test_a_wrong_cluster_is_named_where_it_is_given(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(fedray.ConfigError, match=message):
+        fedray.Cluster(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"algorithm": fedray.FedAvg(weight="unifrom")}, r"^algorithm\.weight: .*unifrom"),  # type: ignore[arg-type]
+        ({"algorithm": fedray.FedAdam(variant="pytorch")}, r"^algorithm\.variant: .*pytorch"),  # type: ignore[arg-type]
+        ({"algorithm": "fedavg"}, r"^algorithm: expected a dataclass with its options, .* got 'fedavg'$"),
+        ({"aggregator": fedray.Mean}, r"^aggregator: expected a dataclass"),
+        ({"sampler": fedray.Uniform("both")}, r"^sampler\.clients: .*both"),  # type: ignore[arg-type]
+        (
+            {"transforms": [fedray.Clip(1.0), fedray.TopK(0.5, error_feedback="maybe")]},  # type: ignore[arg-type]
+            r"^transforms\[1\]\.error_feedback: .*maybe",
+        ),
+        ({"cluster": "in line"}, r"^cluster\.name: .*in line"),
+        ({"cluster": "slurm"}, r"^cluster\.name: slurm runs in a Slurm job"),
+    ],
+)
+def test_a_part_with_a_wrong_option_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], message: str
+) -> None:
+    for name in ("RAY_ADDRESS", "RAY_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(fedray.ConfigError, match=message):
+        train(tmp_path, **wrong)
     assert not (tmp_path / "run").exists()
