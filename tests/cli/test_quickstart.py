@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +46,14 @@ def test_an_earlier_quickstart_is_replaced(tmp_path: Path) -> None:
             hospitals(tmp_path, no_training)
         assert not (tmp_path / "run" / "earlier.txt").exists()
         (tmp_path / "run" / "earlier.txt").touch()
+
+
+@pytest.mark.slow
+def test_it_trains_and_compares(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fedray", "quickstart", "--dir", str(tmp_path / "first")]
+    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
+    assert ran.returncode == 0, ran.stderr
+    rows = [*(f"hospital_{letter} alone" for letter in "abcde"), "all data pooled in one place", "federated"]
+    for row in rows:
+        assert re.search(rf"{row}\W+\d+\W+[01]\.\d\d\d\W+[01]\.\d\d\d\W+\d+\.\d\d\d", ran.stdout), ran.stdout
+    assert (tmp_path / "first" / "run" / "model.safetensors").is_file()
