@@ -20,6 +20,7 @@ from fedray.config import bind, checked, dump
 from fedray.data import FederatedData
 from fedray.errors import ConfigError, RunFailed
 from fedray.experiment import Experiment, local_args, make_plan
+from fedray.files import PYTHON
 from fedray.interrupt import StopSignals, starting
 from fedray.layers import bind_cluster, to_yaml
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
@@ -266,7 +267,7 @@ def train(
         **sections,
     )
     described: dict[str, Any] = {
-        "python": dump(args),
+        PYTHON: dump(args),
         "algorithm": dump(config),
         "aggregator": dump(aggregator),
         "sampler": dump(sampler),

@@ -20,7 +20,7 @@ from fedray.budget import Totals
 from fedray.checkpoint import Checkpoint, CheckpointError
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import Executor
-from fedray.files import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of
+from fedray.files import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of, to_go_on
 from fedray.lock import driving
 from fedray.machine import machine, versions
 from fedray.plan import Plan
@@ -65,7 +65,7 @@ class RunFolder:
         if (self.path / CONFIG).exists() or (self.path / METRICS).exists():
             raise ConfigError(
                 f"run.dir: {self.path} already holds a run; "
-                f"go on with `fedray resume {self.path}` or choose another run.dir"
+                f"go on with `{to_go_on(self.path)}` or choose another run.dir"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ class Run:
                 # A full disk, a folder that went away: no fault of a client's, whose errors are values.
                 reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
                 _log.exception("the run failed")
-                raise RunFailed(f"{reason}; mend it, then `fedray resume {self.folder.path}`") from error
+                raise RunFailed(f"{reason}; mend it, then `{to_go_on(self.folder.path)}`") from error
             finally:
                 executor.close()
 
@@ -267,7 +267,7 @@ class _Drive:
         except CheckpointError as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
-            raise RunFailed(f"{error}; {whole}. Free space, then `fedray resume {run.folder.path}`") from error
+            raise RunFailed(f"{error}; {whole}. Free space, then `{to_go_on(run.folder.path)}`") from error
         if segments:
             state.store.collect_garbage(checkpoint.segments(run.folder.checkpoints))
         self._saved = state.round

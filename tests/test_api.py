@@ -74,7 +74,7 @@ def test_a_run_works_outside_the_main_thread(tmp_path: Path) -> None:
 def test_a_used_run_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     train(tmp_path)
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
-    with pytest.raises(fedray.ConfigError, match="already holds a run"):
+    with pytest.raises(fedray.ConfigError, match=r"already holds a run; go on with `fedray\.train\(\.\.\., run_dir="):
         train(tmp_path)
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 

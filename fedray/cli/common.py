@@ -13,7 +13,7 @@ import typer
 
 from fedray.collector import collector_off
 from fedray.errors import ConfigError, RunFailed
-from fedray.files import CONFIG
+from fedray.files import CONFIG, to_go_on
 from fedray.schema import ClusterSection, WorkerSection
 
 if TYPE_CHECKING:
@@ -94,5 +94,5 @@ def train(experiment: Experiment, quiet: bool) -> None:
     finally:
         console.close()
     if signals.stopped:
-        typer.echo(f"stopped; go on with: fedray resume {experiment.run.folder.path}", err=True)
+        typer.echo(f"stopped; go on with: {to_go_on(experiment.run.folder.path)}", err=True)
         raise typer.Exit(STOPPED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.cli.common import FAILED, RunArgument
+from fedray.files import to_go_on
 
 if TYPE_CHECKING:
     import rich.console
@@ -128,7 +128,7 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     if seen.totals.wall_seconds:
         yield "used", ", ".join(used(seen.totals))
     if seen.over and seen.state != "finished":
-        yield "go on with", f"fedray resume {shlex.quote(seen.folder)}"
+        yield "go on with", to_go_on(Path(seen.folder))
 
 
 def used(totals: Totals) -> Iterator[str]:

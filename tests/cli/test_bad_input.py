@@ -211,3 +211,17 @@ def test_a_cluster_that_nobody_answers_for(cli: Cli, small: Path, monkeypatch: p
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     cli("run", small, "cluster.name=ray", f"run.dir={small.parent / 'out'}").refused("RAY_ADDRESS", "127.0.0.1:1")
     assert nothing_started(small.parent)
+
+
+def test_a_run_from_python_goes_on_there(cli: Cli, small: Path) -> None:
+    folder = small.parent / "out"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("python:\n  rounds: 4\nalgorithm:\n  name: fedavg\n")
+    for command in (
+        ["resume", "out"],
+        ["evaluate", "out"],
+        ["export", "out", "x.safetensors"],
+        ["run", "out/config.yaml"],
+    ):
+        cli(*command).refused("this run was started from Python", "fedray.train(..., run_dir=..., resume=True)")
+    cli("run", small, "run.dir=out").refused("already holds a run", "fedray.train(..., run_dir='out', resume=True)")
