@@ -66,7 +66,16 @@ class Experiment:
 
         Raises:
             RunFailed: the run could not go on; see ``fedray.run.Run.records``.
+            ConfigError: a mistake found when it started; a fresh run's folder is free again.
         """
+        try:
+            yield from self._records(on_stop)
+        except ConfigError:
+            if not self.run.resume:
+                self.run.folder.unclaim()
+            raise
+
+    def _records(self, on_stop: Callable[[Callable[[], None]], None]) -> Iterator[RoundRecord]:
         if self.place.cluster.name == "inline":
             stopped: list[bool] = []
             on_stop(lambda: stopped.append(True))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fedray
+from fedray.run import Run
 
 
 def silos(folder: Path) -> tuple[list[Path], Path]:
@@ -77,6 +78,18 @@ def test_a_used_run_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(fedray.ConfigError, match=r"already holds a run; go on with `fedray\.train\(\.\.\., run_dir="):
         train(tmp_path)
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_that_cannot_start_leaves_its_folder_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise fedray.ConfigError("nobody answers")
+
+    with monkeypatch.context() as cluster:
+        cluster.setattr(Run, "records", refused)
+        with pytest.raises(fedray.ConfigError, match="nobody answers"):
+            train(tmp_path)
+    assert not (tmp_path / "run").exists()
+    assert len(train(tmp_path).history) == 15
 
 
 def test_a_model_that_is_none_says_so(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.collector import collector_off
-from fedray.errors import ConfigError, RunFailed
+from fedray.errors import RunFailed
 from fedray.files import CONFIG, to_go_on
 from fedray.schema import ClusterSection, WorkerSection
 
@@ -85,10 +85,6 @@ def train(experiment: Experiment, quiet: bool) -> None:
                 console.round(record)
         if not signals.stopped:
             console.finish(experiment.run.folder.summary())
-    except ConfigError:
-        if not experiment.run.resume:
-            experiment.run.folder.unclaim()
-        raise
     except RunFailed as error:
         raise RunFailed(f"{error}\nlog: {experiment.run.folder.log}") from error
     finally:
