@@ -291,6 +291,11 @@ def make_plan(
             "failures.block_timeout: with cluster.name=inline there is no worker process to replace; "
             "set cluster.name=ray, or leave it out"
         )
+    if evaluate.clients_every and not data.holdout_sizes.any():
+        raise ConfigError(
+            "evaluate.clients_every: no client has held-out rows to evaluate on; "
+            "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
+        )
     module = model_fn()
     task = LocalTask(
         model_fn=model_fn,

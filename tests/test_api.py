@@ -116,6 +116,7 @@ def test_a_model_that_is_none_says_so(tmp_path: Path) -> None:
         ({"on_nonfinite": "skip"}, r"^failures\.on_nonfinite: .*skip"),
         ({"min_share": 2.0}, r"^failures: min_share=2\.0"),
         ({"left_out": [3]}, r"^failures\.left_out: expected a section with keys"),
+        ({"evaluate_clients_every": -1}, r"^evaluate: every=1, clients_every=-1: they must be at least 0$"),
         ({"checkpoint_every": "often"}, r"^checkpoint\.every: .*often"),
         ({"keep": 0}, r"^checkpoint: .*keep at least 1$"),
         ({"gpu_hours": 0.0}, r"^budget: gpu_hours=0\.0"),
