@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -296,11 +297,13 @@ def train(
 def _run(experiment: Experiment, progress: bool) -> Result:
     run = experiment.run
     console = Console(quiet=not progress, tensorboard=run.tensorboard)
-    signals = StopSignals(lambda: console.note("stopping: saving a checkpoint (once more to exit at once)"))
+    signals = StopSignals(
+        lambda: console.note("stopping: saving a checkpoint (once more to interrupt at once)"), signal.raise_signal
+    )
     history: list[RoundRecord] = []
     console.start(run.info())
     try:
-        with starting(), signals:
+        with signals, starting():
             for record in experiment.records(signals.arm):
                 history.append(record)
                 console.round(record)
