@@ -274,6 +274,8 @@ def train(
         "sampler": dump(sampler),
         "transforms": [dump(transform) for transform in chain],
         "cluster": dump(place.cluster),
+        "worker": dump(place.worker),
+        "driver": dump(place.driver),
     }
     text = to_yaml(described)
     if resume:

@@ -45,7 +45,7 @@ def train(folder: Path, args: fedray.TrainArgs = ARGS, **changes: object) -> fed
 
 
 def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) -> None:
-    result = train(tmp_path, algorithm=fedray.FedProx(mu=0.01))
+    result = train(tmp_path, algorithm=fedray.FedProx(mu=0.01), cluster=fedray.Cluster("inline", threads=2))
     assert [record.round for record in result.history] == list(range(1, 16))
     assert result.history[-1].test["accuracy"] > 0.85
     assert result.run_dir == tmp_path / "run"
@@ -53,7 +53,9 @@ def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) 
     assert all(saved[name].equal(tensor) for name, tensor in result.model.state_dict().items())
     assert json.loads((result.run_dir / "summary.json").read_text())["status"] == "finished"
     assert len((result.run_dir / "metrics.jsonl").read_text().splitlines()) == 15
-    assert "mu: 0.01" in (result.run_dir / "config.yaml").read_text()
+    config = (result.run_dir / "config.yaml").read_text()
+    assert "mu: 0.01" in config
+    assert "threads: 2" in config
 
 
 def test_the_callers_random_numbers_and_threads_are_left_alone(tmp_path: Path) -> None:
