@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,13 +17,13 @@ from fedray import checkpoint, rng
 from fedray.aggregators import Aggregator, Mean
 from fedray.algorithm import AlgorithmConfig, compose
 from fedray.algorithms import FedAvg
-from fedray.config import dump
+from fedray.config import bind, checked, dump
 from fedray.data import FederatedData
 from fedray.errors import ConfigError, RunFailed
-from fedray.experiment import Experiment, make_plan
+from fedray.experiment import Experiment, local_args, make_plan
+from fedray.files import PYTHON
 from fedray.interrupt import StopSignals, starting
-from fedray.layers import to_yaml
-from fedray.local.schedule import LocalArgs
+from fedray.layers import bind_cluster, to_yaml
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.optim import SGD, OptimizerFn
 from fedray.place import Place
@@ -32,9 +33,9 @@ from fedray.sampling import Full, Sampler
 from fedray.schema import (
     BudgetSection,
     CheckpointSection,
-    ClusterSection,
     DriverSection,
     EvaluateSection,
+    ExperimentSchema,
     FailuresSection,
     LocalSection,
     WorkerSection,
@@ -62,7 +63,7 @@ class FederatedModel:
 
 @dataclass(frozen=True)
 class TrainArgs:
-    """How to train; everything has the meaning of the config key of the same name.
+    """How to train; everything has the meaning of the config key of the same name, and the same values are allowed.
 
     Args:
         rounds: rounds in all.
@@ -85,6 +86,9 @@ class TrainArgs:
         left_out: ids of clients by round that are given up unasked.
         gpu_hours, cpu_hours, wall_hours: what the run may use, see :class:`fedray.schema.BudgetSection`.
         tensorboard: write event files.
+
+    Raises:
+        ConfigError: a value that is not allowed, named by its config key.
     """
 
     rounds: int = 10
@@ -111,8 +115,38 @@ class TrainArgs:
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ConfigError(f"rounds={self.rounds}: it must be at least 1")
+        self.sections()  # a wrong value is an error where it is given
+
+    def sections(self) -> dict[str, Any]:
+        """The same as rounds, seed and config sections, by name."""
+        top = bind(ExperimentSchema, {"data": {}, "model": {}, "rounds": self.rounds, "seed": self.seed}, "")
+        local = {
+            "epochs": self.epochs,
+            "batch_size": "full" if self.batch_size is None else self.batch_size,
+            "steps": self.steps,
+            "stack": self.stack,
+            "precision": self.precision,
+            "buffers": self.buffers,
+        }
+        evaluate = {"every": self.evaluate_every, "clients_every": self.evaluate_clients_every}
+        failures = {
+            "on_nonfinite": self.on_nonfinite,
+            "on_failure": self.on_failure,
+            "min_share": self.min_share,
+            "block_timeout": self.block_timeout,
+            "left_out": self.left_out,
+        }
+        saved = {"every": self.checkpoint_every, "seconds": self.checkpoint_seconds, "keep": self.keep}
+        hours = {"gpu_hours": self.gpu_hours, "cpu_hours": self.cpu_hours, "wall_hours": self.wall_hours}
+        return {
+            "rounds": top.rounds,
+            "seed": top.seed,
+            "local": bind(LocalSection, local, "local"),
+            "evaluate": bind(EvaluateSection, evaluate, "evaluate"),
+            "failures": bind(FailuresSection, failures, "failures"),
+            "checkpoint": bind(CheckpointSection, saved, "checkpoint"),
+            "budget": bind(BudgetSection, hours, "budget"),
+        }
 
 
 @dataclass(frozen=True)
@@ -128,6 +162,9 @@ class Cluster:
         driver_gpus: GPUs of the driver.
         placement: ``spread``: that many workers on every node; ``pack``: as many in all, on few nodes.
         reduce: how vectors cross from node to node: ``object_store`` or ``collective``.
+
+    Raises:
+        ConfigError: a value that is not allowed, named by its config key.
     """
 
     name: Literal["ray", "inline"] = "ray"
@@ -139,12 +176,17 @@ class Cluster:
     placement: Literal["pack", "spread"] = "spread"
     reduce: Literal["object_store", "collective"] = "object_store"
 
+    def __post_init__(self) -> None:
+        self.place()  # a wrong value is an error where it is given
+
     def place(self) -> Place:
         """The same as config sections."""
+        cluster = {"name": self.name, "workers": self.workers, "placement": self.placement, "reduce": self.reduce}
+        worker = {"cpus": self.cpus, "gpus": self.gpus, "threads": self.threads}
         return Place(
-            ClusterSection(self.name, self.workers, self.placement, self.reduce),
-            WorkerSection(self.cpus, self.gpus, self.threads),
-            DriverSection(self.driver_gpus),
+            bind_cluster(ExperimentSchema(data=None, model=None, cluster=cluster)),
+            bind(WorkerSection, worker, "worker"),
+            bind(DriverSection, {"gpus": self.driver_gpus}, "driver"),
         )
 
 
@@ -205,50 +247,65 @@ def train(
         RunFailed: the run could not go on; its last checkpoint is in the run folder.
     """
     args = args or TrainArgs()
+    sections = args.sections()
     place = (Cluster(name=cluster) if isinstance(cluster, str) else cluster).place()
+    config = checked(algorithm or FedAvg(), "algorithm")
+    chain = [checked(transform, f"transforms[{i}]") for i, transform in enumerate(transforms)]
+    aggregator = checked(aggregator or Mean(), "aggregator")
+    sampler = checked(sampler or Full(), "sampler")
     folder = RunFolder(
         Path(run_dir) if run_dir else Path("runs/python") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     )
-    local = LocalArgs(args.epochs, args.batch_size, args.steps)
     place.check()
     plan = make_plan(
-        model_fn=functools.partial(_seeded, model.model_fn, args.seed),
+        model_fn=functools.partial(_seeded, model.model_fn, sections["seed"]),
         optimizer_fn=model.optimizer_fn,
         loss_fn=model.loss_fn or LOSSES[TASK_LOSS[data.spec.task]],
         data=data,
-        algorithm=compose(algorithm or FedAvg(), transforms, aggregator or Mean(), local),
-        sampler=sampler or Full(),
-        rounds=args.rounds,
-        seed=args.seed,
-        local=LocalSection(stack=args.stack, precision=args.precision, buffers=args.buffers),
+        algorithm=compose(config, chain, aggregator, local_args(sections["local"])),
+        sampler=sampler,
         place=place,
-        evaluate=EvaluateSection(args.evaluate_every, args.evaluate_clients_every),
-        failures=FailuresSection(args.on_nonfinite, args.on_failure, args.min_share, args.block_timeout, args.left_out),
-        checkpoint=CheckpointSection(args.checkpoint_every, args.checkpoint_seconds, args.keep),
-        budget=BudgetSection(args.gpu_hours, args.cpu_hours, args.wall_hours),
+        **sections,
     )
-    parts = {"algorithm": algorithm or FedAvg(), "aggregator": aggregator or Mean(), "sampler": sampler or Full()}
-    described: dict[str, Any] = {"python": dump(args), **{kind: dump(part) for kind, part in parts.items()}}
-    described["transforms"] = [dump(transform) for transform in transforms]
-    described["cluster"] = dump(place.cluster)
+    described: dict[str, Any] = {
+        PYTHON: dump(args),
+        "algorithm": dump(config),
+        "aggregator": dump(aggregator),
+        "sampler": dump(sampler),
+        "transforms": [dump(transform) for transform in chain],
+        "cluster": dump(place.cluster),
+        "worker": dump(place.worker),
+        "driver": dump(place.driver),
+    }
     text = to_yaml(described)
     if resume:
         folder.config()
     else:
         folder.claim(text)
-    threads = place.worker.threads
-    run = Run(plan, folder, "python", text, threads, args.keep, resume, args.tensorboard, plan.task.notes)
-    return _run(Experiment(run, place, args.block_timeout), progress)
+    run = Run(
+        plan=plan,
+        folder=folder,
+        name="python",
+        config=text,
+        threads=place.worker.threads,
+        keep=sections["checkpoint"].keep,
+        resume=resume,
+        tensorboard=args.tensorboard,
+        notes=plan.task.notes,
+    )
+    return _run(Experiment(run, place, sections["failures"].block_timeout), progress)
 
 
 def _run(experiment: Experiment, progress: bool) -> Result:
     run = experiment.run
     console = Console(quiet=not progress, tensorboard=run.tensorboard)
-    signals = StopSignals(lambda: console.note("stopping: saving a checkpoint (once more to exit at once)"))
+    signals = StopSignals(
+        lambda: console.note("stopping: saving a checkpoint (once more to interrupt at once)"), signal.raise_signal
+    )
     history: list[RoundRecord] = []
     console.start(run.info())
     try:
-        with starting(), signals:
+        with signals, starting():
             for record in experiment.records(signals.arm):
                 history.append(record)
                 console.round(record)

@@ -20,7 +20,7 @@ from fedray.errors import ConfigError
 
 T = TypeVar("T")
 
-__all__ = ["ConfigError", "Registry", "bind", "bind_part", "dump", "nearest"]
+__all__ = ["ConfigError", "Registry", "bind", "bind_part", "checked", "dump", "nearest"]
 
 PLUGIN_GROUP = "fedray.parts"
 
@@ -161,8 +161,19 @@ def bind_part(registry: Registry, node: Mapping[str, Any] | str | None, key: str
     return bind(schema, {k: v for k, v in node.items() if k != "name"}, key)
 
 
+def checked(part: T, key: str) -> T:
+    """A part made in Python, bound as if it stood in a file: what is an error there is one here."""
+    if not dataclasses.is_dataclass(type(part)):
+        raise ConfigError(f"{key}: expected a dataclass with its options, such as fedray.FedAvg() is, got {part!r}")
+    return bind(type(part), _values(part), key)
+
+
+def _values(part: Any) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in _fields(type(part))}
+
+
 def dump(part: Any) -> dict[str, Any]:
     """The inverse of :func:`bind_part`: ``{name: ..., **fields}`` with every default written out."""
-    values = {name: getattr(part, name) for name in _fields(type(part))}
+    values = _values(part)
     name = getattr(part, "name", None)
     return {"name": name, **values} if name is not None else values

@@ -67,7 +67,16 @@ class Experiment:
 
         Raises:
             RunFailed: the run could not go on; see ``fedray.run.Run.records``.
+            ConfigError: a mistake found when it started; a fresh run's folder is free again.
         """
+        try:
+            yield from self._records(on_stop)
+        except ConfigError:
+            if not self.run.resume:
+                self.run.folder.unclaim()
+            raise
+
+    def _records(self, on_stop: Callable[[Callable[[], None]], None]) -> Iterator[RoundRecord]:
         if self.place.cluster.name == "inline":
             stopped: list[bool] = []
             on_stop(lambda: stopped.append(True))
@@ -78,7 +87,9 @@ class Experiment:
         with scratch() as folder:
             plan = self.run.plan
             task = replace(plan.task, data=plan.task.data.share(folder))
-            run = replace(self.run, plan=replace(plan, task=task))
+            # The driver's working directory may be another one.
+            there = RunFolder(self.run.folder.path.absolute())
+            run = replace(self.run, plan=replace(plan, task=task), folder=there)
             place = self.place
             yield from records_on_ray(run, place.cluster, place.worker, place.driver, self.block_timeout, on_stop)
 
@@ -187,12 +198,7 @@ class Config:
 
     def algorithm_parts(self) -> Algorithm:
         """A fresh algorithm, its server rule not started."""
-        args = LocalArgs(
-            epochs=self.local.epochs,
-            batch_size=None if self.local.batch_size == "full" else int(self.local.batch_size),
-            steps=self.local.steps,
-        )
-        return compose(self.algorithm, self.transforms, self.aggregator, args)
+        return compose(self.algorithm, self.transforms, self.aggregator, local_args(self.local))
 
     def plan(self) -> Plan:
         """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
@@ -239,6 +245,11 @@ class Config:
 # From Python objects
 
 
+def local_args(local: LocalSection) -> LocalArgs:
+    """How long and in which batches a client trains."""
+    return LocalArgs(local.epochs, None if local.batch_size == "full" else int(local.batch_size), local.steps)
+
+
 def make_plan(
     *,
     model_fn: ModelFn,
@@ -282,6 +293,11 @@ def make_plan(
         raise ConfigError(
             "failures.block_timeout: with cluster.name=inline there is no worker process to replace; "
             "set cluster.name=ray, or leave it out"
+        )
+    if evaluate.clients_every and not data.holdout_sizes.any():
+        raise ConfigError(
+            "evaluate.clients_every: no client has held-out rows to evaluate on; "
+            "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
         )
     module = model_fn()
     task = LocalTask(

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: the first asks the run to stop with a checkpoint, the second exits at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1: the first asks the run to stop with a checkpoint, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def starting() -> Iterator[None]:
         _restore(before)
 
 
+def exit_at_once(number: int) -> None:
+    """End the process, without another word of Python."""
+    os._exit(128 + number)
+
+
 class StopSignals:
     """A context in which signals stop a run, from the moment :meth:`arm` is given the run's stop function.
 
@@ -47,10 +52,13 @@ class StopSignals:
 
     Args:
         announce: called once, at the first signal.
+        again: is given the second one, once signals act as before the context again; ``signal.raise_signal`` where the
+            process is not ours to end.
     """
 
-    def __init__(self, announce: Callable[[], None]) -> None:
+    def __init__(self, announce: Callable[[], None], again: Callable[[int], None] = exit_at_once) -> None:
         self._announce = announce
+        self._again = again
         self._before: dict[signal.Signals, Any] = {}
         self.stopped = False
 
@@ -63,7 +71,9 @@ class StopSignals:
 
         def handle(number: int, frame: FrameType | None) -> None:
             if self.stopped:
-                os._exit(128 + number)
+                _restore(self._before)
+                self._again(number)
+                return
             self.stopped = True
             # Not in the handler itself: it may have interrupted the very code that stop would call.
             threading.Thread(target=self._ask, args=(stop,), daemon=True).start()

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedray.config import ConfigError, bind
+from fedray.files import PYTHON
 from fedray.schema import ClusterSection, ExperimentSchema, SlurmSection
 
 
@@ -63,6 +64,11 @@ def load_layers(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
 
 def bind_top(resolved: Mapping[str, Any]) -> ExperimentSchema:
     """The sections of an experiment, each known by name; what is in them is bound by whoever needs it."""
+    if PYTHON in resolved:
+        raise ConfigError(
+            "this run was started from Python, where its model and data are: go on with "
+            "fedray.train(..., run_dir=..., resume=True); what it trained is in its model.safetensors"
+        )
     # Options may be given to a part that is chosen by default.
     chosen = {f.name: {"name": f.default} for f in fields(ExperimentSchema) if isinstance(f.default, str)}
     return bind(ExperimentSchema, overlay(chosen, resolved), "")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedray.errors import ConfigError, RunFailed, one_line
-from fedray.files import LOG
+from fedray.files import LOG, to_go_on
 
 _log = logging.getLogger("fedray")
 
@@ -39,7 +39,7 @@ def logged(folder: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             # A full disk, a folder that went away: no fault of a client's, whose errors are values.
             reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-            raise RunFailed(f"{reason}; mend it, then `fedray resume {folder}`") from error
+            raise RunFailed(f"{reason}; mend it, then `{to_go_on(folder)}`") from error
         raise RunFailed(one_line(error)) from error
     finally:
         _log.removeHandler(handler)

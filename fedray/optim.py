@@ -48,6 +48,8 @@ class TorchOptimizer:
                 raise ValueError(f"lr={value}: it must be above 0")
             if field.name == "betas" and not (len(value) == 2 and all(0.0 <= beta < 1.0 for beta in value)):
                 raise ValueError(f"betas={value}: two numbers are needed, each at least 0 and below 1")
+            if field.name == "momentum" and not 0.0 <= value < 1.0:
+                raise ValueError(f"momentum={value}: it must be at least 0 and below 1")
             if isinstance(value, int | float) and not value >= 0.0:
                 raise ValueError(f"{field.name}={value}: it must be at least 0")
 

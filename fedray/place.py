@@ -51,8 +51,16 @@ class Place:
         workers = self.cluster.workers if isinstance(self.cluster.workers, int) else 1
         wanted = self.driver.gpus + workers * self.worker.gpus
         found = torch.cuda.device_count()
-        if wanted > found and not joins:
+        if wanted > found and not self._elsewhere(joins):
             raise ConfigError(
                 f"worker.gpus: {workers} worker(s) and the driver want {wanted:g} GPUs, this machine has {found}; "
                 "lower worker.gpus, cluster.workers or driver.gpus, or join a cluster that has them (RAY_ADDRESS)"
             )
+
+    def _elsewhere(self, joins: bool) -> bool:
+        """Whether the workers' GPUs need not be those of this machine."""
+        if self.cluster.name == "inline":
+            return False
+        from fedray.ray.head import connected
+
+        return joins or connected()

@@ -18,6 +18,7 @@ from rich.table import Table
 from fedray.algorithm import Algorithm
 from fedray.data import FederatedData
 from fedray.data.hospitals import TARGET, write_hospitals
+from fedray.errors import ConfigError
 from fedray.evaluation import evaluate_model, vector_of
 from fedray.executor import InlineExecutor
 from fedray.experiment import Config, Experiment
@@ -42,10 +43,14 @@ def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
     Args:
         folder: for data, config and results; an earlier quickstart's run in it is replaced.
         train: runs the experiment, with progress.
+
+    Raises:
+        ConfigError: the folder holds something else, which would be lost.
     """
+    config_file = folder / "hospitals.yaml"
+    _check_free(folder, config_file)
     console = Console()
     silos, test = write_hospitals(folder / "data")
-    config_file = folder / "hospitals.yaml"
     data = {"name": "csv", "train": [str(path) for path in silos], "test": str(test), "target": TARGET}
     config_file.write_text(HEAD + to_yaml({"data": data, **EXPERIMENT}))
     console.print(f"Wrote the tables of {len(silos)} hospitals and a test set to {folder / 'data'}, and {config_file}")
@@ -58,6 +63,13 @@ def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
     console.print("Every row is tested on the same held-out patients, whom no hospital has seen.")
     console.print(f"\nSee the rounds:  tensorboard --logdir {target.path}", soft_wrap=True)
     console.print(f"Change things:   fedray run {config_file} algorithm.name=fedprox local.epochs=4", soft_wrap=True)
+
+
+def _check_free(folder: Path, config_file: Path) -> None:
+    used = any(folder.iterdir()) if folder.is_dir() else folder.exists()
+    ours = config_file.is_file() and config_file.read_bytes().startswith(HEAD.encode())
+    if used and not ours:
+        raise ConfigError(f"--dir: {folder} holds something that no quickstart wrote; choose a new or an empty folder")
 
 
 def _comparison(config: Config, experiment: Experiment, silos: list[Path], test: Path) -> Table:

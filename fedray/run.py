@@ -19,7 +19,7 @@ from fedray import checkpoint, faults
 from fedray.checkpoint import Checkpoint, CheckpointError
 from fedray.errors import ConfigError, RunFailed, one_line
 from fedray.executor import Executor
-from fedray.files import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of
+from fedray.files import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of, to_go_on
 from fedray.lock import driving
 from fedray.log import logged
 from fedray.machine import machine, versions
@@ -66,7 +66,7 @@ class RunFolder:
         if (self.path / CONFIG).exists() or (self.path / METRICS).exists():
             raise ConfigError(
                 f"run.dir: {self.path} already holds a run; "
-                f"go on with `fedray resume {self.path}` or choose another run.dir"
+                f"go on with `{to_go_on(self.path)}` or choose another run.dir"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ class _Drive:
         except CheckpointError as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
-            raise RunFailed(f"{error}; {whole}. Free space, then `fedray resume {run.folder.path}`") from error
+            raise RunFailed(f"{error}; {whole}. Free space, then `{to_go_on(run.folder.path)}`") from error
         state.store.kept = frozenset(checkpoint.segments(run.folder.checkpoints))
         self._saved = state.round
 

@@ -179,6 +179,10 @@ class EvaluateSection:
     every: int = 1
     clients_every: int = 0
 
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.clients_every < 0:
+            raise ValueError(f"every={self.every}, clients_every={self.clients_every}: they must be at least 0")
+
 
 @dataclass(frozen=True)
 class FailuresSection:

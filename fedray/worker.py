@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,17 @@ _log = logging.getLogger("fedray")
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
 """What means that fewer clients must step at once."""
+
+
+@contextlib.contextmanager
+def _memory_told() -> Iterator[None]:
+    """Where the host's memory is out torch raises a plain RuntimeError: here it is a MemoryError, as Python's own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise MemoryError(one_line(error)) from None
+        raise
 
 
 def devices_of(gpus: float) -> tuple[torch.device, ...]:
@@ -258,7 +270,8 @@ class Worker:
 
     def _update(self, clients: Ints, block: Block) -> BlockUpdate:
         try:
-            return self._trained(clients, block)
+            with _memory_told():
+                return self._trained(clients, block)
         except OutOfMemory:
             raise
         except Exception as error:
@@ -325,7 +338,7 @@ class Worker:
         """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""
         task = self.job.task
         try:
-            with torch.no_grad(), autocast(task.precision, self.device):
+            with _memory_told(), torch.no_grad(), autocast(task.precision, self.device):
                 values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
             return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
         except OutOfMemory:

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fedray
-from fedray import run
+from fedray import run as run_module
+from fedray.run import Run
 
 
 def silos(folder: Path) -> tuple[list[Path], Path]:
@@ -30,7 +31,10 @@ def silos(folder: Path) -> tuple[list[Path], Path]:
     return paths[:2], paths[2]
 
 
-def train(folder: Path, **changes: object) -> fedray.Result:
+ARGS = fedray.TrainArgs(batch_size=8, rounds=15)
+
+
+def train(folder: Path, args: fedray.TrainArgs = ARGS, **changes: object) -> fedray.Result:
     """The call of the README, on small tables."""
     train_paths, test_path = silos(folder)
     model = fedray.FederatedModel(
@@ -40,11 +44,11 @@ def train(folder: Path, **changes: object) -> fedray.Result:
     )
     data = fedray.FederatedData.from_csv(train_paths, test=test_path, target="ill")
     arguments = {"cluster": "inline", "run_dir": folder / "run", "progress": False, **changes}
-    return fedray.train(model, data, fedray.TrainArgs(batch_size=8, rounds=15), **arguments)  # type: ignore[arg-type]
+    return fedray.train(model, data, args, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) -> None:
-    result = train(tmp_path, algorithm=fedray.FedProx(mu=0.01))
+    result = train(tmp_path, algorithm=fedray.FedProx(mu=0.01), cluster=fedray.Cluster("inline", threads=2))
     assert [record.round for record in result.history] == list(range(1, 16))
     assert result.history[-1].test["accuracy"] > 0.85
     assert result.run_dir == tmp_path / "run"
@@ -52,7 +56,9 @@ def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) 
     assert all(saved[name].equal(tensor) for name, tensor in result.model.state_dict().items())
     assert json.loads((result.run_dir / "summary.json").read_text())["status"] == "finished"
     assert len((result.run_dir / "metrics.jsonl").read_text().splitlines()) == 15
-    assert "mu: 0.01" in (result.run_dir / "config.yaml").read_text()
+    config = (result.run_dir / "config.yaml").read_text()
+    assert "mu: 0.01" in config
+    assert "threads: 2" in config
 
 
 def test_the_callers_random_numbers_and_threads_are_left_alone(tmp_path: Path) -> None:
@@ -72,22 +78,34 @@ def test_a_run_works_outside_the_main_thread(tmp_path: Path) -> None:
 
 
 def test_a_signal_that_comes_late_finds_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = run.write_model
+    write = run_module.write_model
 
     def interrupted(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         write(*arguments)
 
-    monkeypatch.setattr(run, "write_model", interrupted)
+    monkeypatch.setattr(run_module, "write_model", interrupted)
     assert not train(tmp_path).stopped
 
 
 def test_a_used_run_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     train(tmp_path)
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
-    with pytest.raises(fedray.ConfigError, match="already holds a run"):
+    with pytest.raises(fedray.ConfigError, match=r"already holds a run; go on with `fedray\.train\(\.\.\., run_dir="):
         train(tmp_path)
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_that_cannot_start_leaves_its_folder_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise fedray.ConfigError("nobody answers")
+
+    with monkeypatch.context() as cluster:
+        cluster.setattr(Run, "records", refused)
+        with pytest.raises(fedray.ConfigError, match="nobody answers"):
+            train(tmp_path)
+    assert not (tmp_path / "run").exists()
+    assert len(train(tmp_path).history) == 15
 
 
 def test_a_model_that_is_none_says_so(tmp_path: Path) -> None:
@@ -118,4 +136,73 @@ def test_an_output_that_only_the_loss_takes_is_refused(
     model = fedray.FederatedModel(lambda: nn.Sequential(nn.Linear(3, 1), head), loss_fn=loss)
     with pytest.raises(fedray.ConfigError, match=words):
         fedray.train(model, data, cluster="inline", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rounds": 0}, r"^rounds=0: it must be at least 1$"),
+        ({"rounds": 2.5}, r"^rounds: .*2\.5"),
+        ({"epochs": -1}, r"^local: epochs=-1"),
+        ({"batch_size": 0}, r"^local: batch_size=0: it must be at least 1"),
+        ({"batch_size": "16"}, r"^local: batch_size=16: it must be at least 1"),
+        ({"steps": -1}, r"^local: steps=-1"),
+        ({"stack": "on"}, r"^local: stack=on: it must be auto, off, or at least 1$"),
+        ({"precision": "fp16"}, r"^local\.precision: .*fp16"),
+        ({"buffers": "average"}, r"^local\.buffers: .*average"),
+        ({"on_failure": "Abort"}, r"^failures\.on_failure: .*Abort"),
+        ({"on_nonfinite": "skip"}, r"^failures\.on_nonfinite: .*skip"),
+        ({"min_share": 2.0}, r"^failures: min_share=2\.0"),
+        ({"left_out": [3]}, r"^failures\.left_out: expected a section with keys"),
+        ({"evaluate_clients_every": -1}, r"^evaluate: every=1, clients_every=-1: they must be at least 0$"),
+        ({"checkpoint_every": "often"}, r"^checkpoint\.every: .*often"),
+        ({"keep": 0}, r"^checkpoint: .*keep at least 1$"),
+        ({"gpu_hours": 0.0}, r"^budget: gpu_hours=0\.0"),
+    ],
+)
+def test_a_wrong_argument_is_named_where_it_is_given(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(fedray.ConfigError, match=message):
+        fedray.TrainArgs(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": "rey"}, r"^cluster\.name: .*rey"),
+        ({"workers": 0}, r"^cluster: workers=0: it must be at least 1, or auto$"),
+        ({"placement": "packed"}, r"^cluster\.placement: .*packed"),
+        ({"threads": 0}, r"^worker: .*threads at least 1$"),
+        ({"gpus": 1.5}, r"^worker: gpus=1\.5"),
+        ({"driver_gpus": -1.0}, r"^driver: cpus and gpus must be at least 0$"),
+    ],
+)
+def test_a_wrong_cluster_is_named_where_it_is_given(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(fedray.ConfigError, match=message):
+        fedray.Cluster(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"algorithm": fedray.FedAvg(weight="unifrom")}, r"^algorithm\.weight: .*unifrom"),  # type: ignore[arg-type]
+        ({"algorithm": fedray.FedAdam(variant="pytorch")}, r"^algorithm\.variant: .*pytorch"),  # type: ignore[arg-type]
+        ({"algorithm": "fedavg"}, r"^algorithm: expected a dataclass with its options, .* got 'fedavg'$"),
+        ({"aggregator": fedray.Mean}, r"^aggregator: expected a dataclass"),
+        ({"sampler": fedray.Uniform("both")}, r"^sampler\.clients: .*both"),  # type: ignore[arg-type]
+        (
+            {"transforms": [fedray.Clip(1.0), fedray.TopK(0.5, error_feedback="maybe")]},  # type: ignore[arg-type]
+            r"^transforms\[1\]\.error_feedback: .*maybe",
+        ),
+        ({"cluster": "in line"}, r"^cluster\.name: .*in line"),
+        ({"cluster": "slurm"}, r"^cluster\.name: slurm runs in a Slurm job"),
+    ],
+)
+def test_a_part_with_a_wrong_option_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], message: str
+) -> None:
+    for name in ("RAY_ADDRESS", "RAY_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(fedray.ConfigError, match=message):
+        train(tmp_path, **wrong)
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,15 @@ def fold(one: Federation, device: str = "cpu") -> tuple[torch.Tensor, list[int]]
     return total, clients
 
 
-def short_of_memory(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def of_a_gpu() -> None:
+    raise torch.cuda.OutOfMemoryError("by hand")
+
+
+def of_the_host() -> None:
+    torch.empty(1 << 50, dtype=torch.uint8)
+
+
+def short_of_memory(most: int, monkeypatch: pytest.MonkeyPatch, run_out: Callable[[], None] = of_a_gpu) -> list[int]:
     """No more than so many clients fit; returns how many were tried, each time."""
     asked: list[int] = []
     train = Trainer.train
@@ -42,14 +51,17 @@ def short_of_memory(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def limited(self: Trainer, clients: Any, *rest: Any) -> BlockUpdate:
         asked.append(len(clients))
         if len(clients) > most:
-            raise torch.cuda.OutOfMemoryError("by hand")
+            run_out()
         return train(self, clients, *rest)
 
     monkeypatch.setattr(Trainer, "train", limited)
     return asked
 
 
-def test_out_of_memory_halves_every_block_from_there_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("run_out", [of_a_gpu, of_the_host])
+def test_out_of_memory_halves_every_block_from_there_on(
+    run_out: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which worker ran out does not matter: the run is that of a smaller stack, also after a resume."""
     problem = class_problem(sizes=(5, 5, 4, 4, 3, 3, 2, 2))
     small = federation(problem, tmp_path / "small", Scaffold(), args=LocalArgs(2, 2), stack=2, rounds=4)
@@ -57,7 +69,7 @@ def test_out_of_memory_halves_every_block_from_there_on(tmp_path: Path, monkeypa
     halved, again = (
         federation(problem, tmp_path / "halved", Scaffold(), args=LocalArgs(2, 2), stack=8, rounds=4) for _ in range(2)
     )
-    asked = short_of_memory(3, monkeypatch)
+    asked = short_of_memory(3, monkeypatch, run_out)
     records = halved.run(2)
     assert asked == [8, 4, 4, *[2] * 8]
     again.restore(halved.save())

@@ -84,6 +84,20 @@ def test_the_first_asks_the_run_to_stop_and_the_second_exits_at_once(
     assert asked == ["stop", "announced"]
 
 
+def test_where_the_process_is_not_ours_the_second_acts_as_usual() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    announced = threading.Event()
+    try:
+        with StopSignals(announced.set, signal.raise_signal) as signals:
+            signals.arm(lambda: None)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert announced.wait(60)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_in_another_thread_nothing_is_touched() -> None:
     errors: list[BaseException] = []
 

@@ -289,3 +289,20 @@ def test_what_is_broadcast_is_what_was_declared(config: AlgorithmConfig) -> None
 def test_values_out_of_range_are_refused_where_they_are_given(make: Callable[[], AlgorithmConfig]) -> None:
     with pytest.raises(ValueError, match="="):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FedAvgM(server_lr=0.0), r"^server_lr=0\.0: it must be above 0$"),
+        (lambda: FedAvgM(momentum=1.0), r"^momentum=1\.0: it must be at least 0 and below 1$"),
+        (lambda: FedAdam(server_lr=0.0, variant="torch"), r"^server_lr=0\.0: it must be above 0$"),
+        (lambda: FedAdam(beta2=1.0, variant="torch"), r"^beta2=1\.0: it must be at least 0 and below 1$"),
+        (lambda: FedAdagrad(tau=-1.0, variant="torch"), r"^tau=-1\.0: it must be above 0$"),
+        (lambda: FedAdam(initial=0.1, variant="torch"), r"^initial=0\.1: torch\.optim\.Adam "),
+        (lambda: FedAdagrad(beta1=0.5, variant="torch"), r"^beta1=0\.5: torch\.optim\.Adagrad "),
+    ],
+)
+def test_an_option_is_refused_by_its_own_name(make: Callable[[], AlgorithmConfig], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

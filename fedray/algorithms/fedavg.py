@@ -59,6 +59,10 @@ class FedAvgM(AlgorithmConfig):
     momentum: float = 0.9
     nesterov: bool = False
 
+    def __post_init__(self) -> None:
+        ServerRule(self.server_lr)  # torch would call it lr
+        super().__post_init__()
+
     def server(self) -> ServerRule:
         """SGD with momentum on the pseudo-gradient."""
         return TorchServer(optim.SGD(self.server_lr, self.momentum, 0.0, self.nesterov))
@@ -73,6 +77,11 @@ class _Adaptive(AlgorithmConfig):
     beta2: float = 0.99
     tau: float = 1e-3
     initial: float | None = None
+
+    def __post_init__(self) -> None:
+        # The same ranges for every variant, by the names that the options have here.
+        self._published("adam")
+        super().__post_init__()
 
     def _published(self, kind: Literal["adagrad", "yogi", "adam"]) -> ServerRule:
         return AdaptiveServer(kind, self.server_lr, self.beta1, self.beta2, self.tau, self.initial)
@@ -89,11 +98,18 @@ class FedAdam(_Adaptive):
         beta2: decay of the second moment.
         tau: adaptivity, added to sqrt(v) (``eps`` of the torch variant).
         initial: first value of v; default tau^2.
-        variant: ``published`` has no bias correction and v starts at tau^2; ``torch`` is torch.optim.Adam, which
-            corrects the bias of both moments and starts at 0.
+        variant: ``published`` has no bias correction and v starts at ``initial``; ``torch`` is torch.optim.Adam, which
+            corrects the bias of both moments and starts at 0, so that ``initial`` is to be left out.
     """
 
     variant: Variant = "published"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant == "torch" and self.initial is not None:
+            raise ValueError(
+                f"initial={self.initial}: torch.optim.Adam starts at 0; leave out one of initial and variant"
+            )
 
     def server(self) -> ServerRule:
         """By ``variant``."""
@@ -136,6 +152,11 @@ class FedAdagrad(_Adaptive):
 
     beta1: float = 0.0
     variant: Variant = "published"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant == "torch" and self.beta1 != 0.0:
+            raise ValueError(f"beta1={self.beta1}: torch.optim.Adagrad has none; leave out one of beta1 and variant")
 
     def server(self) -> ServerRule:
         """By ``variant``."""

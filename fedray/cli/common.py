@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.collector import collector_off
-from fedray.errors import ConfigError, RunFailed
-from fedray.files import CONFIG
+from fedray.errors import RunFailed
+from fedray.files import CONFIG, to_go_on
 from fedray.schema import ClusterSection, WorkerSection
 
 if TYPE_CHECKING:
@@ -87,14 +87,10 @@ def train(experiment: Experiment, quiet: bool) -> None:
         summary = experiment.run.folder.summary()
         if summary["status"] != "stopped":
             console.finish(summary)
-    except ConfigError:
-        if not experiment.run.resume:
-            experiment.run.folder.unclaim()
-        raise
     except RunFailed as error:
         raise RunFailed(f"{error}\nlog: {experiment.run.folder.log}") from error
     finally:
         console.close()
     if summary["status"] == "stopped":
-        typer.echo(f"stopped; go on with: fedray resume {experiment.run.folder.path}", err=True)
+        typer.echo(f"stopped; go on with: {to_go_on(experiment.run.folder.path)}", err=True)
         raise typer.Exit(STOPPED)

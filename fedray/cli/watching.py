@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.cli.common import FAILED, RunArgument
+from fedray.files import to_go_on
 
 if TYPE_CHECKING:
     import rich.console
@@ -128,7 +129,7 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     if seen.totals.wall_seconds:
         yield "used", ", ".join(used(seen.totals))
     if seen.over and seen.state != "finished":
-        yield "go on with", f"fedray {'slurm' if seen.slurm else 'resume'} {shlex.quote(seen.folder)}"
+        yield "go on with", f"fedray slurm {shlex.quote(seen.folder)}" if seen.slurm else to_go_on(Path(seen.folder))
 
 
 def used(totals: Totals) -> Iterator[str]:

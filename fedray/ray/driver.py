@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.errors import ConfigError, RunFailed
+from fedray.files import to_go_on
 from fedray.ray.executor import RayExecutor, WorkerArgs
 from fedray.ray.placement import Size, own_gpus, release
 from fedray.record import RoundRecord
@@ -116,7 +117,7 @@ def stream(
         raise RunFailed(f"the driver failed: {error}") from error
     except RayError as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise RunFailed(f"the driver died ({reason}); go on with `fedray resume {run.folder.path}`") from error
+        raise RunFailed(f"the driver died ({reason}); go on with `{to_go_on(run.folder.path)}`") from error
     finally:
         ray.kill(actor)
         with contextlib.suppress(RayError):

@@ -21,6 +21,15 @@ def joins() -> bool:
     return "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
 
 
+def connected() -> bool:
+    """Whether this process is connected to a Ray, which is then used as it is."""
+    if "ray" not in sys.modules:
+        return False
+    import ray
+
+    return bool(ray.is_initialized())
+
+
 def local_cpus(cluster: ClusterSection, worker: WorkerSection) -> int:
     """How many CPUs a Ray of this machine counts for workers: its own, or more if more are asked for."""
     workers = cluster.workers if isinstance(cluster.workers, int) else 1

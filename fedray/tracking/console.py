@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from fedray.files import to_go_on
 from fedray.record import RoundRecord
 from fedray.tracking.base import RunInfo, Tracker
 
@@ -92,8 +93,7 @@ class Console(Tracker):
         run_dir = self._state.run.run_dir
         self._line(f"run folder: {run_dir}")
         if budget := summary.get("budget"):
-            limit = budget.split()[0]
-            self._line(f"{budget}; to go on: fedray resume {shlex.quote(str(run_dir))} {limit}=MORE")
+            self._line(f"{budget}; to go on: {to_go_on(run_dir, limit=budget.split()[0])}")
         if self._tensorboard:
             self._line(f"open TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir))}")
 

@@ -43,6 +43,7 @@ def nothing_started(folder: Path) -> bool:
         (["local.batch_size=big"], ["batch_size=big", "at least 1, or full"]),
         (["local.precision=fp8"], ["local.precision", "fp8"]),
         (["cluster.workers=0"], ["workers=0", "at least 1, or auto"]),
+        (["evaluate.every=-1"], ["evaluate: every=-1", "at least 0"]),
         (["failures.min_share=2"], ["min_share=2", "from 0 to 1"]),
         (["failures.left_out={0: [1]}"], ["failures: left_out: rounds count from 1, got 0"]),
         (["failures.left_out={2: [hospital]}"], ["failures.left_out.2: no client 'hospital'", "there are 8"]),
@@ -64,6 +65,7 @@ def nothing_started(folder: Path) -> bool:
         (["sampler={name: weighted, clients: 0}"], ["sampler", "at least 1 client"]),
         (["data={name: digits}", "model=lstm"], ["model.name: lstm needs token sequences"]),
         (["data={name: digits, partition: {name: iid, clients: 2000}}"], ["partition.clients", "cannot give 2000"]),
+        (["evaluate.clients_every=3"], ["evaluate.clients_every: no client has held-out rows", "data.holdout=0.2"]),
         (["local.loss=mse"], ["local.loss", "does not fit the model's output"]),
         # GPUs that nobody can have
         (["worker.gpus=1.5"], ["worker: gpus=1.5: above 1 it must be a whole number"]),
@@ -211,3 +213,17 @@ def test_a_cluster_that_nobody_answers_for(cli: Cli, small: Path, monkeypatch: p
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     cli("run", small, "cluster.name=ray", f"run.dir={small.parent / 'out'}").refused("RAY_ADDRESS", "127.0.0.1:1")
     assert nothing_started(small.parent)
+
+
+def test_a_run_from_python_goes_on_there(cli: Cli, small: Path) -> None:
+    folder = small.parent / "out"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("python:\n  rounds: 4\nalgorithm:\n  name: fedavg\n")
+    for command in (
+        ["resume", "out"],
+        ["evaluate", "out"],
+        ["export", "out", "x.safetensors"],
+        ["run", "out/config.yaml"],
+    ):
+        cli(*command).refused("this run was started from Python", "fedray.train(..., run_dir=..., resume=True)")
+    cli("run", small, "run.dir=out").refused("already holds a run", "fedray.train(..., run_dir='out', resume=True)")

@@ -64,7 +64,8 @@ def test_a_bad_night_ends_with_the_bits_of_a_quiet_one(nodes: Nodes, tmp_path: P
     lost = [fault("node.answer", round, "lose") for round in range(1, ROUNDS + 1)]
     nodes.plan(head=[*kills["head"], *lost, fault("driver.fold", DRIVER_DIES)], second=kills["second"])
 
-    with pytest.raises(fedray.RunFailed, match=f"the driver died.*go on with `fedray resume {tmp_path}/bad`"):
+    go_on = rf"fedray\.train\(\.\.\., run_dir='{tmp_path}/bad', resume=True\)"
+    with pytest.raises(fedray.RunFailed, match=f"the driver died.*go on with `{go_on}`"):
         train(tmp_path / "bad", Both())
     assert lines(tmp_path / "bad")[-1]["round"] < DRIVER_DIES
     train(tmp_path / "bad", Both(), resume=True)

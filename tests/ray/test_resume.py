@@ -45,7 +45,7 @@ def test_driver_killed_in_the_middle_of_a_round(tmp_path: Path, quiet: list[str]
 
     thread = threading.Thread(target=kill_driver)
     thread.start()
-    with pytest.raises(fedray.RunFailed, match="fedray resume"):
+    with pytest.raises(fedray.RunFailed, match=r"fedray\.train\(\.\.\., run_dir=.*, resume=True\)"):
         problem.train(run_dir, fedray.Cluster(workers=2), rounds=10_000, algorithm=fedray.Scaffold())
     thread.join()
     assert killed.is_set()

@@ -209,6 +209,19 @@ def test_forced_colours_make_no_bar(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert not re.search(r"\r|\x1b\[(?!\d*(;\d+)*m)", text)
 
 
+def test_a_used_up_budget_of_a_run_from_python_is_raised_there(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("python:\n  rounds: 4\n")
+    out, to = plain()
+    console = Console(console=to)
+    console.start(info(str(tmp_path)))
+    console.round(record(1))
+    console.finish({"seconds": 1.0, "budget": "budget.gpu_hours is used up: 2 of 2"})
+    console.close()
+    assert (
+        f"fedray.train(..., TrainArgs(..., gpu_hours=MORE), run_dir={str(tmp_path)!r}, resume=True)" in out.getvalue()
+    )
+
+
 def test_a_used_up_budget_is_said_with_the_way_to_go_on() -> None:
     out, to = plain()
     console = Console(console=to)
