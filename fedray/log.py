@@ -33,7 +33,7 @@ def logged(folder: Path) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        _log.exception("the run failed")
+        _log.exception("the run failed: %s", error)
         if isinstance(error, RunFailed):
             raise
         if isinstance(error, OSError):
