@@ -15,12 +15,11 @@ from fedray.errors import ConfigError
 from fedray.files import CONFIG
 from fedray.schema import SlurmSection
 from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
+from fedray.slurm.commands import ENDED
 
 if TYPE_CHECKING:
     from fedray.experiment import Config
     from fedray.run import RunFolder
-
-_GOING = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED"}
 
 Target = Annotated[Path, typer.Argument(metavar="CONFIG.yaml|RUN_DIR", help="The experiment, or a run to go on with.")]
 
@@ -86,7 +85,7 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
     if not fresh:
         RunFolder(target).config()
         job = slurm_job(target)
-        if job is not None and job.state in _GOING:
+        if job is not None and (job.state or "") not in ENDED:
             raise ConfigError(
                 f"{target}: its job {job.job} is {job.state}; wait for its end, or scancel {job.job} first"
             )

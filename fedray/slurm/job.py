@@ -23,10 +23,11 @@ from omegaconf import OmegaConf
 from fedray.config import bind
 from fedray.errors import ConfigError, RunFailed
 from fedray.files import CONFIG, config_of
+from fedray.lock import LOCK, owner_of
 from fedray.schema import ClusterSection, SlurmSection
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
-from fedray.slurm.commands import ask, host_names, state_of
+from fedray.slurm.commands import ENDED, ask, host_names, state_of
 from fedray.slurm.network import choose_ports, own_address
 from fedray.slurm.private import Shared, temporary_folder
 from fedray.slurm.requeue import HISTORY, STOPPED, History, owner, safe_rounds, verdict
@@ -164,6 +165,21 @@ def options(run_dir: Path) -> SlurmSection:
     return bind(SlurmSection, section, "cluster")
 
 
+def release(run_dir: Path, job: int | str) -> None:
+    """Take the run folder from a driver whose job has ended, as Slurm alone can know of one on another node.
+
+    Args:
+        run_dir: the run folder.
+        job: our own, which Slurm must know for its word to count.
+    """
+    owner = owner_of(run_dir)
+    if owner is None or owner.job in (None, os.environ.get("SLURM_JOB_ID")) or state_of(job) != "RUNNING":
+        return
+    if (state := state_of(str(owner.job))) in ENDED:
+        say(f"the driver of job {owner.job} has ended ({state or 'Slurm has forgotten it'}): going on in its place")
+        (run_dir / LOCK).unlink(missing_ok=True)
+
+
 def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals: Signals) -> tuple[int, list[str]]:
     """Start Ray on all nodes, run the driver, stop Ray.
 
@@ -218,6 +234,7 @@ def main(arguments: Sequence[str]) -> int:
         allocation = Allocation.from_env(os.environ)
         run_dir = settle(arguments, allocation)
         section = options(run_dir)
+        release(run_dir, allocation.name)
         history = History.read(run_dir / HISTORY, allocation.name)
         history.write(run_dir / HISTORY)
         status, lost = train(run_dir, section, allocation, signals)

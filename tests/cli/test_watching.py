@@ -99,7 +99,7 @@ def test_what_is_said_of_a_run_that_needs_help() -> None:
     assert told["slurm"] == "job 12 CANCELLED (by you)"
     assert told["workers"] == "4 on 2 node(s)"
     assert told["test"] == "auc nan"
-    assert told["go on with"] == "fedray resume 'runs/a b'"
+    assert told["go on with"] == "fedray slurm 'runs/a b'"
     assert told["used"] == (
         "10 min 0 s of time, 0.5 GPU hours, 2 kWh on GPUs, 3.4 MB between nodes, "
         "workers of up to 500 MB, 1,000 MB of GPU memory"

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from fedray.lock import LOCK, Owner
+from fedray.slurm.job import release
 
 # A driver that says when it is asked to stop, and ends by being killed alone; standard input stands for the nodes.
 JOB = """
@@ -43,3 +52,28 @@ def test_nodes_and_slurm_ask_once_and_a_second_signal_of_slurm_kills() -> None:
         job.send_signal(signal.SIGINT)
         assert job.stderr.readline().endswith("SIGINT: ending at once\n")
         assert job.stdout.read() == f"{128 + signal.SIGKILL} True True\n", "asked once"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "released"),
+    [
+        ("RUNNING", "TIMEOUT", True),
+        ("RUNNING", "", True),  # forgotten
+        ("RUNNING", "RUNNING", False),
+        ("RUNNING", "COMPLETING", False),
+        ("", "", False),  # Slurm does not answer
+    ],
+)
+def test_a_driver_whose_job_has_ended_holds_nothing(
+    ours: str, theirs: str, released: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was on another node, whose processes cannot be seen from here."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\ncase $4 in 8) echo JobState={ours};; 7) echo JobState={theirs};; esac\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    lock = tmp_path / LOCK
+    lock.write_text(json.dumps(asdict(replace(Owner.me(), host="elsewhere", job="7"))))
+    release(tmp_path, 8)
+    assert lock.exists() != released
