@@ -7,9 +7,20 @@ import subprocess
 
 from fedray.errors import ConfigError
 
-ENDED = frozenset(
-    ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"]
-) | {""}
+ENDED = {
+    *(
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "TIMEOUT",
+    ),
+    "",
+}
 """States of jobs of which nothing runs any more; without a word, Slurm has forgotten it."""
 
 _PREFIX = re.compile(r"^\w+: (error: )?")
