@@ -196,7 +196,7 @@ class Result:
 
     Args:
         model: the trained module, on the CPU.
-        history: one record for each round, oldest first.
+        history: one record for each round of this call, oldest first; ``metrics.jsonl`` has those before a resume too.
         run_dir: the run folder.
         stopped: it was stopped by a signal, with a checkpoint saved.
     """

@@ -313,7 +313,7 @@ def make_plan(
         buffers=local.buffers,
     )
     trial = replace(task, data=data.probe())
-    _check_fit(trial, module)
+    _check_fit(trial, module, evaluated=data.test is not None or evaluate.clients_every > 0)
     stack = "off" if local.stack is False else local.stack
     device = "cuda" if place.devices[0].type == "cuda" else "cpu"
     stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
@@ -345,8 +345,8 @@ def _left_out(failures: FailuresSection, data: FederatedData) -> dict[int, froze
     return {round: frozenset(index[name] for name in names) for round, names in failures.left_out.items()}
 
 
-def _check_fit(task: LocalTask, module: nn.Module) -> None:
-    """One small batch through model, loss and evaluation."""
+def _check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
+    """One small batch through model and loss, and through the evaluation if there is one."""
     rows = task.data.rows(np.zeros(1, dtype=np.int64), torch.device("cpu"))
     x, y = rows.take(np.zeros((1, 2), dtype=np.int64))
     x, y = x[0], y[0]
@@ -360,8 +360,9 @@ def _check_fit(task: LocalTask, module: nn.Module) -> None:
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if isinstance(shape, tuple) and len(shape) == 2 and y.dim() == 1 and shape[1] < classes:
         raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes")
-    if not classes and shape != tuple(y.shape):
-        raise ConfigError(f"model: it gives {shape} for targets {tuple(y.shape)}; they must have the same shape")
+    # Of [B] and [B, 1] torch would compare each with each.
+    if not classes and isinstance(output, torch.Tensor) and output.dim() != y.dim():
+        raise ConfigError(f"model: it gives {shape} for targets {tuple(y.shape)}; they must have as many dimensions")
     try:
         with torch.no_grad():
             loss = task.loss_fn(output, y)
@@ -371,6 +372,8 @@ def _check_fit(task: LocalTask, module: nn.Module) -> None:
         ) from error
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
+    if not evaluated:
+        return
     try:
         with torch.no_grad():
             example_values(task.loss_fn, task.data.spec.task, output.float(), y)

@@ -132,11 +132,24 @@ def test_an_output_that_only_the_loss_takes_is_refused(
     target: list[float], head: nn.Module, loss: Any, words: str, tmp_path: Path
 ) -> None:
     """Squared error broadcasts ``[B]`` against ``[B, 1]``, and evaluation needs a logit for each class."""
-    data = fedray.FederatedData.from_arrays(np.ones((4, 3), dtype="f4"), np.array(target), [0, 0, 1, 1])
+    x = np.ones((4, 3), dtype="f4")
+    data = fedray.FederatedData.from_arrays(x, np.array(target), [0, 0, 1, 1], test=(x, np.array(target)))
     model = fedray.FederatedModel(lambda: nn.Sequential(nn.Linear(3, 1), head), loss_fn=loss)
     with pytest.raises(fedray.ConfigError, match=words):
         fedray.train(model, data, cluster="inline", run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_of_its_own_may_take_more_than_the_target_has(tmp_path: Path) -> None:
+    """Mean and variance for one number; there is no test set to be evaluated."""
+    data = fedray.FederatedData.from_arrays(np.ones((4, 3), dtype="f4"), np.arange(4) / 4, [0, 0, 1, 1])
+
+    def gaussian(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return nn.functional.gaussian_nll_loss(output[:, :1], y, output[:, 1:].exp())
+
+    model = fedray.FederatedModel(lambda: nn.Linear(3, 2), loss_fn=gaussian)
+    result = fedray.train(model, data, fedray.TrainArgs(rounds=1), cluster="inline", run_dir=tmp_path / "run")
+    assert result.history[0].clients["ok"] == 2
 
 
 @pytest.mark.parametrize(

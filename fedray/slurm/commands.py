@@ -7,20 +7,8 @@ import subprocess
 
 from fedray.errors import ConfigError
 
-ENDED = {
-    *(
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "TIMEOUT",
-    ),
-    "",
-}
+_OVER = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED TIMEOUT"
+ENDED = frozenset(["", *_OVER.split()])
 """States of jobs of which nothing runs any more; without a word, Slurm has forgotten it."""
 
 _PREFIX = re.compile(r"^\w+: (error: )?")
