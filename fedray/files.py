@@ -9,6 +9,8 @@ from fedray.errors import ConfigError
 
 CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
+LOCK = "driver.lock"
+
 PYTHON = "python"
 """First section of the config of a run that was started from Python: its arguments, without model and data."""
 

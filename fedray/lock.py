@@ -19,8 +19,8 @@ from pathlib import Path
 
 from fedray.checkpoint import TEMPORARY
 from fedray.errors import ConfigError
+from fedray.files import LOCK
 
-LOCK = "driver.lock"
 _log = logging.getLogger("fedray")
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import fedray
 from fedray import faults
-from fedray.lock import LOCK
+from fedray.files import LOCK
 from tests.ray import problem
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,8 @@ import pytest
 
 from fedray import lock
 from fedray.errors import ConfigError
-from fedray.lock import LOCK, Owner, driving, owner_of
+from fedray.files import LOCK
+from fedray.lock import Owner, driving, owner_of
 
 ROOT = Path(__file__).resolve().parents[1]
 

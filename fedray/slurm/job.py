@@ -22,8 +22,7 @@ from omegaconf import OmegaConf
 
 from fedray.config import bind
 from fedray.errors import ConfigError, RunFailed
-from fedray.files import CONFIG, config_of
-from fedray.lock import LOCK, owner_of
+from fedray.files import CONFIG, LOCK, config_of
 from fedray.schema import ClusterSection, SlurmSection
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
@@ -172,6 +171,10 @@ def release(run_dir: Path, job: int | str) -> None:
         run_dir: the run folder.
         job: our own, which Slurm must know for its word to count.
     """
+    if not (run_dir / LOCK).exists():
+        return
+    from fedray.lock import owner_of  # imports torch, which the start of a job need not wait for
+
     owner = owner_of(run_dir)
     if owner is None or owner.job in (None, os.environ.get("SLURM_JOB_ID")) or state_of(job) != "RUNNING":
         return

@@ -10,7 +10,8 @@ import pytest
 
 from fedray.budget import Totals
 from fedray.cli.watching import duration, one_line, pace, rows
-from fedray.lock import LOCK, Owner
+from fedray.files import LOCK
+from fedray.lock import Owner
 from fedray.status import Driver, Slurm, Status
 from tests.cli.command import Cli
 

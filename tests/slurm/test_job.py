@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fedray.lock import LOCK, Owner
+from fedray.files import LOCK
+from fedray.lock import Owner
 from fedray.slurm.job import release
 
 # A driver that says when it is asked to stop, and ends by being killed alone; standard input stands for the nodes.
