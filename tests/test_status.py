@@ -78,7 +78,7 @@ def test_while_it_runs(folder: Path) -> None:
 
 def test_after_its_driver_was_killed(folder: Path) -> None:
     write(folder, [record(1)], {"status": "stopped"})
-    code = "import os, sys\nfrom pathlib import Path\nfrom fedray.files import LOCK\nfrom fedray.lock import Owner, driving\n"
+    code = "import os, sys\nfrom pathlib import Path\nfrom fedray.lock import driving\n"
     code += "with driving(Path(sys.argv[1])):\n    os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
     seen = read_status(folder, NOW)
