@@ -18,6 +18,7 @@ from fedray.algorithm import Algorithm, AlgorithmConfig, algorithms, compose
 from fedray.checkpoint import CheckpointArgs
 from fedray.config import ConfigError, bind, bind_part, dump, nearest
 from fedray.data import FederatedData, data_sources
+from fedray.errors import one_line
 from fedray.executor import InlineExecutor
 from fedray.failures import FailurePolicy
 from fedray.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
@@ -355,7 +356,7 @@ def _check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
         with torch.no_grad():
             output = module.eval()(x)
     except Exception as error:
-        raise ConfigError(f"model: it does not take the data ({shapes}): {_one_line(error)}") from error
+        raise ConfigError(f"model: it does not take the data ({shapes}): {one_line(error)[:300]}") from error
     classes = task.data.spec.outputs if task.data.spec.task == "classification" else 0
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if isinstance(shape, tuple) and len(shape) == 2 and y.dim() == 1 and shape[1] < classes:
@@ -368,7 +369,7 @@ def _check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
             loss = task.loss_fn(output, y)
     except Exception as error:
         raise ConfigError(
-            f"local.loss: it does not fit the model's output {shape} ({shapes}): {_one_line(error)}"
+            f"local.loss: it does not fit the model's output {shape} ({shapes}): {one_line(error)[:300]}"
         ) from error
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
@@ -379,9 +380,5 @@ def _check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
             example_values(task.loss_fn, task.data.spec.task, output.float(), y)
     except Exception as error:
         raise ConfigError(
-            f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {_one_line(error)}"
+            f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {one_line(error)[:300]}"
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
