@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -32,6 +33,26 @@ ELEMENTWISE: tuple[type[Optimizer], ...] = (
 """Optimizers that treat every value by itself: one instance over ``[C, D]`` trains C clients at once."""
 
 
+def eager(kind: type[Optimizer]) -> type[Optimizer]:
+    """A ``torch.optim`` class with the same arithmetic and without what it does for ``torch.compile``.
+
+    That part imports torch's compiler with a process's first optimizer: 1.5 s of a worker's start, more where those 800
+    files come over a network.  Nothing here is compiled.
+
+    Args:
+        kind: the class; not for ``differentiable=True``.
+    """
+    step = inspect.unwrap(kind.step)
+
+    @torch.no_grad()
+    def without_grad(self: Optimizer, closure: None = None) -> None:
+        step(self, closure)
+
+    plain = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    members = {name: inspect.unwrap(getattr(kind, name)) for name in plain}
+    return type(kind.__name__, (kind,), {"step": without_grad, **members})
+
+
 @dataclass(frozen=True)
 class TorchOptimizer:
     """Base: the fields are the keyword arguments of the ``torch.optim`` class; ValueError for one out of range."""
@@ -39,7 +60,12 @@ class TorchOptimizer:
     lr: float
 
     kind: ClassVar[type[Optimizer]] = torch.optim.SGD
-    """The class that is called with the fields."""
+    """The class whose steps these are."""
+
+    _eager: ClassVar[type[Optimizer]]
+
+    def __init_subclass__(cls) -> None:
+        cls._eager = eager(cls.kind)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -58,7 +84,7 @@ class TorchOptimizer:
         options: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "betas" in options:
             options["betas"] = tuple(options["betas"])
-        return self.kind(params, **options)
+        return self._eager(params, **options)
 
 
 @optimizers.register("sgd")

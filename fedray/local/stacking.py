@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from fedray.data.store import CPU
@@ -20,7 +18,7 @@ from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
 from fedray.losses import per_example
 from fedray.messages import Broadcast
-from fedray.optim import ELEMENTWISE, TorchOptimizer
+from fedray.optim import ELEMENTWISE, SGD, TorchOptimizer
 from fedray.rng import torch_generator
 
 Stack = Literal["auto", "off"] | int
@@ -118,31 +116,11 @@ def _optimizer(task: LocalTask, module: nn.Module) -> tuple[type[Optimizer], int
     return type(optimizer), len(groups), bool(groups[0].get("weight_decay"))
 
 
-class _Descent:
-    """Gradient descent in the shape of an optimizer: it shows the gradients, where Adam would blow up rounding.
-
-    Not ``torch.optim.SGD``: the first real optimizer of a process imports torch's compiler, which takes a second.
-    """
-
-    def __init__(self, params: Iterable[Tensor], decay: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": list(params), "lr": 0.1}]
-        self._decay = decay
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for parameter in self.param_groups[0]["params"]:
-            parameter.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for parameter in self.param_groups[0]["params"]:
-            if parameter.grad is not None:
-                parameter.sub_(0.1 * (parameter.grad + self._decay * parameter))
-
-
 def _trial(task: LocalTask, decays: bool) -> str | None:
     few = _Few(task)
-    # Decay stays, as it tells apart a parameter that the loss does not use: alone it is left as it is.
-    plain = partial(_Descent, decay=0.1 if decays else 0.0)
+    # Plain descent shows the gradients, where Adam would blow up rounding.  Decay stays, as it tells apart a parameter
+    # that the loss does not use: alone it is left as it is.
+    plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
     args = LocalArgs(epochs=1, batch_size=3, steps=1)
     trial = replace(task, data=few, optimizer_fn=plain, args=args, rule=LocalRule(), buffers="mean")  # type: ignore[arg-type]
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fedray import faults
 from fedray.collector import collector_off
 from fedray.messages import Broadcast
+from fedray.optim import TorchOptimizer
 from fedray.ray.lines import Door, serve
 from fedray.ray.memory import Board, Handle
 from fedray.ray.placement import own_gpus
@@ -75,10 +76,11 @@ class WorkerActor:
     def __init__(self, job: Job, channel: Channel, name: str, gpus: float) -> None:
         own_gpus(gpus)
         libc = _keep_freed_memory()
-        # The first optimizer of a process imports torch's compiler, which takes seconds on a busy machine: before the
-        # worker is up, and not while the deadline of its first block runs.
-        with collector_off():
-            torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        if not isinstance(job.task.optimizer_fn, TorchOptimizer):
+            # The first optimizer of a process imports torch's compiler, which takes seconds on a busy machine: before
+            # the worker is up, and not while the deadline of its first block runs.
+            with collector_off():
+                torch.optim.SGD([torch.zeros(1)], lr=0.1)
         self._worker = Worker(job, devices_of(gpus))
         if libc is not None:
             libc.malloc_trim(0)
