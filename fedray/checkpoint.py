@@ -13,12 +13,13 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
@@ -90,10 +91,11 @@ def rounds_in(checkpoints: Path) -> list[int]:
 
 
 def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Write a checkpoint and delete all but the newest ``keep``.
+    """Write a checkpoint, and once it is known to be whole and on disk delete all but the newest ``keep``.
 
     Raises:
-        CheckpointError: nothing usable was written (disk full, not writable); earlier checkpoints are untouched.
+        CheckpointError: nothing usable was written (disk full, not writable, read back otherwise); earlier checkpoints
+            are untouched.
     """
     target = folder_of(checkpoints, checkpoint.round)
     temporary, stale = checkpoints / f"{TEMPORARY}{target.name}", checkpoints / f"{TEMPORARY}{target.name}-stale"
@@ -102,11 +104,12 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
         temporary.mkdir(parents=True)
         state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
         write_durably(temporary / "tensors.safetensors", checkpoint.tensors)
-        faults.point("checkpoint.open", checkpoint.round)
-        write_durably(temporary / "state.json", json.dumps(state, indent=1, sort_keys=True).encode())
-        manifest = {path.name: _sha256(path) for path in temporary.iterdir()}
-        write_durably(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+        content = json.dumps(state, indent=1, sort_keys=True).encode()
+        write_durably(temporary / "state.json", _in_halves(content, checkpoint.round))
+        manifest = json.dumps({path.name: _sha256(path) for path in temporary.iterdir()}, indent=1).encode()
+        write_durably(temporary / "manifest.json", manifest)
         _sync_folder(temporary)
+        _verify(temporary, checkpoint.tensors, {"state.json": content, "manifest.json": manifest})
         faults.point("checkpoint.before_rename", checkpoint.round)
         if target.exists():
             target.rename(stale)
@@ -124,6 +127,15 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
         shutil.rmtree(folder_of(checkpoints, round), ignore_errors=True)
 
 
+def _in_halves(data: bytes, round: int) -> Iterator[bytes]:
+    """Bytes for a file, in two parts: a fault may come before each."""
+    half = len(data) // 2
+    faults.point("checkpoint.open", round)
+    yield data[:half]
+    faults.point("checkpoint.half_written", round)
+    yield data[half:]
+
+
 def sweep(folder: Path) -> None:
     """Delete what a killed process left half written in ``folder``; only one process may write there."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
@@ -133,17 +145,44 @@ def sweep(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def write_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
-    """Write bytes, or tensors as a safetensors file (without a copy in memory), and force them to disk."""
+def write_durably(path: Path, data: bytes | Iterator[bytes] | dict[str, Tensor]) -> None:
+    """Write bytes, whole or part by part, or tensors as a safetensors file (without a copy in memory), to the disk."""
     if isinstance(data, dict):
         try:
             save_file(data, path)
         except SafetensorError as error:
             raise OSError(str(error)) from error
     else:
-        path.write_bytes(data)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+        with path.open("wb") as file:
+            for part in [data] if isinstance(data, bytes) else data:
+                file.write(part)
+                file.flush()
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _verify(folder: Path, tensors: dict[str, Tensor], rest: Mapping[str, bytes]) -> None:
+    """Compare a folder's files with what they should hold.
+
+    Raises:
+        OSError: they are something else.
+    """
+    same = all((folder / name).read_bytes() == data for name, data in rest.items())
+    try:
+        with safe_open(folder / "tensors.safetensors", "pt") as file:  # mapped, not copied
+            found = file.keys()
+            same &= {*found} == {*tensors} and all(_equal(file.get_tensor(name), tensors[name]) for name in found)
+    except SafetensorError:
+        same = False
+    if not same:
+        raise OSError("what is read back is not what was written")
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Equal in type, shape and values; NaN, which a rule's state may have, is NaN."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _sha256(path: Path) -> str:
@@ -187,6 +226,17 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
     if clients is not None and (found := damage(clients, state.get("seals", {}))):
         raise ValueError(f"{folder.name}: {found}")
     return Checkpoint(round, load(contents["tensors.safetensors"]), state)
+
+
+def drop_after(checkpoints: Path, round: int) -> None:
+    """Delete the checkpoints of later rounds: once a run goes on from ``round`` they are known to be of no use.
+
+    They would count among those that are kept, in the place of good ones.
+    """
+    for later in rounds_in(checkpoints):
+        if later > round:
+            _log.warning("the unusable checkpoint of round %d is deleted", later)
+            shutil.rmtree(folder_of(checkpoints, later), ignore_errors=True)
 
 
 def segments(checkpoints: Path) -> list[str]:

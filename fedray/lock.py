@@ -21,6 +21,9 @@ from fedray.checkpoint import TEMPORARY
 from fedray.errors import ConfigError
 from fedray.files import LOCK
 
+# The namespaces of processes and host names that Linux boots with (linux/proc_ns.h): who is in both is in no container.
+_FIRST = {"pid": "pid:[4026531836]", "uts": "uts:[4026531838]"}
+
 _log = logging.getLogger("fedray")
 
 
@@ -37,7 +40,7 @@ class Owner:
         job: Slurm job, if it is in one.
         restart: how often that job had been requeued.
         token: tells it from every other owner.
-        machine: id of its host's installation, which outlives a boot; empty where there is none.
+        machine: id of its host's installation, which outlives a boot; empty in a container, or where there is none.
     """
 
     host: str
@@ -85,6 +88,15 @@ class Owner:
     def boot(self) -> str:
         """The boot id in ``space``."""
         return self.space.partition(" ")[0]
+
+    def distance(self) -> str:
+        """Where one is whose processes cannot be seen from here."""
+        here = Owner.me()
+        if self.boot == here.boot != "":
+            return "it is in another container of this machine"
+        if self.host == here.host:
+            return f"it is in another container or machine of the name {self.host}"
+        return f"this is {here.host}"
 
     def words(self) -> str:
         """Host, process, time, Slurm job."""
@@ -148,7 +160,7 @@ def _refuse_unless_dead(path: Path, owner: Owner) -> None:
         stop = f"scancel {owner.job}" if owner.job else f"kill -TERM {owner.pid}"
         raise ConfigError(f"{first}\nwait for it, stop it ({stop}), or choose another run.dir")
     raise ConfigError(
-        f"{first}\nwhether it still lives cannot be seen from {socket.gethostname()}: wait for it or stop it; "
+        f"{first}\n{owner.distance()}, so whether it still lives cannot be seen from here: wait for it or stop it; "
         f"if it is surely gone, delete {path}"
     )
 
@@ -184,17 +196,26 @@ def _read(path: Path) -> Owner | None:
 
 @cache
 def _space() -> str:
-    boot = namespace = ""
+    boot = ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    return f"{boot} {namespace}"
+    return f"{boot} {_namespace('pid')}"
 
 
 @cache
 def _machine() -> str:
+    # A container has its name and this id from its image or from who starts it, and another on another machine may have
+    # both as well: to it, that one's boot would look like a later boot of its own machine.
+    if any(_namespace(kind) != first for kind, first in _FIRST.items()):
+        return ""
     with suppress(OSError):
         return Path("/etc/machine-id").read_text().strip()
+    return ""
+
+
+def _namespace(kind: str) -> str:
+    with suppress(OSError):
+        return str(Path(f"/proc/self/ns/{kind}").readlink())
     return ""
 
 

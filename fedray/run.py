@@ -212,6 +212,7 @@ class _Drive:
 
     def _restore(self, state: ServerState, saved: Checkpoint) -> None:
         restore(self._run.plan, state, saved)
+        checkpoint.drop_after(self._run.folder.checkpoints, saved.round)
         state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))
         self._saved = saved.round
         _log.info("resumed after round %d", saved.round)

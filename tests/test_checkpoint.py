@@ -74,7 +74,7 @@ def faults(folder: Path, action: Callable[[Path], None], error: BaseException) -
 def test_round_trip(tmp_path: Path) -> None:
     tensors = {
         "model": torch.randn(7),
-        "rule.m": torch.zeros(3),
+        "rule.m": torch.tensor([float("nan"), -0.0, float("inf")]),
         "rule.step": torch.tensor(5.0),
         "clients.client": torch.tensor([1, 2, 9]),
         "clients.row": torch.zeros(0, dtype=torch.int64),
@@ -86,7 +86,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert found.tensors.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert found.tensors[name].dtype == tensor.dtype
-        assert torch.equal(found.tensors[name], tensor)
+        assert found.tensors[name].numpy().tobytes() == tensor.numpy().tobytes()
     assert {name: found.state[name] for name in state} == state
     names = {path.name for path in checkpoint.folder_of(tmp_path, 3).iterdir()}
     assert names == {"tensors.safetensors", "state.json", "manifest.json"}
@@ -99,6 +99,31 @@ def test_the_newest_are_kept_by_round_not_by_time(tmp_path: Path) -> None:
     checkpoint.write(tmp_path, of_round(11), keep=2)
     assert checkpoint.rounds_in(tmp_path) == [100, 11]
     assert same(checkpoint.newest(tmp_path), of_round(100))
+
+
+@pytest.mark.parametrize("torn", [True, False], ids=["torn", "flipped"])
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "manifest.json"])
+def test_the_only_one_stays_until_the_next_is_read_back_whole(
+    name: str, torn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def lying(file: int) -> None:
+        real(file)
+        path = Path(f"/proc/self/fd/{file}").readlink()
+        if path.name == name:
+            data = path.read_bytes()
+            path.write_bytes(data[:-1] if torn else data[:-1] + bytes([data[-1] ^ 1]))
+
+    checkpoint.write(tmp_path, of_round(1), keep=1)
+    monkeypatch.setattr(os, "fsync", lying)
+    with pytest.raises(CheckpointError, match="round 2 could not be written: what is read back is not what was"):
+        checkpoint.write(tmp_path, of_round(2), keep=1)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["round-00000001"]
+    assert same(checkpoint.newest(tmp_path), of_round(1))
+    checkpoint.write(tmp_path, of_round(2), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["round-00000002"]
 
 
 def test_none_is_none(tmp_path: Path) -> None:

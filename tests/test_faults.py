@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import fedray
 from fedray import faults
+from fedray.checkpoint import rounds_in
 from fedray.files import LOCK
 from tests.ray import problem
 
@@ -26,12 +27,14 @@ KILLS = [
     ("driver.round", 1),
     ("driver.fold", 1),
     ("checkpoint.open", 2),
+    ("checkpoint.half_written", 2),
     ("checkpoint.after_rename", 2),
     ("driver.round", 4),
     ("driver.fold", 4),
     ("driver.aggregate", 4),
     ("driver.aggregate", 5),
     ("checkpoint.open", 4),
+    ("checkpoint.half_written", 4),
     ("checkpoint.before_rename", 4),
     ("checkpoint.after_rename", 4),
     ("checkpoint.before_rename", 6),
@@ -71,8 +74,8 @@ def lines(run_dir: Path) -> list[str]:
     return [record["model_sha256"] for record in records]
 
 
-def resume(run_dir: Path) -> None:
-    problem.train(run_dir, "inline", rounds=ROUNDS, resume=True, algorithm=fedray.Scaffold())
+def resume(run_dir: Path, **saving: int) -> None:
+    problem.train(run_dir, "inline", rounds=ROUNDS, resume=True, algorithm=fedray.Scaffold(), **saving)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,13 @@ def test_a_driver_killed_there_goes_on_to_the_same_bits(
     assert not (folder / "summary.json").exists()
     assert not (folder / "model.safetensors").exists()
     assert (folder / LOCK).exists()
+    torn = [path.read_bytes() for path in folder.glob("checkpoints/.tmp-*/state.json")]
+    if kill[0] == "checkpoint.open":
+        assert torn == [b""]
+    if kill[0] == "checkpoint.half_written":
+        (half,) = torn
+        assert half.startswith(b"{")
+        assert not half.endswith(b"}")
     resume(folder)
     assert lines(folder) == lines(quiet)
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
@@ -141,6 +151,26 @@ def test_killed_again_and_again(tmp_path: Path, quiet: Path) -> None:
     )
     assert json.loads(ended.stdout) == [-signal.SIGKILL] * len(kills), ended.stderr
     resume(folder)
+    assert lines(folder) == lines(quiet)
+
+
+def test_a_good_checkpoint_is_not_deleted_for_a_damaged_one(
+    tmp_path: Path, quiet: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One is kept, and it must not be the damaged one, although that has the highest number."""
+    folder, plan = tmp_path / "run", tmp_path / "plan.json"
+    problem.train(folder, "inline", rounds=4, algorithm=fedray.Scaffold())
+    assert rounds_in(folder / "checkpoints") == [4, 2]
+    (folder / "checkpoints" / "round-00000004" / "state.json").write_text("{")
+    plan.write_text(json.dumps([{"point": "driver.fold", "round": 4, "action": "raise"}]))
+    monkeypatch.setenv(faults.PLAN, str(plan))
+    with pytest.raises(fedray.RunFailed, match="fault injected at driver"):
+        resume(folder, every=1, keep=1)
+    assert "trying the one before: round-00000004" in caplog.text
+    assert rounds_in(folder / "checkpoints") == [3]
+    resume(folder, every=1, keep=1)
+    assert json.loads((folder / "summary.json").read_text())["resumed_from"] == 3
+    assert rounds_in(folder / "checkpoints") == [ROUNDS]
     assert lines(folder) == lines(quiet)
 
 

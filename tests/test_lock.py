@@ -81,12 +81,21 @@ print(json.dumps(rounds))
 """
 
 
+# A container named as its twin on another machine: that has been booted at another time, and the image is the same.
+CONTAINER = """
+hostname twin
+mount --bind "$1" /proc/sys/kernel/random/boot_id
+[ ! -e /etc/machine-id ] || mount --bind "$2" /etc/machine-id
+shift 2
+exec "$@"
+"""
+
+
 @contextmanager
-def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def holder(folder: Path, *container: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that drives the run in ``folder``."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    command = [*container, sys.executable, "-c", HOLD, str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "mine\n"
@@ -192,6 +201,51 @@ def test_a_boot_leaves_nobody_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_another_container_of_the_machine_is_not_dead(dead: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "_machine", lambda: "m1")
     assert replace(dead, machine="m1", space=f"{dead.boot} pid:[1]").alive() is None
+
+
+def test_a_later_boot_is_no_evidence_in_a_container(dead: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock._machine.cache_clear()
+    monkeypatch.setitem(lock._FIRST, "uts", "uts:[another]")
+    try:
+        assert Owner.me().machine == ""
+        assert replace(dead, space="another boot", machine=Owner.me().machine).alive() is None
+    finally:
+        lock._machine.cache_clear()
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> list[list[str]]:
+    """Commands that run another in a container: two of one name and one image, on machines booted at other times."""
+    (tmp_path / "id").write_text("the image's\n")
+    commands = []
+    for boot in ("one", "two"):
+        (tmp_path / boot).write_text(f"boot-{boot}\n")
+        unshare = ["unshare", "--pid", "--uts", "--mount", "--fork", "--kill-child", "--mount-proc", "sh", "-ec"]
+        commands.append([*unshare, CONTAINER, "sh", str(tmp_path / boot), str(tmp_path / "id")])
+    try:
+        tried = subprocess.run([*commands[0], "true"], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("needs unshare (util-linux)")
+    if tried.returncode != 0:
+        pytest.skip(f"needs root and Linux namespaces: {tried.stderr.strip()}")
+    return commands
+
+
+def test_containers_of_one_name_do_not_take_each_other_for_dead(tmp_path: Path, twins: list[list[str]]) -> None:
+    """Nor does the first one, started again, itself: its processes have a new list.  All are told what to do."""
+    (run := tmp_path / "run").mkdir()
+
+    def refused(container: list[str]) -> str:
+        command = [*container, sys.executable, "-c", HOLD, str(run)]
+        second = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT)
+        assert second.stdout == ""
+        assert f"if it is surely gone, delete {run / LOCK}" in second.stderr
+        return second.stderr
+
+    with holder(run, *twins[0]):
+        assert "it is in another container or machine of the name twin, so" in refused(twins[1])
+    assert owner_of(run) is not None, "killed"
+    assert "it is in another container of this machine, so" in refused(twins[0])
 
 
 @pytest.mark.parametrize(

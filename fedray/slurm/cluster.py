@@ -25,6 +25,8 @@ SETTINGS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
+    # Nor does a head that has died come back, for which Ray's processes would wait 60 s before they end.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
 }
 _PERIOD = 0.1
 _STOPPING = 30.0

@@ -11,6 +11,7 @@ _OVER = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY P
 ENDED = frozenset(["", *_OVER.split()])
 """States of jobs of which nothing runs any more; without a word, Slurm has forgotten it."""
 
+_FORGOTTEN = "Invalid job id"
 _PREFIX = re.compile(r"^\w+: (error: )?")
 
 
@@ -52,3 +53,16 @@ def state_of(job: int | str) -> str:
     except ConfigError:
         return ""
     return found[1] if found else ""
+
+
+def over(job: int | str) -> bool:
+    """Whether Slurm says that nothing of a job runs any more, or that it knows of no such job; not if it says nothing.
+
+    Args:
+        job: its id; an array's, which one of its tasks has as well, stands for all of them.
+    """
+    try:
+        states = re.findall(r"JobState=(\w+)", ask("scontrol", "show", "job", "-o", str(job)))
+    except ConfigError as error:
+        return _FORGOTTEN in str(error)
+    return bool(states) and ENDED.issuperset(states)

@@ -26,9 +26,9 @@ from fedray.files import CONFIG, LOCK, config_of
 from fedray.schema import ClusterSection, SlurmSection
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
-from fedray.slurm.commands import ENDED, ask, host_names, state_of
+from fedray.slurm.commands import ask, host_names, over, state_of
 from fedray.slurm.network import choose_ports, own_address
-from fedray.slurm.private import Shared, temporary_folder
+from fedray.slurm.private import Shared, shared_path, sweep, temporary_folder
 from fedray.slurm.requeue import HISTORY, STOPPED, History, owner, safe_rounds, verdict
 
 _FAILED, _WRONG = 1, 2
@@ -164,22 +164,17 @@ def options(run_dir: Path) -> SlurmSection:
     return bind(SlurmSection, section, "cluster")
 
 
-def release(run_dir: Path, job: int | str) -> None:
-    """Take the run folder from a driver whose job has ended, as Slurm alone can know of one on another node.
-
-    Args:
-        run_dir: the run folder.
-        job: our own, which Slurm must know for its word to count.
-    """
+def release(run_dir: Path) -> None:
+    """Take the run folder from a driver whose job has ended, as Slurm alone can know of one on another node."""
     if not (run_dir / LOCK).exists():
         return
     from fedray.lock import owner_of  # imports torch, which the start of a job need not wait for
 
     owner = owner_of(run_dir)
-    if owner is None or owner.job in (None, os.environ.get("SLURM_JOB_ID")) or state_of(job) != "RUNNING":
+    if owner is None or owner.job is None or owner.job == os.environ.get("SLURM_JOB_ID"):
         return
-    if (state := state_of(str(owner.job))) in ENDED:
-        say(f"the driver of job {owner.job} has ended ({state or 'Slurm has forgotten it'}): going on in its place")
+    if over(owner.job):
+        say(f"the driver of job {owner.job} has ended, as Slurm says: going on in its place")
         (run_dir / LOCK).unlink(missing_ok=True)
 
 
@@ -195,7 +190,7 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
     ports = choose_ports(allocation.job, address)
     nodes = Nodes(names, allocation.node, f"{address}:{ports.control}")
     python = shlex.split(section.python) if section.python else [sys.executable]
-    with Shared(run_dir / f".slurm-{allocation.job}").made() as shared:
+    with Shared(shared_path(run_dir, allocation.job)).made() as shared:
         say(f"starting Ray on {len(names)} node(s): {allocation.node_list}, head {allocation.node}")
         cluster = RayCluster(nodes, shared, python, section.interface, signals.pass_on)
         try:
@@ -237,7 +232,8 @@ def main(arguments: Sequence[str]) -> int:
         allocation = Allocation.from_env(os.environ)
         run_dir = settle(arguments, allocation)
         section = options(run_dir)
-        release(run_dir, allocation.name)
+        release(run_dir)
+        sweep(run_dir, allocation.job)
         history = History.read(run_dir / HISTORY, allocation.name)
         history.write(run_dir / HISTORY)
         status, lost = train(run_dir, section, allocation, signals)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from fedray.errors import ConfigError
 from fedray.slurm.allocation import Allocation
+from fedray.slurm.commands import over
 
-_TEMPORARY = "tmp"
+_SHARED, _TEMPORARY = ".slurm-", "tmp"
 
 
 def node_path(allocation: Allocation, root: Path = Path("/tmp")) -> Path:
@@ -61,6 +62,19 @@ def _mine(folder: Path) -> bool:
         found = folder.lstat()
         return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     return False
+
+
+def shared_path(run_dir: Path, job: int | str) -> Path:
+    """Where the nodes of a job share files."""
+    return run_dir / f"{_SHARED}{job}"
+
+
+def sweep(run_dir: Path, job: int) -> None:
+    """Remove what other jobs than ours, ``job``, shared in a run folder, once they are over: a killed one cannot."""
+    for folder in run_dir.glob(f"{_SHARED}*"):
+        other = folder.name.removeprefix(_SHARED)
+        if other.isdigit() and int(other) != job and over(other):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Shared:

@@ -34,9 +34,13 @@ def model() -> fedray.FederatedModel:
     )
 
 
-def train(run_dir: Path, cluster: Any, *, rounds: int = 4, resume: bool = False, **parts: Any) -> fedray.Result:
+def train(
+    run_dir: Path, cluster: Any, *, rounds: int = 4, every: int = 2, keep: int = 2, resume: bool = False, **parts: Any
+) -> fedray.Result:
     """A short run."""
-    args = fedray.TrainArgs(rounds=rounds, epochs=2, batch_size=8, checkpoint_every=2, seed=5, tensorboard=False)
+    args = fedray.TrainArgs(
+        rounds=rounds, epochs=2, batch_size=8, checkpoint_every=every, keep=keep, seed=5, tensorboard=False
+    )
     parts.setdefault("sampler", fedray.Uniform(clients=40))
     return fedray.train(model(), data(), args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts)
 

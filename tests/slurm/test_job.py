@@ -56,25 +56,25 @@ def test_nodes_and_slurm_ask_once_and_a_second_signal_of_slurm_kills() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "released"),
+    ("said", "released"),
     [
-        ("RUNNING", "TIMEOUT", True),
-        ("RUNNING", "", True),  # forgotten
-        ("RUNNING", "RUNNING", False),
-        ("RUNNING", "COMPLETING", False),
-        ("", "", False),  # Slurm does not answer
+        ("echo JobState=TIMEOUT", True),
+        ("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1", True),
+        ("echo JobState=RUNNING", False),
+        ("echo JobState=COMPLETING", False),
+        ("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1", False),
     ],
 )
 def test_a_driver_whose_job_has_ended_holds_nothing(
-    ours: str, theirs: str, released: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: str, released: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was on another node, whose processes cannot be seen from here."""
     scontrol = tmp_path / "scontrol"
-    scontrol.write_text(f"#!/bin/sh\ncase $4 in 8) echo JobState={ours};; 7) echo JobState={theirs};; esac\n")
+    scontrol.write_text(f'#!/bin/sh\n[ "$*" = "show job -o 7" ] || exit 2\n{said}\n')
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "8")
     lock = tmp_path / LOCK
     lock.write_text(json.dumps(asdict(replace(Owner.me(), host="elsewhere", job="7"))))
-    release(tmp_path, 8)
+    release(tmp_path)
     assert lock.exists() != released

@@ -78,12 +78,6 @@ def limited(lab: Lab) -> Iterator[tuple[int, Path]]:
     lab.run("scancel", job, check=False)
 
 
-def nodes_used(run_dir: Path) -> int:
-    """By the run's last round."""
-    nodes: int = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])["usage"]["nodes"]
-    return nodes
-
-
 def members(lab: Lab, address: str, token: Path) -> list[str]:
     """The nodes of the Ray cluster at an address, as far as a token shows them."""
     ask = f"from fedray.ray.members import alive; print(*alive({address!r}))"
@@ -182,34 +176,6 @@ def test_jobs_on_the_same_nodes_do_not_see_each_other_and_outlive_preemption(
         assert_nothing_left(lab, job, run_dir)
     assert "SIGTERM: stopping with a checkpoint" in log_of(jobs[spot])
     assert "SIGTERM on a node: stopping with a checkpoint" in (lab.folder / f"slurm-{graced}.log").read_text()
-
-
-def test_a_bad_night_costs_no_bits(lab: Lab, submit: Submit, quiet: Quiet, brake: Path) -> None:
-    # One job loses a node, goes on without it as it was told to, and is then warned of the end of its time.  The other
-    # one loses the node that everything ends with.
-    config, folders = lab.folder / "paced.yaml", [lab.folder / "smaller", lab.folder / "headless"]
-    smaller = submit(config, f"run.dir={folders[0]}", "--sbatch=no-kill")
-    headless = submit(config, f"run.dir={folders[1]}", "--nodes=1", "--sbatch=nodelist=node3")
-    for folder in folders:
-        wait_for_rounds(folder, 6)
-    until(lambda: nodes_used(folders[0]) == 3, 60, lambda: log_of(folders[0]))
-    assert lab.job(smaller).batch_host == "node1"
-    lab.kill("node3")
-    try:
-        until(lambda: nodes_used(folders[0]) == 2, 60, lambda: log_of(folders[0]))
-        seen = rounds_done(folders[0])
-        lab.run("scancel", "--batch", "--signal=USR1", smaller)
-        for job, folder in zip((smaller, headless), folders, strict=True):
-            until(lambda job=job: lab.job(job).restarts == 1, 60, lambda folder=folder: log_of(folder))  # type: ignore[misc]
-    finally:
-        lab.boot("node3")
-    brake.unlink()
-    for job, folder in zip((smaller, headless), folders, strict=True):
-        assert lab.ended(job).state == "COMPLETED", log_of(folder)
-        assert lab.job(job).restarts == 1
-        assert hashes(folder) == quiet(config, 100)
-    assert json.loads((folders[0] / "summary.json").read_text())["resumed_from"] >= seen
-    until(lambda: lab.idle() == lab.count, 60, "the node does not come back")
 
 
 def test_a_wrong_partition_is_told_in_the_words_of_slurm(lab: Lab) -> None:

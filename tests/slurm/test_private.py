@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from fedray.errors import ConfigError
 from fedray.slurm.allocation import Allocation
-from fedray.slurm.private import Shared, node_folder, node_path, temporary_folder
+from fedray.slurm.private import Shared, node_folder, node_path, sweep, temporary_folder
 
 JOB = Allocation(job=12345678, restart=2, nodes=1, node_list="n1", node="n1", cpus=1)
 
@@ -67,6 +68,33 @@ def test_the_token_is_new_closed_and_gone_afterwards(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
     assert len(set(tokens)) == 2
     assert min(map(len, tokens)) >= 32
+
+
+def test_what_jobs_that_are_over_shared_is_swept_and_nothing_of_a_live_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In Slurm's own words.  Job 6 is an array, which its last task shares the id with; of 7 it does not say a thing.
+    answers = {
+        "1": "echo JobId=1 JobState=TIMEOUT",
+        "2": "echo slurm_load_jobs error: Invalid job id specified >&2; exit 1",
+        "3": "echo JobId=3 JobState=RUNNING",
+        "4": "echo JobId=4 JobState=PENDING Restarts=1",
+        "5": "echo JobId=5 JobState=COMPLETING",
+        "6": "echo JobId=6 ArrayTaskId=1 JobState=COMPLETED; echo JobId=61 ArrayTaskId=0 JobState=RUNNING",
+        "7": "echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1",
+        "8": "echo JobId=8 JobState=CANCELLED",
+    }
+    scontrol = tmp_path / "scontrol"
+    cases = "".join(f"{job}) {said};; " for job, said in answers.items())
+    scontrol.write_text(f'#!/bin/sh\n[ "$1 $2 $3" = "show job -o" ] || exit 2\ncase $4 in {cases}esac\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    run_dir = tmp_path / "run"
+    for job in [*answers, "oddity"]:
+        (run_dir / f".slurm-{job}").mkdir(parents=True)
+        (run_dir / f".slurm-{job}" / "token").touch()
+    sweep(run_dir, 8)
+    assert {path.name for path in run_dir.iterdir()} == {f".slurm-{job}" for job in [*"345678", "oddity"]}
 
 
 def test_failures_are_told_by_node(tmp_path: Path) -> None:
