@@ -286,8 +286,7 @@ class Worker:
         if algorithm.weight == "uniform":
             update.weight = np.ones_like(update.weight)
         with torch.no_grad():
-            for transform in algorithm.transforms:
-                transform.on_clients(update)
+            algorithm.on_clients(update)
             for transform in reversed(algorithm.transforms):
                 transform.on_arrival(update, self._down.round)
         return update
