@@ -22,7 +22,7 @@ from fedray.layers import to_yaml
 from fedray.ray.sites import RaySites
 from fedray.record import RoundRecord
 from fedray.run import RunFolder
-from tests.faults.nodes import Nodes, eventually
+from tests.faults.nodes import Nodes, eventually, fault
 
 ROWS = {"alpha": 23, "beta": 31, "gamma": 12}
 SILOS: dict[str, dict[str, Any]] = {
@@ -107,7 +107,11 @@ def same(records: Sequence[RoundRecord], others: Sequence[RoundRecord]) -> None:
 def test_the_bits_are_those_of_one_machine_that_has_all_files(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Gamma's own worker dies of its block, which it has folded: it is replaced, and what others did stays.
+    place.nodes.plan(second=[fault("worker.folded", 2, block=2)])
     there = run(config(place, SILOS), tmp_path / "ray")
+    assert place.nodes.to_come() == []
+    assert [record.usage["retries"] for record in there] == [0, 1, 0]
     assert {record.usage["nodes"] for record in there} == {2}
     assert {record.workers for record in there} == {3}, "one on each node, and gamma's own"
     assert all(record.clients == {"sampled": 3, "ok": 3, "failed": 0} for record in there)
@@ -121,6 +125,17 @@ def test_the_bits_are_those_of_one_machine_that_has_all_files(
     same(there, run(as_csv, tmp_path / "csv"))
     monkeypatch.setenv("SITE_DATA", str(together))
     same(there, run(config(place, SILOS, cluster={"name": "inline"}), tmp_path / "inline"))
+
+
+def test_workers_of_two_sizes_are_one_team_of_their_node(place: Place, tmp_path: Path) -> None:
+    """One broadcast to the second node and one accumulator from it, whatever gamma's own worker is."""
+    place.nodes.plan()
+    content = config(place, SILOS, model={"name": "mlp", "hidden": [20_000]}, rounds=2, evaluate={"every": 0})
+    records = run(content, tmp_path / "run")
+    assert [(record.usage["nodes"], record.workers) for record in records] == [(2, 3)] * 2
+    size = Config.bind("silos", content, content).plan().layout.size
+    once = size * 4 + size * 8  # down in float32, back in float64
+    assert all(once < record.bytes["network"] < 1.1 * once for record in records)
 
 
 def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
