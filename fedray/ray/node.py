@@ -344,6 +344,8 @@ class RemoteTeam:
                 raise no_room(f"node {self.post.name}", self.start.round) from error
             if isinstance(error.cause, RunFailed):
                 raise RunFailed(str(error.cause)) from error
+            if isinstance(error.cause, RayError):  # what it was to work with is lost: what another team folded
+                raise TeamLost(str(error.cause).splitlines()[0]) from error
             raise RunFailed(f"node {self.post.name}: {type(error.cause).__name__}: {error.cause}") from error
         except FULL as error:
             raise no_room("the driver's node", self.start.round) from error

@@ -174,7 +174,10 @@ class Team:
         waiting = [member for member in self._members if member.line is None]
         if not waiting:
             return
-        up = ray.wait([member.ready for member in waiting], timeout=seconds)[0]
+        refs = [member.ready for member in waiting]
+        ray.wait(refs, timeout=seconds)
+        # All that are up: one that is not among them is taken for late below.
+        up = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
         for member in waiting:
             if member.ready in up:
                 self._connect(member)
