@@ -121,12 +121,13 @@ class TestReport:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReport:
-    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``."""
+    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``; or why nobody could evaluate them."""
 
     index: int
     sums: dict[str, Floats]
     examples: Ints
     seconds: float
+    failures: tuple[Failure, ...] = ()
 
 
 Item = Block | TestChunk | HoldoutChunk

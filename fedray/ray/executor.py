@@ -20,15 +20,16 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.errors import RunFailed
+from fedray.failures import give_up, unseen
 from fedray.messages import Block, Broadcast
 from fedray.ray.deal import Deal
 from fedray.ray.exchange import Collective, ObjectStore
 from fedray.ray.node import NodeUnfit, Parcel, RemoteTeam, TeamLost
 from fedray.ray.placement import Node, Post, Seat, Size, alive, reserve, seats
-from fedray.ray.team import Team, give_up
+from fedray.ray.team import Team
 from fedray.ray.worker import Announcement
 from fedray.usage import Usage
-from fedray.worker import Item, Job, Report
+from fedray.worker import HoldoutChunk, Item, Job, Report, TestChunk
 
 _log = logging.getLogger("fedray")
 
@@ -322,10 +323,15 @@ class RayExecutor:
         self._forget(team, error)
 
     def _nobody(self, item: Item) -> Report:
-        if not isinstance(item, Block):
-            raise RunFailed(f"round {self._start.round}: no worker for the evaluation of {item.pin or 'the model'}")
         silo = self._args.silos.get(item.pin or "")
-        return give_up(self._job, item, "worker", f"no node with {silo.where if silo else item.pin} is there")
+        reason = f"no node with {silo.where if silo else item.pin} is there"
+        match item:
+            case Block():
+                return give_up(self._job, item, "worker", reason)
+            case HoldoutChunk():
+                return unseen(self._job, item, self._start.round - 1, reason)
+            case TestChunk():
+                raise RunFailed(f"round {self._start.round}: no worker for the test set, those left are silos' own")
 
     def collect(self) -> Accumulator:
         """What all teams have folded, merged: O(P) for a linear aggregator."""

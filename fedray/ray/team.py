@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.errors import RunFailed
-from fedray.messages import Block, BlockReport, Failure
+from fedray.failures import give_up
+from fedray.messages import Block
 from fedray.ray.lines import Door, Line, WorkerDied, wait
 from fedray.ray.memory import Board, Buffer
 from fedray.ray.placement import Post, await_grant
@@ -365,13 +365,3 @@ class Team:
 def raised(error: RayError) -> str:
     """What an actor raised while it was made: Ray has it as the last line of the traceback in its message."""
     return str(error).strip().splitlines()[-1].removeprefix("fedray.errors.RunFailed: ")
-
-
-def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
-    """The report of a block that nobody could train: all its clients failed."""
-    none = np.zeros(0)
-    failures = tuple(
-        Failure(client, job.task.data.client_id(client), block.round, stage, reason)
-        for client in block.clients.tolist()
-    )
-    return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), {}, failures, 0.0)
