@@ -11,6 +11,7 @@ from fedray.config import ConfigError, Registry
 from fedray.layout import Layout
 from fedray.local.rules import LocalRule, Width, width_of
 from fedray.local.schedule import LocalArgs
+from fedray.messages import BlockUpdate
 from fedray.server import ServerRule
 from fedray.transforms.base import Transform
 
@@ -77,11 +78,20 @@ class Algorithm:
         return 4 * sum(self.broadcast_widths(layout).values())
 
     def state(self) -> dict[str, Width]:
-        """What each client keeps between rounds."""
+        """What each client keeps between rounds: the rule's by its names, a transform's by its place in the config."""
         kept: dict[str, Width] = dict(self.rule.state)
-        for transform in self.transforms:
-            kept.update(transform.state)
+        for position, transform in enumerate(self.transforms):
+            kept |= {_placed(position, name): width for name, width in transform.state.items()}
         return kept
+
+    def on_clients(self, update: BlockUpdate) -> None:
+        """The client halves of the transforms, in their order; each finds what it kept itself, and nothing else."""
+        everything = update.state
+        for position, transform in enumerate(self.transforms):
+            update.state = {name: everything[_placed(position, name)] for name in transform.state}
+            transform.on_clients(update)
+            everything |= {_placed(position, name): update.state[name] for name in transform.state}
+        update.state = everything
 
     def upload(self, layout: Layout) -> int:
         """Bytes one client sends in a round."""
@@ -130,6 +140,10 @@ def compose(
     if hidden and not aggregator.linear:
         raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
     return Algorithm(config.name, rule, tuple(prepared), aggregator, config.server(), weight, config.local(args))
+
+
+def _placed(position: int, name: str) -> str:
+    return f"transforms[{position}].{name}"
 
 
 def _name(part: Transform) -> str:

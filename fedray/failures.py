@@ -1,4 +1,6 @@
-"""The failure policy: from what went wrong in a round to whether the run goes on; a pure function."""
+"""The failure policy: from what went wrong in a round to whether the run goes on, a pure function; and the reports of
+what nobody could do.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fedray.messages import Failure
+import numpy as np
+
+from fedray.messages import Block, BlockReport, Failure, Ints
+from fedray.worker import HoldoutChunk, HoldoutReport, Job
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,20 @@ class FailurePolicy:
                 f"{self.min_share}; first failure: client {first.name!r} ({first.stage}): {first.error}"
             )
         return None
+
+
+def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
+    """The report of a block that nobody could train: all its clients failed."""
+    none = np.zeros(0)
+    failures = _failures(job, block.clients, block.round, stage, reason)
+    return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), {}, failures, 0.0)
+
+
+def unseen(job: Job, chunk: HoldoutChunk, round: int, reason: str) -> HoldoutReport:
+    """The report of clients on whose rows nobody could evaluate the model after ``round``."""
+    failures = _failures(job, chunk.clients, round, "worker", reason)
+    return HoldoutReport(chunk.index, {}, np.zeros(0, dtype=np.int64), 0.0, failures)
+
+
+def _failures(job: Job, clients: Ints, round: int, stage: str, reason: str) -> tuple[Failure, ...]:
+    return tuple(Failure(c, job.task.data.client_id(c), round, stage, reason) for c in clients.tolist())

@@ -62,7 +62,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A client that gave no update, as a value.
+    """A client that gave no update, or no metrics, as a value.
 
     Args:
         client: client index.

@@ -22,6 +22,8 @@ class RoundRecord:
         test: metrics on the central test set, where due.
         clients_test: metrics on the clients' held-out data, where due: example-weighted ``mean`` and the 10th, 50th
             and 90th percentile over clients.
+        evaluated: where they were due, of how many clients those are (``clients``), and how many with held-out data
+            nobody could reach (``missing``).
         weight: sum of the accepted clients' aggregation weights.
         bytes: what the cohort would receive (``down``) and send (``up``) over a network, and what did go from node to
             node (``network``).
@@ -43,6 +45,7 @@ class RoundRecord:
     train: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     clients_test: dict[str, dict[str, float]] = field(default_factory=dict)
+    evaluated: dict[str, int] = field(default_factory=dict)
     weight: float | None = None
     bytes: dict[str, int] = field(default_factory=dict)
     model_sha256: str | None = None

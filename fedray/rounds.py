@@ -268,11 +268,20 @@ class Rounds:
         holdouts = [r for r in reports if isinstance(r, HoldoutReport)]
         record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}
         if holdouts:
-            record.clients_test = _spread(holdouts)
+            self._describe_clients(record, holdouts)
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
         record.phases["evaluate"] = seconds / max(1, self._executor.workers)
         self._state.pending = None
         return record
+
+    def _describe_clients(self, record: RoundRecord, reports: list[HoldoutReport]) -> None:
+        missing = [failure for report in reports for failure in report.failures]
+        for failure in missing:
+            _log.warning("round %d: client %r was not evaluated (%s): %s", *_words(failure)[:-1])
+        seen = [report for report in reports if not report.failures]
+        record.evaluated = {"clients": sum(len(report.examples) for report in seen), "missing": len(missing)}
+        if seen:
+            record.clients_test = _spread(seen)
 
     def _start_background(self, record: RoundRecord) -> None:
         due = self._plan.checkpoint.due(record.round, self._plan.rounds, self._clock() - self._saved_at)

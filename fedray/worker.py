@@ -121,12 +121,13 @@ class TestReport:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReport:
-    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``."""
+    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``; or why nobody could evaluate them."""
 
     index: int
     sums: dict[str, Floats]
     examples: Ints
     seconds: float
+    failures: tuple[Failure, ...] = ()
 
 
 Item = Block | TestChunk | HoldoutChunk
@@ -286,8 +287,7 @@ class Worker:
         if algorithm.weight == "uniform":
             update.weight = np.ones_like(update.weight)
         with torch.no_grad():
-            for transform in algorithm.transforms:
-                transform.on_clients(update)
+            algorithm.on_clients(update)
             for transform in reversed(algorithm.transforms):
                 transform.on_arrival(update, self._down.round)
         return update

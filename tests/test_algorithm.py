@@ -93,7 +93,7 @@ def test_what_travels_and_what_stays() -> None:
     assert (trained, everything) == (12, 17)
     scaffold = made(Scaffold(), [TopK(0.1)])
     assert scaffold.widths(layout) == {"delta": everything, "control": trained}
-    assert scaffold.state() == {"control": "trained", "residual": "all"}
+    assert scaffold.state() == {"control": "trained", "transforms[0].residual": "all"}
     assert scaffold.upload(layout) == 8 * 2 + 4 * trained
     assert made(FedAvg()).upload(layout) == 4 * everything
     assert made(FedNova()).upload(layout) == 4 * everything + 4

@@ -18,6 +18,7 @@ def full() -> RoundRecord:
         train={"loss": 0.7},
         test={"loss": 0.6, "accuracy": 0.5},
         clients_test={"loss": {"mean": 0.5, "p10": 0.1, "p50": 0.5, "p90": 0.9}},
+        evaluated={"clients": 3, "missing": 0},
         weight=9.0,
         bytes={"down": 8, "up": 6, "network": 0},
         model_sha256="ab",

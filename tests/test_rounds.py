@@ -21,14 +21,14 @@ from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec
 from fedray.errors import RunFailed
 from fedray.executor import InlineExecutor
-from fedray.failures import FailurePolicy
+from fedray.failures import FailurePolicy, unseen
 from fedray.local.schedule import LocalArgs
 from fedray.messages import Ints
 from fedray.plan import EvaluateArgs
 from fedray.rounds import model_sha256
 from fedray.sampling import Poisson, Sampler, Uniform
 from fedray.store import StateRows
-from fedray.worker import Item, Report
+from fedray.worker import HoldoutChunk, Item, Report
 from tests.helpers import Federation, Problem, class_problem, federation, relative, seeded
 
 MARK = 50.0
@@ -362,21 +362,42 @@ def test_evaluation_changes_nothing_of_the_training(tmp_path: Path) -> None:
     assert [r.model_sha256 for r in runs[0].run()] == [r.model_sha256 for r in runs[1].run()]
 
 
-def test_client_evaluation_is_the_weighted_mean_and_the_spread_over_clients(tmp_path: Path) -> None:
+class Unreached(InlineExecutor):
+    """Nobody can evaluate on the rows of the first two clients; the others are a piece of work of their own."""
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        reports: list[Report] = []
+        for item in items:
+            if isinstance(item, HoldoutChunk):
+                reports.append(unseen(self._worker.job, replace(item, clients=item.clients[:2]), 1, "no node"))
+                item = replace(item, index=item.index + 1, clients=item.clients[2:])
+            reports += super().run([item], stopping) or []
+        return reports
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_client_evaluation_is_the_weighted_mean_and_the_spread_over_clients(
+    missing: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over those who can be reached, and it is said how many cannot."""
     problem = class_problem((9, 30, 14, 1, 22, 5), holdout=0.4)
     run = federation(problem, tmp_path, rounds=1, evaluate=EvaluateArgs(0, 1))
+    if missing:
+        run.executor = Unreached
     (record,) = run.run()
+    assert record.evaluated == {"clients": 5 - missing, "missing": missing}
+    assert caplog.text.count("was not evaluated (worker): no node") == missing
     module = problem.model_fn().eval()
     run.plan.layout.load(module, run.vector)
     means, counts = [], []
-    for client in range(6):
+    for client in range(missing, 6):
         x, y, _ = problem.data.holdout(np.array([client]))
         if len(x):
             with torch.no_grad():
                 output = module(x)
             means.append([float(problem.loss_fn(output, y)), float((output.argmax(dim=1) == y).double().mean())])
             counts.append(len(x))
-    assert len(counts) == 5
+    assert len(counts) == 5 - missing
     for column, name in enumerate(("loss", "accuracy")):
         values = np.array(means)[:, column]
         got = record.clients_test[name]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from fedray.algorithm import AlgorithmConfig, algorithms
@@ -18,19 +20,20 @@ class Normalised(LocalRule):
     """Sends ``delta / ||a||_1`` and ``||a||_1``, where ``a`` are the weights with which gradients entered ``delta``.
 
     ``||a||_1`` is the number of local steps tau for plain SGD, and for SGD with momentum rho
-    ``A(tau) = (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`` (arXiv:2007.07481, section 4.1); with Nesterov's
-    momentum, which the paper leaves out, ``A(tau + 1) - 1``.
+    ``A(tau) = (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`` (arXiv:2007.07481, section 4.1), which is
+    ``sum_{j < tau} sum_{k <= j} rho^k``, so that ``A(tau) = tau (tau + 1) / 2`` at rho = 1; with Nesterov's momentum,
+    which the paper leaves out, ``A(tau + 1) - 1``.
     """
 
     sends: ClassVar[Mapping[str, Width]] = {"tau": "scalar"}
 
     def finish(self, run: LocalRun) -> None:
         """Normalise the parameters' part of the update."""
-        steps = run.steps.clamp(min=1.0)
-        rho = float(run.group.get("momentum", 0.0))
-        ahead = 1.0 if run.group.get("nesterov") else 0.0
-        reach = steps + ahead
-        tau = (reach - rho * (1.0 - rho**reach) / (1.0 - rho)) / (1.0 - rho) - ahead if rho else steps
+        steps = run.steps.clamp(min=1.0).cpu().long()
+        rho, ahead = float(run.group.get("momentum", 0.0)), int(bool(run.group.get("nesterov")))
+        # As sums: the quotients have no value at rho = 1, and in float32 few digits near it.
+        weights = np.cumsum(np.cumsum(rho ** np.arange(int(steps.max()) + ahead)))
+        tau = torch.from_numpy(weights)[steps + (ahead - 1)].sub_(ahead).to(run.steps)
         run.delta[:, : run.params.shape[1]].div_(tau)
         run.parts["tau"] = tau
 

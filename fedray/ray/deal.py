@@ -14,12 +14,8 @@ from fedray.worker import Item, Report
 class Crew(Protocol):
     """What a deal must know of a team."""
 
-    @property
-    def seats(self) -> int:
-        """How many workers."""
-
-    def may(self, pin: str | None) -> bool:
-        """Whether it takes items of this pin."""
+    def takers(self, pin: str | None) -> int:
+        """How many of its workers take items of this pin."""
 
 
 class Deal:
@@ -50,29 +46,29 @@ class Deal:
                 if position in self._reports:
                     continue
                 pin = item.pin
-                if not any(crew.may(pin) for crew in crews):
+                if not any(crew.takers(pin) for crew in crews):
                     nobody[position] = item
                 else:
                     self._free.setdefault(pin, deque()).append(position)
             return nobody
 
     def take(self, crew: Crew) -> dict[int, Item]:
-        """Work for a team: what is pinned to where it is, then a share of the rest that shrinks as the rest does.
+        """Work for a team: what is pinned to where it is, and a share of the rest that shrinks as the rest does.
 
         The shares (guided self-scheduling, Polychronopoulos & Kuck, 1987) cost a few calls for each team and leave
         little for anybody to wait for at the end.
         """
         with self._lock:
+            positions: list[int] = []
             for pin, free in sorted(self._free.items(), key=lambda entry: (entry[0] is None, entry[0] or "")):
-                if free and crew.may(pin):
-                    teams = [c for c in self._crews if c.may(pin)]
-                    fair = len(free) * crew.seats / sum(c.seats for c in teams)
+                if free and (mine := crew.takers(pin)):
+                    all_takers = sum(other.takers(pin) for other in self._crews)
+                    fair = len(free) * mine / all_takers
                     # Half of a fair share, but something for each of its workers; all of it, if nobody else is there.
-                    count = len(free) if len(teams) == 1 else max(math.ceil(fair / 2), min(crew.seats, math.ceil(fair)))
-                    positions = [free.popleft() for _ in range(min(count, len(free)))]
-                    self._holders |= dict.fromkeys(positions, crew)
-                    return {position: self._items[position] for position in positions}
-            return {}
+                    count = len(free) if mine == all_takers else max(math.ceil(fair / 2), min(mine, math.ceil(fair)))
+                    positions += [free.popleft() for _ in range(min(count, len(free)))]
+            self._holders |= dict.fromkeys(positions, crew)
+            return {position: self._items[position] for position in positions}
 
     def accept(self, crew: Crew | None, reports: Mapping[int, Report]) -> None:
         """Keep reports; ``None`` as the team: decided by the driver itself."""

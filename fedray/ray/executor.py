@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,15 +20,16 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.errors import RunFailed
+from fedray.failures import give_up, unseen
 from fedray.messages import Block, Broadcast
 from fedray.ray.deal import Deal
 from fedray.ray.exchange import Collective, ObjectStore
 from fedray.ray.node import NodeUnfit, Parcel, RemoteTeam, TeamLost
-from fedray.ray.placement import Node, Size, alive, reserve, seats
-from fedray.ray.team import Post, Team, give_up
+from fedray.ray.placement import Node, Post, Seat, Size, alive, reserve, seats
+from fedray.ray.team import Team
 from fedray.ray.worker import Announcement
 from fedray.usage import Usage
-from fedray.worker import Item, Job, Report
+from fedray.worker import HoldoutChunk, Item, Job, Report, TestChunk
 
 _log = logging.getLogger("fedray")
 
@@ -56,7 +58,7 @@ class WorkerArgs:
     Args:
         workers: on each node, or ``auto``: as many as have room.
         size: what each reserves.
-        placement: ``spread`` over all nodes, or ``pack`` on few.
+        placement: ``spread`` over all nodes that have room, or ``pack`` on few.
         silos: by name.
         reduce: how vectors cross from node to node: ``object_store`` or ``collective``.
         driver: what the driver reserves.
@@ -118,7 +120,7 @@ class RayExecutor:
         new = [node for node in nodes if node.id not in self._known]
         for post in self._posts(new):
             if post.node == self._here:
-                self._own.append(Team(self._job, post, reserve(post.node, post.seats, post.size)))
+                self._own += self._team_here(post)
             else:
                 if self._parcel is None:
                     self._parcel = ray.put(Parcel.of(self._job))
@@ -126,24 +128,40 @@ class RayExecutor:
         self._known |= {node.id for node in new}
         return self._others[before:]
 
+    def _team_here(self, post: Post) -> list[Team]:
+        """The team of the driver's node; none, as on any other node, if others hold its room."""
+        try:
+            return [Team(self._job, post, reserve(post.node, post.sizes))]
+        except RunFailed as error:
+            if len(alive()) == 1:
+                raise
+            self._unfit.add(post.node)
+            self._tell(post, error)
+            return []
+
     def _posts(self, nodes: Sequence[Node]) -> list[Post]:
-        args, driver = self._args, self._args.driver.resources()
-        taken: dict[str, dict[str, float]] = {node.id: dict(driver) if node.id == self._here else {} for node in nodes}
-        posts = []
-        limits = args.start_timeout, args.block_timeout
-        at: dict[str, set[str | None]] = {node.id: {None} for node in nodes}
+        args = self._args
+        driver = {self._here: args.driver.resources()}
+        taken: dict[str, Counter[str]] = {node.id: Counter() for node in nodes}
+        own: dict[str, list[Seat]] = {node.id: [] for node in nodes}
+        pins: dict[str, set[str | None]] = {node.id: {None} for node in nodes}
         for name, silo in args.silos.items():
             for node in nodes:
-                if node.holds(silo.where) and silo.size is not None:
-                    posts.append(Post(node.id, node.name, 1, silo.size, frozenset([name]), *limits))
-                    for resource, amount in silo.size.resources().items():
-                        taken[node.id][resource] = taken[node.id].get(resource, 0.0) + amount
-                elif node.holds(silo.where):
-                    at[node.id].add(name)
-        if nodes:
-            counts = seats(nodes, args.workers, args.size, args.placement, taken)
-            names = {node.id: node.name for node in nodes}
-            posts += [Post(id, names[id], n, args.size, frozenset(at[id]), *limits) for id, n in counts.items()]
+                if not node.holds(silo.where):
+                    continue
+                if silo.size is None:
+                    pins[node.id].add(name)
+                elif silo.size.fits(node.resources):
+                    own[node.id].append(Seat(silo.size, frozenset([name])))
+                    taken[node.id].update(silo.size.resources())
+        counts = seats(nodes, args.workers, args.size, args.placement, taken, driver) if nodes else {}
+        posts = []
+        for node in nodes:
+            everybody = [Seat(args.size, frozenset(pins[node.id]))] * counts.get(node.id, 0) + own[node.id]
+            if everybody:
+                posts.append(Post(node.id, node.name, everybody, args.start_timeout, args.block_timeout))
+            if node.id not in counts and (args.workers == "auto" or args.placement == "spread"):
+                _log.warning("node %s (%s) has no room for %s, and gets none", node.name, node.size, self._wanted())
         return posts
 
     def _look_for_nodes(self) -> None:
@@ -167,9 +185,7 @@ class RayExecutor:
     def _forget(self, team: RemoteTeam, error: TeamLost) -> None:
         if team not in self._others:
             return
-        # Its text, as a handler that keeps the error keeps all memory of the frames it passed.
-        _log.warning("round %d: node %s is lost (%s)", self._start.round, team.post.name, str(error))
-        self._last_lost = f"; last was lost: {team.post.name} ({error})"
+        self._tell(team.post, error)
         self._others.remove(team)
         if isinstance(error, NodeUnfit):
             self._unfit.add(team.post.node)
@@ -178,6 +194,11 @@ class RayExecutor:
         # A node whose actor died and that is itself alive is settled again, when the watch has seen it after this.
         self._nodes = []
         team.abandon()
+
+    def _tell(self, post: Post, error: Exception) -> None:
+        # Its text, as a handler that keeps the error keeps all memory of the frames it passed.
+        _log.warning("round %d: node %s is lost (%s)", self._start.round, post.name, str(error))
+        self._last_lost = f"; last was lost: {post.name} ({error})"
 
     def wait(self) -> None:
         """Return when a worker is up; the others join in the round after they are."""
@@ -196,7 +217,7 @@ class RayExecutor:
         patience = time.monotonic() + self._args.start_timeout
         while True:
             teams = self._present()
-            workers = sum(team.post.seats for team in teams)
+            workers = sum(len(team.post.seats) for team in teams)
             enough = bool(teams) and workers >= self._args.min_workers
             if stopping() or (enough and not self._coming(items, teams)):
                 return teams
@@ -217,12 +238,18 @@ class RayExecutor:
             left = f"{workers} workers are left on {len(teams)} nodes, cluster.min_workers is {least}"
             return f"{left}; add nodes and resume"
         there = ", ".join(f"{node.name} ({node.size})" for node in alive())
-        return f"no node has room for a worker of {self._args.size}; there is {there}"
+        advice = "lower cluster.workers or what the worker section asks for"
+        return f"no node has room for {self._wanted()}; there is {there}; {advice}"
+
+    def _wanted(self) -> str:
+        args = self._args
+        spread = args.workers != "auto" and args.placement == "spread"
+        return f"{args.workers} workers of {args.size}" if spread else f"a worker of {args.size}"
 
     def _coming(self, items: Sequence[Item], teams: Sequence[Team | RemoteTeam]) -> bool:
         """Whether items are pinned to where a team is still starting, and none can work."""
-        pins = {item.pin for item in items if not any(team.may(item.pin) for team in teams)}
-        return any(team.may(pin) for team in self._others for pin in pins)
+        pins = {item.pin for item in items if not any(team.takers(item.pin) for team in teams)}
+        return any(team.takers(pin) for team in self._others for pin in pins)
 
     # A round
 
@@ -296,10 +323,15 @@ class RayExecutor:
         self._forget(team, error)
 
     def _nobody(self, item: Item) -> Report:
-        if not isinstance(item, Block):
-            raise RunFailed(f"round {self._start.round}: no worker for the evaluation of {item.pin or 'the model'}")
         silo = self._args.silos.get(item.pin or "")
-        return give_up(self._job, item, "worker", f"no node with {silo.where if silo else item.pin} is there")
+        reason = f"no node with {silo.where if silo else item.pin} is there"
+        match item:
+            case Block():
+                return give_up(self._job, item, "worker", reason)
+            case HoldoutChunk():
+                return unseen(self._job, item, self._start.round - 1, reason)
+            case TestChunk():
+                raise RunFailed(f"round {self._start.round}: no worker for the test set, those left are silos' own")
 
     def collect(self) -> Accumulator:
         """What all teams have folded, merged: O(P) for a linear aggregator."""
@@ -324,7 +356,7 @@ class RayExecutor:
         return Usage(
             readings=tuple(readings),
             nodes=len({team.post.node for team in teams if team.readings()}),
-            gpus=sum(team.post.seats * team.post.size.gpus for team in teams) + self._args.driver.gpus,
+            gpus=sum(size.gpus for team in teams for size in team.post.sizes) + self._args.driver.gpus,
             retries=self._lost + sum(team.retries for team in teams),
             network=self._network + sum(team.network for team in self._others),
         )

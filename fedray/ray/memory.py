@@ -71,23 +71,24 @@ class Board:
     Args:
         handle: the buffer, made by :meth:`buffer`.
         seat: which worker this is; ``None`` for the one who hands out.
+        queue: which tickets it takes.
     """
 
-    def __init__(self, handle: Handle, seat: int | None = None) -> None:
+    def __init__(self, handle: Handle, seat: int | None = None, queue: int = 0) -> None:
         self._file = os.open(handle.path, os.O_RDWR)
         self._shared = _tensors(self._file, torch.int64, handle.widths)
-        self._seat = seat
+        self._seat, self._queue = seat, queue
 
     @staticmethod
-    def buffer(seats: int) -> Buffer:
-        """Memory for a board of so many workers."""
-        return Buffer({"next": 1, "item": seats, "since": seats}, torch.int64)
+    def buffer(seats: int, queues: int = 1) -> Buffer:
+        """Memory for a board of so many workers, and so many kinds of tickets."""
+        return Buffer({"next": queues, "item": seats, "since": seats}, torch.int64)
 
     def take(self) -> int:
         """The next number; from now on this worker is at it."""
         with self._locked():
-            number = int(self._shared["next"])
-            self._shared["next"] += 1
+            number = int(self._shared["next"][self._queue])
+            self._shared["next"][self._queue] += 1
             self._shared["since"][self._seat] = time.monotonic_ns()
             self._shared["item"][self._seat] = number
         return number
@@ -99,9 +100,9 @@ class Board:
             self._shared["item"].fill_(-1)
             self._shared["next"].fill_(0)
 
-    def taken(self) -> int:
-        """How many numbers have been taken, those included for which there was no work."""
-        return int(self._shared["next"])
+    def taken(self, queue: int = 0) -> int:
+        """How many numbers of a queue have been taken, those included for which there was no work."""
+        return int(self._shared["next"][queue])
 
     def end(self) -> None:
         """Hand out no more work."""

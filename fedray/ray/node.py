@@ -32,8 +32,8 @@ from fedray import faults
 from fedray.aggregators.base import Accumulator, Aggregator
 from fedray.errors import RunFailed
 from fedray.ray.collective import Group, GroupBroken, Invitation
-from fedray.ray.placement import reserve
-from fedray.ray.team import Post, Team, raised
+from fedray.ray.placement import Post, reserve
+from fedray.ray.team import Team, raised
 from fedray.ray.worker import Announcement, Arrays
 from fedray.scratch import held, sweep
 from fedray.usage import Reading
@@ -98,7 +98,7 @@ class Parcel:
                     content.tofile(unfinished / name)
                 unfinished.rename(final)
             except OSError:
-                if not final.exists():  # else another team of this node was first
+                if not final.exists():  # else an earlier team of this node was first
                     raise
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -126,7 +126,7 @@ class NodeActor:
         self._own: Accumulator | None = None
 
     def up(self) -> bool:
-        """Answers once a worker is up."""
+        """Answers once its team can do whatever it may be given."""
         self._team.wait()
         return True
 
@@ -249,7 +249,7 @@ class RemoteTeam:
         self._readings: list[Reading] = []
         self.retries = 0
         # Reserved from here, as it would outlive an actor that dies.
-        self._place = reserve(post.node, post.seats, post.size)
+        self._place = reserve(post.node, post.sizes)
         self.actor: Any = (
             ray.remote(concurrency_groups={"control": 1})(NodeActor)
             .options(
@@ -263,17 +263,12 @@ class RemoteTeam:
         self.ready = self.actor.up.remote()
         self.is_up = False
 
-    @property
-    def seats(self) -> int:
-        """How many workers."""
-        return self.post.seats
-
-    def may(self, pin: str | None) -> bool:
-        """Whether it takes items of this pin."""
-        return pin in self.post.silos
+    def takers(self, pin: str | None) -> int:
+        """How many of its workers take items of this pin."""
+        return self.post.takers(pin)
 
     def look(self, seconds: float) -> bool:
-        """Whether a worker is up, within ``seconds``.
+        """Whether it is up, within ``seconds``.
 
         Raises:
             TeamLost: the node is gone, or its workers cannot start there.
@@ -349,6 +344,8 @@ class RemoteTeam:
                 raise no_room(f"node {self.post.name}", self.start.round) from error
             if isinstance(error.cause, RunFailed):
                 raise RunFailed(str(error.cause)) from error
+            if isinstance(error.cause, RayError):  # what it was to work with is lost: what another team folded
+                raise TeamLost(str(error.cause).splitlines()[0]) from error
             raise RunFailed(f"node {self.post.name}: {type(error.cause).__name__}: {error.cause}") from error
         except FULL as error:
             raise no_room("the driver's node", self.start.round) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -80,6 +81,47 @@ class Node:
         return self.labels.get(label) == value if equals else self.resources.get(pin, 0.0) > 0
 
 
+@dataclass(frozen=True)
+class Seat:
+    """One worker's.
+
+    Args:
+        size: what it reserves.
+        silos: whose clients it trains: ``None`` any that are not pinned to a silo.
+    """
+
+    size: Size
+    silos: frozenset[str | None] = frozenset([None])
+
+
+@dataclass(frozen=True)
+class Post:
+    """Where a team sits.
+
+    Args:
+        node: Ray's id of the node.
+        name: its host name.
+        seats: of its workers; the silos of two of them are the same, or have none in common.
+        start_timeout: seconds to wait for a worker to come up.
+        block_timeout: seconds a work item may take before its worker is replaced; ``None``: for ever.
+    """
+
+    node: str
+    name: str
+    seats: Sequence[Seat]
+    start_timeout: float = 120.0
+    block_timeout: float | None = None
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Of its workers."""
+        return [seat.size for seat in self.seats]
+
+    def takers(self, pin: str | None) -> int:
+        """How many of its workers take items of this pin."""
+        return sum(pin in seat.silos for seat in self.seats)
+
+
 def alive() -> list[Node]:
     """The nodes of the connected cluster, in a fixed order."""
     found = [
@@ -95,7 +137,8 @@ def seats(
     workers: int | Literal["auto"],
     size: Size,
     placement: Literal["pack", "spread"],
-    taken: Mapping[str, Mapping[str, float]],
+    silos: Mapping[str, Mapping[str, float]],
+    driver: Mapping[str, Mapping[str, float]],
 ) -> dict[str, int]:
     """How many workers each node gets, by node id; nodes without any are left out.
 
@@ -103,20 +146,19 @@ def seats(
         nodes: where there may be workers.
         workers: on each node, or as many as have room.
         size: of one worker.
-        placement: ``spread``: that many on every node; ``pack``: as many in all, on as few nodes as have room.
-        taken: what is reserved already, by node id: for the driver, for silos.
+        placement: ``spread``: that many on every node that has room for them; ``pack``: as many in all as that on
+            every node were, on as few nodes as have room.
+        silos: what their own workers reserve, by node id.
+        driver: what it reserves, by node id.
     """
-    room: dict[str, float] = {}
-    for node in nodes:
-        left = {name: amount - taken.get(node.id, {}).get(name, 0.0) for name, amount in node.resources.items()}
-        room[node.id] = max(0.0, size.fits(left))
+    room = {node.id: _room(node, size, silos, driver) for node in nodes}
     if workers == "auto":
         counts = {id: 1 if math.isinf(most) else int(most) for id, most in room.items()}
         # One worker of a machine with a single CPU shares it with the driver, who waits while it works.
         if not any(counts.values()):
-            counts = {node.id: min(1, int(min(size.fits(node.resources), 1))) for node in nodes}
+            counts = {node.id: int(min(_room(node, size, silos), 1)) for node in nodes}
     elif placement == "spread":
-        counts = dict.fromkeys(room, workers)
+        counts = {id: workers for id, most in room.items() if most >= workers}
     else:
         counts, left_over = {}, workers * len(nodes)
         for id, most in sorted(room.items(), key=lambda entry: -entry[1]):
@@ -127,17 +169,24 @@ def seats(
     return {id: count for id, count in counts.items() if count}
 
 
-def reserve(node: str, count: int, size: Size) -> Any:
-    """Ask for a placement group of ``count`` bundles of ``size`` on one node, in the name of this actor.
+def _room(node: Node, size: Size, *taken: Mapping[str, Mapping[str, float]]) -> float:
+    left = {
+        name: amount - sum(one.get(node.id, {}).get(name, 0.0) for one in taken)
+        for name, amount in node.resources.items()
+    }
+    return max(0.0, size.fits(left))
+
+
+def reserve(node: str, sizes: Sequence[Size]) -> Any:
+    """Ask for a placement group on one node, a bundle for each of ``sizes``, in the name of this actor.
 
     Ray keeps it until the job ends, also when the actor has died: see :func:`release`.
     """
-    bundle = size.resources() or {"CPU": 0.001}
     return placement_group(
-        [bundle] * count,
+        [size.resources() or {"CPU": 0.001} for size in sizes],
         strategy="STRICT_PACK",
         name=f"{_prefix(ray.get_runtime_context().get_actor_id())}{secrets.token_hex(8)}",
-        bundle_label_selector=[{"ray.io/node-id": node}] * count,
+        bundle_label_selector=[{"ray.io/node-id": node}] * len(sizes),
     )
 
 
@@ -163,21 +212,26 @@ def _prefix(actor_id: str | None) -> str:
     return f"fedray-{actor_id}-"
 
 
-def await_grant(group: Any, node: str, count: int, size: Size, seconds: float) -> None:
+def await_grant(group: Any, post: Post) -> None:
     """Return when what was reserved is there.
 
     Raises:
         RunFailed: it was not granted in time; says what is wanted, what the node has, and what is free.
     """
-    if not group.wait(seconds):
+    if not group.wait(post.start_timeout):
         remove_placement_group(group)
-        found = [one for one in alive() if one.id == node]
+        found = [one for one in alive() if one.id == post.node]
         has = _amounts(found[0].resources) if found else "left the cluster"
         name = f"node {found[0].name}" if found else "the node"
         raise RunFailed(
-            f"{count} workers of {size} could not be started in {seconds:g} s: {name} has {has}, free in the cluster "
-            f"are {_amounts(ray.available_resources())}; lower cluster.workers or what the worker section asks for"
+            f"{_crowd(post.sizes)} could not be started in {post.start_timeout:g} s: {name} has {has}, free in the "
+            f"cluster are {_amounts(ray.available_resources())}; lower cluster.workers or what the worker section asks "
+            "for"
         )
+
+
+def _crowd(sizes: Sequence[Size]) -> str:
+    return ", ".join(f"{count} workers of {size}" for size, count in Counter(sizes).items())
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

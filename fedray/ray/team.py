@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
@@ -20,10 +19,11 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.errors import RunFailed
-from fedray.messages import Block, BlockReport, Failure
+from fedray.failures import give_up
+from fedray.messages import Block
 from fedray.ray.lines import Door, Line, WorkerDied, wait
 from fedray.ray.memory import Board, Buffer
-from fedray.ray.placement import Size, await_grant
+from fedray.ray.placement import Post, await_grant
 from fedray.ray.worker import Announcement, Channel, WorkerActor
 from fedray.usage import Reading
 from fedray.worker import Item, Job, Report
@@ -36,35 +36,14 @@ ATTEMPTS = 3
 _PATIENCE = 0.2
 
 
-@dataclass(frozen=True)
-class Post:
-    """Where a team sits.
-
-    Args:
-        node: Ray's id of the node.
-        name: its host name.
-        seats: how many workers.
-        size: what each reserves.
-        silos: whose clients it trains: ``None`` any that are not pinned to a silo.
-        start_timeout: seconds to wait for a worker to come up.
-        block_timeout: seconds a work item may take before its worker is replaced; ``None``: for ever.
-    """
-
-    node: str
-    name: str
-    seats: int
-    size: Size
-    silos: frozenset[str | None] = frozenset([None])
-    start_timeout: float = 120.0
-    block_timeout: float | None = None
-
-
 @dataclass
 class _Member:
-    """A worker and what it has done in the round."""
+    """A worker, what it has done in the round, and what it shares out with others now."""
 
     seat: int
+    queue: int
     slot: Buffer | None
+    shared: list[int] = field(default_factory=list)
     actor: Any = None
     ready: Any = None
     door: Door = field(default_factory=Door)
@@ -80,6 +59,8 @@ class Team:
 
     The workers start while the caller goes on, and take part as soon as they are up.  A worker that dies is replaced,
     and what it had folded is done again; an item that two workers died of is given up, as a failure of its clients.
+    They share one broadcast and give one accumulator, whatever their sizes; items are shared out in queues, one for
+    the workers of the same silos.
 
     Args:
         job: what they do.
@@ -93,12 +74,13 @@ class Team:
     def __init__(self, job: Job, post: Post, group: Any) -> None:
         self.post = post
         self._group = group
-        await_grant(group, post.node, post.seats, post.size, post.start_timeout)
+        await_grant(group, post)
         self._job = job
         self.aggregator = job.algorithm.aggregator
         self.widths = job.algorithm.widths(job.task.layout)
         self.down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32)
-        self._board_buffer = Board.buffer(post.seats)
+        self._queues = list(dict.fromkeys(seat.silos for seat in post.seats))
+        self._board_buffer = Board.buffer(len(post.seats), len(self._queues))
         self._board = Board(self._board_buffer.handle)
         self._start = Announcement(0, 0, 1.0)
         self._items: dict[int, Item] = {}
@@ -108,23 +90,20 @@ class Team:
         self._gathered: Accumulator | None = None
         self.retries = 0
         self._job_ref = ray.put(job)
-        self._members = [_Member(seat, self._slot()) for seat in range(post.seats)]
+        self._members = [
+            _Member(number, self._queues.index(seat.silos), self._slot()) for number, seat in enumerate(post.seats)
+        ]
         for member in self._members:
             self._spawn(member)
-
-    @property
-    def seats(self) -> int:
-        """How many workers."""
-        return self.post.seats
 
     @property
     def round(self) -> int:
         """The last that began."""
         return self._start.round
 
-    def may(self, pin: str | None) -> bool:
-        """Whether it takes items of this pin."""
-        return pin in self.post.silos
+    def takers(self, pin: str | None) -> int:
+        """How many of its workers take items of this pin."""
+        return self.post.takers(pin)
 
     def _slot(self) -> Buffer | None:
         return Buffer(self.widths, torch.float64) if self.aggregator.linear else None
@@ -132,10 +111,15 @@ class Team:
     # Members
 
     def _spawn(self, member: _Member) -> None:
-        size, slot = self.post.size, member.slot
+        size, slot = self.post.seats[member.seat].size, member.slot
         member.door = Door()
         channel = Channel(
-            member.door, self._board_buffer.handle, member.seat, self.down.handle, slot.handle if slot else None
+            member.door,
+            self._board_buffer.handle,
+            member.seat,
+            member.queue,
+            self.down.handle,
+            slot.handle if slot else None,
         )
         member.actor = (
             ray.remote(WorkerActor)
@@ -172,33 +156,40 @@ class Team:
                 ) from error
             self._replace(member, reason)
 
-    def _anyone(self, stopping: Callable[[], bool]) -> bool:
-        """Wait until a worker is up; False if it was stopped."""
+    def _up(self) -> set[int]:
+        """The queues that a worker is up for."""
+        return {member.queue for member in self._members if member.line is not None}
+
+    def _await(self, enough: Callable[[set[int]], bool], stopping: Callable[[], bool]) -> bool:
+        """Wait until workers are up for enough queues; False if it was stopped."""
         self._look(0)
-        while not any(member.line for member in self._members):
+        while not enough(self._up()):
             if stopping():
                 return False
             self._look(_PATIENCE)
         return True
 
     def _look(self, seconds: float) -> None:
-        """Connect the workers that have come up; wait for the first of them if nobody is there yet."""
+        """Connect the workers that have come up, waiting so long for the first of them."""
         waiting = [member for member in self._members if member.line is None]
         if not waiting:
             return
-        up = ray.wait([m.ready for m in waiting], timeout=seconds if len(waiting) == len(self._members) else 0)[0]
+        refs = [member.ready for member in waiting]
+        ray.wait(refs, timeout=seconds)
+        # All that are up: one that is not among them is taken for late below.
+        up = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
         for member in waiting:
             if member.ready in up:
                 self._connect(member)
             elif time.monotonic() - member.spawned > self.post.start_timeout:
                 raise RunFailed(
-                    f"a worker of {self.post.size} on node {self.post.name} did not come up in "
+                    f"a worker of {self.post.seats[member.seat].size} on node {self.post.name} did not come up in "
                     f"{self.post.start_timeout:g} s"
                 )
 
     def wait(self) -> None:
-        """Return when a worker is up."""
-        self._anyone(lambda: False)
+        """Return when a worker is up for each queue."""
+        self._await(lambda up: len(up) == len(self._queues), lambda: False)
 
     def _replace(self, member: _Member, reason: str) -> None:
         name = f"{self.post.name}/{member.seat}"
@@ -240,7 +231,11 @@ class Team:
         failed = 0
         while missing := self._missing():
             blamed = self._blame.total()
-            if not self._anyone(stopping) or not self._pass(missing, stopping):
+            queues = [[p for p in missing if self._items[p].pin in silos] for silos in self._queues]
+            wanted = {number for number, queue in enumerate(queues) if queue}
+            if not self._await(lambda up, wanted=wanted: bool(up & wanted), stopping):  # type: ignore[misc]
+                return None
+            if not self._pass(queues, stopping):
                 return None
             progress = self._blame.total() > blamed or any(position in self._done() for position in missing)
             failed = 0 if progress else failed + 1
@@ -263,16 +258,17 @@ class Team:
             done |= member.reports
         return done
 
-    def _pass(self, missing: list[int], stopping: Callable[[], bool]) -> bool:
-        """Let the workers that are up share out some items; False if it was stopped."""
+    def _pass(self, queues: list[list[int]], stopping: Callable[[], bool]) -> bool:
+        """Let the workers that are up share out the items of each queue; False if it was stopped."""
         self._board.open()
-        # Pickled here, once for all workers.
-        packed = pickle.dumps([self._items[position] for position in missing])
+        # Pickled here, once for all workers of a queue.
+        packed = [pickle.dumps([self._items[position] for position in queue]) for queue in queues]
         busy: dict[Line, _Member] = {}
         for member in self._members:
-            if member.line is not None:
-                with self._replacing(member, missing):
-                    member.line.send(self._start, packed)
+            member.shared = queues[member.queue]
+            if member.line is not None and member.shared:
+                with self._replacing(member):
+                    member.line.send(self._start, packed[member.queue])
                     busy[member.line] = member
         while busy:
             if stopping():
@@ -280,16 +276,17 @@ class Team:
                 return False
             for line in wait(list(busy), _PATIENCE):
                 member = busy.pop(line)
-                with self._replacing(member, missing):
-                    self._receive(member, line, missing)
-            self._replace_late(busy, missing)
+                with self._replacing(member):
+                    self._receive(member, line)
+            self._replace_late(busy)
         done = self._done()
-        self.retries += sum(position not in done for position in missing[: self._board.taken()])
+        begun = [position for number, queue in enumerate(queues) for position in queue[: self._board.taken(number)]]
+        self.retries += sum(position not in done for position in begun)
         return True
 
-    def _receive(self, member: _Member, line: Line, missing: list[int]) -> None:
+    def _receive(self, member: _Member, line: Line) -> None:
         reports, folded, reading = pickle.loads(line.receive())
-        named: dict[int, Report] = {missing[index]: report for index, report in reports.items()}
+        named: dict[int, Report] = {member.shared[index]: report for index, report in reports.items()}
         member.reading = member.reading.plus(reading) if member.reading else reading
         if member.slot is not None:
             member.reports |= named
@@ -303,25 +300,24 @@ class Team:
             self.aggregator.merge(self._gathered, rows)
 
     @contextlib.contextmanager
-    def _replacing(self, member: _Member, missing: list[int]) -> Iterator[None]:
+    def _replacing(self, member: _Member) -> Iterator[None]:
         try:
             yield
         except WorkerDied as error:
-            self._lose(member, missing, "worker", str(error))
+            self._lose(member, "worker", str(error))
 
-    def _replace_late(self, busy: dict[Line, _Member], missing: list[int]) -> None:
+    def _replace_late(self, busy: dict[Line, _Member]) -> None:
         limit = self.post.block_timeout
         for line, member in list(busy.items()) if limit else ():
             _, seconds = self._board.at(member.seat)
             if seconds > (limit or 0.0):
                 del busy[line]
-                self._lose(member, missing, "deadline", f"no answer in {limit:g} s")
+                self._lose(member, "deadline", f"no answer in {limit:g} s")
 
-    def _lose(self, member: _Member, missing: list[int], stage: str, reason: str) -> None:
+    def _lose(self, member: _Member, stage: str, reason: str) -> None:
         index, _ = self._board.at(member.seat)
         self.retries += len(member.reports)
-        if 0 <= index < len(missing) and missing[index] not in member.reports:
-            position = missing[index]
+        if 0 <= index < len(member.shared) and (position := member.shared[index]) not in member.reports:
             self._blame[position] += 1
             if self._blame[position] > 1:
                 self._final[position] = self._given_up(self._items[position], stage, reason)
@@ -369,13 +365,3 @@ class Team:
 def raised(error: RayError) -> str:
     """What an actor raised while it was made: Ray has it as the last line of the traceback in its message."""
     return str(error).strip().splitlines()[-1].removeprefix("fedray.errors.RunFailed: ")
-
-
-def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
-    """The report of a block that nobody could train: all its clients failed."""
-    none = np.zeros(0)
-    failures = tuple(
-        Failure(client, job.task.data.client_id(client), block.round, stage, reason)
-        for client in block.clients.tolist()
-    )
-    return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), {}, failures, 0.0)

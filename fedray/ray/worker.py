@@ -35,6 +35,7 @@ class Channel:
         door: where the worker listens.
         board: the team's board.
         seat: the worker's place on it.
+        queue: which tickets it takes there.
         down: the broadcast's buffer.
         up: the worker's accumulator slot; ``None``: what it folds is no sum, and comes with its answers.
     """
@@ -42,6 +43,7 @@ class Channel:
     door: Door
     board: Handle
     seat: int
+    queue: int
     down: Handle
     up: Handle | None
 
@@ -86,7 +88,7 @@ class WorkerActor:
             libc.malloc_trim(0)
         self._down = channel.down.open()
         self._up = channel.up.open() if channel.up else None
-        self._board = Board(channel.board, channel.seat)
+        self._board = Board(channel.board, channel.seat, channel.queue)
         self._folds_in_place = self._up is not None and gpus == 0
         self._name = name
         self._meter = Meter(devices_of(gpus))

@@ -125,7 +125,8 @@ class Sweep:
         final: dict[str, Any] = self.run_folder(cell).summary().get("final") or {}
         found = {f"{kind}.{name}": value for kind in ("train", "test") for name, value in final.get(kind, {}).items()}
         clients = {f"clients_test.{name}": spread["mean"] for name, spread in final.get("clients_test", {}).items()}
-        return found | clients
+        missing = final.get("evaluated", {}).get("missing")
+        return found | clients | ({"clients_test.missing": missing} if missing else {})
 
     def _config(self, cell: Cell) -> Config:
         layers = load_layers(self.config, cell.overrides)

@@ -142,6 +142,7 @@ class _State:
         self._train: dict[str, float] = {}
         self._test: dict[str, float] = {}
         self._clients_test: dict[str, dict[str, float]] = {}
+        self._evaluated: dict[str, int] = {}
 
     def add(self, record: RoundRecord) -> None:
         self._round = record.round
@@ -152,7 +153,8 @@ class _State:
         # What was not measured this time is shown as it was last measured.
         self._train = record.train or self._train
         self._test = record.test or self._test
-        self._clients_test = record.clients_test or self._clients_test
+        if record.evaluated:
+            self._clients_test, self._evaluated = record.clients_test, record.evaluated
 
     def words(self) -> str:
         """Pace, time left, loss, metric, failures, as far as they are known."""
@@ -181,6 +183,9 @@ class _State:
             rows.append(
                 (f"clients' {name}", f"{_number(spread.get('mean'))} (10 % of clients below {low}, 10 % above {high})")
             )
+        if missing := self._evaluated.get("missing"):
+            everybody = missing + self._evaluated["clients"]
+            rows.append(("not evaluated", f"{missing:,} of {everybody:,} clients, whose data nobody could reach"))
         if self._failed:
             rows.append(("failed", f"{self._failed:,} times a client gave no update"))
         return rows

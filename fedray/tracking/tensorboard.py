@@ -22,10 +22,11 @@ _log = logging.getLogger(__name__)
 def scalars(record: RoundRecord) -> dict[str, float]:
     """The numbers of a record by the name TensorBoard shows them under.
 
-    ``train/loss``, ``test/<metric>``, ``clients_test/<metric>/<mean, p10, p50, p90>``, ``clients/<sampled, ok,
-    failed>``, ``clients/weight``, ``time/round_seconds``, ``time/<phase>``, ``bytes/<up, down, network>``,
-    ``usage/<nodes, retries, cpu_seconds, gpu_seconds, joules>``, ``usage/failures/<stage>`` and, over the workers,
-    ``usage/<idle, rss, gpu_memory>/<mean, max>``.  A metric without a value is NaN.
+    ``train/loss``, ``test/<metric>``, ``clients_test/<metric>/<mean, p10, p50, p90>``, ``evaluated/<clients,
+    missing>``, ``clients/<sampled, ok, failed>``, ``clients/weight``, ``time/round_seconds``, ``time/<phase>``,
+    ``bytes/<up, down, network>``, ``usage/<nodes, retries, cpu_seconds, gpu_seconds, joules>``,
+    ``usage/failures/<stage>`` and, over the workers, ``usage/<idle, rss, gpu_memory>/<mean, max>``.  A metric without
+    a value is NaN.
 
     >>> scalars(RoundRecord(3, seconds=2.0, train={"loss": 0.5}, bytes={"up": 8}))
     {'train/loss': 0.5, 'time/round_seconds': 2.0, 'bytes/up': 8.0}
@@ -38,6 +39,7 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
         "train": record.train,
         "test": record.test,
         **{f"clients_test/{metric}": spread for metric, spread in record.clients_test.items()},
+        "evaluated": record.evaluated,
         "clients": record.clients if record.weight is None else {**record.clients, "weight": record.weight},
         # Round 0 is an evaluation only, and took no round's time.
         "time": {"round_seconds": record.seconds, **record.phases} if record.seconds else {},

@@ -27,7 +27,7 @@ class Transform:
 
     @property
     def state(self) -> Mapping[str, Width]:
-        """Per-client vectors it keeps from round to round, by name."""
+        """Per-client vectors it keeps from round to round, by name: no other transform sees them."""
         return {}
 
     @property

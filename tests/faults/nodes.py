@@ -87,6 +87,24 @@ class Nodes:
                 ray.shutdown()
         tempfile.tempdir = None
 
+    def id(self, name: str) -> str:
+        """Ray's, of a node."""
+        return str(self._members[name].node_id)
+
+    @contextlib.contextmanager
+    def crowded(self, name: str) -> Iterator[None]:
+        """Somebody else has one CPU of a node."""
+        from ray.util import remove_placement_group
+
+        from fedray.ray.placement import Size, reserve
+
+        group = reserve(self.id(name), [Size()])
+        assert group.wait(DEADLINE)
+        try:
+            yield
+        finally:
+            remove_placement_group(group)
+
     # Faults
 
     def _plan(self, name: str) -> Path:

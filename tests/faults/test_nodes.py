@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -18,9 +20,11 @@ import fedray
 from fedray import faults
 from fedray.place import Place
 from fedray.ray.executor import RayExecutor, WorkerArgs
+from fedray.ray.placement import Size
 from fedray.record import RoundRecord
 from fedray.rounds import Rounds
 from fedray.schema import ClusterSection
+from fedray.worker import Job
 from tests.faults.nights import all_present, go, quiet, same_bits, small
 from tests.faults.nodes import Nodes, eventually, fault
 from tests.ray import problem
@@ -36,33 +40,40 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[RoundRecord]:
     return quiet(tmp_path_factory.mktemp("quiet"), rounds=4)
 
 
+@contextlib.contextmanager
+def executing(nodes: Nodes, job: Job, args: WorkerArgs) -> Iterator[RayExecutor]:
+    """An executor of which nothing is left at the end."""
+    one = RayExecutor(job, args)
+    try:
+        yield one
+    finally:
+        one.close()
+        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
+
+
 @pytest.fixture
-def executor(nodes: Nodes, tmp_path: Path) -> RayExecutor:
-    """One worker on each of two nodes, both up."""
+def third(nodes: Nodes) -> Iterator[None]:
+    """One more node, of one CPU."""
     nodes.plan()
-    one = RayExecutor(small(tmp_path / "job").job, WorkerArgs(workers=1))
-    all_present(one, 2)
-    return one
+    nodes.add("third", cpus=1)
+    yield
+    nodes.kill("third")
 
 
 @pytest.mark.parametrize("action", ["kill_parent", "stop_node"])
-def test_a_node_is_lost_and_one_joins(
-    action: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
-) -> None:
+def test_a_node_is_lost_and_one_joins(action: str, nodes: Nodes, expected: list[RoundRecord], tmp_path: Path) -> None:
     """The first goes on alone; a new one is used from a later round on."""
     nodes.plan(second=[fault("worker.folded", 2, action)])
     one = small(tmp_path, rounds=4)
     records = []
-    try:
+    with executing(nodes, one.job, WorkerArgs(workers=1)) as executor:
+        all_present(executor, 2)
         for record in Rounds(one.plan, one.state, executor, lambda state: None):
             records.append(record)
             if record.round == 2:  # and the third is done as well
                 nodes.kill("second")
                 nodes.add("second")
                 all_present(executor, 2)
-    finally:
-        executor.close()
-        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
     assert nodes.to_come() == []
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [2, 1, 1, 2]
@@ -73,19 +84,15 @@ def test_a_node_joins_late(nodes: Nodes, expected: list[RoundRecord], tmp_path: 
     """It is used from a later round on, whoever was there before goes on."""
     nodes.plan()
     one = small(tmp_path, rounds=4)
-    executor = RayExecutor(one.job, WorkerArgs(workers=1))
     records = []
-    try:
+    with executing(nodes, one.job, WorkerArgs(workers=1)) as executor:
         all_present(executor, 2)
         for record in Rounds(one.plan, one.state, executor, lambda state: None):
             records.append(record)
             if record.round == 1:
                 nodes.add("third", cpus=1)
                 all_present(executor, 3)
-    finally:
-        executor.close()
-        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
-        nodes.kill("third")
+    nodes.kill("third")
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [2, 2, 3, 3]
 
@@ -95,45 +102,65 @@ def test_a_round_waits_for_as_many_workers_as_it_must_have(
 ) -> None:
     """A team that is set up in the middle of a round is told its broadcast."""
     nodes.plan(second=[fault("node.worked", 2)])
-    executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=1, min_workers=2))
-    try:
+    with executing(nodes, small(tmp_path).job, WorkerArgs(workers=1, min_workers=2)) as executor:
         all_present(executor, 2)
         records = go(small(tmp_path / "run", rounds=4), executor)
-    finally:
-        executor.close()
-        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
     assert nodes.to_come() == []
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
 
 
-def test_a_node_without_room_is_done_without(
+@pytest.mark.usefixtures("third")
+def test_a_node_too_small_is_done_without(
     nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told once, with the reason."""
-    nodes.plan()
-    nodes.add("third", cpus=1)
-    executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=2, start_timeout=45.0))
-    try:
+    """It is told once, and nobody waits for it."""
+    with executing(nodes, small(tmp_path).job, WorkerArgs(workers=2)) as executor:
         all_present(executor, 2)
-        eventually(lambda: executor._present() and "is lost" in caplog.text, "the third is lost")
         records = go(small(tmp_path / "run", rounds=4), executor)
-    finally:
-        executor.close()
-        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
-        nodes.kill("third")
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
-    assert "2 workers of 1 CPUs and 0 GPUs could not be started in 45 s: node" in caplog.text
+    assert caplog.text.count("(1 CPUs and 0 GPUs) has no room for 2 workers of 1 CPUs and 0 GPUs, and gets none") == 1
+    assert "is lost" not in caplog.text
+
+
+def test_the_drivers_node_needs_no_worker(
+    nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the driver leaves of it is too small: the other node has the wanted workers."""
+    nodes.plan()
+    with executing(nodes, small(tmp_path).job, WorkerArgs(workers=2, driver=Size(1.0))) as executor:
+        all_present(executor, 1)
+        assert [len(team.post.seats) for team in executor._present()] == [2]
+        records = go(small(tmp_path / "run", rounds=4), executor)
+    same_bits(records, expected)
+    assert [record.usage["nodes"] for record in records] == [1, 1, 1, 1]
+    assert caplog.text.count("has no room for 2 workers") == 1
+
+
+@pytest.mark.parametrize("full", ["head", "second"])
+def test_a_node_whose_room_others_have_is_done_without(
+    full: str, nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver's own, or another: it is told once, with the reason."""
+    nodes.plan()
+    args = WorkerArgs(workers=2, start_timeout=30.0)
+    with nodes.crowded(full), executing(nodes, small(tmp_path).job, args) as executor:
+        eventually(lambda: executor._present() and "is lost" in caplog.text, f"{full} is lost")
+        all_present(executor, 1)
+        assert [len(team.post.seats) for team in executor._present()] == [2]
+        records = go(small(tmp_path / "run", rounds=4), executor)
+    same_bits(records, expected)
+    assert [record.usage["nodes"] for record in records] == [1, 1, 1, 1]
+    assert "2 workers of 1 CPUs and 0 GPUs could not be started in 30 s: node" in caplog.text
     assert caplog.text.count("is lost") == 1
 
 
+@pytest.mark.usefixtures("third")
 def test_a_node_whose_workers_cannot_start_is_done_without(
     nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A node with a broken driver, say, that joins a healthy run."""
-    nodes.plan()
-    nodes.add("third", cpus=1)
     job = small(tmp_path).job
     build = job.task.model_fn
 
@@ -142,15 +169,11 @@ def test_a_node_whose_workers_cannot_start_is_done_without(
             raise OSError("no such device")
         return build()
 
-    executor = RayExecutor(replace(job, task=replace(job.task, model_fn=broken_there)), WorkerArgs(workers=1))
-    try:
+    broken = replace(job, task=replace(job.task, model_fn=broken_there))
+    with executing(nodes, broken, WorkerArgs(workers=1)) as executor:
         all_present(executor, 2)
         eventually(lambda: executor._present() and "is lost" in caplog.text, "the third is lost")
         records = go(small(tmp_path / "run", rounds=4), executor)
-    finally:
-        executor.close()
-        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
-        nodes.kill("third")
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
     assert "a worker could not start on node" in caplog.text
@@ -158,26 +181,23 @@ def test_a_node_whose_workers_cannot_start_is_done_without(
     assert caplog.text.count("is lost") == 1
 
 
+@pytest.mark.usefixtures("third")
+@pytest.mark.parametrize("last", [False, True], ids=["adds", "is added"])
 def test_nodes_add_up_among_themselves(
-    nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    last: bool, nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As more than eight do; one that is lost meanwhile takes nothing with it that is not done again."""
     monkeypatch.setattr("fedray.ray.exchange._FAN_IN", 1)
     nodes.plan(third=[fault("node.folded", 2)])
-    nodes.add("third", cpus=1)
     one = small(tmp_path, rounds=4)
-    executor = RayExecutor(one.job, WorkerArgs(workers=1))
-    try:
+    records = []
+    with executing(nodes, one.job, WorkerArgs(workers=1)) as executor:
         all_present(executor, 3)
-        records = []
+        executor._others.sort(key=lambda team: (team.post.node == nodes.id("third")) == last)
         for record in Rounds(one.plan, one.state, executor, lambda state: None):
             records.append(record)
             if record.round in (2, 3):  # the record comes a round late
                 all_present(executor, 3)
-    finally:
-        executor.close()
-        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
-        nodes.kill("third")
     assert nodes.to_come() == []
     same_bits(records, expected)
     assert records[0].usage["nodes"] == records[-1].usage["nodes"] == 3
@@ -220,13 +240,10 @@ def test_either_way_between_nodes(
     """A node that dies of the broadcast, and a worker, change nothing."""
     caplog.set_level(logging.INFO, "fedray")
     nodes.plan(second=[fault("node.receive", 2), fault("worker.folded", 4)])
-    executor = RayExecutor(small(tmp_path).job, WorkerArgs(workers=1, reduce=reduce, min_workers=2))
-    try:
+    args = WorkerArgs(workers=1, reduce=reduce, min_workers=2)
+    with executing(nodes, small(tmp_path).job, args) as executor:
         all_present(executor, 2)
         records = go(small(tmp_path / "run", rounds=4), executor)
-    finally:
-        executor.close()
-        nodes.all_gone("ray::WorkerActor", "ray::NodeActor")
     same_bits(records, expected)
     assert len(nodes.to_come()) == (reduce == "object_store")
     assert caplog.text.count("by gloo: driver.gpus is below 1") == (reduce == "collective")

@@ -73,14 +73,18 @@ def test_scaffold_steps_along_the_corrected_gradient_and_renews_the_control_vari
 
 
 @PATHS
-@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.5, False), (0.5, True)])
+@pytest.mark.parametrize(
+    ("momentum", "nesterov"),
+    [(0.0, False), (0.5, False), (0.5, True), (0.9999, False), (1.0, False), (1.0, True)],
+)
 def test_fednova_divides_by_the_weights_with_which_gradients_entered(
     stack: int, momentum: float, nesterov: bool
 ) -> None:
     args = LocalArgs(2, 3)
     task = local_task(
         class_problem((11, 6, 3)),
-        optimizer=optim.SGD(0.1, momentum, 0.0, nesterov),
+        # Torch's own, as a user may give it: a config's momentum is below 1.
+        optimizer=lambda params: torch.optim.SGD(params, 0.1, momentum, nesterov=nesterov),
         args=args,
         stack=stack,
         rule=FedNova().rule(),

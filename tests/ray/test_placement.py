@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from fedray.ray.driver import DriverActor
 from fedray.ray.placement import Node, Size, seats
 
+Taken = dict[str, dict[str, float]]
+
 sizes = st.builds(
     Size, st.sampled_from([0.5, 1.0, 2.0, 4.0]), st.sampled_from([0.0, 0.25, 1.0]), st.sampled_from([0, 1 << 30])
 )
@@ -33,7 +35,7 @@ def fits(size: Size, count: int, node: Node) -> bool:
 
 @given(clusters, sizes)
 def test_auto_fills_every_node(nodes: list[Node], size: Size) -> None:
-    counts = seats(nodes, "auto", size, "spread", {})
+    counts = seats(nodes, "auto", size, "spread", {}, {})
     for node in nodes:
         count = counts.get(node.id, 0)
         assert fits(size, count, node)
@@ -41,14 +43,15 @@ def test_auto_fills_every_node(nodes: list[Node], size: Size) -> None:
 
 
 @given(clusters, sizes, st.integers(1, 6))
-def test_spread_is_the_same_everywhere(nodes: list[Node], size: Size, workers: int) -> None:
-    assert seats(nodes, workers, size, "spread", {}) == {node.id: workers for node in nodes}
+def test_spread_is_the_same_wherever_there_is_room(nodes: list[Node], size: Size, workers: int) -> None:
+    room = [node.id for node in nodes if fits(size, workers, node)]
+    assert seats(nodes, workers, size, "spread", {}, {}) == dict.fromkeys(room, workers)
 
 
 @given(clusters, sizes, st.integers(1, 6))
 def test_pack_is_as_many_on_the_fewest_nodes(nodes: list[Node], size: Size, workers: int) -> None:
     wanted = workers * len(nodes)
-    counts = seats(nodes, workers, size, "pack", {})
+    counts = seats(nodes, workers, size, "pack", {}, {})
     assert sum(counts.values()) == wanted
     room = sorted((int(size.fits(node.resources)) for node in nodes), reverse=True)
     if sum(room) < wanted:
@@ -58,17 +61,21 @@ def test_pack_is_as_many_on_the_fewest_nodes(nodes: list[Node], size: Size, work
     assert len(counts) == fewest
 
 
-def test_what_is_taken_is_not_given_again() -> None:
+@pytest.mark.parametrize(
+    "taken", [({"a": {"CPU": 3.0}}, {}), ({}, {"a": {"CPU": 3.0}}), ({"a": {"CPU": 2.0}}, {"a": {"CPU": 1.0}})]
+)
+def test_what_is_taken_is_not_given_again(taken: tuple[Taken, Taken]) -> None:
     nodes = [Node("a", "a", {"CPU": 4.0}), Node("b", "b", {"CPU": 4.0})]
-    taken = {"a": {"CPU": 3.0}}
-    assert seats(nodes, "auto", Size(), "spread", taken) == {"a": 1, "b": 4}
-    assert seats(nodes, 2, Size(), "pack", taken) == {"b": 4}
+    assert seats(nodes, "auto", Size(), "spread", *taken) == {"a": 1, "b": 4}
+    assert seats(nodes, 2, Size(), "pack", *taken) == {"b": 4}
+    assert seats(nodes, 2, Size(), "spread", *taken) == {"b": 2}
 
 
 def test_a_single_cpu_is_shared_with_the_driver() -> None:
     laptop = [Node("a", "a", {"CPU": 1.0})]
-    assert seats(laptop, "auto", Size(), "spread", {"a": {"CPU": 1.0}}) == {"a": 1}
-    assert seats([Node("a", "a", {})], "auto", Size(), "spread", {}) == {}
+    assert seats(laptop, "auto", Size(), "spread", {}, {"a": {"CPU": 1.0}}) == {"a": 1}
+    assert seats(laptop, "auto", Size(), "spread", {"a": {"CPU": 1.0}}, {}) == {}, "a silo's worker does not wait"
+    assert seats([Node("a", "a", {})], "auto", Size(), "spread", {}, {}) == {}
 
 
 @pytest.mark.parametrize(

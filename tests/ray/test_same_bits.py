@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from torch import Tensor, nn
@@ -132,13 +132,19 @@ def test_workers_without_a_gpu_see_none(scaffold: Federation, four_cpus: None) -
         executor.close()
 
 
-def test_too_many_workers_fail_with_numbers(scaffold: Federation, four_cpus: None) -> None:
-    """Placement that cannot be satisfied ends in a message, not in silence."""
+def test_workers_that_are_packed_in_vain_fail_with_numbers(scaffold: Federation, four_cpus: None) -> None:
     with pytest.raises(fedray.RunFailed, match=r"64 CPUs.*has 5 CPUs"):
-        RayExecutor(scaffold.job, WorkerArgs(workers=1, size=Size(cpus=64), start_timeout=2))
-    executor = RayExecutor(scaffold.job, WorkerArgs(size=Size(cpus=64), start_timeout=1))
+        RayExecutor(scaffold.job, WorkerArgs(workers=1, size=Size(cpus=64), placement="pack", start_timeout=2))
+
+
+@pytest.mark.parametrize(("workers", "wanted"), [("auto", "a worker of 64 CPUs"), (2, "2 workers of 64 CPUs")])
+def test_too_many_workers_fail_with_numbers(
+    workers: int | Literal["auto"], wanted: str, scaffold: Federation, four_cpus: None
+) -> None:
+    """Placement that cannot be satisfied ends in a message, not in silence."""
+    executor = RayExecutor(scaffold.job, WorkerArgs(workers=workers, size=Size(cpus=64), start_timeout=1))
     try:
-        with pytest.raises(fedray.RunFailed, match=r"no node has room for a worker of 64 CPUs.*\(5 CPUs"):
+        with pytest.raises(fedray.RunFailed, match=rf"no node has room for {wanted}.*\(5 CPUs.*lower cluster.workers"):
             executor.wait()
         assert executor.run(blocks_of(scaffold), lambda: True) is None, "asked to stop, it does, with nobody to work"
     finally:

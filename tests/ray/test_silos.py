@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -22,9 +23,9 @@ from fedray.layers import to_yaml
 from fedray.ray.sites import RaySites
 from fedray.record import RoundRecord
 from fedray.run import RunFolder
-from tests.faults.nodes import Nodes, eventually
+from tests.faults.nodes import Nodes, eventually, fault
 
-ROWS = {"alpha": 23, "beta": 31, "gamma": 12}
+ROWS = {"alpha": 23, "beta": 31, "gamma": 12, "delta": 17}
 SILOS: dict[str, dict[str, Any]] = {
     "alpha": {"node_label": "site=a", "path": "$SITE_DATA/alpha.csv"},
     "beta": {"node_resource": "hospital_b", "path": "$SITE_DATA/beta.csv"},
@@ -61,6 +62,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     for name, site in HOME.items():
         (root / site).mkdir(exist_ok=True)
         (root / site / f"{name}.csv").write_text(table(name))
+    (root / "c").mkdir()
+    (root / "c" / "delta.csv").write_text(table("delta"))
     (root / "test.csv").write_text(table("test"))
     assert "SITE_DATA" not in os.environ
     nodes = Nodes()
@@ -107,7 +110,11 @@ def same(records: Sequence[RoundRecord], others: Sequence[RoundRecord]) -> None:
 def test_the_bits_are_those_of_one_machine_that_has_all_files(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Gamma's own worker dies of its block, which it has folded: it is replaced, and what others did stays.
+    place.nodes.plan(second=[fault("worker.folded", 2, block=2)])
     there = run(config(place, SILOS), tmp_path / "ray")
+    assert place.nodes.to_come() == []
+    assert [record.usage["retries"] for record in there] == [0, 1, 0]
     assert {record.usage["nodes"] for record in there} == {2}
     assert {record.workers for record in there} == {3}, "one on each node, and gamma's own"
     assert all(record.clients == {"sampled": 3, "ok": 3, "failed": 0} for record in there)
@@ -123,6 +130,47 @@ def test_the_bits_are_those_of_one_machine_that_has_all_files(
     same(there, run(config(place, SILOS, cluster={"name": "inline"}), tmp_path / "inline"))
 
 
+def test_workers_of_two_sizes_are_one_team_of_their_node(place: Place, tmp_path: Path) -> None:
+    """One broadcast to the second node and one accumulator from it, whatever gamma's own worker is."""
+    place.nodes.plan()
+    content = config(place, SILOS, model={"name": "mlp", "hidden": [20_000]}, rounds=2, evaluate={"every": 0})
+    records = run(content, tmp_path / "run")
+    assert [(record.usage["nodes"], record.workers) for record in records] == [(2, 3)] * 2
+    size = Config.bind("silos", content, content).plan().layout.size
+    once = size * 4 + size * 8  # down in float32, back in float64
+    assert all(once < record.bytes["network"] < 1.1 * once for record in records)
+
+
+def test_a_silo_that_is_lost_is_missing_in_the_evaluation(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node dies before it trains in the second round: the others go on, and are evaluated, and it is told."""
+    silos = SILOS | {"delta": {"node_label": "site=c", "path": "$SITE_DATA/delta.csv"}}
+    place.nodes.plan(third=[fault("worker.block", 2, "kill_parent")])
+    place.nodes.add("third", 1, labels={"site": "c"}, env_vars={"SITE_DATA": str(place.root / "c")})
+    drop = {"on_failure": "drop", "min_share": 0.5}
+    there = run(config(place, silos, failures=drop), tmp_path / "ray")
+    place.nodes.kill("third")
+    assert place.nodes.to_come() == []
+    # The first round's model is evaluated while the second trains, which the silo did not live to see.
+    assert [record.evaluated for record in there] == [{"clients": 3, "missing": 1}] * 3
+    assert [record.clients["failed"] for record in there] == [0, 1, 1]
+    lines = (tmp_path / "ray" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["evaluated"]["missing"] for line in lines] == [1, 1, 1]
+    told = "client 'delta' was not evaluated (worker): no node with site=c is there"
+    assert (tmp_path / "ray" / "log.txt").read_text().count(told) == 3
+    for name, site in {**HOME, "delta": "c"}.items():
+        (tmp_path / f"{name}.csv").write_text((place.folder(site) / f"{name}.csv").read_text())
+    monkeypatch.setenv("SITE_DATA", str(tmp_path))
+    left_out = drop | {"left_out": {2: ["delta"], 3: ["delta"]}}
+    whole = run(config(place, silos, failures=left_out, cluster={"name": "inline"}), tmp_path / "inline")
+    assert [record.evaluated for record in whole] == [{"clients": 4, "missing": 0}] * 3
+    assert [record.model_sha256 for record in there] == [record.model_sha256 for record in whole]
+    for record, other in zip(there, whole, strict=True):
+        assert record.clients_test.keys() == other.clients_test.keys()
+        assert record.clients_test["loss"]["mean"] != pytest.approx(other.clients_test["loss"]["mean"], rel=1e-6)
+
+
 def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
     content = config(place, SILOS)
     data: FederatedData = Config.bind("silos", content, content).plan().task.data
@@ -131,7 +179,7 @@ def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
             data.rows(np.array([client]))
     counts = data.label_counts()
     assert counts.sum(axis=1).tolist() == data.sizes.tolist()
-    assert (data.sizes + data.holdout_sizes).tolist() == list(ROWS.values())
+    assert (data.sizes + data.holdout_sizes).tolist() == [ROWS[name] for name in SILOS]
     with RaySites().visit([Stop("b", "site=b", _Client(data, 0)), Stop("a", "site=a", _Client(data, 2))]) as visit:
         errors = visit.ask([_outcome, _outcome])
     for name, site, error in (("alpha", "b", errors[0]), ("gamma", "a", errors[1])):

@@ -29,6 +29,7 @@ def record(number: int, *, tested: bool = True) -> RoundRecord:
         train={"loss": 1 / number},
         test={"loss": 0.25, "accuracy": 0.5 + number / 10} if tested else {},
         clients_test={"accuracy": {"mean": 0.75, "p10": 0.5, "p50": 0.7, "p90": 1.0}} if tested else {},
+        evaluated={"clients": 14, "missing": 6} if tested else {},
     )
 
 
@@ -85,6 +86,7 @@ def test_the_table_says_how_it_ended() -> None:
         "train loss 0.25",
         "test accuracy 0.9",
         "clients' accuracy 0.75 (10 % of clients below 0.5, 10 % above 1)",
+        "not evaluated 6 of 20 clients, whose data nobody could reach",
         "failed 4 times a client gave no update",
         "run folder: runs/a [b]/c",
         "open TensorBoard: tensorboard --logdir 'runs/a [b]/c'",

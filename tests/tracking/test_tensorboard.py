@@ -62,6 +62,7 @@ def record(number: int, offset: float = 0.0) -> RoundRecord:
         train={"loss": number + offset},
         test={"loss": 0.25, "accuracy": number / 8} if number % 2 == 0 else {},
         clients_test={"accuracy": {"mean": 0.5, "p10": 0.25, "p50": 0.5, "p90": 1.0}},
+        evaluated={"clients": 2, "missing": 1},
         weight=19.0,
         bytes={"down": 1000, "up": 10, "network": 77},
         usage={
@@ -128,6 +129,8 @@ def test_scalars_by_name_and_round(tmp_path: Path) -> None:
         "clients_test/accuracy/p10": 0.25,
         "clients_test/accuracy/p50": 0.5,
         "clients_test/accuracy/p90": 1.0,
+        "evaluated/clients": 2.0,
+        "evaluated/missing": 1.0,
     }
     assert set(events.Tags()["scalars"]) == {*constant, "train/loss", "test/loss", "test/accuracy"}
     for tag, value in constant.items():

@@ -20,6 +20,8 @@ from fedray.transforms import Clip, Gaussian, TopK, Transform
 from tests.aggregators.test_mean import update
 from tests.helpers import class_problem, federation
 
+NAMES = ["transforms[0].residual", "transforms[1].residual"]
+
 
 def clipped(rows: Tensor, norm: float) -> Tensor:
     block = update(rows.clone(), [1.0] * len(rows))
@@ -132,7 +134,42 @@ def test_a_residual_waits_for_its_client(tmp_path: Path) -> None:
     rows.close()
     assert known == [True, True]
     assert sorted(run.state.store.rows) == first.tolist()
-    assert bool((kept["residual"].abs().amax(dim=1) > 0).all())
+    assert bool((kept["transforms[0].residual"].abs().amax(dim=1) > 0).all())
+
+
+def test_each_keeps_its_own_residual(tmp_path: Path) -> None:
+    """Of two, the second finds what it left out itself, not what the first did."""
+    pair = [TopK(0.5), TopK(0.2)]
+    run = federation(class_problem(), tmp_path, transforms=pair)
+    assert run.job.state_widths() == dict.fromkeys(NAMES, run.plan.layout.size)
+    draw = np.random.default_rng(2)
+    first, second, rows = (torch.from_numpy(draw.standard_normal((3, 20)).astype("f4")) for _ in range(3))
+    alone = update(rows.clone(), [1.0] * 3)
+    left = []
+    for transform, residual in zip(pair, (first, second), strict=True):
+        alone.state = {"residual": residual.clone()}
+        transform.on_clients(alone)
+        left.append(alone.state["residual"])
+    together = update(rows.clone(), [1.0] * 3)
+    together.state = {"control": rows.clone(), **dict(zip(NAMES, (first.clone(), second.clone()), strict=True))}
+    run.plan.algorithm.on_clients(together)
+    assert torch.equal(together.parts["delta"], alone.parts["delta"])
+    assert sorted(together.state) == ["control", *NAMES]
+    assert torch.equal(together.state["control"], rows), "a rule's own is left alone"
+    for name, expected in zip(NAMES, left, strict=True):
+        assert torch.equal(together.state[name], expected)
+
+
+def test_what_two_left_out_is_stored_apart(tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path, transforms=[TopK(0.5), TopK(0.2)], rounds=1)
+    run.run()
+    rows = StateRows(tmp_path, run.job.state_widths())
+    kept, _ = rows.read(run.plan.cohort(1), run.state.store.rows, torch.device("cpu"))
+    rows.close()
+    first, second = (kept[name] != 0 for name in NAMES)
+    assert bool(first.any(dim=1).all())
+    assert bool(second.any(dim=1).all())
+    assert not bool((first & second).any()), "what the first keeps back never reached the second"
 
 
 @pytest.mark.parametrize(
