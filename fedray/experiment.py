@@ -239,6 +239,7 @@ class Config:
             resume=resume,
             tensorboard=self.tracking.tensorboard,
             notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}"),
+            warnings=plan.task.data.warnings,
         )
         return Experiment(run, self.place, self.failures.block_timeout)
 

@@ -112,6 +112,7 @@ class Run:
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
         notes: lines for the head of the log.
+        warnings: what was said while the data was read, before there was a log.
         hardware: what the bits depend on, asked where the run is made: its driver, on the same node, may see no GPU.
     """
 
@@ -123,7 +124,8 @@ class Run:
     keep: int = 2
     resume: bool = False
     tensorboard: bool = True
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     hardware: Mapping[str, str] = field(default_factory=machine)
 
     def job(self) -> Job:
@@ -168,6 +170,8 @@ class Run:
                 checkpoint.sweep(folder)
             for note in self.notes:
                 _log.info("%s", note)
+            for warning in self.warnings:
+                _log.warning("%s", warning)
             executor = start(self.job())
             try:
                 drive = _Drive(self, executor, stopping)

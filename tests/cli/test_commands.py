@@ -89,6 +89,18 @@ def test_a_run_leaves_its_folder(cli: Cli, small: Path) -> None:
     plain_module().load_state_dict(load_file(out / "model.safetensors"))
 
 
+def test_what_is_said_of_the_data_is_in_the_log_of_each_start(cli: Cli, small: Path) -> None:
+    """A class that one file alone has, said before there is a run folder; the held-out rows make other data of it."""
+    for name, odd in (("a", "yes"), ("b", "yse")):
+        Path(f"{name}.csv").write_text(f"u,v,y\n0,1,no\n5,6,yes\n1,0,no\n6,6,{odd}\n")
+    data = "data={name: csv, train: [a.csv, b.csv], target: y, holdout: 0.3}"
+    assert cli("run", small, "run.dir=out", data, "-q").status == 0
+    assert cli("resume", "out", "rounds=4", "-q").status == 0
+    warnings = [line for line in Path("out/log.txt").read_text().splitlines() if " WARNING " in line]
+    assert len(warnings) == 2
+    assert all("classes that one file alone has: 'yse' (b.csv)" in line for line in warnings)
+
+
 def test_quiet_shows_nothing(cli: Cli, small: Path) -> None:
     outcome = cli("run", small, "run.dir=out", "--quiet")
     assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
