@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedray.cli.common import FAILED, STOPPED, ConfigArgument, Quiet, train
+from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.errors import ConfigError, RunFailed
 
 if TYPE_CHECKING:
@@ -23,40 +24,33 @@ Axes = Annotated[
 ]
 
 
+@with_slurm_options
 def sweep(
     config: ConfigArgument,
+    options: SlurmOptions,
     axes: Axes = None,
     folder: Annotated[
         Path | None, typer.Option("--dir", help="The folder of all runs; default: sweeps/<config name>.")
     ] = None,
     cell: Annotated[int | None, typer.Option("--cell", min=0, help="Run only this one, counted from 0.")] = None,
     on_slurm: Annotated[bool, typer.Option("--slurm", help="Submit the runs as one Slurm job array.")] = False,
-    nodes: Annotated[int | None, typer.Option(help="With --slurm: nodes of a run.")] = None,
-    gpus_per_node: Annotated[int | None, typer.Option(help="With --slurm: GPUs on each node.")] = None,
-    cpus_per_task: Annotated[int | None, typer.Option(help="With --slurm: CPUs on each node.")] = None,
-    mem: Annotated[str | None, typer.Option(help="With --slurm: memory on each node, as in 16G.")] = None,
-    time: Annotated[str | None, typer.Option(help="With --slurm: longest time of one start.")] = None,
-    partition: Annotated[str | None, typer.Option(help="With --slurm: partition.")] = None,
-    show: Annotated[bool, typer.Option("--print", help="With --slurm: show the script, submit nothing.")] = False,
     only_table: Annotated[bool, typer.Option("--table", help="Only show what is finished; run nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a config once for each combination of values, one after the other, and compare.
 
     Finished runs are not run again, stopped ones go on.  The table has the mean over seeds with its 95 % confidence
-    interval; it is also written to table.csv and table.json in the folder.  Other options of Slurm are those of the
-    config's section cluster: {name: slurm, ...}.
+    interval; it is also written to table.csv and table.json in the folder.  The options from --nodes to --print are for
+    --slurm, and those of `fedray slurm`.
     """
     from fedray.sweep import Sweep
 
     wanted = Sweep.of(config, axes or (), folder)
-    options: dict[str, Any] = {"nodes": nodes, "gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task}
-    options |= {"mem": mem, "time": time, "partition": partition}
-    given = {name: value for name, value in options.items() if value is not None}
+    given = options.section()
     if on_slurm:
-        _submit(replace(wanted, cluster={"name": "slurm", **given}), show)
+        _submit(replace(wanted, slurm=given), options.show)
         return
-    if given or show:
+    if given or options.show:
         raise ConfigError(f"--{next(iter(given), 'print').replace('_', '-')}: only with --slurm")
     if cell is not None:
         _run_one(wanted, cell, quiet)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from fedray.checkpoint import replace_durably
 from fedray.errors import ConfigError
 from fedray.experiment import Config, Experiment
 from fedray.files import CONFIG
-from fedray.layers import load_layers, overlay
+from fedray.layers import load_layers, on_slurm
 from fedray.run import RunFolder
 from fedray.schema import ClusterSection
 from fedray.sweep.grid import Cell, grid
@@ -32,13 +32,13 @@ class Sweep:
         config: the YAML file.
         cells: the grid.
         folder: of all runs; a cell's run folder is named after it.
-        cluster: laid over the ``cluster`` section of every run.
+        slurm: what is laid over the ``cluster`` section of every run to send it to Slurm; None: it runs as it says.
     """
 
     config: Path
     cells: tuple[Cell, ...]
     folder: Path
-    cluster: dict[str, Any] = field(default_factory=dict)
+    slurm: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, config: Path, axes: Sequence[str], folder: Path | None) -> Sweep:
@@ -128,8 +128,9 @@ class Sweep:
         return found | clients
 
     def _config(self, cell: Cell) -> Config:
-        layers = load_layers(self.config, cell.overrides)
-        raw, resolved = ({**layer, "cluster": overlay(layer.get("cluster") or {}, self.cluster)} for layer in layers)
+        raw, resolved = load_layers(self.config, cell.overrides)
+        if self.slurm is not None:
+            raw, resolved = on_slurm(raw, self.slurm), on_slurm(resolved, self.slurm)
         return Config.bind(cell.name, raw, resolved)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from fedray.experiment import Experiment
+from fedray.experiment import Config, Experiment
 from fedray.record import RoundRecord
+from fedray.schema import SlurmSection
 from fedray.slurm.requeue import HISTORY, owner
 from tests.cli.command import SMALL, Cli, hashes
 
@@ -145,6 +146,48 @@ def test_a_sweep_as_one_job_array(cli: Cli, small: Path, begun: list[str], sbatc
     sbatch.unlink()
     assert "3/3" in cli("sweep", small, "seed=1,2,3", "--slurm").out
     assert not sbatch.exists()
+
+
+def test_the_options_are_those_of_a_single_job(cli: Cli, small: Path) -> None:
+    """Every one of them, and what the config says of workers: the same lines for sbatch but for log and array."""
+    options: list[object] = [
+        "--nodes",
+        2,
+        "--gpus-per-node",
+        4,
+        "--cpus-per-task",
+        3,
+        "--mem",
+        "16G",
+        "--time",
+        "02:00:00",
+    ]
+    options += ["--partition", "a100", "--account", "mine", "--qos", "high", "--sbatch", "mail-type=END"]
+    options += ["--sbatch", "exclusive", "--print"]
+
+    def lines(*words: object) -> set[str]:
+        outcome = cli(*words, *options)
+        assert outcome.status == 0, outcome.err
+        chosen = {line for line in outcome.out.splitlines() if line.startswith("#SBATCH ")}
+        return {line for line in chosen if not line.startswith(("#SBATCH --output=", "#SBATCH --array="))}
+
+    single = lines("slurm", small, "run.dir=out")
+    assert lines("sweep", small, "seed=1,2", "--slurm") == single
+    asked = {"--account=mine", "--qos=high", "--mail-type=END", "--exclusive", "--gpus-per-node=4", "--mem=16G"}
+    assert {f"#SBATCH {option}" for option in asked} <= single
+    cli("sweep", small, "seed=1", "--sbatch", "x=1").refused("--sbatch: only with --slurm")
+    cli("sweep", small, "seed=1", "--print").refused("--print: only with --slurm")
+
+
+def test_what_the_section_says_of_workers_stays_on_slurm(cli: Cli, small: Path, sbatch: Path) -> None:
+    small.write_text(SMALL.replace("cluster: {name: inline}", "cluster: {name: ray, workers: 2, reduce: collective}"))
+    assert cli("sweep", small, "seed=1,2", "--slurm", "--nodes", 3).status == 0
+    section = Config.load(Path("sweeps/small/seed=1/config.yaml")).place.cluster
+    assert isinstance(section, SlurmSection)
+    assert (section.nodes, section.workers, section.reduce) == (3, 2, "collective")
+    for command in (["slurm", small], ["sweep", small, "seed=1", "--slurm"]):
+        small.write_text(SMALL.replace("cluster: {name: inline}", "cluster: ray"))
+        cli(*command, "--print").refused("cluster: expected a section with keys, got 'ray'")
 
 
 def test_a_refused_array_leaves_nothing(cli: Cli, small: Path, sbatch: Path) -> None:
