@@ -292,6 +292,7 @@ def train(
         resume=resume,
         tensorboard=args.tensorboard,
         notes=plan.task.notes,
+        warnings=data.warnings,
     )
     return _run(Experiment(run, place, sections["failures"].block_timeout), progress)
 

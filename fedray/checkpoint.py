@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -192,9 +193,14 @@ def _sha256(path: Path) -> str:
 
 def replace_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
     """Write ``path`` so that a reader or a crash sees the old or the new contents, never a part."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    write_durably(temporary, data)
-    temporary.replace(path)
+    # Processes of several nodes may write the same file, where their ids do not tell them apart.
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
+    try:
+        write_durably(temporary, data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
 
 

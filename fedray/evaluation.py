@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedray import checkpoint
+from fedray.checkpoint import Checkpoint
 from fedray.data.federated import Examples
 from fedray.errors import ConfigError
 from fedray.experiment import Config
@@ -42,11 +43,11 @@ def evaluate_model(module: nn.Module, test: Examples, task: str, loss: LossFn) -
     return result
 
 
-def vector_of(plan: Plan, folder: RunFolder, round: int | None) -> Tensor:
-    """The global vector ``[P]`` of a checkpoint, the newest good one by default.
+def checkpoint_of(folder: RunFolder, round: int | None) -> Checkpoint:
+    """A checkpoint of a run, the newest good one by default.
 
     Raises:
-        ConfigError: there is no such checkpoint, or it does not belong to the plan's model.
+        ConfigError: there is no such checkpoint.
     """
     known = checkpoint.rounds_in(folder.checkpoints)
     if round is None:
@@ -63,7 +64,16 @@ def vector_of(plan: Plan, folder: RunFolder, round: int | None) -> Tensor:
         raise ConfigError(
             f"{folder.path}: no checkpoint{'' if round is None else f' of round {round}'}; there are: {listed}"
         )
-    vector = found.tensors["model"]
+    return found
+
+
+def vector_of(plan: Plan, folder: RunFolder, round: int | None) -> Tensor:
+    """The global vector ``[P]`` of a checkpoint, the newest good one by default.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or it does not belong to the plan's model.
+    """
+    vector = checkpoint_of(folder, round).tensors["model"]
     if len(vector) != plan.layout.size:
         raise ConfigError(
             f"{folder.path}: its model has {len(vector):,} values, the configured one {plan.layout.size:,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -49,7 +50,10 @@ from fedray.schema import (
     WorkerSection,
 )
 from fedray.scratch import scratch
+from fedray.submission import short_lived
 from fedray.transforms import Transform, transforms
+
+_log = logging.getLogger("fedray")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Experiment:
             RunFailed: the run could not go on; see ``fedray.run.Run.records``.
             ConfigError: a mistake found when it started; a fresh run's folder is free again.
         """
+        if warning := short_lived(self.run.folder.path):
+            _log.warning("%s", warning)
         try:
             yield from self._records(on_stop)
         except ConfigError:
@@ -239,6 +245,7 @@ class Config:
             resume=resume,
             tensorboard=self.tracking.tensorboard,
             notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}"),
+            warnings=plan.task.data.warnings,
         )
         return Experiment(run, self.place, self.failures.block_timeout)
 

@@ -79,6 +79,20 @@ def bind_cluster(schema: ExperimentSchema) -> ClusterSection:
     return bind(SlurmSection if schema.cluster.get("name") == "slurm" else ClusterSection, schema.cluster, "cluster")
 
 
+def on_slurm(layer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as it is to run on Slurm, with options laid over its section ``cluster``.
+
+    What says there how many workers there are, and how they talk, means the same on Slurm, and stays.
+
+    >>> on_slurm({"rounds": 5, "cluster": {"name": "ray", "workers": 2}}, {"nodes": 3})
+    {'rounds': 5, 'cluster': {'name': 'slurm', 'workers': 2, 'nodes': 3}}
+    """
+    section = layer.get("cluster") or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"cluster: expected a section with keys, got {section!r}")
+    return {**layer, "cluster": overlay({**section, "name": "slurm"}, options)}
+
+
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path}: its base files include itself")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +37,14 @@ class Layout:
 
     Integer and boolean buffers (BatchNorm's ``num_batches_tracked``) stand in the vector as float32 and are rounded
     back to their type on the way out: exact up to 2**24.
+
+    Args:
+        entries: in the order of the vector.
+        shared: further names of the module's ``state_dict``, each with the name of the entry that it shares.
     """
 
     entries: tuple[Entry, ...]
+    shared: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
@@ -48,11 +54,11 @@ class Layout:
             ConfigError: a floating-point tensor that is not float32, a complex one, or nothing to train.
         """
         parameters = list(module.named_parameters())
-        persistent = set(module.state_dict().keys())
+        state = module.state_dict(keep_vars=True)
         groups: list[tuple[Kind, list[tuple[str, Tensor]]]] = [
             ("parameter", [(name, p) for name, p in parameters if p.requires_grad]),
             ("frozen", [(name, p) for name, p in parameters if not p.requires_grad]),
-            ("buffer", [(name, b) for name, b in module.named_buffers() if name in persistent]),
+            ("buffer", [(name, b) for name, b in module.named_buffers() if name in state]),
         ]
         if not groups[0][1]:
             raise ConfigError("model: it has no parameter that needs a gradient, so there is nothing to train")
@@ -67,7 +73,23 @@ class Layout:
                 stop = start + tensor.numel()
                 entries.append(Entry(name, tuple(tensor.shape), tensor.dtype, kind, start, stop))
                 start = stop
-        return cls(tuple(entries))
+        first = {id(state[e.name]): e.name for e in entries if e.name in state}
+        again = ((name, first[id(tensor)]) for name, tensor in state.items() if id(tensor) in first)
+        return cls(tuple(entries), tuple((name, other) for name, other in again if name != other))
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Layout:
+        """The inverse of ``to_json``."""
+        entries: list[Entry] = []
+        for kind, name, dtype, shape in content["entries"]:
+            start = entries[-1].stop if entries else 0
+            entries.append(Entry(name, tuple(shape), getattr(torch, dtype), kind, start, start + math.prod(shape)))
+        return cls(tuple(entries), tuple((name, other) for name, other in content["shared"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Enough to make a ``state_dict`` of a vector where the module is not at hand."""
+        entries = [[e.kind, e.name, str(e.dtype).removeprefix("torch."), list(e.shape)] for e in self.entries]
+        return {"entries": entries, "shared": [list(names) for names in self.shared]}
 
     @cached_property
     def size(self) -> int:
@@ -106,6 +128,11 @@ class Layout:
             view = vector[e.start : e.stop].view(e.shape)
             found[e.name] = view if e.dtype.is_floating_point else _to_integer(view, e.dtype)
         return found
+
+    def state_dict(self, vector: Tensor) -> dict[str, Tensor]:
+        """What ``state_dict`` of the module with a vector ``[P]`` holds, no two tensors on the same memory."""
+        found = self.unpack(vector)
+        return found | {name: found[other].clone() for name, other in self.shared}
 
     def split(self, matrix: Tensor) -> dict[str, Tensor]:
         """Views ``[C, *shape]`` of the trained parameters from a matrix ``[C, D]`` (one node in autograd's graph)."""

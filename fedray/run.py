@@ -20,6 +20,7 @@ from fedray.checkpoint import Checkpoint, CheckpointError
 from fedray.errors import ConfigError, RunFailed, one_line
 from fedray.executor import Executor
 from fedray.files import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of, to_go_on
+from fedray.layout import Layout
 from fedray.lock import driving
 from fedray.log import logged
 from fedray.machine import machine, versions
@@ -112,6 +113,7 @@ class Run:
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
         notes: lines for the head of the log.
+        warnings: what was said while the data was read, before there was a log.
         hardware: what the bits depend on, asked where the run is made: its driver, on the same node, may see no GPU.
     """
 
@@ -123,7 +125,8 @@ class Run:
     keep: int = 2
     resume: bool = False
     tensorboard: bool = True
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     hardware: Mapping[str, str] = field(default_factory=machine)
 
     def job(self) -> Job:
@@ -168,6 +171,8 @@ class Run:
                 checkpoint.sweep(folder)
             for note in self.notes:
                 _log.info("%s", note)
+            for warning in self.warnings:
+                _log.warning("%s", warning)
             executor = start(self.job())
             try:
                 drive = _Drive(self, executor, stopping)
@@ -272,7 +277,7 @@ class _Drive:
             return
         faults.point("driver.end", state.round)
         self._executor.close()  # first, as it holds memory of the model's size on each worker
-        write_model(self._run.plan, state.vector, folder / MODEL)
+        write_model(self._run.plan.layout, state.vector, folder / MODEL)
         self._status = "budget" if rounds.used_up else "finished"
         if rounds.used_up:
             _log.info("%s, after round %d", rounds.used_up, state.round)
@@ -310,18 +315,9 @@ class _Drive:
         }
 
 
-def write_model(plan: Plan, vector: Tensor, path: Path) -> None:
+def write_model(layout: Layout, vector: Tensor, path: Path) -> None:
     """Write the global model as safetensors with the names of the module's ``state_dict``."""
-    module = plan.task.model_fn()
-    plan.layout.attach(module, vector)
-    plan.layout.write_integers(module, vector)
-    state: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in module.state_dict().items():
-        # safetensors wants no two names on one memory: a shared tensor is written under each of its names.
-        state[name] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
-        seen.add(tensor.data_ptr())
-    checkpoint.replace_durably(path, state)
+    checkpoint.replace_durably(path, layout.state_dict(vector.detach().cpu()))
 
 
 def _config_sha256(run: Run) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from fedray.budget import Totals
 from fedray.checkpoint import Checkpoint
 from fedray.errors import ConfigError
+from fedray.layout import Layout
 from fedray.plan import Plan
 from fedray.record import RoundRecord
 from fedray.rounds import ServerState
@@ -27,6 +28,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "segments": segments,
         "seals": state.store.seals(),
         "keeps": _keeps(plan, state),
+        "layout": plan.layout.to_json(),
         "totals": state.totals.to_json(),
         "halvings": state.halvings,
         **origin,
@@ -66,6 +68,20 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     state.halvings = saved.state.get("halvings", 0)
     pending = saved.state["pending"]
     state.pending = RoundRecord.from_json(pending) if pending else None
+
+
+def layout_of(saved: Checkpoint) -> Layout:
+    """How the model lies in a checkpoint, for whoever has no plan.
+
+    Raises:
+        ConfigError: a checkpoint of a fedray that did not write this down.
+    """
+    if "layout" not in saved.state:
+        raise ConfigError(
+            f"the checkpoint of round {saved.round} is of an earlier fedray and does not name its tensors; "
+            "one that `fedray resume RUN_DIR rounds=MORE` writes does"
+        )
+    return Layout.from_json(saved.state["layout"])
 
 
 def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:

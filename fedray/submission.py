@@ -20,6 +20,8 @@ LIMIT = 100 * 2**20
 """Bytes that Ray's Jobs API takes in one request."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+# Below a node's session folder.  Ray tells a job whether it has a working directory, and not where.
+_UPLOADED = {"runtime_resources", "working_dir_files"}
 _LEFT_OUT = {"runs", "sweeps", "outputs", "build", "dist", "__pycache__", "node_modules"}
 
 
@@ -121,6 +123,19 @@ def command(verb: str, words: Sequence[str], run_dir: Path, python: str = "pytho
     # The value is YAML, where a string in double quotes may hold anything else.
     last = f"""'run.dir="{text}"'""" if not home else f"""'run.dir="'{home}{shlex.quote(text + '"')}"""
     return " ".join([start, *map(shlex.quote, words), last])
+
+
+def short_lived(run_dir: Path) -> str | None:
+    """What to know of a run folder among the files that Ray unpacked for a job; None for one that lies elsewhere.
+
+    >>> short_lived(Path("/shared/runs/x"))
+    """
+    if not _UPLOADED.issubset(run_dir.resolve().parts):
+        return None
+    return (
+        f"the run folder {run_dir} lies in the working directory of a Ray job, which Ray may delete as soon as the job "
+        "has ended; give an absolute one, as in run.dir=$HOME/runs/NAME, or use `fedray submit`"
+    )
 
 
 def _layers(path: Path) -> Iterator[Path]:

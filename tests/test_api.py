@@ -61,6 +61,15 @@ def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) 
     assert "threads: 2" in config
 
 
+def test_what_is_said_of_the_data_is_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("u,ill\n1,no\n2,yes\n")
+    (tmp_path / "b.csv").write_text("u,ill\n1,no\n2,yse\n")
+    data = fedray.FederatedData.from_csv([tmp_path / "a.csv", tmp_path / "b.csv"], target="ill")
+    model = fedray.FederatedModel(lambda: nn.Linear(1, 3))
+    fedray.train(model, data, fedray.TrainArgs(rounds=1), cluster="inline", run_dir=tmp_path / "run", progress=False)
+    assert f"WARNING {data.warnings[0]}" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_the_callers_random_numbers_and_threads_are_left_alone(tmp_path: Path) -> None:
     torch.default_generator.manual_seed(5)
     state, threads = torch.get_rng_state(), torch.get_num_threads()

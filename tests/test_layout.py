@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fedray.config import ConfigError
@@ -85,6 +87,21 @@ def test_a_state_dict_comes_back_from_the_vector(make: Callable[[], nn.Module]) 
     for name, tensor in layout.unpack(vector).items():
         assert tensor.dtype == state[name].dtype
         assert torch.equal(tensor, state[name]), name
+
+
+@EVERY_KIND
+def test_a_layout_on_paper_makes_the_state_dict_without_the_module(make: Callable[[], nn.Module]) -> None:
+    module = make()
+    layout = Layout.of(module)
+    vector = layout.pack(dict(module.state_dict()))
+    again = Layout.from_json(json.loads(json.dumps(layout.to_json())))
+    assert again == layout
+    found, wanted = again.state_dict(vector), module.state_dict()
+    assert found.keys() == wanted.keys()
+    for name, tensor in found.items():
+        assert (tensor.dtype, tensor.shape) == (wanted[name].dtype, wanted[name].shape)
+        assert torch.equal(tensor, wanted[name]), name
+    assert load(save(found)).keys() == wanted.keys(), "safetensors takes no two names on one memory"
 
 
 @EVERY_KIND

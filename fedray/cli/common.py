@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.collector import collector_off
-from fedray.errors import RunFailed
+from fedray.errors import ConfigError, RunFailed
 from fedray.files import CONFIG, to_go_on
 from fedray.schema import ClusterSection, WorkerSection
 
@@ -91,6 +91,19 @@ def train(experiment: Experiment, quiet: bool) -> None:
         raise RunFailed(f"{error}\nlog: {experiment.run.folder.log}") from error
     finally:
         console.close()
+        _update_table(experiment.run.folder.path.resolve().parent)
     if summary["status"] == "stopped":
         typer.echo(f"stopped; go on with: {to_go_on(experiment.run.folder.path)}", err=True)
         raise typer.Exit(STOPPED)
+
+
+def _update_table(folder: Path) -> None:
+    """Of the sweep in a folder, if there is one: whichever of its runs ends last, wherever, leaves the whole table."""
+    from fedray.sweep import Sweep
+
+    try:
+        if sweep := Sweep.at(folder):
+            sweep.write_table()
+    except ConfigError as error:
+        # The run has ended as it has, whatever becomes of the table.
+        typer.echo(f"fedray: the table of the sweep: {error}", err=True)

@@ -31,15 +31,16 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.", show_default=False)],
     round: Round = None,
 ) -> None:
-    """Write a checkpoint's model for load_state_dict of the plain PyTorch module."""
-    from fedray.evaluation import vector_of
-    from fedray.run import write_model
+    """Write a checkpoint's model for load_state_dict of the plain PyTorch module; needs no data."""
+    from fedray.evaluation import checkpoint_of
+    from fedray.run import RunFolder, write_model
+    from fedray.snapshot import layout_of
 
-    loaded, folder = loaded_from(run_dir, None)
-    plan = loaded.plan()
-    vector = vector_of(plan, folder, round)
+    folder = RunFolder(run_dir)
+    folder.config()
+    saved = checkpoint_of(folder, round)
     try:
-        write_model(plan, vector, out)
+        write_model(layout_of(saved), saved.tensors["model"], out)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
     typer.echo(f"wrote {out}")

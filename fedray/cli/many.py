@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedray.cli.common import FAILED, STOPPED, ConfigArgument, Quiet, train
+from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.errors import ConfigError, RunFailed
 
 if TYPE_CHECKING:
@@ -23,40 +24,33 @@ Axes = Annotated[
 ]
 
 
+@with_slurm_options
 def sweep(
     config: ConfigArgument,
+    options: SlurmOptions,
     axes: Axes = None,
     folder: Annotated[
         Path | None, typer.Option("--dir", help="The folder of all runs; default: sweeps/<config name>.")
     ] = None,
     cell: Annotated[int | None, typer.Option("--cell", min=0, help="Run only this one, counted from 0.")] = None,
     on_slurm: Annotated[bool, typer.Option("--slurm", help="Submit the runs as one Slurm job array.")] = False,
-    nodes: Annotated[int | None, typer.Option(help="With --slurm: nodes of a run.")] = None,
-    gpus_per_node: Annotated[int | None, typer.Option(help="With --slurm: GPUs on each node.")] = None,
-    cpus_per_task: Annotated[int | None, typer.Option(help="With --slurm: CPUs on each node.")] = None,
-    mem: Annotated[str | None, typer.Option(help="With --slurm: memory on each node, as in 16G.")] = None,
-    time: Annotated[str | None, typer.Option(help="With --slurm: longest time of one start.")] = None,
-    partition: Annotated[str | None, typer.Option(help="With --slurm: partition.")] = None,
-    show: Annotated[bool, typer.Option("--print", help="With --slurm: show the script, submit nothing.")] = False,
     only_table: Annotated[bool, typer.Option("--table", help="Only show what is finished; run nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a config once for each combination of values, one after the other, and compare.
 
     Finished runs are not run again, stopped ones go on.  The table has the mean over seeds with its 95 % confidence
-    interval; it is also written to table.csv and table.json in the folder.  Other options of Slurm are those of the
-    config's section cluster: {name: slurm, ...}.
+    interval, and says how many runs failed or are missing; each run that ends writes it to table.md, table.csv and
+    table.json in the folder.  The options from --nodes to --print are for --slurm, and those of `fedray slurm`.
     """
     from fedray.sweep import Sweep
 
     wanted = Sweep.of(config, axes or (), folder)
-    options: dict[str, Any] = {"nodes": nodes, "gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task}
-    options |= {"mem": mem, "time": time, "partition": partition}
-    given = {name: value for name, value in options.items() if value is not None}
+    given = options.section()
     if on_slurm:
-        _submit(replace(wanted, cluster={"name": "slurm", **given}), show)
+        _submit(replace(wanted, slurm=given), options.show)
         return
-    if given or show:
+    if given or options.show:
         raise ConfigError(f"--{next(iter(given), 'print').replace('_', '-')}: only with --slurm")
     if cell is not None:
         _run_one(wanted, cell, quiet)
@@ -75,6 +69,7 @@ def _run_one(wanted: Sweep, number: int, quiet: bool) -> None:
         raise ConfigError(f"--cell {number}: the sweep has {len(wanted.cells)} runs, 0 to {len(wanted.cells) - 1}")
     cell = wanted.cells[number]
     wanted.check(cell)
+    wanted.begin()
     if not wanted.done(cell):
         train(wanted.experiment(cell), quiet)
 
@@ -83,6 +78,7 @@ def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
     """Run what is not finished; a run that fails does not keep the others from running."""
     for cell in wanted.cells:
         wanted.check(cell)
+    wanted.begin()
     failed: list[tuple[Cell, Exception]] = []
     for cell in wanted.cells:
         if wanted.done(cell):
@@ -103,6 +99,7 @@ def _submit(wanted: Sweep, show: bool) -> None:
     """Every run that is not finished, as one job array: its tasks are the run folders."""
     from fedray.schema import SlurmSection
     from fedray.slurm.batch import BatchJob, render, submit
+    from fedray.sweep import TABLE
 
     for cell in wanted.cells:
         wanted.check(cell)
@@ -121,6 +118,7 @@ def _submit(wanted: Sweep, show: bool) -> None:
     if show:
         typer.echo(text, nl=False)
         return
+    wanted.begin()
     new = [cell for cell in cells if wanted.status(cell) == "new"]
     for cell in cells:
         wanted.claim(cell)
@@ -133,15 +131,15 @@ def _submit(wanted: Sweep, show: bool) -> None:
     typer.echo(f"submitted job {number}: {len(cells)} of {len(wanted.cells)} runs, {section.nodes} node(s) each")
     typer.echo(f"  logs    {wanted.folder}/slurm-{number}*.log")
     typer.echo(f"  cancel  scancel {number}")
-    typer.echo("  table   the same command with --table in place of --slurm")
+    typer.echo(f"  table   {wanted.folder / TABLE}.md   (by each run that ends; --table in place of --slurm shows it)")
+    wanted.write_table()
 
 
 def _report(wanted: Sweep, quiet: bool) -> None:
-    from fedray.sweep import write_table
-
     rows = wanted.rows()
     if wanted.folder.exists():
-        write_table(wanted.folder, rows)
+        wanted.begin()
+        rows = wanted.write_table()
     if not quiet:
         _show(rows)
         typer.echo(f"sweep folder: {wanted.folder}")
@@ -151,17 +149,10 @@ def _show(rows: Sequence[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    keys = [key for key in rows[0].setting if len({row.setting[key] for row in rows}) > 1]
-    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    table = Table(*keys, "runs", *metrics)
-    for row in rows:
-        found = [row.metrics.get(name) for name in metrics]
-        numbers = ["" if one is None else _words(one.mean, one.half_width) for one in found]
-        table.add_row(*(row.setting[key] for key in keys), f"{row.runs}/{row.wanted}", *numbers)
+    from fedray.sweep import in_words
+
+    head, lines = in_words(rows)
+    table = Table(*head)
+    for line in lines:
+        table.add_row(*line)
     Console().print(table)
-
-
-def _words(mean: float | None, half_width: float | None) -> str:
-    if mean is None:
-        return "nan"
-    return f"{mean:.4g}" if half_width is None else f"{mean:.4g} ± {half_width:.2g}"

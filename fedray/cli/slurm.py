@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,38 +27,51 @@ if TYPE_CHECKING:
 Target = Annotated[Path, typer.Argument(metavar="CONFIG.yaml|RUN_DIR", help="The experiment, or a run to go on with.")]
 
 
-def slurm(
-    target: Target,
-    overrides: Overrides = None,
-    nodes: Annotated[int | None, typer.Option(help="Slurm nodes.")] = None,
-    gpus_per_node: Annotated[int | None, typer.Option(help="GPUs on each node.")] = None,
-    cpus_per_task: Annotated[int | None, typer.Option(help="CPUs on each node.")] = None,
-    mem: Annotated[str | None, typer.Option(help="Memory on each node, as in 16G.")] = None,
-    time: Annotated[str | None, typer.Option(help="Longest time of one start, as in 12:00:00.")] = None,
-    partition: Annotated[str | None, typer.Option(help="Partition.")] = None,
-    account: Annotated[str | None, typer.Option(help="Account.")] = None,
-    qos: Annotated[str | None, typer.Option(help="Quality of service.")] = None,
-    sbatch: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of sbatch.")] = None,
-    show: Annotated[bool, typer.Option("--print", help="Show the batch script, and submit nothing.")] = False,
-) -> None:
+@dataclass(frozen=True)
+class SlurmOptions:
+    """The options of a command that submits; None: as the config's section ``cluster`` says."""
+
+    nodes: Annotated[int | None, typer.Option(help="Slurm nodes.")] = None
+    gpus_per_node: Annotated[int | None, typer.Option(help="GPUs on each node.")] = None
+    cpus_per_task: Annotated[int | None, typer.Option(help="CPUs on each node.")] = None
+    mem: Annotated[str | None, typer.Option(help="Memory on each node, as in 16G.")] = None
+    time: Annotated[str | None, typer.Option(help="Longest time of one start, as in 12:00:00.")] = None
+    partition: Annotated[str | None, typer.Option(help="Partition.")] = None
+    account: Annotated[str | None, typer.Option(help="Account.")] = None
+    qos: Annotated[str | None, typer.Option(help="Quality of service.")] = None
+    sbatch: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of sbatch.")] = None
+    show: Annotated[bool, typer.Option("--print", help="Show the batch script, and submit nothing.")] = False
+
+    def section(self) -> dict[str, Any]:
+        """What was given, as keys of the section."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "show"}
+        given["sbatch"] = dict(_key_value(text) for text in self.sbatch) if self.sbatch else None
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def with_slurm_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with every field of ``SlurmOptions`` as an option; they come to it as one argument ``options``."""
+    own = dict(signature(command, eval_str=True).parameters)
+    more = signature(SlurmOptions, eval_str=True).parameters
+    del own["options"]
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        command(options=SlurmOptions(**{name: given.pop(name) for name in more}), **given)
+
+    call.__signature__ = Signature([*own.values(), *more.values()])  # type: ignore[attr-defined]
+    return call
+
+
+@with_slurm_options
+def slurm(target: Target, options: SlurmOptions, overrides: Overrides = None) -> None:
     """Submit a run as a Slurm job: config section cluster: {name: slurm, ...}; the options here win over it."""
-    given: dict[str, Any] = {
-        "nodes": nodes,
-        "gpus_per_node": gpus_per_node,
-        "cpus_per_task": cpus_per_task,
-        "mem": mem,
-        "time": time,
-        "partition": partition,
-        "account": account,
-        "qos": qos,
-        "sbatch": dict(_key_value(text) for text in sbatch) if sbatch else None,
-    }
-    config, folder, fresh = _target(target, overrides or [], {k: v for k, v in given.items() if v is not None})
+    config, folder, fresh = _target(target, overrides or [], options.section())
     path, section = folder.path.resolve(), config.place.cluster
     assert isinstance(section, SlurmSection)
     job = BatchJob(section, f"fedray-{config.name}", sys.executable, path, (path,))
     text = render(job)
-    if show:
+    if options.show:
         typer.echo(text, nl=False)
         return
     with _claimed(folder, config, fresh):
@@ -77,7 +93,7 @@ def _key_value(text: str) -> tuple[str, str | bool]:
 def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[Config, RunFolder, bool]:
     """The config with a section for Slurm, its run folder, and whether the run is new."""
     from fedray.experiment import Config
-    from fedray.layers import load_layers, overlay
+    from fedray.layers import load_layers, on_slurm
     from fedray.run import RunFolder
     from fedray.status import slurm_job
 
@@ -91,11 +107,8 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
             )
     raw, resolved = load_layers(target if fresh else target / CONFIG, overrides)
 
-    def on_slurm(content: dict[str, Any]) -> dict[str, Any]:
-        # What says how many workers there are, and how they talk, means the same on Slurm.
-        return {**content, "cluster": overlay({**(content.get("cluster") or {}), "name": "slurm"}, given)}
-
-    config = Config.bind(target.stem if fresh else target.resolve().name, on_slurm(raw), on_slurm(resolved))
+    name = target.stem if fresh else target.resolve().name
+    config = Config.bind(name, on_slurm(raw, given), on_slurm(resolved, given))
     return config, config.run_folder() if fresh else RunFolder(target), fresh
 
 

@@ -55,6 +55,7 @@ class Encoding:
         categories: categorical columns with their categories.
         order: all input columns in the order of the inputs, that of the first file.
         classes: class names, None for regression.
+        warnings: what in the tables looks like a mistake.
     """
 
     options: Options
@@ -62,6 +63,7 @@ class Encoding:
     categories: dict[str, list[str]]
     order: list[str]
     classes: list[str] | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def spec(self) -> DataSpec:

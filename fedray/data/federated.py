@@ -20,12 +20,15 @@ from fedray.data.checks import as_array, check_ids, id_keys
 from fedray.data.holdout import held_sizes, training_first
 from fedray.data.spec import DataSpec
 from fedray.data.store import CPU, Examples, Rows, decode
+from fedray.messages import Ints
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from fedray.data.partition import Partitioner
     from fedray.data.silos import Silo
+
+Ids = Sequence[str] | NDArray[np.bytes_]
 
 
 class FederatedData:
@@ -51,16 +54,19 @@ class FederatedData:
     counted = True
     """Whether :meth:`label_counts` need not open every client."""
 
+    warnings: tuple[str, ...] = ()
+    """What was said when it was read, for the log of every run on it."""
+
     def __init__(
         self,
         x: Tensor,
         y: Tensor,
-        sizes: NDArray[np.int64],
+        sizes: Ints,
         spec: DataSpec,
         *,
-        holdout_sizes: NDArray[np.int64] | None = None,
+        holdout_sizes: Ints | None = None,
         test: Examples | None = None,
-        ids: Sequence[str] | NDArray[np.bytes_] | None = None,
+        ids: Ids | None = None,
     ) -> None:
         self._x, self._y = x, y
         self._describe(sizes, spec, holdout_sizes=holdout_sizes, test=test, ids=ids)
@@ -69,13 +75,7 @@ class FederatedData:
             raise ValueError(f"{len(x)} inputs and {len(y)} targets for clients of {self._starts[-1]} rows in total")
 
     def _describe(
-        self,
-        sizes: NDArray[np.int64],
-        spec: DataSpec,
-        *,
-        holdout_sizes: NDArray[np.int64] | None,
-        test: Examples | None,
-        ids: Sequence[str] | NDArray[np.bytes_] | None,
+        self, sizes: Ints, spec: DataSpec, *, holdout_sizes: Ints | None, test: Examples | None, ids: Ids | None
     ) -> None:
         self.spec = spec
         self.test = test
@@ -85,7 +85,7 @@ class FederatedData:
         if len(self.sizes) == 0:
             raise ConfigError("the data has no clients; at least one is needed")
         self._ids = None if ids is None else check_ids(ids, len(self.sizes))
-        self._keys: NDArray[np.int64] | None = None
+        self._keys: Ints | None = None
         if int(self.sizes.min()) < 1:
             empty = int(np.argmin(self.sizes))
             raise ConfigError(
@@ -112,7 +112,7 @@ class FederatedData:
         """The silo whose node alone can read the client's rows, if it is pinned to one."""
         return None
 
-    def pins(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+    def pins(self, clients: Ints) -> Ints:
         """A number for the silo of each client, equal for clients of the same one."""
         return np.zeros_like(clients)
 
@@ -125,7 +125,7 @@ class FederatedData:
         """Data of the same sizes that can be trained on here, for trials before a run; rows may be made up."""
         return self
 
-    def keys(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+    def keys(self, clients: Ints) -> Ints:
         """Keys for random draws, int64 in [0, 2**63), of the shape of ``clients``.
 
         The number itself for unnamed clients; else a hash of the id, so that leaving a silo out does not change the
@@ -137,11 +137,11 @@ class FederatedData:
             self._keys = id_keys(self._ids)
         return self._keys[clients]
 
-    def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
+    def rows(self, clients: Ints, device: torch.device = CPU) -> Rows:
         """Open the training rows of a block of clients ``[C]`` for batches on ``device``."""
         return Rows(self._x, self._y, self._starts[clients], self.sizes[clients], device)
 
-    def holdout(self, clients: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    def holdout(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
         """The local held-out examples of some clients.
 
         Returns:
@@ -155,7 +155,7 @@ class FederatedData:
         index = torch.from_numpy(flat).to(self._x.device)
         return decode(self._x.index_select(0, index)), self._y.index_select(0, index), segment
 
-    def label_counts(self) -> NDArray[np.int64]:
+    def label_counts(self) -> Ints:
         """Training examples per client and class, int64 ``[n, classes]``.
 
         Raises:
@@ -193,10 +193,10 @@ class FederatedData:
         test = None if self.test is None else self.test.to(device)
         return self._with(self._x.to(device), self._y.to(device), self.sizes, self.holdout_sizes, test)
 
-    def _with(
-        self, x: Tensor, y: Tensor, sizes: NDArray[np.int64], holdout: NDArray[np.int64], test: Examples | None
-    ) -> FederatedData:
-        return FederatedData(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
+    def _with(self, x: Tensor, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> FederatedData:
+        data = FederatedData(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
+        data.warnings = self.warnings
+        return data
 
     def with_holdout(self, fraction: float, seed: int) -> FederatedData:
         """The data with a random ``fraction`` of every client's rows held out for client-side evaluation.
@@ -372,7 +372,7 @@ class FederatedData:
         function: Callable[[Any], tuple[Any, Any]],
         clients: Iterable[Any],
         *,
-        sizes: Sequence[int] | NDArray[np.int64] | None = None,
+        sizes: Sequence[int] | Ints | None = None,
         spec: DataSpec | None = None,
         test: Any = None,
     ) -> FederatedData:

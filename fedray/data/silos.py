@@ -129,6 +129,7 @@ class SiloData(LazyData):
     ) -> None:
         self._silos, self._encoding = dict(silos), encoding
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self.warnings = encoding.warnings
         super().__init__(self._read, list(silos), totals, encoding.spec, held=held, seed=seed, test=test, counts=counts)
 
     def _read(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:

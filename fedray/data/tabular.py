@@ -35,30 +35,29 @@ class Ask(Protocol):
         ...
 
 
-def _class_names(ask: Ask, options: Options, paths: Sequence[str]) -> list[str] | None:
-    """Class names in index order; None for regression."""
+def _class_names(ask: Ask, options: Options, paths: Sequence[str]) -> tuple[list[str] | None, tuple[str, ...]]:
+    """Class names in index order, None for regression; and what is to be warned of."""
     if options.classes is not None:
-        return [str(name) for name in options.classes]
+        return [str(name) for name in options.classes], ()
     if options.task == "regression":
-        return None
+        return None, ()
     answers = ask(partial(questions.labels, target=options.target, classes=options.task == "classification"))
     kinds = {answer.kind for answer in answers}
     told = {name for answer in answers for name in answer.names or ()}
     silent = any(answer.names is None for answer in answers)
     if options.task == "auto" and "text" not in kinds and (silent or "numbers" in kinds or len(told) > LABEL_LIMIT):
-        return None
+        return None, ()
     if silent:
         raise ConfigError(
             f"the target {options.target!r} is numbers in some files and text in others; correct them, or say "
             "`task: classification` if all of them are names of classes"
         )
-    if "text" in kinds and len(answers) > 1:
-        _name_lonely(answers, paths)
-    return sorted(told, key=int) if kinds == {"whole"} else sorted(told)
+    warnings = _lonely(answers, paths) if "text" in kinds and len(answers) > 1 else ()
+    return sorted(told, key=int) if kinds == {"whole"} else sorted(told), warnings
 
 
-def _name_lonely(answers: Sequence[Labels], paths: Sequence[str]) -> None:
-    """Warn of classes that one of several files alone has: a typo is one of them."""
+def _lonely(answers: Sequence[Labels], paths: Sequence[str]) -> tuple[str, ...]:
+    """The warning of classes that one of several files alone has, if any: a typo is one of them."""
     files = Counter(name for answer in answers for name in answer.names or ())
     lonely = [
         f"{name!r} ({path})"
@@ -66,13 +65,10 @@ def _name_lonely(answers: Sequence[Labels], paths: Sequence[str]) -> None:
         for name in answer.names or ()
         if files[name] == 1
     ]
-    if lonely:
-        more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
-        _log.warning(
-            "classes that one file alone has: %s%s; correct them if they are typos, else declare `classes`",
-            ", ".join(lonely[:_NAMED]),
-            more,
-        )
+    if not lonely:
+        return ()
+    named = ", ".join(lonely[:_NAMED]) + (f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else "")
+    return (f"classes that one file alone has: {named}; correct them if they are typos, else declare `classes`",)
 
 
 def check_columns(outlines: Sequence[Outline], test: Outline | None, options: Options, ignored: str | None) -> None:
@@ -135,7 +131,10 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, ignored: str | 
                 raise ConfigError(f"column {name!r} has no value in any training file; remove it")
             numeric[name] = (center, scale or 1.0, center) if options.standardize else (0.0, 1.0, center)
     categories = _categories(ask, {name: declared[name] for name in order if name in declared})
-    return Encoding(options, numeric, categories, order, _class_names(ask, options, [o.path for o in outlines]))
+    classes, warnings = _class_names(ask, options, [o.path for o in outlines])
+    for warning in warnings:
+        _log.warning("%s", warning)
+    return Encoding(options, numeric, categories, order, classes, warnings)
 
 
 def _categories(ask: Ask, declared: Mapping[str, list[str] | None]) -> dict[str, list[str]]:
@@ -182,9 +181,12 @@ def from_tables(
     held_out = examples(test, encoding)
     if partitioner is not None:
         assigned = assign_rows(partitioner, targets, _Columns(tables), seed)
-        return FederatedData.from_arrays(inputs, targets, assigned, test=held_out, ids=ids, spec=encoding.spec)
-    sizes = np.array([table.rows for table in tables])
-    return FederatedData(tensor(inputs), tensor(targets), sizes, encoding.spec, test=held_out, ids=names)
+        data = FederatedData.from_arrays(inputs, targets, assigned, test=held_out, ids=ids, spec=encoding.spec)
+    else:
+        sizes = np.array([table.rows for table in tables])
+        data = FederatedData(tensor(inputs), tensor(targets), sizes, encoding.spec, test=held_out, ids=names)
+    data.warnings = encoding.warnings
+    return data
 
 
 class _Columns(Mapping[str, NDArray[Any]]):

@@ -1,7 +1,20 @@
 """Sweeps: one run for each combination of values, and what they say together."""
 
-from fedray.sweep.folder import Sweep
+from fedray.sweep.folder import SWEEP, Sweep
 from fedray.sweep.grid import Cell, grid, split_values
-from fedray.sweep.table import Row, interval, tabulate, write_table
+from fedray.sweep.table import TABLE, Outcome, Row, in_words, interval, tabulate, write_table
 
-__all__ = ["Cell", "Row", "Sweep", "grid", "interval", "split_values", "tabulate", "write_table"]
+__all__ = [
+    "SWEEP",
+    "TABLE",
+    "Cell",
+    "Outcome",
+    "Row",
+    "Sweep",
+    "grid",
+    "in_words",
+    "interval",
+    "split_values",
+    "tabulate",
+    "write_table",
+]

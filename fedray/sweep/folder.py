@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fedray.checkpoint import replace_durably
-from fedray.errors import ConfigError
+from fedray.errors import ConfigError, one_line
 from fedray.experiment import Config, Experiment
 from fedray.files import CONFIG
-from fedray.layers import load_layers, overlay
+from fedray.layers import load_layers, on_slurm
 from fedray.run import RunFolder
 from fedray.schema import ClusterSection
 from fedray.sweep.grid import Cell, grid
-from fedray.sweep.table import Row, tabulate
+from fedray.sweep.table import Outcome, Row, tabulate, write_table
+
+SWEEP = "sweep.json"
+"""The file of a sweep's folder that says what the sweep is."""
 
 _DONE = ("finished", "budget")
 # What may differ from one start of a run to the next: where it runs and what is kept of it, not what it computes.
@@ -30,15 +35,17 @@ class Sweep:
 
     Args:
         config: the YAML file.
-        cells: the grid.
+        axes: ``key=value,value...``.
+        cells: the grid of the axes.
         folder: of all runs; a cell's run folder is named after it.
-        cluster: laid over the ``cluster`` section of every run.
+        slurm: what is laid over the ``cluster`` section of every run to send it to Slurm; None: it runs as it says.
     """
 
     config: Path
+    axes: tuple[str, ...]
     cells: tuple[Cell, ...]
     folder: Path
-    cluster: dict[str, Any] = field(default_factory=dict)
+    slurm: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, config: Path, axes: Sequence[str], folder: Path | None) -> Sweep:
@@ -52,7 +59,33 @@ class Sweep:
         Raises:
             ConfigError: a mistake in an axis.
         """
-        return cls(config, tuple(grid(axes)), folder or Path("sweeps") / config.stem)
+        return cls(config, tuple(axes), tuple(grid(axes)), folder or Path("sweeps") / config.stem)
+
+    @classmethod
+    def at(cls, folder: Path) -> Sweep | None:
+        """The sweep whose runs are in a folder; None: it holds no sweep.
+
+        Raises:
+            ConfigError: what says so cannot be read.
+        """
+        try:
+            content = json.loads((folder / SWEEP).read_text())
+            return cls.of(Path(content["config"]), content["axes"], folder)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{folder / SWEEP}: cannot be read: {one_line(error)}") from None
+
+    def begin(self) -> None:
+        """Make the folder, and write down whose it is: each run that ends there then brings the table up to date.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        content = {"config": str(self.config.absolute()), "axes": self.axes}
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            replace_durably(self.folder / SWEEP, json.dumps(content, indent=1).encode())
 
     def check(self, cell: Cell) -> None:
         """Read and bind a cell's config, so that a mistake is found before anything starts.
@@ -117,21 +150,50 @@ class Sweep:
         return experiment
 
     def rows(self) -> list[Row]:
-        """The table of what is finished."""
-        return tabulate([(cell, self._metrics(cell) if self.done(cell) else None) for cell in self.cells])
+        """The table as the runs' summaries are now."""
+        return tabulate([_outcome(cell, self.run_folder(cell)) for cell in self.cells])
 
-    def _metrics(self, cell: Cell) -> dict[str, float | None]:
-        """The last round's metrics by name."""
-        final: dict[str, Any] = self.run_folder(cell).summary().get("final") or {}
-        found = {f"{kind}.{name}": value for kind in ("train", "test") for name, value in final.get(kind, {}).items()}
-        clients = {f"clients_test.{name}": spread["mean"] for name, spread in final.get("clients_test", {}).items()}
-        missing = final.get("evaluated", {}).get("missing")
-        return found | clients | ({"clients_test.missing": missing} if missing else {})
+    def write_table(self) -> list[Row]:
+        """Write the table as the runs' summaries are now, and give it.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        rows = self.rows()
+        with self._writing():
+            while True:
+                write_table(self.folder, rows)
+                # Another run may have ended, and written its table, between our reading and our writing: looking again
+                # makes sure that whoever writes last has seen them all.
+                before, rows = rows, self.rows()
+                if rows == before:
+                    return rows
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(f"{self.folder}: cannot be written: {error.strerror or error}") from None
 
     def _config(self, cell: Cell) -> Config:
-        layers = load_layers(self.config, cell.overrides)
-        raw, resolved = ({**layer, "cluster": overlay(layer.get("cluster") or {}, self.cluster)} for layer in layers)
+        raw, resolved = load_layers(self.config, cell.overrides)
+        if self.slurm is not None:
+            raw, resolved = on_slurm(raw, self.slurm), on_slurm(resolved, self.slurm)
         return Config.bind(cell.name, raw, resolved)
+
+
+def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
+    """From one reading of the run's summary."""
+    summary = folder.summary()
+    status = summary.get("status")
+    if status not in _DONE:
+        return Outcome(cell, failed=status == "failed")
+    final: dict[str, Any] = summary.get("final") or {}
+    found = {f"{kind}.{name}": value for kind in ("train", "test") for name, value in final.get(kind, {}).items()}
+    clients = {f"clients_test.{name}": spread["mean"] for name, spread in final.get("clients_test", {}).items()}
+    missing = final.get("evaluated", {}).get("missing")
+    return Outcome(cell, found | clients | ({"clients_test.missing": missing} if missing else {}))
 
 
 def _computed(config: Config) -> dict[str, Any]:

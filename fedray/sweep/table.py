@@ -40,33 +40,49 @@ class Row:
     Args:
         setting: key to value.
         runs: finished.
-        wanted: runs in the sweep.
+        failed: ended with an error.
+        missing: neither: not begun, under way, stopped, or killed or refused before it could say so.
+        wanted: all of them.
         metrics: by name, ``test.accuracy``.
     """
 
     setting: dict[str, str]
     runs: int
+    failed: int
+    missing: int
     wanted: int
     metrics: dict[str, Interval]
 
 
-def tabulate(results: Sequence[tuple[Cell, Mapping[str, float | None] | None]]) -> list[Row]:
-    """One row for each setting, in the order of the cells.
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell stands.
 
     Args:
-        results: each cell with its final metrics by name (None: not a finite number), or None if it is not finished.
+        cell: which.
+        metrics: the final ones by name (None: not a finite number), if it is finished.
+        failed: it ended with an error.
     """
-    settings: dict[tuple[tuple[str, str], ...], list[tuple[Cell, Mapping[str, float | None] | None]]] = {}
-    for cell, metrics in results:
-        settings.setdefault(cell.setting, []).append((cell, metrics))
+
+    cell: Cell
+    metrics: Mapping[str, float | None] | None = None
+    failed: bool = False
+
+
+def tabulate(outcomes: Sequence[Outcome]) -> list[Row]:
+    """One row for each setting, in the order of the cells."""
+    settings: dict[tuple[tuple[str, str], ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        settings.setdefault(outcome.cell.setting, []).append(outcome)
     return [_row(dict(setting), members) for setting, members in settings.items()]
 
 
-def _row(setting: dict[str, str], members: Sequence[tuple[Cell, Mapping[str, float | None] | None]]) -> Row:
-    finished = [(dict(cell.settings).get(SEED, ""), metrics) for cell, metrics in members if metrics is not None]
+def _row(setting: dict[str, str], members: Sequence[Outcome]) -> Row:
+    finished = [(dict(one.cell.settings).get(SEED, ""), one.metrics) for one in members if one.metrics is not None]
     names = dict.fromkeys(name for _, metrics in finished for name in metrics)
     intervals = {name: interval({s: metrics[name] for s, metrics in finished if name in metrics}) for name in names}
-    return Row(setting, len(finished), len(members), intervals)
+    failed = sum(one.failed for one in members)
+    return Row(setting, len(finished), failed, len(members) - len(finished) - failed, len(members), intervals)
 
 
 def interval(values: Mapping[str, float | None]) -> Interval:
@@ -114,16 +130,58 @@ def _central(angle: float, freedom: int) -> float:
     return 2 / math.pi * (angle + total) if odd else total
 
 
+def in_words(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The table for people: its head, and a line for each setting, without keys that have one value only."""
+    keys = [key for key in rows[0].setting if len({row.setting[key] for row in rows}) > 1]
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    lines = [
+        [*(row.setting[key] for key in keys), _runs(row), *(_words(row.metrics.get(name)) for name in metrics)]
+        for row in rows
+    ]
+    return [*keys, "runs", *metrics], lines
+
+
+def _runs(row: Row) -> str:
+    lacking = [f"{count} {word}" for word, count in (("failed", row.failed), ("missing", row.missing)) if count]
+    return ", ".join([f"{row.runs}/{row.wanted}", *lacking])
+
+
+def _words(found: Interval | None) -> str:
+    if found is None:
+        return ""
+    if found.mean is None:
+        return "nan"
+    return f"{found.mean:.4g}" if found.half_width is None else f"{found.mean:.4g} ± {found.half_width:.2g}"
+
+
 def write_table(folder: Path, rows: Sequence[Row]) -> None:
-    """Write ``table.csv`` (one line for each setting) and ``table.json`` (the same with every value)."""
+    """Write the table for people and for programs, each file at once and the same bytes for the same rows.
+
+    ``table.md`` is the table as it is shown, ``table.csv`` has one line for each setting, ``table.json`` every value.
+    """
+    for kind, text in (("json", json.dumps([asdict(row) for row in rows], indent=1)), ("csv", _csv(rows))):
+        replace_durably(folder / f"{TABLE}.{kind}", text.encode())
+    replace_durably(folder / f"{TABLE}.md", _markdown(*in_words(rows)).encode())
+
+
+def _csv(rows: Sequence[Row]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row.setting))
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*keys, "runs", "wanted", *(column for name in metrics for column in (name, f"{name}.ci95"))])
+    counts = ["runs", "failed", "missing", "wanted"]
+    writer.writerow([*keys, *counts, *(column for name in metrics for column in (name, f"{name}.ci95"))])
     for row in rows:
         found = [row.metrics.get(name, Interval(None, None, {})) for name in metrics]
         numbers = [number for one in found for number in (one.mean, one.half_width)]
-        writer.writerow([*(row.setting.get(key, "") for key in keys), row.runs, row.wanted, *numbers])
-    replace_durably(folder / f"{TABLE}.csv", text.getvalue().encode())
-    replace_durably(folder / f"{TABLE}.json", json.dumps([asdict(row) for row in rows], indent=1).encode())
+        told = [getattr(row, name) for name in counts]
+        writer.writerow([*(row.setting.get(key, "") for key in keys), *told, *numbers])
+    return text.getvalue()
+
+
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    table = [[cell.replace("|", "\\|") for cell in line] for line in (head, *lines)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in table]
+    padded.insert(1, ["-" * width for width in widths])
+    return "".join(f"| {' | '.join(line)} |\n" for line in padded)

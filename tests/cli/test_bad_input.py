@@ -222,7 +222,6 @@ def test_a_run_from_python_goes_on_there(cli: Cli, small: Path) -> None:
     for command in (
         ["resume", "out"],
         ["evaluate", "out"],
-        ["export", "out", "x.safetensors"],
         ["run", "out/config.yaml"],
     ):
         cli(*command).refused("this run was started from Python", "fedray.train(..., run_dir=..., resume=True)")

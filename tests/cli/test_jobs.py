@@ -231,6 +231,31 @@ def test_ray_job_submit_as_documented(head: Head, tmp_path: Path, monkeypatch: p
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert len(hashes(tmp_path / "out")) == 2
+    assert "working directory of a Ray job" not in ran.stdout
+    forgotten = subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", *words[:-1], "cluster.name=inline"],
+        env=head.environment,
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        check=False,
+    )
+    assert forgotten.returncode == 0, forgotten.stdout + forgotten.stderr
+    assert forgotten.stdout.count("lies in the working directory of a Ray job") == 1
+
+
+def test_a_run_folder_that_ray_will_delete_is_warned_of(
+    cli: Cli, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unpacked = tmp_path / "ray/session_1/runtime_resources/working_dir_files/_ray_pkg_2"
+    unpacked.mkdir(parents=True)
+    monkeypatch.chdir(unpacked)
+    assert cli("run", small, f"run.dir={tmp_path}/out", "-q").status == 0
+    assert "Ray job" not in caplog.text
+    assert cli("run", small, "-q").status == 0
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    for words in ("the run folder runs/small/", "absolute", "run.dir=$HOME/runs/NAME", "fedray submit"):
+        assert words in warning
 
 
 def test_an_address_is_needed(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from fedray.experiment import Experiment
+from fedray.experiment import Config, Experiment
 from fedray.record import RoundRecord
+from fedray.schema import SlurmSection
 from fedray.slurm.requeue import HISTORY, owner
+from fedray.sweep import Row, Sweep, write_table
 from tests.cli.command import SMALL, Cli, hashes
 
 
@@ -28,6 +30,18 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Experiment, "records", records)
     return folders
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of sbatch that keeps the script it is given and answers with a job id."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "sbatch"
+    program.write_text(f'#!/bin/sh\nfor script; do :; done\ncp "$script" {folder}/script\necho 42\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder / "script"
 
 
 def test_every_cell_is_a_run_of_its_own(cli: Cli, small: Path, begun: list[str]) -> None:
@@ -86,8 +100,81 @@ def test_a_failed_cell_does_not_keep_the_others_from_running(cli: Cli, small: Pa
     lines = outcome.err.splitlines()
     assert "2 of 4 runs failed" in lines[-1]
     assert all("sampler" in line for line in lines[:2])
+    assert counts() == [(0, 0, 2), (2, 0, 0)], "what was refused before it began is missing"
+
+
+def counts() -> list[tuple[int, int, int]]:
+    """Runs, failed and missing of each setting, as the table in the folder has them."""
     rows = json.loads(Path("sweeps/small/table.json").read_text())
-    assert [(row["runs"], row["wanted"]) for row in rows] == [(0, 2), (2, 2)]
+    return [(row["runs"], row["failed"], row["missing"]) for row in rows]
+
+
+def test_the_table_counts_what_failed_and_what_is_missing(cli: Cli, small: Path) -> None:
+    """A step that diverges fails in its first round."""
+    axes = ["seed=1,2", "local.optimizer.lr=0.1,1e30", "failures.on_nonfinite=abort"]
+    assert cli("sweep", small, *axes, "-q").status == 1
+    assert counts() == [(2, 0, 0), (0, 2, 0)]
+    text = Path("sweeps/small/table.md").read_text()
+    assert "| 2/2 " in text
+    assert "| 0/2, 2 failed " in text
+    assert "0/2, 2 failed" in cli("sweep", small, *axes, "--table").out
+
+
+def test_each_run_that_ends_brings_the_table_up_to_date(cli: Cli, small: Path, sbatch: Path) -> None:
+    """As the tasks of an array do, each of which is a ``fedray resume`` that knows its run folder alone."""
+    outcome = cli("sweep", small, "seed=1,2", "local.optimizer.lr=0.1,0.2", "--slurm")
+    assert "sweeps/small/table.md " in outcome.out
+    assert counts() == [(0, 0, 2), (0, 0, 2)]
+    for seed, lr, standing in (
+        ("2", "0.1", [(1, 0, 1), (0, 0, 2)]),
+        ("1", "0.2", [(1, 0, 1), (1, 0, 1)]),
+        ("1", "0.1", [(2, 0, 0), (1, 0, 1)]),
+        ("2", "0.2", [(2, 0, 0), (2, 0, 0)]),
+    ):
+        folder = Path(f"sweeps/small/seed={seed},local.optimizer.lr={lr}").resolve()
+        assert cli("resume", folder, "cluster={name: inline}", "-q").status == 0
+        assert counts() == standing
+    left = {kind: Path(f"sweeps/small/table.{kind}").read_bytes() for kind in ("md", "csv", "json")}
+    assert "±" in left["md"].decode()
+    cli("sweep", small, "seed=1,2", "local.optimizer.lr=0.1,0.2", "--table")
+    assert {kind: Path(f"sweeps/small/table.{kind}").read_bytes() for kind in left} == left
+    assert not [path for path in Path("sweeps/small").iterdir() if path.name.startswith(".tmp")]
+
+
+def test_of_two_runs_that_end_at_once_both_are_in_the_table(
+    cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one ends, and writes its table, after this one has looked at it and before this one writes."""
+    assert cli("sweep", small, "seed=1,2", "-q").status == 0
+    summary = Path("sweeps/small/seed=2/summary.json")
+    late = summary.read_text()
+    summary.unlink()
+    whole = Path("sweeps/small/table.json").read_bytes()
+    seen: list[int] = []
+
+    def slow(folder: Path, rows: list[Row]) -> None:
+        seen.append(rows[0].runs)
+        if len(seen) == 1:
+            summary.write_text(late)
+            other = Sweep.at(folder)
+            assert other is not None
+            other.write_table()
+        write_table(folder, rows)
+
+    monkeypatch.setattr("fedray.sweep.folder.write_table", slow)
+    assert cli("sweep", small, "seed=1,2", "--table", "-q").status == 0
+    assert seen == [1, 2, 2], "this one too early, the other one, this one again"
+    assert Path("sweeps/small/table.json").read_bytes() == whole
+
+
+def test_a_table_that_cannot_be_written_does_not_make_a_run_fail(cli: Cli, small: Path) -> None:
+    assert cli("sweep", small, "seed=1", "-q").status == 0
+    Path("sweeps/small/sweep.json").write_text("{}")
+    outcome = cli("resume", "sweeps/small/seed=1", "rounds=4", "-q")
+    assert outcome.status == 0
+    assert "fedray: the table of the sweep: " in outcome.err
+    assert "sweep.json: cannot be read" in outcome.err
+    assert json.loads(Path("sweeps/small/seed=1/summary.json").read_text())["rounds"] == 4
 
 
 def test_a_mistake_in_any_cell_is_found_before_anything_starts(cli: Cli, small: Path, begun: list[str]) -> None:
@@ -115,18 +202,6 @@ def test_runs_of_another_config_are_not_taken_for_its_own(cli: Cli, small: Path,
     assert begun == ["seed=1", "seed=2"]
 
 
-@pytest.fixture
-def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in the place of sbatch that keeps the script it is given and answers with a job id."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program = folder / "sbatch"
-    program.write_text(f'#!/bin/sh\nfor script; do :; done\ncp "$script" {folder}/script\necho 42\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder / "script"
-
-
 def test_a_sweep_as_one_job_array(cli: Cli, small: Path, begun: list[str], sbatch: Path) -> None:
     assert cli("sweep", small, "seed=1", "-q").status == 0
     outcome = cli("sweep", small, "seed=1,2,3", "--slurm", "--nodes", 2, "--time", "01:00:00")
@@ -145,6 +220,48 @@ def test_a_sweep_as_one_job_array(cli: Cli, small: Path, begun: list[str], sbatc
     sbatch.unlink()
     assert "3/3" in cli("sweep", small, "seed=1,2,3", "--slurm").out
     assert not sbatch.exists()
+
+
+def test_the_options_are_those_of_a_single_job(cli: Cli, small: Path) -> None:
+    """Every one of them, and what the config says of workers: the same lines for sbatch but for log and array."""
+    options: list[object] = [
+        "--nodes",
+        2,
+        "--gpus-per-node",
+        4,
+        "--cpus-per-task",
+        3,
+        "--mem",
+        "16G",
+        "--time",
+        "02:00:00",
+    ]
+    options += ["--partition", "a100", "--account", "mine", "--qos", "high", "--sbatch", "mail-type=END"]
+    options += ["--sbatch", "exclusive", "--print"]
+
+    def lines(*words: object) -> set[str]:
+        outcome = cli(*words, *options)
+        assert outcome.status == 0, outcome.err
+        chosen = {line for line in outcome.out.splitlines() if line.startswith("#SBATCH ")}
+        return {line for line in chosen if not line.startswith(("#SBATCH --output=", "#SBATCH --array="))}
+
+    single = lines("slurm", small, "run.dir=out")
+    assert lines("sweep", small, "seed=1,2", "--slurm") == single
+    asked = {"--account=mine", "--qos=high", "--mail-type=END", "--exclusive", "--gpus-per-node=4", "--mem=16G"}
+    assert {f"#SBATCH {option}" for option in asked} <= single
+    cli("sweep", small, "seed=1", "--sbatch", "x=1").refused("--sbatch: only with --slurm")
+    cli("sweep", small, "seed=1", "--print").refused("--print: only with --slurm")
+
+
+def test_what_the_section_says_of_workers_stays_on_slurm(cli: Cli, small: Path, sbatch: Path) -> None:
+    small.write_text(SMALL.replace("cluster: {name: inline}", "cluster: {name: ray, workers: 2, reduce: collective}"))
+    assert cli("sweep", small, "seed=1,2", "--slurm", "--nodes", 3).status == 0
+    section = Config.load(Path("sweeps/small/seed=1/config.yaml")).place.cluster
+    assert isinstance(section, SlurmSection)
+    assert (section.nodes, section.workers, section.reduce) == (3, 2, "collective")
+    for command in (["slurm", small], ["sweep", small, "seed=1", "--slurm"]):
+        small.write_text(SMALL.replace("cluster: {name: inline}", "cluster: ray"))
+        cli(*command, "--print").refused("cluster: expected a section with keys, got 'ray'")
 
 
 def test_a_refused_array_leaves_nothing(cli: Cli, small: Path, sbatch: Path) -> None:

@@ -212,6 +212,12 @@ def test_classes_of_silos_are_those_of_one_file(
         assert spec(columns) == whole
 
 
+def test_a_class_that_one_silo_alone_has_is_named(folder: Path) -> None:
+    (warning,) = load(folder).warnings
+    assert f"classes that one file alone has: 'no' ({folder}/a.csv);" in warning
+    assert load(folder, classes=["no", "yes"]).warnings == ()
+
+
 def test_a_pickle_holds_no_row(folder: Path) -> None:
     data = load(folder)
     index = np.arange(11)[None]

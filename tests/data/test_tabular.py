@@ -297,7 +297,9 @@ def test_a_class_that_one_silo_alone_has_is_named(write: Files, caplog: pytest.L
     data = FederatedData.from_csv(files, target="y")
     assert data.spec.classes == ("benign", "mailgnant", "malignant")
     assert f"classes that one file alone has: 'mailgnant' ({files[1]}); correct them if they are typos" in caplog.text
+    assert data.warnings == (caplog.messages[0],)
+    assert data.with_holdout(0.5, seed=1).warnings == data.warnings
     caplog.clear()
-    FederatedData.from_csv(files, target="y", classes=data.spec.classes)
-    FederatedData.from_csv(files[1:], target="y")
-    assert caplog.text == ""
+    declared = FederatedData.from_csv(files, target="y", classes=data.spec.classes)
+    alone = FederatedData.from_csv(files[1:], target="y")
+    assert (caplog.text, declared.warnings, alone.warnings) == ("", (), ())

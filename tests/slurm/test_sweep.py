@@ -18,6 +18,13 @@ base: [paced.yaml]
 rounds: 30
 cluster: {name: slurm, nodes: 1, cpus_per_task: 1, sbatch: {hold: true}}
 """
+SHORT = """\
+base: [paced.yaml]
+rounds: 3
+evaluate: {every: 1}
+failures: {on_nonfinite: abort}
+cluster: {name: slurm, cpus_per_task: 1}
+"""
 
 
 def told(lab: Lab, run_dir: Path) -> dict[str, Any]:
@@ -38,12 +45,34 @@ def test_a_job_that_waits_says_why(lab: Lab) -> None:
     lab.run("scancel", job)
 
 
+def test_an_array_of_which_a_task_fails_says_so_in_its_table(lab: Lab, brake: Path) -> None:
+    """Options of sbatch on the command line; short tasks that end at about the same time, on nodes of their own."""
+    brake.unlink()
+    (lab.folder / "short.yaml").write_text(SHORT)
+    sweep = ["sweep", "short.yaml", "seed=1,2", "local.optimizer.lr=0.1,1e30"]
+    done = lab.fedray(*sweep, "--slurm", "--nodes", 1, "--sbatch", "comment=array", "--account", "mine")
+    assert done.returncode == 0, done.stderr
+    array = done.stdout.split()[2].rstrip(":")
+    shown = lab.run("scontrol", "show", "job", "-o", f"{array}_1")
+    assert "Account=mine " in shown
+    assert "Comment=array " in shown
+    until(lambda: lab.run("squeue", "-h") == "", 180, lambda: lab.run("squeue"))
+    folder = lab.folder / "sweeps" / "short"
+    logs = "\n".join(path.read_text() for path in folder.glob("slurm-*.log"))
+    rows = json.loads((folder / "table.json").read_text())
+    assert [(row["runs"], row["failed"], row["missing"]) for row in rows] == [(2, 0, 0), (0, 2, 0)], logs
+    assert "| 0/2, 2 failed |" in (folder / "table.md").read_text()
+    assert sorted(rows[0]["metrics"]["test.accuracy"]["values"]) == ["1", "2"]
+
+
 def test_an_array_runs_every_cell_once(lab: Lab, brake: Path) -> None:
     (lab.folder / "held.yaml").write_text(HELD)
     sweep = ["sweep", "held.yaml", "seed=1,2", "algorithm.name=fedprox", "algorithm.mu=0.01"]
     done = lab.fedray(*sweep, "--slurm")
     assert done.returncode == 0, done.stderr
     assert "2 of 2 runs, 1 node(s) each" in done.stdout
+    assert f"table   {Path('sweeps', 'held', 'table.md')} " in done.stdout
+    assert "| 0/2, 2 missing |" in (lab.folder / "sweeps" / "held" / "table.md").read_text()
     array = int(done.stdout.split()[2].rstrip(":"))
     folders = sorted((lab.folder / "sweeps" / "held").glob("seed=*"))
     assert told(lab, folders[1]) == {"job": f"{array}_1", "state": "PENDING", "reason": "JobHeldUser"}
@@ -65,7 +94,11 @@ def test_an_array_runs_every_cell_once(lab: Lab, brake: Path) -> None:
     for place, (job, folder) in enumerate(zip(ids, folders, strict=True)):
         assert json.loads((folder / "slurm.json").read_text())["job"] == f"{array}_{place}"
         assert_nothing_left(lab, job, folder)
+    # The task that ended last has left the table, and nobody has asked for it.
+    left = (lab.folder / "sweeps" / "held" / "table.md").read_text()
+    assert "| 2/2 " in left
     assert "2/2" in lab.fedray(*sweep, "--table").stdout
+    assert (lab.folder / "sweeps" / "held" / "table.md").read_text() == left
     assert "2/2" in lab.fedray(*sweep, "--slurm").stdout, "the table"
     assert lab.run("squeue", "-h") == "", "nothing is submitted again"
     assert ran == [hashes(folder) for folder in folders]

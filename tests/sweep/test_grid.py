@@ -22,9 +22,9 @@ VALUES = st.recursive(
 
 
 def flow(value: Any) -> str:
-    """One line of YAML in flow style."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+    """One line of YAML as it stands among others: text with a comma or a bracket of its own is in quotes."""
+    text: str = yaml.safe_dump([value], default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.strip()[1:-1]
 
 
 @given(st.lists(VALUES, min_size=1, max_size=4), st.sampled_from([",", ", ", " ,  "]))

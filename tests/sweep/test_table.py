@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedray.sweep import grid, interval, tabulate, write_table
+from fedray.sweep import Outcome, grid, interval, tabulate, write_table
 from fedray.sweep.table import student_quantile
 
 
@@ -40,14 +41,14 @@ def test_one_value_has_no_interval_and_one_that_is_not_finite_no_mean() -> None:
 def test_seeds_of_one_setting_make_one_row(tmp_path: Path) -> None:
     cells = grid(["seed=1,2,3", "algorithm.mu=0,0.01"])
     accuracy: dict[str, list[float | None]] = {"0": [0.5, 0.6, 0.7], "0.01": [0.8, 0.9, None]}
-    results = []
+    outcomes = []
     for cell in cells:
         settings = dict(cell.settings)
         value = accuracy[settings["algorithm.mu"]][int(settings["seed"]) - 1]
-        results.append((cell, None if value is None else {"test.accuracy": value}))
-    rows = tabulate(results)
+        outcomes.append(Outcome(cell, None if value is None else {"test.accuracy": value}))
+    rows = tabulate(outcomes)
     assert [row.setting for row in rows] == [{"algorithm.mu": "0"}, {"algorithm.mu": "0.01"}]
-    assert [(row.runs, row.wanted) for row in rows] == [(3, 3), (2, 3)]
+    assert [(row.runs, row.failed, row.missing, row.wanted) for row in rows] == [(3, 0, 0, 3), (2, 0, 1, 3)]
     first = rows[0].metrics["test.accuracy"]
     assert first.mean == pytest.approx(0.6)
     assert first.half_width == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-6)
@@ -62,8 +63,35 @@ def test_seeds_of_one_setting_make_one_row(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "table.json").read_text())[1]["runs"] == 2
 
 
-def test_nothing_finished_is_a_table_too(tmp_path: Path) -> None:
-    rows = tabulate([(cell, None) for cell in grid(["seed=1,2"])])
-    assert [(row.setting, row.runs, row.wanted, row.metrics) for row in rows] == [({}, 0, 2, {})]
+def test_what_is_not_finished_is_counted_and_not_left_out(tmp_path: Path) -> None:
+    one, two, three, four = grid(["seed=1,2", "x=a|b,c"])
+    outcomes = [
+        Outcome(one, {"test.loss": 0.25}),
+        Outcome(two, failed=True),
+        Outcome(three, failed=True),
+        Outcome(four),
+    ]
+    rows = tabulate(outcomes)
+    assert [(row.runs, row.failed, row.missing, row.wanted) for row in rows] == [(1, 1, 0, 2), (0, 1, 1, 2)]
     write_table(tmp_path, rows)
-    assert (tmp_path / "table.csv").read_text() == "runs,wanted\n0,2\n"
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert [re.split(r"\s+\|\s+", line.strip("| ")) for line in (lines[0], *lines[2:])] == [
+        ["x", "runs", "test.loss"],
+        ["a\\|b", "1/2, 1 failed", "0.25"],
+        ["c", "0/2, 1 failed, 1 missing"],
+    ]
+    assert re.fullmatch(r"\|( -+ \|){3}", lines[1])
+    assert len({len(line) for line in lines}) == 1, "the columns stand below each other"
+    with (tmp_path / "table.csv").open() as file:
+        assert [(line["failed"], line["missing"]) for line in csv.DictReader(file)] == [("1", "0"), ("1", "1")]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_table(tmp_path, rows)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert sorted(before) == ["table.csv", "table.json", "table.md"]
+
+
+def test_nothing_finished_is_a_table_too(tmp_path: Path) -> None:
+    rows = tabulate([Outcome(cell) for cell in grid(["seed=1,2"])])
+    assert [(row.setting, row.missing, row.wanted, row.metrics) for row in rows] == [({}, 2, 2, {})]
+    write_table(tmp_path, rows)
+    assert (tmp_path / "table.csv").read_text() == "runs,failed,missing,wanted\n0,0,2,2\n"
