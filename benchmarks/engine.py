@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import statistics
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,16 @@ from fedray.sampling import Uniform
 
 WORKERS = 2
 
-JOINING = {"tiny": 1000, "noop": 600, "cnn": 2, "wide": 4}
-"""Rounds, some seconds of them, in which workers may still be joining: a run begins with the first that is up."""
+JOINING = 8.0
+"""Seconds in which workers may still be joining, about: a run begins with the first that is up."""
+
+_ROUND, _CLIENT = 0.0015, {"tiny": 40e-6, "noop": 8e-6, "cnn": 0.08, "wide": 0.2}
+"""Seconds that a round and each of its clients take, about."""
+
+
+def joining(workload: Workload) -> int:
+    """How many rounds that is."""
+    return math.ceil(JOINING / (_ROUND + workload.cohort * _CLIENT[workload.name]))
 
 
 def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, Any]:
@@ -49,9 +57,10 @@ def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, 
     """
     x, y = make_data(workload)
     clients = torch.arange(workload.clients).repeat_interleave(workload.examples)
-    model = fedray.FederatedModel(workload.model_fn, partial(torch.optim.SGD, lr=workload.lr), cross_entropy)
+    model = fedray.FederatedModel(workload.model_fn, fedray.optim.SGD(lr=workload.lr), cross_entropy)
+    before = joining(workload)
     args = fedray.TrainArgs(
-        rounds=JOINING[workload.name] + warmup + rounds,
+        rounds=before + warmup + rounds,
         epochs=workload.epochs,
         batch_size=workload.batch,
         evaluate_every=0,
@@ -72,7 +81,7 @@ def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, 
         summary = json.loads((run_dir / "summary.json").read_text())
     timed = result.history[-rounds:]
     if any(record.workers != WORKERS for record in result.history[-rounds - warmup :]):
-        raise RuntimeError(f"{workload.name}: a worker had not joined after {JOINING[workload.name]} rounds")
+        raise RuntimeError(f"{workload.name}: a worker had not joined after {before} rounds")
     wanted = (workload.cohort, workload.cohort * workload.examples * workload.epochs)
     for record in result.history:
         if (record.clients["ok"], record.examples) != wanted:

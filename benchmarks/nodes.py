@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ def _train(setting: Setting, each: int, seconds: float) -> list[Any]:
     hidden = setting.hidden
     model = fedray.FederatedModel(
         lambda: nn.Sequential(nn.Linear(FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES)),
-        partial(torch.optim.SGD, lr=0.1),
+        fedray.optim.SGD(lr=0.1),
         cross_entropy,
     )
     # Nodes join while rounds run, the last of them after some seconds; the budget ends the run.
