@@ -32,7 +32,7 @@ Data = tuple[Tensor, Tensor]
 Vector = list[Tensor]
 """A model's parameters, or a sum of them, one tensor each in the module's order."""
 
-WARMUP = 2
+WARMUP = 1
 """Rounds that are not timed."""
 
 

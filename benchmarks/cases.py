@@ -70,7 +70,7 @@ class Speed:
         phases = ", ".join(f"{name} {shown(1000 * seconds)} ms" for name, seconds in last["phases"].items())
         note = (
             f"bare loop: {' '.join(self.bare)}; fedray: {last['workers']} workers of 1 thread, {last['stacking']}. "
-            f"A round of the last run: {phases}; its first two rounds took {last['warmup']} s. "
+            f"A round of the last run: {phases}; the round before the timed ones took {last['warmup']} s. "
         )
         return [replace(self.figure, fedray=self._values(ours), bare=self._values(theirs), note=note)], runs
 
@@ -143,15 +143,15 @@ class Startup:
 
     def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
         """The figure, and the milestones of each run."""
-        runs: list[dict[str, Any]] = []
+        bare = measurement(module("benchmarks.bare_ray", time.time()))
+        say(f"bare Ray after {shown(bare['seconds'])} s")
+        runs: list[dict[str, Any]] = [{"side": "bare", **bare}]
         for _ in range(2):
-            bare = measurement(module("benchmarks.bare_ray", time.time()))
-            say(f"bare Ray after {shown(bare['seconds'])} s")
             with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder:
                 milestones = Milestones(Path(folder) / "run")
                 command = module("fedray", "run", self.config, f"run.dir={milestones.run_dir}", "rounds=3")
                 execute(command, milestones, _LOOK)
-            runs += [{"side": "bare", **bare}, {"side": "engine", "milestones": milestones.reached}]
+            runs.append({"side": "engine", "milestones": milestones.reached})
             say(f"first round after {shown(milestones.reached[FIRST_ROUND])} s")
         first, second = (run["milestones"] for run in runs if "milestones" in run)
         reached = ", ".join(f"{name} {shown(seconds)} s" for name, seconds in second.items())
