@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -74,7 +75,7 @@ def lines(run_dir: Path) -> list[str]:
     return [record["model_sha256"] for record in records]
 
 
-def resume(run_dir: Path, **saving: int) -> None:
+def resume(run_dir: Path, **saving: Any) -> None:
     problem.train(run_dir, "inline", rounds=ROUNDS, resume=True, algorithm=fedray.Scaffold(), **saving)
 
 

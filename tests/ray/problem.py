@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 import fedray
+from fedray.optim import SGD, OptimizerFn
 
 
 def data(clients: int = 60) -> fedray.FederatedData:
@@ -25,24 +25,37 @@ def data(clients: int = 60) -> fedray.FederatedData:
     )
 
 
-def model() -> fedray.FederatedModel:
-    """Lambdas throughout: they must reach the workers."""
+OPTIMIZER = SGD(lr=0.1, momentum=0.5)
+
+
+def model(optimizer_fn: OptimizerFn = OPTIMIZER) -> fedray.FederatedModel:
+    """Lambdas: they must reach the workers."""
     return fedray.FederatedModel(
         lambda: nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3)),
-        lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.5),
+        optimizer_fn,
         lambda output, target: nn.functional.cross_entropy(output, target),
     )
 
 
 def train(
-    run_dir: Path, cluster: Any, *, rounds: int = 4, every: int = 2, keep: int = 2, resume: bool = False, **parts: Any
+    run_dir: Path,
+    cluster: Any,
+    *,
+    optimizer: OptimizerFn = OPTIMIZER,
+    rounds: int = 4,
+    every: int = 2,
+    keep: int = 2,
+    resume: bool = False,
+    **parts: Any,
 ) -> fedray.Result:
     """A short run."""
     args = fedray.TrainArgs(
         rounds=rounds, epochs=2, batch_size=8, checkpoint_every=every, keep=keep, seed=5, tensorboard=False
     )
     parts.setdefault("sampler", fedray.Uniform(clients=40))
-    return fedray.train(model(), data(), args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts)
+    return fedray.train(
+        model(optimizer), data(), args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts
+    )
 
 
 def hashes(result: fedray.Result) -> list[str | None]:

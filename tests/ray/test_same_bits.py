@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 import fedray
@@ -23,7 +24,8 @@ from tests.ray import problem
 
 PARTS: dict[str, dict[str, Any]] = {
     "fedavg": {},
-    "scaffold": {"algorithm": fedray.Scaffold()},
+    # An optimizer of the user's own, too, which brings torch's compiler along.
+    "scaffold": {"algorithm": fedray.Scaffold(), "optimizer": lambda params: torch.optim.SGD(params, lr=0.1)},
     "topk": {"transforms": [fedray.Clip(norm=0.5), fedray.TopK(fraction=0.2)]},
     "median": {"aggregator": fedray.Median()},
 }
