@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -56,7 +56,9 @@ class RoundRecord:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; empty sections are left out, NaN and infinities become null."""
-        kept = {name: value for name, value in asdict(self).items() if value not in ({}, [], None)}
+        # Not dataclasses.asdict, which copies everything; what is not finite is sought in fresh copies anyway.
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        kept = {name: value for name, value in values if value not in ({}, [], None)}
         finite = _finite(kept)
         assert isinstance(finite, dict)
         return finite

@@ -45,8 +45,9 @@ class StateRows:
     def read(self, clients: Ints, rows: Mapping[int, Row], device: torch.device) -> tuple[Parts, list[bool]]:
         """The state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some."""
         matrix = np.zeros((len(clients), self._width), dtype=np.float32)
-        known = [int(client) in rows for client in clients]
-        for position, client in enumerate(clients.tolist()):
+        ids = clients.tolist()
+        known = [client in rows for client in ids]
+        for position, client in enumerate(ids) if rows else ():
             if known[position]:
                 self._read_row(rows[client], matrix[position])
         parts = torch.from_numpy(matrix).to(device).split(list(self._widths.values()), dim=1)
