@@ -219,29 +219,26 @@ def test_ray_job_submit_as_documented(head: Head, tmp_path: Path, monkeypatch: p
     for name in ("fedray", "configs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
-    words = ["job", "submit", "--address", head.address, "--working-dir", ".", "--"]
-    words += ["python", "-m", "fedray", "run", "configs/digits.yaml", "rounds=2", f"run.dir={tmp_path}/out"]
-    ran = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", *words],
-        env=head.environment,
-        capture_output=True,
-        text=True,
-        timeout=2 * DEADLINE,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    def submit(override: str) -> str:
+        words = ["job", "submit", "--address", head.address, "--working-dir", ".", "--"]
+        words += ["python", "-m", "fedray", "run", "configs/digits.yaml", "rounds=2", override]
+        ran = subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", *words],
+            env=head.environment,
+            capture_output=True,
+            text=True,
+            timeout=2 * DEADLINE,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    kept = submit(f"run.dir={tmp_path}/out")
     assert len(hashes(tmp_path / "out")) == 2
-    assert "working directory of a Ray job" not in ran.stdout
-    forgotten = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", *words[:-1], "cluster.name=inline"],
-        env=head.environment,
-        capture_output=True,
-        text=True,
-        timeout=2 * DEADLINE,
-        check=False,
-    )
-    assert forgotten.returncode == 0, forgotten.stdout + forgotten.stderr
-    assert forgotten.stdout.count("lies in the working directory of a Ray job") == 1
+    assert "working directory of a Ray job" not in kept
+    forgotten = submit("cluster.name=inline")
+    assert forgotten.count("lies in the working directory of a Ray job") == 1
 
 
 def test_a_run_folder_that_ray_will_delete_is_warned_of(
