@@ -212,7 +212,7 @@ class Rounds:
                 else:
                     total.parts["delta"][plan.layout.trained :] = 0.0
                 plan.algorithm.server.step(state.vector, total)
-            if not bool(torch.isfinite(state.vector.sum())):
+            if not bool(torch.isfinite(state.vector[: plan.layout.trained].sum())):
                 raise RunFailed(f"round {record.round}: the global model is no longer finite; lower the learning rates")
             for report in reports:
                 state.store.commit(report.state)

@@ -44,6 +44,8 @@ class StateRows:
 
     def read(self, clients: Ints, rows: Mapping[int, Row], device: torch.device) -> tuple[Parts, list[bool]]:
         """The state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some."""
+        if not self._widths:
+            return {}, [False] * len(clients)
         matrix = np.zeros((len(clients), self._width), dtype=np.float32)
         ids = clients.tolist()
         known = [client in rows for client in ids]

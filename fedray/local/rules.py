@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -29,13 +29,13 @@ class LocalRun:
         round: round number.
         clients: client indices ``[C]``.
         anchor: the global parameters the clients started from, ``[D]``; read-only.
-        params: their parameters now, ``[C, D]``.
+        params: their parameters now, ``[C, D]``: the first columns of ``delta``, and so of no use in ``finish``.
         down: everything the server broadcast.
         state: what each client kept from its last participation, ``[C, D]`` or ``[C, P]``, zero for a newcomer; a
             rule's ``finish`` writes the new state here.
         steps: local steps of each client, float32 ``[C, 1]``.
+        delta: their models while they train, ``[C, P]``; in ``finish`` the updates, local minus global.
         group: the client optimizer's hyperparameters (``lr``, ``momentum``...).
-        delta: ``params - anchor`` with buffers, ``[C, P]``; filled before ``finish``.
         parts: what the clients send besides ``delta``; filled by ``finish``.
     """
 
@@ -46,9 +46,9 @@ class LocalRun:
     down: Parts
     state: Parts
     steps: Tensor
-    group: Mapping[str, Any]
     delta: Tensor
-    parts: Parts
+    group: Mapping[str, Any] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict)
 
     @property
     def lr(self) -> float:

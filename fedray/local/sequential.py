@@ -37,8 +37,7 @@ class SequentialStepper:
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
         """Train the single client of ``run`` (C = 1); arguments as for ``StackedStepper.run``.
 
-        ``self.row`` must hold the client's starting point; afterwards it holds the update, and ``run.delta`` is a
-        view of it.
+        ``run.delta`` must be a view of ``self.row``.
         """
         task, layout, device = self._task, self._task.layout, self._first.device
         for replica in (self._first, *self._others):
@@ -69,7 +68,6 @@ class SequentialStepper:
                 total += loss * count
         optimizer.zero_grad(set_to_none=True)
         layout.read_back(self._first.module, self.row)
-        self.row.sub_(model)
         return total.reshape(1).cpu().numpy()
 
     def _backward(self, x: Tensor, y: Tensor, round: int, step: int) -> Tensor:

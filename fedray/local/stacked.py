@@ -67,7 +67,7 @@ class StackedStepper:
         return (values * torch.from_numpy(share).to(self._device, values.dtype)).sum(dim=1)
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
-        """Train ``run.params`` ``[C, D]`` in place and fill ``run.delta`` ``[C, P]``.
+        """Train ``run.params`` ``[C, D]`` in place.
 
         Args:
             run: the live state.
@@ -88,14 +88,14 @@ class StackedStepper:
         task.rule.start(run)
         active = (schedule.count > 0).sum(axis=0)
         losses = torch.zeros(len(params), dtype=torch.float64, device=self._device)
-        if layout.size > trained:
-            run.delta[:, trained:] = 0.0
-        done = len(params)
+        finished: list[tuple[slice, Tensor]] = []
+        training = len(params)
         with self._dropout or contextlib.nullcontext():
             for step, n in enumerate(active.tolist()):
-                if n < done:
-                    self._set_aside(run, slice(n, done))
-                    done = n
+                if n < training:
+                    early = slice(n, training)
+                    finished.append((early, params.detach()[early].clone()))
+                    training = n
                 count = schedule.count[:n, step]
                 width = int(count.max())
                 x, y = rows.take(schedule.index[:n, step, :width])
@@ -112,9 +112,6 @@ class StackedStepper:
                     task.rule.gradient(run, grad)
                 params.grad = grad
                 optimizer.step()
-        self._set_aside(run, slice(0, done))
+        for early, result in finished:
+            params.detach()[early] = result
         return losses.cpu().numpy()
-
-    def _set_aside(self, run: LocalRun, finished: slice) -> None:
-        target = run.delta[finished, : self._task.layout.trained]
-        torch.sub(run.params.detach()[finished], run.anchor, out=target)

@@ -52,14 +52,24 @@ class Trainer:
         sizes, keys = task.data.sizes[clients], task.data.keys(clients)
         schedule = Schedule.draw(task.args, sizes, keys, task.seed, down.round)
         model = down.parts["model"]
-        run = self._open(clients, down, state, schedule)
+        local = self._locals(len(clients)).copy_(model)
+        for position, client in enumerate(clients.tolist()) if own_buffers else ():
+            if client in own_buffers:
+                local[position, layout.trained :] = own_buffers[client]
+        steps = torch.from_numpy((schedule.count > 0).sum(axis=1, keepdims=True)).to(self.device, torch.float32)
+        run = LocalRun(
+            round=down.round,
+            clients=clients,
+            anchor=model[: layout.trained],
+            params=local[:, : layout.trained],
+            down=down.parts,
+            state=state,
+            steps=steps,
+            delta=local,
+        )
         rows = task.data.rows(clients, self.device)
-        keys_tensor = torch.from_numpy(keys).to(self.device)
-        if isinstance(self._stepper, SequentialStepper):
-            self._stepper.row.copy_(model)
-            if own_buffers:
-                self._stepper.row[layout.trained :] = own_buffers[int(clients[0])]
-        loss = self._stepper.run(run, schedule, rows, keys_tensor, model)
+        loss = self._stepper.run(run, schedule, rows, torch.from_numpy(keys).to(self.device), model)
+        _subtract(local, model, layout.trained)
         if task.buffers == "local" and layout.rest:
             run.state["buffers"] = run.delta[:, layout.trained :] + model[layout.trained :]
         if task.buffers != "mean":
@@ -77,15 +87,16 @@ class Trainer:
             examples=seen,
         )
 
-    def _open(self, clients: Ints, down: Broadcast, state: Parts, schedule: Schedule) -> LocalRun:
-        layout = self.task.layout
-        model = down.parts["model"]
-        anchor = model[: layout.trained]
+    def _locals(self, count: int) -> Tensor:
+        """Memory for the local models of so many clients, ``[C, P]``."""
         if isinstance(self._stepper, SequentialStepper):
-            delta = self._stepper.row.unsqueeze(0)
-            params = delta[:, : layout.trained]
-        else:
-            params = anchor.expand(len(clients), -1).clone()
-            delta = torch.empty(len(clients), layout.size, device=self.device)
-        steps = torch.from_numpy((schedule.count > 0).sum(axis=1, keepdims=True)).to(self.device, torch.float32)
-        return LocalRun(down.round, clients, anchor, params, down.parts, state, steps, {}, delta, {})
+            return self._stepper.row.unsqueeze(0)
+        return torch.empty(count, self.task.layout.size, device=self.device)
+
+
+@torch.no_grad()
+def _subtract(local: Tensor, model: Tensor, trained: int) -> None:
+    """From local models ``[C, P]`` to updates, in place; a buffer that stayed as it was gives 0, an infinite one too."""
+    kept = local[:, trained:] == model[trained:]
+    local.sub_(model)
+    local[:, trained:].masked_fill_(kept, 0.0)
