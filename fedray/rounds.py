@@ -24,6 +24,7 @@ from fedray.blocks import cut
 from fedray.budget import Totals, used_up
 from fedray.errors import RunFailed
 from fedray.executor import Executor
+from fedray.layout import Layout
 from fedray.messages import BlockReport, Broadcast, Failure, Ints
 from fedray.plan import Plan
 from fedray.record import RoundRecord
@@ -56,6 +57,10 @@ class ServerState:
     halvings: int = 0
     pending: RoundRecord | None = None
     totals: Totals = field(default_factory=Totals)
+
+    def is_finite(self, layout: Layout) -> bool:
+        """Whether no trained parameter is lost; a buffer may be infinite, as masks are."""
+        return bool(torch.isfinite(self.vector[: layout.trained].sum()))
 
 
 Save = Callable[[ServerState], None]
@@ -212,7 +217,7 @@ class Rounds:
                 else:
                     total.parts["delta"][plan.layout.trained :] = 0.0
                 plan.algorithm.server.step(state.vector, total)
-            if not bool(torch.isfinite(state.vector[: plan.layout.trained].sum())):
+            if not state.is_finite(plan.layout):
                 raise RunFailed(f"round {record.round}: the global model is no longer finite; lower the learning rates")
             for report in reports:
                 state.store.commit(report.state)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fedray import checkpoint, faults
@@ -265,7 +264,7 @@ class _Drive:
             self._close(self._summary())
 
     def _save_last(self) -> None:
-        if self._saved != self._state.round and bool(torch.isfinite(self._state.vector.sum())):
+        if self._saved != self._state.round and self._state.is_finite(self._run.plan.layout):
             self._save(self._state)
 
     def _end(self) -> None:

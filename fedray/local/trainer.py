@@ -96,7 +96,7 @@ class Trainer:
 
 @torch.no_grad()
 def _subtract(local: Tensor, model: Tensor, trained: int) -> None:
-    """From local models ``[C, P]`` to updates, in place; a buffer that stayed as it was gives 0, an infinite one too."""
+    """From local models ``[C, P]`` to updates, in place; a buffer that stayed gives 0, an infinite one too."""
     kept = local[:, trained:] == model[trained:]
     local.sub_(model)
     local[:, trained:].masked_fill_(kept, 0.0)

@@ -13,6 +13,8 @@ from fedray.aggregators import Median
 from fedray.algorithms import FedAvg
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
+from fedray.local.stacking import Stack
+from fedray.local.task import BufferPolicy
 from fedray.sampling import Full, Uniform
 from fedray.store import StateRows
 from fedray.transforms import Clip, Gaussian
@@ -41,6 +43,20 @@ class Rebinding(nn.Module):
             self.average = 0.5 * self.average + 0.5 * x.detach().mean(dim=0)
             self.seen = self.seen + len(x)
         out: Tensor = self.layer(x - self.average)
+        return out
+
+
+class Masked(nn.Module):
+    """Attends to all of its inputs but the last, by a mask of minus infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score, self.out = nn.Linear(6, 6), nn.Linear(6, 3)
+        self.register_buffer("mask", torch.tensor([0.0] * 5 + [-torch.inf]))
+        self.mask: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(torch.softmax(self.score(x) + self.mask, dim=-1) * x)
         return out
 
 
@@ -172,3 +188,15 @@ def test_a_clients_buffers_do_not_reach_the_next_client() -> None:
         together = train(task, [0, 1, 2]).parts["delta"]
         for client in range(3):
             assert torch.equal(train(task, [client]).parts["delta"][0], together[client])
+
+
+@pytest.mark.parametrize("stack", [1, 3, "off"])
+@pytest.mark.parametrize("buffers", ["mean", "keep", "local"])
+def test_an_infinite_buffer_stays_as_it_is(buffers: BufferPolicy, stack: Stack, tmp_path: Path) -> None:
+    run = federation(problem(Masked), tmp_path, stack=stack, buffers=buffers)
+    trained, start = run.plan.layout.trained, run.vector.clone()
+    records = run.run()
+    assert [record.clients["failed"] for record in records] == [0, 0, 0]
+    assert torch.equal(run.vector[trained:], start[trained:])
+    assert bool(torch.isfinite(run.vector[:trained]).all())
+    assert not torch.equal(run.vector[:trained], start[:trained])
