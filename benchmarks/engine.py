@@ -27,7 +27,7 @@ from fedray.sampling import Uniform
 
 WORKERS = 2
 
-JOINING = 6.0
+JOINING = 5.0
 """Seconds in which workers may still be joining, about: a run begins with the first that is up."""
 
 _ROUND, _CLIENT = 0.0015, {"tiny": 40e-6, "noop": 8e-6, "cnn": 0.08, "wide": 0.2}

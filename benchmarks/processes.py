@@ -23,7 +23,7 @@ Watch = Callable[[list[int], float], None]
 """Called again and again with the ids of the processes alive and the seconds since the start."""
 
 # What would change a measurement, or send it to a cluster that is already there.
-_UNSET = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAY_ADDRESS", "RAY_JOB_ID")
+_UNSET = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONDONTWRITEBYTECODE", "RAY_ADDRESS", "RAY_JOB_ID")
 
 
 _DYING = 10.0
