@@ -47,7 +47,7 @@ format: $(DEV) ## ruff: mend what can be mended
 types: $(DEV) ## mypy --strict
 	@$(BIN)/mypy $(ARGS)
 
-bench: $(DEV) ## every workload against a bare PyTorch loop, written to benchmarks/
+bench: $(RUN) ## every workload against a bare PyTorch loop, written to benchmarks/
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean: ## remove the environment and the tools' caches

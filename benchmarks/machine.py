@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 BUSY = 0.10
@@ -29,13 +30,18 @@ def machine() -> dict[str, str]:
 
 
 def versions(root: Path) -> dict[str, str]:
-    """Python, torch, ray, and fedray with its commit (``+changes``: the files are not those of the commit)."""
+    """Python, torch, ray, and fedray with its commit (``+changes``: the files are not those of the commit).
+
+    Ray's extra ``default`` is named where it is installed: with it Ray takes a second longer to start.
+    """
     found = {"python": platform.python_version()}
     for name in ("torch", "ray", "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
+    if find_spec("aiohttp"):
+        found["ray"] += " with its extra default"
     commit = _git(root, "rev-parse", "--short=12", "HEAD")
     changes = "+changes" if commit and _git(root, "status", "--porcelain", "fedray", "benchmarks/*.py") else ""
     return {**found, "fedray": (commit or "unknown") + changes}

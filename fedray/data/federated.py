@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from fedray.data.partition import Partitioner
-    from fedray.data.silos import Silo
+    from fedray.data.sites import Silo
 
 Ids = Sequence[str] | NDArray[np.bytes_]
 

@@ -15,7 +15,7 @@ from fedray.data.store import CPU, Rows
 from fedray.rng import numpy_generator
 
 if TYPE_CHECKING:
-    from fedray.data.silos import Silo
+    from fedray.data.sites import Silo
 
 _POOL = 256
 

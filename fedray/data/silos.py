@@ -7,7 +7,6 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,55 +24,11 @@ from fedray.data.federated import FederatedData
 from fedray.data.holdout import held_sizes
 from fedray.data.lazy import LazyData
 from fedray.data.probe import MadeUp
-from fedray.data.sites import Sites, Stop
+from fedray.data.sites import Silo, Sites, Stop
 from fedray.data.store import Examples
 from fedray.data.tabular import check_columns, examples, fit
-from fedray.schema import check_gpus
 
 A = TypeVar("A")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Silo:
-    """Where a client's table lies, and what its worker gets.
-
-    Args:
-        path: CSV or Parquet file; environment variables in it (``$NAME``) are those of the silo's node.
-        node_label: ``label=value`` of the Ray nodes that have the file.
-        node_resource: or a custom resource of theirs.
-        cpus: CPUs of a worker of its own.
-        gpus: GPUs of a worker of its own; a fraction shares one.  With neither, the node's workers train it.
-    """
-
-    path: str
-    node_label: str | None = None
-    node_resource: str | None = None
-    cpus: float | None = None
-    gpus: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.path:
-            raise ValueError("path: the name of a file is needed")
-        if (self.node_label is None) == (self.node_resource is None):
-            raise ValueError("say where it is: either node_label, as in site=a, or node_resource")
-        label, equals, value = (self.node_label or "").partition("=")
-        if self.node_label is not None and not (label and equals and value):
-            raise ValueError(f"node_label={self.node_label}: expected label=value, as in site=a")
-        if self.node_resource is not None and (not self.node_resource or "=" in self.node_resource):
-            raise ValueError(f"node_resource={self.node_resource}: expected the name of a custom resource")
-        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
-            if amount is not None and not 0.0 <= amount < float("inf"):
-                raise ValueError(f"{name}={amount}: it must be at least 0")
-        check_gpus(self.gpus)
-
-    @property
-    def where(self) -> str:
-        """``label=value`` or a custom resource."""
-        return str(self.node_label or self.node_resource)
-
-    def __str__(self) -> str:
-        own = {"CPUs": self.cpus, "GPUs": self.gpus}
-        return ", ".join([self.where, *(f"{amount:g} {name}" for name, amount in own.items() if amount is not None)])
 
 
 def _open(name: str, path: str) -> Table:

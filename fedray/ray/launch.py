@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from fedray.data.silos import Silo as DataSilo
+from fedray.data.sites import Silo as DataSilo
 from fedray.errors import ConfigError
 from fedray.ray.cluster import Cluster
 from fedray.ray.driver import stream

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedray.data.federated import FederatedData
-from fedray.data.leaf import from_leaf
 from fedray.data.registry import data_sources
 from fedray.data.sources.base import Source, make_partitioner
 
@@ -103,6 +102,8 @@ class Leaf(Source):
     test: str | None = None
 
     def read(self, seed: int) -> FederatedData:
+        from fedray.data.leaf import from_leaf
+
         return from_leaf(Path(self.path), None if self.test is None else Path(self.test))
 
 
@@ -120,4 +121,6 @@ class Femnist(Source):
     test: str | None = None
 
     def read(self, seed: int) -> FederatedData:
+        from fedray.data.leaf import from_leaf
+
         return from_leaf(Path(self.path), None if self.test is None else Path(self.test), (1, 28, 28), 62)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedray.config import ConfigError, bind
-from fedray.data.encoding import Options
 from fedray.data.federated import FederatedData
 from fedray.data.registry import data_sources
-from fedray.data.silos import Silo, survey
-from fedray.data.sites import Sites, here
+from fedray.data.sites import Silo, Sites, here
 from fedray.data.sources.base import Source
 
 
@@ -22,7 +20,7 @@ class Silos(Source):
     """Tables that stay on the nodes where they are: a client is trained there, and no row leaves; see docs/data.md.
 
     Args:
-        silos: for each client ``{path: ..., node_label: site=a}``, see ``fedray.data.silos.Silo``.
+        silos: for each client ``{path: ..., node_label: site=a}``, see ``fedray.data.sites.Silo``.
         target: name of the target column.
         test: file of the held-out test set, read where the run is started.
         task: auto, classification or regression.
@@ -49,6 +47,10 @@ class Silos(Source):
         return {str(name): bind(Silo, silo, f"silos.{name}") for name, silo in self.silos.items()}
 
     def load(self, seed: int, sites: Callable[[], Sites] = here) -> FederatedData:
+        # Only tables need pyarrow, whose import takes a third of a second.
+        from fedray.data.encoding import Options
+        from fedray.data.silos import survey
+
         options = Options(self.target, self.task, self.categorical, self.classes, self.standardize)
         test = None if self.test is None else Path(self.test)
         return survey(self._bound(), test, options, self.holdout, seed, sites())
