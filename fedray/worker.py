@@ -83,14 +83,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class TestChunk:
-    """Work: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set."""
+    """Work: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set; ``pin`` as for a block."""
 
     __test__ = False
 
     index: int
     start: int
     stop: int
-    pin: None = None
+    pin: str | None = None
 
     @classmethod
     def cut(cls, examples: int) -> list[TestChunk]:

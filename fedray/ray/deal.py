@@ -6,6 +6,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from fedray.worker import Item, Report
@@ -29,7 +30,7 @@ class Deal:
     """
 
     def __init__(self, items: Sequence[Item]) -> None:
-        self._items = items
+        self._items = list(items)
         self._lock = threading.Lock()
         self._reports: dict[int, tuple[Crew | None, Report]] = {}
         self._holders: dict[int, Crew] = {}
@@ -51,6 +52,12 @@ class Deal:
                 else:
                     self._free.setdefault(pin, deque()).append(position)
             return nobody
+
+    def move(self, position: int, pin: str) -> None:
+        """Hand an item that none of the teams may do to those of another pin."""
+        with self._lock:
+            self._items[position] = replace(self._items[position], pin=pin)
+            self._free.setdefault(pin, deque()).append(position)
 
     def take(self, crew: Crew) -> dict[int, Item]:
         """Work for a team: what is pinned to where it is, and a share of the rest that shrinks as the rest does.

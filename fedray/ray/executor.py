@@ -287,7 +287,11 @@ class RayExecutor:
     def _work(self, deal: Deal, teams: Sequence[Team | RemoteTeam], stopping: Callable[[], bool]) -> bool:
         """All teams work until nothing is left to hand out; False if it was stopped."""
         for position, item in deal.open(teams).items():
-            deal.accept(None, {position: self._nobody(item)})
+            if isinstance(item, TestChunk):
+                # Anybody can read the test set: always the first silo that is there, as devices may differ in bits.
+                deal.move(position, min(name for name in self._args.silos if any(t.takers(name) for t in teams)))
+            else:
+                deal.accept(None, {position: self._nobody(item)})
         broken = threading.Event()
 
         def halt() -> bool:
@@ -322,7 +326,7 @@ class RayExecutor:
         self._lost += deal.lose(team)
         self._forget(team, error)
 
-    def _nobody(self, item: Item) -> Report:
+    def _nobody(self, item: Block | HoldoutChunk) -> Report:
         silo = self._args.silos.get(item.pin or "")
         reason = f"no node with {silo.where if silo else item.pin} is there"
         match item:
@@ -330,8 +334,6 @@ class RayExecutor:
                 return give_up(self._job, item, "worker", reason)
             case HoldoutChunk():
                 return unseen(self._job, item, self._start.round - 1, reason)
-            case TestChunk():
-                raise RunFailed(f"round {self._start.round}: no worker for the test set, those left are silos' own")
 
     def collect(self) -> Accumulator:
         """What all teams have folded, merged: O(P) for a linear aggregator."""

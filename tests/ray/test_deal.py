@@ -15,13 +15,6 @@ from fedray.worker import Report, TestChunk, TestReport
 PINS = (None, "north", "south")
 
 
-@dataclass(frozen=True)
-class Pinned(TestChunk):
-    """Work for a place."""
-
-    pin: str | None = None  # type: ignore[assignment]
-
-
 @dataclass(eq=False)
 class Crew:
     """A team of the model: what lies in its memory and is nowhere else."""
@@ -38,8 +31,8 @@ crews = st.builds(Crew, st.dictionaries(st.sampled_from(PINS), st.integers(1, 4)
 work = st.lists(st.sampled_from(PINS), max_size=30)
 
 
-def items(pins: list[str | None]) -> list[Pinned]:
-    return [Pinned(index, 0, 1, pin) for index, pin in enumerate(pins)]
+def items(pins: list[str | None]) -> list[TestChunk]:
+    return [TestChunk(index, 0, 1, pin) for index, pin in enumerate(pins)]
 
 
 def report(position: int) -> Report:
@@ -55,8 +48,12 @@ def test_each_item_is_in_the_sum_once(pins: list[str | None], teams: list[Crew],
     while not deal.complete:
         for position, item in deal.open(alive).items():
             assert not any(team.takers(item.pin) for team in alive)
-            nobodys.add(position)
-            deal.accept(None, {position: report(position)})
+            pins_there = sorted({pin for team in alive for pin in team.seats if pin})
+            if pins_there and data.draw(st.booleans()):
+                deal.move(position, data.draw(st.sampled_from(pins_there)))
+            else:
+                nobodys.add(position)
+                deal.accept(None, {position: report(position)})
         busy = list(alive)
         while busy:
             team = data.draw(st.sampled_from(busy))

@@ -141,6 +141,19 @@ def test_workers_of_two_sizes_are_one_team_of_their_node(place: Place, tmp_path:
     assert all(once < record.bytes["network"] < 1.1 * once for record in records)
 
 
+def test_where_all_workers_are_silos_own_one_of_them_evaluates(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.nodes.plan()
+    own = {name: silo | {"cpus": 1} for name, silo in SILOS.items()}
+    there = run(config(place, own, worker={"cpus": 8}), tmp_path / "ray")
+    assert {record.workers for record in there} == {3}
+    for site in "ab":
+        shutil.copytree(place.folder(site), tmp_path / "together", dirs_exist_ok=True)
+    monkeypatch.setenv("SITE_DATA", str(tmp_path / "together"))
+    same(there, run(config(place, own, cluster={"name": "inline"}), tmp_path / "inline"))
+
+
 def test_a_silo_that_is_lost_is_missing_in_the_evaluation(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
