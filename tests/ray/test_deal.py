@@ -49,8 +49,9 @@ def test_each_item_is_in_the_sum_once(pins: list[str | None], teams: list[Crew],
         for position, item in deal.open(alive).items():
             assert not any(team.takers(item.pin) for team in alive)
             pins_there = sorted({pin for team in alive for pin in team.seats if pin})
-            if pins_there and data.draw(st.booleans()):
-                deal.move(position, data.draw(st.sampled_from(pins_there)))
+            moved_to = data.draw(st.sampled_from([None, *pins_there]))
+            if moved_to is not None:
+                deal.move(position, moved_to)
             else:
                 nobodys.add(position)
                 deal.accept(None, {position: report(position)})
