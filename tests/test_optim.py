@@ -52,6 +52,7 @@ print("torch._dynamo" in sys.modules)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "stack", "imported"),
     [

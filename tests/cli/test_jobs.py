@@ -131,6 +131,7 @@ def _wait_until_it_answers(address: str, token: str, process: subprocess.Popen[b
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_standing_cluster(head: Head, cli: Cli, small: Path) -> None:
     """A model of the user's own, a file of data, an override with blanks; the run ends up in the cluster's home."""
     Path("my data").mkdir()

@@ -27,6 +27,7 @@ def lines(run_dir: Path) -> list[str]:
     return [json.loads(line)["model_sha256"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_driver_killed_in_the_middle_of_a_round(tmp_path: Path, quiet: list[str], four_cpus: None) -> None:
     """A killed driver actor: one clear error, and a resume, on other workers, to the same bits."""
     run_dir = tmp_path / "run"

@@ -130,6 +130,7 @@ def test_the_bits_are_those_of_one_machine_that_has_all_files(
     same(there, run(config(place, SILOS, cluster={"name": "inline"}), tmp_path / "inline"))
 
 
+@pytest.mark.slow
 def test_workers_of_two_sizes_are_one_team_of_their_node(place: Place, tmp_path: Path) -> None:
     """One broadcast to the second node and one accumulator from it, whatever gamma's own worker is."""
     place.nodes.plan()
@@ -141,6 +142,7 @@ def test_workers_of_two_sizes_are_one_team_of_their_node(place: Place, tmp_path:
     assert all(once < record.bytes["network"] < 1.1 * once for record in records)
 
 
+@pytest.mark.slow
 def test_where_all_workers_are_silos_own_one_of_them_evaluates(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +156,7 @@ def test_where_all_workers_are_silos_own_one_of_them_evaluates(
     same(there, run(config(place, own, cluster={"name": "inline"}), tmp_path / "inline"))
 
 
+@pytest.mark.slow
 def test_a_silo_that_is_lost_is_missing_in_the_evaluation(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
