@@ -158,7 +158,7 @@ def test_memory_of_plain_averaging_by_hand(small: Path) -> None:
         "broadcast": 4 * 53,
         "accumulator": 8 * 53,
         "block sum": 4 * 53,
-        "local models": 4 * 4 * 2 * 53,
+        "local models": 4 * 4 * 53,
         "gradients": 4 * 4 * 2 * 53,
         "optimizer": 4 * 4 * 2 * 53,  # two moments
         "client state": 0,
@@ -169,6 +169,13 @@ def test_memory_of_plain_averaging_by_hand(small: Path) -> None:
     }
     assert costs.driver == {"model": 4 * 53, "server rule": 0, "aggregation": 12 * 53, "checkpoint": 4 * 53}
     assert (costs.checkpoint, costs.state) == (4 * 53, 0)
+
+
+@pytest.mark.parametrize(("steps", "copies"), [("local.batch_size=4", 2), ("local.steps=3", 1)])
+def test_models_of_clients_that_finish_early_are_set_aside(steps: str, copies: int, small: Path) -> None:
+    unequal = "data={name: digits, partition: {name: quantity, clients: 8}}"
+    _, plan, _ = prepared(small, unequal, "local.stack=4", steps)
+    assert memory(plan, 2).worker["local models"] == 4 * 4 * copies * plan.layout.size
 
 
 def test_memory_of_several_devices_by_hand(small: Path) -> None:
