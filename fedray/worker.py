@@ -83,7 +83,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class TestChunk:
-    """Work: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set; ``pin`` as for a block."""
+    """Work: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set.
+
+    Anybody can do it; where it is shared out, ``pin`` says by whose workers, as for a block.
+    """
 
     __test__ = False
 

@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from fedray.worker import Item, Report
+from fedray.worker import Item, Report, TestChunk
 
 
 class Crew(Protocol):
     """What a deal must know of a team."""
+
+    @property
+    def pins(self) -> frozenset[str | None]:
+        """Of the items that its workers take."""
 
     def takers(self, pin: str | None) -> int:
         """How many of its workers take items of this pin."""
@@ -39,6 +43,9 @@ class Deal:
 
     def open(self, crews: Sequence[Crew]) -> dict[int, Item]:
         """Begin to hand out what nobody has done to these teams; returns what none of them may do, by position."""
+        # Anybody can read the test set: the workers of no silo, or else those of the first one that is there.  Not just
+        # anybody who is free, as devices may differ in bits.
+        anybody = min((pin for crew in crews for pin in crew.pins), key=lambda pin: pin or "", default=None)
         with self._lock:
             self._crews = list(crews)
             self._free = {}
@@ -46,18 +53,13 @@ class Deal:
             for position, item in enumerate(self._items):
                 if position in self._reports:
                     continue
-                pin = item.pin
-                if not any(crew.takers(pin) for crew in crews):
+                if isinstance(item, TestChunk):
+                    item = self._items[position] = replace(item, pin=anybody)
+                if not any(crew.takers(item.pin) for crew in crews):
                     nobody[position] = item
                 else:
-                    self._free.setdefault(pin, deque()).append(position)
+                    self._free.setdefault(item.pin, deque()).append(position)
             return nobody
-
-    def move(self, position: int, pin: str) -> None:
-        """Hand an item that none of the teams may do to those of another pin."""
-        with self._lock:
-            self._items[position] = replace(self._items[position], pin=pin)
-            self._free.setdefault(pin, deque()).append(position)
 
     def take(self, crew: Crew) -> dict[int, Item]:
         """Work for a team: what is pinned to where it is, and a share of the rest that shrinks as the rest does.

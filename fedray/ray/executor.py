@@ -287,11 +287,8 @@ class RayExecutor:
     def _work(self, deal: Deal, teams: Sequence[Team | RemoteTeam], stopping: Callable[[], bool]) -> bool:
         """All teams work until nothing is left to hand out; False if it was stopped."""
         for position, item in deal.open(teams).items():
-            if isinstance(item, TestChunk):
-                # Anybody can read the test set: always the first silo that is there, as devices may differ in bits.
-                deal.move(position, min(name for name in self._args.silos if any(t.takers(name) for t in teams)))
-            else:
-                deal.accept(None, {position: self._nobody(item)})
+            assert not isinstance(item, TestChunk), "any team may do it"
+            deal.accept(None, {position: self._nobody(item)})
         broken = threading.Event()
 
         def halt() -> bool:

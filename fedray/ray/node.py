@@ -263,6 +263,11 @@ class RemoteTeam:
         self.ready = self.actor.up.remote()
         self.is_up = False
 
+    @property
+    def pins(self) -> frozenset[str | None]:
+        """Of the items that its workers take."""
+        return self.post.pins
+
     def takers(self, pin: str | None) -> int:
         """How many of its workers take items of this pin."""
         return self.post.takers(pin)

@@ -117,6 +117,11 @@ class Post:
         """Of its workers."""
         return [seat.size for seat in self.seats]
 
+    @property
+    def pins(self) -> frozenset[str | None]:
+        """Of the items that its workers take."""
+        return frozenset().union(*(seat.silos for seat in self.seats))
+
     def takers(self, pin: str | None) -> int:
         """How many of its workers take items of this pin."""
         return sum(pin in seat.silos for seat in self.seats)

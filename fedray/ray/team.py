@@ -101,6 +101,11 @@ class Team:
         """The last that began."""
         return self._start.round
 
+    @property
+    def pins(self) -> frozenset[str | None]:
+        """Of the items that its workers take."""
+        return self.post.pins
+
     def takers(self, pin: str | None) -> int:
         """How many of its workers take items of this pin."""
         return self.post.takers(pin)

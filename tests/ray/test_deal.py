@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.ray.deal import Deal
-from fedray.worker import Report, TestChunk, TestReport
+from fedray.worker import HoldoutChunk, Report, TestChunk, TestReport
 
 PINS = (None, "north", "south")
 
@@ -22,6 +23,11 @@ class Crew:
     seats: Mapping[str | None, int]
     memory: Counter[int] = field(default_factory=Counter)
 
+    @property
+    def pins(self) -> frozenset[str | None]:
+        """What it takes."""
+        return frozenset(self.seats)
+
     def takers(self, pin: str | None) -> int:
         """How many of it take such work."""
         return self.seats.get(pin, 0)
@@ -31,8 +37,8 @@ crews = st.builds(Crew, st.dictionaries(st.sampled_from(PINS), st.integers(1, 4)
 work = st.lists(st.sampled_from(PINS), max_size=30)
 
 
-def items(pins: list[str | None]) -> list[TestChunk]:
-    return [TestChunk(index, 0, 1, pin) for index, pin in enumerate(pins)]
+def items(pins: list[str | None]) -> list[HoldoutChunk]:
+    return [HoldoutChunk(index, np.zeros(0, dtype=np.int64), pin) for index, pin in enumerate(pins)]
 
 
 def report(position: int) -> Report:
@@ -48,13 +54,8 @@ def test_each_item_is_in_the_sum_once(pins: list[str | None], teams: list[Crew],
     while not deal.complete:
         for position, item in deal.open(alive).items():
             assert not any(team.takers(item.pin) for team in alive)
-            pins_there = sorted({pin for team in alive for pin in team.seats if pin})
-            moved_to = data.draw(st.sampled_from([None, *pins_there]))
-            if moved_to is not None:
-                deal.move(position, moved_to)
-            else:
-                nobodys.add(position)
-                deal.accept(None, {position: report(position)})
+            nobodys.add(position)
+            deal.accept(None, {position: report(position)})
         busy = list(alive)
         while busy:
             team = data.draw(st.sampled_from(busy))
@@ -112,3 +113,21 @@ def test_what_is_pinned_to_a_team_comes_first() -> None:
     deal.open([team, other])
     assert list(deal.take(team)) == [3, 1, 4, 0]
     assert list(deal.take(other)) == [2]
+
+
+def test_the_test_set_goes_to_silos_only_where_there_is_nobody_else() -> None:
+    """And comes back from them when somebody else is there, whoever of them began with it."""
+    chunks = TestChunk.cut(3000)
+    north, south, everybody = Crew({"north": 1}), Crew({"south": 2}), Crew({None: 1, "west": 1})
+    deal = Deal(chunks)
+    assert deal.open([south, north]) == {}
+    assert deal.take(south) == {}
+    assert [item.pin for item in deal.take(north).values()] == ["north"] * len(chunks)
+    deal.lose(north)
+    assert deal.open([south]) == {}
+    assert [item.pin for item in deal.take(south).values()] == ["south"] * len(chunks)
+    deal.lose(south)
+    assert deal.open([everybody]) == {}
+    assert list(deal.take(everybody).values()) == chunks
+    deal.lose(everybody)
+    assert list(deal.open([])) == list(range(len(chunks)))
