@@ -285,8 +285,10 @@ class Worker:
         algorithm = self.job.algorithm
         state, known = self.rows.read(clients, block.state, self.device)
         buffers = state.pop("buffers", None)
-        own = {int(c): buffers[i] for i, c in enumerate(clients) if known[i]} if buffers is not None else {}
-        update = self._trainer.train(clients, self._down, state, own)
+        if buffers is not None:
+            newcomers = ~torch.tensor(known, device=self.device)
+            buffers[newcomers] = self._down.parts["model"][self.job.task.layout.trained :]
+        update = self._trainer.train(clients, self._down, state, buffers)
         if algorithm.weight == "uniform":
             update.weight = np.ones_like(update.weight)
         with torch.no_grad():

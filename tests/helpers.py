@@ -236,7 +236,7 @@ def train(
     for start in range(0, len(clients), step):
         rows = slice(start, start + step)
         piece = trainer.train(
-            np.array(clients[rows], dtype=np.int64), sent, {name: s[rows].clone() for name, s in kept.items()}, {}
+            np.array(clients[rows], dtype=np.int64), sent, {name: s[rows].clone() for name, s in kept.items()}
         )
         # What a trainer returns is only valid until its next call.
         pieces.append(replace(piece, parts={name: part.clone() for name, part in piece.parts.items()}))

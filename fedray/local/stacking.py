@@ -124,10 +124,10 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
     args = LocalArgs(epochs=1, batch_size=3, steps=1)
     trial = replace(task, data=few, optimizer_fn=plain, args=args, rule=LocalRule(), buffers="mean")  # type: ignore[arg-type]
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
-    stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {}, {})
+    stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {})
     alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
     for row, client in enumerate(few.pair):
-        expected = alone.train(few.pair[row : row + 1], down, {}, {}).parts["delta"][0]
+        expected = alone.train(few.pair[row : row + 1], down, {}).parts["delta"][0]
         close = _TOLERANCE * (float(expected.nan_to_num().abs().max()) or 1.0)
         if not torch.allclose(stacked.parts["delta"][row], expected, rtol=0.0, atol=close, equal_nan=True):
             return f"client {client} stacked is not what it is alone"

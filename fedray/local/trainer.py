@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -33,14 +33,14 @@ class Trainer:
             else SequentialStepper(task, task.model_fn(), devices[: task.sharing.devices])
         )
 
-    def train(self, clients: Ints, down: Broadcast, state: Parts, own_buffers: Mapping[int, Tensor]) -> BlockUpdate:
+    def train(self, clients: Ints, down: Broadcast, state: Parts, buffers: Tensor | None = None) -> BlockUpdate:
         """Local training of C clients from the broadcast model.
 
         Args:
             clients: client indices ``[C]``, most local steps first; C = 1 for a sequential task.
             down: the round's broadcast, on ``self.device``.
             state: per-client state of the rule, each ``[C, k]``; the result holds the new state.
-            own_buffers: with ``buffers: local``, the buffers ``[P - D]`` of clients that have some.
+            buffers: the clients' own, ``[C, P - D]``, where they do not start from the broadcast ones.
 
         Returns:
             The update; its tensors are only valid until the next call.
@@ -53,9 +53,9 @@ class Trainer:
         schedule = Schedule.draw(task.args, sizes, keys, task.seed, down.round)
         model = down.parts["model"]
         local = self._locals(len(clients)).copy_(model)
-        for position, client in enumerate(clients.tolist()) if own_buffers else ():
-            if client in own_buffers:
-                local[position, layout.trained :] = own_buffers[client]
+        rest, sent = local[:, layout.trained :], model[layout.trained :]
+        if buffers is not None:
+            rest.copy_(buffers)
         steps = torch.from_numpy((schedule.count > 0).sum(axis=1, keepdims=True)).to(self.device, torch.float32)
         run = LocalRun(
             round=down.round,
@@ -69,12 +69,16 @@ class Trainer:
         )
         rows = task.data.rows(clients, self.device)
         loss = self._stepper.run(run, schedule, rows, torch.from_numpy(keys).to(self.device), model)
-        _subtract(local, model, layout.trained)
         if task.buffers == "local" and layout.rest:
-            run.state["buffers"] = run.delta[:, layout.trained :] + model[layout.trained :]
-        if task.buffers != "mean":
-            run.delta[:, layout.trained :] = 0.0
+            run.state["buffers"] = rest.clone()
         with torch.no_grad():
+            run.params.sub_(run.anchor)
+            if task.buffers == "mean":
+                stays = rest == sent
+                # Infinity, as in a mask, less itself is not a number.
+                rest.sub_(sent).masked_fill_(stays, 0.0)
+            else:
+                rest.zero_()
             task.rule.finish(run)
         seen = schedule.count.sum(axis=1)
         return BlockUpdate(
@@ -92,11 +96,3 @@ class Trainer:
         if isinstance(self._stepper, SequentialStepper):
             return self._stepper.row.unsqueeze(0)
         return torch.empty(count, self.task.layout.size, device=self.device)
-
-
-@torch.no_grad()
-def _subtract(local: Tensor, model: Tensor, trained: int) -> None:
-    """From local models ``[C, P]`` to updates, in place; a buffer that stayed gives 0, an infinite one too."""
-    kept = local[:, trained:] == model[trained:]
-    local.sub_(model)
-    local[:, trained:].masked_fill_(kept, 0.0)
