@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -218,3 +219,16 @@ def test_huggingface_columns_become_clients(tmp_path: Path, monkeypatch: pytest.
     train.columns["ids"][0] = [1]
     with pytest.raises(ConfigError, match="rows of different shapes"):
         load(**node)
+
+
+def test_a_source_without_tables_does_without_pyarrow() -> None:
+    script = """if True:
+        import sys
+        from fedray.data.registry import data_sources
+        data_sources["digits"]().load(1)
+        assert list(data_sources) and "pyarrow" not in sys.modules
+        import fedray.data.silos
+        assert "pyarrow" in sys.modules
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,7 @@
-"""Sources that read the user's tables and folders."""
+"""Sources that read the user's tables and folders.
+
+What they read with is imported by those who read: pyarrow alone takes a third of a second.
+"""
 
 from __future__ import annotations
 

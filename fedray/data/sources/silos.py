@@ -47,7 +47,7 @@ class Silos(Source):
         return {str(name): bind(Silo, silo, f"silos.{name}") for name, silo in self.silos.items()}
 
     def load(self, seed: int, sites: Callable[[], Sites] = here) -> FederatedData:
-        # Only tables need pyarrow, whose import takes a third of a second.
+        # Here, as importing pyarrow takes a third of a second, and every run looks up its source.
         from fedray.data.encoding import Options
         from fedray.data.silos import survey
 
