@@ -191,8 +191,8 @@ class ClientStore:
     def collect_garbage(self) -> None:
         """Delete segments that neither the index nor ``kept`` has, now and last time.
 
-        Only at the second call that finds a segment unneeded: workers in the middle of a round may still read one that
-        was needed when the round began, or be writing one that is not committed yet.
+        Only at the second call that finds a segment unneeded: workers in the middle of a round may be writing one that
+        is not committed yet.
         """
         needed = self.kept | {row.segment for row in self.rows.values()}
         unneeded = {path.name for path in self.folder.glob(f"*{_SUFFIX}")} - needed
@@ -201,10 +201,14 @@ class ClientStore:
         self._condemned = unneeded
 
     def tidy(self, round: int) -> None:
-        """``compact`` and ``collect_garbage``: at most once in a round, beside it."""
+        """``collect_garbage`` and ``compact``: once in a round, beside it, any time before the next ``commit``.
+
+        In this order: the round may have asked for its rows before they moved.  What it asked for is needed when the
+        garbage is collected, and goes in a later round at the earliest.
+        """
         if self.rows:
-            self.compact(round)
             self.collect_garbage()
+            self.compact(round)
 
 
 def damage(folder: Path, seals: Mapping[str, Seal]) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -279,6 +279,34 @@ def test_whatever_happens_a_store_is_a_dictionary(
             store.kept = frozenset(saved[1])
             expected = dict(saved_values)
         assert held(store, *range(6)) == [expected.get(client, 0.0) for client in range(6)]
+
+
+# A segment is found while it is written, and all its rows move before the next round has read them.
+@example([({0, 1, 2, 3, 4}, 0), ({0, 1, 2, 3}, 0), ({0, 1, 2}, 2), ({2}, 1)])
+@given(st.lists(st.tuples(st.sets(st.integers(0, 5), min_size=1), st.integers(0, 2)), max_size=10))
+def test_a_round_can_read_what_it_asked_for_whenever_the_store_is_tidied_beside_it(
+    tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[set[int], int]]
+) -> None:
+    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS)
+    expected: dict[int, float] = {}
+    for round, (cohort, when) in enumerate(rounds, start=1):
+        clients = sorted(cohort)
+        if when == 0:
+            store.tidy(round - 1)
+        asked = store.of(ids(*clients))
+        if when == 1:
+            store.tidy(round - 1)
+        new = written(store, round, {client: 10.0 * round + client for client in clients})
+        if when == 2:
+            store.tidy(round - 1)
+        # A slow worker reads only now, when another has long written.
+        reader = StateRows(store.folder, WIDTHS)
+        parts, _ = reader.read(ids(*clients), asked, CPU)
+        reader.close()
+        assert parts["control"][:, 0].tolist() == [expected.get(client, 0.0) for client in clients]
+        store.commit(new)
+        expected |= {client: 10.0 * round + client for client in clients}
+    assert held(store, *range(6)) == [expected.get(client, 0.0) for client in range(6)]
 
 
 def test_an_algorithm_without_state_makes_no_folder(tmp_path: Path) -> None:
