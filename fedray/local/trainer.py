@@ -73,12 +73,12 @@ class Trainer:
             run.state["buffers"] = rest.clone()
         with torch.no_grad():
             run.params.sub_(run.anchor)
-            if task.buffers == "mean":
+            if task.buffers != "mean":
+                rest.zero_()
+            elif layout.rest:
                 stays = rest == sent
                 # Infinity, as in a mask, less itself is not a number.
                 rest.sub_(sent).masked_fill_(stays, 0.0)
-            else:
-                rest.zero_()
             task.rule.finish(run)
         seen = schedule.count.sum(axis=1)
         return BlockUpdate(
