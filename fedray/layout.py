@@ -168,6 +168,18 @@ class Layout:
                 if e.dtype.is_floating_point:
                     tensor.data = view
 
+    def show(self, module: nn.Module, vector: Tensor) -> None:
+        """Make the parameters of ``module`` views of ``vector`` ``[P]``, which stays as it is: buffers are copies, as a
+        module may count or average in its forward, also when it is evaluated.
+        """
+        for name, tensor in self._tensors(module).items():
+            entry = self._by_name[name]
+            values = vector[entry.start : entry.stop].view(entry.shape)
+            if not entry.dtype.is_floating_point:
+                tensor.data = _to_integer(values, entry.dtype)
+            else:
+                tensor.data = values.clone() if entry.kind == "buffer" else values
+
     def write_integers(self, module: nn.Module, vector: Tensor) -> None:
         """Copy the integer entries of the vector into the buffers of an attached ``module``."""
         tensors = self._tensors(module) if self.integers else {}

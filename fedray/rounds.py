@@ -47,6 +47,7 @@ class ServerState:
         round: last finished round.
         store: index of the clients' state.
         halvings: how often blocks were halved because a device had too little memory for them.
+        whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
         pending: record of the last finished round while it is not complete.
         totals: what all rounds so far have used.
     """
@@ -55,6 +56,7 @@ class ServerState:
     store: ClientStore
     round: int = 0
     halvings: int = 0
+    whole: bool = True
     pending: RoundRecord | None = None
     totals: Totals = field(default_factory=Totals)
 
@@ -102,7 +104,7 @@ class Rounds:
 
         Raises:
             RunFailed: the failure policy ends the run, with the state of the last finished round; or the model is no
-                longer finite, and then only a checkpoint has that state.
+                longer finite, or its step raised, and then only a checkpoint has that state.
         """
         self._executor.wait()
         faults.point("driver.start", 0)
@@ -136,8 +138,7 @@ class Rounds:
             if reports is None:
                 return
         trained = time.perf_counter()
-        if (finished := self._finish_pending(reports)) is not None:
-            yield finished
+        yield from self._tell_pending(reports)
         self._join()
         record = RoundRecord(number, stack=plan.block_size(state.halvings))
         done = [r for r in reports if isinstance(r, BlockReport)]
@@ -148,6 +149,7 @@ class Rounds:
         self._measure(record)
         state.round, state.pending = number, record
         state.totals.add(record)
+        state.whole = True
         self._start_background(record)
 
     def _complete_last(self) -> Iterator[RoundRecord]:
@@ -156,9 +158,7 @@ class Rounds:
         self._executor.publish(self._broadcast(self._state.round + 1, 1.0))
         reports = self._work(self._evaluations(self._state.round))
         if reports is not None:
-            finished = self._finish_pending(reports)
-            assert finished is not None
-            yield finished
+            yield from self._tell_pending(reports)
         self._join()
 
     def _broadcast(self, round: int, weight: float) -> Broadcast:
@@ -209,6 +209,7 @@ class Rounds:
             folded = {name: part.to(state.vector.device) for name, part in self._executor.collect().items()}
             total = plan.algorithm.aggregator.finish(folded, weight, down.weight, clients)
             faults.point("driver.aggregate", record.round)
+            state.whole = False
             with torch.no_grad():
                 for transform in reversed(plan.algorithm.transforms):
                     transform.on_aggregate(total, plan.task.seed, record.round)
@@ -263,10 +264,10 @@ class Rounds:
             ]
         return items
 
-    def _finish_pending(self, reports: list[Report]) -> RoundRecord | None:
+    def _tell_pending(self, reports: list[Report]) -> Iterator[RoundRecord]:
         record = self._state.pending
         if record is None:
-            return None
+            return
         # A checkpoint in the background may be reading the record.
         self._join()
         tests = [r for r in reports if isinstance(r, TestReport)]
@@ -276,8 +277,9 @@ class Rounds:
             self._describe_clients(record, holdouts)
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
         record.phases["evaluate"] = seconds / max(1, self._executor.workers)
+        yield record
+        # Only now: where telling it fails, the last checkpoint still has it to tell.
         self._state.pending = None
-        return record
 
     def _describe_clients(self, record: RoundRecord, reports: list[HoldoutReport]) -> None:
         missing = [failure for report in reports for failure in report.failures]

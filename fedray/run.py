@@ -264,7 +264,7 @@ class _Drive:
             self._close(self._summary())
 
     def _save_last(self) -> None:
-        if self._saved != self._state.round and self._state.is_finite(self._run.plan.layout):
+        if self._saved != self._state.round and self._state.whole:
             self._save(self._state)
 
     def _end(self) -> None:

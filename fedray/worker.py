@@ -222,7 +222,7 @@ class Worker:
                 for client in update.clients[error.positions].tolist():
                     given_up[client] = self._failure(client, "update", str(error))
             except OutOfMemory as error:
-                if update is not None and len(block.clients) == 1:
+                if update is not None and len(update.clients) == 1:
                     raise  # one part of it may be folded, and another not
                 torch.cuda.empty_cache()
                 update, reason = None, one_line(error)
@@ -308,8 +308,7 @@ class Worker:
     def _module(self) -> nn.Module:
         if self._evaluated is None:
             self._evaluated = self.job.task.model_fn().to(self.device).eval()
-        self.job.task.layout.attach(self._evaluated, self._down.parts["model"])
-        self.job.task.layout.write_integers(self._evaluated, self._down.parts["model"])
+        self.job.task.layout.show(self._evaluated, self._down.parts["model"])
         return self._evaluated
 
     def evaluate(self, chunk: TestChunk) -> TestReport:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import re
@@ -13,19 +15,23 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from torch import Tensor
 
 from fedray.algorithm import AlgorithmConfig
 from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
+from fedray.algorithms.scaffold import ControlServer
 from fedray.budget import Totals
 from fedray.checkpoint import CheckpointArgs, rounds_in
 from fedray.data import DataSpec, FederatedData
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import InlineExecutor
+from fedray.messages import Aggregate
 from fedray.record import RoundRecord
 from fedray.rounds import Rounds
 from fedray.run import Run, RunFolder
 from fedray.schema import BudgetSection
-from fedray.tracking.jsonl import read_records
+from fedray.server import ServerRule
+from fedray.tracking.jsonl import JsonLines, read_records
 from fedray.transforms import TopK, Transform
 from fedray.usage import Reading, Usage
 from fedray.worker import Item, Job, Report
@@ -336,6 +342,47 @@ def test_it_is_finished_only_when_the_model_is_there(tmp_path: Path, monkeypatch
     assert (summary(folder)["status"], summary(folder)["rounds"]) == ("failed", ROUNDS)
     go(run_in(folder, resume=True))
     assert summary(folder)["status"] == "finished"
+
+
+def test_a_step_that_raises_half_way_is_in_no_checkpoint(
+    tmp_path: Path, quiet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, steps = tmp_path / "run", itertools.count(1)
+
+    def half(self: ControlServer, params: Tensor, delta: Tensor, total: Aggregate) -> None:
+        ServerRule.move(self, params, delta, total)
+        if next(steps) == 4:
+            raise MemoryError("by hand")
+        self._control.add_(total.parts["control"] * (total.count / self._clients))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ControlServer, "move", half)
+        with pytest.raises(RunFailed, match="round 4: MemoryError: by hand"):
+            go(run_in(folder))
+    assert rounds_in(folder / "checkpoints") == [2]
+    go(run_in(folder, resume=True))
+    assert hashes(folder) == hashes(quiet)
+
+
+def test_a_record_that_could_not_be_told_is_told_after_resuming(
+    tmp_path: Path, quiet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, tell = tmp_path / "run", JsonLines.round
+
+    def full(self: JsonLines, record: RoundRecord) -> None:
+        if record.round == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        tell(self, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "round", full)
+        with pytest.raises(RunFailed, match="No space left"):
+            go(run_in(folder, every=0))
+    assert rounds_in(folder / "checkpoints") == [3]
+    go(run_in(folder, resume=True))
+    assert hashes(folder) == hashes(quiet)
+    tests = [[record["test"] for record in read_records(path / "metrics.jsonl")] for path in (folder, quiet)]
+    assert tests[0] == tests[1]
 
 
 def test_a_reader_that_leaves_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
+from fedray.aggregators.exact import add_rounded
+from fedray.algorithms import Scaffold
 from fedray.executor import InlineExecutor
 from fedray.messages import Block, BlockReport, Broadcast
 from fedray.worker import TestChunk, Worker
@@ -45,6 +49,23 @@ def test_a_block_without_a_client_that_failed_is_the_block_of_the_others(bad: in
     expected, _ = fold(federation(class_problem(), tmp_path), others)
     assert torch.equal(raised["delta"], expected["delta"])
     assert [(f.client, f.stage) for f in report.failures] == [(clients[bad], "train")]
+
+
+def test_half_an_update_is_no_failed_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = itertools.count(1)
+
+    def short(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
+        if next(parts) == 2:
+            raise torch.cuda.OutOfMemoryError("by hand")
+        add_rounded(total, addend, scale)
+
+    monkeypatch.setattr("fedray.aggregators.mean.add_rounded", short)
+    run = federation(class_problem(), tmp_path, Scaffold())
+    worker = Worker(run.job, [torch.device("cpu")])
+    worker.begin(Broadcast(1, {"model": run.vector, **run.plan.algorithm.server.broadcast()}, 37.0))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        worker.train(Block(1, 0, np.array([2, 3]), left_out=(2,)))
+    worker.close()
 
 
 def test_a_block_of_nobody_left_folds_nothing(tmp_path: Path) -> None:

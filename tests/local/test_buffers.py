@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from fedray.aggregators import Median
 from fedray.algorithms import FedAvg
+from fedray.executor import InlineExecutor
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack
 from fedray.local.task import BufferPolicy
+from fedray.plan import EvaluateArgs
 from fedray.sampling import Full, Uniform
 from fedray.store import StateRows
 from fedray.transforms import Clip, Gaussian
+from fedray.worker import Item, Report
 from tests.helpers import Problem, class_problem, federation, local_task, relative, train
 
 SIZES = (10, 4, 6)
@@ -57,6 +60,21 @@ class Masked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.out(torch.softmax(self.score(x) + self.mask, dim=-1) * x)
+        return out
+
+
+class Counting(nn.Module):
+    """Counts its calls, in place and when it is evaluated too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        self.register_buffer("calls", torch.zeros(()))
+        self.calls: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        out: Tensor = self.layer(x) + 0.1 * self.calls
         return out
 
 
@@ -200,3 +218,29 @@ def test_an_infinite_buffer_stays_as_it_is(buffers: BufferPolicy, stack: Stack, 
     assert torch.equal(run.vector[trained:], start[trained:])
     assert bool(torch.isfinite(run.vector[:trained]).all())
     assert not torch.equal(run.vector[:trained], start[:trained])
+
+
+class Backwards(InlineExecutor):
+    """Does its work in another order than it was given, as several workers may."""
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        return super().run(items[::-1], stopping)
+
+
+@pytest.mark.parametrize("buffers", ["mean", "keep", "local"])
+def test_evaluation_leaves_the_buffers_of_the_global_model_alone(
+    buffers: BufferPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedray.worker._EVALUATION_ROWS", 4)
+    counting = class_problem(SIZES, model_fn=Counting, test=9, holdout=0.3)
+    often, never = (
+        federation(counting, tmp_path / str(every), buffers=buffers, evaluate=EvaluateArgs(every, every))
+        for every in (1, 0)
+    )
+    records = often.run()
+    never.run()
+    assert torch.equal(often.vector, never.vector)
+    # Each chunk starts from the same buffers, whoever evaluated what before.
+    again = federation(counting, tmp_path / "again", buffers=buffers, evaluate=EvaluateArgs(1, 1))
+    again.executor = Backwards
+    assert [record.test for record in again.run()] == [record.test for record in records]
