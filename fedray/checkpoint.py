@@ -270,6 +270,9 @@ def newest(checkpoints: Path, clients: Path | None = None) -> Checkpoint | None:
             return read(checkpoints, round, clients)
         except ValueError as error:
             _log.warning("checkpoint unusable, trying the one before: %s", error)
+    # Beside a driver: it may have written a newer one by now, and deleted those that were listed.
+    if rounds_in(checkpoints)[:1] > rounds[:1]:
+        return newest(checkpoints, clients)
     if rounds:
         raise ConfigError(
             f"{checkpoints}: none of the {len(rounds)} checkpoints is whole; start again in a new run folder"

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fedray.budget import Totals
 from fedray.checkpoint import folder_of, rounds_in
 from fedray.files import CONFIG, METRICS, SUMMARY
-from fedray.lock import owner_of
+from fedray.lock import Owner, owner_of
 from fedray.record import RoundRecord
 from fedray.run import RunFolder
 from fedray.slurm.requeue import HISTORY, owner
@@ -136,16 +136,16 @@ def read_status(run_dir: Path, now: float) -> Status:
     """
     folder = RunFolder(run_dir)
     folder.config()
-    summary = _summary(run_dir / SUMMARY)
     metrics = run_dir / METRICS
-    records = read_records(metrics) if metrics.exists() else []
+    while True:
+        owner = owner_of(run_dir)
+        driver, slurm = _driver(run_dir, owner)
+        summary = _summary(run_dir / SUMMARY)
+        records = read_records(metrics) if metrics.exists() else []
+        # A driver that ends well meanwhile writes its summary, lets go of the lock, and looks dead only then.
+        if owner_of(run_dir) == owner:
+            break
     last = records[-1] if records else {}
-    driver = _driver(run_dir)
-    slurm = slurm_job(run_dir, driver.job if driver else None)
-    if driver and driver.alive is None and driver.job and slurm and slurm.ended:
-        driver = replace(driver, alive=False)
-    if driver and driver.alive is False:
-        slurm = slurm_job(run_dir) or slurm  # a newer one may wait to go on
     wanted = _rounds_wanted(run_dir / CONFIG)
     rounds = wanted if wanted is not None else summary.get("rounds_wanted")
     done = int(last.get("round", 0))
@@ -244,9 +244,14 @@ def _asked(job: str) -> Slurm:
     return Slurm(job, words.get("JobState"), None if reason == "None" else reason)
 
 
-def _driver(run_dir: Path) -> Driver | None:
-    owner = owner_of(run_dir)
-    return None if owner is None else Driver(owner.words(), owner.alive(), owner.job)
+def _driver(run_dir: Path, owner: Owner | None) -> tuple[Driver | None, Slurm | None]:
+    driver = None if owner is None else Driver(owner.words(), owner.alive(), owner.job)
+    slurm = slurm_job(run_dir, driver.job if driver else None)
+    if driver and driver.alive is None and driver.job and slurm and slurm.ended:
+        driver = replace(driver, alive=False)
+    if driver and driver.alive is False:
+        slurm = slurm_job(run_dir) or slurm  # a newer one may wait to go on
+    return driver, slurm
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -213,6 +213,22 @@ def test_if_none_is_whole_that_is_said(tmp_path: Path) -> None:
         checkpoint.newest(tmp_path)
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_reader_beside_a_driver_follows_it_to_the_next(
+    keep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoint.read
+
+    def read_too_late(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoint:
+        for later in range(round + 1, 4):
+            checkpoint.write(checkpoints, of_round(later), keep)
+        return real(checkpoints, round, clients)
+
+    checkpoint.write(tmp_path, of_round(1), keep)
+    monkeypatch.setattr(checkpoint, "read", read_too_late)
+    assert same(checkpoint.newest(tmp_path), of_round(3))
+
+
 def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "FORMAT", 99)
     checkpoint.write(tmp_path, of_round(1), keep=1)

@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray import status
 from fedray.budget import Totals
 from fedray.errors import ConfigError
 from fedray.files import LOCK
 from fedray.lock import Owner, driving
 from fedray.slurm.requeue import HISTORY, History
 from fedray.status import RECENT, Driver, Slurm, failures_by_kind, pace_of, read_status, slurm_job, state_of
+from fedray.tracking.jsonl import read_records
 
 NOW = 2_000_000_000.0
 
@@ -83,6 +85,48 @@ def test_after_its_driver_was_killed(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
     seen = read_status(folder, NOW)
     assert (seen.state, seen.over) == ("interrupted", True)
+
+
+def test_a_run_that_ends_while_it_is_read_is_not_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, [record(1)])
+    (folder / LOCK).write_text(json.dumps(asdict(Owner.me())))
+
+    def read_as_it_ends(path: Path) -> list[dict[str, Any]]:
+        found = read_records(path)
+        write(folder, [record(1), record(2)], {"status": "finished"})
+        (folder / LOCK).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(status, "read_records", read_as_it_ends)
+    seen = read_status(folder, NOW)
+    assert (seen.state, seen.round) == ("finished", 2)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_driver_that_ends_before_it_is_looked_for_is_not_interrupted(
+    away: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is gone, or its Slurm job, but so is its lock."""
+    write(folder, [record(1)], {"status": "stopped"})
+    driver = replace(Owner.me(), host="node9", job="12") if away else Owner.me()
+    (folder / LOCK).write_text(json.dumps(asdict(driver)))
+
+    def end() -> None:
+        write(folder, [record(1)], {"status": "finished"})
+        (folder / LOCK).unlink(missing_ok=True)
+
+    def gone(owner: Owner) -> bool:
+        end()
+        return False
+
+    def completed(run_dir: Path, job: str | None = None) -> Slurm:
+        end()
+        return Slurm("12", "COMPLETED")
+
+    monkeypatch.setattr(status, "slurm_job", completed)
+    if not away:
+        monkeypatch.setattr(Owner, "alive", gone)
+    assert read_status(folder, NOW).state == "finished"
 
 
 @pytest.mark.parametrize("status", ["finished", "stopped", "failed", "budget"])

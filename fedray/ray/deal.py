@@ -35,6 +35,7 @@ class Deal:
 
     def __init__(self, items: Sequence[Item]) -> None:
         self._items = list(items)
+        self.lost = 0
         self._lock = threading.Lock()
         self._reports: dict[int, tuple[Crew | None, Report]] = {}
         self._holders: dict[int, Crew] = {}
@@ -84,8 +85,8 @@ class Deal:
         with self._lock:
             self._reports |= {position: (crew, report) for position, report in reports.items()}
 
-    def lose(self, crew: Crew) -> int:
-        """Forget what a lost team did, unless it is banked; returns how many items it took for nothing."""
+    def lose(self, crew: Crew) -> None:
+        """Forget what a lost team did, unless it is banked; ``lost`` counts the items that it took for nothing."""
         with self._lock:
             lost = [
                 position
@@ -95,7 +96,7 @@ class Deal:
             for position in lost:
                 self._reports.pop(position, None)
                 del self._holders[position]
-            return len(lost)
+            self.lost += len(lost)
 
     def bank(self, crew: Crew) -> None:
         """The driver has what the team folded."""

@@ -282,6 +282,7 @@ class RayExecutor:
                 self._network += self._exchange.fetch(
                     deal, list(self._others), self._banked, lambda team, error: self._drop(deal, team, error)
                 )
+        self._lost += deal.lost
         return deal.reports()
 
     def _work(self, deal: Deal, teams: Sequence[Team | RemoteTeam], stopping: Callable[[], bool]) -> bool:
@@ -320,7 +321,7 @@ class RayExecutor:
             raise
 
     def _drop(self, deal: Deal, team: Any, error: TeamLost) -> None:
-        self._lost += deal.lose(team)
+        deal.lose(team)
         self._forget(team, error)
 
     def _nobody(self, item: Block | HoldoutChunk) -> Report:

@@ -111,8 +111,11 @@ class Board:
 
     def at(self, seat: int) -> tuple[int, float]:
         """The number a worker took last (-1: none), and how many seconds ago (since :meth:`open`, if none)."""
-        since = int(self._shared["since"][seat])
-        return int(self._shared["item"][seat]), (time.monotonic_ns() - since) / 1e9
+        # Without the lock, which a worker that was stopped may hold: it may go on between two looks.
+        while True:
+            item, since, still = (int(self._shared[name][seat]) for name in ("item", "since", "item"))
+            if item == still:
+                return item, (time.monotonic_ns() - since) / 1e9
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -209,15 +209,19 @@ class Team:
     # Work
 
     def begin(self, start: Announcement, parts: Mapping[str, Tensor]) -> None:
-        """Take a round's broadcast (what lies in :attr:`down` already is not copied) and forget the round before."""
+        """Take a round's broadcast (what lies in :attr:`down` already is not copied) and forget the round before.
+
+        A new take of the same round forgets what was done, but not what that took.
+        """
         for name, target in self.down.tensors.items():
             if target.data_ptr() != parts[name].data_ptr():
                 target.copy_(parts[name])
-        self._start, self._gathered, self.retries = start, None, 0
+        same = start.number == self._start.number
+        self._start, self._gathered, self.retries = start, None, self.retries if same else 0
         self._items, self._final, self._told = {}, {}, {}
         self._blame.clear()
         for member in self._members:
-            member.reports, member.reading = {}, None
+            member.reports, member.reading = {}, member.reading if same else None
 
     def work(self, items: Mapping[int, Item], stopping: Callable[[], bool]) -> dict[int, Report] | None:
         """Do items of the round, handed out in their order.
@@ -309,18 +313,18 @@ class Team:
         try:
             yield
         except WorkerDied as error:
-            self._lose(member, "worker", str(error))
+            self._lose(member, self._board.at(member.seat)[0], "worker", str(error))
 
     def _replace_late(self, busy: dict[Line, _Member]) -> None:
         limit = self.post.block_timeout
         for line, member in list(busy.items()) if limit else ():
-            _, seconds = self._board.at(member.seat)
-            if seconds > (limit or 0.0):
+            index, seconds = self._board.at(member.seat)
+            # It may have answered while the answer of another was read.
+            if seconds > (limit or 0.0) and not wait([line], 0):
                 del busy[line]
-                self._lose(member, "deadline", f"no answer in {limit:g} s")
+                self._lose(member, index, "deadline", f"no answer in {limit:g} s")
 
-    def _lose(self, member: _Member, stage: str, reason: str) -> None:
-        index, _ = self._board.at(member.seat)
+    def _lose(self, member: _Member, index: int, stage: str, reason: str) -> None:
         self.retries += len(member.reports)
         if 0 <= index < len(member.shared) and (position := member.shared[index]) not in member.reports:
             self._blame[position] += 1

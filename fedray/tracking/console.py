@@ -108,8 +108,9 @@ class Console(Tracker):
             bar.stop()
 
     def _line(self, text: str) -> None:
-        if self._out is not None:
-            self._out.print(Text(text), soft_wrap=True)
+        out = self._out  # another thread, which has a note, may find it closed from one look to the next
+        if out is not None:
+            out.print(Text(text), soft_wrap=True)
 
 
 class _Bar(Progress):

@@ -84,6 +84,36 @@ def test_the_board_says_who_is_at_what_since_when() -> None:
     buffer.close()
 
 
+class Interrupted(dict[str, torch.Tensor]):
+    """A board's memory, to which somebody else does something after so many looks at it."""
+
+    def __init__(self, memory: dict[str, torch.Tensor], looks: int, then: Callable[[], object]) -> None:
+        super().__init__(memory)
+        self._looks, self._then = looks, then
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        found = super().__getitem__(name).clone()
+        self._looks -= 1
+        if self._looks == 0:
+            self._then()
+        return found
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_worker_that_goes_on_meanwhile_is_not_at_the_next_item_for_the_time_of_the_last(looks: int) -> None:
+    buffer = Board.buffer(2)
+    own, worker = Board(buffer.handle), Board(buffer.handle, 1)
+    own.open()
+    worker.take()
+    buffer.tensors["since"][1] -= 1000 * 10**9
+    own._shared = Interrupted(own._shared, looks, worker.take)
+    number, seconds = own.at(1)
+    assert number == 0 or seconds < 500
+    for one in (own, worker):
+        one.close()
+    buffer.close()
+
+
 def test_a_buffer_is_seen_by_others_and_leaves_nothing() -> None:
     buffer = Buffer({"a": 3, "b": 2, "none": 0}, torch.float64)
     assert {name: tensor.tolist() for name, tensor in buffer.tensors.items()} == {

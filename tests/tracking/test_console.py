@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rich.console
@@ -209,6 +210,28 @@ def test_forced_colours_make_no_bar(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     text = capsys.readouterr().out
     assert "round 4/4" in text
     assert not re.search(r"\r|\x1b\[(?!\d*(;\d+)*m)", text)
+
+
+class ClosedMeanwhile(Console):
+    """One that another thread closes right after it was seen to be open."""
+
+    closing = False
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name == "_out" and self.closing:
+            self.close()
+        return found
+
+
+def test_a_note_may_come_while_the_run_ends() -> None:
+    out, to = plain()
+    console = ClosedMeanwhile(console=to)
+    console.start(info())
+    console.closing = True
+    console.note("stopping after this round")
+    console.note("too late")
+    assert out.getvalue().splitlines()[1:] == ["stopping after this round"]
 
 
 def test_a_used_up_budget_of_a_run_from_python_is_raised_there(tmp_path: Path) -> None:
