@@ -204,6 +204,25 @@ def replace_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
     _sync_folder(path.parent)
 
 
+def create_durably(path: Path, data: bytes) -> bool:
+    """Make a file, whole and on the disk, if there is none; whether it was made here."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
+    try:
+        write_durably(temporary, data)
+        os.link(temporary, path)
+    except FileExistsError:
+        # Over NFS the answer to a link that succeeded can be lost, and the repeated request finds its own work.
+        return path.samefile(temporary)
+    except FileNotFoundError:
+        if not path.exists():
+            raise
+        return False  # whoever was faster drives the run already, and tidied up our file
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return True
+
+
 def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoint:
     """Read and check the checkpoint of ``round``.
 

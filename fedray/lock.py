@@ -127,6 +127,28 @@ def driving(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def release(folder: Path, owner: Owner) -> bool:
+    """Take the run folder from an owner that is known to be dead, but from nobody who has taken it since.
+
+    Args:
+        folder: the run folder.
+        owner: who drove the run when that was found out.
+
+    Returns:
+        Whether it was still the owner.
+
+    Raises:
+        ConfigError: another process is taking the folder over.
+        OSError: the folder cannot be written.
+    """
+    path = folder / LOCK
+    with _taking(path, Owner.me()):
+        if _read(path) != owner:
+            return False
+        path.unlink()
+        return True
+
+
 def _take(path: Path, me: Owner) -> None:
     """Make the lock at ``path`` ours."""
     if _create(path, me):
@@ -136,10 +158,7 @@ def _take(path: Path, me: Owner) -> None:
         _take(path, me)  # let go of in the meantime
         return
     _refuse_unless_dead(path, owner)
-    # Whoever takes over holds a lock on doing so, or two who saw the same dead owner could both win.
-    taking = path.with_name(f"{path.name}.taking")
-    _take(taking, me)
-    try:
+    with _taking(path, me):
         owner = _read(path)
         if owner is not None:
             _refuse_unless_dead(path, owner)
@@ -147,6 +166,16 @@ def _take(path: Path, me: Owner) -> None:
             path.unlink()
         if not _create(path, me):
             _take(path, me)  # a newcomer was faster: it lives, and is named
+
+
+@contextmanager
+def _taking(path: Path, me: Owner) -> Iterator[None]:
+    """A context in which nobody else takes the lock at ``path`` away."""
+    # Without it, two who saw the same dead owner could both win: the second would delete the first one's lock.
+    taking = path.with_name(f"{path.name}.taking")
+    _take(taking, me)
+    try:
+        yield
     finally:
         taking.unlink(missing_ok=True)
 

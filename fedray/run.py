@@ -63,25 +63,33 @@ class RunFolder:
         Raises:
             ConfigError: it holds a run already, or cannot be written.
         """
-        if (self.path / CONFIG).exists() or (self.path / METRICS).exists():
+        taken = (self.path / CONFIG).exists() or (self.path / METRICS).exists()
+        try:
+            if not taken:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self.checkpoints.mkdir(exist_ok=True)
+                taken = not checkpoint.create_durably(self.path / CONFIG, config.encode())
+        except OSError as error:
+            raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
+        if taken:
             raise ConfigError(
                 f"run.dir: {self.path} already holds a run; "
                 f"go on with `{to_go_on(self.path)}` or choose another run.dir"
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.checkpoints.mkdir(exist_ok=True)
-            checkpoint.replace_durably(self.path / CONFIG, config.encode())
-        except OSError as error:
-            raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
 
     def unclaim(self) -> None:
-        """Give up a fresh claim: a run that could not be started leaves nothing behind."""
-        if not (self.path / METRICS).exists():
-            (self.path / CONFIG).unlink(missing_ok=True)
-            for folder in (self.checkpoints, self.path):
+        """Give up a fresh claim: a run that could not be started leaves nothing behind.
+
+        Does nothing if another process drives the run by now.
+        """
+        with contextlib.suppress(ConfigError, OSError):
+            with driving(self.path):
+                if (self.path / METRICS).exists():
+                    return
                 with contextlib.suppress(OSError):  # something else is in it
-                    folder.rmdir()
+                    self.checkpoints.rmdir()
+                (self.path / CONFIG).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` holds; empty before the run has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -27,32 +28,60 @@ def scratch() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Own a folder, made if it is not there, and delete it at the end."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The kernel lets go of the lock when its holder dies: more than a process id says, which containers share.
-    file = os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT, 0o600)
+    """Own a folder, made if it is not there, perhaps with others: the last one deletes it at the end."""
+    file = _share(folder)
     try:
-        fcntl.flock(file, fcntl.LOCK_SH)
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough where a forked process has it open as well
         os.close(file)
+        _delete_unless_held(folder)
+
+
+def is_scratch(folder: Path) -> bool:
+    """Whether a folder is a scratch folder, by its name: fedray's to hold and to delete."""
+    return folder.name.startswith(_PREFIX)
 
 
 def sweep(parent: Path) -> None:
     """Delete the scratch folders in ``parent`` that nobody holds, but for those that are being made."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _YOUNG and _abandoned(folder):
-                shutil.rmtree(folder)
+            if time.time() - folder.stat().st_mtime > _YOUNG:
+                _delete_unless_held(folder)
 
 
-def _abandoned(folder: Path) -> bool:
-    file = os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(file)
+def _share(folder: Path) -> int:
+    """Lock the folder against being deleted; the descriptor that has the lock."""
+    # The kernel lets go of the lock when its holder dies: more than a process id says, which containers share.
+    while True:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as opened:  # deleted since it was made
+            file = _open(folder)
+            opened.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if _is_current(file, folder):
+                opened.pop_all()
+                return file
+
+
+def _delete_unless_held(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        file = _open(folder)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_current(file, folder):
+                # Away at once: who comes now must not find a half of it.
+                doomed = folder.rename(folder.with_name(f"{folder.name}-{secrets.token_hex(4)}"))
+                shutil.rmtree(doomed, ignore_errors=True)
+        finally:
+            os.close(file)
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _is_current(file: int, folder: Path) -> bool:
+    """Whether what was locked is still what lies in the folder, and not in one that was deleted meanwhile."""
+    return os.path.samestat(os.fstat(file), (folder / _OWNER).stat())

@@ -102,6 +102,7 @@ def holder(folder: Path, *container: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
+        process.wait()  # a container's process is killed with its parent: first, or the end of its input would end it
         process.communicate()
 
 

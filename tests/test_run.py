@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fedray import checkpoint
 from fedray.algorithm import AlgorithmConfig
 from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
 from fedray.algorithms.scaffold import ControlServer
@@ -25,6 +26,7 @@ from fedray.checkpoint import CheckpointArgs, rounds_in
 from fedray.data import DataSpec, FederatedData
 from fedray.errors import ConfigError, RunFailed
 from fedray.executor import InlineExecutor
+from fedray.lock import Owner
 from fedray.messages import Aggregate
 from fedray.record import RoundRecord
 from fedray.rounds import Rounds
@@ -111,6 +113,51 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(tmp_path: Path, quiet:
         pass
     assert hashes(folder) == hashes(quiet)
     assert len(go(run_in(folder, resume=True, rounds=ROUNDS + 1))) == 2
+
+
+def test_of_two_that_claim_a_folder_at_once_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, write = RunFolder(tmp_path / "run"), checkpoint.write_durably
+
+    def and_a_second_one(*args: Any) -> None:
+        monkeypatch.setattr(checkpoint, "write_durably", write)
+        folder.claim("faster: true")
+        write(*args)
+
+    monkeypatch.setattr(checkpoint, "write_durably", and_a_second_one)
+    with pytest.raises(ConfigError, match=f"run.dir: {folder.path} already holds a run; go on with"):
+        folder.claim("faster: false")
+    assert folder.config() == "faster: true"
+    assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoints", "config.yaml"]
+
+
+def test_the_faster_one_tidies_up_what_the_slower_one_was_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, write = RunFolder(tmp_path / "run"), checkpoint.write_durably
+
+    def and_a_second_one(*args: Any) -> None:
+        monkeypatch.setattr(checkpoint, "write_durably", write)
+        write(*args)
+        folder.claim("faster: true")
+        checkpoint.sweep(folder.path)
+
+    monkeypatch.setattr(checkpoint, "write_durably", and_a_second_one)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        folder.claim("faster: false")
+    assert folder.config() == "faster: true"
+
+
+def test_a_claim_is_given_up_unless_another_process_drives_the_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.claim("")
+    lock = folder.path / "driver.lock"
+    lock.write_text(json.dumps(asdict(replace(Owner.me(), host="elsewhere", token="another"))))
+    before = sorted(folder.path.iterdir())
+    folder.unclaim()
+    assert sorted(folder.path.iterdir()) == before == sorted([folder.checkpoints, folder.path / "config.yaml", lock])
+    lock.unlink()
+    folder.unclaim()
+    assert not folder.path.exists()
 
 
 def test_a_resumed_run_writes_its_config_and_tidies_up(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from fedray.ray.collective import Group, GroupBroken, Invitation
 from fedray.ray.placement import Post, reserve
 from fedray.ray.team import Team, raised
 from fedray.ray.worker import Announcement, Arrays
-from fedray.scratch import held, sweep
+from fedray.scratch import held, is_scratch, sweep
 from fedray.usage import Reading
 from fedray.worker import Item, Job, Report
 
@@ -88,22 +88,35 @@ class Parcel:
 
     def unpack(self, holding: contextlib.ExitStack) -> Job:
         """The job, its data beside it on this node's disk until ``holding`` is closed."""
-        if self.folder is not None and not Path(self.folder).exists():
-            final = Path(self.folder)
-            sweep(final.parent.parent)
-            holding.enter_context(held(final.parent))
-            unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=final.parent))
-            try:
-                for name, content in self.files.items():
-                    content.tofile(unfinished / name)
-                unfinished.rename(final)
-            except OSError:
-                if not final.exists():  # else an earlier team of this node was first
-                    raise
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+        if self.folder is not None:
+            self._bring(Path(self.folder), holding)
         job: Job = pickle.loads(self.job)
         return job
+
+    def _bring(self, final: Path, holding: contextlib.ExitStack) -> None:
+        if is_scratch(final.parent):
+            # Also where the data are there: who brought them may have been killed, and they would be swept.
+            holding.enter_context(held(final.parent))
+            if not final.exists():
+                sweep(final.parent.parent)
+                self._write(final)
+        elif not final.exists():
+            final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write(final)
+            # The folder around it is of the user's choice: all else that is in it stays.
+            holding.callback(shutil.rmtree, final, ignore_errors=True)
+
+    def _write(self, final: Path) -> None:
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=final.parent))
+        try:
+            for name, content in self.files.items():
+                content.tofile(unfinished / name)
+            unfinished.rename(final)
+        except OSError:
+            if not final.exists():  # else an earlier team of this node was first
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 class NodeActor:

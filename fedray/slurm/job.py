@@ -165,17 +165,20 @@ def options(run_dir: Path) -> SlurmSection:
 
 
 def release(run_dir: Path) -> None:
-    """Take the run folder from a driver whose job has ended, as Slurm alone can know of one on another node."""
+    """Take the run folder from a driver whose job has ended, as Slurm alone can know of one on another node.
+
+    Raises:
+        ConfigError: another job is doing so now, or the lock is damaged.
+    """
     if not (run_dir / LOCK).exists():
         return
-    from fedray.lock import owner_of  # imports torch, which the start of a job need not wait for
+    from fedray import lock  # imports torch, which the start of a job need not wait for
 
-    owner = owner_of(run_dir)
-    if owner is None or owner.job is None or owner.job == os.environ.get("SLURM_JOB_ID"):
+    found = lock.owner_of(run_dir)
+    if found is None or found.job is None or found.job == os.environ.get("SLURM_JOB_ID"):
         return
-    if over(owner.job):
-        say(f"the driver of job {owner.job} has ended, as Slurm says: going on in its place")
-        (run_dir / LOCK).unlink(missing_ok=True)
+    if over(found.job) and lock.release(run_dir, found):
+        say(f"the driver of job {found.job} has ended, as Slurm says: going on in its place")
 
 
 def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals: Signals) -> tuple[int, list[str]]:

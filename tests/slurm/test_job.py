@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fedray.files import LOCK
-from fedray.lock import Owner
+from fedray.lock import Owner, owner_of
+from fedray.slurm import job as jobs
 from fedray.slurm.job import release
 
 # A driver that says when it is asked to stop, and ends by being killed alone; standard input stands for the nodes.
@@ -78,3 +79,20 @@ def test_a_driver_whose_job_has_ended_holds_nothing(
     lock.write_text(json.dumps(asdict(replace(Owner.me(), host="elsewhere", job="7"))))
     release(tmp_path)
     assert lock.exists() != released
+
+
+def test_who_took_the_folder_while_slurm_was_asked_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = replace(Owner.me(), host="elsewhere", job="7")
+    newcomer = replace(ended, job="9", token="newcomer")
+
+    def slow(job: str) -> bool:
+        assert job == "7"
+        (tmp_path / LOCK).write_text(json.dumps(asdict(newcomer)))
+        return True
+
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    monkeypatch.setattr(jobs, "over", slow)
+    (tmp_path / LOCK).write_text(json.dumps(asdict(ended)))
+    release(tmp_path)
+    assert owner_of(tmp_path) == newcomer
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
