@@ -23,7 +23,11 @@ def scratch() -> Iterator[Path]:
     sweep(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     with held(folder):
-        yield folder
+        try:
+            yield folder
+        finally:
+            # Whoever still holds it, where several nodes are on one machine, belongs to what has ended.
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -54,6 +54,17 @@ def test_a_killed_owners_folder_is_swept_and_a_living_ones_is_not(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_ends_with_its_context_also_where_others_still_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with contextlib.ExitStack() as other:
+        with scratch.scratch() as folder:
+            other.enter_context(scratch.held(folder))
+        assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_being_made_is_left(tmp_path: Path) -> None:
     (tmp_path / "fedray-data-new").mkdir()
     scratch.sweep(tmp_path)
