@@ -205,20 +205,27 @@ def replace_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
 
 
 def create_durably(path: Path, data: bytes) -> bool:
-    """Make a file, whole and on the disk, if there is none; whether it was made here."""
+    """Make a file, whole and on the disk, if there is none; whether it was made here.
+
+    Of several processes that do so at once, also on several nodes, one makes it.
+    """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
     try:
-        write_durably(temporary, data)
+        while True:
+            write_durably(temporary, data)
+            # Whoever drives the run may tidy up our file before it is linked: then look again.
+            with contextlib.suppress(FileNotFoundError):
+                return _link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
         os.link(temporary, path)
     except FileExistsError:
         # Over NFS the answer to a link that succeeded can be lost, and the repeated request finds its own work.
-        return path.samefile(temporary)
-    except FileNotFoundError:
-        if not path.exists():
-            raise
-        return False  # whoever was faster drives the run already, and tidied up our file
-    finally:
-        temporary.unlink(missing_ok=True)
+        return temporary.stat().st_nlink > 1
     _sync_folder(path.parent)
     return True
 

@@ -17,7 +17,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from fedray.checkpoint import TEMPORARY
+from fedray.checkpoint import create_durably
 from fedray.errors import ConfigError
 from fedray.files import LOCK
 
@@ -196,22 +196,7 @@ def _refuse_unless_dead(path: Path, owner: Owner) -> None:
 
 def _create(path: Path, me: Owner) -> bool:
     """Make the file if there is none."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{me.token}")
-    while True:
-        temporary.write_text(json.dumps(asdict(me)))
-        try:
-            os.link(temporary, path)
-            return True
-        except FileExistsError:
-            # Over NFS the answer to a link that succeeded can be lost, and the repeated request finds its own work.
-            owner = _read(path)
-            return owner is not None and owner.token == me.token
-        except FileNotFoundError:
-            if not path.parent.is_dir():
-                raise
-            # The owner tidied up our file before we linked it: look again.
-        finally:
-            temporary.unlink(missing_ok=True)
+    return create_durably(path, json.dumps(asdict(me)).encode())
 
 
 def _read(path: Path) -> Owner | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -258,3 +259,18 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     checkpoint.replace_durably(path, b"new")
     assert path.read_bytes() == b"new"
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_link_whose_answer_was_lost_was_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, path = os.link, tmp_path / "config.yaml"
+
+    def repeated(source: Path, target: Path) -> None:
+        with contextlib.suppress(FileExistsError):
+            link(source, target)
+        raise FileExistsError
+
+    monkeypatch.setattr(os, "link", repeated)
+    assert checkpoint.create_durably(path, b"one")
+    assert not checkpoint.create_durably(path, b"another")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
