@@ -6,7 +6,8 @@ averages the ``theta_i`` themselves, which is the same and saves a pass.  The mo
 without momentum keeps nothing between clients.
 
 With ``--processes N`` the cohort is split over N persistent processes of ``--threads`` threads that share the data and
-the global model in memory; the parent adds their N sums.
+the global model in memory; the parent adds their N sums.  With ``--device cuda`` data, model and permutations are on
+the GPU, and one process drives it.
 
     python -m benchmarks.bare tiny --threads 1 --rounds 5
 """
@@ -127,7 +128,7 @@ class Trainer:
 
     def __init__(self, workload: Workload, data: Data) -> None:
         self.workload, self.data = workload, data
-        self.model = workload.model_fn()
+        self.model = workload.model_fn().to(data[0].device)
         self.params = list(self.model.parameters())
         self.values = [param.detach() for param in self.params]
         self.optimizer = torch.optim.SGD(self.params, lr=workload.lr)
@@ -142,7 +143,7 @@ class Trainer:
         x, y = self.data
         size, batch = self.workload.examples, self.workload.batch
         for _ in range(self.workload.epochs):
-            order = torch.randperm(size, generator=generator) + client * size
+            order = torch.randperm(size, generator=generator, device=x.device) + client * size
             for rows in torch.split(order, batch):
                 self.optimizer.zero_grad()
                 cross_entropy(self.model(x[rows]), y[rows]).backward()
@@ -150,7 +151,7 @@ class Trainer:
 
     def add(self, total: Vector, start: Vector, cohort: list[int], weights: list[float], seed: int) -> None:
         """Set ``total`` to the weighted sum of the models that ``cohort`` makes of ``start``."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(start[0].device).manual_seed(seed)
         for entry in total:
             entry.zero_()
         for client, weight in zip(cohort, weights, strict=True):
@@ -243,7 +244,12 @@ class Pool:
 
 
 def measure(
-    workload: Workload, rounds: int, threads: int = 1, processes: int = 1, warmup: int = WARMUP
+    workload: Workload,
+    rounds: int,
+    threads: int = 1,
+    processes: int = 1,
+    warmup: int = WARMUP,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Time ``rounds`` rounds, after some that warm up.
 
@@ -253,15 +259,18 @@ def measure(
         threads: torch threads of each process that trains.
         processes: 1 trains in this one.
         warmup: rounds before the timed ones.
+        device: where; a GPU takes one process.
 
     Returns:
-        ``workload, threads, processes, parameters``, ``seconds_per_round`` of each round with its ``median`` and
-        ``min``, ``clients_per_second`` at the median, the mean ``loss`` on the first 1,000 examples before and after,
-        and ``peak_memory_mb`` summed over processes (shared pages once per process, so an upper bound for several).
+        ``workload, device, threads, processes, parameters``, ``seconds_per_round`` of each round with its ``median``
+        and ``min``, ``clients_per_second`` at the median, the mean ``loss`` on the first 1,000 examples before and
+        after, and ``peak_memory_mb`` of the host, summed over processes (shared pages once per process, so an upper
+        bound for several).
     """
     torch.set_num_threads(threads)
     torch.default_generator.manual_seed(0)
-    data = make_data(workload)
+    x, y = make_data(workload)
+    data = x.to(device), y.to(device)
     trainer = Trainer(workload, data)
     model = [param.detach().clone() for param in trainer.params]
     total = [torch.empty_like(param) for param in model] if processes == 1 else []
@@ -276,6 +285,8 @@ def measure(
             bare_round(trainer, model, total, cohort, seed=number)
         else:
             pool.round(cohort, seed=number * processes)
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     peak = peak_memory() + (sum(pool.peaks) if pool else 0)
     if pool is not None:
@@ -283,6 +294,7 @@ def measure(
     median = statistics.median(seconds[warmup:])
     return {
         "workload": workload.name,
+        "device": device,
         "threads": threads,
         "processes": processes,
         "parameters": sum(param.numel() for param in model),
@@ -310,9 +322,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each process")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
+    if options.device == "cuda" and options.processes > 1:
+        parser.error("--device cuda takes one process")
     workload = WORKLOADS[options.workload]
-    print(json.dumps(measure(workload, options.rounds, options.threads, options.processes)))
+    print(json.dumps(measure(workload, options.rounds, options.threads, options.processes, device=options.device)))
 
 
 if __name__ == "__main__":

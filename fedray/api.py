@@ -78,6 +78,7 @@ class TrainArgs:
         keep: checkpoints kept.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16``.
+        deterministic: on a GPU, only kernels that give equal bits for equal inputs.
         buffers: ``mean``, ``keep`` or ``local``.
         on_nonfinite: ``drop`` or ``abort``.
         on_failure: ``drop`` or ``abort``.
@@ -103,6 +104,7 @@ class TrainArgs:
     keep: int = 2
     stack: Literal["auto", "off"] | int = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    deterministic: bool = True
     buffers: Literal["mean", "keep", "local"] = "mean"
     on_nonfinite: Literal["drop", "abort"] = "drop"
     on_failure: Literal["drop", "abort"] = "abort"
@@ -126,6 +128,7 @@ class TrainArgs:
             "steps": self.steps,
             "stack": self.stack,
             "precision": self.precision,
+            "deterministic": self.deterministic,
             "buffers": self.buffers,
         }
         evaluate = {"every": self.evaluate_every, "clients_every": self.evaluate_clients_every}

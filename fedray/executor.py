@@ -74,8 +74,8 @@ class InlineExecutor:
         """It is ready."""
 
     def global_vector(self, size: int) -> Tensor:
-        """This process's memory."""
-        return torch.zeros(size)
+        """On the device where updates are folded."""
+        return torch.zeros(size, device=self._worker.device)
 
     def publish(self, down: Broadcast) -> None:
         """Begin the round."""

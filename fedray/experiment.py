@@ -286,7 +286,7 @@ def make_plan(
         sampler: cohorts.
         rounds: how many.
         seed: names every draw.
-        local: stacking, precision, buffers.
+        local: stacking, precision, determinism, buffers.
         place: where it will run.
         evaluate: when to evaluate.
         failures: what failures mean.
@@ -318,6 +318,7 @@ def make_plan(
         rule=algorithm.rule,
         seed=seed,
         precision=local.precision,
+        deterministic=local.deterministic,
         buffers=local.buffers,
     )
     trial = replace(task, data=data.probe())

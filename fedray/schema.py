@@ -24,6 +24,8 @@ class LocalSection:
         loss: ``cross_entropy``, ``mse``, or ``auto``: by the data's task.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
+        deterministic: on a GPU, take only kernels that give equal bits for equal inputs; a model with an operation that
+            has none fails.  ``false`` lets it run, and two runs need not agree.
         buffers: ``mean``, ``keep`` or ``local``.
     """
 
@@ -34,6 +36,7 @@ class LocalSection:
     loss: Literal["auto", "cross_entropy", "mse"] = "auto"
     stack: int | str | bool = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    deterministic: bool = True
     buffers: Literal["mean", "keep", "local"] = "mean"
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from fedray import faults
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.algorithm import Algorithm
 from fedray.errors import RunFailed, one_line
+from fedray.local.kernels import choose_kernels, lack_told
 from fedray.local.rules import width_of
 from fedray.local.task import LocalTask, autocast
 from fedray.local.trainer import Trainer
@@ -149,7 +150,9 @@ class Worker:
         torch.set_num_threads(job.threads)
         self.job = job
         self.device = devices[0]
+        self._put_back: Callable[[], None] = lambda: None
         if self.device.type == "cuda":
+            self._put_back = choose_kernels(job.task.precision, job.task.deterministic)
             job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(self.device)))
         self._trainer = Trainer(job.task, devices)
         self.rows = StateRows(job.state_folder, job.state_widths())
@@ -274,7 +277,7 @@ class Worker:
 
     def _update(self, clients: Ints, block: Block) -> BlockUpdate:
         try:
-            with _memory_told():
+            with _memory_told(), lack_told():
                 return self._trained(clients, block)
         except OutOfMemory:
             raise
@@ -342,7 +345,7 @@ class Worker:
         """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""
         task = self.job.task
         try:
-            with _memory_told(), torch.no_grad(), autocast(task.precision, self.device):
+            with _memory_told(), lack_told(), torch.no_grad(), autocast(task.precision, self.device):
                 values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
             return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
         except OutOfMemory:
@@ -355,8 +358,9 @@ class Worker:
         return {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
 
     def close(self) -> None:
-        """Close the state files."""
+        """Close the state files, and give the process its switches back."""
         self.rows.close()
+        self._put_back()
 
 
 class _Raised(Exception):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from fedray.local.schedule import LocalArgs
 from fedray.local.trainer import Trainer
 from fedray.messages import BlockReport, BlockUpdate, Broadcast
 from fedray.plan import EvaluateArgs
+from fedray.record import RoundRecord
 from tests.helpers import Federation, class_problem, federation, relative, seeded
 
 
@@ -124,7 +127,7 @@ def test_a_gpu_folds_what_a_cpu_folds(stack: Any, tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_training_on_a_gpu(precision: Any, tmp_path: Path) -> None:
-    """Workers on a GPU, two to the card; the global vector stays float32, and two runs agree in bits."""
+    """One worker on a card, or two and the driver; the global vector stays float32, and the runs agree in bits."""
     problem = class_problem(sizes=(20,) * 8, test=50)
     model = fedray.FederatedModel(problem.model_fn, lambda p: torch.optim.SGD(p, lr=0.1), problem.loss_fn)
     runs = [
@@ -132,7 +135,7 @@ def test_training_on_a_gpu(precision: Any, tmp_path: Path) -> None:
             model,
             problem.data,
             fedray.TrainArgs(rounds=5, batch_size=5, precision=precision, tensorboard=False),
-            cluster=fedray.Cluster(workers=workers, cpus=1, gpus=0.5),
+            cluster=fedray.Cluster(workers=workers, cpus=1, gpus=0.25, driver_gpus=0.25 * (workers - 1)),
             run_dir=tmp_path / f"{workers}",
             progress=False,
         )
@@ -141,3 +144,67 @@ def test_training_on_a_gpu(precision: Any, tmp_path: Path) -> None:
     assert [r.model_sha256 for r in runs[0].history] == [r.model_sha256 for r in runs[1].history]
     assert runs[0].history[-1].train["loss"] < runs[0].history[0].train["loss"]
     assert all(p.dtype == torch.float32 for p in runs[0].model.parameters())
+    usage = runs[1].history[-1].usage
+    assert min(usage["gpu_memory"]) > 0
+    assert usage["gpu_seconds"] == pytest.approx(0.75 * runs[1].history[-1].seconds, rel=0.01)
+    if find_spec("pynvml"):
+        assert sum(record.usage["joules"] for record in runs[1].history) > 0
+
+
+@pytest.mark.gpu
+def test_blocks_are_halved_until_they_fit_a_gpu(tmp_path: Path) -> None:
+    """The process may have 200 MB of the card, the parameters of sixteen clients alone are 134 MB."""
+
+    def model() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(1024, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 1024))
+
+    problem = class_problem((4,) * 16, (1024,), 1024, model)
+    cuda = torch.device("cuda")
+
+    def run(stack: int, folder: str) -> list[RoundRecord]:
+        torch.cuda.empty_cache()
+        one = federation(problem, tmp_path / folder, stack=stack, rounds=3)
+        one.executor = partial(InlineExecutor, devices=[cuda])
+        return one.run()
+
+    torch.cuda.set_per_process_memory_fraction(200e6 / torch.cuda.get_device_properties(cuda).total_memory)
+    try:
+        halved = run(16, "halved")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert halved[-1].stack in (2, 4, 8)
+    fitting = run(halved[-1].stack, "fitting")
+    assert [record.model_sha256 for record in halved] == [record.model_sha256 for record in fitting]
+    assert all(record.clients == {"sampled": 16, "ok": 16, "failed": 0} for record in halved)
+
+
+@pytest.mark.gpu
+def test_the_switches_of_a_process_are_put_back(tmp_path: Path) -> None:
+    """Those of the notebook that trains inline on its GPU."""
+    torch.backends.cudnn.benchmark = True
+    try:
+        worker = InlineExecutor(federation(class_problem(), tmp_path).job, [torch.device("cuda")])
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+        worker.close()
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.benchmark
+    finally:
+        torch.backends.cudnn.benchmark = False
+
+
+def test_an_operation_without_a_deterministic_kernel_says_what_to_do(tmp_path: Path) -> None:
+    """Which holds for one of the CPU's, too, once somebody asks for it."""
+
+    class Puts(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch.use_deterministic_algorithms(True)
+            try:
+                x.clone().put_(torch.tensor([0]), x[0, :1])
+            finally:
+                torch.use_deterministic_algorithms(False)
+            return super().forward(x)
+
+    one = federation(replace(class_problem(), model_fn=seeded(lambda: Puts(6, 3))), tmp_path, stack="off")
+    with pytest.raises(RunFailed, match=r"put_ has no deterministic CUDA kernel: with local\.deterministic=false it"):
+        one.run()

@@ -42,8 +42,8 @@ class Replica:
 
     def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
         self._task = task
-        self.device = device
         self.row = task.layout.pack(dict(module.state_dict())).to(device)
+        self.device = self.row.device
         self.module = module.to(device).train()
         task.layout.attach(self.module, self.row)
         self.trained = [p for p in self.module.parameters() if p.requires_grad]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class SequentialStepper:
         self._others = [Replica(task, task.model_fn(), device) for device in devices[1:]]
         self.row = self._first.row
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
+        self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
         """Train the single client of ``run`` (C = 1); arguments as for ``StackedStepper.run``.
@@ -50,10 +52,9 @@ class SequentialStepper:
         if self._dropout is not None:
             self._dropout.client = keys[0]
         devices = [replica.device for replica in (self._first, *self._others) if replica.device.type == "cuda"]
-        with torch.random.fork_rng(devices=devices), self._dropout or contextlib.nullcontext():
-            torch.manual_seed(  # noqa: TID251 - inside fork_rng, for draws that cannot be named one by one
-                integer(task.seed, "local", run.round, client)
-            )
+        quiet = _scattered_weights() if self._recurrent and devices else contextlib.nullcontext()
+        with torch.random.fork_rng(devices=devices), self._dropout or contextlib.nullcontext(), quiet:
+            _seed(integer(task.seed, "local", run.round, client), devices)
             for step in range(schedule.index.shape[1]):
                 count = int(schedule.count[0, step])
                 x, y = rows.take(schedule.index[:, step, :count])
@@ -89,3 +90,18 @@ class SequentialStepper:
             return losses[0]
         self._first.add_gradients(others)
         return torch.stack([loss.to(self._first.device) for loss in losses]).sum()
+
+
+def _seed(seed: int, devices: Sequence[torch.device]) -> None:
+    """Seed the generators of the CPU and of some GPUs; ``torch.manual_seed`` would ask every kind of accelerator."""
+    torch.default_generator.manual_seed(seed)
+    for device in devices:
+        torch.cuda.default_generators[device.index].manual_seed(seed)
+
+
+@contextlib.contextmanager
+def _scattered_weights() -> Iterator[None]:
+    """In the row a recurrent layer's weights lie in another order than cuDNN's, which warns that it copies them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk", UserWarning)
+        yield

@@ -26,8 +26,11 @@ Stack = Literal["auto", "off"] | int
 CPU_PARAMETERS = 1 << 18
 """On a CPU, models above this many parameters gain nothing from stacking: one client already fills the caches."""
 
-GPU_PARAMETERS = 1 << 24
-"""On a GPU stacking pays for far larger models."""
+GPU_PARAMETERS = 1 << 26
+"""On a GPU stacking pays for far larger models: one client alone leaves it waiting for its next kernel."""
+
+GPU_RECURRENT = 16
+"""On a GPU a recurrent layer's fused kernel, one by one, is faster than its steps in a stack of fewer clients."""
 
 BLOCK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
 """Parameters of one block: about a core's second-level cache, or what a GPU spares easily."""
@@ -47,8 +50,8 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
 
     ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
     and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as
-    make a step worth its overhead, as far as they fit a cache, and at most half the cohort.  Clients that step one by
-    one are a block each.
+    make a step worth its overhead, as far as they fit a cache, on a CPU at most half the cohort.  Clients that step one
+    by one are a block each.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
@@ -63,7 +66,7 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     if size == 1 and count <= _largest(device):
         why = f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client"
         return Stacking(1, False, "each client is in a silo of its own" if task.data.silos else why)
-    reason = _obstacle(task, isinstance(wanted, str), count, device)
+    reason = _obstacle(task, size if isinstance(wanted, str) else None, count, device)
     if reason is None:
         return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")
     return Stacking(1, False, reason)
@@ -77,15 +80,18 @@ def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"])
     batch = min(examples, task.args.batch_size or examples)
     worth = math.ceil(STEP_WORK[device] / (parameters * batch))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
-    return max(1, min(worth, fitting, math.ceil(cohort / 2)))
+    # A GPU is not busy with what is not worth a step: two would do the halves in the time of the whole.
+    share = 2 if device == "cpu" else 1
+    return max(1, min(worth, fitting, math.ceil(cohort / share)))
 
 
 def _largest(device: Literal["cpu", "cuda"]) -> int:
     return CPU_PARAMETERS if device == "cpu" else GPU_PARAMETERS
 
 
-def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cpu", "cuda"]) -> str | None:
-    if limit_size and count > _largest(device):
+def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["cpu", "cuda"]) -> str | None:
+    """Why not, if there is a reason; ``chosen`` is the size of the blocks where nobody asked for one."""
+    if chosen and count > _largest(device):
         return f"{count:,} parameters: above {_largest(device):,} stacking does not pay on a {device}"
     module = task.model_fn()
     kind, groups, decays = _optimizer(task, module)
@@ -96,8 +102,8 @@ def _obstacle(task: LocalTask, limit_size: bool, count: int, device: Literal["cp
     if normed := batch_statistics(module):
         return normed
     recurrent = [name for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
-    if limit_size and recurrent and device == "cpu":
-        return f"{recurrent[0]} is recurrent: its fused CPU kernel is as fast one by one as its steps are stacked"
+    if chosen and recurrent and (device == "cpu" or chosen < GPU_RECURRENT):
+        return f"{recurrent[0]} is recurrent: its fused kernel is as fast one by one as its steps are in a stack"
     try:
         if coupled(task, module):
             return COUPLED
@@ -122,7 +128,9 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
     # that the loss does not use: alone it is left as it is.
     plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
     args = LocalArgs(epochs=1, batch_size=3, steps=1)
-    trial = replace(task, data=few, optimizer_fn=plain, args=args, rule=LocalRule(), buffers="mean")  # type: ignore[arg-type]
+    # In full precision: what bfloat16 rounds away would hide what is looked for.
+    exact = replace(task, optimizer_fn=plain, args=args, rule=LocalRule(), buffers="mean", precision="fp32")
+    trial = replace(exact, data=few)  # type: ignore[arg-type]
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
     stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {})
     alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])

@@ -66,6 +66,7 @@ class LocalTask:
         stacking: the decision for this run.
         sharing: the other one, for workers with several devices.
         precision: ``fp32``; ``tf32`` (CUDA matrix products); ``bf16`` (autocast; parameters and updates stay float32).
+        deterministic: on a GPU, take only kernels that give equal bits for equal inputs.
         buffers: what becomes of buffers: ``mean`` they are averaged like parameters; ``keep`` the server's stay as they
             were initialised; ``local`` each client goes on with its own, and the server's stay.
     """
@@ -81,6 +82,7 @@ class LocalTask:
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
     sharing: Sharing = field(default_factory=Sharing)
     precision: Precision = "fp32"
+    deterministic: bool = True
     buffers: BufferPolicy = "mean"
 
     @property

@@ -26,7 +26,6 @@ class Trainer:
     def __init__(self, task: LocalTask, devices: Sequence[torch.device]) -> None:
         self.task = task
         self.device = devices[0]
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = task.precision == "tf32"
         self._stepper = (
             StackedStepper(task, task.model_fn(), self.device)
             if task.stacking.stacked

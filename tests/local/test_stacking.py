@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedray import optim
+from fedray.data.spec import DataSpec
 from fedray.local import stacking
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import (
@@ -27,6 +29,7 @@ from fedray.local.stacking import (
 )
 from fedray.local.task import LocalTask, Stacking
 from fedray.losses import LossFn
+from fedray.models import LSTM
 from fedray.optim import OptimizerFn
 from tests.helpers import class_problem, local_task, relative, train
 
@@ -185,6 +188,7 @@ def test_stacks_are_worth_a_step_fit_a_cache_and_leave_half_the_cohort(width: in
     assert stacked_size(task, 2.0, "cpu") == 1
     assert stacked_size(task, 9.0, "cpu") <= 5
     assert stacked_size(task, 1e6, "cuda") >= size
+    assert stacked_size(task, 9.0, "cuda") <= 9
 
 
 @pytest.mark.parametrize("wanted", ["off", "auto", 4])
@@ -214,18 +218,24 @@ def test_auto_depends_on_the_device_and_repeats(monkeypatch: pytest.MonkeyPatch)
     assert decide(task, 2, 40, "cpu") == Stacking(2, True, decide(task, 2, 40, "cpu").reason)
 
 
-def test_a_recurrent_model_stacks_on_a_cpu_only_on_request() -> None:
-    class Recurrent(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cells = nn.GRU(6, 4, batch_first=True)
-            self.head = nn.Linear(4, 3)
+def test_a_recurrent_model_stacks_where_that_beats_its_fused_kernel() -> None:
+    """Not on a CPU, and on a GPU in larger stacks only; on request everywhere."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.head(self.cells(x.unsqueeze(1))[0][:, -1])
-            return out
+    spec = DataSpec((5,), 3, vocabulary=7)
+    problem = class_problem((3,) * 20, (5,), 3, partial(LSTM(embedding=3, hidden=4).build, spec), vocabulary=7)
+    task = local_task(problem, stack="auto")
+    assert "is recurrent" in task.stacking.reason
+    assert "is recurrent" in decide(task, "auto", 15, "cuda").reason
+    assert decide(task, "auto", 16, "cuda").size == 16
+    assert decide(task, 2, 20, "cpu").stacked
 
-    assert decision(Recurrent, stack="auto", sizes=(3,) * 20).stacking.reason.startswith("cells is recurrent")
+
+def test_bfloat16_stacks_like_float32() -> None:
+    """Its rounding is no reason: stacked, a client is what it is alone up to eight bits."""
+    task = local_task(class_problem(SIZES), stack=4, precision="bf16")
+    assert task.stacking.stacked, task.stacking.reason
+    alone = train(replace(task, stacking=Stacking(1, False, "")), range(4))
+    assert relative(train(task, range(4)).parts["delta"], alone.parts["delta"]) <= 2**-5
 
 
 def test_sequential_training_takes_what_does_not_stack() -> None:

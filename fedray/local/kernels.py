@@ -1,0 +1,59 @@
+"""Which CUDA kernels torch takes: switches of the whole process, set for a run and put back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.backends import cudnn
+from torch.backends.cuda import matmul
+from torch.utils import deterministic as memory
+
+from fedray.local.task import Precision
+
+# Without a fixed size of scratch memory cuBLAS may add in another order; torch reads this with its first product.
+_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def choose_kernels(precision: Precision, deterministic: bool) -> Callable[[], None]:
+    """Set the switches; returns what puts them back.
+
+    Args:
+        precision: under ``tf32`` matrix products and convolutions round their inputs to TF32.
+        deterministic: only kernels that give equal bits for equal inputs; an operation that has none raises.
+    """
+    before = (
+        (matmul.allow_tf32, cudnn.allow_tf32),
+        cudnn.benchmark,
+        (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        memory.fill_uninitialized_memory,  # type: ignore[attr-defined]
+    )
+    if deterministic:
+        os.environ.setdefault(*_WORKSPACE)
+    # Trying out which kernel is fastest would choose by the clock; filling new memory only finds programs that read it.
+    _switch((precision == "tf32",) * 2, cudnn.benchmark and not deterministic, (deterministic, False), False)
+    return lambda: _switch(*before)
+
+
+def _switch(tf32: tuple[bool, bool], benchmark: bool, deterministic: tuple[bool, bool], fill: bool) -> None:
+    matmul.allow_tf32, cudnn.allow_tf32 = tf32
+    cudnn.benchmark = benchmark
+    torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+    memory.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def lack_told() -> Iterator[None]:
+    """Where an operation has no deterministic kernel, the error says what can be done about it in fedray."""
+    try:
+        yield
+    except RuntimeError as error:
+        operation, lacks, _ = str(error).partition(" does not have a deterministic implementation")
+        if not lacks:
+            raise
+        raise RuntimeError(
+            f"{operation} has no deterministic CUDA kernel: with local.deterministic=false it runs, "
+            "and two runs need not agree bit for bit"
+        ) from error
