@@ -34,7 +34,7 @@ class Effort:
     share: float
 
 
-FULL, QUICK = Effort(2, 1.0), Effort(1, 0.25)
+FULL, ONCE, QUICK = Effort(2, 1.0), Effort(1, 1.0), Effort(1, 0.25)
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Speed:
         rounds: timed rounds of a run.
         figure: name, unit and goal.
         clients: clients in a round, to count clients per second; 0 counts seconds per round.
+        engine: options of the run through fedray.
     """
 
     workload: str
@@ -54,13 +55,14 @@ class Speed:
     rounds: int
     figure: Figure
     clients: int = 0
+    engine: tuple[str, ...] = ()
 
     def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
         """The figure, and what each run said."""
         rounds = max(2, round(self.rounds * effort.share))
         runs: list[dict[str, Any]] = []
         for repeat in range(effort.repeats):
-            for side, options in (("bare", self.bare), ("engine", ())):
+            for side, options in (("bare", self.bare), ("engine", self.engine)):
                 said = measurement(module(f"benchmarks.{side}", self.workload, "--rounds", rounds, *options))
                 runs.append({"side": side, "repeat": repeat, **said})
                 say(f"{self.workload}, {side}: {shown(said['median'])} s/round")
@@ -69,7 +71,8 @@ class Speed:
         last = ours[-1]
         phases = ", ".join(f"{name} {shown(1000 * seconds)} ms" for name, seconds in last["phases"].items())
         note = (
-            f"bare loop: {' '.join(self.bare)}; fedray: {last['workers']} workers of 1 thread, {last['stacking']}. "
+            f"bare loop: {' '.join(self.bare)}; fedray: {' '.join(self.engine)} {last['cluster']}, {last['workers']} "
+            f"worker(s) of 1 thread, {last['stacking']}. "
             f"A round of the last run: {phases}; the round before the timed ones took {last['warmup']} s. "
         )
         return [replace(self.figure, fedray=self._values(ours), bare=self._values(theirs), note=note)], runs
@@ -224,3 +227,17 @@ CASES: dict[str, Speed | Memory | Startup] = {
     ),
     "startup": Startup(Figure("first round after fedray run", "s", Goal(10))),
 }
+
+
+def _on_gpu(name: str, rounds: int, bound: float, place: str) -> Speed:
+    engine = ("--device", "cuda", *(("--inline",) if place == "inline" else ()))
+    figure = Figure(f"{name}, {place}", "s/round", Goal(bound, of="ratio"))
+    return Speed(name, ("--device", "cuda"), rounds, figure, engine=engine)
+
+
+GPU_CASES: dict[str, Speed | Memory | Startup] = {
+    f"{name}-{place}": _on_gpu(name, rounds, bound, place)
+    for name, rounds, bound in (("tiny", 50, 0.10), ("cnn", 20, 1.10), ("wide", 10, 1.25))
+    for place in ("inline", "ray")
+}
+"""The same workloads on a GPU: in one process, and with a worker and the driver that share it."""

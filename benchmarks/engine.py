@@ -1,5 +1,7 @@
 """A workload through fedray: ``fedray.train`` on two Ray workers of one thread, with what the bare loop is given.
 
+With ``--device cuda`` one Ray worker and the driver share a GPU; with ``--inline`` this process does it all.
+
 Model, data, optimizer and loss are those of ``bare.py``.  TensorBoard, evaluation and checkpoints between rounds are
 off, as the bare loop has none; failure handling, the log, the record and the hash of every round stay on.
 
@@ -25,8 +27,6 @@ import fedray
 from benchmarks.bare import WARMUP, WORKLOADS, Workload, make_data
 from fedray.sampling import Uniform
 
-WORKERS = 2
-
 JOINING = 5.0
 """Seconds in which workers may still be joining, about: a run begins with the first that is up."""
 
@@ -34,23 +34,34 @@ _ROUND, _CLIENT = 0.0015, {"tiny": 40e-6, "noop": 8e-6, "cnn": 0.08, "wide": 0.2
 """Seconds that a round and each of its clients take, about."""
 
 
-def joining(workload: Workload) -> int:
-    """How many rounds that is."""
+def cluster(device: str, inline: bool) -> fedray.Cluster:
+    """Where to train: two workers of one thread, or one worker and the driver on a GPU; or all in this process."""
+    if inline:
+        return fedray.Cluster("inline", gpus=1.0 if device == "cuda" else 0.0)
+    return fedray.Cluster(workers=1, gpus=0.5, driver_gpus=0.5) if device == "cuda" else fedray.Cluster(workers=2)
+
+
+def joining(workload: Workload, cluster: fedray.Cluster) -> int:
+    """How many rounds that is; none for a single worker, which the first round waits for."""
+    if cluster.name == "inline" or cluster.workers == 1:
+        return 0
     return math.ceil(JOINING / (_ROUND + workload.cohort * _CLIENT[workload.name]))
 
 
-def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, Any]:
+def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: int = WARMUP) -> dict[str, Any]:
     """Train until all workers have joined and ``warmup + rounds`` rounds more, and time the last ``rounds``.
 
     Args:
         workload: what to train.
         rounds: how many to time.
+        cluster: where.
         warmup: rounds before the timed ones.
 
     Returns:
-        ``workload, workers, parameters, cohort``, ``seconds_per_round`` of each timed round with its ``median`` and
-        ``min``, ``clients_per_second`` at the median, ``warmup`` (seconds of the other rounds), the median ``phases``,
-        the final model's mean ``loss`` on the first 1,000 examples, and ``stacking`` with its reason.
+        ``workload, cluster, workers, parameters, cohort``, ``seconds_per_round`` of each timed round with its
+        ``median`` and ``min``, ``clients_per_second`` at the median, ``warmup`` (seconds of the other rounds), the
+        median ``phases``, the final model's mean ``loss`` on the first 1,000 examples, and ``stacking`` and its
+        reason.
 
     Raises:
         RuntimeError: a round did less than it should.
@@ -58,7 +69,8 @@ def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, 
     x, y = make_data(workload)
     clients = torch.arange(workload.clients).repeat_interleave(workload.examples)
     model = fedray.FederatedModel(workload.model_fn, fedray.optim.SGD(lr=workload.lr), cross_entropy)
-    before = joining(workload)
+    before = joining(workload, cluster)
+    workers = 1 if cluster.name == "inline" else cluster.workers
     args = fedray.TrainArgs(
         rounds=before + warmup + rounds,
         epochs=workload.epochs,
@@ -74,13 +86,13 @@ def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, 
             fedray.FederatedData.from_arrays(x, y, clients),
             args,
             sampler=Uniform(workload.cohort),
-            cluster=fedray.Cluster(workers=WORKERS),
+            cluster=cluster,
             run_dir=run_dir,
             progress=False,
         )
         summary = json.loads((run_dir / "summary.json").read_text())
     timed = result.history[-rounds:]
-    if any(record.workers != WORKERS for record in result.history[-rounds - warmup :]):
+    if any(record.workers != workers for record in result.history[-rounds - warmup :]):
         raise RuntimeError(f"{workload.name}: a worker had not joined after {before} rounds")
     wanted = (workload.cohort, workload.cohort * workload.examples * workload.epochs)
     for record in result.history:
@@ -91,7 +103,8 @@ def measure(workload: Workload, rounds: int, warmup: int = WARMUP) -> dict[str, 
     median = statistics.median(seconds)
     return {
         "workload": workload.name,
-        "workers": WORKERS,
+        "cluster": cluster.name,
+        "workers": workers,
         "parameters": summary["parameters"],
         "cohort": workload.cohort,
         "seconds_per_round": [round(second, 5) for second in seconds],
@@ -119,11 +132,13 @@ def main() -> None:
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cohort", type=int, help="clients per round; default: the workload's")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--inline", action="store_true", help="without Ray")
     options = parser.parse_args()
     workload = WORKLOADS[options.workload]
     if options.cohort is not None:
         workload = dataclasses.replace(workload, cohort=options.cohort)
-    print(json.dumps(measure(workload, options.rounds)))
+    print(json.dumps(measure(workload, options.rounds, cluster(options.device, options.inline))))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,15 @@ BUSY = 0.10
 """A machine that spends a larger share of its processor time on other things is not idle."""
 
 
-def machine() -> dict[str, str]:
-    """Processor, cores, memory, system."""
+def machine(gpu: bool = False) -> dict[str, str]:
+    """Processor, cores, memory, system, and the first GPU if that is what is measured."""
     memory = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))
     model = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
     system = re.search(r'PRETTY_NAME="(.+)"', _read("/etc/os-release"))
     kernel = re.match(r"[\d.]+", platform.release())
+    query = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
     return {
+        **({"gpu": _output(*query).partition("\n")[0] or "none"} if gpu else {}),
         "cpu": model[1].strip() if model else platform.machine(),
         "cores": str(os.cpu_count() or 1),
         "memory": f"{int(memory[1]) / 2**20:.0f} GiB" if memory else "unknown",
@@ -54,7 +56,8 @@ def slug(machine: dict[str, str]) -> str:
     'intel-xeon-2c'
     """
     words = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*|\d+-core", " ", machine["cpu"].lower())
-    return "-".join([*re.findall(r"[a-z0-9]+", words), f"{machine['cores']}c"])
+    gpu = machine.get("gpu", "").lower()
+    return "-".join([*re.findall(r"[a-z0-9]+", f"{gpu} {words}"), f"{machine['cores']}c"])
 
 
 def busy(seconds: float = 1.0) -> float:
@@ -71,8 +74,12 @@ def _ticks() -> tuple[int, int]:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    return _output("git", "-C", str(root), *arguments)
+
+
+def _output(*command: str) -> str:
     try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     except OSError:
         return ""
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.run                  # everything, under ten minutes on two idle cores
     python -m benchmarks.run tiny --quick     # one workload, few rounds
+    python -m benchmarks.run --gpu            # the workloads on this machine's first GPU
 
 Prints a table and writes it, dated, with machine, versions and every value, as Markdown and JSON.  A target that is
 missed is said so and is no error; a measurement that fails is one (exit status 1).
@@ -21,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.cases import CASES, FULL, QUICK, Memory, Speed, Startup
+from benchmarks.cases import CASES, FULL, GPU_CASES, ONCE, QUICK, Effort, Memory, Speed, Startup
 from benchmarks.figures import Figure, markdown, table
 from benchmarks.machine import BUSY, busy, machine, slug, versions
 from benchmarks.processes import ROOT, CommandFailed
@@ -33,12 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="fedray against a bare PyTorch loop.")
     parser.add_argument("what", nargs="*", metavar="what", help=f"default all of: {', '.join(CASES)}")
+    parser.add_argument("--gpu", action="store_true", help=f"instead, once each: {', '.join(GPU_CASES)}")
     parser.add_argument("--quick", action="store_true", help="one run of few rounds each: does it work, not how fast")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the dated files; default: %(default)s")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.what if name not in CASES]:
-        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(CASES)}")
-    chosen = [name for name in CASES if name in options.what or not options.what]
+    cases = GPU_CASES if options.gpu else CASES
+    effort = QUICK if options.quick else ONCE if options.gpu else FULL
+    if unknown := [name for name in options.what if name not in cases]:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(cases)}")
+    chosen = [name for name in cases if name in options.what or not options.what]
 
     console = Console()
     began = time.monotonic()
@@ -48,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs: dict[str, list[dict[str, Any]]] = {}
     for name in chosen:
         shares[name] = round(busy(), 3)
-        measured, runs[name] = _measure(CASES[name], options.quick, console)
+        measured, runs[name] = _measure(cases[name], effort, console)
         figures += measured
 
-    where = machine()
+    where = machine(options.gpu)
     report = {
         "date": date.today().isoformat(),
         "quick": options.quick,
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "figures": [figure.to_json() for figure in figures],
         "runs": runs,
     }
-    console.print(table(figures, f"{where['cpu']}, {where['cores']} cores"))
+    console.print(table(figures, title(where)))
     for line in filter(None, (report["warning"], summary(figures))):
         console.print(line, style="yellow" if line == report["warning"] else "")
     path = free(options.output, name_of(report, options.what))
@@ -75,14 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(
-    case: Speed | Memory | Startup, quick: bool, console: Console
+    case: Speed | Memory | Startup, effort: Effort, console: Console
 ) -> tuple[list[Figure], list[dict[str, Any]]]:
     try:
-        return case.measure(QUICK if quick else FULL, lambda line: console.print(f"  {line}", style="dim"))
+        return case.measure(effort, lambda line: console.print(f"  {line}", style="dim"))
     except CommandFailed as error:
         console.print(str(error), style="red", markup=False)
         planned = case.figures if isinstance(case, Memory) else (case.figure,)
         return [replace(figure, error=str(error)) for figure in planned], []
+
+
+def title(where: dict[str, str]) -> str:
+    """What was measured, in a few words."""
+    return ", ".join([*filter(None, [where.get("gpu")]), where["cpu"], f"{where['cores']} cores"])
 
 
 def warning(shares: dict[str, float]) -> str | None:
@@ -122,7 +131,7 @@ def free(folder: Path, stem: str) -> Path:
 def page(report: dict[str, Any], figures: Sequence[Figure]) -> str:
     """The result as Markdown."""
     where, load = report["machine"], report["load"]
-    lines = [f"# {report['date']}: {where['cpu']}, {where['cores']} cores", ""]
+    lines = [f"# {report['date']}: {title(where)}", ""]
     if report["warning"]:
         lines += [f"**{report['warning']}**", ""]
     if report["quick"]:

@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from fedray import faults
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.algorithm import Algorithm
 from fedray.errors import RunFailed, one_line
-from fedray.local.kernels import choose_kernels, lack_told
+from fedray.local.kernels import cuda_kernels, lack_told
 from fedray.local.rules import width_of
 from fedray.local.task import LocalTask, autocast
 from fedray.local.trainer import Trainer
@@ -150,9 +150,9 @@ class Worker:
         torch.set_num_threads(job.threads)
         self.job = job
         self.device = devices[0]
-        self._put_back: Callable[[], None] = lambda: None
+        self._open = contextlib.ExitStack()
         if self.device.type == "cuda":
-            self._put_back = choose_kernels(job.task.precision, job.task.deterministic)
+            self._open.enter_context(cuda_kernels(job.task.precision, job.task.deterministic))
             job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(self.device)))
         self._trainer = Trainer(job.task, devices)
         self.rows = StateRows(job.state_folder, job.state_widths())
@@ -360,7 +360,7 @@ class Worker:
     def close(self) -> None:
         """Close the state files, and give the process its switches back."""
         self.rows.close()
-        self._put_back()
+        self._open.close()
 
 
 class _Raised(Exception):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 
 import torch
 from torch.backends import cudnn
@@ -17,8 +18,9 @@ from fedray.local.task import Precision
 _WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def choose_kernels(precision: Precision, deterministic: bool) -> Callable[[], None]:
-    """Set the switches; returns what puts them back.
+@contextlib.contextmanager
+def cuda_kernels(precision: Precision, deterministic: bool) -> Iterator[None]:
+    """Set the switches, and in the end put them back.
 
     Args:
         precision: under ``tf32`` matrix products and convolutions round their inputs to TF32.
@@ -32,9 +34,15 @@ def choose_kernels(precision: Precision, deterministic: bool) -> Callable[[], No
     )
     if deterministic:
         os.environ.setdefault(*_WORKSPACE)
-    # Trying out which kernel is fastest would choose by the clock; filling new memory only finds programs that read it.
-    _switch((precision == "tf32",) * 2, cudnn.benchmark and not deterministic, (deterministic, False), False)
-    return lambda: _switch(*before)
+    with warnings.catch_warnings():
+        # Ours is another order of a recurrent layer's weights than cuDNN's, which says that it copies them.
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk", UserWarning)
+        # Trying which kernel is fastest would choose by the clock; filling new memory only finds programs that read it.
+        _switch((precision == "tf32",) * 2, cudnn.benchmark and not deterministic, (deterministic, False), False)
+        try:
+            yield
+        finally:
+            _switch(*before)
 
 
 def _switch(tf32: tuple[bool, bool], benchmark: bool, deterministic: tuple[bool, bool], fill: bool) -> None:

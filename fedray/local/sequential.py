@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +33,6 @@ class SequentialStepper:
         self._others = [Replica(task, task.model_fn(), device) for device in devices[1:]]
         self.row = self._first.row
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
-        self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
         """Train the single client of ``run`` (C = 1); arguments as for ``StackedStepper.run``.
@@ -52,8 +50,7 @@ class SequentialStepper:
         if self._dropout is not None:
             self._dropout.client = keys[0]
         devices = [replica.device for replica in (self._first, *self._others) if replica.device.type == "cuda"]
-        quiet = _scattered_weights() if self._recurrent and devices else contextlib.nullcontext()
-        with torch.random.fork_rng(devices=devices), self._dropout or contextlib.nullcontext(), quiet:
+        with torch.random.fork_rng(devices=devices), self._dropout or contextlib.nullcontext():
             _seed(integer(task.seed, "local", run.round, client), devices)
             for step in range(schedule.index.shape[1]):
                 count = int(schedule.count[0, step])
@@ -97,11 +94,3 @@ def _seed(seed: int, devices: Sequence[torch.device]) -> None:
     torch.default_generator.manual_seed(seed)
     for device in devices:
         torch.cuda.default_generators[device.index].manual_seed(seed)
-
-
-@contextlib.contextmanager
-def _scattered_weights() -> Iterator[None]:
-    """In the row a recurrent layer's weights lie in another order than cuDNN's, which warns that it copies them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk", UserWarning)
-        yield

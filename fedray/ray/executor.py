@@ -131,7 +131,7 @@ class RayExecutor:
     def _team_here(self, post: Post) -> list[Team]:
         """The team of the driver's node; none, as on any other node, if others hold its room."""
         try:
-            return [Team(self._job, post, reserve(post.node, post.sizes))]
+            return [Team(self._job, post, reserve(post.node, post.sizes), pinned=self._args.driver.gpus > 0)]
         except RunFailed as error:
             if len(alive()) == 1:
                 raise

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedray.ray.pinning import pin, unpin
+
 
 @dataclass(frozen=True)
 class Handle:
@@ -46,20 +48,24 @@ class Buffer:
     Args:
         widths: length of each tensor in it.
         dtype: their type.
+        pinned: this process copies it to and from a GPU.
     """
 
-    def __init__(self, widths: Mapping[str, int], dtype: torch.dtype) -> None:
+    def __init__(self, widths: Mapping[str, int], dtype: torch.dtype, pinned: bool = False) -> None:
         size = max(1, sum(widths.values()) * dtype.itemsize)
         self._file = os.memfd_create("fedray", os.MFD_CLOEXEC)
         os.ftruncate(self._file, size)
         self.handle = Handle(f"/proc/{os.getpid()}/fd/{self._file}", dtype, dict(widths))
         self.tensors = _tensors(self._file, dtype, widths)
+        self._pinned = pinned and pin(self.tensors)
 
     def close(self) -> None:
         """Give up ownership; mappings stay valid where they are."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+            if self._pinned:
+                unpin(self.tensors)
 
 
 class Board:

@@ -66,19 +66,20 @@ class Team:
         job: what they do.
         post: where.
         group: what :func:`fedray.ray.placement.reserve` gave for the post.
+        pinned: this process copies the broadcast and the accumulators to and from a GPU.
 
     Raises:
         RunFailed: the node has no room for them.
     """
 
-    def __init__(self, job: Job, post: Post, group: Any) -> None:
+    def __init__(self, job: Job, post: Post, group: Any, pinned: bool = False) -> None:
         self.post = post
         self._group = group
         await_grant(group, post)
-        self._job = job
+        self._job, self._pinned = job, pinned
         self.aggregator = job.algorithm.aggregator
         self.widths = job.algorithm.widths(job.task.layout)
-        self.down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32)
+        self.down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32, pinned)
         self._queues = list(dict.fromkeys(seat.silos for seat in post.seats))
         self._board_buffer = Board.buffer(len(post.seats), len(self._queues))
         self._board = Board(self._board_buffer.handle)
@@ -111,7 +112,7 @@ class Team:
         return self.post.takers(pin)
 
     def _slot(self) -> Buffer | None:
-        return Buffer(self.widths, torch.float64) if self.aggregator.linear else None
+        return Buffer(self.widths, torch.float64, self._pinned) if self.aggregator.linear else None
 
     # Members
 

@@ -20,6 +20,7 @@ from fedray.messages import Broadcast
 from fedray.optim import TorchOptimizer
 from fedray.ray.lines import Door, serve
 from fedray.ray.memory import Board, Handle
+from fedray.ray.pinning import pin
 from fedray.ray.placement import own_gpus
 from fedray.usage import Meter
 from fedray.worker import Item, Job, Report, Worker, devices_of
@@ -91,6 +92,9 @@ class WorkerActor:
             libc.malloc_trim(0)
         self._down = channel.down.open()
         self._up = channel.up.open() if channel.up else None
+        if gpus:
+            for buffer in (self._down, self._up):
+                pin(buffer or {})
         self._board = Board(channel.board, channel.seat, channel.queue)
         self._folds_in_place = self._up is not None and gpus == 0
         self._name = name

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import cases, run
 from benchmarks.bare import WORKLOADS
-from benchmarks.cases import CASES, FIRST_ROUND, FULL, PLANNED, QUICK, Effort, Milestones, Say, Speed
+from benchmarks.cases import CASES, FIRST_ROUND, FULL, GPU_CASES, PLANNED, QUICK, Effort, Milestones, Say, Speed
 from benchmarks.figures import Figure, Goal
 from benchmarks.processes import CommandFailed
 
@@ -102,7 +102,7 @@ def test_runs_alternate_and_count_clients(monkeypatch: pytest.MonkeyPatch) -> No
     def said(command: list[str]) -> dict[str, Any]:
         asked.append(command[2:])
         slow = command[2] == "benchmarks.bare"
-        rest = {"workers": 2, "stacking": "stacked", "phases": {"train": 0.1}, "warmup": [1.0, 1.0]}
+        rest = {"cluster": "ray", "workers": 2, "stacking": "stacked", "phases": {"train": 0.1}, "warmup": [1.0, 1.0]}
         return {"median": 0.2, "seconds_per_round": [0.2, 0.4] if slow else [0.1, 0.1], **rest}
 
     monkeypatch.setattr(cases, "measurement", said)
@@ -115,6 +115,21 @@ def test_runs_alternate_and_count_clients(monkeypatch: pytest.MonkeyPatch) -> No
     assert figure.bare == [[5000.0, 2500.0]] * 2
     assert figure.fedray == [[10000.0, 10000.0]] * 2
     assert [line["repeat"] for line in runs] == [0, 0, 1, 1]
+
+
+def test_gpu_cases_run_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def said(command: list[str]) -> dict[str, Any]:
+        asked.append(command[2:])
+        rest = {"cluster": "inline", "workers": 1, "stacking": "stacked", "phases": {"train": 0.1}, "warmup": [1.0]}
+        return {"median": 0.1, "seconds_per_round": [0.1], **rest}
+
+    monkeypatch.setattr(cases, "measurement", said)
+    for case in GPU_CASES.values():
+        case.measure(Effort(repeats=1, share=1.0), lambda line: None)
+    assert all(command[command.index("--device") + 1] == "cuda" for command in asked)
+    assert len(asked) == 2 * len(GPU_CASES) == 4 * sum("--inline" in command for command in asked)
 
 
 def test_targets_are_those_of_the_issue() -> None:

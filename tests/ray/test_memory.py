@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fedray.ray.memory import Board, Buffer
+from fedray.ray.pinning import pin
 
 
 def child(work: Callable[[], None]) -> int:
@@ -133,3 +134,18 @@ def test_a_buffer_is_seen_by_others_and_leaves_nothing() -> None:
     with pytest.raises(OSError, match="No such file"):
         buffer.handle.open()
     assert other["b"].tolist() == [7.0, 7.0]  # what is mapped stays
+
+
+@pytest.mark.gpu
+def test_a_pinned_buffer_and_what_is_refused() -> None:
+    """A refusal, here of what is pinned already, disturbs nothing that comes after it."""
+    buffer = Buffer({"a": 5, "b": 3000, "none": 0}, torch.float64, pinned=True)
+    assert buffer.tensors["b"].is_pinned()
+    assert not pin(buffer.tensors)
+    there = torch.arange(3000, dtype=torch.float64, device="cuda")
+    buffer.tensors["b"].copy_(there)
+    assert torch.equal(buffer.handle.open()["b"], there.cpu())
+    for _ in range(2):
+        buffer.close()
+    assert not buffer.tensors["b"].is_pinned()
+    assert not pin({"none": torch.empty(0)})
