@@ -146,7 +146,7 @@ def execute(command: list[str], watch: Watch | None = None, period: float = 0.5,
         CommandFailed: an exit status other than 0, or the time is over.
     """
     environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
