@@ -17,11 +17,14 @@ def pin(tensors: Mapping[str, Tensor]) -> bool:
     """Lock the pages of tensors that lie one after the other; initialises CUDA.
 
     Returns:
-        False if the driver refuses (a limit on locked memory, say): copies then take longer, nothing else changes.
+        False if there is nothing to lock, or the driver refuses (a limit on locked memory, say): copies then take
+        longer, nothing else changes.
     """
     start, size = _span(tensors)
-    if size == 0 or _cudart().cudaHostRegister(start, size, 0) == _cudart().cudaError.success:
-        return size > 0
+    if not size:
+        return False
+    if _cudart().cudaHostRegister(start, size, 0) == _cudart().cudaError.success:
+        return True
     # CUDA keeps the refusal for the next launch, which would raise it.
     with contextlib.suppress(RuntimeError):
         torch.zeros(1, device="cuda")
