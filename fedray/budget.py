@@ -26,6 +26,7 @@ class Totals:
         gpu_memory: largest peak GPU memory of a worker, in bytes.
         examples: training examples used, counted once for each local epoch.
         seconds: of all drivers, from their start to their end or last checkpoint.
+        hardware: the kinds that workers ran on, in the order in which they came.
     """
 
     wall_seconds: float = 0.0
@@ -40,10 +41,12 @@ class Totals:
     gpu_memory: int = 0
     examples: int = 0
     seconds: float = 0.0
+    hardware: list[str] = field(default_factory=list)
 
     def add(self, record: RoundRecord) -> None:
         """Count a round."""
         usage = record.usage
+        self.hardware += [kind for kind in usage.get("hardware", ()) if kind not in self.hardware]
         self.wall_seconds += record.seconds
         self.cpu_seconds += usage.get("cpu_seconds", 0.0)
         self.gpu_seconds += usage.get("gpu_seconds", 0.0)

@@ -20,6 +20,13 @@ def machine() -> dict[str, str]:
     }
 
 
+def hardware(device: torch.device) -> str:
+    """What the bits of a worker on ``device`` depend on: the kind of GPU, or the processor's vector instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def versions() -> dict[str, str]:
     """Versions of what matters."""
     packages = ("fedray", "torch", "ray", "numpy", "safetensors")

@@ -33,8 +33,8 @@ class RoundRecord:
         stack: how many clients stepped at once at most.
         usage: ``nodes``; ``retries`` (blocks done again because a worker was lost); ``cpu_seconds`` of the workers;
             ``gpu_seconds`` (GPUs reserved times seconds); ``joules``, where measured; ``failures`` (clients by stage);
-            and lists in the order of ``worker`` (names): ``idle`` (seconds of the train phase without work), ``rss``
-            and ``gpu_memory`` (peaks so far, bytes).
+            ``hardware`` (the kinds that workers ran on); and lists in the order of ``worker`` (names): ``idle``
+            (seconds of the train phase without work), ``rss`` and ``gpu_memory`` (peaks so far, bytes).
     """
 
     round: int

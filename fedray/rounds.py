@@ -148,7 +148,11 @@ class Rounds:
         record.phases = {"broadcast": published - started, "train": trained - published, "aggregate": ended - trained}
         self._measure(record)
         state.round, state.pending = number, record
+        kinds = len(state.totals.hardware)
         state.totals.add(record)
+        if len(state.totals.hardware) > max(kinds, 1):
+            everything = ", ".join(state.totals.hardware)
+            _log.warning("round %d: workers of more than one kind (%s): results may differ in bits", number, everything)
         state.whole = True
         self._start_background(record)
 

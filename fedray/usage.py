@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from fedray.machine import hardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Reading:
         rss: peak resident memory of its process so far, in bytes.
         gpu_memory: peak GPU memory allocated so far, on all its GPUs, in bytes.
         joules: energy by GPU (its UUID) since the last reading; workers that share one GPU read the same counter.
+        hardware: the kind of it that its bits depend on, see :func:`fedray.machine.hardware`.
     """
 
     worker: str
@@ -34,12 +37,13 @@ class Reading:
     rss: int = 0
     gpu_memory: int = 0
     joules: dict[str, float] = field(default_factory=dict)
+    hardware: str = ""
 
     def plus(self, later: Reading) -> Reading:
         """This one and the next of the same worker, as one."""
         joules = {gpu: self.joules.get(gpu, 0.0) + later.joules.get(gpu, 0.0) for gpu in self.joules | later.joules}
         busy, spent = self.busy + later.busy, self.cpu_seconds + later.cpu_seconds
-        return Reading(self.worker, busy, spent, later.rss, later.gpu_memory, joules)
+        return replace(later, busy=busy, cpu_seconds=spent, joules=joules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Usage:
             section["gpu_memory"] = [reading.gpu_memory for reading in readings]
         if joules := _joules(readings):
             section["joules"] = round(sum(joules.values()), 3)
+        if kinds := {reading.hardware for reading in readings if reading.hardware}:
+            section["hardware"] = sorted(kinds)
         return section
 
 
@@ -102,6 +108,7 @@ class Meter:
 
     def __init__(self, devices: Sequence[torch.device] = ()) -> None:
         self._gpus = [device for device in devices if device.type == "cuda"]
+        self._hardware = hardware(devices[0]) if devices else ""
         self._cpu = time.process_time()
         self._energy: _Energy | None = None
 
@@ -116,11 +123,11 @@ class Meter:
         spent, self._cpu = cpu - self._cpu, cpu
         # Asking for memory would initialise CUDA in a process that does not use it.
         if not self._gpus:
-            return Reading(worker, busy, spent, peak_rss())
+            return Reading(worker, busy, spent, peak_rss(), hardware=self._hardware)
         if self._energy is None:
             self._energy = _Energy(self._gpus)
         memory = sum(torch.cuda.max_memory_allocated(gpu) for gpu in self._gpus)
-        return Reading(worker, busy, spent, peak_rss(), memory, self._energy.since_last())
+        return Reading(worker, busy, spent, peak_rss(), memory, self._energy.since_last(), self._hardware)
 
 
 def peak_rss() -> int:

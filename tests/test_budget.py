@@ -25,6 +25,7 @@ def record(number: int) -> RoundRecord:
         "rss": [100 * number, 7],
         "gpu_memory": [1, 2],
         "failures": {"train": 1, "worker": number},
+        "hardware": ["A", "B"] if number == 3 else ["A"],
     }
     return RoundRecord(number, seconds=1.5, examples=20, bytes={"up": 1, "down": 2, "network": 10}, usage=usage)
 
@@ -46,6 +47,7 @@ def test_rounds_add_up_and_peaks_are_peaks() -> None:
         rss=300,
         gpu_memory=2,
         examples=60,
+        hardware=["A", "B"],
     )
     assert Totals.from_json(json.loads(json.dumps(totals.to_json()))) == totals
 

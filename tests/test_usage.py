@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -14,7 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.executor import InlineExecutor
 from fedray.usage import Meter, Reading, Usage, peak_rss
+from tests.helpers import class_problem, federation
 
 GPUS = [torch.device("cuda", index) for index in range(2)]
 
@@ -62,6 +65,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """GPUs with 7 bytes allocated at the peak on the first, 8 on the next..."""
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda gpu: 7 + gpu.index)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda gpu: SimpleNamespace(uuid=f"uuid-{gpu.index}"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: "NVIDIA H200")
 
 
 def nvml(readings: list[int]) -> Any:
@@ -86,7 +90,7 @@ def test_energy_is_read_where_nvml_works(monkeypatch: pytest.MonkeyPatch) -> Non
     meter = Meter(GPUS[1:])
     assert meter.read("a", 0.0).joules == {"GPU-uuid-1": 0.5}
     reading = meter.read("a", 0.0)
-    assert (reading.joules, reading.gpu_memory) == ({"GPU-uuid-1": 3.0}, 8)
+    assert (reading.joules, reading.gpu_memory, reading.hardware) == ({"GPU-uuid-1": 3.0}, 8, "NVIDIA H200")
     for _ in range(2):
         assert meter.read("a", 0.0).joules == {}
 
@@ -107,8 +111,8 @@ def test_energy_is_left_out_where_it_does_not(library: object, monkeypatch: pyte
 
 def test_the_section_of_a_round() -> None:
     readings = (
-        Reading("n1/0", busy=3.0, cpu_seconds=2.5, rss=100, gpu_memory=7, joules={"G0": 10.0}),
-        Reading("n2/0", busy=1.5, cpu_seconds=1.0, rss=300, gpu_memory=9, joules={"G1": 4.0}),
+        Reading("n1/0", busy=3.0, cpu_seconds=2.5, rss=100, gpu_memory=7, joules={"G0": 10.0}, hardware="H"),
+        Reading("n2/0", busy=1.5, cpu_seconds=1.0, rss=300, gpu_memory=9, joules={"G1": 4.0}, hardware="H"),
     )
     assert Usage(readings, nodes=2, gpus=1.5, retries=1, network=50).section(work=3.5, seconds=4.0) == {
         "nodes": 2,
@@ -120,13 +124,30 @@ def test_the_section_of_a_round() -> None:
         "idle": [0.5, 2.0],
         "rss": [100, 300],
         "gpu_memory": [7, 9],
+        "hardware": ["H"],
     }
     section = Usage((Reading("n1/0", busy=3.0),)).section(2.0, 2.0)
     assert section["idle"] == [0.0]
-    assert not {"gpu_memory", "joules"} & section.keys()
+    assert not {"gpu_memory", "joules", "hardware"} & section.keys()
 
 
 @given(st.dictionaries(st.sampled_from("ABC"), st.lists(st.integers(1, 1000), min_size=1, max_size=4), min_size=1))
 def test_a_gpu_that_workers_share_is_counted_once(gpus: dict[str, list[int]]) -> None:
     readings = [Reading("w", joules={gpu: float(value)}) for gpu, values in gpus.items() for value in values]
     assert Usage(tuple(readings)).section(1.0, 1.0)["joules"] == sum(max(values) for values in gpus.values())
+
+
+def test_workers_of_another_kind_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """From the third round on the work is done elsewhere, as after a resume on another partition."""
+    one = federation(class_problem(), tmp_path, rounds=5)
+    kinds = iter([["A"], ["A"], ["A", "B"], ["B"], ["B", "A"]])
+
+    class Moving(InlineExecutor):
+        def usage(self) -> Usage:
+            return Usage(tuple(Reading(kind, hardware=kind) for kind in next(kinds)))
+
+    one.executor = Moving
+    with caplog.at_level(logging.WARNING):
+        records = one.run()
+    assert [record.usage["hardware"] for record in records] == [["A"], ["A"], ["A", "B"], ["B"], ["A", "B"]]
+    assert caplog.messages == ["round 3: workers of more than one kind (A, B): results may differ in bits"]
