@@ -28,7 +28,7 @@ install: $(RUN) ## make .venv with fedray and what it needs to run
 dev: $(DEV) ## the same with the test and development tools
 
 test: $(DEV) ## the fast test suite and the doctests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 test-slow: $(DEV) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m "slow and not slurm" $(ARGS) || [ $$? -eq 5 ]

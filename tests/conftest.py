@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ torch.set_num_threads(1)
 settings.register_profile("fedray", derandomize=True, deadline=None, max_examples=50, database=None, print_blob=True)
 settings.load_profile("fedray")
 
+_RAY = ("tests/ray/", "tests/faults/", "tests/cli/test_jobs.py")
+
 
 def _no_gpu() -> str | None:
     with warnings.catch_warnings():
@@ -31,6 +34,18 @@ def _no_gpu() -> str | None:
 def _no_browser() -> str | None:
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     return f"needs {' and '.join(missing)} on the PATH" if missing else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests run side by side, file by file; those that bring up Ray follow one another, as each fills the machine."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(_RAY) else nodeid.partition("::")[0]
+
+    return Files(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

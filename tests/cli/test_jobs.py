@@ -163,6 +163,7 @@ def test_the_exit_status_is_that_of_the_run(head: Head, small: Path, tmp_path: P
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_submitted_is_said_in_one_message(head: Head, small: Path) -> None:
     def refused(*words: object, **changed: str) -> str:
         arguments = [sys.executable, "-m", "fedray", "submit", *map(str, words)]

@@ -53,6 +53,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_bad_night_ends_with_the_bits_of_a_quiet_one(nodes: Nodes, tmp_path: Path) -> None:
     draw = np.random.default_rng(20261123)
     night = [(str(draw.choice(["head", "second"])), str(draw.choice(POINTS))) for _ in range(ROUNDS)]

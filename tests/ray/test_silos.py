@@ -107,6 +107,7 @@ def same(records: Sequence[RoundRecord], others: Sequence[RoundRecord]) -> None:
             assert values == pytest.approx(other.clients_test[name], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_bits_are_those_of_one_machine_that_has_all_files(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
