@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from fedray.api import Cluster, FederatedModel, Result, TrainArgs, train
     from fedray.data import FederatedData
+    from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
     from fedray.errors import ConfigError, RunFailed
     from fedray.record import RoundRecord
     from fedray.sampling import Full, Poisson, Uniform, Weighted
@@ -32,6 +33,7 @@ _NAMES = {
     "algorithms": "FedAdagrad FedAdam FedAvg FedAvgM FedNova FedProx FedSGD FedYogi Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
+    "data.partition": "Column Dirichlet IID Quantity Shards",
     "errors": "ConfigError RunFailed",
     "record": "RoundRecord",
     "sampling": "Full Poisson Uniform Weighted",
@@ -56,9 +58,12 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "IID",
     "Clip",
     "Cluster",
+    "Column",
     "ConfigError",
+    "Dirichlet",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
@@ -74,10 +79,12 @@ __all__ = [
     "Mean",
     "Median",
     "Poisson",
+    "Quantity",
     "Result",
     "RoundRecord",
     "RunFailed",
     "Scaffold",
+    "Shards",
     "TopK",
     "TrainArgs",
     "TrimmedMean",

@@ -54,11 +54,22 @@ class FederatedModel:
         optimizer_fn: parameters to a ``torch.optim.Optimizer``, made anew for each client and round.
         loss_fn: (output, target) to the mean loss of a batch; default: cross-entropy or squared error by the data's
             task.
+
+    Raises:
+        ConfigError: a module or an optimizer instead of a function that makes one.
     """
 
     model_fn: Callable[[], nn.Module]
     optimizer_fn: OptimizerFn = field(default_factory=SGD)
     loss_fn: LossFn | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, kind, such_as in (
+            ("model_fn", self.model_fn, nn.Module, "lambda: nn.Linear(4, 2)"),
+            ("optimizer_fn", self.optimizer_fn, torch.optim.Optimizer, "lambda p: torch.optim.SGD(p, lr=0.1)"),
+        ):
+            if isinstance(value, kind) or not callable(value):
+                raise ConfigError(f"{name}: a function is needed, such as {such_as}; this is a {type(value).__name__}")
 
 
 @dataclass(frozen=True)
@@ -253,6 +264,10 @@ def train(
     sections = args.sections()
     place = (Cluster(name=cluster) if isinstance(cluster, str) else cluster).place()
     config = checked(algorithm or FedAvg(), "algorithm")
+    if not isinstance(transforms, Sequence):
+        raise ConfigError(
+            f"transforms: a list is needed, such as [fedray.Clip()]; this is a {type(transforms).__name__}"
+        )
     chain = [checked(transform, f"transforms[{i}]") for i, transform in enumerate(transforms)]
     aggregator = checked(aggregator or Mean(), "aggregator")
     sampler = checked(sampler or Full(), "sampler")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,18 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
-
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithm import Algorithm, AlgorithmConfig, algorithms, compose
 from fedray.checkpoint import CheckpointArgs
 from fedray.config import ConfigError, bind, bind_part, dump, nearest
 from fedray.data import FederatedData, data_sources
-from fedray.errors import one_line
 from fedray.executor import InlineExecutor
 from fedray.failures import FailurePolicy
+from fedray.fit import check_fit, check_optimizer, made
 from fedray.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
 from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
@@ -29,7 +27,6 @@ from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.losses import LOSSES, TASK_LOSS, LossFn
-from fedray.metrics import example_values
 from fedray.models import dump_model, initial_model, resolve_model
 from fedray.optim import OptimizerFn, optimizers
 from fedray.place import Place
@@ -200,8 +197,11 @@ class Config:
 
     def run_folder(self) -> RunFolder:
         """``run.dir``, or a new folder named by the config and the time."""
+        if self.run.dir:
+            return RunFolder(Path(self.run.dir))
         default = Path("runs") / self.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        return RunFolder(Path(self.run.dir) if self.run.dir else default)
+        same_second = (default.with_name(f"{default.name}-{number}") for number in itertools.count(2))
+        return RunFolder(next(path for path in itertools.chain([default], same_second) if not path.exists()))
 
     def algorithm_parts(self) -> Algorithm:
         """A fresh algorithm, its server rule not started."""
@@ -307,7 +307,10 @@ def make_plan(
             "evaluate.clients_every: no client has held-out rows to evaluate on; "
             "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
         )
-    module = model_fn()
+    module = made(model_fn)
+    if model_fn() is module:
+        # Training changes what it is given, in several places at once: each gets a copy.
+        model_fn = partial(copy.deepcopy, copy.deepcopy(module))
     task = LocalTask(
         model_fn=model_fn,
         optimizer_fn=optimizer_fn,
@@ -322,7 +325,8 @@ def make_plan(
         buffers=local.buffers,
     )
     trial = replace(task, data=data.probe())
-    _check_fit(trial, module, evaluated=data.test is not None or evaluate.clients_every > 0)
+    check_optimizer(optimizer_fn, module)
+    check_fit(trial, module, evaluated=data.test is not None or evaluate.clients_every > 0)
     stack = "off" if local.stack is False else local.stack
     device = "cuda" if place.devices[0].type == "cuda" else "cpu"
     stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
@@ -352,41 +356,3 @@ def _left_out(failures: FailuresSection, data: FederatedData) -> dict[int, froze
                 f"there are {len(index)}, the first is {data.client_id(0)!r}"
             )
     return {round: frozenset(index[name] for name in names) for round, names in failures.left_out.items()}
-
-
-def _check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
-    """One small batch through model and loss, and through the evaluation if there is one."""
-    rows = task.data.rows(np.zeros(1, dtype=np.int64), torch.device("cpu"))
-    x, y = rows.take(np.zeros((1, 2), dtype=np.int64))
-    x, y = x[0], y[0]
-    shapes = f"inputs {tuple(x.shape)}, targets {tuple(y.shape)} {y.dtype}"
-    try:
-        with torch.no_grad():
-            output = module.eval()(x)
-    except Exception as error:
-        raise ConfigError(f"model: it does not take the data ({shapes}): {one_line(error)[:300]}") from error
-    classes = task.data.spec.outputs if task.data.spec.task == "classification" else 0
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if isinstance(shape, tuple) and len(shape) == 2 and y.dim() == 1 and shape[1] < classes:
-        raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes")
-    # Of [B] and [B, 1] torch would compare each with each.
-    if not classes and isinstance(output, torch.Tensor) and output.dim() != y.dim():
-        raise ConfigError(f"model: it gives {shape} for targets {tuple(y.shape)}; they must have as many dimensions")
-    try:
-        with torch.no_grad():
-            loss = task.loss_fn(output, y)
-    except Exception as error:
-        raise ConfigError(
-            f"local.loss: it does not fit the model's output {shape} ({shapes}): {one_line(error)[:300]}"
-        ) from error
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
-    if not evaluated:
-        return
-    try:
-        with torch.no_grad():
-            example_values(task.loss_fn, task.data.spec.task, output.float(), y)
-    except Exception as error:
-        raise ConfigError(
-            f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {one_line(error)[:300]}"
-        ) from error

@@ -45,14 +45,17 @@ def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
         train: runs the experiment, with progress.
 
     Raises:
-        ConfigError: the folder holds something else, which would be lost.
+        ConfigError: the folder holds something else, which would be lost, or cannot be written.
     """
     config_file = folder / "hospitals.yaml"
     _check_free(folder, config_file)
     console = Console()
-    silos, test = write_hospitals(folder / "data")
-    data = {"name": "csv", "train": [str(path) for path in silos], "test": str(test), "target": TARGET}
-    config_file.write_text(HEAD + to_yaml({"data": data, **EXPERIMENT}))
+    try:
+        silos, test = write_hospitals(folder / "data")
+        data = {"name": "csv", "train": [str(path) for path in silos], "test": str(test), "target": TARGET}
+        config_file.write_text(HEAD + to_yaml({"data": data, **EXPERIMENT}))
+    except OSError as error:
+        raise ConfigError(f"--dir: {folder} cannot be written: {error.strerror or error}") from None
     console.print(f"Wrote the tables of {len(silos)} hospitals and a test set to {folder / 'data'}, and {config_file}")
     config = Config.load(config_file)
     target = RunFolder(folder / "run")

@@ -46,8 +46,9 @@ class LocalSection:
             raise ValueError(f"epochs={self.epochs}: it must be at least 0")
         if self.steps is not None and self.steps < 0:
             raise ValueError(f"steps={self.steps}: it must be at least 0")
-        # YAML reads a bare `off` as false.
-        if self.stack not in ("auto", "off", False) and (isinstance(self.stack, str) or self.stack < 1):
+        # YAML reads a bare `off` as false, which equals 0.
+        off = self.stack in ("auto", "off") or self.stack is False
+        if not off and (isinstance(self.stack, str | bool) or self.stack < 1):
             raise ValueError(f"stack={self.stack}: it must be auto, off, or at least 1")
 
 

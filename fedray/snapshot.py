@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from fedray.budget import Totals
@@ -28,6 +30,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "segments": segments,
         "seals": state.store.seals(),
         "keeps": _keeps(plan, state),
+        "federation": _federation(plan) if state.store.widths else None,
         "layout": plan.layout.to_json(),
         "totals": state.totals.to_json(),
         "halvings": state.halvings,
@@ -58,6 +61,11 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
                 "resume with the algorithm, transforms and local.buffers that the run was started with, "
                 "or train anew in another run.dir"
             )
+    if state.store.widths and saved.state.get("federation") not in (None, _federation(plan)):
+        raise ConfigError(
+            "the checkpoint holds the state of other clients than those of the config, or in another order: "
+            "resume with the clients that the run was started with, or train anew in another run.dir"
+        )
     state.vector.copy_(model)
     plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, _RULE))
     if state.store.widths:
@@ -88,6 +96,12 @@ def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
     """Names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
     clients = [f"{name}[{width}]" for name, width in state.store.widths.items()]
     return {"server": plan.algorithm.server.state_names(), "clients": clients}
+
+
+def _federation(plan: Plan) -> str:
+    """Which clients there are, in their order."""
+    data = plan.task.data
+    return sha256(data.keys(np.arange(len(data))).astype("<i8").tobytes()).hexdigest()
 
 
 def _words(names: list[str]) -> str:

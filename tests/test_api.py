@@ -209,6 +209,7 @@ def test_a_wrong_cluster_is_named_where_it_is_given(wrong: dict[str, Any], messa
     [
         ({"algorithm": fedray.FedAvg(weight="unifrom")}, r"^algorithm\.weight: .*unifrom"),  # type: ignore[arg-type]
         ({"algorithm": fedray.FedAdam(variant="pytorch")}, r"^algorithm\.variant: .*pytorch"),  # type: ignore[arg-type]
+        ({"transforms": fedray.Clip()}, r"^transforms: a list is needed, .* this is a Clip$"),
         ({"algorithm": "fedavg"}, r"^algorithm: expected a dataclass with its options, .* got 'fedavg'$"),
         ({"aggregator": fedray.Mean}, r"^aggregator: expected a dataclass"),
         ({"sampler": fedray.Uniform("both")}, r"^sampler\.clients: .*both"),  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -37,7 +38,7 @@ from fedray.tracking.jsonl import JsonLines, read_records
 from fedray.transforms import TopK, Transform
 from fedray.usage import Reading, Usage
 from fedray.worker import Item, Job, Report
-from tests.helpers import class_problem, federation
+from tests.helpers import Problem, class_problem, federation
 
 ROUNDS = 6
 
@@ -58,11 +59,12 @@ def run_in(
     resume: bool = False,
     rounds: int = ROUNDS,
     every: int = 2,
+    problem: Problem | None = None,
     **budget: Any,
 ) -> Run:
     """A small run with a test set, of SCAFFOLD unless told otherwise; claimed if it is fresh."""
     made = federation(
-        class_problem(test=9),
+        problem or class_problem(test=9),
         folder / "state",
         algorithm or Scaffold(),
         transforms=transforms,
@@ -217,6 +219,26 @@ def test_what_another_algorithm_kept_is_not_gone_on_with(
         go(run_in(folder, *after, resume=True, rounds=3))
     assert (folder / "config.yaml").read_text() == "rounds: 2\n", "the run can still go on"
     assert len(go(run_in(folder, *before, resume=True, rounds=3))) == 2
+
+
+def test_what_clients_kept_is_not_given_to_others(tmp_path: Path) -> None:
+    """State belongs to a place in the list of clients; without state other clients may go on."""
+
+    def federated(*ids: str) -> Problem:
+        problem = class_problem((6, 4, 5))
+        rows = [problem.data.rows(np.array([c])).take(np.arange(size)[None]) for c, size in enumerate((6, 4, 5))]
+        x, y = torch.cat([x[0] for x, _ in rows]), torch.cat([y[0] for _, y in rows])
+        return replace(problem, data=FederatedData.from_arrays(x, y, np.repeat(ids, (6, 4, 5))))
+
+    for algorithm, refused in ((Scaffold(), True), (FedAvg(), False)):
+        folder = tmp_path / algorithm.name
+        go(run_in(folder, algorithm, rounds=2, problem=federated("a", "b", "c")))
+        later = run_in(folder, algorithm, resume=True, rounds=3, problem=federated("a", "b", "d"))
+        if refused:
+            with pytest.raises(ConfigError, match="holds the state of other clients than those of the config, or in"):
+                go(later)
+            later = run_in(folder, algorithm, resume=True, rounds=3, problem=federated("a", "b", "c"))
+        go(later)
 
 
 # Checkpoints by time

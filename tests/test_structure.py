@@ -21,7 +21,7 @@ FLOORS = """
     worker executor plan rounds run snapshot record tracking checkpoint lock \
         usage budget failures faults machine scratch log                          # 3 a run
     ray slurm                                                                     # 4 machines
-    layers place experiment evaluation planning quickstart interrupt api cli \
+    layers place experiment fit evaluation planning quickstart interrupt api cli \
         status sweep submission doctor __init__ __main__                          # 5 faces
 """
 FLOOR = {

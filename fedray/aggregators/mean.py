@@ -57,4 +57,5 @@ def _check(name: str, total: Tensor, rows: Tensor, limit: float) -> None:
         return
     peaks = torch.linalg.vector_norm(rows, ord=float("inf"), dim=1)
     bad = torch.nonzero(~(peaks < LIMIT)).flatten().tolist()
-    raise UpdateOutOfRange(bad or list(range(len(rows))), f"{name} is not finite, or beyond {LIMIT:.0f} in magnitude")
+    reason = f"{name} is not finite, or beyond {LIMIT:,.0f} in magnitude; lower the learning rate, or scale the data"
+    raise UpdateOutOfRange(bad or list(range(len(rows))), reason)

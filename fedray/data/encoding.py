@@ -35,6 +35,10 @@ class Options:
             raise ConfigError(f"classes: a name is given twice: {', '.join(map(str, self.classes))}")
         if not isinstance(self.categorical, (Mapping, list, tuple, type(None))):
             raise ConfigError(f"categorical: expected [columns] or {{column: [values]}}, got {self.categorical!r}")
+        columns = self.categorical if isinstance(self.categorical, Mapping) else {}
+        for where, values in {"classes": self.classes, **columns}.items():
+            if any(isinstance(value, bool) for value in values or ()):
+                raise ConfigError(f'{where}: YAML reads bare yes, no, on and off as true and false; quote them: ["no"]')
 
     @property
     def declared(self) -> dict[str, list[str] | None]:

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import torch
 
+from fedray.aggregators import Aggregator, TrimmedMean
 from fedray.config import dump
 from fedray.data.federated import FederatedData
 from fedray.data.picture import label_picture
@@ -100,12 +101,22 @@ def _algorithm(config: Config, plan: Plan) -> list[Row]:
         ("local rule", f"{type(algorithm.rule).__name__}: {summary(algorithm.rule)}" if changes else "none"),
         ("transforms", transforms or "none"),
         ("aggregator", f"{_part(config.aggregator)}: {summary(config.aggregator)}"),
+        *_trimmed(config.aggregator, plan.sampler.expected(plan.task.data.sizes)),
         ("server rule", f"{type(algorithm.server).__name__}: {summary(algorithm.server)}"),
-        ("weight", f"{algorithm.weight}: {_WEIGHTS[algorithm.weight]}"),
+        ("weight", f"{algorithm.weight}: {_WEIGHTS[algorithm.weight]}" if algorithm.aggregator.linear else _ALIKE),
         ("optimizer", f"{_part(config.optimizer)} on the clients"),
     ]
 
 
+def _trimmed(aggregator: Aggregator, cohort: float) -> list[Row]:
+    if not isinstance(aggregator, TrimmedMean):
+        return []
+    left_out = int(aggregator.trim * cohort)
+    told = f"{left_out} largest and as many smallest values" if left_out else "nothing: this is the plain mean"
+    return [("", f"of a cohort of {cohort:g} it leaves out {told}")]
+
+
+_ALIKE = "every client counts the same, as the aggregator looks at single updates"
 _WEIGHTS = {"examples": "a client counts by its number of training examples", "uniform": "every client counts the same"}
 
 

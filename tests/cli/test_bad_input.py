@@ -42,6 +42,8 @@ def nothing_started(folder: Path) -> bool:
         (["local.optimizer.lr=-1"], ["lr=-1", "above 0"]),
         (["local.batch_size=big"], ["batch_size=big", "at least 1, or full"]),
         (["local.precision=fp8"], ["local.precision", "fp8"]),
+        (["local.stack=0"], ["local: stack=0: it must be auto, off, or at least 1"]),
+        (["local.stack=on"], ["local: stack=True: it must be auto, off, or at least 1"]),
         (["cluster.workers=0"], ["workers=0", "at least 1, or auto"]),
         (["evaluate.every=-1"], ["evaluate: every=-1", "at least 0"]),
         (["failures.min_share=2"], ["min_share=2", "from 0 to 1"]),

@@ -85,6 +85,13 @@ def test_it_says_what_the_run_does(cli: Cli, small: Path) -> None:
     assert [path.name for path in Path.cwd().iterdir()] == ["small.yaml"]
 
 
+@pytest.mark.parametrize(("trim", "told"), [(0.1, "nothing: this is the plain mean"), (0.3, "2 largest and as many")])
+def test_it_says_how_a_robust_aggregator_counts(trim: float, told: str, cli: Cli, small: Path) -> None:
+    text = cli("plan", small, f"aggregator={{name: trimmed_mean, trim: {trim}}}").out
+    assert line(text, "weight").startswith("every client counts the same")
+    assert f"of a cohort of 8 it leaves out {told}" in text
+
+
 def test_it_says_why_clients_step_one_by_one(cli: Cli, small: Path) -> None:
     assert line(cli("plan", small, "local.stack=off").out, "stepping") == (
         "all clients one by one: local.stack turns it off"

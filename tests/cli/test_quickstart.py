@@ -40,6 +40,12 @@ def test_a_file_is_no_folder_for_it(tmp_path: Path) -> None:
         hospitals(tmp_path / "mine", no_training)
 
 
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"^--dir: .*file/below cannot be written: Not a directory$"):
+        hospitals(tmp_path / "file" / "below", no_training)
+
+
 def test_an_earlier_quickstart_is_replaced(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(Reached):

@@ -133,6 +133,14 @@ def test_one_hot_equals_sklearn_over_the_union_of_the_silos(write: Files, declar
         np.testing.assert_array_equal(inputs(data, client)[:, 1:], encoder.transform([[c] for c in silo]))
 
 
+def test_bare_yes_and_no_of_yaml_are_told_apart_from_text(write: Files) -> None:
+    a = write("a.csv", "u,v,y\n1,yes,no\n2,no,yes\n")
+    with pytest.raises(ConfigError, match=r'^classes: YAML reads bare yes, no, .* quote them: \["no"\]$'):
+        FederatedData.from_csv([a], target="y", classes=[False, True])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match=r"^v: YAML reads bare yes, no"):
+        FederatedData.from_csv([a], target="y", categorical={"v": [True, False]})
+
+
 def test_given_categories_and_classes_fix_the_encoding(write: Files) -> None:
     a = write("a.csv", "colour,y\nred,b\n3,a\n")
     data = FederatedData.from_csv([a], target="y", categorical={"colour": [3, "red", "blue"]}, classes=["b", "a", "c"])

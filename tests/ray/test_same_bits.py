@@ -124,15 +124,20 @@ def test_workers_that_never_come_up_end_the_run(model_fn: Any, end: str, scaffol
         executor.close()
 
 
-def test_workers_without_a_gpu_see_none(scaffold: Federation, four_cpus: None) -> None:
-    """Ray would let them see all, and torch's optimizers would open a context there."""
+def test_how_workers_live(scaffold: Federation, four_cpus: None) -> None:
+    """They see no GPU unasked, where torch's optimizers would open a context; nobody is nicer than others to them; Ray
+    tells nobody about them.
+    """
     model_fn = scaffold.job.task.model_fn
 
-    def blind() -> nn.Module:
+    def looking() -> nn.Module:
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+        assert os.nice(0) == 0
+        assert os.environ.get("RAY_USAGE_STATS_ENABLED") == "0"
+        assert torch.get_num_threads() == 1
         return model_fn()
 
-    executor = RayExecutor(replace(scaffold.job, task=replace(scaffold.job.task, model_fn=blind)), WorkerArgs(1))
+    executor = RayExecutor(replace(scaffold.job, task=replace(scaffold.job.task, model_fn=looking)), WorkerArgs(1))
     try:
         executor.wait()
     finally:
