@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module, metadata
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fedray.errors import ConfigError
@@ -138,6 +138,8 @@ def bind(schema: type[T], node: Mapping[str, Any] | None, key: str) -> T:
 def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
     """``typed`` with one more value; one at a time, because not every error of OmegaConf says where it belongs."""
     now = OmegaConf.is_missing(typed, name) or typed[name]
+    if isinstance(now, DictConfig) and "name" in now and isinstance(value, str):
+        value = {"name": value}
     if OmegaConf.is_dict(now) and not isinstance(value, Mapping):
         raise ConfigError(f"{prefix}{name}: expected a section with keys, got {value!r}")
     if OmegaConf.is_list(now) and not isinstance(value, list | tuple):
@@ -147,6 +149,10 @@ def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
     except (OmegaConfBaseException, TypeError) as error:
         where = getattr(error, "full_key", None) or name
         reason = str(getattr(error, "msg", None) or error).splitlines()[0]
+        # Of a field without a default OmegaConf speaks in its own words.
+        for kind, words in (("ListConfig", "a list"), ("Dict[", "a section with keys")):
+            if kind in reason and not isinstance(value, Mapping | list | tuple):
+                reason = f"expected {words}, got {value!r}"
         raise ConfigError(f"{prefix}{where}: {reason}") from None
 
 

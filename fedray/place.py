@@ -51,9 +51,10 @@ class Place:
         workers = self.cluster.workers if isinstance(self.cluster.workers, int) else 1
         wanted = self.driver.gpus + workers * self.worker.gpus
         found = torch.cuda.device_count()
+        section = "worker" if self.worker.gpus else "driver"
         if wanted > found and not self._elsewhere(joins):
             raise ConfigError(
-                f"worker.gpus: {workers} worker(s) and the driver want {wanted:g} GPUs, this machine has {found}; "
+                f"{section}.gpus: {workers} worker(s) and the driver want {wanted:g} GPUs, this machine has {found}; "
                 "lower worker.gpus, cluster.workers or driver.gpus, or join a cluster that has them (RAY_ADDRESS)"
             )
 

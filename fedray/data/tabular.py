@@ -79,6 +79,8 @@ def check_columns(outlines: Sequence[Outline], test: Outline | None, options: Op
         if options.target not in outline.columns:
             looks = any(questions.all_numbers({name}) for name in outline.columns)
             hint = "; its first line looks like data: is the header missing?" if looks else ""
+            if len(outline.columns) == 1 and any(separator in outline.columns[0] for separator in ";\t|"):
+                hint = "; columns are separated by commas"
             names = ", ".join(outline.columns[:20])
             raise ConfigError(
                 f"{outline.path} has no target column {options.target!r}{nearest(options.target, outline.columns)}; "

@@ -50,6 +50,8 @@ def nothing_started(folder: Path) -> bool:
         (["failures.left_out={0: [1]}"], ["failures: left_out: rounds count from 1, got 0"]),
         (["failures.left_out={2: [hospital]}"], ["failures.left_out.2: no client 'hospital'", "there are 8"]),
         (["data=[1]"], ["data.name: a data source is needed", "known: "]),
+        (["data={name: csv, train: a.csv, target: y}"], ["data.train: expected a list, got 'a.csv'"]),
+        (["data={name: digits, partition: iid}"], ["data.partition: expected a section with keys, got 'iid'"]),
         (["local=3"], ["local: expected a section with keys, got 3"]),
         (["transforms={name: clip}"], ["transforms: expected a list"]),
         (["sampler.rate=0.5"], ["sampler.rate: unknown key"]),
@@ -72,6 +74,7 @@ def nothing_started(folder: Path) -> bool:
         # GPUs that nobody can have
         (["worker.gpus=1.5"], ["worker: gpus=1.5: above 1 it must be a whole number"]),
         (["driver.gpus=2.25"], ["driver: gpus=2.25: above 1 it must be a whole number"]),
+        (["driver.gpus=64"], ["driver.gpus", "64"]),
         (["worker.gpus=64"], ["worker.gpus", "64", f"this machine has {torch.cuda.device_count()}"]),
     ],
 )
@@ -109,6 +112,7 @@ def test_a_missing_config_is_named(cli: Cli, small: Path) -> None:
         ("b.csv", None, ["b.csv does not exist"]),
         ("test.csv", None, ["test.csv does not exist"]),
         ("b.csv", "5,6,no\n7,8,yes\n", ["b.csv", "no target column 'y'", "is the header missing?"]),
+        ("b.csv", "u;v;y\n5;6;no\n", ["no target column 'y'", "u;v;y; columns are separated by commas"]),
         ("b.csv", "u,v,z\n5,6,no\n", ["b.csv", "no target column 'y'", "its columns: u, v, z"]),
         ("b.csv", "u,v,y\n5,6,no\n7,yes\n", ["b.csv, line 3: 2 cells", "3 columns"]),
         ("b.csv", "u,v,y\n5,6,no\n7,high,yes\n", ["b.csv, line 3, column 'v'", "'high' is not a finite number"]),
