@@ -32,6 +32,10 @@ def made(model_fn: ModelFn) -> nn.Module:
                 f"model: {name} has no shape before the first batch; give the layer its number of inputs, "
                 "as nn.Linear has it and nn.LazyLinear does not"
             )
+    if extra := [name for name in module.state_dict() if name.endswith("_extra_state")]:
+        raise ConfigError(
+            f"model: {extra[0]} is state that is no tensor (get_extra_state), which can be neither averaged nor saved"
+        )
     return module
 
 

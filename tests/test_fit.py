@@ -40,6 +40,14 @@ def test_a_function_may_give_one_module_again_and_again(stack: Any, tmp_path: Pa
     assert not torch.equal(same.model.state_dict()["weight"], before["weight"])
 
 
+class Remembering(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(5, 2)
+
+    def get_extra_state(self) -> str:
+        return "a note"
+
+
 def broken() -> nn.Module:
     raise OSError("no such weights")
 
@@ -54,6 +62,7 @@ def broken() -> nn.Module:
         ),
         (lambda: fedray.FederatedModel(broken), r"^model: it cannot be made: OSError: no such weights$"),
         (lambda: fedray.FederatedModel(lambda: nn.LazyLinear(2)), r"^model: weight has no shape .* nn\.LazyLinear"),
+        (lambda: fedray.FederatedModel(Remembering), r"^model: _extra_state is state that is no tensor"),
         (
             lambda: fedray.FederatedModel(lambda: nn.Linear(5, 2), torch.optim.LBFGS),
             r"^optimizer: LBFGS needs several gradients for a step",

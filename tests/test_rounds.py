@@ -478,3 +478,12 @@ def test_the_order_of_reports_does_not_show(tmp_path: Path) -> None:
         assert a.train == b.train
         assert a.test == b.test
         assert a.clients_test == b.clients_test
+
+
+def test_large_models_are_hashed_where_they_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = federation(class_problem(), tmp_path / "a", rounds=5, checkpoint_every=2).run()
+    monkeypatch.setattr("fedray.rounds.HASHED_EVERY_ROUND", 10)
+    large = federation(class_problem(), tmp_path / "b", rounds=5, checkpoint_every=2).run()
+    assert [record.model_sha256 for record in large] == [
+        record.model_sha256 if record.round in (2, 4, 5) else None for record in small
+    ]

@@ -88,8 +88,15 @@ class LocalTask:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was decided, for the head of the log."""
+        spec = self.data.spec
+        kind = "classes" if spec.task == "classification" else "targets"
+        shape = " x ".join(map(str, spec.shape))
         devices = (f"devices: {self.sharing.reason}",) if self.sharing.reason else ()
-        return (f"stacking: {self.stacking.reason}", *devices)
+        return (
+            f"data: {shape} to {spec.outputs:,} {kind} ({spec.task})",
+            f"stacking: {self.stacking.reason}",
+            *devices,
+        )
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -161,7 +162,7 @@ def test_a_disk_that_is_full_for_everything(cli: Cli, small: Path, monkeypatch: 
     assert hashes(Path("out")) == hashes(Path("whole"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(number: signal.Signals, cli: Cli, small: Path) -> None:
     small.write_text(SMALL.replace("rounds: 3", "rounds: 1000000"))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -189,6 +190,34 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(number: signal.Si
     assert cli("resume", "out", f"rounds={done + 3}", "-q").status == 0
     assert cli("run", small, "run.dir=whole", f"rounds={done + 3}", "-q").status == 0
     assert hashes(Path("out")) == hashes(Path("whole"))
+
+
+def test_a_second_interrupt_ends_at_once(silos: Path) -> None:
+    """The first waits for a client that takes its time."""
+    slow = RAISES.replace("from torch", "import pathlib, time\nfrom torch").replace(
+        "if (x > 90).any():\n            raise",
+        "if self.training:\n            pathlib.Path('begun').touch()\n            time.sleep(600)\n            raise",
+    )
+    config = with_model(silos, slow)
+    command = [sys.executable, "-m", "fedray", "run", config, "run.dir=out"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{silos}"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        limit = time.monotonic() + DEADLINE
+        while not Path("begun").exists():
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err
 
 
 def test_a_signal_that_comes_late_finds_a_finished_run(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
