@@ -199,7 +199,8 @@ def test_a_second_interrupt_ends_at_once(silos: Path) -> None:
         "if self.training:\n            pathlib.Path('begun').touch()\n            time.sleep(600)\n            raise",
     )
     config = with_model(silos, slow)
-    command = [sys.executable, "-m", "fedray", "run", config, "run.dir=out"]
+    # Off: no trial step before the run.
+    command = [sys.executable, "-m", "fedray", "run", config, "run.dir=out", "local.stack=off"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{silos}"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
