@@ -6,10 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 
 from fedray.doctor import facts, gather
 
@@ -22,7 +22,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     found = gather(str(tmp_path / "missing"))
     assert found.host == os.uname().nodename
-    assert found.packages["torch"] == torch.__version__
+    assert found.packages["torch"] == version("torch")
     assert str(found.open_files) == shell("ulimit -n")
     assert str(found.processes).replace("-1", "unlimited") == shell("ulimit -u")
     assert found.token_mode == 0o640
