@@ -93,7 +93,7 @@ class LocalTask:
         shape = " x ".join(map(str, spec.shape))
         devices = (f"devices: {self.sharing.reason}",) if self.sharing.reason else ()
         return (
-            f"data: {shape} to {spec.outputs:,} {kind} ({spec.task})",
+            f"an example: {shape} to {spec.outputs:,} {kind} ({spec.task})",
             f"stacking: {self.stacking.reason}",
             *devices,
         )
