@@ -309,8 +309,9 @@ def make_plan(
         )
     module = made(model_fn)
     if model_fn() is module:
-        # Training changes what it is given, in several places at once: each gets a copy.
+        # Trials and training change what they are given, in several places at once: each gets a copy.
         model_fn = partial(copy.deepcopy, copy.deepcopy(module))
+        module = model_fn()
     task = LocalTask(
         model_fn=model_fn,
         optimizer_fn=optimizer_fn,

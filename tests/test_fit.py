@@ -25,7 +25,7 @@ def train(run_dir: Path, model: fedray.FederatedModel, **options: Any) -> fedray
 @pytest.mark.parametrize("stack", [2, "off"])
 def test_a_function_may_give_one_module_again_and_again(stack: Any, tmp_path: Path) -> None:
     """It is where training starts, and nobody trains it; the run is that of a function that copies it."""
-    module = nn.Linear(5, 2)
+    module = nn.Linear(5, 2).train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
 
     def copied() -> nn.Module:
@@ -37,6 +37,7 @@ def test_a_function_may_give_one_module_again_and_again(stack: Any, tmp_path: Pa
     fresh = train(tmp_path / "fresh", fedray.FederatedModel(copied), stack=stack)
     assert [r.model_sha256 for r in same.history] == [r.model_sha256 for r in fresh.history]
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert module.training
     assert not torch.equal(same.model.state_dict()["weight"], before["weight"])
 
 
