@@ -33,6 +33,10 @@ class Aggregator:
 
     linear: ClassVar[bool] = True
 
+    def left_out(self, count: int) -> int | None:
+        """How many of ``count`` updates count nowhere at each end of a coordinate; None for who leaves out nobody."""
+        return None
+
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
         """An empty accumulator for parts of the given widths."""
         raise NotImplementedError

@@ -76,8 +76,12 @@ class TrimmedMean(Gathered):
         if not 0.0 <= self.trim < 0.5:
             raise ValueError(f"trim={self.trim}: it must be at least 0 and below 0.5")
 
+    def left_out(self, count: int) -> int:
+        """``floor(trim * count)``."""
+        return int(self.trim * count)
+
     def reduce(self, rows: Tensor) -> Tensor:
         """Mean over dimension 0 of what remains; sorted first, so the order of the rows does not matter."""
-        cut = int(self.trim * len(rows))
+        cut = self.left_out(len(rows))
         ordered = rows.sort(dim=0).values
         return ordered[cut : len(rows) - cut].mean(dim=0, dtype=torch.float64).to(rows.dtype)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-from fedray.aggregators import Aggregator, TrimmedMean
+from fedray.aggregators import Aggregator
 from fedray.config import dump
 from fedray.data.federated import FederatedData
 from fedray.data.picture import label_picture
@@ -109,9 +109,9 @@ def _algorithm(config: Config, plan: Plan) -> list[Row]:
 
 
 def _trimmed(aggregator: Aggregator, cohort: float) -> list[Row]:
-    if not isinstance(aggregator, TrimmedMean):
+    left_out = aggregator.left_out(int(cohort))
+    if left_out is None:
         return []
-    left_out = int(aggregator.trim * cohort)
     told = f"{left_out} largest and as many smallest values" if left_out else "nothing: this is the plain mean"
     return [("", f"of a cohort of {cohort:g} it leaves out {told}")]
 
