@@ -34,7 +34,7 @@ _ROUND, _CLIENT = 0.0015, {"tiny": 40e-6, "noop": 8e-6, "cnn": 0.08, "wide": 0.2
 """Seconds that a round and each of its clients take, about."""
 
 
-def cluster(device: str, inline: bool) -> fedray.Cluster:
+def place(device: str, inline: bool) -> fedray.Cluster:
     """Where to train: two workers of one thread, or one worker and the driver on a GPU; or all in this process."""
     if inline:
         return fedray.Cluster("inline", gpus=1.0 if device == "cuda" else 0.0)
@@ -138,7 +138,7 @@ def main() -> None:
     workload = WORKLOADS[options.workload]
     if options.cohort is not None:
         workload = dataclasses.replace(workload, cohort=options.cohort)
-    print(json.dumps(measure(workload, options.rounds, cluster(options.device, options.inline))))
+    print(json.dumps(measure(workload, options.rounds, place(options.device, options.inline))))
 
 
 if __name__ == "__main__":
