@@ -91,7 +91,7 @@ def measure(setting: Setting, seconds: float) -> dict[str, Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    import fedray.ray  # noqa: F401 - its settings come before Ray
+    import fedray.cluster  # noqa: F401 - its settings come before Ray
 
     each = setting.workers // setting.nodes
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": each, "include_dashboard": False})

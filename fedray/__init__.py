@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fedray.collector import collector_off
+from fedray.core.collector import collector_off
 
 if TYPE_CHECKING:
     from fedray.aggregators import Mean, Median, TrimmedMean
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
         Scaffold,
     )
     from fedray.api import Cluster, FederatedModel, Result, TrainArgs, train
+    from fedray.core.errors import ConfigError, RunFailed
+    from fedray.core.record import RoundRecord
     from fedray.data import FederatedData
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
-    from fedray.errors import ConfigError, RunFailed
-    from fedray.record import RoundRecord
     from fedray.sampling import Full, Poisson, Uniform, Weighted
     from fedray.transforms import Clip, Gaussian, TopK
 
@@ -34,8 +34,8 @@ _NAMES = {
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.partition": "Column Dirichlet IID Quantity Shards",
-    "errors": "ConfigError RunFailed",
-    "record": "RoundRecord",
+    "core.errors": "ConfigError RunFailed",
+    "core.record": "RoundRecord",
     "sampling": "Full Poisson Uniform Weighted",
     "transforms": "Clip Gaussian TopK",
 }

@@ -13,24 +13,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from fedray import checkpoint, rng
 from fedray.aggregators import Aggregator, Mean
-from fedray.algorithm import AlgorithmConfig, compose
 from fedray.algorithms import FedAvg
-from fedray.config import bind, checked, dump
-from fedray.data import FederatedData
-from fedray.errors import ConfigError, RunFailed
-from fedray.experiment import Experiment, local_args, make_plan
-from fedray.files import PYTHON
-from fedray.interrupt import StopSignals, starting
-from fedray.layers import bind_cluster, to_yaml
-from fedray.losses import LOSSES, TASK_LOSS, LossFn
-from fedray.optim import SGD, OptimizerFn
-from fedray.place import Place
-from fedray.record import RoundRecord
-from fedray.run import Run, RunFolder
-from fedray.sampling import Full, Sampler
-from fedray.schema import (
+from fedray.algorithms.base import AlgorithmConfig, compose
+from fedray.config.layers import bind_cluster, to_yaml
+from fedray.config.registry import bind, checked, dump
+from fedray.config.sections import (
     BudgetSection,
     CheckpointSection,
     DriverSection,
@@ -40,6 +28,19 @@ from fedray.schema import (
     LocalSection,
     WorkerSection,
 )
+from fedray.core import rng
+from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
+from fedray.core.record import RoundRecord
+from fedray.data import FederatedData
+from fedray.experiment.build import Experiment, local_args, make_plan
+from fedray.experiment.place import Place
+from fedray.optim import SGD, OptimizerFn
+from fedray.run.driver import Run, RunFolder
+from fedray.run.interrupt import StopSignals, starting
+from fedray.rundir import checkpoint
+from fedray.rundir.names import PYTHON
+from fedray.sampling import Full, Sampler
 from fedray.tracking.console import Console
 from fedray.transforms import Transform
 
@@ -96,7 +97,7 @@ class TrainArgs:
         min_share: smallest share of a cohort that must survive.
         block_timeout: seconds a block may take before its worker is replaced and it is tried once more.
         left_out: ids of clients by round that are given up unasked.
-        gpu_hours, cpu_hours, wall_hours: what the run may use, see :class:`fedray.schema.BudgetSection`.
+        gpu_hours, cpu_hours, wall_hours: what the run may use, see :class:`fedray.config.sections.BudgetSection`.
         tensorboard: write event files.
 
     Raises:

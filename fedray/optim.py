@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fedray.config import Registry
+from fedray.config.registry import Registry
 
 OptimizerFn = Callable[[Iterable[Tensor]], Optimizer]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedray.config import Registry
-from fedray.messages import Ints
-from fedray.rng import numpy_generator
+from fedray.config.registry import Registry
+from fedray.core.messages import Ints
+from fedray.core.rng import numpy_generator
 
 samplers = Registry("sampler", package="fedray.sampling")
 

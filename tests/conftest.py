@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 settings.register_profile("fedray", derandomize=True, deadline=None, max_examples=50, database=None, print_blob=True)
 settings.load_profile("fedray")
 
-_RAY = ("tests/ray/", "tests/faults/", "tests/cli/test_jobs.py")
+_RAY = ("tests/cluster/", "tests/faults/", "tests/cli/test_jobs.py")
 
 
 def _no_gpu() -> str | None:

@@ -15,27 +15,27 @@ from torch.nn import functional
 
 from fedray import optim
 from fedray.aggregators import Aggregator, Mean
-from fedray.algorithm import AlgorithmConfig, compose
 from fedray.algorithms import FedAvg
-from fedray.checkpoint import CheckpointArgs
+from fedray.algorithms.base import AlgorithmConfig, compose
+from fedray.core.layout import Layout
+from fedray.core.losses import LossFn
+from fedray.core.messages import BlockUpdate, Broadcast, Parts
+from fedray.core.record import RoundRecord
 from fedray.data.federated import FederatedData
-from fedray.executor import InlineExecutor
-from fedray.failures import FailurePolicy
-from fedray.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import BufferPolicy, LocalTask
 from fedray.local.trainer import Trainer
-from fedray.losses import LossFn
-from fedray.messages import BlockUpdate, Broadcast, Parts
 from fedray.optim import OptimizerFn
-from fedray.plan import EvaluateArgs, Plan
-from fedray.record import RoundRecord
-from fedray.rounds import Rounds, ServerState
+from fedray.run.executor import InlineExecutor
+from fedray.run.failure_policy import FailurePolicy
+from fedray.run.loop import Rounds, ServerState
+from fedray.run.plan import EvaluateArgs, Plan
+from fedray.run.worker import Job
+from fedray.rundir.checkpoint import CheckpointArgs
+from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Full, Sampler
-from fedray.store import ClientStore
 from fedray.transforms import Transform
-from fedray.worker import Job
 
 
 @dataclass(frozen=True)

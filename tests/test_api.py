@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fedray
-from fedray import run as run_module
-from fedray.run import Run
+from fedray.run import driver as run_module
+from fedray.run.driver import Run
 
 
 def silos(folder: Path) -> tuple[list[Path], Path]:

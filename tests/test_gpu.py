@@ -14,13 +14,13 @@ import torch
 
 import fedray
 from fedray.algorithms import Scaffold
-from fedray.errors import RunFailed
-from fedray.executor import InlineExecutor
+from fedray.core.errors import RunFailed
+from fedray.core.messages import BlockReport, BlockUpdate, Broadcast
+from fedray.core.record import RoundRecord
 from fedray.local.schedule import LocalArgs
 from fedray.local.trainer import Trainer
-from fedray.messages import BlockReport, BlockUpdate, Broadcast
-from fedray.plan import EvaluateArgs
-from fedray.record import RoundRecord
+from fedray.run.executor import InlineExecutor
+from fedray.run.plan import EvaluateArgs
 from tests.helpers import Federation, class_problem, federation, relative, seeded
 
 

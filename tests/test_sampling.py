@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedray.config import ConfigError
-from fedray.plan import check_cohort
+from fedray.core.errors import ConfigError
+from fedray.run.plan import check_cohort
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
 
 SIZES = np.array([1, 2, 3, 5, 8, 13])

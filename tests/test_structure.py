@@ -1,4 +1,4 @@
-"""The house rules that a program can check: floors, docstrings, sizes, and a reason for every dependency."""
+"""The house rules that a program can check: order, docstrings, sizes, and a reason for every dependency."""
 
 from __future__ import annotations
 
@@ -13,21 +13,33 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Imports go down, or sideways on one floor. A new module takes its place here.
-FLOORS = """
-    errors files collector layout messages rng losses metrics config schema       # 0 words
-    data models optim sampling blocks local transforms aggregators server store   # 1 parts
-    algorithm algorithms                                                          # 2 bundles
-    worker executor plan rounds run snapshot record tracking checkpoint lock \
-        usage budget failures faults machine scratch log                          # 3 a run
-    ray slurm                                                                     # 4 machines
-    layers place experiment fit evaluation planning quickstart interrupt api cli \
-        status sweep submission doctor __init__ __main__                          # 5 faces
+# A line imports what stands above it, never what stands below. A new folder enters here and in CONTRIBUTING.md.
+ORDER = """
+    core          # words of the whole program
+    rundir        # what a run leaves on disk
+    config        # registries, sections, layers
+    data          # what clients hold
+    models
+    optim
+    sampling
+    local         # the one local training loop
+    transforms
+    aggregators
+    algorithms
+    tracking
+    run           # plan, worker, rounds
+    cluster       # Ray, and nothing else imports it
+    slurm
+    experiment    # config or Python objects to a run
+    sweep
+    doctor
+    api
+    cli
+    __init__
+    __main__
 """
-FLOOR = {
-    module: floor for floor, line in enumerate(FLOORS.strip().splitlines()) for module in line.partition("#")[0].split()
-}
-MACHINES = 4
+RANK = {line.split()[0]: rank for rank, line in enumerate(ORDER.strip().splitlines())}
+LOOSE_MODULES = 8
 STARTS_PROCESSES = {"multiprocessing", "subprocess", "torch.multiprocessing"}
 
 LONGEST_FILE = 400
@@ -36,7 +48,7 @@ LONGEST_LAUNCHER = 39
 
 
 def top(path: Path, package: Path) -> str:
-    """The module of the floor table that a file belongs to: ``data`` for ``fedray/data/spec.py``."""
+    """Return the entry of the order that a file belongs to: ``data`` for ``fedray/data/spec.py``."""
     return path.relative_to(package).parts[0].removesuffix(".py")
 
 
@@ -55,7 +67,7 @@ def imports(path: Path, package: Path) -> Iterator[tuple[int, str]]:
 
 
 def fedray_module(name: str, package: Path) -> str | None:
-    """The floor-table module that a dotted name lies in; ``from fedray import FedAvg`` is ``__init__``'s."""
+    """Return the entry of the order that a dotted name lies in; ``from fedray import FedAvg`` is ``__init__``'s."""
     first, *rest = name.split(".")
     if first != package.name:
         return None
@@ -65,23 +77,28 @@ def fedray_module(name: str, package: Path) -> str | None:
 
 
 def breaches(package: Path) -> list[str]:
-    """What breaks the floors: modules without one, imports that go up, Ray or processes above or below their floor."""
+    """List what breaks the order: entries without a place, imports that go up, Ray or processes where they may not."""
     found = []
     for path in sorted(package.rglob("*.py")):
         here = top(path, package)
-        if here not in FLOOR:
-            found.append(f"{path.relative_to(package)}: {here!r} has no floor; enter it in tests/test_structure.py")
+        if here not in RANK:
+            found.append(f"{path.relative_to(package)}: {here!r} has no place; enter it in tests/test_structure.py")
             continue
         for line, name in imports(path, package):
             place = f"{path.relative_to(package)}:{line}"
             module = fedray_module(name, package)
-            if module is not None and FLOOR.get(module, -1) > FLOOR[here]:
-                found.append(f"{place}: floor {FLOOR[here]} imports {name} of floor {FLOOR[module]}")
-            if name.split(".")[0] == "ray" and here != "ray":
-                found.append(f"{place}: only {package.name}/ray imports ray")
-            if FLOOR[here] < MACHINES and any(f"{name}.".startswith(f"{start}.") for start in STARTS_PROCESSES):
-                found.append(f"{place}: {name} starts processes, which is for floor {MACHINES} and above")
+            if module is not None and RANK.get(module, -1) > RANK[here] and name != "fedray.__version__":
+                found.append(f"{place}: {here} imports {name}, which stands above it")
+            if name.split(".")[0] == "ray" and here != "cluster":
+                found.append(f"{place}: only {package.name}/cluster imports ray")
+            if RANK[here] < RANK["cluster"] and any(f"{name}.".startswith(f"{start}.") for start in STARTS_PROCESSES):
+                found.append(f"{place}: {name} starts processes, which is for {package.name}/cluster and above")
     return found
+
+
+def loose(package: Path) -> list[str]:
+    """List the modules at the top of the package, beside ``__init__`` and ``__main__``."""
+    return sorted(path.stem for path in package.glob("*.py") if not path.stem.startswith("__"))
 
 
 def bare_folders(package: Path) -> list[str]:
@@ -124,33 +141,44 @@ def pins() -> dict[str, str]:
     return dict(line.split("==") for line in lines if line)
 
 
-def test_imports_go_down_and_ray_stays_on_its_floor() -> None:
+def test_imports_go_down_and_ray_stays_in_its_folder() -> None:
     assert breaches(ROOT / "fedray") == []
+
+
+def test_the_top_of_the_package_is_seen_at_a_glance() -> None:
+    assert len(loose(ROOT / "fedray")) <= LOOSE_MODULES
+
+
+def test_contributing_shows_the_order() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## The house")[2].partition("\n## ")[0]
+    shown = [
+        name
+        for row in re.findall(r"^\| (`[^|]*) \|", section, flags=re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert shown == [name for name in RANK if not name.startswith("__")]
 
 
 @pytest.mark.parametrize(
     ("file", "text", "complaint"),
     [
-        ("rng.py", "from fedray.data.spec import DataSpec", "floor 0 imports fedray.data.spec.DataSpec of floor 1"),
-        (
-            "data/csv.py",
-            "def f():\n  from ..algorithm import Algorithm",
-            "floor 1 imports fedray.algorithm.Algorithm",
-        ),
-        ("rounds.py", "from . import cli", "floor 3 imports fedray.cli of floor 5"),
-        ("rounds.py", "from fedray import FedAvg", "floor 3 imports fedray.FedAvg of floor 5"),
-        ("rounds.py", "import ray", "only fedray/ray imports ray"),
-        ("experiment.py", "from ray.util import state", "only fedray/ray imports ray"),
-        ("executor.py", "from subprocess import run", "subprocess.run starts processes"),
-        ("oddity.py", "", "'oddity' has no floor"),
+        ("core/rng.py", "from fedray.data.spec import DataSpec", "core imports fedray.data.spec.DataSpec"),
+        ("data/csv.py", "def f():\n  from ..algorithms import FedAvg", "data imports fedray.algorithms.FedAvg"),
+        ("run/loop.py", "from .. import cli", "run imports fedray.cli"),
+        ("run/loop.py", "from fedray import FedAvg", "run imports fedray.FedAvg"),
+        ("run/loop.py", "import ray", "only fedray/cluster imports ray"),
+        ("cli/common.py", "from ray.util import state", "only fedray/cluster imports ray"),
+        ("run/executor.py", "from subprocess import run", "subprocess.run starts processes"),
+        ("oddity.py", "", "'oddity' has no place"),
     ],
 )
 def test_a_breach_is_found(tmp_path: Path, file: str, text: str, complaint: str) -> None:
     package = tmp_path / "fedray"
-    for name in ("__init__.py", "cli.py", "algorithm.py", "data/__init__.py", "data/spec.py"):
+    for name in ("__init__.py", "cli.py", "algorithms/__init__.py", "data/__init__.py", "data/spec.py"):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("")
     assert breaches(package) == []
+    (package / file).parent.mkdir(exist_ok=True)
     (package / file).write_text(text)
     found = breaches(package)
     assert len(found) == 1
@@ -159,11 +187,22 @@ def test_a_breach_is_found(tmp_path: Path, file: str, text: str, complaint: str)
 
 def test_down_and_sideways_are_allowed(tmp_path: Path) -> None:
     package = tmp_path / "fedray"
-    (package / "ray").mkdir(parents=True)
-    for name in ("__init__.py", "executor.py", "rounds.py", "ray/__init__.py"):
+    for name in (
+        "__init__.py",
+        "core/rng.py",
+        "run/loop.py",
+        "run/plan.py",
+        "cluster/__init__.py",
+        "cluster/workers.py",
+    ):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("")
-    (package / "ray" / "driver.py").write_text("import ray\nfrom fedray.rounds import loop\nfrom . import workers\n")
-    (package / "rounds.py").write_text("from fedray.executor import Executor\nimport rayon\n")
+    (package / "cluster" / "driver.py").write_text(
+        "import ray\nfrom fedray.run.loop import go\nfrom . import workers\n"
+    )
+    (package / "run" / "loop.py").write_text(
+        "from fedray.run.plan import Plan\nfrom fedray.core import rng\nimport rayon\n"
+    )
     assert breaches(package) == []
 
 

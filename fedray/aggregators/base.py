@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedray.config import Registry
-from fedray.messages import Aggregate, BlockUpdate
+from fedray.config.registry import Registry
+from fedray.core.messages import Aggregate, BlockUpdate
 
 aggregators = Registry("aggregator", package="fedray.aggregators")
 

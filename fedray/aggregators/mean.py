@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.exact import LIMIT, add_rounded, in_range, values
-from fedray.messages import Aggregate, BlockUpdate
+from fedray.core.messages import Aggregate, BlockUpdate
 
 
 @aggregators.register("mean")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
-from fedray.messages import Aggregate, BlockUpdate
+from fedray.core.messages import Aggregate, BlockUpdate
 
 
 class Gathered(Aggregator):

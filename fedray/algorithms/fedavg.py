@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedray import optim
-from fedray.algorithm import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.server import AdaptiveServer, ServerRule, TorchServer
 from fedray.local.schedule import LocalArgs
-from fedray.server import AdaptiveServer, ServerRule, TorchServer
 
 Variant = Literal["published", "torch"]
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.algorithm import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.server import ServerRule
+from fedray.core.messages import Aggregate
 from fedray.local.rules import LocalRule, LocalRun, Width
-from fedray.messages import Aggregate
-from fedray.server import ServerRule
 
 
 class Normalised(LocalRule):

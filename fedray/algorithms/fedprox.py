@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedray.algorithm import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.local.rules import LocalRule, LocalRun
 
 

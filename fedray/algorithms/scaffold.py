@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedray.algorithm import AlgorithmConfig, algorithms
-from fedray.layout import Layout
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.server import ServerRule, State
+from fedray.core.layout import Layout
+from fedray.core.messages import Aggregate, Parts
 from fedray.local.rules import LocalRule, LocalRun, Width
-from fedray.messages import Aggregate, Parts
-from fedray.server import ServerRule, State
 
 
 class ControlVariate(LocalRule):

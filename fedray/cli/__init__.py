@@ -9,8 +9,8 @@ import typer
 
 from fedray.cli import inspecting, jobs, many, slurm, training, watching
 from fedray.cli.common import FAILED, WRONG
-from fedray.errors import ConfigError, RunFailed
-from fedray.interrupt import starting
+from fedray.core.errors import ConfigError, RunFailed
+from fedray.run.interrupt import starting
 
 app = typer.Typer(
     name="fedray",

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.collector import collector_off
-from fedray.errors import ConfigError, RunFailed
-from fedray.files import CONFIG, to_go_on
-from fedray.schema import ClusterSection, WorkerSection
+from fedray.config.sections import ClusterSection, WorkerSection
+from fedray.core.collector import collector_off
+from fedray.core.errors import ConfigError, RunFailed
+from fedray.rundir.names import CONFIG, to_go_on
 
 if TYPE_CHECKING:
-    from fedray.experiment import Config, Experiment
-    from fedray.run import RunFolder
+    from fedray.experiment.build import Config, Experiment
+    from fedray.run.driver import RunFolder
 
 FAILED, WRONG, STOPPED = 1, 2, 75
 
@@ -34,8 +34,8 @@ Round = Annotated[int | None, typer.Option("--round", help="A checkpoint's round
 
 def where(config: Path, overrides: Sequence[str] | None) -> tuple[ClusterSection, WorkerSection]:
     """Where a config wants to run, found without torch: a mistake in its sections is said at once."""
-    from fedray.config import bind
-    from fedray.layers import bind_cluster, bind_top, load_layers
+    from fedray.config.layers import bind_cluster, bind_top, load_layers
+    from fedray.config.registry import bind
 
     _, resolved = load_layers(config, overrides or ())
     sections = bind_top(resolved)
@@ -45,18 +45,18 @@ def where(config: Path, overrides: Sequence[str] | None) -> tuple[ClusterSection
 @contextmanager
 def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
     """Ray starts on this machine, if it will be wanted, while torch is imported, the config checked, the data read."""
-    from fedray.ray.head import ahead
+    from fedray.cluster.start.head import ahead
 
     with ahead(cluster, worker):
         with collector_off():
-            import_module("fedray.experiment")
+            import_module("fedray.experiment.build")
         yield
 
 
 def loaded_from(run_dir: Path, overrides: list[str] | None) -> tuple[Config, RunFolder]:
     """A run folder's config, with changes, and the folder."""
-    from fedray.experiment import Config
-    from fedray.run import RunFolder
+    from fedray.experiment.build import Config
+    from fedray.run.driver import RunFolder
 
     folder = RunFolder(run_dir)
     folder.config()
@@ -73,7 +73,7 @@ def _name(run_dir: Path) -> str:
 
 def train(experiment: Experiment, quiet: bool) -> None:
     """Run an experiment in sight of the user; signals stop it with a checkpoint and exit status STOPPED."""
-    from fedray.interrupt import StopSignals
+    from fedray.run.interrupt import StopSignals
     from fedray.tracking.console import Console
 
     console = Console(quiet=quiet, tensorboard=experiment.run.tensorboard)

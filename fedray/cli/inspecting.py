@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fedray.cli.common import ConfigArgument, Overrides, Round, RunArgument, loaded_from
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 
 
 def evaluate(
@@ -18,7 +18,7 @@ def evaluate(
     round: Round = None,
 ) -> None:
     """Evaluate a run's model on its test set, or on another one."""
-    from fedray.evaluation import evaluate_run
+    from fedray.experiment.evaluate import evaluate_run
 
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
     loaded, folder = loaded_from(run_dir, changes)
@@ -32,9 +32,9 @@ def export(
     round: Round = None,
 ) -> None:
     """Write a checkpoint's model for load_state_dict of the plain PyTorch module; needs no data."""
-    from fedray.evaluation import checkpoint_of
-    from fedray.run import RunFolder, write_model
-    from fedray.snapshot import layout_of
+    from fedray.experiment.evaluate import checkpoint_of
+    from fedray.run.driver import RunFolder, write_model
+    from fedray.run.snapshot import layout_of
 
     folder = RunFolder(run_dir)
     folder.config()
@@ -48,8 +48,8 @@ def export(
 
 def plan(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Say what a run would do and cost, without training: sizes, blocks, bytes, memory, seconds per round."""
-    from fedray.experiment import Config
-    from fedray.planning import describe
+    from fedray.experiment.build import Config
+    from fedray.experiment.estimate import describe
 
     typer.echo(describe(Config.load(config, overrides or ())))
 
@@ -58,13 +58,13 @@ def list_parts(
     kind: Annotated[str | None, typer.Argument(help="algorithms, models, data, transforms...; default: all.")] = None,
 ) -> None:
     """List what can be named in a config, with defaults."""
-    from fedray.planning import catalogue
+    from fedray.experiment.estimate import catalogue
 
     typer.echo(catalogue(kind))
 
 
 def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Print the resolved config: every layer merged, every default written out."""
-    from fedray.experiment import Config
+    from fedray.experiment.build import Config
 
     typer.echo(Config.load(config, overrides or ()).to_yaml(), nl=False)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.cli.common import FAILED, STOPPED, ConfigArgument, Overrides
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fedray.ray.jobs import Ended, Jobs
+    from fedray.cluster.jobs.client import Ended, Jobs
 
 DETACHED = 130
 _SAVED = "go on with: fedray resume"
@@ -39,9 +39,9 @@ def submit(
     With --follow the exit status is the run's; Ctrl-C then ends the following, not the run.  A run.dir that is not
     absolute lies below the home folder of the account that runs the cluster.
     """
-    from fedray.experiment import Config
-    from fedray.ray.jobs import Jobs
-    from fedray.submission import Package, command, megabytes
+    from fedray.cluster.jobs.client import Jobs
+    from fedray.cluster.jobs.submission import Package, command, megabytes
+    from fedray.experiment.build import Config
 
     if not address:
         raise ConfigError("--address (or RAY_API_SERVER_ADDRESS): needed, as in http://HEAD:8265")

@@ -13,7 +13,7 @@ import typer
 
 from fedray.cli.common import FAILED, STOPPED, ConfigArgument, Quiet, train
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
-from fedray.errors import ConfigError, RunFailed
+from fedray.core.errors import ConfigError, RunFailed
 
 if TYPE_CHECKING:
     from fedray.sweep import Cell, Row, Sweep
@@ -97,7 +97,7 @@ def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
 
 def _submit(wanted: Sweep, show: bool) -> None:
     """Every run that is not finished, as one job array: its tasks are the run folders."""
-    from fedray.schema import SlurmSection
+    from fedray.config.sections import SlurmSection
     from fedray.slurm.batch import BatchJob, render, submit
     from fedray.sweep import TABLE
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedray.cli.common import Overrides
-from fedray.errors import ConfigError
-from fedray.files import CONFIG
-from fedray.schema import SlurmSection
+from fedray.config.sections import SlurmSection
+from fedray.core.errors import ConfigError
+from fedray.rundir.names import CONFIG
 from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
 from fedray.slurm.commands import ENDED
 
 if TYPE_CHECKING:
-    from fedray.experiment import Config
-    from fedray.run import RunFolder
+    from fedray.experiment.build import Config
+    from fedray.run.driver import RunFolder
 
 Target = Annotated[Path, typer.Argument(metavar="CONFIG.yaml|RUN_DIR", help="The experiment, or a run to go on with.")]
 
@@ -92,10 +92,10 @@ def _key_value(text: str) -> tuple[str, str | bool]:
 
 def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[Config, RunFolder, bool]:
     """The config with a section for Slurm, its run folder, and whether the run is new."""
-    from fedray.experiment import Config
-    from fedray.layers import load_layers, on_slurm
-    from fedray.run import RunFolder
-    from fedray.status import slurm_job
+    from fedray.config.layers import load_layers, on_slurm
+    from fedray.experiment.build import Config
+    from fedray.experiment.status import slurm_job
+    from fedray.run.driver import RunFolder
 
     fresh = not target.is_dir()
     if not fresh:
@@ -115,7 +115,7 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
 @contextmanager
 def _claimed(folder: RunFolder, config: Config, fresh: bool) -> Iterator[None]:
     """The folder with the config in it; of a new run that is not submitted after all, nothing stays."""
-    from fedray.checkpoint import replace_durably
+    from fedray.rundir.checkpoint import replace_durably
 
     if not fresh:
         replace_durably(folder.path / CONFIG, config.to_yaml().encode())

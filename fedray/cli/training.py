@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, ray_ahead, train, where
-from fedray.files import CONFIG, config_of
-from fedray.schema import ClusterSection, WorkerSection
+from fedray.config.sections import ClusterSection, WorkerSection
+from fedray.rundir.names import CONFIG, config_of
 
 
 def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
     with ray_ahead(*where(config, overrides)):
-        from fedray.experiment import Config
+        from fedray.experiment.build import Config
 
         loaded = Config.load(config, overrides or ())
         train(loaded.experiment(loaded.run_folder()), quiet)
@@ -34,6 +34,6 @@ def quickstart(
 ) -> None:
     """Five hospitals train one diagnosis model: writes their CSV files, trains, compares."""
     with ray_ahead(ClusterSection(), WorkerSection()):
-        from fedray.quickstart import hospitals
+        from fedray.cli.quickstart import hospitals
 
         hospitals(folder, lambda experiment: train(experiment, quiet=False))

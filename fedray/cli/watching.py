@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.cli.common import FAILED, RunArgument
-from fedray.files import to_go_on
+from fedray.rundir.names import to_go_on
 
 if TYPE_CHECKING:
     import rich.console
     import rich.panel
 
-    from fedray.budget import Totals
-    from fedray.status import Status
+    from fedray.experiment.status import Status
+    from fedray.run.budget import Totals
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -32,7 +32,7 @@ def status(
     every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:
     """Say how a run stands: round, pace, time left, failures, last checkpoint.  Reads only the run folder's files."""
-    from fedray.status import read_status
+    from fedray.experiment.status import read_status
 
     def look() -> Status:
         return read_status(run_dir, time.time())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.checks import as_array, as_examples, check_fits, check_ids, infer_spec, tensor
 from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec

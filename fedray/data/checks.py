@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 
 LARGEST = float(np.finfo(np.float32).max)
 MISSING = ("", "na", "nan", "n/a", "null", "none")

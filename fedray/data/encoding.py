@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError, nearest
+from fedray.config.registry import nearest
+from fedray.core.errors import ConfigError
 from fedray.data.csv_file import Table
 from fedray.data.spec import DataSpec
 

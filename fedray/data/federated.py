@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
+from fedray.core.messages import Ints
 from fedray.data.checks import as_array, check_ids, id_keys
 from fedray.data.holdout import held_sizes, training_first
 from fedray.data.spec import DataSpec
 from fedray.data.store import CPU, Examples, Rows, decode
-from fedray.messages import Ints
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.csv_file import read_parquet
 from fedray.data.encoding import Options
 from fedray.data.federated import FederatedData

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
-from fedray.rng import Stream
+from fedray.core.errors import ConfigError
+from fedray.core.rng import Stream
 
 _TURN = 1
 _PADDED_ENTRIES = 1 << 22

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.core.rng import numpy_generator
 from fedray.data.tables import load_table
-from fedray.rng import numpy_generator
 
 TARGET = "diagnosis"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 

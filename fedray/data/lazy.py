@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.checks import as_examples, check_fits, infer_spec, tensor
 from fedray.data.federated import FederatedData
 from fedray.data.holdout import held_sizes, training_first

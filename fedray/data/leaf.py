@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.checks import ID_PATTERN
 from fedray.data.federated import FederatedData
 from fedray.data.folder import list_clients

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError, nearest
+from fedray.config.registry import nearest
+from fedray.core.errors import ConfigError
+from fedray.core.rng import numpy_generator
 from fedray.data.registry import partitioners
-from fedray.rng import numpy_generator
 
 _ATTEMPTS = 100
 

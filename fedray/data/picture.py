@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 
 MOST_BARS = 50
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedray.core.rng import numpy_generator
 from fedray.data.federated import FederatedData
 from fedray.data.store import CPU, Rows
-from fedray.rng import numpy_generator
 
 if TYPE_CHECKING:
     from fedray.data.sites import Silo

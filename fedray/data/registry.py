@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedray.config import Registry
+from fedray.config.registry import Registry
 
 data_sources = Registry("data source", package="fedray.data.sources")
 partitioners = Registry("partitioner", package="fedray.data.partition")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.checks import tensor
 from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec

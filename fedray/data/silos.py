@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data import questions
 from fedray.data.checks import check_ids, id_keys
 from fedray.data.csv_file import Table, read_table

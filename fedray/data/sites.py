@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from fedray.schema import check_gpus
+from fedray.config.sections import check_gpus
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

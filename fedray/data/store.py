@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.checks import as_array, as_examples, check_fits, tensor
 from fedray.data.spec import DataSpec
 

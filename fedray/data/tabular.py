@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError, nearest
+from fedray.config.registry import nearest
+from fedray.core.errors import ConfigError
 from fedray.data import questions
 from fedray.data.checks import check_ids, tensor
 from fedray.data.csv_file import Table

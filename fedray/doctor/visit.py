@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedray.core.errors import ConfigError
 from fedray.doctor.checks import Finding, examine
 from fedray.doctor.cluster import compare
 from fedray.doctor.facts import MARKER, Facts, gather
-from fedray.errors import ConfigError
 
 ALL = "cluster"
 """Stands for the nodes together where a finding is about how they fit."""
@@ -72,7 +72,7 @@ def visit_cluster(run_dir: Path | None) -> Report:
     Raises:
         ConfigError: there is no such address, or the cluster cannot be joined.
     """
-    from fedray.ray.survey import Survey
+    from fedray.cluster.place.survey import Survey
 
     if "RAY_ADDRESS" not in os.environ:
         raise ConfigError("--cluster: set RAY_ADDRESS=HOST:PORT of the cluster to look at; no other one is joined")

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedray.rng import Stream
+from fedray.core.rng import Stream
 
 _CALLS_PER_STEP = 1 << 10
 
 
 class NamedDropout:
-    """A context in which ``F.dropout`` and attention dropout draw from a :class:`fedray.rng.Stream`.
+    """A context in which ``F.dropout`` and attention dropout draw from a :class:`fedray.core.rng.Stream`.
 
     The draw's position is the element's place in the client's own tensor, so a client's mask is the same whether it
     steps alone or stacked with others (``torch.func.vmap``), and padding at the end of its batch changes nothing; where

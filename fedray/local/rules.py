@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from fedray.layout import Layout
-from fedray.messages import Ints, Parts
+from fedray.core.layout import Layout
+from fedray.core.messages import Ints, Parts
 
 Width = Literal["trained", "all", "buffers", "scalar"]
 """Length of a per-client vector: D trained parameters, P entries with buffers, the P - D others, or one number."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.messages import Ints
-from fedray.rng import Stream
+from fedray.core.messages import Ints
+from fedray.core.rng import Stream
 
 
 @dataclass(frozen=True)

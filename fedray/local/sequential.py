@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fedray.core.messages import Floats
+from fedray.core.rng import integer
 from fedray.data.federated import Rows
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.replicas import Replica, share_out
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask
-from fedray.messages import Floats
-from fedray.rng import integer
 
 
 class SequentialStepper:

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fedray.core.losses import has_direct, per_example
+from fedray.core.messages import Floats, Ints
 from fedray.data.federated import Rows
 from fedray.local.batched import batched_forward
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask, autocast
-from fedray.losses import has_direct, per_example
-from fedray.messages import Floats, Ints
 
 
 class StackedStepper:

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fedray.core.losses import per_example
+from fedray.core.messages import Broadcast
+from fedray.core.rng import torch_generator
 from fedray.data.store import CPU
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import LocalArgs
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
-from fedray.losses import per_example
-from fedray.messages import Broadcast
 from fedray.optim import ELEMENTWISE, SGD, TorchOptimizer
-from fedray.rng import torch_generator
 
 Stack = Literal["auto", "off"] | int
 

@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import nn
 
+from fedray.core.layout import Layout
+from fedray.core.losses import LossFn
 from fedray.data.federated import FederatedData
-from fedray.layout import Layout
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import LocalArgs
-from fedray.losses import LossFn
 from fedray.optim import OptimizerFn
 
 ModelFn = Callable[[], nn.Module]

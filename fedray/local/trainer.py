@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fedray.core.messages import BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.sequential import SequentialStepper
 from fedray.local.stacked import StackedStepper
 from fedray.local.task import LocalTask
-from fedray.messages import BlockUpdate, Broadcast, Ints, Parts
 
 
 class Trainer:

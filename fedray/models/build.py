@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from fedray import rng
-from fedray.config import bind_part, dump
+from fedray.config.registry import bind_part, dump
+from fedray.core import rng
 from fedray.data.spec import DataSpec
 from fedray.models.registry import Model, models
 from fedray.models.user import UserModel

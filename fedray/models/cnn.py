@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 from fedray.models.fit import check_counts, image_shape
 from fedray.models.registry import models

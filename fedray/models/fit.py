@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from fedray.config import ConfigError, nearest
+from fedray.config.registry import nearest
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 
 

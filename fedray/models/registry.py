@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import nn
 
-from fedray.config import Registry
+from fedray.config.registry import Registry
 from fedray.data.spec import DataSpec
 
 models = Registry("model", package="fedray.models")

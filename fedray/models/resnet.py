@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 from fedray.models.fit import check_counts, image_shape
 from fedray.models.registry import models

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 from fedray.models.fit import check_counts, check_dropout, image_shape, misfit, token_length
 from fedray.models.registry import models

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedray.config import ConfigError, nearest
+from fedray.config.registry import nearest
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 
 _MEGABYTE = 1 << 20
 

@@ -7,8 +7,8 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedray.errors import ConfigError
-from fedray.schema import SlurmSection
+from fedray.config.sections import SlurmSection
+from fedray.core.errors import ConfigError
 from fedray.slurm.commands import ask
 from fedray.slurm.requeue import HISTORY, History, owner
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedray import ray  # our own package: it holds Ray's settings, and does not import Ray
-from fedray.errors import RunFailed
+from fedray import cluster  # our own package: it holds Ray's settings, and does not import Ray
+from fedray.core.errors import RunFailed
 from fedray.slurm.node import PASSED_ON
 from fedray.slurm.private import Shared
 
 SETTINGS = {
-    **ray.SETTINGS,
+    **cluster.SETTINGS,
     # Asked to end, Ray would wait 30 s for tasks, as long as Slurm waits before it kills.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # A node behind a dead link is missed after 9 s; by default after 64 s.
@@ -142,7 +142,7 @@ class Members:
         self.names: list[str] = []
         self.first = threading.Event()
         self._asked = subprocess.Popen(
-            [*python, "-m", "fedray.ray.members", address],
+            [*python, "-m", "fedray.cluster.start.members", address],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,

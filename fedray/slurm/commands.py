@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 
 _OVER = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED TIMEOUT"
 ENDED = frozenset(["", *_OVER.split()])

@@ -20,10 +20,10 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from fedray.config import bind
-from fedray.errors import ConfigError, RunFailed
-from fedray.files import CONFIG, LOCK, config_of
-from fedray.schema import ClusterSection, SlurmSection
+from fedray.config.registry import bind
+from fedray.config.sections import ClusterSection, SlurmSection
+from fedray.core.errors import ConfigError, RunFailed
+from fedray.rundir.names import CONFIG, LOCK, config_of
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
 from fedray.slurm.commands import ask, host_names, over, state_of
@@ -172,7 +172,7 @@ def release(run_dir: Path) -> None:
     """
     if not (run_dir / LOCK).exists():
         return
-    from fedray import lock  # imports torch, which the start of a job need not wait for
+    from fedray.rundir import lock  # imports torch, which the start of a job need not wait for
 
     found = lock.owner_of(run_dir)
     if found is None or found.job is None or found.job == os.environ.get("SLURM_JOB_ID"):

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 
 FIRST, BLOCK, BLOCKS = 20000, 16, 750
 """Blocks of ports from 20000 to 31999, below the range from which Linux gives out ports by itself."""

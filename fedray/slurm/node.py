@@ -20,7 +20,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.network import Ports, choose_ports, own_address
 from fedray.slurm.private import Shared, node_folder, node_path, temporary_folder

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.commands import over
 

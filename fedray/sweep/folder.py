@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from fedray.checkpoint import replace_durably
-from fedray.errors import ConfigError, one_line
-from fedray.experiment import Config, Experiment
-from fedray.files import CONFIG
-from fedray.layers import load_layers, on_slurm
-from fedray.run import RunFolder
-from fedray.schema import ClusterSection
+from fedray.config.layers import load_layers, on_slurm
+from fedray.config.sections import ClusterSection
+from fedray.core.errors import ConfigError, one_line
+from fedray.experiment.build import Config, Experiment
+from fedray.run.driver import RunFolder
+from fedray.rundir.checkpoint import replace_durably
+from fedray.rundir.names import CONFIG
 from fedray.sweep.grid import Cell, grid
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
 

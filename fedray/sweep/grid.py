@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 
 SEED = "seed"
 _CLOSING = {"[": "]", "{": "}"}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fedray.checkpoint import replace_durably
+from fedray.rundir.checkpoint import replace_durably
 from fedray.sweep.grid import SEED, Cell
 
 TABLE = "table"

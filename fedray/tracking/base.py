@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.record import RoundRecord
+from fedray.core.record import RoundRecord
 
 
 @dataclass(frozen=True, eq=False)

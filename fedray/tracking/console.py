@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from fedray.files import to_go_on
-from fedray.record import RoundRecord
+from fedray.core.record import RoundRecord
+from fedray.rundir.names import to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 
 _PACE_OF = 20

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fedray.checkpoint import TEMPORARY
-from fedray.config import ConfigError
-from fedray.record import RoundRecord
+from fedray.core.errors import ConfigError
+from fedray.core.record import RoundRecord
+from fedray.rundir.checkpoint import TEMPORARY
 from fedray.tracking.base import RunInfo, Tracker
 
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from fedray.core.record import RoundRecord
 from fedray.data.picture import label_image, label_picture
-from fedray.record import RoundRecord
 from fedray.tracking.base import RunInfo, Tracker
 
 if TYPE_CHECKING:

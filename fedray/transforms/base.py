@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from fedray.config import Registry
+from fedray.config.registry import Registry
+from fedray.core.messages import Aggregate, BlockUpdate
 from fedray.local.rules import Width
-from fedray.messages import Aggregate, BlockUpdate
 
 transforms = Registry("transform", package="fedray.transforms")
 

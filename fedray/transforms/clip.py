@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedray.messages import BlockUpdate
+from fedray.core.messages import BlockUpdate
 from fedray.transforms.base import Transform, transforms
 
 

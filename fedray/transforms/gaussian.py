@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from fedray.messages import Aggregate
-from fedray.rng import torch_generator
+from fedray.core.messages import Aggregate
+from fedray.core.rng import torch_generator
 from fedray.transforms.base import Transform, transforms
 from fedray.transforms.clip import Clip
 

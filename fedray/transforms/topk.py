@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from fedray.core.messages import BlockUpdate
 from fedray.local.rules import Width
-from fedray.messages import BlockUpdate
 from fedray.transforms.base import Transform, transforms
 
 

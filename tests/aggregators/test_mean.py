@@ -15,7 +15,7 @@ from torch import Tensor
 from fedray.aggregators import Mean, UpdateOutOfRange
 from fedray.aggregators.base import Accumulator
 from fedray.aggregators.exact import GRID, LIMIT, add_rounded, values
-from fedray.messages import Aggregate, BlockUpdate
+from fedray.core.messages import Aggregate, BlockUpdate
 
 WIDTH = 7
 

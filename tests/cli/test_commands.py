@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fedray
-from fedray.planning.catalogue import KINDS
+from fedray.experiment.estimate.catalogue import KINDS
 from tests.cli.command import Cli, hashes
 
 COMMANDS = [

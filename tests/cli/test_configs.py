@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedray.data.hospitals import write_hospitals
-from fedray.experiment import Config
+from fedray.experiment.build import Config
 from tests.cli.command import Cli
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from fedray import faults, run
-from fedray.record import RoundRecord
+from fedray.core import inject
+from fedray.core.record import RoundRecord
+from fedray.run import driver
 from fedray.tracking.jsonl import JsonLines
 from tests.cli.command import SMALL, Cli, hashes
 
@@ -133,7 +134,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(cli: Cli, small: Path, m
     full = {"point": "checkpoint.open", "round": 4, "action": "disk"}
     Path("faults.json").write_text(json.dumps([full, full]))
     with monkeypatch.context() as patch:
-        patch.setenv(faults.PLAN, str(Path("faults.json").absolute()))
+        patch.setenv(inject.PLAN, str(Path("faults.json").absolute()))
         outcome = cli("run", small, "run.dir=out", "rounds=6", "checkpoint.every=2", "-q")
     words = ("round 4", "fault injected", "the checkpoint of round 2 is whole", "fedray resume out")
     outcome.refused(*words, status=1)
@@ -221,13 +222,13 @@ def test_a_second_interrupt_ends_at_once(silos: Path) -> None:
 
 
 def test_a_signal_that_comes_late_finds_a_finished_run(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = run.write_model
+    write = driver.write_model
 
     def interrupted(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         write(*arguments)
 
-    monkeypatch.setattr(run, "write_model", interrupted)
+    monkeypatch.setattr(driver, "write_model", interrupted)
     outcome = cli("run", small, "run.dir=out")
     assert (outcome.status, outcome.err) == (0, "")
     assert json.loads(Path("out/summary.json").read_text())["status"] == "finished"

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from fedray.cli.jobs import status_of
-from fedray.ray.jobs import Ended
+from fedray.cluster.jobs.client import Ended
 from tests.cli.command import SMALL, Cli, hashes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,7 +266,7 @@ def test_an_address_is_needed(cli: Cli, small: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_without_the_extra(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedray.ray.jobs.find_spec", lambda name: None)
+    monkeypatch.setattr("fedray.cluster.jobs.client.find_spec", lambda name: None)
     cli("submit", small, "--address", "http://127.0.0.1:1").refused("pip install 'fedray[jobs]'")
 
 

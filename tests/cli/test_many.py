@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fedray.experiment import Config, Experiment
-from fedray.record import RoundRecord
-from fedray.schema import SlurmSection
+from fedray.config.sections import SlurmSection
+from fedray.core.record import RoundRecord
+from fedray.experiment.build import Config, Experiment
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.sweep import Row, Sweep, write_table
 from tests.cli.command import SMALL, Cli, hashes

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from fedray.executor import InlineExecutor
-from fedray.experiment import Config
-from fedray.messages import Block
-from fedray.plan import Plan
-from fedray.planning.memory import activation_bytes, memory, settle
-from fedray.planning.pace import FirstRound, measure, worker_count
-from fedray.worker import Item, Report
+from fedray.core.messages import Block
+from fedray.experiment.build import Config
+from fedray.experiment.estimate.memory import activation_bytes, memory, settle
+from fedray.experiment.estimate.pace import FirstRound, measure, worker_count
+from fedray.run.executor import InlineExecutor
+from fedray.run.plan import Plan
+from fedray.run.worker import Item, Report
 from tests.cli.command import Cli
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fedray.errors import ConfigError
-from fedray.experiment import Experiment
-from fedray.quickstart import hospitals
+from fedray.cli.quickstart import hospitals
+from fedray.core.errors import ConfigError
+from fedray.experiment.build import Experiment
 
 
 class Reached(Exception):

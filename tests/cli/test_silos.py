@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from fedray.config.sections import ClusterSection
 from fedray.data.silos import SiloData
-from fedray.experiment import Config
-from fedray.schema import ClusterSection
+from fedray.experiment.build import Config
 from tests.cli.command import Cli, hashes
 
 CONFIG = """\

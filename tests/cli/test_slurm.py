@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fedray.experiment import Config
-from fedray.schema import SlurmSection
+from fedray.config.sections import SlurmSection
+from fedray.experiment.build import Config
 from fedray.slurm.requeue import HISTORY, owner
 from tests.cli.command import Cli
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fedray.budget import Totals
 from fedray.cli.watching import duration, one_line, pace, rows
-from fedray.files import LOCK
-from fedray.lock import Owner
-from fedray.status import Driver, Slurm, Status
+from fedray.experiment.status import Driver, Slurm, Status
+from fedray.run.budget import Totals
+from fedray.rundir.lock import Owner
+from fedray.rundir.names import LOCK
 from tests.cli.command import Cli
 
 

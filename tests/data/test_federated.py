@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, Examples, FederatedData
 from fedray.data.partition import IID
 

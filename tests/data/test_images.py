@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError, bind_part
+from fedray.config.registry import bind_part
+from fedray.core.errors import ConfigError
 from fedray.data import data_sources
 from fedray.data.images import read_cifar, read_idx, read_mnist
 

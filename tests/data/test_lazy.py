@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
 
 SIZES = {"a": 3, "b": 5, "c": 8}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
 from fedray.data.leaf import client_name
 

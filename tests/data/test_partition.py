@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError, bind_part
+from fedray.config.registry import bind_part
+from fedray.core.errors import ConfigError
 from fedray.data import FederatedData, partitioners
 from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards, assign_rows
 

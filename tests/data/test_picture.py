@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.picture import caption, chosen_clients, label_image, label_picture
 
 

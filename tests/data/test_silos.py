@@ -18,14 +18,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.config import bind_part
+from fedray.config.registry import bind_part
+from fedray.core.errors import ConfigError
 from fedray.data import FederatedData, data_sources, questions
 from fedray.data.csv_file import read_csv
 from fedray.data.moments import Sums
 from fedray.data.questions import Labels, Outline
 from fedray.data.silos import SiloData
 from fedray.data.sites import Here, Sites, Stop, Visit
-from fedray.errors import ConfigError
 
 T = TypeVar("T")
 A = TypeVar("A")

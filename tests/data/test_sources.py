@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from fedray.config import ConfigError, bind_part, dump
+from fedray.config.registry import bind_part, dump
+from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData, data_sources
 from fedray.data.hospitals import TARGET, write_hospitals
 from fedray.data.tables import load_table

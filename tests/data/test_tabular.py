@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
 from fedray.data.csv_file import read_csv
 from fedray.data.moments import Sums, federated_moments

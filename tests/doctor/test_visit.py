@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from fedray.core.errors import ConfigError
 from fedray.doctor import gather, visit_cluster, visit_here
 from fedray.doctor.facts import MARKER
-from fedray.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = """

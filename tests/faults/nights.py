@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import fedray
-from fedray.failures import FailurePolicy
-from fedray.messages import Ints
-from fedray.ray.executor import RayExecutor
-from fedray.record import RoundRecord
-from fedray.rounds import Rounds
+from fedray.cluster.work.executor import RayExecutor
+from fedray.core.messages import Ints
+from fedray.core.record import RoundRecord
+from fedray.run.failure_policy import FailurePolicy
+from fedray.run.loop import Rounds
 from tests.faults.nodes import eventually
 from tests.helpers import Federation, class_problem, federation
 

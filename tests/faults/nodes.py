@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fedray import faults
+from fedray.core import inject
 
 DEADLINE = 90.0
 
@@ -45,9 +45,9 @@ class Nodes:
     """
 
     def __init__(self) -> None:
-        import fedray.ray  # before Ray, which reads its settings when it is imported
+        import fedray.cluster  # before Ray, which reads its settings when it is imported
 
-        assert fedray.ray.SETTINGS
+        assert fedray.cluster.SETTINGS
         from ray.cluster_utils import Cluster
 
         # Short, as the path of a Unix socket has at most 107 bytes.
@@ -64,7 +64,7 @@ class Nodes:
         if not self._members:
             settings = _HEALTH | args.pop("settings", {})
             args |= {"include_dashboard": False, "include_log_monitor": False, "_system_config": settings}
-        with _environment(self._environment | {faults.PLAN: str(self._plan(name))}):
+        with _environment(self._environment | {inject.PLAN: str(self._plan(name))}):
             args.setdefault("object_store_memory", _MEMORY)
             self._members[name] = self._cluster.add_node(num_cpus=cpus, temp_dir=str(self.folder / "ray"), **args)
 
@@ -78,7 +78,7 @@ class Nodes:
         """This process is a driver of the cluster, and its faults those of ``driver``."""
         import ray
 
-        with _environment(self._environment | {faults.PLAN: str(self._plan("driver"))}):
+        with _environment(self._environment | {inject.PLAN: str(self._plan("driver"))}):
             tempfile.tempdir = None  # found anew, from the environment
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
             try:
@@ -96,7 +96,7 @@ class Nodes:
         """Somebody else has one CPU of a node."""
         from ray.util import remove_placement_group
 
-        from fedray.ray.placement import Size, reserve
+        from fedray.cluster.place.placement import Size, reserve
 
         group = reserve(self.id(name), [Size()])
         assert group.wait(DEADLINE)
@@ -130,7 +130,7 @@ class Nodes:
 
     def processes(self, title: str, name: str | None = None) -> list[int]:
         """Ids of the processes, on one node or all, whose command line begins with ``title``."""
-        mark = f"{faults.PLAN}={self._plan(name) if name else self.folder}".encode()
+        mark = f"{inject.PLAN}={self._plan(name) if name else self.folder}".encode()
         found = []
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit() and int(folder.name) != os.getpid():

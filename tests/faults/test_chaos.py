@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import fedray
-from fedray.place import Place
-from fedray.schema import ClusterSection
+from fedray.config.sections import ClusterSection
+from fedray.experiment.place import Place
+from tests.cluster import problem
 from tests.faults.nodes import Nodes, fault
-from tests.ray import problem
 
 ROUNDS, CLIENTS, DRIVER_DIES = 10, 30, 6
 POINTS = ["worker.block", "worker.trained", "worker.folded", "worker.reply"]

@@ -17,17 +17,17 @@ import pytest
 from torch import nn
 
 import fedray
-from fedray import faults
-from fedray.place import Place
-from fedray.ray.executor import RayExecutor, WorkerArgs
-from fedray.ray.placement import Size
-from fedray.record import RoundRecord
-from fedray.rounds import Rounds
-from fedray.schema import ClusterSection
-from fedray.worker import Job
+from fedray.cluster.place.placement import Size
+from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.config.sections import ClusterSection
+from fedray.core import inject
+from fedray.core.record import RoundRecord
+from fedray.experiment.place import Place
+from fedray.run.loop import Rounds
+from fedray.run.worker import Job
+from tests.cluster import problem
 from tests.faults.nights import all_present, go, quiet, same_bits, small
 from tests.faults.nodes import Nodes, eventually, fault
-from tests.ray import problem
 
 pytestmark = pytest.mark.slow
 
@@ -165,7 +165,7 @@ def test_a_node_whose_workers_cannot_start_is_done_without(
     build = job.task.model_fn
 
     def broken_there() -> nn.Module:
-        if os.environ.get(faults.PLAN, "").endswith("third.json"):
+        if os.environ.get(inject.PLAN, "").endswith("third.json"):
             raise OSError("no such device")
         return build()
 
@@ -187,7 +187,7 @@ def test_nodes_add_up_among_themselves(
     last: bool, nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As more than eight do; one that is lost meanwhile takes nothing with it that is not done again."""
-    monkeypatch.setattr("fedray.ray.exchange._FAN_IN", 1)
+    monkeypatch.setattr("fedray.cluster.work.exchange._FAN_IN", 1)
     nodes.plan(third=[fault("node.folded", 2)])
     one = small(tmp_path, rounds=4)
     records = []
@@ -253,7 +253,7 @@ CHATTY = """
 import json, sys
 from pathlib import Path
 import ray
-from fedray.ray.executor import RayExecutor, WorkerArgs
+from fedray.cluster.work.executor import RayExecutor, WorkerArgs
 from tests.faults.nights import all_present, go, small
 
 ray.init(log_to_driver=False, logging_level="ERROR")

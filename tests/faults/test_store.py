@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import fedray
-from fedray.ray.executor import RayExecutor, WorkerArgs
+from fedray.cluster.work.executor import RayExecutor, WorkerArgs
 from tests.faults.nights import all_present, go
 from tests.faults.nodes import Nodes
 from tests.helpers import Federation, class_problem, federation

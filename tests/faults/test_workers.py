@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import fedray
-from fedray.failures import FailurePolicy
-from fedray.ray.executor import RayExecutor, WorkerArgs
-from fedray.record import RoundRecord
+from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.core.record import RoundRecord
+from fedray.run.failure_policy import FailurePolicy
 from tests.faults.nights import DROP, SIZES, Listed, all_present, failed, go, quiet, same_bits, small
 from tests.faults.nodes import Nodes, fault
 from tests.helpers import relative

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fedray.aggregators import Aggregator, Mean, Median, TrimmedMean
-from fedray.algorithm import AlgorithmConfig
 from fedray.algorithms import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedNova, FedProx, FedSGD, FedYogi, Scaffold
+from fedray.algorithms.base import AlgorithmConfig
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from fedray.aggregators import Aggregator
-from fedray.algorithm import AlgorithmConfig
 from fedray.algorithms import Scaffold
+from fedray.algorithms.base import AlgorithmConfig
 from fedray.data.spec import DataSpec
-from fedray.executor import InlineExecutor
 from fedray.local.schedule import LocalArgs
 from fedray.models import CNN, LSTM, MLP, Logistic, Model, ResNet18GN, Transformer
-from fedray.plan import EvaluateArgs
+from fedray.run.executor import InlineExecutor
+from fedray.run.plan import EvaluateArgs
 from fedray.sampling import Uniform
 from fedray.transforms import Transform
 from tests.helpers import Federation, class_problem, federation, relative

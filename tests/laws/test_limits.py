@@ -11,12 +11,12 @@ from torch import Tensor
 
 from fedray import optim
 from fedray.aggregators import Median, TrimmedMean
-from fedray.algorithm import AlgorithmConfig
 from fedray.algorithms import FedAvg, FedAvgM, FedNova, FedProx, FedSGD, Scaffold
+from fedray.algorithms.base import AlgorithmConfig
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack
+from fedray.rundir.client_state import StateRows
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
-from fedray.store import StateRows
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 from tests.helpers import Federation, Problem, class_problem, federation, linear_problem, relative
 

@@ -13,13 +13,13 @@ from sklearn.linear_model import LogisticRegression
 
 from fedray import optim
 from fedray.algorithms import FedAvg, FedSGD
+from fedray.core.losses import cross_entropy
 from fedray.data.federated import FederatedData
 from fedray.data.partition import Dirichlet
 from fedray.data.spec import DataSpec
 from fedray.local.schedule import LocalArgs
-from fedray.losses import cross_entropy
 from fedray.models import MLP, Logistic
-from fedray.plan import EvaluateArgs
+from fedray.run.plan import EvaluateArgs
 from tests.helpers import Problem, federation, seeded
 
 

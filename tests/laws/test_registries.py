@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from fedray.aggregators import aggregators
-from fedray.algorithm import algorithms
-from fedray.config import ConfigError, bind_part, dump
+from fedray.algorithms.base import algorithms
+from fedray.config.registry import bind_part, dump
+from fedray.core.errors import ConfigError
+from fedray.experiment.estimate.catalogue import KINDS
 from fedray.optim import OptimizerFn, optimizers
-from fedray.planning.catalogue import KINDS
 from fedray.sampling import samplers
 from fedray.transforms import transforms
 from tests.laws.parts import AGGREGATORS, ALGORITHMS, SAMPLERS, TRANSFORMS

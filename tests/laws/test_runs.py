@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fedray.aggregators import Aggregator
-from fedray.algorithm import AlgorithmConfig
 from fedray.algorithms import FedAvg, Scaffold
+from fedray.algorithms.base import AlgorithmConfig
 from fedray.local.schedule import LocalArgs
 from fedray.sampling import Sampler, Uniform
 from fedray.transforms import Transform

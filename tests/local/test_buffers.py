@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from fedray.aggregators import Median
 from fedray.algorithms import FedAvg
-from fedray.executor import InlineExecutor
-from fedray.layout import Layout
+from fedray.core.layout import Layout
 from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack
 from fedray.local.task import BufferPolicy
-from fedray.plan import EvaluateArgs
+from fedray.run.executor import InlineExecutor
+from fedray.run.plan import EvaluateArgs
+from fedray.run.worker import Item, Report
+from fedray.rundir.client_state import StateRows
 from fedray.sampling import Full, Uniform
-from fedray.store import StateRows
 from fedray.transforms import Clip, Gaussian
-from fedray.worker import Item, Report
 from tests.helpers import Problem, class_problem, federation, local_task, relative, train
 
 SIZES = (10, 4, 6)
@@ -231,7 +231,7 @@ class Backwards(InlineExecutor):
 def test_evaluation_leaves_the_buffers_of_the_global_model_alone(
     buffers: BufferPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedray.worker._EVALUATION_ROWS", 4)
+    monkeypatch.setattr("fedray.run.worker._EVALUATION_ROWS", 4)
     counting = class_problem(SIZES, model_fn=Counting, test=9, holdout=0.3)
     often, never = (
         federation(counting, tmp_path / str(every), buffers=buffers, evaluate=EvaluateArgs(every, every))

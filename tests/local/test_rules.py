@@ -9,11 +9,11 @@ from torch import Tensor
 
 from fedray import optim
 from fedray.algorithms import FedNova, FedProx, Scaffold
-from fedray.layout import Layout
+from fedray.core.layout import Layout
+from fedray.core.messages import Broadcast
 from fedray.local.rules import LocalRule, LocalRun, width_of
 from fedray.local.schedule import LocalArgs
 from fedray.local.task import LocalTask
-from fedray.messages import Broadcast
 from tests.helpers import class_problem, linear_problem, local_task, relative, train
 
 ROWS = [0, 1, 2]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.core.messages import Ints
 from fedray.local.schedule import LocalArgs, Schedule
-from fedray.messages import Ints
 
 SIZES = st.lists(st.integers(1, 13), min_size=1, max_size=5)
 BATCH = st.none() | st.integers(1, 15)

@@ -16,14 +16,14 @@ from torch.nn import functional
 
 from fedray import optim
 from fedray.algorithms import FedProx, Scaffold
+from fedray.core.losses import LossFn
+from fedray.core.messages import BlockUpdate, Broadcast
 from fedray.data.spec import DataSpec
 from fedray.local.replicas import share_out
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import LocalArgs
 from fedray.local.sharing import decide_sharing
 from fedray.local.task import LocalTask, Sharing
-from fedray.losses import LossFn
-from fedray.messages import BlockUpdate, Broadcast
 from fedray.models import CNN, MLP, Transformer
 from fedray.models.resnet import ResNet18GN
 from tests.helpers import class_problem, local_task, relative, seeded, train

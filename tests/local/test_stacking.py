@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedray import optim
+from fedray.core.losses import LossFn
 from fedray.data.spec import DataSpec
 from fedray.local import stacking
 from fedray.local.schedule import LocalArgs
@@ -28,7 +29,6 @@ from fedray.local.stacking import (
     stacked_size,
 )
 from fedray.local.task import LocalTask, Stacking
-from fedray.losses import LossFn
 from fedray.models import LSTM
 from fedray.optim import OptimizerFn
 from tests.helpers import class_problem, local_task, relative, train

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedray import optim
+from fedray.core.messages import Broadcast
+from fedray.core.rng import Stream
 from fedray.data.spec import DataSpec
 from fedray.local.schedule import LocalArgs, Schedule
 from fedray.local.task import LocalTask, Stacking
-from fedray.messages import Broadcast
 from fedray.models import CNN, LSTM, MLP, ResNet18GN, Transformer
 from fedray.optim import OptimizerFn
-from fedray.rng import Stream
 from tests.helpers import Problem, class_problem, local_task, relative, seeded, train
 
 SIZES = (11, 9, 6, 4, 1)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
-from fedray.config import ConfigError, dump
+from fedray.config.registry import dump
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 from fedray.models import CNN, LSTM, MLP, Logistic, ResNet18GN, Transformer, initial_model, models, resolve_model
 from fedray.models.lstm import recurrence

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 from fedray.models import UserModel, dump_model, initial_model, resolve_model
 
@@ -219,7 +219,8 @@ def test_import_that_fails(write: Write, text: str, message: str) -> None:
 
 def test_factory_may_raise_a_config_error_of_its_own(write: Write) -> None:
     write(
-        "picky.py", "from fedray.config import ConfigError\n\ndef make(spec):\n    raise ConfigError('needs images')\n"
+        "picky.py",
+        "from fedray.core.errors import ConfigError\n\ndef make(spec):\n    raise ConfigError('needs images')\n",
     )
     with pytest.raises(ConfigError, match=r"^needs images$"):
         resolve_model("picky:make").build(SPEC)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.network import Ports
 from fedray.slurm.node import memory_split, ray_command

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.errors import ConfigError
-from fedray.schema import SlurmSection
+from fedray.config.sections import SlurmSection
+from fedray.core.errors import ConfigError
 from fedray.slurm.batch import BatchJob, header, render
 
 ROOT = Path(__file__).resolve().parents[2]

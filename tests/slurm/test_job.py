@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fedray.files import LOCK
-from fedray.lock import Owner, owner_of
+from fedray.rundir.lock import Owner, owner_of
+from fedray.rundir.names import LOCK
 from fedray.slurm import job as jobs
 from fedray.slurm.job import release
 

@@ -80,7 +80,7 @@ def limited(lab: Lab) -> Iterator[tuple[int, Path]]:
 
 def members(lab: Lab, address: str, token: Path) -> list[str]:
     """The nodes of the Ray cluster at an address, as far as a token shows them."""
-    ask = f"from fedray.ray.members import alive; print(*alive({address!r}))"
+    ask = f"from fedray.cluster.start.members import alive; print(*alive({address!r}))"
     script = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token} timeout 15 {sys.executable} -c {shlex.quote(ask)}"
     return lab.on("node1", script, check=False).split()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.slurm.network import BLOCK, BLOCKS, FIRST, blocks, can_bind, choose_ports, own_address
 
 jobs = st.integers(1, 1 << 40)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.private import Shared, node_folder, node_path, sweep, temporary_folder
 

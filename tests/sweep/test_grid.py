@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.errors import ConfigError
+from fedray.core.errors import ConfigError
 from fedray.sweep import Cell, grid, split_values
 
 WORDS = st.text("abcxyz _-./:'\"#{}[],0123", min_size=1, max_size=8)

@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from fedray.record import RoundRecord
+from fedray.core.record import RoundRecord
 from fedray.tracking import RunInfo, TensorBoard
 
 pytestmark = pytest.mark.browser

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import rich.console
 
-from fedray.record import RoundRecord
+from fedray.core.record import RoundRecord
 from fedray.tracking import Console, RunInfo
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"

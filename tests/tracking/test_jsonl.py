@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.config import ConfigError
-from fedray.record import RoundRecord
+from fedray.core.errors import ConfigError
+from fedray.core.record import RoundRecord
 from fedray.tracking import JsonLines, RunInfo, read_records
 
 LAST = 8

@@ -24,8 +24,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.summary.writer import event_file_writer
 
+from fedray.core.record import RoundRecord
 from fedray.data.picture import label_image
-from fedray.record import RoundRecord
 from fedray.tracking import RunInfo, TensorBoard
 
 COUNTS = np.array([[30, 2, 0], [0, 5, 5], [1, 1, 40]])
@@ -286,7 +286,7 @@ def test_the_writer_is_imported_on_use_and_tensorflow_never() -> None:
     script = """if True:
         import sys, tempfile
         from pathlib import Path
-        from fedray.record import RoundRecord
+        from fedray.core.record import RoundRecord
         from fedray.tracking import RunInfo, TensorBoard
         assert "torch.utils.tensorboard" not in sys.modules and "tensorboard" not in sys.modules
         with tempfile.TemporaryDirectory() as folder:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from fedray.messages import Aggregate
+from fedray.core.messages import Aggregate
+from fedray.rundir.client_state import StateRows
 from fedray.sampling import Uniform
-from fedray.store import StateRows
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 from tests.aggregators.test_mean import update
 from tests.helpers import class_problem, federation

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError, bind_part
+from fedray.config.registry import bind_part
+from fedray.core.errors import ConfigError
+from fedray.core.rng import numpy_generator
 from fedray.data.federated import FederatedData
 from fedray.data.partition import Partitioner, assign_rows
 from fedray.data.registry import partitioners
 from fedray.data.sites import Sites, here
 from fedray.data.spec import DataSpec
 from fedray.data.store import Examples
-from fedray.rng import numpy_generator
 
 SPLIT_ROUND = 1
 SYNTHETIC_ROUND = 2

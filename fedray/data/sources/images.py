@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config import ConfigError, nearest
+from fedray.config.registry import nearest
+from fedray.core.errors import ConfigError
 from fedray.data.checks import as_examples
 from fedray.data.federated import FederatedData
 from fedray.data.images import read_cifar, read_mnist

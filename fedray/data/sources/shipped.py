@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fedray.config import ConfigError
+from fedray.core.errors import ConfigError
+from fedray.core.rng import numpy_generator
 from fedray.data.federated import FederatedData
 from fedray.data.moments import Sums, federated_moments
 from fedray.data.registry import data_sources
@@ -21,7 +22,6 @@ from fedray.data.sources.base import (
 )
 from fedray.data.spec import DataSpec
 from fedray.data.tables import load_table
-from fedray.rng import numpy_generator
 
 
 @data_sources.register("digits")

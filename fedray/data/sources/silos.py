@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fedray.config import ConfigError, bind
+from fedray.config.registry import bind
+from fedray.core.errors import ConfigError
 from fedray.data.federated import FederatedData
 from fedray.data.registry import data_sources
 from fedray.data.sites import Silo, Sites, here

@@ -1,0 +1,151 @@
+"""An algorithm is four parts: local rule, transforms, aggregator, server rule.  Nothing else knows its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from fedray.aggregators.base import Aggregator
+from fedray.algorithms.server import ServerRule
+from fedray.config.registry import Registry
+from fedray.core.errors import ConfigError
+from fedray.core.layout import Layout
+from fedray.core.messages import BlockUpdate
+from fedray.local.rules import LocalRule, Width, width_of
+from fedray.local.schedule import LocalArgs
+from fedray.transforms.base import Transform
+
+algorithms = Registry("algorithm", package="fedray.algorithms")
+
+Weight = Literal["auto", "examples", "uniform"]
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """Base of the registered algorithms: each says which local rule and which server rule it is made of.
+
+    Args:
+        weight: how clients weigh in the mean: ``examples`` (m_i), ``uniform`` (1), or ``auto``: the algorithm's own
+            choice, and ``uniform`` where a transform needs it.
+    """
+
+    weight: Weight = "auto"
+
+    name: ClassVar[str]
+    default_weight: ClassVar[Literal["examples", "uniform"]] = "examples"
+    uniform_only: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        # A value out of range is an error where it is given, not in the first round.
+        self.rule()
+        self.server()
+
+    def rule(self) -> LocalRule:
+        """What its clients do differently."""
+        return LocalRule()
+
+    def server(self) -> ServerRule:
+        """A fresh server rule."""
+        return ServerRule()
+
+    def local(self, args: LocalArgs) -> LocalArgs:
+        """The local epochs and batches it runs with."""
+        return args
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """The four parts, checked to fit together.  Made by :func:`compose`."""
+
+    name: str
+    rule: LocalRule
+    transforms: tuple[Transform, ...]
+    aggregator: Aggregator
+    server: ServerRule
+    weight: Literal["examples", "uniform"]
+    args: LocalArgs
+
+    def widths(self, layout: Layout) -> dict[str, int]:
+        """Length of each part a client sends."""
+        return {"delta": layout.size, **{name: width_of(w, layout) for name, w in self.rule.sends.items()}}
+
+    def broadcast_widths(self, layout: Layout) -> dict[str, int]:
+        """Length of each part the server sends."""
+        return {"model": layout.size, **{name: width_of(w, layout) for name, w in self.server.broadcasts.items()}}
+
+    def download(self, layout: Layout) -> int:
+        """Bytes one client receives in a round."""
+        return 4 * sum(self.broadcast_widths(layout).values())
+
+    def state(self) -> dict[str, Width]:
+        """What each client keeps between rounds: the rule's by its names, a transform's by its place in the config."""
+        kept: dict[str, Width] = dict(self.rule.state)
+        for position, transform in enumerate(self.transforms):
+            kept |= {_placed(position, name): width for name, width in transform.state.items()}
+        return kept
+
+    def on_clients(self, update: BlockUpdate) -> None:
+        """The client halves of the transforms, in their order; each finds what it kept itself, and nothing else."""
+        everything = update.state
+        for position, transform in enumerate(self.transforms):
+            update.state = {name: everything[_placed(position, name)] for name in transform.state}
+            transform.on_clients(update)
+            everything |= {_placed(position, name): update.state[name] for name in transform.state}
+        update.state = everything
+
+    def upload(self, layout: Layout) -> int:
+        """Bytes one client sends in a round."""
+        extra = sum(width_of(w, layout) for w in self.rule.sends.values())
+        delta = min((t.upload(layout.size) for t in self.transforms), default=4 * layout.size)
+        return delta + 4 * extra
+
+
+def compose(
+    config: AlgorithmConfig, transforms: Sequence[Transform], aggregator: Aggregator, args: LocalArgs
+) -> Algorithm:
+    """The one compatibility check.
+
+    Raises:
+        ConfigError: parts that cannot work together, saying which and what to choose instead.
+    """
+    prepared: list[Transform] = []
+    for position, transform in enumerate(transforms):
+        bounded = [_name(t) for t in prepared if t.needs_uniform]
+        if bounded and transform.enlarges:
+            raise ConfigError(
+                f"transforms[{position}]: {_name(transform)} with error feedback undoes the clip that {bounded[0]} "
+                "relies on: put it before the clip, or set error_feedback to false"
+            )
+        try:
+            prepared.append(transform.prepare(tuple(prepared)))
+        except ValueError as error:
+            raise ConfigError(f"transforms[{position}]: {error}") from None
+    needs_uniform = [_name(t) for t in prepared if t.needs_uniform]
+    weight = config.weight
+    if weight == "auto":
+        weight = "uniform" if needs_uniform else config.default_weight
+    if weight != "uniform" and (needs_uniform or config.uniform_only):
+        who = needs_uniform[0] if needs_uniform else config.name
+        raise ConfigError(f"algorithm.weight: {who} needs every client to weigh the same: set it to uniform or auto")
+    rule = config.rule()
+    if needs_uniform and rule.sends:
+        sent = ", ".join(rule.sends)
+        raise ConfigError(
+            f"transforms: {needs_uniform[0]} protects the update only, but {config.name} also sends {sent}; "
+            "use an algorithm whose clients send the update alone (fedray list algorithms)"
+        )
+    if needs_uniform and not aggregator.linear:
+        raise ConfigError(f"aggregator: the noise of {needs_uniform[0]} is made for the mean of the updates: use mean")
+    hidden = [_name(t) for t in prepared if t.linear_only]
+    if hidden and not aggregator.linear:
+        raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
+    return Algorithm(config.name, rule, tuple(prepared), aggregator, config.server(), weight, config.local(args))
+
+
+def _placed(position: int, name: str) -> str:
+    return f"transforms[{position}].{name}"
+
+
+def _name(part: Transform) -> str:
+    return str(getattr(part, "name", type(part).__name__))

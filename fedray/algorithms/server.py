@@ -1,0 +1,175 @@
+"""Server rules: how the aggregate moves the global model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fedray.core.layout import Layout
+from fedray.core.messages import Aggregate, Parts
+from fedray.local.rules import Width
+from fedray.optim import OptimizerFn
+
+State = dict[str, Tensor]
+
+
+class ServerRule:
+    """``theta <- theta + lr * delta`` and the base of the others.
+
+    Buffers (the entries from D on) always move by their averaged delta; only the D parameters are subject to the rule.
+
+    Args:
+        lr: server learning rate eta > 0; 1 is FedAvg.
+    """
+
+    broadcasts: ClassVar[Mapping[str, Width]] = {}
+    """What clients receive besides ``model``, and its length."""
+
+    def __init__(self, lr: float = 1.0) -> None:
+        if not lr > 0.0:
+            raise ValueError(f"server_lr={lr}: it must be above 0")
+        self.lr = lr
+        self._trained = 0
+
+    def start(self, vector: Tensor, layout: Layout, clients: int) -> None:
+        """Allocate state for the global vector ``[P]`` and a federation of ``clients`` clients."""
+        self._trained = layout.trained
+
+    def broadcast(self) -> Parts:
+        """The tensors declared in ``broadcasts``."""
+        return {}
+
+    def step(self, vector: Tensor, total: Aggregate) -> None:
+        """Move ``vector`` ``[P]`` in place."""
+        delta = total.parts["delta"]
+        self.move(vector[: self._trained], delta[: self._trained], total)
+        vector[self._trained :].add_(delta[self._trained :])
+
+    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
+        """Move the parameters ``[D]`` in place by the averaged ``delta`` ``[D]``."""
+        params.add_(delta if self.lr == 1.0 else delta * self.lr)
+
+    def state_dict(self) -> State:
+        """The rule's tensors, for a checkpoint; numbers are tensors of shape ()."""
+        return {}
+
+    def state_names(self) -> list[str]:
+        """The names in ``state_dict`` once the model has moved, sorted: who loads a state must have the same."""
+        return sorted(self.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of ``state_dict``, after ``start``."""
+
+
+class TorchServer(ServerRule):
+    """A ``torch.optim`` optimizer on the pseudo-gradient ``-delta`` (Reddi et al., arXiv:2003.00295, section 2).
+
+    Args:
+        optimizer_fn: parameters to an optimizer.
+    """
+
+    def __init__(self, optimizer_fn: OptimizerFn) -> None:
+        super().__init__()
+        self._optimizer_fn = optimizer_fn
+
+    def start(self, vector: Tensor, layout: Layout, clients: int) -> None:
+        super().start(vector, layout, clients)
+        self._params = vector[: layout.trained].clone()
+        self._optimizer = self._optimizer_fn([self._params])
+
+    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
+        self._params.copy_(params)
+        self._params.grad = -delta
+        self._optimizer.step()
+        params.copy_(self._params)
+
+    def state_dict(self) -> State:
+        return _state_of(self._optimizer)
+
+    def state_names(self) -> list[str]:
+        # An optimizer makes its state in its first step.
+        one = torch.zeros(1, requires_grad=True)
+        one.grad = torch.zeros(1)
+        optimizer = self._optimizer_fn([one])
+        optimizer.step()
+        return sorted(_state_of(optimizer))
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        full = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({**full, "state": {0: dict(state)} if state else {}})
+
+
+class AdaptiveServer(ServerRule):
+    """FEDADAGRAD, FEDYOGI and FEDADAM as published (Reddi et al., arXiv:2003.00295, Algorithm 2).
+
+    ``m <- beta1 m + (1 - beta1) delta``; ``x <- x + lr * m / (sqrt(v) + tau)``, and by ``kind``
+
+    * adagrad: ``v <- v + delta^2``
+    * yogi: ``v <- v - (1 - beta2) delta^2 sign(v - delta^2)``
+    * adam: ``v <- beta2 v + (1 - beta2) delta^2``
+
+    There is no bias correction.  ``v`` starts at ``initial``; the paper asks for at least tau^2, its default here.
+
+    Args:
+        kind: which of the three.
+        lr: eta > 0.
+        beta1: in [0, 1).
+        beta2: in [0, 1), without effect for adagrad.
+        tau: degree of adaptivity, > 0.
+        initial: first value of v, >= 0; ``None`` is tau^2.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["adagrad", "yogi", "adam"],
+        lr: float,
+        beta1: float,
+        beta2: float,
+        tau: float,
+        initial: float | None = None,
+    ) -> None:
+        super().__init__(lr)
+        for name, value in (("beta1", beta1), ("beta2", beta2)):
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name}={value}: it must be at least 0 and below 1")
+        if not tau > 0.0:
+            raise ValueError(f"tau={tau}: it must be above 0")
+        if initial is not None and not initial >= 0.0:
+            raise ValueError(f"initial={initial}: it must be at least 0")
+        self._second = {"adagrad": self._adagrad, "yogi": self._yogi, "adam": self._adam}[kind]
+        self._beta1, self._beta2, self._tau = beta1, beta2, tau
+        self._initial = tau**2 if initial is None else initial
+
+    def start(self, vector: Tensor, layout: Layout, clients: int) -> None:
+        super().start(vector, layout, clients)
+        self._m = torch.zeros_like(vector[: layout.trained])
+        self._v = torch.full_like(self._m, self._initial)
+
+    def _adagrad(self, square: Tensor) -> None:
+        self._v.add_(square)
+
+    def _yogi(self, square: Tensor) -> None:
+        self._v.sub_(torch.sign(self._v - square).mul_(square).mul_(1.0 - self._beta2))
+
+    def _adam(self, square: Tensor) -> None:
+        self._v.mul_(self._beta2).add_(square.mul_(1.0 - self._beta2))
+
+    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
+        self._m.mul_(self._beta1).add_(delta * (1.0 - self._beta1))
+        self._second(delta.square())
+        params.add_((self._m * self.lr).div_(self._v.sqrt().add_(self._tau)))
+
+    def state_dict(self) -> State:
+        return {"m": self._m, "v": self._v}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._m.copy_(state["m"])
+        self._v.copy_(state["v"])
+
+
+def _state_of(optimizer: torch.optim.Optimizer) -> State:
+    state = optimizer.state_dict()["state"].get(0, {})
+    return {name: torch.as_tensor(value) for name, value in state.items() if value is not None}

@@ -1,0 +1,124 @@
+"""The driver actor: owns the global model, aggregates, logs; and the stream of its records to whoever asked for the
+run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fedray.cluster.place.placement import Size, own_gpus, release
+from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.record import RoundRecord
+from fedray.run.driver import Run
+from fedray.rundir.names import to_go_on
+
+_PERIOD = 0.1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last message of a run's stream.
+
+    Args:
+        error: why it failed.
+        config_error: the failure is a mistake in what the user gave.
+    """
+
+    error: str | None = None
+    config_error: bool = False
+
+
+class DriverActor:
+    """Runs one :class:`fedray.run.driver.Run` on worker actors."""
+
+    def __init__(self, gpus: float) -> None:
+        own_gpus(gpus)
+        self._stop = threading.Event()
+
+    def up(self) -> None:
+        """Answers once the process is there."""
+
+    def stop(self) -> None:
+        """Ask the run to end with a checkpoint."""
+        self._stop.set()
+
+    def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord] | Ended]:
+        """The run's records, some at a time, and at last an :class:`Ended`."""
+        torch.set_num_threads(run.threads)
+        waiting: list[RoundRecord] = []
+        sent = time.monotonic()
+        try:
+            for record in run.records(lambda job: RayExecutor(job, workers), self._stop.is_set):
+                waiting.append(record)
+                if time.monotonic() - sent >= _PERIOD:
+                    yield waiting
+                    waiting, sent = [], time.monotonic()
+        except (RunFailed, ConfigError) as error:
+            yield waiting
+            yield Ended(error=str(error), config_error=isinstance(error, ConfigError))
+            return
+        yield waiting
+        yield Ended()
+
+
+def stream(
+    run: Run, workers: WorkerArgs, size: Size, on_stop: Callable[[Callable[[], None]], None]
+) -> Iterator[RoundRecord]:
+    """Run on the connected Ray cluster, yielding records as they come.
+
+    Args:
+        run: what to run.
+        workers: where.
+        size: of the driver actor, which sits on this process's node: its files are there.
+        on_stop: is given the function that asks the run to stop.
+
+    Raises:
+        RunFailed: the run failed, or its driver died.
+        ConfigError: a mistake found when the run started.
+    """
+    actor: Any = (
+        ray.remote(DriverActor)
+        .options(
+            num_cpus=size.cpus,
+            num_gpus=size.gpus,
+            max_concurrency=2,
+            enable_task_events=False,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
+        )
+        .remote(size.gpus)
+    )
+    on_stop(lambda: actor.stop.remote())
+    try:
+        if ray.wait([actor.up.remote()], timeout=workers.start_timeout)[1]:
+            free = Size(ray.available_resources().get("CPU", 0.0), ray.available_resources().get("GPU", 0.0))
+            raise RunFailed(
+                f"the driver, of {size}, did not come up on this node in {workers.start_timeout:g} s; "
+                f"in the whole cluster {free} are free"
+            )
+        for ref in actor.run.options(num_returns="streaming").remote(run, workers):
+            message = ray.get(ref)
+            if isinstance(message, Ended):
+                if message.error:
+                    raise (ConfigError if message.config_error else RunFailed)(message.error)
+                return
+            yield from message
+    except RayTaskError as error:
+        raise RunFailed(f"the driver failed: {error}") from error
+    except RayError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise RunFailed(f"the driver died ({reason}); go on with `{to_go_on(run.folder.path)}`") from error
+    finally:
+        ray.kill(actor)
+        with contextlib.suppress(RayError):
+            release(actor._actor_id.hex())

@@ -1,0 +1,1 @@
+"""Ray's Jobs API: what is submitted, and how its end is learnt."""

@@ -1,0 +1,128 @@
+"""Ray's Jobs API: submit a command with files, follow its log, learn how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import RayError
+
+from fedray.core.errors import ConfigError
+
+ADDRESS = "RAY_API_SERVER_ADDRESS"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended.
+
+    Args:
+        state: ``SUCCEEDED``, ``FAILED`` or ``STOPPED`` (by request).
+        status: exit status of its command; None if it had none: it was stopped, or could not be started.
+        message: what Ray says.
+    """
+
+    state: str
+    status: int | None
+    message: str
+
+
+class Jobs:
+    """The job server of a cluster.
+
+    Args:
+        address: ``http://HEAD:8265``; what the environment says is not looked at.
+
+    Raises:
+        ConfigError: the ``jobs`` extra is missing, the address is malformed or does not answer, or the token is wrong.
+    """
+
+    def __init__(self, address: str) -> None:
+        if find_spec("aiohttp") is None or find_spec("requests") is None:
+            raise ConfigError("submitting needs Ray's job client: pip install 'fedray[jobs]'")
+        if not address.startswith(("http://", "https://")):
+            raise ConfigError(f"--address {address}: expected the dashboard's URL, as in http://HEAD:8265")
+        from aiohttp import ClientError
+        from ray.job_submission import JobSubmissionClient
+
+        for module in ("dashboard_sdk", "job.sdk"):
+            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
+        self._address = address.rstrip("/")
+        self._kinds = (RayError, RuntimeError, OSError, ClientError)
+        with self._errors("cannot be used"), _in_environment(ADDRESS, self._address):
+            # Ray prefers what the environment says to what it is given.
+            self._client: Any = JobSubmissionClient(self._address)
+
+    def submit(self, command: str, archive: Path, name: str) -> None:
+        """Start a command.
+
+        Args:
+            command: for the shell.
+            archive: ZIP file whose contents become its working directory.
+            name: the job's id; not used before on this cluster.
+
+        Raises:
+            ConfigError: the cluster does not take it.
+        """
+        with self._errors(f"does not take the job {name}"):
+            self._client.submit_job(entrypoint=command, submission_id=name, runtime_env={"working_dir": str(archive)})
+
+    def follow(self, name: str) -> Iterator[str]:
+        """The job's log as it grows, until the job has ended.
+
+        Raises:
+            ConfigError: the connection was lost.
+        """
+        loop = asyncio.new_event_loop()
+        pieces = self._client.tail_job_logs(name)
+        try:
+            while True:
+                with self._errors(f"was lost sight of; the job {name} goes on"):
+                    try:
+                        piece: str = loop.run_until_complete(anext(pieces))
+                    except StopAsyncIteration:
+                        return
+                yield piece
+        finally:
+            loop.run_until_complete(pieces.aclose())
+            loop.close()
+
+    def ended(self, name: str) -> Ended | None:
+        """How the job ended; None while it waits or runs.
+
+        Raises:
+            ConfigError: the cluster does not answer, or does not know the job.
+        """
+        with self._errors(f"does not tell of the job {name}"):
+            info = self._client.get_job_info(name)
+        if not info.status.is_terminal():
+            return None
+        return Ended(str(info.status.value), info.driver_exit_code, (info.message or "").strip())
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._kinds as error:
+            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ConfigError(f"{self._address} {what}: {first[:300]}") from None
+
+
+@contextmanager
+def _in_environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,67 @@
+"""Running on Ray: connect, place, stream the records back, and end what was started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from fedray.cluster.driver import stream
+from fedray.cluster.place.placement import Size, alive
+from fedray.cluster.start.connect import Cluster
+from fedray.cluster.start.head import local_cpus
+from fedray.cluster.work.executor import Silo, WorkerArgs
+from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
+from fedray.core.errors import ConfigError
+from fedray.core.record import RoundRecord
+from fedray.data.sites import Silo as DataSilo
+from fedray.run.driver import Run
+
+
+def records_on_ray(
+    run: Run,
+    cluster: ClusterSection,
+    worker: WorkerSection,
+    driver: DriverSection,
+    block_timeout: float | None,
+    on_stop: Callable[[Callable[[], None]], None],
+) -> Iterator[RoundRecord]:
+    """Run on Ray, see ``fedray.experiment.build.Experiment.records``."""
+    connection = Cluster.connect(local_cpus(cluster, worker), cluster.dashboard)
+    try:
+        own = Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
+        args = WorkerArgs(
+            workers=cluster.workers if isinstance(cluster.workers, int) else "auto",
+            size=Size(worker.cpus, worker.gpus, int(worker.memory * 1e9)),
+            placement=cluster.placement,
+            silos=_silos(run.plan.task.data.silos),
+            driver=own,
+            reduce=cluster.reduce,
+            min_workers=cluster.min_workers,
+            start_timeout=cluster.start_timeout,
+            block_timeout=block_timeout,
+        )
+        yield from stream(run, args, own, on_stop)
+    finally:
+        connection.close()
+
+
+def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
+    """Where they are and what worker they have.
+
+    Raises:
+        ConfigError: a worker that none of the nodes it could be on has room for, however long it waits.
+    """
+    placed = {name: Silo(silo.where, _size(silo)) for name, silo in silos.items()}
+    nodes = alive() if placed else []
+    for name, silo in placed.items():
+        there = [node for node in nodes if node.holds(silo.where)]
+        if silo.size is not None and there and not any(silo.size.fits(node.resources) for node in there):
+            has = ", ".join(f"{node.name} ({node.size})" for node in there)
+            raise ConfigError(f"silo {name!r}: its worker wants {silo.size}; where {silo.where} is, there is {has}")
+    return placed
+
+
+def _size(silo: DataSilo) -> Size | None:
+    """Of the silo's own worker, if it is to have one."""
+    if silo.cpus is None and silo.gpus is None:
+        return None
+    return Size(1.0 if silo.cpus is None else silo.cpus, silo.gpus or 0.0)

@@ -1,0 +1,1 @@
+"""Placement of workers on nodes, and questions to nodes."""

@@ -1,0 +1,244 @@
+"""Which workers sit on which node: decided by a pure function, reserved as one Ray placement group for each node."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ray
+from ray.util.placement_group import (
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+
+from fedray.core.errors import RunFailed
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one worker reserves.
+
+    Args:
+        cpus: CPUs.
+        gpus: GPUs; a fraction shares one.
+        memory: bytes; 0 reserves none.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory: int = 0
+
+    def resources(self) -> dict[str, float]:
+        """In Ray's words."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
+        return {name: amount for name, amount in wanted.items() if amount > 0}
+
+    def fits(self, room: Mapping[str, float]) -> float:
+        """How many workers of this size have room in these resources, infinite for a size of nothing."""
+        shares = [room.get(name, 0.0) / amount for name, amount in self.resources().items()]
+        return math.floor(min(shares) + 1e-9) if shares else math.inf
+
+    def __str__(self) -> str:
+        memory = f" and {self.memory / 1e9:g} GB" if self.memory else ""
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs{memory}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster.
+
+    Args:
+        id: Ray's name of it.
+        name: its host name.
+        resources: all it has, in Ray's words.
+        labels: its Ray labels.
+    """
+
+    id: str
+    name: str
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> Size:
+        """Its CPUs and GPUs."""
+        return Size(self.resources.get("CPU", 0.0), self.resources.get("GPU", 0.0))
+
+    def holds(self, pin: str) -> bool:
+        """Whether it is where ``pin`` says: ``label=value``, or the name of a custom resource.
+
+        >>> Node("1", "a", {"scanner": 1.0}, {"site": "north"}).holds("site=north")
+        True
+        """
+        label, equals, value = pin.partition("=")
+        return self.labels.get(label) == value if equals else self.resources.get(pin, 0.0) > 0
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One worker's.
+
+    Args:
+        size: what it reserves.
+        silos: whose clients it trains: ``None`` any that are not pinned to a silo.
+    """
+
+    size: Size
+    silos: frozenset[str | None] = frozenset([None])
+
+
+@dataclass(frozen=True)
+class Post:
+    """Where a team sits.
+
+    Args:
+        node: Ray's id of the node.
+        name: its host name.
+        seats: of its workers; the silos of two of them are the same, or have none in common.
+        start_timeout: seconds to wait for a worker to come up.
+        block_timeout: seconds a work item may take before its worker is replaced; ``None``: for ever.
+    """
+
+    node: str
+    name: str
+    seats: Sequence[Seat]
+    start_timeout: float = 120.0
+    block_timeout: float | None = None
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Of its workers."""
+        return [seat.size for seat in self.seats]
+
+    @property
+    def pins(self) -> frozenset[str | None]:
+        """Of the items that its workers take."""
+        return frozenset().union(*(seat.silos for seat in self.seats))
+
+    def takers(self, pin: str | None) -> int:
+        """How many of its workers take items of this pin."""
+        return sum(pin in seat.silos for seat in self.seats)
+
+
+def alive() -> list[Node]:
+    """The nodes of the connected cluster, in a fixed order."""
+    found = [
+        Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"], node["Labels"])
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return sorted(found, key=lambda node: (node.name, node.id))
+
+
+def seats(
+    nodes: Sequence[Node],
+    workers: int | Literal["auto"],
+    size: Size,
+    placement: Literal["pack", "spread"],
+    silos: Mapping[str, Mapping[str, float]],
+    driver: Mapping[str, Mapping[str, float]],
+) -> dict[str, int]:
+    """How many workers each node gets, by node id; nodes without any are left out.
+
+    Args:
+        nodes: where there may be workers.
+        workers: on each node, or as many as have room.
+        size: of one worker.
+        placement: ``spread``: that many on every node that has room for them; ``pack``: as many in all as that on
+            every node were, on as few nodes as have room.
+        silos: what their own workers reserve, by node id.
+        driver: what it reserves, by node id.
+    """
+    room = {node.id: _room(node, size, silos, driver) for node in nodes}
+    if workers == "auto":
+        counts = {id: 1 if math.isinf(most) else int(most) for id, most in room.items()}
+        # One worker of a machine with a single CPU shares it with the driver, who waits while it works.
+        if not any(counts.values()):
+            counts = {node.id: int(min(_room(node, size, silos), 1)) for node in nodes}
+    elif placement == "spread":
+        counts = {id: workers for id, most in room.items() if most >= workers}
+    else:
+        counts, left_over = {}, workers * len(nodes)
+        for id, most in sorted(room.items(), key=lambda entry: -entry[1]):
+            counts[id] = int(min(most, left_over))
+            left_over -= counts[id]
+        if left_over:  # more than there is room for: let the reservation say what is wanted and what there is
+            counts[nodes[0].id] += left_over
+    return {id: count for id, count in counts.items() if count}
+
+
+def _room(node: Node, size: Size, *taken: Mapping[str, Mapping[str, float]]) -> float:
+    left = {
+        name: amount - sum(one.get(node.id, {}).get(name, 0.0) for one in taken)
+        for name, amount in node.resources.items()
+    }
+    return max(0.0, size.fits(left))
+
+
+def reserve(node: str, sizes: Sequence[Size]) -> Any:
+    """Ask for a placement group on one node, a bundle for each of ``sizes``, in the name of this actor.
+
+    Ray keeps it until the job ends, also when the actor has died: see :func:`release`.
+    """
+    return placement_group(
+        [size.resources() or {"CPU": 0.001} for size in sizes],
+        strategy="STRICT_PACK",
+        name=f"{_prefix(ray.get_runtime_context().get_actor_id())}{secrets.token_hex(8)}",
+        bundle_label_selector=[{"ray.io/node-id": node}] * len(sizes),
+    )
+
+
+def own_gpus(gpus: float) -> None:
+    """Let this actor, which has reserved so many GPUs, see no others.
+
+    Ray leaves all of them visible to an actor without any.  Then each step of a ``torch.optim`` optimizer, which asks
+    whether a graph is being captured, would open a context on one: memory that others count on, and an error where a
+    GPU belongs to one process alone.
+    """
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def release(actor_id: str) -> None:
+    """Give back what a dead actor had reserved."""
+    for found in placement_group_table().values():
+        if found["name"].startswith(_prefix(actor_id)) and found["state"] != "REMOVED":
+            remove_placement_group(get_placement_group(found["name"]))
+
+
+def _prefix(actor_id: str | None) -> str:
+    return f"fedray-{actor_id}-"
+
+
+def await_grant(group: Any, post: Post) -> None:
+    """Return when what was reserved is there.
+
+    Raises:
+        RunFailed: it was not granted in time; says what is wanted, what the node has, and what is free.
+    """
+    if not group.wait(post.start_timeout):
+        remove_placement_group(group)
+        found = [one for one in alive() if one.id == post.node]
+        has = _amounts(found[0].resources) if found else "left the cluster"
+        name = f"node {found[0].name}" if found else "the node"
+        raise RunFailed(
+            f"{_crowd(post.sizes)} could not be started in {post.start_timeout:g} s: {name} has {has}, free in the "
+            f"cluster are {_amounts(ray.available_resources())}; lower cluster.workers or what the worker section asks "
+            "for"
+        )
+
+
+def _crowd(sizes: Sequence[Size]) -> str:
+    return ", ".join(f"{count} workers of {size}" for size, count in Counter(sizes).items())
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    memory = resources.get("memory", 0.0) / 1e9
+    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs and {memory:.1f} GB"

@@ -1,0 +1,138 @@
+"""Asking where data lies: on the nodes of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fedray.cluster.place.placement import Node, alive
+from fedray.cluster.start.connect import Cluster
+from fedray.core.errors import ConfigError, RunFailed
+from fedray.data.sites import Stop, Visit
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory", "accelerator_type:", "node:__", "bundle")
+
+
+class RaySites:
+    """The nodes of the cluster that this process is connected to, or would connect to for a run.
+
+    Args:
+        start_timeout: seconds until there must be a process at every place that can be asked.
+    """
+
+    def __init__(self, start_timeout: float = 120.0) -> None:
+        self._start_timeout = start_timeout
+
+    @contextmanager
+    def visit(self, stops: Sequence[Stop[T]]) -> Iterator[Visit[T]]:
+        """See :class:`fedray.data.sites.Sites`.
+
+        Raises:
+            ConfigError: no node is where a stop is.
+            RunFailed: a node was lost, or started nothing in time.
+        """
+        connection = Cluster.connect(cpus=1)
+        visitors: dict[str, Any] = {}
+        try:
+            found = alive()
+            nodes = [_find(found, stop) for stop in stops]
+            visitors |= {id: _send(id) for id in sorted({node.id for node in nodes})}
+            visit: _RayVisit[T] = _RayVisit([stop.name for stop in stops], [visitors[node.id] for node in nodes])
+            visit.begin(self._start_timeout)
+            visit.open([stop.open for stop in stops])
+            yield visit
+        finally:
+            for visitor in visitors.values():
+                ray.kill(visitor)
+            connection.close()
+
+
+class _Visitor:
+    """Holds what was opened on its node, by the number of the stop."""
+
+    def __init__(self) -> None:
+        self._things: dict[int, Any] = {}
+
+    def up(self) -> None:
+        """Answers once the process is there."""
+
+    def open(self, number: int, make: Callable[[], Any]) -> None:
+        self._things[number] = make()
+
+    def ask(self, number: int, question: Callable[[Any], A]) -> A:
+        return question(self._things[number])
+
+
+class _RayVisit(Visit[T]):
+    def __init__(self, names: Sequence[str], visitors: Sequence[Any]) -> None:
+        self._names, self._visitors = names, visitors
+
+    def begin(self, seconds: float) -> None:
+        waiting = [visitor.up.remote() for visitor in self._visitors]
+        late = ray.wait(waiting, num_returns=len(waiting), timeout=seconds)[1]
+        if late:
+            names = ", ".join(name for name, reference in zip(self._names, waiting, strict=True) if reference in late)
+            raise RunFailed(f"no process came up in {seconds:g} s on the nodes of {names}")
+        self._answers(waiting)
+
+    def open(self, makes: Sequence[Callable[[], T]]) -> None:
+        numbered = enumerate(zip(self._visitors, makes, strict=True))
+        self._answers([visitor.open.remote(number, make) for number, (visitor, make) in numbered])
+
+    def ask(self, questions: Sequence[Callable[[T], A]]) -> list[A]:
+        numbered = enumerate(zip(self._visitors, questions, strict=True))
+        return self._answers([visitor.ask.remote(number, question) for number, (visitor, question) in numbered])
+
+    def _answers(self, references: Sequence[Any]) -> list[Any]:
+        answers = []
+        for name, reference in zip(self._names, references, strict=True):
+            try:
+                answers.append(ray.get(reference))
+            except RayTaskError as error:
+                if isinstance(error.cause, ConfigError):
+                    raise ConfigError(str(error.cause)) from None
+                raise RunFailed(f"{name}: {type(error.cause).__name__}: {error.cause}") from error
+            except RayError as error:
+                raise RunFailed(f"{name}: its node was lost while it was asked ({_line(error)})") from error
+        return answers
+
+
+def _send(node: str) -> Any:
+    place = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(_Visitor).options(num_cpus=0, enable_task_events=False, scheduling_strategy=place).remote()
+
+
+def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:
+    """The first node that is where ``stop`` is.
+
+    Raises:
+        ConfigError: there is none; says what the nodes have.
+    """
+    for node in nodes:
+        if node.holds(stop.where):
+            return node
+    label = "=" in stop.where
+    option = f"--labels {stop.where}" if label else f"--resources '{{\"{stop.where}\": 1}}'"
+    raise ConfigError(
+        f"{stop.name}: no node of the cluster has the {'label' if label else 'resource'} {stop.where}; "
+        f"they have: {'; '.join(f'{node.name} ({_marks(node)})' for node in nodes)}\n"
+        f"start its node with `ray start {option}`, or, to try it on one machine, set cluster.name=inline"
+    )
+
+
+def _marks(node: Node) -> str:
+    """What tells a node from others: labels and custom resources that Ray does not give to all."""
+    labels = [f"{name}={value}" for name, value in sorted(node.labels.items()) if not name.startswith("ray.io/")]
+    return ", ".join([*labels, *(name for name in sorted(node.resources) if not name.startswith(_RAYS_OWN))])
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,95 @@
+"""The same question put to every node of a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fedray.cluster.start.connect import Cluster
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """A node's answer.
+
+    Args:
+        value: of the function there; None if there is an error.
+        error: why there is no value, in one line.
+        asked: clock of the asking process, seconds since the epoch, just before.
+        answered: just after.
+    """
+
+    value: T | None
+    error: str | None
+    asked: float
+    answered: float
+
+
+class _Visitor:
+    def call(self, function: Callable[[], T]) -> T:
+        return function()
+
+
+class Survey:
+    """A visit to every node that is alive; a context.
+
+    Args:
+        patience: seconds to wait for a node.
+    """
+
+    def __init__(self, patience: float = 60.0) -> None:
+        self._patience = patience
+
+    def __enter__(self) -> Survey:
+        self._cluster = Cluster.connect(cpus=1)
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        hosts = [str(node["NodeManagerHostname"]) for node in alive]
+        self._visitors: dict[str, Any] = {}
+        for node, host in zip(alive, hosts, strict=True):
+            name = host if hosts.count(host) == 1 else f"{host}/{node['NodeID'][:6]}"
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            self._visitors[name] = ray.remote(_Visitor).options(num_cpus=0, scheduling_strategy=place).remote()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for visitor in self._visitors.values():
+            ray.kill(visitor)
+        self._cluster.close()
+
+    def ask(self, function: Callable[[], T]) -> dict[str, Answer[T]]:
+        """Call a function once on each node, all at the same time.
+
+        Args:
+            function: importable or picklable there.
+        """
+        asked = time.time()
+        pending = {node: visitor.call.remote(function) for node, visitor in self._visitors.items()}
+        end = time.monotonic() + self._patience
+        return {node: _answer(ref, asked, end) for node, ref in pending.items()}
+
+    def ask_in_turn(self, function: Callable[[], T]) -> dict[str, Answer[T]]:
+        """The same, one node after the other, so that ``asked`` and ``answered`` are close together."""
+        answers: dict[str, Answer[T]] = {}
+        for node, visitor in self._visitors.items():
+            asked = time.time()
+            answers[node] = _answer(visitor.call.remote(function), asked, time.monotonic() + self._patience)
+        return answers
+
+
+def _answer(ref: Any, asked: float, end: float) -> Answer[Any]:
+    try:
+        value = ray.get(ref, timeout=max(0.0, end - time.monotonic()))
+    except (RayError, TimeoutError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        # A task's error ends with what was raised there, others begin with what happened.
+        reason = lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else lines[0]
+        return Answer(None, reason.strip()[:300], asked, time.time())
+    return Answer(value, None, asked, time.time())

@@ -1,0 +1,1 @@
+"""Starting Ray, or using the Ray that is there."""

@@ -1,0 +1,106 @@
+"""Starting Ray for a run, or using the Ray that is there, and ending only what was started."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import ray
+from ray.exceptions import RayError
+
+from fedray.cluster.start.head import Head, joins, start, take
+from fedray.core.errors import ConfigError
+
+_KNOCK = 5.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray connection.
+
+    Args:
+        started: this process started Ray or connected to it, and :meth:`close` ends that.
+        driver_cpus: CPUs kept for the driver: in a Ray started here there is one more than for the workers, so that its
+            process, too, is started ahead.
+        head: the process that started Ray ahead.
+    """
+
+    started: bool
+    driver_cpus: int = 0
+    head: Head | None = None
+
+    @classmethod
+    def connect(cls, cpus: int, dashboard: bool = False) -> Cluster:
+        """Use Ray as it is if this process is connected; join the cluster of a Ray job; else use the Ray of this
+        machine that was started ahead, or start it.
+
+        Args:
+            cpus: CPUs for workers of a Ray started here; one more stands for the driver.
+            dashboard: start the dashboard, on the loopback interface.
+
+        Raises:
+            ConfigError: there is a cluster to join, and it cannot be joined; or no dashboard installed.
+        """
+        if dashboard and find_spec("aiohttp") is None:
+            raise ConfigError("cluster.dashboard: Ray's dashboard is not installed; pip install 'fedray[jobs]'")
+        if ray.is_initialized():
+            return cls(started=False)
+        with _kept_handlers():
+            return cls._start(cpus, dashboard)
+
+    @classmethod
+    def _start(cls, cpus: int, dashboard: bool) -> Cluster:
+        if joins():
+            _knock(os.environ.get("RAY_ADDRESS", ""))
+            try:
+                ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            except (ValueError, RuntimeError, RayError) as error:
+                reason = " ".join(str(error).split())[:300]
+                raise ConfigError(f"RAY_ADDRESS: the cluster cannot be joined: {reason}") from None
+            return cls(started=True)
+        if head := take():
+            try:
+                ray.init(address=head.address(), logging_level=logging.ERROR, log_to_driver=False)
+            except BaseException:
+                head.close()
+                raise
+        else:
+            start(cpus, dashboard)
+        return cls(started=True, driver_cpus=1, head=head)
+
+    def close(self) -> None:
+        """Disconnect, and end Ray if it was started here."""
+        if self.started:
+            ray.shutdown()
+        if self.head:
+            self.head.close()
+
+
+def _knock(address: str) -> None:
+    """ConfigError if nobody listens there: Ray would try for two minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), _KNOCK).close()
+        except OSError as error:
+            raise ConfigError(f"RAY_ADDRESS: nobody answers at {address} ({error.strerror or error})") from None
+
+
+@contextlib.contextmanager
+def _kept_handlers() -> Iterator[None]:
+    """``ray.init`` puts a handler of its own in the place of SIGTERM's, which ends the process with Ray's status."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,143 @@
+"""A Ray of this machine that another process starts, while this one is still importing and reading."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from fedray.config.sections import ClusterSection, WorkerSection
+from fedray.core.errors import RunFailed
+
+_AUTH = "RAY_AUTH_MODE"
+_PATIENCE = 30.0
+
+
+def joins() -> bool:
+    """Whether the environment names a cluster to join, so that none is started here."""
+    return "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
+
+
+def connected() -> bool:
+    """Whether this process is connected to a Ray, which is then used as it is."""
+    if "ray" not in sys.modules:
+        return False
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+def local_cpus(cluster: ClusterSection, worker: WorkerSection) -> int:
+    """How many CPUs a Ray of this machine counts for workers: its own, or more if more are asked for."""
+    workers = cluster.workers if isinstance(cluster.workers, int) else 1
+    return max(os.cpu_count() or 1, int(workers * worker.cpus + 0.999))
+
+
+def start(cpus: int, dashboard: bool = False) -> None:
+    """Start Ray on this machine, and connect this process to it.
+
+    Args:
+        cpus: CPUs for workers; there is one more, so that the driver's process, too, is started ahead.
+        dashboard: start the dashboard, on the loopback interface.
+    """
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=cpus + 1,
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
+
+
+class Head:
+    """The process that starts Ray.  It ends, and Ray with it, when this process closes it or dies.
+
+    Args:
+        cpus: see :func:`start`.
+    """
+
+    def __init__(self, cpus: int) -> None:
+        self._address = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "fedray.cluster.start.head", str(cpus)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ctrl-C at a terminal goes to a whole session: it is this process that stops Ray, when all is saved.
+            start_new_session=True,
+        )
+
+    def address(self) -> str:
+        """Where to connect, once it is up.
+
+        Raises:
+            RunFailed: it did not come up.
+        """
+        if not self._address:
+            assert self._process.stdout is not None
+            self._address = self._process.stdout.readline().decode().strip()
+        if not self._address:
+            raise RunFailed(f"Ray did not start on this machine: exit status {self._process.wait()}, see above")
+        return self._address
+
+    def close(self) -> None:
+        """End it; before it is up by force, as there is nothing to lose yet."""
+        if not self._address:
+            self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+_ahead: Head | None = None
+
+
+@contextlib.contextmanager
+def ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
+    """A context at whose beginning the Ray of this machine is started, if these sections will want one.
+
+    Not where Ray is imported already, and has read its settings: there it is started when it is connected to.
+    """
+    global _ahead
+    if cluster.name == "ray" and not cluster.dashboard and not joins() and "ray" not in sys.modules:
+        # What Ray does by default for one that it starts, and not for one that it is told to connect to.
+        os.environ.setdefault(_AUTH, "token")
+        _ahead = Head(local_cpus(cluster, worker))
+    try:
+        yield
+    finally:
+        if left := take():
+            left.close()
+
+
+def take() -> Head | None:
+    """What :func:`ahead` started, for the first who asks: it is theirs to close."""
+    global _ahead
+    head, _ahead = _ahead, None
+    return head
+
+
+def main() -> None:
+    """Start Ray, say where it is, and end it when standard input ends."""
+    import ray
+
+    start(int(sys.argv[1]))
+    with contextlib.suppress(BrokenPipeError):  # whoever asked for it is gone; so is its end of standard input
+        sys.stdout.write(f"{ray.get_runtime_context().gcs_address}\n")
+        sys.stdout.flush()
+    sys.stdin.read()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Work over Ray: workers of all nodes, the items of a round, and the vectors that cross."""

@@ -1,0 +1,177 @@
+"""The worker actor: a :class:`fedray.run.worker.Worker` in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from fedray.cluster.place.placement import own_gpus
+from fedray.cluster.work.lines import Door, serve
+from fedray.cluster.work.memory import Board, Handle
+from fedray.cluster.work.pinning import pin
+from fedray.core import inject
+from fedray.core.collector import collector_off
+from fedray.core.messages import Broadcast
+from fedray.optim import TorchOptimizer
+from fedray.run.usage import Meter
+from fedray.run.worker import Item, Job, Report, Worker, devices_of
+
+Arrays = dict[str, NDArray[Any]]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+@dataclass(frozen=True)
+class Channel:
+    """How a worker and its team reach each other.
+
+    Args:
+        door: where the worker listens.
+        board: the team's board.
+        seat: the worker's place on it.
+        queue: which tickets it takes there.
+        down: the broadcast's buffer.
+        up: the worker's accumulator slot; ``None``: what it folds is no sum, and comes with its answers.
+    """
+
+    door: Door
+    board: Handle
+    seat: int
+    queue: int
+    down: Handle
+    up: Handle | None
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """The start of a round, without its vectors.
+
+    Args:
+        number: of the broadcast.
+        round: of the run.
+        weight: total planned weight of the cohort.
+        take: counts the accumulators of the round, as what was fetched is not folded on.
+    """
+
+    number: int
+    round: int
+    weight: float
+    take: int = 0
+
+
+class WorkerActor:
+    """One worker process; Ray pins it, this class only forwards.
+
+    Args:
+        job: the run's work.
+        channel: how the team reaches it.
+        name: what it is called, ``node1/0``.
+        gpus: how many GPUs Ray assigned.
+    """
+
+    def __init__(self, job: Job, channel: Channel, name: str, gpus: float) -> None:
+        own_gpus(gpus)
+        _let_others_finish()
+        libc = _keep_freed_memory()
+        if not isinstance(job.task.optimizer_fn, TorchOptimizer):
+            # The first optimizer of a process imports torch's compiler, which takes seconds on a busy machine: before
+            # the worker is up, and not while the deadline of its first block runs.
+            with collector_off():
+                torch.optim.SGD([torch.zeros(1)], lr=0.1)
+        self._worker = Worker(job, devices_of(gpus))
+        if libc is not None:
+            libc.malloc_trim(0)
+        self._down = channel.down.open()
+        self._up = channel.up.open() if channel.up else None
+        if gpus:
+            for buffer in (self._down, self._up):
+                pin(buffer or {})
+        self._board = Board(channel.board, channel.seat, channel.queue)
+        self._folds_in_place = self._up is not None and gpus == 0
+        self._name = name
+        self._meter = Meter(devices_of(gpus))
+        self._begun: Announcement | None = None
+        self._listener = channel.door.listen()
+
+    def ready(self) -> bool:
+        """Answers once the process is up."""
+        return True
+
+    def serve(self) -> None:
+        """Take work from the team until it hangs up."""
+        serve(self._listener, self.work)
+
+    def work(self, start: Announcement, packed: bytes) -> bytes:
+        """Do the items whose ticket this worker takes; the first call begins the round.
+
+        Args:
+            start: the round.
+            packed: the pickled list of items.
+
+        Returns:
+            Pickled: the report of each item that was done, by its position in the list; what was folded, where there
+            is no slot for it; and a :class:`fedray.run.usage.Reading`.
+        """
+        items: list[Item] = pickle.loads(packed)
+        broadcast = Broadcast(start.round, self._down, start.weight)
+        if start != self._begun:
+            self._begin(broadcast)
+            self._begun = start
+        reports: dict[int, Report] = {i: self._worker.handle(items[i]) for i in self._positions(len(items))}
+        inject.point("worker.reply", start.round)
+        reading = self._meter.read(self._name, sum(report.seconds for report in reports.values()))
+        return pickle.dumps((reports, self._hand_over(broadcast), reading))
+
+    def _positions(self, count: int) -> Iterator[int]:
+        while (position := self._board.take()) < count:
+            yield position
+
+    def _begin(self, broadcast: Broadcast) -> None:
+        if self._folds_in_place:
+            assert self._up is not None
+            for slot in self._up.values():
+                slot.zero_()
+        self._worker.begin(broadcast, self._up if self._folds_in_place else None)
+
+    def _hand_over(self, broadcast: Broadcast) -> Arrays | None:
+        if self._folds_in_place:
+            return None
+        folded = self._worker.finish()
+        if self._up is not None:
+            for name, slot in self._up.items():
+                slot.copy_(folded[name])
+            return None
+        self._worker.begin(broadcast)  # what was handed over must not be handed over again
+        return {name: tensor.cpu().numpy() for name, tensor in folded.items()}
+
+
+def _let_others_finish() -> None:
+    """Do not push whoever wakes this process up from its processor, and with it the wake-up of the next worker.
+
+    That is the driver, which goes on to wait: Linux's policy for batch work leaves it the rest of that millisecond.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _keep_freed_memory() -> ctypes.CDLL | None:
+    """Let glibc keep freed buffers: returned to the system, they cost a page fault for each page of each step."""
+    if sys.platform != "linux":
+        return None
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+        return libc
+    except (OSError, AttributeError):
+        return None  # another C library, which has its own ways

@@ -1,0 +1,1 @@
+"""Configuration: registries of parts, the sections of a YAML file, and its layers."""

@@ -1,0 +1,137 @@
+"""Layering of config files: defaults < ``base:`` files < the file < ``key=value`` on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedray.config.registry import bind
+from fedray.config.sections import ClusterSection, ExperimentSchema, SlurmSection
+from fedray.core.errors import ConfigError
+from fedray.rundir.names import PYTHON
+
+
+def overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` on top of ``under``, section by section.
+
+    A section that names another part replaces the one below, whose options mean nothing to it; lists are replaced.
+
+    >>> overlay({"algorithm": {"name": "fedprox", "mu": 1}, "rounds": 5}, {"algorithm": {"name": "fedavg"}})
+    {'algorithm': {'name': 'fedavg'}, 'rounds': 5}
+    """
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, str) and isinstance(value, Mapping) and "name" not in value:
+            below = {"name": below}
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            same = "name" not in value or value["name"] == below.get("name", value["name"])
+            merged[key] = overlay(below, value) if same else dict(value)
+        elif isinstance(below, Mapping) and isinstance(value, str) and below.get("name") == value:
+            continue
+        else:
+            merged[key] = value
+    return merged
+
+
+def load_layers(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a config file with its bases and overrides.
+
+    Args:
+        path: YAML file; ``base:`` lists further files, relative to it.
+        overrides: ``key=value`` strings; values are YAML.
+
+    Returns:
+        The merged mapping twice: with interpolations (``${oc.env:...}``) as written, and resolved.
+
+    Raises:
+        ConfigError: unreadable file, bad YAML (with its line), bad override, interpolation that cannot be resolved.
+    """
+    raw = _read(path, ())
+    raw = overlay(raw, _parse_overrides(overrides))
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or path}: {str(error).splitlines()[0]}") from None
+    assert isinstance(resolved, dict)
+    return raw, {str(key): value for key, value in resolved.items()}
+
+
+def bind_top(resolved: Mapping[str, Any]) -> ExperimentSchema:
+    """The sections of an experiment, each known by name; what is in them is bound by whoever needs it."""
+    if PYTHON in resolved:
+        raise ConfigError(
+            "this run was started from Python, where its model and data are: go on with "
+            "fedray.train(..., run_dir=..., resume=True); what it trained is in its model.safetensors"
+        )
+    # Options may be given to a part that is chosen by default.
+    chosen = {f.name: {"name": f.default} for f in fields(ExperimentSchema) if isinstance(f.default, str)}
+    return bind(ExperimentSchema, overlay(chosen, resolved), "")
+
+
+def bind_cluster(schema: ExperimentSchema) -> ClusterSection:
+    """The section ``cluster``, which has more keys for Slurm."""
+    return bind(SlurmSection if schema.cluster.get("name") == "slurm" else ClusterSection, schema.cluster, "cluster")
+
+
+def on_slurm(layer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as it is to run on Slurm, with options laid over its section ``cluster``.
+
+    What says there how many workers there are, and how they talk, means the same on Slurm, and stays.
+
+    >>> on_slurm({"rounds": 5, "cluster": {"name": "ray", "workers": 2}}, {"nodes": 3})
+    {'rounds': 5, 'cluster': {'name': 'slurm', 'workers': 2, 'nodes': 3}}
+    """
+    section = layer.get("cluster") or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"cluster: expected a section with keys, got {section!r}")
+    return {**layer, "cluster": overlay({**section, "name": "slurm"}, options)}
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError(f"{path}: its base files include itself")
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections at the top")
+    content = {str(key): value for key, value in loaded.items()}
+    bases = content.pop("base", [])
+    if isinstance(bases, str):
+        bases = [bases]
+    merged: dict[str, Any] = {}
+    for base in bases:
+        merged = overlay(merged, _read(path.parent / str(base), (*seen, path)))
+    return overlay(merged, content)
+
+
+def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{text!r}: expected key=value, as in local.epochs=2")
+        try:
+            one = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=False)
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
+            raise ConfigError(f"{text!r}: {str(error).splitlines()[0]}") from None
+        assert isinstance(one, dict)
+        merged = overlay(merged, {str(k): v for k, v in one.items()})
+    return merged
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """YAML text of a merged config, interpolations as written."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(content)), resolve=False)

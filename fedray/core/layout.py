@@ -1,0 +1,205 @@
+"""One flat vector: how an ``nn.Module`` lies in a contiguous float32 vector of length P."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fedray.core.errors import ConfigError
+
+Kind = Literal["parameter", "frozen", "buffer"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named tensor of the module: its shape and its half-open place in the vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    kind: Kind
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names, shapes and offsets of a module's state in a vector of ``size`` = P float32 values.
+
+    The first ``trained`` = D values are the parameters that need a gradient, in the module's order; frozen parameters
+    and persistent buffers follow.  A tensor that the module shares under two names appears once.
+
+    Integer and boolean buffers (BatchNorm's ``num_batches_tracked``) stand in the vector as float32 and are rounded
+    back to their type on the way out: exact up to 2**24.
+
+    Args:
+        entries: in the order of the vector.
+        shared: further names of the module's ``state_dict``, each with the name of the entry that it shares.
+    """
+
+    entries: tuple[Entry, ...]
+    shared: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Layout:
+        """The layout of ``module``.
+
+        Raises:
+            ConfigError: a floating-point tensor that is not float32, a complex one, or nothing to train.
+        """
+        parameters = list(module.named_parameters())
+        state = module.state_dict(keep_vars=True)
+        groups: list[tuple[Kind, list[tuple[str, Tensor]]]] = [
+            ("parameter", [(name, p) for name, p in parameters if p.requires_grad]),
+            ("frozen", [(name, p) for name, p in parameters if not p.requires_grad]),
+            ("buffer", [(name, b) for name, b in module.named_buffers() if name in state]),
+        ]
+        if not groups[0][1]:
+            raise ConfigError("model: it has no parameter that needs a gradient, so there is nothing to train")
+        entries: list[Entry] = []
+        start = 0
+        for kind, tensors in groups:
+            for name, tensor in tensors:
+                if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
+                    raise ConfigError(
+                        f"model: {name} is {tensor.dtype}; the global vector is float32: build the model with .float()"
+                    )
+                stop = start + tensor.numel()
+                entries.append(Entry(name, tuple(tensor.shape), tensor.dtype, kind, start, stop))
+                start = stop
+        first = {id(state[e.name]): e.name for e in entries if e.name in state}
+        again = ((name, first[id(tensor)]) for name, tensor in state.items() if id(tensor) in first)
+        return cls(tuple(entries), tuple((name, other) for name, other in again if name != other))
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Layout:
+        """The inverse of ``to_json``."""
+        entries: list[Entry] = []
+        for kind, name, dtype, shape in content["entries"]:
+            start = entries[-1].stop if entries else 0
+            entries.append(Entry(name, tuple(shape), getattr(torch, dtype), kind, start, start + math.prod(shape)))
+        return cls(tuple(entries), tuple((name, other) for name, other in content["shared"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Enough to make a ``state_dict`` of a vector where the module is not at hand."""
+        entries = [[e.kind, e.name, str(e.dtype).removeprefix("torch."), list(e.shape)] for e in self.entries]
+        return {"entries": entries, "shared": [list(names) for names in self.shared]}
+
+    @cached_property
+    def size(self) -> int:
+        """P, the length of the vector."""
+        return self.entries[-1].stop
+
+    @cached_property
+    def trained(self) -> int:
+        """D <= P, how many leading values are trained."""
+        return max(entry.stop for entry in self.entries if entry.kind == "parameter")
+
+    @cached_property
+    def parameters(self) -> tuple[Entry, ...]:
+        """The trained entries."""
+        return tuple(entry for entry in self.entries if entry.kind == "parameter")
+
+    @cached_property
+    def rest(self) -> tuple[Entry, ...]:
+        """Frozen parameters and buffers."""
+        return tuple(entry for entry in self.entries if entry.kind != "parameter")
+
+    @cached_property
+    def integers(self) -> tuple[Entry, ...]:
+        """Entries that are not floating point in the module."""
+        return tuple(entry for entry in self.entries if not entry.dtype.is_floating_point)
+
+    def pack(self, tensors: dict[str, Tensor]) -> Tensor:
+        """The vector ``[P]`` (a new one) of a ``state_dict``."""
+        return torch.cat([tensors[e.name].detach().reshape(-1).to(torch.float32) for e in self.entries])
+
+    def unpack(self, vector: Tensor, entries: Iterable[Entry] | None = None) -> dict[str, Tensor]:
+        """Tensors by name from a vector ``[P]``: float32 ones are views into it, integer ones are rounded copies."""
+        chosen = self.entries if entries is None else entries
+        found: dict[str, Tensor] = {}
+        for e in chosen:
+            view = vector[e.start : e.stop].view(e.shape)
+            found[e.name] = view if e.dtype.is_floating_point else _to_integer(view, e.dtype)
+        return found
+
+    def state_dict(self, vector: Tensor) -> dict[str, Tensor]:
+        """What ``state_dict`` of the module with a vector ``[P]`` holds, no two tensors on the same memory."""
+        found = self.unpack(vector)
+        return found | {name: found[other].clone() for name, other in self.shared}
+
+    def split(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Views ``[C, *shape]`` of the trained parameters from a matrix ``[C, D]`` (one node in autograd's graph)."""
+        pieces = matrix.split([e.stop - e.start for e in self.parameters], dim=1)
+        return {e.name: p.view(-1, *e.shape) for e, p in zip(self.parameters, pieces, strict=True)}
+
+    def load(self, module: nn.Module, vector: Tensor) -> None:
+        """Copy a vector ``[P]`` into ``module``."""
+        with torch.no_grad():
+            for name, tensor in self._tensors(module).items():
+                tensor.copy_(self.unpack(vector, [self._by_name[name]])[name])
+
+    def attach(self, module: nn.Module, vector: Tensor) -> None:
+        """Make the float32 tensors of ``module`` views of ``vector`` ``[P]``: training then moves the vector itself."""
+        for name, tensor in self._tensors(module).items():
+            entry = self._by_name[name]
+            if entry.dtype.is_floating_point:
+                tensor.data = vector[entry.start : entry.stop].view(entry.shape)
+            elif tensor.device != vector.device:
+                tensor.data = tensor.data.to(vector.device)
+
+    def read_back(self, module: nn.Module, vector: Tensor) -> None:
+        """Copy into the vector what an attached ``module`` holds elsewhere: integer buffers, and buffers it has
+        rebound.
+
+        A module that says ``self.average = ...`` in its forward has a new tensor there; it is attached again.
+        """
+        tensors = self._tensors(module) if self.rest else {}
+        for e in self.rest:
+            view, tensor = vector[e.start : e.stop].view(e.shape), tensors[e.name]
+            if tensor.data_ptr() != view.data_ptr():
+                view.copy_(tensor.detach())
+                if e.dtype.is_floating_point:
+                    tensor.data = view
+
+    def show(self, module: nn.Module, vector: Tensor) -> None:
+        """Make the parameters of ``module`` views of ``vector`` ``[P]``, which stays as it is: buffers are copies, as a
+        module may count or average in its forward, also when it is evaluated.
+        """
+        for name, tensor in self._tensors(module).items():
+            entry = self._by_name[name]
+            values = vector[entry.start : entry.stop].view(entry.shape)
+            if not entry.dtype.is_floating_point:
+                tensor.data = _to_integer(values, entry.dtype)
+            else:
+                tensor.data = values.clone() if entry.kind == "buffer" else values
+
+    def write_integers(self, module: nn.Module, vector: Tensor) -> None:
+        """Copy the integer entries of the vector into the buffers of an attached ``module``."""
+        tensors = self._tensors(module) if self.integers else {}
+        for e in self.integers:
+            tensors[e.name].copy_(_to_integer(vector[e.start : e.stop].view(e.shape), e.dtype))
+
+    def round_integers(self, vector: Tensor) -> None:
+        """Round the integer entries of a vector ``[P]`` in place (after averaging)."""
+        for e in self.integers:
+            vector[e.start : e.stop].round_()
+
+    @cached_property
+    def _by_name(self) -> dict[str, Entry]:
+        return {e.name: e for e in self.entries}
+
+    def _tensors(self, module: nn.Module) -> dict[str, Tensor]:
+        named: dict[str, Tensor] = dict(module.named_parameters())
+        named.update(module.named_buffers())
+        return {e.name: named[e.name] for e in self.entries}
+
+
+def _to_integer(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values > 0.5 if dtype == torch.bool else values.round().to(dtype)

@@ -1,0 +1,230 @@
+"""The text of ``fedray plan``."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import torch
+
+from fedray.aggregators import Aggregator
+from fedray.config.registry import dump
+from fedray.core.messages import Ints
+from fedray.data.federated import FederatedData
+from fedray.data.picture import label_picture
+from fedray.experiment.build import Config
+from fedray.experiment.estimate.catalogue import call, summary
+from fedray.experiment.estimate.memory import Memory, memory, settle
+from fedray.experiment.estimate.pace import FirstRound, Pace, measure, worker_count
+from fedray.local.rules import LocalRule
+from fedray.run.plan import Plan
+
+_PICTURED = 100_000
+_PROCESS = "about 0.25 GB"
+
+Row = tuple[str, str]
+
+
+def describe(config: Config) -> str:
+    """What a run of ``config`` would do and cost, as plain text.
+
+    Loads the data, builds the model, and trains the first block of the first round twice, to time it; nothing is
+    kept, no run folder is made.
+
+    Raises:
+        ConfigError: whatever a run would refuse to start with, apart from the machines it asks for.
+    """
+    plan = config.plan()
+    vector = plan.layout.pack(dict(plan.task.model_fn().state_dict()))
+    settle(plan, vector)
+    first = FirstRound.of(plan)
+    workers = worker_count(config.place)
+    sections = [
+        f"{config.name}: {plan.rounds:,} rounds, seed {plan.task.seed}",
+        _section("data", _data(plan.task.data)),
+        _labels(plan.task.data),
+        _section("model", _model(plan)),
+        _section("algorithm", _algorithm(config, plan)),
+        _section("round", _round(plan, first)),
+        _section("memory", _memory(config, memory(plan, workers), workers)),
+        _section("time", _time(config, plan, first, vector, workers)),
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _section(title: str, rows: list[Row]) -> str:
+    return "\n".join([title, *(f"  {name:<12}  {text}" for name, text in rows)])
+
+
+def _data(data: FederatedData) -> list[Row]:
+    held = int(data.holdout_sizes.sum())
+    shape = " x ".join(map(str, data.spec.shape))
+    tokens = f" tokens of {data.spec.vocabulary:,}" if data.spec.vocabulary else ""
+    kind = "classes" if data.spec.task == "classification" else "targets"
+    silos = ", ".join(f"{name} ({silo})" for name, silo in data.silos.items())
+    return [
+        ("clients", f"{len(data):,}"),
+        *([("silos", silos)] if silos else []),
+        ("an example", f"{shape}{tokens} to {data.spec.outputs:,} {kind} ({data.spec.task})"),
+        ("training", f"{int(data.sizes.sum()):,} examples; a client has {_spread(data.sizes)}"),
+        ("test", f"{0 if data.test is None else len(data.test):,} examples; held out on clients: {held:,}"),
+    ]
+
+
+def _labels(data: FederatedData) -> str:
+    if data.spec.task != "classification":
+        return ""
+    if len(data) > _PICTURED:
+        return f"labels\n  not counted for more than {_PICTURED:,} clients"
+    ids = [data.client_id(number) for number in range(len(data))]
+    return label_picture(data.label_counts(), data.spec.classes, clients=ids)
+
+
+def _model(plan: Plan) -> list[Row]:
+    layout = plan.layout
+    sizes = Counter[str]()
+    for entry in layout.entries:
+        sizes[entry.kind] += entry.stop - entry.start
+    rest = f"{sizes['buffer']:,} in buffers, {sizes['frozen']:,} frozen"
+    return [
+        ("parameters", f"D = {layout.trained:,} trained"),
+        ("vector", f"P = {layout.size:,} float32 values, {_size(4 * layout.size)}; {rest}"),
+    ]
+
+
+def _algorithm(config: Config, plan: Plan) -> list[Row]:
+    algorithm = plan.algorithm
+    transforms = ", ".join(_part(transform) for transform in config.transforms)
+    changes = type(algorithm.rule) is not LocalRule
+    return [
+        ("name", f"{_part(config.algorithm)}: {summary(config.algorithm)}"),
+        ("local rule", f"{type(algorithm.rule).__name__}: {summary(algorithm.rule)}" if changes else "none"),
+        ("transforms", transforms or "none"),
+        ("aggregator", f"{_part(config.aggregator)}: {summary(config.aggregator)}"),
+        *_trimmed(config.aggregator, plan.sampler.expected(plan.task.data.sizes)),
+        ("server rule", f"{type(algorithm.server).__name__}: {summary(algorithm.server)}"),
+        ("weight", f"{algorithm.weight}: {_WEIGHTS[algorithm.weight]}" if algorithm.aggregator.linear else _ALIKE),
+        ("optimizer", f"{_part(config.optimizer)} on the clients"),
+    ]
+
+
+def _trimmed(aggregator: Aggregator, cohort: float) -> list[Row]:
+    left_out = aggregator.left_out(int(cohort))
+    if left_out is None:
+        return []
+    told = f"{left_out} largest and as many smallest values" if left_out else "nothing: this is the plain mean"
+    return [("", f"of a cohort of {cohort:g} it leaves out {told}")]
+
+
+_ALIKE = "every client counts the same, as the aggregator looks at single updates"
+_WEIGHTS = {"examples": "a client counts by its number of training examples", "uniform": "every client counts the same"}
+
+
+def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
+    sizes = plan.task.data.sizes
+    expected = plan.sampler.expected(sizes)
+    stacking, sharing = plan.task.stacking, plan.task.sharing
+    traffic = plan.traffic(1, 1)
+    down, up = (round(expected * traffic[way]) for way in ("down", "up"))
+    how = "all clients stacked" if stacking.stacked else "all clients one by one"
+    return [
+        ("cohort", f"{expected:,.6g} of {len(sizes):,} clients expected ({_part(plan.sampler)})"),
+        ("local steps", f"a client does {_spread(plan.task.args.local_steps(sizes))}"),
+        ("blocks", _blocks(plan, first)),
+        ("stepping", f"{how}: {stacking.reason}"),
+        *([("devices", sharing.reason)] if sharing.reason else []),
+        ("down", f"{_size(down)}: {traffic['down']:,} bytes to each client"),
+        ("up", f"{_size(up)}: {traffic['up']:,} bytes from each client"),
+        ("all rounds", f"{_size(plan.rounds * down)} down, {_size(plan.rounds * up)} up"),
+    ]
+
+
+def _blocks(plan: Plan, first: FirstRound | None) -> str:
+    if first is None:
+        return "none: no cohort has a client"
+    sizes = Counter(len(block.clients) for block in first.blocks)
+    listed = ", ".join(f"{count:,} of {size:,}" for size, count in sorted(sizes.items(), reverse=True))
+    return f"{len(first.blocks):,} in round {first.number} (clients: {listed})"
+
+
+def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
+    worker, driver = sum(costs.worker.values()), sum(costs.driver.values())
+    inline = config.place.cluster.name == "inline"
+    total = f"{_size(workers * worker + driver)}, and {_PROCESS} for Python and torch in each process, and the data"
+    keep = config.checkpoint.keep
+    return [
+        ("a worker", f"{_size(worker)}: {_listed(costs.worker)}"),
+        ("the driver", f"{_size(driver)}: {_listed(costs.driver)}"),
+        (
+            "together",
+            f"{'worker and driver in one process' if inline else f'{workers:,} workers and the driver'}: {total}",
+        ),
+        ("checkpoint", f"{_size(costs.checkpoint)} on disk, {keep:,} kept"),
+        ("client state", f"{_size(costs.state)} on disk once every client has taken part" if costs.state else "none"),
+    ]
+
+
+def _time(config: Config, plan: Plan, first: FirstRound | None, vector: torch.Tensor, workers: int) -> list[Row]:
+    if first is None:
+        return [("a round", "no training: no cohort has a client")]
+    wanted, found = config.place.worker.gpus, torch.cuda.device_count()
+    if wanted > found:
+        return [("a round", f"not measured: worker.gpus is {wanted:g}, and this machine has {found} GPUs")]
+    pace = measure(plan, config.place, vector, first)
+    threads = config.place.worker.threads
+    measured = f"{_seconds(pace.block)} for {pace.clients:,} clients, {pace.steps:,} local steps, {threads} thread(s)"
+    return [
+        ("one block", f"{measured}, measured{_failed(pace)}"),
+        (
+            "a round",
+            f"about {_seconds(pace.round)} of training on {workers:,} worker(s), by the local steps of its blocks",
+        ),
+        ("all rounds", f"about {_seconds(plan.rounds * pace.round)}; start, aggregation and evaluation come on top"),
+    ]
+
+
+def _failed(pace: Pace) -> str:
+    if not pace.failures:
+        return ""
+    one = pace.failures[0]
+    return f"; {len(pace.failures)} failed, first client {one.name!r} ({one.stage}): {one.error}"
+
+
+def _part(part: object) -> str:
+    options = dump(part)
+    return call(str(options.pop("name")), options)
+
+
+def _spread(values: Ints) -> str:
+    low, middle, high = int(values.min()), float(np.median(values)), int(values.max())
+    return f"{low:,} to {high:,}, median {middle:,.6g}" if low < high else f"{low:,}"
+
+
+def _listed(costs: dict[str, int]) -> str:
+    return ", ".join(f"{name} {_size(amount)}" for name, amount in costs.items() if amount)
+
+
+def _size(amount: float) -> str:
+    """Bytes in decimal units.
+
+    >>> _size(512), _size(19_240), _size(2.5e9)
+    ('512 B', '19.2 kB', '2.5 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:,.3g} TB"
+
+
+def _seconds(seconds: float) -> str:
+    """A duration in a unit that suits it.
+
+    >>> _seconds(0.0042), _seconds(9.0), _seconds(600), _seconds(90_000)
+    ('4.2 ms', '9 s', '10 min', '25 h')
+    """
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
+    if seconds < 120:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:,.3g} h"

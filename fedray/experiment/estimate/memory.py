@@ -1,0 +1,145 @@
+"""How much memory and disk a run takes: counted from what the engine allocates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core.errors import ConfigError
+from fedray.core.messages import Aggregate
+from fedray.run.plan import Plan
+from fedray.run.worker import Job
+
+_FLOAT, _DOUBLE, _INDEX = 4, 8, 8
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by purpose, besides Python, torch and the data.
+
+    Args:
+        worker: of one worker.
+        driver: of the driver.
+        checkpoint: one checkpoint on disk.
+        state: state of all clients on disk, once each has taken part.
+    """
+
+    worker: dict[str, int]
+    driver: dict[str, int]
+    checkpoint: int
+    state: int
+
+
+def memory(plan: Plan, workers: int) -> Memory:
+    """Memory of a run, with P the vector, D its trained part, W all parts that a client sends, S a client's state.
+
+    A worker holds the broadcast ``4 (P + extra parts)`` (shared by the workers of a node), its accumulator ``8 W``,
+    and, for the C clients that step at once (1 if one by one): the local models ``4 C P``, whose place the updates
+    take, and ``4 C D`` for those of a stack that finish early, if the clients' numbers of steps differ; gradients
+    ``4 C D``, twice if they are padded or changed by the rule; the optimizer ``4 C k D`` with k numbers of its own for
+    each parameter; state, before and after, ``8 C S``; other parts ``4 C (W - P)``; two copies of the update,
+    ``8 C P``, where transforms work on it; the sum of a block of several ``4 W``; and what autograd keeps of a step,
+    C times that of the client with most examples.  Where a worker's devices share out a batch, the first has its
+    gradients three times, as they are joined with those that arrive, and each other one a copy ``4 P`` and gradients
+    twice; autograd's share lies on each.
+
+    The driver holds ``4 P`` and the server rule's state, the total ``8 W`` and its float32 result ``4 W``, and a
+    checkpoint on its way to disk.
+
+    Aggregators that must see every update hold the rows of their share of the cohort, ``8 W`` a client with the copy
+    made when rows are added, in the place of the worker's accumulator, and on the driver ``20 W`` a client: the rows,
+    those that arrive, and a sorted copy with its int64 index.
+
+    Args:
+        plan: the plan, its server rule started and moved once, so that it holds all its state.
+        workers: among how many the cohort is divided.
+    """
+    task, algorithm, layout = plan.task, plan.algorithm, plan.layout
+    size, trained = layout.size, layout.trained
+    sent = sum(algorithm.widths(layout).values())
+    kept = sum(Job(task, algorithm, Path()).state_widths().values())
+    cohort = max(1, round(plan.sampler.expected(task.data.sizes)))
+    stacked = task.stacking.stacked
+    at_once = task.stacking.size if stacked else 1
+    twice = stacked or task.rule.changes_gradient
+    others = task.sharing.devices - 1
+    steps = task.args.local_steps(task.data.sizes)
+    early = trained if stacked and steps.min() < steps.max() else 0
+    parts = {
+        "local models": _FLOAT * at_once * (size + early),
+        "gradients": _FLOAT * at_once * trained * (3 if others else 2 if twice else 1),
+        "optimizer": _FLOAT * at_once * trained * _optimizer_values(plan),
+        "client state": 2 * _FLOAT * at_once * kept,
+        "other parts sent": _FLOAT * at_once * (sent - size),
+        "transforms": 2 * _FLOAT * at_once * size if algorithm.transforms else 0,
+        "activations": at_once * activation_bytes(plan),
+        "other devices": others * _FLOAT * (size + 2 * trained),
+    }
+    rule = sum(tensor.nbytes for tensor in algorithm.server.state_dict().values())
+    saved = _FLOAT * size + rule + (3 * _INDEX * len(task.data) if kept else 0)
+    if algorithm.aggregator.linear:
+        folded, gathered = _DOUBLE * sent, _DOUBLE * sent + _FLOAT * sent
+    else:
+        share = -(-cohort // workers)
+        folded, gathered = 2 * _FLOAT * sent * share, (2 * _FLOAT + _FLOAT + _INDEX) * sent * cohort
+    summed = _FLOAT * sent if stacked else 0
+    return Memory(
+        worker={"broadcast": algorithm.download(layout), "accumulator": folded, "block sum": summed, **parts},
+        driver={"model": _FLOAT * size, "server rule": rule, "aggregation": gathered, "checkpoint": saved},
+        checkpoint=saved,
+        state=_FLOAT * kept * len(task.data),
+    )
+
+
+def settle(plan: Plan, vector: Tensor) -> None:
+    """Start the plan's server rule and move it once by nothing, so that it holds what it will hold in a run."""
+    server = plan.algorithm.server
+    server.start(vector, plan.layout, len(plan.task.data))
+    zeros = {name: torch.zeros(width) for name, width in plan.algorithm.widths(plan.layout).items()}
+    server.step(vector.clone(), Aggregate(zeros, 1.0, 1))
+
+
+def activation_bytes(plan: Plan) -> int:
+    """What autograd keeps for the backward pass of one batch of the client with most examples, parameters aside.
+
+    Raises:
+        ConfigError: that step fails.
+    """
+    task = plan.task
+    client = np.array([int(np.argmax(task.data.sizes))])
+    most = int(task.data.sizes[client[0]])
+    batch = most if task.args.batch_size is None else min(task.args.batch_size, most)
+    module = task.model_fn().train()
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    try:
+        x, y = task.data.probe().rows(client).take(np.arange(batch)[None])
+        # Dropout draws from the global generator here; what it draws does not matter, only that it is put back.
+        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = task.loss_fn(module(x[0]), y[0])
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(f"client {task.data.client_id(int(client[0]))!r}: a training step fails: {words}") from error
+    del loss
+    return sum(kept.values())
+
+
+def _optimizer_values(plan: Plan) -> int:
+    """Numbers the client optimizer keeps for each parameter, found by one step on two of them."""
+    probe = torch.ones(2, requires_grad=True)
+    optimizer = plan.task.optimizer_fn([probe])
+    probe.grad = torch.ones(2)
+    optimizer.step()
+    values = (value for value in optimizer.state[probe].values() if isinstance(value, Tensor))
+    return sum(value.numel() for value in values if value.shape == probe.shape) // 2

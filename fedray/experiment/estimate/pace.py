@@ -1,0 +1,120 @@
+"""How long a round takes: one block measured, the others scaled by their local steps."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.config.sections import SlurmSection
+from fedray.core.messages import Block, BlockReport, Broadcast, Failure, Ints
+from fedray.experiment.place import Place
+from fedray.run.executor import InlineExecutor
+from fedray.run.plan import Plan
+from fedray.run.worker import Job
+from fedray.rundir.client_state import ClientStore
+
+_ROUNDS_TRIED = 100
+
+
+@dataclass(frozen=True)
+class FirstRound:
+    """The first round that has a cohort.
+
+    Args:
+        number: the round; more than 1 only if a random cohort was empty.
+        cohort: its clients ``[n]``.
+        blocks: its blocks, longest first.
+    """
+
+    number: int
+    cohort: Ints
+    blocks: list[Block]
+
+    @classmethod
+    def of(cls, plan: Plan) -> FirstRound | None:
+        """None if no round of the plan, or of its first 100, has a cohort."""
+        for number in range(1, min(plan.rounds, _ROUNDS_TRIED) + 1):
+            cohort = plan.cohort(number)
+            if len(cohort):
+                # Newcomers all: no state is looked up, so the folder does not matter.
+                return cls(number, cohort, plan.blocks(number, cohort, ClientStore(Path(), {})))
+        return None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """An estimate.
+
+    Args:
+        clients: in the measured block.
+        steps: their local steps together.
+        block: seconds it took, the second time.
+        round: seconds of training in an average round.
+        failures: clients of the block that gave no update.
+    """
+
+    clients: int
+    steps: int
+    block: float
+    round: float
+    failures: tuple[Failure, ...]
+
+
+def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace:
+    """Train the round's first block twice in this process, the second time by the clock.
+
+    A round is the work of its blocks over the workers, but no shorter than its longest block; a block's work is its
+    clients' local steps.  Broadcast, aggregation and evaluation come on top.
+
+    Args:
+        plan: the plan, its server rule started.
+        place: where the run will be.
+        vector: the first model ``[P]``.
+        first: the round.
+    """
+    algorithm = plan.algorithm
+    block = first.blocks[0]
+    down = Broadcast(first.number, {"model": vector, **algorithm.server.broadcast()}, plan.weight(first.cohort))
+    with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
+        task = replace(plan.task, data=plan.task.data.probe())
+        executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.devices)
+        try:
+            for _ in range(2):
+                executor.publish(down)
+                reports = executor.run([block], lambda: False)
+        finally:
+            executor.close()
+    assert reports is not None
+    report = reports[0]
+    assert isinstance(report, BlockReport)
+    steps = _steps(plan, block.clients)
+    work = _steps(plan, first.cohort) * plan.sampler.expected(plan.task.data.sizes) / len(first.cohort)
+    seconds = max(report.seconds, report.seconds * work / steps / worker_count(place))
+    return Pace(len(block.clients), steps, report.seconds, seconds, report.failures)
+
+
+def worker_count(place: Place) -> int:
+    """Workers of a run on this machine, or on the nodes of its Slurm job."""
+    cluster, worker = place.cluster, place.worker
+    if cluster.name == "inline":
+        return 1
+    nodes, cpus, gpus = 1, os.cpu_count() or 1, torch.cuda.device_count() - place.driver.gpus
+    if isinstance(cluster, SlurmSection):
+        nodes, cpus, gpus = cluster.nodes, cluster.cpus_per_task or cpus, cluster.gpus_per_node
+    if isinstance(cluster.workers, int):
+        return nodes * cluster.workers
+    room = cpus / worker.cpus if worker.cpus else float("inf")
+    if worker.gpus:
+        room = min(room, gpus / worker.gpus)
+    return nodes * max(1, int(room)) if room != float("inf") else nodes
+
+
+def _steps(plan: Plan, clients: Ints) -> int:
+    """Local steps of some clients together; where a client does none, it counts as one."""
+    return int(np.maximum(plan.task.args.local_steps(plan.task.data.sizes[clients]), 1).sum())

@@ -1,0 +1,96 @@
+"""Evaluating a model on a test set, outside of training."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedray.core.errors import ConfigError
+from fedray.core.losses import LossFn
+from fedray.core.metrics import auc, example_values
+from fedray.data.federated import Examples
+from fedray.experiment.build import Config
+from fedray.run.driver import RunFolder
+from fedray.run.plan import Plan
+from fedray.rundir import checkpoint
+from fedray.rundir.checkpoint import Checkpoint
+
+_ROWS = 4096
+
+
+def evaluate_model(module: nn.Module, test: Examples, task: str, loss: LossFn) -> dict[str, float]:
+    """Mean metrics of a module over examples: ``examples``, ``loss``, ``accuracy`` (and ``auc`` for two classes) or
+    ``mse``.
+
+    The AUC ranks by the second class's logit minus the first's.
+    """
+    values: dict[str, list[Tensor]] = {}
+    margins: list[Tensor] = []
+    module.eval()
+    with torch.no_grad():
+        for start in range(0, len(test), _ROWS):
+            x, y = test.slice(start, min(start + _ROWS, len(test)))
+            output = module(x)
+            for name, value in example_values(loss, task, output, y).items():
+                values.setdefault(name, []).append(value.double())
+            if task == "classification" and output.dim() == 2 and output.shape[1] == 2:
+                margins.append(output[:, 1] - output[:, 0])
+    result = {"examples": float(len(test)), **{name: float(torch.cat(v).mean()) for name, v in values.items()}}
+    if margins:
+        labels = np.asarray(test.y)
+        result["auc"] = auc(torch.cat(margins).double().numpy(), labels)
+    return result
+
+
+def checkpoint_of(folder: RunFolder, round: int | None) -> Checkpoint:
+    """A checkpoint of a run, the newest good one by default.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    known = checkpoint.rounds_in(folder.checkpoints)
+    if round is None:
+        found = checkpoint.newest(folder.checkpoints)
+    elif round in known:
+        try:
+            found = checkpoint.read(folder.checkpoints, round)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    else:
+        found = None
+    if found is None:
+        listed = ", ".join(map(str, known)) or "none"
+        raise ConfigError(
+            f"{folder.path}: no checkpoint{'' if round is None else f' of round {round}'}; there are: {listed}"
+        )
+    return found
+
+
+def vector_of(plan: Plan, folder: RunFolder, round: int | None) -> Tensor:
+    """The global vector ``[P]`` of a checkpoint, the newest good one by default.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or it does not belong to the plan's model.
+    """
+    vector = checkpoint_of(folder, round).tensors["model"]
+    if len(vector) != plan.layout.size:
+        raise ConfigError(
+            f"{folder.path}: its model has {len(vector):,} values, the configured one {plan.layout.size:,}"
+        )
+    return vector
+
+
+def evaluate_run(config: Config, folder: RunFolder, round: int | None) -> dict[str, float]:
+    """Evaluate a run's checkpoint on its config's test set.
+
+    Raises:
+        ConfigError: no test set, or no checkpoint.
+    """
+    plan = config.plan()
+    data = plan.task.data
+    if data.test is None:
+        raise ConfigError("data.test: this run has no test set; give one with --data PATH")
+    module = plan.task.model_fn()
+    plan.layout.load(module, vector_of(plan, folder, round))
+    return evaluate_model(module, data.test, data.spec.task, plan.task.loss_fn)

@@ -1,0 +1,105 @@
+"""Whether model, optimizer, loss and data fit one another: tried once, before anything is started."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedray.core.errors import ConfigError, one_line
+from fedray.core.metrics import example_values
+from fedray.local.task import LocalTask, ModelFn
+from fedray.optim import OptimizerFn, TorchOptimizer
+
+
+def made(model_fn: ModelFn) -> nn.Module:
+    """A first module.
+
+    Raises:
+        ConfigError: it cannot be made, or has parameters that get their shapes from data.
+    """
+    try:
+        module = model_fn()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"model: it cannot be made: {one_line(error)}") from error
+    for name, value in module.named_parameters():
+        if isinstance(value, nn.UninitializedParameter):
+            raise ConfigError(
+                f"model: {name} has no shape before the first batch; give the layer its number of inputs, "
+                "as nn.Linear has it and nn.LazyLinear does not"
+            )
+    if extra := [name for name in module.state_dict() if name.endswith("_extra_state")]:
+        raise ConfigError(
+            f"model: {extra[0]} is state that is no tensor (get_extra_state), which can be neither averaged nor saved"
+        )
+    return module
+
+
+def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> None:
+    """Make the client optimizer once.
+
+    Raises:
+        ConfigError: it cannot be made, or needs more than one gradient a step.
+    """
+    if isinstance(optimizer_fn, TorchOptimizer):
+        return
+    try:
+        optimizer = optimizer_fn([p for p in module.parameters() if p.requires_grad])
+    except Exception as error:
+        raise ConfigError(f"optimizer: it cannot be made: {one_line(error)}") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(f"optimizer: a torch.optim.Optimizer is needed, this is a {type(optimizer).__name__}")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ConfigError("optimizer: LBFGS needs several gradients for a step, a local step has one; take another")
+
+
+def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
+    """One small batch through model and loss, and through the evaluation if there is one.
+
+    Args:
+        task: what will be trained.
+        module: its model.
+        evaluated: whether the model is evaluated by fedray.
+
+    Raises:
+        ConfigError: naming the part that does not fit, with the shapes.
+    """
+    rows = task.data.rows(np.zeros(1, dtype=np.int64), torch.device("cpu"))
+    x, y = rows.take(np.zeros((1, 2), dtype=np.int64))
+    x, y = x[0], y[0]
+    shapes = f"inputs {tuple(x.shape)}, targets {tuple(y.shape)} {y.dtype}"
+    try:
+        with torch.no_grad():
+            output = module.eval()(x)
+    except Exception as error:
+        raise ConfigError(f"model: it does not take the data ({shapes}): {one_line(error)[:300]}") from error
+    classes = task.data.spec.outputs if task.data.spec.task == "classification" else 0
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if isinstance(shape, tuple) and len(shape) == 2 and y.dim() == 1 and shape[1] < classes:
+        raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes")
+    # Of [B] and [B, 1] torch would compare each with each.
+    if not classes and isinstance(output, torch.Tensor) and output.dim() != y.dim():
+        raise ConfigError(f"model: it gives {shape} for targets {tuple(y.shape)}; they must have as many dimensions")
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of shapes that do not fit, which is said below
+            loss = task.loss_fn(output, y)
+    except Exception as error:
+        raise ConfigError(
+            f"local.loss: it does not fit the model's output {shape} ({shapes}): {one_line(error)[:300]}"
+        ) from error
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
+    if not evaluated:
+        return
+    try:
+        with torch.no_grad():
+            example_values(task.loss_fn, task.data.spec.task, output.float(), y)
+    except Exception as error:
+        raise ConfigError(
+            f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {one_line(error)[:300]}"
+        ) from error

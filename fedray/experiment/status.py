@@ -1,0 +1,280 @@
+"""What a run folder says of its run: read from its files alone, before, while and after it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedray.core.record import RoundRecord
+from fedray.run.budget import Totals
+from fedray.run.driver import RunFolder
+from fedray.rundir.checkpoint import folder_of, rounds_in
+from fedray.rundir.lock import Owner, owner_of
+from fedray.rundir.names import CONFIG, METRICS, SUMMARY
+from fedray.slurm.requeue import HISTORY, owner
+from fedray.tracking.jsonl import read_records
+
+RECENT = 20
+"""Rounds over which the pace is taken."""
+
+State = Literal["waiting", "running", "finished", "budget", "stopped", "failed", "interrupted"]
+ENDED: frozenset[State] = frozenset({"finished", "budget", "stopped", "failed", "interrupted"})
+_SLURM_PATIENCE = 10.0
+_SLURM_GOES_ON = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED"}
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The process that drives the rounds, or drove them last without saying good-bye.
+
+    Args:
+        words: host, process and Slurm job, as the lock of the run folder names them.
+        alive: None where it cannot be told from here: it is on another machine.
+        job: its Slurm job.
+    """
+
+    words: str
+    alive: bool | None
+    job: str | None = None
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """The run's newest Slurm job.
+
+    Args:
+        job: its id; ``12_0`` of an array's task that has not begun.
+        state: Slurm's word (``PENDING``, ``RUNNING``...); None where Slurm is not at hand or has forgotten the job.
+        reason: why it is in that state, if Slurm says so.
+    """
+
+    job: str
+    state: str | None = None
+    reason: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Slurm says that it will not run (again)."""
+        return self.state is not None and self.state not in _SLURM_GOES_ON
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands.
+
+    Args:
+        name: the experiment's name, or the folder's.
+        folder: the run folder.
+        state: ``waiting`` for the first round, ``running``, ``interrupted`` (its driver died), or how it ended.
+        round: last finished round.
+        rounds: wanted; None if the config does not say.
+        pace: seconds per round over the recent ones; None before the first.
+        left: estimated seconds to the end of a run that has not come to it.
+        silent: seconds since the last round was recorded.
+        workers: that took part in the last round.
+        nodes: they are on; None if not recorded.
+        failures: how often clients gave no update, by kind.
+        checkpoint: round of the newest checkpoint.
+        checkpoint_age: its age in seconds.
+        driver: None if no driver holds the folder.
+        slurm: None if no Slurm job belongs to the folder.
+        train: metrics of the last round.
+        test: metrics of the last evaluation.
+        totals: what the recorded rounds used.
+    """
+
+    name: str
+    folder: str
+    state: State
+    round: int = 0
+    rounds: int | None = None
+    pace: float | None = None
+    left: float | None = None
+    silent: float | None = None
+    workers: int = 0
+    nodes: int | None = None
+    failures: dict[str, int] = field(default_factory=dict)
+    checkpoint: int | None = None
+    checkpoint_age: float | None = None
+    driver: Driver | None = None
+    slurm: Slurm | None = None
+    train: dict[str, float | None] = field(default_factory=dict)
+    test: dict[str, float | None] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will happen by itself."""
+        if self.slurm is not None and self.slurm.state is not None:
+            return self.slurm.ended and self.state != "running"
+        return self.state in ENDED
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def read_status(run_dir: Path, now: float) -> Status:
+    """How the run in ``run_dir`` stands.
+
+    Args:
+        run_dir: a run folder.
+        now: seconds since the epoch, for ages.
+
+    Raises:
+        ConfigError: it is no run folder, or its metrics are damaged before the last line.
+    """
+    folder = RunFolder(run_dir)
+    folder.config()
+    metrics = run_dir / METRICS
+    while True:
+        owner = owner_of(run_dir)
+        driver, slurm = _driver(run_dir, owner)
+        summary = _summary(run_dir / SUMMARY)
+        records = read_records(metrics) if metrics.exists() else []
+        # A driver that ends well meanwhile writes its summary, lets go of the lock, and looks dead only then.
+        if owner_of(run_dir) == owner:
+            break
+    last = records[-1] if records else {}
+    wanted = _rounds_wanted(run_dir / CONFIG)
+    rounds = wanted if wanted is not None else summary.get("rounds_wanted")
+    done = int(last.get("round", 0))
+    state = state_of(driver, summary, done)
+    pace = pace_of(records)
+    saved = rounds_in(folder.checkpoints)
+    return Status(
+        name=str(summary.get("name", run_dir.resolve().name)),
+        folder=str(run_dir),
+        state=state,
+        round=done,
+        rounds=rounds,
+        pace=pace,
+        left=None if pace is None or rounds is None or state == "finished" else pace * max(0, rounds - done),
+        silent=_age(metrics, now) if records else None,
+        workers=int(last.get("workers", 0)),
+        nodes=last.get("usage", {}).get("nodes"),
+        failures=failures_by_kind(records),
+        checkpoint=saved[0] if saved else None,
+        checkpoint_age=_age(folder_of(folder.checkpoints, saved[0]), now) if saved else None,
+        driver=driver,
+        slurm=slurm,
+        train=last.get("train", {}),
+        test=next((record["test"] for record in reversed(records) if record.get("test")), {}),
+        totals=totals_of(records),
+    )
+
+
+def state_of(driver: Driver | None, summary: Mapping[str, Any], done: int) -> State:
+    """The state of a run.
+
+    A driver that holds the folder is newer than any summary: it has taken up a run that ended before.
+
+    Args:
+        driver: who holds the folder.
+        summary: what the last driver that came to an end left behind, or nothing.
+        done: rounds recorded.
+    """
+    if driver is not None:
+        return "interrupted" if driver.alive is False else "running"
+    if "status" in summary:
+        said: State = summary["status"]
+        return said
+    return "interrupted" if done else "waiting"
+
+
+def pace_of(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Seconds per round, the mean over the last rounds."""
+    seconds = [float(record["seconds"]) for record in records[-RECENT:] if record.get("seconds")]
+    return sum(seconds) / len(seconds) if seconds else None
+
+
+def failures_by_kind(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How often clients gave no update, by the stage they failed in, most frequent first."""
+    counts = Counter(str(failure["stage"]) for record in records for failure in record.get("failures", ()))
+    return dict(counts.most_common())
+
+
+def totals_of(records: Sequence[Mapping[str, Any]]) -> Totals:
+    """What rounds used together; sections of a record that this fedray does not know are passed over."""
+    known = {one.name for one in fields(RoundRecord)}
+    totals = Totals()
+    for record in records:
+        totals.add(RoundRecord.from_json({name: value for name, value in record.items() if name in known}))
+    return totals
+
+
+def slurm_job(run_dir: Path, job: str | None = None) -> Slurm | None:
+    """What Slurm says of the run's job.
+
+    Args:
+        run_dir: the run folder.
+        job: its id, if known; else the newest that left a trace in the folder.
+    """
+    known = [path.stem.removeprefix("slurm-") for path in run_dir.glob("slurm-*.log")]
+    # A job that waits has no log yet, and one of an array writes it elsewhere.
+    known.append(str(owner(run_dir / HISTORY)))
+    numbered = [(int(one.partition("_")[0]), one) for one in known if re.fullmatch(r"\d+(_\d+)?", one)]
+    newest = job or (max(numbered)[1] if numbered else None)
+    return _asked(newest) if newest else None
+
+
+def _asked(job: str) -> Slurm:
+    program = shutil.which("scontrol")
+    if program is None:
+        return Slurm(job)
+    try:
+        said = subprocess.run(
+            [program, "show", "job", "-o", job], capture_output=True, text=True, timeout=_SLURM_PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return Slurm(job)
+    # A word without "=" continues the value before it, which is none of those that are wanted.
+    words = dict(word.split("=", 1) for word in said.stdout.split() if "=" in word)
+    reason = words.get("Reason")
+    return Slurm(job, words.get("JobState"), None if reason == "None" else reason)
+
+
+def _driver(run_dir: Path, owner: Owner | None) -> tuple[Driver | None, Slurm | None]:
+    driver = None if owner is None else Driver(owner.words(), owner.alive(), owner.job)
+    slurm = slurm_job(run_dir, driver.job if driver else None)
+    if driver and driver.alive is None and driver.job and slurm and slurm.ended:
+        driver = replace(driver, alive=False)
+    if driver and driver.alive is False:
+        slurm = slurm_job(run_dir) or slurm  # a newer one may wait to go on
+    return driver, slurm
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def _rounds_wanted(config: Path) -> int | None:
+    """From the config alone: a summary is that of the driver before."""
+    try:
+        loaded = OmegaConf.load(config)
+        # A run from Python writes its arguments under their own heading.
+        found = OmegaConf.select(loaded, "rounds", default=OmegaConf.select(loaded, "python.rounds"))
+    except (OSError, OmegaConfBaseException):
+        return None
+    return found if isinstance(found, int) else None
+
+
+def _age(path: Path, now: float) -> float | None:
+    try:
+        return max(0.0, now - path.stat().st_mtime)
+    except OSError:  # deleted in the meantime
+        return None

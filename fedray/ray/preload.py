@@ -1,8 +1,0 @@
-"""What Ray's processes import while the rest comes up: all that an actor needs, whichever it will be."""
-
-from __future__ import annotations
-
-from fedray.collector import collector_off
-
-with collector_off():
-    import fedray.ray.driver  # noqa: F401

@@ -1,0 +1,1 @@
+"""A run: its plan, its workers, its rounds, and how it is stopped."""

@@ -1,0 +1,28 @@
+"""Cutting a cohort into blocks: a pure function of the cohort and the config, never of the number of workers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedray.core.messages import Ints
+
+
+def cut(cohort: Ints, steps: Ints, size: int, pins: Ints) -> list[Ints]:
+    """Blocks of at most ``size`` clients of one pin, the longest first.
+
+    Clients with about as many local steps stand together, so that little of a stacked step is padding; blocks come out
+    longest first, so that the last ones to be handed out are short.
+
+    >>> [block.tolist() for block in cut(np.array([3, 5, 8, 9]), np.array([1, 4, 4, 2]), 2, np.zeros(4, dtype=int))]
+    [[5, 8], [9, 3]]
+
+    Args:
+        cohort: client indices, increasing, ``[n]``.
+        steps: local steps of each, ``[n]``.
+        size: clients in a block, at least 1.
+        pins: where each must be trained, ``[n]``.
+    """
+    order = np.lexsort((-steps, pins))
+    ends = np.flatnonzero(np.diff(pins[order])) + 1
+    pieces = [run[start : start + size] for run in np.split(order, ends) for start in range(0, len(run), size)]
+    return [cohort[piece] for piece in sorted(pieces, key=lambda piece: -int(steps[piece[0]]))]

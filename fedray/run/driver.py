@@ -1,0 +1,332 @@
+"""A run: the rounds of a plan with a run folder, from fresh or from a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fedray.core import inject
+from fedray.core.errors import ConfigError, RunFailed, one_line
+from fedray.core.hardware import machine, versions
+from fedray.core.layout import Layout
+from fedray.core.record import RoundRecord
+from fedray.run.executor import Executor
+from fedray.run.loop import Rounds, ServerState
+from fedray.run.plan import Plan
+from fedray.run.snapshot import restore, snapshot
+from fedray.run.worker import Job
+from fedray.rundir import checkpoint
+from fedray.rundir.checkpoint import Checkpoint, CheckpointError
+from fedray.rundir.client_state import ClientStore
+from fedray.rundir.lock import driving
+from fedray.rundir.log import logged
+from fedray.rundir.names import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of, to_go_on
+from fedray.tracking.base import RunInfo, Tracker
+from fedray.tracking.jsonl import JsonLines
+from fedray.tracking.tensorboard import TensorBoard
+
+_log = logging.getLogger("fedray")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoint folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """What happened, with tracebacks."""
+        return self.path / LOG
+
+    @property
+    def state(self) -> Path:
+        """Segments of the clients' state."""
+        return self.path / "state"
+
+    def claim(self, config: str) -> None:
+        """Make the folder for a fresh run and write its config.
+
+        Raises:
+            ConfigError: it holds a run already, or cannot be written.
+        """
+        taken = (self.path / CONFIG).exists() or (self.path / METRICS).exists()
+        try:
+            if not taken:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self.checkpoints.mkdir(exist_ok=True)
+                taken = not checkpoint.create_durably(self.path / CONFIG, config.encode())
+        except OSError as error:
+            raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
+        if taken:
+            raise ConfigError(
+                f"run.dir: {self.path} already holds a run; "
+                f"go on with `{to_go_on(self.path)}` or choose another run.dir"
+            )
+
+    def unclaim(self) -> None:
+        """Give up a fresh claim: a run that could not be started leaves nothing behind.
+
+        Does nothing if another process drives the run by now.
+        """
+        with contextlib.suppress(ConfigError, OSError):
+            with driving(self.path):
+                if (self.path / METRICS).exists():
+                    return
+                with contextlib.suppress(OSError):  # something else is in it
+                    self.checkpoints.rmdir()
+                (self.path / CONFIG).unlink(missing_ok=True)
+            self.path.rmdir()
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` holds; empty before the run has ended."""
+        path = self.path / SUMMARY
+        content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return content
+
+    def config(self) -> str:
+        """The run's config.
+
+        Raises:
+            ConfigError: there is no run here.
+        """
+        return config_of(self.path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a driver needs, picklable.
+
+    Args:
+        plan: what to do.
+        folder: where results go; claimed already.
+        name: the experiment's name.
+        config: the resolved config as YAML.
+        threads: torch threads of a worker.
+        keep: checkpoints kept.
+        resume: go on from the newest checkpoint.
+        tensorboard: write event files.
+        notes: lines for the head of the log.
+        warnings: what was said while the data was read, before there was a log.
+        hardware: what the bits depend on, asked where the run is made: its driver, on the same node, may see no GPU.
+    """
+
+    plan: Plan
+    folder: RunFolder
+    name: str
+    config: str
+    threads: int = 1
+    keep: int = 2
+    resume: bool = False
+    tensorboard: bool = True
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    hardware: Mapping[str, str] = field(default_factory=machine)
+
+    def job(self) -> Job:
+        """The workers' part."""
+        return Job(self.plan.task, self.plan.algorithm, self.folder.state, self.threads)
+
+    def info(self, resumed_from: int | None = None) -> RunInfo:
+        """What trackers are told at the start; without ``resumed_from``, by the newest checkpoint there is."""
+        if resumed_from is None:
+            saved = checkpoint.rounds_in(self.folder.checkpoints) if self.resume else []
+            resumed_from = saved[0] if saved else 0
+        data = self.plan.task.data
+        wanted = data.counted and data.spec.task == "classification" and len(data) <= 100_000
+        return RunInfo(
+            run_dir=self.folder.path,
+            name=self.name,
+            rounds=self.plan.rounds,
+            resumed_from=resumed_from,
+            clients=len(data),
+            parameters=self.plan.layout.trained,
+            config_yaml=self.config,
+            label_counts=data.label_counts() if wanted else None,
+            client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
+        )
+
+    def records(
+        self, start: Callable[[Job], Executor], stopping: Callable[[], bool] = lambda: False
+    ) -> Iterator[RoundRecord]:
+        """Run, yielding each round's record when it is complete.
+
+        Args:
+            start: makes the executor.
+            stopping: asked often; once true the round in progress is dropped, a checkpoint saved, and the iterator
+                ends.
+
+        Raises:
+            RunFailed: with the state of the last finished round saved.
+            ConfigError: nothing to resume from, or another process drives the run.
+        """
+        with logged(self.folder.path), driving(self.folder.path):
+            for folder in (self.folder.path, self.folder.checkpoints):
+                checkpoint.sweep(folder)
+            for note in self.notes:
+                _log.info("%s", note)
+            for warning in self.warnings:
+                _log.warning("%s", warning)
+            executor = start(self.job())
+            try:
+                drive = _Drive(self, executor, stopping)
+                # Not before: a config that cannot go on with what there is must not take the place of the one that can.
+                if self.folder.config() != self.config:
+                    checkpoint.replace_durably(self.folder.path / CONFIG, self.config.encode())
+                yield from drive.records()
+            finally:
+                executor.close()
+
+
+class _Drive:
+    """One process's work on a run."""
+
+    def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool]) -> None:
+        self._run, self._executor = run, executor
+        self._saved = -1
+        self._state = self._initial_state()
+        self._started_at = self._state.round
+        self._began = time.time() - self._state.totals.seconds
+        self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping)
+        self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
+        if run.tensorboard:
+            self._trackers.append(TensorBoard(run.folder.path))
+        self._last: RoundRecord | None = None
+        self._status = "failed"
+
+    def _initial_state(self) -> ServerState:
+        run, plan = self._run, self._run.plan
+        vector = self._executor.global_vector(plan.layout.size)
+        vector.copy_(plan.layout.pack(dict(plan.task.model_fn().state_dict())))
+        store = ClientStore(run.folder.state, run.job().state_widths())
+        plan.algorithm.server.start(vector, plan.layout, len(plan.task.data))
+        state = ServerState(vector, store)
+        if run.resume:
+            saved = checkpoint.newest(run.folder.checkpoints, run.folder.state)
+            if saved is None:
+                _log.info("no checkpoint yet: starting from the first round")
+            else:
+                self._restore(state, saved)
+        return state
+
+    def _restore(self, state: ServerState, saved: Checkpoint) -> None:
+        restore(self._run.plan, state, saved)
+        checkpoint.drop_after(self._run.folder.checkpoints, saved.round)
+        state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))
+        self._saved = saved.round
+        _log.info("resumed after round %d", saved.round)
+        if saved.state["config_sha256"] != _config_sha256(self._run):
+            _log.info("the config is not the one of the checkpoint: the rounds from here on follow the new one")
+        if saved.state["machine"] != self._run.hardware:
+            _log.warning(
+                "the checkpoint was written on other hardware or versions (%s; now %s): results may differ in bits",
+                saved.state["machine"],
+                self._run.hardware,
+            )
+
+    def _save(self, state: ServerState) -> None:
+        run = self._run
+        state.totals.seconds = time.time() - self._began
+        state.store.flush()
+        origin = {"machine": run.hardware, "config_sha256": _config_sha256(run)}
+        try:
+            checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, origin), run.keep)
+        except CheckpointError as error:
+            before = checkpoint.rounds_in(run.folder.checkpoints)
+            whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
+            raise RunFailed(f"{error}; {whole}. Free space, then `{to_go_on(run.folder.path)}`") from error
+        state.store.kept = frozenset(checkpoint.segments(run.folder.checkpoints))
+        self._saved = state.round
+
+    def records(self) -> Iterator[RoundRecord]:
+        info = self._run.info(self._started_at)
+        for tracker in self._trackers:
+            tracker.start(info)
+        try:
+            for record in self._rounds:
+                self._last = record
+                for tracker in self._trackers:
+                    tracker.round(record)
+                yield record
+            self._save_last()
+            self._end()
+        except BaseException as error:
+            self._save_last()
+            if isinstance(error, Exception) and not isinstance(error, (RunFailed, ConfigError, OSError)):
+                raise RunFailed(f"round {self._state.round + 1}: {one_line(error)}") from error
+            raise
+        finally:
+            self._close(self._summary())
+
+    def _save_last(self) -> None:
+        if self._saved != self._state.round and self._state.whole:
+            self._save(self._state)
+
+    def _end(self) -> None:
+        """Say how it ended, once everything that belongs to such an end is on disk."""
+        state, rounds, folder = self._state, self._rounds, self._run.folder.path
+        if rounds.stopped:
+            _log.info("stopped as asked, after round %d; its checkpoint is saved", state.round)
+            self._status = "stopped"
+            return
+        inject.point("driver.end", state.round)
+        self._executor.close()  # first, as it holds memory of the model's size on each worker
+        write_model(self._run.plan.layout, state.vector, folder / MODEL)
+        self._status = "budget" if rounds.used_up else "finished"
+        if rounds.used_up:
+            _log.info("%s, after round %d", rounds.used_up, state.round)
+
+    def _close(self, summary: dict[str, Any]) -> None:
+        try:
+            checkpoint.replace_durably(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
+        finally:
+            for tracker in self._trackers:
+                if self._status in ("finished", "budget"):
+                    tracker.finish(summary)
+                tracker.close()
+
+    def _summary(self) -> dict[str, Any]:
+        state, plan = self._state, self._run.plan
+        state.totals.seconds = time.time() - self._began
+        return {
+            "name": self._run.name,
+            "status": self._status,
+            **({"budget": self._rounds.used_up} if self._rounds.used_up else {}),
+            "rounds": state.round,
+            "rounds_wanted": plan.rounds,
+            "resumed_from": self._started_at,
+            "seconds": round(state.totals.seconds, 3),
+            "examples": state.totals.examples,
+            "totals": state.totals.to_json(),
+            "seed": plan.task.seed,
+            "clients": len(plan.task.data),
+            "parameters": plan.layout.trained,
+            "workers": self._last.workers if self._last else 0,
+            "stacking": plan.task.stacking.reason,
+            "machine": self._run.hardware,
+            "versions": versions(),
+            "final": self._last.to_json() if self._last else None,
+        }
+
+
+def write_model(layout: Layout, vector: Tensor, path: Path) -> None:
+    """Write the global model as safetensors with the names of the module's ``state_dict``."""
+    checkpoint.replace_durably(path, layout.state_dict(vector.detach().cpu()))
+
+
+def _config_sha256(run: Run) -> str:
+    return hashlib.sha256(run.config.encode()).hexdigest()

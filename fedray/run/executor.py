@@ -1,0 +1,106 @@
+"""Where work items run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fedray.aggregators.base import Accumulator
+from fedray.core.messages import Broadcast
+from fedray.run.usage import Meter, Reading, Usage
+from fedray.run.worker import Item, Job, Report, Worker
+
+_NAME = "inline/0"
+
+
+class Executor(Protocol):
+    """Runs the work items of one round at a time.
+
+    A round is ``publish``, one ``run``, and ``collect`` if there were blocks; results must not depend on the number
+    of workers.
+    """
+
+    @property
+    def workers(self) -> int:
+        """How many workers took part in the last round."""
+
+    def wait(self) -> None:
+        """Return when there is a worker; RunFailed if there can be none."""
+
+    def global_vector(self, size: int) -> Tensor:
+        """Memory for the global vector ``[size]``, which ``publish`` need not copy where workers share it."""
+
+    def publish(self, down: Broadcast) -> None:
+        """Make a broadcast known to all workers; they begin the round."""
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        """Do all items, handing them out in the order given.
+
+        Args:
+            items: the round's work.
+            stopping: asked between items; once true, no further item is begun.
+
+        Returns:
+            One report for each item, in any order; None if stopped.
+        """
+
+    def collect(self) -> Accumulator:
+        """What all workers have folded since ``publish``, merged."""
+
+    def usage(self) -> Usage:
+        """What the last round took on the machines, from ``publish`` to ``collect``."""
+
+    def close(self) -> None:
+        """Release whatever was started."""
+
+
+class InlineExecutor:
+    """Everything in this process, one item after the other: for pdb, tests, and one worker's GPUs."""
+
+    workers = 1
+
+    def __init__(self, job: Job, devices: Sequence[torch.device] = (torch.device("cpu"),)) -> None:
+        self._threads = torch.get_num_threads()
+        self._gpus = float(sum(device.type == "cuda" for device in devices))
+        self._worker = Worker(job, devices)
+        self._meter = Meter(devices)
+        self._reading = Reading(_NAME)
+
+    def wait(self) -> None:
+        """It is ready."""
+
+    def global_vector(self, size: int) -> Tensor:
+        """On the device where updates are folded."""
+        return torch.zeros(size, device=self._worker.device)
+
+    def publish(self, down: Broadcast) -> None:
+        """Begin the round."""
+        self._worker.begin(down)
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        """Do the items in order."""
+        reports: list[Report] = []
+        started = time.perf_counter()
+        for item in items:
+            if stopping():
+                return None
+            reports.append(self._worker.handle(item))
+        self._reading = self._meter.read(_NAME, time.perf_counter() - started)
+        return reports
+
+    def collect(self) -> Accumulator:
+        """The worker's accumulator."""
+        return self._worker.finish()
+
+    def usage(self) -> Usage:
+        """Of this process."""
+        return Usage((self._reading,), gpus=self._gpus)
+
+    def close(self) -> None:
+        """Give the process its thread count back."""
+        self._worker.close()
+        torch.set_num_threads(self._threads)

@@ -1,0 +1,71 @@
+"""The failure policy: from what went wrong in a round to whether the run goes on, a pure function; and the reports of
+what nobody could do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fedray.core.messages import Block, BlockReport, Failure, Ints
+from fedray.run.worker import HoldoutChunk, HoldoutReport, Job
+
+
+@dataclass(frozen=True)
+class FailurePolicy:
+    """What a client without an update means.
+
+    Args:
+        on_nonfinite: an update that is not finite, or out of range (stage ``update``): ``drop`` the client for the
+            round, or ``abort`` the run.
+        on_failure: a client that raised twice (``train``), whose worker died twice (``worker``), or that took too long
+            twice (``deadline``): ``drop`` or ``abort``.
+        min_share: smallest share of the cohort, in [0, 1], that must survive a round; nobody is never enough.
+    """
+
+    on_nonfinite: Literal["drop", "abort"] = "drop"
+    on_failure: Literal["drop", "abort"] = "abort"
+    min_share: float = 0.5
+
+    def verdict(self, failures: Sequence[Failure], sampled: int) -> str | None:
+        """Why the run must end, or None; the order of the failures does not matter.
+
+        Args:
+            failures: of a round, at most one for each client.
+            sampled: clients in the round's cohort.
+        """
+        ordered = sorted(failures, key=lambda failure: failure.client)
+        for failure in ordered:
+            if failure.stage == "left_out":
+                continue
+            rule = self.on_nonfinite if failure.stage == "update" else self.on_failure
+            if rule == "abort":
+                return f"client {failure.name!r} failed in round {failure.round} ({failure.stage}): {failure.error}"
+        survivors = sampled - len(ordered)
+        if ordered and (survivors == 0 or survivors < self.min_share * sampled):
+            first = ordered[0]
+            return (
+                f"round {first.round}: only {survivors} of {sampled} clients survived, failures.min_share is "
+                f"{self.min_share}; first failure: client {first.name!r} ({first.stage}): {first.error}"
+            )
+        return None
+
+
+def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
+    """The report of a block that nobody could train: all its clients failed."""
+    none = np.zeros(0)
+    failures = _failures(job, block.clients, block.round, stage, reason)
+    return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), {}, failures, 0.0)
+
+
+def unseen(job: Job, chunk: HoldoutChunk, round: int, reason: str) -> HoldoutReport:
+    """The report of clients on whose rows nobody could evaluate the model after ``round``."""
+    failures = _failures(job, chunk.clients, round, "worker", reason)
+    return HoldoutReport(chunk.index, {}, np.zeros(0, dtype=np.int64), 0.0, failures)
+
+
+def _failures(job: Job, clients: Ints, round: int, stage: str, reason: str) -> tuple[Failure, ...]:
+    return tuple(Failure(c, job.task.data.client_id(c), round, stage, reason) for c in clients.tolist())

@@ -1,0 +1,338 @@
+"""The synchronous round loop, as a generator of records.
+
+One round: broadcast, train the cohort's blocks, fold, move the model.  What need not delay the next round is done while
+the workers train it: the evaluation of the new model (as further work items on the same broadcast), its hash, and its
+checkpoint.  So the record of a round is finished, and yielded, during the round that follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core import inject, metrics
+from fedray.core.errors import RunFailed
+from fedray.core.layout import Layout
+from fedray.core.messages import BlockReport, Broadcast, Failure, Ints
+from fedray.core.record import RoundRecord
+from fedray.run.blocks import cut
+from fedray.run.budget import Totals, used_up
+from fedray.run.executor import Executor
+from fedray.run.plan import Plan
+from fedray.run.worker import HoldoutChunk, HoldoutReport, Item, Report, TestChunk, TestReport
+from fedray.rundir.client_state import ClientStore
+
+HASHED_EVERY_ROUND = 10_000_000
+"""Up to so many entries the model is hashed every round, above only where a checkpoint is written."""
+
+_HOLDOUT_CLIENTS = 64
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class ServerState:
+    """What the server holds between rounds.
+
+    Args:
+        vector: the global model ``[P]``.
+        round: last finished round.
+        store: index of the clients' state.
+        halvings: how often blocks were halved because a device had too little memory for them.
+        whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
+        pending: record of the last finished round while it is not complete.
+        totals: what all rounds so far have used.
+    """
+
+    vector: Tensor
+    store: ClientStore
+    round: int = 0
+    halvings: int = 0
+    whole: bool = True
+    pending: RoundRecord | None = None
+    totals: Totals = field(default_factory=Totals)
+
+    def is_finite(self, layout: Layout) -> bool:
+        """Whether no trained parameter is lost; a buffer may be infinite, as masks are."""
+        return bool(torch.isfinite(self.vector[: layout.trained].sum()))
+
+
+Save = Callable[[ServerState], None]
+
+
+class Rounds:
+    """Runs the rounds of a plan.
+
+    Args:
+        plan: what to do.
+        state: where to start from; moved along.
+        executor: where work runs.
+        save: writes a checkpoint of the state; called in a background thread while the state does not change.
+        stopping: asked between reports; once true, the round in progress is dropped and the loop ends.
+        clock: seconds, rising; for checkpoints by time.
+
+    Attributes:
+        stopped: it ended because it was asked to.
+        used_up: it ended because this limit of the budget was reached.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        state: ServerState,
+        executor: Executor,
+        save: Save,
+        stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._plan, self._state, self._executor = plan, state, executor
+        self._save, self._stopping, self._clock = save, stopping, clock
+        self._background: list[Future[None]] = []
+        self.stopped = False
+        self.used_up: str | None = None
+
+    def __iter__(self) -> Iterator[RoundRecord]:
+        """The records of all rounds that are left, in order.
+
+        Raises:
+            RunFailed: the failure policy ends the run, with the state of the last finished round; or the model is no
+                longer finite, or its step raised, and then only a checkpoint has that state.
+        """
+        self._executor.wait()
+        inject.point("driver.start", 0)
+        self._saved_at = self._clock()
+        with ThreadPoolExecutor(1, thread_name_prefix="fedray-state") as self._pool:
+            while self._goes_on():
+                yield from self._round()
+                if self.stopped:
+                    return
+            yield from self._complete_last()
+
+    def _goes_on(self) -> bool:
+        if self._state.round >= self._plan.rounds:
+            return False
+        self.used_up = used_up(self._plan.budget, self._state.totals)
+        return self.used_up is None
+
+    def _round(self) -> Iterator[RoundRecord]:
+        plan, state = self._plan, self._state
+        started = time.perf_counter()
+        number = state.round + 1
+        cohort = plan.cohort(number)
+        down = self._broadcast(number, plan.weight(cohort) or 1.0)
+        reports = None
+        while reports is None or self._halve(reports):
+            self._executor.publish(down)
+            published = time.perf_counter()
+            inject.point("driver.round", number)
+            blocks = plan.blocks(number, cohort, state.store, state.halvings)
+            reports = self._work([*blocks, *self._evaluations(plan.rounds)])
+            if reports is None:
+                return
+        trained = time.perf_counter()
+        yield from self._tell_pending(reports)
+        self._join()
+        record = RoundRecord(number, stack=plan.block_size(state.halvings))
+        done = [r for r in reports if isinstance(r, BlockReport)]
+        self._aggregate(record, down, cohort, done)
+        ended = time.perf_counter()
+        record.seconds = ended - started
+        record.phases = {"broadcast": published - started, "train": trained - published, "aggregate": ended - trained}
+        self._measure(record)
+        state.round, state.pending = number, record
+        kinds = len(state.totals.hardware)
+        state.totals.add(record)
+        if len(state.totals.hardware) > max(kinds, 1):
+            everything = ", ".join(state.totals.hardware)
+            _log.warning("round %d: workers of more than one kind (%s): results may differ in bits", number, everything)
+        state.whole = True
+        self._start_background(record)
+
+    def _complete_last(self) -> Iterator[RoundRecord]:
+        if self._state.pending is None:
+            return
+        self._executor.publish(self._broadcast(self._state.round + 1, 1.0))
+        reports = self._work(self._evaluations(self._state.round))
+        if reports is not None:
+            yield from self._tell_pending(reports)
+        self._join()
+
+    def _broadcast(self, round: int, weight: float) -> Broadcast:
+        return Broadcast(round, {"model": self._state.vector, **self._plan.algorithm.server.broadcast()}, weight)
+
+    def _work(self, items: list[Item]) -> list[Report] | None:
+        reports = self._executor.run(items, self._stopping)
+        if reports is None:
+            self.stopped = True
+            self._join()
+            return None
+        # Arrival order depends on who is fast; everything below folds in the order of the work instead.
+        return sorted(reports, key=lambda report: (type(report).__name__, report.index))
+
+    def _halve(self, reports: list[Report]) -> bool:
+        """Whether the round must be done anew with smaller blocks: for all of them, from here on.
+
+        If only blocks that did not fit were halved, the bits would depend on which worker they met.  A client that had
+        no room alone is a failure, whatever the others do.
+        """
+        plan, state = self._plan, self._state
+        blocks = [[f for f in r.failures if f.stage == "memory"] for r in reports if isinstance(r, BlockReport)]
+        short = next((failures for failures in blocks if len(failures) > 1), None)
+        if short is None:
+            return False
+        state.halvings += 1
+        _log.warning(
+            "round %d: out of memory (%s); from here on %d clients step at once",
+            short[0].round,
+            short[0].error,
+            plan.block_size(state.halvings),
+        )
+        return True
+
+    # The model
+
+    def _aggregate(self, record: RoundRecord, down: Broadcast, cohort: Ints, reports: list[BlockReport]) -> None:
+        plan, state = self._plan, self._state
+        failures = [failure for report in reports for failure in report.failures]
+        for failure in failures:
+            _log.warning("round %d: client %r gave no update (%s): %s\n%s", *_words(failure))
+        clients = sum(len(report.clients) for report in reports)
+        if len(cohort) and (verdict := plan.failures.verdict(failures, len(cohort))):
+            raise RunFailed(verdict)
+        if clients:
+            weight = float(np.concatenate([report.weight for report in reports]).sum())
+            inject.point("driver.fold", record.round)
+            folded = {name: part.to(state.vector.device) for name, part in self._executor.collect().items()}
+            total = plan.algorithm.aggregator.finish(folded, weight, down.weight, clients)
+            inject.point("driver.aggregate", record.round)
+            state.whole = False
+            with torch.no_grad():
+                for transform in reversed(plan.algorithm.transforms):
+                    transform.on_aggregate(total, plan.task.seed, record.round)
+                if plan.task.buffers == "mean":
+                    plan.layout.round_integers(total.parts["delta"])
+                else:
+                    total.parts["delta"][plan.layout.trained :] = 0.0
+                plan.algorithm.server.step(state.vector, total)
+            if not state.is_finite(plan.layout):
+                raise RunFailed(f"round {record.round}: the global model is no longer finite; lower the learning rates")
+            for report in reports:
+                state.store.commit(report.state)
+        self._describe(record, cohort, reports, failures)
+
+    def _describe(self, record: RoundRecord, cohort: Ints, reports: list[BlockReport], failures: list[Failure]) -> None:
+        plan = self._plan
+        examples = np.concatenate([report.examples for report in reports] or [np.zeros(0, dtype=np.int64)])
+        loss = np.concatenate([report.loss for report in reports] or [np.zeros(0)])
+        record.clients = {"sampled": len(cohort), "ok": len(examples), "failed": len(failures)}
+        record.examples = int(examples.sum())
+        if record.examples:
+            record.train = {"loss": float((loss * examples).sum() / record.examples)}
+        record.weight = float(sum(report.weight.sum() for report in reports))
+        record.bytes = plan.traffic(len(cohort), len(examples))
+        record.failures = [
+            {"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)
+        ]
+
+    def _measure(self, record: RoundRecord) -> None:
+        usage = self._executor.usage()
+        record.workers = self._executor.workers
+        record.bytes["network"] = usage.network
+        record.usage = usage.section(record.phases["train"], record.seconds)
+        if record.failures:
+            record.usage["failures"] = dict(Counter(failure["stage"] for failure in record.failures))
+
+    # What runs beside the next round
+
+    def _evaluations(self, last: int) -> list[Item]:
+        plan, round = self._plan, self._state.round
+        if self._state.pending is None:
+            return []
+        items: list[Item] = []
+        test = plan.task.data.test
+        if test is not None and plan.evaluate.due(plan.evaluate.every, round, last):
+            items += TestChunk.cut(len(test))
+        if plan.evaluate.due(plan.evaluate.clients_every, round, last):
+            held = np.flatnonzero(plan.task.data.holdout_sizes > 0)
+            items += [
+                HoldoutChunk(i, clients, plan.task.data.pin(int(clients[0])))
+                for i, clients in enumerate(cut(held, np.zeros_like(held), _HOLDOUT_CLIENTS, plan.task.data.pins(held)))
+            ]
+        return items
+
+    def _tell_pending(self, reports: list[Report]) -> Iterator[RoundRecord]:
+        record = self._state.pending
+        if record is None:
+            return
+        # A checkpoint in the background may be reading the record.
+        self._join()
+        tests = [r for r in reports if isinstance(r, TestReport)]
+        holdouts = [r for r in reports if isinstance(r, HoldoutReport)]
+        record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}
+        if holdouts:
+            self._describe_clients(record, holdouts)
+        seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
+        record.phases["evaluate"] = seconds / max(1, self._executor.workers)
+        yield record
+        # Only now: where telling it fails, the last checkpoint still has it to tell.
+        self._state.pending = None
+
+    def _describe_clients(self, record: RoundRecord, reports: list[HoldoutReport]) -> None:
+        missing = [failure for report in reports for failure in report.failures]
+        for failure in missing:
+            _log.warning("round %d: client %r was not evaluated (%s): %s", *_words(failure)[:-1])
+        seen = [report for report in reports if not report.failures]
+        record.evaluated = {"clients": sum(len(report.examples) for report in seen), "missing": len(missing)}
+        if seen:
+            record.clients_test = _spread(seen)
+
+    def _start_background(self, record: RoundRecord) -> None:
+        due = self._plan.checkpoint.due(record.round, self._plan.rounds, self._clock() - self._saved_at)
+        if due:
+            self._saved_at = self._clock()
+        if due or self._plan.layout.size <= HASHED_EVERY_ROUND:
+            self._background.append(self._pool.submit(self._hash, record))
+        self._background.append(self._pool.submit(self._state.store.tidy, record.round))
+        if due:
+            self._background.append(self._pool.submit(self._checkpoint, record))
+
+    def _hash(self, record: RoundRecord) -> None:
+        record.model_sha256 = model_sha256(self._state.vector)
+
+    def _checkpoint(self, record: RoundRecord) -> None:
+        started = time.perf_counter()
+        self._save(self._state)
+        record.phases["checkpoint"] = time.perf_counter() - started
+
+    def _join(self) -> None:
+        waiting, self._background = self._background, []
+        for future in waiting:
+            future.result()
+
+
+def model_sha256(vector: Tensor) -> str:
+    """SHA-256 of a vector's float32 bytes, little-endian."""
+    return hashlib.sha256(vector.detach().cpu().contiguous().numpy().data.cast("B")).hexdigest()
+
+
+def _words(failure: Failure) -> tuple[int, str, str, str, str]:
+    return failure.round, failure.name, failure.stage, failure.error, failure.trace
+
+
+def _spread(reports: list[HoldoutReport]) -> dict[str, dict[str, float]]:
+    examples = np.concatenate([report.examples for report in reports])
+    result: dict[str, dict[str, float]] = {}
+    for name in reports[0].sums:
+        sums = np.concatenate([report.sums[name] for report in reports])
+        low, middle, high = np.percentile(sums / examples, [10, 50, 90])
+        mean = float(sums.sum() / examples.sum())
+        result[name] = {"mean": mean, "p10": float(low), "p50": float(middle), "p90": float(high)}
+    return result

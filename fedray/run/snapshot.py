@@ -1,0 +1,116 @@
+"""The state of a run as a checkpoint, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fedray.core.errors import ConfigError
+from fedray.core.layout import Layout
+from fedray.core.record import RoundRecord
+from fedray.run.budget import Totals
+from fedray.run.loop import ServerState
+from fedray.run.plan import Plan
+from fedray.rundir.checkpoint import Checkpoint
+
+_RULE, _CLIENTS = "rule.", "clients."
+
+
+def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Checkpoint:
+    """What a checkpoint holds of ``state``; ``origin`` says what wrote it."""
+    clients, segments = state.store.index()
+    rule = plan.algorithm.server.state_dict()
+    tensors = {"model": state.vector, **_prefixed(_RULE, rule), **_prefixed(_CLIENTS, clients)}
+    rest = {
+        "pending": state.pending.to_json() if state.pending else None,
+        "segments": segments,
+        "seals": state.store.seals(),
+        "keeps": _keeps(plan, state),
+        "federation": _federation(plan) if state.store.widths else None,
+        "layout": plan.layout.to_json(),
+        "totals": state.totals.to_json(),
+        "halvings": state.halvings,
+        **origin,
+    }
+    return Checkpoint(state.round, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, rest)
+
+
+def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
+    """The inverse of ``snapshot``, on a state that was just started.
+
+    Raises:
+        ConfigError: the plan cannot go on from there, as its model or its algorithm is another.
+    """
+    model = saved.tensors["model"]
+    if model.shape != state.vector.shape:
+        raise ConfigError(
+            f"the checkpoint's model has {len(model):,} values, the configured one {len(state.vector):,}: "
+            "resume with the model the run was started with"
+        )
+    if saved.round > plan.rounds:
+        raise ConfigError(f"rounds={plan.rounds}: the run has done {saved.round} rounds already")
+    wanted = _keeps(plan, state)
+    for who, found in saved.state.get("keeps", wanted).items():
+        if found != wanted[who]:
+            raise ConfigError(
+                f"the checkpoint has kept {_words(found)} for the {who}, the config wants {_words(wanted[who])}\n"
+                "resume with the algorithm, transforms and local.buffers that the run was started with, "
+                "or train anew in another run.dir"
+            )
+    if state.store.widths and saved.state.get("federation") not in (None, _federation(plan)):
+        raise ConfigError(
+            "the checkpoint holds the state of other clients than those of the config, or in another order: "
+            "resume with the clients that the run was started with, or train anew in another run.dir"
+        )
+    state.vector.copy_(model)
+    plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, _RULE))
+    if state.store.widths:
+        rows = _with_prefix(saved.tensors, _CLIENTS)
+        state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
+    state.round = saved.round
+    state.totals = Totals.from_json(saved.state.get("totals", {}))
+    state.halvings = saved.state.get("halvings", 0)
+    pending = saved.state["pending"]
+    state.pending = RoundRecord.from_json(pending) if pending else None
+
+
+def layout_of(saved: Checkpoint) -> Layout:
+    """How the model lies in a checkpoint, for whoever has no plan.
+
+    Raises:
+        ConfigError: a checkpoint of a fedray that did not write this down.
+    """
+    if "layout" not in saved.state:
+        raise ConfigError(
+            f"the checkpoint of round {saved.round} is of an earlier fedray and does not name its tensors; "
+            "one that `fedray resume RUN_DIR rounds=MORE` writes does"
+        )
+    return Layout.from_json(saved.state["layout"])
+
+
+def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
+    """Names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
+    clients = [f"{name}[{width}]" for name, width in state.store.widths.items()]
+    return {"server": plan.algorithm.server.state_names(), "clients": clients}
+
+
+def _federation(plan: Plan) -> str:
+    """Which clients there are, in their order."""
+    data = plan.task.data
+    return sha256(data.keys(np.arange(len(data))).astype("<i8").tobytes()).hexdigest()
+
+
+def _words(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

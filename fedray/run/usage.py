@@ -1,0 +1,171 @@
+"""What a round's work took on the machines: told by each worker, added up by the driver."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedray.core.hardware import hardware
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One worker's round.
+
+    Args:
+        worker: its name, ``node1/0``.
+        busy: seconds at work on items.
+        cpu_seconds: processor time of its process.
+        rss: peak resident memory of its process so far, in bytes.
+        gpu_memory: peak GPU memory allocated so far, on all its GPUs, in bytes.
+        joules: energy by GPU (its UUID) since the last reading; workers that share one GPU read the same counter.
+        hardware: the kind of it that its bits depend on, see :func:`fedray.core.hardware.hardware`.
+    """
+
+    worker: str
+    busy: float = 0.0
+    cpu_seconds: float = 0.0
+    rss: int = 0
+    gpu_memory: int = 0
+    joules: dict[str, float] = field(default_factory=dict)
+    hardware: str = ""
+
+    def plus(self, later: Reading) -> Reading:
+        """This one and the next of the same worker, as one."""
+        joules = {gpu: self.joules.get(gpu, 0.0) + later.joules.get(gpu, 0.0) for gpu in self.joules | later.joules}
+        busy, spent = self.busy + later.busy, self.cpu_seconds + later.cpu_seconds
+        return replace(later, busy=busy, cpu_seconds=spent, joules=joules)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A round, over all workers.
+
+    Args:
+        readings: one for each worker that took part.
+        nodes: nodes they run on.
+        gpus: GPUs they reserve, in all.
+        retries: blocks done again because a worker was lost.
+        network: bytes between nodes: broadcasts and accumulators.
+    """
+
+    readings: tuple[Reading, ...] = ()
+    nodes: int = 1
+    gpus: float = 0.0
+    retries: int = 0
+    network: int = 0
+
+    def section(self, work: float, seconds: float) -> dict[str, Any]:
+        """The section ``usage`` of a round's record, see :class:`fedray.core.record.RoundRecord`.
+
+        Args:
+            work: seconds in which the workers could have been busy.
+            seconds: wall time of the round.
+        """
+        readings = self.readings
+        section: dict[str, Any] = {
+            "nodes": self.nodes,
+            "retries": self.retries,
+            "cpu_seconds": round(sum(reading.cpu_seconds for reading in readings), 6),
+            "gpu_seconds": round(self.gpus * seconds, 6),
+            "worker": [reading.worker for reading in readings],
+            "idle": [round(max(0.0, work - reading.busy), 6) for reading in readings],
+            "rss": [reading.rss for reading in readings],
+        }
+        if any(reading.gpu_memory for reading in readings):
+            section["gpu_memory"] = [reading.gpu_memory for reading in readings]
+        if joules := _joules(readings):
+            section["joules"] = round(sum(joules.values()), 3)
+        if kinds := {reading.hardware for reading in readings if reading.hardware}:
+            section["hardware"] = sorted(kinds)
+        return section
+
+
+def _joules(readings: Iterable[Reading]) -> dict[str, float]:
+    """By GPU: workers that share one read the same counter, whoever read last the most of it."""
+    found: dict[str, float] = {}
+    for reading in readings:
+        for gpu, joules in reading.joules.items():
+            found[gpu] = max(joules, found.get(gpu, 0.0))
+    return found
+
+
+class Meter:
+    """Reads this process; what it cannot read (no GPU, no NVML) is left at nothing.
+
+    Args:
+        devices: those it works on.
+    """
+
+    def __init__(self, devices: Sequence[torch.device] = ()) -> None:
+        self._gpus = [device for device in devices if device.type == "cuda"]
+        self._hardware = hardware(devices[0]) if devices else ""
+        self._cpu = time.process_time()
+        self._energy: _Energy | None = None
+
+    def read(self, worker: str, busy: float) -> Reading:
+        """What was used since the last reading, or since the meter was made.
+
+        Args:
+            worker: name of the worker.
+            busy: seconds it was at work on items in that time.
+        """
+        cpu = time.process_time()
+        spent, self._cpu = cpu - self._cpu, cpu
+        # Asking for memory would initialise CUDA in a process that does not use it.
+        if not self._gpus:
+            return Reading(worker, busy, spent, peak_rss(), hardware=self._hardware)
+        if self._energy is None:
+            self._energy = _Energy(self._gpus)
+        memory = sum(torch.cuda.max_memory_allocated(gpu) for gpu in self._gpus)
+        return Reading(worker, busy, spent, peak_rss(), memory, self._energy.since_last(), self._hardware)
+
+
+def peak_rss() -> int:
+    """Peak resident memory of this process, in bytes."""
+    # Where there is /proc: getrusage also counts the process that this one was forked from, up to its exec.
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/self/status").read_bytes()
+        return int(text.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class _Energy:
+    """The energy counters of GPUs, by NVML, if the library ``pynvml`` is installed and works."""
+
+    def __init__(self, gpus: Sequence[torch.device]) -> None:
+        self._handles: dict[str, Any] = {}
+        self._last: dict[str, float] = {}
+        # NVML raises errors of its own kinds, which cannot be named without it; no energy is no fault of the run's.
+        with suppress(Exception):
+            self._nvml: Any = import_module("pynvml")
+            self._nvml.nvmlInit()
+            for gpu in gpus:
+                name = f"GPU-{torch.cuda.get_device_properties(gpu).uuid}"
+                self._handles[name] = self._nvml.nvmlDeviceGetHandleByUUID(name)
+            self._last = self._joules()
+
+    def _joules(self) -> dict[str, float]:
+        read = self._nvml.nvmlDeviceGetTotalEnergyConsumption
+        return {name: float(read(handle)) / 1000 for name, handle in self._handles.items()}
+
+    def since_last(self) -> dict[str, float]:
+        if not self._last:
+            return {}
+        try:
+            now = self._joules()
+        except Exception:
+            self._last = {}
+            return {}
+        spent = {name: now[name] - before for name, before in self._last.items()}
+        self._last = now
+        return spent

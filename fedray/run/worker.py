@@ -1,0 +1,374 @@
+"""A worker: trains blocks, folds them, evaluates.  The same object runs inline and inside a Ray actor."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedray.aggregators.base import Accumulator, UpdateOutOfRange
+from fedray.algorithms.base import Algorithm
+from fedray.core import inject
+from fedray.core.errors import RunFailed, one_line
+from fedray.core.messages import Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
+from fedray.core.metrics import Mean, example_values
+from fedray.local.kernels import cuda_kernels, lack_told
+from fedray.local.rules import width_of
+from fedray.local.task import LocalTask, autocast
+from fedray.local.trainer import Trainer
+from fedray.rundir.client_state import StateRows
+
+_EVALUATION_ROWS = 1024
+_NAMED = 4
+_log = logging.getLogger("fedray")
+
+OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
+"""What means that fewer clients must step at once."""
+
+
+@contextlib.contextmanager
+def _memory_told() -> Iterator[None]:
+    """Where the host's memory is out torch raises a plain RuntimeError: here it is a MemoryError, as Python's own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise MemoryError(one_line(error)) from None
+        raise
+
+
+def devices_of(gpus: float) -> tuple[torch.device, ...]:
+    """The devices of a worker that reserves so many GPUs: all it sees, or the one that it shares, or the CPU.
+
+    >>> [[str(device) for device in devices_of(gpus)] for gpus in (0, 0.25, 2)]
+    [['cpu'], ['cuda:0'], ['cuda:0', 'cuda:1']]
+    """
+    return tuple(torch.device("cuda", index) for index in range(math.ceil(gpus))) or (torch.device("cpu"),)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What workers do in a run.
+
+    Args:
+        task: the local training problem.
+        algorithm: what happens to updates.
+        state_folder: where per-client state lies.
+        threads: torch threads of a worker; the thread count changes bits, so it is part of the config.
+    """
+
+    task: LocalTask
+    algorithm: Algorithm
+    state_folder: Path
+    threads: int = 1
+
+    def state_widths(self) -> dict[str, int]:
+        """Length of each vector that a client keeps."""
+        layout = self.task.layout
+        widths = {name: width_of(width, layout) for name, width in self.algorithm.state().items()}
+        if self.task.buffers == "local" and layout.size > layout.trained:
+            widths["buffers"] = layout.size - layout.trained
+        return widths
+
+
+@dataclass(frozen=True, slots=True)
+class TestChunk:
+    """Work: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set.
+
+    Anybody can do it; where it is shared out, ``pin`` says by whose workers, as for a block.
+    """
+
+    __test__ = False
+
+    index: int
+    start: int
+    stop: int
+    pin: str | None = None
+
+    @classmethod
+    def cut(cls, examples: int) -> list[TestChunk]:
+        """Fixed chunks, so that the result does not depend on who evaluates what."""
+        starts = range(0, examples, _EVALUATION_ROWS)
+        return [cls(i, start, min(start + _EVALUATION_ROWS, examples)) for i, start in enumerate(starts)]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutChunk:
+    """Work: evaluate the broadcast model on the held-out rows of some clients; ``pin`` as for a block."""
+
+    index: int
+    clients: Ints
+    pin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """Metric sums over a test chunk."""
+
+    __test__ = False
+
+    index: int
+    metrics: dict[str, Mean]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutReport:
+    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``; or why nobody could evaluate them."""
+
+    index: int
+    sums: dict[str, Floats]
+    examples: Ints
+    seconds: float
+    failures: tuple[Failure, ...] = ()
+
+
+Item = Block | TestChunk | HoldoutChunk
+Report = BlockReport | TestReport | HoldoutReport
+
+
+class Worker:
+    """Does the work items of a round.
+
+    Args:
+        job: the run's work.
+        devices: where; data, model and accumulator are on the first, further ones help it to train.
+    """
+
+    def __init__(self, job: Job, devices: Sequence[torch.device]) -> None:
+        torch.set_num_threads(job.threads)
+        self.job = job
+        self.device = devices[0]
+        self._open = contextlib.ExitStack()
+        if self.device.type == "cuda":
+            self._open.enter_context(cuda_kernels(job.task.precision, job.task.deterministic))
+            job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(self.device)))
+        self._trainer = Trainer(job.task, devices)
+        self.rows = StateRows(job.state_folder, job.state_widths())
+        self._widths = job.algorithm.widths(job.task.layout)
+        self._evaluated: nn.Module | None = None
+        self._accumulator: Accumulator = {}
+        self._down = Broadcast(0, {}, 1.0)
+
+    def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
+        """Start a round: take the broadcast, and fold into ``into`` (zeroed by the caller) or a fresh accumulator."""
+        parts = {name: part.to(self.device) for name, part in down.parts.items()}
+        self._down = Broadcast(down.round, parts, down.weight)
+        if into is None:
+            into = self.job.algorithm.aggregator.zero(self._widths, str(self.device))
+        self._accumulator = into
+
+    def finish(self) -> Accumulator:
+        """All that was folded since ``begin``."""
+        return self._accumulator
+
+    def handle(self, item: Item) -> Report:
+        """Do one work item.
+
+        Raises:
+            RunFailed: something raised that is no failure of a client's.
+        """
+        try:
+            match item:
+                case Block():
+                    return self.train(item)
+                case TestChunk():
+                    return self.evaluate(item)
+                case HoldoutChunk():
+                    return self.evaluate_clients(item)
+        except Exception as error:
+            raise RunFailed(f"{self._words(item)} failed: {one_line(error)}") from error
+
+    def _words(self, item: Item) -> str:
+        """What an item is; what a round evaluates is the model of the round before."""
+        number = self._down.round
+        match item:
+            case Block():
+                return f"round {number}: the block of {self._names(item.clients)}"
+            case TestChunk():
+                return f"round {number - 1}: the evaluation on the test set"
+            case HoldoutChunk():
+                return f"round {number - 1}: the evaluation on the held-out rows of {self._names(item.clients)}"
+
+    def _names(self, clients: Ints) -> str:
+        names = [repr(self.job.task.data.client_id(client)) for client in clients[:_NAMED].tolist()]
+        more = f" and {len(clients) - _NAMED} more" if len(clients) > _NAMED else ""
+        return f"client{'s' if len(clients) > 1 else ''} {', '.join(names)}{more}"
+
+    # Training
+
+    def train(self, block: Block) -> BlockReport:
+        """Train a block and fold its updates; clients that fail are given up as values, the others counted once."""
+        started = time.perf_counter()
+        given_up = {client: self._failure(client, "left_out", "as the config says") for client in block.left_out}
+        while True:
+            update = None
+            try:
+                inject.point("worker.block", block.round, block.index)
+                update = self._updates(block, given_up)
+                if update is not None:
+                    self.job.algorithm.aggregator.add(self._accumulator, update, self._down.weight)
+                break
+            except UpdateOutOfRange as error:
+                assert update is not None
+                for client in update.clients[error.positions].tolist():
+                    given_up[client] = self._failure(client, "update", str(error))
+            except OutOfMemory as error:
+                if update is not None and len(update.clients) == 1:
+                    raise  # one part of it may be folded, and another not
+                torch.cuda.empty_cache()
+                update, reason = None, one_line(error)
+                for client in block.clients.tolist():
+                    given_up.setdefault(client, self._failure(client, "memory", reason))
+                break
+        inject.point("worker.folded", block.round, block.index)
+        none = np.zeros(0)
+        columns = none.astype(np.int64), none, none, none.astype(np.int64)
+        state: dict[int, Row] = {}
+        if update is not None:
+            columns = update.clients, update.weight, update.loss, update.examples
+            state = self.rows.write(block.round, update.clients, update.state) if update.state else {}
+        failures = tuple(given_up[client] for client in sorted(given_up))
+        return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started)
+
+    def _updates(self, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
+        """The updates of those of a block who are not given up, transformed; None if nobody is left.
+
+        Where one raises, it is found out and given up, and the block is done as if without it.
+        """
+        raised: Counter[int] = Counter()
+        while True:
+            clients = np.array([c for c in block.clients.tolist() if c not in given_up], dtype=np.int64)
+            if not len(clients):
+                return None
+            try:
+                update = self._update(clients, block)
+            except _Raised as error:
+                for client, reason in self._culprits(clients, error.reason, block):
+                    raised[client] += 1
+                    if raised[client] > 1:
+                        given_up[client] = self._raised(client, reason)
+            else:
+                inject.point("worker.trained", block.round, block.index)
+                return update
+
+    def _culprits(self, clients: Ints, error: Exception, block: Block) -> list[tuple[int, Exception]]:
+        """Each time that a client raised: of several those who raise alone, or, if none does, all of them."""
+        found: list[tuple[int, Exception]] = []
+        for client in clients.tolist() if len(clients) > 1 else ():
+            for _ in range(2):
+                try:
+                    self._update(np.array([client]), block)
+                    break
+                except _Raised as again:
+                    found.append((client, again.reason))
+        return found or [(client, error) for client in clients.tolist()]
+
+    def _update(self, clients: Ints, block: Block) -> BlockUpdate:
+        try:
+            with _memory_told(), lack_told():
+                return self._trained(clients, block)
+        except OutOfMemory:
+            raise
+        except Exception as error:
+            raise _Raised(error) from error
+
+    def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
+        algorithm = self.job.algorithm
+        state, known = self.rows.read(clients, block.state, self.device)
+        buffers = state.pop("buffers", None)
+        if buffers is not None:
+            newcomers = ~torch.tensor(known, device=self.device)
+            buffers[newcomers] = self._down.parts["model"][self.job.task.layout.trained :]
+        update = self._trainer.train(clients, self._down, state, buffers)
+        if algorithm.weight == "uniform":
+            update.weight = np.ones_like(update.weight)
+        with torch.no_grad():
+            algorithm.on_clients(update)
+            for transform in reversed(algorithm.transforms):
+                transform.on_arrival(update, self._down.round)
+        return update
+
+    def _raised(self, client: int, error: Exception) -> Failure:
+        return self._failure(client, "train", one_line(error), "".join(traceback.format_exception(error)))
+
+    def _failure(self, client: int, stage: str, error: str, trace: str = "") -> Failure:
+        return Failure(client, self.job.task.data.client_id(client), self._down.round, stage, error, trace)
+
+    # Evaluation
+
+    def _module(self) -> nn.Module:
+        if self._evaluated is None:
+            self._evaluated = self.job.task.model_fn().to(self.device).eval()
+        self.job.task.layout.show(self._evaluated, self._down.parts["model"])
+        return self._evaluated
+
+    def evaluate(self, chunk: TestChunk) -> TestReport:
+        """Evaluate the broadcast model on a chunk of the test set."""
+        started = time.perf_counter()
+        test = self.job.task.data.test
+        assert test is not None
+        x, y = test.slice(chunk.start, chunk.stop, self.device)
+        # Matrix products look at where rows lie in memory: a copy lies the same everywhere, a view of a file does not.
+        values = self._values(x.clone(), y)
+        metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
+        return TestReport(chunk.index, metrics, time.perf_counter() - started)
+
+    def evaluate_clients(self, chunk: HoldoutChunk) -> HoldoutReport:
+        """Evaluate the broadcast model on the clients' held-out rows."""
+        started = time.perf_counter()
+        x, y, segment = self.job.task.data.holdout(chunk.clients)
+        parts = [
+            self._values(x[i : i + _EVALUATION_ROWS].to(self.device), y[i : i + _EVALUATION_ROWS].to(self.device))
+            for i in range(0, len(x), _EVALUATION_ROWS)
+        ]
+        count = len(chunk.clients)
+        sums = {
+            name: _sums(segment, np.concatenate([part[name] for part in parts]), count)
+            for name in (parts[0] if parts else {})
+        }
+        examples = np.bincount(segment, minlength=count).astype(np.int64)
+        return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
+
+    def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
+        """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""
+        task = self.job.task
+        try:
+            with _memory_told(), lack_told(), torch.no_grad(), autocast(task.precision, self.device):
+                values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
+            return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
+        except OutOfMemory:
+            if len(x) < 2:
+                raise
+        # Not in the handler: the error holds the frames that hold the memory.
+        torch.cuda.empty_cache()
+        middle = len(x) // 2
+        halves = [self._values(x[rows], y[rows]) for rows in (slice(middle), slice(middle, None))]
+        return {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+
+    def close(self) -> None:
+        """Close the state files, and give the process its switches back."""
+        self.rows.close()
+        self._open.close()
+
+
+class _Raised(Exception):
+    """The user's model, loss, optimizer or data raised."""
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
+
+
+def _sums(segment: Ints, values: Floats, count: int) -> Floats:
+    return np.bincount(segment, weights=values, minlength=count).astype(np.float64)

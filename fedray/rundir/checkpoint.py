@@ -1,0 +1,314 @@
+"""Checkpoints: complete or absent, checked before use, without pickle.
+
+A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``state.json`` and ``manifest.json``
+(SHA-256 of the other two).  It is written under a temporary name, forced to disk, and renamed.  Checkpoints share the
+segments of the clients' state; ``state.json`` has their seals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from fedray.core import inject
+from fedray.core.errors import ConfigError
+from fedray.rundir.client_state import damage
+
+FORMAT = 1
+TEMPORARY = ".tmp-"
+"""How names of files begin that a killed process may leave behind."""
+
+_PREFIX = "round-"
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; those before it are whole."""
+
+
+@dataclass(frozen=True)
+class CheckpointArgs:
+    """When to save.
+
+    Args:
+        every: after every so many rounds, and after the last; 0: only after the last.
+        seconds: also after a round that ends so many seconds after the last checkpoint; 0: never.
+    """
+
+    every: int = 0
+    seconds: float = 0.0
+
+    def due(self, round: int, last: int, since: float) -> bool:
+        """Whether the state after ``round`` of ``last`` is saved, ``since`` seconds after the checkpoint before.
+
+        >>> [CheckpointArgs(2, 60).due(round, 5, 59.0) for round in range(1, 6)]
+        [False, True, False, True, True]
+        >>> CheckpointArgs(0, 60).due(1, 5, 60.0)
+        True
+        """
+        by_rounds = self.every > 0 and round % self.every == 0
+        by_time = 0 < self.seconds <= since
+        return round == last or by_rounds or by_time
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after a round.
+
+    Args:
+        round: last finished round.
+        tensors: ``model`` [P], ``rule.*`` and ``clients.*``.
+        state: JSON-serialisable rest.
+    """
+
+    round: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def folder_of(checkpoints: Path, round: int) -> Path:
+    """Where the checkpoint of ``round`` lies."""
+    return checkpoints / f"{_PREFIX}{round:08d}"
+
+
+def rounds_in(checkpoints: Path) -> list[int]:
+    """Rounds that have a checkpoint folder, newest first."""
+    found = [p.name.removeprefix(_PREFIX) for p in checkpoints.glob(f"{_PREFIX}*") if p.is_dir()]
+    return sorted((int(name) for name in found if name.isdigit()), reverse=True)
+
+
+def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
+    """Write a checkpoint, and once it is known to be whole and on disk delete all but the newest ``keep``.
+
+    Raises:
+        CheckpointError: nothing usable was written (disk full, not writable, read back otherwise); earlier checkpoints
+            are untouched.
+    """
+    target = folder_of(checkpoints, checkpoint.round)
+    temporary, stale = checkpoints / f"{TEMPORARY}{target.name}", checkpoints / f"{TEMPORARY}{target.name}-stale"
+    try:
+        sweep(checkpoints)
+        temporary.mkdir(parents=True)
+        state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
+        write_durably(temporary / "tensors.safetensors", checkpoint.tensors)
+        content = json.dumps(state, indent=1, sort_keys=True).encode()
+        write_durably(temporary / "state.json", _in_halves(content, checkpoint.round))
+        manifest = json.dumps({path.name: _sha256(path) for path in temporary.iterdir()}, indent=1).encode()
+        write_durably(temporary / "manifest.json", manifest)
+        _sync_folder(temporary)
+        _verify(temporary, checkpoint.tensors, {"state.json": content, "manifest.json": manifest})
+        inject.point("checkpoint.before_rename", checkpoint.round)
+        if target.exists():
+            target.rename(stale)
+        temporary.rename(target)
+        inject.point("checkpoint.after_rename", checkpoint.round)
+        _sync_folder(checkpoints)
+        shutil.rmtree(stale, ignore_errors=True)
+    except OSError as error:
+        if stale.exists() and not target.exists():
+            with contextlib.suppress(OSError):
+                stale.rename(target)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"the checkpoint of round {checkpoint.round} could not be written: {error}") from error
+    for round in rounds_in(checkpoints)[keep:]:
+        shutil.rmtree(folder_of(checkpoints, round), ignore_errors=True)
+
+
+def _in_halves(data: bytes, round: int) -> Iterator[bytes]:
+    """Bytes for a file, in two parts: a fault may come before each."""
+    half = len(data) // 2
+    inject.point("checkpoint.open", round)
+    yield data[:half]
+    inject.point("checkpoint.half_written", round)
+    yield data[half:]
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a killed process left half written in ``folder``; only one process may write there."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, data: bytes | Iterator[bytes] | dict[str, Tensor]) -> None:
+    """Write bytes, whole or part by part, or tensors as a safetensors file (without a copy in memory), to the disk."""
+    if isinstance(data, dict):
+        try:
+            save_file(data, path)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+    else:
+        with path.open("wb") as file:
+            for part in [data] if isinstance(data, bytes) else data:
+                file.write(part)
+                file.flush()
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _verify(folder: Path, tensors: dict[str, Tensor], rest: Mapping[str, bytes]) -> None:
+    """Compare a folder's files with what they should hold.
+
+    Raises:
+        OSError: they are something else.
+    """
+    same = all((folder / name).read_bytes() == data for name, data in rest.items())
+    try:
+        with safe_open(folder / "tensors.safetensors", "pt") as file:  # mapped, not copied
+            found = file.keys()
+            same &= {*found} == {*tensors} and all(_equal(file.get_tensor(name), tensors[name]) for name in found)
+    except SafetensorError:
+        same = False
+    if not same:
+        raise OSError("what is read back is not what was written")
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Equal in type, shape and values; NaN, which a rule's state may have, is NaN."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
+    """Write ``path`` so that a reader or a crash sees the old or the new contents, never a part."""
+    # Processes of several nodes may write the same file, where their ids do not tell them apart.
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
+    try:
+        write_durably(temporary, data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def create_durably(path: Path, data: bytes) -> bool:
+    """Make a file, whole and on the disk, if there is none; whether it was made here.
+
+    Of several processes that do so at once, also on several nodes, one makes it.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
+    try:
+        while True:
+            write_durably(temporary, data)
+            # Whoever drives the run may tidy up our file before it is linked: then look again.
+            with contextlib.suppress(FileNotFoundError):
+                return _link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # Over NFS the answer to a link that succeeded can be lost, and the repeated request finds its own work.
+        return temporary.stat().st_nlink > 1
+    _sync_folder(path.parent)
+    return True
+
+
+def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoint:
+    """Read and check the checkpoint of ``round``.
+
+    Args:
+        checkpoints: the folder of all.
+        round: which.
+        clients: where the segments of the clients' state lie, to check them too; None for who needs the model alone.
+
+    Raises:
+        ValueError: it is torn, corrupt, or of another format version.
+    """
+    folder = folder_of(checkpoints, round)
+    try:
+        manifest: Mapping[str, str] = json.loads((folder / "manifest.json").read_bytes())
+        contents = {name: (folder / name).read_bytes() for name in ("tensors.safetensors", "state.json")}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder.name} is incomplete: {error}") from error
+    for name, data in contents.items():
+        if hashlib.sha256(data).hexdigest() != manifest.get(name):
+            raise ValueError(f"{folder.name}/{name} does not match its checksum")
+    state = json.loads(contents["state.json"])
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{folder.name} has format {state.get('format')}; this fedray reads {FORMAT}")
+    if state["round"] != round:
+        raise ValueError(f"{folder.name} holds round {state['round']}")
+    if clients is not None and (found := damage(clients, state.get("seals", {}))):
+        raise ValueError(f"{folder.name}: {found}")
+    return Checkpoint(round, load(contents["tensors.safetensors"]), state)
+
+
+def drop_after(checkpoints: Path, round: int) -> None:
+    """Delete the checkpoints of later rounds: once a run goes on from ``round`` they are known to be of no use.
+
+    They would count among those that are kept, in the place of good ones.
+    """
+    for later in rounds_in(checkpoints):
+        if later > round:
+            _log.warning("the unusable checkpoint of round %d is deleted", later)
+            shutil.rmtree(folder_of(checkpoints, later), ignore_errors=True)
+
+
+def segments(checkpoints: Path) -> list[str]:
+    """Client-state segments that any checkpoint refers to; what cannot be read refers to none."""
+    found: list[str] = []
+    for round in rounds_in(checkpoints):
+        try:
+            found += json.loads((folder_of(checkpoints, round) / "state.json").read_bytes())["segments"]
+        except (OSError, ValueError, KeyError, TypeError):
+            _log.warning("the checkpoint of round %d cannot be read", round)
+    return found
+
+
+def newest(checkpoints: Path, clients: Path | None = None) -> Checkpoint | None:
+    """The newest checkpoint that is whole, with a warning for each newer one that is not; None if there is no folder.
+
+    ``clients`` as for ``read``.
+
+    Raises:
+        ConfigError: there are checkpoints, but none is whole.
+    """
+    rounds = rounds_in(checkpoints)
+    for round in rounds:
+        try:
+            return read(checkpoints, round, clients)
+        except ValueError as error:
+            _log.warning("checkpoint unusable, trying the one before: %s", error)
+    # Beside a driver: it may have written a newer one by now, and deleted those that were listed.
+    if rounds_in(checkpoints)[:1] > rounds[:1]:
+        return newest(checkpoints, clients)
+    if rounds:
+        raise ConfigError(
+            f"{checkpoints}: none of the {len(rounds)} checkpoints is whole; start again in a new run folder"
+        )
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

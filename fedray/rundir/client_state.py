@@ -1,0 +1,235 @@
+"""Per-client state between rounds: rows in append-only segment files, found by an index.
+
+A worker writes the new state of a block's clients into a segment of its own and reports where each row lies; the driver
+commits those places when it accepts the block.  So a block that is repeated, or a client that is dropped, leaves the
+old state in force, and a checkpoint is the index alone.  Memory is the page cache's: rows spill to disk by themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core.messages import Ints, Parts, Row
+
+Seal = tuple[int, str]
+"""How many bytes of a segment count, and their SHA-256."""
+
+_SUFFIX = ".f32"
+
+
+class StateRows:
+    """The worker's side: reads and writes rows.
+
+    Args:
+        folder: where segments lie, visible to all workers that share the state.
+        widths: length of each named vector; a row is their concatenation, float32, in this order.
+    """
+
+    def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
+        self._folder = folder
+        self._widths = dict(widths)
+        self._width = sum(widths.values())
+        self._segment = ""
+        self._round = -1
+        self._written = 0
+        self._open: dict[str, int] = {}
+
+    def read(self, clients: Ints, rows: Mapping[int, Row], device: torch.device) -> tuple[Parts, list[bool]]:
+        """The state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some."""
+        if not self._widths:
+            return {}, [False] * len(clients)
+        matrix = np.zeros((len(clients), self._width), dtype=np.float32)
+        ids = clients.tolist()
+        known = [client in rows for client in ids]
+        for position, client in enumerate(ids) if rows else ():
+            if known[position]:
+                self._read_row(rows[client], matrix[position])
+        parts = torch.from_numpy(matrix).to(device).split(list(self._widths.values()), dim=1)
+        return dict(zip(self._widths, (p.contiguous() for p in parts), strict=True)), known
+
+    def _read_row(self, row: Row, into: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+        if row.segment not in self._open:
+            if len(self._open) > 64:
+                self._forget()
+            self._open[row.segment] = os.open(self._folder / row.segment, os.O_RDONLY)
+        got = os.preadv(self._open[row.segment], [into.data.cast("B")], row.index * self._width * 4)
+        if got != self._width * 4:
+            raise OSError(f"client state {row.segment} row {row.index} is cut short: {got} of {self._width * 4} bytes")
+
+    def write(self, round: int, clients: Ints, state: Parts) -> dict[int, Row]:
+        """Append the state ``[C, k]`` of ``clients``; the places of their rows."""
+        matrix = torch.cat([state[name] for name in self._widths], dim=1).cpu().contiguous().numpy()
+        if round != self._round:
+            self._forget()  # an open file takes room, also once it is deleted
+            self._round, self._written = round, 0
+            self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+        data, place = matrix.data.cast("B"), self._written * self._width * 4
+        # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
+        file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            while data:
+                done = os.pwrite(file, data, place)
+                data, place = data[done:], place + done
+        finally:
+            os.close(file)
+        first = self._written
+        self._written += len(clients)
+        return {client: Row(self._segment, first + offset) for offset, client in enumerate(clients.tolist())}
+
+    def _forget(self) -> None:
+        for file in self._open.values():
+            os.close(file)
+        self._open.clear()
+
+    def close(self) -> None:
+        """Close all files."""
+        self._forget()
+
+
+class ClientStore:
+    """The driver's side: the index of committed rows.
+
+    Args:
+        folder: where segments lie; made if missing.
+        widths: length of each named vector.
+
+    Attributes:
+        kept: segments that stay although the index may not refer to them: kept checkpoints do.
+    """
+
+    def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
+        self.folder = folder
+        self.widths = dict(widths)
+        self.rows: dict[int, Row] = {}
+        self.kept: frozenset[str] = frozenset()
+        self._ends: dict[str, int] = {}
+        self._seals: dict[str, Seal] = {}
+        self._condemned: set[str] = set()
+        if widths:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def of(self, clients: Ints) -> dict[int, Row]:
+        """Where the state of ``clients`` lies; newcomers are absent."""
+        if not self.rows:
+            return {}
+        return {client: self.rows[client] for client in clients.tolist() if client in self.rows}
+
+    def commit(self, rows: Mapping[int, Row]) -> None:
+        """Accept new rows."""
+        self.rows.update(rows)
+        for row in rows.values():
+            self._ends[row.segment] = max(self._ends.get(row.segment, 0), row.index + 1)
+
+    def index(self) -> tuple[dict[str, Tensor], list[str]]:
+        """The index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
+        segments = sorted({row.segment for row in self.rows.values()})
+        number = {name: i for i, name in enumerate(segments)}
+        table = [(client, number[row.segment], row.index) for client, row in sorted(self.rows.items())]
+        columns = torch.tensor(table, dtype=torch.int64).reshape(-1, 3).t().contiguous()
+        names = ("client", "segment", "row")
+        return {name: column.clone() for name, column in zip(names, columns, strict=True)}, segments
+
+    def seals(self) -> dict[str, Seal]:
+        """The seal of each segment that the index refers to.
+
+        Each is read once: when its rows are committed the round that wrote them is over, and nothing more goes there.
+        """
+        known, self._seals = self._seals, {}
+        for name in sorted({row.segment for row in self.rows.values()}):
+            size = 4 * sum(self.widths.values()) * self._ends[name]
+            self._seals[name] = known[name] if name in known else (size, _sha256(self.folder / name, size))
+        return self._seals
+
+    def restore(
+        self, columns: Mapping[str, Tensor], segments: list[str], seals: Mapping[str, Seal] | None = None
+    ) -> None:
+        """The inverse of ``index``, and of ``seals`` if they were checked.
+
+        Raises:
+            FileNotFoundError: a segment is gone.
+        """
+        for name in segments:
+            if not (self.folder / name).is_file():
+                raise FileNotFoundError(f"client state segment {name} is missing in {self.folder}")
+        triples = zip(columns["client"].tolist(), columns["segment"].tolist(), columns["row"].tolist(), strict=True)
+        self.rows = {}
+        self.commit({client: Row(segments[segment], row) for client, segment, row in triples})
+        self._seals = dict(seals or {})
+
+    def flush(self) -> None:
+        """Force all committed rows to disk, and the names of their segments."""
+        names = {row.segment for row in self.rows.values()}
+        folders = (self.folder, self.folder.parent) if names else ()
+        for path in (*(self.folder / name for name in names), *folders):
+            file = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+
+    def compact(self, round: int) -> None:
+        """Rewrite the live rows into one segment once less than half of the rows in their segments are live."""
+        names = {row.segment for row in self.rows.values()}
+        self._ends = {name: self._ends[name] for name in names}
+        if len(names) < 2 or sum(self._ends.values()) <= 2 * len(self.rows):
+            return
+        rows = StateRows(self.folder, self.widths)
+        for client, row in sorted(self.rows.items()):
+            one = np.array([client], dtype=np.int64)
+            state, _ = rows.read(one, {client: row}, torch.device("cpu"))
+            self.commit(rows.write(round, one, state))
+        rows.close()
+
+    def collect_garbage(self) -> None:
+        """Delete segments that neither the index nor ``kept`` has, now and last time.
+
+        Only at the second call that finds a segment unneeded: workers in the middle of a round may be writing one that
+        is not committed yet.
+        """
+        needed = self.kept | {row.segment for row in self.rows.values()}
+        unneeded = {path.name for path in self.folder.glob(f"*{_SUFFIX}")} - needed
+        for name in unneeded & self._condemned:
+            (self.folder / name).unlink(missing_ok=True)
+        self._condemned = unneeded
+
+    def tidy(self, round: int) -> None:
+        """``collect_garbage`` and ``compact``: once in a round, beside it, any time before the next ``commit``.
+
+        In this order: the round may have asked for its rows before they moved.  What it asked for is needed when the
+        garbage is collected, and goes in a later round at the earliest.
+        """
+        if self.rows:
+            self.collect_garbage()
+            self.compact(round)
+
+
+def damage(folder: Path, seals: Mapping[str, Seal]) -> str | None:
+    """What is wrong with the segments in ``folder``, the first of it; None if they are as they were sealed."""
+    for name, (size, digest) in seals.items():
+        try:
+            found = _sha256(folder / name, size)
+        except OSError as error:
+            return f"client state {name}: {error.strerror or error}"
+        if found != digest:
+            return f"client state {name} does not match its checksum"
+    return None
+
+
+def _sha256(path: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size:
+            data = file.read(min(size, 1 << 20))
+            if not data:
+                raise OSError(f"{path.name} is cut short, {size} bytes are missing")
+            digest.update(data)
+            size -= len(data)
+    return digest.hexdigest()

@@ -1,0 +1,243 @@
+"""One driver to a run folder: a lock that names its owner, and can be taken over once that owner is provably dead.
+
+The lock is a file that comes into being whole, by a hard link, which only one process can make, also over NFS.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from fedray.core.errors import ConfigError
+from fedray.rundir.checkpoint import create_durably
+from fedray.rundir.names import LOCK
+
+# The namespaces of processes and host names that Linux boots with (linux/proc_ns.h): who is in both is in no container.
+_FIRST = {"pid": "pid:[4026531836]", "uts": "uts:[4026531838]"}
+
+_log = logging.getLogger("fedray")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that drives a run.
+
+    Args:
+        host: its host name.
+        pid: its process id.
+        space: where that id means something: boot id and process namespace.
+        born: when it was started, in clock ticks since boot; None where there is no ``/proc``.
+        since: local time at which it took the folder.
+        job: Slurm job, if it is in one.
+        restart: how often that job had been requeued.
+        token: tells it from every other owner.
+        machine: id of its host's installation, which outlives a boot; empty in a container, or where there is none.
+    """
+
+    host: str
+    pid: int
+    space: str
+    born: int | None
+    since: str
+    job: str | None
+    restart: int
+    token: str
+    machine: str = ""
+
+    @classmethod
+    def me(cls) -> Owner:
+        """This process."""
+        return cls(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            space=_space(),
+            born=_born(os.getpid()),
+            since=datetime.now().isoformat(" ", "seconds"),
+            job=os.environ.get("SLURM_JOB_ID"),
+            restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+            token=uuid.uuid4().hex,
+            machine=_machine(),
+        )
+
+    def alive(self) -> bool | None:
+        """Whether it lives; None where that cannot be known from here.
+
+        It is dead if this machine's list of processes lacks it, if the machine was booted since, or if it belongs to an
+        earlier start of the Slurm job that we are in.
+        """
+        here = Owner.me()
+        if self.job is not None and self.job == here.job and self.restart < here.restart:
+            return False
+        booted = self.boot != here.boot and "" not in (self.machine, self.boot, here.boot)
+        if booted and (self.host, self.machine) == (here.host, here.machine):
+            return False
+        if (self.host, self.space) != (here.host, here.space) or here.born is None:
+            return None
+        return _born(self.pid) == self.born
+
+    @property
+    def boot(self) -> str:
+        """The boot id in ``space``."""
+        return self.space.partition(" ")[0]
+
+    def distance(self) -> str:
+        """Where one is whose processes cannot be seen from here."""
+        here = Owner.me()
+        if self.boot == here.boot != "":
+            return "it is in another container of this machine"
+        if self.host == here.host:
+            return f"it is in another container or machine of the name {self.host}"
+        return f"this is {here.host}"
+
+    def words(self) -> str:
+        """Host, process, time, Slurm job."""
+        job = f", Slurm job {self.job}" if self.job else ""
+        return f"process {self.pid} on {self.host} since {self.since}{job}"
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Who drives the run in ``folder``; None if nobody does."""
+    return _read(folder / LOCK)
+
+
+@contextmanager
+def driving(folder: Path) -> Iterator[None]:
+    """A context in which no other process drives the run in ``folder``.
+
+    Raises:
+        ConfigError: another process does, or may.
+        OSError: the lock cannot be written.
+    """
+    me = Owner.me()
+    path = folder / LOCK
+    _take(path, me)
+    try:
+        yield
+    finally:
+        if (owner := _read(path)) is not None and owner.token == me.token:
+            path.unlink(missing_ok=True)
+
+
+def release(folder: Path, owner: Owner) -> bool:
+    """Take the run folder from an owner that is known to be dead, but from nobody who has taken it since.
+
+    Args:
+        folder: the run folder.
+        owner: who drove the run when that was found out.
+
+    Returns:
+        Whether it was still the owner.
+
+    Raises:
+        ConfigError: another process is taking the folder over.
+        OSError: the folder cannot be written.
+    """
+    path = folder / LOCK
+    with _taking(path, Owner.me()):
+        if _read(path) != owner:
+            return False
+        path.unlink()
+        return True
+
+
+def _take(path: Path, me: Owner) -> None:
+    """Make the lock at ``path`` ours."""
+    if _create(path, me):
+        return
+    owner = _read(path)
+    if owner is None:
+        _take(path, me)  # let go of in the meantime
+        return
+    _refuse_unless_dead(path, owner)
+    with _taking(path, me):
+        owner = _read(path)
+        if owner is not None:
+            _refuse_unless_dead(path, owner)
+            _log.warning("taking the run folder over from a dead driver: %s", owner.words())
+            path.unlink()
+        if not _create(path, me):
+            _take(path, me)  # a newcomer was faster: it lives, and is named
+
+
+@contextmanager
+def _taking(path: Path, me: Owner) -> Iterator[None]:
+    """A context in which nobody else takes the lock at ``path`` away."""
+    # Without it, two who saw the same dead owner could both win: the second would delete the first one's lock.
+    taking = path.with_name(f"{path.name}.taking")
+    _take(taking, me)
+    try:
+        yield
+    finally:
+        taking.unlink(missing_ok=True)
+
+
+def _refuse_unless_dead(path: Path, owner: Owner) -> None:
+    alive = owner.alive()
+    if alive is False:
+        return
+    first = f"run.dir: {path.parent} is in use by another driver: {owner.words()}"
+    if alive:
+        stop = f"scancel {owner.job}" if owner.job else f"kill -TERM {owner.pid}"
+        raise ConfigError(f"{first}\nwait for it, stop it ({stop}), or choose another run.dir")
+    raise ConfigError(
+        f"{first}\n{owner.distance()}, so whether it still lives cannot be seen from here: wait for it or stop it; "
+        f"if it is surely gone, delete {path}"
+    )
+
+
+def _create(path: Path, me: Owner) -> bool:
+    """Make the file if there is none."""
+    return create_durably(path, json.dumps(asdict(me)).encode())
+
+
+def _read(path: Path) -> Owner | None:
+    try:
+        return Owner(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        raise ConfigError(f"{path} is damaged: if no other driver is at work in this folder, delete it") from None
+
+
+@cache
+def _space() -> str:
+    boot = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {_namespace('pid')}"
+
+
+@cache
+def _machine() -> str:
+    # A container has its name and this id from its image or from who starts it, and another on another machine may have
+    # both as well: to it, that one's boot would look like a later boot of its own machine.
+    if any(_namespace(kind) != first for kind, first in _FIRST.items()):
+        return ""
+    with suppress(OSError):
+        return Path("/etc/machine-id").read_text().strip()
+    return ""
+
+
+def _namespace(kind: str) -> str:
+    with suppress(OSError):
+        return str(Path(f"/proc/self/ns/{kind}").readlink())
+    return ""
+
+
+def _born(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot; None if there is none, or only a dead one's remains."""
+    try:
+        # The name of the program stands in parentheses and may hold anything.
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else int(rest[18])

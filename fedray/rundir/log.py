@@ -1,0 +1,47 @@
+"""A run's log file, and how a run that fails ends: with its traceback there, and one clear error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedray.core.errors import ConfigError, RunFailed, one_line
+from fedray.rundir.names import LOG, to_go_on
+
+_log = logging.getLogger("fedray")
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """A context in which fedray's log goes to a file of a run folder, the traceback of what ends it included.
+
+    Raises:
+        RunFailed: for any error but a ConfigError, which is the user's and stays as it is.
+    """
+    try:
+        handler = logging.FileHandler(folder / LOG)
+    except OSError as error:
+        raise ConfigError(f"run.dir: {folder} cannot be written: {error.strerror or error}") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = _log.level
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        _log.exception("the run failed: %s", error)
+        if isinstance(error, RunFailed):
+            raise
+        if isinstance(error, OSError):
+            # A full disk, a folder that went away: no fault of a client's, whose errors are values.
+            reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+            raise RunFailed(f"{reason}; mend it, then `{to_go_on(folder)}`") from error
+        raise RunFailed(one_line(error)) from error
+    finally:
+        _log.removeHandler(handler)
+        _log.setLevel(level)
+        handler.close()

@@ -1,0 +1,39 @@
+"""What the files of a run folder are called, and how one is known."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from fedray.core.errors import ConfigError
+
+CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
+
+LOCK = "driver.lock"
+
+PYTHON = "python"
+"""First section of the config of a run that was started from Python: its arguments, without model and data."""
+
+
+def config_of(run_dir: Path) -> str:
+    """The run's config.
+
+    Raises:
+        ConfigError: there is no run here.
+    """
+    try:
+        return (run_dir / CONFIG).read_text()
+    except OSError:
+        raise ConfigError(f"{run_dir} is no run folder: it has no {CONFIG}") from None
+
+
+def to_go_on(run_dir: Path, limit: str | None = None) -> str:
+    """What goes on with a run, as its user would write it; ``limit``: the config key of a limit to be raised for it."""
+    try:
+        config = config_of(run_dir)
+    except ConfigError:
+        config = ""
+    if config.startswith(f"{PYTHON}:"):
+        more = f"TrainArgs(..., {limit.rpartition('.')[2]}=MORE), " if limit else ""
+        return f"fedray.train(..., {more}run_dir={str(run_dir)!r}, resume=True)"
+    return f"fedray resume {shlex.quote(str(run_dir))}{f' {limit}=MORE' if limit else ''}"

@@ -1,0 +1,112 @@
+"""The one compatibility check: what fits together, and what is said of what does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fedray.aggregators import Mean, Median, TrimmedMean
+from fedray.algorithms import FedAvg, FedNova, FedSGD, Scaffold
+from fedray.algorithms.base import Algorithm, AlgorithmConfig, compose
+from fedray.core.errors import ConfigError
+from fedray.core.layout import Layout
+from fedray.local.schedule import LocalArgs
+from fedray.transforms import Clip, Gaussian, TopK, Transform
+
+ARGS = LocalArgs(2, 8)
+PRIVATE: list[Transform] = [Clip(1.0), Gaussian(1.0)]
+
+
+def made(config: AlgorithmConfig, transforms: list[Transform] | None = None) -> Algorithm:
+    return compose(config, transforms or [], Mean(), ARGS)
+
+
+class Masked(Transform):
+    """Stands for secure aggregation: single updates are hidden."""
+
+    name = "masked"
+    linear_only = True
+
+
+@pytest.mark.parametrize(
+    ("config", "transforms", "message"),
+    [
+        (FedAvg(), [Gaussian(1.0)], r"^transforms\[0\]: gaussian needs a clip before it"),
+        (FedAvg(), [Gaussian(1.0), Clip(1.0)], r"^transforms\[0\]: gaussian needs a clip before it"),
+        (FedAvg(), [TopK(0.5), Gaussian(1.0)], r"^transforms\[1\]: gaussian needs a clip before it"),
+        (FedAvg(), [Clip(1.0), TopK(0.5), Gaussian(1.0)], r"^transforms\[2\]: gaussian .*no error feedback between"),
+        (FedAvg(), [*PRIVATE, TopK(0.5)], r"^transforms\[2\]: topk with error feedback undoes the clip"),
+        (FedAvg(weight="examples"), PRIVATE, r"^algorithm\.weight: gaussian needs every client to weigh the same"),
+        (Scaffold(weight="examples"), [], r"^algorithm\.weight: scaffold needs every client to weigh the same"),
+        (Scaffold(), PRIVATE, r"^transforms: gaussian protects the update only, but scaffold also sends control"),
+        (FedNova(), PRIVATE, r"^transforms: gaussian protects the update only, but fednova also sends tau"),
+    ],
+)
+def test_parts_that_cannot_work_together(config: AlgorithmConfig, transforms: list[Transform], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        made(config, transforms)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("aggregator", [Median(), TrimmedMean(0.2)])
+def test_hidden_updates_need_a_linear_aggregator(aggregator: Median | TrimmedMean) -> None:
+    with pytest.raises(ConfigError, match=r"^aggregator: masked hides single updates.*use mean$"):
+        compose(FedAvg(), [Masked()], aggregator, ARGS)
+    with pytest.raises(ConfigError, match=r"^aggregator: the noise of gaussian is made for the mean.*use mean$"):
+        compose(FedAvg(), PRIVATE, aggregator, ARGS)
+    compose(FedAvg(), [Masked()], Mean(), ARGS)
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        PRIVATE,
+        [TopK(0.5), *PRIVATE],
+        [Clip(9.0), TopK(0.5), *PRIVATE],
+        [Clip(1.0), TopK(0.5, error_feedback=False), Gaussian(1.0)],
+        [*PRIVATE, TopK(0.5, error_feedback=False)],
+    ],
+)
+def test_private_parts_that_fit(transforms: list[Transform]) -> None:
+    algorithm = made(FedAvg(), transforms)
+    assert algorithm.weight == "uniform"
+    assert len(algorithm.transforms) == len(transforms)
+
+
+def test_how_clients_weigh() -> None:
+    assert made(FedAvg()).weight == "examples"
+    assert made(FedAvg(weight="uniform")).weight == "uniform"
+    assert made(Scaffold()).weight == "uniform"
+    assert made(FedAvg(), PRIVATE).weight == "uniform"
+    assert made(FedAvg(), [TopK(0.5)]).weight == "examples"
+
+
+def test_fedsgd_is_one_step_on_everything_whatever_was_asked() -> None:
+    assert made(FedSGD()).args == LocalArgs(1, None, None)
+    assert made(FedAvg()).args == ARGS
+
+
+def test_what_travels_and_what_stays() -> None:
+    layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
+    trained, everything = layout.trained, layout.size
+    assert (trained, everything) == (12, 17)
+    scaffold = made(Scaffold(), [TopK(0.1)])
+    assert scaffold.widths(layout) == {"delta": everything, "control": trained}
+    assert scaffold.state() == {"control": "trained", "transforms[0].residual": "all"}
+    assert scaffold.upload(layout) == 8 * 2 + 4 * trained
+    assert made(FedAvg()).upload(layout) == 4 * everything
+    assert made(FedNova()).upload(layout) == 4 * everything + 4
+    assert made(FedAvg(), [TopK(0.1, error_feedback=False)]).state() == {}
+    # What is sparse stays sparse when it is clipped, and noise is added on the server.
+    assert made(FedAvg(), [TopK(0.1), *PRIVATE]).upload(layout) == 8 * 2
+
+
+def test_each_run_has_a_server_rule_of_its_own() -> None:
+    config = Scaffold()
+    one, other = made(config).server, made(config).server
+    layout, vector = Layout.of(nn.Linear(2, 1)), torch.zeros(3)
+    one.start(vector, layout, 2)
+    other.start(vector, layout, 2)
+    one.broadcast()["control"].add_(1.0)
+    assert not other.broadcast()["control"].any()

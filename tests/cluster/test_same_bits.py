@@ -1,0 +1,163 @@
+"""A result is a function of config and seed: not of workers, transport, deaths, or whether Ray is there at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fedray
+from fedray.cluster.place.placement import Size
+from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.core.messages import Block, BlockReport, Broadcast
+from fedray.local.schedule import LocalArgs
+from fedray.run.executor import Executor, InlineExecutor
+from tests.cluster import problem
+from tests.helpers import Federation, class_problem, federation
+
+PARTS: dict[str, dict[str, Any]] = {
+    "fedavg": {},
+    # An optimizer of the user's own, too, which brings torch's compiler along.
+    "scaffold": {"algorithm": fedray.Scaffold(), "optimizer": lambda params: torch.optim.SGD(params, lr=0.1)},
+    "topk": {"transforms": [fedray.Clip(norm=0.5), fedray.TopK(fraction=0.2)]},
+    "median": {"aggregator": fedray.Median()},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("fedavg", (1, 3)),
+        pytest.param("fedavg", (2, 4), marks=pytest.mark.slow),
+        *(pytest.param(name, (3,), marks=pytest.mark.slow) for name in ("scaffold", "topk", "median")),
+    ],
+)
+def test_any_number_of_workers_and_inline(name: str, counts: Sequence[int], tmp_path: Path, four_cpus: None) -> None:
+    """One worker, several, and no Ray at all give the same model after each round."""
+    parts = PARTS[name]
+    inline = problem.hashes(problem.train(tmp_path / "inline", "inline", **parts))
+    assert len(set(inline)) == len(inline)
+    for workers in counts:
+        result = problem.train(tmp_path / f"ray-{workers}", fedray.Cluster(workers=workers), **parts)
+        assert problem.hashes(result) == inline, workers
+
+
+def blocks_of(one: Federation) -> list[Block]:
+    """Of the first round."""
+    return one.plan.blocks(1, one.plan.cohort(1), one.state.store)
+
+
+def fold(executor: Executor, one: Federation, stopping: Callable[[], bool] = lambda: False) -> dict[str, Tensor]:
+    """One round's accumulator; every block is reported exactly once."""
+    plan, vector = one.plan, one.state.vector
+    cohort, blocks = plan.cohort(1), blocks_of(one)
+    assert len(blocks) >= 10
+    executor.publish(Broadcast(1, {"model": vector, **plan.algorithm.server.broadcast()}, plan.weight(cohort)))
+    reports = executor.run(blocks, stopping)
+    assert reports is not None
+    trained = [int(client) for report in reports if isinstance(report, BlockReport) for client in report.clients]
+    assert sorted(trained) == cohort.tolist()
+    return {name: tensor.clone() for name, tensor in executor.collect().items()}
+
+
+@pytest.fixture
+def scaffold(tmp_path: Path) -> Federation:
+    """Two parts go up and two come down."""
+    problem_data = class_problem(sizes=[*range(1, 31)])
+    one = federation(problem_data, tmp_path, fedray.Scaffold(), args=LocalArgs(2, 4), stack=2)
+    one.job.state_folder.mkdir(exist_ok=True)
+    return one
+
+
+@pytest.fixture
+def quiet_sum(scaffold: Federation) -> dict[str, Tensor]:
+    """What one process folds."""
+    return fold(InlineExecutor(scaffold.job), scaffold)
+
+
+def test_killed_workers_change_nothing(scaffold: Federation, quiet_sum: dict[str, Tensor], four_cpus: None) -> None:
+    """A worker killed in the middle of each round: same bits, every update counted once."""
+    before = set(problem.processes("ray::WorkerActor"))
+    executor = RayExecutor(scaffold.job, WorkerArgs(workers=2))
+    try:
+        for _ in range(2):
+            deaths = iter([None])
+
+            def kill_once(deaths: Iterator[None] = deaths) -> bool:
+                if victims := set(problem.processes("ray::WorkerActor")) - before:
+                    for _ in deaths:
+                        os.kill(min(victims), signal.SIGKILL)
+                return False
+
+            total = fold(executor, scaffold, kill_once)
+            assert next(deaths, "killed") == "killed"
+            assert all(total[name].equal(quiet_sum[name]) for name in total)
+    finally:
+        executor.close()
+
+
+@pytest.mark.parametrize(
+    ("model_fn", "end"),
+    [
+        pytest.param(
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
+            "3 workers in a row died on node .* while they started",
+            marks=pytest.mark.slow,
+        ),
+        (lambda: [].pop(), "a worker could not start on node .*: IndexError: pop from empty list"),
+    ],
+)
+def test_workers_that_never_come_up_end_the_run(model_fn: Any, end: str, scaffold: Federation, four_cpus: None) -> None:
+    """Neither is tried for ever."""
+    executor = RayExecutor(replace(scaffold.job, task=replace(scaffold.job.task, model_fn=model_fn)), WorkerArgs(1))
+    try:
+        with pytest.raises(fedray.RunFailed, match=end):
+            executor.wait()
+    finally:
+        executor.close()
+
+
+def test_how_workers_live(scaffold: Federation, four_cpus: None) -> None:
+    """They see no GPU unasked, where torch's optimizers would open a context; nobody is nicer than others to them; Ray
+    tells nobody about them.
+    """
+    model_fn = scaffold.job.task.model_fn
+
+    def looking() -> nn.Module:
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+        assert os.nice(0) == 0
+        assert os.environ.get("RAY_USAGE_STATS_ENABLED") == "0"
+        assert torch.get_num_threads() == 1
+        return model_fn()
+
+    executor = RayExecutor(replace(scaffold.job, task=replace(scaffold.job.task, model_fn=looking)), WorkerArgs(1))
+    try:
+        executor.wait()
+    finally:
+        executor.close()
+
+
+def test_workers_that_are_packed_in_vain_fail_with_numbers(scaffold: Federation, four_cpus: None) -> None:
+    with pytest.raises(fedray.RunFailed, match=r"64 CPUs.*has 5 CPUs"):
+        RayExecutor(scaffold.job, WorkerArgs(workers=1, size=Size(cpus=64), placement="pack", start_timeout=2))
+
+
+@pytest.mark.parametrize(("workers", "wanted"), [("auto", "a worker of 64 CPUs"), (2, "2 workers of 64 CPUs")])
+def test_too_many_workers_fail_with_numbers(
+    workers: int | Literal["auto"], wanted: str, scaffold: Federation, four_cpus: None
+) -> None:
+    """Placement that cannot be satisfied ends in a message, not in silence."""
+    executor = RayExecutor(scaffold.job, WorkerArgs(workers=workers, size=Size(cpus=64), start_timeout=1))
+    try:
+        with pytest.raises(fedray.RunFailed, match=rf"no node has room for {wanted}.*\(5 CPUs.*lower cluster.workers"):
+            executor.wait()
+        assert executor.run(blocks_of(scaffold), lambda: True) is None, "asked to stop, it does, with nobody to work"
+    finally:
+        executor.close()

@@ -1,0 +1,281 @@
+"""Silos on two Ray nodes, each with files that the other, and the process that starts the run, cannot see."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedray.cli import main
+from fedray.cluster.place.sites import RaySites
+from fedray.config.layers import to_yaml
+from fedray.core.errors import ConfigError
+from fedray.core.record import RoundRecord
+from fedray.data import FederatedData
+from fedray.data.sites import Stop
+from fedray.experiment.build import Config
+from fedray.run.driver import RunFolder
+from tests.faults.nodes import Nodes, eventually, fault
+
+ROWS = {"alpha": 23, "beta": 31, "gamma": 12, "delta": 17}
+SILOS: dict[str, dict[str, Any]] = {
+    "alpha": {"node_label": "site=a", "path": "$SITE_DATA/alpha.csv"},
+    "beta": {"node_resource": "hospital_b", "path": "$SITE_DATA/beta.csv"},
+    "gamma": {"node_label": "site=b", "path": "$SITE_DATA/gamma.csv", "cpus": 2},
+}
+HOME = {"alpha": "a", "beta": "b", "gamma": "b"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Two nodes and their folders."""
+
+    nodes: Nodes
+    root: Path
+
+    def folder(self, site: str) -> Path:
+        return self.root / site
+
+
+def table(name: str) -> str:
+    draw = np.random.default_rng(ROWS.get(name, 0))
+    rows = draw.standard_normal((ROWS.get(name, 9), 3)) * [1.0, 20.0, 0.1] + [5.0, -3.0, 0.0]
+    lines = [
+        ",".join(map(repr, row)) + f",{'xy'[i % 2]},{'no' if row[0] > 5 else 'yes'}"
+        for i, row in enumerate(rows.tolist())
+    ]
+    return "u,v,w,ward,y\n" + "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """``SITE_DATA`` means another folder on each node, and nothing in this process."""
+    root = tmp_path_factory.mktemp("sites")
+    for name, site in HOME.items():
+        (root / site).mkdir(exist_ok=True)
+        (root / site / f"{name}.csv").write_text(table(name))
+    (root / "c").mkdir()
+    (root / "c" / "delta.csv").write_text(table("delta"))
+    (root / "test.csv").write_text(table("test"))
+    assert "SITE_DATA" not in os.environ
+    nodes = Nodes()
+    try:
+        nodes.add("head", 2, labels={"site": "a"}, env_vars={"SITE_DATA": str(root / "a")})
+        resources = {"hospital_b": 1.0}
+        nodes.add("second", 4, labels={"site": "b"}, resources=resources, env_vars={"SITE_DATA": str(root / "b")})
+        with nodes.connected():
+            yield Place(nodes, root)
+            nodes.all_gone("ray::WorkerActor", "ray::NodeActor", "ray::DriverActor", "ray::_Visitor")
+    finally:
+        nodes.close()
+
+
+def config(place: Place, silos: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    data = {"name": "silos", "silos": silos, "test": str(place.root / "test.csv"), "target": "y"}
+    return {
+        "seed": 5,
+        "data": {**data, "categorical": ["ward"], "holdout": 0.25},
+        "model": {"name": "mlp", "hidden": [6]},
+        "local": {"epochs": 2, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.1}},
+        "rounds": 3,
+        "cluster": {"name": "ray", "workers": 1, "start_timeout": 60.0},
+        "evaluate": {"clients_every": 1},
+        "tracking": {"tensorboard": False},
+        **sections,
+    }
+
+
+def run(content: dict[str, Any], folder: Path) -> list[RoundRecord]:
+    return list(Config.bind("silos", content, content).experiment(RunFolder(folder)).records())
+
+
+def same(records: Sequence[RoundRecord], others: Sequence[RoundRecord]) -> None:
+    assert [r.model_sha256 for r in records] == [r.model_sha256 for r in others]
+    assert len({r.model_sha256 for r in records}) == len(records) == 3
+    for record, other in zip(records, others, strict=True):
+        assert record.train == other.train
+        assert record.test == pytest.approx(other.test, rel=1e-6)
+        for name, values in record.clients_test.items():
+            assert values == pytest.approx(other.clients_test[name], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_bits_are_those_of_one_machine_that_has_all_files(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Gamma's own worker dies of its block, which it has folded: it is replaced, and what others did stays.
+    place.nodes.plan(second=[fault("worker.folded", 2, block=2)])
+    there = run(config(place, SILOS), tmp_path / "ray")
+    assert place.nodes.to_come() == []
+    assert [record.usage["retries"] for record in there] == [0, 1, 0]
+    assert {record.usage["nodes"] for record in there} == {2}
+    assert {record.workers for record in there} == {3}, "one on each node, and gamma's own"
+    assert all(record.clients == {"sampled": 3, "ok": 3, "failed": 0} for record in there)
+    together = tmp_path / "together"
+    for site in "ab":
+        shutil.copytree(place.folder(site), together, dirs_exist_ok=True)
+    pooled = {"name": "csv", "train": [str(together / f"{name}.csv") for name in SILOS], "holdout": 0.25}
+    rest = {"test": str(place.root / "test.csv"), "target": "y", "categorical": ["ward"]}
+    as_csv = config(place, {}, data=pooled | rest, cluster={"name": "inline"})
+    as_csv["local"]["stack"] = "off"
+    same(there, run(as_csv, tmp_path / "csv"))
+    monkeypatch.setenv("SITE_DATA", str(together))
+    same(there, run(config(place, SILOS, cluster={"name": "inline"}), tmp_path / "inline"))
+
+
+@pytest.mark.slow
+def test_workers_of_two_sizes_are_one_team_of_their_node(place: Place, tmp_path: Path) -> None:
+    """One broadcast to the second node and one accumulator from it, whatever gamma's own worker is."""
+    place.nodes.plan()
+    content = config(place, SILOS, model={"name": "mlp", "hidden": [20_000]}, rounds=2, evaluate={"every": 0})
+    records = run(content, tmp_path / "run")
+    assert [(record.usage["nodes"], record.workers) for record in records] == [(2, 3)] * 2
+    size = Config.bind("silos", content, content).plan().layout.size
+    once = size * 4 + size * 8  # down in float32, back in float64
+    assert all(once < record.bytes["network"] < 1.1 * once for record in records)
+
+
+@pytest.mark.slow
+def test_where_all_workers_are_silos_own_one_of_them_evaluates(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.nodes.plan()
+    own = {name: silo | {"cpus": 1} for name, silo in SILOS.items()}
+    there = run(config(place, own, worker={"cpus": 8}), tmp_path / "ray")
+    assert {record.workers for record in there} == {3}
+    for site in "ab":
+        shutil.copytree(place.folder(site), tmp_path / "together", dirs_exist_ok=True)
+    monkeypatch.setenv("SITE_DATA", str(tmp_path / "together"))
+    same(there, run(config(place, own, cluster={"name": "inline"}), tmp_path / "inline"))
+
+
+@pytest.mark.slow
+def test_a_silo_that_is_lost_is_missing_in_the_evaluation(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node dies before it trains in the second round: the others go on, and are evaluated, and it is told."""
+    silos = SILOS | {"delta": {"node_label": "site=c", "path": "$SITE_DATA/delta.csv"}}
+    place.nodes.plan(third=[fault("worker.block", 2, "kill_parent")])
+    place.nodes.add("third", 1, labels={"site": "c"}, env_vars={"SITE_DATA": str(place.root / "c")})
+    drop = {"on_failure": "drop", "min_share": 0.5}
+    there = run(config(place, silos, failures=drop), tmp_path / "ray")
+    place.nodes.kill("third")
+    assert place.nodes.to_come() == []
+    # The first round's model is evaluated while the second trains, which the silo did not live to see.
+    assert [record.evaluated for record in there] == [{"clients": 3, "missing": 1}] * 3
+    assert [record.clients["failed"] for record in there] == [0, 1, 1]
+    lines = (tmp_path / "ray" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["evaluated"]["missing"] for line in lines] == [1, 1, 1]
+    told = "client 'delta' was not evaluated (worker): no node with site=c is there"
+    assert (tmp_path / "ray" / "log.txt").read_text().count(told) == 3
+    for name, site in {**HOME, "delta": "c"}.items():
+        (tmp_path / f"{name}.csv").write_text((place.folder(site) / f"{name}.csv").read_text())
+    monkeypatch.setenv("SITE_DATA", str(tmp_path))
+    left_out = drop | {"left_out": {2: ["delta"], 3: ["delta"]}}
+    whole = run(config(place, silos, failures=left_out, cluster={"name": "inline"}), tmp_path / "inline")
+    assert [record.evaluated for record in whole] == [{"clients": 4, "missing": 0}] * 3
+    assert [record.model_sha256 for record in there] == [record.model_sha256 for record in whole]
+    for record, other in zip(there, whole, strict=True):
+        assert record.clients_test.keys() == other.clients_test.keys()
+        assert record.clients_test["loss"]["mean"] != pytest.approx(other.clients_test["loss"]["mean"], rel=1e-6)
+
+
+def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
+    content = config(place, SILOS)
+    data: FederatedData = Config.bind("silos", content, content).plan().task.data
+    for client, name in enumerate(SILOS):
+        with pytest.raises(ConfigError, match=rf"silo '{name}', on .*the environment has no SITE_DATA here"):
+            data.rows(np.array([client]))
+    counts = data.label_counts()
+    assert counts.sum(axis=1).tolist() == data.sizes.tolist()
+    assert (data.sizes + data.holdout_sizes).tolist() == [ROWS[name] for name in SILOS]
+    with RaySites().visit([Stop("b", "site=b", _Client(data, 0)), Stop("a", "site=a", _Client(data, 2))]) as visit:
+        errors = visit.ask([_outcome, _outcome])
+    for name, site, error in (("alpha", "b", errors[0]), ("gamma", "a", errors[1])):
+        assert f"silo '{name}', on " in error
+        assert f"{place.folder(site)}/{name}.csv does not exist" in error
+
+
+@dataclass(frozen=True)
+class _Client:
+    data: FederatedData
+    client: int
+
+    def __call__(self) -> _Client:
+        return self
+
+
+def _outcome(opened: _Client) -> str:
+    try:
+        opened.data.rows(np.array([opened.client]))
+    except ConfigError as error:
+        return str(error)
+    return "read"
+
+
+def wrong(silo: str, **changes: Any) -> dict[str, Any]:
+    return {**SILOS, silo: {**SILOS[silo], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("silos", "words"),
+    [
+        (
+            wrong("alpha", node_label="site=z"),
+            [
+                "silo 'alpha': no node",
+                "label site=z",
+                "(site=a, node:",
+                "(site=b, hospital_b, node:",
+                "--labels site=z",
+            ],
+        ),
+        (
+            {**SILOS, "beta": {"node_resource": "hospital_z", "path": "b.csv"}},
+            ["silo 'beta': no node", "the resource hospital_z", "--resources '{\"hospital_z\": 1}'"],
+        ),
+        (wrong("beta", path="$SITE_DATA/alpha.csv"), ["silo 'beta', on ", "/b/alpha.csv does not exist"]),
+        (
+            wrong("beta", path="$SITE_DATA/bad.csv"),
+            ["silo 'beta', on ", "/b/bad.csv, line 3, column 'w': 'low' is not a finite number"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_clear_error(
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    silos: dict[str, Any],
+    words: list[str],
+) -> None:
+    bad = table("beta").splitlines()
+    bad[2] = "1,2,low,x,no"
+    (place.folder("b") / "bad.csv").write_text("\n".join(bad) + "\n")
+    (tmp_path / "silos.yaml").write_text(to_yaml(config(place, silos)))
+    arguments = ["fedray", "run", str(tmp_path / "silos.yaml"), f"run.dir={tmp_path / 'out'}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error = capfd.readouterr().err
+    assert 1 <= len(error.strip().splitlines()) <= 3, error
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "out").exists()
+    eventually(lambda: not place.nodes.processes("ray::_Visitor"), "nobody is left at the silos")
+
+
+def test_a_size_that_no_node_has_is_refused(place: Place, tmp_path: Path) -> None:
+    content = config(place, wrong("gamma", cpus=64, gpus=1))
+    with pytest.raises(ConfigError, match=r"'gamma': .* wants 64 CPUs and 1 GPUs; .*site=b is, .*4 CPUs and 0 GPUs"):
+        run(content, tmp_path / "out")

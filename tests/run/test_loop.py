@@ -1,0 +1,489 @@
+"""The round loop: records, evaluation, stopping, checkpoints, and what becomes of clients that fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedray.aggregators import Median
+from fedray.aggregators.base import Accumulator
+from fedray.algorithms import FedAvg, Scaffold
+from fedray.core.errors import RunFailed
+from fedray.core.messages import Ints
+from fedray.data.federated import FederatedData
+from fedray.data.spec import DataSpec
+from fedray.local.schedule import LocalArgs
+from fedray.run.executor import InlineExecutor
+from fedray.run.failure_policy import FailurePolicy, unseen
+from fedray.run.loop import model_sha256
+from fedray.run.plan import EvaluateArgs
+from fedray.run.worker import HoldoutChunk, Item, Report
+from fedray.rundir.client_state import StateRows
+from fedray.sampling import Poisson, Sampler, Uniform
+from tests.helpers import Federation, Problem, class_problem, federation, relative, seeded
+
+MARK = 50.0
+
+
+@dataclass(frozen=True)
+class Without(Sampler):
+    """Everyone but some."""
+
+    away: tuple[int, ...]
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        return np.setdiff1d(np.arange(len(sizes)), self.away)
+
+    def expected(self, sizes: Ints) -> float:
+        return float(len(sizes) - len(self.away))
+
+
+class Poisoned(nn.Module):
+    """Says NaN where an input carries the mark."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return torch.where(x[:, :1] > MARK, torch.nan, 1.0) * out
+
+
+def marked(*clients: int, sizes: tuple[int, ...] = (7, 3, 12, 9, 1, 5)) -> Problem:
+    """A problem in which the first example of some clients carries the mark."""
+    draw = np.random.default_rng(4)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    x = draw.standard_normal((len(owner), 6)).astype("f4")
+    y = draw.integers(0, 3, len(owner))
+    for client in clients:
+        x[np.flatnonzero(owner == client)[0], 0] = 2 * MARK
+    data = FederatedData.from_arrays(x, y, owner)
+    return Problem(seeded(Poisoned), nn.functional.cross_entropy, data)
+
+
+class Flaky:
+    """Lazy data of which one client raises at some of its calls."""
+
+    def __init__(
+        self, client: int, failing: Callable[[int], bool], sizes: tuple[int, ...] = (7, 3, 12, 9, 1, 5)
+    ) -> None:
+        whole = class_problem(sizes)
+        rows = [whole.data.rows(np.array([c])).take(np.arange(s)[None]) for c, s in enumerate(sizes)]
+        self.rows: list[tuple[NDArray[Any], NDArray[Any]]] = [(x[0].numpy(), y[0].numpy()) for x, y in rows]
+        self._client, self._failing, self.calls = client, failing, 0
+        self.armed = False
+        data = FederatedData.from_function(self, range(len(sizes)), sizes=np.array(sizes), spec=DataSpec((6,), 3))
+        self.problem = replace(whole, data=data)
+
+    def __call__(self, client: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self.armed and client == self._client:
+            self.calls += 1
+            if self._failing(self.calls):
+                raise RuntimeError("the disk of hospital five is gone")
+        return self.rows[client]
+
+
+STACKS = pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
+DROP = FailurePolicy(on_failure="drop")
+
+
+# Failures
+
+
+@STACKS
+@pytest.mark.parametrize("policy", [DROP, FailurePolicy(on_failure="abort")], ids=["drop", "abort"])
+def test_clients_left_out_give_the_bits_of_a_run_in_which_they_failed(
+    stack: int | str, policy: FailurePolicy, tmp_path: Path
+) -> None:
+    """Whatever they failed of, and whatever the policy: nobody is asked, so nobody fails."""
+    raising = Flaky(5, lambda call: True)
+    run = federation(raising.problem, tmp_path / "raising", Scaffold(), stack=stack, failures=DROP)  # type: ignore[arg-type]
+    raising.armed = True
+    failed = run.run()
+    quiet = federation(class_problem(), tmp_path / "quiet", Scaffold(), stack=stack, failures=policy)  # type: ignore[arg-type]
+    quiet.plan = replace(quiet.plan, left_out=dict.fromkeys(range(1, 4), frozenset([5])))
+    records = quiet.run()
+    assert [r.model_sha256 for r in records] == [r.model_sha256 for r in failed]
+    assert [r.clients for r in records] == [r.clients for r in failed] == [{"sampled": 6, "ok": 5, "failed": 1}] * 3
+    assert [r.weight for r in records] == [r.weight for r in failed]
+    assert {f["stage"] for r in records for f in r.failures} == {"left_out"}
+    poisoned = federation(marked(1, 3), tmp_path / "poisoned", stack=stack, rounds=1)  # type: ignore[arg-type]
+    left_out = federation(marked(1, 3), tmp_path / "left_out", stack=stack, rounds=1, failures=policy)  # type: ignore[arg-type]
+    left_out.plan = replace(left_out.plan, left_out={1: frozenset([1, 3])})
+    assert poisoned.run()[0].model_sha256 == left_out.run()[0].model_sha256
+
+
+@STACKS
+def test_an_update_that_is_not_finite_is_dropped_and_the_others_averaged(stack: int | str, tmp_path: Path) -> None:
+    run = federation(marked(1, 3), tmp_path / "a", stack=stack, rounds=1)  # type: ignore[arg-type]
+    (record,) = run.run()
+    assert record.clients == {"sampled": 6, "ok": 4, "failed": 2}
+    assert [(f["client"], f["stage"]) for f in record.failures] == [("1", "update"), ("3", "update")]
+    assert "delta is not finite" in record.failures[0]["error"]
+    assert record.examples == 7 + 12 + 1 + 5
+    assert record.weight == 7 + 12 + 1 + 5
+    assert record.usage["failures"] == {"update": 2}
+    without = federation(marked(1, 3), tmp_path / "b", stack=stack, rounds=1, sampler=Without((1, 3)))  # type: ignore[arg-type]
+    (other,) = without.run()
+    assert relative(run.vector, without.vector) <= 1e-6
+    assert record.train["loss"] == pytest.approx(other.train["loss"], rel=1e-6)
+    assert record.bytes["up"] == other.bytes["up"]
+
+
+def test_a_robust_aggregator_drops_it_too(tmp_path: Path) -> None:
+    run = federation(marked(2), tmp_path / "a", aggregator=Median(), rounds=1)
+    without = federation(marked(2), tmp_path / "b", aggregator=Median(), rounds=1, sampler=Without((2,)))
+    assert run.run()[0].clients["failed"] == 1
+    without.run()
+    assert relative(run.vector, without.vector) <= 1e-6
+
+
+def test_it_may_end_the_run_with_the_model_as_it_was(tmp_path: Path) -> None:
+    run = federation(marked(1), tmp_path, failures=FailurePolicy(on_nonfinite="abort"))
+    before = run.vector.clone()
+    with pytest.raises(RunFailed, match=r"client '1' failed in round 1 \(update\): delta is not finite"):
+        run.run()
+    assert torch.equal(run.vector, before)
+    assert run.state.round == 0
+
+
+def test_too_few_survivors_end_the_run(tmp_path: Path) -> None:
+    run = federation(marked(0, 1, 2, 3), tmp_path)
+    with pytest.raises(RunFailed, match=r"round 1: only 2 of 6 clients survived, failures\.min_share is 0\.5"):
+        run.run()
+
+
+def test_a_dropped_client_keeps_its_old_state(tmp_path: Path) -> None:
+    flaky = Flaky(2, lambda call: True)
+    run = federation(flaky.problem, tmp_path, Scaffold(), failures=DROP, rounds=3)
+    run.run(1)
+    before = run.state.store.rows[2]
+    flaky.armed = True
+    records = run.run(2)
+    assert records[-1].clients["failed"] == 1
+    assert run.state.store.rows[2] == before
+    rows = StateRows(tmp_path, run.job.state_widths())
+    assert rows.read(np.array([2]), run.state.store.rows, torch.device("cpu"))[1] == [True]
+    rows.close()
+
+
+def test_client_state_does_not_grow_without_bound_between_checkpoints(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    class Watching(InlineExecutor):
+        def collect(self) -> Accumulator:
+            sizes.append(sum(path.stat().st_size for path in (tmp_path / "a").iterdir()))
+            return super().collect()
+
+    run = federation(class_problem(), tmp_path / "a", Scaffold(), sampler=Uniform(clients=3), rounds=40)
+    run.executor = Watching
+    run.run()
+    live = 4 * sum(run.job.state_widths().values()) * 6
+    assert len(run.state.store.rows) == 6
+    assert max(sizes) <= 5 * live
+    other = federation(class_problem(), tmp_path / "b", Scaffold(), sampler=Uniform(clients=3), rounds=40)
+    other.state.store.tidy = lambda round: None  # type: ignore[method-assign]
+    other.run()
+    assert torch.equal(run.vector, other.vector)
+
+
+@STACKS
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_client_that_raises_once_is_tried_again_and_nothing_shows(
+    times: int, stack: int | str, tmp_path: Path
+) -> None:
+    flaky = Flaky(2, lambda call: call <= (times if stack == 3 else 1))
+    run = federation(flaky.problem, tmp_path / "a", stack=stack, rounds=1)  # type: ignore[arg-type]
+    flaky.armed = True
+    (record,) = run.run()
+    assert record.clients == {"sampled": 6, "ok": 6, "failed": 0}
+    assert flaky.calls > 1
+    calm = federation(class_problem(), tmp_path / "b", stack=stack, rounds=1)  # type: ignore[arg-type]
+    calm.run()
+    assert torch.equal(run.vector, calm.vector)
+
+
+@STACKS
+def test_a_client_that_raises_again_is_dropped_with_its_traceback_in_the_log(
+    stack: int | str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flaky = Flaky(2, lambda call: True)
+    run = federation(flaky.problem, tmp_path / "a", stack=stack, rounds=1, failures=DROP)  # type: ignore[arg-type]
+    flaky.armed = True
+    with caplog.at_level(logging.WARNING):
+        (record,) = run.run()
+    assert record.failures == [
+        {"client": "2", "stage": "train", "error": "RuntimeError: the disk of hospital five is gone"}
+    ]
+    assert "round 1: client '2' gave no update (train): RuntimeError: the disk of hospital five is gone" in caplog.text
+    assert "Traceback (most recent call last)" in caplog.text
+    assert "in __call__" in caplog.text
+    without = federation(class_problem(), tmp_path / "b", stack=stack, rounds=1, sampler=Without((2,)))  # type: ignore[arg-type]
+    without.run()
+    assert relative(run.vector, without.vector) <= 1e-6
+
+
+@STACKS
+def test_it_does_not_show_why_a_client_was_given_up(stack: int | str, tmp_path: Path) -> None:
+    raises, poisoned = Flaky(2, lambda call: True), Flaky(2, lambda call: False)
+    x, y = poisoned.rows[2]
+    vectors = []
+    for name, flaky in (("raises", raises), ("poisoned", poisoned)):
+        problem = replace(flaky.problem, model_fn=seeded(Poisoned))
+        run = federation(problem, tmp_path / name, stack=stack, rounds=3, failures=DROP)  # type: ignore[arg-type]
+        flaky.armed = True
+        poisoned.rows[2] = (x + 2 * MARK, y)
+        stages = [[failure["stage"] for failure in record.failures] for record in run.run()]
+        assert stages == [["train" if flaky is raises else "update"]] * 3
+        vectors.append(run.vector)
+    assert torch.equal(*vectors)
+
+
+@STACKS
+def test_by_default_a_client_that_raises_ends_the_run(stack: int | str, tmp_path: Path) -> None:
+    flaky = Flaky(2, lambda call: True)
+    run = federation(flaky.problem, tmp_path, stack=stack)  # type: ignore[arg-type]
+    flaky.armed = True
+    before = run.vector.clone()
+    with pytest.raises(RunFailed, match=r"client '2' failed in round 1 \(train\): RuntimeError: the disk of hospital"):
+        run.run()
+    assert torch.equal(run.vector, before)
+
+
+def test_a_block_that_fails_only_together_is_a_failure_not_a_crash(tmp_path: Path) -> None:
+    # Raises with the others, and never when it is tried alone.
+    flaky = Flaky(2, lambda call: call % 2 == 1)
+    run = federation(flaky.problem, tmp_path, rounds=1, failures=FailurePolicy(on_failure="drop", min_share=0.1))
+    flaky.armed = True
+    (record,) = run.run()
+    assert record.clients["failed"] == 3
+    assert record.clients["ok"] == 3
+
+
+def test_a_model_that_is_no_longer_finite_ends_the_run(tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path, FedAvg(server_lr=1e40), rounds=3)
+    with pytest.raises(RunFailed, match="the global model is no longer finite"):
+        run.run()
+    assert run.state.round < 3
+
+
+def test_an_empty_cohort_leaves_the_model_as_it_is(tmp_path: Path) -> None:
+    run = federation(class_problem(test=9), tmp_path, Scaffold(), sampler=Poisson(0.15), rounds=12)
+    records = run.run()
+    empty = [record for record in records if record.clients["sampled"] == 0]
+    assert empty
+    assert len(empty) < 12
+    hashes = {record.round: record.model_sha256 for record in records}
+    for record in empty:
+        assert record.clients == {"sampled": 0, "ok": 0, "failed": 0}
+        assert record.bytes == {"down": 0, "up": 0, "network": 0}
+        assert record.train == {}
+        assert record.examples == 0
+        assert record.test["loss"] > 0
+        if record.round > 1:
+            assert record.model_sha256 == hashes[record.round - 1]
+
+
+# Records
+
+
+def direct(problem: Problem, run: Federation, vector: Tensor) -> dict[str, float]:
+    """Loss and accuracy on the test set, by hand."""
+    test = problem.data.test
+    assert test is not None
+    module = problem.model_fn().eval()
+    run.plan.layout.load(module, vector)
+    with torch.no_grad():
+        output = module(test.x)
+    return {
+        "loss": float(problem.loss_fn(output, test.y)),
+        "accuracy": float((output.argmax(dim=1) == test.y).double().mean()),
+    }
+
+
+def test_records_are_complete_and_in_order(tmp_path: Path) -> None:
+    problem = class_problem(test=2500)
+    run = federation(problem, tmp_path, rounds=4, args=LocalArgs(2, 4), sampler=Uniform(4))
+    vectors, records = [], []
+    for rounds in range(1, 5):
+        records += run.run(rounds)
+        vectors.append(run.vector.clone())
+    assert [record.round for record in records] == [1, 2, 3, 4]
+    for record, vector in zip(records, vectors, strict=True):
+        assert record.test == pytest.approx(direct(problem, run, vector), rel=1e-6)
+        assert record.model_sha256 == model_sha256(vector)
+        cohort = run.plan.cohort(record.round)
+        assert record.clients == {"sampled": 4, "ok": 4, "failed": 0}
+        assert record.examples == 2 * int(problem.data.sizes[cohort].sum())
+        size = run.plan.layout.size
+        assert record.bytes == {"down": 4 * size * 4, "up": 4 * size * 4, "network": 0}
+        assert set(record.phases) >= {"broadcast", "train", "aggregate", "evaluate"}
+        assert record.seconds >= record.phases["train"] >= 0.0
+    whole = federation(problem, tmp_path, rounds=4, args=LocalArgs(2, 4), sampler=Uniform(4))
+    assert [(r.round, r.test, r.model_sha256, r.train) for r in whole.run()] == [
+        (r.round, r.test, r.model_sha256, r.train) for r in records
+    ]
+
+
+def test_the_training_loss_is_the_mean_over_examples_of_all_steps(tmp_path: Path) -> None:
+    problem = class_problem((4, 9))
+    run = federation(problem, tmp_path, args=LocalArgs(1, None), rounds=1)
+    module = problem.model_fn()
+    total = 0.0
+    for client, size in enumerate((4, 9)):
+        x, y = problem.data.rows(np.array([client])).take(np.arange(size)[None])
+        total += size * float(problem.loss_fn(module(x[0]), y[0]).detach())
+    assert run.run()[0].train["loss"] == pytest.approx(total / 13, rel=1e-6)
+
+
+@pytest.mark.parametrize(("every", "due"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (9, [5]), (0, [])])
+def test_evaluation_is_every_k_rounds_and_at_the_end(every: int, due: list[int], tmp_path: Path) -> None:
+    problem = class_problem(test=9, holdout=0.3)
+    run = federation(problem, tmp_path, rounds=5, evaluate=EvaluateArgs(every, every))
+    records = run.run()
+    assert [record.round for record in records] == [1, 2, 3, 4, 5]
+    assert [record.round for record in records if record.test] == due
+    assert [record.round for record in records if record.clients_test] == due
+
+
+def test_evaluation_changes_nothing_of_the_training(tmp_path: Path) -> None:
+    problem = class_problem(test=9, holdout=0.3)
+    runs = [federation(problem, tmp_path, evaluate=EvaluateArgs(*every)) for every in ((0, 0), (1, 2))]
+    assert [r.model_sha256 for r in runs[0].run()] == [r.model_sha256 for r in runs[1].run()]
+
+
+class Unreached(InlineExecutor):
+    """Nobody can evaluate on the rows of the first two clients; the others are a piece of work of their own."""
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        reports: list[Report] = []
+        for item in items:
+            if isinstance(item, HoldoutChunk):
+                reports.append(unseen(self._worker.job, replace(item, clients=item.clients[:2]), 1, "no node"))
+                item = replace(item, index=item.index + 1, clients=item.clients[2:])
+            reports += super().run([item], stopping) or []
+        return reports
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_client_evaluation_is_the_weighted_mean_and_the_spread_over_clients(
+    missing: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over those who can be reached, and it is said how many cannot."""
+    problem = class_problem((9, 30, 14, 1, 22, 5), holdout=0.4)
+    run = federation(problem, tmp_path, rounds=1, evaluate=EvaluateArgs(0, 1))
+    if missing:
+        run.executor = Unreached
+    (record,) = run.run()
+    assert record.evaluated == {"clients": 5 - missing, "missing": missing}
+    assert caplog.text.count("was not evaluated (worker): no node") == missing
+    module = problem.model_fn().eval()
+    run.plan.layout.load(module, run.vector)
+    means, counts = [], []
+    for client in range(missing, 6):
+        x, y, _ = problem.data.holdout(np.array([client]))
+        if len(x):
+            with torch.no_grad():
+                output = module(x)
+            means.append([float(problem.loss_fn(output, y)), float((output.argmax(dim=1) == y).double().mean())])
+            counts.append(len(x))
+    assert len(counts) == 5 - missing
+    for column, name in enumerate(("loss", "accuracy")):
+        values = np.array(means)[:, column]
+        got = record.clients_test[name]
+        assert got["mean"] == pytest.approx(np.average(values, weights=counts), rel=1e-5)
+        spread = [got["p10"], got["p50"], got["p90"]]
+        np.testing.assert_allclose(spread, np.percentile(values, [10, 50, 90]), rtol=1e-5)
+
+
+def test_checkpoints_are_due_every_k_rounds_and_at_the_end_with_the_open_record(tmp_path: Path) -> None:
+    problem = class_problem(test=9)
+    run = federation(problem, tmp_path, Scaffold(), rounds=5, checkpoint_every=2)
+    records = run.run()
+    assert [saved.round for saved in run.saves] == [2, 4, 5]
+    for saved in run.saves:
+        assert saved.pending is not None
+        assert saved.pending.round == saved.round
+        assert model_sha256(saved.vector) == saved.pending.model_sha256 == records[saved.round - 1].model_sha256
+    for saved in run.saves:
+        again = federation(problem, tmp_path, Scaffold(), rounds=5)
+        again.restore(saved)
+        again.state.store.kept = run.state.store.kept
+        # The record that was open at the checkpoint is completed first.
+        rest = again.run()
+        assert [(r.round, r.test, r.model_sha256) for r in rest] == [
+            (r.round, r.test, r.model_sha256) for r in records[saved.round - 1 :]
+        ]
+
+
+@pytest.mark.parametrize("asked", [0, 1, 2, 3, 5, 8, 11])
+def test_stopping_drops_the_round_in_progress_and_going_on_gives_the_same_bits(asked: int, tmp_path: Path) -> None:
+    problem = class_problem(test=9)
+    whole = federation(problem, tmp_path / "whole", Scaffold(), rounds=4, stack=3)
+    expected = whole.run()
+    run = federation(problem, tmp_path / "parts", Scaffold(), rounds=4, stack=3)
+    left = [asked]
+
+    def stopping() -> bool:
+        left[0] -= 1
+        return left[0] < 0
+
+    first = run.run(stopping=stopping)
+    assert run.stopped == (len(first) < 4)
+    if run.state.round:
+        assert model_sha256(run.vector) == expected[run.state.round - 1].model_sha256
+    second = run.run()
+    assert not run.stopped
+    assert torch.equal(run.vector, whole.vector)
+    assert [(r.round, r.test, r.model_sha256) for r in [*first, *second]] == [
+        (r.round, r.test, r.model_sha256) for r in expected
+    ]
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    run = federation(class_problem(test=9), tmp_path, rounds=2)
+    assert len(run.run()) == 2
+    before = run.vector.clone()
+    assert run.run() == []
+    assert torch.equal(run.vector, before)
+    assert [record.round for record in run.run(3)] == [3]
+
+
+class Backwards(InlineExecutor):
+    """Reports in another order than the work was given, as several workers may."""
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        reports = super().run(items, stopping)
+        return None if reports is None else reports[::-1]
+
+
+def test_the_order_of_reports_does_not_show(tmp_path: Path) -> None:
+    problem = class_problem(tuple(range(1, 30)), test=3000, holdout=0.3)
+    options: dict[str, Any] = {"evaluate": EvaluateArgs(1, 1), "rounds": 6, "stack": 2}
+    runs = [federation(problem, tmp_path / name, Scaffold(), **options) for name in ("a", "b")]
+    runs[1].executor = Backwards
+    one, other = (run.run() for run in runs)
+    for a, b in zip(one, other, strict=True):
+        assert a.model_sha256 == b.model_sha256
+        assert a.train == b.train
+        assert a.test == b.test
+        assert a.clients_test == b.clients_test
+
+
+def test_large_models_are_hashed_where_they_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = federation(class_problem(), tmp_path / "a", rounds=5, checkpoint_every=2).run()
+    monkeypatch.setattr("fedray.run.loop.HASHED_EVERY_ROUND", 10)
+    large = federation(class_problem(), tmp_path / "b", rounds=5, checkpoint_every=2).run()
+    assert [record.model_sha256 for record in large] == [
+        record.model_sha256 if record.round in (2, 4, 5) else None for record in small
+    ]

@@ -1,0 +1,314 @@
+"""Client state: what is committed is what counts, through retries, compaction and checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fedray.core.messages import Row
+from fedray.rundir.client_state import ClientStore, StateRows, damage
+
+WIDTHS = {"control": 3, "residual": 2}
+CPU = torch.device("cpu")
+
+
+def state(*values: float) -> dict[str, Tensor]:
+    """One row per value, filled with it (the residual with its negative)."""
+    column = torch.tensor(values)[:, None]
+    return {"control": column.expand(-1, 3).contiguous(), "residual": -column.expand(-1, 2).contiguous()}
+
+
+def ids(*clients: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array(clients, dtype=np.int64)
+
+
+def held(store: ClientStore, *clients: int) -> list[float]:
+    """The value that each client's row is filled with; 0 for a newcomer."""
+    rows = StateRows(store.folder, store.widths)
+    parts, known = rows.read(ids(*clients), store.of(ids(*clients)), CPU)
+    rows.close()
+    assert parts["control"].shape == (len(clients), 3)
+    assert torch.equal(parts["control"][:, :2], -parts["residual"])
+    assert known == [client in store.rows for client in clients]
+    return parts["control"][:, 2].tolist()
+
+
+def written(store: ClientStore, round: int, values: dict[int, float]) -> dict[int, Row]:
+    rows = StateRows(store.folder, store.widths)
+    places = rows.write(round, ids(*values), state(*values.values()))
+    rows.close()
+    return places
+
+
+def commit(store: ClientStore, round: int, values: dict[int, float]) -> None:
+    store.commit(written(store, round, values))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ClientStore:
+    return ClientStore(tmp_path / "state", WIDTHS)
+
+
+def test_newcomers_have_zeros(store: ClientStore) -> None:
+    assert held(store, 4, 2) == [0.0, 0.0]
+    assert store.of(ids(4, 2)) == {}
+
+
+def test_what_is_committed_is_read_back_in_any_order(store: ClientStore) -> None:
+    commit(store, 1, {5: 1.5, 2: 2.5, 9: 3.5})
+    commit(store, 2, {2: 4.5})
+    assert held(store, 9, 2, 7, 5) == [3.5, 4.5, 0.0, 1.5]
+    assert set(store.of(ids(9, 7))) == {9}
+
+
+def test_a_block_that_is_repeated_leaves_the_old_state_until_one_of_its_results_is_accepted(store: ClientStore) -> None:
+    commit(store, 1, {1: 1.0, 2: 2.0})
+    rows = StateRows(store.folder, WIDTHS)
+    lost = rows.write(2, ids(1, 2), state(10.0, 20.0))
+    assert held(store, 1, 2) == [1.0, 2.0]
+    again = rows.write(2, ids(1, 2), state(11.0, 21.0))
+    assert held(store, 1, 2) == [1.0, 2.0]
+    store.commit(again)
+    assert held(store, 1, 2) == [11.0, 21.0]
+    store.commit(lost)
+    assert held(store, 1, 2) == [10.0, 20.0]
+    rows.close()
+
+
+def test_a_worker_reads_what_it_wrote_and_writes_a_segment_a_round(store: ClientStore) -> None:
+    rows = StateRows(store.folder, WIDTHS)
+    for round in (1, 2, 3):
+        for client in (1, 2):
+            store.commit(rows.write(round, ids(client), state(10.0 * round + client)))
+        parts, known = rows.read(ids(1, 2), store.of(ids(1, 2)), CPU)
+        assert known == [True, True]
+        assert parts["control"][:, 0].tolist() == [10.0 * round + 1, 10.0 * round + 2]
+    rows.close()
+    segments = sorted(path.name for path in store.folder.iterdir())
+    assert [name.split("-")[0] for name in segments] == ["00000001", "00000002", "00000003"]
+
+
+def test_many_segments_are_read_with_few_files_open(store: ClientStore) -> None:
+    for client in range(150):
+        commit(store, 1, {client: float(client)})
+    assert held(store, *range(150)) == [float(client) for client in range(150)]
+
+
+def test_the_index_is_restored_by_another_store(store: ClientStore, tmp_path: Path) -> None:
+    commit(store, 1, {5: 1.5, 2: 2.5})
+    commit(store, 2, {2: 4.5, 8: 5.5})
+    columns, segments = store.index()
+    assert all(column.dtype == torch.int64 for column in columns.values())
+    other = ClientStore(store.folder, WIDTHS)
+    other.restore(columns, segments)
+    assert other.rows == store.rows
+    assert held(other, 2, 5, 8) == [4.5, 1.5, 5.5]
+    again, names = other.index()
+    assert names == segments
+    assert all(torch.equal(again[name], columns[name]) for name in columns)
+
+
+def test_an_empty_index_is_restored(store: ClientStore) -> None:
+    columns, segments = store.index()
+    commit(store, 1, {1: 1.0})
+    store.restore(columns, segments)
+    assert not store.rows
+
+
+def test_a_segment_that_is_gone_is_named(store: ClientStore) -> None:
+    commit(store, 1, {5: 1.5})
+    columns, segments = store.index()
+    (store.folder / segments[0]).unlink()
+    with pytest.raises(FileNotFoundError, match=segments[0]):
+        ClientStore(store.folder, WIDTHS).restore(columns, segments)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 20, 21])
+def test_a_torn_segment_is_an_error_not_a_wrong_value(store: ClientStore, cut: int) -> None:
+    commit(store, 1, {1: 1.0, 2: 2.0})
+    _, segments = store.index()
+    path = store.folder / segments[0]
+    path.write_bytes(path.read_bytes()[:-cut])
+    rows = StateRows(store.folder, WIDTHS)
+    with pytest.raises(OSError, match=rf"{segments[0]} row 1 is cut short: {max(0, 20 - cut)} of 20 bytes"):
+        rows.read(ids(2), store.of(ids(2)), CPU)
+    rows.close()
+
+
+def test_a_seal_notices_every_byte_that_counts_and_no_other(store: ClientStore) -> None:
+    rows = StateRows(store.folder, WIDTHS)
+    places = rows.write(1, ids(1, 2, 3), state(1.0, 2.0, 3.0))
+    rows.close()
+    del places[3]  # lost on the way, and never committed
+    store.commit(places)
+    seals = store.seals()
+    ((name, (size, _)),) = seals.items()
+    assert size == 40
+    path = store.folder / name
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        found = damage(store.folder, seals)
+        assert found == (f"client state {name} does not match its checksum" if place < size else None)
+    path.write_bytes(whole[:size])
+    assert damage(store.folder, seals) is None
+    path.write_bytes(whole[: size - 3])
+    assert damage(store.folder, seals) == f"client state {name}: {name} is cut short, 3 bytes are missing"
+    path.unlink()
+    assert damage(store.folder, seals) == f"client state {name}: No such file or directory"
+
+
+def test_a_segment_is_sealed_once(store: ClientStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(store, 1, {1: 1.0, 2: 2.0})
+    first, index = store.seals(), store.index()
+    other = ClientStore(store.folder, WIDTHS)
+    other.restore(*index, first)
+    monkeypatch.setattr("fedray.rundir.client_state._sha256", lambda path, size: f"{size} of {path.name}")
+    for one in (store, other):
+        # The last row of the segment is live no more, and still counts.
+        commit(one, 2, {2: 3.0})
+        (old, new) = one.seals()
+        assert one.seals() == {**first, new: (20, f"20 of {new}")}
+        assert list(first) == [old]
+
+
+def test_a_write_that_fails_halfway_shifts_no_rows(store: ClientStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = StateRows(store.folder, WIDTHS)
+    write = os.pwrite
+
+    def full(file: int, data: memoryview, place: int) -> int:
+        if place:
+            raise OSError(28, "No space left on device")
+        return write(file, data[:7], place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space left"):
+            rows.write(1, ids(1), state(1.0))
+    store.commit(rows.write(1, ids(1, 2), state(2.0, 3.0)))
+    assert held(store, 1, 2) == [2.0, 3.0]
+
+
+def test_compaction_keeps_every_value_and_frees_the_rest(store: ClientStore) -> None:
+    for round in range(1, 6):
+        commit(store, round, {client: 10.0 * round + client for client in range(4)})
+    before = held(store, *range(4))
+    store.compact(5)
+    assert held(store, *range(4)) == before
+    _, segments = store.index()
+    assert [(store.folder / name).stat().st_size for name in segments] == [20 * 4]
+
+
+def test_compaction_leaves_alone_what_is_mostly_live(store: ClientStore) -> None:
+    commit(store, 1, {1: 1.0, 2: 2.0, 3: 3.0})
+    commit(store, 2, {1: 4.0})
+    before = dict(store.rows)
+    store.compact(2)
+    assert store.rows == before
+
+
+def test_garbage_goes_at_the_second_call_that_finds_it_so(store: ClientStore) -> None:
+    commit(store, 1, {1: 1.0})
+    _, old = store.index()
+    commit(store, 2, {1: 2.0})
+    _, live = store.index()
+    # A worker in the middle of round 3 writes here, not yet committed.
+    growing = written(store, 3, {1: 3.0})
+    store.collect_garbage()
+    assert {path.name for path in store.folder.iterdir()} == {*old, *live, growing[1].segment}
+    store.commit(growing)
+    store.collect_garbage()
+    assert {path.name for path in store.folder.iterdir()} == {growing[1].segment, *live}
+    assert held(store, 1) == [3.0]
+    store.kept = frozenset(live)
+    store.collect_garbage()
+    assert {path.name for path in store.folder.iterdir()} == {growing[1].segment, *live}
+
+
+def test_what_a_kept_checkpoint_needs_stays(store: ClientStore) -> None:
+    commit(store, 1, {1: 1.0})
+    columns, segments = store.index()
+    commit(store, 2, {1: 2.0})
+    store.kept = frozenset(segments)
+    for _ in range(3):
+        store.collect_garbage()
+    store.restore(columns, segments)
+    assert held(store, 1) == [1.0]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.dictionaries(st.integers(0, 5), st.floats(-100, 100, width=32), min_size=1, max_size=4),
+            st.sampled_from(["compact", "garbage", "checkpoint", "resume"]),
+        ),
+        max_size=12,
+    )
+)
+def test_whatever_happens_a_store_is_a_dictionary(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[object]
+) -> None:
+    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS)
+    expected: dict[int, float] = {}
+    saved = store.index()
+    saved_values: dict[int, float] = {}
+    for round, step in enumerate(steps, start=1):
+        if isinstance(step, dict):
+            commit(store, round, step)
+            expected.update(step)
+        elif step == "compact":
+            store.compact(round)
+        elif step == "garbage":
+            store.collect_garbage()
+        elif step == "checkpoint":
+            store.flush()
+            saved, saved_values = store.index(), dict(expected)
+            store.kept = frozenset(saved[1])
+        else:
+            store = ClientStore(store.folder, WIDTHS)
+            store.restore(*saved)
+            store.kept = frozenset(saved[1])
+            expected = dict(saved_values)
+        assert held(store, *range(6)) == [expected.get(client, 0.0) for client in range(6)]
+
+
+# A segment is found while it is written, and all its rows move before the next round has read them.
+@example([({0, 1, 2, 3, 4}, 0), ({0, 1, 2, 3}, 0), ({0, 1, 2}, 2), ({2}, 1)])
+@given(st.lists(st.tuples(st.sets(st.integers(0, 5), min_size=1), st.integers(0, 2)), max_size=10))
+def test_a_round_can_read_what_it_asked_for_whenever_the_store_is_tidied_beside_it(
+    tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[set[int], int]]
+) -> None:
+    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS)
+    expected: dict[int, float] = {}
+    for round, (cohort, when) in enumerate(rounds, start=1):
+        clients = sorted(cohort)
+        if when == 0:
+            store.tidy(round - 1)
+        asked = store.of(ids(*clients))
+        if when == 1:
+            store.tidy(round - 1)
+        new = written(store, round, {client: 10.0 * round + client for client in clients})
+        if when == 2:
+            store.tidy(round - 1)
+        # A slow worker reads only now, when another has long written.
+        reader = StateRows(store.folder, WIDTHS)
+        parts, _ = reader.read(ids(*clients), asked, CPU)
+        reader.close()
+        assert parts["control"][:, 0].tolist() == [expected.get(client, 0.0) for client in clients]
+        store.commit(new)
+        expected |= {client: 10.0 * round + client for client in clients}
+    assert held(store, *range(6)) == [expected.get(client, 0.0) for client in range(6)]
+
+
+def test_an_algorithm_without_state_makes_no_folder(tmp_path: Path) -> None:
+    ClientStore(tmp_path / "state", {})
+    assert not (tmp_path / "state").exists()
