@@ -1,14 +1,20 @@
-"""The first parameters are a function of the seed, and drawing them leaves no trace."""
+"""From a config's section to a module: names, options, and first parameters that depend on the seed alone."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from fedray.config.registry import dump
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 from fedray.models import Model, initial_model, resolve_model
+from tests.models.cases import EVERY_CASE
 
 MODEL = resolve_model({"name": "mlp", "hidden": [3]})
 SPEC = DataSpec(shape=(4,), outputs=2)
@@ -48,3 +54,22 @@ def test_global_generator_is_put_back_after_an_error() -> None:
     except RuntimeError as error:
         assert str(error) == "no model"  # noqa: PT017
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@EVERY_CASE
+def test_options_survive_dump_and_resolve(node: dict[str, Any], spec: DataSpec) -> None:
+    part = resolve_model(node)
+    assert resolve_model(dump(part)) == part
+    assert node.items() <= dump(part).items()
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"name": "mlpp"}, r"model.name: unknown model 'mlpp' \(did you mean 'mlp'\?\)"),
+        (None, r"model.name: a model is needed; known: cnn, logistic"),
+    ],
+)
+def test_bad_options_are_config_errors(node: dict[str, Any] | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve_model(node)
