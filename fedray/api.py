@@ -33,7 +33,7 @@ from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.core.record import RoundRecord
 from fedray.data import FederatedData
-from fedray.experiment.build import Experiment, local_args, make_plan
+from fedray.experiment.build import Experiment, make_plan
 from fedray.experiment.place import Place
 from fedray.optim import SGD, OptimizerFn
 from fedray.run.driver import Run, RunFolder
@@ -281,7 +281,7 @@ def train(
         optimizer_fn=model.optimizer_fn,
         loss_fn=model.loss_fn or LOSSES[TASK_LOSS[data.spec.task]],
         data=data,
-        algorithm=compose(config, chain, aggregator, local_args(sections["local"])),
+        algorithm=compose(config, chain, aggregator, sections["local"]),
         sampler=sampler,
         place=place,
         **sections,
@@ -307,7 +307,6 @@ def train(
         name="python",
         config=text,
         threads=place.worker.threads,
-        keep=sections["checkpoint"].keep,
         resume=resume,
         tensorboard=args.tensorboard,
         notes=plan.task.notes,

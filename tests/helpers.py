@@ -17,22 +17,20 @@ from fedray import optim
 from fedray.aggregators import Aggregator, Mean
 from fedray.algorithms import FedAvg
 from fedray.algorithms.base import AlgorithmConfig, compose
+from fedray.config.sections import BufferPolicy, CheckpointSection, EvaluateSection, FailuresSection, LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast, Parts
 from fedray.core.record import RoundRecord
 from fedray.data.federated import FederatedData
-from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack, decide
-from fedray.local.task import BufferPolicy, LocalTask
+from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.optim import OptimizerFn
 from fedray.run.executor import InlineExecutor
-from fedray.run.failure_policy import FailurePolicy
 from fedray.run.loop import Rounds, ServerState
-from fedray.run.plan import EvaluateArgs, Plan
+from fedray.run.plan import Plan
 from fedray.run.worker import Job
-from fedray.rundir.checkpoint import CheckpointArgs
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Full, Sampler
 from fedray.transforms import Transform
@@ -111,14 +109,15 @@ def local_task(
     problem: Problem,
     *,
     optimizer: OptimizerFn | None = None,
-    args: LocalArgs | None = None,
+    args: LocalSection | None = None,
     stack: Stack = 3,
     seed: int = 7,
     **fields: Any,
 ) -> LocalTask:
     """A local training problem with its stacking decided; ``stack`` as in ``local.stack``."""
     layout = Layout.of(problem.model_fn())
-    wanted = {"rule": FedAvg().rule(), "args": args or LocalArgs(1, 4), **fields}
+    options = {name: fields.pop(name) for name in ("buffers", "precision", "deterministic") if name in fields}
+    wanted = {"rule": FedAvg().rule(), "args": replace(args or LocalSection(1, 4), **options), **fields}
     task = LocalTask(
         problem.model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted
     )
@@ -189,21 +188,24 @@ def federation(
     transforms: Sequence[Transform] = (),
     aggregator: Aggregator | None = None,
     optimizer: OptimizerFn | None = None,
-    args: LocalArgs | None = None,
+    args: LocalSection | None = None,
     sampler: Sampler | None = None,
     rounds: int = 3,
     stack: Stack = 3,
     seed: int = 7,
     buffers: BufferPolicy = "mean",
-    evaluate: EvaluateArgs | None = None,
-    failures: FailurePolicy | None = None,
+    evaluate: EvaluateSection | None = None,
+    failures: FailuresSection | None = None,
     checkpoint_every: int = 0,
 ) -> Federation:
     """A small run, ready to go; every client takes part in every round unless ``sampler`` says otherwise."""
-    parts = compose(algorithm or FedAvg(), list(transforms), aggregator or Mean(), args or LocalArgs(1, 4))
-    task = local_task(
-        problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, rule=parts.rule, buffers=buffers
+    parts = compose(
+        algorithm or FedAvg(),
+        list(transforms),
+        aggregator or Mean(),
+        replace(args or LocalSection(1, 4), buffers=buffers),
     )
+    task = local_task(problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, rule=parts.rule)
     job = Job(task, parts, folder)
     vector = task.layout.pack(dict(problem.model_fn().state_dict()))
     parts.server.start(vector, task.layout, len(problem.data))
@@ -212,9 +214,9 @@ def federation(
         parts,
         sampler or Full(),
         rounds,
-        evaluate or EvaluateArgs(),
-        failures or FailurePolicy(),
-        CheckpointArgs(checkpoint_every),
+        evaluate or EvaluateSection(),
+        failures or FailuresSection(),
+        CheckpointSection(checkpoint_every),
     )
     return Federation(plan, job, ServerState(vector, ClientStore(folder, job.state_widths())))
 

@@ -14,13 +14,12 @@ import torch
 
 import fedray
 from fedray.algorithms import Scaffold
+from fedray.config.sections import EvaluateSection, LocalSection
 from fedray.core.errors import RunFailed
 from fedray.core.messages import BlockReport, BlockUpdate, Broadcast
 from fedray.core.record import RoundRecord
-from fedray.local.schedule import LocalArgs
 from fedray.local.trainer import Trainer
 from fedray.run.executor import InlineExecutor
-from fedray.run.plan import EvaluateArgs
 from tests.helpers import Federation, class_problem, federation, relative, seeded
 
 
@@ -67,10 +66,11 @@ def test_out_of_memory_halves_every_block_from_there_on(
 ) -> None:
     """Which worker ran out does not matter: the run is that of a smaller stack, also after a resume."""
     problem = class_problem(sizes=(5, 5, 4, 4, 3, 3, 2, 2))
-    small = federation(problem, tmp_path / "small", Scaffold(), args=LocalArgs(2, 2), stack=2, rounds=4)
+    small = federation(problem, tmp_path / "small", Scaffold(), args=LocalSection(2, 2), stack=2, rounds=4)
     expected = [record.model_sha256 for record in small.run()]
     halved, again = (
-        federation(problem, tmp_path / "halved", Scaffold(), args=LocalArgs(2, 2), stack=8, rounds=4) for _ in range(2)
+        federation(problem, tmp_path / "halved", Scaffold(), args=LocalSection(2, 2), stack=8, rounds=4)
+        for _ in range(2)
     )
     asked = short_of_memory(3, monkeypatch, run_out)
     records = halved.run(2)
@@ -103,7 +103,7 @@ def test_evaluation_out_of_memory_is_done_in_smaller_pieces(tmp_path: Path) -> N
     problem = replace(problem, model_fn=seeded(lambda: Narrow(6, 3)))
     records = []
     for limit in (1 << 20, 100, 7):
-        one = federation(problem, tmp_path, rounds=1, evaluate=EvaluateArgs(1, 1))
+        one = federation(problem, tmp_path, rounds=1, evaluate=EvaluateSection(1, 1))
         most[0] = limit
         records += one.run()
     for record in records:

@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 from fedray.aggregators.base import Aggregator
 from fedray.algorithms.server import ServerRule
 from fedray.config.registry import Registry
+from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.messages import BlockUpdate
 from fedray.local.rules import LocalRule, Width, width_of
-from fedray.local.schedule import LocalArgs
 from fedray.transforms.base import Transform
 
 algorithms = Registry("algorithm", package="fedray.algorithms")
@@ -49,7 +49,7 @@ class AlgorithmConfig:
         """A fresh server rule."""
         return ServerRule()
 
-    def local(self, args: LocalArgs) -> LocalArgs:
+    def local(self, args: LocalSection) -> LocalSection:
         """The local epochs and batches it runs with."""
         return args
 
@@ -64,7 +64,7 @@ class Algorithm:
     aggregator: Aggregator
     server: ServerRule
     weight: Literal["examples", "uniform"]
-    args: LocalArgs
+    args: LocalSection
 
     def widths(self, layout: Layout) -> dict[str, int]:
         """Length of each part a client sends."""
@@ -102,7 +102,7 @@ class Algorithm:
 
 
 def compose(
-    config: AlgorithmConfig, transforms: Sequence[Transform], aggregator: Aggregator, args: LocalArgs
+    config: AlgorithmConfig, transforms: Sequence[Transform], aggregator: Aggregator, args: LocalSection
 ) -> Algorithm:
     """The one compatibility check.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fedray import optim
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.algorithms.server import AdaptiveServer, ServerRule, TorchServer
-from fedray.local.schedule import LocalArgs
+from fedray.config.sections import LocalSection
 
 Variant = Literal["published", "torch"]
 
@@ -39,9 +39,9 @@ class FedSGD(FedAvg):
     data.
     """
 
-    def local(self, args: LocalArgs) -> LocalArgs:
+    def local(self, args: LocalSection) -> LocalSection:
         """One step on the whole local data."""
-        return LocalArgs(epochs=1, batch_size=None, steps=None)
+        return replace(args, epochs=1, batch_size="full", steps=None)
 
 
 @algorithms.register("fedavgm")

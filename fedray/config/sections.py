@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+BufferPolicy = Literal["mean", "keep", "local"]
+
 
 def check_gpus(gpus: float | None) -> None:
     """ValueError unless ``gpus`` is a number of GPUs, or a share of one."""
@@ -18,7 +20,7 @@ class LocalSection:
 
     Args:
         epochs: passes over the client's data.
-        batch_size: examples in a step, or ``full``.
+        batch_size: examples in a step, at least 1; ``full``, or null: all that the client has, one step an epoch.
         steps: exactly so many steps instead of ``epochs``.
         optimizer: ``{name: sgd, lr: 0.1, ...}``, see ``fedray list optimizers``.
         loss: ``cross_entropy``, ``mse``, or ``auto``: by the data's task.
@@ -26,29 +28,33 @@ class LocalSection:
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
         deterministic: on a GPU, take only kernels that give equal bits for equal inputs; a model with an operation that
             has none fails.  ``false`` lets it run, and two runs need not agree.
-        buffers: ``mean``, ``keep`` or ``local``.
+        buffers: ``mean``: averaged like parameters; ``keep``: the server's stay as they were initialised; ``local``:
+            each client goes on with its own, and the server's stay.
     """
 
     epochs: int = 1
-    batch_size: int | str = 32
+    batch_size: int | str | None = 32
     steps: int | None = None
     optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "sgd"})
     loss: Literal["auto", "cross_entropy", "mse"] = "auto"
     stack: int | str | bool = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool = True
-    buffers: Literal["mean", "keep", "local"] = "mean"
+    buffers: BufferPolicy = "mean"
 
     def __post_init__(self) -> None:
+        if self.batch_size is None:
+            object.__setattr__(self, "batch_size", "full")
+        # YAML reads a bare `off` as false, which equals 0.
+        if self.stack is False:
+            object.__setattr__(self, "stack", "off")
         if self.batch_size != "full" and not (isinstance(self.batch_size, int) and self.batch_size >= 1):
             raise ValueError(f"batch_size={self.batch_size}: it must be at least 1, or full")
         if self.epochs < 0:
             raise ValueError(f"epochs={self.epochs}: it must be at least 0")
         if self.steps is not None and self.steps < 0:
             raise ValueError(f"steps={self.steps}: it must be at least 0")
-        # YAML reads a bare `off` as false, which equals 0.
-        off = self.stack in ("auto", "off") or self.stack is False
-        if not off and (isinstance(self.stack, str | bool) or self.stack < 1):
+        if self.stack not in ("auto", "off") and (isinstance(self.stack, str | bool) or self.stack < 1):
             raise ValueError(f"stack={self.stack}: it must be auto, off, or at least 1")
 
 

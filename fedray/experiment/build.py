@@ -36,7 +36,6 @@ from fedray.core.record import RoundRecord
 from fedray.data import FederatedData, data_sources
 from fedray.experiment.place import Place
 from fedray.experiment.preflight import check_fit, check_optimizer, made
-from fedray.local.schedule import LocalArgs
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
@@ -44,9 +43,7 @@ from fedray.models import dump_model, initial_model, resolve_model
 from fedray.optim import OptimizerFn, optimizers
 from fedray.run.driver import Run, RunFolder
 from fedray.run.executor import InlineExecutor
-from fedray.run.failure_policy import FailurePolicy
-from fedray.run.plan import EvaluateArgs, Plan, check_cohort
-from fedray.rundir.checkpoint import CheckpointArgs
+from fedray.run.plan import Plan, check_cohort
 from fedray.rundir.scratch import scratch
 from fedray.sampling import Sampler, samplers
 from fedray.transforms import Transform, transforms
@@ -206,7 +203,7 @@ class Config:
 
     def algorithm_parts(self) -> Algorithm:
         """A fresh algorithm, its server rule not started."""
-        return compose(self.algorithm, self.transforms, self.aggregator, local_args(self.local))
+        return compose(self.algorithm, self.transforms, self.aggregator, self.local)
 
     def plan(self) -> Plan:
         """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
@@ -242,7 +239,6 @@ class Config:
             name=self.name,
             config=text,
             threads=self.place.worker.threads,
-            keep=self.checkpoint.keep,
             resume=resume,
             tensorboard=self.tracking.tensorboard,
             notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}"),
@@ -252,11 +248,6 @@ class Config:
 
 
 # From Python objects
-
-
-def local_args(local: LocalSection) -> LocalArgs:
-    """How long and in which batches a client trains."""
-    return LocalArgs(local.epochs, None if local.batch_size == "full" else int(local.batch_size), local.steps)
 
 
 def make_plan(
@@ -322,25 +313,21 @@ def make_plan(
         args=algorithm.args,
         rule=algorithm.rule,
         seed=seed,
-        precision=local.precision,
-        deterministic=local.deterministic,
-        buffers=local.buffers,
     )
     trial = replace(task, data=data.probe())
     check_optimizer(optimizer_fn, module)
     check_fit(trial, module, evaluated=data.test is not None or evaluate.clients_every > 0)
-    stack = "off" if local.stack is False else local.stack
     device = "cuda" if place.devices[0].type == "cuda" else "cpu"
-    stacking = decide(trial, stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
+    stacking = decide(trial, local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
     sharing = decide_sharing(replace(trial, stacking=stacking), place.most_devices(data))
     return Plan(
         task=replace(task, stacking=stacking, sharing=sharing),
         algorithm=algorithm,
         sampler=sampler,
         rounds=rounds,
-        evaluate=EvaluateArgs(evaluate.every, evaluate.clients_every),
-        failures=FailurePolicy(failures.on_nonfinite, failures.on_failure, failures.min_share),
-        checkpoint=CheckpointArgs(checkpoint.every, checkpoint.seconds),
+        evaluate=evaluate,
+        failures=failures,
+        checkpoint=checkpoint,
         budget=budget,
         left_out=_left_out(failures, data),
     )

@@ -56,7 +56,7 @@ class Replica:
 
     def backward(self, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
         """Leave the gradients of ``weight`` times the rows' mean loss with the parameters; returns that loss."""
-        with autocast(self._task.precision, self.device):
+        with autocast(self._task.args.precision, self.device):
             loss = self._task.loss_fn(self.module(x.to(self.device)), y.to(self.device))
         if weight != 1.0:
             loss = loss * weight

@@ -7,35 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.config.sections import LocalSection
 from fedray.core.messages import Ints
 from fedray.core.rng import Stream
 
 
-@dataclass(frozen=True)
-class LocalArgs:
-    """How long and in which batches a client trains.
+def batch_width(args: LocalSection, examples: int) -> int:
+    """Return the most examples that one step of a client with ``examples`` examples uses."""
+    return examples if args.batch_size == "full" else min(int(args.batch_size), examples)  # type: ignore[arg-type]
 
-    Args:
-        epochs: passes over the client's data, E >= 1 (0: the client returns the model unchanged).
-        batch_size: examples in a step, B >= 1; ``None`` is the whole local data set (one step an epoch).
-        steps: if given, exactly so many steps for every client instead of ``epochs`` passes.
-    """
 
-    epochs: int = 1
-    batch_size: int | None = 32
-    steps: int | None = None
+def batches(args: LocalSection, sizes: Ints) -> Ints:
+    """Return the steps in one pass over ``sizes`` examples each, ``[C]``."""
+    if args.batch_size == "full":
+        return np.ones_like(sizes)
+    passes: Ints = -(-sizes // int(args.batch_size))  # type: ignore[arg-type]
+    return passes
 
-    def batches(self, sizes: Ints) -> Ints:
-        """Steps in one pass over ``sizes`` examples each, ``[C]``."""
-        if self.batch_size is None:
-            return np.ones_like(sizes)
-        return -(-sizes // self.batch_size)
 
-    def local_steps(self, sizes: Ints) -> Ints:
-        """Local steps of clients with ``sizes`` examples, ``[C]``."""
-        if self.steps is not None:
-            return np.full_like(sizes, self.steps)
-        return self.epochs * self.batches(sizes)
+def local_steps(args: LocalSection, sizes: Ints) -> Ints:
+    """Return the local steps of clients with ``sizes`` examples, ``[C]``."""
+    if args.steps is not None:
+        return np.full_like(sizes, args.steps)
+    return args.epochs * batches(args, sizes)
 
 
 @dataclass(frozen=True)
@@ -51,14 +45,14 @@ class Schedule:
     count: NDArray[np.int64]
 
     @classmethod
-    def draw(cls, args: LocalArgs, sizes: Ints, keys: Ints, seed: int, round: int) -> Schedule:
+    def draw(cls, args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int) -> Schedule:
         """Every pass is a fresh permutation of the client's examples, named by (seed, round, client, epoch).
 
         Clients' rows do not depend on one another.  The last batch of a pass holds the remainder.
         """
-        per_pass, steps = args.batches(sizes), args.local_steps(sizes)
+        per_pass, steps = batches(args, sizes), local_steps(args, sizes)
         longest = int(steps.max())
-        width = int(sizes.max()) if args.batch_size is None else min(args.batch_size, int(sizes.max()))
+        width = batch_width(args, int(sizes.max()))
         index = np.zeros((len(sizes), longest, width), dtype=np.int64)
         count = np.zeros((len(sizes), longest), dtype=np.int64)
         passes = int((-(-steps // per_pass)).max())

@@ -37,7 +37,7 @@ class StackedStepper:
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
         self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
         # Autocast chooses types operation by operation, which a batched product of our own would bypass.
-        self._batched = batched_forward(module) if task.precision != "bf16" else None
+        self._batched = batched_forward(module) if task.args.precision != "bf16" else None
 
     def _outputs(self, params: dict[str, Tensor], keys: Tensor, x: Tensor) -> Tensor:
         if self._batched is not None:
@@ -55,7 +55,7 @@ class StackedStepper:
 
     def _loss(self, params: dict[str, Tensor], keys: Tensor, x: Tensor, y: Tensor, count: Ints) -> Tensor:
         """The loss of each client on its batch, ``[A]``; row ``a`` has ``count[a]`` examples, the rest is padding."""
-        with autocast(self._task.precision, self._device):
+        with autocast(self._task.args.precision, self._device):
             output = self._outputs(params, keys, x)
             if int(count.min()) == x.shape[1] and not has_direct(self._task.loss_fn):
                 losses: Tensor = vmap(self._task.loss_fn)(output, y)

@@ -16,7 +16,7 @@ from fedray.core.messages import Broadcast
 from fedray.core.rng import torch_generator
 from fedray.data.store import CPU
 from fedray.local.rules import LocalRule
-from fedray.local.schedule import LocalArgs
+from fedray.local.schedule import batch_width
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
 from fedray.optim import ELEMENTWISE, SGD, TorchOptimizer
@@ -77,7 +77,7 @@ def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"])
     if task.data.silos:
         return 1
     parameters, examples = task.layout.trained, int(np.median(task.data.sizes))
-    batch = min(examples, task.args.batch_size or examples)
+    batch = batch_width(task.args, examples)
     worth = math.ceil(STEP_WORK[device] / (parameters * batch))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
     # A GPU is not busy with what is not worth a step: two would do the halves in the time of the whole.
@@ -127,9 +127,9 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
     # Plain descent shows the gradients, where Adam would blow up rounding.  Decay stays, as it tells apart a parameter
     # that the loss does not use: alone it is left as it is.
     plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
-    args = LocalArgs(epochs=1, batch_size=3, steps=1)
     # In full precision: what bfloat16 rounds away would hide what is looked for.
-    exact = replace(task, optimizer_fn=plain, args=args, rule=LocalRule(), buffers="mean", precision="fp32")
+    args = replace(task.args, epochs=1, batch_size=3, steps=1, buffers="mean", precision="fp32")
+    exact = replace(task, optimizer_fn=plain, args=args, rule=LocalRule())
     trial = replace(exact, data=few)  # type: ignore[arg-type]
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
     stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {})

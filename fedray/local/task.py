@@ -10,16 +10,15 @@ from typing import Literal
 import torch
 from torch import nn
 
+from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.data.federated import FederatedData
 from fedray.local.rules import LocalRule
-from fedray.local.schedule import LocalArgs
 from fedray.optim import OptimizerFn
 
 ModelFn = Callable[[], nn.Module]
 Precision = Literal["fp32", "tf32", "bf16"]
-BufferPolicy = Literal["mean", "keep", "local"]
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,11 @@ class LocalTask:
         loss_fn: (output, target) to a scalar, the mean over the batch.
         data: the clients' data.
         layout: the model's layout.
-        args: local epochs and batches.
+        args: the config section ``local``, as the algorithm runs with it.
         rule: the algorithm's local rule.
         seed: the run's seed.
         stacking: the decision for this run.
         sharing: the other one, for workers with several devices.
-        precision: ``fp32``; ``tf32`` (CUDA matrix products); ``bf16`` (autocast; parameters and updates stay float32).
-        deterministic: on a GPU, take only kernels that give equal bits for equal inputs.
-        buffers: what becomes of buffers: ``mean`` they are averaged like parameters; ``keep`` the server's stay as they
-            were initialised; ``local`` each client goes on with its own, and the server's stay.
     """
 
     model_fn: ModelFn
@@ -76,14 +71,11 @@ class LocalTask:
     loss_fn: LossFn
     data: FederatedData
     layout: Layout
-    args: LocalArgs
+    args: LocalSection
     rule: LocalRule
     seed: int
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
     sharing: Sharing = field(default_factory=Sharing)
-    precision: Precision = "fp32"
-    deterministic: bool = True
-    buffers: BufferPolicy = "mean"
 
     @property
     def notes(self) -> tuple[str, ...]:

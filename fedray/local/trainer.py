@@ -68,11 +68,11 @@ class Trainer:
         )
         rows = task.data.rows(clients, self.device)
         loss = self._stepper.run(run, schedule, rows, torch.from_numpy(keys).to(self.device), model)
-        if task.buffers == "local" and layout.rest:
+        if task.args.buffers == "local" and layout.rest:
             run.state["buffers"] = rest.clone()
         with torch.no_grad():
             run.params.sub_(run.anchor)
-            if task.buffers != "mean":
+            if task.args.buffers != "mean":
                 rest.zero_()
             elif layout.rest:
                 stays = rest == sent

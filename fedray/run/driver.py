@@ -117,7 +117,6 @@ class Run:
         name: the experiment's name.
         config: the resolved config as YAML.
         threads: torch threads of a worker.
-        keep: checkpoints kept.
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
         notes: lines for the head of the log.
@@ -130,7 +129,6 @@ class Run:
     name: str
     config: str
     threads: int = 1
-    keep: int = 2
     resume: bool = False
     tensorboard: bool = True
     notes: tuple[str, ...] = ()
@@ -244,7 +242,7 @@ class _Drive:
         state.store.flush()
         origin = {"machine": run.hardware, "config_sha256": _config_sha256(run)}
         try:
-            checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, origin), run.keep)
+            checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, origin), run.plan.checkpoint.keep)
         except CheckpointError as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"

@@ -5,53 +5,37 @@ what nobody could do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from fedray.config.sections import FailuresSection
 from fedray.core.messages import Block, BlockReport, Failure, Ints
 from fedray.run.worker import HoldoutChunk, HoldoutReport, Job
 
 
-@dataclass(frozen=True)
-class FailurePolicy:
-    """What a client without an update means.
+def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) -> str | None:
+    """Why the run must end, or None; the order of the failures does not matter.
 
     Args:
-        on_nonfinite: an update that is not finite, or out of range (stage ``update``): ``drop`` the client for the
-            round, or ``abort`` the run.
-        on_failure: a client that raised twice (``train``), whose worker died twice (``worker``), or that took too long
-            twice (``deadline``): ``drop`` or ``abort``.
-        min_share: smallest share of the cohort, in [0, 1], that must survive a round; nobody is never enough.
+        policy: what failures mean.
+        failures: of a round, at most one for each client.
+        sampled: clients in the round's cohort.
     """
-
-    on_nonfinite: Literal["drop", "abort"] = "drop"
-    on_failure: Literal["drop", "abort"] = "abort"
-    min_share: float = 0.5
-
-    def verdict(self, failures: Sequence[Failure], sampled: int) -> str | None:
-        """Why the run must end, or None; the order of the failures does not matter.
-
-        Args:
-            failures: of a round, at most one for each client.
-            sampled: clients in the round's cohort.
-        """
-        ordered = sorted(failures, key=lambda failure: failure.client)
-        for failure in ordered:
-            if failure.stage == "left_out":
-                continue
-            rule = self.on_nonfinite if failure.stage == "update" else self.on_failure
-            if rule == "abort":
-                return f"client {failure.name!r} failed in round {failure.round} ({failure.stage}): {failure.error}"
-        survivors = sampled - len(ordered)
-        if ordered and (survivors == 0 or survivors < self.min_share * sampled):
-            first = ordered[0]
-            return (
-                f"round {first.round}: only {survivors} of {sampled} clients survived, failures.min_share is "
-                f"{self.min_share}; first failure: client {first.name!r} ({first.stage}): {first.error}"
-            )
-        return None
+    ordered = sorted(failures, key=lambda failure: failure.client)
+    for failure in ordered:
+        if failure.stage == "left_out":
+            continue
+        rule = policy.on_nonfinite if failure.stage == "update" else policy.on_failure
+        if rule == "abort":
+            return f"client {failure.name!r} failed in round {failure.round} ({failure.stage}): {failure.error}"
+    survivors = sampled - len(ordered)
+    if ordered and (survivors == 0 or survivors < policy.min_share * sampled):
+        first = ordered[0]
+        return (
+            f"round {first.round}: only {survivors} of {sampled} clients survived, failures.min_share is "
+            f"{policy.min_share}; first failure: client {first.name!r} ({first.stage}): {first.error}"
+        )
+    return None
 
 
 def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:

@@ -27,7 +27,8 @@ from fedray.core.record import RoundRecord
 from fedray.run.blocks import cut
 from fedray.run.budget import Totals, used_up
 from fedray.run.executor import Executor
-from fedray.run.plan import Plan
+from fedray.run.failure_policy import verdict
+from fedray.run.plan import Plan, evaluated, saved
 from fedray.run.worker import HoldoutChunk, HoldoutReport, Item, Report, TestChunk, TestReport
 from fedray.rundir.client_state import ClientStore
 
@@ -205,8 +206,8 @@ class Rounds:
         for failure in failures:
             _log.warning("round %d: client %r gave no update (%s): %s\n%s", *_words(failure))
         clients = sum(len(report.clients) for report in reports)
-        if len(cohort) and (verdict := plan.failures.verdict(failures, len(cohort))):
-            raise RunFailed(verdict)
+        if len(cohort) and (reason := verdict(plan.failures, failures, len(cohort))):
+            raise RunFailed(reason)
         if clients:
             weight = float(np.concatenate([report.weight for report in reports]).sum())
             inject.point("driver.fold", record.round)
@@ -217,7 +218,7 @@ class Rounds:
             with torch.no_grad():
                 for transform in reversed(plan.algorithm.transforms):
                     transform.on_aggregate(total, plan.task.seed, record.round)
-                if plan.task.buffers == "mean":
+                if plan.task.args.buffers == "mean":
                     plan.layout.round_integers(total.parts["delta"])
                 else:
                     total.parts["delta"][plan.layout.trained :] = 0.0
@@ -258,9 +259,9 @@ class Rounds:
             return []
         items: list[Item] = []
         test = plan.task.data.test
-        if test is not None and plan.evaluate.due(plan.evaluate.every, round, last):
+        if test is not None and evaluated(plan.evaluate.every, round, last):
             items += TestChunk.cut(len(test))
-        if plan.evaluate.due(plan.evaluate.clients_every, round, last):
+        if evaluated(plan.evaluate.clients_every, round, last):
             held = np.flatnonzero(plan.task.data.holdout_sizes > 0)
             items += [
                 HoldoutChunk(i, clients, plan.task.data.pin(int(clients[0])))
@@ -295,7 +296,8 @@ class Rounds:
             record.clients_test = _spread(seen)
 
     def _start_background(self, record: RoundRecord) -> None:
-        due = self._plan.checkpoint.due(record.round, self._plan.rounds, self._clock() - self._saved_at)
+        since = self._clock() - self._saved_at
+        due = saved(self._plan.checkpoint, record.round, self._plan.rounds, since)
         if due:
             self._saved_at = self._clock()
         if due or self._plan.layout.size <= HASHED_EVERY_ROUND:

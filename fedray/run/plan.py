@@ -6,33 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fedray.algorithms.base import Algorithm
-from fedray.config.sections import BudgetSection
+from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.messages import Block, Ints
+from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
 from fedray.run.blocks import cut
-from fedray.run.failure_policy import FailurePolicy
-from fedray.rundir.checkpoint import CheckpointArgs
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Sampler
 
 
-@dataclass(frozen=True)
-class EvaluateArgs:
-    """When to evaluate.
+def evaluated(every: int, round: int, last: int) -> bool:
+    """Tell if the model after ``round`` of ``last`` is evaluated, that is done after ``every`` rounds; 0: never."""
+    return every > 0 and (round % every == 0 or round == last) and round > 0
 
-    Args:
-        every: on the central test set after every so many rounds, and after the last; 0 never.
-        clients_every: on the clients' held-out data after every so many rounds, and after the last; 0 never.
+
+def saved(checkpoint: CheckpointSection, round: int, last: int, since: float) -> bool:
+    """Tell if the state after ``round`` of ``last`` is saved, ``since`` seconds after the checkpoint before.
+
+    >>> [saved(CheckpointSection(2, 60), round, 5, 59.0) for round in range(1, 6)]
+    [False, True, False, True, True]
+    >>> saved(CheckpointSection(0, 60), 1, 5, 60.0)
+    True
     """
-
-    every: int = 1
-    clients_every: int = 0
-
-    def due(self, every: int, round: int, last: int) -> bool:
-        """Whether the model after ``round`` is evaluated."""
-        return every > 0 and (round % every == 0 or round == last) and round > 0
+    by_rounds = checkpoint.every > 0 and round % checkpoint.every == 0
+    by_time = 0 < checkpoint.seconds <= since
+    return round == last or by_rounds or by_time
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Plan:
     algorithm: Algorithm
     sampler: Sampler
     rounds: int
-    evaluate: EvaluateArgs = field(default_factory=EvaluateArgs)
-    failures: FailurePolicy = field(default_factory=FailurePolicy)
-    checkpoint: CheckpointArgs = field(default_factory=CheckpointArgs)
+    evaluate: EvaluateSection = field(default_factory=EvaluateSection)
+    failures: FailuresSection = field(default_factory=FailuresSection)
+    checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     budget: BudgetSection = field(default_factory=BudgetSection)
     left_out: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ class Plan:
 
     def blocks(self, round: int, cohort: Ints, store: ClientStore, halvings: int = 0) -> list[Block]:
         """The round's blocks, longest first."""
-        steps = self.task.args.local_steps(self.task.data.sizes[cohort])
+        steps = local_steps(self.task.args, self.task.data.sizes[cohort])
         pieces = cut(cohort, steps, self.block_size(halvings), self.task.data.pins(cohort))
         unasked = self.left_out.get(round, frozenset())
         return [

@@ -77,7 +77,7 @@ class Job:
         """Length of each vector that a client keeps."""
         layout = self.task.layout
         widths = {name: width_of(width, layout) for name, width in self.algorithm.state().items()}
-        if self.task.buffers == "local" and layout.size > layout.trained:
+        if self.task.args.buffers == "local" and layout.size > layout.trained:
             widths["buffers"] = layout.size - layout.trained
         return widths
 
@@ -152,7 +152,7 @@ class Worker:
         self.device = devices[0]
         self._open = contextlib.ExitStack()
         if self.device.type == "cuda":
-            self._open.enter_context(cuda_kernels(job.task.precision, job.task.deterministic))
+            self._open.enter_context(cuda_kernels(job.task.args.precision, job.task.args.deterministic))
             job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(self.device)))
         self._trainer = Trainer(job.task, devices)
         self.rows = StateRows(job.state_folder, job.state_widths())
@@ -345,7 +345,7 @@ class Worker:
         """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""
         task = self.job.task
         try:
-            with _memory_told(), lack_told(), torch.no_grad(), autocast(task.precision, self.device):
+            with _memory_told(), lack_told(), torch.no_grad(), autocast(task.args.precision, self.device):
                 values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
             return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
         except OutOfMemory:

@@ -41,31 +41,6 @@ class CheckpointError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class CheckpointArgs:
-    """When to save.
-
-    Args:
-        every: after every so many rounds, and after the last; 0: only after the last.
-        seconds: also after a round that ends so many seconds after the last checkpoint; 0: never.
-    """
-
-    every: int = 0
-    seconds: float = 0.0
-
-    def due(self, round: int, last: int, since: float) -> bool:
-        """Whether the state after ``round`` of ``last`` is saved, ``since`` seconds after the checkpoint before.
-
-        >>> [CheckpointArgs(2, 60).due(round, 5, 59.0) for round in range(1, 6)]
-        [False, True, False, True, True]
-        >>> CheckpointArgs(0, 60).due(1, 5, 60.0)
-        True
-        """
-        by_rounds = self.every > 0 and round % self.every == 0
-        by_time = 0 < self.seconds <= since
-        return round == last or by_rounds or by_time
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """The state of a run after a round.
 

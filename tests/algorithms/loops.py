@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedray import optim
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.local.schedule import LocalArgs
+from fedray.config.sections import LocalSection
 from tests.helpers import Problem, federation, linear_problem
 
 Vector = NDArray[np.float64]
@@ -51,14 +51,16 @@ class LeastSquares:
         return w
 
 
-def trained(squares: LeastSquares, algorithm: AlgorithmConfig, folder: Path, args: LocalArgs | None = None) -> Vector:
+def trained(
+    squares: LeastSquares, algorithm: AlgorithmConfig, folder: Path, args: LocalSection | None = None
+) -> Vector:
     """Run fedray on the same clients, everyone in every round, and return the last model."""
     run = federation(
         squares.problem,
         folder,
         algorithm,
         optimizer=optim.SGD(LR),
-        args=args or LocalArgs(1, None, STEPS),
+        args=args or LocalSection(1, None, STEPS),
         rounds=ROUNDS,
     )
     run.run()

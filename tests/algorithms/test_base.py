@@ -9,12 +9,12 @@ from torch import nn
 from fedray.aggregators import Mean, Median, TrimmedMean
 from fedray.algorithms import FedAvg, FedNova, FedSGD, Scaffold
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, compose
+from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
-from fedray.local.schedule import LocalArgs
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 
-ARGS = LocalArgs(2, 8)
+ARGS = LocalSection(2, 8)
 PRIVATE: list[Transform] = [Clip(1.0), Gaussian(1.0)]
 
 
@@ -83,7 +83,7 @@ def test_how_clients_weigh() -> None:
 
 
 def test_fedsgd_is_one_step_on_everything_whatever_was_asked() -> None:
-    assert made(FedSGD()).args == LocalArgs(1, None, None)
+    assert made(FedSGD()).args == LocalSection(1, None, None)
     assert made(FedAvg()).args == ARGS
 
 

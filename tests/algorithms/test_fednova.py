@@ -10,7 +10,7 @@ import pytest
 
 from fedray import FederatedData, optim
 from fedray.algorithms import FedAvg, FedNova
-from fedray.local.schedule import LocalArgs
+from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
 from tests.algorithms.loops import LR, ROUNDS, LeastSquares, assert_equal_models, trained
 from tests.helpers import class_problem, federation, linear_problem, relative
@@ -34,7 +34,7 @@ def test_fednova_is_the_papers_loop_where_clients_take_unequal_steps(tmp_path: P
             normalised.append((local - w) / steps)
         mean = sum(p * d for p, d in zip(share, normalised, strict=True))
         w = w + float(np.dot(share, squares.sizes)) * mean  # equation 11 with tau_eff = sum_i p_i tau_i
-    assert_equal_models(trained(squares, FedNova(), tmp_path, LocalArgs(1, 1)), w)
+    assert_equal_models(trained(squares, FedNova(), tmp_path, LocalSection(1, 1)), w)
 
 
 @pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
@@ -42,7 +42,9 @@ def test_fednova_is_the_papers_loop_where_clients_take_unequal_steps(tmp_path: P
 def test_fednova_at_equal_steps_is_fedavg(momentum: float, stack: Stack, tmp_path: Path) -> None:
     problem = class_problem((7, 3, 12, 9))
     runs = [
-        federation(problem, tmp_path, config, optimizer=optim.SGD(0.1, momentum), args=LocalArgs(1, 4, 5), stack=stack)
+        federation(
+            problem, tmp_path, config, optimizer=optim.SGD(0.1, momentum), args=LocalSection(1, 4, 5), stack=stack
+        )
         for config in (FedNova(), FedAvg())
     ]
     for run in runs:

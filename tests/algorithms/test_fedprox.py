@@ -9,7 +9,7 @@ import torch
 
 from fedray import optim
 from fedray.algorithms import FedAvg, FedProx
-from fedray.local.schedule import LocalArgs
+from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
 from tests.algorithms.loops import ROUNDS, LeastSquares, assert_equal_models, trained
 from tests.helpers import class_problem, federation, linear_problem, relative
@@ -30,7 +30,7 @@ def test_fedprox_is_the_papers_loop(mu: float, tmp_path: Path) -> None:
 def test_fedprox_without_a_pull_is_fedavg_bitwise(
     optimizer: optim.TorchOptimizer, stack: Stack, tmp_path: Path
 ) -> None:
-    args = LocalArgs(2, 4)
+    args = LocalSection(2, 4)
     for problem in (linear_problem(), class_problem()):
         prox = federation(problem, tmp_path, FedProx(mu=0.0), optimizer=optimizer, stack=stack, args=args)
         avg = federation(problem, tmp_path, FedAvg(), optimizer=optimizer, stack=stack, args=args)

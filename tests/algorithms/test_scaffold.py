@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedray.algorithms import FedSGD, Scaffold
-from fedray.local.schedule import LocalArgs
+from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
 from fedray.rundir.client_state import StateRows
 from fedray.sampling import Full, Poisson, Sampler, Uniform
@@ -37,7 +37,7 @@ def test_scaffold_is_the_papers_loop(server_lr: float, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
 def test_scaffold_with_one_local_step_and_everyone_is_fedsgd(stack: Stack, tmp_path: Path) -> None:
     for problem in (linear_problem(), class_problem()):
-        scaffold = federation(problem, tmp_path, Scaffold(), args=LocalArgs(1, None), stack=stack, rounds=8)
+        scaffold = federation(problem, tmp_path, Scaffold(), args=LocalSection(1, None), stack=stack, rounds=8)
         sgd = federation(problem, tmp_path, FedSGD(weight="uniform"), stack=stack, rounds=8)
         for rounds in range(1, 9):
             scaffold.run(rounds)

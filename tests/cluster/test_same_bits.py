@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import fedray
 from fedray.cluster.place.placement import Size
 from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.config.sections import LocalSection
 from fedray.core.messages import Block, BlockReport, Broadcast
-from fedray.local.schedule import LocalArgs
 from fedray.run.executor import Executor, InlineExecutor
 from tests.cluster import problem
 from tests.helpers import Federation, class_problem, federation
@@ -71,7 +71,7 @@ def fold(executor: Executor, one: Federation, stopping: Callable[[], bool] = lam
 def scaffold(tmp_path: Path) -> Federation:
     """Two parts go up and two come down."""
     problem_data = class_problem(sizes=[*range(1, 31)])
-    one = federation(problem_data, tmp_path, fedray.Scaffold(), args=LocalArgs(2, 4), stack=2)
+    one = federation(problem_data, tmp_path, fedray.Scaffold(), args=LocalSection(2, 4), stack=2)
     one.job.state_folder.mkdir(exist_ok=True)
     return one
 

@@ -12,15 +12,15 @@ import pytest
 
 import fedray
 from fedray.cluster.work.executor import RayExecutor
+from fedray.config.sections import FailuresSection
 from fedray.core.messages import Ints
 from fedray.core.record import RoundRecord
-from fedray.run.failure_policy import FailurePolicy
 from fedray.run.loop import Rounds
 from tests.faults.nodes import eventually
 from tests.helpers import Federation, class_problem, federation
 
 SIZES = [*range(1, 31)]
-DROP = FailurePolicy(on_failure="drop")
+DROP = FailuresSection(on_failure="drop")
 Lost = Mapping[int, set[str]]
 """Names of the clients that give no update, by round."""
 

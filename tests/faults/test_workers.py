@@ -9,8 +9,8 @@ import pytest
 
 import fedray
 from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.config.sections import FailuresSection
 from fedray.core.record import RoundRecord
-from fedray.run.failure_policy import FailurePolicy
 from tests.faults.nights import DROP, SIZES, Listed, all_present, failed, go, quiet, same_bits, small
 from tests.faults.nodes import Nodes, fault
 from tests.helpers import relative
@@ -90,7 +90,7 @@ def test_a_block_that_two_workers_die_of_is_given_up(
 
 def test_aborted_by_name(nodes: Nodes, executor: RayExecutor, tmp_path: Path) -> None:
     nodes.plan(second=[fault("worker.block", 2), fault("worker.block", 2)])
-    one = small(tmp_path, failures=FailurePolicy(on_failure="abort"))
+    one = small(tmp_path, failures=FailuresSection(on_failure="abort"))
     with pytest.raises(fedray.RunFailed, match=r"client '\d+' failed in round 2 \(worker\): two workers were lost"):
         go(one, executor)
     assert nodes.to_come() == []

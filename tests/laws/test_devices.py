@@ -13,11 +13,10 @@ from torch import nn
 from fedray.aggregators import Aggregator
 from fedray.algorithms import Scaffold
 from fedray.algorithms.base import AlgorithmConfig
+from fedray.config.sections import EvaluateSection, LocalSection
 from fedray.data.spec import DataSpec
-from fedray.local.schedule import LocalArgs
 from fedray.models import CNN, LSTM, MLP, Logistic, Model, ResNet18GN, Transformer
 from fedray.run.executor import InlineExecutor
-from fedray.run.plan import EvaluateArgs
 from fedray.sampling import Uniform
 from fedray.transforms import Transform
 from tests.helpers import Federation, class_problem, federation, relative
@@ -58,7 +57,7 @@ def run_on(device: str, folder: Path, model: str, *args: Any, **options: Any) ->
         problem,
         folder,
         *args,
-        **{"sampler": Uniform(5), "args": LocalArgs(2, 4), "evaluate": EvaluateArgs(1, 1), **options},
+        **{"sampler": Uniform(5), "args": LocalSection(2, 4), "evaluate": EvaluateSection(1, 1), **options},
     )
     run.executor = partial(InlineExecutor, devices=[torch.device(device)])
     return run
@@ -123,11 +122,11 @@ def test_a_model_whose_kernels_may_add_in_any_order(tmp_path: Path) -> None:
             return output
 
     problem = class_problem((64,) * 4, (50,), 3, Scattering, vocabulary=7)
-    runs = [federation(problem, tmp_path, args=LocalArgs(3, 32), stack="off") for _ in range(3)]
+    runs = [federation(problem, tmp_path, args=LocalSection(3, 32), stack="off") for _ in range(3)]
     for run in runs:
         run.executor = partial(InlineExecutor, devices=[torch.device("cuda")])
         run.run()
     assert all(torch.equal(run.vector, runs[0].vector) for run in runs)
-    cpu = federation(problem, tmp_path, args=LocalArgs(3, 32), stack="off")
+    cpu = federation(problem, tmp_path, args=LocalSection(3, 32), stack="off")
     cpu.run()
     assert relative(runs[0].vector, cpu.vector) <= 1e-4

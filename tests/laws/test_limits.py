@@ -13,7 +13,7 @@ from fedray import optim
 from fedray.aggregators import Median, TrimmedMean
 from fedray.algorithms import FedAvg, FedNova, FedProx, FedSGD, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.local.schedule import LocalArgs
+from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
 from fedray.transforms import Clip, Gaussian, TopK, Transform
@@ -47,7 +47,9 @@ def test_fedsgd_with_everyone_is_gradient_descent_on_the_pooled_data(
 
 
 def test_every_round_has_noise_of_its_own(tmp_path: Path) -> None:
-    run = federation(class_problem(), tmp_path, args=LocalArgs(0, 4), transforms=[Clip(2.0), Gaussian(0.5)], rounds=3)
+    run = federation(
+        class_problem(), tmp_path, args=LocalSection(0, 4), transforms=[Clip(2.0), Gaussian(0.5)], rounds=3
+    )
     vectors = [run.vector.clone()]
     for rounds in range(1, 4):
         run.run(rounds)
@@ -71,7 +73,7 @@ def drifting() -> Problem:
 def test_where_it_comes_to_rest(config: AlgorithmConfig, exact: bool, tmp_path: Path) -> None:
     problem = drifting()
     run = federation(
-        problem, tmp_path, config, optimizer=optim.SGD(0.1), args=LocalArgs(1, None, 5), rounds=400, stack=5
+        problem, tmp_path, config, optimizer=optim.SGD(0.1), args=LocalSection(1, None, 5), rounds=400, stack=5
     )
     run.run()
     norm = float(pooled_gradient(problem, run, run.vector).norm())

@@ -13,13 +13,12 @@ from sklearn.linear_model import LogisticRegression
 
 from fedray import optim
 from fedray.algorithms import FedAvg, FedSGD
+from fedray.config.sections import EvaluateSection, LocalSection
 from fedray.core.losses import cross_entropy
 from fedray.data.federated import FederatedData
 from fedray.data.partition import Dirichlet
 from fedray.data.spec import DataSpec
-from fedray.local.schedule import LocalArgs
 from fedray.models import MLP, Logistic
-from fedray.run.plan import EvaluateArgs
 from tests.helpers import Problem, federation, seeded
 
 
@@ -40,7 +39,7 @@ def test_fedsgd_reaches_scikit_learns_optimum(classes: int, tmp_path: Path) -> N
         FedSGD(),
         optimizer=optim.SGD(1.0, weight_decay=decay),
         rounds=300,
-        evaluate=EvaluateArgs(0),
+        evaluate=EvaluateSection(0),
         stack=5,
     )
     run.run()
@@ -68,9 +67,9 @@ def test_digits_over_twenty_skewed_clients_reach_95_percent(tmp_path: Path) -> N
         tmp_path,
         FedAvg(),
         optimizer=optim.SGD(0.1, momentum=0.9),
-        args=LocalArgs(2, 16),
+        args=LocalSection(2, 16),
         rounds=25,
-        evaluate=EvaluateArgs(25),
+        evaluate=EvaluateSection(25),
         stack=20,
     )
     assert run.run()[-1].test["accuracy"] >= 0.95

@@ -13,7 +13,7 @@ import torch
 from fedray.aggregators import Aggregator
 from fedray.algorithms import FedAvg, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.local.schedule import LocalArgs
+from fedray.config.sections import LocalSection
 from fedray.sampling import Sampler, Uniform
 from fedray.transforms import Transform
 from tests.helpers import Federation, class_problem, federation, relative
@@ -71,7 +71,7 @@ def test_the_size_of_a_stack_does_not_show(algorithm: AlgorithmConfig, tmp_path:
 
 @every("algorithm", ALGORITHMS)
 def test_it_learns(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
-    run = made(tmp_path, algorithm, rounds=30, args=LocalArgs(2, 4))
+    run = made(tmp_path, algorithm, rounds=30, args=LocalSection(2, 4))
     losses = [record.test["loss"] for record in run.run()]
     assert losses[-1] < 0.75 * losses[0]
 

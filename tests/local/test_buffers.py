@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from fedray.aggregators import Median
 from fedray.algorithms import FedAvg
+from fedray.config.sections import BufferPolicy, EvaluateSection, LocalSection
 from fedray.core.layout import Layout
-from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import Stack
-from fedray.local.task import BufferPolicy
 from fedray.run.executor import InlineExecutor
-from fedray.run.plan import EvaluateArgs
 from fedray.run.worker import Item, Report
 from fedray.rundir.client_state import StateRows
 from fedray.sampling import Full, Uniform
@@ -98,7 +96,7 @@ def own_training(task_problem: Problem, client: int, start: Tensor, optimizer_lr
     return layout.pack(dict(module.state_dict()))
 
 
-FULL_BATCH = LocalArgs(1, None)
+FULL_BATCH = LocalSection(1, None)
 MODELS = pytest.mark.parametrize("model_fn", [norm, Rebinding], ids=["batchnorm", "rebinding"])
 
 
@@ -185,7 +183,7 @@ def test_local_buffers_survive_rounds_in_which_a_client_is_away(tmp_path: Path) 
 @pytest.mark.parametrize("aggregator", [None, Median()])
 def test_integer_buffers_stay_integers_in_the_model(aggregator: Median | None, tmp_path: Path) -> None:
     run = federation(
-        problem(), tmp_path, FedAvg(), args=LocalArgs(1, 4), rounds=2, aggregator=aggregator, sampler=Full()
+        problem(), tmp_path, FedAvg(), args=LocalSection(1, 4), rounds=2, aggregator=aggregator, sampler=Full()
     )
     run.run()
     count = next(e for e in run.plan.layout.integers)
@@ -234,13 +232,13 @@ def test_evaluation_leaves_the_buffers_of_the_global_model_alone(
     monkeypatch.setattr("fedray.run.worker._EVALUATION_ROWS", 4)
     counting = class_problem(SIZES, model_fn=Counting, test=9, holdout=0.3)
     often, never = (
-        federation(counting, tmp_path / str(every), buffers=buffers, evaluate=EvaluateArgs(every, every))
+        federation(counting, tmp_path / str(every), buffers=buffers, evaluate=EvaluateSection(every, every))
         for every in (1, 0)
     )
     records = often.run()
     never.run()
     assert torch.equal(often.vector, never.vector)
     # Each chunk starts from the same buffers, whoever evaluated what before.
-    again = federation(counting, tmp_path / "again", buffers=buffers, evaluate=EvaluateArgs(1, 1))
+    again = federation(counting, tmp_path / "again", buffers=buffers, evaluate=EvaluateSection(1, 1))
     again.executor = Backwards
     assert [record.test for record in again.run()] == [record.test for record in records]

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from fedray import optim
 from fedray.algorithms import FedNova, FedProx, Scaffold
+from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.messages import Broadcast
 from fedray.local.rules import LocalRule, LocalRun, width_of
-from fedray.local.schedule import LocalArgs
 from fedray.local.task import LocalTask
 from tests.helpers import class_problem, linear_problem, local_task, relative, train
 
@@ -22,7 +22,7 @@ PATHS = pytest.mark.parametrize("stack", [3, 1], ids=["stacked", "alone"])
 
 def full_batch(rule: LocalRule, stack: int, momentum: float = 0.0) -> LocalTask:
     """Three steps on all of a client's rows of a least-squares problem."""
-    args = LocalArgs(1, None, 3)
+    args = LocalSection(1, None, 3)
     return local_task(
         linear_problem(3, sizes=(5, 9, 7)), optimizer=optim.SGD(0.1, momentum), args=args, stack=stack, rule=rule
     )
@@ -80,7 +80,7 @@ def test_scaffold_steps_along_the_corrected_gradient_and_renews_the_control_vari
 def test_fednova_divides_by_the_weights_with_which_gradients_entered(
     stack: int, momentum: float, nesterov: bool
 ) -> None:
-    args = LocalArgs(2, 3)
+    args = LocalSection(2, 3)
     task = local_task(
         class_problem((11, 6, 3)),
         # Torch's own, as a user may give it: a config's momentum is below 1.
@@ -125,7 +125,7 @@ def test_hooks_run_in_order_and_see_the_clients_of_a_block() -> None:
             run.delta.mul_(2.0)
 
     def task(rule: LocalRule) -> LocalTask:
-        return local_task(class_problem((12, 7, 3)), args=LocalArgs(1, 4), stack=3, rule=rule)
+        return local_task(class_problem((12, 7, 3)), args=LocalSection(1, 4), stack=3, rule=rule)
 
     doubled = train(task(Spy()), ROWS)
     assert calls == ["start", "gradient", "gradient", "gradient", "finish"]

@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.config.sections import LocalSection
 from fedray.core.messages import Ints
-from fedray.local.schedule import LocalArgs, Schedule
+from fedray.local.schedule import Schedule, batches, local_steps
 
 SIZES = st.lists(st.integers(1, 13), min_size=1, max_size=5)
 BATCH = st.none() | st.integers(1, 15)
 
 
-def draw(args: LocalArgs, sizes: list[int], keys: list[int] | None = None, seed: int = 3, round: int = 2) -> Schedule:
+def draw(
+    args: LocalSection, sizes: list[int], keys: list[int] | None = None, seed: int = 3, round: int = 2
+) -> Schedule:
     keys = list(range(100, 100 + len(sizes))) if keys is None else keys
     return Schedule.draw(args, np.array(sizes), np.array(keys), seed, round)
 
@@ -27,7 +30,7 @@ def order(schedule: Schedule, client: int) -> list[list[int]]:
 
 @given(SIZES, BATCH, st.integers(1, 3))
 def test_every_epoch_covers_every_example_exactly_once(sizes: list[int], batch: int | None, epochs: int) -> None:
-    schedule = draw(LocalArgs(epochs, batch), sizes)
+    schedule = draw(LocalSection(epochs, batch), sizes)
     for client, size in enumerate(sizes):
         steps = order(schedule, client)
         wanted = size if batch is None else batch
@@ -44,14 +47,14 @@ def test_every_epoch_covers_every_example_exactly_once(sizes: list[int], batch: 
 def test_a_number_of_steps_is_kept_exactly_and_passes_follow_each_other(
     sizes: list[int], batch: int | None, steps: int
 ) -> None:
-    args = LocalArgs(1, batch, steps)
+    args = LocalSection(1, batch, steps)
     schedule = draw(args, sizes)
-    assert args.local_steps(np.array(sizes)).tolist() == [steps] * len(sizes)
+    assert local_steps(args, np.array(sizes)).tolist() == [steps] * len(sizes)
     for client, size in enumerate(sizes):
         taken = order(schedule, client)
         assert len(taken) == steps
-        per_pass = int(args.batches(np.array([size]))[0])
-        longer = order(draw(LocalArgs(-(-steps // per_pass), batch), sizes), client)
+        per_pass = int(batches(args, np.array([size]))[0])
+        longer = order(draw(LocalSection(-(-steps // per_pass), batch), sizes), client)
         assert taken == longer[:steps]
 
 
@@ -59,7 +62,7 @@ def test_a_number_of_steps_is_kept_exactly_and_passes_follow_each_other(
 def test_a_client_alone_does_what_it_does_in_a_block(
     sizes: list[int], batch: int | None, epochs: int, steps: int | None
 ) -> None:
-    args = LocalArgs(epochs, batch, steps)
+    args = LocalSection(epochs, batch, steps)
     together = draw(args, sizes)
     for client, size in enumerate(sizes):
         assert order(draw(args, [size], [100 + client]), 0) == order(together, client)
@@ -67,10 +70,10 @@ def test_a_client_alone_does_what_it_does_in_a_block(
 
 @given(SIZES, BATCH)
 def test_the_steps_said_are_the_steps_drawn_and_padding_stays_in_range(sizes: list[int], batch: int | None) -> None:
-    args = LocalArgs(2, batch)
+    args = LocalSection(2, batch)
     schedule = draw(args, sizes)
     steps: Ints = (schedule.count > 0).sum(axis=1)
-    assert steps.tolist() == args.local_steps(np.array(sizes)).tolist()
+    assert steps.tolist() == local_steps(args, np.array(sizes)).tolist()
     assert schedule.count.shape == schedule.index.shape[:2]
     assert (schedule.index >= 0).all()
     assert (schedule.index < np.array(sizes)[:, None, None]).all()
@@ -80,12 +83,12 @@ def test_the_steps_said_are_the_steps_drawn_and_padding_stays_in_range(sizes: li
 
 @pytest.mark.parametrize("changed", [{"seed": 4}, {"round": 3}, {"keys": [7]}])
 def test_the_order_is_named_by_seed_round_and_client(changed: dict[str, int]) -> None:
-    args = LocalArgs(1, 4)
+    args = LocalSection(1, 4)
     assert order(draw(args, [20], [100]), 0) == order(draw(args, [20], [100]), 0)
     assert order(draw(args, [20], **{"keys": [100], **changed}), 0) != order(draw(args, [20], [100]), 0)  # type: ignore[arg-type]
 
 
 def test_epochs_differ_and_no_epoch_is_no_step() -> None:
-    steps = order(draw(LocalArgs(2, 20), [20]), 0)
+    steps = order(draw(LocalSection(2, 20), [20]), 0)
     assert steps[0] != steps[1]
-    assert draw(LocalArgs(0, 4), [5, 6]).count.shape == (2, 0)
+    assert draw(LocalSection(0, 4), [5, 6]).count.shape == (2, 0)

@@ -16,12 +16,12 @@ from torch.nn import functional
 
 from fedray import optim
 from fedray.algorithms import FedProx, Scaffold
+from fedray.config.sections import LocalSection
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast
 from fedray.data.spec import DataSpec
 from fedray.local.replicas import share_out
 from fedray.local.rules import LocalRule
-from fedray.local.schedule import LocalArgs
 from fedray.local.sharing import decide_sharing
 from fedray.local.task import LocalTask, Sharing
 from fedray.models import CNN, MLP, Transformer
@@ -47,7 +47,7 @@ def shared_task(
     """A task whose sharing is decided for workers of three devices."""
     problem = class_problem(SIZES, spec.shape, spec.outputs, model_fn)
     problem = replace(problem, loss_fn=loss or problem.loss_fn)
-    task = local_task(problem, optimizer=optimizer, args=LocalArgs(1, 8), stack=stack, rule=rule or LocalRule())  # type: ignore[arg-type]
+    task = local_task(problem, optimizer=optimizer, args=LocalSection(1, 8), stack=stack, rule=rule or LocalRule())  # type: ignore[arg-type]
     return replace(task, sharing=decide_sharing(task, 3))
 
 

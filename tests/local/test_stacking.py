@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedray import optim
+from fedray.config.sections import LocalSection
 from fedray.core.losses import LossFn
 from fedray.data.spec import DataSpec
 from fedray.local import stacking
-from fedray.local.schedule import LocalArgs
 from fedray.local.stacking import (
     BLOCK_BYTES,
     CPU_PARAMETERS,
@@ -178,7 +178,9 @@ def test_a_trial_leaves_the_data_the_model_and_the_global_generator_as_they_are(
 
 @pytest.mark.parametrize("width", [1, 14, 1_400, CPU_PARAMETERS // 7])
 def test_stacks_are_worth_a_step_fit_a_cache_and_leave_half_the_cohort(width: int) -> None:
-    task = local_task(class_problem((9,) * 6, model_fn=lambda: nn.Linear(6, width)), stack="off", args=LocalArgs(1, 4))
+    task = local_task(
+        class_problem((9,) * 6, model_fn=lambda: nn.Linear(6, width)), stack="off", args=LocalSection(1, 4)
+    )
     parameters = task.layout.trained
     size = stacked_size(task, 1e6, "cpu")
     assert 1 <= size <= LARGEST_BLOCK["cpu"]

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedray import optim
+from fedray.config.sections import LocalSection
 from fedray.core.messages import Broadcast
 from fedray.core.rng import Stream
 from fedray.data.spec import DataSpec
-from fedray.local.schedule import LocalArgs, Schedule
+from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask, Stacking
 from fedray.models import CNN, LSTM, MLP, ResNet18GN, Transformer
 from fedray.optim import OptimizerFn
@@ -79,7 +80,7 @@ def plain_loop(task: LocalTask, client: int, dropout: Callable[[nn.Module, int],
 @pytest.mark.parametrize("model", MODELS)
 def test_stacked_is_alone_is_a_plain_loop(model: str, optimizer: str) -> None:
     problem = problem_of(model)
-    task = local_task(problem, optimizer=optimizer_of(optimizer, model), args=LocalArgs(2, 4), stack=len(SIZES))
+    task = local_task(problem, optimizer=optimizer_of(optimizer, model), args=LocalSection(2, 4), stack=len(SIZES))
     assert task.stacking.stacked, task.stacking.reason
     everyone = range(len(SIZES))
     stacked = train(task, everyone)
@@ -99,7 +100,7 @@ def test_stacked_is_alone_is_a_plain_loop(model: str, optimizer: str) -> None:
 
 def test_equal_clients_stack_without_padding() -> None:
     problem = class_problem((8, 8, 8))
-    task = local_task(problem, optimizer=optim.SGD(0.1, 0.9), args=LocalArgs(2, 4), stack=3)
+    task = local_task(problem, optimizer=optim.SGD(0.1, 0.9), args=LocalSection(2, 4), stack=3)
     stacked = train(task, range(3))
     for client in range(3):
         assert relative(stacked.parts["delta"][client], plain_loop(task, client)) <= 1e-6
@@ -132,7 +133,7 @@ class Dropper(nn.Module):
 
 def test_dropout_draws_the_same_stacked_as_alone() -> None:
     problem = class_problem(SIZES, SEQUENCE.shape, 3, Dropper)
-    task = local_task(problem, args=LocalArgs(2, 4), stack=len(SIZES))
+    task = local_task(problem, args=LocalSection(2, 4), stack=len(SIZES))
     assert task.stacking.stacked, task.stacking.reason
     stacked = train(task, range(len(SIZES)))
     alone = train(replace(task, stacking=Stacking(1, False, "")), range(len(SIZES)))
@@ -144,7 +145,7 @@ def test_dropout_draws_the_same_stacked_as_alone() -> None:
 def test_the_transformer_with_dropout_stacks() -> None:
     model_fn = partial(Transformer(dim=8, heads=2, layers=1, dropout=0.25).build, SEQUENCE)
     problem = class_problem(SIZES, SEQUENCE.shape, 3, model_fn)
-    task = local_task(problem, args=LocalArgs(1, 4), stack=len(SIZES))
+    task = local_task(problem, args=LocalSection(1, 4), stack=len(SIZES))
     assert task.stacking.stacked, task.stacking.reason
     stacked = train(task, range(len(SIZES)))
     alone = train(replace(task, stacking=Stacking(1, False, "")), range(len(SIZES)))
@@ -168,7 +169,7 @@ def test_dropout_is_a_plain_loop_with_the_masks_of_the_stream() -> None:
         return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), drop, nn.Linear(8, 3))
 
     problem = class_problem((7, 5), model_fn=lambda: build(nn.Dropout(0.4)))
-    task = local_task(problem, args=LocalArgs(2, 4), stack=2)
+    task = local_task(problem, args=LocalSection(2, 4), stack=2)
     oracle_task = replace(task, model_fn=seeded(lambda: build(GivenMask(0.4))))
     stacked = train(task, [0, 1])
 
@@ -206,7 +207,7 @@ def test_other_random_layers_repeat_and_leave_the_global_generator_alone() -> No
 
 def test_no_epoch_returns_the_model_unchanged() -> None:
     for stack in (3, 1):
-        update = train(local_task(class_problem(), args=LocalArgs(0, 4), stack=stack), [0, 1, 2])
+        update = train(local_task(class_problem(), args=LocalSection(0, 4), stack=stack), [0, 1, 2])
         assert not update.parts["delta"].any()
         assert update.examples.tolist() == [0, 0, 0]
         assert update.loss.tolist() == [0.0, 0.0, 0.0]
@@ -226,7 +227,7 @@ def test_frozen_and_tied_parameters_train_alike() -> None:
             out: Tensor = self.head(torch.tanh(self.second(torch.tanh(self.first(x)) * self.fixed)))
             return out
 
-    task = local_task(class_problem(SIZES, model_fn=Odd), args=LocalArgs(1, 4), stack=len(SIZES))
+    task = local_task(class_problem(SIZES, model_fn=Odd), args=LocalSection(1, 4), stack=len(SIZES))
     assert task.stacking.stacked, task.stacking.reason
     stacked = train(task, range(len(SIZES)))
     alone = train(replace(task, stacking=Stacking(1, False, "")), range(len(SIZES)))

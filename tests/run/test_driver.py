@@ -22,7 +22,7 @@ from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.algorithms.scaffold import ControlServer
 from fedray.algorithms.server import ServerRule
-from fedray.config.sections import BudgetSection
+from fedray.config.sections import BudgetSection, CheckpointSection
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.messages import Aggregate
 from fedray.core.record import RoundRecord
@@ -34,7 +34,7 @@ from fedray.run.loop import Rounds
 from fedray.run.usage import Reading, Usage
 from fedray.run.worker import Item, Job, Report
 from fedray.rundir import checkpoint
-from fedray.rundir.checkpoint import CheckpointArgs, rounds_in
+from fedray.rundir.checkpoint import rounds_in
 from fedray.rundir.lock import Owner
 from fedray.tracking.jsonl import JsonLines, read_records
 from fedray.transforms import TopK, Transform
@@ -71,11 +71,11 @@ def run_in(
         rounds=rounds,
         checkpoint_every=every,
     )
-    plan = replace(made.plan, budget=BudgetSection(**budget))
+    plan = replace(made.plan, budget=BudgetSection(**budget), checkpoint=CheckpointSection(every, keep=9))
     run_folder, config = RunFolder(folder), f"rounds: {rounds}\n"
     if not resume:
         run_folder.claim(config)
-    return Run(plan, run_folder, "small", config, keep=9, resume=resume, tensorboard=False)
+    return Run(plan, run_folder, "small", config, resume=resume, tensorboard=False)
 
 
 def go(run: Run, executor: Callable[[Job], InlineExecutor] = Costly) -> list[RoundRecord]:
@@ -260,7 +260,7 @@ def test_checkpoints_by_time_are_counted_from_the_last_one(tmp_path: Path) -> No
             clock.now += 10.0
             return super().run(items, stopping)
 
-    def saved(args: CheckpointArgs) -> list[int]:
+    def saved(args: CheckpointSection) -> list[int]:
         made = federation(class_problem(), tmp_path, rounds=10)
         rounds: list[int] = []
         executor = Slow(made.job)
@@ -270,10 +270,10 @@ def test_checkpoints_by_time_are_counted_from_the_last_one(tmp_path: Path) -> No
         executor.close()
         return rounds
 
-    assert saved(CheckpointArgs(0, 25.0)) == [3, 6, 9, 10]
-    assert saved(CheckpointArgs(0, 10.0)) == list(range(1, 11))
-    assert saved(CheckpointArgs(4, 30.0)) == [3, 4, 7, 8, 10]
-    assert saved(CheckpointArgs(0, 0.0)) == [10]
+    assert saved(CheckpointSection(0, 25.0)) == [3, 6, 9, 10]
+    assert saved(CheckpointSection(0, 10.0)) == list(range(1, 11))
+    assert saved(CheckpointSection(4, 30.0)) == [3, 4, 7, 8, 10]
+    assert saved(CheckpointSection(0, 0.0)) == [10]
 
 
 # Budgets

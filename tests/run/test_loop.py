@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from fedray.aggregators import Median
 from fedray.aggregators.base import Accumulator
 from fedray.algorithms import FedAvg, Scaffold
+from fedray.config.sections import EvaluateSection, FailuresSection, LocalSection
 from fedray.core.errors import RunFailed
 from fedray.core.messages import Ints
 from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec
-from fedray.local.schedule import LocalArgs
 from fedray.run.executor import InlineExecutor
-from fedray.run.failure_policy import FailurePolicy, unseen
+from fedray.run.failure_policy import unseen
 from fedray.run.loop import model_sha256
-from fedray.run.plan import EvaluateArgs
 from fedray.run.worker import HoldoutChunk, Item, Report
 from fedray.rundir.client_state import StateRows
 from fedray.sampling import Poisson, Sampler, Uniform
@@ -94,16 +93,16 @@ class Flaky:
 
 
 STACKS = pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
-DROP = FailurePolicy(on_failure="drop")
+DROP = FailuresSection(on_failure="drop")
 
 
 # Failures
 
 
 @STACKS
-@pytest.mark.parametrize("policy", [DROP, FailurePolicy(on_failure="abort")], ids=["drop", "abort"])
+@pytest.mark.parametrize("policy", [DROP, FailuresSection(on_failure="abort")], ids=["drop", "abort"])
 def test_clients_left_out_give_the_bits_of_a_run_in_which_they_failed(
-    stack: int | str, policy: FailurePolicy, tmp_path: Path
+    stack: int | str, policy: FailuresSection, tmp_path: Path
 ) -> None:
     """Whatever they failed of, and whatever the policy: nobody is asked, so nobody fails."""
     raising = Flaky(5, lambda call: True)
@@ -149,7 +148,7 @@ def test_a_robust_aggregator_drops_it_too(tmp_path: Path) -> None:
 
 
 def test_it_may_end_the_run_with_the_model_as_it_was(tmp_path: Path) -> None:
-    run = federation(marked(1), tmp_path, failures=FailurePolicy(on_nonfinite="abort"))
+    run = federation(marked(1), tmp_path, failures=FailuresSection(on_nonfinite="abort"))
     before = run.vector.clone()
     with pytest.raises(RunFailed, match=r"client '1' failed in round 1 \(update\): delta is not finite"):
         run.run()
@@ -263,7 +262,7 @@ def test_by_default_a_client_that_raises_ends_the_run(stack: int | str, tmp_path
 def test_a_block_that_fails_only_together_is_a_failure_not_a_crash(tmp_path: Path) -> None:
     # Raises with the others, and never when it is tried alone.
     flaky = Flaky(2, lambda call: call % 2 == 1)
-    run = federation(flaky.problem, tmp_path, rounds=1, failures=FailurePolicy(on_failure="drop", min_share=0.1))
+    run = federation(flaky.problem, tmp_path, rounds=1, failures=FailuresSection(on_failure="drop", min_share=0.1))
     flaky.armed = True
     (record,) = run.run()
     assert record.clients["failed"] == 3
@@ -313,7 +312,7 @@ def direct(problem: Problem, run: Federation, vector: Tensor) -> dict[str, float
 
 def test_records_are_complete_and_in_order(tmp_path: Path) -> None:
     problem = class_problem(test=2500)
-    run = federation(problem, tmp_path, rounds=4, args=LocalArgs(2, 4), sampler=Uniform(4))
+    run = federation(problem, tmp_path, rounds=4, args=LocalSection(2, 4), sampler=Uniform(4))
     vectors, records = [], []
     for rounds in range(1, 5):
         records += run.run(rounds)
@@ -329,7 +328,7 @@ def test_records_are_complete_and_in_order(tmp_path: Path) -> None:
         assert record.bytes == {"down": 4 * size * 4, "up": 4 * size * 4, "network": 0}
         assert set(record.phases) >= {"broadcast", "train", "aggregate", "evaluate"}
         assert record.seconds >= record.phases["train"] >= 0.0
-    whole = federation(problem, tmp_path, rounds=4, args=LocalArgs(2, 4), sampler=Uniform(4))
+    whole = federation(problem, tmp_path, rounds=4, args=LocalSection(2, 4), sampler=Uniform(4))
     assert [(r.round, r.test, r.model_sha256, r.train) for r in whole.run()] == [
         (r.round, r.test, r.model_sha256, r.train) for r in records
     ]
@@ -337,7 +336,7 @@ def test_records_are_complete_and_in_order(tmp_path: Path) -> None:
 
 def test_the_training_loss_is_the_mean_over_examples_of_all_steps(tmp_path: Path) -> None:
     problem = class_problem((4, 9))
-    run = federation(problem, tmp_path, args=LocalArgs(1, None), rounds=1)
+    run = federation(problem, tmp_path, args=LocalSection(1, None), rounds=1)
     module = problem.model_fn()
     total = 0.0
     for client, size in enumerate((4, 9)):
@@ -349,7 +348,7 @@ def test_the_training_loss_is_the_mean_over_examples_of_all_steps(tmp_path: Path
 @pytest.mark.parametrize(("every", "due"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (9, [5]), (0, [])])
 def test_evaluation_is_every_k_rounds_and_at_the_end(every: int, due: list[int], tmp_path: Path) -> None:
     problem = class_problem(test=9, holdout=0.3)
-    run = federation(problem, tmp_path, rounds=5, evaluate=EvaluateArgs(every, every))
+    run = federation(problem, tmp_path, rounds=5, evaluate=EvaluateSection(every, every))
     records = run.run()
     assert [record.round for record in records] == [1, 2, 3, 4, 5]
     assert [record.round for record in records if record.test] == due
@@ -358,7 +357,7 @@ def test_evaluation_is_every_k_rounds_and_at_the_end(every: int, due: list[int],
 
 def test_evaluation_changes_nothing_of_the_training(tmp_path: Path) -> None:
     problem = class_problem(test=9, holdout=0.3)
-    runs = [federation(problem, tmp_path, evaluate=EvaluateArgs(*every)) for every in ((0, 0), (1, 2))]
+    runs = [federation(problem, tmp_path, evaluate=EvaluateSection(*every)) for every in ((0, 0), (1, 2))]
     assert [r.model_sha256 for r in runs[0].run()] == [r.model_sha256 for r in runs[1].run()]
 
 
@@ -381,7 +380,7 @@ def test_client_evaluation_is_the_weighted_mean_and_the_spread_over_clients(
 ) -> None:
     """Over those who can be reached, and it is said how many cannot."""
     problem = class_problem((9, 30, 14, 1, 22, 5), holdout=0.4)
-    run = federation(problem, tmp_path, rounds=1, evaluate=EvaluateArgs(0, 1))
+    run = federation(problem, tmp_path, rounds=1, evaluate=EvaluateSection(0, 1))
     if missing:
         run.executor = Unreached
     (record,) = run.run()
@@ -469,7 +468,7 @@ class Backwards(InlineExecutor):
 
 def test_the_order_of_reports_does_not_show(tmp_path: Path) -> None:
     problem = class_problem(tuple(range(1, 30)), test=3000, holdout=0.3)
-    options: dict[str, Any] = {"evaluate": EvaluateArgs(1, 1), "rounds": 6, "stack": 2}
+    options: dict[str, Any] = {"evaluate": EvaluateSection(1, 1), "rounds": 6, "stack": 2}
     runs = [federation(problem, tmp_path / name, Scaffold(), **options) for name in ("a", "b")]
     runs[1].executor = Backwards
     one, other = (run.run() for run in runs)

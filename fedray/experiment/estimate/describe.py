@@ -17,6 +17,7 @@ from fedray.experiment.estimate.catalogue import call, summary
 from fedray.experiment.estimate.memory import Memory, memory, settle
 from fedray.experiment.estimate.pace import FirstRound, Pace, measure, worker_count
 from fedray.local.rules import LocalRule
+from fedray.local.schedule import local_steps
 from fedray.run.plan import Plan
 
 _PICTURED = 100_000
@@ -129,7 +130,7 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
     return [
         ("cohort", f"{expected:,.6g} of {len(sizes):,} clients expected ({_part(plan.sampler)})"),
-        ("local steps", f"a client does {_spread(plan.task.args.local_steps(sizes))}"),
+        ("local steps", f"a client does {_spread(local_steps(plan.task.args, sizes))}"),
         ("blocks", _blocks(plan, first)),
         ("stepping", f"{how}: {stacking.reason}"),
         *([("devices", sharing.reason)] if sharing.reason else []),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Aggregate
+from fedray.local.schedule import batch_width, local_steps
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
 
@@ -67,7 +68,7 @@ def memory(plan: Plan, workers: int) -> Memory:
     at_once = task.stacking.size if stacked else 1
     twice = stacked or task.rule.changes_gradient
     others = task.sharing.devices - 1
-    steps = task.args.local_steps(task.data.sizes)
+    steps = local_steps(task.args, task.data.sizes)
     early = trained if stacked and steps.min() < steps.max() else 0
     parts = {
         "local models": _FLOAT * at_once * (size + early),
@@ -112,7 +113,7 @@ def activation_bytes(plan: Plan) -> int:
     task = plan.task
     client = np.array([int(np.argmax(task.data.sizes))])
     most = int(task.data.sizes[client[0]])
-    batch = most if task.args.batch_size is None else min(task.args.batch_size, most)
+    batch = batch_width(task.args, most)
     module = task.model_fn().train()
     own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}

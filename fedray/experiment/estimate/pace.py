@@ -14,6 +14,7 @@ from torch import Tensor
 from fedray.config.sections import SlurmSection
 from fedray.core.messages import Block, BlockReport, Broadcast, Failure, Ints
 from fedray.experiment.place import Place
+from fedray.local.schedule import local_steps
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
@@ -117,4 +118,4 @@ def worker_count(place: Place) -> int:
 
 def _steps(plan: Plan, clients: Ints) -> int:
     """Local steps of some clients together; where a client does none, it counts as one."""
-    return int(np.maximum(plan.task.args.local_steps(plan.task.data.sizes[clients]), 1).sum())
+    return int(np.maximum(local_steps(plan.task.args, plan.task.data.sizes[clients]), 1).sum())
