@@ -25,6 +25,7 @@ from fedray.experiment.evaluate import evaluate_model, vector_of
 from fedray.run.driver import RunFolder
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
+from fedray.rundir import durable
 
 HEAD = "# Written by `fedray quickstart`: five hospitals train one diagnosis model; no row leaves its hospital.\n"
 
@@ -53,7 +54,7 @@ def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
     try:
         silos, test = write_hospitals(folder / "data")
         data = {"name": "csv", "train": [str(path) for path in silos], "test": str(test), "target": TARGET}
-        config_file.write_text(HEAD + to_yaml({"data": data, **EXPERIMENT}))
+        durable.replace(config_file, (HEAD + to_yaml({"data": data, **EXPERIMENT})).encode())
     except OSError as error:
         raise ConfigError(f"--dir: {folder} cannot be written: {error.strerror or error}") from None
     console.print(f"Wrote the tables of {len(silos)} hospitals and a test set to {folder / 'data'}, and {config_file}")

@@ -115,10 +115,10 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
 @contextmanager
 def _claimed(folder: RunFolder, config: Config, fresh: bool) -> Iterator[None]:
     """The folder with the config in it; of a new run that is not submitted after all, nothing stays."""
-    from fedray.rundir.checkpoint import replace_durably
+    from fedray.rundir import durable
 
     if not fresh:
-        replace_durably(folder.path / CONFIG, config.to_yaml().encode())
+        durable.replace(folder.path / CONFIG, config.to_yaml().encode())
         yield
         return
     made = not folder.path.exists()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from fedray.data.checks import tensor
 from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec
 from fedray.data.store import Examples
+from fedray.rundir import durable
 
 
 class MappedData(FederatedData):
@@ -72,15 +71,10 @@ def write(data: FederatedData, folder: Path) -> FederatedData:
 
 def _write(columns: Mapping[str, NDArray[Any]], meta: str, final: Path) -> None:
     """Write a folder, which is there as a whole or not at all."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=final.parent))
-    try:
+    with durable.folder(final) as unfinished:
         for name, column in columns.items():
             np.save(unfinished / f"{name}.npy", column)
         (unfinished / "meta.json").write_text(meta)
-        unfinished.rename(final)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def open_mapped(folder: str | Path) -> FederatedData:

@@ -24,7 +24,7 @@ from fedray.run.loop import Rounds, ServerState
 from fedray.run.plan import Plan
 from fedray.run.snapshot import restore, snapshot
 from fedray.run.worker import Job
-from fedray.rundir import checkpoint
+from fedray.rundir import checkpoint, durable
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
 from fedray.rundir.client_state import ClientStore
 from fedray.rundir.lock import driving
@@ -69,7 +69,7 @@ class RunFolder:
             if not taken:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self.checkpoints.mkdir(exist_ok=True)
-                taken = not checkpoint.create_durably(self.path / CONFIG, config.encode())
+                taken = not durable.create(self.path / CONFIG, config.encode())
         except OSError as error:
             raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
         if taken:
@@ -174,7 +174,7 @@ class Run:
         """
         with logged(self.folder.path), driving(self.folder.path):
             for folder in (self.folder.path, self.folder.checkpoints):
-                checkpoint.sweep(folder)
+                durable.sweep(folder)
             for note in self.notes:
                 _log.info("%s", note)
             for warning in self.warnings:
@@ -184,7 +184,7 @@ class Run:
                 drive = _Drive(self, executor, stopping)
                 # Not before: a config that cannot go on with what there is must not take the place of the one that can.
                 if self.folder.config() != self.config:
-                    checkpoint.replace_durably(self.folder.path / CONFIG, self.config.encode())
+                    durable.replace(self.folder.path / CONFIG, self.config.encode())
                 yield from drive.records()
             finally:
                 executor.close()
@@ -290,7 +290,7 @@ class _Drive:
 
     def _close(self, summary: dict[str, Any]) -> None:
         try:
-            checkpoint.replace_durably(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
+            durable.replace(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
         finally:
             for tracker in self._trackers:
                 if self._status in ("finished", "budget"):
@@ -323,7 +323,7 @@ class _Drive:
 
 def write_model(layout: Layout, vector: Tensor, path: Path) -> None:
     """Write the global model as safetensors with the names of the module's ``state_dict``."""
-    checkpoint.replace_durably(path, layout.state_dict(vector.detach().cpu()))
+    durable.replace(path, layout.state_dict(vector.detach().cpu()))
 
 
 def _config_sha256(run: Run) -> str:

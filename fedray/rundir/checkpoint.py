@@ -11,8 +11,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,17 +19,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor
 
 from fedray.core import inject
 from fedray.core.errors import ConfigError
+from fedray.rundir import durable
 from fedray.rundir.client_state import damage
 
 FORMAT = 1
-TEMPORARY = ".tmp-"
-"""How names of files begin that a killed process may leave behind."""
-
 _PREFIX = "round-"
 _log = logging.getLogger(__name__)
 
@@ -74,24 +70,25 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
             are untouched.
     """
     target = folder_of(checkpoints, checkpoint.round)
-    temporary, stale = checkpoints / f"{TEMPORARY}{target.name}", checkpoints / f"{TEMPORARY}{target.name}-stale"
+    temporary = checkpoints / f"{durable.TEMPORARY}{target.name}"
+    stale = temporary.with_name(f"{temporary.name}-stale")
     try:
-        sweep(checkpoints)
+        durable.sweep(checkpoints)
         temporary.mkdir(parents=True)
         state = {"format": FORMAT, "round": checkpoint.round, **checkpoint.state}
-        write_durably(temporary / "tensors.safetensors", checkpoint.tensors)
+        durable.write(temporary / "tensors.safetensors", checkpoint.tensors)
         content = json.dumps(state, indent=1, sort_keys=True).encode()
-        write_durably(temporary / "state.json", _in_halves(content, checkpoint.round))
+        durable.write(temporary / "state.json", _in_halves(content, checkpoint.round))
         manifest = json.dumps({path.name: _sha256(path) for path in temporary.iterdir()}, indent=1).encode()
-        write_durably(temporary / "manifest.json", manifest)
-        _sync_folder(temporary)
+        durable.write(temporary / "manifest.json", manifest)
+        durable.sync(temporary)
         _verify(temporary, checkpoint.tensors, {"state.json": content, "manifest.json": manifest})
         inject.point("checkpoint.before_rename", checkpoint.round)
         if target.exists():
             target.rename(stale)
         temporary.rename(target)
         inject.point("checkpoint.after_rename", checkpoint.round)
-        _sync_folder(checkpoints)
+        durable.sync(checkpoints)
         shutil.rmtree(stale, ignore_errors=True)
     except OSError as error:
         if stale.exists() and not target.exists():
@@ -110,31 +107,6 @@ def _in_halves(data: bytes, round: int) -> Iterator[bytes]:
     yield data[:half]
     inject.point("checkpoint.half_written", round)
     yield data[half:]
-
-
-def sweep(folder: Path) -> None:
-    """Delete what a killed process left half written in ``folder``; only one process may write there."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
-def write_durably(path: Path, data: bytes | Iterator[bytes] | dict[str, Tensor]) -> None:
-    """Write bytes, whole or part by part, or tensors as a safetensors file (without a copy in memory), to the disk."""
-    if isinstance(data, dict):
-        try:
-            save_file(data, path)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-    else:
-        with path.open("wb") as file:
-            for part in [data] if isinstance(data, bytes) else data:
-                file.write(part)
-                file.flush()
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
 
 
 def _verify(folder: Path, tensors: dict[str, Tensor], rest: Mapping[str, bytes]) -> None:
@@ -164,45 +136,6 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def replace_durably(path: Path, data: bytes | dict[str, Tensor]) -> None:
-    """Write ``path`` so that a reader or a crash sees the old or the new contents, never a part."""
-    # Processes of several nodes may write the same file, where their ids do not tell them apart.
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
-    try:
-        write_durably(temporary, data)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def create_durably(path: Path, data: bytes) -> bool:
-    """Make a file, whole and on the disk, if there is none; whether it was made here.
-
-    Of several processes that do so at once, also on several nodes, one makes it.
-    """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
-    try:
-        while True:
-            write_durably(temporary, data)
-            # Whoever drives the run may tidy up our file before it is linked: then look again.
-            with contextlib.suppress(FileNotFoundError):
-                return _link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _link(temporary: Path, path: Path) -> bool:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        # Over NFS the answer to a link that succeeded can be lost, and the repeated request finds its own work.
-        return temporary.stat().st_nlink > 1
-    _sync_folder(path.parent)
-    return True
 
 
 def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoint:
@@ -279,11 +212,3 @@ def newest(checkpoints: Path, clients: Path | None = None) -> Checkpoint | None:
             f"{checkpoints}: none of the {len(rounds)} checkpoints is whole; start again in a new run folder"
         )
     return None
-
-
-def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.messages import Ints, Parts, Row
+from fedray.rundir import durable
 
 Seal = tuple[int, str]
 """How many bytes of a segment count, and their SHA-256."""
@@ -73,7 +74,7 @@ class StateRows:
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
         data, place = matrix.data.cast("B"), self._written * self._width * 4
         # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
-        file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT, 0o600)
+        file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             while data:
                 done = os.pwrite(file, data, place)
@@ -169,11 +170,7 @@ class ClientStore:
         names = {row.segment for row in self.rows.values()}
         folders = (self.folder, self.folder.parent) if names else ()
         for path in (*(self.folder / name for name in names), *folders):
-            file = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+            durable.sync(path)
 
     def compact(self, round: int) -> None:
         """Rewrite the live rows into one segment once less than half of the rows in their segments are live."""

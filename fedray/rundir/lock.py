@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from fedray.core.errors import ConfigError
-from fedray.rundir.checkpoint import create_durably
+from fedray.rundir import durable
 from fedray.rundir.names import LOCK
 
 # The namespaces of processes and host names that Linux boots with (linux/proc_ns.h): who is in both is in no container.
@@ -196,7 +196,7 @@ def _refuse_unless_dead(path: Path, owner: Owner) -> None:
 
 def _create(path: Path, me: Owner) -> bool:
     """Make the file if there is none."""
-    return create_durably(path, json.dumps(asdict(me)).encode())
+    return durable.create(path, json.dumps(asdict(me)).encode())
 
 
 def _read(path: Path) -> Owner | None:

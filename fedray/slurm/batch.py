@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError
+from fedray.rundir import durable
 from fedray.slurm.commands import ask
 from fedray.slurm.requeue import HISTORY, History, owner
 
@@ -103,7 +104,7 @@ def submit(job: BatchJob, folder: Path) -> int:
     """
     script = folder / SCRIPT
     try:
-        script.write_text(render(job))
+        durable.replace(script, render(job).encode())
     except OSError as error:
         raise ConfigError(f"{script}: cannot be written: {error.strerror or error}") from None
     files = [run / HISTORY for run in job.runs]

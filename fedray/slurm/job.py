@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from fedray.config.registry import bind
 from fedray.config.sections import ClusterSection, SlurmSection
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.rundir import durable
 from fedray.rundir.names import CONFIG, LOCK, config_of
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
@@ -145,7 +146,7 @@ def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
         config["cluster"] = {**options_given, "name": "slurm"}
         try:
             (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-            (run_dir / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+            durable.replace(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
         except OSError as error:
             raise ConfigError(f"run.dir: {run_dir} cannot be written: {error.strerror or error}") from None
     elif owner(run_dir / HISTORY) != allocation.name:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fedray.core.errors import ConfigError
+from fedray.rundir import durable
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.commands import over
 
@@ -98,11 +99,9 @@ class Shared:
         shutil.rmtree(self.path, ignore_errors=True)
         try:
             self.path.mkdir(mode=0o700)
-            file = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            durable.create(self.token, secrets.token_hex(32).encode(), secret=True)
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be made: {error.strerror or error}") from None
-        with os.fdopen(file, "w") as out:
-            out.write(secrets.token_hex(32))
         try:
             yield self
         finally:
@@ -110,9 +109,7 @@ class Shared:
 
     def report_failure(self, node: str, reason: str) -> None:
         """Note that Ray could not start on a node, whole or not at all."""
-        note = self.path / f".{node}"
-        note.write_text(reason)
-        note.rename(self.path / f"failed-{node}")
+        durable.replace(self.path / f"failed-{node}", reason.encode())
 
     def failures(self) -> dict[str, str]:
         """Node to reason, of those noted so far."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from fedray.rundir import durable
 
 HISTORY = "slurm.json"
 """The file of a run folder that names its job."""
@@ -38,9 +39,7 @@ class History:
 
     def write(self, path: Path) -> None:
         """Replace the file at once."""
-        temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(self)))
-        temporary.replace(path)
+        durable.replace(path, json.dumps(asdict(self)).encode())
 
     def and_now(self, rounds: int) -> History:
         """With one more requeue."""

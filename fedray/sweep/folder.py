@@ -16,7 +16,7 @@ from fedray.config.sections import ClusterSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.experiment.build import Config, Experiment
 from fedray.run.driver import RunFolder
-from fedray.rundir.checkpoint import replace_durably
+from fedray.rundir import durable
 from fedray.rundir.names import CONFIG
 from fedray.sweep.grid import Cell, grid
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
@@ -85,7 +85,7 @@ class Sweep:
         content = {"config": str(self.config.absolute()), "axes": self.axes}
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace_durably(self.folder / SWEEP, json.dumps(content, indent=1).encode())
+            durable.replace(self.folder / SWEEP, json.dumps(content, indent=1).encode())
 
     def check(self, cell: Cell) -> None:
         """Read and bind a cell's config, so that a mistake is found before anything starts.
@@ -134,7 +134,7 @@ class Sweep:
         if self.status(cell) == "new":
             folder.claim(config.to_yaml())
         else:
-            replace_durably(folder.path / CONFIG, config.to_yaml().encode())
+            durable.replace(folder.path / CONFIG, config.to_yaml().encode())
 
     def experiment(self, cell: Cell) -> Experiment:
         """A cell's run, fresh or to be resumed.
@@ -146,7 +146,7 @@ class Sweep:
         begun = (folder.path / CONFIG).exists()
         experiment = self._config(cell).experiment(folder, resume=begun)
         if begun:
-            replace_durably(folder.path / CONFIG, experiment.run.config.encode())
+            durable.replace(folder.path / CONFIG, experiment.run.config.encode())
         return experiment
 
     def rows(self) -> list[Row]:

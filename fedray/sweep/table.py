@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fedray.rundir.checkpoint import replace_durably
+from fedray.rundir import durable
 from fedray.sweep.grid import SEED, Cell
 
 TABLE = "table"
@@ -160,8 +160,8 @@ def write_table(folder: Path, rows: Sequence[Row]) -> None:
     ``table.md`` is the table as it is shown, ``table.csv`` has one line for each setting, ``table.json`` every value.
     """
     for kind, text in (("json", json.dumps([asdict(row) for row in rows], indent=1)), ("csv", _csv(rows))):
-        replace_durably(folder / f"{TABLE}.{kind}", text.encode())
-    replace_durably(folder / f"{TABLE}.md", _markdown(*in_words(rows)).encode())
+        durable.replace(folder / f"{TABLE}.{kind}", text.encode())
+    durable.replace(folder / f"{TABLE}.md", _markdown(*in_words(rows)).encode())
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
-from fedray.rundir.checkpoint import TEMPORARY
+from fedray.rundir import durable
 from fedray.tracking.base import RunInfo, Tracker
 
 
@@ -101,14 +100,8 @@ class JsonLines(Tracker):
         """Make these the file's records, in the order of their rounds."""
         self._last = max(records, default=-1)
         text = b"".join(_line(records[number]) for number in sorted(records))
-        if text == self._path.read_bytes():
-            return
-        temporary = self._path.with_name(f"{TEMPORARY}{self._path.name}")
-        with temporary.open("wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        if text != self._path.read_bytes():
+            durable.replace(self._path, text)
 
 
 def _line(record: dict[str, Any]) -> bytes:

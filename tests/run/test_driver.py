@@ -33,7 +33,7 @@ from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.usage import Reading, Usage
 from fedray.run.worker import Item, Job, Report
-from fedray.rundir import checkpoint
+from fedray.rundir import checkpoint, durable
 from fedray.rundir.checkpoint import rounds_in
 from fedray.rundir.lock import Owner
 from fedray.tracking.jsonl import JsonLines, read_records
@@ -118,14 +118,14 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(tmp_path: Path, quiet:
 
 
 def test_of_two_that_claim_a_folder_at_once_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, write = RunFolder(tmp_path / "run"), checkpoint.write_durably
+    folder, write = RunFolder(tmp_path / "run"), durable.write
 
     def and_a_second_one(*args: Any) -> None:
-        monkeypatch.setattr(checkpoint, "write_durably", write)
+        monkeypatch.setattr(durable, "write", write)
         folder.claim("faster: true")
         write(*args)
 
-    monkeypatch.setattr(checkpoint, "write_durably", and_a_second_one)
+    monkeypatch.setattr(durable, "write", and_a_second_one)
     with pytest.raises(ConfigError, match=f"run.dir: {folder.path} already holds a run; go on with"):
         folder.claim("faster: false")
     assert folder.config() == "faster: true"
@@ -135,15 +135,15 @@ def test_of_two_that_claim_a_folder_at_once_one_succeeds(tmp_path: Path, monkeyp
 def test_the_faster_one_tidies_up_what_the_slower_one_was_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, write = RunFolder(tmp_path / "run"), checkpoint.write_durably
+    folder, write = RunFolder(tmp_path / "run"), durable.write
 
     def and_a_second_one(*args: Any) -> None:
-        monkeypatch.setattr(checkpoint, "write_durably", write)
+        monkeypatch.setattr(durable, "write", write)
         write(*args)
         folder.claim("faster: true")
-        checkpoint.sweep(folder.path)
+        durable.sweep(folder.path)
 
-    monkeypatch.setattr(checkpoint, "write_durably", and_a_second_one)
+    monkeypatch.setattr(durable, "write", and_a_second_one)
     with pytest.raises(ConfigError, match="already holds a run"):
         folder.claim("faster: false")
     assert folder.config() == "faster: true"

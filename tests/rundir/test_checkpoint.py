@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import logging
@@ -243,34 +242,3 @@ def test_a_folder_of_another_round_is_not_taken_for_its_own(tmp_path: Path) -> N
     checkpoint.folder_of(tmp_path, 1).rename(checkpoint.folder_of(tmp_path, 5))
     with pytest.raises(ValueError, match="round"):
         checkpoint.read(tmp_path, 5)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    checkpoint.replace_durably(path, b"old")
-    for call in ("fsync", "replace", "rename"):
-        with pytest.MonkeyPatch.context() as patch:
-            fault = Faults(patch, call, 0, OSError(errno.EIO, "broken"))
-            try:
-                checkpoint.replace_durably(path, b"new")
-            except OSError:
-                assert fault.happened
-                assert path.read_bytes() == b"old"
-    checkpoint.replace_durably(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
-
-
-def test_a_link_whose_answer_was_lost_was_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    link, path = os.link, tmp_path / "config.yaml"
-
-    def repeated(source: Path, target: Path) -> None:
-        with contextlib.suppress(FileExistsError):
-            link(source, target)
-        raise FileExistsError
-
-    monkeypatch.setattr(os, "link", repeated)
-    assert checkpoint.create_durably(path, b"one")
-    assert not checkpoint.create_durably(path, b"another")
-    assert path.read_bytes() == b"one"
-    assert list(tmp_path.iterdir()) == [path]

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import pickle
 import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +36,7 @@ from fedray.core import inject
 from fedray.core.errors import RunFailed
 from fedray.run.usage import Reading
 from fedray.run.worker import Item, Job, Report
+from fedray.rundir import durable
 from fedray.rundir.scratch import held, is_scratch, sweep
 
 _log = logging.getLogger("fedray")
@@ -107,16 +107,13 @@ class Parcel:
             holding.callback(shutil.rmtree, final, ignore_errors=True)
 
     def _write(self, final: Path) -> None:
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=final.parent))
         try:
-            for name, content in self.files.items():
-                content.tofile(unfinished / name)
-            unfinished.rename(final)
+            with durable.folder(final) as unfinished:
+                for name, content in self.files.items():
+                    content.tofile(unfinished / name)
         except OSError:
             if not final.exists():  # else an earlier team of this node was first
                 raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 class NodeActor:

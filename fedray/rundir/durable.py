@@ -1,0 +1,154 @@
+"""Files that are on the disk whole or not at all, whatever is killed, crashes, or runs out of room meanwhile.
+
+Everything that a run leaves is written here.  Modes follow the umask, those of tensors as well; a secret is for its
+owner alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEMPORARY = ".tmp-"
+"""How names of files begin that a killed process may leave behind."""
+
+Content: TypeAlias = "bytes | Iterable[bytes] | dict[str, Tensor]"
+"""Bytes, whole or part by part; or tensors, which become a safetensors file without a copy in memory."""
+
+
+def write(path: Path, content: Content, *, secret: bool = False) -> None:
+    """Write a file and force it to the disk; a crash may leave a part.
+
+    Args:
+        path: the file; replaced if it is there.
+        content: what to write.
+        secret: make a new file readable for its owner alone; else the umask decides.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written.
+    """
+    with open(path, "wb", opener=_for_owner if secret else None) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not isinstance(content, dict):
+            for part in [content] if isinstance(content, bytes) else content:
+                file.write(part)
+                file.flush()
+    if isinstance(content, dict):
+        _save(content, path)
+        # The library makes a file of its own, for its owner alone.
+        path.chmod(mode)
+    sync(path)
+
+
+def replace(path: Path, content: Content) -> None:
+    """Write a file so that a reader or a crash sees the old or the new content, never a part.
+
+    Raises:
+        OSError: as for :func:`write`; the old content is still there, and nothing else is left.
+    """
+    with _beside(path) as temporary:
+        write(temporary, content)
+        temporary.replace(path)
+    sync(path.parent)
+
+
+def create(path: Path, content: Content, *, secret: bool = False) -> bool:
+    """Make a file, whole, if there is none; of several processes that do so at once, on any node, one makes it.
+
+    Args:
+        path: the file.
+        content: what to write.
+        secret: as for :func:`write`.
+
+    Returns:
+        Whether it was made here.
+
+    Raises:
+        OSError: as for :func:`write`; nothing is left.
+    """
+    with _beside(path) as temporary:
+        while True:
+            write(temporary, content, secret=secret)
+            # Whoever drives the run may tidy up our file before it is linked: then look again.
+            with contextlib.suppress(FileNotFoundError):
+                return _link(temporary, path)
+
+
+@contextlib.contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """A context in which a folder of a temporary name is filled; at its end ``path`` is that folder, whole.
+
+    Raises:
+        OSError: another process has made ``path`` in the meantime, or the disk is full; nothing of ours is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(path)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a killed process left half written in ``folder``; only one process may write there."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        _remove(leftover)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A context in which a temporary name in the folder of ``path`` may be used; nothing stays under it."""
+    # Processes of several nodes may write the same file, where their ids do not tell them apart.
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    # Here, because processes that write small files only need no torch.
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # Over NFS the answer to a link that succeeded can be lost, and the repeated request finds its own work.
+        return temporary.stat().st_nlink > 1
+    sync(path.parent)
+    return True
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
