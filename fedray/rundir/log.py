@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from fedray.core.errors import ConfigError, RunFailed, one_line
@@ -13,7 +14,27 @@ from fedray.rundir.names import LOG, to_go_on
 _log = logging.getLogger("fedray")
 
 
-@contextmanager
+class LogFile(logging.FileHandler):
+    """A log that a full disk cuts short, which is said once on stderr, and that ends no run by itself."""
+
+    cut_short = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say that lines are missing, instead of a traceback for each of them."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.cut_short:
+            self.cut_short = True
+            sys.stderr.write(f"fedray: {self.baseFilename} is cut short: {error.strerror or error}\n")
+
+    def close(self) -> None:
+        """Close the file, with what it still has room for."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+@contextlib.contextmanager
 def logged(folder: Path) -> Iterator[None]:
     """A context in which fedray's log goes to a file of a run folder, the traceback of what ends it included.
 
@@ -21,7 +42,7 @@ def logged(folder: Path) -> Iterator[None]:
         RunFailed: for any error but a ConfigError, which is the user's and stays as it is.
     """
     try:
-        handler = logging.FileHandler(folder / LOG)
+        handler = LogFile(folder / LOG)
     except OSError as error:
         raise ConfigError(f"run.dir: {folder} cannot be written: {error.strerror or error}") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

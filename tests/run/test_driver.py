@@ -120,10 +120,10 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(tmp_path: Path, quiet:
 def test_of_two_that_claim_a_folder_at_once_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, write = RunFolder(tmp_path / "run"), durable.write
 
-    def and_a_second_one(*args: Any) -> None:
+    def and_a_second_one(*args: Any, **kwargs: Any) -> None:
         monkeypatch.setattr(durable, "write", write)
         folder.claim("faster: true")
-        write(*args)
+        write(*args, **kwargs)
 
     monkeypatch.setattr(durable, "write", and_a_second_one)
     with pytest.raises(ConfigError, match=f"run.dir: {folder.path} already holds a run; go on with"):
@@ -137,9 +137,9 @@ def test_the_faster_one_tidies_up_what_the_slower_one_was_writing(
 ) -> None:
     folder, write = RunFolder(tmp_path / "run"), durable.write
 
-    def and_a_second_one(*args: Any) -> None:
+    def and_a_second_one(*args: Any, **kwargs: Any) -> None:
         monkeypatch.setattr(durable, "write", write)
-        write(*args)
+        write(*args, **kwargs)
         folder.claim("faster: true")
         durable.sweep(folder.path)
 
