@@ -24,7 +24,7 @@ def test_a_log_without_room_is_one_line_and_keeps_the_reason_of_the_end(
                 logging.getLogger("fedray").info("line %d", number)
             raise OSError(errno.ENOSPC, "No space left on device", "config.yaml")
 
-    with pytest.raises(RunFailed, match="No space left on device: config[.]yaml; mend it, then"):
+    with pytest.raises(RunFailed, match=r"No space left on device: config\.yaml; mend it, then"):
         run()
     assert capsys.readouterr().err == f"fedray: {tmp_path / LOG} is cut short: No space left on device\n"
 
