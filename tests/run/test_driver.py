@@ -33,7 +33,7 @@ from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.usage import Reading, Usage
 from fedray.run.worker import Item, Job, Report
-from fedray.rundir import checkpoint, durable
+from fedray.rundir import durable
 from fedray.rundir.checkpoint import rounds_in
 from fedray.rundir.lock import Owner
 from fedray.tracking.jsonl import JsonLines, read_records
