@@ -8,13 +8,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from fedray.aggregators import Mean, UpdateOutOfRange
 from fedray.aggregators.base import Accumulator
-from fedray.aggregators.exact import GRID, LIMIT, add_rounded, values
+from fedray.aggregators.exact import LIMIT
 from fedray.core.messages import Aggregate, BlockUpdate
 
 WIDTH = 7
@@ -142,38 +142,3 @@ def test_a_value_beyond_the_limit_is_refused_however_little_it_weighs(clients: i
     total = mean.zero({"delta": 1}, "cpu")
     with pytest.raises(UpdateOutOfRange):
         mean.add(total, update(torch.full((2, 1), 3.0 * LIMIT), [1.0, 1.0]), float(clients))
-
-
-@given(st.floats(-6e4, 6e4, width=32))
-def test_rounding_moves_a_value_by_at_most_half_a_grid_spacing(value: float) -> None:
-    total = torch.zeros(1, dtype=torch.float64)
-    add_rounded(total, torch.tensor([value]))
-    assert float(total) == round(float(total))
-    assert abs(float(total) * GRID - value) <= GRID / 2
-
-
-def test_long_vectors_are_summed_as_short_ones() -> None:
-    draw = torch.Generator().manual_seed(2)
-    length = (1 << 16) + 3
-    row = torch.randn(length, generator=draw)
-    total = torch.zeros(length, dtype=torch.float64)
-    add_rounded(total, row)
-    pieces = torch.zeros(length, dtype=torch.float64)
-    for a, b in zip(pieces.split(1000), row.split(1000), strict=True):
-        add_rounded(a, b)
-    assert torch.equal(total, pieces)
-    scaled, both = torch.zeros_like(total), torch.zeros_like(total)
-    add_rounded(scaled, row, 0.3)
-    add_rounded(both, row.double() * 0.3)
-    assert torch.equal(scaled, both)
-
-
-@given(st.integers(1, 5 << 20), st.floats(0.01, 1.0), st.integers(0, 2**16))
-@settings(max_examples=10, deadline=None)
-def test_values_are_narrowed_in_the_memory_of_the_sum(length: int, share: float, seed: int) -> None:
-    total = torch.randn(length, generator=torch.Generator().manual_seed(seed)).double().div(GRID).round()
-    expected = (total * GRID / share).float()
-    place = total.data_ptr()
-    got = values(total, share)
-    assert torch.equal(got, expected)
-    assert got.data_ptr() == place

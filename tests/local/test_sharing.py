@@ -77,7 +77,8 @@ def test_three_devices_do_what_one_does(model: str) -> None:
     one, three = both(shared_task(model_fn, spec, optimizer=optim.SGD(0.1, momentum=0.9)))
     for client in range(len(SIZES)):
         assert float(one.parts["delta"][client].abs().max()) > 1e-3
-        assert relative(three.parts["delta"][client], one.parts["delta"][client]) <= 1e-6
+        # Ten roundings of float32: which of them differ depends on the processor's matrix kernels.
+        assert relative(three.parts["delta"][client], one.parts["delta"][client]) <= 3e-6
     torch.testing.assert_close(torch.from_numpy(three.loss), torch.from_numpy(one.loss), rtol=1e-6, atol=0.0)
     assert three.examples.tolist() == one.examples.tolist() == list(SIZES)
 

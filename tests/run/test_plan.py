@@ -1,0 +1,60 @@
+"""What follows from a plan for each round: cohorts, blocks, weights, bytes, and when to evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedray.algorithms import FedAvg, Scaffold
+from fedray.core.errors import ConfigError
+from fedray.run.plan import EvaluateArgs, check_cohort
+from fedray.sampling import Uniform
+from tests.helpers import class_problem, federation
+
+
+@pytest.mark.parametrize(("every", "due"), [(0, []), (1, [1, 2, 3, 4, 5, 6, 7]), (3, [3, 6, 7]), (7, [7]), (9, [7])])
+def test_evaluation_is_due_every_few_rounds_and_after_the_last(every: int, due: list[int]) -> None:
+    args = EvaluateArgs()
+    assert [round for round in range(8) if args.due(every, round, 7)] == due
+
+
+def test_blocks_hold_the_cohort_once_and_halve(tmp_path: Path) -> None:
+    run = federation(class_problem((7, 3, 12, 9, 1, 5)), tmp_path, stack=4)
+    plan, store = run.plan, run.state.store
+    cohort = plan.cohort(1)
+    for halvings, size in ((0, 4), (1, 2), (2, 1), (5, 1)):
+        blocks = plan.blocks(1, cohort, store, halvings)
+        assert max(len(block.clients) for block in blocks) == plan.block_size(halvings) == size
+        assert sorted(np.concatenate([block.clients for block in blocks])) == sorted(cohort)
+        assert [block.index for block in blocks] == list(range(len(blocks)))
+
+
+def test_clients_left_out_are_told_to_their_block_in_their_round_only(tmp_path: Path) -> None:
+    run = federation(class_problem((7, 3, 12, 9)), tmp_path, stack=2)
+    plan = replace(run.plan, left_out={2: frozenset({1, 3})})
+    told = [{c for block in plan.blocks(r, plan.cohort(r), run.state.store) for c in block.left_out} for r in (1, 2)]
+    assert told == [set(), {1, 3}]
+
+
+def test_weights_are_examples_or_clients(tmp_path: Path) -> None:
+    problem = class_problem((7, 3, 12))
+    by_examples = federation(problem, tmp_path, FedAvg()).plan
+    by_clients = federation(problem, tmp_path, FedAvg(weight="uniform")).plan
+    cohort = np.array([0, 2])
+    assert (by_examples.weight(cohort), by_clients.weight(cohort)) == (19.0, 2.0)
+
+
+def test_bytes_are_those_of_all_that_travels(tmp_path: Path) -> None:
+    problem = class_problem()
+    plain, control = federation(problem, tmp_path).plan, federation(problem, tmp_path, Scaffold()).plan
+    size = plain.layout.size * 4
+    assert plain.traffic(5, 3) == {"down": 5 * size, "up": 3 * size}
+    assert control.traffic(5, 3) == {"down": 10 * size, "up": 6 * size}  # the model, and a control variate as long
+
+
+def test_more_clients_than_there_are_is_a_mistake_of_the_config() -> None:
+    with pytest.raises(ConfigError, match=r"^sampler: "):
+        check_cohort(Uniform(9), np.array([3, 4]))

@@ -1,0 +1,54 @@
+"""The state of a run as a checkpoint, and back: the same bits, or a reason why not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedray.algorithms import FedAvg, FedAvgM, Scaffold
+from fedray.algorithms.base import AlgorithmConfig
+from fedray.core.errors import ConfigError
+from fedray.core.layout import Layout
+from fedray.run.snapshot import layout_of, restore, snapshot
+from tests.helpers import class_problem, federation
+
+
+@pytest.mark.parametrize("algorithm", [FedAvg(), FedAvgM(), Scaffold()], ids=lambda config: config.name)
+def test_a_restored_state_goes_on_with_the_same_bits(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+    whole = federation(class_problem(), tmp_path / "whole", algorithm, rounds=5)
+    whole.run()
+    half = federation(class_problem(), tmp_path / "half", algorithm, rounds=5)
+    half.run(2)
+    saved = snapshot(half.plan, half.state, {"by": "a test"})
+    assert saved.state["by"] == "a test"
+    other = federation(class_problem(), tmp_path / "half", algorithm, rounds=5)
+    restore(other.plan, other.state, saved)
+    assert other.state.round == 2
+    other.run()
+    assert torch.equal(other.vector, whole.vector)
+
+
+def test_another_model_algorithm_or_number_of_rounds_is_refused(tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path / "a", rounds=3)
+    run.run()
+    saved = snapshot(run.plan, run.state, {})
+    wider = federation(class_problem(classes=4), tmp_path / "b")
+    with pytest.raises(ConfigError, match=r"the checkpoint's model has .* values, the configured one"):
+        restore(wider.plan, wider.state, saved)
+    with pytest.raises(ConfigError, match="rounds=2: the run has done 3 rounds already"):
+        restore(replace(run.plan, rounds=2), run.state, saved)
+    momentum = federation(class_problem(), tmp_path / "c", FedAvgM())
+    with pytest.raises(ConfigError, match="has kept nothing for the server"):
+        restore(momentum.plan, momentum.state, saved)
+
+
+def test_a_checkpoint_names_its_tensors_for_whoever_has_no_plan(tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path)
+    saved = snapshot(run.plan, run.state, {})
+    assert isinstance(layout_of(saved), Layout)
+    assert layout_of(saved).to_json() == run.plan.layout.to_json()
+    with pytest.raises(ConfigError, match="of an earlier fedray"):
+        layout_of(replace(saved, state={}))

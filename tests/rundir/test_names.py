@@ -1,0 +1,35 @@
+"""How a run folder is known, and how its run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedray.core.errors import ConfigError
+from fedray.rundir.names import CONFIG, config_of, to_go_on
+
+
+def test_a_folder_without_a_config_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"is no run folder: it has no {CONFIG}"):
+        config_of(tmp_path)
+    (tmp_path / CONFIG).write_text("seed: 1\n")
+    assert config_of(tmp_path) == "seed: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "limit", "words"),
+    [
+        ("seed: 1\n", None, "fedray resume "),
+        ("seed: 1\n", "budget.wall_hours", " budget.wall_hours=MORE"),
+        ("python:\n  seed: 1\n", None, "fedray.train(..., run_dir="),
+        ("python:\n  seed: 1\n", "budget.wall_hours", "TrainArgs(..., wall_hours=MORE)"),
+    ],
+)
+def test_it_goes_on_as_it_was_started(config: str, limit: str | None, words: str, tmp_path: Path) -> None:
+    folder = tmp_path / "my run"
+    folder.mkdir()
+    (folder / CONFIG).write_text(config)
+    said = to_go_on(folder, limit)
+    assert words in said
+    assert f"'{folder}'" in said  # quoted, as a shell and Python want it
