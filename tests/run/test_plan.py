@@ -10,15 +10,14 @@ import pytest
 
 from fedray.algorithms import FedAvg, Scaffold
 from fedray.core.errors import ConfigError
-from fedray.run.plan import EvaluateArgs, check_cohort
+from fedray.run.plan import check_cohort, evaluated
 from fedray.sampling import Uniform
 from tests.helpers import class_problem, federation
 
 
 @pytest.mark.parametrize(("every", "due"), [(0, []), (1, [1, 2, 3, 4, 5, 6, 7]), (3, [3, 6, 7]), (7, [7]), (9, [7])])
 def test_evaluation_is_due_every_few_rounds_and_after_the_last(every: int, due: list[int]) -> None:
-    args = EvaluateArgs()
-    assert [round for round in range(8) if args.due(every, round, 7)] == due
+    assert [round for round in range(8) if evaluated(every, round, 7)] == due
 
 
 def test_blocks_hold_the_cohort_once_and_halve(tmp_path: Path) -> None:
