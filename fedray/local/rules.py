@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -55,13 +55,24 @@ class LocalRun:
         """The client learning rate."""
         return float(self.group["lr"])
 
+    def leading(self, count: int) -> LocalRun:
+        """The same of the first ``count`` clients alone: views, so that what is changed in place is changed here."""
+        return replace(
+            self,
+            clients=self.clients[:count],
+            params=self.params[:count],
+            state={name: kept[:count] for name, kept in self.state.items()},
+            steps=self.steps[:count],
+            delta=self.delta[:count],
+        )
+
 
 class LocalRule:
     """Hooks of the local loop; each defaults to doing nothing, which is FedAvg.
 
-    A rule works on all clients of a block at once, ``[C, D]``, without knowing C.  It holds no state of its own: what
-    a client remembers stands in ``run.state`` under the names declared in ``state``; what
-    it sends besides ``delta`` is declared in ``sends``.
+    A rule works on all clients of a block at once, ``[C, D]``, without knowing C; where their numbers of steps differ,
+    those that have finished drop out of ``gradient``.  It holds no state of its own: what a client remembers stands in
+    ``run.state`` under the names declared in ``state``; what it sends besides ``delta`` is declared in ``sends``.
     """
 
     state: ClassVar[Mapping[str, Width]] = {}
@@ -71,7 +82,10 @@ class LocalRule:
         """Before the first step."""
 
     def gradient(self, run: LocalRun, grad: Tensor) -> None:
-        """Change the gradients ``[C, D]`` in place, before each optimizer step."""
+        """Change the gradients ``[A, D]`` in place, before each optimizer step.
+
+        ``run`` has the rows of the A <= C clients that still train; ``run.state`` is to be read, or changed in place.
+        """
 
     def finish(self, run: LocalRun) -> None:
         """After the last step: may change ``run.delta``, fill ``run.parts`` and write ``run.state``."""

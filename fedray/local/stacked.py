@@ -15,6 +15,7 @@ from fedray.core.messages import Floats, Ints
 from fedray.data.federated import Rows
 from fedray.local.batched import batched_forward
 from fedray.local.dropout import NamedDropout, has_dropout
+from fedray.local.leading import LeadingRows
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask, autocast
@@ -23,8 +24,8 @@ from fedray.local.task import LocalTask, autocast
 class StackedStepper:
     """Trains the clients of a block together.
 
-    Clients stand in order of their number of steps, most first, so those still training are always the leading rows.
-    A client that has finished has its result set aside; its row then no longer matters.
+    Clients stand in order of their number of steps, most first, so those still training are always the leading rows;
+    the optimizer lets the others go.
     """
 
     def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
@@ -80,38 +81,29 @@ class StackedStepper:
             The sum of each client's example losses over its steps, ``[C]``.
         """
         task, layout = self._task, self._task.layout
-        trained = layout.trained
         self._rest = layout.unpack(model, layout.rest)
-        params = run.params.requires_grad_()
-        optimizer = task.optimizer_fn([params])
-        run.group = optimizer.param_groups[0]
+        optimizer = LeadingRows(task.optimizer_fn, run.params)
+        run.group = optimizer.group
         task.rule.start(run)
         active = (schedule.count > 0).sum(axis=0)
-        losses = torch.zeros(len(params), dtype=torch.float64, device=self._device)
-        finished: list[tuple[slice, Tensor]] = []
-        training = len(params)
+        losses = torch.zeros(len(run.params), dtype=torch.float64, device=self._device)
+        training = run
         with self._dropout or contextlib.nullcontext():
             for step, n in enumerate(active.tolist()):
-                if n < training:
-                    early = slice(n, training)
-                    finished.append((early, params.detach()[early].clone()))
-                    training = n
+                if n < len(training.params):
+                    training = run.leading(n)
+                    optimizer.keep(n)
                 count = schedule.count[:n, step]
                 width = int(count.max())
                 x, y = rows.take(schedule.index[:n, step, :width])
                 if self._dropout is not None:
                     self._dropout.at(run.round, step)
-                leaf = params.detach()[:n].requires_grad_()
+                leaf = optimizer.leaf()
                 views = layout.split(leaf)
                 loss = self._loss(views, keys[:n], x, y, count)
                 (grad,) = torch.autograd.grad(loss.sum(), leaf)
-                if n < len(params):
-                    grad = torch.cat([grad, grad.new_zeros(len(params) - n, trained)])
                 losses[:n] += loss.detach() * torch.from_numpy(count).to(self._device)
                 with torch.no_grad():
-                    task.rule.gradient(run, grad)
-                params.grad = grad
-                optimizer.step()
-        for early, result in finished:
-            params.detach()[early] = result
+                    task.rule.gradient(training, grad)
+                optimizer.step(grad)
         return losses.cpu().numpy()

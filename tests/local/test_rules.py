@@ -117,18 +117,21 @@ def test_hooks_run_in_order_and_see_the_clients_of_a_block() -> None:
             assert torch.equal(run.params.detach(), run.anchor.expand(3, -1))
 
         def gradient(self, run: LocalRun, grad: Tensor) -> None:
-            calls.append("gradient")
+            calls.append(f"gradient of {len(run.clients)}")
             assert grad.shape == run.params.shape
+            assert len(run.steps) == len(run.delta) == len(run.state["seen"]) == len(run.clients)
+            run.state["seen"] += 1.0  # in place, so that it is there in the end
 
         def finish(self, run: LocalRun) -> None:
             calls.append("finish")
             run.delta.mul_(2.0)
+            assert run.state["seen"].flatten().tolist() == [3.0, 2.0, 1.0]
 
     def task(rule: LocalRule) -> LocalTask:
         return local_task(class_problem((12, 7, 3)), args=LocalSection(1, 4), stack=3, rule=rule)
 
-    doubled = train(task(Spy()), ROWS)
-    assert calls == ["start", "gradient", "gradient", "gradient", "finish"]
+    doubled = train(task(Spy()), ROWS, state={"seen": torch.zeros(3, 1)})
+    assert calls == ["start", "gradient of 3", "gradient of 2", "gradient of 1", "finish"]
     assert torch.equal(doubled.parts["delta"], 2.0 * train(task(LocalRule()), ROWS).parts["delta"])
     assert Spy().changes_gradient
     assert not LocalRule().changes_gradient

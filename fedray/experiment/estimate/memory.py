@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Aggregate
-from fedray.local.schedule import batch_width, local_steps
+from fedray.local.schedule import batch_width
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
 
@@ -40,13 +40,12 @@ def memory(plan: Plan, workers: int) -> Memory:
 
     A worker holds the broadcast ``4 (P + extra parts)`` (shared by the workers of a node), its accumulator ``8 W``,
     and, for the C clients that step at once (1 if one by one): the local models ``4 C P``, whose place the updates
-    take, and ``4 C D`` for those of a stack that finish early, if the clients' numbers of steps differ; gradients
-    ``4 C D``, twice if they are padded or changed by the rule; the optimizer ``4 C k D`` with k numbers of its own for
-    each parameter; state, before and after, ``8 C S``; other parts ``4 C (W - P)``; two copies of the update,
-    ``8 C P``, where transforms work on it; the sum of a block of several ``4 W``; and what autograd keeps of a step,
-    C times that of the client with most examples.  Where a worker's devices share out a batch, the first has its
-    gradients three times, as they are joined with those that arrive, and each other one a copy ``4 P`` and gradients
-    twice; autograd's share lies on each.
+    take; gradients ``4 C D``, twice if they are joined (in a stack) or changed by the rule; the optimizer ``4 C k D``
+    with k numbers of its own for each parameter; state, before and after, ``8 C S``; other parts ``4 C (W - P)``; two
+    copies of the update, ``8 C P``, where transforms work on it; the sum of a block of several ``4 W``; and what
+    autograd keeps of a step, C times that of the client with most examples.  Where a worker's devices share out a
+    batch, the first has its gradients three times, as they are joined with those that arrive, and each other one a copy
+    ``4 P`` and gradients twice; autograd's share lies on each.
 
     The driver holds ``4 P`` and the server rule's state, the total ``8 W`` and its float32 result ``4 W``, and a
     checkpoint on its way to disk.
@@ -68,10 +67,8 @@ def memory(plan: Plan, workers: int) -> Memory:
     at_once = task.stacking.size if stacked else 1
     twice = stacked or task.rule.changes_gradient
     others = task.sharing.devices - 1
-    steps = local_steps(task.args, task.data.sizes)
-    early = trained if stacked and steps.min() < steps.max() else 0
     parts = {
-        "local models": _FLOAT * at_once * (size + early),
+        "local models": _FLOAT * at_once * size,
         "gradients": _FLOAT * at_once * trained * (3 if others else 2 if twice else 1),
         "optimizer": _FLOAT * at_once * trained * _optimizer_values(plan),
         "client state": 2 * _FLOAT * at_once * kept,
