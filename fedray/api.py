@@ -32,7 +32,7 @@ from fedray.core import rng
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.core.record import RoundRecord
-from fedray.data import FederatedData
+from fedray.data import ClientData
 from fedray.experiment.build import Experiment, make_plan
 from fedray.experiment.place import Place
 from fedray.optim import SGD, OptimizerFn
@@ -224,7 +224,7 @@ class Result:
 
 def train(
     model: FederatedModel,
-    data: FederatedData,
+    data: ClientData,
     args: TrainArgs | None = None,
     *,
     algorithm: AlgorithmConfig | None = None,

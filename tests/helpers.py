@@ -22,7 +22,7 @@ from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast, Parts
 from fedray.core.record import RoundRecord
-from fedray.data.federated import FederatedData
+from fedray.data import ClientData, FederatedData
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
@@ -42,7 +42,7 @@ class Problem:
 
     model_fn: Callable[[], nn.Module]
     loss_fn: LossFn
-    data: FederatedData
+    data: ClientData
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from rich.table import Table
 from fedray.algorithms.base import Algorithm
 from fedray.config.layers import to_yaml
 from fedray.core.errors import ConfigError
-from fedray.data import FederatedData
-from fedray.data.hospitals import TARGET, write_hospitals
+from fedray.data import ClientData, FederatedData
+from fedray.data.tables.hospitals import TARGET, write_hospitals
 from fedray.experiment.build import Config, Experiment
 from fedray.experiment.evaluate import evaluate_model, vector_of
 from fedray.run.driver import RunFolder
@@ -82,7 +82,7 @@ def _comparison(config: Config, experiment: Experiment, silos: list[Path], test:
     table = Table(title="Diagnosis on the held-out test set")
     for name in ("trained on", "patients", "accuracy", "AUC", "loss"):
         table.add_column(name, justify="left" if name == "trained on" else "right")
-    others = {
+    others: dict[str, ClientData] = {
         f"{path.stem} alone": FederatedData.from_csv([path], test=test, target=TARGET, classes=classes)
         for path in silos
     }
@@ -94,11 +94,11 @@ def _comparison(config: Config, experiment: Experiment, silos: list[Path], test:
     return table
 
 
-def _row(name: str, data: FederatedData, scores: dict[str, float]) -> list[str]:
+def _row(name: str, data: ClientData, scores: dict[str, float]) -> list[str]:
     return [name, str(int(data.sizes.sum())), *(f"{scores[metric]:.3f}" for metric in ("accuracy", "auc", "loss"))]
 
 
-def _alone(experiment: Experiment, algorithm: Algorithm, data: FederatedData) -> dict[str, float]:
+def _alone(experiment: Experiment, algorithm: Algorithm, data: ClientData) -> dict[str, float]:
     """The same model, epochs and batches on one data set: a federation of one client, in this process."""
     plan = replace(experiment.run.plan, task=replace(experiment.run.plan.task, data=data), algorithm=algorithm)
     with tempfile.TemporaryDirectory() as place:
@@ -117,7 +117,7 @@ def _scores(plan: Plan, folder: RunFolder) -> dict[str, float]:
     return evaluate_model(module, test, plan.task.data.spec.task, plan.task.loss_fn)
 
 
-def _pooled(data: FederatedData) -> FederatedData:
+def _pooled(data: ClientData) -> FederatedData:
     """All rows as one client."""
     everyone = np.arange(len(data))
     rows = data.rows(everyone)

@@ -40,7 +40,7 @@ def digest(seed: int, purpose: Purpose, round: int = 0, client: int = 0) -> byte
         seed: the run's seed, any integer.
         purpose: one of the fixed purposes; two purposes never share draws.
         round: round number (0 where there is none).
-        client: client key, see ``FederatedData.keys`` (0 where there is none).
+        client: client key, see ``ClientData.keys`` (0 where there is none).
 
     Raises:
         ValueError: unknown purpose.

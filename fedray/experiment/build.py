@@ -33,7 +33,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.core.record import RoundRecord
-from fedray.data import FederatedData, data_sources
+from fedray.data import ClientData, data_sources
 from fedray.experiment.place import Place
 from fedray.experiment.preflight import check_fit, check_optimizer, made
 from fedray.local.sharing import decide_sharing
@@ -207,7 +207,7 @@ class Config:
 
     def plan(self) -> Plan:
         """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
-        data: FederatedData = self.data.load(self.schema.seed, self.place.sites)
+        data: ClientData = self.data.load(self.schema.seed, self.place.sites)
         loss = self.local.loss if self.local.loss != "auto" else TASK_LOSS[data.spec.task]
         return make_plan(
             model_fn=partial(initial_model, self.model, data.spec, self.schema.seed),
@@ -255,7 +255,7 @@ def make_plan(
     model_fn: ModelFn,
     optimizer_fn: OptimizerFn,
     loss_fn: LossFn,
-    data: FederatedData,
+    data: ClientData,
     algorithm: Algorithm,
     sampler: Sampler,
     rounds: int,
@@ -333,7 +333,7 @@ def make_plan(
     )
 
 
-def _left_out(failures: FailuresSection, data: FederatedData) -> dict[int, frozenset[int]]:
+def _left_out(failures: FailuresSection, data: ClientData) -> dict[int, frozenset[int]]:
     """The clients of ``failures.left_out`` by their indices."""
     if not failures.left_out:
         return {}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn
 from fedray.core.metrics import auc, example_values
-from fedray.data.federated import Examples
+from fedray.data.columns.rows import Examples
 from fedray.experiment.build import Config
 from fedray.run.driver import RunFolder
 from fedray.run.plan import Plan

@@ -9,7 +9,7 @@ import torch
 
 from fedray.config.sections import ClusterSection, DriverSection, SlurmSection, WorkerSection
 from fedray.core.errors import ConfigError
-from fedray.data import FederatedData
+from fedray.data import ClientData
 from fedray.data.sites import Sites, here
 from fedray.run.worker import devices_of
 
@@ -27,7 +27,7 @@ class Place:
         """Those of each worker."""
         return devices_of(self.worker.gpus)
 
-    def most_devices(self, data: FederatedData) -> int:
+    def most_devices(self, data: ClientData) -> int:
         """How many devices a worker has at most, those that silos have for themselves included."""
         own = [] if self.cluster.name == "inline" else [silo.gpus or 0.0 for silo in data.silos.values()]
         return max(len(devices_of(gpus)) for gpus in (self.worker.gpus, *own))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fedray.core.messages import Floats
 from fedray.core.rng import integer
-from fedray.data.federated import Rows
+from fedray.data.columns.rows import Rows
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.replicas import Replica, share_out
 from fedray.local.rules import LocalRun

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedray.core.losses import has_direct, per_example
 from fedray.core.messages import Floats, Ints
-from fedray.data.federated import Rows
+from fedray.data.columns.rows import Rows
 from fedray.local.batched import batched_forward
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.leading import LeadingRows

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from fedray.core.losses import per_example
 from fedray.core.messages import Broadcast
 from fedray.core.rng import torch_generator
-from fedray.data.store import CPU
+from fedray.data.columns.rows import CPU
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import batch_width
 from fedray.local.task import LocalTask, Sharing, Stacking

@@ -13,7 +13,7 @@ from torch import nn
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
-from fedray.data.federated import FederatedData
+from fedray.data.columns.base import ClientData
 from fedray.local.rules import LocalRule
 from fedray.optim import OptimizerFn
 
@@ -69,7 +69,7 @@ class LocalTask:
     model_fn: ModelFn
     optimizer_fn: OptimizerFn
     loss_fn: LossFn
-    data: FederatedData
+    data: ClientData
     layout: Layout
     args: LocalSection
     rule: LocalRule

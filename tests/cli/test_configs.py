@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedray.data.hospitals import write_hospitals
+from fedray.data.tables.hospitals import write_hospitals
 from fedray.experiment.build import Config
 from tests.cli.command import Cli
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedray.config.sections import ClusterSection
-from fedray.data.silos import SiloData
+from fedray.data.silos.survey import SiloData
 from fedray.experiment.build import Config
 from tests.cli.command import Cli, hashes
 

@@ -19,7 +19,7 @@ from fedray.cluster.place.sites import RaySites
 from fedray.config.layers import to_yaml
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
-from fedray.data import FederatedData
+from fedray.data import ClientData
 from fedray.data.sites import Stop
 from fedray.experiment.build import Config
 from fedray.run.driver import RunFolder
@@ -190,7 +190,7 @@ def test_a_silo_that_is_lost_is_missing_in_the_evaluation(
 
 def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
     content = config(place, SILOS)
-    data: FederatedData = Config.bind("silos", content, content).plan().task.data
+    data: ClientData = Config.bind("silos", content, content).plan().task.data
     for client, name in enumerate(SILOS):
         with pytest.raises(ConfigError, match=rf"silo '{name}', on .*the environment has no SITE_DATA here"):
             data.rows(np.array([client]))
@@ -206,7 +206,7 @@ def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
 
 @dataclass(frozen=True)
 class _Client:
-    data: FederatedData
+    data: ClientData
     client: int
 
     def __call__(self) -> _Client:

@@ -17,8 +17,8 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from fedray.config.registry import bind_part, dump
 from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData, data_sources
-from fedray.data.hospitals import TARGET, write_hospitals
 from fedray.data.tables import load_table
+from fedray.data.tables.hospitals import TARGET, write_hospitals
 
 
 def load(seed: int = 0, **node: Any) -> FederatedData:
@@ -228,7 +228,7 @@ def test_a_source_without_tables_does_without_pyarrow() -> None:
         from fedray.data.registry import data_sources
         data_sources["digits"]().load(1)
         assert list(data_sources) and "pyarrow" not in sys.modules
-        import fedray.data.silos
+        import fedray.data.silos.survey
         assert "pyarrow" in sys.modules
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from fedray.config.registry import bind_part
 from fedray.core.errors import ConfigError
 from fedray.core.rng import numpy_generator
+from fedray.data.columns.base import ClientData
+from fedray.data.columns.rows import Examples
 from fedray.data.federated import FederatedData
 from fedray.data.partition import Partitioner, assign_rows
 from fedray.data.registry import partitioners
 from fedray.data.sites import Sites, here
 from fedray.data.spec import DataSpec
-from fedray.data.store import Examples
 
 SPLIT_ROUND = 1
 SYNTHETIC_ROUND = 2
@@ -37,7 +38,7 @@ class Source:
         if not 0.0 <= self.holdout < 1.0:
             raise ConfigError(f"holdout: must be at least 0 and below 1, got {self.holdout}")
 
-    def load(self, seed: int, sites: Callable[[], Sites] = here) -> FederatedData:
+    def load(self, seed: int, sites: Callable[[], Sites] = here) -> ClientData:
         """The data, with local rows held out if asked for; a function of the files and ``seed``.
 
         Args:
@@ -49,7 +50,7 @@ class Source:
         """
         return self.read(seed).with_holdout(self.holdout, seed)
 
-    def read(self, seed: int) -> FederatedData:
+    def read(self, seed: int) -> ClientData:
         """The data without local held-out rows."""
         raise NotImplementedError
 

@@ -94,7 +94,7 @@ class Folder(Source):
 @data_sources.register("leaf")
 @dataclass(frozen=True, kw_only=True)
 class Leaf(Source):
-    """LEAF JSON, one client per user (Caldas et al., arXiv:1812.01097); see ``leaf.from_leaf``.
+    """LEAF JSON, one client per user (Caldas et al., arXiv:1812.01097); see ``leaf.read_users``.
 
     Args:
         path: a JSON file, a folder of them, or a folder with ``train`` and ``test``.
@@ -105,9 +105,9 @@ class Leaf(Source):
     test: str | None = None
 
     def read(self, seed: int) -> FederatedData:
-        from fedray.data.leaf import from_leaf
+        from fedray.data.files.leaf import read_users
 
-        return from_leaf(Path(self.path), None if self.test is None else Path(self.test))
+        return read_users(Path(self.path), None if self.test is None else Path(self.test)).of(FederatedData)
 
 
 @data_sources.register("femnist")
@@ -124,6 +124,7 @@ class Femnist(Source):
     test: str | None = None
 
     def read(self, seed: int) -> FederatedData:
-        from fedray.data.leaf import from_leaf
+        from fedray.data.files.leaf import read_users
 
-        return from_leaf(Path(self.path), None if self.test is None else Path(self.test), (1, 28, 28), 62)
+        test = None if self.test is None else Path(self.test)
+        return read_users(Path(self.path), test, (1, 28, 28), 62).of(FederatedData)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError
-from fedray.data.checks import as_examples
+from fedray.data.columns.checks import as_examples
 from fedray.data.federated import FederatedData
-from fedray.data.images import read_cifar, read_mnist
+from fedray.data.files.images import read_cifar, read_mnist
 from fedray.data.partition import assign_rows
 from fedray.data.registry import data_sources
 from fedray.data.sources.base import Source, make_partitioner, partitioned

@@ -9,8 +9,8 @@ import numpy as np
 
 from fedray.core.errors import ConfigError
 from fedray.core.rng import numpy_generator
+from fedray.data.encoding.moments import Sums, federated_moments
 from fedray.data.federated import FederatedData
-from fedray.data.moments import Sums, federated_moments
 from fedray.data.registry import data_sources
 from fedray.data.sources.base import (
     SYNTHETIC_ROUND,

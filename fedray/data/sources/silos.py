@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fedray.config.registry import bind
 from fedray.core.errors import ConfigError
-from fedray.data.federated import FederatedData
+from fedray.data.columns.base import ClientData
 from fedray.data.registry import data_sources
 from fedray.data.sites import Silo, Sites, here
 from fedray.data.sources.base import Source
@@ -47,10 +47,10 @@ class Silos(Source):
     def _bound(self) -> dict[str, Silo]:
         return {str(name): bind(Silo, silo, f"silos.{name}") for name, silo in self.silos.items()}
 
-    def load(self, seed: int, sites: Callable[[], Sites] = here) -> FederatedData:
+    def load(self, seed: int, sites: Callable[[], Sites] = here) -> ClientData:
         # Here, as importing pyarrow takes a third of a second, and every run looks up its source.
-        from fedray.data.encoding import Options
-        from fedray.data.silos import survey
+        from fedray.data.encoding.encoding import Options
+        from fedray.data.silos.survey import survey
 
         options = Options(self.target, self.task, self.categorical, self.classes, self.standardize)
         test = None if self.test is None else Path(self.test)

@@ -10,7 +10,7 @@ import torch
 from fedray.aggregators import Aggregator
 from fedray.config.registry import dump
 from fedray.core.messages import Ints
-from fedray.data.federated import FederatedData
+from fedray.data import ClientData
 from fedray.data.picture import label_picture
 from fedray.experiment.build import Config
 from fedray.experiment.estimate.catalogue import call, summary
@@ -57,7 +57,7 @@ def _section(title: str, rows: list[Row]) -> str:
     return "\n".join([title, *(f"  {name:<12}  {text}" for name, text in rows)])
 
 
-def _data(data: FederatedData) -> list[Row]:
+def _data(data: ClientData) -> list[Row]:
     held = int(data.holdout_sizes.sum())
     shape = " x ".join(map(str, data.spec.shape))
     tokens = f" tokens of {data.spec.vocabulary:,}" if data.spec.vocabulary else ""
@@ -72,7 +72,7 @@ def _data(data: FederatedData) -> list[Row]:
     ]
 
 
-def _labels(data: FederatedData) -> str:
+def _labels(data: ClientData) -> str:
     if data.spec.task != "classification":
         return ""
     if len(data) > _PICTURED:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
-from fedray.data.holdout import held_sizes, training_first
+from fedray.data.columns.holdout import held_sizes, training_first
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=8)
 

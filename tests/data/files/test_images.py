@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedray.config.registry import bind_part
 from fedray.core.errors import ConfigError
 from fedray.data import data_sources
-from fedray.data.images import read_cifar, read_idx, read_mnist
+from fedray.data.files.images import read_cifar, read_idx, read_mnist
 
 GENERATOR = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
-from fedray.data.checks import as_array, as_examples, check_fits, tensor
+from fedray.data.columns.checks import as_array, as_examples, check_fits, tensor
 from fedray.data.spec import DataSpec
 
 CPU = torch.device("cpu")

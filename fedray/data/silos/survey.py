@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
-from fedray.data import questions
-from fedray.data.checks import check_ids, id_keys
-from fedray.data.csv_file import Table, read_table
-from fedray.data.encoding import Encoding, Options
-from fedray.data.federated import FederatedData
-from fedray.data.holdout import held_sizes
-from fedray.data.lazy import LazyData
-from fedray.data.probe import MadeUp
+from fedray.data.columns.base import ClientData
+from fedray.data.columns.checks import check_ids, id_keys
+from fedray.data.columns.holdout import held_sizes
+from fedray.data.columns.lazy import LazyData
+from fedray.data.columns.probe import MadeUp
+from fedray.data.columns.rows import Examples
+from fedray.data.encoding import questions
+from fedray.data.encoding.encoding import Encoding, Options
+from fedray.data.encoding.fit import check_columns, examples, fit
+from fedray.data.encoding.table import Table, read_table
 from fedray.data.sites import Silo, Sites, Stop
-from fedray.data.store import Examples
-from fedray.data.tabular import check_columns, examples, fit
 
 A = TypeVar("A")
 
@@ -109,10 +109,10 @@ class SiloData(LazyData):
     def pins(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
         return clients
 
-    def probe(self) -> FederatedData:
+    def probe(self) -> ClientData:
         return MadeUp(self)
 
-    def with_holdout(self, fraction: float, seed: int) -> FederatedData:
+    def with_holdout(self, fraction: float, seed: int) -> ClientData:
         if fraction == 0.0:
             return self
         raise ConfigError("holdout: silos are asked once; say it in the data section")

@@ -3,23 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
-from fedray.data.checks import as_array, as_examples, check_fits, check_ids, infer_spec, tensor
-from fedray.data.federated import FederatedData
+from fedray.data.columns.checks import as_array, as_examples, check_fits, check_ids, infer_spec, tensor
+from fedray.data.columns.contiguous import ContiguousData
+from fedray.data.columns.rows import Examples, make_examples
 from fedray.data.spec import DataSpec
-from fedray.data.store import Examples, make_examples
+
+D = TypeVar("D", bound=ContiguousData)
 
 
-def from_arrays(
+@dataclass(frozen=True)
+class Columns:
+    """Rows in the order of their clients, as :class:`ContiguousData` takes them.
+
+    Args:
+        x: inputs ``[N, ...]``.
+        y: targets ``[N, ...]``.
+        sizes: rows of each client, int64 ``[n]``.
+        spec: shape and meaning of an example.
+        test: central test set.
+        ids: names of the clients; None: they are numbers.
+        warnings: what was said when they were read.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    sizes: NDArray[np.int64]
+    spec: DataSpec
+    test: Examples | None = None
+    ids: NDArray[np.bytes_] | None = None
+    warnings: tuple[str, ...] = ()
+
+    def of(self, kind: type[D]) -> D:
+        """Return them as data of some kind."""
+        data = kind(tensor(self.x), tensor(self.y), self.sizes, self.spec, test=self.test, ids=self.ids)
+        data.warnings = self.warnings
+        return data
+
+
+def by_client(
     x: Any, y: Any, clients: Any, *, test: Any = None, ids: Sequence[str] | None = None, spec: DataSpec | None = None
-) -> FederatedData:
-    """See :meth:`FederatedData.from_arrays`."""
+) -> Columns:
+    """Sort rows by client; see ``FederatedData.from_arrays``."""
     inputs, targets = as_examples(x, y)
     if len(inputs) == 0:
         raise ConfigError("the data has no rows")
@@ -35,7 +66,7 @@ def from_arrays(
             test, spec = _fit_test(test, targets, spec)
     check_fits(inputs, targets, spec, "training data")
     sizes = np.bincount(index, minlength=count)
-    return FederatedData(tensor(inputs), tensor(targets), sizes, spec, test=make_examples(test, spec), ids=names)
+    return Columns(inputs, targets, sizes, spec, make_examples(test, spec), names)
 
 
 def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, DataSpec]:

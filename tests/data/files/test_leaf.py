@@ -12,7 +12,7 @@ import torch
 
 from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
-from fedray.data.leaf import client_name
+from fedray.data.files.leaf import client_name
 
 
 def dump(path: Path, users: dict[str, tuple[list[Any], list[Any]]]) -> Path:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
-from fedray.data.csv_file import read_parquet
-from fedray.data.encoding import Options
-from fedray.data.federated import FederatedData
-from fedray.data.tabular import from_tables
+from fedray.data.columns.arrays import Columns, by_client
+from fedray.data.encoding.encoding import Options
+from fedray.data.encoding.fit import read_tables
+from fedray.data.encoding.table import read_parquet
 
 KINDS = (".npz", ".parquet")
 
@@ -37,8 +37,8 @@ def list_clients(folder: Path, kinds: tuple[str, ...], test: Path | None = None)
     return found
 
 
-def from_folder(folder: Path, options: Options | None, test: Path | None) -> FederatedData:
-    """See :meth:`FederatedData.from_folder`."""
+def read_folder(folder: Path, options: Options | None, test: Path | None) -> Columns:
+    """Read a file per client; see ``FederatedData.from_folder``."""
     files = list_clients(folder, KINDS, test)
     if test is not None and test.suffix.lower() != files[0].suffix.lower():
         raise ConfigError(f"test: {test} must be a {files[0].suffix} file, as the clients' files are")
@@ -46,13 +46,13 @@ def from_folder(folder: Path, options: Options | None, test: Path | None) -> Fed
         if options is None:
             raise ConfigError("target: Parquet files need the name of the target column")
         held_out = None if test is None else read_parquet(test)
-        return from_tables([read_parquet(file) for file in files], held_out, options)
+        return read_tables([read_parquet(file) for file in files], held_out, options)
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
     return _from_npz(files, test)
 
 
-def _from_npz(files: list[Path], test: Path | None) -> FederatedData:
+def _from_npz(files: list[Path], test: Path | None) -> Columns:
     pairs = [read_npz(file) for file in files]
     for file, (x, y) in zip(files, pairs, strict=True):
         if len(x) == 0:
@@ -63,7 +63,7 @@ def _from_npz(files: list[Path], test: Path | None) -> FederatedData:
                     f"{file}: {name} has rows {array.shape[1:]} of {array.dtype}, but {files[0]} has "
                     f"{first.shape[1:]} of {first.dtype}"
                 )
-    return FederatedData.from_arrays(
+    return by_client(
         np.concatenate([x for x, _ in pairs]),
         np.concatenate([y for _, y in pairs]),
         np.repeat(np.arange(len(files)), [len(x) for x, _ in pairs]),

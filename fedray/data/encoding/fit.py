@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -13,15 +14,15 @@ from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError
-from fedray.data import questions
-from fedray.data.checks import check_ids, tensor
-from fedray.data.csv_file import Table
-from fedray.data.encoding import Encoding, Options
-from fedray.data.federated import FederatedData
-from fedray.data.moments import federated_moments
+from fedray.data.columns.arrays import Columns, by_client
+from fedray.data.columns.checks import check_ids, tensor
+from fedray.data.columns.rows import Examples
+from fedray.data.encoding import questions
+from fedray.data.encoding.encoding import Encoding, Options
+from fedray.data.encoding.moments import federated_moments
+from fedray.data.encoding.questions import LABEL_LIMIT, Labels, Outline
+from fedray.data.encoding.table import Table
 from fedray.data.partition import Partitioner, assign_rows
-from fedray.data.questions import LABEL_LIMIT, Labels, Outline
-from fedray.data.store import Examples
 
 A = TypeVar("A")
 _NAMED = 4
@@ -156,7 +157,7 @@ def examples(table: Table | None, encoding: Encoding) -> Examples | None:
     return None if table is None else Examples(tensor(encoding.inputs(table)), tensor(encoding.targets(table)))
 
 
-def from_tables(
+def read_tables(
     tables: Sequence[Table],
     test: Table | None,
     options: Options,
@@ -164,8 +165,8 @@ def from_tables(
     ids: Sequence[str] | None = None,
     partitioner: Partitioner | None = None,
     seed: int = 0,
-) -> FederatedData:
-    """Federated data of one table per client, or of all tables' rows split by a partitioner."""
+) -> Columns:
+    """Encode one table per client, or all tables' rows split by a partitioner."""
     if not tables:
         raise ConfigError("no training file was given; at least one is needed")
 
@@ -184,12 +185,11 @@ def from_tables(
     held_out = examples(test, encoding)
     if partitioner is not None:
         assigned = assign_rows(partitioner, targets, _Columns(tables), seed)
-        data = FederatedData.from_arrays(inputs, targets, assigned, test=held_out, ids=ids, spec=encoding.spec)
+        columns = by_client(inputs, targets, assigned, test=held_out, ids=ids, spec=encoding.spec)
     else:
         sizes = np.array([table.rows for table in tables])
-        data = FederatedData(tensor(inputs), tensor(targets), sizes, encoding.spec, test=held_out, ids=names)
-    data.warnings = encoding.warnings
-    return data
+        columns = Columns(inputs, targets, sizes, encoding.spec, held_out, names)
+    return replace(columns, warnings=encoding.warnings)
 
 
 class _Columns(Mapping[str, NDArray[Any]]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
-from fedray.data.checks import as_examples, check_fits, infer_spec, tensor
-from fedray.data.federated import FederatedData
-from fedray.data.holdout import held_sizes, training_first
+from fedray.data.columns.base import ClientData
+from fedray.data.columns.checks import as_examples, check_fits, infer_spec, tensor
+from fedray.data.columns.holdout import held_sizes, training_first
+from fedray.data.columns.rows import CPU, Rows, decode, make_examples
 from fedray.data.spec import DataSpec
-from fedray.data.store import CPU, Rows, decode, make_examples
 
 
-class LazyData(FederatedData):
+class LazyData(ClientData):
     """Clients whose rows are made by a function whenever their block is opened, and kept only as long as the block.
 
     Args:
@@ -29,7 +28,7 @@ class LazyData(FederatedData):
         totals: examples of each client, held-out ones included, int64 ``[n]``.
         held: held-out examples of each client, int64 ``[n]``.
         seed: decides which examples are held out.
-        spec, test: as for :class:`FederatedData`.
+        spec, test: as for :class:`ClientData`.
         counts: what ``label_counts`` is to give, if it is known; else all clients are opened when it is first asked.
     """
 
@@ -47,7 +46,7 @@ class LazyData(FederatedData):
     ) -> None:
         ids = None if isinstance(clients, range) else [str(client) for client in clients]
         sizes = totals if held is None else totals - held
-        self._describe(sizes, spec, holdout_sizes=held, test=make_examples(test, spec), ids=ids)
+        super().__init__(sizes, spec, holdout_sizes=held, test=make_examples(test, spec), ids=ids)
         self._function = function
         self._clients = clients
         self._seed = seed
@@ -99,13 +98,7 @@ class LazyData(FederatedData):
         y = self._load(client)[1][: int(self.sizes[client])]
         return np.bincount(y.numpy().reshape(-1), minlength=self.spec.outputs)
 
-    def share(self, folder: Path) -> FederatedData:
-        return self
-
-    def to(self, device: torch.device) -> FederatedData:
-        return self
-
-    def with_holdout(self, fraction: float, seed: int) -> FederatedData:
+    def with_holdout(self, fraction: float, seed: int) -> ClientData:
         held = held_sizes(self.sizes, fraction, self.holdout_sizes)
         if not held.any():
             return self
@@ -130,8 +123,8 @@ def from_function(
     sizes: Sequence[int] | NDArray[np.int64] | None = None,
     spec: DataSpec | None = None,
     test: Any = None,
-) -> FederatedData:
-    """See :meth:`FederatedData.from_function`."""
+) -> LazyData:
+    """Make lazy data; see ``FederatedData.from_function``."""
     unnamed = isinstance(clients, range) and clients == range(len(clients))
     listed: Sequence[Any] = range(len(clients)) if unnamed and isinstance(clients, range) else list(clients)
     if sizes is not None and len(sizes) != len(listed):

@@ -16,8 +16,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
-from fedray.data.csv_file import read_csv
-from fedray.data.moments import Sums, federated_moments
+from fedray.data.encoding.moments import Sums, federated_moments
+from fedray.data.encoding.table import read_csv
 from fedray.data.partition import IID, Column
 
 

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.data.csv_file import Table
-from fedray.data.encoding import Encoding, canonical
-from fedray.data.holdout import training_first
-from fedray.data.moments import Sums
+from fedray.data.columns.holdout import training_first
+from fedray.data.encoding.encoding import Encoding, canonical
+from fedray.data.encoding.moments import Sums
+from fedray.data.encoding.table import Table
 
 LABEL_LIMIT = 20
 """A target of more different whole numbers than this is a quantity, not a class."""

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 from fedray.config.registry import bind_part
 from fedray.core.errors import ConfigError
-from fedray.data import FederatedData, data_sources, questions
-from fedray.data.csv_file import read_csv
-from fedray.data.moments import Sums
-from fedray.data.questions import Labels, Outline
-from fedray.data.silos import SiloData
+from fedray.data import FederatedData, data_sources
+from fedray.data.encoding import questions
+from fedray.data.encoding.moments import Sums
+from fedray.data.encoding.questions import Labels, Outline
+from fedray.data.encoding.table import read_csv
+from fedray.data.silos.survey import SiloData
 from fedray.data.sites import Here, Sites, Stop, Visit
 
 T = TypeVar("T")
@@ -321,7 +322,7 @@ def test_a_file_that_may_not_be_read_is_said(folder: Path, monkeypatch: pytest.M
     def locked(path: str) -> None:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("fedray.data.silos.read_table", locked)
+    monkeypatch.setattr("fedray.data.silos.survey.read_table", locked)
     with pytest.raises(ConfigError, match=r"silo 'a', on .*a\.csv cannot be read: Permission denied"):
         load(folder, test=None)
 

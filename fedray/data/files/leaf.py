@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
-from fedray.data.checks import ID_PATTERN
-from fedray.data.federated import FederatedData
-from fedray.data.folder import list_clients
+from fedray.data.columns.arrays import Columns, by_client
+from fedray.data.columns.checks import ID_PATTERN
+from fedray.data.files.folder import list_clients
 from fedray.data.spec import DataSpec
 
 Users = dict[str, tuple[list[Any], list[Any]]]
@@ -79,10 +79,10 @@ def _join(users: Users, path: Path, text: bool, tokens: dict[str, int]) -> tuple
         raise ConfigError(f"{path}: inputs must all be {what}; other LEAF data sets need converting first") from None
 
 
-def from_leaf(
+def read_users(
     path: Path, test: Path | None = None, shape: tuple[int, ...] | None = None, classes: int | None = None
-) -> FederatedData:
-    """Federated data from LEAF's JSON, one client per user.
+) -> Columns:
+    """Read LEAF's JSON, one client per user.
 
     Inputs are lists of numbers (FEMNIST, Synthetic) or texts of equal length (Shakespeare), whose characters become
     int64 tokens; then targets are characters too, numbered alike, and the classes are the vocabulary: the sorted
@@ -119,7 +119,7 @@ def from_leaf(
     if text:
         spec = DataSpec(x.shape[1:], len(tokens), "classification", tuple(tokens), len(tokens))
     sizes = [len(targets) for _, targets in users.values()]
-    return FederatedData.from_arrays(
+    return by_client(
         x,
         y,
         np.repeat(np.arange(len(users)), sizes),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError
-from fedray.data.csv_file import Table
+from fedray.data.encoding.table import Table
 from fedray.data.spec import DataSpec
 
 Task = Literal["auto", "classification", "regression"]

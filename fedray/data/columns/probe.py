@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,16 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.rng import numpy_generator
-from fedray.data.federated import FederatedData
-from fedray.data.store import CPU, Rows
-
-if TYPE_CHECKING:
-    from fedray.data.sites import Silo
+from fedray.data.columns.base import ClientData
+from fedray.data.columns.rows import CPU, Rows
+from fedray.data.sites import Silo
 
 _POOL = 256
 
 
-class MadeUp(FederatedData):
+class MadeUp(ClientData):
     """Clients as those of ``like``, whose training rows are drawn from a few random ones; the same at each call.
 
     It can be trained on, and nothing else: it has no held-out rows and no test set.
@@ -29,7 +26,7 @@ class MadeUp(FederatedData):
         like: any data with features for inputs.
     """
 
-    def __init__(self, like: FederatedData) -> None:
+    def __init__(self, like: ClientData) -> None:
         spec = like.spec
         generator = numpy_generator(0, "partition")
         x = torch.from_numpy(generator.standard_normal((_POOL, *spec.shape)).astype(np.float32))
@@ -38,7 +35,7 @@ class MadeUp(FederatedData):
         else:
             y = torch.from_numpy(generator.standard_normal((_POOL, spec.outputs)).astype(np.float32))
         self._x, self._y, self._like = x, y, like
-        self._describe(like.sizes, spec, holdout_sizes=None, test=None, ids=like._ids)
+        super().__init__(like.sizes, spec, ids=like._ids)
 
     @property
     def silos(self) -> Mapping[str, Silo]:
@@ -53,8 +50,14 @@ class MadeUp(FederatedData):
     def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
         return _Repeated(self._x, self._y, clients, device)
 
-    def to(self, device: torch.device) -> FederatedData:
-        return self
+    def holdout(self, clients: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+        raise TypeError("made-up rows can be trained on, and nothing else")
+
+    def label_counts(self) -> NDArray[np.int64]:
+        raise TypeError("made-up rows can be trained on, and nothing else")
+
+    def with_holdout(self, fraction: float, seed: int) -> ClientData:
+        raise TypeError("made-up rows can be trained on, and nothing else")
 
 
 class _Repeated(Rows):

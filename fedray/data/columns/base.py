@@ -1,0 +1,159 @@
+"""The data of n clients, as a run sees it: sizes, keys, and rows that are opened block by block."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.core.errors import ConfigError
+from fedray.core.messages import Ints
+from fedray.data.columns.checks import check_ids, id_keys
+from fedray.data.columns.rows import CPU, Examples, Rows
+from fedray.data.sites import Silo
+from fedray.data.spec import DataSpec
+
+Ids = Sequence[str] | NDArray[np.bytes_]
+
+
+class ClientData(ABC):
+    """The training examples of n clients, their local held-out examples, and an optional central test set.
+
+    Every kind of data is one of these, wherever its rows lie; ``fedray.FederatedData`` has the constructors.
+
+    Args:
+        sizes: training examples of each client, int64 ``[n]``, each at least 1.
+        spec: shape and meaning of an example.
+        holdout_sizes: local held-out examples of each client, int64 ``[n]``; none by default.
+        test: central test set.
+        ids: client ids, unique, each matching ``[A-Za-z0-9._-]{1,64}``; none means clients are their numbers.
+
+    Raises:
+        ConfigError: an empty client, a bad or duplicate id, no client at all.
+    """
+
+    counted = True
+    """Whether :meth:`label_counts` need not open every client."""
+
+    warnings: tuple[str, ...] = ()
+    """What was said when it was read, for the log of every run on it."""
+
+    def __init__(
+        self,
+        sizes: Ints,
+        spec: DataSpec,
+        *,
+        holdout_sizes: Ints | None = None,
+        test: Examples | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        self.spec = spec
+        self.test = test
+        self.sizes: Ints = np.asarray(sizes, dtype=np.int64)
+        self.holdout_sizes: Ints = np.zeros_like(self.sizes) if holdout_sizes is None else holdout_sizes
+        if len(self.sizes) == 0:
+            raise ConfigError("the data has no clients; at least one is needed")
+        self._ids = None if ids is None else check_ids(ids, len(self.sizes))
+        self._keys: Ints | None = None
+        if int(self.sizes.min()) < 1:
+            empty = int(np.argmin(self.sizes))
+            raise ConfigError(
+                f"client {self.client_id(empty)!r} has no training examples; leave it out or give it some"
+            )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __repr__(self) -> str:
+        rows = int(self.sizes.sum())
+        return f"{type(self).__name__}({len(self)} clients, {rows} training examples, {self.spec})"
+
+    @abstractmethod
+    def rows(self, clients: Ints, device: torch.device = CPU) -> Rows:
+        """Open the training rows of a block of clients ``[C]`` for batches on ``device``."""
+
+    @abstractmethod
+    def holdout(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+        """Open the local held-out examples of some clients.
+
+        Returns:
+            Inputs ``[M, ...]``, targets ``[M, ...]`` (on the device of the store) and int64 ``[M]``: for each example
+            the position of its client in ``clients``.
+        """
+
+    @abstractmethod
+    def label_counts(self) -> Ints:
+        """Count training examples per client and class, int64 ``[n, classes]``.
+
+        Raises:
+            ConfigError: the task is regression.
+        """
+
+    @abstractmethod
+    def with_holdout(self, fraction: float, seed: int) -> ClientData:
+        """Hold out a random ``fraction`` of every client's rows for client-side evaluation.
+
+        How many: see ``holdout.held_sizes``; which: a function of (seed, client id) alone.  All rows keep their order.
+
+        Args:
+            fraction: in [0, 1); 0 changes nothing.
+            seed: the run's seed.
+
+        Raises:
+            ConfigError: fraction out of range, or the data has held-out rows already.
+        """
+
+    def client_id(self, index: int) -> str:
+        """Return a client's id: its name (``hospital_a``), or its number where clients are not named."""
+        return str(int(index)) if self._ids is None else str(self._ids[index].decode())
+
+    def keys(self, clients: Ints) -> Ints:
+        """Return keys for random draws, int64 in [0, 2**63), of the shape of ``clients``.
+
+        The number itself for unnamed clients; else a hash of the id, so that leaving a silo out does not change the
+        draws of the others.
+        """
+        if self._ids is None:
+            return clients
+        if self._keys is None:
+            self._keys = id_keys(self._ids)
+        return self._keys[clients]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that holds its columns, if it pickles as a path to one."""
+        return None
+
+    def share(self, folder: Path) -> ClientData:
+        """Return data that all processes of a machine share, with columns below ``folder``, where there are any."""
+        return self
+
+    def to(self, device: torch.device) -> ClientData:
+        """Return the data with what it holds in memory resident on ``device``."""
+        return self
+
+    def probe(self) -> ClientData:
+        """Return data of the same sizes that can be trained on here, for trials before a run; rows may be made up."""
+        return self
+
+    @property
+    def silos(self) -> Mapping[str, Silo]:
+        """By name, the silos that clients are pinned to."""
+        return {}
+
+    def pin(self, client: int) -> str | None:
+        """Return the silo whose node alone can read the client's rows, if it is pinned to one."""
+        return None
+
+    def pins(self, clients: Ints) -> Ints:
+        """Return a number for the silo of each client, equal for clients of the same one."""
+        return np.zeros_like(clients)
+
+    def _need_classes(self) -> None:
+        if self.spec.task != "classification":
+            raise ConfigError("label counts need a classification task; this data is for regression")

@@ -1,0 +1,198 @@
+"""The rows of all clients in one contiguous store, found by client offsets.
+
+A client is two numbers (where its rows start, how many there are), so a million clients cost a few arrays and no
+Python object each.  A client's rows are its training rows first, then its local held-out rows.  The columns are in
+memory, or on disk, where all processes of a machine map them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, SupportsIndex
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.core.errors import ConfigError
+from fedray.core.messages import Ints
+from fedray.data.columns.base import ClientData, Ids
+from fedray.data.columns.checks import tensor
+from fedray.data.columns.holdout import held_sizes, training_first
+from fedray.data.columns.rows import CPU, Examples, Rows, decode
+from fedray.data.spec import DataSpec
+from fedray.rundir import durable
+
+
+class ContiguousData(ClientData):
+    """Rows that are already in client order.
+
+    Args:
+        x: inputs ``[N, ...]``, clients one after the other, training rows before held-out rows: float32, int64
+            tokens, or uint8 images (kept as bytes, handed out as float32 in [0, 1]).
+        y: targets: int64 ``[N]`` (or ``[N, T]``) classes, or float32 ``[N, k]``.
+        sizes: training examples of each client, int64 ``[n]``, each at least 1.
+        spec: shape and meaning of an example.
+        holdout_sizes: local held-out examples of each client, int64 ``[n]``; none by default.
+        test: central test set.
+        ids: client ids, unique, each matching ``[A-Za-z0-9._-]{1,64}``; none means clients are their numbers.
+
+    Raises:
+        ConfigError: an empty client, a bad or duplicate id, no client at all.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        sizes: Ints,
+        spec: DataSpec,
+        *,
+        holdout_sizes: Ints | None = None,
+        test: Examples | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        self._x, self._y = x, y
+        self._folder: Path | None = None
+        super().__init__(sizes, spec, holdout_sizes=holdout_sizes, test=test, ids=ids)
+        self._starts = np.concatenate([[0], np.cumsum(self.sizes + self.holdout_sizes)])
+        if self._starts[-1] != len(x) or len(x) != len(y):
+            raise ValueError(f"{len(x)} inputs and {len(y)} targets for clients of {self._starts[-1]} rows in total")
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return super().__reduce_ex__(protocol) if self._folder is None else (open_mapped, (str(self._folder),))
+
+    @property
+    def folder(self) -> Path | None:
+        return self._folder
+
+    def rows(self, clients: Ints, device: torch.device = CPU) -> Rows:
+        return Rows(self._x, self._y, self._starts[clients], self.sizes[clients], device)
+
+    def holdout(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+        counts = self.holdout_sizes[clients]
+        segment = np.repeat(np.arange(len(clients)), counts)
+        within = np.arange(len(segment)) - (np.cumsum(counts) - counts)[segment]
+        flat = (self._starts[clients] + self.sizes[clients])[segment] + within
+        index = torch.from_numpy(flat).to(self._x.device)
+        return decode(self._x.index_select(0, index)), self._y.index_select(0, index), segment
+
+    def label_counts(self) -> Ints:
+        self._need_classes()
+        rows = self.sizes + self.holdout_sizes
+        client = np.repeat(np.arange(len(self)), rows)
+        training = np.arange(len(client)) - self._starts[client] < self.sizes[client]
+        targets = self._y.cpu().numpy().reshape(len(client), -1)[training]
+        cells = client[training][:, None] * self.spec.outputs + targets
+        counts = np.bincount(cells.reshape(-1), minlength=len(self) * self.spec.outputs)
+        return counts.reshape(len(self), self.spec.outputs)
+
+    def to(self, device: torch.device) -> Self:
+        if torch.device(device) == self._x.device:
+            return self
+        test = None if self.test is None else self.test.to(device)
+        return self._with(self._x.to(device), self._y.to(device), self.sizes, self.holdout_sizes, test)
+
+    def with_holdout(self, fraction: float, seed: int) -> Self:
+        held = held_sizes(self.sizes, fraction, self.holdout_sizes)
+        if not held.any():
+            return self
+        order = training_first(seed, self.keys(np.arange(len(self))), self.sizes, held)
+        index = torch.from_numpy(order).to(self._x.device)
+        x, y = self._x.index_select(0, index), self._y.index_select(0, index)
+        return self._with(x, y, self.sizes - held, held, self.test)
+
+    def _with(self, x: Tensor, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
+        data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
+        data.warnings = self.warnings
+        return data
+
+    def share(self, folder: Path) -> ContiguousData:
+        """Return a memory-mapped copy, for all processes of a machine to share.
+
+        The columns are written below ``folder``, in a folder named by their hash (so equal data is written once, and
+        concurrent writers do not disturb each other).  A pickle of the copy holds only that path.  Data that is
+        mapped already is returned as it is.
+
+        Raises:
+            ConfigError: there is no room, or nobody may write there.
+        """
+        return self if self._folder is not None else open_mapped(self._write(Path(folder)))
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        columns = {
+            "x": self._x.cpu().numpy(),
+            "y": self._y.cpu().numpy(),
+            "sizes": self.sizes,
+            "holdout_sizes": self.holdout_sizes,
+        }
+        if self.test is not None:
+            columns |= {"test_x": self.test.x.cpu().numpy(), "test_y": self.test.y.cpu().numpy()}
+        if self._ids is not None:
+            columns |= {"ids": self._ids, "keys": self.keys(np.arange(len(self)))}
+        return columns
+
+    def _write(self, folder: Path) -> Path:
+        """Write the columns below ``folder``, unless equal ones are there; return where they are."""
+        columns = self._columns()
+        meta = json.dumps({"spec": dataclasses.asdict(self.spec), "columns": sorted(columns)})
+        hasher = hashlib.blake2b(meta.encode(), digest_size=16)
+        for name in sorted(columns):
+            hasher.update(f"{name} {columns[name].dtype.str} {columns[name].shape}".encode())
+            hasher.update(np.ascontiguousarray(columns[name]).reshape(-1).view(np.uint8).data)
+        final = folder / hasher.hexdigest()
+        try:
+            if not final.exists():
+                _write(columns, meta, final)
+        except OSError as error:
+            # Another process may have finished the same folder first: then its files are as good as ours.
+            if not final.exists():
+                size = sum(column.nbytes for column in columns.values()) / 1e9
+                reason = error.strerror or error
+                raise ConfigError(
+                    f"data: its {size:.3g} GB cannot be written below {folder}: {reason}; "
+                    "set TMPDIR to where there is room"
+                ) from error
+        return final
+
+
+def _write(columns: Mapping[str, NDArray[Any]], meta: str, final: Path) -> None:
+    """Write a folder, which is there as a whole or not at all."""
+    with durable.folder(final) as unfinished:
+        for name, column in columns.items():
+            np.save(unfinished / f"{name}.npy", column)
+        (unfinished / "meta.json").write_text(meta)
+
+
+def open_mapped(folder: str | Path) -> ContiguousData:
+    """Map the columns that :meth:`ContiguousData.share` left in ``folder`` into memory."""
+    folder = Path(folder)
+    meta = json.loads((folder / "meta.json").read_text())
+    fields = meta["spec"]
+    spec = DataSpec(**{**fields, "shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})
+
+    def column(name: str) -> NDArray[Any] | None:
+        return np.load(folder / f"{name}.npy", allow_pickle=False) if name in meta["columns"] else None
+
+    def mapped(name: str) -> Tensor:
+        # Mode "c" (copy on write): torch takes only writable memory, and nobody can write to the files through it.
+        return tensor(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+
+    test = Examples(mapped("test_x"), mapped("test_y")) if "test_x" in meta["columns"] else None
+    data = ContiguousData(
+        mapped("x"),
+        mapped("y"),
+        np.load(folder / "sizes.npy"),
+        spec,
+        holdout_sizes=np.load(folder / "holdout_sizes.npy"),
+        test=test,
+        ids=column("ids"),
+    )
+    data._keys = column("keys")
+    data._folder = folder
+    return data

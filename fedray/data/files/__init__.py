@@ -1,0 +1,1 @@
+"""Readers of folders and formats of files that are no single table."""

@@ -1,0 +1,1 @@
+"""Silos: clients whose rows stay where they lie."""
