@@ -81,6 +81,7 @@ class TrainArgs:
         rounds: rounds in all.
         epochs: local epochs.
         batch_size: local batch size; ``None`` is the whole local data.
+        last_batch: ``keep``, ``merge`` or ``drop``.
         steps: exactly so many local steps instead of ``epochs``.
         seed: names every random draw.
         evaluate_every: rounds between evaluations on the test set.
@@ -108,6 +109,7 @@ class TrainArgs:
     epochs: int = 1
     batch_size: int | None = 32
     steps: int | None = None
+    last_batch: Literal["keep", "merge", "drop"] = "keep"
     seed: int = 0
     evaluate_every: int = 1
     evaluate_clients_every: int = 0
@@ -138,6 +140,7 @@ class TrainArgs:
             "epochs": self.epochs,
             "batch_size": "full" if self.batch_size is None else self.batch_size,
             "steps": self.steps,
+            "last_batch": self.last_batch,
             "stack": self.stack,
             "precision": self.precision,
             "deterministic": self.deterministic,
@@ -310,7 +313,7 @@ def train(
         resume=resume,
         tensorboard=args.tensorboard,
         notes=plan.task.notes,
-        warnings=data.warnings,
+        warnings=(*data.warnings, *plan.warnings),
     )
     return _run(Experiment(run, place, sections["failures"].block_timeout), progress)
 

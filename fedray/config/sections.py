@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 BufferPolicy = Literal["mean", "keep", "local"]
+LastBatch = Literal["keep", "merge", "drop"]
 
 
 def check_gpus(gpus: float | None) -> None:
@@ -22,6 +23,9 @@ class LocalSection:
         epochs: passes over the client's data.
         batch_size: examples in a step, at least 1; ``full``, or null: all that the client has, one step an epoch.
         steps: exactly so many steps instead of ``epochs``.
+        last_batch: what becomes of the rows that are left when a pass is cut into batches: ``keep``: a smaller batch;
+            ``merge``: they join the batch before; ``drop``: they are left out of this pass.  What fills no batch is one
+            all the same: no client goes without a step.
         optimizer: ``{name: sgd, lr: 0.1, ...}``, see ``fedray list optimizers``.
         loss: ``cross_entropy``, ``mse``, or ``auto``: by the data's task.
         stack: ``auto``, ``off``, or how many clients step at once.
@@ -35,6 +39,7 @@ class LocalSection:
     epochs: int = 1
     batch_size: int | str | None = 32
     steps: int | None = None
+    last_batch: LastBatch = "keep"
     optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "sgd"})
     loss: Literal["auto", "cross_entropy", "mse"] = "auto"
     stack: int | str | bool = "auto"

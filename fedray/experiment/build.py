@@ -35,7 +35,7 @@ from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.core.record import RoundRecord
 from fedray.data import ClientData, data_sources
 from fedray.experiment.place import Place
-from fedray.experiment.preflight import check_fit, check_optimizer, made
+from fedray.experiment.preflight import check_fit, check_optimizer, check_single_rows, made
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
@@ -242,7 +242,7 @@ class Config:
             resume=resume,
             tensorboard=self.tracking.tensorboard,
             notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}"),
-            warnings=plan.task.data.warnings,
+            warnings=(*plan.task.data.warnings, *plan.warnings),
         )
         return Experiment(run, self.place, self.failures.block_timeout)
 
@@ -317,6 +317,7 @@ def make_plan(
     trial = replace(task, data=data.probe())
     check_optimizer(optimizer_fn, module)
     check_fit(trial, module, evaluated=data.test is not None or evaluate.clients_every > 0)
+    warnings = check_single_rows(trial, module, failures.on_failure == "drop")
     device = "cuda" if place.devices[0].type == "cuda" else "cpu"
     stacking = decide(trial, local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
     sharing = decide_sharing(replace(trial, stacking=stacking), place.most_devices(data))
@@ -330,6 +331,7 @@ def make_plan(
         checkpoint=checkpoint,
         budget=budget,
         left_out=_left_out(failures, data),
+        warnings=warnings,
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.metrics import example_values
+from fedray.data import ClientData
+from fedray.local.schedule import single_rows
 from fedray.local.task import LocalTask, ModelFn
 from fedray.optim import OptimizerFn, TorchOptimizer
 
@@ -103,3 +107,54 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
         raise ConfigError(
             f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {one_line(error)[:300]}"
         ) from error
+
+
+def check_single_rows(task: LocalTask, module: nn.Module, dropped: bool) -> tuple[str, ...]:
+    """Train on a batch of one row, if a client will, where batch normalisation and its like need two.
+
+    Args:
+        task: what will be trained.
+        module: its model, which stays as it is.
+        dropped: clients that fail are given up, and the run goes on without them.
+
+    Returns:
+        What is to be said before the first round.
+
+    Raises:
+        ConfigError: such batches cannot be trained on, with the number of the clients and what can be done.
+    """
+    alone = single_rows(task.args, task.data.sizes)
+    if not alone.any() or (reason := _single_row_fails(task, module, int(np.argmax(alone)))) is None:
+        return ()
+    if task.args.batch_size == 1:
+        raise ConfigError(f"local.batch_size=1: the model cannot train on a single row ({reason}); take at least 2")
+    whole = task.data.sizes == 1
+    if (cut := alone & ~whole).any():
+        more = f"; {int(whole.sum())} more have one row in all" if whole.any() else ""
+        raise ConfigError(
+            f"local.last_batch=keep: the last batch of {_counted(task.data, cut)} has one row, on which the model "
+            f"cannot train ({reason}); set local.last_batch=merge, or drop, or another local.batch_size{more}"
+        )
+    said = f"{_counted(task.data, whole)} have one row to train on, on which the model cannot train ({reason})"
+    if not dropped:
+        raise ConfigError(f"data: {said}; leave them out, give them more, or set failures.on_failure=drop")
+    return (f"{said}: they give no update whenever they are drawn",)
+
+
+def _single_row_fails(task: LocalTask, module: nn.Module, client: int) -> str | None:
+    """Return why training fails on one row of a client, where on two it does not."""
+    module, rows = copy.deepcopy(module).train(), task.data.rows(np.array([client]))
+    errors: list[str | None] = []
+    for count in (1, 2):
+        x, y = rows.take(np.zeros((1, count), dtype=np.int64))
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                task.loss_fn(module(x[0]), y[0])
+            errors.append(None)
+        except Exception as error:
+            errors.append(one_line(error)[:200])
+    return errors[0] if errors[1] is None else None
+
+
+def _counted(data: ClientData, which: NDArray[np.bool_]) -> str:
+    return f"{int(which.sum()):,} of {len(which):,} clients (the first is {data.client_id(int(np.argmax(which)))!r})"

@@ -12,17 +12,35 @@ from fedray.core.messages import Ints
 from fedray.core.rng import Stream
 
 
-def batch_width(args: LocalSection, examples: int) -> int:
-    """Return the most examples that one step of a client with ``examples`` examples uses."""
-    return examples if args.batch_size == "full" else min(int(args.batch_size), examples)  # type: ignore[arg-type]
+def batch_widths(args: LocalSection, sizes: Ints) -> Ints:
+    """Return the most examples that one step of clients with ``sizes`` examples uses, ``[C]``."""
+    if args.batch_size == "full":
+        return sizes
+    size = int(args.batch_size)  # type: ignore[arg-type]
+    widest: Ints = np.where(sizes < size, sizes, size + (sizes % size if args.last_batch == "merge" else 0))
+    return widest
 
 
 def batches(args: LocalSection, sizes: Ints) -> Ints:
     """Return the steps in one pass over ``sizes`` examples each, ``[C]``."""
     if args.batch_size == "full":
         return np.ones_like(sizes)
-    passes: Ints = -(-sizes // int(args.batch_size))  # type: ignore[arg-type]
+    size = int(args.batch_size)  # type: ignore[arg-type]
+    passes: Ints = -(-sizes // size) if args.last_batch == "keep" else np.maximum(sizes // size, 1)
     return passes
+
+
+def single_rows(args: LocalSection, sizes: Ints) -> NDArray[np.bool_]:
+    """Return which clients with ``sizes`` examples have a step with one row, ``[C]``."""
+    if args.batch_size == "full":
+        alone = sizes == 1
+    else:
+        size = int(args.batch_size)  # type: ignore[arg-type]
+        alone = (sizes == 1) | (size == 1) | ((args.last_batch == "keep") & (sizes % size == 1))
+        # Fewer steps than a pass do not come to its last batch.
+        alone &= (size == 1) | (local_steps(args, sizes) >= batches(args, sizes))
+    found: NDArray[np.bool_] = alone & (local_steps(args, sizes) > 0)
+    return found
 
 
 def local_steps(args: LocalSection, sizes: Ints) -> Ints:
@@ -48,25 +66,27 @@ class Schedule:
     def draw(cls, args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int) -> Schedule:
         """Every pass is a fresh permutation of the client's examples, named by (seed, round, client, epoch).
 
-        Clients' rows do not depend on one another.  The last batch of a pass holds the remainder.
+        Clients' rows do not depend on one another.  What is left of a pass stands where ``args.last_batch`` says.
         """
         per_pass, steps = batches(args, sizes), local_steps(args, sizes)
-        longest = int(steps.max())
-        width = batch_width(args, int(sizes.max()))
+        longest, width = int(steps.max()), int(batch_widths(args, sizes).max())
+        size = width if args.batch_size == "full" else int(args.batch_size)  # type: ignore[arg-type]
         index = np.zeros((len(sizes), longest, width), dtype=np.int64)
-        count = np.zeros((len(sizes), longest), dtype=np.int64)
         passes = int((-(-steps // per_pass)).max())
         stream = Stream(seed, "order", round)
         position = np.arange(int(sizes.max()))
+        batch = np.minimum(position // size, per_pass[:, None] - 1)
+        place = position - batch * size
+        taken = (position < sizes[:, None]) & (place < width)
         row_start = np.arange(len(sizes))[:, None] * longest
         for turn in range(passes):
             order = stream.permutations(keys, sizes, turn)
-            step = turn * per_pass[:, None] + position // width
-            used = (position < sizes[:, None]) & (step < steps[:, None])
-            place = (row_start + step) * width + position % width
-            index.reshape(-1)[place[used]] = order[used]
+            step = turn * per_pass[:, None] + batch
+            used = taken & (step < steps[:, None])
+            index.reshape(-1)[((row_start + step) * width + place)[used]] = order[used]
         number = np.arange(longest)
         within = number[None, :] % per_pass[:, None]
-        count[:] = np.minimum(width, sizes[:, None] - within * width)
+        last = (within == per_pass[:, None] - 1) & (args.last_batch == "merge")
+        count = np.minimum(np.where(last, width, size), sizes[:, None] - within * size)
         count[number[None, :] >= steps[:, None]] = 0
         return cls(index, count)

@@ -16,7 +16,7 @@ from fedray.core.messages import Broadcast
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
 from fedray.local.rules import LocalRule
-from fedray.local.schedule import batch_width
+from fedray.local.schedule import batch_widths
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
 from fedray.optim import ELEMENTWISE, SGD, TorchOptimizer
@@ -76,8 +76,8 @@ def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"])
     """Clients in a stacked block under ``auto``; a block has clients of one silo, and those have one each."""
     if task.data.silos:
         return 1
-    parameters, examples = task.layout.trained, int(np.median(task.data.sizes))
-    batch = batch_width(task.args, examples)
+    parameters, examples = task.layout.trained, np.median(task.data.sizes, keepdims=True).astype(np.int64)
+    batch = int(batch_widths(task.args, examples)[0])
     worth = math.ceil(STEP_WORK[device] / (parameters * batch))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
     # A GPU is not busy with what is not worth a step: two would do the halves in the time of the whole.

@@ -36,6 +36,7 @@ HASHED_EVERY_ROUND = 10_000_000
 """Up to so many entries the model is hashed every round, above only where a checkpoint is written."""
 
 _HOLDOUT_CLIENTS = 64
+_AS_BEFORE = "(as before: its traceback stands above)"
 _log = logging.getLogger(__name__)
 
 
@@ -97,6 +98,7 @@ class Rounds:
         self._plan, self._state, self._executor = plan, state, executor
         self._save, self._stopping, self._clock = save, stopping, clock
         self._background: list[Future[None]] = []
+        self._told: set[tuple[int, str]] = set()
         self.stopped = False
         self.used_up: str | None = None
 
@@ -204,7 +206,7 @@ class Rounds:
         plan, state = self._plan, self._state
         failures = [failure for report in reports for failure in report.failures]
         for failure in failures:
-            _log.warning("round %d: client %r gave no update (%s): %s\n%s", *_words(failure))
+            _log.warning("round %d: client %r gave no update (%s): %s\n%s", *_words(failure)[:-1], self._trace(failure))
         clients = sum(len(report.clients) for report in reports)
         if len(cohort) and (reason := verdict(plan.failures, failures, len(cohort))):
             raise RunFailed(reason)
@@ -228,6 +230,13 @@ class Rounds:
             for report in reports:
                 state.store.commit(report.state)
         self._describe(record, cohort, reports, failures)
+
+    def _trace(self, failure: Failure) -> str:
+        """The traceback the first time that a client fails with this kind of error, later where to find it."""
+        kind = failure.client, failure.error.partition(":")[0]
+        known = bool(failure.trace) and kind in self._told
+        self._told.add(kind)
+        return _AS_BEFORE if known else failure.trace
 
     def _describe(self, record: RoundRecord, cohort: Ints, reports: list[BlockReport], failures: list[Failure]) -> None:
         plan = self._plan

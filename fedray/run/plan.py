@@ -49,6 +49,7 @@ class Plan:
         left_out: indices of clients that are given up unasked, by round.
         checkpoint: when to save.
         budget: what all rounds may use.
+        warnings: what was found while it was made, for the log and for ``fedray plan``.
     """
 
     task: LocalTask
@@ -60,6 +61,7 @@ class Plan:
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     budget: BudgetSection = field(default_factory=BudgetSection)
     left_out: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def layout(self) -> Layout:

@@ -145,6 +145,23 @@ def test_a_client_that_fails_is_said(cli: Cli, small: Path) -> None:
     assert "4 failed, first client '0' (update)" in line(outcome.out, "one block")
 
 
+def test_a_last_batch_of_one_row_is_said_with_the_number_of_clients(cli: Cli, small: Path) -> None:
+    module = f"normed_{small.parent.name}"
+    Path(f"{module}.py").write_text(
+        "from torch import nn\n"
+        "def build(spec):\n"
+        "    return nn.Sequential(nn.Linear(spec.shape[0], 4), nn.BatchNorm1d(4), nn.Linear(4, spec.outputs))\n"
+    )
+    sizes = prepared(small)[1].task.data.sizes
+    batch = int(sizes.max()) - 1
+    options = (f"model={module}:build", f"local.batch_size={batch}")
+    count = int((sizes % batch == 1).sum())
+    told = f"local.last_batch=keep: the last batch of {count} of {len(sizes)} clients"
+    for command in ("plan", "run"):
+        cli(command, small, *options).refused(told, "set local.last_batch=merge, or drop")
+    assert cli("plan", small, *options, "local.last_batch=merge").status == 0
+
+
 def test_a_step_that_raises_is_an_error(cli: Cli, small: Path) -> None:
     module = f"raising_{small.parent.name}"
     Path(f"{module}.py").write_text(

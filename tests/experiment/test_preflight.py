@@ -84,3 +84,59 @@ def test_what_cannot_be_trained_is_said_at_once(
     with pytest.raises(fedray.ConfigError, match=message):
         train(tmp_path / "run", make())
     assert not (tmp_path / "run").exists()
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def clients_of(*sizes: int) -> fedray.FederatedData:
+    x = np.random.default_rng(1).standard_normal((sum(sizes), 5)).astype("f4")
+    return fedray.FederatedData.from_arrays(x, (x[:, 0] > 0).astype(int), np.repeat(range(len(sizes)), sizes))
+
+
+def trained(run_dir: Path, sizes: tuple[int, ...], make: Callable[[], nn.Module] = normed, **options: Any) -> Any:
+    options = {"rounds": 2, "batch_size": 4, "tensorboard": False, **options}
+    return fedray.train(
+        fedray.FederatedModel(make), clients_of(*sizes), fedray.TrainArgs(**options), cluster="inline", run_dir=run_dir,
+        progress=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "message"),
+    [
+        (
+            (5, 8, 9),
+            {},
+            r"last_batch=keep: the last batch of 2 of 3 clients \(the first is '0'\) has one row.*merge",
+        ),
+        ((5, 1, 9), {"on_failure": "drop"}, r"2 of 3 clients .*; 1 more have one row in all$"),
+        ((8, 1, 8), {}, r"^data: 1 of 3 clients \(the first is '1'\) have one row to train on.*on_failure=drop$"),
+        ((8, 8), {"batch_size": 1}, r"^local.batch_size=1: the model cannot train on a single row \(ValueError: Expec"),
+    ],
+)
+def test_a_batch_of_one_row_that_cannot_be_trained_on_is_known_before_the_start(
+    sizes: tuple[int, ...], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(fedray.ConfigError, match=message):
+        trained(tmp_path / "run", sizes, **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("last_batch", ["merge", "drop"])
+def test_merged_or_dropped_it_trains(last_batch: str, tmp_path: Path) -> None:
+    result = trained(tmp_path, (5, 8, 9), last_batch=last_batch)
+    assert [record.clients["ok"] for record in result.history] == [3, 3]
+    assert [record.examples for record in result.history] == [22 if last_batch == "merge" else 20] * 2
+
+
+def test_who_has_one_row_in_all_is_given_up_if_that_is_asked_for_and_it_is_said(tmp_path: Path) -> None:
+    result = trained(tmp_path, (8, 1, 8), on_failure="drop")
+    assert [record.clients["failed"] for record in result.history] == [1, 1]
+    assert "1 of 3 clients (the first is '1') have one row to train on" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_single_row_is_no_matter_to_other_models_or_to_steps_that_do_not_come_to_it(tmp_path: Path) -> None:
+    assert trained(tmp_path / "plain", (5, 1), make=lambda: nn.Linear(5, 2)).history
+    assert trained(tmp_path / "two", (9, 5), steps=1).history  # of each pass the first batch alone

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +11,10 @@ from hypothesis import strategies as st
 
 from fedray.config.sections import LocalSection
 from fedray.core.messages import Ints
-from fedray.local.schedule import Schedule, batches, local_steps
+from fedray.local.schedule import Schedule, batch_widths, batches, local_steps, single_rows
 
 SIZES = st.lists(st.integers(1, 13), min_size=1, max_size=5)
+LAST = st.sampled_from(["keep", "merge", "drop"])
 BATCH = st.none() | st.integers(1, 15)
 
 
@@ -41,6 +44,40 @@ def test_every_epoch_covers_every_example_exactly_once(sizes: list[int], batch: 
             passed = steps[epoch * len(lengths) : (epoch + 1) * len(lengths)]
             seen = [example for step in passed for example in step]
             assert sorted(seen) == list(range(size))
+
+
+def plain(examples: list[int], batch: int, last: str) -> list[list[int]]:
+    """A pass cut into batches, as anybody would write it."""
+    pieces = [examples[start : start + batch] for start in range(0, len(examples), batch)]
+    if len(pieces) > 1 and len(pieces[-1]) < batch and last != "keep":
+        rest = pieces.pop()
+        pieces[-1] += rest if last == "merge" else []
+    return pieces
+
+
+@given(SIZES, st.integers(1, 15), st.integers(1, 3), st.none() | st.integers(1, 9), LAST)
+def test_the_last_batch_is_kept_merged_or_dropped_and_nobody_is_without_one(
+    sizes: list[int], batch: int, epochs: int, steps: int | None, last: Any
+) -> None:
+    args = LocalSection(epochs, batch, steps, last)
+    schedule = draw(args, sizes)
+    whole = draw(LocalSection(max(epochs, steps or 0), "full"), sizes)  # the order of each pass, uncut
+    assert schedule.index.shape[2] == schedule.count.max()
+    for client, size in enumerate(sizes):
+        wanted = [piece for order_ in order(whole, client) for piece in plain(order_, batch, last)]
+        per_pass = len(plain(list(range(size)), batch, last))
+        assert int(batches(args, np.array([size]))[0]) == per_pass >= 1
+        taken = order(schedule, client)
+        assert taken == wanted[: steps if steps is not None else epochs * per_pass]
+        widths = batch_widths(args, np.array([size]))
+        assert int(widths[0]) == max(len(piece) for piece in wanted)
+        assert bool(single_rows(args, np.array([size]))[0]) == (min(map(len, taken)) == 1)
+
+
+def test_nobody_trains_on_a_single_row_who_takes_no_step() -> None:
+    assert not single_rows(LocalSection(0, 4), np.array([1, 5])).any()
+    assert not single_rows(LocalSection(1, None, 0), np.array([1])).any()
+    assert single_rows(LocalSection(1, None), np.array([1, 2])).tolist() == [True, False]
 
 
 @given(SIZES, BATCH, st.integers(1, 9))

@@ -232,6 +232,20 @@ def test_a_client_that_raises_again_is_dropped_with_its_traceback_in_the_log(
     assert relative(run.vector, without.vector) <= 1e-6
 
 
+def test_a_client_that_fails_again_and_again_has_one_traceback_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flaky = Flaky(2, lambda call: True)
+    run = federation(flaky.problem, tmp_path, rounds=4, failures=DROP)
+    flaky.armed = True
+    with caplog.at_level(logging.WARNING):
+        run.run()
+    told = [record.getMessage() for record in caplog.records]
+    assert all("client '2' gave no update (train): RuntimeError: the disk of hospital five is gone" in t for t in told)
+    assert ["Traceback" in text for text in told] == [True, False, False, False]
+    assert ["as before" in text for text in told] == [False, True, True, True]
+
+
 @STACKS
 def test_it_does_not_show_why_a_client_was_given_up(stack: int | str, tmp_path: Path) -> None:
     raises, poisoned = Flaky(2, lambda call: True), Flaky(2, lambda call: False)

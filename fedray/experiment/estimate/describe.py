@@ -134,6 +134,7 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         ("blocks", _blocks(plan, first)),
         ("stepping", f"{how}: {stacking.reason}"),
         *([("devices", sharing.reason)] if sharing.reason else []),
+        *(("warning", text) for text in plan.warnings),
         ("down", f"{_size(down)}: {traffic['down']:,} bytes to each client"),
         ("up", f"{_size(up)}: {traffic['up']:,} bytes from each client"),
         ("all rounds", f"{_size(plan.rounds * down)} down, {_size(plan.rounds * up)} up"),

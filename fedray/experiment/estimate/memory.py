@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Aggregate
-from fedray.local.schedule import batch_width
+from fedray.local.schedule import batch_widths
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
 
@@ -43,7 +43,7 @@ def memory(plan: Plan, workers: int) -> Memory:
     take; gradients ``4 C D``, twice if they are joined (in a stack) or changed by the rule; the optimizer ``4 C k D``
     with k numbers of its own for each parameter; state, before and after, ``8 C S``; other parts ``4 C (W - P)``; two
     copies of the update, ``8 C P``, where transforms work on it; the sum of a block of several ``4 W``; and what
-    autograd keeps of a step, C times that of the client with most examples.  Where a worker's devices share out a
+    autograd keeps of a step, C times that of the largest batch.  Where a worker's devices share out a
     batch, the first has its gradients three times, as they are joined with those that arrive, and each other one a copy
     ``4 P`` and gradients twice; autograd's share lies on each.
 
@@ -102,15 +102,15 @@ def settle(plan: Plan, vector: Tensor) -> None:
 
 
 def activation_bytes(plan: Plan) -> int:
-    """What autograd keeps for the backward pass of one batch of the client with most examples, parameters aside.
+    """Return what autograd keeps for the backward pass of the largest batch of all clients, parameters aside.
 
     Raises:
         ConfigError: that step fails.
     """
     task = plan.task
-    client = np.array([int(np.argmax(task.data.sizes))])
-    most = int(task.data.sizes[client[0]])
-    batch = batch_width(task.args, most)
+    widths = batch_widths(task.args, task.data.sizes)
+    client = np.array([int(np.argmax(widths))])
+    batch = int(widths.max())
     module = task.model_fn().train()
     own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}
