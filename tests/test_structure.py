@@ -96,6 +96,46 @@ def breaches(package: Path) -> list[str]:
     return found
 
 
+def module_of(name: str, package: Path, listed: dict[Path, list[str]]) -> Path | None:
+    """Return the file that a dotted name is defined in; what an ``__init__`` hands on is looked up there."""
+    first, *rest = name.split(".")
+    if first != package.name:
+        return None
+    folder = package
+    for position, part in enumerate(rest):
+        if (folder / f"{part}.py").is_file():
+            return folder / f"{part}.py"
+        if (folder / part).is_dir():
+            folder = folder / part
+            continue
+        if position == len(rest) - 1:
+            for handed_on in listed.get(folder / "__init__.py", []):
+                if handed_on.endswith(f".{part}") and handed_on != name:
+                    return module_of(handed_on, package, listed)
+        break
+    return folder / "__init__.py"
+
+
+def circles(package: Path) -> list[str]:
+    """List the modules that import themselves by way of others, whichever way round."""
+    listed = {path: [name for _, name in imports(path, package)] for path in sorted(package.rglob("*.py"))}
+    after = {
+        path: {module_of(name, package, listed) for name in names} - {None, path} for path, names in listed.items()
+    }
+    found = []
+    for path in listed:
+        seen: set[Path | None] = set()
+        ahead = list(after[path])
+        while ahead:
+            step = ahead.pop()
+            if step not in seen and step is not None:
+                seen.add(step)
+                ahead += after[step]
+        if path in seen:
+            found.append(str(path.relative_to(package)))
+    return found
+
+
 def loose(package: Path) -> list[str]:
     """List the modules at the top of the package, beside ``__init__`` and ``__main__``."""
     return sorted(path.stem for path in package.glob("*.py") if not path.stem.startswith("__"))
@@ -143,6 +183,23 @@ def pins() -> dict[str, str]:
 
 def test_imports_go_down_and_ray_stays_in_its_folder() -> None:
     assert breaches(ROOT / "fedray") == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circles(ROOT / "fedray") == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "fedray"
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "data" / "__init__.py").write_text("from fedray.data.federated import FederatedData\n")
+    (package / "data" / "federated.py").write_text("def f():\n    from fedray.data.arrays import load\n")
+    (package / "data" / "arrays.py").write_text("from fedray.data.spec import Spec\n")
+    (package / "data" / "spec.py").write_text("")
+    assert circles(package) == []
+    (package / "data" / "arrays.py").write_text("from fedray.data import FederatedData\n")
+    assert circles(package) == ["data/arrays.py", "data/federated.py"]
 
 
 def test_the_top_of_the_package_is_seen_at_a_glance() -> None:
