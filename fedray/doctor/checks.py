@@ -109,6 +109,18 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "/dev/shm", _size(facts.shm))
 
 
+def buffers(facts: Facts) -> Iterator[Finding]:
+    """The memory that the workers of a node share."""
+    if facts.buffers is None:
+        advice = "train with cluster.name=inline, or on Linux with a /dev/shm that has room"
+        yield Finding("error", "buffers", "no shared memory for workers", advice)
+    elif facts.buffers == "/dev/shm":
+        advice = "make it as large as a model of 12 bytes a parameter for each worker (container: --shm-size)"
+        yield Finding("warning", "buffers", "in /dev/shm, as the system has no memfd_create", advice)
+    else:
+        yield Finding("ok", "buffers", facts.buffers)
+
+
 def temporary(facts: Facts) -> Iterator[Finding]:
     """The folder for temporary files, below which Ray puts its sockets and logs."""
     folder = facts.temporary
@@ -149,7 +161,10 @@ def network(facts: Facts) -> Iterator[Finding]:
 
 def token(facts: Facts) -> Iterator[Finding]:
     """Ray's token: whoever can read it, or needs none, can run code as this user."""
-    if facts.auth != "token":
+    if facts.auth != "token" and facts.token_mode is not None:
+        text = f"{facts.token} makes `ray start --head` ask for a token, which this account then does not show"
+        yield Finding("warning", "token", text, "export RAY_AUTH_MODE=token, here and on every node")
+    elif facts.auth != "token":
         advice = "on a shared network: export RAY_AUTH_MODE=token, and a file of mode 0600 in RAY_AUTH_TOKEN_PATH"
         yield Finding("warning", "token", "Ray asks for none (RAY_AUTH_MODE is not token)", advice)
     elif facts.token_mode is None:
@@ -183,6 +198,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     open_files,
     processes,
     shared_memory,
+    buffers,
     temporary,
     network,
     token,

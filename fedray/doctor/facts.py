@@ -9,6 +9,7 @@ import resource
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 import uuid
 from contextlib import ExitStack, suppress
@@ -17,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from fedray.core.errors import RunFailed
 
 PORTS = range(20_000, 32_000, 1_500)
 """Ports tried, one of each part of the range that runs take their ports from."""
@@ -67,6 +70,8 @@ class Facts:
         auth: ``RAY_AUTH_MODE``.
         token: path of the token file.
         token_mode: its permissions; None if it is not there.
+        buffers: where the memory that workers share lives, see :func:`fedray.cluster.work.memory.anonymous_file`; None if there
+            is none.
         run_dir: the folder of runs, if one was asked for.
     """
 
@@ -88,6 +93,7 @@ class Facts:
     auth: str
     token: str
     token_mode: int | None
+    buffers: str | None = None
     run_dir: Folder | None = None
 
 
@@ -117,6 +123,7 @@ def gather(run_dir: str | None = None) -> Facts:
         auth=os.environ.get("RAY_AUTH_MODE", ""),
         token=token,
         token_mode=_mode(token),
+        buffers=_buffers(),
         run_dir=None if run_dir is None else look_at(run_dir),
     )
 
@@ -209,6 +216,19 @@ def _free_ports() -> int:
                 one.bind(("", port))
                 free += 1
     return free
+
+
+def _buffers() -> str | None:
+    if sys.platform != "linux":
+        return None
+    from fedray.cluster.work.memory import anonymous_file
+
+    try:
+        file, where = anonymous_file(1)
+    except RunFailed:
+        return None
+    os.close(file)
+    return where
 
 
 def _mode(token: str) -> int | None:

@@ -30,6 +30,7 @@ HEALTHY = Facts(
     auth="token",
     token="/home/me/token",
     token_mode=0o600,
+    buffers="memfd",
     run_dir=Folder("/shared/runs", "nfs4", 500 * GB),
 )
 
@@ -69,6 +70,9 @@ def test_a_healthy_machine_has_nothing_to_be_told() -> None:
         (checks.shared_memory, {"shm": GB}, ["warning"]),
         (checks.shared_memory, {"shm": 63 * MB}, ["error"]),
         (checks.shared_memory, {"shm": None}, ["error"]),
+        (checks.buffers, {"buffers": "memfd of the C library"}, ["ok"]),
+        (checks.buffers, {"buffers": "/dev/shm"}, ["warning"]),
+        (checks.buffers, {"buffers": None}, ["error"]),
         (checks.temporary, {"temporary": Folder("/scratch", "lustre", GB)}, ["warning"]),
         (checks.temporary, {"temporary": Folder("/tmp", "ext4", GB)}, ["warning"]),
         (checks.temporary, {"temporary": Folder("/" + "t" * 60, "ext4", 50 * GB)}, ["error"]),
@@ -77,6 +81,7 @@ def test_a_healthy_machine_has_nothing_to_be_told() -> None:
         (checks.network, {"address": "127.0.1.1", "ports": 3}, ["warning", "warning"]),
         (checks.network, {"ports": 0}, ["ok", "error"]),
         (checks.token, {"auth": ""}, ["warning"]),
+        (checks.token, {"auth": "", "token_mode": None}, ["warning"]),
         (checks.token, {"token_mode": None}, ["error"]),
         (checks.token, {"token_mode": 0o644}, ["error"]),
         (checks.run_folder, {"run_dir": None}, []),

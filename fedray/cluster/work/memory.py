@@ -8,9 +8,12 @@ a copy through the object store.  A buffer is an anonymous file, opened by other
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import mmap
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +22,10 @@ import torch
 from torch import Tensor
 
 from fedray.cluster.work.pinning import pin, unpin
+from fedray.core.errors import RunFailed
+
+_SHM = "/dev/shm"
+_CLOEXEC = 1
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,7 @@ class Buffer:
 
     def __init__(self, widths: Mapping[str, int], dtype: torch.dtype, pinned: bool = False) -> None:
         size = max(1, sum(widths.values()) * dtype.itemsize)
-        self._file = os.memfd_create("fedray", os.MFD_CLOEXEC)
-        os.ftruncate(self._file, size)
+        self._file = anonymous_file(size)[0]
         self.handle = Handle(f"/proc/{os.getpid()}/fd/{self._file}", dtype, dict(widths))
         self.tensors = _tensors(self._file, dtype, widths)
         self._pinned = pinned and pin(self.tensors)
@@ -134,6 +140,54 @@ class Board:
     def close(self) -> None:
         """Let go of the board."""
         os.close(self._file)
+
+
+def anonymous_file(size: int) -> tuple[int, str]:
+    """Open a new file of zeros that has no name, and is gone with the last process that has it open or mapped.
+
+    Args:
+        size: bytes.
+
+    Returns:
+        The descriptor, and where the file lives: ``memfd``, ``memfd of the C library`` or ``/dev/shm``.
+
+    Raises:
+        RunFailed: there is no room for it.
+    """
+    for source, name in ((_memfd, "memfd"), (_memfd_of_libc, "memfd of the C library")):
+        with contextlib.suppress(AttributeError, OSError):
+            return _sized(source(), size), name
+    try:
+        with tempfile.TemporaryFile(prefix="fedray-", dir=_SHM) as unnamed:
+            # Where /dev/shm is short of memory (in containers it often is), writing to a mapping would kill the process.
+            os.posix_fallocate(unnamed.fileno(), 0, size)
+            return os.dup(unnamed.fileno()), _SHM
+    except OSError as error:
+        raise RunFailed(
+            f"no shared memory of {size / 1e6:.1f} MB: {_SHM}: {error.strerror or error}; without memfd_create, which "
+            f"this system lacks, {_SHM} must have room (container: --shm-size)"
+        ) from error
+
+
+def _sized(file: int, size: int) -> int:
+    try:
+        os.ftruncate(file, size)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _memfd() -> int:
+    return os.memfd_create("fedray", os.MFD_CLOEXEC)
+
+
+def _memfd_of_libc() -> int:
+    """The same for a Python that was built on an older system, as conda's is: the C library here has it all the same."""
+    file: int = ctypes.CDLL(None, use_errno=True).memfd_create(b"fedray", _CLOEXEC)
+    if file < 0:
+        raise OSError(ctypes.get_errno() or errno.ENOSYS, "memfd_create")
+    return file
 
 
 def _tensors(file: int, dtype: torch.dtype, widths: Mapping[str, int]) -> dict[str, Tensor]:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedray.cluster.work.memory import Board, Buffer
+from fedray.cluster.work import memory
+from fedray.cluster.work.memory import Board, Buffer, anonymous_file
 from fedray.cluster.work.pinning import pin
+from fedray.core.errors import RunFailed
 
 
 def child(work: Callable[[], None]) -> int:
@@ -115,7 +117,56 @@ def test_a_worker_that_goes_on_meanwhile_is_not_at_the_next_item_for_the_time_of
     buffer.close()
 
 
-def test_a_buffer_is_seen_by_others_and_leaves_nothing() -> None:
+SOURCES = ["memfd", "memfd of the C library", "/dev/shm"]
+
+
+@pytest.fixture(params=range(len(SOURCES)), ids=SOURCES)
+def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where buffers live, as those before it in the list are missing."""
+    if request.param > 0:
+        monkeypatch.delattr(os, "memfd_create")
+        monkeypatch.delattr(os, "MFD_CLOEXEC")
+    if request.param > 1:
+
+        def refuse() -> int:
+            raise OSError("not permitted")
+
+        monkeypatch.setattr(memory, "_memfd_of_libc", refuse)
+    return SOURCES[request.param]
+
+
+def test_a_killed_process_leaves_no_buffer(source: str) -> None:
+    before = set(os.listdir("/dev/shm"))
+
+    def make_and_die() -> None:
+        made = Buffer({"a": 1000}, torch.float64)
+        assert made.handle.open()["a"].sum() == 0
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    file, where = anonymous_file(10)
+    os.close(file)
+    assert where == source
+    assert status(child(make_and_die)) == -signal.SIGKILL
+    assert [name for name in os.listdir("/dev/shm") if name.startswith("fedray-") and name not in before] == []
+
+
+@pytest.mark.parametrize("source", [2], indirect=True)
+def test_a_dev_shm_that_is_too_small_is_said_before_anything_is_written_there(source: str) -> None:
+    with pytest.raises(RunFailed, match=r"no shared memory of 1000000000000\.0 MB: /dev/shm: No space left"):
+        anonymous_file(10**18)
+
+
+def test_tickets_and_buffers_work_wherever_they_live(source: str) -> None:
+    buffer = Board.buffer(1)
+    own, worker = Board(buffer.handle), Board(buffer.handle, 0)
+    own.open()
+    assert [worker.take(), worker.take(), own.at(0)[0]] == [0, 1, 1]
+    for one in (own, worker):
+        one.close()
+    buffer.close()
+
+
+def test_a_buffer_is_seen_by_others_and_leaves_nothing(source: str) -> None:
     buffer = Buffer({"a": 3, "b": 2, "none": 0}, torch.float64)
     assert {name: tensor.tolist() for name, tensor in buffer.tensors.items()} == {
         "a": [0] * 3,
