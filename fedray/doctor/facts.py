@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 import shutil
 import socket
 import stat
@@ -70,8 +69,8 @@ class Facts:
         auth: ``RAY_AUTH_MODE``.
         token: path of the token file.
         token_mode: its permissions; None if it is not there.
-        buffers: where the memory that workers share lives, see :func:`fedray.cluster.work.memory.anonymous_file`; None if there
-            is none.
+        buffers: where the memory that workers share lives, see
+            :func:`fedray.cluster.work.memory.anonymous_file`; None if there is none.
         run_dir: the folder of runs, if one was asked for.
     """
 
@@ -114,8 +113,8 @@ def gather(run_dir: str | None = None) -> Facts:
         driver=_driver(),
         devices=len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]),
         gpus=_gpus(),
-        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        processes=resource.getrlimit(resource.RLIMIT_NPROC)[0],
+        open_files=_limit("RLIMIT_NOFILE"),
+        processes=_limit("RLIMIT_NPROC"),
         shm=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
         temporary=look_at(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()),
         address=_address(),
@@ -216,6 +215,14 @@ def _free_ports() -> int:
                 one.bind(("", port))
                 free += 1
     return free
+
+
+def _limit(name: str) -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return -1
+    return resource.getrlimit(getattr(resource, name))[0]
 
 
 def _buffers() -> str | None:

@@ -42,9 +42,7 @@ from fedray.local.task import LocalTask, ModelFn
 from fedray.models import dump_model, initial_model, resolve_model
 from fedray.optim import OptimizerFn, optimizers
 from fedray.run.driver import Run, RunFolder
-from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan, check_cohort
-from fedray.rundir.scratch import scratch
 from fedray.sampling import Sampler, samplers
 from fedray.transforms import Transform, transforms
 
@@ -72,28 +70,14 @@ class Experiment:
         if warning := short_lived(self.run.folder.path):
             _log.warning("%s", warning)
         try:
-            yield from self._records(on_stop)
+            place = self.place
+            yield from place.launcher.records(
+                self.run, place.cluster, place.worker, place.driver, self.block_timeout, on_stop
+            )
         except ConfigError:
             if not self.run.resume:
                 self.run.folder.unclaim()
             raise
-
-    def _records(self, on_stop: Callable[[Callable[[], None]], None]) -> Iterator[RoundRecord]:
-        if self.place.cluster.name == "inline":
-            stopped: list[bool] = []
-            on_stop(lambda: stopped.append(True))
-            yield from self.run.records(lambda job: InlineExecutor(job, self.place.devices), lambda: bool(stopped))
-            return
-        from fedray.cluster.launch import records_on_ray
-
-        with scratch() as folder:
-            plan = self.run.plan
-            task = replace(plan.task, data=plan.task.data.share(folder))
-            # The driver's working directory may be another one.
-            there = RunFolder(self.run.folder.path.absolute())
-            run = replace(self.run, plan=replace(plan, task=task), folder=there)
-            place = self.place
-            yield from records_on_ray(run, place.cluster, place.worker, place.driver, self.block_timeout, on_stop)
 
 
 # From a config file
@@ -289,9 +273,9 @@ def make_plan(
         ConfigError: what does not fit.
     """
     check_cohort(sampler, data.sizes)
-    if failures.block_timeout is not None and place.cluster.name == "inline":
+    if failures.block_timeout is not None and place.launcher.in_process:
         raise ConfigError(
-            "failures.block_timeout: with cluster.name=inline there is no worker process to replace; "
+            f"failures.block_timeout: with cluster.name={place.cluster.name} there is no worker process to replace; "
             "set cluster.name=ray, or leave it out"
         )
     if evaluate.clients_every and not data.holdout_sizes.any():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import torch
 
-from fedray.config.sections import ClusterSection, DriverSection, SlurmSection, WorkerSection
+from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData
-from fedray.data.sites import Sites, here
+from fedray.data.sites import Sites
+from fedray.experiment.launchers import LAUNCHERS, Launcher
 from fedray.run.worker import devices_of
 
 
@@ -27,41 +27,29 @@ class Place:
         """Those of each worker."""
         return devices_of(self.worker.gpus)
 
+    @property
+    def launcher(self) -> Launcher:
+        """How a run is started here."""
+        return LAUNCHERS[self.cluster.name]
+
     def most_devices(self, data: ClientData) -> int:
         """How many devices a worker has at most, those that silos have for themselves included."""
-        own = [] if self.cluster.name == "inline" else [silo.gpus or 0.0 for silo in data.silos.values()]
+        own = [] if self.launcher.in_process else [silo.gpus or 0.0 for silo in data.silos.values()]
         return max(len(devices_of(gpus)) for gpus in (self.worker.gpus, *own))
 
     def sites(self) -> Sites:
         """Where data that stays in its place is asked: on the cluster's nodes, or, with ``inline``, in this process."""
-        if self.cluster.name == "inline":
-            return here()
-        from fedray.cluster.place.sites import RaySites
-
-        return RaySites(self.cluster.start_timeout)
+        return self.launcher.sites(self.cluster)
 
     def check(self) -> None:
         """ConfigError if more is asked for than a cluster started on this machine would have."""
-        joins = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
-        if isinstance(self.cluster, SlurmSection) and not joins:
-            raise ConfigError(
-                "cluster.name: slurm runs in a Slurm job; submit it with `fedray slurm`, or train here with "
-                "cluster.name=ray"
-            )
+        self.launcher.check()
         workers = self.cluster.workers if isinstance(self.cluster.workers, int) else 1
         wanted = self.driver.gpus + workers * self.worker.gpus
         found = torch.cuda.device_count()
         section = "worker" if self.worker.gpus else "driver"
-        if wanted > found and not self._elsewhere(joins):
+        if wanted > found and not self.launcher.elsewhere():
             raise ConfigError(
                 f"{section}.gpus: {workers} worker(s) and the driver want {wanted:g} GPUs, this machine has {found}; "
                 "lower worker.gpus, cluster.workers or driver.gpus, or join a cluster that has them (RAY_ADDRESS)"
             )
-
-    def _elsewhere(self, joins: bool) -> bool:
-        """Whether the workers' GPUs need not be those of this machine."""
-        if self.cluster.name == "inline":
-            return False
-        from fedray.cluster.start.head import connected
-
-        return joins or connected()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -136,6 +135,10 @@ def peak_rss() -> int:
     with suppress(OSError, ValueError, IndexError):
         text = Path("/proc/self/status").read_bytes()
         return int(text.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -109,7 +109,8 @@ def ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
     Not where Ray is imported already, and has read its settings: there it is started when it is connected to.
     """
     global _ahead
-    if cluster.name == "ray" and not cluster.dashboard and not joins() and "ray" not in sys.modules:
+    wanted = cluster.name == "ray" and not cluster.dashboard and sys.platform == "linux"
+    if wanted and not joins() and "ray" not in sys.modules:
         # What Ray does by default for one that it starts, and not for one that it is told to connect to.
         os.environ.setdefault(_AUTH, "token")
         _ahead = Head(local_cpus(cluster, worker))

@@ -159,7 +159,7 @@ def anonymous_file(size: int) -> tuple[int, str]:
             return _sized(source(), size), name
     try:
         with tempfile.TemporaryFile(prefix="fedray-", dir=_SHM) as unnamed:
-            # Where /dev/shm is short of memory (in containers it often is), writing to a mapping would kill the process.
+            # Where /dev/shm is short of memory, as in many containers, writing to a mapping would kill the process.
             os.posix_fallocate(unnamed.fileno(), 0, size)
             return os.dup(unnamed.fileno()), _SHM
     except OSError as error:
@@ -183,7 +183,7 @@ def _memfd() -> int:
 
 
 def _memfd_of_libc() -> int:
-    """The same for a Python that was built on an older system, as conda's is: the C library here has it all the same."""
+    """Python builds for older systems, as conda's, lack it; the C library that is here has it all the same."""
     file: int = ctypes.CDLL(None, use_errno=True).memfd_create(b"fedray", _CLOEXEC)
     if file < 0:
         raise OSError(ctypes.get_errno() or errno.ENOSYS, "memfd_create")

@@ -151,7 +151,7 @@ def _blocks(plan: Plan, first: FirstRound | None) -> str:
 
 def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
     worker, driver = sum(costs.worker.values()), sum(costs.driver.values())
-    inline = config.place.cluster.name == "inline"
+    inline = config.place.launcher.in_process
     total = f"{_size(workers * worker + driver)}, and {_PROCESS} for Python and torch in each process, and the data"
     keep = config.checkpoint.keep
     return [

@@ -103,7 +103,7 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
 def worker_count(place: Place) -> int:
     """Workers of a run on this machine, or on the nodes of its Slurm job."""
     cluster, worker = place.cluster, place.worker
-    if cluster.name == "inline":
+    if place.launcher.in_process:
         return 1
     nodes, cpus, gpus = 1, os.cpu_count() or 1, torch.cuda.device_count() - place.driver.gpus
     if isinstance(cluster, SlurmSection):

@@ -1,0 +1,141 @@
+"""Ways to start a run, one for each ``cluster.name``: what it can work on, and how its records come."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
+from fedray.core.errors import ConfigError
+from fedray.core.record import RoundRecord
+from fedray.data.sites import Sites, here
+from fedray.run.driver import Run, RunFolder
+from fedray.run.executor import InlineExecutor
+from fedray.run.worker import devices_of
+
+_SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
+
+OnStop = Callable[[Callable[[], None]], None]
+
+
+class Launcher(Protocol):
+    """A way to start a run."""
+
+    @property
+    def in_process(self) -> bool:
+        """Whether worker and driver are this process: no worker can be replaced, and no silo has one of its own."""
+
+    def check(self) -> None:
+        """Raise ConfigError if such a run cannot be started from this process."""
+
+    def elsewhere(self) -> bool:
+        """Return whether the workers' GPUs need not be those of this machine."""
+
+    def sites(self, cluster: ClusterSection) -> Sites:
+        """Return where data that stays in its place is asked."""
+
+    def records(
+        self,
+        run: Run,
+        cluster: ClusterSection,
+        worker: WorkerSection,
+        driver: DriverSection,
+        block_timeout: float | None,
+        on_stop: OnStop,
+    ) -> Iterator[RoundRecord]:
+        """Run; see :meth:`fedray.experiment.build.Experiment.records`."""
+
+
+class Inline:
+    """Everything in this process."""
+
+    in_process = True
+
+    def check(self) -> None:
+        """Return: it works on every system."""
+
+    def elsewhere(self) -> bool:
+        """Return False."""
+        return False
+
+    def sites(self, cluster: ClusterSection) -> Sites:
+        """Return this process, as if it were at every site."""
+        return here()
+
+    def records(
+        self,
+        run: Run,
+        cluster: ClusterSection,
+        worker: WorkerSection,
+        driver: DriverSection,
+        block_timeout: float | None,
+        on_stop: OnStop,
+    ) -> Iterator[RoundRecord]:
+        """Run here."""
+        stopped: list[bool] = []
+        on_stop(lambda: stopped.append(True))
+        return run.records(lambda job: InlineExecutor(job, devices_of(worker.gpus)), lambda: bool(stopped))
+
+
+class OnRay:
+    """Worker actors of the Ray that this process is connected to, that the environment names, or that is started."""
+
+    in_process = False
+
+    def check(self) -> None:
+        """Raise ConfigError on a system without the shared memory and sockets that workers are reached by."""
+        if sys.platform != "linux":
+            system = _SYSTEMS.get(sys.platform, sys.platform)
+            raise ConfigError(f"cluster.name: workers on Ray need Linux, and this is {system}; set cluster.name=inline")
+
+    def elsewhere(self) -> bool:
+        """Return whether there is a Ray already."""
+        from fedray.cluster.start.head import connected, joins
+
+        return joins() or connected()
+
+    def sites(self, cluster: ClusterSection) -> Sites:
+        """Return the nodes of the cluster."""
+        from fedray.cluster.place.sites import RaySites
+
+        return RaySites(cluster.start_timeout)
+
+    def records(
+        self,
+        run: Run,
+        cluster: ClusterSection,
+        worker: WorkerSection,
+        driver: DriverSection,
+        block_timeout: float | None,
+        on_stop: OnStop,
+    ) -> Iterator[RoundRecord]:
+        """Run there, with the data in files that the workers of a node share."""
+        from fedray.cluster.launch import records_on_ray
+        from fedray.rundir.scratch import scratch
+
+        with scratch() as folder:
+            task = replace(run.plan.task, data=run.plan.task.data.share(folder))
+            # The driver's working directory may be another one.
+            there = RunFolder(run.folder.path.absolute())
+            run = replace(run, plan=replace(run.plan, task=task), folder=there)
+            yield from records_on_ray(run, cluster, worker, driver, block_timeout, on_stop)
+
+
+class OnSlurm(OnRay):
+    """Worker actors of the Ray that the batch script of a Slurm job has started on its nodes."""
+
+    def check(self) -> None:
+        """Raise ConfigError outside of such a job, too."""
+        super().check()
+        from fedray.cluster.start.head import joins
+
+        if not joins():
+            raise ConfigError(
+                "cluster.name: slurm runs in a Slurm job; submit it with `fedray slurm`, or train here with "
+                "cluster.name=ray"
+            )
+
+
+LAUNCHERS: Mapping[str, Launcher] = {"inline": Inline(), "ray": OnRay(), "slurm": OnSlurm()}
