@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from fedray.cluster.driver import stream
 from fedray.cluster.place.placement import Size, alive
 from fedray.cluster.start.connect import Cluster
-from fedray.cluster.start.head import local_cpus
+from fedray.cluster.start.head import local_cpus, local_cpus_in_words
 from fedray.cluster.work.executor import Silo, WorkerArgs
 from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
 from fedray.core.errors import ConfigError
@@ -27,6 +28,8 @@ def records_on_ray(
     """Run on Ray, see ``fedray.experiment.build.Experiment.records``."""
     connection = Cluster.connect(local_cpus(cluster, worker), cluster.dashboard)
     try:
+        if connection.driver_cpus:
+            run = replace(run, notes=(*run.notes, local_cpus_in_words(cluster, worker)))
         own = Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
         args = WorkerArgs(
             workers=cluster.workers if isinstance(cluster.workers, int) else "auto",

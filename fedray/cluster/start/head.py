@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 from fedray.config.sections import ClusterSection, WorkerSection
+from fedray.core.cpus import usable_cpus
 from fedray.core.errors import RunFailed
 
 _AUTH = "RAY_AUTH_MODE"
@@ -31,9 +33,21 @@ def connected() -> bool:
 
 
 def local_cpus(cluster: ClusterSection, worker: WorkerSection) -> int:
-    """How many CPUs a Ray of this machine counts for workers: its own, or more if more are asked for."""
+    """Return how many CPUs a Ray of this machine counts for workers: those we may use, or more if more are asked for."""
+    return max(usable_cpus().count, _asked(cluster, worker))
+
+
+def local_cpus_in_words(cluster: ClusterSection, worker: WorkerSection) -> str:
+    """Return :func:`local_cpus` with what bounds it, for the log."""
+    usable, asked = usable_cpus(), _asked(cluster, worker)
+    if asked > usable.count:
+        return f"CPUs for workers: {asked}, as cluster.workers and worker.cpus ask; usable are {usable}"
+    return f"CPUs for workers: {usable}"
+
+
+def _asked(cluster: ClusterSection, worker: WorkerSection) -> int:
     workers = cluster.workers if isinstance(cluster.workers, int) else 1
-    return max(os.cpu_count() or 1, int(workers * worker.cpus + 0.999))
+    return math.ceil(workers * worker.cpus - 1e-9)
 
 
 def start(cpus: int, dashboard: bool = False) -> None:

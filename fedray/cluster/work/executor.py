@@ -5,7 +5,6 @@ once.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from fedray.cluster.work.exchange import Collective, ObjectStore
 from fedray.cluster.work.node import NodeUnfit, Parcel, RemoteTeam, TeamLost
 from fedray.cluster.work.team import Team
 from fedray.cluster.work.worker import Announcement
+from fedray.core.cpus import usable_cpus
 from fedray.core.errors import RunFailed
 from fedray.core.messages import Block, Broadcast
 from fedray.run.failure_policy import give_up, unseen
@@ -204,7 +204,7 @@ class RayExecutor:
         """Return when a worker is up; the others join in the round after they are."""
         # Small vectors are added by one thread, as a second one costs more than it saves; large ones by every core,
         # while the workers wait.  What the driver does to vectors is elementwise, so the bits do not depend on it.
-        torch.set_num_threads(1 if self._job.task.layout.size < _LARGE else os.cpu_count() or 1)
+        torch.set_num_threads(1 if self._job.task.layout.size < _LARGE else usable_cpus().count)
         if self._own:
             self._own[0].wait()
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fedray.config.sections import SlurmSection
+from fedray.core.cpus import usable_cpus
 from fedray.core.messages import Block, BlockReport, Broadcast, Failure, Ints
 from fedray.experiment.place import Place
 from fedray.local.schedule import local_steps
