@@ -1,1 +1,1 @@
-"""Words that every other part uses: no part of a federation, and no option of a config."""
+"""Words of the whole program: errors, draws, layout, messages, records, metrics; no part of a run."""

@@ -43,8 +43,9 @@ class Mount:
 
 
 def usable_cpus(env: Mapping[str, str] | None = None) -> Cpus:
-    """Return how many CPUs this process may use: the least of the machine's, its affinity, its control groups' quota, and
-    what Slurm gave its task.
+    """Return how many CPUs this process may use.
+
+    That is the least of the machine's, its affinity, the quota of its control groups, and what Slurm gave its task.
 
     Args:
         env: the environment; default: this process's.
@@ -58,8 +59,9 @@ def usable_cpus(env: Mapping[str, str] | None = None) -> Cpus:
         bounds.append(Cpus(len(process.cpu_affinity()), "affinity of this process"))
     if quota := own_quota():
         bounds.append(Cpus(max(1, int(quota)), f"quota of {quota:g} CPUs of its control group"))
-    if given := slurm_cpus(os.environ if env is None else env):
-        bounds.append(Cpus(*given))
+    with suppress(ValueError):
+        if given := slurm_cpus(os.environ if env is None else env):
+            bounds.append(Cpus(*given))
     return min(bounds, key=lambda one: one.count)
 
 
@@ -68,8 +70,11 @@ def slurm_cpus(env: Mapping[str, str]) -> tuple[int, str] | None:
 
     >>> slurm_cpus({"SLURM_CPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "4"})
     (4, 'SLURM_CPUS_PER_TASK')
+
+    Raises:
+        ValueError: the variable holds no number.
     """
-    return next(((int(env[name]), name) for name in _SLURM if env.get(name, "").isdigit() and int(env[name])), None)
+    return next(((int(env[name]), name) for name in _SLURM if env.get(name)), None)
 
 
 def own_quota() -> float | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 
 import torch
+
+from fedray.core.cpus import usable_cpus
 
 
 def machine() -> dict[str, str]:
@@ -30,7 +31,7 @@ def hardware(device: torch.device) -> str:
 def versions() -> dict[str, str]:
     """Versions of what matters."""
     packages = ("fedray", "torch", "ray", "numpy", "safetensors")
-    found = {"python": platform.python_version(), "cpus": str(os.cpu_count())}
+    found = {"python": platform.python_version(), "cpus": str(usable_cpus())}
     for name in packages:
         try:
             found[name] = version(name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedray.core.cpus import slurm_cpus
 from fedray.core.errors import ConfigError
 
 _MEGABYTE = 1 << 20
@@ -78,8 +79,8 @@ class Allocation:
 
 
 def _cpus(env: Mapping[str, str]) -> int:
-    per_task = env.get("SLURM_CPUS_PER_TASK") or env.get("SLURM_CPUS_ON_NODE")
-    return int(per_task) if per_task else 1
+    given = slurm_cpus(env)
+    return given[0] if given else 1
 
 
 def _gpus(env: Mapping[str, str]) -> int:

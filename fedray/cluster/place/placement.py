@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.util.placement_group import (
     get_placement_group,
     placement_group,
@@ -19,6 +21,8 @@ from ray.util.placement_group import (
 )
 
 from fedray.core.errors import RunFailed
+
+_BECOMES_FREE, _LOOK = 1.0, 0.05
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Size:
     cpus: float = 1.0
     gpus: float = 0.0
     memory: int = 0
+
+    @classmethod
+    def of(cls, resources: Mapping[str, float]) -> Size:
+        """Return the size that holds these resources, in Ray's words."""
+        return cls(resources.get("CPU", 0.0), resources.get("GPU", 0.0), int(resources.get("memory", 0.0)))
 
     def resources(self) -> dict[str, float]:
         """In Ray's words."""
@@ -69,7 +78,7 @@ class Node:
     @property
     def size(self) -> Size:
         """Its CPUs and GPUs."""
-        return Size(self.resources.get("CPU", 0.0), self.resources.get("GPU", 0.0))
+        return replace(Size.of(self.resources), memory=0)
 
     def holds(self, pin: str) -> bool:
         """Whether it is where ``pin`` says: ``label=value``, or the name of a custom resource.
@@ -137,6 +146,34 @@ def alive() -> list[Node]:
     return sorted(found, key=lambda node: (node.name, node.id))
 
 
+def held_by_others(nodes: Sequence[Node], own: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Return what actors and tasks that are not ours hold, by node id, in Ray's words.
+
+    What becomes free now, as the run before it in the same Ray has just ended, is waited for.
+
+    Args:
+        nodes: where to look.
+        own: what we hold ourselves, by node id.
+    """
+    before: dict[str, dict[str, float]] = {}
+    last_change = time.monotonic()
+    while True:
+        free = available_resources_per_node()
+        found = {
+            node.id: _held(node.resources, free.get(node.id, node.resources), own.get(node.id, {})) for node in nodes
+        }
+        if not any(found.values()) or (found == before and time.monotonic() > last_change + _BECOMES_FREE):
+            return found
+        if found != before:
+            before, last_change = found, time.monotonic()
+        time.sleep(_LOOK)
+
+
+def _held(all: Mapping[str, float], free: Mapping[str, float], own: Mapping[str, float]) -> dict[str, float]:
+    held = {name: all.get(name, 0.0) - free.get(name, 0.0) - own.get(name, 0.0) for name in ("CPU", "GPU", "memory")}
+    return {name: amount for name, amount in held.items() if amount > 1e-6}
+
+
 def seats(
     nodes: Sequence[Node],
     workers: int | Literal["auto"],
@@ -144,6 +181,7 @@ def seats(
     placement: Literal["pack", "spread"],
     silos: Mapping[str, Mapping[str, float]],
     driver: Mapping[str, Mapping[str, float]],
+    held: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, int]:
     """How many workers each node gets, by node id; nodes without any are left out.
 
@@ -155,11 +193,14 @@ def seats(
             every node were, on as few nodes as have room.
         silos: what their own workers reserve, by node id.
         driver: what it reserves, by node id.
+        held: what others hold, see :func:`held_by_others`; ``auto`` leaves it to them.
     """
     room = {node.id: _room(node, size, silos, driver) for node in nodes}
     if workers == "auto":
-        counts = {id: 1 if math.isinf(most) else int(most) for id, most in room.items()}
-        # One worker of a machine with a single CPU shares it with the driver, who waits while it works.
+        left = {node.id: _room(node, size, silos, driver, held or {}) for node in nodes}
+        counts = {id: 1 if math.isinf(most) else int(most) for id, most in left.items()}
+        # One worker of a machine with a single CPU shares it with the driver, who waits while it works; and where
+        # others hold everything, one on each node waits for its turn.
         if not any(counts.values()):
             counts = {node.id: int(min(_room(node, size, silos), 1)) for node in nodes}
     elif placement == "spread":

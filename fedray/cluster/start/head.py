@@ -33,7 +33,7 @@ def connected() -> bool:
 
 
 def local_cpus(cluster: ClusterSection, worker: WorkerSection) -> int:
-    """Return how many CPUs a Ray of this machine counts for workers: those we may use, or more if more are asked for."""
+    """Return how many CPUs a Ray of this machine counts: those that we may use, or more if the workers want more."""
     return max(usable_cpus().count, _asked(cluster, worker))
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
-from fedray.cluster.place.placement import Node, Post, Seat, Size, alive, reserve, seats
+from fedray.cluster.place.placement import Node, Post, Seat, Size, alive, held_by_others, reserve, seats
 from fedray.cluster.work.deal import Deal
 from fedray.cluster.work.exchange import Collective, ObjectStore
 from fedray.cluster.work.node import NodeUnfit, Parcel, RemoteTeam, TeamLost
@@ -154,7 +154,11 @@ class RayExecutor:
                 elif silo.size.fits(node.resources):
                     own[node.id].append(Seat(silo.size, frozenset([name])))
                     taken[node.id].update(silo.size.resources())
-        counts = seats(nodes, args.workers, args.size, args.placement, taken, driver) if nodes else {}
+        held = held_by_others(nodes, driver) if nodes and args.workers == "auto" else {}
+        for node in nodes:
+            if busy := held.get(node.id):
+                _log.info("node %s (%s): others hold %s", node.name, node.size, Size.of(busy))
+        counts = seats(nodes, args.workers, args.size, args.placement, taken, driver, held) if nodes else {}
         posts = []
         for node in nodes:
             everybody = [Seat(args.size, frozenset(pins[node.id]))] * counts.get(node.id, 0) + own[node.id]

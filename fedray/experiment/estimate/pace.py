@@ -21,6 +21,7 @@ from fedray.run.worker import Job
 from fedray.rundir.client_state import ClientStore
 
 _ROUNDS_TRIED = 100
+_SLURMS_CPUS = 1  # what Slurm gives a task that asks for nothing
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,10 @@ def worker_count(place: Place) -> int:
     cluster, worker = place.cluster, place.worker
     if place.launcher.in_process:
         return 1
-    nodes, cpus, gpus = 1, os.cpu_count() or 1, torch.cuda.device_count() - place.driver.gpus
     if isinstance(cluster, SlurmSection):
-        nodes, cpus, gpus = cluster.nodes, cluster.cpus_per_task or cpus, cluster.gpus_per_node
+        nodes, cpus, gpus = cluster.nodes, cluster.cpus_per_task or _SLURMS_CPUS, float(cluster.gpus_per_node)
+    else:
+        nodes, cpus, gpus = 1, usable_cpus().count, torch.cuda.device_count() - place.driver.gpus
     if isinstance(cluster.workers, int):
         return nodes * cluster.workers
     room = cpus / worker.cpus if worker.cpus else float("inf")

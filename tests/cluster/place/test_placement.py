@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.cluster.driver import DriverActor
-from fedray.cluster.place.placement import Node, Size, seats
+from fedray.cluster.place import placement
+from fedray.cluster.place.placement import Node, Size, held_by_others, seats
 
 Taken = dict[str, dict[str, float]]
 
@@ -95,3 +96,42 @@ def test_an_actor_sees_no_gpu_that_it_has_not_reserved(gpus: float, sees: str, m
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     DriverActor(gpus)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == sees
+
+
+@given(clusters, sizes, st.data())
+def test_auto_leaves_to_others_what_they_hold(nodes: list[Node], size: Size, data: st.DataObject) -> None:
+    held = {node.id: {"CPU": float(data.draw(st.integers(0, 16)))} for node in nodes}
+    held = {node.id: {"CPU": min(held[node.id]["CPU"], node.resources["CPU"])} for node in nodes}
+    counts = seats(nodes, "auto", size, "spread", {}, {}, held)
+    left = [
+        Node(node.id, node.name, {**node.resources, "CPU": node.resources["CPU"] - held[node.id]["CPU"]})
+        for node in nodes
+    ]
+    free = seats(left, "auto", size, "spread", {}, {})
+    assert counts == (free or {node.id: 1 for node in nodes if fits(size, 1, node)})
+
+
+def test_where_others_hold_everything_one_worker_waits_for_its_turn() -> None:
+    nodes = [Node("a", "a", {"CPU": 4.0}), Node("b", "b", {"CPU": 4.0})]
+    assert seats(nodes, "auto", Size(), "spread", {}, {}, {"a": {"CPU": 3.0}, "b": {"CPU": 4.0}}) == {"a": 1}
+    assert seats(nodes, "auto", Size(), "spread", {}, {}, {"a": {"CPU": 4.0}, "b": {"CPU": 4.0}}) == {"a": 1, "b": 1}
+
+
+def test_what_a_run_before_lets_go_of_is_waited_for_and_what_others_keep_is_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [Node("a", "a", {"CPU": 8.0, "GPU": 2.0}), Node("b", "b", {"CPU": 8.0})]
+    looks = iter([{"a": {"CPU": 1.0}, "b": {"CPU": 8.0}}, {"a": {"CPU": 4.0, "GPU": 2.0}, "b": {"CPU": 8.0}}])
+    seen: list[dict[str, dict[str, float]]] = []
+
+    def free() -> dict[str, dict[str, float]]:
+        seen.append(next(looks, seen[-1] if seen else {}))
+        return seen[-1]
+
+    monkeypatch.setattr(placement, "available_resources_per_node", free)
+    monkeypatch.setattr(placement, "_BECOMES_FREE", 0.0)
+    assert held_by_others(nodes, {"a": {"CPU": 1.0}}) == {"a": {"CPU": 3.0}, "b": {}}
+    seen.clear()
+    looks = iter([{"a": {"CPU": 7.0, "GPU": 2.0}, "b": {"CPU": 8.0}}])
+    assert held_by_others(nodes, {"a": {"CPU": 1.0}}) == {"a": {}, "b": {}}
+    assert len(seen) == 1, "a Ray of one's own is not waited for"

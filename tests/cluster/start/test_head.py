@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from fedray.cluster.start import head
 from fedray.config.sections import ClusterSection, WorkerSection
+from fedray.core.cpus import usable_cpus
 from fedray.core.errors import RunFailed
 from tests.cli.command import SMALL
 
@@ -95,7 +97,16 @@ def test_a_ray_that_cannot_start_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @pytest.mark.parametrize(("workers", "cpus", "wanted"), [("auto", 1.0, 0), (1, 1.0, 1), (100, 0.5, 50), (3, 40.0, 120)])
 def test_there_are_as_many_cpus_as_workers_want(workers: int | str, cpus: float, wanted: int) -> None:
     count = head.local_cpus(ClusterSection(workers=workers), WorkerSection(cpus=cpus))
-    assert count == max(os.cpu_count() or 1, wanted)
+    assert count == max(usable_cpus().count, wanted)
+
+
+def test_the_cpus_and_what_bounds_them_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert head.local_cpus(ClusterSection(), WorkerSection()) == 1
+    told = head.local_cpus_in_words(ClusterSection(), WorkerSection())
+    assert told == f"CPUs for workers: {usable_cpus()}"
+    asked = head.local_cpus_in_words(ClusterSection(workers=3), WorkerSection(cpus=1.5))
+    assert asked == f"CPUs for workers: 5, as cluster.workers and worker.cpus ask; usable are {usable_cpus()}"
 
 
 @pytest.mark.slow
@@ -112,3 +123,17 @@ def test_a_command_that_is_killed_leaves_no_ray(tmp_path: Path, mark: str) -> No
         assert any("raylet" in line for line in marked(mark))
         command.send_signal(signal.SIGKILL)
     assert ends(mark, 20), marked(mark)
+
+
+@pytest.mark.slow
+def test_a_run_bound_to_one_cpu_has_one_worker(tmp_path: Path) -> None:
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL)
+    bound = "import psutil; own = psutil.Process(); own.cpu_affinity(own.cpu_affinity()[:1])"
+    bound += "; from fedray.cli import main; main()"
+    words = [config, "cluster.name=ray", "rounds=80", f"run.dir={tmp_path / 'run'}", "-q"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_JOB_ID")}
+    subprocess.run([sys.executable, "-c", bound, "run", *map(str, words)], check=True, timeout=120, env=environment)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {record["workers"] for record in records} == {1}
+    assert "CPUs for workers: 1 (" in (tmp_path / "run" / "log.txt").read_text()
