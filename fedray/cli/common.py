@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,6 +16,7 @@ from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.rundir.names import CONFIG, to_go_on
+from fedray.slurm.requeue import belongs_to_job
 
 if TYPE_CHECKING:
     from fedray.experiment.build import Config, Experiment
@@ -93,7 +95,9 @@ def train(experiment: Experiment, quiet: bool) -> None:
         console.close()
         _update_table(experiment.run.folder.path.resolve().parent)
     if summary["status"] == "stopped":
-        typer.echo(f"stopped; go on with: {to_go_on(experiment.run.folder.path)}", err=True)
+        # A Slurm job says itself what becomes of it.
+        if not belongs_to_job(experiment.run.folder.path, os.environ):
+            typer.echo(f"stopped; go on with: {to_go_on(experiment.run.folder.path)}", err=True)
         raise typer.Exit(STOPPED)
 
 

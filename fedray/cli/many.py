@@ -98,6 +98,7 @@ def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
 def _submit(wanted: Sweep, show: bool) -> None:
     """Every run that is not finished, as one job array: its tasks are the run folders."""
     from fedray.config.sections import SlurmSection
+    from fedray.experiment.capacity import check_gpus_used
     from fedray.slurm.batch import BatchJob, render, submit
     from fedray.sweep import TABLE
 
@@ -107,6 +108,9 @@ def _submit(wanted: Sweep, show: bool) -> None:
     if not cells:
         _report(wanted, quiet=False)
         return
+    for cell in cells:
+        config = wanted.config_of(cell)
+        check_gpus_used(config.place, config.data)
     section = wanted.place(cells[0])
     assert isinstance(section, SlurmSection)
     if any(wanted.place(cell) != section for cell in cells):

@@ -18,7 +18,6 @@ from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError
 from fedray.rundir.names import CONFIG
 from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
-from fedray.slurm.commands import ENDED
 
 if TYPE_CHECKING:
     from fedray.experiment.build import Config
@@ -66,9 +65,12 @@ def with_slurm_options(command: Callable[..., None]) -> Callable[..., None]:
 @with_slurm_options
 def slurm(target: Target, options: SlurmOptions, overrides: Overrides = None) -> None:
     """Submit a run as a Slurm job: config section cluster: {name: slurm, ...}; the options here win over it."""
+    from fedray.experiment.capacity import check_gpus_used
+
     config, folder, fresh = _target(target, overrides or [], options.section())
     path, section = folder.path.resolve(), config.place.cluster
     assert isinstance(section, SlurmSection)
+    check_gpus_used(config.place, config.data)
     job = BatchJob(section, f"fedray-{config.name}", sys.executable, path, (path,))
     text = render(job)
     if options.show:
@@ -80,7 +82,7 @@ def slurm(target: Target, options: SlurmOptions, overrides: Overrides = None) ->
     typer.echo(f"submitted job {number} ({count}); run folder {folder.path}")
     typer.echo(f"  log     {folder.path / f'slurm-{number}.log'}")
     typer.echo(f"  follow  fedray status {folder.path}")
-    typer.echo(f"  stop    scancel --batch --signal=INT {number}   (with a checkpoint)")
+    typer.echo(f"  stop    fedray stop {folder.path}   (with a checkpoint)")
     typer.echo(f"  cancel  scancel {number}")
     typer.echo(f"  resume  fedray slurm {folder.path}")
 
@@ -100,16 +102,16 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
     fresh = not target.is_dir()
     if not fresh:
         RunFolder(target).config()
-        job = slurm_job(target)
-        if job is not None and (job.state or "") not in ENDED:
-            raise ConfigError(
-                f"{target}: its job {job.job} is {job.state}; wait for its end, or scancel {job.job} first"
-            )
     raw, resolved = load_layers(target if fresh else target / CONFIG, overrides)
-
     name = target.stem if fresh else target.resolve().name
     config = Config.bind(name, on_slurm(raw, given), on_slurm(resolved, given))
-    return config, config.run_folder() if fresh else RunFolder(target), fresh
+    folder = config.run_folder() if fresh else RunFolder(target)
+    job = slurm_job(folder.path)
+    if job is not None and job.goes_on:
+        raise ConfigError(
+            f"{folder.path}: its job {job.job} is {job.state}; wait for its end, or stop it: fedray stop {folder.path}"
+        )
+    return config, folder, fresh
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,6 +19,7 @@ from fedray.run.driver import RunFolder
 from fedray.rundir.checkpoint import folder_of, rounds_in
 from fedray.rundir.lock import Owner, owner_of
 from fedray.rundir.names import CONFIG, METRICS, SUMMARY
+from fedray.slurm.commands import SlurmJob, look_up
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.tracking.jsonl import read_records
 
@@ -29,8 +28,6 @@ RECENT = 20
 
 State = Literal["waiting", "running", "finished", "budget", "stopped", "failed", "interrupted"]
 ENDED: frozenset[State] = frozenset({"finished", "budget", "stopped", "failed", "interrupted"})
-_SLURM_PATIENCE = 10.0
-_SLURM_GOES_ON = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED"}
 
 
 @dataclass(frozen=True)
@@ -46,26 +43,6 @@ class Driver:
     words: str
     alive: bool | None
     job: str | None = None
-
-
-@dataclass(frozen=True)
-class Slurm:
-    """The run's newest Slurm job.
-
-    Args:
-        job: its id; ``12_0`` of an array's task that has not begun.
-        state: Slurm's word (``PENDING``, ``RUNNING``...); None where Slurm is not at hand or has forgotten the job.
-        reason: why it is in that state, if Slurm says so.
-    """
-
-    job: str
-    state: str | None = None
-    reason: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Slurm says that it will not run (again)."""
-        return self.state is not None and self.state not in _SLURM_GOES_ON
 
 
 @dataclass(frozen=True)
@@ -107,7 +84,7 @@ class Status:
     checkpoint: int | None = None
     checkpoint_age: float | None = None
     driver: Driver | None = None
-    slurm: Slurm | None = None
+    slurm: SlurmJob | None = None
     train: dict[str, float | None] = field(default_factory=dict)
     test: dict[str, float | None] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
@@ -116,7 +93,7 @@ class Status:
     def over(self) -> bool:
         """Nothing more will happen by itself."""
         if self.slurm is not None and self.slurm.state is not None:
-            return self.slurm.ended and self.state != "running"
+            return self.slurm.over and self.state != "running"
         return self.state in ENDED
 
     def to_json(self) -> dict[str, Any]:
@@ -213,7 +190,7 @@ def totals_of(records: Sequence[Mapping[str, Any]]) -> Totals:
     return totals
 
 
-def slurm_job(run_dir: Path, job: str | None = None) -> Slurm | None:
+def slurm_job(run_dir: Path, job: str | None = None) -> SlurmJob | None:
     """What Slurm says of the run's job.
 
     Args:
@@ -225,29 +202,13 @@ def slurm_job(run_dir: Path, job: str | None = None) -> Slurm | None:
     known.append(str(owner(run_dir / HISTORY)))
     numbered = [(int(one.partition("_")[0]), one) for one in known if re.fullmatch(r"\d+(_\d+)?", one)]
     newest = job or (max(numbered)[1] if numbered else None)
-    return _asked(newest) if newest else None
+    return look_up(newest) if newest else None
 
 
-def _asked(job: str) -> Slurm:
-    program = shutil.which("scontrol")
-    if program is None:
-        return Slurm(job)
-    try:
-        said = subprocess.run(
-            [program, "show", "job", "-o", job], capture_output=True, text=True, timeout=_SLURM_PATIENCE, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return Slurm(job)
-    # A word without "=" continues the value before it, which is none of those that are wanted.
-    words = dict(word.split("=", 1) for word in said.stdout.split() if "=" in word)
-    reason = words.get("Reason")
-    return Slurm(job, words.get("JobState"), None if reason == "None" else reason)
-
-
-def _driver(run_dir: Path, owner: Owner | None) -> tuple[Driver | None, Slurm | None]:
+def _driver(run_dir: Path, owner: Owner | None) -> tuple[Driver | None, SlurmJob | None]:
     driver = None if owner is None else Driver(owner.words(), owner.alive(), owner.job)
     slurm = slurm_job(run_dir, driver.job if driver else None)
-    if driver and driver.alive is None and driver.job and slurm and slurm.ended:
+    if driver and driver.alive is None and driver.job and slurm and slurm.over:
         driver = replace(driver, alive=False)
     if driver and driver.alive is False:
         slurm = slurm_job(run_dir) or slurm  # a newer one may wait to go on

@@ -27,7 +27,7 @@ from fedray.run.worker import Job
 from fedray.rundir import checkpoint, durable
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
 from fedray.rundir.client_state import ClientStore
-from fedray.rundir.lock import driving
+from fedray.rundir.lock import check_free, driving
 from fedray.rundir.log import logged
 from fedray.rundir.names import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
@@ -73,6 +73,7 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
         if taken:
+            check_free(self.path)
             raise ConfigError(
                 f"run.dir: {self.path} already holds a run; "
                 f"go on with `{to_go_on(self.path)}` or choose another run.dir"

@@ -109,6 +109,13 @@ def owner_of(folder: Path) -> Owner | None:
     return _read(folder / LOCK)
 
 
+def check_free(folder: Path) -> None:
+    """Raise ConfigError if another process drives the run in ``folder``, or may; it is named."""
+    path = folder / LOCK
+    if (owner := _read(path)) is not None:
+        _refuse_unless_dead(path, owner)
+
+
 @contextmanager
 def driving(folder: Path) -> Iterator[None]:
     """A context in which no other process drives the run in ``folder``.

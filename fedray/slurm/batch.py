@@ -57,7 +57,11 @@ def render(job: BatchJob) -> str:
 
 
 def header(job: BatchJob) -> dict[str, object]:
-    """Sbatch's options by their long names; True stands for one without a value."""
+    """Return sbatch's options by their long names; True stands for one without a value.
+
+    Raises:
+        ConfigError: an array that does not match the runs.
+    """
     section = job.section
     log = "slurm-%A_%a.log" if len(job.runs) > 1 else "slurm-%j.log"
     folder = f"{job.folder}/".replace("%", "%%") if job.folder else ""
@@ -72,14 +76,34 @@ def header(job: BatchJob) -> dict[str, object]:
         "partition": section.partition,
         "account": section.account,
         "qos": section.qos,
-        "array": f"0-{len(job.runs) - 1}" if len(job.runs) > 1 else None,
+        "array": _array(len(job.runs), section.sbatch.get("array")),
         "requeue": True,
         "open-mode": "append",
         "signal": f"B:USR1@{section.grace}",
         "output": folder + log,
-        **section.sbatch,
+        **{name: value for name, value in section.sbatch.items() if name != "array"},
     }
     return {name: value for name, value in chosen.items() if value is not None and value is not False}
+
+
+def _array(runs: int, given: object) -> str | None:
+    """Return the tasks of a job array: one for each run, as many at once as ``given`` allows."""
+    tasks = f"0-{runs - 1}"
+    if given is None:
+        return tasks if runs > 1 else None
+    asked, _, limit = str(given).partition("%")
+    if limit and not (limit.isdigit() and int(limit)):
+        raise ConfigError(f"cluster.sbatch: array={given}: behind % stands how many tasks may run at once, as in %4")
+    if asked in ("", tasks):
+        return f"{tasks}%{limit}" if runs > 1 and limit else tasks if runs > 1 else None
+    if runs <= 1:
+        raise ConfigError(
+            f"cluster.sbatch: array={given}: this is one run; `fedray sweep ... --slurm` makes an array of many"
+        )
+    raise ConfigError(
+        f"cluster.sbatch: array={given}: the sweep has {runs} runs to do, and its array {tasks}; leave it away, or say "
+        f"with array=%{limit or 4} how many may run at once"
+    )
 
 
 def _directive(name: str, value: object) -> str:

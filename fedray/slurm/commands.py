@@ -4,33 +4,80 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import dataclass
 
 from fedray.core.errors import ConfigError
 
-_OVER = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED TIMEOUT"
-ENDED = frozenset(["", *_OVER.split()])
-"""States of jobs of which nothing runs any more; without a word, Slurm has forgotten it."""
+_ENDED = frozenset(
+    [
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
+    ]
+)
+"""The states in which nothing of a job runs, or will run by itself; in all others it waits, runs, or is ending."""
 
+_PATIENCE = 10.0
 _FORGOTTEN = "Invalid job id"
 _PREFIX = re.compile(r"^\w+: (error: )?")
 
 
-def ask(program: str, *arguments: str) -> str:
-    """What a Slurm command prints.
+@dataclass(frozen=True)
+class SlurmJob:
+    """A job as Slurm tells of it.
+
+    Args:
+        job: its id; ``12_0`` of an array's task.
+        state: Slurm's word (``PENDING``, ``RUNNING``...), of an array that of a task that has not ended, if there is
+            one; None: Slurm is not at hand, does not answer, or has forgotten the job.
+        reason: why it is in that state, if Slurm says so.
+        forgotten: Slurm answers, and knows of no such job (any more).
+    """
+
+    job: str
+    state: str | None = None
+    reason: str | None = None
+    forgotten: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Slurm says that it waits, runs, or comes to its end."""
+        return self.state is not None and self.state not in _ENDED
+
+    @property
+    def over(self) -> bool:
+        """Slurm says that nothing of it runs or will run, or that it knows of no such job; not if it says nothing."""
+        return self.forgotten or self.state in _ENDED
+
+
+def ask(program: str, *arguments: str, patience: float | None = None) -> str:
+    """Return what a Slurm command prints.
 
     Args:
         program: ``sbatch``, ``scontrol``...
         arguments: its arguments.
+        patience: seconds to wait for it; None: for ever.
 
     Raises:
         ConfigError: it is not on this machine, or it refused, in Slurm's words.
     """
     try:
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patience
+        )
     except FileNotFoundError:
         raise ConfigError(
             f"{program}: not on this machine; run this on a login node of the cluster, or look at it with --print"
         ) from None
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"{program}: no answer in {patience:g} s") from None
     if done.returncode != 0:
         said = [_PREFIX.sub("", line) for line in done.stderr.splitlines() if line.strip()]
         raise ConfigError(f"{program}: {'; '.join(said[-3:]) or f'exit status {done.returncode}'}")
@@ -38,31 +85,27 @@ def ask(program: str, *arguments: str) -> str:
 
 
 def host_names(node_list: str) -> list[str]:
-    """``node[1-3]`` written out."""
+    """Return the names of ``node[1-3]`` written out."""
     return ask("scontrol", "show", "hostnames", node_list).split()
 
 
-def state_of(job: int | str) -> str:
-    """``RUNNING``, ``CANCELLED``...; empty if Slurm does not know the job any more.
+def look_up(job: int | str) -> SlurmJob:
+    """Return what Slurm says of a job.
 
     Args:
-        job: its id; of an array's task ``12_0``, as the id of one of the tasks is that of the whole array.
+        job: its id; of an array's task ``12_0``, as the id of one of the tasks is that of the whole array, for whose
+            tasks together it then stands.
     """
     try:
-        found = re.search(r"JobState=(\w+)", ask("scontrol", "show", "job", "-o", str(job)))
-    except ConfigError:
-        return ""
-    return found[1] if found else ""
-
-
-def over(job: int | str) -> bool:
-    """Whether Slurm says that nothing of a job runs any more, or that it knows of no such job; not if it says nothing.
-
-    Args:
-        job: its id; an array's, which one of its tasks has as well, stands for all of them.
-    """
-    try:
-        states = re.findall(r"JobState=(\w+)", ask("scontrol", "show", "job", "-o", str(job)))
+        said = ask("scontrol", "show", "job", "-o", str(job), patience=_PATIENCE)
     except ConfigError as error:
-        return _FORGOTTEN in str(error)
-    return bool(states) and ENDED.issuperset(states)
+        return SlurmJob(str(job), forgotten=_FORGOTTEN in str(error))
+    tasks = [_parsed(str(job), line) for line in said.splitlines() if "JobState=" in line]
+    return next((task for task in tasks if task.goes_on), tasks[0] if tasks else SlurmJob(str(job)))
+
+
+def _parsed(job: str, line: str) -> SlurmJob:
+    # A word without "=" continues the value before it, which is none of those that are wanted.
+    words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+    reason = words.get("Reason")
+    return SlurmJob(job, words.get("JobState"), None if reason == "None" else reason)

@@ -23,11 +23,11 @@ from omegaconf import OmegaConf
 from fedray.config.registry import bind
 from fedray.config.sections import ClusterSection, SlurmSection
 from fedray.core.errors import ConfigError, RunFailed
-from fedray.rundir import durable
+from fedray.rundir import durable, lock
 from fedray.rundir.names import CONFIG, LOCK, config_of
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
-from fedray.slurm.commands import ask, host_names, over, state_of
+from fedray.slurm.commands import ask, host_names, look_up
 from fedray.slurm.network import choose_ports, own_address
 from fedray.slurm.private import Shared, shared_path, sweep, temporary_folder
 from fedray.slurm.requeue import HISTORY, STOPPED, History, owner, safe_rounds, verdict
@@ -173,12 +173,10 @@ def release(run_dir: Path) -> None:
     """
     if not (run_dir / LOCK).exists():
         return
-    from fedray.rundir import lock  # imports torch, which the start of a job need not wait for
-
     found = lock.owner_of(run_dir)
     if found is None or found.job is None or found.job == os.environ.get("SLURM_JOB_ID"):
         return
-    if over(found.job) and lock.release(run_dir, found):
+    if look_up(found.job).over and lock.release(run_dir, found):
         say(f"the driver of job {found.job} has ended, as Slurm says: going on in its place")
 
 
@@ -218,11 +216,8 @@ def requeue(job: int | str, after: History, path: Path) -> None:
     """Put the job back into the queue, after which Slurm ends this process.
 
     Raises:
-        ConfigError: Slurm will not, or the job is no longer ours to requeue.
+        ConfigError: Slurm will not.
     """
-    # A job that was cancelled, or has used up its time, is Slurm's to end or to start again.
-    if (state := state_of(job)) != "RUNNING":
-        raise ConfigError(f"that is up to Slurm, which calls the job {state or 'unknown'}")
     after.write(path)
     for number in (*_SIGNALS, _PASSED_ON):
         signal.signal(number, signal.SIG_IGN)
@@ -245,16 +240,18 @@ def main(arguments: Sequence[str]) -> int:
         say(str(error))
         return _WRONG
     if signals.for_good:
-        say(f"stopped for good: exit status {status}")
+        say(f"stopped for good: exit status {status}; go on with: fedray slurm {shlex.quote(str(run_dir))}")
         return status
     rounds = safe_rounds(run_dir)
-    decided = verdict(status, lost, history, rounds, section.max_requeues)
+    decided = verdict(status, lost, history, rounds, section.max_requeues, look_up(allocation.name).state)
     say(f"{decided.reason}: {'requeueing' if decided.requeue else f'exit status {status}'}")
     if decided.requeue:
         try:
             requeue(allocation.name, history.and_now(rounds), run_dir / HISTORY)
         except ConfigError as error:
             say(f"not requeued: {error}")
+    if status not in (0, _WRONG) and not decided.by_slurm:
+        say(f"go on with: fedray slurm {shlex.quote(str(run_dir))}")
     return status
 
 

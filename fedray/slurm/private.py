@@ -13,7 +13,7 @@ from pathlib import Path
 from fedray.core.errors import ConfigError
 from fedray.rundir import durable
 from fedray.slurm.allocation import Allocation
-from fedray.slurm.commands import over
+from fedray.slurm.commands import look_up
 
 _SHARED, _TEMPORARY = ".slurm-", "tmp"
 
@@ -74,7 +74,7 @@ def sweep(run_dir: Path, job: int) -> None:
     """Remove what other jobs than ours, ``job``, shared in a run folder, once they are over: a killed one cannot."""
     for folder in run_dir.glob(f"{_SHARED}*"):
         other = folder.name.removeprefix(_SHARED)
-        if other.isdigit() and int(other) != job and over(other):
+        if other.isdigit() and int(other) != job and look_up(other).over:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fedray.core.errors import ConfigError
 from fedray.rundir import durable
+from fedray.slurm.allocation import Allocation
 
 HISTORY = "slurm.json"
 """The file of a run folder that names its job."""
@@ -51,6 +54,13 @@ def owner(path: Path) -> int | str | None:
     return _content(path).get("job")
 
 
+def belongs_to_job(run_dir: Path, env: Mapping[str, str]) -> bool:
+    """Return whether a run is driven by the Slurm job that this process is in, and not by hand from inside of one."""
+    with suppress(ConfigError):
+        return owner(run_dir / HISTORY) == Allocation.from_env(env).name
+    return False
+
+
 def _content(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text())
@@ -61,14 +71,23 @@ def _content(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a job whose driver has ended, and why, in words for the log."""
+    """What becomes of a job whose driver has ended, and why, in words for the log.
+
+    Args:
+        requeue: it puts itself back into the queue.
+        reason: why, or why not.
+        by_slurm: it may come back all the same, as Slurm decides.
+    """
 
     requeue: bool
     reason: str
+    by_slurm: bool = False
 
 
-def verdict(status: int, lost: Sequence[str], history: History, rounds: int, most: int) -> Verdict:
-    """Decide.
+def verdict(
+    status: int, lost: Sequence[str], history: History, rounds: int, most: int, state: str | None = "RUNNING"
+) -> Verdict:
+    """Decide what becomes of a job.
 
     Args:
         status: the driver's exit status.
@@ -76,6 +95,8 @@ def verdict(status: int, lost: Sequence[str], history: History, rounds: int, mos
         history: the requeues so far.
         rounds: rounds that are safe in a checkpoint now.
         most: the most requeues of a job.
+        state: what Slurm calls the job now; one that was cancelled, preempted, or has used up its time, is Slurm's to
+            end or to start again.
     """
     if status == STOPPED:
         why = "the run stopped with a checkpoint"
@@ -83,6 +104,11 @@ def verdict(status: int, lost: Sequence[str], history: History, rounds: int, mos
         why = f"the run failed with {', '.join(lost)} lost"
     else:
         return Verdict(False, "the run has finished" if status == 0 else f"the run ended with status {status}")
+    if state != "RUNNING":
+        called = f"it calls the job {state}" if state else "it says nothing of the job"
+        return Verdict(
+            False, f"{why} after round {rounds}; whether it is requeued is up to Slurm: {called}", by_slurm=True
+        )
     before = history.rounds
     if len(before) >= most:
         return Verdict(False, f"{why}; requeued {len(before)} times already (cluster.max_requeues={most})")

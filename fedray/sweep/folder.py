@@ -93,7 +93,7 @@ class Sweep:
         Raises:
             ConfigError: a mistake in the config, or the cell's folder holds a run of another one.
         """
-        wanted = _computed(self._config(cell))
+        wanted = _computed(self.config_of(cell))
         folder = self.run_folder(cell)
         if not (folder.path / CONFIG).exists():
             return
@@ -122,7 +122,7 @@ class Sweep:
 
     def place(self, cell: Cell) -> ClusterSection:
         """The ``cluster`` section of a cell."""
-        return self._config(cell).place.cluster
+        return self.config_of(cell).place.cluster
 
     def claim(self, cell: Cell) -> None:
         """Make a cell's run folder for a run that is to begin, or to go on, in another process.
@@ -130,7 +130,7 @@ class Sweep:
         Raises:
             ConfigError: the config is wrong, or the folder cannot be written.
         """
-        folder, config = self.run_folder(cell), self._config(cell)
+        folder, config = self.run_folder(cell), self.config_of(cell)
         if self.status(cell) == "new":
             folder.claim(config.to_yaml())
         else:
@@ -144,7 +144,7 @@ class Sweep:
         """
         folder = self.run_folder(cell)
         begun = (folder.path / CONFIG).exists()
-        experiment = self._config(cell).experiment(folder, resume=begun)
+        experiment = self.config_of(cell).experiment(folder, resume=begun)
         if begun:
             durable.replace(folder.path / CONFIG, experiment.run.config.encode())
         return experiment
@@ -176,7 +176,12 @@ class Sweep:
         except OSError as error:
             raise ConfigError(f"{self.folder}: cannot be written: {error.strerror or error}") from None
 
-    def _config(self, cell: Cell) -> Config:
+    def config_of(self, cell: Cell) -> Config:
+        """Return a cell's config, bound.
+
+        Raises:
+            ConfigError: a mistake in it.
+        """
         raw, resolved = load_layers(self.config, cell.overrides)
         if self.slurm is not None:
             raw, resolved = on_slurm(raw, self.slurm), on_slurm(resolved, self.slurm)

@@ -245,8 +245,8 @@ def test_the_options_are_those_of_a_single_job(cli: Cli, small: Path) -> None:
         chosen = {line for line in outcome.out.splitlines() if line.startswith("#SBATCH ")}
         return {line for line in chosen if not line.startswith(("#SBATCH --output=", "#SBATCH --array="))}
 
-    single = lines("slurm", small, "run.dir=out")
-    assert lines("sweep", small, "seed=1,2", "--slurm") == single
+    single = lines("slurm", small, "run.dir=out", "worker={cpus: 0.75, gpus: 1}")
+    assert lines("sweep", small, "seed=1,2", "worker={cpus: 0.75, gpus: 1}", "--slurm") == single
     asked = {"--account=mine", "--qos=high", "--mail-type=END", "--exclusive", "--gpus-per-node=4", "--mem=16G"}
     assert {f"#SBATCH {option}" for option in asked} <= single
     cli("sweep", small, "seed=1", "--sbatch", "x=1").refused("--sbatch: only with --slurm")

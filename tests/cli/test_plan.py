@@ -14,8 +14,9 @@ import torch
 
 from fedray.core.messages import Block
 from fedray.experiment.build import Config
+from fedray.experiment.capacity import worker_count
 from fedray.experiment.estimate.memory import activation_bytes, memory, settle
-from fedray.experiment.estimate.pace import FirstRound, measure, worker_count
+from fedray.experiment.estimate.pace import FirstRound, measure
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
 from fedray.run.worker import Item, Report

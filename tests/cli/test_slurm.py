@@ -58,7 +58,7 @@ def test_a_submitted_run_waits_in_its_folder(cli: Cli, small: Path, monkeypatch:
     outcome = cli("slurm", small, "run.dir=out", "rounds=7", "cluster.workers=2", "--nodes", 3)
     assert outcome.status == 0, outcome.err
     assert "submitted job 42 (3 nodes)" in outcome.out
-    for told in ("out/slurm-42.log", "fedray status out", "scancel 42", "fedray slurm out"):
+    for told in ("out/slurm-42.log", "fedray status out", "scancel 42", "fedray stop out", "fedray slurm out"):
         assert told in outcome.out
     script = Path("out/job.sbatch").resolve()
     assert (small.parent / "bin" / "called").read_text() == f"--parsable {script}\n"
@@ -87,7 +87,8 @@ def test_a_run_whose_job_goes_on_is_not_sent_again(cli: Cli, small: Path, monkey
     scontrol.write_text("#!/bin/sh\necho JobId=42 JobState=PENDING Reason=Priority\n")
     scontrol.chmod(0o755)
     before = Path("out/config.yaml").read_text()
-    cli("slurm", "out", "rounds=9").refused("its job 42 is PENDING", "scancel 42")
+    cli("slurm", "out", "rounds=9").refused("its job 42 is PENDING", "fedray stop out")
+    cli("slurm", small, "run.dir=out").refused("its job 42 is PENDING")
     assert Path("out/config.yaml").read_text() == before
 
 
@@ -137,3 +138,17 @@ def test_a_preset_fits_below_an_experiment(cli: Cli, small: Path, preset: Path) 
 
 def test_there_are_presets() -> None:
     assert {"generic-cpu", "generic-gpu", "preemptible"} <= {preset.stem for preset in PRESETS}
+
+
+def test_gpus_that_no_worker_uses_are_not_reserved(cli: Cli, small: Path) -> None:
+    for command in (("slurm", small, "--print"), ("slurm", small), ("sweep", small, "seed=1,2", "--slurm", "--print")):
+        cli(*command, "--nodes", 4, "--gpus-per-node", 4).refused("gpus_per_node=4", "worker.gpus=1")
+    cli("plan", small, "cluster={name: slurm, gpus_per_node: 4}").refused("gpus_per_node=4", "worker.gpus=1")
+    assert cli("slurm", small, "--gpus-per-node", 4, "worker.gpus=1", "--print").status == 0
+    assert list(Path.cwd().iterdir()) == [small]
+
+
+def test_an_array_that_does_not_match_is_refused(cli: Cli, small: Path) -> None:
+    cli("slurm", small, "--sbatch", "array=0-9", "--print").refused("array=0-9", "one run")
+    cli("sweep", small, "seed=1,2", "--slurm", "--sbatch", "array=0-9", "--print").refused("2 runs", "0-1", "array=%4")
+    assert "--array=0-1%1" in cli("sweep", small, "seed=1,2", "--slurm", "--sbatch", "array=%1", "--print").out

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from fedray.cli.watching import duration, one_line, pace, rows
-from fedray.experiment.status import Driver, Slurm, Status
+from fedray.experiment.status import Driver, Status
 from fedray.run.budget import Totals
 from fedray.rundir.lock import Owner
 from fedray.rundir.names import LOCK
+from fedray.slurm.commands import SlurmJob
 from tests.cli.command import Cli
 
 
@@ -85,7 +86,7 @@ def test_what_is_said_of_a_run_that_needs_help() -> None:
         left=900.0,
         failures={"train": 2, "worker": 1},
         driver=Driver("process 7 on node1", False),
-        slurm=Slurm("12", "CANCELLED", "by you"),
+        slurm=SlurmJob("12", "CANCELLED", "by you"),
         test={"auc": None},
         workers=4,
         nodes=2,

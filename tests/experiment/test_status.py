@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
 from fedray.experiment import status
-from fedray.experiment.status import RECENT, Driver, Slurm, failures_by_kind, pace_of, read_status, slurm_job, state_of
+from fedray.experiment.status import RECENT, Driver, failures_by_kind, pace_of, read_status, slurm_job, state_of
 from fedray.run.budget import Totals
 from fedray.rundir.lock import Owner, driving
 from fedray.rundir.names import LOCK
+from fedray.slurm.commands import SlurmJob
 from fedray.slurm.requeue import HISTORY, History
 from fedray.tracking.jsonl import read_records
 
@@ -119,9 +120,9 @@ def test_a_driver_that_ends_before_it_is_looked_for_is_not_interrupted(
         end()
         return False
 
-    def completed(run_dir: Path, job: str | None = None) -> Slurm:
+    def completed(run_dir: Path, job: str | None = None) -> SlurmJob:
         end()
-        return Slurm("12", "COMPLETED")
+        return SlurmJob("12", "COMPLETED")
 
     monkeypatch.setattr(status, "slurm_job", completed)
     if not away:
@@ -199,20 +200,20 @@ def test_what_slurm_says_of_the_newest_job(folder: Path, monkeypatch: pytest.Mon
     for job in (9, 12):
         (folder / f"slurm-{job}.log").touch()
     fake_slurm(folder, monkeypatch, "JobId=12 JobName=a b UserId=me(0) JobState=PENDING Reason=Resources Requeue=1")
-    assert slurm_job(folder) == Slurm("12", "PENDING", "Resources")
+    assert slurm_job(folder) == SlurmJob("12", "PENDING", "Resources")
     write(folder, [record(1)], {"status": "stopped"})
     seen = read_status(folder, NOW)
     assert (seen.state, seen.over) == ("stopped", False), "it is requeued"
-    assert replace(seen, slurm=Slurm("12", "CANCELLED")).over
+    assert replace(seen, slurm=SlurmJob("12", "CANCELLED")).over
 
 
 def test_the_job_of_an_array_is_known_by_its_history(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder))
     History(12).write(folder / HISTORY)
-    assert slurm_job(folder) == Slurm("12")
+    assert slurm_job(folder) == SlurmJob("12")
     History("12_3").write(folder / HISTORY)
     (folder / "slurm-9.log").touch()
-    assert slurm_job(folder) == Slurm("12_3")
+    assert slurm_job(folder) == SlurmJob("12_3")
 
 
 def test_a_job_that_waits_to_take_up_a_dead_drivers_run_is_the_newest(
@@ -221,11 +222,11 @@ def test_a_job_that_waits_to_take_up_a_dead_drivers_run_is_the_newest(
     (folder / LOCK).write_text(json.dumps(asdict(replace(Owner.me(), host="node9", job="9"))))
     History(12).write(folder / HISTORY)
     fake_slurm(folder, monkeypatch, "JobId=12 JobState=PENDING Reason=Priority")
-    assert read_status(folder, NOW).slurm == Slurm("9"), "it may live"
+    assert read_status(folder, NOW).slurm == SlurmJob("9"), "it may live"
     scontrol = folder / "bin" / "scontrol"
     scontrol.write_text("#!/bin/sh\ncase $4 in 9) s=CANCELLED;; 12) s=PENDING;; esac\necho JobState=$s Reason=None\n")
     seen = read_status(folder, NOW)
-    assert (seen.state, seen.slurm, seen.over) == ("interrupted", Slurm("12", "PENDING"), False)
+    assert (seen.state, seen.slurm, seen.over) == ("interrupted", SlurmJob("12", "PENDING"), False)
 
 
 def test_a_driver_out_of_sight_dies_with_its_slurm_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +237,7 @@ def test_a_driver_out_of_sight_dies_with_its_slurm_job(folder: Path, monkeypatch
     assert (seen.state, seen.driver.alive, seen.over) == ("running", None, False)
     fake_slurm(folder, monkeypatch, "JobId=12 JobState=NODE_FAIL Reason=None")
     seen = read_status(folder, NOW)
-    assert (seen.state, seen.slurm, seen.over) == ("interrupted", Slurm("12", "NODE_FAIL"), True)
+    assert (seen.state, seen.slurm, seen.over) == ("interrupted", SlurmJob("12", "NODE_FAIL"), True)
 
 
 def test_a_cancelled_job_that_never_began_is_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +250,7 @@ def test_a_cancelled_job_that_never_began_is_over(folder: Path, monkeypatch: pyt
 def test_slurm_is_not_at_hand_or_has_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "slurm-3.log").touch()
     monkeypatch.setenv("PATH", str(folder))
-    assert slurm_job(folder) == Slurm("3")
+    assert slurm_job(folder) == SlurmJob("3")
     fake_slurm(folder, monkeypatch, "")
-    assert slurm_job(folder) == Slurm("3")
-    assert slurm_job(folder, job="12") == Slurm("12")
+    assert slurm_job(folder) == SlurmJob("3")
+    assert slurm_job(folder, job="12") == SlurmJob("12")

@@ -123,3 +123,29 @@ def test_any_other_value_is_read_back(value: str) -> None:
 def test_a_section_that_makes_no_sense(fields: dict[str, int], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         SlurmSection(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("runs", "given", "array"),
+    [(1, None, None), (1, "%2", None), (3, None, "0-2"), (3, "%2", "0-2%2"), (3, "0-2", "0-2"), (3, "0-2%1", "0-2%1")],
+)
+def test_an_array_has_a_task_for_each_run(runs: int, given: str | None, array: str | None) -> None:
+    section = SlurmSection(sbatch={} if given is None else {"array": given})
+    job = BatchJob(section, runs=tuple(Path(f"r{number}") for number in range(runs)))
+    assert header(job).get("array") == array
+
+
+@pytest.mark.parametrize(
+    ("runs", "given", "words"),
+    [
+        (1, "0-3", "this is one run"),
+        (0, "0-3", "this is one run"),
+        (3, "0-9", "the sweep has 3 runs to do, and its array 0-2"),
+        (3, "1-3%2", "array=%2"),
+        (3, "0-2%no", "as in %4"),
+    ],
+)
+def test_another_array_is_refused(runs: int, given: str, words: str) -> None:
+    job = BatchJob(SlurmSection(sbatch={"array": given}), runs=tuple(Path(f"r{number}") for number in range(runs)))
+    with pytest.raises(ConfigError, match=words):
+        render(job)

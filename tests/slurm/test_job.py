@@ -15,6 +15,7 @@ import pytest
 from fedray.rundir.lock import Owner, owner_of
 from fedray.rundir.names import LOCK
 from fedray.slurm import job as jobs
+from fedray.slurm.commands import SlurmJob
 from fedray.slurm.job import release
 
 # A driver that says when it is asked to stop, and ends by being killed alone; standard input stands for the nodes.
@@ -85,13 +86,13 @@ def test_who_took_the_folder_while_slurm_was_asked_keeps_it(tmp_path: Path, monk
     ended = replace(Owner.me(), host="elsewhere", job="7")
     newcomer = replace(ended, job="9", token="newcomer")
 
-    def slow(job: str) -> bool:
+    def slow(job: str) -> SlurmJob:
         assert job == "7"
         (tmp_path / LOCK).write_text(json.dumps(asdict(newcomer)))
-        return True
+        return SlurmJob(job, "COMPLETED")
 
     monkeypatch.setenv("SLURM_JOB_ID", "8")
-    monkeypatch.setattr(jobs, "over", slow)
+    monkeypatch.setattr(jobs, "look_up", slow)
     (tmp_path / LOCK).write_text(json.dumps(asdict(ended)))
     release(tmp_path)
     assert owner_of(tmp_path) == newcomer

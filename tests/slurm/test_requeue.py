@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.slurm.requeue import STOPPED, History, owner, safe_rounds, verdict
+from fedray.slurm.requeue import HISTORY, STOPPED, History, belongs_to_job, owner, safe_rounds, verdict
 
 rounds = st.integers(0, 1000)
 histories = st.lists(rounds, max_size=8).map(lambda seen: History(7, tuple(sorted(seen))))
@@ -85,3 +85,24 @@ def test_only_whole_checkpoints_are_safe(tmp_path: Path) -> None:
     for name in ("round-00000009", "round-00000012", ".tmp-round-00000020", "round-oddity"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert safe_rounds(tmp_path) == 12
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING", "TIMEOUT", "PREEMPTED", None])
+def test_a_job_that_slurm_ends_is_not_said_to_be_requeued(state: str | None) -> None:
+    for decided in (verdict(STOPPED, [], History(7), 4, 10, state), verdict(1, ["n2"], History(7), 4, 10, state)):
+        assert (decided.requeue, decided.by_slurm) == (False, True)
+        assert "whether it is requeued is up to Slurm" in decided.reason
+        assert (state or "says nothing") in decided.reason
+    assert not verdict(0, [], History(7), 4, 10, state).by_slurm
+
+
+def test_a_run_belongs_to_the_job_that_its_history_names(tmp_path: Path) -> None:
+    env = {"SLURM_JOB_ID": "9", "SLURMD_NODENAME": "n1"}
+    assert not belongs_to_job(tmp_path, env)
+    History(9).write(tmp_path / HISTORY)
+    assert belongs_to_job(tmp_path, env)
+    assert not belongs_to_job(tmp_path, {})
+    task = {**env, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
+    assert not belongs_to_job(tmp_path, task)
+    History("7_1").write(tmp_path / HISTORY)
+    assert belongs_to_job(tmp_path, task)

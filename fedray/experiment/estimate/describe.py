@@ -13,9 +13,10 @@ from fedray.core.messages import Ints
 from fedray.data import ClientData
 from fedray.data.picture import label_picture
 from fedray.experiment.build import Config
+from fedray.experiment.capacity import check_gpus_used, worker_count
 from fedray.experiment.estimate.catalogue import call, summary
 from fedray.experiment.estimate.memory import Memory, memory, settle
-from fedray.experiment.estimate.pace import FirstRound, Pace, measure, worker_count
+from fedray.experiment.estimate.pace import FirstRound, Pace, measure
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import local_steps
 from fedray.run.plan import Plan
@@ -35,6 +36,7 @@ def describe(config: Config) -> str:
     Raises:
         ConfigError: whatever a run would refuse to start with, apart from the machines it asks for.
     """
+    check_gpus_used(config.place, config.data)
     plan = config.plan()
     vector = plan.layout.pack(dict(plan.task.model_fn().state_dict()))
     settle(plan, vector)

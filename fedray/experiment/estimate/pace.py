@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from fedray.config.sections import SlurmSection
-from fedray.core.cpus import usable_cpus
 from fedray.core.messages import Block, BlockReport, Broadcast, Failure, Ints
+from fedray.experiment.capacity import worker_count
 from fedray.experiment.place import Place
 from fedray.local.schedule import local_steps
 from fedray.run.executor import InlineExecutor
@@ -21,7 +19,6 @@ from fedray.run.worker import Job
 from fedray.rundir.client_state import ClientStore
 
 _ROUNDS_TRIED = 100
-_SLURMS_CPUS = 1  # what Slurm gives a task that asks for nothing
 
 
 @dataclass(frozen=True)
@@ -99,23 +96,6 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
     work = _steps(plan, first.cohort) * plan.sampler.expected(plan.task.data.sizes) / len(first.cohort)
     seconds = max(report.seconds, report.seconds * work / steps / worker_count(place))
     return Pace(len(block.clients), steps, report.seconds, seconds, report.failures)
-
-
-def worker_count(place: Place) -> int:
-    """Workers of a run on this machine, or on the nodes of its Slurm job."""
-    cluster, worker = place.cluster, place.worker
-    if place.launcher.in_process:
-        return 1
-    if isinstance(cluster, SlurmSection):
-        nodes, cpus, gpus = cluster.nodes, cluster.cpus_per_task or _SLURMS_CPUS, float(cluster.gpus_per_node)
-    else:
-        nodes, cpus, gpus = 1, usable_cpus().count, torch.cuda.device_count() - place.driver.gpus
-    if isinstance(cluster.workers, int):
-        return nodes * cluster.workers
-    room = cpus / worker.cpus if worker.cpus else float("inf")
-    if worker.gpus:
-        room = min(room, gpus / worker.gpus)
-    return nodes * max(1, int(room)) if room != float("inf") else nodes
 
 
 def _steps(plan: Plan, clients: Ints) -> int:
