@@ -28,7 +28,7 @@ from fedray.config.sections import (
     LocalSection,
     WorkerSection,
 )
-from fedray.core import rng
+from fedray.core.draws import named
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
 from fedray.core.record import RoundRecord
@@ -346,8 +346,7 @@ def _run(experiment: Experiment, progress: bool) -> Result:
 
 
 def _seeded(model_fn: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(rng.integer(seed, "init"))
+    with named(seed, "init"):
         module = model_fn()
     if not isinstance(module, nn.Module):
         raise ConfigError(f"model_fn: it must return an nn.Module, got {type(module).__name__}")

@@ -29,6 +29,7 @@ from fedray.config.sections import (
     TrackingSection,
     WorkerSection,
 )
+from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
@@ -234,6 +235,7 @@ class Config:
 # From Python objects
 
 
+@put_back()
 def make_plan(
     *,
     model_fn: ModelFn,

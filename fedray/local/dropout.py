@@ -1,14 +1,21 @@
-"""Dropout whose masks are named by (seed, round, client, step), alone or stacked."""
+"""Dropout whose masks are named by (seed, round, client, step): alone, stacked, and computed again in a backward."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedray.core.draws import alone, go_to, position
 from fedray.core.rng import Stream
 
 _CALLS_PER_STEP = 1 << 10
+_POSITION = "fedray_position"
 
 
 class NamedDropout:
@@ -19,40 +26,58 @@ class NamedDropout:
     the batch comes first in a tensor, a share of the batch gets the masks that its rows have in the whole.
     Dropout inside ``nn.LSTM`` runs in C++ and is not reached: such models step one by one under a seeded generator.
 
+    Enter it for one forward and backward pass; a second entry inside the first is allowed.  On the way out torch's
+    functions are as they were.  RunFailed, if another thread is inside one.
+
     Args:
         seed: the run's seed.
 
     Attributes:
         client: int64 scalar, the client's key (a batched tensor under vmap).
+        turn: which draw of the client's round comes next; ``None``: no draw may come.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._stream = Stream(seed, "dropout", 0)
-        self._native = (F.dropout, F.scaled_dot_product_attention)
+        self._native = F.scaled_dot_product_attention
+        self._entered: list[ExitStack] = []
         self.client = torch.zeros((), dtype=torch.int64)
-        self._turn = 0
+        self.turn: int | None = 0
         self._share = slice(0, 1)
 
     def at(self, round: int, step: int, share: slice = slice(0, 1)) -> None:
         """Draw for this round and local step from now on, and for these rows of the batch, if not for all."""
         if round != self._stream.round:
             self._stream = Stream(self._seed, "dropout", round)
-        self._turn = step * _CALLS_PER_STEP
+        self.turn = step * _CALLS_PER_STEP
         self._share = share
 
+    def forward_ends(self) -> None:
+        """Allow no draw from now on, unless the position it was first made at is set again."""
+        self.turn = None
+
     def __enter__(self) -> NamedDropout:
-        # A TorchFunctionMode is switched off inside nn.MultiheadAttention's functional, where the dropout is.
-        self._native = (F.dropout, F.scaled_dot_product_attention)
-        F.dropout, F.scaled_dot_product_attention = self._dropout, self._attention
+        with ExitStack() as entered:
+            entered.enter_context(alone())
+            if not self._entered:
+                self._native = F.scaled_dot_product_attention
+            # A TorchFunctionMode is switched off inside nn.MultiheadAttention's functional, where the dropout is.
+            entered.enter_context(_swapped(F, dropout=self._dropout, scaled_dot_product_attention=self._attention))
+            self._entered.append(entered.pop_all())
         return self
 
     def __exit__(self, *_: object) -> None:
-        F.dropout, F.scaled_dot_product_attention = self._native
+        self._entered.pop().close()
 
     def _mask(self, like: Tensor, p: float) -> Tensor:
-        turn = torch.full((), self._turn, device=like.device)
-        self._turn += 1
+        if self.turn is None:
+            raise RuntimeError(
+                "dropout draws a mask while gradients are computed, and no mask of the forward pass is to be drawn "
+                "again: activation checkpointing needs preserve_rng_state=True, its default"
+            )
+        turn = torch.full((), self.turn, device=like.device)
+        self.turn += 1
         before = like.numel() * self._share.start // max(1, self._share.stop - self._share.start)
         draws = self._stream.uniform(self.client.to(like.device), turn, like.numel(), before)
         return (draws.view(like.shape) >= p).to(like.dtype) / (1.0 - p)
@@ -74,7 +99,7 @@ class NamedDropout:
         enable_gqa: bool = False,
     ) -> Tensor:
         if dropout_p == 0.0:
-            native: Tensor = self._native[1](
+            native: Tensor = self._native(
                 query, key, value, attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
             )
             return native
@@ -96,3 +121,43 @@ def has_dropout(module: nn.Module) -> bool:
     rates = [getattr(m, "p", 0.0) for m in module.modules() if isinstance(m, nn.Dropout)]
     rates += [m.dropout for m in module.modules() if isinstance(m, nn.MultiheadAttention)]
     return any(rate > 0.0 for rate in rates)
+
+
+@contextmanager
+def recomputing(dropout: NamedDropout | None) -> Iterator[None]:
+    """Enter ``dropout``, if there is one, and let a backward pass that computes a forward again draw what that drew.
+
+    Activation checkpointing (``torch.utils.checkpoint``, reentrant or not) saves the state of torch's generator and
+    sets it again where it recomputes.  In this context the state carries along where dropout, numpy's generator and
+    ``random`` stand, which torch does not know of.
+
+    Raises:
+        RunFailed: another thread is inside.
+    """
+    native_get, native_set = torch.get_rng_state, torch.set_rng_state
+
+    def get_rng_state() -> Tensor:
+        state = native_get()
+        setattr(state, _POSITION, (position(), None if dropout is None else dropout.turn))
+        return state
+
+    def set_rng_state(new_state: Tensor) -> None:
+        native_set(new_state)
+        if hasattr(new_state, _POSITION):
+            others, turn = getattr(new_state, _POSITION)
+            go_to(others)
+            if dropout is not None:
+                dropout.turn = turn
+
+    with alone(), dropout or ExitStack(), _swapped(torch, get_rng_state=get_rng_state, set_rng_state=set_rng_state):
+        yield
+
+
+@contextmanager
+def _swapped(module: ModuleType, **functions: Callable[..., Any]) -> Iterator[None]:
+    before = {name: getattr(module, name) for name in functions}
+    try:
+        vars(module).update(functions)
+        yield
+    finally:
+        vars(module).update(before)

@@ -54,14 +54,11 @@ class Replica:
         for parameter in self.trained:
             parameter.grad = None
 
-    def backward(self, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
-        """Leave the gradients of ``weight`` times the rows' mean loss with the parameters; returns that loss."""
+    def loss(self, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
+        """Return ``weight`` times the rows' mean loss, whose ``backward`` leaves the gradients with the parameters."""
         with autocast(self._task.args.precision, self.device):
             loss = self._task.loss_fn(self.module(x.to(self.device)), y.to(self.device))
-        if weight != 1.0:
-            loss = loss * weight
-        loss.backward()
-        return loss.detach()
+        return loss if weight == 1.0 else loss * weight
 
     def add_gradients(self, others: Sequence[Replica]) -> None:
         """Add the gradients of others to these, in their order; what the loss used nowhere stays without one."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from fedray.core.draws import named
 from fedray.core.messages import Floats
-from fedray.core.rng import integer
 from fedray.data.columns.rows import Rows
-from fedray.local.dropout import NamedDropout, has_dropout
+from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.replicas import Replica, share_out
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
@@ -24,7 +23,7 @@ class SequentialStepper:
     On several devices the optimizer, the rule and the row are on the first; in each step the others get a copy of the
     row and a share of the batch, and give their gradients.  That equals one device up to rounding.
 
-    Random draws of the module other than dropout come from torch's generators, seeded by (seed, round, client).
+    Random draws other than dropout come from the process's generators, named by (seed, round, client).
     """
 
     def __init__(self, task: LocalTask, module: nn.Module, devices: Sequence[torch.device]) -> None:
@@ -50,8 +49,7 @@ class SequentialStepper:
         if self._dropout is not None:
             self._dropout.client = keys[0]
         devices = [replica.device for replica in (self._first, *self._others) if replica.device.type == "cuda"]
-        with torch.random.fork_rng(devices=devices), self._dropout or contextlib.nullcontext():
-            _seed(integer(task.seed, "local", run.round, client), devices)
+        with named(task.seed, "local", run.round, client, devices):
             for step in range(schedule.index.shape[1]):
                 count = int(schedule.count[0, step])
                 x, y = rows.take(schedule.index[:, step, :count])
@@ -82,15 +80,13 @@ class SequentialStepper:
             if self._dropout is not None:
                 self._dropout.at(round, step, share)
             weight = (share.stop - share.start) / len(x) if others else 1.0
-            losses.append(replica.backward(x[share], y[share], weight))
+            with recomputing(self._dropout):
+                loss = replica.loss(x[share], y[share], weight)
+                if self._dropout is not None:
+                    self._dropout.forward_ends()
+                loss.backward()
+            losses.append(loss.detach())
         if not others:
             return losses[0]
         self._first.add_gradients(others)
         return torch.stack([loss.to(self._first.device) for loss in losses]).sum()
-
-
-def _seed(seed: int, devices: Sequence[torch.device]) -> None:
-    """Seed the generators of the CPU and of some GPUs; ``torch.manual_seed`` would ask every kind of accelerator."""
-    torch.default_generator.manual_seed(seed)
-    for device in devices:
-        torch.cuda.default_generators[device.index].manual_seed(seed)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedray.core.draws import drawn_since, named, traces
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.replicas import share_out
 from fedray.local.stacking import COUPLED, batch_statistics, coupled
@@ -57,8 +58,8 @@ def _joined(task: LocalTask, module: nn.Module) -> str | None:
     module.train()
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     outputs = []
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), dropout or contextlib.nullcontext():
-        drawn = torch.get_rng_state()
+    with torch.no_grad(), named(task.seed, "local"), dropout or contextlib.nullcontext():
+        before = traces()
         for devices in (1, 2, _ROWS):
             parts = []
             for share in share_out(_ROWS, devices):
@@ -66,7 +67,7 @@ def _joined(task: LocalTask, module: nn.Module) -> str | None:
                     dropout.at(1, 0, share)
                 parts.append(module(x[share]))
             outputs.append(torch.cat(parts))
-        if not torch.equal(drawn, torch.get_rng_state()):
+        if drawn_since(before):
             return "the model draws at random, and not by nn.Dropout"
     for name, buffer in module.named_buffers():
         if not torch.equal(buffer, buffers[name]):

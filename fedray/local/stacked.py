@@ -20,6 +20,8 @@ from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask, autocast
 
+_NOTHING = contextlib.nullcontext()
+
 
 class StackedStepper:
     """Trains the clients of a block together.
@@ -88,22 +90,24 @@ class StackedStepper:
         active = (schedule.count > 0).sum(axis=0)
         losses = torch.zeros(len(run.params), dtype=torch.float64, device=self._device)
         training = run
-        with self._dropout or contextlib.nullcontext():
-            for step, n in enumerate(active.tolist()):
-                if n < len(training.params):
-                    training = run.leading(n)
-                    optimizer.keep(n)
-                count = schedule.count[:n, step]
-                width = int(count.max())
-                x, y = rows.take(schedule.index[:n, step, :width])
-                if self._dropout is not None:
-                    self._dropout.at(run.round, step)
-                leaf = optimizer.leaf()
-                views = layout.split(leaf)
+        for step, n in enumerate(active.tolist()):
+            if n < len(training.params):
+                training = run.leading(n)
+                optimizer.keep(n)
+            count = schedule.count[:n, step]
+            width = int(count.max())
+            x, y = rows.take(schedule.index[:n, step, :width])
+            if self._dropout is not None:
+                self._dropout.at(run.round, step)
+            leaf = optimizer.leaf()
+            views = layout.split(leaf)
+            with self._dropout or _NOTHING:
                 loss = self._loss(views, keys[:n], x, y, count)
+                if self._dropout is not None:
+                    self._dropout.forward_ends()
                 (grad,) = torch.autograd.grad(loss.sum(), leaf)
-                losses[:n] += loss.detach() * torch.from_numpy(count).to(self._device)
-                with torch.no_grad():
-                    task.rule.gradient(training, grad)
-                optimizer.step(grad)
+            losses[:n] += loss.detach() * torch.from_numpy(count).to(self._device)
+            with torch.no_grad():
+                task.rule.gradient(training, grad)
+            optimizer.step(grad)
         return losses.cpu().numpy()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fedray.core.draws import drawn_since, named, put_back, traces
 from fedray.core.losses import per_example
 from fedray.core.messages import Broadcast
 from fedray.core.rng import torch_generator
@@ -132,7 +133,11 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
     exact = replace(task, optimizer_fn=plain, args=args, rule=LocalRule())
     trial = replace(exact, data=few)  # type: ignore[arg-type]
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
-    stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {})
+    with put_back():
+        before = traces()
+        stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {})
+        if drawn := drawn_since(before):
+            return f"it draws from {drawn[0]}, which knows one client at a time"
     alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
     for row, client in enumerate(few.pair):
         expected = alone.train(few.pair[row : row + 1], down, {}).parts["delta"][0]
@@ -168,7 +173,7 @@ def coupled(task: LocalTask, module: nn.Module) -> bool:
     few = np.unique(np.linspace(0, len(task.data) - 1, 8).astype(np.int64))
     x, y = (t.flatten(0, 1) for t in task.data.rows(few).take(np.tile(np.arange(8), (len(few), 1))))
     draw = torch_generator(task.seed, "local")
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), named(task.seed, "local"):
         # A fresh model may say the same of all examples.
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))

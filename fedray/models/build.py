@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 from torch import nn
 
 from fedray.config.registry import bind_part, dump
-from fedray.core import rng
+from fedray.core.draws import named
 from fedray.data.spec import DataSpec
 from fedray.models.registry import Model, models
 from fedray.models.user import UserModel
@@ -49,14 +48,12 @@ def dump_model(model: Model) -> dict[str, Any]:
 def initial_model(model: Model, spec: DataSpec, seed: int) -> nn.Module:
     """The model with its first parameters: a function of the seed alone.
 
-    torch's CPU generator is seeded with ``rng.integer(seed, "init")`` while the model is built, and put back as it
-    was: calling this neither reads nor moves the global generator.  A user's factory that draws from another
-    generator, or on a device, is on its own.
+    The process's generators on the CPU are named by (seed, "init") while the model is built, and put back as they were:
+    calling this neither reads nor moves them.  A user's factory that draws from a generator of its own, or on a device,
+    is on its own.
 
     Raises:
         ConfigError: the model does not fit the data, or the user's factory fails.
     """
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the generators of all accelerators too, which are not put back.
-        torch.default_generator.manual_seed(rng.integer(seed, "init"))
+    with named(seed, "init"):
         return model.build(spec)

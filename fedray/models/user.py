@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from fedray.config.registry import nearest
+from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 
@@ -97,7 +97,7 @@ class UserModel:
     def _module(self, path: str) -> ModuleType:
         try:
             # A module that draws while it is imported must not move the draws of the build that imports it first.
-            with torch.random.fork_rng(devices=[]):
+            with put_back():
                 module = importlib.import_module(path)
         except (Exception, SystemExit) as error:
             if isinstance(error, ModuleNotFoundError) and error.name and f"{path}.".startswith(f"{error.name}."):

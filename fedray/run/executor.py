@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
+from fedray.core.draws import alone
 from fedray.core.messages import Broadcast
 from fedray.run.usage import Meter, Reading, Usage
 from fedray.run.worker import Item, Job, Report, Worker
@@ -66,7 +68,10 @@ class InlineExecutor:
     def __init__(self, job: Job, devices: Sequence[torch.device] = (torch.device("cpu"),)) -> None:
         self._threads = torch.get_num_threads()
         self._gpus = float(sum(device.type == "cuda" for device in devices))
-        self._worker = Worker(job, devices)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(alone())
+            self._worker = Worker(job, devices)
+            self._open = opened.pop_all()
         self._meter = Meter(devices)
         self._reading = Reading(_NAME)
 
@@ -101,6 +106,7 @@ class InlineExecutor:
         return Usage((self._reading,), gpus=self._gpus)
 
     def close(self) -> None:
-        """Give the process its thread count back."""
+        """Give the process its thread count back, and other threads the right to train."""
         self._worker.close()
         torch.set_num_threads(self._threads)
+        self._open.close()

@@ -20,6 +20,7 @@ from torch import nn
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.algorithms.base import Algorithm
 from fedray.core import inject
+from fedray.core.draws import named
 from fedray.core.errors import RunFailed, one_line
 from fedray.core.messages import Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
 from fedray.core.metrics import Mean, example_values
@@ -279,7 +280,7 @@ class Worker:
         try:
             with _memory_told(), lack_told():
                 return self._trained(clients, block)
-        except OutOfMemory:
+        except (*OutOfMemory, RunFailed):
             raise
         except Exception as error:
             raise _Raised(error) from error
@@ -321,7 +322,8 @@ class Worker:
         assert test is not None
         x, y = test.slice(chunk.start, chunk.stop, self.device)
         # Matrix products look at where rows lie in memory: a copy lies the same everywhere, a view of a file does not.
-        values = self._values(x.clone(), y)
+        with self._named(chunk.index):
+            values = self._values(x.clone(), y)
         metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
         return TestReport(chunk.index, metrics, time.perf_counter() - started)
 
@@ -329,10 +331,11 @@ class Worker:
         """Evaluate the broadcast model on the clients' held-out rows."""
         started = time.perf_counter()
         x, y, segment = self.job.task.data.holdout(chunk.clients)
-        parts = [
-            self._values(x[i : i + _EVALUATION_ROWS].to(self.device), y[i : i + _EVALUATION_ROWS].to(self.device))
-            for i in range(0, len(x), _EVALUATION_ROWS)
-        ]
+        with self._named(-1 - chunk.index):
+            parts = [
+                self._values(x[i : i + _EVALUATION_ROWS].to(self.device), y[i : i + _EVALUATION_ROWS].to(self.device))
+                for i in range(0, len(x), _EVALUATION_ROWS)
+            ]
         count = len(chunk.clients)
         sums = {
             name: _sums(segment, np.concatenate([part[name] for part in parts]), count)
@@ -340,6 +343,11 @@ class Worker:
         }
         examples = np.bincount(segment, minlength=count).astype(np.int64)
         return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
+
+    def _named(self, number: int) -> contextlib.AbstractContextManager[None]:
+        """Name what the model draws in an evaluation."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        return named(self.job.task.seed, "evaluate", self._down.round, number, devices)
 
     def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
         """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""

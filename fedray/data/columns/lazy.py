@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedray.core.draws import name_draws, put_back
 from fedray.core.errors import ConfigError
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.checks import as_examples, check_fits, infer_spec, tensor
+from fedray.data.columns.checks import as_examples, check_fits, id_keys, infer_spec, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
 from fedray.data.columns.rows import CPU, Rows, decode, make_examples
 from fedray.data.spec import DataSpec
@@ -67,7 +68,8 @@ class LazyData(ClientData):
         return decode(tensor(x)), tensor(y)
 
     def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
-        loaded = [self._load(int(client)) for client in clients]
+        with put_back():
+            loaded = [self._load(int(client)) for client in clients]
         totals = self.sizes[clients] + self.holdout_sizes[clients]
         x, y = (_joined([pair[side] for pair in loaded]).to(device) for side in (0, 1))
         return Rows(x, y, np.cumsum(totals) - totals, self.sizes[clients], device)
@@ -75,9 +77,10 @@ class LazyData(ClientData):
     def holdout(self, clients: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
         kept = [self._none()]
         # One client at a time, so that only held-out rows are in memory together.
-        for client in clients[self.holdout_sizes[clients] > 0]:
-            x, y = self._load(int(client))
-            kept.append((x[int(self.sizes[client]) :].clone(), y[int(self.sizes[client]) :].clone()))
+        with put_back():
+            for client in clients[self.holdout_sizes[clients] > 0]:
+                x, y = self._load(int(client))
+                kept.append((x[int(self.sizes[client]) :].clone(), y[int(self.sizes[client]) :].clone()))
         segment = np.repeat(np.arange(len(clients)), self.holdout_sizes[clients])
         return torch.cat([x for x, _ in kept]), torch.cat([y for _, y in kept]), segment
 
@@ -91,7 +94,8 @@ class LazyData(ClientData):
     def label_counts(self) -> NDArray[np.int64]:
         self._need_classes()
         if self._counts is None:
-            self._counts, self.counted = np.stack([self._count(client) for client in range(len(self))]), True
+            with put_back():
+                self._counts, self.counted = np.stack([self._count(client) for client in range(len(self))]), True
         return self._counts
 
     def _count(self, client: int) -> NDArray[np.int64]:
@@ -110,6 +114,8 @@ def _joined(pieces: Sequence[Tensor]) -> Tensor:
 
 
 def _call(function: Callable[[Any], Any], client: Any, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    # Inside ``put_back``: what a function draws is the same whenever it is called.
+    name_draws(0, "data", client=int(id_keys(np.array([name.encode()]))[0]))
     made = function(client)
     if not isinstance(made, tuple) or len(made) != 2:
         raise ConfigError(f"client {name!r}: the function must return a pair (x, y), got {type(made).__name__}")
@@ -132,13 +138,14 @@ def from_function(
     if sizes is None or spec is None:
         found: DataSpec | None = None
         counted = np.zeros(len(listed), dtype=np.int64)
-        for number, client in enumerate(listed):
-            x, y = _call(function, client, str(client))
-            counted[number] = len(x)
-            if spec is not None:
-                check_fits(x, y, spec, f"client {str(client)!r}")
-            elif len(x):
-                found = _widen(found, x, y, str(client))
+        with put_back():
+            for number, client in enumerate(listed):
+                x, y = _call(function, client, str(client))
+                counted[number] = len(x)
+                if spec is not None:
+                    check_fits(x, y, spec, f"client {str(client)!r}")
+                elif len(x):
+                    found = _widen(found, x, y, str(client))
         if spec is None:
             spec = found
         if spec is None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Aggregate
 from fedray.local.schedule import batch_widths
@@ -123,8 +124,8 @@ def activation_bytes(plan: Plan) -> int:
 
     try:
         x, y = task.data.probe().rows(client).take(np.arange(batch)[None])
-        # Dropout draws from the global generator here; what it draws does not matter, only that it is put back.
-        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        # What is drawn here does not matter, only that the generators are put back.
+        with put_back(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = task.loss_fn(module(x[0]), y[0])
     except Exception as error:
         words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
