@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from fedray.config.sections import LocalSection
 from fedray.core.errors import RunFailed
 from fedray.local.dropout import NamedDropout, recomputing
-from fedray.local.schedule import LocalArgs
 from fedray.local.task import LocalTask, Stacking
 from tests.helpers import class_problem, local_task, relative, train
 
@@ -124,7 +124,7 @@ def twice(block: nn.Module, x: Tensor) -> Tensor:
 
 def task_of(layer: str, saving: Callable[[nn.Module, Tensor], Tensor]) -> LocalTask:
     problem = class_problem(SIZES, (4, 8), 3, lambda: Net(LAYERS[layer], saving))
-    return local_task(problem, args=LocalArgs(2, 4), stack="off")
+    return local_task(problem, args=LocalSection(2, 4), stack="off")
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
@@ -145,7 +145,7 @@ def test_checkpoints_inside_checkpoints_change_nothing(layer: str) -> None:
 @pytest.mark.parametrize("layer", [name for name in LAYERS if name != "numpy's generator"])
 def test_a_stack_draws_what_each_draws_alone(layer: str) -> None:
     problem = class_problem(SIZES, (4, 8), 3, lambda: Net(LAYERS[layer], whole))
-    task = local_task(problem, args=LocalArgs(2, 4), stack=3)
+    task = local_task(problem, args=LocalSection(2, 4), stack=3)
     assert task.stacking.stacked, task.stacking.reason
     stacked, alone = train(task, range(3)), train(replace(task, stacking=Stacking(1, False, "")), range(3))
     assert relative(stacked.parts["delta"], alone.parts["delta"]) <= 1e-5
