@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from fedray import FederatedData, FederatedModel, TrainArgs, train
 from fedray.core.draws import drawn_since, traces
+from fedray.data.columns.base import ClientData
 from tests.helpers import class_problem, local_task, relative
 from tests.helpers import train as local_train
 
@@ -37,11 +38,11 @@ class Noisy(nn.Linear):
         return super().forward(x * self.draw() if self.training == self.in_training else x)
 
 
-def in_model(draw: Callable[[], float]) -> tuple[FederatedModel, FederatedData]:
+def in_model(draw: Callable[[], float]) -> tuple[FederatedModel, ClientData]:
     return FederatedModel(lambda: Noisy(draw)), plain_data()
 
 
-def in_builder(draw: Callable[[], float]) -> tuple[FederatedModel, FederatedData]:
+def in_builder(draw: Callable[[], float]) -> tuple[FederatedModel, ClientData]:
     def build() -> nn.Module:
         module = nn.Linear(6, 3)
         module.register_buffer("unsaved", torch.tensor(draw()), persistent=False)
@@ -51,18 +52,18 @@ def in_builder(draw: Callable[[], float]) -> tuple[FederatedModel, FederatedData
     return FederatedModel(build), plain_data()
 
 
-def in_evaluation(draw: Callable[[], float]) -> tuple[FederatedModel, FederatedData]:
+def in_evaluation(draw: Callable[[], float]) -> tuple[FederatedModel, ClientData]:
     return FederatedModel(lambda: Noisy(draw, training=False)), plain_data()
 
 
-def in_loss(draw: Callable[[], float]) -> tuple[FederatedModel, FederatedData]:
+def in_loss(draw: Callable[[], float]) -> tuple[FederatedModel, ClientData]:
     def loss(output: Tensor, target: Tensor) -> Tensor:
         return functional.cross_entropy(output * draw(), target)
 
     return FederatedModel(lambda: nn.Linear(6, 3), loss_fn=loss), plain_data()
 
 
-def in_data(draw: Callable[[], float]) -> tuple[FederatedModel, FederatedData]:
+def in_data(draw: Callable[[], float]) -> tuple[FederatedModel, ClientData]:
     def client(name: str) -> tuple[np.ndarray, np.ndarray]:
         rows = slice(0, 20) if name == "a" else slice(20, 40)
         return np.float32(draw()) * X[rows], Y[rows]
@@ -70,7 +71,7 @@ def in_data(draw: Callable[[], float]) -> tuple[FederatedModel, FederatedData]:
     return FederatedModel(lambda: nn.Linear(6, 3)), FederatedData.from_function(client, ["a", "b"], test=(X, Y))
 
 
-def plain_data() -> FederatedData:
+def plain_data() -> ClientData:
     return FederatedData.from_arrays(X, Y, np.repeat(["a", "b"], 20), test=(X, Y)).with_holdout(0.2, 0)
 
 
