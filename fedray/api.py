@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -13,199 +12,149 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from fedray.aggregators import Aggregator, Mean
-from fedray.algorithms import FedAvg
-from fedray.algorithms.base import AlgorithmConfig, compose
-from fedray.config.layers import bind_cluster, to_yaml
-from fedray.config.registry import bind, checked, dump
+from fedray.aggregators import Aggregator
+from fedray.algorithms.base import AlgorithmConfig
+from fedray.config.binding import bind, is_plain
+from fedray.config.flat import unflatten, with_options
+from fedray.config.layers import bind_cluster
 from fedray.config.sections import (
+    SECTIONS,
     BudgetSection,
     CheckpointSection,
+    ClusterSection,
     DriverSection,
     EvaluateSection,
     ExperimentSchema,
     FailuresSection,
     LocalSection,
+    TopSection,
+    TrackingSection,
     WorkerSection,
 )
-from fedray.core.draws import named
 from fedray.core.errors import ConfigError, RunFailed
-from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
+from fedray.core.losses import LossFn
 from fedray.core.record import RoundRecord
 from fedray.data import ClientData
-from fedray.experiment.build import Experiment, make_plan
-from fedray.experiment.place import Place
-from fedray.optim import SGD, OptimizerFn
-from fedray.run.driver import Run, RunFolder
+from fedray.experiment.build import Config
+from fedray.experiment.experiment import Experiment
+from fedray.experiment.given import GivenModel
+from fedray.optim import OptimizerFn
+from fedray.run.driver import RunFolder
 from fedray.run.interrupt import StopSignals, starting
 from fedray.rundir import checkpoint
-from fedray.rundir.names import PYTHON
-from fedray.sampling import Full, Sampler
+from fedray.sampling import Sampler
 from fedray.tracking.console import Console
 from fedray.transforms import Transform
+
+Named = str | Mapping[str, Any]
+"""A part as a config names it: ``"fedprox"``, ``{"name": "fedprox", "mu": 0.1}``, one's own ``"my_module:name"``."""
 
 
 @dataclass(frozen=True)
 class FederatedModel:
     """What clients train.
 
+    Each may also be named as in a config, as in ``FederatedModel("mlp", {"name": "adam", "lr": 0.01})``, one's own by
+    ``my_module:name``.
+
     Args:
         model_fn: builds the ``nn.Module``; called with torch's generator seeded by the run, so that its first
             parameters are a function of the run's seed.
-        optimizer_fn: parameters to a ``torch.optim.Optimizer``, made anew for each client and round.
-        loss_fn: (output, target) to the mean loss of a batch; default: cross-entropy or squared error by the data's
-            task.
+        optimizer_fn: parameters to a ``torch.optim.Optimizer``, made anew for each client and round; default:
+            ``TrainArgs.optimizer``.
+        loss_fn: (output, target) to the mean loss of a batch; default: ``TrainArgs.loss``.
 
     Raises:
         ConfigError: a module or an optimizer instead of a function that makes one.
     """
 
-    model_fn: Callable[[], nn.Module]
-    optimizer_fn: OptimizerFn = field(default_factory=SGD)
-    loss_fn: LossFn | None = None
+    model_fn: Callable[[], nn.Module] | Named
+    optimizer_fn: OptimizerFn | Named | None = None
+    loss_fn: LossFn | Named | None = None
 
     def __post_init__(self) -> None:
         for name, value, kind, such_as in (
             ("model_fn", self.model_fn, nn.Module, "lambda: nn.Linear(4, 2)"),
             ("optimizer_fn", self.optimizer_fn, torch.optim.Optimizer, "lambda p: torch.optim.SGD(p, lr=0.1)"),
+            ("loss_fn", self.loss_fn, (), "nn.functional.cross_entropy"),
         ):
+            if isinstance(value, str | Mapping) or (value is None and name != "model_fn"):
+                continue
             if isinstance(value, kind) or not callable(value):
                 raise ConfigError(f"{name}: a function is needed, such as {such_as}; this is a {type(value).__name__}")
 
 
+@with_options
 @dataclass(frozen=True)
-class TrainArgs:
+class TrainArgs(TrackingSection, BudgetSection, FailuresSection, LocalSection, TopSection):
     """How to train; everything has the meaning of the config key of the same name, and the same values are allowed.
 
+    >>> TrainArgs(rounds=50, epochs=2, batch_size=None, evaluate_every=5).sections()["local"].batch_size
+    'full'
+
+    Raises:
+        ConfigError: a value that is not allowed, named by its config key.
+
     Args:
-        rounds: rounds in all.
-        epochs: local epochs.
-        batch_size: local batch size; ``None`` is the whole local data.
-        last_batch: ``keep``, ``merge`` or ``drop``.
-        steps: exactly so many local steps instead of ``epochs``.
-        seed: names every random draw.
-        evaluate_every: rounds between evaluations on the test set.
+        evaluate_every: rounds between evaluations on the test set; 0 never.
         evaluate_clients_every: rounds between evaluations on the clients' held-out data; 0 never.
         checkpoint_every: rounds between checkpoints; 0: at the end.
         checkpoint_seconds: also after a round that ends so many seconds after the last checkpoint; 0: never.
         keep: checkpoints kept.
-        stack: ``auto``, ``off``, or how many clients step at once.
-        precision: ``fp32``, ``tf32`` or ``bf16``.
-        deterministic: on a GPU, only kernels that give equal bits for equal inputs.
-        buffers: ``mean``, ``keep`` or ``local``.
-        on_nonfinite: ``drop`` or ``abort``.
-        on_failure: ``drop`` or ``abort``.
-        min_share: smallest share of a cohort that must survive.
-        block_timeout: seconds a block may take before its worker is replaced and it is tried once more.
-        left_out: ids of clients by round that are given up unasked.
-        gpu_hours, cpu_hours, wall_hours: what the run may use, see :class:`fedray.config.sections.BudgetSection`.
-        tensorboard: write event files.
-
-    Raises:
-        ConfigError: a value that is not allowed, named by its config key.
     """
 
-    rounds: int = 10
-    epochs: int = 1
-    batch_size: int | None = 32
-    steps: int | None = None
-    last_batch: Literal["keep", "merge", "drop"] = "keep"
-    seed: int = 0
-    evaluate_every: int = 1
-    evaluate_clients_every: int = 0
-    checkpoint_every: int = 10
-    checkpoint_seconds: float = 0.0
-    keep: int = 2
-    stack: Literal["auto", "off"] | int = "auto"
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    deterministic: bool = True
-    buffers: Literal["mean", "keep", "local"] = "mean"
-    on_nonfinite: Literal["drop", "abort"] = "drop"
-    on_failure: Literal["drop", "abort"] = "abort"
-    min_share: float = 0.5
-    block_timeout: float | None = None
-    left_out: dict[int, list[str]] = field(default_factory=dict)
-    gpu_hours: float | None = None
-    cpu_hours: float | None = None
-    wall_hours: float | None = None
-    tensorboard: bool = True
+    evaluate_every: int = EvaluateSection.every
+    evaluate_clients_every: int = EvaluateSection.clients_every
+    checkpoint_every: int = CheckpointSection.every
+    checkpoint_seconds: float = CheckpointSection.seconds
+    keep: int = CheckpointSection.keep
 
     def __post_init__(self) -> None:
         self.sections()  # a wrong value is an error where it is given
 
+    def layer(self) -> dict[str, Any]:
+        """Return the same as a config file has it."""
+        keys = ("local", "evaluate", "failures", "checkpoint", "budget", "tracking")
+        return {"rounds": self.rounds, "seed": self.seed, **unflatten(self, keys)}
+
     def sections(self) -> dict[str, Any]:
-        """The same as rounds, seed and config sections, by name."""
-        top = bind(ExperimentSchema, {"data": {}, "model": {}, "rounds": self.rounds, "seed": self.seed}, "")
-        local = {
-            "epochs": self.epochs,
-            "batch_size": "full" if self.batch_size is None else self.batch_size,
-            "steps": self.steps,
-            "last_batch": self.last_batch,
-            "stack": self.stack,
-            "precision": self.precision,
-            "deterministic": self.deterministic,
-            "buffers": self.buffers,
-        }
-        evaluate = {"every": self.evaluate_every, "clients_every": self.evaluate_clients_every}
-        failures = {
-            "on_nonfinite": self.on_nonfinite,
-            "on_failure": self.on_failure,
-            "min_share": self.min_share,
-            "block_timeout": self.block_timeout,
-            "left_out": self.left_out,
-        }
-        saved = {"every": self.checkpoint_every, "seconds": self.checkpoint_seconds, "keep": self.keep}
-        hours = {"gpu_hours": self.gpu_hours, "cpu_hours": self.cpu_hours, "wall_hours": self.wall_hours}
-        return {
-            "rounds": top.rounds,
-            "seed": top.seed,
-            "local": bind(LocalSection, local, "local"),
-            "evaluate": bind(EvaluateSection, evaluate, "evaluate"),
-            "failures": bind(FailuresSection, failures, "failures"),
-            "checkpoint": bind(CheckpointSection, saved, "checkpoint"),
-            "budget": bind(BudgetSection, hours, "budget"),
-        }
+        """Return the same as rounds, seed and config sections, by name."""
+        layer = self.layer()
+        top = bind(TopSection, {"rounds": layer.pop("rounds"), "seed": layer.pop("seed")}, "")
+        bound: dict[str, Any] = {key: bind(SECTIONS[key], section, key) for key, section in layer.items()}
+        return {"rounds": top.rounds, "seed": top.seed, **bound}
 
 
+@with_options
 @dataclass(frozen=True)
-class Cluster:
-    """Where to train.
+class Cluster(WorkerSection, ClusterSection):
+    """Where to train; everything has the meaning of the key in the sections ``cluster``, ``worker`` and ``driver``.
 
-    Args:
-        name: ``ray`` (worker actors; a Ray that is already initialised is used as it is) or ``inline`` (this process).
-        workers: worker actors on each node, or ``auto``.
-        cpus: CPUs of each worker.
-        gpus: GPUs of each worker; fractions share one, and several share out a client's batch.
-        threads: torch threads of each worker.
-        driver_gpus: GPUs of the driver.
-        placement: ``spread``: that many workers on every node; ``pack``: as many in all, on few nodes.
-        reduce: how vectors cross from node to node: ``object_store`` or ``collective``.
+    A Ray that is already initialised is used as it is.
+
+    >>> Cluster(workers=2, memory=1.5, driver_cpus=1).layer()["driver"]
+    {'gpus': 0.0, 'cpus': 1}
 
     Raises:
         ConfigError: a value that is not allowed, named by its config key.
+
+    Args:
+        driver_cpus: CPUs of the driver.
+        driver_gpus: GPUs of the driver.
     """
 
-    name: Literal["ray", "inline"] = "ray"
-    workers: int | Literal["auto"] = "auto"
-    cpus: float = 1.0
-    gpus: float = 0.0
-    threads: int = 1
-    driver_gpus: float = 0.0
-    placement: Literal["pack", "spread"] = "spread"
-    reduce: Literal["object_store", "collective"] = "object_store"
+    driver_cpus: float = DriverSection.cpus
+    driver_gpus: float = DriverSection.gpus
 
     def __post_init__(self) -> None:
-        self.place()  # a wrong value is an error where it is given
+        layer = self.layer()  # a wrong value is an error where it is given
+        bind_cluster(ExperimentSchema(data=None, model=None, cluster=layer.pop("cluster")))
+        for key, section in layer.items():
+            bind(SECTIONS[key], section, key)
 
-    def place(self) -> Place:
-        """The same as config sections."""
-        cluster = {"name": self.name, "workers": self.workers, "placement": self.placement, "reduce": self.reduce}
-        worker = {"cpus": self.cpus, "gpus": self.gpus, "threads": self.threads}
-        return Place(
-            bind_cluster(ExperimentSchema(data=None, model=None, cluster=cluster)),
-            bind(WorkerSection, worker, "worker"),
-            bind(DriverSection, {"gpus": self.driver_gpus}, "driver"),
-        )
+    def layer(self) -> dict[str, Any]:
+        """Return the same as a config file has it."""
+        return unflatten(self, ("cluster", "worker", "driver"))
 
 
 @dataclass(frozen=True)
@@ -227,13 +176,13 @@ class Result:
 
 def train(
     model: FederatedModel,
-    data: ClientData,
+    data: ClientData | Named,
     args: TrainArgs | None = None,
     *,
-    algorithm: AlgorithmConfig | None = None,
-    transforms: Sequence[Transform] = (),
-    aggregator: Aggregator | None = None,
-    sampler: Sampler | None = None,
+    algorithm: AlgorithmConfig | Named | None = None,
+    transforms: Sequence[Transform | Named] = (),
+    aggregator: Aggregator | Named | None = None,
+    sampler: Sampler | Named | None = None,
     cluster: Cluster | Literal["ray", "inline"] = "ray",
     run_dir: str | Path | None = None,
     resume: bool = False,
@@ -242,6 +191,8 @@ def train(
     """Train a model on federated data.
 
     Closures and lambdas work.  Ray is started if it is not initialised, and shut down only if it was started here.
+    Every part may also be named as in a config: ``"fedprox"``, ``{"name": "fedprox", "mu": 0.1}``, or one's own,
+    ``"my_module:name"``, which is imported from the working directory.
 
     Args:
         model: what to train.
@@ -264,58 +215,37 @@ def train(
         ConfigError: arguments or data that cannot work; nothing was started.
         RunFailed: the run could not go on; its last checkpoint is in the run folder.
     """
+    _check(model, FederatedModel, "model", "fedray.FederatedModel(lambda: nn.Linear(4, 2))")
     args = args or TrainArgs()
-    sections = args.sections()
-    place = (Cluster(name=cluster) if isinstance(cluster, str) else cluster).place()
-    config = checked(algorithm or FedAvg(), "algorithm")
-    if not isinstance(transforms, Sequence):
-        raise ConfigError(
-            f"transforms: a list is needed, such as [fedray.Clip()]; this is a {type(transforms).__name__}"
-        )
-    chain = [checked(transform, f"transforms[{i}]") for i, transform in enumerate(transforms)]
-    aggregator = checked(aggregator or Mean(), "aggregator")
-    sampler = checked(sampler or Full(), "sampler")
-    folder = RunFolder(
-        Path(run_dir) if run_dir else Path("runs/python") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    )
-    place.check()
-    plan = make_plan(
-        model_fn=functools.partial(_seeded, model.model_fn, sections["seed"]),
-        optimizer_fn=model.optimizer_fn,
-        loss_fn=model.loss_fn or LOSSES[TASK_LOSS[data.spec.task]],
-        data=data,
-        algorithm=compose(config, chain, aggregator, sections["local"]),
-        sampler=sampler,
-        place=place,
-        **sections,
-    )
-    described: dict[str, Any] = {
-        PYTHON: dump(args),
-        "algorithm": dump(config),
-        "aggregator": dump(aggregator),
-        "sampler": dump(sampler),
-        "transforms": [dump(transform) for transform in chain],
-        "cluster": dump(place.cluster),
-        "worker": dump(place.worker),
-        "driver": dump(place.driver),
+    _check(args, TrainArgs, "args", "fedray.TrainArgs(rounds=50)")
+    place = Cluster(name=cluster) if isinstance(cluster, str) else cluster
+    _check(place, Cluster, "cluster", 'fedray.Cluster(workers=2), "ray" or "inline"')
+    content = {
+        **args.layer(),
+        **place.layer(),
+        "data": data,
+        "model": model.model_fn if is_plain(model.model_fn) else GivenModel(model.model_fn),  # type: ignore[arg-type]
+        "transforms": transforms if not isinstance(transforms, tuple) else list(transforms),
     }
-    text = to_yaml(described)
+    for option, given in (("optimizer", model.optimizer_fn), ("loss", model.loss_fn)):
+        if given is not None:
+            if content["local"][option] != getattr(LocalSection, option):
+                raise ConfigError(f"{option}: given twice, in FederatedModel({option}_fn=) and TrainArgs({option}=)")
+            content["local"][option] = given
+    parts = {"algorithm": algorithm, "aggregator": aggregator, "sampler": sampler}
+    content |= {name: part for name, part in parts.items() if part is not None}
+    default = Path("runs/python") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    folder = RunFolder(Path(run_dir) if run_dir else default)
     if resume:
         folder.config()
-    else:
-        folder.claim(text)
-    run = Run(
-        plan=plan,
-        folder=folder,
-        name="python",
-        config=text,
-        threads=place.worker.threads,
-        resume=resume,
-        tensorboard=args.tensorboard,
-        notes=plan.task.notes,
-        warnings=(*data.warnings, *plan.warnings),
-    )
-    return _run(Experiment(run, place, sections["failures"].block_timeout), progress)
+    return _run(Config.bind("python", {}, content).experiment(folder, resume=resume), progress)
+
+
+def _check(given: Any, kind: type, name: str, such_as: str) -> None:
+    if not isinstance(given, kind):
+        raise ConfigError(
+            f"{name}: a fedray.{kind.__name__} is needed, such as {such_as}; this is a {type(given).__name__}"
+        )
 
 
 def _run(experiment: Experiment, progress: bool) -> Result:
@@ -343,11 +273,3 @@ def _run(experiment: Experiment, progress: bool) -> Result:
         raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
     run.plan.layout.load(module, saved.tensors["model"])
     return Result(module, history, run.folder.path, summary["status"] == "stopped")
-
-
-def _seeded(model_fn: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with named(seed, "init"):
-        module = model_fn()
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"model_fn: it must return an nn.Module, got {type(module).__name__}")
-    return module

@@ -12,11 +12,20 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fedray.config.imported import ImportedFunction
 from fedray.config.registry import Registry
 
 OptimizerFn = Callable[[Iterable[Tensor]], Optimizer]
 
-optimizers = Registry("optimizer", package="fedray.optim")
+
+@dataclass(frozen=True)
+class UserOptimizer(ImportedFunction):
+    """A function or a class of ``torch.optim``'s kind, called with the parameters and the options."""
+
+    classes: ClassVar[tuple[type, ...]] = (Optimizer,)
+
+
+optimizers = Registry("optimizer", package="fedray.optim", imported=UserOptimizer)
 
 ELEMENTWISE: tuple[type[Optimizer], ...] = (
     torch.optim.SGD,

@@ -10,8 +10,6 @@ from fedray.config.registry import Registry
 from fedray.core.messages import Ints
 from fedray.core.rng import numpy_generator
 
-samplers = Registry("sampler", package="fedray.sampling")
-
 
 class Sampler:
     """Chooses cohorts."""
@@ -32,6 +30,9 @@ class Sampler:
     def expected(self, sizes: Ints) -> float:
         """Expected number of clients in a cohort."""
         raise NotImplementedError
+
+
+samplers = Registry("sampler", package="fedray.sampling", base=Sampler, such_as="fedray.Uniform(10)")
 
 
 def _check_count(clients: int, sizes: Ints) -> None:

@@ -10,8 +10,6 @@ from torch import Tensor
 from fedray.config.registry import Registry
 from fedray.core.messages import Aggregate, BlockUpdate
 
-aggregators = Registry("aggregator", package="fedray.aggregators")
-
 Accumulator = dict[str, Tensor]
 """Tensors by name: all that a worker hands to the driver at the end of a round."""
 
@@ -59,3 +57,6 @@ class Aggregator:
         It may lie in the memory of ``total``, which is used up.
         """
         raise NotImplementedError
+
+
+aggregators = Registry("aggregator", package="fedray.aggregators", base=Aggregator, such_as="fedray.Mean()")

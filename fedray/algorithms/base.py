@@ -16,8 +16,6 @@ from fedray.core.messages import BlockUpdate
 from fedray.local.rules import LocalRule, Width, width_of
 from fedray.transforms.base import Transform
 
-algorithms = Registry("algorithm", package="fedray.algorithms")
-
 Weight = Literal["auto", "examples", "uniform"]
 
 
@@ -52,6 +50,9 @@ class AlgorithmConfig:
     def local(self, args: LocalSection) -> LocalSection:
         """The local epochs and batches it runs with."""
         return args
+
+
+algorithms = Registry("algorithm", package="fedray.algorithms", base=AlgorithmConfig, such_as="fedray.FedAvg()")
 
 
 @dataclass(frozen=True)

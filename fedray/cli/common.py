@@ -19,7 +19,8 @@ from fedray.rundir.names import CONFIG, to_go_on
 from fedray.slurm.requeue import belongs_to_job
 
 if TYPE_CHECKING:
-    from fedray.experiment.build import Config, Experiment
+    from fedray.experiment.build import Config
+    from fedray.experiment.experiment import Experiment
     from fedray.run.driver import RunFolder
 
 FAILED, WRONG, STOPPED = 1, 2, 75

@@ -20,8 +20,9 @@ from fedray.config.layers import to_yaml
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData, FederatedData
 from fedray.data.tables.hospitals import TARGET, write_hospitals
-from fedray.experiment.build import Config, Experiment
+from fedray.experiment.build import Config
 from fedray.experiment.evaluate import evaluate_model, vector_of
+from fedray.experiment.experiment import Experiment
 from fedray.run.driver import RunFolder
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan

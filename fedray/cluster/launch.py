@@ -39,7 +39,7 @@ def records_on_ray(
             driver=own,
             reduce=cluster.reduce,
             min_workers=cluster.min_workers,
-            start_timeout=cluster.start_timeout,
+            start_timeout=cluster.patience,
             block_timeout=block_timeout,
         )
         yield from stream(run, args, own, on_stop)

@@ -11,8 +11,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedray.config.registry import bind
-from fedray.config.sections import ClusterSection, ExperimentSchema, SlurmSection
+from fedray.config.binding import bind, options_of
+from fedray.config.sections import SECTIONS, ClusterSection, ExperimentSchema, SlurmSection
 from fedray.core.errors import ConfigError
 from fedray.rundir.names import PYTHON
 
@@ -72,12 +72,22 @@ def bind_top(resolved: Mapping[str, Any]) -> ExperimentSchema:
         )
     # Options may be given to a part that is chosen by default.
     chosen = {f.name: {"name": f.default} for f in fields(ExperimentSchema) if isinstance(f.default, str)}
-    return bind(ExperimentSchema, overlay(chosen, resolved), "")
+    return bind(ExperimentSchema, overlay(chosen, resolved), "", _elsewhere())
+
+
+def _elsewhere() -> dict[str, str]:
+    """The full keys of what stands in a section, for whoever looks for it at the top."""
+    found: dict[str, str] = {"server": "algorithm.server_lr", "lr": "local.optimizer.lr"}
+    for key, section in SECTIONS.items():
+        for option in options_of(section):
+            found[option] = f"{found[option]} or {key}.{option}" if option in found else f"{key}.{option}"
+    return found
 
 
 def bind_cluster(schema: ExperimentSchema) -> ClusterSection:
     """The section ``cluster``, which has more keys for Slurm."""
-    return bind(SlurmSection if schema.cluster.get("name") == "slurm" else ClusterSection, schema.cluster, "cluster")
+    on_slurm = isinstance(schema.cluster, Mapping) and schema.cluster.get("name") == "slurm"
+    return bind(SlurmSection if on_slurm else ClusterSection, schema.cluster, "cluster")
 
 
 def on_slurm(layer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

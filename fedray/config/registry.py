@@ -1,40 +1,45 @@
-"""Typed configuration: registries of parts, strict binding, and errors a person can act on.
+"""Registries of parts: an algorithm, a model, a transform, found by name, by import path, or made in Python.
 
-One YAML file describes one experiment.  Parts (an algorithm, a model, a transform...) are chosen by
-their registered ``name``, never by an import path, so that reading a config cannot run code.  The
-fields of a part are the fields of a dataclass: the same class is used from Python and from YAML.
+One YAML file describes one experiment.  A part is chosen by its registered ``name``, so that reading a config cannot
+run code, with one exception: ``module:name`` imports the user's own from the working directory.  The options of a part
+are the fields of a dataclass: the same class is used from Python and from YAML.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import import_module, metadata
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from fedray.config.binding import an, bind, is_plain, nearest, options_of
+from fedray.config.imported import Imported, imported_in, made
+from fedray.config.plugins import load_plugins
 from fedray.core.errors import ConfigError
 
 T = TypeVar("T")
 
-__all__ = ["ConfigError", "Registry", "bind", "bind_part", "checked", "dump", "nearest"]
-
-PLUGIN_GROUP = "fedray.parts"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the closest known word, or nothing."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+__all__ = [
+    "ConfigError",
+    "Imported",
+    "Registry",
+    "bind",
+    "bind_part",
+    "checked",
+    "dump",
+    "imported_in",
+    "made",
+    "nearest",
+]
 
 
 class Registry(Mapping[str, type]):
     """Named parts of one kind.
 
-    >>> shapes = Registry("shape", package="fedray.config.registry")
+    >>> shapes = Registry("shape", package="fedray.config")
     >>> @shapes.register("circle")
     ... @dataclasses.dataclass(frozen=True)
     ... class Circle:
@@ -42,45 +47,63 @@ class Registry(Mapping[str, type]):
     ...     radius: float = 1.0
     >>> bind_part(shapes, {"name": "circle", "radius": 2}, "shape")
     Circle(radius=2.0)
-    >>> bind_part(shapes, {"name": "cirle"}, "shape")
+    >>> bind_part(shapes, {"name": "cirle"}, "shape")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    fedray.core.errors.ConfigError: shape.name: unknown shape 'cirle' (did you mean 'circle'?); known: circle
+    fedray.core.errors.ConfigError: shape.name: unknown shape 'cirle' (did you mean 'circle'?); known: circle; ...
 
     Args:
         kind: what an entry is, in the singular, as used in error messages.
         package: module imported before the first look-up; importing it registers the built-in parts.
+        base: the class of which every part is an instance; None: any object.
+        imported: what stands for a part that is named by its import path.
+        such_as: a part as it is made in Python, for messages.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        *,
+        base: type | None = None,
+        imported: type[Imported] = Imported,
+        such_as: str = "",
+    ) -> None:
         self.kind = kind
+        self.base = base
+        self.imported = imported
+        self.such_as = such_as
         self._package = package
         self._entries: dict[str, type] = {}
 
-    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+    def register(self, name: str) -> Callable[[T], T]:
         """Class decorator: enter a dataclass under ``name`` and set its ``name`` attribute."""
 
-        def enter(cls: type[T]) -> type[T]:
+        def enter(entry: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
-            self._entries[name] = cls
-            cls.name = name  # type: ignore[attr-defined]
-            return cls
+            self._entries[name] = entry  # type: ignore[assignment]
+            entry.name = name  # type: ignore[attr-defined]
+            return entry
 
         return enter
 
-    def _load(self) -> None:
+    def _load(self) -> tuple[str, ...]:
         import_module(self._package)
-        for entry in metadata.entry_points(group=PLUGIN_GROUP):
-            entry.load()
+        return load_plugins()
 
     def lookup(self, name: str, key: str) -> type:
-        """The class registered as ``name``; ConfigError naming ``key`` and the nearest known name."""
-        self._load()
+        """Return the entry registered as ``name``; ConfigError naming ``key`` and the nearest known name."""
+        broken = self._load()
         if name not in self._entries:
             known = ", ".join(sorted(self._entries))
             hint = nearest(name, self._entries)
-            raise ConfigError(f"{key}: unknown {self.kind} {name!r}{hint}; known: {known}")
+            module, dot, attribute = name.rpartition(".")
+            own = f"{module}:{attribute}" if dot and module and attribute else "my_module:name"
+            missing = "".join(f"; {words}" for words in broken)
+            raise ConfigError(
+                f"{key}: unknown {self.kind} {name!r}{hint}; known: {known}; for your own: {own}{missing}"
+            )
         return self._entries[name]
 
     def __getitem__(self, name: str) -> type:
@@ -96,90 +119,67 @@ class Registry(Mapping[str, type]):
         return len(self._entries)
 
 
-def _fields(schema: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(schema) if field.init]
-
-
-def bind(schema: type[T], node: Mapping[str, Any] | None, key: str) -> T:
-    """An instance of the dataclass ``schema`` from a plain mapping.
-
-    Unknown keys, values of a wrong type, missing values and a ``ValueError`` of the dataclass's own
-    ``__post_init__`` all become one :class:`ConfigError` that starts with the full key.
+def bind_part(registry: Registry, node: Any, key: str, default: str = "") -> Any:
+    """Make the part that is meant by a config section, or check one made in Python.
 
     Args:
-        schema: a dataclass; its field types and defaults are the schema.
-        node: the user's values; ``None`` means all defaults.
-        key: where the values stand in the config, for messages (``""`` at the top).
+        registry: of its kind.
+        node: ``{name: ..., **options}``, just the name, or the part.  A name ``module:name`` gives an
+            :class:`~fedray.config.imported.Imported`, to be made by :func:`made`.
+        key: where it stands in the config, for messages.
+        default: the name of the part that options without a name are for.
+
+    Raises:
+        ConfigError: unknown name or option, wrong type, code that cannot be imported, an object of another kind.
     """
-    prefix = f"{key}." if key else ""
-    if node is None:
-        node = {}
-    if not isinstance(node, Mapping):
-        raise ConfigError(f"{key}: expected a section with keys, got {node!r}")
-    allowed = _fields(schema)
-    for name in node:
-        if name not in allowed:
-            options = ", ".join(allowed) or "(none)"
-            raise ConfigError(f"{prefix}{name}: unknown key{nearest(name, allowed)}; allowed: {options}")
-    typed = OmegaConf.structured(schema)
-    for name, value in node.items():
-        typed = _assign(typed, str(name), value, prefix)
-    try:
-        bound = OmegaConf.to_object(typed)
-    except MissingMandatoryValue as error:
-        missing = str(error.full_key or error.key)
-        raise ConfigError(f"{prefix}{missing}: a value is needed") from None
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{key}: {error}" if key else str(error)) from None
-    assert isinstance(bound, schema)
-    return bound
-
-
-def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
-    """``typed`` with one more value; one at a time, because not every error of OmegaConf says where it belongs."""
-    now = OmegaConf.is_missing(typed, name) or typed[name]
-    if isinstance(now, DictConfig) and "name" in now and isinstance(value, str):
-        value = {"name": value}
-    if OmegaConf.is_dict(now) and not isinstance(value, Mapping):
-        raise ConfigError(f"{prefix}{name}: expected a section with keys, got {value!r}")
-    if OmegaConf.is_list(now) and not isinstance(value, list | tuple):
-        raise ConfigError(f"{prefix}{name}: expected a list, got {value!r}")
-    try:
-        return OmegaConf.merge(typed, OmegaConf.create({name: value}))
-    except (OmegaConfBaseException, TypeError) as error:
-        where = getattr(error, "full_key", None) or name
-        reason = str(getattr(error, "msg", None) or error).splitlines()[0]
-        # Of a field without a default OmegaConf speaks in its own words.
-        for kind, words in (("ListConfig", "a list"), ("Dict[", "a section with keys")):
-            if kind in reason and not isinstance(value, Mapping | list | tuple):
-                reason = f"expected {words}, got {value!r}"
-        raise ConfigError(f"{prefix}{where}: {reason}") from None
-
-
-def bind_part(registry: Registry, node: Mapping[str, Any] | str | None, key: str) -> Any:
-    """An instance of a registered part from ``{name: ..., **fields}`` (or just its name)."""
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node, resolve=True)
     if isinstance(node, str):
         node = {"name": node}
+    if not is_plain(node) and not isinstance(node, Mapping):
+        return checked(node, key, registry)
+    if isinstance(node, Mapping) and "name" not in node and default:
+        node = {"name": default, **node}
     if not isinstance(node, Mapping) or "name" not in node:
-        known = ", ".join(registry)
-        raise ConfigError(f"{key}.name: a {registry.kind} is needed; known: {known}")
-    schema = registry.lookup(str(node["name"]), f"{key}.name")
-    return bind(schema, {k: v for k, v in node.items() if k != "name"}, key)
+        raise ConfigError(f"{key}.name: {an(registry.kind)} is needed; known: {', '.join(registry)}")
+    name, options = str(node["name"]), {k: v for k, v in node.items() if k != "name"}
+    if ":" in name:
+        part = registry.imported(name, options, kind=registry.kind, base=registry.base, key=key)
+        part.check()
+        return part
+    entry = registry.lookup(name, f"{key}.name")
+    if isinstance(entry, type):
+        return bind(entry, options, key)
+    if options:
+        raise ConfigError(f"{key}.{next(iter(options))}: unknown key; {name} takes no options")
+    return entry
 
 
-def checked(part: T, key: str) -> T:
-    """A part made in Python, bound as if it stood in a file: what is an error there is one here."""
-    if not dataclasses.is_dataclass(type(part)):
-        raise ConfigError(f"{key}: expected a dataclass with its options, such as fedray.FedAvg() is, got {part!r}")
+def checked(part: T, key: str, registry: Registry) -> T:
+    """Return a part made in Python, its options checked as if they stood in a file."""
+    if isinstance(part, type) or (registry.base is not None and not isinstance(part, registry.base)):
+        such_as = f", such as {registry.such_as}," if registry.such_as else ""
+        got = f"the class {part.__name__}" if isinstance(part, type) else f"an object of type {type(part).__name__}"
+        raise ConfigError(
+            f"{key}: expected {an(registry.kind)}{such_as} or the name of one ({', '.join(registry)}), got {got}"
+        )
+    if not dataclasses.is_dataclass(part):
+        return part
+    try:
+        OmegaConf.structured(type(part))
+    except OmegaConfBaseException:  # options that no file can hold
+        return part
     return bind(type(part), _values(part), key)
 
 
 def _values(part: Any) -> dict[str, Any]:
-    return {name: getattr(part, name) for name in _fields(type(part))}
+    return {name: getattr(part, name) for name in options_of(type(part))}
 
 
 def dump(part: Any) -> dict[str, Any]:
-    """The inverse of :func:`bind_part`: ``{name: ..., **fields}`` with every default written out."""
-    values = _values(part)
+    """Return the inverse of :func:`bind_part`: ``{name: ..., **options}`` with every default written out."""
+    if isinstance(part, Imported):
+        return part.section
+    values = _values(part) if dataclasses.is_dataclass(part) else {}
     name = getattr(part, "name", None)
     return {"name": name, **values} if name is not None else values

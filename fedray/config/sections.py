@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 BufferPolicy = Literal["mean", "keep", "local"]
 LastBatch = Literal["keep", "merge", "drop"]
@@ -26,8 +26,8 @@ class LocalSection:
         last_batch: what becomes of the rows that are left when a pass is cut into batches: ``keep``: a smaller batch;
             ``merge``: they join the batch before; ``drop``: they are left out of this pass.  What fills no batch is one
             all the same: no client goes without a step.
-        optimizer: ``{name: sgd, lr: 0.1, ...}``, see ``fedray list optimizers``.
-        loss: ``cross_entropy``, ``mse``, or ``auto``: by the data's task.
+        optimizer: ``{name: sgd, lr: 0.1, ...}``, see ``fedray list optimizers``; ``my_module:name`` is one's own.
+        loss: ``auto``, by the data's task, or one of ``fedray list losses``; ``my_module:name`` is one's own.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
         deterministic: on a GPU, take only kernels that give equal bits for equal inputs; a model with an operation that
@@ -40,8 +40,8 @@ class LocalSection:
     batch_size: int | str | None = 32
     steps: int | None = None
     last_batch: LastBatch = "keep"
-    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "sgd"})
-    loss: Literal["auto", "cross_entropy", "mse"] = "auto"
+    optimizer: Any = "sgd"
+    loss: Any = "auto"
     stack: int | str | bool = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool = True
@@ -74,7 +74,7 @@ class ClusterSection:
         reduce: how vectors cross from node to node: ``object_store`` (Ray's), or ``collective`` (torch.distributed,
             by NCCL if each rank has a GPU of its own, else gloo; faster for large models); the same bits.
         min_workers: with fewer workers left, after nodes were lost, the run ends with its checkpoint.
-        start_timeout: seconds to wait for workers, and for nodes in place of lost ones.
+        start_timeout: seconds to wait for workers, and for nodes in place of lost ones; default: 120, on Slurm 300.
         dashboard: start Ray's dashboard, on this machine's loopback (needs the ``jobs`` extra).
     """
 
@@ -83,14 +83,21 @@ class ClusterSection:
     placement: Literal["pack", "spread"] = "spread"
     reduce: Literal["object_store", "collective"] = "object_store"
     min_workers: int = 1
-    start_timeout: float = 120.0
+    start_timeout: float | None = None
     dashboard: bool = False
+
+    usual_timeout: ClassVar[float] = 120.0
 
     def __post_init__(self) -> None:
         if self.workers != "auto" and not (isinstance(self.workers, int) and self.workers >= 1):
             raise ValueError(f"workers={self.workers}: it must be at least 1, or auto")
-        if self.min_workers < 1 or self.start_timeout <= 0:
+        if self.min_workers < 1 or not self.patience > 0:
             raise ValueError("min_workers must be at least 1, start_timeout above 0")
+
+    @property
+    def patience(self) -> float:
+        """``start_timeout``, or its default."""
+        return self.usual_timeout if self.start_timeout is None else self.start_timeout
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,6 @@ class SlurmSection(ClusterSection):
         interface: network interface between nodes, ``ib0``; default: by the route to the first node.
         grace: seconds before the time limit at which the run saves a checkpoint and ends.
         max_requeues: how often the job may put itself back into the queue.
-        start_timeout: seconds until all nodes must have joined.
     """
 
     name: Literal["slurm"] = "slurm"
@@ -130,7 +136,8 @@ class SlurmSection(ClusterSection):
     interface: str | None = None
     grace: int = 120
     max_requeues: int = 10
-    start_timeout: float = 300.0
+
+    usual_timeout: ClassVar[float] = 300.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,8 +145,8 @@ class SlurmSection(ClusterSection):
             raise ValueError("nodes and cpus_per_task must be at least 1, gpus_per_node at least 0")
         if self.time is not None and not isinstance(self.time, str):
             raise ValueError(f"time={self.time}: put it in quotes, as YAML reads 12:00:00 as the number 43200")
-        if self.grace < 1 or self.max_requeues < 0 or not self.start_timeout > 0:
-            raise ValueError("grace must be at least 1 s, max_requeues at least 0, start_timeout above 0 s")
+        if self.grace < 1 or self.max_requeues < 0:
+            raise ValueError("grace must be at least 1 s, max_requeues at least 0")
 
 
 @dataclass(frozen=True)
@@ -294,9 +301,41 @@ class RunSection:
     dir: str | None = None
 
 
+SECTIONS: dict[str, type] = {
+    "local": LocalSection,
+    "cluster": ClusterSection,
+    "worker": WorkerSection,
+    "driver": DriverSection,
+    "evaluate": EvaluateSection,
+    "failures": FailuresSection,
+    "checkpoint": CheckpointSection,
+    "budget": BudgetSection,
+    "tracking": TrackingSection,
+    "run": RunSection,
+}
+"""The sections of an experiment by their keys; ``cluster`` has more options on Slurm."""
+
+
 @dataclass(frozen=True)
-class ExperimentSchema:
-    """The top of the file: sections, still plain."""
+class TopSection:
+    """What stands at the top of the file, in no section.
+
+    Args:
+        rounds: rounds in all, at least 1.
+        seed: names every random draw.
+    """
+
+    rounds: int = 10
+    seed: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds={self.rounds}: it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSchema(TopSection):
+    """The whole file: parts and sections, still plain."""
 
     data: Any
     model: Any
@@ -304,19 +343,13 @@ class ExperimentSchema:
     transforms: list[Any] = field(default_factory=list)
     aggregator: Any = "mean"
     sampler: Any = "full"
-    rounds: int = 10
-    seed: int = 0
-    local: dict[str, Any] = field(default_factory=dict)
-    cluster: dict[str, Any] = field(default_factory=dict)
-    worker: dict[str, Any] = field(default_factory=dict)
-    driver: dict[str, Any] = field(default_factory=dict)
-    evaluate: dict[str, Any] = field(default_factory=dict)
-    failures: dict[str, Any] = field(default_factory=dict)
-    checkpoint: dict[str, Any] = field(default_factory=dict)
-    budget: dict[str, Any] = field(default_factory=dict)
-    tracking: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds={self.rounds}: it must be at least 1")
+    local: Any = None
+    cluster: Any = None
+    worker: Any = None
+    driver: Any = None
+    evaluate: Any = None
+    failures: Any = None
+    checkpoint: Any = None
+    budget: Any = None
+    tracking: Any = None
+    run: Any = None

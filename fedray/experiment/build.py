@@ -1,11 +1,10 @@
-"""From a YAML file, or from Python objects, to a run and the place where it runs."""
+"""From the sections and parts of an experiment, as YAML or as Python says them, to a run."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -14,79 +13,48 @@ from typing import Any
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
-from fedray.cluster.jobs.submission import short_lived
+from fedray.config.binding import is_plain
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
-from fedray.config.registry import bind, bind_part, dump, nearest
+from fedray.config.registry import Registry, bind, bind_part, dump, imported_in, made, nearest
 from fedray.config.sections import (
+    SECTIONS,
     BudgetSection,
     CheckpointSection,
-    DriverSection,
     EvaluateSection,
     ExperimentSchema,
     FailuresSection,
     LocalSection,
     RunSection,
     TrackingSection,
-    WorkerSection,
 )
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
-from fedray.core.losses import LOSSES, TASK_LOSS, LossFn
-from fedray.core.record import RoundRecord
+from fedray.core.losses import TASK_LOSS, LossFn
 from fedray.data import ClientData, data_sources
+from fedray.experiment.experiment import Experiment
+from fedray.experiment.given import GivenData, only_python_has
 from fedray.experiment.place import Place
-from fedray.experiment.preflight import check_fit, check_optimizer, check_single_rows, made
+from fedray.experiment.preflight import check_fit, check_optimizer, check_single_rows, made_module
+from fedray.local.losses import losses
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
-from fedray.models import dump_model, initial_model, resolve_model
+from fedray.models import initial_model, models
 from fedray.optim import OptimizerFn, optimizers
 from fedray.run.driver import Run, RunFolder
 from fedray.run.plan import Plan, check_cohort
+from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
 from fedray.transforms import Transform, transforms
-
-_log = logging.getLogger("fedray")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A run and its place, ready to start; ``block_timeout`` as in ``failures``."""
-
-    run: Run
-    place: Place
-    block_timeout: float | None = None
-
-    def records(self, on_stop: Callable[[Callable[[], None]], None] = lambda stop: None) -> Iterator[RoundRecord]:
-        """Run; yields each round's record when it is complete.
-
-        Args:
-            on_stop: is given a function that asks the run to end with a checkpoint.
-
-        Raises:
-            RunFailed: the run could not go on; see ``fedray.run.driver.Run.records``.
-            ConfigError: a mistake found when it started; a fresh run's folder is free again.
-        """
-        if warning := short_lived(self.run.folder.path):
-            _log.warning("%s", warning)
-        try:
-            place = self.place
-            yield from place.launcher.records(
-                self.run, place.cluster, place.worker, place.driver, self.block_timeout, on_stop
-            )
-        except ConfigError:
-            if not self.run.resume:
-                self.run.folder.unclaim()
-            raise
-
-
-# From a config file
 
 
 @dataclass(frozen=True)
 class Config:
-    """A config file with its layers and overrides merged, every part bound, nothing built yet."""
+    """What an experiment is, every section and part of it bound, nothing built yet.
+
+    A part that is named by its import path is an :class:`~fedray.config.imported.Imported`.
+    """
 
     name: str
     raw: dict[str, Any]
@@ -106,6 +74,7 @@ class Config:
     aggregator: Aggregator
     sampler: Sampler
     optimizer: OptimizerFn
+    loss: LossFn | None
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -118,36 +87,38 @@ class Config:
         return cls.bind(path.stem, raw, resolved)
 
     @classmethod
-    def bind(cls, name: str, raw: dict[str, Any], resolved: dict[str, Any]) -> Config:
-        """Bind every section of a plain mapping (``raw``: the same with interpolations unresolved)."""
+    def bind(cls, name: str, raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> Config:
+        """Bind every section and part of an experiment.
+
+        Args:
+            name: what people call it.
+            raw: what a person wrote, with interpolations unresolved; it stays as it is in the run's config.
+            resolved: the whole; parts may be objects.
+        """
         schema = bind_top(resolved)
-        local = bind(LocalSection, schema.local, "local")
-        place = Place(
-            bind_cluster(schema),
-            bind(WorkerSection, schema.worker, "worker"),
-            bind(DriverSection, schema.driver, "driver"),
-        )
+        sections: dict[str, Any] = {
+            key: bind(section, getattr(schema, key), key) for key, section in SECTIONS.items() if key != "cluster"
+        }
+        local = sections["local"]
+        if not isinstance(schema.transforms, Sequence):
+            kind = type(schema.transforms).__name__
+            raise ConfigError(f"transforms: a list is needed, such as [fedray.Clip()]; this is a {kind}")
         return cls(
             name=name,
-            raw=raw,
+            raw=dict(raw),
             schema=schema,
-            local=local,
-            place=place,
-            evaluate=bind(EvaluateSection, schema.evaluate, "evaluate"),
-            failures=bind(FailuresSection, schema.failures, "failures"),
-            checkpoint=bind(CheckpointSection, schema.checkpoint, "checkpoint"),
-            budget=bind(BudgetSection, schema.budget, "budget"),
-            tracking=bind(TrackingSection, schema.tracking, "tracking"),
-            run=bind(RunSection, schema.run, "run"),
-            data=bind_part(data_sources, schema.data, "data"),
-            model=resolve_model(schema.model),
+            place=Place(bind_cluster(schema), sections.pop("worker"), sections.pop("driver")),
+            data=_data(schema.data),
+            model=bind_part(models, schema.model, "model"),
             algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
             transforms=tuple(
                 bind_part(transforms, node, f"transforms[{i}]") for i, node in enumerate(schema.transforms)
             ),
             aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
             sampler=bind_part(samplers, schema.sampler, "sampler"),
-            optimizer=bind_part(optimizers, local.optimizer, "local.optimizer"),
+            optimizer=_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
+            loss=None if local.loss == "auto" else _function(losses, local.loss, "local.loss"),
+            **sections,
         )
 
     def named(self, name: str) -> Config:
@@ -155,17 +126,28 @@ class Config:
         return replace(self, name=name)
 
     def to_yaml(self) -> str:
-        """The whole config with every default written out; values from the environment stay references."""
-        filled = {
+        """The whole config with every default written out; values from the environment stay references.
+
+        What Python alone has, such as a function, is described in a section of its own, which comes first.
+        """
+        parts = self._parts()
+        objects = {key: words for key, registry, part in parts if (words := only_python_has(registry, part))}
+        dumped = {key: dump(part) for key, _, part in parts if key not in objects}
+        local = dump(self.local)
+        for key in ("optimizer", "loss"):
+            del local[key]
+            if f"local.{key}" in dumped:
+                said = dumped[f"local.{key}"]
+                local[key] = said["name"] if key == "loss" and len(said) == 1 else said
+        if self.loss is None:
+            local["loss"] = "auto"
+        filled: dict[str, Any] = {
             "seed": self.schema.seed,
             "rounds": self.schema.rounds,
-            "data": dump(self.data),
-            "model": dump_model(self.model),
-            "algorithm": dump(self.algorithm),
-            "transforms": [dump(t) for t in self.transforms],
-            "aggregator": dump(self.aggregator),
-            "sampler": dump(self.sampler),
-            "local": {**dump(self.local), "optimizer": dump(self.optimizer)},
+            **{key: dumped[key] for key in ("data", "model", "algorithm") if key in dumped},
+            "transforms": [part for key, part in dumped.items() if key.startswith("transforms[")],
+            **{key: dumped[key] for key in ("aggregator", "sampler") if key in dumped},
+            "local": local,
             "cluster": dump(self.place.cluster),
             "worker": dump(self.place.worker),
             "driver": dump(self.place.driver),
@@ -176,7 +158,21 @@ class Config:
             "tracking": dump(self.tracking),
             "run": dump(self.run),
         }
-        return to_yaml(overlay(filled, self.raw))
+        first = {PYTHON: objects} if objects else {}
+        return to_yaml(overlay({**first, **filled}, self.raw))
+
+    def _parts(self) -> list[tuple[str, Registry, Any]]:
+        """Key, registry and part of each part."""
+        return [
+            ("data", data_sources, self.data),
+            ("model", models, self.model),
+            ("algorithm", algorithms, self.algorithm),
+            *((f"transforms[{i}]", transforms, part) for i, part in enumerate(self.transforms)),
+            ("aggregator", aggregators, self.aggregator),
+            ("sampler", samplers, self.sampler),
+            ("local.optimizer", optimizers, self.optimizer),
+            *([("local.loss", losses, self.loss)] if self.loss else []),
+        ]
 
     def run_folder(self) -> RunFolder:
         """``run.dir``, or a new folder named by the config and the time."""
@@ -188,28 +184,69 @@ class Config:
 
     def algorithm_parts(self) -> Algorithm:
         """A fresh algorithm, its server rule not started."""
-        return compose(self.algorithm, self.transforms, self.aggregator, self.local)
+        chain = [made(transform) for transform in self.transforms]
+        return compose(made(self.algorithm), chain, made(self.aggregator), self.local)
 
     def plan(self) -> Plan:
-        """Load the data and build the plan; checks that model, loss, data and cohort fit together."""
+        """Load the data and build the plan of a run, checked: cohort, model, loss and data fit together.
+
+        Raises:
+            ConfigError: what does not fit.
+        """
         data: ClientData = self.data.load(self.schema.seed, self.place.sites)
-        loss = self.local.loss if self.local.loss != "auto" else TASK_LOSS[data.spec.task]
-        return make_plan(
-            model_fn=partial(initial_model, self.model, data.spec, self.schema.seed),
-            optimizer_fn=self.optimizer,
-            loss_fn=LOSSES[loss],
-            data=data,
-            algorithm=self.algorithm_parts(),
-            sampler=self.sampler,
+        algorithm, sampler = self.algorithm_parts(), made(self.sampler)
+        check_cohort(sampler, data.sizes)
+        if self.failures.block_timeout is not None and self.place.launcher.in_process:
+            raise ConfigError(
+                f"failures.block_timeout: with cluster.name={self.place.cluster.name} there is no worker process to "
+                "replace; set cluster.name=ray, or leave it out"
+            )
+        if self.evaluate.clients_every and not data.holdout_sizes.any():
+            raise ConfigError(
+                "evaluate.clients_every: no client has held-out rows to evaluate on; "
+                "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
+            )
+        task, warnings = self._task(data, algorithm, sampler)
+        return Plan(
+            task=task,
+            algorithm=algorithm,
+            sampler=sampler,
             rounds=self.schema.rounds,
-            seed=self.schema.seed,
-            local=self.local,
-            place=self.place,
             evaluate=self.evaluate,
             failures=self.failures,
             checkpoint=self.checkpoint,
             budget=self.budget,
+            left_out=_left_out(self.failures, data),
+            warnings=warnings,
         )
+
+    @put_back()
+    def _task(self, data: ClientData, algorithm: Algorithm, sampler: Sampler) -> tuple[LocalTask, tuple[str, ...]]:
+        """The local training problem, tried, and what is to be said of it."""
+        model_fn: ModelFn = partial(initial_model, self.model, data.spec, self.schema.seed)
+        module = made_module(model_fn)
+        if model_fn() is module:
+            # Trials and training change what they are given, in several places at once: each gets a copy.
+            model_fn = partial(copy.deepcopy, copy.deepcopy(module))
+            module = model_fn()
+        task = LocalTask(
+            model_fn=model_fn,
+            optimizer_fn=self.optimizer,
+            loss_fn=self.loss or losses[TASK_LOSS[data.spec.task]],
+            data=data,
+            layout=Layout.of(module),
+            args=algorithm.args,
+            rule=algorithm.rule,
+            seed=self.schema.seed,
+        )
+        trial = replace(task, data=data.probe())
+        check_optimizer(self.optimizer, module)
+        check_fit(trial, module, evaluated=data.test is not None or self.evaluate.clients_every > 0)
+        warnings = check_single_rows(trial, module, self.failures.on_failure == "drop")
+        device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
+        stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
+        sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
+        return replace(task, stacking=stacking, sharing=sharing), warnings
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Everything built and checked, and the run folder claimed (unless it is resumed)."""
@@ -226,99 +263,39 @@ class Config:
             threads=self.place.worker.threads,
             resume=resume,
             tensorboard=self.tracking.tensorboard,
-            notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}"),
+            notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}", *self._code()),
             warnings=(*plan.task.data.warnings, *plan.warnings),
         )
-        return Experiment(run, self.place, self.failures.block_timeout)
+        return Experiment(run, self.place)
+
+    def _code(self) -> Iterator[str]:
+        """Say which code of the user's was imported because the config names it."""
+        for key, _, part in self._parts():
+            for one in imported_in(part):
+                yield f"{key}: {one.name} is code of your own, imported from {one.file()}"
 
 
-# From Python objects
-
-
-@put_back()
-def make_plan(
-    *,
-    model_fn: ModelFn,
-    optimizer_fn: OptimizerFn,
-    loss_fn: LossFn,
-    data: ClientData,
-    algorithm: Algorithm,
-    sampler: Sampler,
-    rounds: int,
-    seed: int,
-    local: LocalSection,
-    place: Place,
-    evaluate: EvaluateSection,
-    failures: FailuresSection,
-    checkpoint: CheckpointSection,
-    budget: BudgetSection,
-) -> Plan:
-    """The plan of a run, checked: the cohort can be drawn, the model fits the data, the loss fits the output.
-
-    Args:
-        model_fn: builds the module with its first parameters, the same at each call.
-        optimizer_fn: parameters to a client optimizer.
-        loss_fn: (output, target) to a scalar.
-        data: the clients.
-        algorithm: the composed algorithm.
-        sampler: cohorts.
-        rounds: how many.
-        seed: names every draw.
-        local: stacking, precision, determinism, buffers.
-        place: where it will run.
-        evaluate: when to evaluate.
-        failures: what failures mean.
-        checkpoint: when to save.
-        budget: what the run may use.
-
-    Raises:
-        ConfigError: what does not fit.
-    """
-    check_cohort(sampler, data.sizes)
-    if failures.block_timeout is not None and place.launcher.in_process:
+def _data(node: Any) -> Any:
+    if isinstance(node, ClientData):
+        return GivenData(node)
+    named = isinstance(node, str | Mapping | list | int | float)
+    if not named and not callable(getattr(node, "load", None)):
         raise ConfigError(
-            f"failures.block_timeout: with cluster.name={place.cluster.name} there is no worker process to replace; "
-            "set cluster.name=ray, or leave it out"
+            "data: a fedray.FederatedData is needed, such as fedray.FederatedData.from_arrays(x, y, clients) makes, "
+            f"or the name of a data source ({', '.join(data_sources)}); this is a {type(node).__name__}"
         )
-    if evaluate.clients_every and not data.holdout_sizes.any():
-        raise ConfigError(
-            "evaluate.clients_every: no client has held-out rows to evaluate on; "
-            "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
-        )
-    module = made(model_fn)
-    if model_fn() is module:
-        # Trials and training change what they are given, in several places at once: each gets a copy.
-        model_fn = partial(copy.deepcopy, copy.deepcopy(module))
-        module = model_fn()
-    task = LocalTask(
-        model_fn=model_fn,
-        optimizer_fn=optimizer_fn,
-        loss_fn=loss_fn,
-        data=data,
-        layout=Layout.of(module),
-        args=algorithm.args,
-        rule=algorithm.rule,
-        seed=seed,
-    )
-    trial = replace(task, data=data.probe())
-    check_optimizer(optimizer_fn, module)
-    check_fit(trial, module, evaluated=data.test is not None or evaluate.clients_every > 0)
-    warnings = check_single_rows(trial, module, failures.on_failure == "drop")
-    device = "cuda" if place.devices[0].type == "cuda" else "cpu"
-    stacking = decide(trial, local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
-    sharing = decide_sharing(replace(trial, stacking=stacking), place.most_devices(data))
-    return Plan(
-        task=replace(task, stacking=stacking, sharing=sharing),
-        algorithm=algorithm,
-        sampler=sampler,
-        rounds=rounds,
-        evaluate=evaluate,
-        failures=failures,
-        checkpoint=checkpoint,
-        budget=budget,
-        left_out=_left_out(failures, data),
-        warnings=warnings,
-    )
+    return bind_part(data_sources, node, "data")
+
+
+def _function(registry: Registry, node: Any, key: str, default: str = "") -> Callable[..., Any]:
+    """A part that is a function; from Python any function will do."""
+    known = tuple(entry for entry in registry.values() if isinstance(entry, type))
+    if not is_plain(node) and not isinstance(node, known):
+        if not callable(node):
+            raise ConfigError(f"{key}: a function, or the name of a registered one, is needed; got {node!r}")
+        return node  # type: ignore[no-any-return]
+    function: Callable[..., Any] = made(bind_part(registry, node, key, default))
+    return function
 
 
 def _left_out(failures: FailuresSection, data: ClientData) -> dict[int, frozenset[int]]:

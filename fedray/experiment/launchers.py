@@ -45,7 +45,7 @@ class Launcher(Protocol):
         block_timeout: float | None,
         on_stop: OnStop,
     ) -> Iterator[RoundRecord]:
-        """Run; see :meth:`fedray.experiment.build.Experiment.records`."""
+        """Run; see :meth:`fedray.experiment.experiment.Experiment.records`."""
 
 
 class Inline:
@@ -100,7 +100,7 @@ class OnRay:
         """Return the nodes of the cluster."""
         from fedray.cluster.place.sites import RaySites
 
-        return RaySites(cluster.start_timeout)
+        return RaySites(cluster.patience)
 
     def records(
         self,

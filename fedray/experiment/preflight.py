@@ -18,7 +18,7 @@ from fedray.local.task import LocalTask, ModelFn
 from fedray.optim import OptimizerFn, TorchOptimizer
 
 
-def made(model_fn: ModelFn) -> nn.Module:
+def made_module(model_fn: ModelFn) -> nn.Module:
     """A first module.
 
     Raises:

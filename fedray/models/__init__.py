@@ -1,6 +1,6 @@
 """Models: small reference ones by name, and the user's own by ``package.module:factory``."""
 
-from fedray.models.build import dump_model, initial_model, resolve_model
+from fedray.models.build import initial_model, resolve_model
 from fedray.models.cnn import CNN
 from fedray.models.logistic import Logistic
 from fedray.models.lstm import LSTM
@@ -19,7 +19,6 @@ __all__ = [
     "ResNet18GN",
     "Transformer",
     "UserModel",
-    "dump_model",
     "initial_model",
     "models",
     "resolve_model",

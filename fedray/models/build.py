@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
 from torch import nn
 
-from fedray.config.registry import bind_part, dump
+from fedray.config.registry import bind_part
 from fedray.core.draws import named
 from fedray.data.spec import DataSpec
 from fedray.models.registry import Model, models
-from fedray.models.user import UserModel
 
 
-def resolve_model(node: Mapping[str, Any] | str | None, key: str = "model") -> Model:
-    """The model of a config section: a registered one, or the user's own if the name has a colon.
+def resolve_model(node: Any, key: str = "model") -> Model:
+    """Make the model of a config section: a registered one, or the user's own if the name has a colon.
 
     >>> resolve_model({"name": "mlp", "hidden": [8]})
     MLP(hidden=[8], activation='relu', dropout=0.0)
@@ -29,20 +26,8 @@ def resolve_model(node: Mapping[str, Any] | str | None, key: str = "model") -> M
         ConfigError: unknown name or option, wrong type, or the user's factory cannot be imported or takes other
             arguments.
     """
-    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    section: Any = {"name": plain} if isinstance(plain, str) else plain
-    if isinstance(section, Mapping) and ":" in str(section.get("name")):
-        options = {name: value for name, value in section.items() if name != "name"}
-        model = UserModel(name=str(section["name"]), options=options, key=key)
-        model.check()
-        return model
-    part: Model = bind_part(models, section, key)
+    part: Model = bind_part(models, node, key)
     return part
-
-
-def dump_model(model: Model) -> dict[str, Any]:
-    """The inverse of :func:`resolve_model`: ``{name: ..., **options}`` (of a user's model, the options given)."""
-    return {"name": model.name, **model.options} if isinstance(model, UserModel) else dump(model)
 
 
 def initial_model(model: Model, spec: DataSpec, seed: int) -> nn.Module:

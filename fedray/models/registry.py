@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from fedray.config.registry import Registry
 from fedray.data.spec import DataSpec
+from fedray.models.user import UserModel
 
-models = Registry("model", package="fedray.models")
 
-
+@runtime_checkable
 class Model(Protocol):
     """The options of a model, able to build it: what a config's ``model`` section becomes.
 
@@ -31,3 +31,6 @@ class Model(Protocol):
             ConfigError: the model does not fit the data.
         """
         ...
+
+
+models = Registry("model", package="fedray.models", base=Model, imported=UserModel)

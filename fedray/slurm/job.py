@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from fedray.config.registry import bind
-from fedray.config.sections import ClusterSection, SlurmSection
+from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.rundir import durable, lock
 from fedray.rundir.names import CONFIG, LOCK, config_of
@@ -140,10 +139,7 @@ def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
     chosen = (config.get("run") or {}).get("dir")
     run_dir = Path(chosen or Path("runs") / given.stem / f"slurm-{allocation.job}").resolve()
     if not (run_dir / CONFIG).exists():
-        # What was written out because it is Ray's default need not be Slurm's.
-        usual = asdict(ClusterSection())
-        options_given = {key: value for key, value in config["cluster"].items() if usual.get(key) != value}
-        config["cluster"] = {**options_given, "name": "slurm"}
+        config["cluster"]["name"] = "slurm"
         try:
             (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
             durable.replace(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
@@ -197,7 +193,7 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
         cluster = RayCluster(nodes, shared, python, section.interface, signals.pass_on)
         try:
             try:
-                if not cluster.wait(section.start_timeout, lambda: signals.asked):
+                if not cluster.wait(section.patience, lambda: signals.asked):
                     return STOPPED, []
             except RunFailed as error:
                 say(f"the run failed: {error}")

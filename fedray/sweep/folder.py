@@ -14,7 +14,8 @@ import yaml
 from fedray.config.layers import load_layers, on_slurm
 from fedray.config.sections import ClusterSection
 from fedray.core.errors import ConfigError, one_line
-from fedray.experiment.build import Config, Experiment
+from fedray.experiment.build import Config
+from fedray.experiment.experiment import Experiment
 from fedray.run.driver import RunFolder
 from fedray.rundir import durable
 from fedray.rundir.names import CONFIG

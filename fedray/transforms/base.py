@@ -9,8 +9,6 @@ from fedray.config.registry import Registry
 from fedray.core.messages import Aggregate, BlockUpdate
 from fedray.local.rules import Width
 
-transforms = Registry("transform", package="fedray.transforms")
-
 
 class Transform:
     """Three moments of an update's way; each defaults to doing nothing.
@@ -51,3 +49,6 @@ class Transform:
     def upload(self, size: int) -> int:
         """Bytes a client sends for a ``delta`` of ``size`` values when this is the last transform."""
         return 4 * size
+
+
+transforms = Registry("transform", package="fedray.transforms", base=Transform, such_as="fedray.Clip(1.0)")

@@ -12,7 +12,8 @@ import pytest
 
 from fedray.config.sections import SlurmSection
 from fedray.core.record import RoundRecord
-from fedray.experiment.build import Config, Experiment
+from fedray.experiment.build import Config
+from fedray.experiment.experiment import Experiment
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.sweep import Row, Sweep, write_table
 from tests.cli.command import SMALL, Cli, hashes

@@ -12,7 +12,7 @@ import pytest
 
 from fedray.cli.quickstart import hospitals
 from fedray.core.errors import ConfigError
-from fedray.experiment.build import Experiment
+from fedray.experiment.experiment import Experiment
 
 
 class Reached(Exception):

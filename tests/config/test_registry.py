@@ -48,8 +48,11 @@ class Cat:
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"name": "dig"}, r"^pet\.name: unknown pet 'dig' \(did you mean 'dog'\?\); known: cat, dog$"),
-        ({"name": "xyzzy"}, r"^pet\.name: unknown pet 'xyzzy'; known: cat, dog$"),
+        (
+            {"name": "dig"},
+            r"^pet\.name: unknown pet 'dig' \(did you mean 'dog'\?\); known: cat, dog; for your own: my_module:name$",
+        ),
+        ({"name": "xyzzy"}, r"^pet\.name: unknown pet 'xyzzy'; known: cat, dog; for your own: my_module:name$"),
         ({}, r"^pet\.name: a pet is needed; known: cat, dog$"),
         (None, r"^pet\.name: a pet is needed"),
         ([1], r"^pet\.name: a pet is needed"),

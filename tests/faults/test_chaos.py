@@ -5,7 +5,6 @@ quiet one, bit for bit.  ``-s`` shows the table.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import numpy as np
 import pytest
 
 import fedray
-from fedray.config.sections import ClusterSection
-from fedray.experiment.place import Place
 from tests.cluster import problem
 from tests.faults.nodes import Nodes, fault
 
@@ -22,13 +19,8 @@ ROUNDS, CLIENTS, DRIVER_DIES = 10, 30, 6
 POINTS = ["worker.block", "worker.trained", "worker.folded", "worker.reply"]
 
 
-class Both(fedray.Cluster):
-    """A worker on each of two nodes, and no round without both."""
-
-    def place(self) -> Place:
-        """As config sections."""
-        section = ClusterSection(self.name, workers=1, min_workers=2, start_timeout=60.0)
-        return replace(super().place(), cluster=section)
+BOTH = fedray.Cluster(workers=1, min_workers=2, start_timeout=60.0)
+"""A worker on each of two nodes, and no round without both."""
 
 
 def train(folder: Path, cluster: Any, resume: bool = False) -> None:
@@ -67,9 +59,9 @@ def test_a_bad_night_ends_with_the_bits_of_a_quiet_one(nodes: Nodes, tmp_path: P
 
     go_on = rf"fedray\.train\(\.\.\., run_dir='{tmp_path}/bad', resume=True\)"
     with pytest.raises(fedray.RunFailed, match=f"the driver died.*go on with `{go_on}`"):
-        train(tmp_path / "bad", Both())
+        train(tmp_path / "bad", BOTH)
     assert lines(tmp_path / "bad")[-1]["round"] < DRIVER_DIES
-    train(tmp_path / "bad", Both(), resume=True)
+    train(tmp_path / "bad", BOTH, resume=True)
     train(tmp_path / "quiet", "inline")
 
     assert nodes.to_come() == []

@@ -19,10 +19,8 @@ from torch import nn
 import fedray
 from fedray.cluster.place.placement import Size
 from fedray.cluster.work.executor import RayExecutor, WorkerArgs
-from fedray.config.sections import ClusterSection
 from fedray.core import inject
 from fedray.core.record import RoundRecord
-from fedray.experiment.place import Place
 from fedray.run.loop import Rounds
 from fedray.run.worker import Job
 from tests.cluster import problem
@@ -203,21 +201,12 @@ def test_nodes_add_up_among_themselves(
     assert records[0].usage["nodes"] == records[-1].usage["nodes"] == 3
 
 
-class Demanding(fedray.Cluster):
-    """Two workers at least, and little patience."""
-
-    def place(self) -> Place:
-        """As config sections."""
-        section = ClusterSection(self.name, self.workers, self.placement, min_workers=2, start_timeout=15.0)
-        return replace(super().place(), cluster=section)
-
-
 def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(nodes: Nodes, tmp_path: Path) -> None:
     """The end is told truly, with a checkpoint of the last whole round."""
     nodes.plan(second=[fault("worker.block", 3, "kill_parent")])
     quiet_hashes = problem.hashes(problem.train(tmp_path / "quiet", "inline"))
     with pytest.raises(fedray.RunFailed, match=r"round 3: 1 workers are left on 1 nodes, cluster.min_workers is 2"):
-        problem.train(tmp_path / "run", Demanding(workers=1))
+        problem.train(tmp_path / "run", fedray.Cluster(workers=1, min_workers=2, start_timeout=15.0))
     assert nodes.to_come() == []
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
     nodes.kill("second")

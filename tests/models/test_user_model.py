@@ -13,9 +13,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from fedray.config.registry import dump
 from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
-from fedray.models import UserModel, dump_model, initial_model, resolve_model
+from fedray.models import UserModel, initial_model, resolve_model
 
 SPEC = DataSpec(shape=(4,), outputs=2)
 
@@ -120,13 +121,16 @@ def test_packages_and_installed_modules(write: Write) -> None:
 
 
 @pytest.mark.usefixtures("write")
-def test_path_holds_the_folder_only_meanwhile() -> None:
-    before = list(sys.path)
+def test_path_holds_the_folder_first_only_meanwhile_and_last_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = [folder for folder in sys.path if folder != str(tmp_path)]
     module = resolve_model("my_nets:lazy").build(SPEC)  # imports its helper when called
     assert module.get_parameter("weight").shape == (5, 5)
     with pytest.raises(ConfigError):
         resolve_model("my_nets:raises").build(SPEC)
-    assert sys.path == before
+    assert sys.path == [*before, str(tmp_path)]
 
 
 @pytest.mark.usefixtures("write")
@@ -149,9 +153,9 @@ def test_pickles_by_reference_to_a_process_in_another_folder(
 def test_dump_is_the_config_section() -> None:
     for node in ({"name": "my_nets:Net", "hidden": 7}, {"name": "my_nets:anything"}):
         model = resolve_model(node)
-        assert dump_model(model) == node
-        assert resolve_model(dump_model(model)) == model
-    assert dump_model(resolve_model("logistic")) == {"name": "logistic", "bias": True}
+        assert dump(model) == node
+        assert resolve_model(dump(model)) == model
+    assert dump(resolve_model("logistic")) == {"name": "logistic", "bias": True}
 
 
 @pytest.mark.usefixtures("write")
@@ -161,7 +165,7 @@ def test_dump_is_the_config_section() -> None:
         ("my_netz:Net", r"model.name: no module 'my_netz' in .* or the installed packages"),
         ("my_nets.inner:Net", r"model.name: no module 'my_nets.inner' in"),
         ("my_nets:Nett", r"model.name: module 'my_nets' has no 'Nett' \(did you mean 'Net'\?\)"),
-        (":Net", r"model.name: ':Net' must have the form package.module:factory"),
+        (":Net", r"model.name: ':Net' must have the form package.module:name"),
         ("my_nets:", r"must have the form"),
         ("my_nets:Net:Net", r"must have the form"),
         ("../my_nets:Net", r"must have the form"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config.registry import bind_part
+from fedray.config.registry import bind_part, made
 from fedray.core.errors import ConfigError
 from fedray.core.rng import numpy_generator
 from fedray.data.columns.base import ClientData
@@ -57,7 +57,7 @@ class Source:
 
 def make_partitioner(node: dict[str, Any]) -> Partitioner:
     """The partitioner of a ``partition`` section."""
-    partitioner: Partitioner = bind_part(partitioners, node, "data.partition")
+    partitioner: Partitioner = made(bind_part(partitioners, node, "data.partition"))
     return partitioner
 
 

@@ -1,0 +1,110 @@
+"""Strict binding of plain values to dataclasses, with errors that a person can act on."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from fedray.core.errors import ConfigError
+
+T = TypeVar("T")
+
+_ANYTHING = ("Any", "list[Any]", "typing.Any", "list[typing.Any]")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest known word, or nothing."""
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def an(word: str) -> str:
+    """Return the word with its article.
+
+    >>> an("algorithm"), an("model")
+    ('an algorithm', 'a model')
+    """
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def options_of(schema: type) -> list[str]:
+    """Return the names of the options that a dataclass takes."""
+    return [field.name for field in dataclasses.fields(schema) if field.init]
+
+
+def is_plain(value: Any) -> bool:
+    """Tell if a value is one that a YAML file can hold."""
+    if isinstance(value, Mapping):
+        return all(map(is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str) or OmegaConf.is_config(value)
+
+
+def bind(schema: type[T], node: Mapping[str, Any] | None, key: str, elsewhere: Mapping[str, str] | None = None) -> T:
+    """Make an instance of the dataclass ``schema`` from a plain mapping.
+
+    Unknown keys, values of a wrong type, missing values and a ``ValueError`` of the dataclass's own
+    ``__post_init__`` all become one :class:`ConfigError` that starts with the full key.
+
+    Args:
+        schema: a dataclass; its field types and defaults are the schema.  A field of type ``Any`` or ``list[Any]`` also
+            takes objects that no file can hold.
+        node: the user's values; ``None`` means all defaults.
+        key: where the values stand in the config, for messages (``""`` at the top).
+        elsewhere: what to write for keys that are known in another place.
+    """
+    prefix = f"{key}." if key else ""
+    if node is None:
+        node = {}
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"{key}: expected a section with keys, got {node!r}")
+    allowed = options_of(schema)
+    for name in node:
+        if name not in allowed:
+            options = ", ".join(allowed) or "(none)"
+            meant = f" (write {elsewhere[name]})" if elsewhere and name in elsewhere else nearest(name, allowed)
+            raise ConfigError(f"{prefix}{name}: unknown key{meant}; allowed: {options}")
+    types = {field.name: str(field.type) for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
+    objects = {name: value for name, value in node.items() if types[name] in _ANYTHING and not is_plain(value)}
+    typed = OmegaConf.structured(schema)
+    for name, value in node.items():
+        held = ([] if types[name].startswith("list") else None) if name in objects else value
+        typed = _assign(typed, str(name), held, prefix)
+    try:
+        bound = OmegaConf.to_object(typed)
+        if objects:
+            bound = dataclasses.replace(bound, **objects)  # type: ignore[type-var]
+    except MissingMandatoryValue as error:
+        missing = str(error.full_key or error.key)
+        raise ConfigError(f"{prefix}{missing}: a value is needed") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{key}: {error}" if key else str(error)) from None
+    assert isinstance(bound, schema)
+    return bound
+
+
+def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
+    """Return ``typed`` with one more value; one at a time, as not every error of OmegaConf says where it belongs."""
+    now = OmegaConf.is_missing(typed, name) or typed[name]
+    if isinstance(now, DictConfig) and "name" in now and isinstance(value, str):
+        value = {"name": value}
+    if OmegaConf.is_dict(now) and not isinstance(value, Mapping):
+        raise ConfigError(f"{prefix}{name}: expected a section with keys, got {value!r}")
+    if OmegaConf.is_list(now) and not isinstance(value, list | tuple):
+        raise ConfigError(f"{prefix}{name}: expected a list, got {value!r}")
+    try:
+        return OmegaConf.merge(typed, OmegaConf.create({name: value}))
+    except (OmegaConfBaseException, TypeError) as error:
+        where = getattr(error, "full_key", None) or name
+        reason = str(getattr(error, "msg", None) or error).splitlines()[0]
+        # Of a field without a default OmegaConf speaks in its own words.
+        for kind, words in (("ListConfig", "a list"), ("Dict[", "a section with keys")):
+            if kind in reason and not isinstance(value, Mapping | list | tuple):
+                reason = f"expected {words}, got {value!r}"
+        raise ConfigError(f"{prefix}{where}: {reason}") from None
