@@ -86,7 +86,7 @@ class Uniform(Sampler):
 class Poisson(Sampler):
     """Every client independently with the same probability (as differential privacy's accounting assumes).
 
-    A cohort may be empty: such a round leaves the model as it is.
+    A cohort may be empty: such a round leaves the model as it is, but for the noise of ``gaussian``.
 
     Args:
         rate: sampling probability q in (0, 1].

@@ -15,11 +15,17 @@ Accumulator = dict[str, Tensor]
 
 
 class UpdateOutOfRange(ArithmeticError):
-    """A client's update is not finite, or too large to be summed exactly."""
+    """A client's update is not finite, or too large to be summed exactly.
 
-    def __init__(self, positions: list[int], reason: str) -> None:
+    Args:
+        positions: of the clients in their block.
+        reason: one line.
+        part: the part of the update that is at fault, if one is.
+    """
+
+    def __init__(self, positions: list[int], reason: str, part: str | None = None) -> None:
         super().__init__(reason)
-        self.positions = positions
+        self.positions, self.part = positions, part
 
 
 class Aggregator:
@@ -35,8 +41,12 @@ class Aggregator:
         """How many of ``count`` updates count nowhere at each end of a coordinate; None for who leaves out nobody."""
         return None
 
+    def widths(self, sent: Mapping[str, int]) -> Mapping[str, int]:
+        """Return the lengths of an accumulator's tensors for parts of the lengths ``sent``."""
+        return sent
+
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
-        """An empty accumulator for parts of the given widths."""
+        """An empty accumulator of the given widths."""
         raise NotImplementedError
 
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:

@@ -20,6 +20,13 @@ _CACHED = 1 << 16
 """Entries that fit a core's cache."""
 
 
+UNIT = 2.0**8
+"""Whole multiples of it may be summed apart."""
+
+WIDE_LIMIT = 2.0**60
+"""Largest magnitude where they are."""
+
+
 def add_rounded(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
     """``total += round(scale * addend / GRID)``, ties to even, in cache-sized pieces.
 
@@ -31,6 +38,37 @@ def add_rounded(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
     size = _CACHED if total.device.type == "cpu" else len(total) or 1
     for part, piece in zip(total.split(size), addend.split(size), strict=True):
         part.add_(piece.to(torch.float64, copy=True).mul_(scale / GRID).round_())
+
+
+def add_wide(total: Tensor, coarse: Tensor, addend: Tensor, scale: float = 1.0) -> None:
+    """Add ``scale * addend`` in two pieces: whole multiples of UNIT into ``coarse``, what is left into ``total``.
+
+    Together they are what ``total`` alone would be, as long as that is within its range.
+
+    Args:
+        total: steps of the grid, float64 ``[n]``.
+        coarse: multiples of UNIT, float64 ``[n]``.
+        addend: float32 or float64 ``[n]``; ``scale`` times its magnitudes are below WIDE_LIMIT.
+        scale: the product is rounded to float64 first.
+    """
+    for low, high, piece in zip(total.split(_CACHED), coarse.split(_CACHED), addend.split(_CACHED), strict=True):
+        product = piece.to(torch.float64, copy=True).mul_(scale)
+        multiples = (product / UNIT).round_()
+        high.add_(multiples)
+        add_rounded(low, product.sub_(multiples.mul_(UNIT)))
+        carry(low, high)
+
+
+def carry(total: Tensor, coarse: Tensor) -> None:
+    """Move whole multiples of UNIT from ``total`` to ``coarse``, so that sums of a thousand such pairs stay exact."""
+    multiples = (total * (GRID / UNIT)).round_()
+    coarse.add_(multiples)
+    total.sub_(multiples.mul_(UNIT / GRID))
+
+
+def joined(total: Tensor, coarse: Tensor) -> Tensor:
+    """Return the steps of the grid ``[n]`` of a sum in two pieces, in the memory of ``total``."""
+    return total.add_(coarse, alpha=UNIT / GRID)
 
 
 def values(total: Tensor, share: float) -> Tensor:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
-from fedray.aggregators.exact import LIMIT, add_rounded, in_range, values
-from fedray.core.messages import Aggregate, BlockUpdate
+from fedray.aggregators.exact import LIMIT, WIDE_LIMIT, add_rounded, add_wide, carry, in_range, joined, values
+from fedray.core.messages import BUFFERS, DELTA, VECTOR, Aggregate, BlockUpdate, Parts
+
+_COARSE = f"{BUFFERS}.coarse"
 
 
 @aggregators.register("mean")
@@ -20,8 +23,14 @@ class Mean(Aggregator):
     """``sum_i w_i delta_i / sum_i w_i`` over the accepted clients (FedAvg, McMahan et al., arXiv:1602.05629).
 
     Inside a block the rows are summed in float32 in a fixed order, with weights divided by the cohort's planned total;
-    between blocks the sum is exact (see ``fedray.aggregators.exact``).
+    between blocks the sum is exact (see ``fedray.aggregators.exact``).  A client whose update of a trained
+    parameter is 65,536 or more is left out, as training diverges; statistics of inputs on a raw scale may change by
+    2**60.
     """
+
+    def widths(self, sent: Mapping[str, int]) -> Mapping[str, int]:
+        """A second tensor for buffers: whole multiples of UNIT."""
+        return {**sent, **({_COARSE: sent[BUFFERS]} if BUFFERS in sent else {})}
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
         """Float64 zeros, one vector for each part, which count steps of the grid."""
@@ -32,30 +41,50 @@ class Mean(Aggregator):
         shares = update.weight / weight
         if len(shares) == 1:
             # Without a vector for the block's sum.
-            sums, scale, limit = {name: rows[0] for name, rows in update.parts.items()}, float(shares[0]), LIMIT
+            sums, scale, limit = {name: rows[0] for name, rows in update.parts.items()}, float(shares[0]), 1.0
         else:
-            row = torch.from_numpy(shares.astype(np.float32))
-            sums, scale = {name: row.to(rows.device) @ rows for name, rows in update.parts.items()}, 1.0
-            limit = float(shares.sum()) * LIMIT
+            sums, scale = _weighted(torch.from_numpy(shares.astype(np.float32)), update.parts), 1.0
+            limit = float(shares.sum())
         for name, total in sums.items():
             _check(name, total, update.parts[name], limit)
         for name, total in sums.items():
-            add_rounded(into[name], total, scale)
+            if name == BUFFERS:
+                add_wide(into[name], into[_COARSE], total, scale)
+            else:
+                add_rounded(into[name], total, scale)
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Exact addition."""
         for name, total in into.items():
             total.add_(other[name])
+        if _COARSE in into:
+            carry(into[BUFFERS], into[_COARSE])
 
     def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
+        if (coarse := total.pop(_COARSE, None)) is not None:
+            joined(total[BUFFERS], coarse)
         return Aggregate({name: values(part, weight / planned) for name, part in total.items()}, weight, count)
 
 
-def _check(name: str, total: Tensor, rows: Tensor, limit: float) -> None:
-    if in_range(total, limit):
+def _weighted(row: Tensor, parts: Parts) -> Parts:
+    """Return the weighted sum of the rows of each part."""
+    names = [name for name in VECTOR if name in parts]
+    first, widths = parts[DELTA], [parts[name].shape[1] for name in names]
+    places = [first.data_ptr() + start * first.itemsize for start in accumulate(widths, initial=0)]
+    sums = {name: row.to(rows.device) @ rows for name, rows in parts.items() if name not in VECTOR}
+    if any(parts[name].data_ptr() != place for name, place in zip(names, places, strict=False)):
+        return {name: row.to(parts[name].device) @ parts[name] for name in names} | sums
+    # Columns of one matrix: the bits of a product depend on how wide that is, and should not on what does not train.
+    whole = first.as_strided((len(first), sum(widths)), first.stride())
+    return dict(zip(names, (row.to(whole.device) @ whole).split(widths), strict=True)) | sums
+
+
+def _check(name: str, total: Tensor, rows: Tensor, share: float) -> None:
+    limit = WIDE_LIMIT if name == BUFFERS else LIMIT
+    if in_range(total, share * limit):
         return
     peaks = torch.linalg.vector_norm(rows, ord=float("inf"), dim=1)
-    bad = torch.nonzero(~(peaks < LIMIT)).flatten().tolist()
-    reason = f"{name} is not finite, or beyond {LIMIT:,.0f} in magnitude; lower the learning rate, or scale the data"
-    raise UpdateOutOfRange(bad or list(range(len(rows))), reason)
+    bad = torch.nonzero(~(peaks < limit)).flatten().tolist()
+    reason = f"{name} is not finite, or beyond {limit:,.0f} in magnitude"
+    raise UpdateOutOfRange(bad or list(range(len(rows))), reason, name)

@@ -30,7 +30,7 @@ class Gathered(Aggregator):
         for name, rows in update.parts.items():
             bad = torch.nonzero(~torch.isfinite(rows).all(dim=1)).flatten().tolist()
             if bad:
-                raise UpdateOutOfRange(bad, f"{name} is not finite")
+                raise UpdateOutOfRange(bad, f"{name} is not finite", name)
         into.update({name: torch.cat([into[name], rows]) for name, rows in update.parts.items()})
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:

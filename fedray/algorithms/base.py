@@ -12,7 +12,7 @@ from fedray.config.registry import Registry
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
-from fedray.core.messages import BlockUpdate
+from fedray.core.messages import DELTA, BlockUpdate
 from fedray.local.rules import LocalRule, Width, width_of
 from fedray.transforms.base import Transform
 
@@ -67,9 +67,31 @@ class Algorithm:
     weight: Literal["examples", "uniform"]
     args: LocalSection
 
+    def sends(self, layout: Layout) -> dict[str, int]:
+        """Return the length of each part a client sends."""
+        vector = {name: span.stop - span.start for name, span in layout.spans.items()}
+        if self.args.buffers != "mean":
+            vector = {DELTA: vector[DELTA]}
+        return vector | {name: width_of(width, layout) for name, width in self.rule.sends.items()}
+
     def widths(self, layout: Layout) -> dict[str, int]:
-        """Length of each part a client sends."""
-        return {"delta": layout.size, **{name: width_of(w, layout) for name, w in self.rule.sends.items()}}
+        """Return the length of each tensor of an accumulator."""
+        return dict(self.aggregator.widths(self.sends(layout)))
+
+    def check(self, layout: Layout) -> None:
+        """Check that the parts fit the model.
+
+        Raises:
+            ConfigError: noise for the trained parameters, and buffers that clients would send without any.
+        """
+        needs_uniform = [_name(t) for t in self.transforms if t.needs_uniform]
+        buffers = [entry.name for entry in layout.rest if entry.kind == "buffer"]
+        if needs_uniform and buffers and self.args.buffers == "mean":
+            raise ConfigError(
+                f"local.buffers: {needs_uniform[0]} protects the trained parameters, but clients also send buffers, "
+                f"such as {buffers[0]}; set it to keep or local, or take a model without them, such as one with "
+                "GroupNorm in the place of BatchNorm"
+            )
 
     def broadcast_widths(self, layout: Layout) -> dict[str, int]:
         """Length of each part the server sends."""
@@ -97,9 +119,9 @@ class Algorithm:
 
     def upload(self, layout: Layout) -> int:
         """Bytes one client sends in a round."""
-        extra = sum(width_of(w, layout) for w in self.rule.sends.values())
-        delta = min((t.upload(layout.size) for t in self.transforms), default=4 * layout.size)
-        return delta + 4 * extra
+        sent = self.sends(layout)
+        delta = sent.pop(DELTA)
+        return min((t.upload(delta) for t in self.transforms), default=4 * delta) + 4 * sum(sent.values())
 
 
 def compose(

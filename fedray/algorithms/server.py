@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.layout import Layout
-from fedray.core.messages import Aggregate, Parts
+from fedray.core.messages import DELTA, Aggregate, Parts
 from fedray.local.rules import Width
 from fedray.optim import OptimizerFn
 
@@ -19,7 +19,7 @@ State = dict[str, Tensor]
 class ServerRule:
     """``theta <- theta + lr * delta`` and the base of the others.
 
-    Buffers (the entries from D on) always move by their averaged delta; only the D parameters are subject to the rule.
+    The D trained parameters alone are subject to the rule; where buffers travel they move by their averaged change.
 
     Args:
         lr: server learning rate eta > 0; 1 is FedAvg.
@@ -32,11 +32,11 @@ class ServerRule:
         if not lr > 0.0:
             raise ValueError(f"server_lr={lr}: it must be above 0")
         self.lr = lr
-        self._trained = 0
+        self._spans: dict[str, slice] = {}
 
     def start(self, vector: Tensor, layout: Layout, clients: int) -> None:
         """Allocate state for the global vector ``[P]`` and a federation of ``clients`` clients."""
-        self._trained = layout.trained
+        self._spans = layout.spans
 
     def broadcast(self) -> Parts:
         """The tensors declared in ``broadcasts``."""
@@ -44,9 +44,11 @@ class ServerRule:
 
     def step(self, vector: Tensor, total: Aggregate) -> None:
         """Move ``vector`` ``[P]`` in place."""
-        delta = total.parts["delta"]
-        self.move(vector[: self._trained], delta[: self._trained], total)
-        vector[self._trained :].add_(delta[self._trained :])
+        for name, span in self._spans.items():
+            if name == DELTA:
+                self.move(vector[span], total.parts[name], total)
+            elif name in total.parts:
+                vector[span].add_(total.parts[name])
 
     def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
         """Move the parameters ``[D]`` in place by the averaged ``delta`` ``[D]``."""

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
+from fedray.core.messages import BUFFERS, VECTOR
 
 Kind = Literal["parameter", "frozen", "buffer"]
+
+_KINDS = ("parameter",), ("parameter", "frozen"), ("parameter", "frozen", "buffer")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,13 @@ class Layout:
         return max(entry.stop for entry in self.entries if entry.kind == "parameter")
 
     @cached_property
+    def spans(self) -> dict[str, slice]:
+        """The places of trained parameters, frozen ones and buffers in the vector, by the part of an update."""
+        ends = [max((e.stop for e in self.entries if e.kind in kinds), default=0) for kinds in _KINDS]
+        places = zip(VECTOR, [0, *ends], ends, strict=False)
+        return {name: slice(start, stop) for name, start, stop in places if stop > start}
+
+    @cached_property
     def parameters(self) -> tuple[Entry, ...]:
         """The trained entries."""
         return tuple(entry for entry in self.entries if entry.kind == "parameter")
@@ -186,10 +196,11 @@ class Layout:
         for e in self.integers:
             tensors[e.name].copy_(_to_integer(vector[e.start : e.stop].view(e.shape), e.dtype))
 
-    def round_integers(self, vector: Tensor) -> None:
-        """Round the integer entries of a vector ``[P]`` in place (after averaging)."""
+    def round_integers(self, buffers: Tensor) -> None:
+        """Round the integer entries of the part of the vector that holds the buffers, in place (after averaging)."""
+        first = self.spans[BUFFERS].start
         for e in self.integers:
-            vector[e.start : e.stop].round_()
+            buffers[e.start - first : e.stop - first].round_()
 
     @cached_property
     def _by_name(self) -> dict[str, Entry]:

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Parts = dict[str, Tensor]
-"""Named tensors: ``delta`` always, ``control``, ``tau``... as an algorithm needs."""
+"""Named tensors: ``delta`` always, ``frozen`` and ``buffers`` if they travel, ``control``... as an algorithm needs."""
+
+VECTOR = DELTA, FROZEN, BUFFERS = "delta", "frozen", "buffers"
+"""The parts that together are the change of a vector: trained parameters, frozen ones, and statistics and counters.
+
+Transforms measure and change the first alone.
+"""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -89,7 +95,8 @@ class BlockUpdate:
     Args:
         round: round number.
         clients: client indices ``[C]``.
-        parts: each ``[C, k]``; ``delta`` is ``[C, P]`` = local minus global.
+        parts: each ``[C, k]``; ``delta`` ``[C, D]`` is local minus global for the trained parameters, ``frozen`` and
+            ``buffers`` are the same for the rest of the vector, if there is one and it is averaged.
         state: per-client state to be kept, each ``[C, k]``.
         weight: aggregation weight of each client, float64 ``[C]``.
         loss: mean training loss of each client over its local examples and epochs, float64 ``[C]``.
@@ -136,8 +143,10 @@ class Aggregate:
         parts: each ``[k]``.
         weight: sum of the accepted clients' weights.
         count: number of accepted clients.
+        expected: number of clients that a cohort is expected to have; None: as many as were accepted.
     """
 
     parts: Parts
     weight: float
     count: int
+    expected: float | None = None

@@ -229,12 +229,14 @@ class Config:
             # Trials and training change what they are given, in several places at once: each gets a copy.
             model_fn = partial(copy.deepcopy, copy.deepcopy(module))
             module = model_fn()
+        layout = Layout.of(module)
+        algorithm.check(layout)
         task = LocalTask(
             model_fn=model_fn,
             optimizer_fn=self.optimizer,
             loss_fn=self.loss or losses[TASK_LOSS[data.spec.task]],
             data=data,
-            layout=Layout.of(module),
+            layout=layout,
             args=algorithm.args,
             rule=algorithm.rule,
             seed=self.schema.seed,

@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fedray.core.draws import drawn_since, named, put_back, traces
 from fedray.core.losses import per_example
-from fedray.core.messages import Broadcast
+from fedray.core.messages import VECTOR, BlockUpdate, Broadcast
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
 from fedray.local.rules import LocalRule
@@ -135,16 +135,21 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
     with put_back():
         before = traces()
-        stacked = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {})
+        stacked = _moved(Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {}))
         if drawn := drawn_since(before):
             return f"it draws from {drawn[0]}, which knows one client at a time"
     alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
     for row, client in enumerate(few.pair):
-        expected = alone.train(few.pair[row : row + 1], down, {}).parts["delta"][0]
+        expected = _moved(alone.train(few.pair[row : row + 1], down, {}))[0]
         close = _TOLERANCE * (float(expected.nan_to_num().abs().max()) or 1.0)
-        if not torch.allclose(stacked.parts["delta"][row], expected, rtol=0.0, atol=close, equal_nan=True):
+        if not torch.allclose(stacked[row], expected, rtol=0.0, atol=close, equal_nan=True):
             return f"client {client} stacked is not what it is alone"
     return None
+
+
+def _moved(update: BlockUpdate) -> Tensor:
+    """Return the changes of everything in the vector, ``[C, P]``."""
+    return torch.cat([update.parts[name] for name in VECTOR if name in update.parts], dim=1)
 
 
 class _Few:

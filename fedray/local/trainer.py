@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fedray.core.messages import BlockUpdate, Broadcast, Ints, Parts
+from fedray.core.messages import DELTA, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.sequential import SequentialStepper
@@ -52,7 +52,7 @@ class Trainer:
         schedule = Schedule.draw(task.args, sizes, keys, task.seed, down.round)
         model = down.parts["model"]
         local = self._locals(len(clients)).copy_(model)
-        rest, sent = local[:, layout.trained :], model[layout.trained :]
+        rest, given = local[:, layout.trained :], model[layout.trained :]
         if buffers is not None:
             rest.copy_(buffers)
         steps = torch.from_numpy((schedule.count > 0).sum(axis=1, keepdims=True)).to(self.device, torch.float32)
@@ -75,15 +75,17 @@ class Trainer:
             if task.args.buffers != "mean":
                 rest.zero_()
             elif layout.rest:
-                stays = rest == sent
+                stays = rest == given
                 # Infinity, as in a mask, less itself is not a number.
-                rest.sub_(sent).masked_fill_(stays, 0.0)
+                rest.sub_(given).masked_fill_(stays, 0.0)
             task.rule.finish(run)
+        sent = layout.spans if task.args.buffers == "mean" else {DELTA: layout.spans[DELTA]}
+        parts = {name: run.delta[:, span] for name, span in sent.items()}
         seen = schedule.count.sum(axis=1)
         return BlockUpdate(
             round=down.round,
             clients=clients,
-            parts={"delta": run.delta, **run.parts},
+            parts={**parts, **run.parts},
             state=run.state,
             weight=sizes.astype("float64"),
             loss=loss / seen.clip(min=1),

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.layout import Layout
-from fedray.core.messages import BlockReport, Broadcast, Failure, Ints
+from fedray.core.messages import BUFFERS, Aggregate, BlockReport, Broadcast, Failure, Ints
 from fedray.core.record import RoundRecord
 from fedray.run.blocks import cut
 from fedray.run.budget import Totals, used_up
@@ -214,21 +214,13 @@ class Rounds:
             weight = float(np.concatenate([report.weight for report in reports]).sum())
             inject.point("driver.fold", record.round)
             folded = {name: part.to(state.vector.device) for name, part in self._executor.collect().items()}
-            total = plan.algorithm.aggregator.finish(folded, weight, down.weight, clients)
-            inject.point("driver.aggregate", record.round)
-            state.whole = False
-            with torch.no_grad():
-                for transform in reversed(plan.algorithm.transforms):
-                    transform.on_aggregate(total, plan.task.seed, record.round)
-                if plan.task.args.buffers == "mean":
-                    plan.layout.round_integers(total.parts["delta"])
-                else:
-                    total.parts["delta"][plan.layout.trained :] = 0.0
-                plan.algorithm.server.step(state.vector, total)
-            if not state.is_finite(plan.layout):
-                raise RunFailed(f"round {record.round}: the global model is no longer finite; lower the learning rates")
+            self._move(plan.algorithm.aggregator.finish(folded, weight, down.weight, clients), record.round)
             for report in reports:
                 state.store.commit(report.state)
+        elif any(transform.hides_empty for transform in plan.algorithm.transforms):
+            sent = plan.algorithm.sends(plan.layout).items()
+            zeros = {name: torch.zeros(width, device=state.vector.device) for name, width in sent}
+            self._move(Aggregate(zeros, 0.0, 0), record.round)
         self._describe(record, cohort, reports, failures)
 
     def _trace(self, failure: Failure) -> str:
@@ -237,6 +229,21 @@ class Rounds:
         known = bool(failure.trace) and kind in self._told
         self._told.add(kind)
         return _AS_BEFORE if known else failure.trace
+
+    def _move(self, total: Aggregate, round: int) -> None:
+        """Transform the aggregate of a round, and move the model by it."""
+        plan, state = self._plan, self._state
+        total = replace(total, expected=plan.sampler.expected(plan.task.data.sizes))
+        inject.point("driver.aggregate", round)
+        state.whole = False
+        with torch.no_grad():
+            for transform in reversed(plan.algorithm.transforms):
+                transform.on_aggregate(total, plan.task.seed, round)
+            if BUFFERS in total.parts:
+                plan.layout.round_integers(total.parts[BUFFERS])
+            plan.algorithm.server.step(state.vector, total)
+        if not state.is_finite(plan.layout):
+            raise RunFailed(f"round {round}: the global model is no longer finite; lower the learning rates")
 
     def _describe(self, record: RoundRecord, cohort: Ints, reports: list[BlockReport], failures: list[Failure]) -> None:
         plan = self._plan

@@ -22,7 +22,7 @@ from fedray.algorithms.base import Algorithm
 from fedray.core import inject
 from fedray.core.draws import named
 from fedray.core.errors import RunFailed, one_line
-from fedray.core.messages import Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
+from fedray.core.messages import BUFFERS, Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
 from fedray.core.metrics import Mean, example_values
 from fedray.local.kernels import cuda_kernels, lack_told
 from fedray.local.rules import width_of
@@ -223,8 +223,9 @@ class Worker:
                 break
             except UpdateOutOfRange as error:
                 assert update is not None
+                reason = f"{error}; {self._advice(update, error)}"
                 for client in update.clients[error.positions].tolist():
-                    given_up[client] = self._failure(client, "update", str(error))
+                    given_up[client] = self._failure(client, "update", reason)
             except OutOfMemory as error:
                 if update is not None and len(update.clients) == 1:
                     raise  # one part of it may be folded, and another not
@@ -300,6 +301,17 @@ class Worker:
             for transform in reversed(algorithm.transforms):
                 transform.on_arrival(update, self._down.round)
         return update
+
+    def _advice(self, update: BlockUpdate, error: UpdateOutOfRange) -> str:
+        """Return what to do about an update that is out of range."""
+        task = self.job.task
+        if error.part == BUFFERS:
+            peaks = update.parts[BUFFERS][error.positions].abs().amax(dim=0).nan_to_num(nan=float("inf"))
+            worst = int(peaks.argmax()) + task.layout.spans[BUFFERS].start
+            name = next(entry.name for entry in task.layout.rest if entry.start <= worst < entry.stop)
+            return f"the largest change is that of {name}; scale the inputs, or set local.buffers: keep"
+        data = "the inputs and the targets" if task.data.spec.task == "regression" else "the inputs"
+        return f"lower the learning rate, or scale {data}"
 
     def _raised(self, client: int, error: Exception) -> Failure:
         return self._failure(client, "train", one_line(error), "".join(traceback.format_exception(error)))

@@ -14,14 +14,19 @@ class Transform:
     """Three moments of an update's way; each defaults to doing nothing.
 
     The client half runs on the rows of a block, in the order of the config; the server halves run in reverse order.
+    The part ``delta`` holds the trained parameters alone: frozen ones, statistics and counters are a part of their own
+    (``buffers``), which is to be left as it is.
 
     Attributes:
         linear_only: True if nobody may look at a single update after it (it needs a linear aggregator).
         needs_uniform: True if its guarantee holds for the plain mean only.
+        hides_empty: True if a round in which nobody gave an update must look like any other: its aggregate, of zeros,
+            is transformed and moves the model as well.
     """
 
     linear_only: ClassVar[bool] = False
     needs_uniform: ClassVar[bool] = False
+    hides_empty: ClassVar[bool] = False
 
     @property
     def state(self) -> Mapping[str, Width]:
@@ -38,7 +43,7 @@ class Transform:
         return self
 
     def on_clients(self, update: BlockUpdate) -> None:
-        """Change the updates ``[C, k]`` of a block in place, on the client's side."""
+        """Change the updates ``[C, k]`` of a block in place, on the client's side; ``delta`` is ``[C, D]``."""
 
     def on_arrival(self, update: BlockUpdate, now: int) -> None:
         """Change single updates on the server's side before they are folded (decode, weight by staleness)."""

@@ -17,12 +17,12 @@ from fedray.transforms.clip import Clip
 @transforms.register("gaussian")
 @dataclass(frozen=True)
 class Gaussian(Transform):
-    """The Gaussian mechanism of DP-FedAvg: noise with standard deviation ``multiplier * S / count`` on the mean update.
+    """The Gaussian mechanism of DP-FedAvg: ``(sum_i delta_i + N(0, (multiplier * S)^2)) / m``.
 
-    S is the norm of the ``clip`` that must stand before it; the sum over clients has sensitivity S, and the mean over
-    ``count`` accepted clients S / count (McMahan et al., arXiv:1710.06963, with the realised number of clients where
-    the paper divides by the expected one).  Drawn once per round on the server, named by (seed, noise, round).
-    This adds the noise; it does not account for the privacy spent.
+    S is the norm of the ``clip`` that must stand before it, and so the sensitivity of the sum; m is the expected number
+    of clients in a cohort (the estimator of fixed denominator of McMahan et al., arXiv:1710.06963, section 3), so that
+    what is released does not depend on how many came.  A round in which nobody came gives noise alone.  Drawn once per
+    round on the server, named by (seed, noise, round).  This adds the noise; it does not account for the privacy spent.
 
     Args:
         multiplier: the noise multiplier z >= 0.
@@ -30,6 +30,7 @@ class Gaussian(Transform):
 
     multiplier: float = 1.0
     needs_uniform: ClassVar[bool] = True
+    hides_empty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.multiplier >= 0.0:
@@ -61,10 +62,13 @@ class _Calibrated(Gaussian):
         return self
 
     def on_aggregate(self, total: Aggregate, seed: int, round: int) -> None:
-        """Add the noise to ``delta`` ``[P]``."""
+        """Turn the mean ``delta`` ``[D]`` over those who came into one over those expected, and add the noise."""
+        delta = total.parts["delta"]
+        expected = total.expected or total.count
+        if total.count != expected:
+            delta.mul_(total.count / expected)
         if self.multiplier == 0.0:
             return
-        delta = total.parts["delta"]
         # Drawn on the CPU, so that the noise is the same on every device.
         noise = torch.randn(delta.shape, generator=torch_generator(seed, "noise", round))
-        delta.add_(noise.to(delta.device).mul_(self.multiplier * self.sensitivity / total.count))
+        delta.add_(noise.to(delta.device).mul_(self.multiplier * self.sensitivity / expected))

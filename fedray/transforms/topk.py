@@ -16,7 +16,7 @@ from fedray.transforms.base import Transform, transforms
 @transforms.register("topk")
 @dataclass(frozen=True)
 class TopK(Transform):
-    """Send the ``ceil(fraction * P)`` entries largest in magnitude; add what was left out to the next update.
+    """Send the ``ceil(fraction * D)`` trained entries largest in magnitude; add what was left out to the next update.
 
     ``sent = top_k(delta + residual)``, ``residual <- delta + residual - sent`` (Stich et al., "Sparsified SGD with
     Memory", arXiv:1809.07599, applied to a round's update instead of a gradient).  Without ``error_feedback`` the
@@ -38,7 +38,7 @@ class TopK(Transform):
     @property
     def state(self) -> Mapping[str, Width]:
         """The residual, with error feedback."""
-        return {"residual": "all"} if self.error_feedback else {}
+        return {"residual": "trained"} if self.error_feedback else {}
 
     @property
     def enlarges(self) -> bool:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fedray.aggregators import Mean, UpdateOutOfRange
 from fedray.aggregators.base import Accumulator
-from fedray.aggregators.exact import LIMIT
-from fedray.core.messages import Aggregate, BlockUpdate
+from fedray.aggregators.exact import GRID, LIMIT, UNIT, WIDE_LIMIT
+from fedray.core.messages import BUFFERS, Aggregate, BlockUpdate
 
 WIDTH = 7
 
@@ -142,3 +142,83 @@ def test_a_value_beyond_the_limit_is_refused_however_little_it_weighs(clients: i
     total = mean.zero({"delta": 1}, "cpu")
     with pytest.raises(UpdateOutOfRange):
         mean.add(total, update(torch.full((2, 1), 3.0 * LIMIT), [1.0, 1.0]), float(clients))
+
+
+# Buffers
+
+
+def fold_buffers(blocks: list[BlockUpdate], planned: float) -> Aggregate:
+    """Two workers, turn by turn."""
+    mean = Mean()
+    one, other = (mean.zero(mean.widths({"delta": WIDTH, BUFFERS: WIDTH}), "cpu") for _ in range(2))
+    for number, block in enumerate(blocks):
+        mean.add(other if number % 2 else one, block, planned)
+    mean.merge(one, other)
+    weight = float(sum(block.weight.sum() for block in blocks))
+    return mean.finish(one, weight, planned, len(blocks))
+
+
+@given(st.integers(1, 30), st.sampled_from([1e-3, 1.0, 1e4]), st.integers(0, 2**16))
+def test_buffers_in_the_range_of_parameters_have_their_bits(count: int, scale: float, seed: int) -> None:
+    rows, weight, _ = blocks_of(count, 1, scale, seed)
+    blocks = [update(row[None], [w], buffers=row[None]) for row, w in zip(rows, weight, strict=True)]
+    got = fold_buffers(blocks, sum(weight))
+    assert torch.equal(got.parts[BUFFERS], got.parts["delta"])
+    assert sorted(got.parts) == [BUFFERS, "delta"]
+
+
+@given(st.integers(1, 30), st.integers(0, 2**16), st.randoms(use_true_random=False))
+def test_statistics_of_raw_inputs_are_averaged_exactly_in_every_order(
+    count: int, seed: int, order: random.Random
+) -> None:
+    draw = np.random.default_rng(seed)
+    powers = draw.integers(-6, 17, (count, WIDTH)).astype("f8")
+    rows = torch.from_numpy((draw.standard_normal((count, WIDTH)) * 10.0**powers).astype("f4"))
+    weight = draw.integers(1, 200, count).astype("f8").tolist()
+    small = torch.zeros(1, WIDTH)
+    blocks = [update(small, [w], buffers=row[None]) for row, w in zip(rows, weight, strict=True)]
+    got = fold_buffers(blocks, sum(weight))
+    order.shuffle(blocks)
+    assert torch.equal(fold_buffers(blocks, sum(weight)).parts[BUFFERS], got.parts[BUFFERS])
+    exact = np.average(rows.double().numpy(), axis=0, weights=weight)
+    np.testing.assert_allclose(
+        got.parts[BUFFERS].numpy(), exact, rtol=1e-6, atol=1e-6 * float(rows.abs().amax()) / 2**16 + 1e-9
+    )
+
+
+def test_parameters_beside_buffers_have_the_bits_of_the_whole_matrix() -> None:
+    """As before buffers were a part of their own: a product's bits depend on how wide the matrix is."""
+    draw = torch.Generator().manual_seed(0)
+    for width, rest in ((700, 33), (4810, 3), (64, 64)):
+        whole = torch.randn(5, width + rest, generator=draw)
+        weights = [3.0, 1.0, 4.0, 1.0, 5.0]
+        apart, mean = update(whole[:, :width], weights, buffers=whole[:, width:]), Mean()
+        total = mean.zero(mean.widths({"delta": width, BUFFERS: rest}), "cpu")
+        mean.add(total, apart, 14.0)
+        expected = mean.zero({"delta": width + rest}, "cpu")
+        mean.add(expected, update(whole, weights), 14.0)
+        assert torch.equal(torch.cat([total["delta"], total[BUFFERS]]), expected["delta"])
+        copied, again = update(whole[:, :width].clone(), weights, buffers=whole[:, width:].clone()), Mean()
+        loose = again.zero(again.widths({"delta": width, BUFFERS: rest}), "cpu")
+        again.add(loose, copied, 14.0)
+        torch.testing.assert_close(loose["delta"], expected["delta"][:width], rtol=1e-4, atol=1e5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), -float("inf"), 4 * WIDE_LIMIT])
+def test_a_client_whose_buffers_are_lost_is_named(bad: float) -> None:
+    buffers = torch.full((3, WIDTH), 10.0 * LIMIT)
+    buffers[1, 2] = bad
+    with pytest.raises(UpdateOutOfRange, match=r"^buffers is not finite, or beyond") as raised:
+        fold_buffers([update(torch.zeros(3, WIDTH), [1.0] * 3, buffers=buffers)], 3.0)
+    assert (raised.value.positions, raised.value.part) == ([1], BUFFERS)
+
+
+def test_very_many_clients_do_not_leave_the_range_where_sums_are_exact() -> None:
+    mean, count = Mean(), 4_000
+    total = mean.zero(mean.widths({"delta": 1, BUFFERS: 2}), "cpu")
+    row = torch.tensor([[127.0 + 2.0**-16, 1e9]])
+    for _ in range(count):
+        mean.add(total, update(torch.zeros(1, 1), [1.0], buffers=row), float(count))
+    assert float(total[BUFFERS].abs().max()) <= UNIT / GRID
+    got = mean.finish(total, float(count), float(count), count)
+    assert torch.equal(got.parts[BUFFERS], row[0])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
@@ -18,8 +21,8 @@ ARGS = LocalSection(2, 8)
 PRIVATE: list[Transform] = [Clip(1.0), Gaussian(1.0)]
 
 
-def made(config: AlgorithmConfig, transforms: list[Transform] | None = None) -> Algorithm:
-    return compose(config, transforms or [], Mean(), ARGS)
+def made(config: AlgorithmConfig, transforms: list[Transform] | None = None, args: LocalSection = ARGS) -> Algorithm:
+    return compose(config, transforms or [], Mean(), args)
 
 
 class Masked(Transform):
@@ -92,14 +95,33 @@ def test_what_travels_and_what_stays() -> None:
     trained, everything = layout.trained, layout.size
     assert (trained, everything) == (12, 17)
     scaffold = made(Scaffold(), [TopK(0.1)])
-    assert scaffold.widths(layout) == {"delta": everything, "control": trained}
-    assert scaffold.state() == {"control": "trained", "transforms[0].residual": "all"}
-    assert scaffold.upload(layout) == 8 * 2 + 4 * trained
+    rest = everything - trained
+    assert scaffold.sends(layout) == {"delta": trained, "buffers": rest, "control": trained}
+    assert scaffold.widths(layout) == {**scaffold.sends(layout), "buffers.coarse": rest}
+    assert scaffold.state() == {"control": "trained", "transforms[0].residual": "trained"}
+    assert scaffold.upload(layout) == 8 * 2 + 4 * rest + 4 * trained
     assert made(FedAvg()).upload(layout) == 4 * everything
+    for args in (replace(ARGS, buffers="keep"), replace(ARGS, buffers="local")):
+        assert made(FedAvg(), args=args).upload(layout) == 4 * trained
     assert made(FedNova()).upload(layout) == 4 * everything + 4
     assert made(FedAvg(), [TopK(0.1, error_feedback=False)]).state() == {}
     # What is sparse stays sparse when it is clipped, and noise is added on the server.
-    assert made(FedAvg(), [TopK(0.1), *PRIVATE]).upload(layout) == 8 * 2
+    assert made(FedAvg(), [TopK(0.1), *PRIVATE]).upload(layout) == 8 * 2 + 4 * rest
+
+
+@pytest.mark.parametrize("buffers", ["mean", "keep", "local"])
+def test_noise_asks_that_no_buffer_travels_without_it(buffers: Literal["mean", "keep", "local"]) -> None:
+    private = made(FedAvg(), PRIVATE, args=replace(ARGS, buffers=buffers))
+    frozen = nn.Linear(3, 2)
+    frozen.bias.requires_grad_(False)
+    assert private.sends(Layout.of(frozen)) == {"delta": 6, **({"frozen": 2} if buffers == "mean" else {})}
+    private.check(Layout.of(frozen))
+    made(FedAvg(), [Clip()], args=replace(ARGS, buffers=buffers)).check(Layout.of(nn.BatchNorm1d(3)))
+    if buffers != "mean":
+        private.check(Layout.of(nn.BatchNorm1d(3)))
+        return
+    with pytest.raises(ConfigError, match=r"^local.buffers: gaussian .* such as running_mean; set it to keep or local"):
+        private.check(Layout.of(nn.BatchNorm1d(3)))
 
 
 def test_each_run_has_a_server_rule_of_its_own() -> None:

@@ -17,7 +17,7 @@ from fedray.algorithms import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedNova, Fed
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.algorithms.server import ServerRule
 from fedray.core.layout import Layout
-from fedray.core.messages import Aggregate
+from fedray.core.messages import BUFFERS, Aggregate
 from tests.aggregators.test_mean import update
 
 SIZE = 6
@@ -245,10 +245,13 @@ def test_buffers_move_by_their_mean_whatever_the_rule(config: AlgorithmConfig) -
     vector = torch.zeros(layout.size)
     rule = config.server()
     rule.start(vector, layout, 4)
-    delta = torch.arange(1.0, layout.size + 1)
-    parts = {"delta": delta, "control": torch.zeros(2), "tau": torch.tensor([1.0])}
+    moved = torch.arange(1.0, layout.size - layout.trained + 1)
+    parts = {"delta": torch.ones(2), BUFFERS: moved, "control": torch.zeros(2), "tau": torch.tensor([1.0])}
     rule.step(vector, Aggregate(parts, 4.0, 4))
-    assert torch.equal(vector[2:], delta[2:])
+    assert torch.equal(vector[2:], moved)
+    del parts[BUFFERS]
+    rule.step(vector, Aggregate(parts, 4.0, 4))
+    assert torch.equal(vector[2:], moved)
 
 
 @EVERY_RULE

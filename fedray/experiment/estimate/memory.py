@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
-from fedray.core.messages import Aggregate
+from fedray.core.messages import VECTOR, Aggregate
 from fedray.local.schedule import batch_widths
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
@@ -61,6 +61,7 @@ def memory(plan: Plan, workers: int) -> Memory:
     """
     task, algorithm, layout = plan.task, plan.algorithm, plan.layout
     size, trained = layout.size, layout.trained
+    sends = algorithm.sends(layout)
     sent = sum(algorithm.widths(layout).values())
     kept = sum(Job(task, algorithm, Path()).state_widths().values())
     cohort = max(1, round(plan.sampler.expected(task.data.sizes)))
@@ -73,8 +74,8 @@ def memory(plan: Plan, workers: int) -> Memory:
         "gradients": _FLOAT * at_once * trained * (3 if others else 2 if twice else 1),
         "optimizer": _FLOAT * at_once * trained * _optimizer_values(plan),
         "client state": 2 * _FLOAT * at_once * kept,
-        "other parts sent": _FLOAT * at_once * (sent - size),
-        "transforms": 2 * _FLOAT * at_once * size if algorithm.transforms else 0,
+        "other parts sent": _FLOAT * at_once * sum(width for name, width in sends.items() if name not in VECTOR),
+        "transforms": 2 * _FLOAT * at_once * trained if algorithm.transforms else 0,
         "activations": at_once * activation_bytes(plan),
         "other devices": others * _FLOAT * (size + 2 * trained),
     }
@@ -98,7 +99,7 @@ def settle(plan: Plan, vector: Tensor) -> None:
     """Start the plan's server rule and move it once by nothing, so that it holds what it will hold in a run."""
     server = plan.algorithm.server
     server.start(vector, plan.layout, len(plan.task.data))
-    zeros = {name: torch.zeros(width) for name, width in plan.algorithm.widths(plan.layout).items()}
+    zeros = {name: torch.zeros(width) for name, width in plan.algorithm.sends(plan.layout).items()}
     server.step(vector.clone(), Aggregate(zeros, 1.0, 1))
 
 
