@@ -199,8 +199,9 @@ def test_a_second_interrupt_ends_at_once(silos: Path) -> None:
         "if self.training:\n            pathlib.Path('begun').touch()\n            time.sleep(600)\n            raise",
     )
     config = with_model(silos, slow)
-    # Off: no trial step before the run.
-    command = [sys.executable, "-m", "fedray", "run", config, "run.dir=out", "local.stack=off"]
+    # Neither a trial of stacking nor of a last batch of one row: no step before the run.
+    calm = ["local.stack=off", "local.last_batch=merge"]
+    command = [sys.executable, "-m", "fedray", "run", config, "run.dir=out", *calm]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{silos}"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
