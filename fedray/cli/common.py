@@ -15,7 +15,7 @@ import typer
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed
-from fedray.rundir.names import CONFIG, to_go_on
+from fedray.rundir.names import config_path, to_go_on
 from fedray.slurm.requeue import belongs_to_job
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def loaded_from(run_dir: Path, overrides: list[str] | None) -> tuple[Config, Run
 
     folder = RunFolder(run_dir)
     folder.config()
-    loaded = Config.load(run_dir / CONFIG, overrides or ())
+    loaded = Config.load(config_path(run_dir), overrides or ())
     return loaded.named(_name(run_dir)), folder
 
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from fedray.cli.common import ConfigArgument, Overrides, Round, RunArgument, loaded_from
-from fedray.core.errors import ConfigError
 
 
 def evaluate(
@@ -30,20 +29,16 @@ def export(
     run_dir: RunArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.", show_default=False)],
     round: Round = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
-    """Write a checkpoint's model for load_state_dict of the plain PyTorch module; needs no data."""
-    from fedray.experiment.evaluate import checkpoint_of
-    from fedray.run.driver import RunFolder, write_model
-    from fedray.run.snapshot import layout_of
+    """Write a checkpoint's model for load_state_dict of the plain PyTorch module; needs no data.
 
-    folder = RunFolder(run_dir)
-    folder.config()
-    saved = checkpoint_of(folder, round)
-    try:
-        write_model(layout_of(saved), saved.tensors["model"], out)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
-    typer.echo(f"wrote {out}")
+    Of a model of tables, encoding.json beside it says how new tables become inputs.
+    """
+    from fedray.experiment.export import export_model
+    from fedray.run.driver import RunFolder
+
+    typer.echo(f"wrote {' and '.join(map(str, export_model(RunFolder(run_dir), out, round, force=force)))}")
 
 
 def plan(config: ConfigArgument, overrides: Overrides = None) -> None:

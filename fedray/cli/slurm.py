@@ -16,7 +16,7 @@ import typer
 from fedray.cli.common import Overrides
 from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError
-from fedray.rundir.names import CONFIG
+from fedray.rundir.names import CONFIG, config_path
 from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
     fresh = not target.is_dir()
     if not fresh:
         RunFolder(target).config()
-    raw, resolved = load_layers(target if fresh else target / CONFIG, overrides)
+    raw, resolved = load_layers(target if fresh else config_path(target), overrides)
     name = target.stem if fresh else target.resolve().name
     config = Config.bind(name, on_slurm(raw, given), on_slurm(resolved, given))
     folder = config.run_folder() if fresh else RunFolder(target)
@@ -117,10 +117,8 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
 @contextmanager
 def _claimed(folder: RunFolder, config: Config, fresh: bool) -> Iterator[None]:
     """The folder with the config in it; of a new run that is not submitted after all, nothing stays."""
-    from fedray.rundir import durable
-
     if not fresh:
-        durable.replace(folder.path / CONFIG, config.to_yaml().encode())
+        folder.keep_config(config.to_yaml())
         yield
         return
     made = not folder.path.exists()

@@ -10,7 +10,7 @@ import typer
 from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, ray_ahead, train, where
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.rundir.lock import check_free
-from fedray.rundir.names import CONFIG, config_of
+from fedray.rundir.names import config_of, config_path
 
 
 def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
@@ -26,7 +26,7 @@ def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = Fal
     """Go on from the newest good checkpoint, for example with more rounds: fedray resume RUN_DIR rounds=100."""
     config_of(run_dir)
     check_free(run_dir)
-    with ray_ahead(*where(run_dir / CONFIG, overrides)):
+    with ray_ahead(*where(config_path(run_dir), overrides)):
         loaded, folder = loaded_from(run_dir, overrides)
         train(loaded.experiment(folder, resume=True), quiet)
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+MOST = 10
+"""Names that a message lists; the rest are counted."""
+
 
 class ConfigError(ValueError):
     """A mistake in what the user gave us: one to three lines, what is wrong, allowed, and to do."""
@@ -9,6 +14,19 @@ class ConfigError(ValueError):
 
 class RunFailed(RuntimeError):
     """A run that cannot go on: what failed, in which round and client."""
+
+
+def listed(names: Iterable[object], none: str = "(none)") -> str:
+    """Join names for a message, which ends after ten of them.
+
+    >>> listed(["a", "b"]), listed([])
+    ('a, b', '(none)')
+    >>> listed(range(500))
+    '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 490 more'
+    """
+    words = [str(name) for name in names]
+    shown = ", ".join(words[:MOST]) or none
+    return f"{shown} and {len(words) - MOST} more" if len(words) > MOST else shown
 
 
 def one_line(error: BaseException) -> str:

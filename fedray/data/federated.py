@@ -19,6 +19,8 @@ from fedray.data.spec import DataSpec
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
+    from fedray.data.encoding.saved import Saved
+
 
 class FederatedData(ContiguousData):
     """The examples of n clients, held contiguously, and an optional central test set.
@@ -91,9 +93,11 @@ class FederatedData(ContiguousData):
         categorical: Mapping[str, Sequence[Any] | None] | Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         standardize: bool = True,
+        ignore: Sequence[str] = (),
         ids: Sequence[str] | None = None,
         partitioner: Partitioner | None = None,
         seed: int = 0,
+        encoding: Saved | None = None,
     ) -> Self:
         """One CSV file with a header per client (silo); columns are matched by name.
 
@@ -112,23 +116,29 @@ class FederatedData(ContiguousData):
             classes: class names in the order of their indices; default: the sorted union over the training files.
             standardize: centre numeric columns and scale them to unit (population) variance; a constant column is
                 only centred.  Regression targets are never scaled.
+            ignore: columns that are no inputs, such as the ids of patients; a file may lack them.
             ids: client ids; default: the files' names without suffix.
             partitioner: instead of one client per file, split the rows of all files; a ``column`` partitioner
                 takes the clients' names from that column, which is then no input.
             seed: seed of the partitioner.
+            encoding: the ``encoding.json`` of a run, or what it holds, to be used instead of learning one from the
+                files: for going on with the run, and for its model.
 
         Raises:
             ConfigError: with file, line and column, for anything that cannot be read as described.
         """
         from fedray.data.encoding.encoding import Options
         from fedray.data.encoding.fit import read_tables
+        from fedray.data.encoding.saved import load_encoding
         from fedray.data.encoding.table import read_csv
 
-        options = Options(target, task, categorical, classes, standardize)
+        options = Options(target, task, categorical, classes, standardize, ignore)
         tables = [read_csv(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
         held_out = None if test is None else read_csv(test)
-        columns = read_tables(tables, held_out, options, ids=ids, partitioner=partitioner, seed=seed)
-        return columns.of(cls)
+        read = load_encoding(encoding)
+        return read_tables(tables, held_out, options, ids=ids, partitioner=partitioner, seed=seed, encoding=read).of(
+            cls
+        )
 
     @classmethod
     def from_folder(
@@ -141,6 +151,8 @@ class FederatedData(ContiguousData):
         categorical: Mapping[str, Sequence[Any] | None] | Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         standardize: bool = True,
+        ignore: Sequence[str] = (),
+        encoding: Saved | None = None,
     ) -> Self:
         """One Parquet or NPZ file per client, named by the client's id, all in one folder.
 
@@ -155,15 +167,18 @@ class FederatedData(ContiguousData):
             categorical: for Parquet, as for ``from_csv``.
             classes: for Parquet, as for ``from_csv``.
             standardize: for Parquet, as for ``from_csv``.
+            ignore: for Parquet, as for ``from_csv``.
+            encoding: for Parquet, as for ``from_csv``.
 
         Raises:
             ConfigError: a missing folder, no file or both kinds in it, files that do not fit together.
         """
         from fedray.data.encoding.encoding import Options
+        from fedray.data.encoding.saved import load_encoding
         from fedray.data.files.folder import read_folder
 
-        options = None if target is None else Options(target, task, categorical, classes, standardize)
-        return read_folder(Path(path), options, None if test is None else Path(test)).of(cls)
+        options = None if target is None else Options(target, task, categorical, classes, standardize, ignore)
+        return read_folder(Path(path), options, None if test is None else Path(test), load_encoding(encoding)).of(cls)
 
     @classmethod
     def from_leaf(cls, path: str | Path, *, test: str | Path | None = None) -> Self:

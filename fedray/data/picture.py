@@ -63,6 +63,8 @@ def label_picture(
         bar = "".join(_LETTERS[cell % len(_LETTERS)] for cell in cells)
         lines.append(f"{label:>{margin}} |{bar}| {int(row.sum())}")
     key = [f"{_LETTERS[n % len(_LETTERS)]} = {names[n] if names else n}" for n in range(min(counts.shape[1], 20))]
+    if all(one == f"{name} = {name}" for one, name in ((word, word.split(" = ")[0]) for word in key)):
+        return "\n".join(lines)  # each class is drawn by its own name
     more = ", ..." if counts.shape[1] > len(key) else ""
     return "\n".join([*lines, ", ".join(key) + more])
 

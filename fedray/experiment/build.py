@@ -31,7 +31,8 @@ from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.losses import TASK_LOSS, LossFn
-from fedray.data import ClientData, data_sources
+from fedray.data import ClientData, DataSpec, data_sources
+from fedray.data.sources.tables import TableSource
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenData, only_python_has
 from fedray.experiment.place import Place
@@ -187,13 +188,28 @@ class Config:
         chain = [made(transform) for transform in self.transforms]
         return compose(made(self.algorithm), chain, made(self.aggregator), self.local)
 
-    def plan(self) -> Plan:
+    def model_fn(self, spec: DataSpec) -> ModelFn:
+        """Return what builds the module with its first parameters."""
+        return partial(initial_model, self.model, spec, self.schema.seed)
+
+    def loss_fn(self, spec: DataSpec) -> LossFn:
+        """Return the loss: that of the config, or of the task."""
+        return self.loss or losses[TASK_LOSS[spec.task]]
+
+    def plan(self, encoding: Mapping[str, Any] | None = None) -> Plan:
         """Load the data and build the plan of a run, checked: cohort, model, loss and data fit together.
+
+        Args:
+            encoding: of the tables of a run that goes on; by default it is learnt from them.
 
         Raises:
             ConfigError: what does not fit.
         """
-        data: ClientData = self.data.load(self.schema.seed, self.place.sites)
+        data: ClientData
+        if encoding is not None and isinstance(self.data, TableSource):
+            data = self.data.load(self.schema.seed, self.place.sites, encoding)
+        else:
+            data = self.data.load(self.schema.seed, self.place.sites)
         algorithm, sampler = self.algorithm_parts(), made(self.sampler)
         check_cohort(sampler, data.sizes)
         if self.failures.block_timeout is not None and self.place.launcher.in_process:
@@ -223,7 +239,7 @@ class Config:
     @put_back()
     def _task(self, data: ClientData, algorithm: Algorithm, sampler: Sampler) -> tuple[LocalTask, tuple[str, ...]]:
         """The local training problem, tried, and what is to be said of it."""
-        model_fn: ModelFn = partial(initial_model, self.model, data.spec, self.schema.seed)
+        model_fn = self.model_fn(data.spec)
         module = made_module(model_fn)
         if model_fn() is module:
             # Trials and training change what they are given, in several places at once: each gets a copy.
@@ -234,7 +250,7 @@ class Config:
         task = LocalTask(
             model_fn=model_fn,
             optimizer_fn=self.optimizer,
-            loss_fn=self.loss or losses[TASK_LOSS[data.spec.task]],
+            loss_fn=self.loss_fn(data.spec),
             data=data,
             layout=layout,
             args=algorithm.args,
@@ -253,7 +269,7 @@ class Config:
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Everything built and checked, and the run folder claimed (unless it is resumed)."""
         self.place.check()
-        plan = self.plan()
+        plan = self.plan(folder.encoding() if resume else None)
         text = self.to_yaml()
         if not resume:
             folder.claim(text)

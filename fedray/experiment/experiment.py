@@ -34,6 +34,7 @@ class Experiment:
         """
         if warning := short_lived(self.run.folder.path):
             _log.warning("%s", warning)
+        self.run.warn()
         try:
             place, timeout = self.place, self.run.plan.failures.block_timeout
             yield from place.launcher.records(self.run, place.cluster, place.worker, place.driver, timeout, on_stop)

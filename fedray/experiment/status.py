@@ -18,7 +18,7 @@ from fedray.run.budget import Totals
 from fedray.run.driver import RunFolder
 from fedray.rundir.checkpoint import folder_of, rounds_in
 from fedray.rundir.lock import Owner, owner_of
-from fedray.rundir.names import CONFIG, METRICS, SUMMARY
+from fedray.rundir.names import METRICS, SUMMARY, config_path
 from fedray.slurm.commands import SlurmJob, look_up
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.tracking.jsonl import read_records
@@ -123,7 +123,7 @@ def read_status(run_dir: Path, now: float) -> Status:
         if owner_of(run_dir) == owner:
             break
     last = records[-1] if records else {}
-    wanted = _rounds_wanted(run_dir / CONFIG)
+    wanted = _rounds_wanted(config_path(run_dir))
     rounds = wanted if wanted is not None else summary.get("rounds_wanted")
     done = int(last.get("round", 0))
     state = state_of(driver, summary, done)

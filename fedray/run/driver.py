@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import time
@@ -15,21 +14,22 @@ from typing import Any
 from torch import Tensor
 
 from fedray.core import inject
-from fedray.core.errors import ConfigError, RunFailed, one_line
+from fedray.core.errors import ConfigError, RunFailed, listed, one_line
 from fedray.core.hardware import machine, versions
 from fedray.core.layout import Layout
 from fedray.core.record import RoundRecord
 from fedray.run.executor import Executor
 from fedray.run.loop import Rounds, ServerState
+from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
 from fedray.run.snapshot import restore, snapshot
 from fedray.run.worker import Job
-from fedray.rundir import checkpoint, durable
+from fedray.rundir import checkpoint, configs, durable
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
 from fedray.rundir.client_state import ClientStore
 from fedray.rundir.lock import check_free, driving
 from fedray.rundir.log import logged
-from fedray.rundir.names import CONFIG, LOG, METRICS, MODEL, SUMMARY, config_of, to_go_on
+from fedray.rundir.names import CONFIG, ENCODING, LOG, METRICS, MODEL, SUMMARY, config_of, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.jsonl import JsonLines
 from fedray.tracking.tensorboard import TensorBoard
@@ -90,8 +90,37 @@ class RunFolder:
                     return
                 with contextlib.suppress(OSError):  # something else is in it
                     self.checkpoints.rmdir()
+                (self.path / ENCODING).unlink(missing_ok=True)
                 (self.path / CONFIG).unlink(missing_ok=True)
             self.path.rmdir()
+
+    def encoding(self) -> Mapping[str, Any] | None:
+        """Return how the run's tables are encoded, by its newest checkpoint or its ``encoding.json``; None: not at all.
+
+        A run of an earlier fedray has neither, until it goes on.
+
+        Raises:
+            ConfigError: ``encoding.json`` cannot be read.
+        """
+        saved: Mapping[str, Any] | None = checkpoint.newest_state(self.checkpoints).get("encoding")
+        path = self.path / ENCODING
+        if saved is not None or not path.exists():
+            return saved
+        try:
+            content: dict[str, Any] = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
+        return content
+
+    def keep_encoding(self, encoding: Mapping[str, Any] | None) -> None:
+        """Write ``encoding.json``, if the run has tables."""
+        if encoding is not None:
+            durable.replace(self.path / ENCODING, as_json(encoding))
+
+    def keep_config(self, config: str, first: int | None = None) -> None:
+        """Write the config that the run goes on with, from round ``first`` or after its newest checkpoint."""
+        saved = checkpoint.rounds_in(self.checkpoints)
+        configs.keep_config(self.path, config, (saved[0] + 1 if saved else 1) if first is None else first)
 
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` holds; empty before the run has ended."""
@@ -159,6 +188,32 @@ class Run:
             client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
         )
 
+    def differences(self, saved: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+        """Yield what is to be said of a run that goes on from a checkpoint's state, each with its level.
+
+        Raises:
+            ConfigError: it cannot go on so, see ``fedray.run.origin.compare``.
+        """
+        yield from compare(saved, self.plan.task.data, self.hardware)
+        first = saved["round"] + 1
+        keys = configs.config_changes(self.folder.path, self.config, first)
+        if "fingerprint" not in saved:
+            # Of an earlier fedray, which did not know what this one writes out as a default.
+            keys = [key for key in keys if f": {configs.ABSENT} -> " not in key]
+        if keys:
+            yield logging.WARNING, f"the config is another one from round {first} on: {listed(keys)}"
+
+    def warn(self) -> None:
+        """Warn, before it starts, of what differs where it goes on; the log of the run has the same.
+
+        Raises:
+            ConfigError: as for :meth:`differences`.
+        """
+        saved = checkpoint.newest_state(self.folder.checkpoints) if self.resume else {}
+        for level, words in self.differences(saved) if saved else ():
+            if level >= logging.WARNING:
+                _log.warning("%s", words)
+
     def records(
         self, start: Callable[[Job], Executor], stopping: Callable[[], bool] = lambda: False
     ) -> Iterator[RoundRecord]:
@@ -184,8 +239,8 @@ class Run:
             try:
                 drive = _Drive(self, executor, stopping)
                 # Not before: a config that cannot go on with what there is must not take the place of the one that can.
-                if self.folder.config() != self.config:
-                    durable.replace(self.folder.path / CONFIG, self.config.encode())
+                self.folder.keep_config(self.config, drive.first)
+                self.folder.keep_encoding(self.plan.task.data.encoding)
                 yield from drive.records()
             finally:
                 executor.close()
@@ -199,6 +254,7 @@ class _Drive:
         self._saved = -1
         self._state = self._initial_state()
         self._started_at = self._state.round
+        self.first = self._state.round + 1
         self._began = time.time() - self._state.totals.seconds
         self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
@@ -228,22 +284,16 @@ class _Drive:
         state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))
         self._saved = saved.round
         _log.info("resumed after round %d", saved.round)
-        if saved.state["config_sha256"] != _config_sha256(self._run):
-            _log.info("the config is not the one of the checkpoint: the rounds from here on follow the new one")
-        if saved.state["machine"] != self._run.hardware:
-            _log.warning(
-                "the checkpoint was written on other hardware or versions (%s; now %s): results may differ in bits",
-                saved.state["machine"],
-                self._run.hardware,
-            )
+        for level, words in self._run.differences(saved.state):
+            _log.log(level, "%s", words)
 
     def _save(self, state: ServerState) -> None:
         run = self._run
         state.totals.seconds = time.time() - self._began
         state.store.flush()
-        origin = {"machine": run.hardware, "config_sha256": _config_sha256(run)}
+        wrote = origin(run.plan.task.data, run.hardware)
         try:
-            checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, origin), run.plan.checkpoint.keep)
+            checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, wrote), run.plan.checkpoint.keep)
         except CheckpointError as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
@@ -327,5 +377,6 @@ def write_model(layout: Layout, vector: Tensor, path: Path) -> None:
     durable.replace(path, layout.state_dict(vector.detach().cpu()))
 
 
-def _config_sha256(run: Run) -> str:
-    return hashlib.sha256(run.config.encode()).hexdigest()
+def as_json(encoding: Mapping[str, Any]) -> bytes:
+    """Return an encoding of tables as ``encoding.json`` holds it."""
+    return json.dumps(encoding, indent=1, ensure_ascii=False).encode()

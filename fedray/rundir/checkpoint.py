@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,14 +150,7 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
         ValueError: it is torn, corrupt, or of another format version.
     """
     folder = folder_of(checkpoints, round)
-    try:
-        manifest: Mapping[str, str] = json.loads((folder / "manifest.json").read_bytes())
-        contents = {name: (folder / name).read_bytes() for name in ("tensors.safetensors", "state.json")}
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder.name} is incomplete: {error}") from error
-    for name, data in contents.items():
-        if hashlib.sha256(data).hexdigest() != manifest.get(name):
-            raise ValueError(f"{folder.name}/{name} does not match its checksum")
+    contents = _contents(folder, ("tensors.safetensors", "state.json"))
     state = json.loads(contents["state.json"])
     if state.get("format") != FORMAT:
         raise ValueError(f"{folder.name} has format {state.get('format')}; this fedray reads {FORMAT}")
@@ -166,6 +159,28 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
     if clients is not None and (found := damage(clients, state.get("seals", {}))):
         raise ValueError(f"{folder.name}: {found}")
     return Checkpoint(round, load(contents["tensors.safetensors"]), state)
+
+
+def _contents(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """Read files of a checkpoint; ValueError unless they are what was written."""
+    try:
+        manifest: Mapping[str, str] = json.loads((folder / "manifest.json").read_bytes())
+        contents = {name: (folder / name).read_bytes() for name in names}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder.name} is incomplete: {error}") from error
+    for name, data in contents.items():
+        if hashlib.sha256(data).hexdigest() != manifest.get(name):
+            raise ValueError(f"{folder.name}/{name} does not match its checksum")
+    return contents
+
+
+def newest_state(checkpoints: Path) -> dict[str, Any]:
+    """Return what the newest checkpoint holds beside tensors, which are not read; empty if there is none."""
+    for round in rounds_in(checkpoints):
+        with contextlib.suppress(ValueError):
+            content: dict[str, Any] = json.loads(_contents(folder_of(checkpoints, round), ["state.json"])["state.json"])
+            return content
+    return {}
 
 
 def drop_after(checkpoints: Path, round: int) -> None:

@@ -9,20 +9,42 @@ from fedray.core.errors import ConfigError
 
 CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
+ENCODING = "encoding.json"
+"""How tables become inputs and targets; also beside an exported model."""
+
 LOCK = "driver.lock"
 
 PYTHON = "python"
 """First section of the config of a run that was started from Python: its arguments, without model and data."""
 
 
+def configs(run_dir: Path) -> list[tuple[int, Path]]:
+    """Return the configs of a run, each with its first round, in order.
+
+    A run that goes on with another config keeps the one before: see :mod:`fedray.rundir.configs`.
+    """
+    found = [(1, run_dir / CONFIG)] if (run_dir / CONFIG).exists() else []
+    for path in run_dir.glob("config-from-*.yaml"):
+        first = path.stem.removeprefix("config-from-")
+        if first.isdigit():
+            found.append((int(first), path))
+    return sorted(found)
+
+
+def config_path(run_dir: Path) -> Path:
+    """Return the file of the config that a run goes on with."""
+    found = configs(run_dir)
+    return found[-1][1] if found else run_dir / CONFIG
+
+
 def config_of(run_dir: Path) -> str:
-    """The run's config.
+    """Return the config that a run goes on with.
 
     Raises:
         ConfigError: there is no run here.
     """
     try:
-        return (run_dir / CONFIG).read_text()
+        return config_path(run_dir).read_text()
     except OSError:
         raise ConfigError(f"{run_dir} is no run folder: it has no {CONFIG}") from None
 

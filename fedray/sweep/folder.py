@@ -18,7 +18,7 @@ from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.run.driver import RunFolder
 from fedray.rundir import durable
-from fedray.rundir.names import CONFIG
+from fedray.rundir.names import CONFIG, config_path
 from fedray.sweep.grid import Cell, grid
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
 
@@ -98,7 +98,7 @@ class Sweep:
         folder = self.run_folder(cell)
         if not (folder.path / CONFIG).exists():
             return
-        before = _computed(Config.load(folder.path / CONFIG))
+        before = _computed(Config.load(config_path(folder.path)))
         for key in {**wanted, **before}:
             if before.get(key) != wanted.get(key):
                 raise ConfigError(
@@ -135,7 +135,7 @@ class Sweep:
         if self.status(cell) == "new":
             folder.claim(config.to_yaml())
         else:
-            durable.replace(folder.path / CONFIG, config.to_yaml().encode())
+            folder.keep_config(config.to_yaml())
 
     def experiment(self, cell: Cell) -> Experiment:
         """A cell's run, fresh or to be resumed.
@@ -147,7 +147,7 @@ class Sweep:
         begun = (folder.path / CONFIG).exists()
         experiment = self.config_of(cell).experiment(folder, resume=begun)
         if begun:
-            durable.replace(folder.path / CONFIG, experiment.run.config.encode())
+            folder.keep_config(experiment.run.config)
         return experiment
 
     def rows(self) -> list[Row]:

@@ -42,6 +42,11 @@ def test_text_names_clients_sizes_classes_and_what_is_left_out() -> None:
     assert label_picture(np.ones((2, 300), dtype=np.int64)).endswith("j = 19, ...")
 
 
+def test_classes_without_names_need_no_key() -> None:
+    assert label_picture(np.array([[1, 1], [2, 0]]), width=4).splitlines()[1:] == ["0 |0011| 2", "1 |0000| 2"]
+    assert label_picture(np.array([[1, 1], [2, 0]]), ["0", "1"]).splitlines()[-1].startswith("1 |")
+
+
 def test_image_has_one_bar_per_client_and_one_colour_per_class() -> None:
     counts = np.array([[1, 1, 0], [0, 0, 4], [2, 1, 1]])
     image = label_image(counts, width=100, height=5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -30,6 +30,8 @@ class Columns:
         test: central test set.
         ids: names of the clients; None: they are numbers.
         warnings: what was said when they were read.
+        encoding: how tables became them, see :class:`ClientData`.
+        marks: a hash of each training file, by its name or its client's.
     """
 
     x: NDArray[Any]
@@ -39,11 +41,13 @@ class Columns:
     test: Examples | None = None
     ids: NDArray[np.bytes_] | None = None
     warnings: tuple[str, ...] = ()
+    encoding: Mapping[str, Any] | None = None
+    marks: Mapping[str, str] | None = None
 
     def of(self, kind: type[D]) -> D:
         """Return them as data of some kind."""
         data = kind(tensor(self.x), tensor(self.y), self.sizes, self.spec, test=self.test, ids=self.ids)
-        data.warnings = self.warnings
+        data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
         return data
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +44,12 @@ class ClientData(ABC):
 
     warnings: tuple[str, ...] = ()
     """What was said when it was read, for the log of every run on it."""
+
+    encoding: Mapping[str, Any] | None = None
+    """How tables became its inputs and targets, as ``encoding.json`` holds it; None where there were none."""
+
+    marks: Mapping[str, str] | None = None
+    """A hash of each training file, where there are files: see :meth:`fingerprint`."""
 
     def __init__(
         self,
@@ -153,6 +161,17 @@ class ClientData(ABC):
     def pins(self, clients: Ints) -> Ints:
         """Return a number for the silo of each client, equal for clients of the same one."""
         return np.zeros_like(clients)
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return what tells these training examples from others: hashes by the name of a client, a file, or a part.
+
+        Of rows that are made when they are needed, it knows the clients and their sizes.
+        """
+        if self.marks is not None:
+            return self.marks
+        clients = hashlib.blake2b(self.keys(np.arange(len(self))).astype("<i8").tobytes(), digest_size=16)
+        clients.update((self.sizes + self.holdout_sizes).astype("<i8").tobytes())
+        return {"sizes of the clients": clients.hexdigest()}
 
     def _need_classes(self) -> None:
         if self.spec.task != "classification":

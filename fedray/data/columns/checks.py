@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,13 +139,29 @@ def check_ids(ids: Sequence[str] | NDArray[Any], count: int) -> NDArray[np.bytes
         raise ConfigError(f"{len(names)} client ids were given for {count} clients")
     for name in names:
         if not ID_PATTERN.fullmatch(name):
-            raise ConfigError(f"client id {name!r} is not allowed; use 1 to 64 of A-Z a-z 0-9 . _ -")
+            raise ConfigError(
+                f"client id {name!r} is not allowed; use 1 to 64 of A-Z a-z 0-9 . _ -\n"
+                "where ids are names of files: rename them, or, for data.name=csv, give others in their order: "
+                f"`data.ids: [{re.sub('[^A-Za-z0-9._-]+', '_', _ascii(name))[:64]}, ...]`"
+            )
     encoded = np.array(names, dtype=np.bytes_)
     unique, counts = np.unique(encoded, return_counts=True)
     if len(unique) != count:
         twice = unique[int(np.argmax(counts > 1))].decode()
         raise ConfigError(f"client id {twice!r} is used twice; every client needs an id of its own")
     return encoded
+
+
+def _ascii(name: str) -> str:
+    return unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+
+
+def need_folder(folder: Path, expected: str = "") -> None:
+    """Raise ConfigError unless there is such a folder."""
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file; a folder is needed here{expected or ', with one file per client'}")
+    if not folder.is_dir():
+        raise ConfigError(f"data folder {folder} does not exist (current folder: {Path.cwd()}){expected}")
 
 
 def id_keys(ids: NDArray[np.bytes_]) -> NDArray[np.int64]:

@@ -28,6 +28,9 @@ from fedray.data.columns.rows import CPU, Examples, Rows, decode
 from fedray.data.spec import DataSpec
 from fedray.rundir import durable
 
+NAMED = 100
+"""With more clients than this, a fingerprint is of all of them together."""
+
 
 class ContiguousData(ClientData):
     """Rows that are already in client order.
@@ -59,6 +62,7 @@ class ContiguousData(ClientData):
     ) -> None:
         self._x, self._y = x, y
         self._folder: Path | None = None
+        self._hashes: dict[str, str] | None = None
         super().__init__(sizes, spec, holdout_sizes=holdout_sizes, test=test, ids=ids)
         self._starts = np.concatenate([[0], np.cumsum(self.sizes + self.holdout_sizes)])
         if self._starts[-1] != len(x) or len(x) != len(y):
@@ -109,8 +113,26 @@ class ContiguousData(ClientData):
 
     def _with(self, x: Tensor, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
         data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
-        data.warnings = self.warnings
+        data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
         return data
+
+    def fingerprint(self) -> Mapping[str, str]:
+        return self.marks if self.marks is not None else self._row_hashes()
+
+    def _row_hashes(self) -> dict[str, str]:
+        if self._hashes is None:
+            x, y = self._x.cpu().numpy(), self._y.cpu().numpy()
+            if len(self) <= NAMED:
+                ends = self._starts.tolist()
+                bounds = zip(ends, ends[1:], self.sizes.tolist(), strict=False)
+                self._hashes = {
+                    self.client_id(client): _digest(x[start:stop], y[start:stop], size)
+                    for client, (start, stop, size) in enumerate(bounds)
+                }
+            else:
+                sizes = _digest(self.sizes, self.keys(np.arange(len(self))))
+                self._hashes = {"all clients": _digest(x, y, sizes)}
+        return self._hashes
 
     def share(self, folder: Path) -> ContiguousData:
         """Return a memory-mapped copy, for all processes of a machine to share.
@@ -140,12 +162,16 @@ class ContiguousData(ClientData):
     def _write(self, folder: Path) -> Path:
         """Write the columns below ``folder``, unless equal ones are there; return where they are."""
         columns = self._columns()
-        meta = json.dumps({"spec": dataclasses.asdict(self.spec), "columns": sorted(columns)})
-        hasher = hashlib.blake2b(meta.encode(), digest_size=16)
-        for name in sorted(columns):
-            hasher.update(f"{name} {columns[name].dtype.str} {columns[name].shape}".encode())
-            hasher.update(np.ascontiguousarray(columns[name]).reshape(-1).view(np.uint8).data)
-        final = folder / hasher.hexdigest()
+        described = {
+            "spec": dataclasses.asdict(self.spec),
+            "columns": sorted(columns),
+            "rows": self._row_hashes(),
+            "marks": self.marks,
+            "encoding": self.encoding,
+        }
+        meta = json.dumps(described)
+        hashed = [columns[name] for name in sorted(columns) if name not in ("x", "y")]  # whose hashes are in meta
+        final = folder / _digest(meta, *hashed)
         try:
             if not final.exists():
                 _write(columns, meta, final)
@@ -159,6 +185,18 @@ class ContiguousData(ClientData):
                     "set TMPDIR to where there is room"
                 ) from error
         return final
+
+
+def _digest(*parts: NDArray[Any] | str | int) -> str:
+    """Hash arrays with their types and shapes, and words."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            hasher.update(f"{part.dtype.str} {part.shape} ".encode())
+            hasher.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        else:
+            hasher.update(f"{part} ".encode())
+    return hasher.hexdigest()
 
 
 def _write(columns: Mapping[str, NDArray[Any]], meta: str, final: Path) -> None:
@@ -193,6 +231,8 @@ def open_mapped(folder: str | Path) -> ContiguousData:
         test=test,
         ids=column("ids"),
     )
+    data.encoding, data.marks = meta["encoding"], meta["marks"]
+    data._hashes = meta["rows"]
     data._keys = column("keys")
     data._folder = folder
     return data

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed, one_line
 from fedray.data.encoding.table import Table
 from fedray.data.spec import DataSpec
+
+FORMAT = 1
 
 Task = Literal["auto", "classification", "regression"]
 
@@ -26,14 +28,22 @@ class Options:
     categorical: Mapping[str, Sequence[Any] | None] | Sequence[str] | None = None
     classes: Sequence[str] | None = None
     standardize: bool = True
+    ignore: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.ignore, str) or not all(isinstance(name, str) for name in self.ignore):
+            raise ConfigError(f"ignore: expected names of columns, as in [patient_id], got {self.ignore!r}")
+        if self.target in self.ignore:
+            raise ConfigError(f"ignore: {self.target!r} is the target")
+        for name in self.ignore:
+            if isinstance(self.categorical, (Mapping, list, tuple)) and name in self.categorical:
+                raise ConfigError(f"ignore: {name!r} is declared as categorical too; leave it out of one of them")
         if self.task not in ("auto", "classification", "regression"):
             raise ConfigError(f"task: {self.task!r} is unknown; known: auto, classification, regression")
         if self.task == "regression" and self.classes is not None:
             raise ConfigError("classes: a regression target has none; leave them out or set task: classification")
         if self.classes is not None and len(set(map(str, self.classes))) != len(self.classes):
-            raise ConfigError(f"classes: a name is given twice: {', '.join(map(str, self.classes))}")
+            raise ConfigError(f"classes: a name is given twice: {listed(self.classes)}")
         if not isinstance(self.categorical, (Mapping, list, tuple, type(None))):
             raise ConfigError(f"categorical: expected [columns] or {{column: [values]}}, got {self.categorical!r}")
         columns = self.categorical if isinstance(self.categorical, Mapping) else {}
@@ -52,11 +62,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a row becomes inputs: for each column its centre and scale, or its categories.
+    """The way from a row of a table to inputs and a target: a part of every model that was trained on tables.
+
+    It is learnt once, from the training tables, and written into the run folder (``encoding.json``), each checkpoint
+    and each export; resuming and evaluating use it from there.
 
     Args:
         options: as the user gave them.
-        numeric: numeric columns with (centre, scale, fill): inputs are ``(value or fill - centre) / scale``.
+        numeric: numeric columns with (mean, deviation, fill): inputs are ``(value or fill - mean) / deviation``; 0 and
+            1 where they are not standardised.
         categories: categorical columns with their categories.
         order: all input columns in the order of the inputs, that of the first file.
         classes: class names, None for regression.
@@ -69,6 +83,71 @@ class Encoding:
     order: list[str]
     classes: list[str] | None
     warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for ``encoding.json``; floats survive JSON exactly."""
+        columns: list[dict[str, Any]] = []
+        for name in self.order:
+            if name in self.categories:
+                columns.append({"name": name, "categories": self.categories[name]})
+            else:
+                mean, deviation, fill = self.numeric[name]
+                columns.append({"name": name, "mean": mean, "deviation": deviation, "fill": fill})
+        return {
+            "format": FORMAT,
+            "target": self.options.target,
+            "task": self.spec.task,
+            "classes": self.classes,
+            "standardize": self.options.standardize,
+            "ignore": list(self.options.ignore),
+            "columns": columns,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Encoding:
+        """Return the encoding that :meth:`to_json` wrote.
+
+        Raises:
+            ConfigError: it is something else, or of another version.
+        """
+        if content.get("format") != FORMAT:
+            raise ConfigError(f"the encoding has format {content.get('format')!r}; this fedray reads {FORMAT}")
+        try:
+            columns: list[dict[str, Any]] = content["columns"]
+            categories = {
+                str(one["name"]): [str(v) for v in one["categories"]] for one in columns if "categories" in one
+            }
+            numeric = {
+                str(one["name"]): (float(one["mean"]), float(one["deviation"]), float(one["fill"]))
+                for one in columns
+                if "categories" not in one
+            }
+            order = [str(one["name"]) for one in columns]
+            classes = None if content["classes"] is None else [str(name) for name in content["classes"]]
+            task, standardize, ignore = content["task"], content["standardize"], content["ignore"]
+            options = Options(content["target"], task, categories, classes, standardize, ignore)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"the encoding is not one of fedray's: {one_line(error)}") from None
+        return cls(options, numeric, categories, order, classes)
+
+    def need(self, options: Options) -> None:
+        """Raise ConfigError, naming the option, if tables are to be read in another way than this one."""
+        declared = options.declared
+        same = {
+            "target": options.target == self.options.target,
+            "standardize": options.standardize == self.options.standardize or not self.numeric,
+            "task": options.task in ("auto", self.spec.task),
+            "classes": options.classes is None or [str(name) for name in options.classes] == self.classes,
+            "categorical": set(declared) == set(self.categories)
+            and all(given in (None, self.categories[name]) for name, given in declared.items()),
+            "ignore": not any(name in options.ignore for name in self.order),
+        }
+        for name, kept in same.items():
+            if not kept:
+                raise ConfigError(
+                    f"{name}: the model was trained on tables that were encoded otherwise (see encoding.json in its "
+                    "folder)\nleave this option as it was, or train anew in another run.dir"
+                )
 
     @property
     def spec(self) -> DataSpec:
@@ -102,7 +181,7 @@ class Encoding:
             if value not in known:
                 raise ConfigError(
                     f"{table.where(row)}, column {name!r}: unknown category {value!r}{nearest(value, known)}; "
-                    f"known: {', '.join(known)}"
+                    f"known: {listed(known)}"
                 )
             block[row, known[value]] = 1.0
         return block
@@ -111,7 +190,7 @@ class Encoding:
         """Targets: int64 ``[rows]`` classes, or float32 ``[rows, 1]``; unknown or missing ones raise ConfigError."""
         name = self.options.target
         if self.classes is None:
-            values = table.numbers(name)
+            values = table.numbers(name, target=True)
             if np.isnan(values).any():
                 raise ConfigError(f"{table.where(int(np.argmax(np.isnan(values))))}: the target {name!r} is missing")
             return values[:, None].astype(np.float32)
@@ -125,7 +204,7 @@ class Encoding:
                 source = "given" if self.options.classes is not None else "seen in training"
                 raise ConfigError(
                     f"{table.where(row)}, column {name!r}: class {label!r} is not among the classes {source}: "
-                    f"{', '.join(known)}"
+                    f"{listed(known)}"
                 )
             numbers[row] = number
         return numbers

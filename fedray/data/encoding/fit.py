@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import check_ids, tensor
 from fedray.data.columns.rows import Examples
@@ -25,7 +25,6 @@ from fedray.data.encoding.table import Table
 from fedray.data.partition import Partitioner, assign_rows
 
 A = TypeVar("A")
-_NAMED = 4
 _log = logging.getLogger("fedray")
 
 
@@ -69,59 +68,80 @@ def _lonely(answers: Sequence[Labels], paths: Sequence[str]) -> tuple[str, ...]:
     ]
     if not lonely:
         return ()
-    named = ", ".join(lonely[:_NAMED]) + (f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else "")
-    return (f"classes that one file alone has: {named}; correct them if they are typos, else declare `classes`",)
+    return (
+        f"classes that one file alone has: {listed(lonely)}; correct them if they are typos, else declare `classes`",
+    )
 
 
-def check_columns(outlines: Sequence[Outline], test: Outline | None, options: Options, ignored: str | None) -> None:
-    """ConfigError unless all files have the columns of the first, the target and the declared ones, and some rows."""
-    first = outlines[0]
-    for outline in outlines if test is None else [*outlines, test]:
-        optional = ignored if outline is test else None
+def check_columns(
+    outlines: Sequence[Outline],
+    test: Outline | None,
+    options: Options,
+    column: str | None = None,
+    encoding: Encoding | None = None,
+) -> None:
+    """Raise ConfigError unless all files have the columns that are wanted, and some rows.
+
+    Args:
+        outlines: of the training files; none, if there is an encoding.
+        test: of the test file.
+        options: how to read them.
+        column: names the clients of the rows of training files, and is no input.
+        encoding: of a run, whose columns are wanted; else those of the first file, and the declared ones.
+    """
+    files = outlines if test is None else [*outlines, test]
+    every = list(outlines[0].columns) if encoding is None else [*encoding.order, options.target]
+    wanted = [name for name in every if name not in options.ignore and name != column]
+    whose = outlines[0].path if encoding is None else "the table that the model was trained on"
+    for outline in files:
         if options.target not in outline.columns:
             looks = any(questions.all_numbers({name}) for name in outline.columns)
             hint = "; its first line looks like data: is the header missing?" if looks else ""
             if len(outline.columns) == 1 and any(separator in outline.columns[0] for separator in ";\t|"):
                 hint = "; columns are separated by commas"
-            names = ", ".join(outline.columns[:20])
             raise ConfigError(
                 f"{outline.path} has no target column {options.target!r}{nearest(options.target, outline.columns)}; "
-                f"its columns: {names}{hint}"
+                f"its columns: {listed(outline.columns)}{hint}"
             )
-        for name in first.columns:
-            if name not in outline.columns and name != optional:
+        for name in [*wanted, column] if column is not None and outline is not test else wanted:
+            if name not in outline.columns:
+                without = "" if encoding or name == column else f"; to do without it: `ignore: [{name}]`"
                 raise ConfigError(
-                    f"{outline.path} has no column {name!r}, but {first.path} has; columns are matched by name"
+                    f"{outline.path} has no column {name!r}, but {whose} has; columns are matched by name{without}"
                 )
         for name in outline.columns:
-            if name not in first.columns and name != optional:
+            if name not in wanted and name not in options.ignore and name != column:
                 raise ConfigError(
-                    f"{outline.path} has a column {name!r} that {first.path} lacks; columns are matched by name"
+                    f"{outline.path} has a column {name!r} that {whose} lacks; columns are matched by name; "
+                    f"to do without it: `ignore: [{name}]`"
                 )
-    for name in options.declared:
-        if name not in first.columns or name == options.target:
-            why = "is the target" if name == options.target else f"is no column of {first.path}"
-            raise ConfigError(f"categorical: {name!r} {why}{nearest(name, first.columns)}")
-    for outline in outlines if test is None else [*outlines, test]:
+    for name in options.declared if encoding is None else ():
+        if name not in wanted or name == options.target:
+            why = "is the target" if name == options.target else f"is no column of {whose}"
+            raise ConfigError(f"categorical: {name!r} {why}{nearest(name, wanted)}")
+    for name in options.ignore if outlines else ():
+        if not any(name in outline.columns for outline in files):
+            raise ConfigError(f"ignore: {name!r} is a column of no file{nearest(name, outlines[0].columns)}")
+    for outline in files:
         if outline.rows == 0:
             raise ConfigError(f"{outline.path} has no rows; neither a client nor a test set can be empty")
 
 
-def fit(ask: Ask, outlines: Sequence[Outline], options: Options, ignored: str | None = None) -> Encoding:
+def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | None = None) -> Encoding:
     """Learn the encoding of the silos' tables from merged sums, categories and class names.
 
     Args:
         ask: reaches the silos.
         outlines: of their tables.
         options: how to read them.
-        ignored: a column that is no input.
+        column: names the clients of rows, and is no input.
 
     Raises:
         ConfigError: a column without any value, a cell that cannot be read.
     """
     declared = options.declared
     first = outlines[0]
-    order = [name for name in first.columns if name not in (options.target, ignored)]
+    order = [name for name in first.columns if name not in (options.target, column, *options.ignore)]
     if not order:
         raise ConfigError(f"{first.path} has no columns beside the target {options.target!r}")
     names = [name for name in order if name not in declared]
@@ -132,7 +152,9 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, ignored: str | 
         )
         for name, center, scale in zip(names, mean.tolist(), deviation.tolist(), strict=True):
             if np.isnan(center):
-                raise ConfigError(f"column {name!r} has no value in any training file; remove it")
+                raise ConfigError(
+                    f"column {name!r} has no value in any training file; leave it out: `ignore: [{name}]`"
+                )
             numeric[name] = (center, scale or 1.0, center) if options.standardize else (0.0, 1.0, center)
     categories = _categories(ask, {name: declared[name] for name in order if name in declared})
     classes, warnings = _class_names(ask, options, [o.path for o in outlines])
@@ -148,7 +170,9 @@ def _categories(ask: Ask, declared: Mapping[str, list[str] | None]) -> dict[str,
     for name, given in declared.items():
         categories[name] = sorted({value for answer in answers for value in answer[name]}) if given is None else given
         if not categories[name]:
-            raise ConfigError(f"categorical column {name!r} has no value in any training file; remove it")
+            raise ConfigError(
+                f"categorical column {name!r} has no value in any training file; leave it out: `ignore: [{name}]`"
+            )
     return categories
 
 
@@ -165,21 +189,25 @@ def read_tables(
     ids: Sequence[str] | None = None,
     partitioner: Partitioner | None = None,
     seed: int = 0,
+    encoding: Encoding | None = None,
 ) -> Columns:
-    """Encode one table per client, or all tables' rows split by a partitioner."""
+    """Encode one table per client, or all tables' rows split by a partitioner, by an encoding or by what they hold."""
     if not tables:
         raise ConfigError("no training file was given; at least one is needed")
 
     def ask(question: Callable[[Table], A]) -> list[A]:
         return [question(table) for table in tables]
 
-    ignored = getattr(partitioner, "column", None)
+    column = getattr(partitioner, "column", None)
     outlines = ask(questions.outline)
-    check_columns(outlines, None if test is None else questions.outline(test), options, ignored)
+    if encoding is not None:
+        encoding.need(options)
+    check_columns(outlines, None if test is None else questions.outline(test), options, column, encoding)
     names = None
     if partitioner is None:
         names = check_ids([table.path.stem for table in tables] if ids is None else ids, len(tables))
-    encoding = fit(ask, outlines, options, ignored)
+    if encoding is None:
+        encoding = fit(ask, outlines, options, column)
     inputs = np.concatenate(ask(encoding.inputs))
     targets = np.concatenate(ask(encoding.targets))
     held_out = examples(test, encoding)
@@ -189,7 +217,9 @@ def read_tables(
     else:
         sizes = np.array([table.rows for table in tables])
         columns = Columns(inputs, targets, sizes, encoding.spec, held_out, names)
-    return replace(columns, warnings=encoding.warnings)
+    files = [str(table.path) for table in tables] if names is None else [name.decode() for name in names]
+    marks = dict(zip(files, ask(questions.fingerprint), strict=True))
+    return replace(columns, warnings=encoding.warnings, encoding=encoding.to_json(), marks=marks)
 
 
 class _Columns(Mapping[str, NDArray[Any]]):

@@ -5,6 +5,7 @@ Each function is put to a table where the table is, and only what it returns goe
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.core.errors import ConfigError
 from fedray.data.columns.holdout import training_first
 from fedray.data.encoding.encoding import Encoding, canonical
 from fedray.data.encoding.moments import Sums
-from fedray.data.encoding.table import Table
+from fedray.data.encoding.table import Table, names_rows
 
 LABEL_LIMIT = 20
 """A target of more different whole numbers than this is a quantity, not a class."""
@@ -67,8 +69,30 @@ def sums(table: Table, columns: Sequence[str], center: NDArray[np.float64]) -> S
 
 
 def categories(table: Table, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The different values of categorical columns, sorted."""
-    return {name: tuple(sorted({value for value in table.text(name) if value is not None})) for name in columns}
+    """Return the different values of categorical columns, sorted.
+
+    Raises:
+        ConfigError: a column of ids, whose values are told to nobody.
+    """
+    return {name: _names(table, name) for name in columns}
+
+
+def _names(table: Table, name: str) -> tuple[str, ...]:
+    values = [value for value in table.text(name) if value is not None]
+    found = set(values)
+    if names_rows(len(found), len(values)):
+        raise ConfigError(
+            f"{table.path}: column {name!r} has {len(found):,} different values in {len(values):,} rows, "
+            f"as ids or free text have, not categories\nleave it out: `ignore: [{name}]`, or list its values: "
+            f"`categorical: {{{name}: [...]}}`"
+        )
+    return tuple(sorted(found))
+
+
+def fingerprint(table: Table) -> str:
+    """Return the SHA-256 of the file."""
+    with table.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def labels(table: Table, target: str, classes: bool) -> Labels:
@@ -79,12 +103,18 @@ def labels(table: Table, target: str, classes: bool) -> Labels:
         target: name of the column.
         classes: it is known to hold classes; else numbers are told only if they are whole and few.
     """
-    found = {canonical(label) for label in table.text(target) if label is not None}
+    values = [canonical(label) for label in table.text(target) if label is not None]
+    found = set(values)
     kind: Literal["whole", "numbers", "text"] = "text"
     if all(_WHOLE.fullmatch(label) for label in found):
         kind = "whole"
     elif all_numbers(found):
         kind = "numbers"
+    if kind == "text" and names_rows(len(found), len(values)):
+        raise ConfigError(
+            f"{table.path}: the target {target!r} has {len(found):,} different values in {len(values):,} rows, "
+            "as ids or free text have, not classes\ncorrect `target`, or list its `classes`"
+        )
     told = classes or kind == "text" or (kind == "whole" and len(found) <= LABEL_LIMIT)
     return Labels(kind, tuple(sorted(found)) if told else None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from fedray.core.errors import ConfigError
 
 LARGEST = float(np.finfo(np.float32).max)
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9][0-9. ]*,[0-9]+")
+_KINDS = {b"PAR1": "a Parquet file", b"PK\x03\x04": "an Excel workbook or another zip file", b"\x1f\x8b": "compressed"}
 MISSING = ("", "na", "nan", "n/a", "null", "none")
 
 
@@ -50,8 +53,8 @@ class Table:
         column = self._trimmed[name] if name in self._trimmed else self.columns[name].cast(pa.string())
         return [None if value is None or value.lower() in MISSING else value for value in column.to_pylist()]
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column as float64 ``[rows]``, NaN where it is missing.
+    def numbers(self, name: str, *, target: bool = False) -> NDArray[np.float64]:
+        """A column as float64 ``[rows]``, NaN where it is missing; ``target``: it is the one to predict.
 
         Raises:
             ConfigError: a cell that is neither missing nor a number that float32 can hold.
@@ -67,17 +70,49 @@ class Table:
             values = np.array([_number(value) for value in column.to_pylist()])
         bad = np.flatnonzero(np.abs(values) > LARGEST)
         if len(bad):
-            value = self.columns[name][int(bad[0])].as_py()
+            value = str(self.columns[name][int(bad[0])].as_py())
             raise ConfigError(
-                f"{self.where(int(bad[0]))}, column {name!r}: {value!r} is not a finite number below 3e38; "
-                f"correct it, leave it empty if missing, or declare the column: `categorical: [{name}]`"
+                f"{self.where(int(bad[0]))}, column {name!r}: {value!r} {self._remedy(name, value, target)}"
             )
         return values
+
+    def _remedy(self, name: str, value: str, target: bool) -> str:
+        """Say what is wrong with a cell that is no number, and what to do, by what else the column holds."""
+        if _DECIMAL_COMMA.fullmatch(value.strip()):
+            return "is not a number (a decimal comma? write 1.5, not 1,5)"
+        if _is_number(value):
+            return "is not a finite number below 3e38; correct it, or leave it empty if missing"
+        if target:
+            return "is not a number; correct it, or say `task: classification` if the target is a class"
+        words = [cell for cell in self.text(name) if cell is not None]
+        if any(map(_is_number, words)) or name not in self._trimmed:
+            return (
+                f"is not a number; correct it, leave it empty if missing, or leave the column out: `ignore: [{name}]`"
+            )
+        if names_rows(len(set(words)), len(words)):
+            return f"is not a number; the column looks like ids or free text: leave it out: `ignore: [{name}]`"
+        return f"is not a number; declare the column, `categorical: [{name}]`, or leave it out: `ignore: [{name}]`"
 
     @cached_property
     def _trimmed(self) -> dict[str, pa.ChunkedArray]:
         strings = {name: column for name, column in self.columns.items() if pa.types.is_string(column.type)}
         return {name: pc.utf8_trim_whitespace(column) for name, column in strings.items()}
+
+
+def names_rows(different: int, values: int) -> bool:
+    """Return whether a column names single rows: more than ten different values, and more than half of all differ.
+
+    >>> names_rows(10, 10), names_rows(11, 20), names_rows(11, 22)
+    (False, True, False)
+    """
+    return different > 10 and 2 * different > values
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return "_" not in word and float(word) is not None
+    except ValueError:
+        return False
 
 
 def _number(value: object) -> float:
@@ -132,6 +167,12 @@ def read_csv(path: str | Path) -> Table:
             row with too few or too many cells (with its line number), a file that is not UTF-8.
     """
     path = _existing(path)
+    with path.open("rb") as file:
+        start = file.read(4)
+    for magic, kind in _KINDS.items():
+        if start.startswith(magic):
+            hint = "; `data.name: folder` and `silos` read Parquet" if magic == b"PAR1" else ""
+            raise ConfigError(f"{path} is {kind}, not CSV: save it as CSV in UTF-8{hint}")
     try:
         header = next(_records(path), None)
         if header is None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
 from fedray.data.columns.arrays import Columns, by_client
-from fedray.data.encoding.encoding import Options
+from fedray.data.columns.checks import need_folder
+from fedray.data.encoding.encoding import Encoding, Options
 from fedray.data.encoding.fit import read_tables
 from fedray.data.encoding.table import read_parquet
 
@@ -24,8 +25,7 @@ def list_clients(folder: Path, kinds: tuple[str, ...], test: Path | None = None)
     Raises:
         ConfigError: no such folder, no such file in it, or files of several kinds.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"data folder {folder} does not exist (current folder: {Path.cwd()})")
+    need_folder(folder)
     skip = None if test is None else test.resolve()
     found = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in kinds and file.resolve() != skip]
     if not found:
@@ -37,7 +37,7 @@ def list_clients(folder: Path, kinds: tuple[str, ...], test: Path | None = None)
     return found
 
 
-def read_folder(folder: Path, options: Options | None, test: Path | None) -> Columns:
+def read_folder(folder: Path, options: Options | None, test: Path | None, encoding: Encoding | None = None) -> Columns:
     """Read a file per client; see ``FederatedData.from_folder``."""
     files = list_clients(folder, KINDS, test)
     if test is not None and test.suffix.lower() != files[0].suffix.lower():
@@ -46,7 +46,7 @@ def read_folder(folder: Path, options: Options | None, test: Path | None) -> Col
         if options is None:
             raise ConfigError("target: Parquet files need the name of the target column")
         held_out = None if test is None else read_parquet(test)
-        return read_tables([read_parquet(file) for file in files], held_out, options)
+        return read_tables([read_parquet(file) for file in files], held_out, options, encoding=encoding)
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
     return _from_npz(files, test)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
+from fedray.data.columns.checks import need_folder
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -21,10 +22,7 @@ _RECONSTRUCT = np.empty(0).__reduce__()[0]
 
 
 def _need_folder(path: Path, expected: str) -> None:
-    if not path.is_dir():
-        raise ConfigError(
-            f"data folder {path} does not exist (current folder: {Path.cwd()}); expected in it: {expected}"
-        )
+    need_folder(path, f"; expected in it: {expected}")
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

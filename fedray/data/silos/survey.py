@@ -70,6 +70,7 @@ class SiloData(LazyData):
         seed: decides which.
         counts: training rows per silo and class, int64 ``[n, classes]``; ``[n, 0]`` for regression.
         test: central test set.
+        marks: a hash of each silo's file.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class SiloData(LazyData):
         seed: int,
         counts: NDArray[np.int64],
         test: Examples | None,
+        marks: Mapping[str, str],
     ) -> None:
+        self.encoding, self.marks = encoding.to_json(), marks
         self._silos, self._encoding = dict(silos), encoding
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.warnings = encoding.warnings
@@ -119,7 +122,13 @@ class SiloData(LazyData):
 
 
 def survey(
-    silos: Mapping[str, Silo], test: Path | None, options: Options, holdout: float, seed: int, sites: Sites
+    silos: Mapping[str, Silo],
+    test: Path | None,
+    options: Options,
+    holdout: float,
+    seed: int,
+    sites: Sites,
+    encoding: Encoding | None = None,
 ) -> SiloData:
     """Learn from the silos' answers what a run must know of them.
 
@@ -130,6 +139,7 @@ def survey(
         holdout: fraction of each silo's rows held out, in [0, 1).
         seed: the run's seed.
         sites: reaches the silos.
+        encoding: of a run that goes on; the silos are then not asked what it is learnt from.
 
     Raises:
         ConfigError: a silo that cannot be reached, a file that cannot be read, tables that do not fit together.
@@ -144,8 +154,12 @@ def survey(
             return visit.ask([partial(_answer, name, question) for name in names])
 
         outlines = ask(questions.outline)
-        check_columns(outlines, None if test_table is None else questions.outline(test_table), options, None)
-        encoding = fit(ask, outlines, options)
+        if encoding is not None:
+            encoding.need(options)
+        outline = None if test_table is None else questions.outline(test_table)
+        check_columns(outlines, outline, options, encoding=encoding)
+        if encoding is None:
+            encoding = fit(ask, outlines, options)
         totals = np.array([outline.rows for outline in outlines])
         held = held_sizes(totals, holdout, np.zeros_like(totals))
         count = partial(questions.class_counts, encoding=encoding, seed=seed)
@@ -155,4 +169,5 @@ def survey(
                 for name, key, some in zip(names, id_keys(ids).tolist(), held.tolist(), strict=True)
             ]
         )
-    return SiloData(silos, encoding, totals, held, seed, np.stack(counts), examples(test_table, encoding))
+        marks = dict(zip(names, ask(questions.fingerprint), strict=True))
+    return SiloData(silos, encoding, totals, held, seed, np.stack(counts), examples(test_table, encoding), marks)

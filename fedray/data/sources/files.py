@@ -5,43 +5,35 @@ What they read with is imported by those who read: pyarrow alone takes a third o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fedray.data.federated import FederatedData
 from fedray.data.registry import data_sources
 from fedray.data.sources.base import Source, make_partitioner
+from fedray.data.sources.tables import TableSource
 
 
 @data_sources.register("csv")
 @dataclass(frozen=True, kw_only=True)
-class Csv(Source):
+class Csv(TableSource):
     """CSV files with a header, one per client; see ``FederatedData.from_csv``.
 
     Args:
         train: the files, one per client, named after the files; or, with ``partition``, files whose rows are pooled.
         target: name of the target column.
-        test: file of the held-out test set.
-        task: auto, classification or regression.
-        categorical: ``[columns]`` or ``{column: [values]}``.
-        classes: class names in the order of their indices.
-        standardize: centre and scale numeric columns by federated sums.
         ids: client ids in place of the files' names.
         partition: a partitioner for the pooled rows, e.g. ``{name: column, column: hospital}``.
     """
 
     train: list[str]
     target: str
-    test: str | None = None
-    task: Literal["auto", "classification", "regression"] = "auto"
-    categorical: Any = None
-    classes: list[str] | None = None
-    standardize: bool = True
     ids: list[str] | None = None
     partition: dict[str, Any] | None = None
 
-    def read(self, seed: int) -> FederatedData:
+    def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> FederatedData:
         return FederatedData.from_csv(
             self.train,
             target=self.target,
@@ -50,36 +42,35 @@ class Csv(Source):
             categorical=self.categorical,
             classes=self.classes,
             standardize=self.standardize,
+            ignore=self.ignore,
             ids=self.ids,
             partitioner=None if self.partition is None else make_partitioner(self.partition),
             seed=seed,
+            encoding=encoding,
         )
+
+    def column(self) -> str | None:
+        return None if self.partition is None else getattr(make_partitioner(self.partition), "column", None)
+
+    def files(self) -> Mapping[str, Path]:
+        names = self.train if self.partition is not None else self.ids or [Path(file).stem for file in self.train]
+        return {name: Path(file) for name, file in zip(names, self.train, strict=False)}
 
 
 @data_sources.register("folder")
 @dataclass(frozen=True, kw_only=True)
-class Folder(Source):
+class Folder(TableSource):
     """A folder with one Parquet or NPZ file per client; see ``FederatedData.from_folder``.
 
     Args:
         path: the folder.
-        target: name of the target column; for Parquet only, as are the options after ``test``.
-        test: file of the held-out test set.
-        task: auto, classification or regression.
-        categorical: ``[columns]`` or ``{column: [values]}``.
-        classes: class names in the order of their indices.
-        standardize: centre and scale numeric columns by federated sums.
+        target: name of the target column; for Parquet only, as are the options but ``test``.
     """
 
     path: str
     target: str | None = None
-    test: str | None = None
-    task: Literal["auto", "classification", "regression"] = "auto"
-    categorical: Any = None
-    classes: list[str] | None = None
-    standardize: bool = True
 
-    def read(self, seed: int) -> FederatedData:
+    def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> FederatedData:
         return FederatedData.from_folder(
             self.path,
             target=self.target,
@@ -88,7 +79,12 @@ class Folder(Source):
             categorical=self.categorical,
             classes=self.classes,
             standardize=self.standardize,
+            ignore=self.ignore,
+            encoding=encoding,
         )
+
+    def files(self) -> Mapping[str, Path]:
+        return {file.stem: file for file in sorted(Path(self.path).glob("*.parquet"))}
 
 
 @data_sources.register("leaf")

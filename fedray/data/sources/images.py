@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError
-from fedray.data.columns.checks import as_examples
+from fedray.data.columns.checks import as_examples, need_folder
 from fedray.data.federated import FederatedData
 from fedray.data.files.images import read_cifar, read_mnist
 from fedray.data.partition import assign_rows
@@ -112,8 +112,7 @@ class HuggingFace(Source):
                 "data.name: huggingface needs the package `datasets`; install it: pip install 'fedray[huggingface]'"
             ) from None
         partitioner = make_partitioner(self.partition)
-        if not Path(self.path).is_dir():
-            raise ConfigError(f"data folder {self.path} does not exist; expected a data set written by save_to_disk")
+        need_folder(Path(self.path), "; expected: a data set written by save_to_disk")
         try:
             saved = datasets.load_from_disk(self.path)
         except (OSError, ValueError) as error:

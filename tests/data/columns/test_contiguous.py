@@ -186,6 +186,19 @@ def test_shared_columns_are_written_once_and_never_confused(tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_fingerprint_names_the_clients_whose_rows_are_others(tmp_path: Path) -> None:
+    x, y, clients = np.arange(9, dtype=np.float32)[:, None], np.arange(9) % 3, np.repeat([0, 1, 2], 3)
+    first = FederatedData.from_arrays(x, y, clients).fingerprint()
+    assert len(first) == 3
+    for rows, targets in ((x + (clients == 1)[:, None], y), (x, np.where(clients == 1, 0, y))):
+        other = FederatedData.from_arrays(rows, targets, clients).fingerprint()
+        assert [name for name in first if first[name] != other[name]] == ["1"]
+    data = FederatedData.from_arrays(x, y, clients, test=(x, y))
+    assert data.share(tmp_path).fingerprint() == first, "the test set is not trained on, and sharing changes no row"
+    many = FederatedData.from_arrays(np.zeros((500, 1)), np.zeros(500, dtype=np.int64), np.arange(500))
+    assert list(many.fingerprint()) == ["all clients"]
+
+
 def test_writing_to_mapped_rows_does_not_reach_the_file(tmp_path: Path) -> None:
     shared = numbered([3, 4]).share(tmp_path)
     shared._x.fill_(-1.0)

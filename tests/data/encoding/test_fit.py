@@ -191,6 +191,42 @@ def test_rows_of_all_files_can_be_split_by_a_partitioner_or_a_column(write: File
     assert split.spec.shape == (3,)
 
 
+def test_ignored_columns_are_no_inputs_and_files_may_lack_them(write: Files) -> None:
+    a, b = write("a.csv", "id,u,y\nP1,1,p\nP2,3,q\n"), write("b.csv", "u,y,ward\n5,p,n\n")
+    data = FederatedData.from_csv([a, b], target="y", ignore=["id", "ward"], test=a, standardize=False)
+    assert [inputs(data, client).tolist() for client in range(2)] == [[[1], [3]], [[5]]]
+    for options, message in (
+        ({"ignore": ["id"]}, r"b\.csv has a column 'ward' that .*a\.csv lacks.*`ignore: \[ward\]`"),
+        ({"ignore": ["id", "ward", "wrad"]}, r"ignore: 'wrad' is a column of no file"),
+        ({"ignore": ["y"]}, "ignore: 'y' is the target"),
+        ({"ignore": ["id"], "categorical": ["id"]}, "ignore: 'id' is declared as categorical too"),
+        ({"ignore": "id"}, "ignore: expected names of columns"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            FederatedData.from_csv([a, b], target="y", **options)
+
+
+def test_a_column_of_ids_is_advised_against_and_its_values_are_listed_nowhere(write: Files) -> None:
+    path = write("a.csv", "id,u,y\n" + "".join(f"P{n:03},{n},{'pq'[n % 2]}\n" for n in range(500)))
+    with pytest.raises(ConfigError, match=r"'P000' is not a number; .*ids or free text.*`ignore: \[id\]`") as advised:
+        FederatedData.from_csv(path, target="y")
+    with pytest.raises(ConfigError, match=r"column 'id' has 500 different values in 500 rows.*") as refused:
+        FederatedData.from_csv(path, target="y", categorical=["id"])
+    with pytest.raises(ConfigError, match="the target 'id' has 500 different values"):
+        FederatedData.from_csv(path, target="id", ignore=["y"])
+    assert "categorical" not in str(advised.value)
+    assert "P00" not in str(refused.value)
+    assert FederatedData.from_csv(path, target="y", ignore=["id"]).spec.shape == (1,)
+
+
+def test_lists_in_messages_end_after_ten(write: Files) -> None:
+    wards = [f"w{n:02}" for n in range(40)]
+    path = write("a.csv", "ward,y\n" + "".join(f"{ward},{y}\n" for ward in wards for y in "ppq"))
+    test = write("t.csv", "ward,y\nnowhere,p\n")
+    with pytest.raises(ConfigError, match=r"known: w00, w01.* w09 and 30 more$"):
+        FederatedData.from_csv(path, target="y", categorical=["ward"], test=test)
+
+
 GOOD = "u,v,y\n1,2,p\n3,4,q\n"
 
 
@@ -203,8 +239,12 @@ GOOD = "u,v,y\n1,2,p\n3,4,q\n"
         ("u,v,yy\n1,2,p\n", {}, r"bad\.csv has no target column 'y' \(did you mean 'yy'\?\); its columns: u, v, yy"),
         ("u,v,y\n1,2,p\n\n1,2\n", {}, r"bad\.csv, line 4: 2 cells, but the header names 3 columns"),
         ('u,v,y\n1,"2\n",p\n1,2,p,9\n', {}, r"bad\.csv, line 4: 4 cells, but the header names 3"),
-        ("u,v,y\n1,2,p\n1,two,p\n", {}, r"line 3, column 'v': 'two' is not a finite number.*`categorical: \[v\]`"),
+        ("u,v,y\n1,2,p\n1,two,p\n", {}, r"line 3, column 'v': 'two' is not a number.*if missing.*`ignore: \[v\]`"),
         ("u,v,y\n\n1,inf,p\n", {}, r"bad\.csv, line 3, column 'v': 'inf' is not a finite number"),
+        ('u,v,y\n1,"82,7",p\n', {}, r"line 2, column 'v': '82,7' is not a number \(a decimal comma\? write 1\.5, not"),
+        ("u,v,y\n1,red,p\n1,blue,q\n", {}, r"'red' is not a number; declare .*`categorical: \[v\]`, or leave"),
+        (b"PAR1....", {}, r"bad\.csv is a Parquet file, not CSV.*`data\.name: folder`"),
+        (b"PK\x03\x04...", {}, r"bad\.csv is an Excel workbook.*save it as CSV"),
         ("u,v,y\n1,1_000,p\n", {}, r"bad\.csv, line 2, column 'v': '1_000'"),
         ("u,v,y\n1,2,\n", {}, r"bad\.csv, line 2: the target 'y' is missing"),
         ("u,v,y\n1,2,r\n", {"classes": ["p", "q"]}, r"line 2, column 'y': class 'r' is not .* classes given: p, q"),
@@ -220,7 +260,7 @@ GOOD = "u,v,y\n1,2,p\n3,4,q\n"
         ("u,v,y\n1,2,p\n", {"categorical": ["y"]}, r"categorical: 'y' is the target"),
         ("u,v,y\n1,2,p\n", {"categorical": "v"}, r"categorical: expected"),
         ("u,v,y\n1,2,p\n", {"task": "ranking"}, r"known: auto, classification, regression"),
-        ("u,v,y\n1,2,p\n", {"task": "regression"}, r"good\.csv, line 2, column 'y': 'p' is not a finite number"),
+        ("u,v,y\n1,2,p\n", {"task": "regression"}, r"good\.csv, line 2, column 'y': 'p' is not a number.*`task: class"),
         ("u,v,y\n1,2,p\n", {"task": "regression", "classes": ["p"]}, r"leave them out"),
         ("u,v,y\n1,2,p\n", {"classes": ["p", "p"]}, r"given twice"),
         ("u,v,y\n1,2,p\n", {"ids": ["a", "a"]}, r"used twice"),
@@ -288,7 +328,7 @@ def test_parquet_folder_is_read_as_csv_files_are(tmp_path: Path) -> None:
     assert inputs(data, 1).tolist() == [[1, 0, 1, 30], [0, 1, 0, 40]]
     assert data.test is not None
     assert data.test.x.tolist() == [[1, 0, 1, 50]]
-    with pytest.raises(ConfigError, match=r"a\.parquet, row 1, column 'ward': 'x' is not a finite number"):
+    with pytest.raises(ConfigError, match=r"a\.parquet, row 1, column 'ward': 'x' is not a number"):
         FederatedData.from_folder(folder, target="y")
     with pytest.raises(ConfigError, match="need the name of the target"):
         FederatedData.from_folder(folder)

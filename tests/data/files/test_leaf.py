@@ -64,6 +64,9 @@ def test_client_names_are_valid_and_stay_apart() -> None:
 
 
 def test_leaf_mistakes_are_clear_errors(tmp_path: Path) -> None:
+    (tmp_path / "train.npz").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"train\.npz is a file; a folder is needed here, with one file per client"):
+        FederatedData.from_folder(tmp_path / "train.npz")
     with pytest.raises(ConfigError, match="does not exist"):
         FederatedData.from_leaf(tmp_path / "nowhere")
     (tmp_path / "e").mkdir()

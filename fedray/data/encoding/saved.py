@@ -1,0 +1,51 @@
+"""``encoding.json``: where an encoding lies, and a test table read by it alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedray.core.errors import ConfigError
+from fedray.data.columns.rows import Examples
+from fedray.data.encoding import questions
+from fedray.data.encoding.encoding import Encoding, Options
+from fedray.data.encoding.fit import check_columns, examples
+from fedray.data.encoding.table import read_table
+
+Saved = Mapping[str, Any] | str | Path
+"""An encoding as ``encoding.json`` holds it, or that file's path."""
+
+
+def load_encoding(saved: Saved | None) -> Encoding | None:
+    """Return the encoding that a file or a mapping holds, or None for none.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds something else.
+    """
+    if saved is None:
+        return None
+    if isinstance(saved, Mapping):
+        return Encoding.from_json(saved)
+    try:
+        content = json.loads(Path(saved).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"encoding: {saved} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"encoding: {saved} is no encoding.json")
+    return Encoding.from_json(content)
+
+
+def encoded_test(test: Path, options: Options, encoding: Encoding, column: str | None = None) -> Examples:
+    """Read a test table; nothing but the encoding is needed for it.
+
+    Raises:
+        ConfigError: the table cannot be read, or the encoding does not fit it or the options.
+    """
+    encoding.need(options)
+    table = read_table(test)
+    check_columns([], questions.outline(table), options, column, encoding)
+    read = examples(table, encoding)
+    assert read is not None
+    return read

@@ -1,0 +1,58 @@
+"""Exporting a model: what plain PyTorch loads, and how new tables become its inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedray.core.errors import ConfigError
+from fedray.experiment.evaluate import checkpoint_of
+from fedray.run.driver import RunFolder, as_json, write_model
+from fedray.run.snapshot import layout_of
+from fedray.rundir import durable
+from fedray.rundir.names import ENCODING
+
+SUFFIX = ".safetensors"
+
+
+def export_model(folder: RunFolder, out: Path, round: int | None = None, *, force: bool = False) -> list[Path]:
+    """Write a checkpoint's model for ``load_state_dict``, and for a model of tables ``encoding.json`` beside it.
+
+    Args:
+        folder: of the run; neither its data nor its code is needed.
+        out: the file to write, ``.safetensors``.
+        round: of the checkpoint; the newest good one by default.
+        force: replace what is there.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: there is no such checkpoint, another kind of file is asked for, or something is there already.
+    """
+    if out.suffix != SUFFIX:
+        raise ConfigError(
+            f"{out}: the format is safetensors, so call the file {out.with_suffix(SUFFIX).name} "
+            "and load it with safetensors.torch.load_file"
+        )
+    folder.config()
+    saved = checkpoint_of(folder, round)
+    layout = layout_of(saved)
+    encoding = saved.state.get("encoding") or folder.encoding()
+    beside = out.with_name(ENCODING)
+    there = [out] if out.exists() else []
+    if encoding is not None and beside.exists() and beside.read_bytes() != as_json(encoding):
+        there.append(beside)
+    if there and not force:
+        raise ConfigError(
+            f"{' and '.join(map(str, there))}: there already, and would be overwritten; choose another folder or name, "
+            "or say --force"
+        )
+    path = out
+    try:
+        write_model(layout, saved.tensors["model"], out)
+        if encoding is not None:
+            path = beside
+            durable.replace(beside, as_json(encoding))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return [out] if encoding is None else [out, beside]

@@ -1,0 +1,59 @@
+"""What a checkpoint says of where it came from: the machine, the training data, and the encoding of their tables."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedray.core.errors import ConfigError, listed
+from fedray.data import ClientData
+
+
+def origin(data: ClientData, hardware: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a checkpoint keeps of the data that its rounds were trained on, and of the hardware."""
+    return {"machine": dict(hardware), "encoding": data.encoding, "fingerprint": dict(data.fingerprint())}
+
+
+def compare(saved: Mapping[str, Any], data: ClientData, hardware: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Yield what is to be said where a run goes on, each with its level: the data or the hardware are others.
+
+    Args:
+        saved: the state of the checkpoint.
+        data: what the run goes on with.
+        hardware: where it goes on.
+
+    Raises:
+        ConfigError: the tables were encoded in another way, so that the model would read other inputs.
+    """
+    if "fingerprint" not in saved:
+        tables = "" if data.encoding is None else "; the encoding of their tables was learnt from them anew"
+        words = "the checkpoint is of an earlier fedray: the training data are taken as they are now"
+        yield logging.INFO, words + tables
+    elif saved["encoding"] != data.encoding:
+        raise ConfigError(
+            "the tables are encoded otherwise than those that the run was trained on\n"
+            "use the run's encoding: `FederatedData.from_csv(..., encoding=RUN_DIR / 'encoding.json')`, "
+            "or train anew in another run_dir"
+        )
+    elif found := changes(saved["fingerprint"], data.fingerprint()):
+        words = f"the training data are not those of the checkpoint ({found}): the rounds from here on learn from them"
+        yield logging.WARNING, words
+    if saved["machine"] != hardware:
+        there = f"{saved['machine']}; now {dict(hardware)}"
+        words = f"the checkpoint was written on other hardware or versions ({there}): results may differ in bits"
+        yield logging.WARNING, words
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return what differs between two fingerprints, in words; nothing if nothing does.
+
+    >>> changes({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"})
+    'changed: b; new: c'
+    """
+    found = {
+        "changed": [name for name in before if now.get(name, before[name]) != before[name]],
+        "gone": [name for name in before if name not in now],
+        "new": [name for name in now if name not in before],
+    }
+    return "; ".join(f"{what}: {listed(names)}" for what, names in found.items() if names)

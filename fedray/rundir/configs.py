@@ -1,0 +1,71 @@
+"""The configs of a run, each with the round that it holds from: ``config.yaml``, ``config-from-6.yaml``..."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedray.rundir import durable
+from fedray.rundir.names import CONFIG, configs
+
+ABSENT = "nothing"
+"""Stands for the value of a key that a config does not have."""
+
+
+def keep_config(run_dir: Path, text: str, first: int) -> None:
+    """Write the config that holds from round ``first`` on, beside those of the rounds before.
+
+    One of which only the number of rounds has changed takes the place of the one before; those of later rounds, which
+    are done again, go.
+    """
+    before = _before(run_dir, first)
+    last = run_dir / CONFIG
+    if before is not None:
+        last = run_dir / f"config-from-{first}.yaml" if changed_keys(before.read_text(), text) else before
+    if not last.exists() or last.read_text() != text:
+        durable.replace(last, text.encode())
+    for start, path in configs(run_dir):
+        if start >= first and path != last:
+            path.unlink()
+
+
+def config_changes(run_dir: Path, text: str, first: int) -> list[str]:
+    """Return the keys that change in round ``first``, each with its old and its new value."""
+    before = _before(run_dir, first)
+    return [] if before is None else changed_keys(before.read_text(), text)
+
+
+def changed_keys(old: str, new: str) -> list[str]:
+    """Return what differs between two configs beside ``rounds``, which may grow.
+
+    >>> changed_keys("rounds: 5\\nlocal: {lr: 0.05}", "rounds: 8\\nlocal: {lr: 0.01, steps: 3}")
+    ['local.lr: 0.05 -> 0.01', 'local.steps: nothing -> 3']
+    """
+    before, after = dict(_leaves(yaml.safe_load(old), "")), dict(_leaves(yaml.safe_load(new), ""))
+    keys = [key for key in {**before, **after} if key not in ("rounds", "python.rounds")]
+    missing = object()
+    return [
+        f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
+        for key in keys
+        if before.get(key, missing) != after.get(key, missing)
+    ]
+
+
+def _shown(leaves: dict[str, Any], key: str) -> str:
+    return yaml.safe_dump(leaves[key], default_flow_style=True).split("\n")[0] if key in leaves else ABSENT
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def _before(run_dir: Path, first: int) -> Path | None:
+    earlier = [path for start, path in configs(run_dir) if start < first]
+    return earlier[-1] if earlier else None

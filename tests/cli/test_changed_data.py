@@ -1,0 +1,129 @@
+"""A run that goes on says what is not as it was, and one of an earlier fedray goes on with the same bits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import fedray
+from fedray.core.hardware import machine
+from tests.cli.command import Cli, hashes
+
+EARLIER = Path(__file__).resolve().parents[1] / "rundir" / "earlier"
+"""Two rounds of a run on tables by the fedray of 56f3766, which wrote neither an encoding nor a fingerprint."""
+
+ROUND_4 = {"AVX512": "82df56b79e83"}
+"""How the hash of that fedray's fourth round begins, by kind of processor."""
+
+
+@pytest.fixture
+def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to work in."""
+    shutil.copytree(EARLIER, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return Path("run")
+
+
+def warnings(run_dir: Path) -> list[str]:
+    """Warnings in the log of a run."""
+    lines = (run_dir / "log.txt").read_text().splitlines()
+    return [line.partition(" WARNING ")[2] for line in lines if " WARNING " in line]
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Call for the different warnings since the last call: one that no file takes is for the terminal."""
+
+    def call() -> list[str]:
+        found = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+        caplog.clear()
+        return list(dict.fromkeys(found))
+
+    return call
+
+
+def test_a_run_of_an_earlier_fedray_goes_on_with_the_same_bits(cli: Cli, earlier: Path) -> None:
+    assert cli("evaluate", earlier).out.split()[:4] == ["examples", "8", "loss", "0.750507"]
+    assert cli("resume", earlier, "rounds=3", "-q").status == 0
+    assert cli("resume", earlier, "rounds=4", "-q").status == 0
+    log = (earlier / "log.txt").read_text()
+    assert log.count("of an earlier fedray: the training data are taken as they are now; the encoding") == 1
+    cpu = machine()["cpu"]
+    if json.loads((EARLIER / "run/summary.json").read_text())["machine"] == machine():
+        assert hashes(earlier)[3].startswith(ROUND_4[cpu])
+        assert warnings(earlier) == []
+    assert json.loads((earlier / "encoding.json").read_text())["classes"] == ["no", "yes"]
+    assert cli("run", earlier / "config.yaml", "run.dir=anew", "rounds=4", "-q").status == 0
+    one, other = (load_file(Path(folder) / "model.safetensors") for folder in (earlier, "anew"))
+    assert all(one[name].allclose(other[name], atol=1e-5) for name in one)
+
+
+def test_changed_training_files_are_named_and_do_not_change_what_the_model_reads(
+    cli: Cli, earlier: Path, warned: Callable[[], list[str]]
+) -> None:
+    assert cli("run", earlier / "config.yaml", "run.dir=new", "-q").status == 0
+    before = cli("evaluate", "new")
+    assert warned() == []
+    encoding = Path("new/encoding.json").read_bytes()
+    north = Path("north.csv").read_text().splitlines()
+    Path("north.csv").write_text("\n".join([north[0], *(f"9{line}" for line in north[1:])]) + "\n")
+    assert cli("evaluate", "new").out == before.out
+    (words,) = warned()
+    assert words.startswith(
+        "the training data are not those that the model was trained on (changed: north); the result"
+    )
+    assert cli("resume", "new", "rounds=4", "-q").status == 0
+    (words,) = warned()
+    assert words.startswith("the training data are not those of the checkpoint (changed: north): the rounds from here")
+    assert warnings(Path("new")) == [words]
+    assert Path("new/encoding.json").read_bytes() == encoding
+    Path("north.csv").unlink()
+    Path("south.csv").unlink()
+    assert cli("evaluate", "new").status == 0
+    assert warned() == []
+    cli("evaluate", "new", "--data", "nowhere.csv").refused("nowhere.csv does not exist")
+
+
+def test_other_training_data_of_any_kind_are_noticed(cli: Cli, small: Path, warned: Callable[[], list[str]]) -> None:
+    """Rows that are made from the seed: no file, and still a fingerprint."""
+    assert cli("run", small, "run.dir=out", "-q").status == 0
+    assert cli("resume", "out", "rounds=4", "-q").status == 0
+    assert warned() == []
+    assert cli("evaluate", "out", "data.heterogeneity=0.7").status == 0
+    (words,) = warned()
+    assert words.endswith("not those that the model was trained on (changed: 0, 1, 2, 3, 4, 5, 6, 7)")
+    assert cli("resume", "out", "rounds=5", "local.optimizer.lr=0.01", "data.heterogeneity=0.7", "-q").status == 0
+    data, config = warned()
+    assert "the training data are not those of the checkpoint (changed: 0, 1, 2" in data
+    changes = "data.heterogeneity: 0.5 -> 0.7, local.optimizer.lr: 0.1 -> 0.01"
+    assert config == f"the config is another one from round 5 on: {changes}"
+    assert "lr: 0.1" in Path("out/config.yaml").read_text()
+    assert "lr: 0.01" in Path("out/config-from-5.yaml").read_text()
+    assert cli("resume", "out", "rounds=6", "-q").status == 0
+    assert warned() == [], "the newest config is the one to go on with"
+
+
+def test_tables_from_python_go_on_with_the_encoding_of_the_run(earlier: Path) -> None:
+    def data(**options: str) -> fedray.FederatedData:
+        files = ["north.csv", "south.csv"]
+        return fedray.FederatedData.from_csv(files, target="readmitted", categorical=["sex"], **options)  # type: ignore[arg-type]
+
+    def train(data: fedray.FederatedData, rounds: int, resume: bool) -> None:
+        from torch import nn
+
+        args = fedray.TrainArgs(rounds=rounds)
+        model = fedray.FederatedModel(lambda: nn.Linear(4, 2))
+        fedray.train(model, data, args, cluster="inline", run_dir="python", resume=resume, progress=False)
+
+    train(data(), 1, resume=False)
+    north = Path("north.csv").read_text()
+    Path("north.csv").write_text(north.replace("\n3", "\n93"))
+    with pytest.raises(fedray.ConfigError, match="the tables are encoded otherwise"):
+        train(data(), 2, resume=True)
+    train(data(encoding="python/encoding.json"), 2, resume=True)

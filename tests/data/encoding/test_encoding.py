@@ -1,0 +1,119 @@
+"""An encoding is a part of the model: it survives JSON, and tables that change do not change it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.core.errors import ConfigError
+from fedray.data import FederatedData
+from fedray.data.encoding.encoding import Encoding, Options
+from fedray.data.encoding.saved import encoded_test, load_encoding
+
+HEADER = "age,sex,note,y\n"
+
+
+def write(folder: Path, rows: dict[str, str]) -> list[Path]:
+    """CSV files of one header."""
+    for name, text in rows.items():
+        (folder / f"{name}.csv").write_text(HEADER + text)
+    return [folder / f"{name}.csv" for name in rows]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Two hospitals."""
+    return write(tmp_path, {"a": "30,f,x1,no\n40,m,x2,yes\n,f,x3,no\n", "b": "70,m,x4,yes\n55,,x5,no\n"})
+
+
+def read(files: list[Path], **options: Any) -> FederatedData:
+    """Their data."""
+    return FederatedData.from_csv(files, target="y", categorical=["sex"], ignore=["note"], **options)
+
+
+@given(
+    st.dictionaries(st.text("abcdef", min_size=1), st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3)),
+    st.dictionaries(st.text("uvwxyz", min_size=1), st.lists(st.text(), unique=True, min_size=1)),
+    st.none() | st.lists(st.text(), unique=True, min_size=2),
+)
+def test_json_gives_the_same_encoding(
+    numeric: dict[str, tuple[float, float, float]], categories: dict[str, list[str]], classes: list[str] | None
+) -> None:
+    one = Encoding(Options("target"), numeric, categories, [*categories, *numeric], classes)
+    other = Encoding.from_json(json.loads(json.dumps(one.to_json())))
+    assert (other.numeric, other.categories, other.order, other.classes) == (numeric, categories, one.order, classes)
+    assert other.spec == one.spec
+    assert other.to_json() == one.to_json()
+
+
+def test_tables_that_change_are_read_as_before(files: list[Path], tmp_path: Path) -> None:
+    """Another unit, another category, another class: what is not changed keeps its inputs, what is new is refused."""
+    before = read(files)
+    assert before.encoding is not None
+    saved = tmp_path / "encoding.json"
+    saved.write_text(json.dumps(before.encoding))
+    write(tmp_path, {"b": "700,m,x4,yes\n550,m,x5,yes\n"})
+    learnt, kept = read(files), read(files, encoding=saved)
+    rows = np.array([0])
+    first, again, other = (data.rows(rows).take(np.arange(3)[None])[0].numpy() for data in (before, kept, learnt))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert kept.encoding == before.encoding
+    write(tmp_path, {"b": "70,x,x4,yes\n"})
+    with pytest.raises(ConfigError, match="unknown category 'x'; known: f, m"):
+        read(files, encoding=saved)
+    write(tmp_path, {"b": "70,m,x4,perhaps\n"})
+    with pytest.raises(ConfigError, match="class 'perhaps' is not among the classes"):
+        read(files, encoding=before.encoding)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (Options("age"), "target"),
+        (Options("y", standardize=False, categorical=["sex"]), "standardize"),
+        (Options("y", categorical=["sex"], classes=["yes", "no"]), "classes"),
+        (Options("y", categorical=["sex"], task="regression"), "task"),
+        (Options("y"), "categorical"),
+        (Options("y", categorical={"sex": ["m", "f"]}), "categorical"),
+        (Options("y", categorical=["sex"], ignore=["age"]), "ignore"),
+    ],
+)
+def test_options_that_want_another_encoding_are_named(files: list[Path], options: Options, named: str) -> None:
+    encoding = load_encoding(read(files).encoding)
+    assert encoding is not None
+    encoding.need(Options("y", categorical={"sex": ["f", "m"]}, classes=["no", "yes"], ignore=["note", "other"]))
+    with pytest.raises(ConfigError, match=f"^{named}: the model was trained on tables that were encoded otherwise"):
+        encoding.need(options)
+
+
+def test_a_test_table_needs_nothing_but_the_encoding(files: list[Path], tmp_path: Path) -> None:
+    (test,) = write(tmp_path, {"test": "35,f,x9,yes\n"})
+    data = read(files, test=test)
+    encoding = load_encoding(data.encoding)
+    assert encoding is not None
+    assert data.test is not None
+    for path in files:
+        path.unlink()
+    alone = encoded_test(test, Options("y", categorical=["sex"], ignore=["note"]), encoding)
+    assert alone.x.tolist() == data.test.x.tolist()
+    assert alone.y.tolist() == data.test.y.tolist() == [1]
+    test.write_text("age,note,y\n35,x,yes\n")
+    with pytest.raises(ConfigError, match="no column 'sex', but the table that the model was trained on has"):
+        encoded_test(test, Options("y", categorical=["sex"], ignore=["note"]), encoding)
+
+
+@pytest.mark.parametrize("content", ["no json", "[1]", '{"format": 9}', '{"format": 1, "columns": [{"name": "a"}]}'])
+def test_what_is_no_encoding_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "encoding.json"
+    with pytest.raises(ConfigError, match=r"encoding: .*cannot be read"):
+        load_encoding(path)
+    path.write_text(content)
+    with pytest.raises(ConfigError, match="encoding"):
+        load_encoding(path)

@@ -1,0 +1,50 @@
+"""What is said of a checkpoint's origin where a run goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from fedray.core.errors import ConfigError
+from fedray.data import FederatedData
+from fedray.run.origin import changes, compare, origin
+
+HERE = {"cpu": "AVX2", "gpu": "none"}
+
+
+def data(shift: float = 0.0, clients: int = 3) -> FederatedData:
+    """A few clients, of which the second has rows of its own."""
+    owner = np.repeat(np.arange(clients), 2)
+    x = np.arange(2 * clients, dtype=np.float32)[:, None] + shift * (owner == 1)[:, None]
+    return FederatedData.from_arrays(x, np.arange(2 * clients) % 2, owner)
+
+
+def test_nothing_is_said_of_what_is_as_it_was() -> None:
+    saved = json.loads(json.dumps(origin(data(), HERE)))
+    assert list(compare(saved, data(), HERE)) == []
+
+
+def test_other_rows_clients_and_hardware_are_named() -> None:
+    saved = json.loads(json.dumps(origin(data(), HERE)))
+    (level, words), (_, hardware) = compare(saved, data(shift=0.5, clients=4), {**HERE, "cpu": "AVX512"})
+    assert level == logging.WARNING
+    assert "not those of the checkpoint (changed: 1; new: 3)" in words
+    assert "written on other hardware or versions" in hardware
+
+
+def test_another_encoding_is_refused() -> None:
+    tables = data()
+    tables.encoding = {"columns": [{"name": "age", "mean": 40.0}]}
+    saved = json.loads(json.dumps(origin(tables, HERE)))
+    assert list(compare(saved, tables, HERE)) == []
+    tables.encoding = {"columns": [{"name": "age", "mean": 40.5}]}
+    with pytest.raises(ConfigError, match="encoded otherwise"):
+        list(compare(saved, tables, HERE))
+
+
+def test_long_lists_end_after_ten() -> None:
+    words = changes({str(number): "a" for number in range(30)}, {})
+    assert words == "gone: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more"
