@@ -45,6 +45,8 @@ if not TYPE_CHECKING:  # a type checker knows the names, and that there are no o
 
     def __getattr__(name: str) -> Any:
         # Imported when first asked for: torch takes seconds, which `fedray --help` and starting nodes need not wait.
+        if name == "parts":
+            return import_module("fedray.parts")
         for module, names in _NAMES.items():
             if name in names.split():
                 with collector_off():
@@ -54,7 +56,7 @@ if not TYPE_CHECKING:  # a type checker knows the names, and that there are no o
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "parts"]
 
 
 __all__ = [

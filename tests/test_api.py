@@ -143,6 +143,13 @@ def test_the_likeliest_first_mistakes_say_what_is_needed(
     assert not (tmp_path / "run").exists()
 
 
+def test_tables_in_memory_are_no_files() -> None:
+    with pytest.raises(
+        fedray.ConfigError, match=r"the path of a file is needed, got an object of type dict; .*from_arrays\(x, y"
+    ):
+        fedray.FederatedData.from_csv([{"u": [1.0]}], target="u")  # type: ignore[list-item]
+
+
 def test_parts_may_be_named_as_in_a_config(tmp_path: Path) -> None:
     """The same run twice: by objects, and by names alone, which the command line can go on with."""
     train_paths, test_path = silos(tmp_path)

@@ -27,6 +27,7 @@ ORDER = """
     aggregators
     algorithms
     tracking
+    parts         # what packages with parts of their own build on
     run           # plan, worker, rounds
     cluster       # Ray, and nothing else imports it
     slurm

@@ -23,8 +23,6 @@ def mse(output: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(output, target)
 
 
-LOSSES: dict[str, LossFn] = {"cross_entropy": cross_entropy, "mse": mse}
-
 TASK_LOSS = {"classification": "cross_entropy", "regression": "mse"}
 
 
@@ -49,7 +47,12 @@ _DIRECT: dict[LossFn, LossFn] = {
 
 def has_direct(loss: LossFn) -> bool:
     """Whether the loss of single examples is known for this function without vmap."""
-    return loss in _DIRECT
+    return _direct(loss) is not None
+
+
+def _direct(loss: LossFn) -> LossFn | None:
+    # By identity: a loss of the user's need not be hashable.
+    return next((each for known, each in _DIRECT.items() if known is loss), None)
 
 
 def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
@@ -61,7 +64,7 @@ def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
     Of a loss that joins the examples of its batch this is what it says of each alone, where the weights of
     ``CrossEntropyLoss(weight=w)`` cancel.
     """
-    direct = _DIRECT.get(loss)
+    direct = _direct(loss)
     if direct is not None:
         return direct(output, target)
 

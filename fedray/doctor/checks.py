@@ -61,6 +61,14 @@ def packages(facts: Facts) -> Iterator[Finding]:
             yield Finding("ok", name, found)
 
 
+def plugins(facts: Facts) -> Iterator[Finding]:
+    """Packages with parts of their own that cannot be imported."""
+    for words in facts.plugins:
+        yield Finding("warning", "plugins", words, "mend the package, or uninstall it")
+    if not facts.plugins:
+        yield Finding("ok", "plugins", "each can be imported, or there is none")
+
+
 def gpus(facts: Facts) -> Iterator[Finding]:
     """GPUs, the driver, and the CUDA version of torch."""
     there = facts.devices or facts.driver
@@ -194,6 +202,7 @@ def run_folder(facts: Facts) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     python,
     packages,
+    plugins,
     gpus,
     open_files,
     processes,

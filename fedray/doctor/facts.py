@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from fedray.config.plugins import load_plugins
 from fedray.core.errors import RunFailed
 
 PORTS = range(20_000, 32_000, 1_500)
@@ -71,6 +72,7 @@ class Facts:
         token_mode: its permissions; None if it is not there.
         buffers: where the memory that workers share lives, see
             :func:`fedray.cluster.work.memory.anonymous_file`; None if there is none.
+        plugins: one sentence for each plugin of ``fedray.parts`` that cannot be imported.
         run_dir: the folder of runs, if one was asked for.
     """
 
@@ -93,6 +95,7 @@ class Facts:
     token: str
     token_mode: int | None
     buffers: str | None = None
+    plugins: tuple[str, ...] = ()
     run_dir: Folder | None = None
 
 
@@ -123,6 +126,7 @@ def gather(run_dir: str | None = None) -> Facts:
         token=token,
         token_mode=_mode(token),
         buffers=_buffers(),
+        plugins=load_plugins(),
         run_dir=None if run_dir is None else look_at(run_dir),
     )
 

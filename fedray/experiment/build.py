@@ -15,6 +15,7 @@ from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
 from fedray.config.binding import is_plain
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
+from fedray.config.plugins import load_plugins
 from fedray.config.registry import Registry, bind, bind_part, dump, imported_in, made, nearest
 from fedray.config.sections import (
     SECTIONS,
@@ -282,7 +283,7 @@ class Config:
             resume=resume,
             tensorboard=self.tracking.tensorboard,
             notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}", *self._code()),
-            warnings=(*plan.task.data.warnings, *plan.warnings),
+            warnings=(*load_plugins(), *plan.task.data.warnings, *plan.warnings),
         )
         return Experiment(run, self.place)
 

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedray.core.losses import LOSSES, LossFn, cross_entropy, mse, per_example
+from fedray.core.losses import LossFn, cross_entropy, mse, per_example
 from fedray.core.metrics import Mean, auc, example_values, merge
 
 # Whole numbers, which floats add exactly: the laws are about the monoid, not about rounding.
@@ -86,7 +86,7 @@ def test_what_a_loss_joins_over_a_batch_does_not_show_in_the_loss_of_each_exampl
 @pytest.mark.parametrize(("name", "oracle"), [("cross_entropy", nn.CrossEntropyLoss()), ("mse", nn.MSELoss())])
 def test_losses_by_name_are_torchs(name: str, oracle: Callable[[Tensor, Tensor], Tensor]) -> None:
     batch = CLASSES if name == "cross_entropy" else NUMBERS
-    assert torch.equal(LOSSES[name](*batch), oracle(*batch))
+    assert torch.equal({"cross_entropy": cross_entropy, "mse": mse}[name](*batch), oracle(*batch))
 
 
 @pytest.mark.parametrize("batch", [CLASSES, TOKENS], ids=["classes", "tokens"])

@@ -84,6 +84,7 @@ def test_a_healthy_machine_has_nothing_to_be_told() -> None:
         (checks.token, {"auth": "", "token_mode": None}, ["warning"]),
         (checks.token, {"token_mode": None}, ["error"]),
         (checks.token, {"token_mode": 0o644}, ["error"]),
+        (checks.plugins, {"plugins": ("plugin 'a' cannot be imported",) * 2}, ["warning"] * 2),
         (checks.run_folder, {"run_dir": None}, []),
         (checks.run_folder, {"run_dir": Folder("/shared", "nfs4", GB // 2)}, ["warning"]),
         (checks.run_folder, {"run_dir": Folder("/shared", "nfs4", 9 * GB, "Read-only file system")}, ["error"]),

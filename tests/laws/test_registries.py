@@ -33,10 +33,15 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+def options(part: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """Return the options of an entry; a function has none."""
+    return dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
+
+
 def required(schema: type) -> list[str]:
     return [
         field.name
-        for field in dataclasses.fields(schema)
+        for field in options(schema)
         if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
 
@@ -62,7 +67,7 @@ def test_it_is_documented(kind: str, name: str) -> None:
     assert text is not None
     # The text that dataclass writes where there is none.
     assert not text.startswith(f"{part.__name__}(")
-    for field in dataclasses.fields(part):
+    for field in options(part):
         documented = "\n".join(parent.__doc__ or "" for parent in inspect.getmro(part))
         # An optimizer's options are torch's, and documented there.
         if field.init and kind != "optimizers":
@@ -76,7 +81,8 @@ def test_it_makes_itself_or_says_what_it_needs(kind: str, name: str) -> None:
         with pytest.raises(ConfigError, match=rf"^part\.({'|'.join(missing)}): a value is needed$"):
             bind_part(KINDS[kind], {"name": name}, "part")
     else:
-        assert bind_part(KINDS[kind], name, "part") == KINDS[kind][name]()
+        entry = KINDS[kind][name]
+        assert bind_part(KINDS[kind], name, "part") == (entry() if isinstance(entry, type) else entry)
 
 
 @EVERY_PART

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ LIMIT = 100 * 2**20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 # Below a node's session folder.  Ray tells a job whether it has a working directory, and not where.
 _UPLOADED = {"runtime_resources", "working_dir_files"}
+_IMPORTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _LEFT_OUT = {"runs", "sweeps", "outputs", "build", "dist", "__pycache__", "node_modules"}
 
 
@@ -42,7 +44,7 @@ class Package:
         """The files of ``root`` that a config needs.
 
         These are the config and its base files, whatever its ``data`` section names by a relative path that exists,
-        and, for a model of the user's own, all Python files and the model's package.  Absolute paths are left alone:
+        and, if a part is of the user's own, all Python files and the part's package.  Absolute paths are left alone:
         they are paths on the cluster.
 
         Args:
@@ -61,7 +63,8 @@ class Package:
             if text and not silo and not Path(text).is_absolute() and (root / text).exists():
                 inside = _inside(root, Path(text), key)
                 found.update(_below(root, inside) if (root / inside).is_dir() else [inside])
-        found.update(_code(root, resolved.get("model")))
+        for _, text in _strings(resolved, ""):
+            found.update(_code(root, text))
         return cls(root, tuple(sorted(found)))
 
     def named(self, path: Path) -> str:
@@ -169,11 +172,11 @@ def _inside(root: Path, path: Path, key: str) -> Path:
     return absolute.relative_to(root)
 
 
-def _code(root: Path, model: Any) -> Iterator[Path]:
-    name = str(model.get("name", "") if isinstance(model, Mapping) else model)
-    top = name.partition(":")[0].partition(".")[0]
-    if ":" not in name:
+def _code(root: Path, text: str) -> Iterator[Path]:
+    """The files that may be code of what ``module:name`` stands for, if the text is one."""
+    if not _IMPORTED.fullmatch(text):
         return
+    top = text.partition(":")[0].partition(".")[0]
     if (root / top).is_dir():
         yield from _below(root, Path(top))
     if (root / top).is_dir() or (root / f"{top}.py").is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,6 +138,11 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _existing(path: str | Path) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(
+            f"the path of a file is needed, got an object of type {type(path).__name__}; "
+            "tables in memory go into FederatedData.from_arrays(x, y, clients)"
+        )
     path = Path(path)
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"

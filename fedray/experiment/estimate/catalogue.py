@@ -10,6 +10,7 @@ from fedray.algorithms.base import algorithms
 from fedray.config.registry import Registry, nearest
 from fedray.core.errors import ConfigError
 from fedray.data import data_sources, partitioners
+from fedray.local.losses import losses
 from fedray.models import models
 from fedray.optim import optimizers
 from fedray.sampling import samplers
@@ -24,6 +25,7 @@ KINDS: dict[str, Registry] = {
     "aggregators": aggregators,
     "samplers": samplers,
     "optimizers": optimizers,
+    "losses": losses,
 }
 
 
@@ -79,7 +81,7 @@ def _section(title: str, registry: Registry) -> str:
 def _defaults(part: type) -> dict[str, Any]:
     needed: dict[str, Any] = {}
     optional: dict[str, Any] = {}
-    for field in dataclasses.fields(part):
+    for field in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
         if not field.init:
             continue
         if field.default is not dataclasses.MISSING:

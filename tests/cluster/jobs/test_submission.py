@@ -105,6 +105,19 @@ def test_a_model_of_ones_own_takes_the_code_along(root: Path) -> None:
     assert names(root, "data=digits", "model=installed.elsewhere:build") == LAYERS
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        "local.loss=nets.deep:build",
+        "local.optimizer={name: 'nets.deep:build', lr: 0.1}",
+        "transforms=['nets.deep:build']",
+        "data.partition={name: 'nets.deep:build'}",
+    ],
+)
+def test_a_part_of_any_kind_of_ones_own_takes_the_code_along(root: Path, named: str) -> None:
+    assert names(root, "data=digits", named) == names(root, "data=digits", "model=nets.deep:build")
+
+
 def test_the_same_files_make_the_same_archive(root: Path) -> None:
     package = Package.of(Path("configs/x.yaml"), ["data={name: folder, path: data}"], root)
     first = package.archive()

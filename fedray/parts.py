@@ -1,0 +1,92 @@
+"""What a package that brings parts of its own builds on: every registry, and the class of every kind of part.
+
+This module and the names of ``fedray.__all__`` are kept; other modules may move.  A package registers its parts when it
+is imported, and names that module in the entry-point group ``fedray.parts``::
+
+    from dataclasses import dataclass
+    import numpy as np
+    from fedray import parts
+
+    @parts.samplers.register("first")
+    @dataclass(frozen=True)
+    class First(parts.Sampler):
+        clients: int = 1
+
+        def cohort(self, sizes, seed, round):
+            return np.arange(self.clients)
+
+        def expected(self, sizes):
+            return float(self.clients)
+
+The same class needs no package where a config names it ``my_module:First``.
+
+>>> from fedray import parts
+>>> list(parts.samplers), issubclass(parts.samplers["full"], parts.Sampler)
+(['full', 'poisson', 'uniform', 'weighted'], True)
+"""
+
+from __future__ import annotations
+
+from fedray.aggregators.base import Aggregator, UpdateOutOfRange, aggregators
+from fedray.aggregators.robust import Gathered
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.server import ServerRule
+from fedray.config.registry import Registry
+from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.layout import Layout
+from fedray.core.losses import LossFn
+from fedray.core.messages import Aggregate, BlockUpdate
+from fedray.core.record import RoundRecord
+from fedray.core.rng import numpy_generator, torch_generator
+from fedray.data import ClientData, DataSpec, FederatedData
+from fedray.data.partition import Partitioner
+from fedray.data.registry import data_sources, partitioners
+from fedray.data.sources.base import Source
+from fedray.local.losses import losses
+from fedray.local.rules import LocalRule, LocalRun
+from fedray.models.registry import Model, models
+from fedray.optim import OptimizerFn, TorchOptimizer, optimizers
+from fedray.sampling import Sampler, samplers
+from fedray.tracking.base import RunInfo, Tracker
+from fedray.transforms.base import Transform, transforms
+
+__all__ = [
+    "Aggregate",
+    "Aggregator",
+    "AlgorithmConfig",
+    "BlockUpdate",
+    "ClientData",
+    "ConfigError",
+    "DataSpec",
+    "FederatedData",
+    "Gathered",
+    "Layout",
+    "LocalRule",
+    "LocalRun",
+    "LossFn",
+    "Model",
+    "OptimizerFn",
+    "Partitioner",
+    "Registry",
+    "RoundRecord",
+    "RunFailed",
+    "RunInfo",
+    "Sampler",
+    "ServerRule",
+    "Source",
+    "TorchOptimizer",
+    "Tracker",
+    "Transform",
+    "UpdateOutOfRange",
+    "aggregators",
+    "algorithms",
+    "data_sources",
+    "losses",
+    "models",
+    "numpy_generator",
+    "optimizers",
+    "partitioners",
+    "samplers",
+    "torch_generator",
+    "transforms",
+]
