@@ -11,7 +11,7 @@ from fedray.cluster.start.connect import Cluster
 from fedray.cluster.start.head import local_cpus, local_cpus_in_words
 from fedray.cluster.work.executor import Silo, WorkerArgs
 from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.core.record import RoundRecord
 from fedray.data.sites import Silo as DataSilo
 from fedray.run.driver import Run
@@ -58,7 +58,7 @@ def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
     for name, silo in placed.items():
         there = [node for node in nodes if node.holds(silo.where)]
         if silo.size is not None and there and not any(silo.size.fits(node.resources) for node in there):
-            has = ", ".join(f"{node.name} ({node.size})" for node in there)
+            has = listed(f"{node.name} ({node.size})" for node in there)
             raise ConfigError(f"silo {name!r}: its worker wants {silo.size}; where {silo.where} is, there is {has}")
     return placed
 

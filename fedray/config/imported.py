@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from fedray.config.binding import an, bind, nearest
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -185,7 +185,7 @@ class Imported:
         for name in self.options:
             if not (name in allowed or open_ended):
                 known = [other for other in allowed if other not in wanted]
-                takes = ", ".join(known) or "(none)"
+                takes = listed(known)
                 hint = nearest(name, known)
                 raise ConfigError(f"{self.key}.{name}: {self.name} has no such parameter{hint}; allowed: {takes}")
         for name, parameter in parameters.items():

@@ -16,7 +16,7 @@ class RunFailed(RuntimeError):
     """A run that cannot go on: what failed, in which round and client."""
 
 
-def listed(names: Iterable[object], none: str = "(none)") -> str:
+def listed(names: Iterable[object], none: str = "(none)", separator: str = ", ") -> str:
     """Join names for a message, which ends after ten of them.
 
     >>> listed(["a", "b"]), listed([])
@@ -25,7 +25,7 @@ def listed(names: Iterable[object], none: str = "(none)") -> str:
     '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 490 more'
     """
     words = [str(name) for name in names]
-    shown = ", ".join(words[:MOST]) or none
+    shown = separator.join(words[:MOST]) or none
     return f"{shown} and {len(words) - MOST} more" if len(words) > MOST else shown
 
 

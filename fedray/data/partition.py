@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.core.rng import numpy_generator
 from fedray.data.registry import partitioners
 
@@ -45,8 +45,9 @@ def assign_rows(
     if name is None:
         return partitioner.assign(labels, seed)
     if name not in columns:
-        known = ", ".join(columns) or "(none)"
-        raise ConfigError(f"partition.column: no column {name!r}{nearest(name, columns)}; the data has: {known}")
+        raise ConfigError(
+            f"partition.column: no column {name!r}{nearest(name, columns)}; the data has: {listed(columns)}"
+        )
     return partitioner.assign(columns[name], seed)
 
 

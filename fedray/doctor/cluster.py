@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from fedray.core.errors import listed
 from fedray.doctor.checks import Finding, Level
 from fedray.doctor.facts import Facts
 
@@ -43,7 +44,7 @@ def _same(subject: str, values: Mapping[str, str | None], level: Level, advice: 
         nodes.setdefault(value or "none", []).append(node)
     if len(nodes) <= 1:
         return Finding("ok", subject, f"the same on all nodes: {next(iter(nodes), 'none')}")
-    told = "; ".join(f"{value} on {_some(names)}" for value, names in nodes.items())
+    told = listed((f"{value} on {_some(names)}" for value, names in nodes.items()), separator="; ")
     return Finding(level, subject, f"not the same: {told}", advice)
 
 
@@ -76,4 +77,4 @@ def _shared(facts: Mapping[str, Facts], marker: str | None) -> Iterator[Finding]
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return listed(names)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.metrics import auc, example_values
@@ -68,10 +68,8 @@ def checkpoint_of(folder: RunFolder, round: int | None) -> Checkpoint:
     else:
         found = None
     if found is None:
-        listed = ", ".join(map(str, known)) or "none"
-        raise ConfigError(
-            f"{folder.path}: no checkpoint{'' if round is None else f' of round {round}'}; there are: {listed}"
-        )
+        which = "" if round is None else f" of round {round}"
+        raise ConfigError(f"{folder.path}: no checkpoint{which}; there are: {listed(known, none='none')}")
     return found
 
 

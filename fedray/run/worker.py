@@ -21,7 +21,7 @@ from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.algorithms.base import Algorithm
 from fedray.core import inject
 from fedray.core.draws import named
-from fedray.core.errors import RunFailed, one_line
+from fedray.core.errors import RunFailed, listed, one_line
 from fedray.core.messages import BUFFERS, Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
 from fedray.core.metrics import Mean, example_values
 from fedray.local.kernels import cuda_kernels, lack_told
@@ -31,7 +31,6 @@ from fedray.local.trainer import Trainer
 from fedray.rundir.client_state import StateRows
 
 _EVALUATION_ROWS = 1024
-_NAMED = 4
 _log = logging.getLogger("fedray")
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
@@ -203,9 +202,8 @@ class Worker:
                 return f"round {number - 1}: the evaluation on the held-out rows of {self._names(item.clients)}"
 
     def _names(self, clients: Ints) -> str:
-        names = [repr(self.job.task.data.client_id(client)) for client in clients[:_NAMED].tolist()]
-        more = f" and {len(clients) - _NAMED} more" if len(clients) > _NAMED else ""
-        return f"client{'s' if len(clients) > 1 else ''} {', '.join(names)}{more}"
+        names = (repr(self.job.task.data.client_id(client)) for client in clients.tolist())
+        return f"client{'s' if len(clients) > 1 else ''} {listed(names)}"
 
     # Training
 

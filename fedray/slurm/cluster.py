@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedray import cluster  # our own package: it holds Ray's settings, and does not import Ray
-from fedray.core.errors import RunFailed
+from fedray.core.errors import RunFailed, listed
 from fedray.slurm.node import PASSED_ON
 from fedray.slurm.private import Shared
 
@@ -99,14 +99,15 @@ class RayCluster:
                 if stopping():
                     return False
                 if failed := self._shared.failures():
-                    raise RunFailed("; ".join(f"Ray could not start on {name}: {why}" for name, why in failed.items()))
+                    said = (f"Ray could not start on {name}: {why}" for name, why in failed.items())
+                    raise RunFailed(listed(said, separator="; "))
                 if self._step.poll() is not None:
                     raise RunFailed(f"srun ended with status {self._step.returncode} while Ray started")
                 if time.monotonic() > deadline:
                     there = len(self._nodes.names) - len(missing)
                     raise RunFailed(
                         f"only {there} of {len(self._nodes.names)} nodes joined in {seconds:g} s "
-                        f"(cluster.start_timeout); missing: {', '.join(missing)}"
+                        f"(cluster.start_timeout); missing: {listed(missing)}"
                     )
                 time.sleep(_PERIOD)
         return True

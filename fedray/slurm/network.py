@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 
 FIRST, BLOCK, BLOCKS = 20000, 16, 750
 """Blocks of ports from 20000 to 31999, below the range from which Linux gives out ports by itself."""
@@ -116,7 +116,7 @@ def interface_address(interface: str) -> str:
         try:
             answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
         except OSError as error:
-            there = ", ".join(name for _, name in socket.if_nameindex())
+            there = listed(name for _, name in socket.if_nameindex())
             raise ConfigError(
                 f"cluster.interface: {interface!r} has no IPv4 address on {socket.gethostname()} "
                 f"({error.strerror}); there are: {there}"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.rundir import durable
 from fedray.slurm.allocation import Allocation
 
@@ -101,7 +101,7 @@ def verdict(
     if status == STOPPED:
         why = "the run stopped with a checkpoint"
     elif status != 0 and lost:
-        why = f"the run failed with {', '.join(lost)} lost"
+        why = f"the run failed with {listed(lost)} lost"
     else:
         return Verdict(False, "the run has finished" if status == 0 else f"the run ended with status {status}")
     if state != "RUNNING":

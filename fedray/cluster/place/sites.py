@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.cluster.place.placement import Node, alive
 from fedray.cluster.start.connect import Cluster
-from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.errors import ConfigError, RunFailed, listed
 from fedray.data.sites import Stop, Visit
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class _RayVisit(Visit[T]):
         waiting = [visitor.up.remote() for visitor in self._visitors]
         late = ray.wait(waiting, num_returns=len(waiting), timeout=seconds)[1]
         if late:
-            names = ", ".join(name for name, reference in zip(self._names, waiting, strict=True) if reference in late)
+            names = listed(name for name, reference in zip(self._names, waiting, strict=True) if reference in late)
             raise RunFailed(f"no process came up in {seconds:g} s on the nodes of {names}")
         self._answers(waiting)
 
@@ -123,7 +123,7 @@ def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:
     option = f"--labels {stop.where}" if label else f"--resources '{{\"{stop.where}\": 1}}'"
     raise ConfigError(
         f"{stop.name}: no node of the cluster has the {'label' if label else 'resource'} {stop.where}; "
-        f"they have: {'; '.join(f'{node.name} ({_marks(node)})' for node in nodes)}\n"
+        f"they have: {listed((f'{node.name} ({_marks(node)})' for node in nodes), separator='; ')}\n"
         f"start its node with `ray start {option}`, or, to try it on one machine, set cluster.name=inline"
     )
 
@@ -131,7 +131,7 @@ def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:
 def _marks(node: Node) -> str:
     """What tells a node from others: labels and custom resources that Ray does not give to all."""
     labels = [f"{name}={value}" for name, value in sorted(node.labels.items()) if not name.startswith("ray.io/")]
-    return ", ".join([*labels, *(name for name in sorted(node.resources) if not name.startswith(_RAYS_OWN))])
+    return listed([*labels, *(name for name in sorted(node.resources) if not name.startswith(_RAYS_OWN))], none="")
 
 
 def _line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from fedray.cluster.work.node import NodeUnfit, Parcel, RemoteTeam, TeamLost
 from fedray.cluster.work.team import Team
 from fedray.cluster.work.worker import Announcement
 from fedray.core.cpus import usable_cpus
-from fedray.core.errors import RunFailed
+from fedray.core.errors import RunFailed, listed
 from fedray.core.messages import Block, Broadcast
 from fedray.run.failure_policy import give_up, unseen
 from fedray.run.usage import Usage
@@ -241,7 +241,7 @@ class RayExecutor:
             least = self._args.min_workers
             left = f"{workers} workers are left on {len(teams)} nodes, cluster.min_workers is {least}"
             return f"{left}; add nodes and resume"
-        there = ", ".join(f"{node.name} ({node.size})" for node in alive())
+        there = listed((f"{node.name} ({node.size})" for node in alive()), none="")
         advice = "lower cluster.workers or what the worker section asks for"
         return f"no node has room for {self._wanted()}; there is {there}; {advice}"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import need_folder
 from fedray.data.encoding.encoding import Encoding, Options
@@ -83,7 +83,7 @@ def read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             if "x" not in archive or "y" not in archive:
-                raise ConfigError(f"{file} must hold arrays x and y; it has: {', '.join(archive) or '(none)'}")
+                raise ConfigError(f"{file} must hold arrays x and y; it has: {listed(archive)}")
             x, y = archive["x"], archive["y"]
     except ConfigError:
         raise

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.checks import check_ids, id_keys
 from fedray.data.columns.holdout import held_sizes
@@ -37,7 +37,7 @@ def _open(name: str, path: str) -> Table:
         expanded = os.path.expandvars(path)
         unknown = re.findall(r"\$\{?(\w+)", expanded)
         if unknown:
-            raise ConfigError(f"path {path}: the environment has no {', '.join(unknown)} here")
+            raise ConfigError(f"path {path}: the environment has no {listed(unknown)} here")
         return read_table(expanded)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.config.registry import nearest
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.checks import as_examples, need_folder
 from fedray.data.federated import FederatedData
 from fedray.data.files.images import read_cifar, read_mnist
@@ -136,14 +136,14 @@ class HuggingFace(Source):
             return saved
         if split not in saved:
             raise ConfigError(
-                f"data.{key}: {self.path} has no split {split!r}{nearest(split, saved)}; it has: {', '.join(saved)}"
+                f"data.{key}: {self.path} has no split {split!r}{nearest(split, saved)}; it has: {listed(saved)}"
             )
         return saved[split]
 
     def _arrays(self, split: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         for key, name in (("input", self.input), ("target", self.target)):
             if name not in split.column_names:
-                known = ", ".join(split.column_names)
+                known = listed(split.column_names)
                 raise ConfigError(f"data.{key}: no column {name!r}{nearest(name, split.column_names)}; it has: {known}")
         rows = split[self.input][:]
         try:

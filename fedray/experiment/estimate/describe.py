@@ -9,6 +9,7 @@ import torch
 
 from fedray.aggregators import Aggregator
 from fedray.config.registry import dump
+from fedray.core.errors import listed
 from fedray.core.messages import Ints
 from fedray.data import ClientData
 from fedray.data.picture import label_picture
@@ -64,7 +65,7 @@ def _data(data: ClientData) -> list[Row]:
     shape = " x ".join(map(str, data.spec.shape))
     tokens = f" tokens of {data.spec.vocabulary:,}" if data.spec.vocabulary else ""
     kind = "classes" if data.spec.task == "classification" else "targets"
-    silos = ", ".join(f"{name} ({silo})" for name, silo in data.silos.items())
+    silos = listed((f"{name} ({silo})" for name, silo in data.silos.items()), none="")
     return [
         ("clients", f"{len(data):,}"),
         *([("silos", silos)] if silos else []),
@@ -147,8 +148,8 @@ def _blocks(plan: Plan, first: FirstRound | None) -> str:
     if first is None:
         return "none: no cohort has a client"
     sizes = Counter(len(block.clients) for block in first.blocks)
-    listed = ", ".join(f"{count:,} of {size:,}" for size, count in sorted(sizes.items(), reverse=True))
-    return f"{len(first.blocks):,} in round {first.number} (clients: {listed})"
+    counted = ", ".join(f"{count:,} of {size:,}" for size, count in sorted(sizes.items(), reverse=True))
+    return f"{len(first.blocks):,} in round {first.number} (clients: {counted})"
 
 
 def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
