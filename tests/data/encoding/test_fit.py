@@ -292,6 +292,10 @@ def test_missing_files_and_unknown_test_labels_are_errors(write: Files, tmp_path
         FederatedData.from_csv([good], target="y", test=write("t.csv", "u,y\n1,p\n"))
     with pytest.raises(ConfigError, match=r"t\.csv has .*no rows"):
         FederatedData.from_csv([good], target="y", test=write("t.csv", "u,v,y\n"))
+    odd = write("Klinik Süd.csv", GOOD)
+    with pytest.raises(ConfigError, match=r"'Klinik Süd' is not allowed.*\n.*`data\.ids: \[Klinik_Sud, \.\.\.\]`"):
+        FederatedData.from_csv([odd], target="y")
+    assert len(FederatedData.from_csv([odd], target="y", ids=["Klinik_Sud"])) == 1
     with pytest.raises(ConfigError, match="'good' is used twice"):
         FederatedData.from_csv([good, good], target="y")
     with pytest.raises(ConfigError, match="column 'u' has no value in any"):

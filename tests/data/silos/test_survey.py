@@ -52,10 +52,15 @@ def silos(*names: str) -> dict[str, dict[str, Any]]:
     return {name: {"node_label": f"site={name}", "path": f"$SITE_DATA/{name}.csv"} for name in names or ("a", "b")}
 
 
+def section(folder: Path) -> dict[str, Any]:
+    """The data section."""
+    test = str(folder / "test.csv")
+    return {"name": "silos", "silos": silos(), "target": "y", "test": test, "categorical": ["ward"]}
+
+
 def load(folder: Path, sites: Callable[[], Sites] = Here, **options: Any) -> FederatedData:
     """The source's data."""
-    node = {"name": "silos", "silos": silos(), "target": "y", "test": str(folder / "test.csv"), "categorical": ["ward"]}
-    data: FederatedData = bind_part(data_sources, {**node, **options}, "data").load(5, sites)
+    data: FederatedData = bind_part(data_sources, {**section(folder), **options}, "data").load(5, sites)
     return data
 
 
@@ -157,6 +162,35 @@ def test_only_sums_counts_and_names_leave_a_silo(folder: Path) -> None:
         # Sums about the mean may be any number: these are the rows themselves, side by side.
         assert np.array(ages[:3], dtype=np.float64).tobytes() not in answer
         assert np.array(ages[:3], dtype=np.int64).tobytes() not in answer
+
+
+def test_a_run_that_goes_on_asks_nothing_that_its_encoding_knows(folder: Path) -> None:
+    """Whatever has become of the tables; and their hashes tell which have changed."""
+    before = load(folder)
+    (folder / "a.csv").write_text(A_CSV.replace("\n3", "\n93"))
+    sites = Recorded()
+    after = bind_part(data_sources, {**section(folder)}, "data").load(5, lambda: sites, before.encoding)
+    assert {question for question, _ in sites.crossed} == {
+        questions.outline,
+        questions.class_counts,
+        questions.fingerprint,
+    }
+    assert after.encoding == before.encoding
+    assert [name for name, mark in before.fingerprint().items() if after.fingerprint()[name] != mark] == ["a"]
+
+
+def test_ids_do_not_leave_a_silo(folder: Path) -> None:
+    header, *rows = A_CSV.splitlines()
+    named = [f"{row},P{number:04}" for number, row in enumerate(rows)]
+    for name in "ab":
+        (folder / f"{name}.csv").write_text("\n".join([f"{header},patient", *named]) + "\n")
+    sites = Recorded()
+    with pytest.raises(
+        ConfigError, match=r"silo 'a', .* 'patient' has 11 different values .*\n.*`ignore: \[patient\]`"
+    ):
+        load(folder, lambda: sites, categorical=["ward", "patient"], test=None)
+    load(folder, lambda: sites, ignore=["patient"], test=None)
+    assert not any(b"P0003" in answer for _, answer in sites.crossed)
 
 
 def test_answers_do_not_grow_with_the_rows(folder: Path) -> None:
