@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.cluster.place.placement import Size, own_gpus, release
+from fedray.cluster.unpicklable import refusal
 from fedray.cluster.work.executor import RayExecutor, WorkerArgs
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.record import RoundRecord
@@ -106,7 +107,13 @@ def stream(
                 f"the driver, of {size}, did not come up on this node in {workers.start_timeout:g} s; "
                 f"in the whole cluster {free} are free"
             )
-        for ref in actor.run.options(num_returns="streaming").remote(run, workers):
+        try:
+            refs = actor.run.options(num_returns="streaming").remote(run, workers)
+        except RayError:
+            raise
+        except Exception as error:  # what pickling raises is of any kind
+            raise refusal(run.plan.task, error) from error
+        for ref in refs:
             message = ray.get(ref)
             if isinstance(message, Ended):
                 if message.error:

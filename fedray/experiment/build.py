@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +42,7 @@ from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.models import initial_model, models
+from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn, optimizers
 from fedray.run.driver import Run, RunFolder
 from fedray.run.plan import Plan, check_cohort
@@ -240,12 +240,8 @@ class Config:
     @put_back()
     def _task(self, data: ClientData, algorithm: Algorithm, sampler: Sampler) -> tuple[LocalTask, tuple[str, ...]]:
         """The local training problem, tried, and what is to be said of it."""
-        model_fn = self.model_fn(data.spec)
+        model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
-        if model_fn() is module:
-            # Trials and training change what they are given, in several places at once: each gets a copy.
-            model_fn = partial(copy.deepcopy, copy.deepcopy(module))
-            module = model_fn()
         layout = Layout.of(module)
         algorithm.check(layout)
         task = LocalTask(

@@ -15,6 +15,7 @@ from fedray.core.metrics import example_values
 from fedray.data import ClientData
 from fedray.local.schedule import single_rows
 from fedray.local.task import LocalTask, ModelFn
+from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn, TorchOptimizer
 
 
@@ -81,6 +82,8 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
             output = module.eval()(x)
     except Exception as error:
         raise ConfigError(f"model: it does not take the data ({shapes}): {one_line(error)[:300]}") from error
+    if isinstance(task.model_fn, Prototype):
+        task.model_fn.check(x)
     classes = task.data.spec.outputs if task.data.spec.task == "classification" else 0
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if isinstance(shape, tuple) and len(shape) == 2 and y.dim() == 1 and shape[1] < classes:

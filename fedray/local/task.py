@@ -54,7 +54,7 @@ class LocalTask:
     """The local training problem.
 
     Args:
-        model_fn: builds the module; called once per worker.
+        model_fn: builds the module, the same at each call.
         optimizer_fn: parameters to a ``torch.optim.Optimizer``; a new one for each client and round.
         loss_fn: (output, target) to a scalar, the mean over the batch.
         data: the clients' data.

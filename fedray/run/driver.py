@@ -18,6 +18,7 @@ from fedray.core.errors import ConfigError, RunFailed, listed, one_line
 from fedray.core.hardware import machine, versions
 from fedray.core.layout import Layout
 from fedray.core.record import RoundRecord
+from fedray.models.prototype import last_of
 from fedray.run.executor import Executor
 from fedray.run.loop import Rounds, ServerState
 from fedray.run.origin import compare, origin
@@ -266,7 +267,7 @@ class _Drive:
     def _initial_state(self) -> ServerState:
         run, plan = self._run, self._run.plan
         vector = self._executor.global_vector(plan.layout.size)
-        vector.copy_(plan.layout.pack(dict(plan.task.model_fn().state_dict())))
+        vector.copy_(plan.layout.pack(dict(last_of(plan.task.model_fn).state_dict())))
         store = ClientStore(run.folder.state, run.job().state_widths())
         plan.algorithm.server.start(vector, plan.layout, len(plan.task.data))
         state = ServerState(vector, store)

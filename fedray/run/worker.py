@@ -28,6 +28,7 @@ from fedray.local.kernels import cuda_kernels, lack_told
 from fedray.local.rules import width_of
 from fedray.local.task import LocalTask, autocast
 from fedray.local.trainer import Trainer
+from fedray.models.prototype import forget, last_of
 from fedray.rundir.client_state import StateRows
 
 _EVALUATION_ROWS = 1024
@@ -155,6 +156,8 @@ class Worker:
             self._open.enter_context(cuda_kernels(job.task.args.precision, job.task.args.deterministic))
             job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(self.device)))
         self._trainer = Trainer(job.task, devices)
+        if job.task.data.test is None and not job.task.data.holdout_sizes.any():
+            forget(job.task.model_fn)
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
         self._evaluated: nn.Module | None = None
@@ -321,7 +324,7 @@ class Worker:
 
     def _module(self) -> nn.Module:
         if self._evaluated is None:
-            self._evaluated = self.job.task.model_fn().to(self.device).eval()
+            self._evaluated = last_of(self.job.task.model_fn).to(self.device).eval()
         self.job.task.layout.show(self._evaluated, self._down.parts["model"])
         return self._evaluated
 

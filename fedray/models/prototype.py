@@ -1,0 +1,106 @@
+"""A module that is built once in a process, and copied where another is needed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedray.core.errors import ConfigError
+
+
+class Prototype:
+    """Builds a module at the first call, and gives a copy of it at each.
+
+    Building may take minutes, as that of a pretrained model from disk does.  What is pickled is how to build it:
+    another process builds its own.
+
+    >>> calls = []
+    >>> prototype = Prototype(lambda: calls.append(1) or nn.Linear(2, 1))
+    >>> prototype() is prototype(), len(calls)
+    (False, 1)
+
+    Args:
+        build: builds the module with its first parameters, the same at each call.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module]) -> None:
+        self._build = build
+        self._kept: nn.Module | None = None
+        self._copies = True
+
+    def __call__(self) -> nn.Module:
+        """Return a module with its first parameters, which the caller may change.
+
+        Raises:
+            ConfigError: copies would not do, and building gives the same module each time.
+        """
+        kept = self._kept
+        if self._copies and kept is not None:
+            return copy.deepcopy(kept)
+        built = self._build()
+        if self._copies:
+            self._kept = built
+            return self._first_copy(built)
+        if built is kept:
+            raise ConfigError(
+                "model: the same module is returned at each call, and it cannot be copied, as a function in it holds "
+                "on to it; make a new module at each call"
+            )
+        self._kept = built
+        return built
+
+    def _first_copy(self, built: nn.Module) -> nn.Module:
+        try:
+            return copy.deepcopy(built)
+        except Exception:  # of any kind: a module may say itself how it is copied
+            self._copies = False
+            return built
+
+    def check(self, x: Tensor) -> None:
+        """Find out whether a copy stands for itself; if not, each module is built from now on.
+
+        A function that holds on to the module, such as ``self.f = lambda x: self.linear(x)``, goes on working with the
+        module that was copied: gradients of the copy's output would reach that one.
+
+        Args:
+            x: inputs of a batch.
+        """
+        kept = self._kept
+        if kept is None or not self._copies:
+            return
+        held = [p for p in kept.parameters() if p.requires_grad]
+        try:
+            with torch.enable_grad():
+                output = copy.deepcopy(kept).eval()(x)
+                reached = torch.autograd.grad(output.sum(), held, allow_unused=True) if output.requires_grad else ()
+        except Exception:  # what the module itself does with x is known to work: it is the copy that does not
+            self._copies = False
+            return
+        self._copies = all(gradient is None for gradient in reached)
+
+    def take(self) -> nn.Module:
+        """Return the module itself, where no further one is needed soon; the next call builds another."""
+        kept, self._kept = self._kept, None
+        return self._build() if kept is None or not self._copies else kept
+
+    def forget(self) -> None:
+        """Keep no module, where none is needed soon."""
+        self._kept = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_kept": None}
+
+
+def last_of(model_fn: Callable[[], nn.Module]) -> nn.Module:
+    """Return a module of a function that is not called again soon: the one that a prototype keeps."""
+    return model_fn.take() if isinstance(model_fn, Prototype) else model_fn()
+
+
+def forget(model_fn: Callable[[], nn.Module]) -> None:
+    """Let a prototype keep no module; the next call builds one."""
+    if isinstance(model_fn, Prototype):
+        model_fn.forget()

@@ -1,0 +1,126 @@
+"""A module is built once in a process, unless a copy of it would not stand for itself."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fedray
+from fedray.core.errors import ConfigError
+from fedray.models.prototype import Prototype, forget, last_of
+
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+class Holding(nn.Module):
+    """Calls its layer through a function that holds on to the module, as a copy does not notice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.function: Callable[[Tensor], Tensor] = lambda x: self.layer(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Uncopied(nn.Linear):
+    """Refuses to be copied."""
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise RuntimeError("not this one")
+
+
+def counted(make: Callable[[], nn.Module]) -> tuple[Prototype, list[int]]:
+    calls: list[int] = []
+    return Prototype(lambda: calls.append(1) or make()), calls  # type: ignore[func-returns-value]
+
+
+def test_each_call_gives_a_module_of_its_own_with_the_same_parameters() -> None:
+    prototype, calls = counted(lambda: nn.Linear(4, 2))
+    prototype.check(X)
+    first, second = prototype(), prototype()
+    prototype.check(X)
+    with torch.no_grad():
+        first.get_parameter("weight").zero_()
+    assert not second.get_parameter("weight").equal(first.get_parameter("weight"))
+    assert prototype().get_parameter("weight").equal(second.get_parameter("weight"))
+    assert len(calls) == 1
+    assert last_of(prototype).get_parameter("weight").equal(second.get_parameter("weight"))
+    assert len(calls) == 1
+    prototype()
+    forget(prototype)
+    last_of(prototype)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("make", [Holding, lambda: Uncopied(4, 2)], ids=["holding", "uncopied"])
+def test_what_a_copy_would_get_wrong_is_built_each_time(make: Callable[[], nn.Module]) -> None:
+    prototype, calls = counted(make)
+    prototype()
+    prototype.check(X)
+    again = [prototype() for _ in range(3)]
+    assert len(calls) == 4
+    assert len({id(module) for module in again}) == 3
+
+
+def test_one_and_the_same_module_that_cannot_be_copied_is_refused() -> None:
+    module = Holding()
+    prototype, _ = counted(lambda: module)
+    prototype()
+    prototype.check(X)
+    with pytest.raises(ConfigError, match=r"^model: the same module is returned at each call, and it cannot be copied"):
+        prototype()
+
+
+def test_another_process_builds_its_own() -> None:
+    prototype = Prototype(nn.Identity)
+    prototype()
+    assert len(pickle.dumps(prototype)) == len(pickle.dumps(Prototype(nn.Identity)))
+    assert isinstance(copy.copy(pickle.loads(pickle.dumps(prototype)))(), nn.Identity)
+
+
+@pytest.mark.parametrize("stack", ["auto", "off"])
+def test_a_run_builds_the_model_a_few_times(stack: str, tmp_path: Path) -> None:
+    calls: list[int] = []
+    draw = np.random.default_rng(0)
+    x, y = draw.standard_normal((60, 4)).astype("f4"), draw.integers(0, 2, 60)
+    fedray.train(
+        fedray.FederatedModel(lambda: calls.append(1) or nn.Linear(4, 2)),  # type: ignore[func-returns-value]
+        fedray.FederatedData.from_arrays(x, y, np.repeat(range(3), 20), test=(x, y)),
+        fedray.TrainArgs(rounds=2, stack=stack, tensorboard=False),
+        cluster="inline",
+        run_dir=tmp_path / "run",
+        progress=False,
+    )
+    assert len(calls) <= 3
+
+
+def test_a_module_whose_functions_hold_on_to_it_trains_as_one_without(tmp_path: Path) -> None:
+    def plain() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 2))
+
+    draw = np.random.default_rng(0)
+    data = fedray.FederatedData.from_arrays(draw.standard_normal((40, 4)).astype("f4"), [0, 1] * 20, [0, 1] * 20)
+    losses = [
+        fedray.train(
+            fedray.FederatedModel(make),
+            data,
+            fedray.TrainArgs(rounds=3, tensorboard=False),
+            cluster="inline",
+            run_dir=tmp_path / name,
+            progress=False,
+        )
+        .history[-1]
+        .model_sha256
+        for name, make in (("holding", Holding), ("plain", plain))
+    ]
+    assert losses[0] == losses[1]
