@@ -245,7 +245,7 @@ def wrong(silo: str, **changes: Any) -> dict[str, Any]:
         (wrong("beta", path="$SITE_DATA/alpha.csv"), ["silo 'beta', on ", "/b/alpha.csv does not exist"]),
         (
             wrong("beta", path="$SITE_DATA/bad.csv"),
-            ["silo 'beta', on ", "/b/bad.csv, line 3, column 'w': 'low' is not a finite number"],
+            ["silo 'beta', on ", "/b/bad.csv, line 3, column 'w': 'low' is not a number"],
         ),
     ],
 )
