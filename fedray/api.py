@@ -42,8 +42,10 @@ from fedray.optim import OptimizerFn
 from fedray.run.driver import RunFolder
 from fedray.run.interrupt import StopSignals, starting
 from fedray.rundir import checkpoint
+from fedray.rundir.names import METRICS
 from fedray.sampling import Sampler
 from fedray.tracking.console import Console
+from fedray.tracking.jsonl import read_records
 from fedray.transforms import Transform
 
 Named = str | Mapping[str, Any]
@@ -162,8 +164,8 @@ class Result:
     """What a run gave.
 
     Args:
-        model: the trained module, on the CPU.
-        history: one record for each round of this call, oldest first; ``metrics.jsonl`` has those before a resume too.
+        model: the trained module, on the CPU, in evaluation mode.
+        history: one record for each round of the run, oldest first, those before a resume too.
         run_dir: the run folder.
         stopped: it was stopped by a signal, with a checkpoint saved.
     """
@@ -272,4 +274,7 @@ def _run(experiment: Experiment, progress: bool) -> Result:
     if saved is None:
         raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
     run.plan.layout.load(module, saved.tensors["model"])
-    return Result(module, history, run.folder.path, summary["status"] == "stopped")
+    first = history[0].round if history else run.plan.rounds + 1
+    records = read_records(run.folder.path / METRICS) if run.resume else []
+    earlier = [RoundRecord.from_json(record) for record in records if record["round"] < first]
+    return Result(module.eval(), earlier + history, run.folder.path, summary["status"] == "stopped")

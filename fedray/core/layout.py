@@ -16,6 +16,9 @@ from fedray.core.messages import BUFFERS, VECTOR
 
 Kind = Literal["parameter", "frozen", "buffer"]
 
+EXACT = 2**24
+"""Largest magnitude of integers in the vector."""
+
 _KINDS = ("parameter",), ("parameter", "frozen"), ("parameter", "frozen", "buffer")
 
 
@@ -39,7 +42,7 @@ class Layout:
     and persistent buffers follow.  A tensor that the module shares under two names appears once.
 
     Integer and boolean buffers (BatchNorm's ``num_batches_tracked``) stand in the vector as float32 and are rounded
-    back to their type on the way out: exact up to 2**24.
+    back to their type on the way out: exact up to 2**24, and refused beyond.
 
     Args:
         entries: in the order of the vector.
@@ -54,7 +57,8 @@ class Layout:
         """The layout of ``module``.
 
         Raises:
-            ConfigError: a floating-point tensor that is not float32, a complex one, or nothing to train.
+            ConfigError: a floating-point tensor that is not float32, a complex one, an integer beyond 2**24, or nothing
+                to train.
         """
         parameters = list(module.named_parameters())
         state = module.state_dict(keep_vars=True)
@@ -72,6 +76,11 @@ class Layout:
                 if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
                     raise ConfigError(
                         f"model: {name} is {tensor.dtype}; the global vector is float32: build the model with .float()"
+                    )
+                if (worst := _beyond(tensor)) is not None:
+                    raise ConfigError(
+                        f"model: {name} holds {worst:,}, and integers are exact up to {EXACT:,}; keep it in smaller "
+                        "numbers, or out of the saved state (register_buffer(..., persistent=False))"
                     )
                 stop = start + tensor.numel()
                 entries.append(Entry(name, tuple(tensor.shape), tensor.dtype, kind, start, stop))
@@ -174,6 +183,8 @@ class Layout:
         for e in self.rest:
             view, tensor = vector[e.start : e.stop].view(e.shape), tensors[e.name]
             if tensor.data_ptr() != view.data_ptr():
+                if (worst := _beyond(tensor)) is not None:
+                    raise ValueError(f"the buffer {e.name} has reached {worst:,}; integers are exact up to {EXACT:,}")
                 view.copy_(tensor.detach())
                 if e.dtype.is_floating_point:
                     tensor.data = view
@@ -210,6 +221,15 @@ class Layout:
         named: dict[str, Tensor] = dict(module.named_parameters())
         named.update(module.named_buffers())
         return {e.name: named[e.name] for e in self.entries}
+
+
+def _beyond(tensor: Tensor) -> int | None:
+    """Return an integer that float32 does not hold exactly."""
+    if tensor.is_floating_point() or tensor.dtype.itemsize < 4 or not tensor.numel():
+        return None
+    least, most = (int(value) for value in torch.aminmax(tensor))
+    worst = least if -least > most else most
+    return worst if abs(worst) > EXACT else None
 
 
 def _to_integer(values: Tensor, dtype: torch.dtype) -> Tensor:

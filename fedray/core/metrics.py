@@ -37,13 +37,14 @@ def example_values(loss: LossFn, task: str, output: Tensor, target: Tensor) -> d
     """Per-example values ``[B]`` whose mean over examples is the metric of that name.
 
     ``loss`` always, as the loss function says of a batch of one; ``accuracy`` for classification, from logits
-    ``[B, k]`` or ``[B, k, T]``; ``mse`` for regression.
+    ``[B, k]`` or ``[B, k, T]``; ``mse`` for regression, where
+    there is an output for each target.
     """
     values = {"loss": per_example(loss, output, target)}
     if task == "classification":
         correct = (output.argmax(dim=1) == target).to(torch.float32)
         values["accuracy"] = correct.flatten(1).mean(dim=1) if correct.dim() > 1 else correct
-    else:
+    elif output.shape == target.shape:
         values["mse"] = (output - target).square().flatten(1).mean(dim=1)
     return values
 

@@ -13,6 +13,7 @@ from torch import nn
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.metrics import example_values
 from fedray.data import ClientData
+from fedray.data.columns.checks import IGNORED
 from fedray.local.schedule import single_rows
 from fedray.local.task import LocalTask, ModelFn
 from fedray.models.prototype import Prototype
@@ -86,19 +87,25 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
         task.model_fn.check(x)
     classes = task.data.spec.outputs if task.data.spec.task == "classification" else 0
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if isinstance(shape, tuple) and len(shape) == 2 and y.dim() == 1 and shape[1] < classes:
-        raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes")
+    if isinstance(shape, tuple) and len(shape) == y.dim() + 1 and shape[2:] == y.shape[1:] and shape[1] < classes:
+        more = f"; {IGNORED}" if y.dim() > 1 else ""
+        raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes{more}")
     # Of [B] and [B, 1] torch would compare each with each.
     if not classes and isinstance(output, torch.Tensor) and output.dim() != y.dim():
         raise ConfigError(f"model: it gives {shape} for targets {tuple(y.shape)}; they must have as many dimensions")
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of shapes that do not fit, which is said below
+        with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             loss = task.loss_fn(output, y)
     except Exception as error:
         raise ConfigError(
             f"local.loss: it does not fit the model's output {shape} ({shapes}): {one_line(error)[:300]}"
         ) from error
+    if shape != tuple(y.shape) and any("target size" in str(warning.message) for warning in said):
+        raise ConfigError(
+            f"model: it gives {shape} for targets {tuple(y.shape)}, which the loss would compare each with each; give "
+            f"it {y.shape[-1]} output(s), or, where the targets are classes, give them as integers: y.astype(int)"
+        )
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
     if not evaluated:

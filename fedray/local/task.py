@@ -86,6 +86,7 @@ class LocalTask:
         devices = (f"devices: {self.sharing.reason}",) if self.sharing.reason else ()
         return (
             f"an example: {shape} to {spec.outputs:,} {kind} ({spec.task})",
+            *self.data.notes,
             f"stacking: {self.stacking.reason}",
             *devices,
         )

@@ -227,3 +227,26 @@ def test_averaged_integers_are_rounded_and_floats_are_left_alone(values: list[fl
 def test_what_does_not_fit_a_float32_vector_is_one_clear_error(make: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Layout.of(make())
+
+
+@pytest.mark.parametrize("value", [2**24 + 1, -(2**24) - 1, 2**40])
+def test_integers_that_the_vector_does_not_hold_are_refused_by_name(value: int) -> None:
+    module = nn.Linear(2, 1)
+    module.register_buffer("table", torch.tensor([0, value]))
+    with pytest.raises(ConfigError, match=f"^model: table holds {value:,}, and integers are exact up to 16,777,216"):
+        Layout.of(module)
+    module.register_buffer("table", torch.tensor([2**24, -(2**24)]))
+    layout = Layout.of(module)
+    assert layout.unpack(layout.pack(module.state_dict()))["table"].tolist() == [2**24, -(2**24)]
+
+
+def test_a_counter_that_leaves_the_exact_range_is_an_error_by_name() -> None:
+    module = nn.Linear(2, 1)
+    module.register_buffer("seen", torch.tensor(2**24))
+    layout = Layout.of(module)
+    vector = layout.pack(module.state_dict())
+    layout.attach(module, vector)
+    layout.read_back(module, vector)
+    module.get_buffer("seen").add_(1)
+    with pytest.raises(ValueError, match="the buffer seen has reached 16,777,217"):
+        layout.read_back(module, vector)

@@ -140,3 +140,78 @@ def test_who_has_one_row_in_all_is_given_up_if_that_is_asked_for_and_it_is_said(
 def test_a_single_row_is_no_matter_to_other_models_or_to_steps_that_do_not_come_to_it(tmp_path: Path) -> None:
     assert trained(tmp_path / "plain", (5, 1), make=lambda: nn.Linear(5, 2)).history
     assert trained(tmp_path / "two", (9, 5), steps=1).history  # of each pass the first batch alone
+
+
+def regression(targets: Any) -> fedray.FederatedData:
+    return fedray.FederatedData.from_arrays(X, targets, np.repeat(range(4), 6), test=(X, targets))
+
+
+def run_on(data: fedray.FederatedData, model: fedray.FederatedModel, run_dir: Path) -> fedray.Result:
+    args = fedray.TrainArgs(rounds=2, batch_size=4, tensorboard=False)
+    return fedray.train(model, data, args, cluster="inline", run_dir=run_dir, progress=False)
+
+
+@pytest.mark.parametrize("loss", [None, nn.MSELoss(), nn.L1Loss(), nn.functional.smooth_l1_loss, nn.HuberLoss()])
+def test_an_output_that_would_be_broadcast_against_the_targets_is_refused(loss: Any, tmp_path: Path) -> None:
+    data = regression((X[:, 0] > 0).astype("f4"))
+    with pytest.raises(fedray.ConfigError, match=r"gives \(2, 3\) for targets \(2, 1\).*give them as integers"):
+        run_on(data, fedray.FederatedModel(lambda: nn.Linear(5, 3), loss_fn=loss), tmp_path / "run")
+    run_on(data, fedray.FederatedModel(lambda: nn.Linear(5, 1), loss_fn=loss), tmp_path / "run")
+    assert "whole numbers from 0 to 1" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_loss_may_take_two_outputs_for_a_target(tmp_path: Path) -> None:
+    """Mean and variance, say; the squared error of such outputs means nothing, and is not told."""
+
+    def likelihood(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        mean, log = output[:, :1], output[:, 1:]
+        return ((y - mean).square() * torch.exp(-log) + log).mean()
+
+    result = run_on(regression(X[:, :1]), fedray.FederatedModel(lambda: nn.Linear(5, 2), loss_fn=likelihood), tmp_path)
+    assert list(result.history[-1].test) == ["loss"]
+
+
+@pytest.mark.parametrize("void", [-100, 255])
+def test_pixels_that_do_not_count_are_refused_with_what_to_do(void: int, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((8, 1, 4, 4)).astype("f4")
+    y = (x[:, 0] > 0).astype(int)
+    y[:, 0, 0] = void
+    loss = nn.CrossEntropyLoss(ignore_index=void)
+    model = fedray.FederatedModel(lambda: nn.Conv2d(1, 2, 3, padding=1), loss_fn=loss)
+    with pytest.raises(fedray.ConfigError, match=r"give them a class and an output of their own, and that class the"):
+        run_on(fedray.FederatedData.from_arrays(x, y, np.repeat(range(2), 4)), model, tmp_path)
+    y[:, 0, 0] = 2
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 0.0]))
+    model = fedray.FederatedModel(lambda: nn.Conv2d(1, 3, 3, padding=1), loss_fn=weighted)
+    run_on(fedray.FederatedData.from_arrays(x, y, np.repeat(range(2), 4)), model, tmp_path)
+
+
+def test_an_update_out_of_range_is_told_with_what_to_scale(tmp_path: Path) -> None:
+    data = regression(2e5 + 5e4 * X[:, :1])
+    with pytest.raises(fedray.RunFailed, match=r"lower the learning rate, or scale the inputs and the targets"):
+        run_on(data, fedray.FederatedModel(lambda: nn.Linear(5, 1), lambda p: torch.optim.SGD(p, lr=9.0)), tmp_path)
+
+
+def test_statistics_of_inputs_on_a_raw_scale_are_no_diverging_update(tmp_path: Path) -> None:
+    data = fedray.FederatedData.from_arrays(X * 3e6, (X[:, 0] > 0).astype(int), np.repeat(range(4), 6))
+    model = fedray.FederatedModel(lambda: nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 2)))
+    result = run_on(data, model, tmp_path / "some")
+    assert float(result.model.state_dict()["0.running_var"].max()) > 1e11
+    far = fedray.FederatedData.from_arrays(X * 1e12, (X[:, 0] > 0).astype(int), np.repeat(range(4), 6))
+    with pytest.raises(fedray.RunFailed, match=r"the largest change is that of 0\.running_var; scale the inputs"):
+        run_on(far, model, tmp_path / "far")
+
+
+def test_the_model_of_a_result_is_in_evaluation_mode_and_its_history_whole(tmp_path: Path) -> None:
+    model = fedray.FederatedModel(lambda: nn.Sequential(nn.Linear(5, 2), nn.Dropout(0.5)))
+
+    def go(rounds: int, resume: bool = False) -> fedray.Result:
+        args = fedray.TrainArgs(rounds=rounds, tensorboard=False)
+        return fedray.train(model, DATA, args, cluster="inline", run_dir=tmp_path, resume=resume, progress=False)
+
+    first = go(2)
+    assert not first.model.training
+    for rounds, resumed in ((4, True), (4, True)):
+        result = go(rounds, resumed)
+        assert [record.round for record in result.history] == [1, 2, 3, 4]
+        assert [r.model_sha256 for r in result.history[:2]] == [r.model_sha256 for r in first.history]

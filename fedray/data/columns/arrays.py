@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
-from fedray.data.columns.checks import as_array, as_examples, check_fits, check_ids, infer_spec, tensor
+from fedray.data.columns.checks import as_array, as_examples, check_fits, check_ids, doubts, infer_spec, tensor
 from fedray.data.columns.contiguous import ContiguousData
 from fedray.data.columns.rows import Examples, make_examples
 from fedray.data.spec import DataSpec
@@ -64,13 +64,14 @@ def by_client(
     if (np.diff(index) < 0).any():
         order = np.argsort(index, kind="stable")
         inputs, targets = inputs[order], targets[order]
+    said = doubts(targets) if spec is None else ()
     if spec is None:
         spec = infer_spec(inputs, targets)
         if test is not None:
             test, spec = _fit_test(test, targets, spec)
     check_fits(inputs, targets, spec, "training data")
     sizes = np.bincount(index, minlength=count)
-    return Columns(inputs, targets, sizes, spec, make_examples(test, spec), names)
+    return Columns(inputs, targets, sizes, spec, make_examples(test, spec), names, said)
 
 
 def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, DataSpec]:

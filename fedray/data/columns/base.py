@@ -42,6 +42,9 @@ class ClientData(ABC):
     counted = True
     """Whether :meth:`label_counts` need not open every client."""
 
+    notes: tuple[str, ...] = ()
+    """What inputs were taken for, for the log of every run on it."""
+
     warnings: tuple[str, ...] = ()
     """What was said when it was read, for the log of every run on it."""
 

@@ -19,6 +19,15 @@ from fedray.data.spec import DataSpec
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+LABEL_LIMIT = 20
+"""Up to so many different numbers may be classes, however few there are of them."""
+
+IGNORED = (
+    "targets that a loss ignores (ignore_index) have no place: give them a class and an output of their own, and that "
+    "class the weight 0, as in CrossEntropyLoss(weight=...)"
+)
+"""What to do about pixels or tokens that do not count."""
+
 _CHUNK = 1 << 22
 
 
@@ -84,8 +93,42 @@ def as_targets(values: Any, what: str = "y") -> NDArray[Any]:
             raise ConfigError(f"{what} must be [N] or [N, k] for regression, got shape {array.shape}")
         return _floats(array[:, None] if array.ndim == 1 else array, what)
     if array.size and int(array.min()) < 0:
-        raise ConfigError(f"{what} has negative class indices; classes are numbered from 0")
+        more = f"; {IGNORED}" if array.ndim > 1 else ""
+        raise ConfigError(f"{what} has negative class indices; classes are numbered from 0{more}")
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def doubts(targets: NDArray[Any]) -> tuple[str, ...]:
+    """Return what is to be said of float targets ``[N, k]`` that look like classes.
+
+    >>> doubts(np.array([[0.0], [2.0]], dtype=np.float32))[0][:63]
+    'targets are whole numbers from 0 to 2 written as floats, and ar'
+    """
+    if targets.dtype != np.float32 or not targets.size:
+        return ()
+    said = ""
+    if targets.shape[1] == 1 and are_classes(targets):
+        said = (
+            f"targets are whole numbers from 0 to {targets.max():g} written as floats, and are read as one target of "
+            "regression; for classification give integers, y.astype(int)"
+        )
+    elif targets.shape[1] > 1 and np.isin(targets, (0, 1)).all() and (targets.sum(axis=1) == 1).all():
+        said = (
+            f"targets are one-hot rows of {targets.shape[1]}, and are read as so many targets of regression; for "
+            "classification give the number of the class, y.argmax(axis=1)"
+        )
+    return (said,) if said else ()
+
+
+def are_classes(targets: NDArray[Any]) -> bool:
+    """Return whether numbers look like class indices: whole, from 0, and not more kinds than numbers.
+
+    >>> are_classes(np.array([4.0, 0.0])), are_classes(np.array([4.5, 0.0])), are_classes(np.array([250000.0, 0.0]))
+    (True, False, False)
+    """
+    if not targets.size or float(targets.min()) < 0 or float(targets.max()) >= max(LABEL_LIMIT, len(targets)):
+        return False
+    return bool((targets == np.rint(targets)).all())
 
 
 def _kind(array: NDArray[Any]) -> str:

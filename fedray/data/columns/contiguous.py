@@ -24,7 +24,7 @@ from fedray.core.messages import Ints
 from fedray.data.columns.base import ClientData, Ids
 from fedray.data.columns.checks import tensor
 from fedray.data.columns.holdout import held_sizes, training_first
-from fedray.data.columns.rows import CPU, Examples, Rows, decode
+from fedray.data.columns.rows import CPU, Examples, Rows, decode, reading
 from fedray.data.spec import DataSpec
 from fedray.rundir import durable
 
@@ -61,6 +61,7 @@ class ContiguousData(ClientData):
         ids: Ids | None = None,
     ) -> None:
         self._x, self._y = x, y
+        self.notes = reading(x)
         self._folder: Path | None = None
         self._hashes: dict[str, str] | None = None
         super().__init__(sizes, spec, holdout_sizes=holdout_sizes, test=test, ids=ids)

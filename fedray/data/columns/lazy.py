@@ -14,9 +14,9 @@ from torch import Tensor
 from fedray.core.draws import name_draws, put_back
 from fedray.core.errors import ConfigError
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.checks import as_examples, check_fits, id_keys, infer_spec, tensor
+from fedray.data.columns.checks import as_examples, check_fits, doubts, id_keys, infer_spec, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
-from fedray.data.columns.rows import CPU, Rows, decode, make_examples
+from fedray.data.columns.rows import CPU, Rows, decode, make_examples, reading
 from fedray.data.spec import DataSpec
 
 
@@ -137,15 +137,18 @@ def from_function(
         raise ConfigError(f"{len(sizes)} sizes were given for {len(listed)} clients")
     if sizes is None or spec is None:
         found: DataSpec | None = None
+        notes: tuple[str, ...] = ()
+        said: tuple[str, ...] = ()
         counted = np.zeros(len(listed), dtype=np.int64)
         with put_back():
             for number, client in enumerate(listed):
                 x, y = _call(function, client, str(client))
-                counted[number] = len(x)
+                counted[number], notes = len(x), reading(x)
                 if spec is not None:
                     check_fits(x, y, spec, f"client {str(client)!r}")
                 elif len(x):
                     found = _widen(found, x, y, str(client))
+                    said = said or doubts(y)
         if spec is None:
             spec = found
         if spec is None:
@@ -155,7 +158,9 @@ def from_function(
             raise ConfigError(
                 f"client {str(listed[wrong])!r} gave {counted[wrong]} examples, {sizes[wrong]} were declared"
             )
-        sizes = counted
+        data = LazyData(function, listed, counted, spec, test=test)
+        data.notes, data.warnings = notes, said
+        return data
     return LazyData(function, listed, np.asarray(sizes, dtype=np.int64), spec, test=test)
 
 

@@ -17,15 +17,32 @@ CPU = torch.device("cpu")
 
 
 def decode(x: Tensor) -> Tensor:
-    """Model inputs of stored ones: bytes become float32 in [0, 1], everything else stays."""
-    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x
+    """Model inputs ``[N, ...]`` of stored ones: bytes become float32, those of images in [0, 1]; all else stays."""
+    if x.dtype != torch.uint8:
+        return x
+    return x.to(torch.float32).div_(255) if x.dim() > 2 else x.to(torch.float32)
+
+
+def reading(x: Tensor | NDArray[Any]) -> tuple[str, ...]:
+    """Say what stored inputs ``[N, ...]`` of bytes are taken for.
+
+    >>> reading(torch.zeros(5, 28, 28, dtype=torch.uint8))
+    ('inputs: bytes of images, divided by 255',)
+    >>> reading(np.zeros((5, 784), dtype=np.uint8))
+    ('inputs: bytes of a table, taken as they are; images, which are divided by 255, have more axes',)
+    """
+    if x.dtype not in (torch.uint8, np.uint8):
+        return ()
+    if x.ndim > 2:
+        return ("inputs: bytes of images, divided by 255",)
+    return ("inputs: bytes of a table, taken as they are; images, which are divided by 255, have more axes",)
 
 
 class Examples:
     """A plain set of examples, such as the held-out test set.
 
     Args:
-        x: inputs ``[N, ...]``: float32, int64 tokens, or uint8 (handed out as float32 in [0, 1]).
+        x: inputs ``[N, ...]``: float32, int64 tokens, or uint8 (images in [0, 1]; tables as they are).
         y: targets: int64 ``[N]`` classes or float32 ``[N, k]``.
     """
 

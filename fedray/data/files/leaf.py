@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
 from fedray.data.columns.arrays import Columns, by_client
-from fedray.data.columns.checks import ID_PATTERN
+from fedray.data.columns.checks import ID_PATTERN, are_classes
 from fedray.data.files.folder import list_clients
 from fedray.data.spec import DataSpec
 
@@ -87,7 +88,7 @@ def read_users(
     Inputs are lists of numbers (FEMNIST, Synthetic) or texts of equal length (Shakespeare), whose characters become
     int64 tokens; then targets are characters too, numbered alike, and the classes are the vocabulary: the sorted
     characters of training and test data.  A user whose name is no valid client id gets a cleaned one with a hash
-    (see :func:`client_name`).
+    (see :func:`client_name`).  Whole numbers from 0 are classes also where they are written as floats.
 
     Args:
         path: a JSON file, a folder of them, or a folder with subfolders ``train`` and ``test``.
@@ -115,11 +116,16 @@ def read_users(
     tx, ty = _join(held_out, test, text, tokens) if test is not None and held_out else (None, None)
     if shape is not None:
         x, tx = _reshape(x, shape, path), None if tx is None else _reshape(tx, shape, path)
+    said: tuple[str, ...] = ()
+    if y.dtype.kind == "f" and are_classes(y) and (ty is None or are_classes(ty)):
+        # As the files that the authors of FedProx publish have them: 4.0.
+        y, ty = y.astype(np.int64), None if ty is None else ty.astype(np.int64)
+        said = (f"{path}: targets are whole numbers written as floats, read as classes 0 to {int(y.max())}",)
     spec = None if classes is None else DataSpec(x.shape[1:], classes)
     if text:
         spec = DataSpec(x.shape[1:], len(tokens), "classification", tuple(tokens), len(tokens))
     sizes = [len(targets) for _, targets in users.values()]
-    return by_client(
+    columns = by_client(
         x,
         y,
         np.repeat(np.arange(len(users)), sizes),
@@ -127,6 +133,7 @@ def read_users(
         ids=[client_name(user) for user in users],
         spec=spec,
     )
+    return replace(columns, warnings=(*columns.warnings, *said))
 
 
 def _reshape(x: NDArray[Any], shape: tuple[int, ...], path: Path) -> NDArray[Any]:

@@ -315,3 +315,54 @@ def test_datasets_that_cannot_be_stacked_are_errors() -> None:
         FederatedData.from_dataset([torch.zeros(2)], IID(clients=1))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="map-style"):
         FederatedData.from_dataset(iter(ragged), IID(clients=1))  # type: ignore[arg-type]
+
+
+# What inputs and targets are taken for
+
+
+def test_bytes_of_images_are_scaled_and_those_of_tables_are_not() -> None:
+    clients = np.array([0, 0, 1])
+    for shape, largest, word in (((2, 2), 1.0, "images"), ((4,), 255.0, "table")):
+        x = np.zeros((3, *shape), dtype=np.uint8)
+        x[0, ..., 0] = 255
+        data = FederatedData.from_arrays(x, np.array([0, 1, 0]), clients, test=(x, np.array([0, 1, 0])))
+        assert float(data.rows(np.array([0])).take(np.array([[0, 1]]))[0].max()) == largest
+        assert data.test is not None
+        assert float(data.test.slice(0, 3)[0].max()) == largest
+        held = data.with_holdout(0.5, 1)
+        assert (
+            max(
+                float(t.max())
+                for t in (held.holdout(np.array([0]))[0], held.rows(np.array([0])).take(np.array([[0]]))[0])
+            )
+            == largest
+        )
+        assert [f"bytes of {'a ' if word == 'table' else ''}{word}" in note for note in data.notes] == [True]
+        assert held.notes == data.notes
+        two = x[:2], np.array([0, 1])
+        lazy = FederatedData.from_function({0: two, 1: two}.__getitem__, range(2))
+        assert float(lazy.rows(np.array([0])).take(np.array([[0, 1]]))[0].max()) == largest
+        assert lazy.notes == data.notes
+    assert numbered([2]).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (np.array([0.0, 2.0, 1.0]), "whole numbers from 0 to 2"),
+        (np.eye(3)[[0, 2, 1]], "one-hot rows of 3"),
+        (np.array([0.5, 2.0, 1.0]), None),
+        (np.array([0.0, 250_000.0, 1.0]), None),
+        (np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]]), None),
+        (np.array([0, 2, 1]), None),
+    ],
+)
+def test_float_targets_that_look_like_classes_are_named(targets: NDArray[np.float64], said: str | None) -> None:
+    x, clients = np.zeros((3, 2), dtype=np.float32), np.array([0, 0, 1])
+    data: ClientData = FederatedData.from_arrays(x, targets, clients)
+    lazy: ClientData = FederatedData.from_function(lambda c: (x, targets), range(2))
+    for one in (data, lazy):
+        assert [said in warning for warning in one.warnings] == [True] if said else one.warnings == ()
+    if targets.dtype.kind == "f" and targets.ndim == 1:
+        known = FederatedData.from_arrays(x, targets, clients, spec=DataSpec((2,), 1, "regression"))
+        assert known.warnings == ()

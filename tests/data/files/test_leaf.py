@@ -136,3 +136,22 @@ def test_folder_mistakes_are_clear_errors(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").touch()
     with pytest.raises(ConfigError, match="several kinds"):
         FederatedData.from_folder(tmp_path)
+
+
+def test_classes_written_as_floats_are_classes(tmp_path: Path) -> None:
+    """The files that FedProx's authors publish have 4.0."""
+    dump(tmp_path / "train" / "1.json", {"a": ([[1.0], [2.0]], [4.0, 0.0]), "b": ([[3.0]], [2.0])})
+    dump(tmp_path / "test" / "1.json", {"a": ([[7.0]], [2.0])})
+    data = FederatedData.from_leaf(tmp_path)
+    assert (data.spec.task, data.spec.outputs) == ("classification", 5)
+    assert taken(data, 0)[1].tolist() == [4, 0]
+    assert data.test is not None
+    assert data.test.y.tolist() == [2]
+    assert ["read as classes 0 to 4" in warning for warning in data.warnings] == [True]
+
+
+@pytest.mark.parametrize("targets", [[1.5, 0.0], [-1.0, 0.0], [250_000.0, 1.0]])
+def test_other_numbers_stay_targets_of_regression(targets: list[float], tmp_path: Path) -> None:
+    data = FederatedData.from_leaf(dump(tmp_path / "1.json", {"a": ([[1.0], [2.0]], targets)}))
+    assert (data.spec.task, data.spec.outputs) == ("regression", 1)
+    assert data.warnings == ()
