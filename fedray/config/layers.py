@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -58,9 +59,19 @@ def load_layers(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or path}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{error.full_key or path}: {_unresolved(error)}") from None
     assert isinstance(resolved, dict)
     return raw, {str(key): value for key, value in resolved.items()}
+
+
+def _unresolved(error: OmegaConfBaseException) -> str:
+    """Say why an interpolation has no value, in the words of who wrote it."""
+    said = str(error).splitlines()[0]
+    missing = re.search(r"Environment variable '(\w+)' not found", said)
+    if missing is None:
+        return said
+    name = missing[1]
+    return f"the environment has no {name}; set it, or give a value for when it is not set: ${{oc.env:{name},VALUE}}"
 
 
 def bind_top(resolved: Mapping[str, Any]) -> ExperimentSchema:
@@ -110,7 +121,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
+        whose = f", which is a base of {seen[-1]}" if seen else ""
+        raise ConfigError(f"{path}: no such config file{whose}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -136,7 +148,8 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         try:
             one = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=False)
         except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise ConfigError(f"{text!r}: {str(error).splitlines()[0]}") from None
+            advice = "a value is YAML: put one with signs such as * & : { [ in quotes of its own, as in key='\"*.csv\"'"
+            raise ConfigError(f"{text!r}: {' '.join(str(error).split())[:120]}; {advice}") from None
         assert isinstance(one, dict)
         merged = overlay(merged, {str(k): v for k, v in one.items()})
     return merged
