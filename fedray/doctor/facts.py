@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from fedray.cluster.start.token import token_file
 from fedray.config.plugins import load_plugins
 from fedray.core.errors import RunFailed
 
@@ -105,7 +106,7 @@ def gather(run_dir: str | None = None) -> Facts:
     Args:
         run_dir: a folder to look at as well.
     """
-    token = os.environ.get("RAY_AUTH_TOKEN_PATH") or str(Path.home() / ".ray" / "auth_token")
+    token = str(token_file())
     return Facts(
         host=socket.gethostname(),
         python=platform.python_version(),

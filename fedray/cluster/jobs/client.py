@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 
+from fedray.cluster.start.token import ASKS, token_wanted
 from fedray.core.errors import ConfigError
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
@@ -49,6 +50,8 @@ class Jobs:
             raise ConfigError("submitting needs Ray's job client: pip install 'fedray[jobs]'")
         if not address.startswith(("http://", "https://")):
             raise ConfigError(f"--address {address}: expected the dashboard's URL, as in http://HEAD:8265")
+        if wanted := token_wanted():
+            raise ConfigError(wanted)
         from aiohttp import ClientError
         from ray.job_submission import JobSubmissionClient
 
@@ -110,7 +113,11 @@ class Jobs:
     def _errors(self, what: str) -> Iterator[None]:
         try:
             yield
+        except AuthenticationError:
+            raise ConfigError(f"{self._address} {ASKS}") from None
         except self._kinds as error:
+            if "Authentication" in str(error):  # of its job server Ray raises a plain RuntimeError
+                raise ConfigError(f"{self._address} {ASKS}") from None
             first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ConfigError(f"{self._address} {what}: {first[:300]}") from None
 

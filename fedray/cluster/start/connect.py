@@ -7,18 +7,22 @@ import logging
 import os
 import signal
 import socket
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 
 from fedray.cluster.start.head import Head, joins, start, take
+from fedray.cluster.start.members import alive as members
+from fedray.cluster.start.token import ASKS, token_wanted
 from fedray.core.errors import ConfigError
 
-_KNOCK = 5.0
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,10 @@ class Cluster:
     @classmethod
     def _start(cls, cpus: int, dashboard: bool) -> Cluster:
         if joins():
-            _knock(os.environ.get("RAY_ADDRESS", ""))
+            probe(os.environ.get("RAY_ADDRESS", ""))
             try:
                 ray.init(logging_level=logging.ERROR, log_to_driver=False)
-            except (ValueError, RuntimeError, RayError) as error:
+            except (ValueError, RuntimeError, OSError, RayError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise ConfigError(f"RAY_ADDRESS: the cluster cannot be joined: {reason}") from None
             return cls(started=True)
@@ -83,14 +87,50 @@ class Cluster:
             self.head.close()
 
 
-def _knock(address: str) -> None:
-    """ConfigError if nobody listens there: Ray would try for two minutes."""
+def probe(address: str) -> None:
+    """Ask a cluster for its nodes, once: Ray would try for two minutes where nobody listens, and 20 s without a token.
+
+    Args:
+        address: ``host:port`` of its control store; nothing else is looked at.
+
+    Raises:
+        ConfigError: nobody answers there, or the answer is that a token is missing or wrong.
+    """
     host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise ConfigError(f"RAY_ADDRESS: nobody answers at {address} ({error.strerror or error})") from None
+    if wanted := token_wanted():
+        raise ConfigError(wanted)
+    try:
+        with _complaints_held():
+            members(address)
+    except AuthenticationError:
+        raise ConfigError(f"RAY_ADDRESS: the cluster at {address} {ASKS}") from None
+    except (OSError, RuntimeError, RayError):
+        return  # ray.init says it better
+
+
+@contextlib.contextmanager
+def _complaints_held() -> Iterator[None]:
+    """Hold back what Ray's own code writes to standard error, and drop it where its exception says the same."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
         try:
-            socket.create_connection((host, int(port)), _KNOCK).close()
-        except OSError as error:
-            raise ConfigError(f"RAY_ADDRESS: nobody answers at {address} ({error.strerror or error})") from None
+            yield
+        except AuthenticationError:
+            held.truncate(0)
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            os.write(2, held.read())
 
 
 @contextlib.contextmanager
