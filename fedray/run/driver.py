@@ -25,7 +25,7 @@ from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
 from fedray.run.snapshot import restore, snapshot
 from fedray.run.worker import Job
-from fedray.rundir import checkpoint, configs, durable
+from fedray.rundir import checkpoint, configs, durable, worker_log
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
 from fedray.rundir.client_state import ClientStore
 from fedray.rundir.lock import check_free, driving
@@ -58,6 +58,11 @@ class RunFolder:
     def state(self) -> Path:
         """Segments of the clients' state."""
         return self.path / "state"
+
+    @property
+    def workers(self) -> Path:
+        """What clients' code prints, a file for each worker."""
+        return self.path / "workers"
 
     def claim(self, config: str) -> None:
         """Make the folder for a fresh run and write its config.
@@ -168,7 +173,7 @@ class Run:
 
     def job(self) -> Job:
         """The workers' part."""
-        return Job(self.plan.task, self.plan.algorithm, self.folder.state, self.threads)
+        return Job(self.plan.task, self.plan.algorithm, self.folder.state, self.threads, self.folder.workers)
 
     def info(self, resumed_from: int | None = None) -> RunInfo:
         """What trackers are told at the start; without ``resumed_from``, by the newest checkpoint there is."""
@@ -245,6 +250,7 @@ class Run:
                 yield from drive.records()
             finally:
                 executor.close()
+                worker_log.sweep(self.folder.workers)
 
 
 class _Drive:

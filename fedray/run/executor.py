@@ -15,6 +15,7 @@ from fedray.core.draws import alone
 from fedray.core.messages import Broadcast
 from fedray.run.usage import Meter, Reading, Usage
 from fedray.run.worker import Item, Job, Report, Worker
+from fedray.rundir.worker_log import copied
 
 _NAME = "inline/0"
 
@@ -90,10 +91,11 @@ class InlineExecutor:
         """Do the items in order."""
         reports: list[Report] = []
         started = time.perf_counter()
-        for item in items:
-            if stopping():
-                return None
-            reports.append(self._worker.handle(item))
+        with copied(self._worker.job.said, _NAME):
+            for item in items:
+                if stopping():
+                    return None
+                reports.append(self._worker.handle(item))
         self._reading = self._meter.read(_NAME, time.perf_counter() - started)
         return reports
 

@@ -67,12 +67,14 @@ class Job:
         algorithm: what happens to updates.
         state_folder: where per-client state lies.
         threads: torch threads of a worker; the thread count changes bits, so it is part of the config.
+        said: folder of the files with what clients' code prints; ``None``: it is not kept.
     """
 
     task: LocalTask
     algorithm: Algorithm
     state_folder: Path
     threads: int = 1
+    said: Path | None = None
 
     def state_widths(self) -> dict[str, int]:
         """Length of each vector that a client keeps."""

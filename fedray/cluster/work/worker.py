@@ -24,6 +24,7 @@ from fedray.core.messages import Broadcast
 from fedray.optim import TorchOptimizer
 from fedray.run.usage import Meter
 from fedray.run.worker import Item, Job, Report, Worker, devices_of
+from fedray.rundir.worker_log import redirect
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -80,6 +81,8 @@ class WorkerActor:
 
     def __init__(self, job: Job, channel: Channel, name: str, gpus: float) -> None:
         own_gpus(gpus)
+        if job.said is not None:
+            redirect(job.said, name)
         _let_others_finish()
         libc = _keep_freed_memory()
         if not isinstance(job.task.optimizer_fn, TorchOptimizer):
