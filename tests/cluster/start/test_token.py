@@ -53,6 +53,11 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def _answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="module")
 def closed() -> Iterator[Closed]:
     folder = Path(tempfile.mkdtemp(prefix="fr-"))
@@ -67,7 +72,7 @@ def closed() -> Iterator[Closed]:
     head = subprocess.Popen(command, env=os.environ | shown | quick, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while any(socket.socket().connect_ex(("127.0.0.1", port)) for port in ports):
+        while not all(_answers(port) for port in ports):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         yield Closed(f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", folder / "token")
