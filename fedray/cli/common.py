@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed
-from fedray.rundir.names import config_path, to_go_on
+from fedray.rundir.names import to_go_on
 from fedray.slurm.requeue import belongs_to_job
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fedray.run.driver import RunFolder
 
 FAILED, WRONG, STOPPED = 1, 2, 75
+
+Layers = tuple[dict[str, Any], dict[str, Any]]
+"""A config as :func:`fedray.config.layers.load_layers` read it."""
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The experiment.", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.", show_default=False)]
@@ -35,13 +38,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but err
 Round = Annotated[int | None, typer.Option("--round", help="A checkpoint's round; default: the newest.")]
 
 
-def where(config: Path, overrides: Sequence[str] | None) -> tuple[ClusterSection, WorkerSection]:
+def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
     """Where a config wants to run, found without torch: a mistake in its sections is said at once."""
-    from fedray.config.layers import bind_cluster, bind_top, load_layers
+    from fedray.config.layers import bind_cluster, bind_top
     from fedray.config.registry import bind
 
-    _, resolved = load_layers(config, overrides or ())
-    sections = bind_top(resolved)
+    sections = bind_top(layers[1])
     return bind_cluster(sections), bind(WorkerSection, sections.worker, "worker")
 
 
@@ -56,15 +58,14 @@ def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
         yield
 
 
-def loaded_from(run_dir: Path, overrides: list[str] | None) -> tuple[Config, RunFolder]:
-    """A run folder's config, with changes, and the folder."""
+def loaded_from(run_dir: Path, layers: Layers) -> tuple[Config, RunFolder]:
+    """The config of a run folder, as it was read with changes, and the folder."""
     from fedray.experiment.build import Config
     from fedray.run.driver import RunFolder
 
     folder = RunFolder(run_dir)
     folder.config()
-    loaded = Config.load(config_path(run_dir), overrides or ())
-    return loaded.named(_name(run_dir)), folder
+    return Config.bind(_name(run_dir), *layers), folder
 
 
 def _name(run_dir: Path) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from fedray.cli.common import ConfigArgument, Overrides, Round, RunArgument, loaded_from
+from fedray.config.layers import load_layers
+from fedray.rundir.names import config_of, config_path
 
 
 def evaluate(
@@ -19,8 +21,9 @@ def evaluate(
     """Evaluate a run's model on its test set, or on another one."""
     from fedray.experiment.evaluate import evaluate_run
 
+    config_of(run_dir)
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
-    loaded, folder = loaded_from(run_dir, changes)
+    loaded, folder = loaded_from(run_dir, load_layers(config_path(run_dir), changes))
     for name, value in evaluate_run(loaded, folder, round).items():
         typer.echo(f"{name:>10}  {value:.6g}")
 

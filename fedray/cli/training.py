@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, ray_ahead, train, where
+from fedray.config.layers import load_layers
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.rundir.lock import check_free
 from fedray.rundir.names import config_of, config_path
@@ -15,10 +16,11 @@ from fedray.rundir.names import config_of, config_path
 
 def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
-    with ray_ahead(*where(config, overrides)):
+    layers = load_layers(config, overrides or ())
+    with ray_ahead(*where(layers)):
         from fedray.experiment.build import Config
 
-        loaded = Config.load(config, overrides or ())
+        loaded = Config.bind(config.stem, *layers)
         train(loaded.experiment(loaded.run_folder()), quiet)
 
 
@@ -26,8 +28,9 @@ def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = Fal
     """Go on from the newest good checkpoint, for example with more rounds: fedray resume RUN_DIR rounds=100."""
     config_of(run_dir)
     check_free(run_dir)
-    with ray_ahead(*where(config_path(run_dir), overrides)):
-        loaded, folder = loaded_from(run_dir, overrides)
+    layers = load_layers(config_path(run_dir), overrides or ())
+    with ray_ahead(*where(layers)):
+        loaded, folder = loaded_from(run_dir, layers)
         train(loaded.experiment(folder, resume=True), quiet)
 
 
