@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli import inspecting, jobs, many, slurm, training, watching
+from fedray.cli import ending, inspecting, jobs, many, slurm, training, watching
 from fedray.cli.common import FAILED, WRONG
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.run.interrupt import starting
@@ -40,6 +40,8 @@ app.command("list")(inspecting.list_parts)
 app.command("config")(inspecting.show_config)
 app.command()(many.sweep)
 app.command()(watching.status)
+app.command()(ending.stop)
+app.command()(ending.logs)
 app.command()(watching.doctor)
 app.command()(jobs.submit)
 app.command()(slurm.slurm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import tempfile
 import time
 from datetime import datetime
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from fedray.cluster.jobs.client import Ended, Jobs
 
 DETACHED = 130
-_SAVED = "go on with: fedray resume"
 _PAUSE = 0.2
-_TAIL = 4000
 
 
 def submit(
@@ -39,8 +38,9 @@ def submit(
     With --follow the exit status is the run's; Ctrl-C then ends the following, not the run.  A run.dir that is not
     absolute lies below the home folder of the account that runs the cluster.
     """
+    from fedray.cluster.jobs.beside import PYTHON, RUN_DIR
     from fedray.cluster.jobs.client import Jobs
-    from fedray.cluster.jobs.submission import Package, command, megabytes
+    from fedray.cluster.jobs.submission import Package, command, megabytes, on_the_cluster
     from fedray.experiment.build import Config
 
     if not address:
@@ -51,22 +51,24 @@ def submit(
     archive = package.archive()
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     run_dir = Path(loaded.run.dir or f"runs/{loaded.name}/{stamp}")
+    others = [text for text in given if not text.startswith("run.dir=")]
     if resume:
         if not loaded.run.dir:
             raise ConfigError("--resume: say with run.dir=PATH which run on the cluster is to go on")
-        line = command("resume", [text for text in given if not text.startswith("run.dir=")], run_dir, python)
+        line = command("resume", others, run_dir, python)
     else:
-        line = command("run", [package.named(config), *given], run_dir, python)
+        line = command("run", [package.named(config), *others], run_dir, python)
     jobs = Jobs(address)
     name = f"fedray_{re.sub(r'[^A-Za-z0-9.-]', '-', loaded.name)}_{stamp}_{secrets.token_hex(2)}"
     with tempfile.TemporaryDirectory(prefix="fedray-submit-") as folder:
         path = Path(folder) / "files.zip"
         path.write_bytes(archive)
-        jobs.submit(line, path, name)
+        about = {RUN_DIR: on_the_cluster(run_dir), PYTHON: shlex.quote(python)}
+        jobs.submit(line, path, name, about)
     where = f"results  {run_dir if run_dir.is_absolute() else Path('~') / run_dir} (on the cluster)"
     typer.echo(f"submitted {name}: {len(package.files)} file(s), {megabytes(len(archive))}")
-    typer.echo(f"  log      ray job logs --address {address} --follow {name}")
-    typer.echo(f"  stop     ray job stop --address {address} {name}")
+    typer.echo(f"  log      fedray logs --address {address} --follow {name}")
+    typer.echo(f"  stop     fedray stop --address {address} {name}   (with a checkpoint)")
     typer.echo(f"  {where}")
     if follow:
         status = _follow(jobs, name)
@@ -75,30 +77,34 @@ def submit(
 
 
 def _follow(jobs: Jobs, name: str) -> int:
-    """Show the log to its end; the run's exit status."""
-    tail = ""
+    """Show the log to its end, and return the run's exit status."""
+    from fedray.cluster.jobs.beside import state_of_run
+
     try:
         for piece in jobs.follow(name):
             typer.echo(piece, nl=False)
-            tail = (tail + piece)[-_TAIL:]
         while (ended := jobs.ended(name)) is None:
             time.sleep(_PAUSE)
     except KeyboardInterrupt:
         typer.echo(f"\n{name} goes on", err=True)
         return DETACHED
-    return status_of(ended, tail)
+    # Ray keeps no exit status of a job that was stopped: what became of the run stands in its folder, there.
+    state = state_of_run(jobs, name) if ended.state == "STOPPED" else None
+    return status_of(ended, state)
 
 
-def status_of(ended: Ended, tail: str) -> int:
-    """The run's exit status.
+def status_of(ended: Ended, state: str | None) -> int:
+    """Return the run's exit status.
 
     Args:
         ended: how its job ended.
-        tail: the end of its log.
+        state: of the run, if the job was stopped.
     """
     if ended.status is not None:
         return ended.status
-    if ended.state == "STOPPED" and _SAVED in tail:
+    if ended.state == "STOPPED" and state in ("finished", "budget"):
+        return 0
+    if ended.state == "STOPPED" and state == "stopped":
         return STOPPED
     if ended.state == "STOPPED":
         reason = "it was stopped before it could save; its last checkpoint counts"

@@ -102,6 +102,8 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     """Names and values of what is known, in words."""
     yield "run", f"{seen.name} ({seen.folder})"
     yield "state", seen.state
+    if seen.error:
+        yield "error", seen.error
     if seen.driver:
         sight = {True: "", None: " (on another machine: whether it lives cannot be seen from here)", False: ": dead"}
         yield "driver", f"{seen.driver.words}{sight[seen.driver.alive]}"

@@ -36,3 +36,12 @@ def one_line(error: BaseException) -> str:
     'ValueError: first second'
     """
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed, in one line: a :class:`RunFailed` says it, another error is named by its type.
+
+    >>> reason(RunFailed("client 'a' failed\\n  in round 3")), reason(KeyError("x"))
+    ("client 'a' failed in round 3", "KeyError: 'x'")
+    """
+    return " ".join(str(error).split()) if isinstance(error, (RunFailed, ConfigError)) else one_line(error)

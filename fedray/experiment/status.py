@@ -68,6 +68,7 @@ class Status:
         train: metrics of the last round.
         test: metrics of the last evaluation.
         totals: what the recorded rounds used.
+        error: why it failed, if it did.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Status:
     train: dict[str, float | None] = field(default_factory=dict)
     test: dict[str, float | None] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    error: str | None = None
 
     @property
     def over(self) -> bool:
@@ -125,10 +127,12 @@ def read_status(run_dir: Path, now: float) -> Status:
     last = records[-1] if records else {}
     wanted = _rounds_wanted(config_path(run_dir))
     rounds = wanted if wanted is not None else summary.get("rounds_wanted")
-    done = int(last.get("round", 0))
-    state = state_of(driver, summary, done)
-    pace = pace_of(records)
     saved = rounds_in(folder.checkpoints)
+    # A round's record is complete in the round that follows, its checkpoint on disk before.
+    done = max([int(last.get("round", 0)), *saved[:1]])
+    begun = bool(done) or folder.log.exists() or (slurm is not None and slurm.over)
+    state = state_of(driver, summary, begun)
+    pace = pace_of(records)
     return Status(
         name=str(summary.get("name", run_dir.resolve().name)),
         folder=str(run_dir),
@@ -148,25 +152,26 @@ def read_status(run_dir: Path, now: float) -> Status:
         train=last.get("train", {}),
         test=next((record["test"] for record in reversed(records) if record.get("test")), {}),
         totals=totals_of(records),
+        error=summary.get("error") if state == "failed" else None,
     )
 
 
-def state_of(driver: Driver | None, summary: Mapping[str, Any], done: int) -> State:
-    """The state of a run.
+def state_of(driver: Driver | None, summary: Mapping[str, Any], begun: bool) -> State:
+    """Return the state of a run.
 
     A driver that holds the folder is newer than any summary: it has taken up a run that ended before.
 
     Args:
         driver: who holds the folder.
         summary: what the last driver that came to an end left behind, or nothing.
-        done: rounds recorded.
+        begun: a driver has been there, or will not come.
     """
     if driver is not None:
         return "interrupted" if driver.alive is False else "running"
     if "status" in summary:
         said: State = summary["status"]
         return said
-    return "interrupted" if done else "waiting"
+    return "interrupted" if begun else "waiting"
 
 
 def pace_of(records: Sequence[Mapping[str, Any]]) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from fedray.core import inject
-from fedray.core.errors import ConfigError, RunFailed, listed, one_line
+from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
 from fedray.core.hardware import machine, versions
 from fedray.core.layout import Layout
 from fedray.core.record import RoundRecord
@@ -28,7 +28,7 @@ from fedray.run.worker import Job
 from fedray.rundir import checkpoint, configs, durable, worker_log
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
 from fedray.rundir.client_state import ClientStore
-from fedray.rundir.lock import check_free, driving
+from fedray.rundir.lock import check_free, driving, signalled_process
 from fedray.rundir.log import logged
 from fedray.rundir.names import CONFIG, ENCODING, LOG, METRICS, MODEL, SUMMARY, config_of, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
@@ -158,6 +158,7 @@ class Run:
         notes: lines for the head of the log.
         warnings: what was said while the data was read, before there was a log.
         hardware: what the bits depend on, asked where the run is made: its driver, on the same node, may see no GPU.
+        launcher: the process that made the run, whose signals stop it; 0: it handles none.
     """
 
     plan: Plan
@@ -170,6 +171,7 @@ class Run:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     hardware: Mapping[str, str] = field(default_factory=machine)
+    launcher: int = field(default_factory=signalled_process)
 
     def job(self) -> Job:
         """The workers' part."""
@@ -234,16 +236,18 @@ class Run:
             RunFailed: with the state of the last finished round saved.
             ConfigError: nothing to resume from, or another process drives the run.
         """
-        with logged(self.folder.path), driving(self.folder.path):
+        with logged(self.folder.path), driving(self.folder.path, self.launcher):
             for folder in (self.folder.path, self.folder.checkpoints):
                 durable.sweep(folder)
             for note in self.notes:
                 _log.info("%s", note)
             for warning in self.warnings:
                 _log.warning("%s", warning)
-            executor = start(self.job())
+            with self._told_if_it_fails():
+                executor = start(self.job())
             try:
-                drive = _Drive(self, executor, stopping)
+                with self._told_if_it_fails():
+                    drive = _Drive(self, executor, stopping)
                 # Not before: a config that cannot go on with what there is must not take the place of the one that can.
                 self.folder.keep_config(self.config, drive.first)
                 self.folder.keep_encoding(self.plan.task.data.encoding)
@@ -251,6 +255,19 @@ class Run:
             finally:
                 executor.close()
                 worker_log.sweep(self.folder.workers)
+
+    @contextlib.contextmanager
+    def _told_if_it_fails(self) -> Iterator[None]:
+        """A context whose error is in the summary, as whoever drives the rounds writes one only once it is there."""
+        try:
+            yield
+        except ConfigError:
+            raise
+        except Exception as error:
+            saved = checkpoint.rounds_in(self.folder.checkpoints)
+            told = {"name": self.name, "status": "failed", "error": reason(error), "rounds": saved[0] if saved else 0}
+            durable.replace(self.folder.path / SUMMARY, json.dumps(told, indent=1).encode())
+            raise
 
 
 class _Drive:
@@ -269,6 +286,7 @@ class _Drive:
             self._trackers.append(TensorBoard(run.folder.path))
         self._last: RoundRecord | None = None
         self._status = "failed"
+        self._error: str | None = None
 
     def _initial_state(self) -> ServerState:
         run, plan = self._run, self._run.plan
@@ -321,6 +339,7 @@ class _Drive:
             self._save_last()
             self._end()
         except BaseException as error:
+            self._error = reason(error)
             self._save_last()
             if isinstance(error, Exception) and not isinstance(error, (RunFailed, ConfigError, OSError)):
                 raise RunFailed(f"round {self._state.round + 1}: {one_line(error)}") from error
@@ -361,6 +380,7 @@ class _Drive:
         return {
             "name": self._run.name,
             "status": self._status,
+            **({"error": self._error} if self._error else {}),
             **({"budget": self._rounds.used_up} if self._rounds.used_up else {}),
             "rounds": state.round,
             "rounds_wanted": plan.rounds,

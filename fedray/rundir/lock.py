@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import socket
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +43,7 @@ class Owner:
         restart: how often that job had been requeued.
         token: tells it from every other owner.
         machine: id of its host's installation, which outlives a boot; empty in a container, or where there is none.
+        launcher: the process on the same host whose SIGTERM asks the run to stop; 0: none does.
     """
 
     host: str
@@ -52,10 +55,11 @@ class Owner:
     restart: int
     token: str
     machine: str = ""
+    launcher: int = 0
 
     @classmethod
-    def me(cls) -> Owner:
-        """This process."""
+    def me(cls, launcher: int = 0) -> Owner:
+        """Return this process."""
         return cls(
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -66,6 +70,7 @@ class Owner:
             restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
             token=uuid.uuid4().hex,
             machine=_machine(),
+            launcher=launcher,
         )
 
     def alive(self) -> bool | None:
@@ -104,6 +109,11 @@ class Owner:
         return f"process {self.pid} on {self.host} since {self.since}{job}"
 
 
+def signalled_process() -> int:
+    """Return this process, if it can hear signals: they come to the main thread alone; else 0."""
+    return os.getpid() if threading.current_thread() is threading.main_thread() else 0
+
+
 def owner_of(folder: Path) -> Owner | None:
     """Who drives the run in ``folder``; None if nobody does."""
     return _read(folder / LOCK)
@@ -117,14 +127,18 @@ def check_free(folder: Path) -> None:
 
 
 @contextmanager
-def driving(folder: Path) -> Iterator[None]:
+def driving(folder: Path, launcher: int = 0) -> Iterator[None]:
     """A context in which no other process drives the run in ``folder``.
+
+    Args:
+        folder: the run folder.
+        launcher: see :class:`Owner`.
 
     Raises:
         ConfigError: another process does, or may.
         OSError: the lock cannot be written.
     """
-    me = Owner.me()
+    me = Owner.me(launcher)
     path = folder / LOCK
     _take(path, me)
     try:
@@ -193,7 +207,7 @@ def _refuse_unless_dead(path: Path, owner: Owner) -> None:
         return
     first = f"run.dir: {path.parent} is in use by another driver: {owner.words()}"
     if alive:
-        stop = f"scancel {owner.job}" if owner.job else f"kill -TERM {owner.pid}"
+        stop = f"fedray stop {shlex.quote(str(path.parent))}"
         raise ConfigError(f"{first}\nwait for it, stop it ({stop}), or choose another run.dir")
     raise ConfigError(
         f"{first}\n{owner.distance()}, so whether it still lives cannot be seen from here: wait for it or stop it; "

@@ -14,6 +14,12 @@ ENCODING = "encoding.json"
 
 LOCK = "driver.lock"
 
+STOP = "stop.json"
+"""Names the driver that was asked to stop, while it is waited for."""
+
+WORKERS = "workers"
+"""The folder of what clients print, log and warn, a file to each worker."""
+
 PYTHON = "python"
 """First section of the config of a run that was started from Python: its arguments, without model and data."""
 

@@ -187,8 +187,9 @@ def test_what_cannot_be_submitted_is_said_in_one_message(head: Head, small: Path
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_by_another_job(head: Head, cli: Cli, small: Path, tmp_path: Path) -> None:
-    """``ray job stop`` is a SIGTERM: the run saves, and the follower learns its true status; Ray workers train."""
+@pytest.mark.parametrize("by", ["ray job stop", "fedray stop"])
+def test_a_stopped_run_goes_on_by_another_job(by: str, head: Head, cli: Cli, small: Path, tmp_path: Path) -> None:
+    """The run saves, and the follower learns its true status, of which Ray's own stop keeps none; Ray workers train."""
     small.write_text(SMALL.replace("rounds: 3", "rounds: 1000000").replace("name: inline", "name: ray, workers: 2"))
     out = tmp_path / "out"
     command = head.command("submit", small, f"run.dir={out}", "--follow")
@@ -201,14 +202,37 @@ def test_a_stopped_run_goes_on_by_another_job(head: Head, cli: Cli, small: Path,
             time.sleep(0.05)
         assert follower.stdout is not None
         name = follower.stdout.readline().split()[1].rstrip(":")
-        stop = [sys.executable, "-m", "ray.scripts.scripts", "job", "stop", "--no-wait"]
-        stop += ["--address", head.address, name]
-        subprocess.run(stop, env=head.environment, check=True, capture_output=True, timeout=DEADLINE)
+        stop = [
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "job",
+            "stop",
+            "--no-wait",
+            "--address",
+            head.address,
+            name,
+        ]
+        if by == "fedray stop":
+            stop = head.command("stop", name)
+        asked = subprocess.run(stop, env=head.environment, check=True, capture_output=True, text=True, timeout=DEADLINE)
+        assert by == "ray job stop" or "its checkpoint is saved" in asked.stdout
         said = follower.communicate(timeout=DEADLINE)[0]
     finally:
         follower.kill()
     assert follower.returncode == 75, said
     done = json.loads((out / "summary.json").read_text())["rounds"]
+    if by == "fedray stop":
+
+        def call(*words: str) -> subprocess.CompletedProcess[str]:
+            command = head.command(*words)
+            return subprocess.run(
+                command, env=head.environment, check=False, capture_output=True, text=True, timeout=DEADLINE
+            )
+
+        assert "round 1/" in call("logs", name).stdout
+        again = call("stop", name)
+        assert (again.returncode, "has ended" in again.stderr) == (2, True), again.stderr
     outcome = head.submit(small, f"run.dir={out}", f"rounds={done + 2}", "--resume")
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert cli("run", small, f"rounds={done + 2}", "cluster={name: inline}", "run.dir=whole", "-q").status == 0
@@ -271,15 +295,17 @@ def test_without_the_extra(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("ended", "tail", "status"),
+    ("ended", "state", "status"),
     [
-        (Ended("SUCCEEDED", 0, ""), "", 0),
-        (Ended("FAILED", 2, "Job entrypoint command failed with exit code 2"), "", 2),
-        (Ended("FAILED", 75, ""), "", 75),
-        (Ended("FAILED", None, "Unexpected error: the working directory\nis gone"), "", 1),
-        (Ended("STOPPED", None, ""), "stopped; go on with: fedray resume /x\n", 75),
-        (Ended("STOPPED", None, ""), "round 3/9", 1),
+        (Ended("SUCCEEDED", 0, ""), None, 0),
+        (Ended("FAILED", 2, "Job entrypoint command failed with exit code 2"), None, 2),
+        (Ended("FAILED", 75, ""), None, 75),
+        (Ended("FAILED", None, "Unexpected error: the working directory\nis gone"), None, 1),
+        (Ended("STOPPED", None, ""), "stopped", 75),
+        (Ended("STOPPED", None, ""), "finished", 0),
+        (Ended("STOPPED", None, ""), "interrupted", 1),
+        (Ended("STOPPED", None, ""), None, 1),
     ],
 )
-def test_the_status_of_a_job_that_ended(ended: Ended, tail: str, status: int) -> None:
-    assert status_of(ended, tail) == status
+def test_the_status_of_a_job_that_ended(ended: Ended, state: str | None, status: int) -> None:
+    assert status_of(ended, state) == status

@@ -118,3 +118,12 @@ def test_durations(seconds: float, words: str) -> None:
 def test_paces_keep_their_unit_readable() -> None:
     assert pace(0.001) == "60,000 rounds/min"
     assert pace(7200) == "0.5 rounds/h"
+
+
+def test_a_run_that_failed_says_why(cli: Cli, small: Path) -> None:
+    changes = ("local.optimizer.lr=1e30", "failures.on_nonfinite=abort", "run.dir=out", "-q")
+    assert cli("run", small, *changes).status == 1
+    outcome = cli("status", "out")
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("error")]
+    assert "client '" in line
+    assert "failed in round 1" in line

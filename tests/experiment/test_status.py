@@ -157,18 +157,18 @@ def test_not_a_run_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("alive", "summary", "done", "state"),
+    ("alive", "summary", "begun", "state"),
     [
-        (None, {}, 0, "waiting"),
-        (None, {}, 2, "interrupted"),
-        (None, {"status": "stopped"}, 2, "stopped"),
-        (Driver("here", True), {"status": "stopped"}, 2, "running"),
-        (Driver("there", None), {}, 0, "running"),
-        (Driver("here", False), {"status": "finished"}, 2, "interrupted"),
+        (None, {}, False, "waiting"),
+        (None, {}, True, "interrupted"),
+        (None, {"status": "stopped"}, True, "stopped"),
+        (Driver("here", True), {"status": "stopped"}, True, "running"),
+        (Driver("there", None), {}, False, "running"),
+        (Driver("here", False), {"status": "finished"}, True, "interrupted"),
     ],
 )
-def test_states(alive: Driver | None, summary: dict[str, Any], done: int, state: str) -> None:
-    assert state_of(alive, summary, done) == state
+def test_states(alive: Driver | None, summary: dict[str, Any], begun: bool, state: str) -> None:
+    assert state_of(alive, summary, begun) == state
 
 
 @given(st.lists(st.floats(0.001, 1e6), max_size=3 * RECENT))
@@ -244,7 +244,7 @@ def test_a_cancelled_job_that_never_began_is_over(folder: Path, monkeypatch: pyt
     (folder / "slurm-12.log").touch()
     fake_slurm(folder, monkeypatch, "JobId=12 JobState=CANCELLED")
     seen = read_status(folder, NOW)
-    assert (seen.state, seen.over) == ("waiting", True)
+    assert (seen.state, seen.over) == ("interrupted", True), "nobody will start it"
 
 
 def test_slurm_is_not_at_hand_or_has_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,3 +254,22 @@ def test_slurm_is_not_at_hand_or_has_forgotten(folder: Path, monkeypatch: pytest
     fake_slurm(folder, monkeypatch, "")
     assert slurm_job(folder) == SlurmJob("3")
     assert slurm_job(folder, job="12") == SlurmJob("12")
+
+
+def test_the_round_is_that_of_the_checkpoint_while_its_record_waits_for_the_next_round(folder: Path) -> None:
+    write(folder, [record(1), record(2)])
+    (folder / "checkpoints" / "round-00000003").mkdir()
+    seen = read_status(folder, NOW)
+    assert (seen.round, seen.checkpoint) == (3, 3)
+
+
+def test_a_run_that_was_interrupted_before_its_first_round_does_not_wait(folder: Path) -> None:
+    (folder / "log.txt").touch()
+    assert (read_status(folder, NOW).state, read_status(folder, NOW).over) == ("interrupted", True)
+
+
+def test_why_it_failed(folder: Path) -> None:
+    write(folder, [record(1)], {"status": "failed", "error": "client 'a' failed in round 2"})
+    assert read_status(folder, NOW).error == "client 'a' failed in round 2"
+    with driving(folder):
+        assert read_status(folder, NOW).error is None, "it has been taken up since"

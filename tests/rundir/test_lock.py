@@ -146,7 +146,7 @@ def test_the_second_is_refused_until_the_first_is_dead(tmp_path: Path, caplog: p
             pass
         text = str(refused.value)
         assert f"process {process.pid} on " in text
-        assert f"kill -TERM {process.pid}" in text
+        assert "fedray stop " in text
         assert len(text.splitlines()) <= 3
         assert [path.name for path in tmp_path.iterdir()] == [LOCK]
         process.send_signal(signal.SIGKILL)

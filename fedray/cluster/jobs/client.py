@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -33,6 +33,23 @@ class Ended:
     state: str
     status: int | None
     message: str
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the cluster knows of a job.
+
+    Args:
+        metadata: given when it was submitted.
+        working_dir: Ray's address of its files; None without any.
+        waits: it has not begun.
+        ended: how it ended; None while it waits or runs.
+    """
+
+    metadata: Mapping[str, str]
+    working_dir: str | None
+    waits: bool
+    ended: Ended | None
 
 
 class Jobs:
@@ -63,19 +80,59 @@ class Jobs:
             # Ray prefers what the environment says to what it is given.
             self._client: Any = JobSubmissionClient(self._address)
 
-    def submit(self, command: str, archive: Path, name: str) -> None:
-        """Start a command.
+    def submit(self, command: str, archive: Path, name: str, metadata: Mapping[str, str]) -> None:
+        """Start a command with files.
 
         Args:
             command: for the shell.
             archive: ZIP file whose contents become its working directory.
             name: the job's id; not used before on this cluster.
+            metadata: what :meth:`info` is to tell of it.
 
         Raises:
             ConfigError: the cluster does not take it.
         """
+        self.start(command, name, str(archive), metadata)
+
+    def start(
+        self, command: str, name: str, working_dir: str | None, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a command in a working directory that Ray makes of an archive, or has already; see :meth:`submit`."""
+        environment = {"working_dir": working_dir} if working_dir else {}
         with self._errors(f"does not take the job {name}"):
-            self._client.submit_job(entrypoint=command, submission_id=name, runtime_env={"working_dir": str(archive)})
+            self._client.submit_job(
+                entrypoint=command, submission_id=name, runtime_env=environment, metadata=dict(metadata or {})
+            )
+
+    def info(self, name: str) -> Info:
+        """Return what is known of a job.
+
+        Raises:
+            ConfigError: the cluster does not answer, or does not know the job.
+        """
+        with self._errors(f"does not tell of the job {name}"):
+            told = self._client.get_job_info(name)
+        working_dir = (told.runtime_env or {}).get("working_dir")
+        return Info(told.metadata or {}, working_dir, told.status.value == "PENDING", _ended(told))
+
+    def logs(self, name: str) -> str:
+        """Return the job's log so far.
+
+        Raises:
+            ConfigError: the cluster does not answer, or does not know the job.
+        """
+        with self._errors(f"does not tell of the job {name}"):
+            said: str = self._client.get_job_logs(name)
+        return said
+
+    def stop(self, name: str) -> None:
+        """End a job by force, after three seconds.
+
+        Raises:
+            ConfigError: the cluster does not answer, or does not know the job.
+        """
+        with self._errors(f"does not stop the job {name}"):
+            self._client.stop_job(name)
 
     def follow(self, name: str) -> Iterator[str]:
         """The job's log as it grows, until the job has ended.
@@ -103,11 +160,7 @@ class Jobs:
         Raises:
             ConfigError: the cluster does not answer, or does not know the job.
         """
-        with self._errors(f"does not tell of the job {name}"):
-            info = self._client.get_job_info(name)
-        if not info.status.is_terminal():
-            return None
-        return Ended(str(info.status.value), info.driver_exit_code, (info.message or "").strip())
+        return self.info(name).ended
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -120,6 +173,12 @@ class Jobs:
                 raise ConfigError(f"{self._address} {ASKS}") from None
             first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ConfigError(f"{self._address} {what}: {first[:300]}") from None
+
+
+def _ended(told: Any) -> Ended | None:
+    if not told.status.is_terminal():
+        return None
+    return Ended(str(told.status.value), told.driver_exit_code, (told.message or "").strip())
 
 
 @contextmanager

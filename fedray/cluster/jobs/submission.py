@@ -118,14 +118,27 @@ def command(verb: str, words: Sequence[str], run_dir: Path, python: str = "pytho
     text = str(run_dir)
     if any(letter in text for letter in '"\\\n'):
         raise ConfigError(f"run.dir: {text!r} holds a quote, a backslash or a line end; choose a plainer path")
-    # The shell fills in the home folder, and joins it to the words before and after it.
-    home = "" if run_dir.is_absolute() else '"$HOME"/'
+    home = _home(run_dir)
     start = f"{shlex.quote(python)} -m fedray {verb}"
     if verb == "resume":
-        return " ".join([start, home + shlex.quote(text), *map(shlex.quote, words)])
+        return " ".join([start, on_the_cluster(run_dir), *map(shlex.quote, words)])
     # The value is YAML, where a string in double quotes may hold anything else.
     last = f"""'run.dir="{text}"'""" if not home else f"""'run.dir="'{home}{shlex.quote(text + '"')}"""
     return " ".join([start, *map(shlex.quote, words), last])
+
+
+def on_the_cluster(run_dir: Path) -> str:
+    """Return a run folder as the cluster's shell writes it.
+
+    >>> print(on_the_cluster(Path("runs/a b")))
+    "$HOME"/'runs/a b'
+    """
+    return _home(run_dir) + shlex.quote(str(run_dir))
+
+
+def _home(run_dir: Path) -> str:
+    # The shell fills in the home folder, and joins it to the words before and after it.
+    return "" if run_dir.is_absolute() else '"$HOME"/'
 
 
 def short_lived(run_dir: Path) -> str | None:
