@@ -39,9 +39,9 @@ from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.optim import OptimizerFn
-from fedray.run.driver import RunFolder
 from fedray.run.interrupt import StopSignals, starting
 from fedray.rundir import checkpoint
+from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
 from fedray.sampling import Sampler
 from fedray.tracking.console import Console

@@ -21,7 +21,7 @@ from fedray.slurm.requeue import belongs_to_job
 if TYPE_CHECKING:
     from fedray.experiment.build import Config
     from fedray.experiment.experiment import Experiment
-    from fedray.run.driver import RunFolder
+    from fedray.rundir.folder import RunFolder
 
 FAILED, WRONG, STOPPED = 1, 2, 75
 
@@ -61,7 +61,7 @@ def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
 def loaded_from(run_dir: Path, layers: Layers) -> tuple[Config, RunFolder]:
     """The config of a run folder, as it was read with changes, and the folder."""
     from fedray.experiment.build import Config
-    from fedray.run.driver import RunFolder
+    from fedray.rundir.folder import RunFolder
 
     folder = RunFolder(run_dir)
     folder.config()

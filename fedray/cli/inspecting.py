@@ -39,7 +39,7 @@ def export(
     Of a model of tables, encoding.json beside it says how new tables become inputs.
     """
     from fedray.experiment.export import export_model
-    from fedray.run.driver import RunFolder
+    from fedray.rundir.folder import RunFolder
 
     typer.echo(f"wrote {' and '.join(map(str, export_model(RunFolder(run_dir), out, round, force=force)))}")
 

@@ -23,10 +23,10 @@ from fedray.data.tables.hospitals import TARGET, write_hospitals
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import evaluate_model, vector_of
 from fedray.experiment.experiment import Experiment
-from fedray.run.driver import RunFolder
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
 from fedray.rundir import durable
+from fedray.rundir.folder import RunFolder
 
 HEAD = "# Written by `fedray quickstart`: five hospitals train one diagnosis model; no row leaves its hospital.\n"
 

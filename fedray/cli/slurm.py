@@ -21,7 +21,7 @@ from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
 
 if TYPE_CHECKING:
     from fedray.experiment.build import Config
-    from fedray.run.driver import RunFolder
+    from fedray.rundir.folder import RunFolder
 
 Target = Annotated[Path, typer.Argument(metavar="CONFIG.yaml|RUN_DIR", help="The experiment, or a run to go on with.")]
 
@@ -97,7 +97,7 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
     from fedray.config.layers import load_layers, on_slurm
     from fedray.experiment.build import Config
     from fedray.experiment.status import slurm_job
-    from fedray.run.driver import RunFolder
+    from fedray.rundir.folder import RunFolder
 
     fresh = not target.is_dir()
     if not fresh:

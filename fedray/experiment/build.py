@@ -44,8 +44,9 @@ from fedray.local.task import LocalTask, ModelFn
 from fedray.models import initial_model, models
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn, optimizers
-from fedray.run.driver import Run, RunFolder
+from fedray.run.driver import Run
 from fedray.run.plan import Plan, check_cohort
+from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
 from fedray.transforms import Transform, transforms

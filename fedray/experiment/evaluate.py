@@ -17,11 +17,11 @@ from fedray.core.metrics import auc, example_values
 from fedray.data.columns.rows import Examples
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
-from fedray.run.driver import RunFolder
 from fedray.run.origin import changes
 from fedray.run.plan import Plan
 from fedray.rundir import checkpoint
 from fedray.rundir.checkpoint import Checkpoint
+from fedray.rundir.folder import RunFolder
 
 _ROWS = 4096
 _log = logging.getLogger("fedray")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from fedray.core.errors import ConfigError
 from fedray.experiment.evaluate import checkpoint_of
-from fedray.run.driver import RunFolder, as_json, write_model
+from fedray.run.driver import write_model
 from fedray.run.snapshot import layout_of
 from fedray.rundir import durable
+from fedray.rundir.folder import RunFolder, as_json
 from fedray.rundir.names import ENCODING
 
 SUFFIX = ".safetensors"

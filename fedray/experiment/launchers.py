@@ -11,9 +11,10 @@ from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
 from fedray.data.sites import Sites, here
-from fedray.run.driver import Run, RunFolder
+from fedray.run.driver import Run
 from fedray.run.executor import InlineExecutor
 from fedray.run.worker import devices_of
+from fedray.rundir.folder import RunFolder
 
 _SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
 

@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
-from fedray.run.driver import RunFolder
 from fedray.rundir.checkpoint import folder_of, rounds_in
+from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import Owner, owner_of
 from fedray.rundir.names import METRICS, SUMMARY, config_path
 from fedray.slurm.commands import SlurmJob, look_up

@@ -16,8 +16,8 @@ from fedray.config.sections import ClusterSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
-from fedray.run.driver import RunFolder
 from fedray.rundir import durable
+from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import CONFIG, config_path
 from fedray.sweep.grid import Cell, grid
 from fedray.sweep.table import Outcome, Row, tabulate, write_table

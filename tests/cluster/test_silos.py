@@ -22,7 +22,7 @@ from fedray.core.record import RoundRecord
 from fedray.data import ClientData
 from fedray.data.sites import Stop
 from fedray.experiment.build import Config
-from fedray.run.driver import RunFolder
+from fedray.rundir.folder import RunFolder
 from tests.faults.nodes import Nodes, eventually, fault
 
 ROWS = {"alpha": 23, "beta": 31, "gamma": 12, "delta": 17}

@@ -18,7 +18,7 @@ from fedray.config.registry import bind_part, dump
 from fedray.experiment.build import Config
 from fedray.local.losses import losses
 from fedray.optim import optimizers
-from fedray.run.driver import RunFolder
+from fedray.rundir.folder import RunFolder
 from fedray.sampling import samplers
 
 MINE = '''

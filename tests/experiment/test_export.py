@@ -9,7 +9,7 @@ import pytest
 
 from fedray.core.errors import ConfigError
 from fedray.experiment.export import export_model
-from fedray.run.driver import RunFolder
+from fedray.rundir.folder import RunFolder
 
 EARLIER = Path(__file__).resolve().parents[1] / "rundir" / "earlier"
 

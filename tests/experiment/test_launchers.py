@@ -14,7 +14,7 @@ from fedray.core.errors import ConfigError
 from fedray.experiment.build import Config
 from fedray.experiment.launchers import LAUNCHERS
 from fedray.experiment.place import Place
-from fedray.run.driver import RunFolder
+from fedray.rundir.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def no_proc(self):
 Path.read_bytes = lambda self: no_proc(self) or real[1](self)
 Path.read_text = lambda self, *args, **options: no_proc(self) or real[0](self, *args, **options)
 from fedray.experiment.build import Config
-from fedray.run.driver import RunFolder
+from fedray.rundir.folder import RunFolder
 overrides = ["rounds=2", "cluster.name=inline"]
 config = Config.load(Path("configs/digits.yaml"), overrides)
 records = list(config.experiment(RunFolder(Path(folder))).records())

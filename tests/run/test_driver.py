@@ -28,13 +28,14 @@ from fedray.core.messages import Aggregate
 from fedray.core.record import RoundRecord
 from fedray.data import DataSpec, FederatedData
 from fedray.run.budget import Totals
-from fedray.run.driver import Run, RunFolder
+from fedray.run.driver import Run
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.usage import Reading, Usage
 from fedray.run.worker import Item, Job, Report
 from fedray.rundir import durable
 from fedray.rundir.checkpoint import rounds_in
+from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import Owner
 from fedray.tracking.jsonl import JsonLines, read_records
 from fedray.transforms import TopK, Transform

@@ -1,0 +1,125 @@
+"""A run folder: its files by name, and how it is claimed for a run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedray.core.errors import ConfigError
+from fedray.rundir import checkpoint, configs, durable
+from fedray.rundir.lock import check_free, driving
+from fedray.rundir.names import CONFIG, ENCODING, LOG, METRICS, SUMMARY, config_of, to_go_on
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoint folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """What happened, with tracebacks."""
+        return self.path / LOG
+
+    @property
+    def state(self) -> Path:
+        """Segments of the clients' state."""
+        return self.path / "state"
+
+    @property
+    def workers(self) -> Path:
+        """What clients' code prints, a file for each worker."""
+        return self.path / "workers"
+
+    def claim(self, config: str) -> None:
+        """Make the folder for a fresh run and write its config.
+
+        Raises:
+            ConfigError: it holds a run already, or cannot be written.
+        """
+        taken = (self.path / CONFIG).exists() or (self.path / METRICS).exists()
+        try:
+            if not taken:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self.checkpoints.mkdir(exist_ok=True)
+                taken = not durable.create(self.path / CONFIG, config.encode())
+        except OSError as error:
+            raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
+        if taken:
+            check_free(self.path)
+            raise ConfigError(
+                f"run.dir: {self.path} already holds a run; "
+                f"go on with `{to_go_on(self.path)}` or choose another run.dir"
+            )
+
+    def unclaim(self) -> None:
+        """Give up a fresh claim: a run that could not be started leaves nothing behind.
+
+        Does nothing if another process drives the run by now.
+        """
+        with contextlib.suppress(ConfigError, OSError):
+            with driving(self.path):
+                if (self.path / METRICS).exists():
+                    return
+                with contextlib.suppress(OSError):  # something else is in it
+                    self.checkpoints.rmdir()
+                (self.path / ENCODING).unlink(missing_ok=True)
+                (self.path / CONFIG).unlink(missing_ok=True)
+            self.path.rmdir()
+
+    def encoding(self) -> Mapping[str, Any] | None:
+        """Return how the run's tables are encoded, by its newest checkpoint or its ``encoding.json``; None: not at all.
+
+        A run of an earlier fedray has neither, until it goes on.
+
+        Raises:
+            ConfigError: ``encoding.json`` cannot be read.
+        """
+        saved: Mapping[str, Any] | None = checkpoint.newest_state(self.checkpoints).get("encoding")
+        path = self.path / ENCODING
+        if saved is not None or not path.exists():
+            return saved
+        try:
+            content: dict[str, Any] = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
+        return content
+
+    def keep_encoding(self, encoding: Mapping[str, Any] | None) -> None:
+        """Write ``encoding.json``, if the run has tables."""
+        if encoding is not None:
+            durable.replace(self.path / ENCODING, as_json(encoding))
+
+    def keep_config(self, config: str, first: int | None = None) -> None:
+        """Write the config that the run goes on with, from round ``first`` or after its newest checkpoint."""
+        saved = checkpoint.rounds_in(self.checkpoints)
+        configs.keep_config(self.path, config, (saved[0] + 1 if saved else 1) if first is None else first)
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` holds; empty before the run has ended."""
+        path = self.path / SUMMARY
+        content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return content
+
+    def config(self) -> str:
+        """The run's config.
+
+        Raises:
+            ConfigError: there is no run here.
+        """
+        return config_of(self.path)
+
+
+def as_json(encoding: Mapping[str, Any]) -> bytes:
+    """Return an encoding of tables as ``encoding.json`` holds it."""
+    return json.dumps(encoding, indent=1, ensure_ascii=False).encode()
