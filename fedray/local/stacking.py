@@ -16,6 +16,7 @@ from fedray.core.losses import per_example
 from fedray.core.messages import VECTOR, BlockUpdate, Broadcast
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
+from fedray.local.operations import work
 from fedray.local.rules import LocalRule
 from fedray.local.schedule import batch_widths
 from fedray.local.task import LocalTask, Sharing, Stacking
@@ -26,6 +27,13 @@ Stack = Literal["auto", "off"] | int
 
 CPU_PARAMETERS = 1 << 18
 """On a CPU, models above this many parameters gain nothing from stacking: one client already fills the caches."""
+
+CPU_UNFOLDED = 1 << 18
+"""On a CPU, a step whose convolutions gather more numbers than this, each on average, gains nothing from stacking: in a
+stack they are grouped convolutions, whose kernels are slower, by about what a stack saves in calls."""
+
+CPU_SCORES = 1 << 17
+"""The same for the scores of an attention: vmap knows no fused attention, and a stack has them all in memory."""
 
 GPU_PARAMETERS = 1 << 26
 """On a GPU stacking pays for far larger models: one client alone leaves it waiting for its next kernel."""
@@ -50,9 +58,10 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     """The stacking of a run.
 
     ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
-    and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients as
-    make a step worth its overhead, as far as they fit a cache, on a CPU at most half the cohort.  Clients that step one
-    by one are a block each.
+    on a CPU no large convolutions and attentions (see ``operations.work``: counted, so that it is the same on every
+    machine), and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients
+    as make a step worth its overhead, as far as they fit a cache, on a CPU at most half the cohort.  Clients that step
+    one by one are a block each.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
@@ -77,13 +86,18 @@ def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"])
     """Clients in a stacked block under ``auto``; a block has clients of one silo, and those have one each."""
     if task.data.silos:
         return 1
-    parameters, examples = task.layout.trained, np.median(task.data.sizes, keepdims=True).astype(np.int64)
-    batch = int(batch_widths(task.args, examples)[0])
-    worth = math.ceil(STEP_WORK[device] / (parameters * batch))
+    parameters = task.layout.trained
+    worth = math.ceil(STEP_WORK[device] / (parameters * _usual_batch(task)))
     fitting = min(LARGEST_BLOCK[device], BLOCK_BYTES[device] // (4 * parameters))
     # A GPU is not busy with what is not worth a step: two would do the halves in the time of the whole.
     share = 2 if device == "cpu" else 1
     return max(1, min(worth, fitting, math.ceil(cohort / share)))
+
+
+def _usual_batch(task: LocalTask) -> int:
+    """Examples in a step of the median client."""
+    examples = np.median(task.data.sizes, keepdims=True).astype(np.int64)
+    return int(batch_widths(task.args, examples)[0])
 
 
 def _largest(device: Literal["cpu", "cuda"]) -> int:
@@ -106,12 +120,27 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
     if chosen and recurrent and (device == "cpu" or chosen < GPU_RECURRENT):
         return f"{recurrent[0]} is recurrent: its fused kernel is as fast one by one as its steps are in a stack"
     try:
+        if chosen and device == "cpu" and (slower := _slower(task, module)):
+            return slower
         if coupled(task, module):
             return COUPLED
         return _trial(task, decays)
     except Exception as error:
         text = " ".join(str(error).split())
         return f"it does not run under vmap ({type(error).__name__}: {text[:120]})"
+
+
+def _slower(task: LocalTask, module: nn.Module) -> str | None:
+    """What a CPU does so much more slowly in a stack that a step gains nothing."""
+    x, _ = task.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
+    counted, batch = work(module, x[0]), _usual_batch(task)
+    for amount, limit, what in (
+        (round(counted.unfolded * batch), CPU_UNFOLDED, "a convolution unfolds {:,} numbers"),
+        (round(counted.scores * batch), CPU_SCORES, "an attention has {:,} scores"),
+    ):
+        if amount > limit:
+            return f"{what.format(amount)} in a step: above {limit:,} stacking does not pay on a cpu"
+    return None
 
 
 def _optimizer(task: LocalTask, module: nn.Module) -> tuple[type[Optimizer], int, bool]:

@@ -257,3 +257,39 @@ def test_attention_stacks_without_a_warning() -> None:
     assert task.stacking.stacked, task.stacking.reason
     alone = train(replace(task, stacking=Stacking(1, False, "")), range(4))
     assert relative(train(task, range(4)).parts["delta"], alone.parts["delta"]) <= 1e-5
+
+
+def lenet() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(400, 10)),
+    )
+
+
+def encoder(places: int) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+    return nn.Sequential(layer, nn.Flatten(), nn.Linear(8 * places, 3))
+
+
+def operations_task(shape: tuple[int, ...], build: Callable[[], nn.Module], batch: int, rows: int = 40) -> LocalTask:
+    problem = class_problem((rows,) * 6, shape, model_fn=build)
+    return local_task(problem, args=LocalSection(1, batch), stack="off")
+
+
+def test_on_a_cpu_auto_knows_the_convolutions_of_a_step_and_its_attention() -> None:
+    """Few parameters do not make a small step: an image has thousands of places, a sequence scores by the square."""
+    image, sequence = (3, 32, 32), (128, 8)
+    for task, heavy in (
+        (operations_task(image, lenet, 10), "a convolution unfolds 369,000 numbers in a step: above 262,144"),
+        (operations_task(image, lenet, 4), None),
+        # The median client has three rows, whatever the batch may hold.
+        (operations_task(image, lenet, 4_000, rows=3), None),
+        (operations_task(sequence, partial(encoder, 128), 8), "an attention has 262,144 scores in a step"),
+        (operations_task(sequence, partial(encoder, 128), 4), None),
+    ):
+        decided = decide(task, "auto", 40, "cpu")
+        assert decided.stacked == (heavy is None)
+        assert (heavy or "step at once") in decided.reason
+        assert decide(task, "auto", 40, "cpu") == decided  # counted, so that it repeats
+        assert decide(task, 2, 40, "cpu").stacked  # a number is an order
+        assert decide(task, "auto", 40, "cuda").stacked

@@ -1,0 +1,301 @@
+"""Whether ``local.stack: auto`` chooses well: clients stepped one by one against stacked, over a grid of models.
+
+Both ways do the same work, a worker's training and folding of a cohort, in this process on one thread, in turn; what
+counts is processor time, which neighbours on a busy machine disturb least.  ``auto`` should be within ``BOUND`` of the
+better of the two, on every line.
+
+    python -m benchmarks.stacks                 # the whole grid, a quarter of an hour; writes a dated file
+    python -m benchmarks.stacks lenet --pairs 9 # the lines whose name holds the word
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import fedray
+from benchmarks.machine import machine, slug, versions
+from benchmarks.processes import ROOT
+from benchmarks.run import RESULTS, free
+from fedray.aggregators import Mean
+from fedray.algorithms import FedAvg
+from fedray.algorithms.base import compose
+from fedray.config.sections import LocalSection
+from fedray.core.layout import Layout
+from fedray.core.losses import cross_entropy
+from fedray.core.messages import Block, Broadcast
+from fedray.local.stacking import decide, stacked_size
+from fedray.local.task import LocalTask, Stacking
+from fedray.run.blocks import cut
+from fedray.run.worker import Job, Worker
+
+BOUND = 1.10
+"""How much longer ``auto`` may take than the better of the two."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the grid.
+
+    Args:
+        name: what it is.
+        build: makes the model.
+        shape: of an example.
+        batch: examples in a step.
+        rows: examples of each client.
+        cohort: clients.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    batch: int
+    rows: int
+    cohort: int = 24
+
+
+def logistic() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+def mlp(*widths: int) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in itertools.pairwise(widths):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    return build
+
+
+def convolutions(
+    *channels: int, side: int, kernel: int = 3, norm: bool = False, hidden: int = 0
+) -> Callable[[], nn.Module]:
+    """Convolutions that keep the size, each with ReLU and 2x2 max pooling, and a head."""
+
+    def build() -> nn.Module:
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(channels):
+            layers.append(nn.Conv2d(inputs, outputs, 3, padding=1))
+            layers += [nn.GroupNorm(2, outputs)] if norm else []
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+        flat = channels[-1] * (side // 2 ** (len(channels) - 1)) ** 2
+        head = [nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, 10)] if hidden else [nn.Linear(flat, 10)]
+        return nn.Sequential(*layers, nn.Flatten(), *head)
+
+    return build
+
+
+def lenet(inputs: int, side: int) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        flat = 16 * ((((side - 4) // 2) - 4) // 2) ** 2
+        return nn.Sequential(
+            *(nn.Conv2d(inputs, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(flat, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+        )
+
+    return build
+
+
+def series() -> nn.Module:
+    """Convolutions over time, as for the sensors of a phone: 9 x 128."""
+    return nn.Sequential(
+        *(nn.Conv1d(9, 32, 5), nn.ReLU(), nn.MaxPool1d(4), nn.Conv1d(32, 32, 5), nn.ReLU(), nn.MaxPool1d(4)),
+        *(nn.Flatten(), nn.Linear(32 * 6, 6)),
+    )
+
+
+def attention(dim: int, places: int, heads: int = 4) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        layer = nn.TransformerEncoderLayer(dim, heads, 2 * dim, dropout=0.0, batch_first=True)
+        return nn.Sequential(layer, nn.Flatten(), nn.Linear(places * dim, 10))
+
+    return build
+
+
+GRID = (
+    Line("logistic 784-10, batch 10", logistic, (784,), 10, 50),
+    Line("mlp 64-64-10, batch 20", mlp(64, 64, 10), (64,), 20, 40, 64),
+    Line("mlp 784-200-10, batch 10", mlp(784, 200, 10), (784,), 10, 50),
+    Line("mlp 784-200-10, batch 50", mlp(784, 200, 10), (784,), 50, 200),
+    Line("mlp 784-300-10, batch 10", mlp(784, 300, 10), (784,), 10, 50),
+    Line("mlp 784-400-10, batch 10", mlp(784, 400, 10), (784,), 10, 50),
+    Line("mlp of 9 layers of 64, batch 16", mlp(*[64] * 9, 10), (64,), 16, 48),
+    Line("cnn 8-16 on 1x8x8, batch 10", convolutions(1, 8, 16, side=8), (1, 8, 8), 10, 40),
+    Line("cnn 8-16 with group norm on 1x8x8, batch 20", convolutions(1, 8, 16, side=8, norm=True), (1, 8, 8), 20, 40),
+    Line("cnn 8-16 on 1x16x16, batch 10", convolutions(1, 8, 16, side=16), (1, 16, 16), 10, 40),
+    Line("cnn 16-32 on 1x28x28, batch 10", convolutions(1, 16, 32, side=28), (1, 28, 28), 10, 40),
+    Line("cnn 16-32 on 1x28x28, batch 32", convolutions(1, 16, 32, side=28), (1, 28, 28), 32, 96),
+    Line("cnn 4-8 on 1x28x28, batch 50", convolutions(1, 4, 8, side=28), (1, 28, 28), 50, 100),
+    Line("cnn 16-16-16-16 on 3x16x16, batch 10", convolutions(3, 16, 16, 16, 16, side=16), (3, 16, 16), 10, 40),
+    Line("lenet on 1x28x28, batch 10", lenet(1, 28), (1, 28, 28), 10, 40),
+    Line("lenet on 3x32x32, batch 10", lenet(3, 32), (3, 32, 32), 10, 50),
+    Line("lenet on 3x32x32, batch 50", lenet(3, 32), (3, 32, 32), 50, 100),
+    Line("cnn 32-64 on 3x32x32, batch 10", convolutions(3, 32, 64, side=32, hidden=32), (3, 32, 32), 10, 20),
+    Line("series 9x128, batch 16", series, (9, 128), 16, 48),
+    Line("transformer layer of 32 on 16, batch 10", attention(32, 16), (16, 32), 10, 40),
+    Line("transformer layer of 64 on 16, batch 32", attention(64, 16), (16, 64), 32, 64),
+    Line("transformer layer of 64 on 64, batch 16", attention(64, 64), (64, 64), 16, 32, 12),
+    Line("transformer layer of 64 on 128, batch 4", attention(64, 128), (128, 64), 4, 8, 12),
+)
+
+
+def task_of(line: Line) -> LocalTask:
+    """The line's local problem, its stacking as ``auto`` decides."""
+    draw = np.random.default_rng(0)
+    count = line.cohort * line.rows
+    x = draw.standard_normal((count, *line.shape), dtype=np.float32)
+    data = fedray.FederatedData.from_arrays(x, draw.integers(0, 6, count), np.repeat(range(line.cohort), line.rows))
+    torch.default_generator.manual_seed(0)
+    module = line.build()
+    args = LocalSection(batch_size=line.batch)
+    optimizer = fedray.optim.SGD(lr=0.01)
+    task = LocalTask(line.build, optimizer, cross_entropy, data, Layout.of(module), args, FedAvg().rule(), 0)
+    return replace(task, stacking=decide(task, "auto", float(line.cohort), "cpu"))
+
+
+class Cohort:
+    """A worker that trains and folds the whole cohort, again and again."""
+
+    def __init__(self, task: LocalTask, stacking: Stacking, folder: Path) -> None:
+        algorithm = compose(FedAvg(), [], Mean(), task.args)
+        task = replace(task, stacking=stacking)
+        self.worker = Worker(Job(task, algorithm, folder), [torch.device("cpu")])
+        vector = task.layout.pack(dict(task.model_fn().state_dict()))
+        everyone = np.arange(len(task.data))
+        self.down = Broadcast(1, {"model": vector}, float(task.data.sizes.sum()))
+        pieces = cut(everyone, np.ones_like(everyone), stacking.size, np.zeros_like(everyone))
+        self.blocks = [Block(1, index, piece) for index, piece in enumerate(pieces)]
+
+    def seconds(self) -> float:
+        """Processor time of one round of it."""
+        began = time.process_time()
+        self.worker.begin(self.down)
+        for block in self.blocks:
+            report = self.worker.train(block)
+            assert not report.failures, report.failures[0].error
+        return time.process_time() - began
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A line's figures: processor time in milliseconds for a client, medians, and the ratio over pairs.
+
+    Args:
+        name: the line's.
+        parameters: of its model.
+        size: clients in a stack, as ``auto`` would stack.
+        alone, stacked: milliseconds for a client.
+        ratio: stacked / alone, the median over pairs.
+        auto: what ``auto`` chooses.
+        reason: why.
+    """
+
+    name: str
+    parameters: int
+    size: int
+    alone: float
+    stacked: float
+    ratio: float
+    auto: str
+    reason: str
+
+    @property
+    def loss(self) -> float:
+        """How much longer the choice takes than the better one."""
+        return max(1.0, self.ratio if self.auto == "stacked" else 1.0 / self.ratio)
+
+
+def measure(line: Line, pairs: int, folder: Path) -> Measured:
+    """Both ways in turn, ``pairs`` times."""
+    task = task_of(line)
+    size = max(2, stacked_size(task, float(line.cohort), "cpu"))
+    ways = {
+        "alone": Cohort(task, Stacking(1, False, ""), folder),
+        "stacked": Cohort(task, Stacking(size, True, ""), folder),
+    }
+    spent: dict[str, list[float]] = {way: [] for way in ways}
+    for pair in range(pairs + 1):
+        for way in sorted(ways, reverse=bool(pair % 2)):
+            seconds = ways[way].seconds()
+            if pair:
+                spent[way].append(1000 * seconds / line.cohort)
+    return Measured(
+        line.name,
+        task.layout.trained,
+        size,
+        statistics.median(spent["alone"]),
+        statistics.median(spent["stacked"]),
+        statistics.median(s / a for s, a in zip(spent["stacked"], spent["alone"], strict=True)),
+        "stacked" if task.stacking.stacked else "alone",
+        task.stacking.reason,
+    )
+
+
+def page(found: Sequence[Measured], pairs: int) -> str:
+    """The result as Markdown."""
+    where = machine()
+    worst = max(found, key=lambda one: one.loss)
+    lines = [
+        f"# {date.today().isoformat()}: does `local.stack: auto` choose well? {where['cpu']}, {where['cores']} cores",
+        "",
+        f"`python -m benchmarks.stacks`: processor time of training and folding, one thread, {pairs} pairs in turn,",
+        "milliseconds for a client. `loss` is how much longer the choice takes than the better one; it should be at",
+        f"most {BOUND:.2f}. The largest is {worst.loss:.2f} ({worst.name}).",
+        "",
+        "| model and batch | parameters | at once | one by one | stacked | stacked / one by one | auto | loss |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.name} | {one.parameters:,} | {one.size} | {one.alone:.2f} | {one.stacked:.2f} | {one.ratio:.2f} "
+        f"| {one.auto} | {one.loss:.2f}{'' if one.loss <= BOUND else ' (missed)'} |"
+        for one in found
+    ]
+    lines += ["", *(f"- {one.name}: {one.reason}" for one in found), ""]
+    lines += [f"Machine: {', '.join(f'{k} {v}' for k, v in where.items())}.  "]
+    lines += [f"Versions: {', '.join(f'{k} {v}' for k, v in versions(ROOT).items())}."]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 1 if ``auto`` misses on a line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.stacks", description="Does local.stack=auto choose well?"
+    )
+    parser.add_argument("what", nargs="?", default="", help="only lines whose name holds this")
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the dated files; default: %(default)s")
+    options = parser.parse_args(arguments)
+    found = []
+    for line in GRID:
+        if options.what in line.name:
+            with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder:
+                found.append(measure(line, options.pairs, Path(folder)))
+            one = found[-1]
+            print(
+                f"{one.name}: {one.alone:.2f} ms one by one, {one.stacked:.2f} ms stacked by {one.size}, ratio "
+                f"{one.ratio:.2f}; auto: {one.auto}, {one.loss:.2f} ({one.reason})",
+                flush=True,
+            )
+    if not options.what:
+        path = free(options.output, f"{date.today().isoformat()}-{slug(machine())}-stacks")
+        path.write_text(page(found, options.pairs))
+        path.with_suffix(".json").write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+        print(f"written to {path}")
+    return int(any(one.loss > BOUND for one in found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
