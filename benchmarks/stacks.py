@@ -11,6 +11,8 @@ better of the two, on every line.
 from __future__ import annotations
 
 import argparse
+import copy
+import functools
 import itertools
 import json
 import statistics
@@ -162,7 +164,16 @@ def task_of(line: Line) -> LocalTask:
     module = line.build()
     args = LocalSection(batch_size=line.batch)
     optimizer = fedray.optim.SGD(lr=0.01)
-    task = LocalTask(line.build, optimizer, cross_entropy, data, Layout.of(module), args, FedAvg().rule(), 0)
+    task = LocalTask(
+        functools.partial(copy.deepcopy, module),
+        optimizer,
+        cross_entropy,
+        data,
+        Layout.of(module),
+        args,
+        FedAvg().rule(),
+        0,
+    )
     return replace(task, stacking=decide(task, "auto", float(line.cohort), "cpu"))
 
 
