@@ -39,7 +39,7 @@ from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.optim import OptimizerFn
-from fedray.run.interrupt import StopSignals, starting
+from fedray.run.interrupt import NOT_BEGUN, StopSignals, starting
 from fedray.rundir import checkpoint
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
@@ -176,6 +176,7 @@ class Result:
     stopped: bool = False
 
 
+@starting(NOT_BEGUN)
 def train(
     model: FederatedModel,
     data: ClientData | Named,
@@ -259,7 +260,7 @@ def _run(experiment: Experiment, progress: bool) -> Result:
     history: list[RoundRecord] = []
     console.start(run.info())
     try:
-        with signals, starting():
+        with signals:
             for record in experiment.records(signals.arm):
                 history.append(record)
                 console.round(record)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fedray
+from fedray.experiment import build, launchers
 from fedray.experiment.build import Config
 from fedray.run import driver as run_module
 from fedray.run.driver import Run
@@ -98,6 +99,29 @@ def test_a_signal_that_comes_late_finds_a_finished_run(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(run_module, "write_model", interrupted)
     assert not train(tmp_path).stopped
+
+
+@pytest.mark.parametrize("where", ["made_module", "InlineExecutor"])
+def test_ctrl_c_before_the_first_round_leaves_nothing(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """While the model is built, or while the workers start."""
+    module = build if where == "made_module" else launchers
+    original = getattr(module, where)
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments, **named)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    assert capfd.readouterr().err == "fedray: stopped before the run began\n"
+    assert not (tmp_path / "run").exists()
+    assert len(train(tmp_path).history) == 15
 
 
 def test_a_used_run_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

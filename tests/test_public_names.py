@@ -32,7 +32,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = fedray.FedNothing  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("module", ["fedray", "fedray.cli", "fedray.slurm.node", "fedray.slurm.job"])
+@pytest.mark.parametrize("module", ["fedray", "fedray.cli.app", "fedray.slurm.node", "fedray.slurm.job"])
 def test_help_and_the_start_of_a_node_need_neither_torch_nor_ray(module: str) -> None:
     code = f"import sys, {module}; print([name for name in ('torch', 'ray') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,61 +1,31 @@
-"""The command line.  Exit status: 0 done, 1 the run failed, 2 config or data is wrong, 75 stopped with a checkpoint."""
+"""The command line.
+
+Exit status: 0 done, 1 the run failed, 2 config or data is wrong, 75 stopped with a checkpoint, 130 interrupted before
+the run began.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
-
-from fedray.cli import ending, inspecting, jobs, many, slurm, training, watching
-from fedray.cli.common import FAILED, WRONG
 from fedray.core.errors import ConfigError, RunFailed
-from fedray.run.interrupt import starting
-
-app = typer.Typer(
-    name="fedray",
-    help="Federated learning of PyTorch models: one config, from a laptop to a cluster.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-
-@app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
-    if version:
-        from fedray import __version__
-
-        typer.echo(f"fedray {__version__}")
-        raise typer.Exit
-
-
-app.command()(training.run)
-app.command()(training.resume)
-app.command()(inspecting.evaluate)
-app.command()(inspecting.export)
-app.command()(inspecting.plan)
-app.command("list")(inspecting.list_parts)
-app.command("config")(inspecting.show_config)
-app.command()(many.sweep)
-app.command()(watching.status)
-app.command()(ending.stop)
-app.command()(ending.logs)
-app.command()(watching.doctor)
-app.command()(jobs.submit)
-app.command()(slurm.slurm)
-app.command()(training.quickstart)
+from fedray.run.interrupt import INTERRUPTED, exit_at_once, held, starting
 
 
 def main() -> None:
     """Entry point of the ``fedray`` command."""
-    try:
-        with starting():
+    # First of all: a Ctrl-C that falls into an import can be dropped by Python, or leave half a module behind.
+    with starting(again=exit_at_once):
+        try:
+            with held():
+                from fedray.cli.app import app
+                from fedray.cli.common import FAILED, WRONG
             app()
-    except ConfigError as error:
-        typer.echo(f"fedray: {error}", err=True)
-        sys.exit(WRONG)
-    except RunFailed as error:
-        typer.echo(f"fedray: the run failed: {error}", err=True)
-        sys.exit(FAILED)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except ConfigError as error:
+            sys.stderr.write(f"fedray: {error}\n")
+            sys.exit(WRONG)
+        except RunFailed as error:
+            sys.stderr.write(f"fedray: the run failed: {error}\n")
+            sys.exit(FAILED)

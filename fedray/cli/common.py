@@ -15,6 +15,7 @@ import typer
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.run.interrupt import NOT_BEGUN, STOPPED, StopSignals, exit_at_once, held, starting
 from fedray.rundir.names import to_go_on
 from fedray.slurm.requeue import belongs_to_job
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fedray.experiment.experiment import Experiment
     from fedray.rundir.folder import RunFolder
 
-FAILED, WRONG, STOPPED = 1, 2, 75
+FAILED, WRONG = 1, 2
 
 Layers = tuple[dict[str, Any], dict[str, Any]]
 """A config as :func:`fedray.config.layers.load_layers` read it."""
@@ -52,8 +53,8 @@ def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
     """Ray starts on this machine, if it will be wanted, while torch is imported, the config checked, the data read."""
     from fedray.cluster.start.head import ahead
 
-    with ahead(cluster, worker):
-        with collector_off():
+    with starting(NOT_BEGUN, again=exit_at_once), ahead(cluster, worker):
+        with held(), collector_off():
             import_module("fedray.experiment.build")
         yield
 
@@ -77,7 +78,6 @@ def _name(run_dir: Path) -> str:
 
 def train(experiment: Experiment, quiet: bool) -> None:
     """Run an experiment in sight of the user; signals stop it with a checkpoint and exit status STOPPED."""
-    from fedray.run.interrupt import StopSignals
     from fedray.tracking.console import Console
 
     console = Console(quiet=quiet, tensorboard=experiment.run.tensorboard)

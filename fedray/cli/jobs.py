@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.cli.common import FAILED, STOPPED, ConfigArgument, Overrides
+from fedray.cli.common import FAILED, ConfigArgument, Overrides
 from fedray.core.errors import ConfigError
+from fedray.run.interrupt import STOPPED
 
 if TYPE_CHECKING:
     from fedray.cluster.jobs.client import Ended, Jobs

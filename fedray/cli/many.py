@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.cli.common import FAILED, STOPPED, ConfigArgument, Quiet, train
+from fedray.cli.common import FAILED, ConfigArgument, Quiet, train
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
+from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
 
 if TYPE_CHECKING:
     from fedray.sweep import Cell, Row, Sweep
@@ -43,7 +45,8 @@ def sweep(
     interval, and says how many runs failed or are missing; each run that ends writes it to table.md, table.csv and
     table.json in the folder.  The options from --nodes to --print are for --slurm, and those of `fedray slurm`.
     """
-    from fedray.sweep import Sweep
+    with held(), collector_off():
+        from fedray.sweep import Sweep
 
     wanted = Sweep.of(config, axes or (), folder)
     given = options.section()
@@ -52,10 +55,11 @@ def sweep(
         return
     if given or options.show:
         raise ConfigError(f"--{next(iter(given), 'print').replace('_', '-')}: only with --slurm")
-    if cell is not None:
-        _run_one(wanted, cell, quiet)
-        return
-    failed = [] if only_table else _run_all(wanted, quiet)
+    with starting(NOT_BEGUN, again=exit_at_once):
+        if cell is not None:
+            _run_one(wanted, cell, quiet)
+            return
+        failed = [] if only_table else _run_all(wanted, quiet)
     _report(wanted, quiet)
     for one, error in failed:
         typer.echo(f"fedray: {one.name}: {error}", err=True)
@@ -80,8 +84,10 @@ def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
         wanted.check(cell)
     wanted.begin()
     failed: list[tuple[Cell, Exception]] = []
+    begun = 0
     for cell in wanted.cells:
         if wanted.done(cell):
+            begun += 1
             continue
         if not quiet:
             typer.echo(f"run {cell.number + 1} of {len(wanted.cells)}: {cell.name}")
@@ -90,8 +96,12 @@ def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
         except (ConfigError, RunFailed) as error:
             failed.append((cell, error))
         except KeyboardInterrupt:
-            # Between two runs, or before one has begun.
+            # Between two runs, or before this one has begun.
+            if not begun:
+                raise
+            typer.echo(f"stopped after {begun} of {len(wanted.cells)} runs; the same command goes on", err=True)
             raise typer.Exit(STOPPED) from None
+        begun += 1
     return failed
 
 

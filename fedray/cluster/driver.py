@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,20 +73,12 @@ class DriverActor:
         yield Ended()
 
 
-def stream(
-    run: Run, workers: WorkerArgs, size: Size, on_stop: Callable[[Callable[[], None]], None]
-) -> Iterator[RoundRecord]:
-    """Run on the connected Ray cluster, yielding records as they come.
+@contextlib.contextmanager
+def driver_actor(size: Size) -> Iterator[Any]:
+    """Start a :class:`DriverActor` on this process's node, where its files are; end it at the end of the context.
 
     Args:
-        run: what to run.
-        workers: where.
-        size: of the driver actor, which sits on this process's node: its files are there.
-        on_stop: is given the function that asks the run to stop.
-
-    Raises:
-        RunFailed: the run failed, or its driver died.
-        ConfigError: a mistake found when the run started.
+        size: what it reserves.
     """
     actor: Any = (
         ray.remote(DriverActor)
@@ -99,12 +91,37 @@ def stream(
         )
         .remote(size.gpus)
     )
-    on_stop(lambda: actor.stop.remote())
+    try:
+        yield actor
+    finally:
+        ray.kill(actor)
+        with contextlib.suppress(RayError):
+            release(actor._actor_id.hex())
+
+
+def ask_to_stop(actor: Any) -> None:
+    """Ask a driver's run to stop, if this process still is connected: a call without Ray would start one."""
+    if ray.is_initialized():
+        actor.stop.remote()
+
+
+def stream(actor: Any, run: Run, workers: WorkerArgs) -> Iterator[RoundRecord]:
+    """Run on the connected Ray cluster, yielding records as they come.
+
+    Args:
+        actor: of :func:`driver_actor`.
+        run: what to run.
+        workers: where.
+
+    Raises:
+        RunFailed: the run failed, or its driver died.
+        ConfigError: a mistake found when the run started.
+    """
     try:
         if ray.wait([actor.up.remote()], timeout=workers.start_timeout)[1]:
             free = Size(ray.available_resources().get("CPU", 0.0), ray.available_resources().get("GPU", 0.0))
             raise RunFailed(
-                f"the driver, of {size}, did not come up on this node in {workers.start_timeout:g} s; "
+                f"the driver, of {workers.driver}, did not come up on this node in {workers.start_timeout:g} s; "
                 f"in the whole cluster {free} are free"
             )
         try:
@@ -125,7 +142,3 @@ def stream(
     except RayError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise RunFailed(f"the driver died ({reason}); go on with `{to_go_on(run.folder.path)}`") from error
-    finally:
-        ray.kill(actor)
-        with contextlib.suppress(RayError):
-            release(actor._actor_id.hex())

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
-from fedray.cluster.driver import stream
+from fedray.cluster.driver import ask_to_stop, driver_actor, stream
 from fedray.cluster.place.placement import Size, alive
 from fedray.cluster.start.connect import Cluster
-from fedray.cluster.start.head import local_cpus, local_cpus_in_words
+from fedray.cluster.start.head import await_ahead, local_cpus, local_cpus_in_words
 from fedray.cluster.work.executor import Silo, WorkerArgs
 from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
 from fedray.core.errors import ConfigError, listed
 from fedray.core.record import RoundRecord
 from fedray.data.sites import Silo as DataSilo
 from fedray.run.driver import Run
+from fedray.run.interrupt import held
 
 
 def records_on_ray(
@@ -26,25 +29,29 @@ def records_on_ray(
     on_stop: Callable[[Callable[[], None]], None],
 ) -> Iterator[RoundRecord]:
     """Run on Ray, see ``fedray.experiment.build.Experiment.records``."""
-    connection = Cluster.connect(local_cpus(cluster, worker), cluster.dashboard)
-    try:
-        if connection.driver_cpus:
-            run = replace(run, notes=(*run.notes, local_cpus_in_words(cluster, worker)))
-        own = Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
-        args = WorkerArgs(
-            workers=cluster.workers if isinstance(cluster.workers, int) else "auto",
-            size=Size(worker.cpus, worker.gpus, int(worker.memory * 1e9)),
-            placement=cluster.placement,
-            silos=_silos(run.plan.task.data.silos),
-            driver=own,
-            reduce=cluster.reduce,
-            min_workers=cluster.min_workers,
-            start_timeout=cluster.patience,
-            block_timeout=block_timeout,
-        )
-        yield from stream(run, args, own, on_stop)
-    finally:
-        connection.close()
+    await_ahead()
+    with ExitStack() as left:
+        # Until the run can be asked to stop, a signal would leave half of what is started here.
+        with held():
+            connection = Cluster.connect(local_cpus(cluster, worker), cluster.dashboard)
+            left.callback(connection.close)
+            if connection.driver_cpus:
+                run = replace(run, notes=(*run.notes, local_cpus_in_words(cluster, worker)))
+            own = Size(max(driver.cpus, connection.driver_cpus), driver.gpus)
+            args = WorkerArgs(
+                workers=cluster.workers if isinstance(cluster.workers, int) else "auto",
+                size=Size(worker.cpus, worker.gpus, int(worker.memory * 1e9)),
+                placement=cluster.placement,
+                silos=_silos(run.plan.task.data.silos),
+                driver=own,
+                reduce=cluster.reduce,
+                min_workers=cluster.min_workers,
+                start_timeout=cluster.patience,
+                block_timeout=block_timeout,
+            )
+            actor = left.enter_context(driver_actor(own))
+            on_stop(partial(ask_to_stop, actor))
+        yield from stream(actor, run, args)
 
 
 def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:

@@ -265,12 +265,12 @@ class Config:
         return replace(task, stacking=stacking, sharing=sharing), warnings
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
-        """Everything built and checked, and the run folder claimed (unless it is resumed)."""
+        """Build and check everything; the run folder is claimed when the run begins."""
         self.place.check()
         plan = self.plan(folder.encoding() if resume else None)
         text = self.to_yaml()
         if not resume:
-            folder.claim(text)
+            folder.check_new()
         run = Run(
             plan=plan,
             folder=folder,

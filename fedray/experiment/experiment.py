@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedray.cluster.jobs.submission import short_lived
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
 from fedray.experiment.place import Place
 from fedray.run.driver import Run
+from fedray.run.interrupt import StoppedEarly, held
+from fedray.rundir.lock import starting_a_driver, taken_over_from
 
 _log = logging.getLogger("fedray")
 
@@ -30,15 +32,31 @@ class Experiment:
 
         Raises:
             RunFailed: the run could not go on; see ``fedray.run.driver.Run.records``.
-            ConfigError: a mistake found when it started; a fresh run's folder is free again.
+            ConfigError: the folder holds another run, or a mistake found when it started; a fresh run's folder is free
+                again, as it is after a signal that came before the run began.
         """
         if warning := short_lived(self.run.folder.path):
             _log.warning("%s", warning)
-        self.run.warn()
+        run, claimed, done = self.run, False, False
+        run.warn()
         try:
-            place, timeout = self.place, self.run.plan.failures.block_timeout
-            yield from place.launcher.records(self.run, place.cluster, place.worker, place.driver, timeout, on_stop)
-        except ConfigError:
-            if not self.run.resume:
-                self.run.folder.unclaim()
+            if not run.resume:
+                with held():
+                    run.folder.claim(run.config)
+                    claimed = True
+            with starting_a_driver(run.folder.path) as (token, dead):
+                warnings = run.warnings if dead is None else (taken_over_from(dead), *run.warnings)
+                begun = replace(run, started_by=token, warnings=warnings)
+                place, timeout = self.place, run.plan.failures.block_timeout
+                for record in place.launcher.records(
+                    begun, place.cluster, place.worker, place.driver, timeout, on_stop
+                ):
+                    done = True
+                    yield record
+            if claimed and not done:
+                raise StoppedEarly(f"stopped before the first round; nothing is left in {run.folder.path}")
+        except BaseException as error:
+            failed = isinstance(error, Exception) and not isinstance(error, (ConfigError, StoppedEarly))
+            if claimed and not (failed and run.folder.log.exists()):
+                run.folder.unclaim()
             raise

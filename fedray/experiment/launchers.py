@@ -13,6 +13,7 @@ from fedray.core.record import RoundRecord
 from fedray.data.sites import Sites, here
 from fedray.run.driver import Run
 from fedray.run.executor import InlineExecutor
+from fedray.run.interrupt import held
 from fedray.run.worker import devices_of
 from fedray.rundir.folder import RunFolder
 
@@ -113,10 +114,12 @@ class OnRay:
         on_stop: OnStop,
     ) -> Iterator[RoundRecord]:
         """Run there, with the data in files that the workers of a node share."""
-        from fedray.cluster.launch import records_on_ray
-        from fedray.rundir.scratch import scratch
+        with held():
+            from fedray.cluster.launch import records_on_ray
+            from fedray.cluster.start.head import ahead
+            from fedray.rundir.scratch import scratch
 
-        with scratch() as folder:
+        with scratch() as folder, ahead(cluster, worker):
             task = replace(run.plan.task, data=run.plan.task.data.share(folder))
             # The driver's working directory may be another one.
             there = RunFolder(run.folder.path.absolute())

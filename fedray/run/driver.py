@@ -53,6 +53,8 @@ class Run:
         tensorboard: write event files.
         notes: lines for the head of the log.
         warnings: what was said while the data was read, before there was a log.
+        started_by: token of the owner of the folder who starts the run's driver, see
+            :func:`fedray.rundir.lock.starting_a_driver`.
         hardware: what the bits depend on, asked where the run is made: its driver, on the same node, may see no GPU.
         launcher: the process that made the run, whose signals stop it; 0: it handles none.
     """
@@ -66,6 +68,7 @@ class Run:
     tensorboard: bool = True
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    started_by: str | None = None
     hardware: Mapping[str, str] = field(default_factory=machine)
     launcher: int = field(default_factory=signalled_process)
 
@@ -132,7 +135,7 @@ class Run:
             RunFailed: with the state of the last finished round saved.
             ConfigError: nothing to resume from, or another process drives the run.
         """
-        with logged(self.folder.path), driving(self.folder.path, self.launcher):
+        with logged(self.folder.path), driving(self.folder.path, self.launcher, self.started_by):
             for folder in (self.folder.path, self.folder.checkpoints):
                 durable.sweep(folder)
             for note in self.notes:
@@ -228,20 +231,29 @@ class _Drive:
             tracker.start(info)
         try:
             for record in self._rounds:
-                self._last = record
-                for tracker in self._trackers:
-                    tracker.round(record)
+                self._tell(record)
                 yield record
+            if (left := self._state.pending) is not None:
+                # Stopped before it was evaluated: whoever goes on tells it again, with its evaluation.
+                self._tell(left)
+                yield left
             self._save_last()
             self._end()
         except BaseException as error:
             self._error = reason(error)
             self._save_last()
+            if (left := self._state.pending) is not None and self._last is not left:
+                self._tell(left)
             if isinstance(error, Exception) and not isinstance(error, (RunFailed, ConfigError, OSError)):
                 raise RunFailed(f"round {self._state.round + 1}: {one_line(error)}") from error
             raise
         finally:
             self._close(self._summary())
+
+    def _tell(self, record: RoundRecord) -> None:
+        self._last = record
+        for tracker in self._trackers:
+            tracker.round(record)
 
     def _save_last(self) -> None:
         if self._saved != self._state.round and self._state.whole:

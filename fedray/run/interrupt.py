@@ -1,42 +1,44 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: the first asks the run to stop with a checkpoint, the second ends it at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1: what they do before a run has begun, while Ray starts, and while it trains.
+
+Python drops what a signal handler raises in a finalizer, a weak reference's callback or a fork hook, and what is raised
+in the middle of an import or of ``ray.init`` leaves half of them behind.  So a signal is never only raised:
+
+* :func:`starting`: it ends the work by an exception, and is remembered should that be dropped;
+* :func:`held`: it waits for the end of what must not be torn;
+* :class:`StopSignals`: it asks the run to stop with a checkpoint.
+
+A signal that one of them has heard and nobody has obeyed is obeyed at the next :func:`held` or :meth:`StopSignals.arm`.
+A second signal waits for nothing.  Python hands signals to the main thread only: in another thread these contexts do
+nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+
+from fedray.core.errors import RunFailed
 
 STOPPED = 75
 """Exit status of what was stopped and can go on (``EX_TEMPFAIL``)."""
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of what Ctrl-C ended before there was anything to go on with, as a shell gives it."""
+
+NOT_BEGUN = "stopped before the run began"
+"""What is said of a signal that came in time."""
+
 # Slurm warns of the end of a job by SIGUSR1, if told to, and of preemption by SIGTERM.
-_WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
-_SIGNALS = (signal.SIGINT, *_WARNINGS)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-@contextmanager
-def starting() -> Iterator[None]:
-    """A context in which SIGTERM and SIGUSR1 end the process with status ``STOPPED`` at once, by ``SystemExit``.
-
-    For the time before a run has begun: there is nothing to save yet, and whoever asked for the stop learns that the
-    work is still to be done.  Ctrl-C acts as usual.  In another thread than the main one this does nothing.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"fedray: stopped before the run began\n")
-        raise SystemExit(STOPPED)
-
-    before = _handlers(_WARNINGS)
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        _restore(before)
+class StoppedEarly(RunFailed):
+    """A run that was stopped before its first round, and has left nothing behind."""
 
 
 def exit_at_once(number: int) -> None:
@@ -44,11 +46,77 @@ def exit_at_once(number: int) -> None:
     os._exit(128 + number)
 
 
+@contextmanager
+def starting(words: str | None = None, again: Callable[[int], None] | None = None) -> Iterator[None]:
+    """Let signals end the work, while there is nothing to save yet.
+
+    Ctrl-C raises ``KeyboardInterrupt``; SIGTERM and SIGUSR1 raise ``SystemExit`` with status ``STOPPED``, so that
+    whoever asked for the stop learns that the work is still to be done.
+
+    >>> with starting():
+    ...     signal.raise_signal(signal.SIGUSR1)
+    Traceback (most recent call last):
+    SystemExit: 75
+
+    Args:
+        words: said on standard error, once, if a signal comes before a run has begun.
+        again: is given a second signal; None: it acts as the first.
+    """
+    before = _heeded()
+    ending = _Ending(words, again)
+    try:
+        _install(before, ending)
+        yield
+    finally:
+        _restore(before, ending)
+
+
+@contextmanager
+def held(until: str | None = None) -> Iterator[None]:
+    """Let signals wait until the end of this context, and then act as they would have before it.
+
+    If handlers are installed meanwhile, as by :meth:`StopSignals.arm`, they stay, and are what the signal meets.
+
+    >>> with starting():
+    ...     with held():
+    ...         signal.raise_signal(signal.SIGUSR1)
+    ...         done = True
+    Traceback (most recent call last):
+    SystemExit: 75
+    >>> done
+    True
+
+    Args:
+        until: what a signal waits for; said on standard error.
+    """
+    before = _heeded()
+    _obey(before)
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted:
+            _restore(before, note)
+            if (ending := _ending(before)) is not None:
+                ending.heard = noted[0]
+        elif until is not None:
+            _say(f"stopping as soon as {until} (once more to stop at once)")
+        noted.append(number)
+        if len(noted) > 1:
+            signal.raise_signal(number)
+
+    try:
+        _install(before, note)
+        yield
+    finally:
+        _restore(before, note)
+        if noted:
+            signal.raise_signal(noted[0])
+
+
 class StopSignals:
     """A context in which signals stop a run, from the moment :meth:`arm` is given the run's stop function.
 
-    Before that a signal acts as before the context.  Python hands signals to the main thread only, so in another
-    thread this does nothing.
+    Before that a signal acts as before the context.
 
     Args:
         announce: called once, at the first signal.
@@ -60,43 +128,114 @@ class StopSignals:
         self._announce = announce
         self._again = again
         self._before: dict[signal.Signals, Any] = {}
-        self.stopped = False
+        self._number: int | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has stopped the run."""
+        return self._number is not None
 
     def __enter__(self) -> StopSignals:
-        self._before = _handlers(_SIGNALS)
+        self._before = _handlers()
         return self
 
     def arm(self, stop: Callable[[], None]) -> None:
-        """Handle signals from now on (after Ray has installed its own handlers)."""
+        """Handle signals from now on; one that has come before, and was not obeyed, stops the run at once."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             if self.stopped:
                 _restore(self._before)
                 self._again(number)
                 return
-            self.stopped = True
-            # Not in the handler itself: it may have interrupted the very code that stop would call.
-            threading.Thread(target=self._ask, args=(stop,), daemon=True).start()
+            self._first(number, stop)
 
-        for number in self._before:
-            signal.signal(number, handle)
+        ending = _ending(self._before)
+        if ending is not None:
+            ending.words = None  # from now on there is a run that has begun
+        _install(self._before, handle)
+        if ending is not None and ending.heard is not None and not self.stopped:
+            self._first(ending.heard, stop)
+
+    def _first(self, number: int, stop: Callable[[], None]) -> None:
+        self._number = number
+        # Not in the handler itself: it may have interrupted the very code that stop would call.
+        threading.Thread(target=self._ask, args=(stop,), daemon=True).start()
 
     def _ask(self, stop: Callable[[], None]) -> None:
         stop()
         self._announce()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         _restore(self._before)
+        if kind is StoppedEarly and self._number is not None:
+            # For who has sent the signal it is as if it had come before the run.
+            _say(NOT_BEGUN)
+            _end(self._number)
 
 
-def _handlers(numbers: tuple[signal.Signals, ...]) -> dict[signal.Signals, Any]:
+class _Ending:
+    """The handler of :func:`starting`.
+
+    Attributes:
+        heard: the first signal that came.
+        words: said when it comes.
+    """
+
+    def __init__(self, words: str | None, again: Callable[[int], None] | None) -> None:
+        self.words, self._again = words, again
+        self.heard: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None = None) -> None:
+        if self.heard is not None and self._again is not None:
+            self._again(number)
+        if self.heard is None and self.words is not None:
+            _say(self.words)
+        self.heard = number
+        _end(number)
+
+
+def _end(number: int) -> NoReturn:
+    """Raise what a signal asks for."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt from None
+    raise SystemExit(STOPPED) from None
+
+
+def _ending(handlers: Mapping[signal.Signals, Any]) -> _Ending | None:
+    return next((handler for handler in handlers.values() if isinstance(handler, _Ending)), None)
+
+
+def _obey(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Raise again what a signal has raised before and Python has dropped."""
+    ending = _ending(handlers)
+    if ending is not None and ending.heard is not None:
+        _end(ending.heard)
+
+
+def _say(words: str) -> None:
+    os.write(2, f"fedray: {words}\n".encode())  # a handler may have interrupted whoever writes to sys.stderr
+
+
+def _handlers() -> dict[signal.Signals, Any]:
     """The handlers now in force; none outside the main thread, where they cannot be changed."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {number: signal.getsignal(number) for number in numbers}
+    return {number: signal.getsignal(number) for number in _SIGNALS}
 
 
-def _restore(handlers: dict[signal.Signals, Any]) -> None:
+def _heeded() -> dict[signal.Signals, Any]:
+    """The same without those of signals that are ignored, as Ctrl-C is in what a shell runs in the background."""
+    return {number: handler for number, handler in _handlers().items() if handler is not signal.SIG_IGN}
+
+
+def _install(instead_of: Mapping[signal.Signals, Any], handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in instead_of:
+        signal.signal(number, handler)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any], ours: Any = None) -> None:
+    """Put handlers back, only where ours is in force if it is named."""
     for number, handler in handlers.items():
-        # A handler that was not installed from Python cannot be put back.
-        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if ours is None or signal.getsignal(number) is ours:
+            # A handler that was not installed from Python cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,15 +48,23 @@ class RunFolder:
         Raises:
             ConfigError: it holds a run already, or cannot be written.
         """
-        taken = (self.path / CONFIG).exists() or (self.path / METRICS).exists()
+        self.check_new()
         try:
-            if not taken:
-                self.path.mkdir(parents=True, exist_ok=True)
-                self.checkpoints.mkdir(exist_ok=True)
-                taken = not durable.create(self.path / CONFIG, config.encode())
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+            made = durable.create(self.path / CONFIG, config.encode())
         except OSError as error:
             raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
-        if taken:
+        if not made:
+            self.claim(config)  # another process was faster, and is refused to, or has given up
+
+    def check_new(self) -> None:
+        """Check that there is no run in the folder.
+
+        Raises:
+            ConfigError: there is; says who drives it, or how to go on with it.
+        """
+        if (self.path / CONFIG).exists() or (self.path / METRICS).exists():
             check_free(self.path)
             raise ConfigError(
                 f"run.dir: {self.path} already holds a run; "
@@ -63,18 +72,20 @@ class RunFolder:
             )
 
     def unclaim(self) -> None:
-        """Give up a fresh claim: a run that could not be started leaves nothing behind.
+        """Give up a fresh claim: a run that could not be started, or was stopped before its first round, leaves
+        nothing behind.
 
-        Does nothing if another process drives the run by now.
+        Does nothing if another process drives the run by now, or it has done a round.
         """
         with contextlib.suppress(ConfigError, OSError):
             with driving(self.path):
-                if (self.path / METRICS).exists():
+                metrics = self.path / METRICS
+                if any(checkpoint.rounds_in(self.checkpoints)) or (metrics.exists() and metrics.stat().st_size):
                     return
-                with contextlib.suppress(OSError):  # something else is in it
-                    self.checkpoints.rmdir()
-                (self.path / ENCODING).unlink(missing_ok=True)
-                (self.path / CONFIG).unlink(missing_ok=True)
+                for folder in (self.checkpoints, self.state, self.workers):
+                    shutil.rmtree(folder, ignore_errors=True)
+                for name in (METRICS, SUMMARY, LOG, ENCODING, CONFIG):
+                    (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
     def encoding(self) -> Mapping[str, Any] | None:

@@ -123,24 +123,56 @@ def check_free(folder: Path) -> None:
     """Raise ConfigError if another process drives the run in ``folder``, or may; it is named."""
     path = folder / LOCK
     if (owner := _read(path)) is not None:
-        _refuse_unless_dead(path, owner)
+        _refuse_unless_free(path, owner, None)
 
 
 @contextmanager
-def driving(folder: Path, launcher: int = 0) -> Iterator[None]:
+def driving(folder: Path, launcher: int = 0, heir_of: str | None = None) -> Iterator[None]:
     """A context in which no other process drives the run in ``folder``.
 
     Args:
         folder: the run folder.
         launcher: see :class:`Owner`.
+        heir_of: token of the owner that started this driver and leaves it the folder, see :func:`starting_a_driver`.
 
     Raises:
         ConfigError: another process does, or may.
         OSError: the lock cannot be written.
     """
     me = Owner.me(launcher)
-    path = folder / LOCK
-    _take(path, me)
+    dead = _take(folder / LOCK, me, heir_of)
+    if dead is not None:
+        _log.warning("%s", taken_over_from(dead))
+    with _held(folder / LOCK, me):
+        yield
+
+
+@contextmanager
+def starting_a_driver(folder: Path) -> Iterator[tuple[str, Owner | None]]:
+    """A context in which this process alone may start a driver of the run in ``folder``: its heir.
+
+    So a run that was ended before its driver came up is known for what it is: one that a dead process has left.
+
+    Yields:
+        What :func:`driving` is to be given, and the dead owner from whom the folder was taken over, if there was one.
+
+    Raises:
+        ConfigError: another process drives the run, or may.
+        OSError: the lock cannot be written.
+    """
+    me = Owner.me(signalled_process())
+    dead = _take(folder / LOCK, me)
+    with _held(folder / LOCK, me):
+        yield me.token, dead
+
+
+def taken_over_from(dead: Owner) -> str:
+    """What is said of it."""
+    return f"taking the run folder over from a dead driver: {dead.words()}"
+
+
+@contextmanager
+def _held(path: Path, me: Owner) -> Iterator[None]:
     try:
         yield
     finally:
@@ -170,23 +202,22 @@ def release(folder: Path, owner: Owner) -> bool:
         return True
 
 
-def _take(path: Path, me: Owner) -> None:
-    """Make the lock at ``path`` ours."""
+def _take(path: Path, me: Owner, heir_of: str | None = None) -> Owner | None:
+    """Make the lock at ``path`` ours; returns the dead owner who had it, if one had."""
     if _create(path, me):
-        return
+        return None
     owner = _read(path)
     if owner is None:
-        _take(path, me)  # let go of in the meantime
-        return
-    _refuse_unless_dead(path, owner)
+        return _take(path, me, heir_of)  # let go of in the meantime
+    _refuse_unless_free(path, owner, heir_of)
     with _taking(path, me):
         owner = _read(path)
         if owner is not None:
-            _refuse_unless_dead(path, owner)
-            _log.warning("taking the run folder over from a dead driver: %s", owner.words())
+            _refuse_unless_free(path, owner, heir_of)
             path.unlink()
         if not _create(path, me):
-            _take(path, me)  # a newcomer was faster: it lives, and is named
+            return _take(path, me)  # a newcomer was faster: it lives, and is named
+    return None if owner is None or owner.token == heir_of else owner
 
 
 @contextmanager
@@ -201,9 +232,10 @@ def _taking(path: Path, me: Owner) -> Iterator[None]:
         taking.unlink(missing_ok=True)
 
 
-def _refuse_unless_dead(path: Path, owner: Owner) -> None:
+def _refuse_unless_free(path: Path, owner: Owner, heir_of: str | None) -> None:
+    """Refuse an owner who is not known to be dead, and has not left the folder to us."""
     alive = owner.alive()
-    if alive is False:
+    if alive is False or owner.token == heir_of:
         return
     first = f"run.dir: {path.parent} is in use by another driver: {owner.words()}"
     if alive:

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from fedray.cli import quickstart
 from fedray.core import inject
 from fedray.core.record import RoundRecord
+from fedray.experiment import build, launchers, preflight
 from fedray.run import driver
 from fedray.tracking.jsonl import JsonLines
 from tests.cli.command import SMALL, Cli, hashes
@@ -194,10 +196,12 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(number: signal.Si
 
 def test_a_second_interrupt_ends_at_once(silos: Path) -> None:
     """The first waits for a client that takes its time."""
-    slow = RAISES.replace("from torch", "import pathlib, time\nfrom torch").replace(
-        "if (x > 90).any():\n            raise",
-        "if self.training:\n            pathlib.Path('begun').touch()\n            time.sleep(600)\n            raise",
+    waits = (
+        "if self.training and pathlib.Path('out/metrics.jsonl').exists():\n            pathlib.Path('begun').touch()\n"
     )
+    waits += "            time.sleep(600)\n            raise"
+    slow = RAISES.replace("from torch", "import pathlib, time\nfrom torch")
+    slow = slow.replace("if (x > 90).any():\n            raise", waits)
     config = with_model(silos, slow)
     # Neither a trial of stacking nor of a last batch of one row: no step before the run.
     calm = ["local.stack=off", "local.last_batch=merge"]
@@ -243,6 +247,64 @@ def test_a_stop_asked_for_before_the_run_is_not_lost(cli: Cli, silos: Path) -> N
     assert outcome.status == 75
     assert outcome.err == "fedray: stopped before the run began\n"
     assert not Path("out/metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)])
+@pytest.mark.parametrize("where", ["model", "workers"])
+@pytest.mark.parametrize("command", ["run", "sweep", "quickstart"])
+def test_a_run_stopped_before_its_first_round_leaves_nothing(
+    command: str,
+    where: str,
+    number: signal.Signals,
+    status: int,
+    cli: Cli,
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is built, or while its workers start."""
+    part = (build, "made_module") if where == "model" else (launchers, "InlineExecutor")
+    original = getattr(*part)
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    words: list[object] = {
+        "run": ["run", small, "run.dir=out"],
+        "sweep": ["sweep", small, "seed=1,2", "--dir", "out"],
+        "quickstart": ["quickstart", "--dir", "out"],
+    }[command]  # type: ignore[assignment]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch:
+        patch.setattr(*part, interrupted)
+        if command == "quickstart":
+            patch.setitem(quickstart.EXPERIMENT, "cluster", {"name": "inline"})
+        outcome = cli(*words)
+    signal.signal(signal.SIGINT, before)
+    assert outcome.status == status
+    assert outcome.err == "fedray: stopped before the run began\n"
+    assert list(Path().rglob("config.yaml")) == []
+    if command == "run":
+        assert not Path("out").exists()
+        assert cli("run", small, "run.dir=out", "-q").status == 0
+
+
+def test_a_sweep_stopped_between_two_runs_goes_on(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = preflight.made_module
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        made.append(1)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "made_module", interrupted)
+        outcome = cli("sweep", small, "seed=1,2,3", "-q")
+    assert outcome.status == 75
+    assert outcome.err == "stopped after 1 of 3 runs; the same command goes on\n"
+    assert cli("sweep", small, "seed=1,2,3", "-q").status == 0
 
 
 def test_a_run_ends_with_its_budget_and_goes_on_with_more(cli: Cli, small: Path) -> None:

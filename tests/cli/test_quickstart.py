@@ -51,6 +51,7 @@ def test_an_earlier_quickstart_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(Reached):
             hospitals(tmp_path, no_training)
         assert not (tmp_path / "run" / "earlier.txt").exists()
+        (tmp_path / "run").mkdir()
         (tmp_path / "run" / "earlier.txt").touch()
 
 

@@ -18,7 +18,7 @@ from fedray.core.errors import ConfigError
 from fedray.experiment import status
 from fedray.experiment.status import RECENT, Driver, failures_by_kind, pace_of, read_status, slurm_job, state_of
 from fedray.run.budget import Totals
-from fedray.rundir.lock import Owner, driving
+from fedray.rundir.lock import Owner, driving, starting_a_driver
 from fedray.rundir.names import LOCK
 from fedray.slurm.commands import SlurmJob
 from fedray.slurm.requeue import HISTORY, History
@@ -86,6 +86,17 @@ def test_after_its_driver_was_killed(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
     seen = read_status(folder, NOW)
     assert (seen.state, seen.over) == ("interrupted", True)
+
+
+def test_a_run_that_was_killed_before_its_driver_came_up_is_interrupted(folder: Path) -> None:
+    """Nobody will start it: it does not wait."""
+    with starting_a_driver(folder):
+        assert read_status(folder, NOW).state == "running"
+    code = "import os, sys\nfrom pathlib import Path\nfrom fedray.rundir.lock import starting_a_driver\n"
+    code += "with starting_a_driver(Path(sys.argv[1])):\n    os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
+    seen = read_status(folder, NOW)
+    assert (seen.state, seen.round, seen.over) == ("interrupted", 0, True)
 
 
 def test_a_run_that_ends_while_it_is_read_is_not_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from fedray.algorithms.scaffold import ControlServer
 from fedray.algorithms.server import ServerRule
 from fedray.config.sections import BudgetSection, CheckpointSection
 from fedray.core.errors import ConfigError, RunFailed
-from fedray.core.messages import Aggregate
+from fedray.core.messages import Aggregate, Broadcast
 from fedray.core.record import RoundRecord
 from fedray.data import DataSpec, FederatedData
 from fedray.run.budget import Totals
@@ -192,6 +192,63 @@ def test_damaged_client_state_is_noticed_and_the_checkpoint_before_is_used(
     assert f"checkpoint unusable, trying the one before: round-00000004: client state {newest.name}" in caplog.text
     assert (summary(folder)["resumed_from"], summary(folder)["status"]) == (2, "finished")
     assert hashes(folder) == hashes(quiet)
+
+
+@pytest.mark.parametrize("ends", ["stopped", "failed"])
+def test_the_last_finished_round_is_told_at_once(ends: str, tmp_path: Path, quiet: Path) -> None:
+    """Round 3 is finished, and its evaluation would be done beside round 4, which is not."""
+
+    class Ends(InlineExecutor):
+        round = 0
+
+        def publish(self, down: Broadcast) -> None:
+            self.round = down.round
+            super().publish(down)
+
+        def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+            if self.round < 4:
+                return super().run(items, stopping)
+            if ends == "failed":
+                raise RunFailed("the machine is gone")
+            return None
+
+    folder = tmp_path / "run"
+    records = run_in(folder).records(Ends)
+    seen = [record.round for record in itertools.islice(records, 2)]
+    if ends == "stopped":
+        seen += [record.round for record in records]
+        assert seen == [1, 2, 3]
+    else:
+        with pytest.raises(RunFailed, match="the machine is gone"):
+            next(records)
+    told = read_records(folder / "metrics.jsonl")
+    assert [record["round"] for record in told] == [1, 2, 3]
+    assert told[1]["test"]
+    assert "test" not in told[2]
+    assert summary(folder)["final"] == told[2]
+    assert len(go(run_in(folder, resume=True))) == 4, "with its evaluation"
+    assert hashes(folder) == hashes(quiet)
+    assert [record["test"] for record in read_records(folder / "metrics.jsonl")] == [
+        record["test"] for record in read_records(quiet / "metrics.jsonl")
+    ]
+
+
+def test_a_claim_is_given_up_with_all_that_a_run_without_a_round_has_left(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    go_on = run_in(folder.path).records(InlineExecutor, stopping=lambda: True)
+    assert list(go_on) == []
+    assert summary(folder.path)["status"] == "stopped"
+    assert rounds_in(folder.checkpoints) == [0]
+    folder.unclaim()
+    assert not folder.path.exists()
+
+
+def test_a_claim_is_not_given_up_once_a_round_is_done(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    go(run_in(folder.path, rounds=1))
+    before = sorted(folder.path.rglob("*"))
+    folder.unclaim()
+    assert sorted(folder.path.rglob("*")) == before
 
 
 # Another algorithm

@@ -17,7 +17,7 @@ import pytest
 
 from fedray.core.errors import ConfigError
 from fedray.rundir import lock
-from fedray.rundir.lock import Owner, driving, owner_of
+from fedray.rundir.lock import Owner, driving, owner_of, starting_a_driver
 from fedray.rundir.names import LOCK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -292,6 +292,33 @@ def test_a_damaged_lock_is_said(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("{")
     with pytest.raises(ConfigError, match="is damaged"), driving(tmp_path):
         pass
+
+
+def test_who_starts_a_driver_leaves_the_folder_to_it_and_to_nobody_else(tmp_path: Path) -> None:
+    with starting_a_driver(tmp_path) as (token, dead):
+        assert dead is None
+        assert (mine := owner_of(tmp_path)) is not None
+        assert mine.alive()
+        for heir_of in (None, "another"):
+            with pytest.raises(ConfigError, match="in use by another driver"), driving(tmp_path, heir_of=heir_of):
+                pass
+        with driving(tmp_path, heir_of=token):
+            assert (heir := owner_of(tmp_path)) is not None
+            assert heir.token != token
+            with pytest.raises(ConfigError, match="in use by another driver"), driving(tmp_path, heir_of=token):
+                pass
+        assert owner_of(tmp_path) is None
+        with driving(tmp_path):
+            assert owner_of(tmp_path) is not None
+    assert owner_of(tmp_path) is None
+
+
+def test_who_starts_a_driver_says_from_whom_it_takes_the_folder(tmp_path: Path) -> None:
+    gone = replace(Owner.me(), born=1, token="gone")
+    (tmp_path / LOCK).write_text(json.dumps(asdict(gone)))
+    with starting_a_driver(tmp_path) as (token, dead):
+        assert dead == gone
+        assert token != "gone"
 
 
 def test_of_many_who_take_over_one_wins(tmp_path: Path, dead: Owner) -> None:

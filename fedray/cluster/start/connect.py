@@ -17,12 +17,14 @@ from importlib.util import find_spec
 import ray
 from ray.exceptions import AuthenticationError, RayError
 
-from fedray.cluster.start.head import Head, joins, start, take
+from fedray.cluster.start.head import Head, await_ahead, joins, start, take
 from fedray.cluster.start.members import alive as members
 from fedray.cluster.start.token import ASKS, token_wanted
 from fedray.core.errors import ConfigError
+from fedray.run.interrupt import held
 
 _PATIENCE = 5.0
+_INSTALL = "set_sigterm_handler"
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,17 @@ class Cluster:
             raise ConfigError("cluster.dashboard: Ray's dashboard is not installed; pip install 'fedray[jobs]'")
         if ray.is_initialized():
             return cls(started=False)
-        with _kept_handlers():
-            return cls._start(cpus, dashboard)
+        await_ahead()
+        connection: Cluster | None = None
+        try:
+            # Whoever leaves ``ray.init`` half way leaves threads that crash at the end of the process.
+            with held("Ray is up"), _kept_handlers():
+                connection = cls._start(cpus, dashboard)
+        except (KeyboardInterrupt, SystemExit):
+            if connection is not None:
+                connection.close()
+            raise
+        return connection
 
     @classmethod
     def _start(cls, cpus: int, dashboard: bool) -> Cluster:
@@ -140,7 +151,14 @@ def _kept_handlers() -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
+    # Where Ray still has it under this name, also a SIGTERM that comes meanwhile is ours to handle.
+    utils = getattr(ray._private, "utils", None)
+    install = getattr(utils, _INSTALL, None)
+    if install is not None:
+        setattr(utils, _INSTALL, lambda handler: None)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if install is not None:
+            setattr(utils, _INSTALL, install)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.core.cpus import usable_cpus
@@ -16,6 +17,8 @@ from fedray.core.errors import RunFailed
 
 _AUTH = "RAY_AUTH_MODE"
 _PATIENCE = 30.0
+# A notebook may have fedray on its path by a line of its own, which another process does not know of.
+_CODE = f"import sys; sys.path.append({str(Path(__file__).parents[3])!r}); from {__name__} import main; main()"
 
 
 def joins() -> bool:
@@ -79,7 +82,7 @@ class Head:
     def __init__(self, cpus: int) -> None:
         self._address = ""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fedray.cluster.start.head", str(cpus)],
+            [sys.executable, "-c", _CODE, str(cpus)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # Ctrl-C at a terminal goes to a whole session: it is this process that stops Ray, when all is saved.
@@ -118,16 +121,21 @@ _ahead: Head | None = None
 
 @contextlib.contextmanager
 def ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
-    """A context at whose beginning the Ray of this machine is started, if these sections will want one.
+    """A context at whose beginning the Ray of this machine is started, if these sections will want one and it is not
+    under way already.
 
-    Not where Ray is imported already, and has read its settings: there it is started when it is connected to.
+    Not where Ray was imported before it could be told how to authenticate: there it is started when it is connected to.
     """
     global _ahead
+    told = "ray" not in sys.modules or _AUTH in os.environ
     wanted = cluster.name == "ray" and not cluster.dashboard and sys.platform == "linux"
-    if wanted and not joins() and "ray" not in sys.modules:
+    if wanted and told and _ahead is None and not joins() and not connected():
         # What Ray does by default for one that it starts, and not for one that it is told to connect to.
         os.environ.setdefault(_AUTH, "token")
         _ahead = Head(local_cpus(cluster, worker))
+    else:
+        yield
+        return
     try:
         yield
     finally:
@@ -142,6 +150,18 @@ def take() -> Head | None:
     return head
 
 
+def await_ahead() -> None:
+    """Wait until what :func:`ahead` started is up, if it started something.
+
+    Until then there is nothing that a signal could tear.
+
+    Raises:
+        RunFailed: it did not come up.
+    """
+    if _ahead is not None:
+        _ahead.address()
+
+
 def main() -> None:
     """Start Ray, say where it is, and end it when standard input ends."""
     import ray
@@ -152,7 +172,3 @@ def main() -> None:
         sys.stdout.flush()
     sys.stdin.read()
     ray.shutdown()
-
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,3 +138,24 @@ def test_a_run_bound_to_one_cpu_has_one_worker(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {record["workers"] for record in records} == {1}
     assert "CPUs for workers: 1 (" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_one_is_enough(without_ray: None, mark: str) -> None:
+    """Whoever trains starts one; the command line has done so already."""
+    with head.ahead(ClusterSection(), WorkerSection()):
+        with head.ahead(ClusterSection(), WorkerSection()):
+            assert len(marked(mark)) == 1
+        assert len(marked(mark)) == 1
+    assert ends(mark, 2)
+
+
+@pytest.mark.parametrize(("mode", "started"), [("token", 1), (None, 0)])
+def test_a_ray_that_was_imported_without_a_word_on_tokens_is_started_by_itself(
+    mode: str | None, started: int, without_ray: None, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    if mode is None:
+        monkeypatch.delenv("RAY_AUTH_MODE")
+    with head.ahead(ClusterSection(), WorkerSection()):
+        assert len(marked(mark)) == started
+    assert ends(mark, 2)
