@@ -161,12 +161,12 @@ class Layout:
     def load(self, module: nn.Module, vector: Tensor) -> None:
         """Copy a vector ``[P]`` into ``module``."""
         with torch.no_grad():
-            for name, tensor in self._tensors(module).items():
+            for name, tensor in self.tensors(module).items():
                 tensor.copy_(self.unpack(vector, [self._by_name[name]])[name])
 
     def attach(self, module: nn.Module, vector: Tensor) -> None:
         """Make the float32 tensors of ``module`` views of ``vector`` ``[P]``: training then moves the vector itself."""
-        for name, tensor in self._tensors(module).items():
+        for name, tensor in self.tensors(module).items():
             entry = self._by_name[name]
             if entry.dtype.is_floating_point:
                 tensor.data = vector[entry.start : entry.stop].view(entry.shape)
@@ -179,7 +179,7 @@ class Layout:
 
         A module that says ``self.average = ...`` in its forward has a new tensor there; it is attached again.
         """
-        tensors = self._tensors(module) if self.rest else {}
+        tensors = self.tensors(module) if self.rest else {}
         for e in self.rest:
             view, tensor = vector[e.start : e.stop].view(e.shape), tensors[e.name]
             if tensor.data_ptr() != view.data_ptr():
@@ -193,7 +193,7 @@ class Layout:
         """Make the parameters of ``module`` views of ``vector`` ``[P]``, which stays as it is: buffers are copies, as a
         module may count or average in its forward, also when it is evaluated.
         """
-        for name, tensor in self._tensors(module).items():
+        for name, tensor in self.tensors(module).items():
             entry = self._by_name[name]
             values = vector[entry.start : entry.stop].view(entry.shape)
             if not entry.dtype.is_floating_point:
@@ -203,7 +203,7 @@ class Layout:
 
     def write_integers(self, module: nn.Module, vector: Tensor) -> None:
         """Copy the integer entries of the vector into the buffers of an attached ``module``."""
-        tensors = self._tensors(module) if self.integers else {}
+        tensors = self.tensors(module) if self.integers else {}
         for e in self.integers:
             tensors[e.name].copy_(_to_integer(vector[e.start : e.stop].view(e.shape), e.dtype))
 
@@ -217,7 +217,8 @@ class Layout:
     def _by_name(self) -> dict[str, Entry]:
         return {e.name: e for e in self.entries}
 
-    def _tensors(self, module: nn.Module) -> dict[str, Tensor]:
+    def tensors(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return the module's tensors that have a place in the vector, by name."""
         named: dict[str, Tensor] = dict(module.named_parameters())
         named.update(module.named_buffers())
         return {e.name: named[e.name] for e in self.entries}

@@ -29,6 +29,7 @@ from fedray.config.sections import (
 )
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
+from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.core.losses import TASK_LOSS, LossFn
 from fedray.data import ClientData, DataSpec, data_sources
@@ -256,12 +257,14 @@ class Config:
             seed=self.schema.seed,
         )
         trial = replace(task, data=data.probe())
-        check_optimizer(self.optimizer, module)
-        check_fit(trial, module, evaluated=data.test is not None or self.evaluate.clients_every > 0)
-        warnings = check_single_rows(trial, module, self.failures.on_failure == "drop")
-        device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
-        stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
-        sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
+        # The trials leave no trace in what the user gave, of which the run makes its own copies later.
+        with HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn}).put_back():
+            check_optimizer(self.optimizer, module)
+            check_fit(trial, module, evaluated=data.test is not None or self.evaluate.clients_every > 0)
+            warnings = check_single_rows(trial, module, self.failures.on_failure == "drop")
+            device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
+            stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
+            sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
         return replace(task, stacking=stacking, sharing=sharing), warnings
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:

@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from fedray.core.hidden_state import HiddenState
+from fedray.local.modes import train_mode
 from fedray.local.task import LocalTask, autocast
 
 
@@ -38,14 +40,17 @@ class Replica:
     Attributes:
         row: the vector ``[P]``.
         trained: the parameters that need a gradient.
+        hidden: what model, loss and optimizer function remember elsewhere.
     """
 
     def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
         self._task = task
         self.row = task.layout.pack(dict(module.state_dict())).to(device)
         self.device = self.row.device
-        self.module = module.to(device).train()
+        self.module = train_mode(module).to(device)
         task.layout.attach(self.module, self.row)
+        parts = {"model": self.module, "local.loss": task.loss_fn, "optimizer": task.optimizer_fn}
+        self.hidden = HiddenState(parts, task.layout.tensors(self.module).values())
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
 
     def follow(self, row: Tensor) -> None:

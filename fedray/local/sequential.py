@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from fedray.core.draws import named
+from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import Floats
+from fedray.core.rng import integer
 from fedray.data.columns.rows import Rows
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.replicas import Replica, share_out
@@ -23,7 +26,8 @@ class SequentialStepper:
     On several devices the optimizer, the rule and the row are on the first; in each step the others get a copy of the
     row and a share of the batch, and give their gradients.  That equals one device up to rounding.
 
-    Random draws other than dropout come from the process's generators, named by (seed, round, client).
+    What the model, the loss or the optimizer function remembers elsewhere is put back after each client.  Random draws
+    other than dropout come from the process's generators, named by (seed, round, client).
     """
 
     def __init__(self, task: LocalTask, module: nn.Module, devices: Sequence[torch.device]) -> None:
@@ -33,23 +37,32 @@ class SequentialStepper:
         self.row = self._first.row
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
 
+    @property
+    def hidden(self) -> HiddenState:
+        """What model, loss and optimizer function remember elsewhere."""
+        return self._first.hidden
+
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
         """Train the single client of ``run`` (C = 1); arguments as for ``StackedStepper.run``.
 
         ``run.delta`` must be a view of ``self.row``.
         """
         task, layout, device = self._task, self._task.layout, self._first.device
-        for replica in (self._first, *self._others):
+        replicas = (self._first, *self._others)
+        for replica in replicas:
             layout.write_integers(replica.module, self.row)
-        optimizer = task.optimizer_fn(list(self._first.trained))
-        run.group = optimizer.param_groups[0]
-        task.rule.start(run)
         total = torch.zeros((), dtype=torch.float64, device=device)
         client = int(keys[0])
         if self._dropout is not None:
             self._dropout.client = keys[0]
-        devices = [replica.device for replica in (self._first, *self._others) if replica.device.type == "cuda"]
-        with named(task.seed, "local", run.round, client, devices):
+        devices = [replica.device for replica in replicas if replica.device.type == "cuda"]
+        with contextlib.ExitStack() as client_alone:
+            client_alone.enter_context(named(task.seed, "local", run.round, client, devices))
+            for replica in replicas:
+                client_alone.enter_context(replica.hidden.put_back(integer(task.seed, "local", run.round, client)))
+            optimizer = task.optimizer_fn(list(self._first.trained))
+            run.group = optimizer.param_groups[0]
+            task.rule.start(run)
             for step in range(schedule.index.shape[1]):
                 count = int(schedule.count[0, step])
                 x, y = rows.take(schedule.index[:, step, :count])
@@ -62,8 +75,8 @@ class SequentialStepper:
                     self._first.set_gradient(grad[0])
                 optimizer.step()
                 total += loss * count
-        optimizer.zero_grad(set_to_none=True)
-        layout.read_back(self._first.module, self.row)
+            optimizer.zero_grad(set_to_none=True)
+            layout.read_back(self._first.module, self.row)
         return total.reshape(1).cpu().numpy()
 
     def _backward(self, x: Tensor, y: Tensor, round: int, step: int) -> Tensor:

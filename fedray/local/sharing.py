@@ -10,6 +10,7 @@ from torch import nn
 
 from fedray.core.draws import drawn_since, named, traces
 from fedray.local.dropout import NamedDropout, has_dropout
+from fedray.local.modes import train_mode
 from fedray.local.replicas import share_out
 from fedray.local.stacking import COUPLED, batch_statistics, coupled
 from fedray.local.task import LocalTask, Sharing
@@ -55,7 +56,7 @@ def _joined(task: LocalTask, module: nn.Module) -> str | None:
     largest = np.array([int(np.argmax(task.data.sizes))])
     x = task.data.rows(largest).take(np.arange(_ROWS)[None])[0][0]
     dropout = NamedDropout(task.seed) if has_dropout(module) else None
-    module.train()
+    train_mode(module)
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     outputs = []
     with torch.no_grad(), named(task.seed, "local"), dropout or contextlib.nullcontext():

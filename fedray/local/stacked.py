@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import has_direct, per_example
 from fedray.core.messages import Floats, Ints
 from fedray.data.columns.rows import Rows
 from fedray.local.batched import batched_forward
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.leading import LeadingRows
+from fedray.local.modes import train_mode
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask, autocast
@@ -36,7 +38,9 @@ class StackedStepper:
         # functional_call replaces every parameter: the module's own need no memory.  Buffers that are not saved stay.
         for parameter in module.parameters():
             parameter.data = torch.empty(0)
-        self._template = module.to(device).train()
+        self._template = train_mode(module).to(device)
+        parts = {"model": self._template, "local.loss": task.loss_fn, "optimizer": task.optimizer_fn}
+        self.hidden = HiddenState(parts, task.layout.tensors(self._template).values())
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
         self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
         # Autocast chooses types operation by operation, which a batched product of our own would bypass.
@@ -70,6 +74,11 @@ class StackedStepper:
         return (values * torch.from_numpy(share).to(self._device, values.dtype)).sum(dim=1)
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
+        """Train the clients of ``run``; see :meth:`_run`.  What the model remembers elsewhere is put back."""
+        with self.hidden.put_back():
+            return self._run(run, schedule, rows, keys, model)
+
+    def _run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
         """Train ``run.params`` ``[C, D]`` in place.
 
         Args:

@@ -158,21 +158,27 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
     # that the loss does not use: alone it is left as it is.
     plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
     # In full precision: what bfloat16 rounds away would hide what is looked for.
-    args = replace(task.args, epochs=1, batch_size=3, steps=1, buffers="mean", precision="fp32")
-    exact = replace(task, optimizer_fn=plain, args=args, rule=LocalRule())
-    trial = replace(exact, data=few)  # type: ignore[arg-type]
+    args = replace(task.args, epochs=1, batch_size=3, buffers="mean", precision="fp32")
+    exact = replace(task, optimizer_fn=plain, rule=LocalRule(), data=few)  # type: ignore[arg-type]
     down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
-    with put_back():
-        before = traces()
-        stacked = _moved(Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU]).train(few.pair, down, {}))
-        if drawn := drawn_since(before):
-            return f"it draws from {drawn[0]}, which knows one client at a time"
-    alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
-    for row, client in enumerate(few.pair):
-        expected = _moved(alone.train(few.pair[row : row + 1], down, {}))[0]
-        close = _TOLERANCE * (float(expected.nan_to_num().abs().max()) or 1.0)
-        if not torch.allclose(stacked[row], expected, rtol=0.0, atol=close, equal_nan=True):
-            return f"client {client} stacked is not what it is alone"
+    # What a step leaves in the model shows in the next ones.
+    for steps in (1, 3):
+        trial = replace(exact, args=replace(args, steps=steps))
+        block = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU])
+        with put_back():
+            before = traces()
+            stacked = _moved(block.train(few.pair, down, {}))
+            if drawn := [*drawn_since(before), *sorted(block.hidden.drawn)]:
+                return f"it draws from {drawn[0]}, which knows one client at a time"
+        alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
+        for row, client in enumerate(few.pair):
+            expected = _moved(alone.train(few.pair[row : row + 1], down, {}))[0]
+            close = _TOLERANCE * (float(expected.nan_to_num().abs().max()) or 1.0)
+            if not torch.allclose(stacked[row], expected, rtol=0.0, atol=close, equal_nan=True):
+                kept = f": it remembers {min(block.hidden.changed)}" if block.hidden.changed else ""
+                return f"client {client} stacked is not what it is alone{kept}"
+        if not block.hidden.changed:
+            break
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import DELTA, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
@@ -91,6 +92,11 @@ class Trainer:
             loss=loss / seen.clip(min=1),
             examples=seen,
         )
+
+    @property
+    def hidden(self) -> HiddenState:
+        """What model, loss and optimizer function remember elsewhere."""
+        return self._stepper.hidden
 
     def _locals(self, count: int) -> Tensor:
         """Memory for the local models of so many clients, ``[C, P]``."""

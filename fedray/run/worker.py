@@ -22,8 +22,10 @@ from fedray.algorithms.base import Algorithm
 from fedray.core import inject
 from fedray.core.draws import named
 from fedray.core.errors import RunFailed, listed, one_line
+from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import BUFFERS, Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
 from fedray.core.metrics import Mean, example_values
+from fedray.core.rng import integer
 from fedray.local.kernels import cuda_kernels, lack_told
 from fedray.local.rules import width_of
 from fedray.local.task import LocalTask, autocast
@@ -163,6 +165,7 @@ class Worker:
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
         self._evaluated: nn.Module | None = None
+        self._hidden = HiddenState({})
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
 
@@ -327,6 +330,8 @@ class Worker:
     def _module(self) -> nn.Module:
         if self._evaluated is None:
             self._evaluated = last_of(self.job.task.model_fn).to(self.device).eval()
+            parts = {"model": self._evaluated, "local.loss": self.job.task.loss_fn}
+            self._hidden = HiddenState(parts, self.job.task.layout.tensors(self._evaluated).values())
         self.job.task.layout.show(self._evaluated, self._down.parts["model"])
         return self._evaluated
 
@@ -359,10 +364,15 @@ class Worker:
         examples = np.bincount(segment, minlength=count).astype(np.int64)
         return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
 
-    def _named(self, number: int) -> contextlib.AbstractContextManager[None]:
-        """Name what the model draws in an evaluation."""
+    @contextlib.contextmanager
+    def _named(self, number: int) -> Iterator[None]:
+        """Name what the model draws in an evaluation, and put back what it remembers."""
+        self._module()
         devices = [self.device] if self.device.type == "cuda" else []
-        return named(self.job.task.seed, "evaluate", self._down.round, number, devices)
+        seed, round = self.job.task.seed, self._down.round
+        remembered = self._hidden.put_back(integer(seed, "evaluate", round, number))
+        with named(seed, "evaluate", round, number, devices), remembered:
+            yield
 
     def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
         """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""

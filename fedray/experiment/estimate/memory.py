@@ -12,6 +12,7 @@ from torch import Tensor
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.messages import VECTOR, Aggregate
+from fedray.local.modes import train_mode
 from fedray.local.schedule import batch_widths
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
@@ -113,7 +114,7 @@ def activation_bytes(plan: Plan) -> int:
     widths = batch_widths(task.args, task.data.sizes)
     client = np.array([int(np.argmax(widths))])
     batch = int(widths.max())
-    module = task.model_fn().train()
+    module = train_mode(task.model_fn())
     own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}
 

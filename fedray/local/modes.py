@@ -1,0 +1,26 @@
+"""Which parts of a model train: all but those that its builder set to evaluation."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def train_mode(module: nn.Module) -> nn.Module:
+    """Set a model that its builder has just given to training; what was set to ``eval()`` inside it stays so.
+
+    A model that is in evaluation mode as a whole, as ``from_pretrained`` gives one, is set to training as a whole.
+
+    >>> model = nn.Sequential(nn.BatchNorm1d(3).eval(), nn.Linear(3, 2))
+    >>> [part.training for part in train_mode(model)]
+    [False, True]
+    >>> [part.training for part in train_mode(model.eval())]
+    [True, True]
+    """
+    built = {part: part.training for part in module.modules()}
+    module.train()
+    for part in module.modules() if built[module] else ():
+        if part.training and not built[part]:
+            part.eval()
+            for inner in part.modules():
+                inner.training = built[inner]
+    return module
