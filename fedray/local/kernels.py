@@ -12,6 +12,7 @@ from torch.backends import cudnn
 from torch.backends.cuda import matmul
 from torch.utils import deterministic as memory
 
+from fedray.core.errors import one_line
 from fedray.local.task import Precision
 
 # Without a fixed size of scratch memory cuBLAS may add in another order; torch reads this with its first product.
@@ -65,3 +66,14 @@ def lack_told() -> Iterator[None]:
             f"{operation} has no deterministic CUDA kernel: with local.deterministic=false it runs, "
             "and two runs need not agree bit for bit"
         ) from error
+
+
+@contextlib.contextmanager
+def memory_told() -> Iterator[None]:
+    """Where the host's memory is out torch raises a plain RuntimeError: here it is a MemoryError, as Python's own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise MemoryError(one_line(error)) from None
+        raise

@@ -26,7 +26,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import BUFFERS, Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
 from fedray.core.metrics import Mean, example_values
 from fedray.core.rng import integer
-from fedray.local.kernels import cuda_kernels, lack_told
+from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.rules import width_of
 from fedray.local.task import LocalTask, autocast
 from fedray.local.trainer import Trainer
@@ -38,17 +38,6 @@ _log = logging.getLogger("fedray")
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
 """What means that fewer clients must step at once."""
-
-
-@contextlib.contextmanager
-def _memory_told() -> Iterator[None]:
-    """Where the host's memory is out torch raises a plain RuntimeError: here it is a MemoryError, as Python's own."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error):
-            raise MemoryError(one_line(error)) from None
-        raise
 
 
 def devices_of(gpus: float) -> tuple[torch.device, ...]:
@@ -285,7 +274,7 @@ class Worker:
 
     def _update(self, clients: Ints, block: Block) -> BlockUpdate:
         try:
-            with _memory_told(), lack_told():
+            with memory_told(), lack_told():
                 return self._trained(clients, block)
         except (*OutOfMemory, RunFailed):
             raise
@@ -378,7 +367,7 @@ class Worker:
         """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""
         task = self.job.task
         try:
-            with _memory_told(), lack_told(), torch.no_grad(), autocast(task.args.precision, self.device):
+            with memory_told(), lack_told(), torch.no_grad(), autocast(task.args.precision, self.device):
                 values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
             return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
         except OutOfMemory:
