@@ -16,9 +16,11 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fedray.cluster.place.placement import Size, own_gpus, release
+from fedray.cluster.place.placement import Size
+from fedray.cluster.place.reservation import own_gpus, release
+from fedray.cluster.place.slots import WorkerArgs
 from fedray.cluster.unpicklable import refusal
-from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.cluster.work.executor import RayExecutor
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.record import RoundRecord
 from fedray.run.driver import Run

@@ -9,9 +9,9 @@ from functools import partial
 
 from fedray.cluster.driver import ask_to_stop, driver_actor, stream
 from fedray.cluster.place.placement import Size, alive
+from fedray.cluster.place.slots import Silo, WorkerArgs
 from fedray.cluster.start.connect import Cluster
 from fedray.cluster.start.head import await_ahead, local_cpus, local_cpus_in_words
-from fedray.cluster.work.executor import Silo, WorkerArgs
 from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
 from fedray.core.errors import ConfigError, listed
 from fedray.core.record import RoundRecord

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import fedray
 from fedray.cluster.place.placement import Size
-from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.cluster.place.slots import WorkerArgs
+from fedray.cluster.work.executor import RayExecutor
 from fedray.config.sections import LocalSection
 from fedray.core.messages import Block, BlockReport, Broadcast
 from fedray.run.executor import Executor, InlineExecutor

@@ -39,8 +39,8 @@ def all_present(executor: RayExecutor, teams: int) -> None:
     """Wait until so many nodes can work, those included that a round would set up before it begins."""
 
     def present() -> bool:
-        executor._settle(executor._nodes)
-        return len(executor._present()) == teams
+        executor.nodes.settle()
+        return len(executor.nodes.present()) == teams
 
     executor.wait()
     eventually(present, f"{teams} teams")

@@ -96,7 +96,8 @@ class Nodes:
         """Somebody else has one CPU of a node."""
         from ray.util import remove_placement_group
 
-        from fedray.cluster.place.placement import Size, reserve
+        from fedray.cluster.place.placement import Size
+        from fedray.cluster.place.reservation import reserve
 
         group = reserve(self.id(name), [Size()])
         assert group.wait(DEADLINE)

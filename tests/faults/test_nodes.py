@@ -18,7 +18,8 @@ from torch import nn
 
 import fedray
 from fedray.cluster.place.placement import Size
-from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.cluster.place.slots import WorkerArgs
+from fedray.cluster.work.executor import RayExecutor
 from fedray.core import inject
 from fedray.core.record import RoundRecord
 from fedray.run.loop import Rounds
@@ -129,7 +130,7 @@ def test_the_drivers_node_needs_no_worker(
     nodes.plan()
     with executing(nodes, small(tmp_path).job, WorkerArgs(workers=2, driver=Size(1.0))) as executor:
         all_present(executor, 1)
-        assert [len(team.post.seats) for team in executor._present()] == [2]
+        assert [len(team.spec.slots) for team in executor.nodes.present()] == [2]
         records = go(small(tmp_path / "run", rounds=4), executor)
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [1, 1, 1, 1]
@@ -144,9 +145,9 @@ def test_a_node_whose_room_others_have_is_done_without(
     nodes.plan()
     args = WorkerArgs(workers=2, start_timeout=30.0)
     with nodes.crowded(full), executing(nodes, small(tmp_path).job, args) as executor:
-        eventually(lambda: executor._present() and "is lost" in caplog.text, f"{full} is lost")
+        eventually(lambda: executor.nodes.present() and "is lost" in caplog.text, f"{full} is lost")
         all_present(executor, 1)
-        assert [len(team.post.seats) for team in executor._present()] == [2]
+        assert [len(team.spec.slots) for team in executor.nodes.present()] == [2]
         records = go(small(tmp_path / "run", rounds=4), executor)
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [1, 1, 1, 1]
@@ -170,7 +171,7 @@ def test_a_node_whose_workers_cannot_start_is_done_without(
     broken = replace(job, task=replace(job.task, model_fn=broken_there))
     with executing(nodes, broken, WorkerArgs(workers=1)) as executor:
         all_present(executor, 2)
-        eventually(lambda: executor._present() and "is lost" in caplog.text, "the third is lost")
+        eventually(lambda: executor.nodes.present() and "is lost" in caplog.text, "the third is lost")
         records = go(small(tmp_path / "run", rounds=4), executor)
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [2, 2, 2, 2]
@@ -185,13 +186,13 @@ def test_nodes_add_up_among_themselves(
     last: bool, nodes: Nodes, expected: list[RoundRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As more than eight do; one that is lost meanwhile takes nothing with it that is not done again."""
-    monkeypatch.setattr("fedray.cluster.work.exchange._FAN_IN", 1)
+    monkeypatch.setattr("fedray.cluster.work.transport._FAN_IN", 1)
     nodes.plan(third=[fault("node.folded", 2)])
     one = small(tmp_path, rounds=4)
     records = []
     with executing(nodes, one.job, WorkerArgs(workers=1)) as executor:
         all_present(executor, 3)
-        executor._others.sort(key=lambda team: (team.post.node == nodes.id("third")) == last)
+        executor.nodes.others.sort(key=lambda team: (team.spec.node == nodes.id("third")) == last)
         for record in Rounds(one.plan, one.state, executor, lambda state: None):
             records.append(record)
             if record.round in (2, 3):  # the record comes a round late
@@ -242,7 +243,8 @@ CHATTY = """
 import json, sys
 from pathlib import Path
 import ray
-from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.cluster.place.slots import WorkerArgs
+from fedray.cluster.work.executor import RayExecutor
 from tests.faults.nights import all_present, go, small
 
 ray.init(log_to_driver=False, logging_level="ERROR")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import fedray
-from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.cluster.place.slots import WorkerArgs
+from fedray.cluster.work.executor import RayExecutor
 from tests.faults.nights import all_present, go
 from tests.faults.nodes import Nodes
 from tests.helpers import Federation, class_problem, federation

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import fedray
-from fedray.cluster.work.executor import RayExecutor, WorkerArgs
+from fedray.cluster.place.slots import WorkerArgs
+from fedray.cluster.work.executor import RayExecutor
 from fedray.config.sections import FailuresSection
 from fedray.core.record import RoundRecord
 from tests.faults.nights import DROP, SIZES, Listed, all_present, failed, go, quiet, same_bits, small

@@ -1,26 +1,15 @@
-"""Which workers sit on which node: decided by a pure function, reserved as one Ray placement group for each node."""
+"""The workers of each node, decided by a pure function of what the nodes have."""
 
 from __future__ import annotations
 
 import math
-import os
-import secrets
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import ray
 from ray._private.state import available_resources_per_node
-from ray.util.placement_group import (
-    get_placement_group,
-    placement_group,
-    placement_group_table,
-    remove_placement_group,
-)
-
-from fedray.core.errors import RunFailed
 
 _BECOMES_FREE, _LOOK = 1.0, 0.05
 
@@ -45,12 +34,12 @@ class Size:
         return cls(resources.get("CPU", 0.0), resources.get("GPU", 0.0), int(resources.get("memory", 0.0)))
 
     def resources(self) -> dict[str, float]:
-        """In Ray's words."""
+        """Return it in Ray's words."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
         return {name: amount for name, amount in wanted.items() if amount > 0}
 
     def fits(self, room: Mapping[str, float]) -> float:
-        """How many workers of this size have room in these resources, infinite for a size of nothing."""
+        """Return how many workers of this size have room in these resources, infinite for a size of nothing."""
         shares = [room.get(name, 0.0) / amount for name, amount in self.resources().items()]
         return math.floor(min(shares) + 1e-9) if shares else math.inf
 
@@ -81,7 +70,7 @@ class Node:
         return replace(Size.of(self.resources), memory=0)
 
     def holds(self, pin: str) -> bool:
-        """Whether it is where ``pin`` says: ``label=value``, or the name of a custom resource.
+        """Return whether it is where ``pin`` says: ``label=value``, or the name of a custom resource.
 
         >>> Node("1", "a", {"scanner": 1.0}, {"site": "north"}).holds("site=north")
         True
@@ -91,8 +80,8 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Seat:
-    """One worker's.
+class Slot:
+    """One worker's place.
 
     Args:
         size: what it reserves.
@@ -102,42 +91,41 @@ class Seat:
     size: Size
     silos: frozenset[str | None] = frozenset([None])
 
+    @property
+    def is_silos_own(self) -> bool:
+        """Whether it is that of a silo's own worker, which the rest of the node can do without."""
+        return None not in self.silos
+
 
 @dataclass(frozen=True)
-class Post:
-    """Where a team sits.
+class GroupSpec:
+    """The workers of a node.
 
     Args:
         node: Ray's id of the node.
         name: its host name.
-        seats: of its workers; the silos of two of them are the same, or have none in common.
+        slots: of its workers, by rank; the silos of two of them are the same, or have none in common.
         start_timeout: seconds to wait for a worker to come up.
         block_timeout: seconds a work item may take before its worker is replaced; ``None``: for ever.
     """
 
     node: str
     name: str
-    seats: Sequence[Seat]
+    slots: Sequence[Slot]
     start_timeout: float = 120.0
     block_timeout: float | None = None
 
-    @property
-    def sizes(self) -> list[Size]:
-        """Of its workers."""
-        return [seat.size for seat in self.seats]
+    def pins(self, ranks: Collection[int]) -> frozenset[str | None]:
+        """Return the pins of the items that these of its workers do."""
+        return frozenset().union(*(self.slots[rank].silos for rank in ranks))
 
-    @property
-    def pins(self) -> frozenset[str | None]:
-        """Of the items that its workers take."""
-        return frozenset().union(*(seat.silos for seat in self.seats))
-
-    def takers(self, pin: str | None) -> int:
-        """How many of its workers take items of this pin."""
-        return sum(pin in seat.silos for seat in self.seats)
+    def capacity(self, pin: str | None, ranks: Collection[int]) -> int:
+        """Return how many of these workers do items of a pin."""
+        return sum(pin in self.slots[rank].silos for rank in ranks)
 
 
 def alive() -> list[Node]:
-    """The nodes of the connected cluster, in a fixed order."""
+    """Return the nodes of the connected cluster, in a fixed order."""
     found = [
         Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"], node["Labels"])
         for node in ray.nodes()
@@ -174,7 +162,7 @@ def _held(all: Mapping[str, float], free: Mapping[str, float], own: Mapping[str,
     return {name: amount for name, amount in held.items() if amount > 1e-6}
 
 
-def seats(
+def worker_counts(
     nodes: Sequence[Node],
     workers: int | Literal["auto"],
     size: Size,
@@ -183,7 +171,7 @@ def seats(
     driver: Mapping[str, Mapping[str, float]],
     held: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, int]:
-    """How many workers each node gets, by node id; nodes without any are left out.
+    """Decide how many workers each node gets, by node id; nodes without any are left out.
 
     Args:
         nodes: where there may be workers.
@@ -221,65 +209,3 @@ def _room(node: Node, size: Size, *taken: Mapping[str, Mapping[str, float]]) -> 
         for name, amount in node.resources.items()
     }
     return max(0.0, size.fits(left))
-
-
-def reserve(node: str, sizes: Sequence[Size]) -> Any:
-    """Ask for a placement group on one node, a bundle for each of ``sizes``, in the name of this actor.
-
-    Ray keeps it until the job ends, also when the actor has died: see :func:`release`.
-    """
-    return placement_group(
-        [size.resources() or {"CPU": 0.001} for size in sizes],
-        strategy="STRICT_PACK",
-        name=f"{_prefix(ray.get_runtime_context().get_actor_id())}{secrets.token_hex(8)}",
-        bundle_label_selector=[{"ray.io/node-id": node}] * len(sizes),
-    )
-
-
-def own_gpus(gpus: float) -> None:
-    """Let this actor, which has reserved so many GPUs, see no others.
-
-    Ray leaves all of them visible to an actor without any.  Then each step of a ``torch.optim`` optimizer, which asks
-    whether a graph is being captured, would open a context on one: memory that others count on, and an error where a
-    GPU belongs to one process alone.
-    """
-    if gpus == 0:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def release(actor_id: str) -> None:
-    """Give back what a dead actor had reserved."""
-    for found in placement_group_table().values():
-        if found["name"].startswith(_prefix(actor_id)) and found["state"] != "REMOVED":
-            remove_placement_group(get_placement_group(found["name"]))
-
-
-def _prefix(actor_id: str | None) -> str:
-    return f"fedray-{actor_id}-"
-
-
-def await_grant(group: Any, post: Post) -> None:
-    """Return when what was reserved is there.
-
-    Raises:
-        RunFailed: it was not granted in time; says what is wanted, what the node has, and what is free.
-    """
-    if not group.wait(post.start_timeout):
-        remove_placement_group(group)
-        found = [one for one in alive() if one.id == post.node]
-        has = _amounts(found[0].resources) if found else "left the cluster"
-        name = f"node {found[0].name}" if found else "the node"
-        raise RunFailed(
-            f"{_crowd(post.sizes)} could not be started in {post.start_timeout:g} s: {name} has {has}, free in the "
-            f"cluster are {_amounts(ray.available_resources())}; lower cluster.workers or what the worker section asks "
-            "for"
-        )
-
-
-def _crowd(sizes: Sequence[Size]) -> str:
-    return ", ".join(f"{count} workers of {size}" for size, count in Counter(sizes).items())
-
-
-def _amounts(resources: Mapping[str, float]) -> str:
-    memory = resources.get("memory", 0.0) / 1e9
-    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs and {memory:.1f} GB"

@@ -1,8 +1,8 @@
 """Vectors between nodes by ``torch.distributed``: three times as fast as the object store for large models.
 
-The driver is rank 0, each node's team one more.  Sums of accumulators are exact, so a tree of any shape gives the bits
-of the object store.  A rank that dies breaks the group for all at once; the round then goes on by the object store, and
-the next one has a new group.
+The driver is rank 0, each node's worker group one more.  Sums of accumulators are exact, so a tree of any shape gives
+the bits of the object store.  A rank that dies breaks the group for all at once; the round then goes on by the object
+store, and the next one has a new group.
 
 Ranks talk by gloo, or by NCCL if each has a GPU of its own.  NCCL has not been run on real GPUs: what is here of it is
 written by torch's sources, and all that surrounds it is tested with gloo.  One thing it cannot do: a rank that dies
@@ -30,19 +30,19 @@ PATIENCE = timedelta(seconds=60)
 """How long a rank waits for the others."""
 
 
-class GroupBroken(Exception):
+class ProcessGroupBroken(Exception):
     """A rank is gone, or silent."""
 
 
 @dataclass(frozen=True)
-class Invitation:
-    """Where a group meets.
+class RankSpec:
+    """A rank of a process group, and where its ranks meet.
 
     Args:
         host, port: of the driver's store.
         name: of the group, used once.
-        rank, size: of who is invited, and how many ranks there are.
-        device: ``cpu``, or the GPU of who is invited.
+        rank, size: its number, and how many there are.
+        device: ``cpu``, or its GPU.
     """
 
     host: str
@@ -53,19 +53,19 @@ class Invitation:
     device: str = "cpu"
 
 
-class Meeting:
-    """The driver's store, at which groups meet."""
+class Rendezvous:
+    """The driver's store, at which the ranks of process groups meet."""
 
     def __init__(self) -> None:
         self.host = get_node_ip_address()
         self._store = dist.TCPStore(self.host, 0, None, True, wait_for_workers=False)
         self._groups = 0
 
-    def invite(self, devices: Sequence[str]) -> list[Invitation]:
-        """Invitations to a new group, by the device of each rank, the driver's first."""
+    def ranks(self, devices: Sequence[str]) -> list[RankSpec]:
+        """Return the ranks of a new process group, by the device of each rank, the driver's first."""
         self._groups += 1
         here, name, size = (self.host, self._store.port), f"group-{self._groups}", len(devices)
-        return [Invitation(*here, name, rank, size, device) for rank, device in enumerate(devices)]
+        return [RankSpec(*here, name, rank, size, device) for rank, device in enumerate(devices)]
 
 
 @dataclass(frozen=True)
@@ -140,30 +140,30 @@ def devices(driver_gpus: float, nodes: Sequence[str], gpus: Callable[[], Sequenc
     return ["cpu"] * (1 + len(nodes)), why
 
 
-class Group:
-    """One rank of a group; making it returns when all ranks are there.
+class ProcessGroup:
+    """This process as a rank of a process group; making it returns when all ranks are there.
 
     Args:
-        invitation: to it.
-        backend: by default that of the invitation's device.
+        spec: of the rank.
+        backend: by default that of the rank's device.
 
     Raises:
-        GroupBroken: they did not come.
+        ProcessGroupBroken: they did not come.
     """
 
-    def __init__(self, invitation: Invitation, backend: Backend | None = None) -> None:
-        self._backend = backend or Backend.on(invitation.device)
-        self._is_root = invitation.rank == 0
+    def __init__(self, spec: RankSpec, backend: Backend | None = None) -> None:
+        self._backend = backend or Backend.on(spec.device)
+        self._is_root = spec.rank == 0
         with _broken():
-            store = dist.TCPStore(invitation.host, invitation.port, None, False, timeout=PATIENCE)
-            named = dist.PrefixStore(invitation.name, store)
-            self._ranks = self._backend.make(named, invitation.rank, invitation.size)
+            store = dist.TCPStore(spec.host, spec.port, None, False, timeout=PATIENCE)
+            named = dist.PrefixStore(spec.name, store)
+            self._ranks = self._backend.make(named, spec.rank, spec.size)
 
     def broadcast(self, parts: Mapping[str, Tensor]) -> None:
         """Rank 0's tensors into everybody's, in place.
 
         Raises:
-            GroupBroken: somebody is gone.
+            ProcessGroupBroken: somebody is gone.
         """
         for name in sorted(parts):
             with self._staged(parts[name], back=not self._is_root) as held:
@@ -173,7 +173,7 @@ class Group:
         """The sum of everybody's tensors into rank 0's; what the others hold afterwards is nobody's business.
 
         Raises:
-            GroupBroken: somebody is gone; the tensors are lost.
+            ProcessGroupBroken: somebody is gone; the tensors are lost.
         """
         options = dist.ReduceOptions()
         options.rootRank = 0
@@ -200,4 +200,4 @@ def _broken() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise GroupBroken(str(error)) from error
+        raise ProcessGroupBroken(str(error)) from error

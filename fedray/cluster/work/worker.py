@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from fedray.cluster.place.placement import own_gpus
-from fedray.cluster.work.lines import Door, serve
-from fedray.cluster.work.memory import Board, Handle
+from fedray.cluster.place.reservation import own_gpus
+from fedray.cluster.work.connections import Endpoint, serve
+from fedray.cluster.work.memory import Handle
 from fedray.cluster.work.pinning import pin
+from fedray.cluster.work.tickets import TicketQueue
 from fedray.core import inject
 from fedray.core.collector import collector_off
 from fedray.core.messages import Broadcast
@@ -33,27 +34,27 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 @dataclass(frozen=True)
 class Channel:
-    """How a worker and its team reach each other.
+    """The ways between a worker and its group.
 
     Args:
-        door: where the worker listens.
-        board: the team's board.
-        seat: the worker's place on it.
-        queue: which tickets it takes there.
-        down: the broadcast's buffer.
-        up: the worker's accumulator slot; ``None``: what it folds is no sum, and comes with its answers.
+        endpoint: where the worker listens.
+        tickets: memory of the group's ticket queues.
+        rank: the worker's number in the group.
+        queue: the ticket queue it takes from.
+        down: memory of the broadcast.
+        up: memory of the worker's accumulator; ``None``: what it folds is no sum, and comes with its answers.
     """
 
-    door: Door
-    board: Handle
-    seat: int
+    endpoint: Endpoint
+    tickets: Handle
+    rank: int
     queue: int
     down: Handle
     up: Handle | None
 
 
 @dataclass(frozen=True)
-class Announcement:
+class RoundHeader:
     """The start of a round, without its vectors.
 
     Args:
@@ -74,7 +75,7 @@ class WorkerActor:
 
     Args:
         job: the run's work.
-        channel: how the team reaches it.
+        channel: how the group reaches it.
         name: what it is called, ``node1/0``.
         gpus: how many GPUs Ray assigned.
     """
@@ -98,51 +99,51 @@ class WorkerActor:
         if gpus:
             for buffer in (self._down, self._up):
                 pin(buffer or {})
-        self._board = Board(channel.board, channel.seat, channel.queue)
+        self._tickets = TicketQueue(channel.tickets, channel.rank, channel.queue)
         self._folds_in_place = self._up is not None and gpus == 0
         self._name = name
         self._meter = Meter(devices_of(gpus))
-        self._begun: Announcement | None = None
-        self._listener = channel.door.listen()
+        self._begun: RoundHeader | None = None
+        self._listener = channel.endpoint.listen()
 
     def ready(self) -> bool:
         """Answers once the process is up."""
         return True
 
     def serve(self) -> None:
-        """Take work from the team until it hangs up."""
+        """Take work from the group until it hangs up."""
         serve(self._listener, self.work)
 
-    def work(self, start: Announcement, packed: bytes) -> bytes:
+    def work(self, header: RoundHeader, packed: bytes) -> bytes:
         """Do the items whose ticket this worker takes; the first call begins the round.
 
         Args:
-            start: the round.
+            header: of the round.
             packed: the pickled list of items.
 
         Returns:
             Pickled: the report of each item that was done, by its position in the list; what was folded, where there
-            is no slot for it; and a :class:`fedray.run.usage.Reading`.
+            is no accumulator for it; and a :class:`fedray.run.usage.Reading`.
         """
         items: list[Item] = pickle.loads(packed)
-        broadcast = Broadcast(start.round, self._down, start.weight)
-        if start != self._begun:
+        broadcast = Broadcast(header.round, self._down, header.weight)
+        if header != self._begun:
             self._begin(broadcast)
-            self._begun = start
+            self._begun = header
         reports: dict[int, Report] = {i: self._worker.handle(items[i]) for i in self._positions(len(items))}
-        inject.point("worker.reply", start.round)
+        inject.point("worker.reply", header.round)
         reading = self._meter.read(self._name, sum(report.seconds for report in reports.values()))
         return pickle.dumps((reports, self._hand_over(broadcast), reading))
 
     def _positions(self, count: int) -> Iterator[int]:
-        while (position := self._board.take()) < count:
+        while (position := self._tickets.take()) < count:
             yield position
 
     def _begin(self, broadcast: Broadcast) -> None:
         if self._folds_in_place:
             assert self._up is not None
-            for slot in self._up.values():
-                slot.zero_()
+            for part in self._up.values():
+                part.zero_()
         self._worker.begin(broadcast, self._up if self._folds_in_place else None)
 
     def _hand_over(self, broadcast: Broadcast) -> Arrays | None:
@@ -150,8 +151,8 @@ class WorkerActor:
             return None
         folded = self._worker.finish()
         if self._up is not None:
-            for name, slot in self._up.items():
-                slot.copy_(folded[name])
+            for name, part in self._up.items():
+                part.copy_(folded[name])
             return None
         self._worker.begin(broadcast)  # what was handed over must not be handed over again
         return {name: tensor.cpu().numpy() for name, tensor in folded.items()}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fedray.cluster.driver import DriverActor
 from fedray.cluster.place import placement
-from fedray.cluster.place.placement import Node, Size, held_by_others, seats
+from fedray.cluster.place.placement import Node, Size, held_by_others
+from fedray.cluster.place.placement import worker_counts as counts_of
 
 Taken = dict[str, dict[str, float]]
 
@@ -36,7 +37,7 @@ def fits(size: Size, count: int, node: Node) -> bool:
 
 @given(clusters, sizes)
 def test_auto_fills_every_node(nodes: list[Node], size: Size) -> None:
-    counts = seats(nodes, "auto", size, "spread", {}, {})
+    counts = counts_of(nodes, "auto", size, "spread", {}, {})
     for node in nodes:
         count = counts.get(node.id, 0)
         assert fits(size, count, node)
@@ -46,13 +47,13 @@ def test_auto_fills_every_node(nodes: list[Node], size: Size) -> None:
 @given(clusters, sizes, st.integers(1, 6))
 def test_spread_is_the_same_wherever_there_is_room(nodes: list[Node], size: Size, workers: int) -> None:
     room = [node.id for node in nodes if fits(size, workers, node)]
-    assert seats(nodes, workers, size, "spread", {}, {}) == dict.fromkeys(room, workers)
+    assert counts_of(nodes, workers, size, "spread", {}, {}) == dict.fromkeys(room, workers)
 
 
 @given(clusters, sizes, st.integers(1, 6))
 def test_pack_is_as_many_on_the_fewest_nodes(nodes: list[Node], size: Size, workers: int) -> None:
     wanted = workers * len(nodes)
-    counts = seats(nodes, workers, size, "pack", {}, {})
+    counts = counts_of(nodes, workers, size, "pack", {}, {})
     assert sum(counts.values()) == wanted
     room = sorted((int(size.fits(node.resources)) for node in nodes), reverse=True)
     if sum(room) < wanted:
@@ -67,16 +68,16 @@ def test_pack_is_as_many_on_the_fewest_nodes(nodes: list[Node], size: Size, work
 )
 def test_what_is_taken_is_not_given_again(taken: tuple[Taken, Taken]) -> None:
     nodes = [Node("a", "a", {"CPU": 4.0}), Node("b", "b", {"CPU": 4.0})]
-    assert seats(nodes, "auto", Size(), "spread", *taken) == {"a": 1, "b": 4}
-    assert seats(nodes, 2, Size(), "pack", *taken) == {"b": 4}
-    assert seats(nodes, 2, Size(), "spread", *taken) == {"b": 2}
+    assert counts_of(nodes, "auto", Size(), "spread", *taken) == {"a": 1, "b": 4}
+    assert counts_of(nodes, 2, Size(), "pack", *taken) == {"b": 4}
+    assert counts_of(nodes, 2, Size(), "spread", *taken) == {"b": 2}
 
 
 def test_a_single_cpu_is_shared_with_the_driver() -> None:
     laptop = [Node("a", "a", {"CPU": 1.0})]
-    assert seats(laptop, "auto", Size(), "spread", {}, {"a": {"CPU": 1.0}}) == {"a": 1}
-    assert seats(laptop, "auto", Size(), "spread", {"a": {"CPU": 1.0}}, {}) == {}, "a silo's worker does not wait"
-    assert seats([Node("a", "a", {})], "auto", Size(), "spread", {}, {}) == {}
+    assert counts_of(laptop, "auto", Size(), "spread", {}, {"a": {"CPU": 1.0}}) == {"a": 1}
+    assert counts_of(laptop, "auto", Size(), "spread", {"a": {"CPU": 1.0}}, {}) == {}, "a silo's worker does not wait"
+    assert counts_of([Node("a", "a", {})], "auto", Size(), "spread", {}, {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -102,19 +103,22 @@ def test_an_actor_sees_no_gpu_that_it_has_not_reserved(gpus: float, sees: str, m
 def test_auto_leaves_to_others_what_they_hold(nodes: list[Node], size: Size, data: st.DataObject) -> None:
     held = {node.id: {"CPU": float(data.draw(st.integers(0, 16)))} for node in nodes}
     held = {node.id: {"CPU": min(held[node.id]["CPU"], node.resources["CPU"])} for node in nodes}
-    counts = seats(nodes, "auto", size, "spread", {}, {}, held)
+    counts = counts_of(nodes, "auto", size, "spread", {}, {}, held)
     left = [
         Node(node.id, node.name, {**node.resources, "CPU": node.resources["CPU"] - held[node.id]["CPU"]})
         for node in nodes
     ]
-    free = seats(left, "auto", size, "spread", {}, {})
+    free = counts_of(left, "auto", size, "spread", {}, {})
     assert counts == (free or {node.id: 1 for node in nodes if fits(size, 1, node)})
 
 
 def test_where_others_hold_everything_one_worker_waits_for_its_turn() -> None:
     nodes = [Node("a", "a", {"CPU": 4.0}), Node("b", "b", {"CPU": 4.0})]
-    assert seats(nodes, "auto", Size(), "spread", {}, {}, {"a": {"CPU": 3.0}, "b": {"CPU": 4.0}}) == {"a": 1}
-    assert seats(nodes, "auto", Size(), "spread", {}, {}, {"a": {"CPU": 4.0}, "b": {"CPU": 4.0}}) == {"a": 1, "b": 1}
+    assert counts_of(nodes, "auto", Size(), "spread", {}, {}, {"a": {"CPU": 3.0}, "b": {"CPU": 4.0}}) == {"a": 1}
+    assert counts_of(nodes, "auto", Size(), "spread", {}, {}, {"a": {"CPU": 4.0}, "b": {"CPU": 4.0}}) == {
+        "a": 1,
+        "b": 1,
+    }
 
 
 def test_what_a_run_before_lets_go_of_is_waited_for_and_what_others_keep_is_theirs(

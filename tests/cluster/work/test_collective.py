@@ -14,7 +14,16 @@ from torch import Tensor
 
 from fedray.aggregators.exact import GRID
 from fedray.cluster.work import collective
-from fedray.cluster.work.collective import Backend, Group, GroupBroken, Invitation, Meeting, devices, dist, meet
+from fedray.cluster.work.collective import (
+    Backend,
+    ProcessGroup,
+    ProcessGroupBroken,
+    RankSpec,
+    Rendezvous,
+    devices,
+    dist,
+    meet,
+)
 
 STAGED = replace(Backend.on("cpu"), stage=Tensor.clone)
 RANKS = 3
@@ -25,11 +34,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collective, "PATIENCE", timedelta(seconds=20))
 
 
-def together(work: Callable[[Invitation], Any], places: Sequence[str] = ("cpu",) * RANKS) -> list[Any]:
+def together(work: Callable[[RankSpec], Any], places: Sequence[str] = ("cpu",) * RANKS) -> list[Any]:
     """What each rank of a new group gives."""
-    meeting = Meeting()
+    meeting = Rendezvous()
     with ThreadPoolExecutor(len(places)) as pool:
-        return list(pool.map(work, meeting.invite(places)))
+        return list(pool.map(work, meeting.ranks(places)))
 
 
 def vectors(rank: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -40,11 +49,11 @@ def vectors(rank: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return down, {name: v.double() for name, v in grid.items()}
 
 
-def exchange(backend: Backend | None) -> Callable[[Invitation], tuple[dict[str, Tensor], dict[str, Tensor]]]:
+def exchange(backend: Backend | None) -> Callable[[RankSpec], tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """One round of a rank."""
 
-    def rank(invitation: Invitation) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        group = Group(invitation, backend)
+    def rank(invitation: RankSpec) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        group = ProcessGroup(invitation, backend)
         down, up = vectors(invitation.rank)
         group.broadcast(down)
         group.reduce(up)
@@ -82,8 +91,8 @@ def test_vectors_cross_by_nccl(ranks: int) -> None:
 
 @pytest.mark.parametrize("backend", [None, STAGED], ids=["in place", "staged"])
 def test_a_rank_that_leaves_breaks_the_group(backend: Backend | None) -> None:
-    def rank(invitation: Invitation) -> str:
-        group = Group(invitation, backend)
+    def rank(invitation: RankSpec) -> str:
+        group = ProcessGroup(invitation, backend)
         if invitation.rank == 1:
             group.close()
             return "left"
@@ -91,7 +100,7 @@ def test_a_rank_that_leaves_breaks_the_group(backend: Backend | None) -> None:
         try:
             group.reduce(up)
             group.broadcast(down)
-        except GroupBroken:
+        except ProcessGroupBroken:
             return "broken"
         finally:
             group.close()
@@ -108,11 +117,11 @@ def test_what_a_backend_raises_breaks_the_group() -> None:
 
         return make
 
-    meeting = Meeting()
-    (invitation,) = meeting.invite(["cpu"])
+    meeting = Rendezvous()
+    (invitation,) = meeting.ranks(["cpu"])
     for error in (torch.cuda.OutOfMemoryError("no room"), ValueError("no GPUs found")):
-        with pytest.raises(GroupBroken, match=str(error)):
-            Group(invitation, replace(STAGED, make=refuses(error)))
+        with pytest.raises(ProcessGroupBroken, match=str(error)):
+            ProcessGroup(invitation, replace(STAGED, make=refuses(error)))
 
 
 def test_ranks_meet_or_say_that_one_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

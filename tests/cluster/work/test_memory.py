@@ -1,121 +1,20 @@
-"""Memory that processes share: tickets are taken once, and whoever dies holding the lock gives it back."""
+"""Memory that processes share: seen by all of them, wherever it lives, and gone with them."""
 
 from __future__ import annotations
 
 import os
 import signal
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from fedray.cluster.work import memory
-from fedray.cluster.work.memory import Board, Buffer, anonymous_file
+from fedray.cluster.work.memory import Buffer, anonymous_file
 from fedray.cluster.work.pinning import pin
+from fedray.cluster.work.tickets import TicketQueue
 from fedray.core.errors import RunFailed
-
-
-def child(work: Callable[[], None]) -> int:
-    """Run something in a process of its own; its id."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which this one does not use
-        pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return pid
-
-
-def status(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def test_every_ticket_is_taken_once(tmp_path: Path) -> None:
-    buffer = Board.buffer(3)
-    own = Board(buffer.handle)
-    own.open()
-
-    def take(seat: int) -> None:
-        board = Board(buffer.handle, seat)
-        taken = []
-        while (number := board.take()) < 500:
-            taken.append(number)
-        (tmp_path / str(seat)).write_text(" ".join(map(str, taken)))
-
-    for pid in [child(lambda seat=seat: take(seat)) for seat in range(3)]:  # type: ignore[misc]
-        assert status(pid) == 0
-    numbers = [int(word) for seat in range(3) for word in (tmp_path / str(seat)).read_text().split()]
-    assert sorted(numbers) == list(range(500))
-    assert own.taken() == 503
-    assert all(own.at(seat)[0] >= 500 for seat in range(3))
-    own.close()
-    buffer.close()
-
-
-def test_the_lock_of_a_dead_process_is_free() -> None:
-    buffer = Board.buffer(2)
-    own = Board(buffer.handle, 0)
-    own.open()
-
-    def die_in_the_middle() -> None:
-        with Board(buffer.handle, 1)._locked():
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    assert status(child(die_in_the_middle)) == -signal.SIGKILL
-    assert own.take() == 0
-    own.close()
-    buffer.close()
-
-
-def test_the_board_says_who_is_at_what_since_when() -> None:
-    buffer = Board.buffer(2)
-    own, worker = Board(buffer.handle), Board(buffer.handle, 1)
-    own.open()
-    assert own.at(0)[0] == own.at(1)[0] == -1
-    assert 0.0 <= own.at(1)[1] < 60.0
-    assert (worker.take(), own.at(1)[0], own.at(0)[0]) == (0, 0, -1)
-    own.end()
-    assert worker.take() >= 1 << 62
-    own.open()
-    assert (own.at(1)[0], worker.take()) == (-1, 0)
-    for one in (own, worker):
-        one.close()
-    buffer.close()
-
-
-class Interrupted(dict[str, torch.Tensor]):
-    """A board's memory, to which somebody else does something after so many looks at it."""
-
-    def __init__(self, memory: dict[str, torch.Tensor], looks: int, then: Callable[[], object]) -> None:
-        super().__init__(memory)
-        self._looks, self._then = looks, then
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        found = super().__getitem__(name).clone()
-        self._looks -= 1
-        if self._looks == 0:
-            self._then()
-        return found
-
-
-@pytest.mark.parametrize("looks", [1, 2, 3])
-def test_a_worker_that_goes_on_meanwhile_is_not_at_the_next_item_for_the_time_of_the_last(looks: int) -> None:
-    buffer = Board.buffer(2)
-    own, worker = Board(buffer.handle), Board(buffer.handle, 1)
-    own.open()
-    worker.take()
-    buffer.tensors["since"][1] -= 1000 * 10**9
-    own._shared = Interrupted(own._shared, looks, worker.take)
-    number, seconds = own.at(1)
-    assert number == 0 or seconds < 500
-    for one in (own, worker):
-        one.close()
-    buffer.close()
-
+from tests.cluster.work.forks import child, status
 
 SOURCES = ["memfd", "memfd of the C library", "/dev/shm"]
 
@@ -157,8 +56,8 @@ def test_a_dev_shm_that_is_too_small_is_said_before_anything_is_written_there(so
 
 
 def test_tickets_and_buffers_work_wherever_they_live(source: str) -> None:
-    buffer = Board.buffer(1)
-    own, worker = Board(buffer.handle), Board(buffer.handle, 0)
+    buffer = TicketQueue.buffer(1)
+    own, worker = TicketQueue(buffer.handle), TicketQueue(buffer.handle, 0)
     own.open()
     assert [worker.take(), worker.take(), own.at(0)[0]] == [0, 1, 1]
     for one in (own, worker):

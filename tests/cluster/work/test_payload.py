@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedray.cluster.work.node import Parcel
+from fedray.cluster.work.payload import Payload
 from fedray.rundir import scratch
 
 UNPACK = """
@@ -26,24 +26,24 @@ sys.stdin.buffer.read()
 
 
 @pytest.fixture
-def parcel(tmp_path: Path) -> Parcel:
+def payload(tmp_path: Path) -> Payload:
     """A job, as good as none, and its data."""
     data = {"x.npy": np.arange(9, dtype=np.uint8)}
-    return Parcel(pickle.dumps(None), str(tmp_path / "fedray-data-abc" / "hash"), data)
+    return Payload(pickle.dumps(None), str(tmp_path / "fedray-data-abc" / "hash"), data)
 
 
-def test_a_second_team_holds_what_a_killed_one_left(tmp_path: Path, parcel: Parcel) -> None:
+def test_a_second_team_holds_what_a_killed_one_left(tmp_path: Path, payload: Payload) -> None:
     file = tmp_path / "fedray-data-abc" / "hash" / "x.npy"
     with subprocess.Popen([sys.executable, "-c", UNPACK], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdin is not None
         assert first.stdout is not None
-        first.stdin.write(pickle.dumps(parcel))
+        first.stdin.write(pickle.dumps(payload))
         first.stdin.flush()
         assert first.stdout.readline() == b"unpacked\n"
         first.send_signal(signal.SIGKILL)
     made = file.stat().st_ino
     with contextlib.ExitStack() as second:
-        parcel.unpack(second)
+        payload.unpack(second)
         os.utime(file.parent.parent, (0, 0))
         scratch.sweep(tmp_path)
         assert file.read_bytes() == bytes(range(9))
@@ -51,10 +51,10 @@ def test_a_second_team_holds_what_a_killed_one_left(tmp_path: Path, parcel: Parc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_the_users_own_is_left_as_it_was(tmp_path: Path, parcel: Parcel) -> None:
+def test_a_folder_of_the_users_own_is_left_as_it_was(tmp_path: Path, payload: Payload) -> None:
     (own := tmp_path / "own").mkdir()
     (own / "thesis").touch()
-    brought = Parcel(parcel.job, str(own / "hash"), parcel.files)
+    brought = Payload(payload.job, str(own / "hash"), payload.files)
     with contextlib.ExitStack() as first:
         brought.unpack(first)
         with contextlib.ExitStack() as second:

@@ -1,4 +1,4 @@
-"""A line to a worker: what it raises arrives with its traceback."""
+"""A connection to a worker: what it raises arrives with its traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from fedray.cluster.work.lines import Door, Line, serve
+from fedray.cluster.work.connections import Connection, Endpoint, serve
 from fedray.core.errors import RunFailed
 
 
@@ -18,13 +18,13 @@ def test_what_a_worker_raises_arrives_with_its_traceback(error: Exception, words
     def work() -> bytes:
         raise error
 
-    door = Door()
-    worker = Thread(target=serve, args=(door.listen(), work))
+    endpoint = Endpoint()
+    worker = Thread(target=serve, args=(endpoint.listen(), work))
     worker.start()
-    line = Line(door)
-    line.send()
+    connection = Connection(endpoint)
+    connection.send()
     with pytest.raises(RunFailed, match=words) as caught:
-        line.receive()
-    line.close()
+        connection.receive()
+    connection.close()
     worker.join()
     assert "in work" in caught.value.__notes__[0]

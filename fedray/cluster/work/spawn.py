@@ -1,0 +1,159 @@
+"""Worker processes of a node: started as Ray actors in what was reserved for them, reached, and ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from fedray.cluster.place.placement import GroupSpec
+from fedray.cluster.place.reservation import Reservation
+from fedray.cluster.work.connections import Connection, Endpoint, WorkerDied
+from fedray.cluster.work.memory import Buffer, Handle
+from fedray.cluster.work.worker import Channel, WorkerActor
+from fedray.run.usage import Reading
+from fedray.run.worker import Job
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker process, as its group sees it.
+
+    Args:
+        rank: its number in the group, and of its slot.
+        queue: number of the ticket queue that it takes from.
+        accumulator: what it folds into; ``None``: what it folds is no sum, and comes with its answers.
+        connection: to its process; ``None`` before that is up.
+        failed_starts: how often in a row its process died before it was reached.
+        shared: positions of the items whose tickets it takes now.
+        reading: what it says of itself in this round.
+    """
+
+    rank: int
+    queue: int
+    accumulator: Buffer | None = None
+    connection: Connection | None = None
+    failed_starts: int = 0
+    shared: list[int] = field(default_factory=list)
+    reading: Reading | None = None
+
+
+class CannotStart(Exception):
+    """A worker process that does not come up, however often it is started."""
+
+
+class Spawner(Protocol):
+    """Who starts and ends worker processes: Ray, or a test."""
+
+    def start(self, worker: Worker) -> None:
+        """Start a process for a worker, which has none."""
+
+    def up(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
+        """Return those of ``workers`` that came up, died or are late, waiting so long for the first to come up."""
+
+    def connect(self, worker: Worker) -> Connection | None:
+        """Reach a process that :meth:`up` named; None if it is to be asked for again.
+
+        Raises:
+            WorkerDied: it is gone; another one may do better.
+            CannotStart: another one would not.
+        """
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker's process, if it has one."""
+
+    def close(self) -> None:
+        """Give back what was reserved."""
+
+
+@dataclass
+class _Process:
+    actor: Any
+    ready: Any
+    endpoint: Endpoint
+    started: float
+
+
+class RaySpawner:
+    """Starts the workers of a node as actors.
+
+    Args:
+        job: what they do.
+        spec: of their group.
+        reservation: their place.
+        tickets: memory of their ticket queues.
+        down: memory of the broadcast.
+    """
+
+    def __init__(self, job: Job, spec: GroupSpec, reservation: Reservation, tickets: Handle, down: Handle) -> None:
+        self._job = ray.put(job)
+        self._spec, self._reservation = spec, reservation
+        self._tickets, self._down = tickets, down
+        self._processes: dict[int, _Process] = {}
+
+    def start(self, worker: Worker) -> None:
+        """See :class:`Spawner`."""
+        size, endpoint = self._spec.slots[worker.rank].size, Endpoint()
+        up = worker.accumulator.handle if worker.accumulator else None
+        channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, up)
+        actor: Any = (
+            ray.remote(WorkerActor)
+            .options(
+                num_cpus=size.cpus,
+                num_gpus=size.gpus,
+                memory=size.memory or None,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(*self._reservation.bundles[worker.rank]),
+                enable_task_events=False,
+                max_restarts=0,
+            )
+            .remote(self._job, channel, f"{self._spec.name}/{worker.rank}", size.gpus)
+        )
+        self._processes[worker.rank] = _Process(actor, actor.ready.remote(), endpoint, time.monotonic())
+
+    def up(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
+        """See :class:`Spawner`."""
+        refs = [self._processes[worker.rank].ready for worker in workers]
+        ray.wait(refs, timeout=seconds)
+        # All that are up: one that is not among them may be late.
+        found = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
+        return [worker for worker, ref in zip(workers, refs, strict=True) if ref in found or self._late(worker)]
+
+    def _late(self, worker: Worker) -> bool:
+        return time.monotonic() - self._processes[worker.rank].started > self._spec.start_timeout
+
+    def connect(self, worker: Worker) -> Connection | None:
+        """See :class:`Spawner`."""
+        process = self._processes[worker.rank]
+        try:
+            if not ray.wait([process.ready], timeout=0)[0]:
+                size = self._spec.slots[worker.rank].size
+                raise CannotStart(f"one of {size} did not come up in {self._spec.start_timeout:g} s")
+            ray.get(process.ready)
+            process.actor.serve.remote()
+            return Connection(process.endpoint)
+        except ActorUnavailableError:
+            process.ready = process.actor.ready.remote()
+            return None
+        except RayError as error:
+            if isinstance(error, ActorDiedError) and error.actor_init_failed:
+                raise CannotStart(raised(error)) from error
+            raise WorkerDied(str(error).splitlines()[0]) from error
+
+    def kill(self, worker: Worker) -> None:
+        """See :class:`Spawner`."""
+        if process := self._processes.pop(worker.rank, None):
+            ray.kill(process.actor)
+
+    def close(self) -> None:
+        """See :class:`Spawner`."""
+        self._reservation.close()
+
+
+def raised(error: RayError) -> str:
+    """Return what an actor raised while it was made: Ray has it as the last line of the traceback in its message."""
+    return str(error).strip().splitlines()[-1].removeprefix("fedray.core.errors.RunFailed: ")
