@@ -188,6 +188,31 @@ def test_a_silo_that_is_lost_is_missing_in_the_evaluation(
         assert record.clients_test["loss"]["mean"] != pytest.approx(other.clients_test["loss"]["mean"], rel=1e-6)
 
 
+@pytest.mark.slow
+def test_a_silos_own_worker_without_room_does_not_take_its_node_with_it(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others hold two of the second node's four CPUs: beta, which the node's worker trains, goes on, gamma fails."""
+    place.nodes.plan()
+    drop = {"on_failure": "drop", "min_share": 0.5}
+    content = config(place, SILOS, failures=drop)
+    content["cluster"]["start_timeout"] = 8.0
+    with place.nodes.crowded("second"), place.nodes.crowded("second"):
+        there = run(content, tmp_path / "ray")
+    assert [record.clients for record in there] == [{"sampled": 3, "ok": 2, "failed": 1}] * 3
+    assert [record.evaluated for record in there] == [{"clients": 2, "missing": 1}] * 3
+    assert {record.usage["nodes"] for record in there} == {2}
+    log = (tmp_path / "ray" / "log.txt").read_text()
+    assert log.count("silo 'gamma': its own worker, of 2 CPUs and 0 GPUs, could not start on node ") == 1
+    assert "its own worker could not start on node" in there[0].failures[0]["error"]
+    for site in "ab":
+        shutil.copytree(place.folder(site), tmp_path / "together", dirs_exist_ok=True)
+    monkeypatch.setenv("SITE_DATA", str(tmp_path / "together"))
+    left_out = drop | {"left_out": {1: ["gamma"], 2: ["gamma"], 3: ["gamma"]}}
+    whole = run(config(place, SILOS, failures=left_out, cluster={"name": "inline"}), tmp_path / "inline")
+    assert [record.model_sha256 for record in there] == [record.model_sha256 for record in whole]
+
+
 def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
     content = config(place, SILOS)
     data: ClientData = Config.bind("silos", content, content).plan().task.data
