@@ -196,14 +196,14 @@ def test_a_silos_own_worker_without_room_does_not_take_its_node_with_it(
     place.nodes.plan()
     drop = {"on_failure": "drop", "min_share": 0.5}
     content = config(place, SILOS, failures=drop)
-    content["cluster"]["start_timeout"] = 8.0
+    content["cluster"]["start_timeout"] = 25.0
     with place.nodes.crowded("second"), place.nodes.crowded("second"):
         there = run(content, tmp_path / "ray")
     assert [record.clients for record in there] == [{"sampled": 3, "ok": 2, "failed": 1}] * 3
     assert [record.evaluated for record in there] == [{"clients": 2, "missing": 1}] * 3
     assert {record.usage["nodes"] for record in there} == {2}
     log = (tmp_path / "ray" / "log.txt").read_text()
-    assert log.count("silo 'gamma': its own worker, of 2 CPUs and 0 GPUs, could not start on node ") == 1
+    assert log.count("silo 'gamma' is without its own worker, of 2 CPUs and 0 GPUs: a worker could not start") == 1
     assert "its own worker could not start on node" in there[0].failures[0]["error"]
     for site in "ab":
         shutil.copytree(place.folder(site), tmp_path / "together", dirs_exist_ok=True)

@@ -121,23 +121,24 @@ class WorkerGroup:
             except WorkerDied as error:
                 worker.failed_starts += 1
                 if worker.failed_starts == ATTEMPTS:
-                    self._cannot_start(worker, f"it died {ATTEMPTS} times ({error})")
+                    what = f"{ATTEMPTS} workers in a row died on node {self.spec.name} while they started ({error})"
+                    self._cannot_start(worker, what)
                 else:
                     self._replace(worker, str(error))
             except CannotStart as error:
-                self._cannot_start(worker, str(error))
+                self._cannot_start(worker, f"a worker could not start on node {self.spec.name}: {error}")
 
-    def _cannot_start(self, worker: Worker, reason: str) -> None:
+    def _cannot_start(self, worker: Worker, what: str) -> None:
         """Do without a silo's own worker.
 
         Raises:
             RunFailed: it is one of the node's, or the last.
         """
-        slot, name = self.spec.slots[worker.rank], self.spec.name
+        slot = self.spec.slots[worker.rank]
         if not slot.is_silos_own or len(self.workers) == 1:
-            raise RunFailed(f"a worker could not start on node {name}: {reason}")
+            raise RunFailed(what)
         (silo,) = slot.silos
-        _log.warning("silo %r: its own worker, of %s, could not start on node %s: %s", silo, slot.size, name, reason)
+        _log.warning("silo %r is without its own worker, of %s: %s", silo, slot.size, what)
         self.workers.remove(worker)
         self._spawner.kill(worker)
         self._release(worker)

@@ -178,7 +178,7 @@ def test_a_silos_own_worker_that_cannot_start_is_done_without(job: Job, caplog: 
     assert sorted(group.work(pinned(None, "gamma", "alpha"), lambda: False) or {}) == [0, 2]
     assert group.pins == {None, "alpha"}
     assert (group.ranks, group.capacity("gamma")) == ([0], 0)
-    assert caplog.text.count("silo 'gamma': its own worker, of 2 CPUs and 0 GPUs, could not start on node n") == 1
+    assert caplog.text.count("silo 'gamma' is without its own worker, of 2 CPUs and 0 GPUs: a worker could not") == 1
     group.wait()
     group.close()
 
