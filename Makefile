@@ -15,7 +15,7 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart install dev test test-slow test-slurm lint format types bench clean
+.PHONY: help quickstart install dev test test-slow test-slurm test-wheel lint format types bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ test-slow: $(DEV) ## the tests that take minutes
 
 test-slurm: $(DEV) ## jobs on a real Slurm cluster, brought up on this machine (root, Debian's slurm-wlm and munge)
 	@$(BIN)/python -m pytest tests/slurm -m slurm $(ARGS)
+
+test-wheel: $(DEV) ## the wheel in an environment of its own, where fedray quickstart runs without the repository
+	@away=$$(mktemp -d) && trap 'rm -rf "$$away"' EXIT && \
+	  $(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps -w "$$away" . && \
+	  $(PYTHON) -m venv "$$away/env" && \
+	  "$$away/env/bin/python" -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt "$$away"/*.whl && \
+	  cd "$$away" && env/bin/fedray quickstart --dir quickstart && env/bin/fedray status quickstart/run
 
 lint: $(DEV) ## ruff: rules and format
 	@$(BIN)/ruff check .

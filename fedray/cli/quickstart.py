@@ -5,6 +5,7 @@ data.
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,8 +67,16 @@ def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
     train(experiment)
     console.print(_comparison(config, experiment, silos, test))
     console.print("Every row is tested on the same held-out patients, whom no hospital has seen.")
+    if (activate := environment_to_activate()) is not None:
+        console.print(f"\nFirst:           source {activate}", soft_wrap=True, end="")
     console.print(f"\nSee the rounds:  tensorboard --logdir {target.path}", soft_wrap=True)
     console.print(f"Change things:   fedray run {config_file} algorithm.name=fedprox local.epochs=4", soft_wrap=True)
+
+
+def environment_to_activate() -> Path | None:
+    """Return the script that puts ``fedray`` on the PATH of a shell; None where it is there, or no script is."""
+    script = Path(sys.executable).parent / "activate"
+    return script if shutil.which("fedray") is None and script.exists() else None
 
 
 def _check_free(folder: Path, config_file: Path) -> None:

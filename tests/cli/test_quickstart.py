@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedray.cli.quickstart import hospitals
+from fedray.cli.quickstart import environment_to_activate, hospitals
 from fedray.core.errors import ConfigError
 from fedray.experiment.experiment import Experiment
 
@@ -64,3 +64,18 @@ def test_it_trains_and_compares(tmp_path: Path) -> None:
     for row in rows:
         assert re.search(rf"{row}\W+\d+\W+[01]\.\d\d\d\W+[01]\.\d\d\d\W+\d+\.\d\d\d", ran.stdout), ran.stdout
     assert (tmp_path / "first" / "run" / "model.safetensors").is_file()
+
+
+def test_the_environment_to_activate_is_named_where_the_commands_are_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    assert environment_to_activate() is None
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "activate").write_text("")
+    assert environment_to_activate() == tmp_path / "bin" / "activate"
+    (tmp_path / "bin" / "fedray").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "fedray").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert environment_to_activate() is None
