@@ -41,7 +41,8 @@ def test_a_job_that_waits_says_why(lab: Lab) -> None:
     run_dir = lab.folder / "waits"
     assert lab.fedray("slurm", "paced.yaml", f"run.dir={run_dir}", "--sbatch=begin=now+1hour").returncode == 0
     job = str(json.loads((run_dir / "slurm.json").read_text())["job"])
-    assert told(lab, run_dir) == {"job": job, "state": "PENDING", "reason": "BeginTime"}
+    expected = {"job": job, "state": "PENDING", "reason": "BeginTime", "forgotten": False}
+    assert told(lab, run_dir) == expected
     lab.run("scancel", job)
 
 
