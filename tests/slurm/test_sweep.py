@@ -76,7 +76,8 @@ def test_an_array_runs_every_cell_once(lab: Lab, brake: Path) -> None:
     assert "| 0/2, 2 missing |" in (lab.folder / "sweeps" / "held" / "table.md").read_text()
     array = int(done.stdout.split()[2].rstrip(":"))
     folders = sorted((lab.folder / "sweeps" / "held").glob("seed=*"))
-    assert told(lab, folders[1]) == {"job": f"{array}_1", "state": "PENDING", "reason": "JobHeldUser"}
+    held = {"job": f"{array}_1", "state": "PENDING", "reason": "JobHeldUser", "forgotten": False}
+    assert told(lab, folders[1]) == held
     lab.run("scontrol", "release", array)
     for folder in folders:
         wait_for_rounds(folder, 2)
