@@ -130,7 +130,7 @@ class TrainArgs(TrackingSection, BudgetSection, FailuresSection, LocalSection, T
 @with_options
 @dataclass(frozen=True)
 class Cluster(WorkerSection, ClusterSection):
-    """Where to train; everything has the meaning of the key in the sections ``cluster``, ``worker`` and ``driver``.
+    """The place where a run trains; options mean what they do in the sections ``cluster``, ``worker`` and ``driver``.
 
     A Ray that is already initialised is used as it is.
 

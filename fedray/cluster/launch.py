@@ -55,7 +55,7 @@ def records_on_ray(
 
 
 def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
-    """Where they are and what worker they have.
+    """Return the node of each silo, and the worker it has of its own.
 
     Raises:
         ConfigError: a worker that none of the nodes it could be on has room for, however long it waits.

@@ -1,4 +1,4 @@
-"""What is asked of a run in a Ray job by a second, short job beside it: it sees the run's folder and its processes."""
+"""A second, short job beside a run in a Ray job, which sees the run's folder and its processes."""
 
 from __future__ import annotations
 

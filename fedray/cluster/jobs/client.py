@@ -37,7 +37,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Info:
-    """What the cluster knows of a job.
+    """The cluster's account of a job.
 
     Args:
         metadata: given when it was submitted.

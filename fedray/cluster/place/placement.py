@@ -93,7 +93,7 @@ class Slot:
 
     @property
     def is_silos_own(self) -> bool:
-        """Whether it is that of a silo's own worker, which the rest of the node can do without."""
+        """True for a silo's own worker, which the rest of the node can do without."""
         return None not in self.silos
 
 
