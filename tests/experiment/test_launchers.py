@@ -18,17 +18,19 @@ from fedray.rundir.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What only Linux has, and what Windows lacks besides; torch and numpy, which know their systems, come first.
+# What only Linux has, and what Windows lacks besides; torch, numpy and psutil, which know their systems, come first.
 ELSEWHERE = """
 import sys, os, json
 from pathlib import Path
-import torch, numpy, rich.console, safetensors.torch, omegaconf, pyarrow, tensorboard.compat.proto.summary_pb2
+import torch, numpy, psutil, rich.console, safetensors.torch, omegaconf, pyarrow, tensorboard.compat.proto.summary_pb2
 platform, folder = sys.argv[1:]
 lacks = {"darwin": [], "win32": ["fcntl", "resource", "pwd", "grp", "termios"]}[platform]
 for module in [*lacks, "ray"]:
     sys.modules[module] = None
 for name in [*(n for n in dir(os) if n.startswith(("sched_", "memfd_", "MFD_", "posix_fallocate"))), "fork"]:
     delattr(os, name)
+if platform == "darwin":
+    del psutil.Process.cpu_affinity
 sys.platform = platform
 real = Path.read_text, Path.read_bytes
 
