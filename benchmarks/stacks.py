@@ -1,10 +1,10 @@
-"""Whether ``local.stack: auto`` chooses well: clients stepped one by one against stacked, over a grid of models.
+"""Check that ``local.stack: auto`` chooses well: clients stepped one by one against stacked, over a grid of models.
 
 Both ways do the same work, a worker's training and folding of a cohort, in this process on one thread, in turn; what
 counts is processor time, which neighbours on a busy machine disturb least.  ``auto`` should be within ``BOUND`` of the
 better of the two, on every line.
 
-    python -m benchmarks.stacks                 # the whole grid, a quarter of an hour; writes a dated file
+    python -m benchmarks.stacks                 # the whole grid, some ten minutes; writes a dated file
     python -m benchmarks.stacks lenet --pairs 9 # the lines whose name holds the word
 """
 
@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 import fedray
+from benchmarks.figures import interval
 from benchmarks.machine import machine, slug, versions
 from benchmarks.processes import ROOT
 from benchmarks.run import RESULTS, free
@@ -210,6 +211,7 @@ class Measured:
         size: clients in a stack, as ``auto`` would stack.
         alone, stacked: milliseconds for a client.
         ratio: stacked / alone, the median over pairs.
+        low, high: bounds of that median.
         auto: what ``auto`` chooses.
         reason: why.
     """
@@ -220,6 +222,8 @@ class Measured:
     alone: float
     stacked: float
     ratio: float
+    low: float
+    high: float
     auto: str
     reason: str
 
@@ -243,13 +247,15 @@ def measure(line: Line, pairs: int, folder: Path) -> Measured:
             seconds = ways[way].seconds()
             if pair:
                 spent[way].append(1000 * seconds / line.cohort)
+    ratios = [s / a for s, a in zip(spent["stacked"], spent["alone"], strict=True)]
     return Measured(
         line.name,
         task.layout.trained,
         size,
         statistics.median(spent["alone"]),
         statistics.median(spent["stacked"]),
-        statistics.median(s / a for s, a in zip(spent["stacked"], spent["alone"], strict=True)),
+        statistics.median(ratios),
+        *interval(ratios),
         "stacked" if task.stacking.stacked else "alone",
         task.stacking.reason,
     )
@@ -263,15 +269,16 @@ def page(found: Sequence[Measured], pairs: int) -> str:
         f"# {date.today().isoformat()}: does `local.stack: auto` choose well? {where['cpu']}, {where['cores']} cores",
         "",
         f"`python -m benchmarks.stacks`: processor time of training and folding, one thread, {pairs} pairs in turn,",
-        "milliseconds for a client. `loss` is how much longer the choice takes than the better one; it should be at",
-        f"most {BOUND:.2f}. The largest is {worst.loss:.2f} ({worst.name}).",
+        "milliseconds for a client; beside the ratio the interval of its median (95 %). `loss` is how much longer the",
+        f"choice takes than the better one; it should be at most {BOUND:.2f}. The largest is {worst.loss:.2f}",
+        f"({worst.name}).",
         "",
         "| model and batch | parameters | at once | one by one | stacked | stacked / one by one | auto | loss |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {one.name} | {one.parameters:,} | {one.size} | {one.alone:.2f} | {one.stacked:.2f} | {one.ratio:.2f} "
-        f"| {one.auto} | {one.loss:.2f}{'' if one.loss <= BOUND else ' (missed)'} |"
+        f"({one.low:.2f} to {one.high:.2f}) | {one.auto} | {one.loss:.2f}{'' if one.loss <= BOUND else ' (missed)'} |"
         for one in found
     ]
     lines += ["", *(f"- {one.name}: {one.reason}" for one in found), ""]
@@ -286,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.stacks", description="Does local.stack=auto choose well?"
     )
     parser.add_argument("what", nargs="?", default="", help="only lines whose name holds this")
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=30, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the dated files; default: %(default)s")
     options = parser.parse_args(arguments)
     found = []
