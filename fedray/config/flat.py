@@ -46,7 +46,7 @@ def unflatten(args: Any, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def with_options(cls: T) -> T:
-    """Class decorator: complete the documentation with that of the options that are inherited from sections."""
+    """Complete the documentation of a class with that of the options that it inherits from sections (a decorator)."""
     inherited = [base for base in reversed(cls.__mro__) if base is TopSection or base in SECTIONS.values()]
     listed = [inspect.cleandoc(base.__doc__ or "").partition("Args:\n")[2].rstrip() for base in inherited]
     before, args, own = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")

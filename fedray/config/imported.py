@@ -196,7 +196,7 @@ class Imported:
         return wanted
 
     def _reason(self, error: BaseException) -> str:
-        """Kind of error, its first line, and the last place in the user's own files that it went through."""
+        """Return the kind of an error, its first line, and the last place in the user's own files that it passed."""
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
         own = [f for f in frames if Path(f.filename).is_relative_to(self.folder) and "site-packages" not in f.filename]
@@ -212,7 +212,7 @@ class ImportedFunction(Imported):
     """
 
     arguments: ClassVar[int] = 1
-    """How many arguments the function gets each time it is called, before its options."""
+    """The number of arguments of each call of the function, before its options."""
 
     classes: ClassVar[tuple[type, ...]] = ()
     """Classes that are called as the function is."""
@@ -275,7 +275,7 @@ def imported_in(part: Any) -> Iterator[Imported]:
 
 @contextmanager
 def first_on_path(folder: str) -> Iterator[None]:
-    """A context in which modules are looked up in a folder first; afterwards they are looked up there last."""
+    """Look modules up in a folder first, for the length of the context; afterwards they are looked up there last."""
     sys.path.insert(0, folder)
     importlib.invalidate_caches()  # the file may have been written a moment ago, as in a notebook
     try:

@@ -19,7 +19,7 @@ from fedray.rundir.names import PYTHON
 
 
 def overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` on top of ``under``, section by section.
+    """Lay ``over`` on top of ``under``, section by section.
 
     A section that names another part replaces the one below, whose options mean nothing to it; lists are replaced.
 
@@ -75,7 +75,7 @@ def _unresolved(error: OmegaConfBaseException) -> str:
 
 
 def bind_top(resolved: Mapping[str, Any]) -> ExperimentSchema:
-    """The sections of an experiment, each known by name; what is in them is bound by whoever needs it."""
+    """Bind the sections of an experiment, each known by name; what is in them is bound by whoever needs it."""
     if PYTHON in resolved:
         raise ConfigError(
             "this run was started from Python, where its model and data are: go on with "
@@ -87,7 +87,7 @@ def bind_top(resolved: Mapping[str, Any]) -> ExperimentSchema:
 
 
 def _elsewhere() -> dict[str, str]:
-    """The full keys of what stands in a section, for whoever looks for it at the top."""
+    """Return the full keys of the options of sections, for whoever looks for them at the top."""
     found: dict[str, str] = {"server": "algorithm.server_lr", "lr": "local.optimizer.lr"}
     for key, section in SECTIONS.items():
         for option in options_of(section):
@@ -96,15 +96,15 @@ def _elsewhere() -> dict[str, str]:
 
 
 def bind_cluster(schema: ExperimentSchema) -> ClusterSection:
-    """The section ``cluster``, which has more keys for Slurm."""
+    """Bind the section ``cluster``, which has more keys for Slurm."""
     on_slurm = isinstance(schema.cluster, Mapping) and schema.cluster.get("name") == "slurm"
     return bind(SlurmSection if on_slurm else ClusterSection, schema.cluster, "cluster")
 
 
 def on_slurm(layer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as it is to run on Slurm, with options laid over its section ``cluster``.
+    """Return a config as it is to run on Slurm, with options laid over its section ``cluster``.
 
-    What says there how many workers there are, and how they talk, means the same on Slurm, and stays.
+    The keys for the number of workers, and for how they talk, mean the same on Slurm, and stay.
 
     >>> on_slurm({"rounds": 5, "cluster": {"name": "ray", "workers": 2}}, {"nodes": 3})
     {'rounds': 5, 'cluster': {'name': 'slurm', 'workers': 2, 'nodes': 3}}
@@ -156,5 +156,5 @@ def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
-    """YAML text of a merged config, interpolations as written."""
+    """Return the YAML text of a merged config, interpolations as written."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(content)), resolve=False)

@@ -77,7 +77,7 @@ class Registry(Mapping[str, type]):
         self._entries: dict[str, type] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Class decorator: enter a dataclass under ``name`` and set its ``name`` attribute."""
+        """Enter a dataclass under ``name`` and set its ``name`` attribute (a class decorator)."""
 
         def enter(entry: T) -> T:
             if name in self._entries:

@@ -10,7 +10,7 @@ LastBatch = Literal["keep", "merge", "drop"]
 
 
 def check_gpus(gpus: float | None) -> None:
-    """ValueError unless ``gpus`` is a number of GPUs, or a share of one."""
+    """Raise ValueError unless ``gpus`` is a number of GPUs, or a share of one."""
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise ValueError(f"gpus={gpus:g}: above 1 it must be a whole number, as only one GPU can be shared")
 
@@ -318,7 +318,7 @@ SECTIONS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class TopSection:
-    """What stands at the top of the file, in no section.
+    """The options at the top of the file, in no section.
 
     Args:
         rounds: rounds in all, at least 1.

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def collector_off() -> Iterator[None]:
-    """A context for large imports: a fifth of the time that torch takes is the collector's, which looks through
-    ever more modules, again and again, and finds that all are in use.
+    """Stop Python's garbage collector while large modules are imported.
+
+    A fifth of the time that importing torch takes is the collector's: it looks through ever more modules, again and
+    again, and finds that all are in use.
     """
     was_on = gc.isenabled()
     gc.disable()

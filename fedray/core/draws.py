@@ -17,7 +17,7 @@ from fedray.core.errors import RunFailed
 from fedray.core.rng import Purpose, digest, integer
 
 Position = tuple[Any, ...]
-"""Where ``random`` and numpy's generator stand."""
+"""The states of ``random`` and of numpy's generator."""
 
 _lock = threading.RLock()
 

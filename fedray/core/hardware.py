@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""The hardware and the versions that a run ran on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedray.core.cpus import usable_cpus
 
 
 def machine() -> dict[str, str]:
-    """What the bits of a result depend on besides config and seed."""
+    """Return what the bits of a result depend on besides config and seed: processor, GPU, version of torch."""
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     return {
         "cpu": torch.backends.cpu.get_cpu_capability(),
@@ -22,14 +22,17 @@ def machine() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> str:
-    """What the bits of a worker on ``device`` depend on: the kind of GPU, or the processor's vector instructions."""
+    """Name the hardware that the bits of a worker on ``device`` depend on.
+
+    The kind of GPU, or the processor's vector instructions.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def versions() -> dict[str, str]:
-    """Versions of what matters."""
+    """Return the versions of fedray, Python, torch, numpy and Ray."""
     packages = ("fedray", "torch", "ray", "numpy", "safetensors")
     found = {"python": platform.python_version(), "cpus": str(usable_cpus())}
     for name in packages:

@@ -1,4 +1,7 @@
-"""What code that is not ours remembers from one call to the next: seen, named, and put back."""
+"""The hidden state of code that is not ours.
+
+What it remembers from one call to the next is seen, named, and put back.
+"""
 
 from __future__ import annotations
 
@@ -151,7 +154,7 @@ class _Attributes:
 
 
 def _settled(value: Any) -> bool:
-    """Whether a class or function comes with Python, numpy, torch or fedray, whose objects are left alone."""
+    """Return True if a class or function comes with Python, numpy, torch or fedray, whose objects are left alone."""
     return str(getattr(value, "__module__", None)).partition(".")[0] in _SETTLED
 
 
@@ -168,7 +171,7 @@ class _Kept:
         self.name, self.value = name, value
 
     def differences(self) -> list[str]:
-        """The names of what is no longer as it was."""
+        """Return the names of what is no longer as it was."""
         raise NotImplementedError
 
     def restore(self) -> None:
@@ -326,7 +329,7 @@ class _Generator:
                 self._set(type(self._value.bit_generator)(number).state)
 
     def moved(self) -> bool:
-        """Whether it was drawn from."""
+        """Return True if the generator was drawn from."""
         now = self._state()
         return not torch.equal(now, self._saved) if isinstance(now, Tensor) else repr(now) != repr(self._saved)
 

@@ -28,7 +28,7 @@ class Lost(Exception):
 
 
 def point(name: str, round: int, block: int = -1) -> None:
-    """A place where the plan may want a fault.
+    """Raise, hang or kill here if the plan of faults says so; ``name`` is the place.
 
     Raises:
         Exception: as planned.
@@ -73,7 +73,7 @@ def _act(action: str, text: str) -> None:
 
 
 def _children(parent: int) -> list[int]:
-    """The other processes of a parent."""
+    """Return the other children of a process."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

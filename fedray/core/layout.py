@@ -54,7 +54,7 @@ class Layout:
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
-        """The layout of ``module``.
+        """Return the layout of ``module``.
 
         Raises:
             ConfigError: a floating-point tensor that is not float32, a complex one, an integer beyond 2**24, or nothing
@@ -91,7 +91,7 @@ class Layout:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Layout:
-        """The inverse of ``to_json``."""
+        """Make a layout of what ``to_json`` has returned."""
         entries: list[Entry] = []
         for kind, name, dtype, shape in content["entries"]:
             start = entries[-1].stop if entries else 0
@@ -99,7 +99,7 @@ class Layout:
         return cls(tuple(entries), tuple((name, other) for name, other in content["shared"]))
 
     def to_json(self) -> dict[str, Any]:
-        """Enough to make a ``state_dict`` of a vector where the module is not at hand."""
+        """Return enough to make a ``state_dict`` of a vector where the module is not at hand."""
         entries = [[e.kind, e.name, str(e.dtype).removeprefix("torch."), list(e.shape)] for e in self.entries]
         return {"entries": entries, "shared": [list(names) for names in self.shared]}
 
@@ -136,11 +136,14 @@ class Layout:
         return tuple(entry for entry in self.entries if not entry.dtype.is_floating_point)
 
     def pack(self, tensors: dict[str, Tensor]) -> Tensor:
-        """The vector ``[P]`` (a new one) of a ``state_dict``."""
+        """Return a new vector ``[P]`` of the tensors of a ``state_dict``."""
         return torch.cat([tensors[e.name].detach().reshape(-1).to(torch.float32) for e in self.entries])
 
     def unpack(self, vector: Tensor, entries: Iterable[Entry] | None = None) -> dict[str, Tensor]:
-        """Tensors by name from a vector ``[P]``: float32 ones are views into it, integer ones are rounded copies."""
+        """Return the tensors of a vector ``[P]`` by name.
+
+        Float32 ones are views into it, integer ones are rounded copies.
+        """
         chosen = self.entries if entries is None else entries
         found: dict[str, Tensor] = {}
         for e in chosen:
@@ -149,12 +152,15 @@ class Layout:
         return found
 
     def state_dict(self, vector: Tensor) -> dict[str, Tensor]:
-        """What ``state_dict`` of the module with a vector ``[P]`` holds, no two tensors on the same memory."""
+        """Return the module's ``state_dict`` of a vector ``[P]``, no two tensors on the same memory."""
         found = self.unpack(vector)
         return found | {name: found[other].clone() for name, other in self.shared}
 
     def split(self, matrix: Tensor) -> dict[str, Tensor]:
-        """Views ``[C, *shape]`` of the trained parameters from a matrix ``[C, D]`` (one node in autograd's graph)."""
+        """Return views ``[C, *shape]`` of the trained parameters of a matrix ``[C, D]``.
+
+        They are one node in autograd's graph.
+        """
         pieces = matrix.split([e.stop - e.start for e in self.parameters], dim=1)
         return {e.name: p.view(-1, *e.shape) for e, p in zip(self.parameters, pieces, strict=True)}
 

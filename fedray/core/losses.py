@@ -14,12 +14,12 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of logits ``[B, k]`` (or ``[B, k, T]``) with int64 classes ``[B]`` (``[B, T]``)."""
+    """Return the mean cross-entropy of logits ``[B, k]`` (or ``[B, k, T]``) with int64 classes ``[B]`` (``[B, T]``)."""
     return F.cross_entropy(output, target)
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of ``[B, k]`` against ``[B, k]``."""
+    """Return the mean squared error of ``[B, k]`` against ``[B, k]``."""
     return F.mse_loss(output, target)
 
 
@@ -46,7 +46,7 @@ _DIRECT: dict[LossFn, LossFn] = {
 
 
 def has_direct(loss: LossFn) -> bool:
-    """Whether the loss of single examples is known for this function without vmap."""
+    """Return True if the losses of single examples are known for this function without vmap."""
     return _direct(loss) is not None
 
 
@@ -56,12 +56,12 @@ def _direct(loss: LossFn) -> LossFn | None:
 
 
 def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
-    """The loss of each example of a batch, ``[B]``, from a loss function that averages over its batch.
+    """Return the loss of each example of a batch, ``[B]``, from a loss function that averages over its batch.
 
-    Any such function works: those named here avoid a level of vmap, and one that vmap cannot run, because it looks at
-    values, is called example by example.
+    Any such function works. Those of this module avoid a level of vmap; a function that vmap cannot run, because it
+    looks at values, is called example by example.
 
-    Of a loss that joins the examples of its batch this is what it says of each alone, where the weights of
+    A loss that joins the examples of its batch is called with each example alone, where the weights of
     ``CrossEntropyLoss(weight=w)`` cancel.
     """
     direct = _direct(loss)

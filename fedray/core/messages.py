@@ -1,4 +1,4 @@
-"""What travels between server and workers: frozen, picklable, nothing else crosses."""
+"""The messages between server and workers: frozen, picklable, nothing else crosses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """What the server sends in a round.
+    """The server's message of a round to its clients.
 
     Args:
         round: round number, from 1.
@@ -39,7 +39,7 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Where a client's state lies on disk: a segment file and a row in it."""
+    """The place of a client's state on disk: a segment file and a row in it."""
 
     segment: str
     index: int
@@ -114,7 +114,7 @@ class BlockUpdate:
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """What a worker says of a block it has folded: scalars per client, no model-sized tensor.
+    """A worker's report of a block that it has folded: scalars per client, no model-sized tensor.
 
     Args:
         index: the block's position in the round.
@@ -137,7 +137,7 @@ class BlockReport:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """What the aggregator makes of a round's accepted updates.
+    """The aggregate of a round's accepted updates.
 
     Args:
         parts: each ``[k]``.

@@ -34,7 +34,7 @@ class Mean:
 
 
 def example_values(loss: LossFn, task: str, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Per-example values ``[B]`` whose mean over examples is the metric of that name.
+    """Return values ``[B]``, one per example, whose mean over examples is the metric of that name.
 
     ``loss`` always, as the loss function says of a batch of one; ``accuracy`` for classification, from logits
     ``[B, k]`` or ``[B, k, T]``; ``mse`` for regression, where
@@ -59,7 +59,7 @@ def merge(parts: list[Mapping[str, Mean]]) -> dict[str, Mean]:
 
 
 def auc(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Area under the ROC curve of binary ``labels`` (1 positive) by the Mann-Whitney statistic; ties count one half.
+    """Return the area under the ROC curve of binary ``labels`` (1 positive); ties count one half (Mann-Whitney).
 
     Returns NaN when one of the classes is absent.
 

@@ -1,4 +1,4 @@
-"""What is said of a round: one record, one line of ``metrics.jsonl``."""
+"""The record of a round: one line of ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class RoundRecord:
     usage: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready; empty sections are left out, NaN and infinities become null."""
+        """Return the record ready for JSON: empty sections are left out, NaN and infinities become null."""
         # Not dataclasses.asdict, which copies everything; what is not finite is sought in fresh copies anyway.
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         kept = {name: value for name, value in values if value not in ({}, [], None)}
@@ -65,7 +65,7 @@ class RoundRecord:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RoundRecord:
-        """The inverse of ``to_json``."""
+        """Make a record of what ``to_json`` has returned."""
         return cls(**data)
 
 

@@ -34,7 +34,7 @@ _ROUNDS = 10
 
 
 def digest(seed: int, purpose: Purpose, round: int = 0, client: int = 0) -> bytes:
-    """16 bytes that name a draw: BLAKE2b of the length-prefixed decimal forms of the four words.
+    """Return the 16 bytes that name a draw: BLAKE2b of the length-prefixed decimal forms of the four words.
 
     Args:
         seed: the run's seed, any integer.
@@ -55,20 +55,20 @@ def digest(seed: int, purpose: Purpose, round: int = 0, client: int = 0) -> byte
 
 
 def numpy_generator(seed: int, purpose: Purpose, round: int = 0, client: int = 0) -> np.random.Generator:
-    """A NumPy generator (Philox4x64) keyed with all 128 bits of the draw's name."""
+    """Make a NumPy generator (Philox4x64) keyed with all 128 bits of the draw's name."""
     key = int.from_bytes(digest(seed, purpose, round, client), "little")
     return np.random.Generator(np.random.Philox(key=key))
 
 
 def integer(seed: int, purpose: Purpose, round: int = 0, client: int = 0) -> int:
-    """A 63-bit integer for libraries that want a seed."""
+    """Return a 63-bit integer, named like a draw, for libraries that want a seed."""
     return int.from_bytes(digest(seed, purpose, round, client)[:8], "little") >> 1
 
 
 def torch_generator(
     seed: int, purpose: Purpose, round: int = 0, client: int = 0, device: str | torch.device = "cpu"
 ) -> torch.Generator:
-    """A torch generator seeded with 63 bits of the draw's name.
+    """Make a torch generator seeded with 63 bits of the draw's name.
 
     torch's CPU generator keeps only the low 32 bits of its seed: use it for a few draws a round, not for
     one generator per client.
@@ -77,7 +77,7 @@ def torch_generator(
 
 
 def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, ...]:
-    """Philox4x32-10: four 32-bit counter words and two key words to four random 32-bit words.
+    """Map four 32-bit counter words and two key words to four random 32-bit words (Philox4x32-10).
 
     Args:
         counter: four int64 arrays or tensors, broadcastable to one shape, values in [0, 2**32).
@@ -124,7 +124,7 @@ class Stream:
         return int.from_bytes(name[:4], "little"), int.from_bytes(name[4:8], "little")
 
     def uniform(self, clients: Tensor, turn: Tensor, count: int, before: int = 0) -> Tensor:
-        """Uniform draws in [0, 1) with 24 bits: float32 ``[*clients.shape, count]`` on the clients' device.
+        """Draw uniformly from [0, 1) with 24 bits: float32 ``[*clients.shape, count]`` on the clients' device.
 
         Args:
             clients: int64 client keys, any shape.
@@ -141,7 +141,7 @@ class Stream:
         ) * 2.0**-24
 
     def permutations(self, clients: NDArray[np.int64], sizes: NDArray[np.int64], turn: int) -> NDArray[np.int64]:
-        """A uniformly random order of each client's examples.
+        """Draw a uniformly random order of each client's examples.
 
         Args:
             clients: client keys, ``[C]``.

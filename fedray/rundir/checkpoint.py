@@ -52,12 +52,12 @@ class Checkpoint:
 
 
 def folder_of(checkpoints: Path, round: int) -> Path:
-    """Where the checkpoint of ``round`` lies."""
+    """Return the folder of the checkpoint of ``round``."""
     return checkpoints / f"{_PREFIX}{round:08d}"
 
 
 def rounds_in(checkpoints: Path) -> list[int]:
-    """Rounds that have a checkpoint folder, newest first."""
+    """Return the rounds that have a checkpoint folder, newest first."""
     found = [p.name.removeprefix(_PREFIX) for p in checkpoints.glob(f"{_PREFIX}*") if p.is_dir()]
     return sorted((int(name) for name in found if name.isdigit()), reverse=True)
 
@@ -101,7 +101,7 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
 
 
 def _in_halves(data: bytes, round: int) -> Iterator[bytes]:
-    """Bytes for a file, in two parts: a fault may come before each."""
+    """Yield the bytes of a file in two halves: a fault may be put in before each."""
     half = len(data) // 2
     inject.point("checkpoint.open", round)
     yield data[:half]
@@ -195,7 +195,7 @@ def drop_after(checkpoints: Path, round: int) -> None:
 
 
 def segments(checkpoints: Path) -> list[str]:
-    """Client-state segments that any checkpoint refers to; what cannot be read refers to none."""
+    """Return the client-state segments that any checkpoint refers to; one that cannot be read refers to none."""
     found: list[str] = []
     for round in rounds_in(checkpoints):
         try:
@@ -206,7 +206,7 @@ def segments(checkpoints: Path) -> list[str]:
 
 
 def newest(checkpoints: Path, clients: Path | None = None) -> Checkpoint | None:
-    """The newest checkpoint that is whole, with a warning for each newer one that is not; None if there is no folder.
+    """Return the newest whole checkpoint, with a warning for each newer one that is not; None if there is no folder.
 
     ``clients`` as for ``read``.
 

@@ -21,7 +21,7 @@ from fedray.core.messages import Ints, Parts, Row
 from fedray.rundir import durable
 
 Seal = tuple[int, str]
-"""How many bytes of a segment count, and their SHA-256."""
+"""The number of bytes of a segment that count, and their SHA-256."""
 
 _SUFFIX = ".f32"
 
@@ -44,7 +44,7 @@ class StateRows:
         self._open: dict[str, int] = {}
 
     def read(self, clients: Ints, rows: Mapping[int, Row], device: torch.device) -> tuple[Parts, list[bool]]:
-        """The state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some."""
+        """Read the state ``[C, k]`` of ``clients``, zero where there is none, and say which of them have some."""
         if not self._widths:
             return {}, [False] * len(clients)
         matrix = np.zeros((len(clients), self._width), dtype=np.float32)
@@ -118,7 +118,7 @@ class ClientStore:
             folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, clients: Ints) -> dict[int, Row]:
-        """Where the state of ``clients`` lies; newcomers are absent."""
+        """Return the places of the state of ``clients``; newcomers are absent."""
         if not self.rows:
             return {}
         return {client: self.rows[client] for client in clients.tolist() if client in self.rows}
@@ -130,7 +130,7 @@ class ClientStore:
             self._ends[row.segment] = max(self._ends.get(row.segment, 0), row.index + 1)
 
     def index(self) -> tuple[dict[str, Tensor], list[str]]:
-        """The index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
+        """Return the index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
         segments = sorted({row.segment for row in self.rows.values()})
         number = {name: i for i, name in enumerate(segments)}
         table = [(client, number[row.segment], row.index) for client, row in sorted(self.rows.items())]
@@ -139,9 +139,10 @@ class ClientStore:
         return {name: column.clone() for name, column in zip(names, columns, strict=True)}, segments
 
     def seals(self) -> dict[str, Seal]:
-        """The seal of each segment that the index refers to.
+        """Return the seal of each segment that the index refers to.
 
-        Each is read once: when its rows are committed the round that wrote them is over, and nothing more goes there.
+        Each segment is read once: when its rows are committed, the round that wrote them is over, and nothing more is
+        appended.
         """
         known, self._seals = self._seals, {}
         for name in sorted({row.segment for row in self.rows.values()}):
@@ -152,7 +153,7 @@ class ClientStore:
     def restore(
         self, columns: Mapping[str, Tensor], segments: list[str], seals: Mapping[str, Seal] | None = None
     ) -> None:
-        """The inverse of ``index``, and of ``seals`` if they were checked.
+        """Take over what ``index``, and ``seals`` if they were checked, have returned.
 
         Raises:
             FileNotFoundError: a segment is gone.
@@ -198,10 +199,10 @@ class ClientStore:
         self._condemned = unneeded
 
     def tidy(self, round: int) -> None:
-        """``collect_garbage`` and ``compact``: once in a round, beside it, any time before the next ``commit``.
+        """Call ``collect_garbage`` and ``compact``: once in a round, beside it, any time before the next ``commit``.
 
-        In this order: the round may have asked for its rows before they moved.  What it asked for is needed when the
-        garbage is collected, and goes in a later round at the earliest.
+        In this order, as the round may have asked for its rows before ``compact`` moves them: the segments that it
+        asked for are then deleted in a later round at the earliest.
         """
         if self.rows:
             self.collect_garbage()
@@ -209,7 +210,7 @@ class ClientStore:
 
 
 def damage(folder: Path, seals: Mapping[str, Seal]) -> str | None:
-    """What is wrong with the segments in ``folder``, the first of it; None if they are as they were sealed."""
+    """Return the first thing that is wrong with the segments in ``folder``; None if they are as they were sealed."""
     for name, (size, digest) in seals.items():
         try:
             found = _sha256(folder / name, size)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPORARY = ".tmp-"
-"""How names of files begin that a killed process may leave behind."""
+"""The first letters of names of files that a killed process may leave behind."""
 
 Content: TypeAlias = "bytes | Iterable[bytes] | dict[str, Tensor]"
 """Bytes, whole or part by part; or tensors, which become a safetensors file without a copy in memory."""
@@ -84,7 +84,7 @@ def create(path: Path, content: Content, *, secret: bool = False) -> bool:
 
 @contextlib.contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """A context in which a folder of a temporary name is filled; at its end ``path`` is that folder, whole.
+    """Yield a folder of a temporary name to be filled; at the end of the context ``path`` is that folder, whole.
 
     Raises:
         OSError: another process has made ``path`` in the meantime, or the disk is full; nothing of ours is left.
@@ -113,7 +113,7 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A context in which a temporary name in the folder of ``path`` may be used; nothing stays under it."""
+    """Yield a temporary name in the folder of ``path``; nothing stays under it."""
     # Processes of several nodes may write the same file, where their ids do not tell them apart.
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(8)}")
     try:

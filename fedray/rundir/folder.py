@@ -29,7 +29,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What happened, with tracebacks."""
+        """The log of the run, tracebacks included."""
         return self.path / LOG
 
     @property
@@ -39,7 +39,7 @@ class RunFolder:
 
     @property
     def workers(self) -> Path:
-        """What clients' code prints, a file for each worker."""
+        """The folder of the output of clients' code, a file for each worker."""
         return self.path / "workers"
 
     def claim(self, config: str) -> None:
@@ -117,13 +117,13 @@ class RunFolder:
         configs.keep_config(self.path, config, (saved[0] + 1 if saved else 1) if first is None else first)
 
     def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` holds; empty before the run has ended."""
+        """Return the content of ``summary.json``; empty before the run has ended."""
         path = self.path / SUMMARY
         content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return content
 
     def config(self) -> str:
-        """The run's config.
+        """Read the run's config.
 
         Raises:
             ConfigError: there is no run here.

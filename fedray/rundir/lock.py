@@ -74,7 +74,7 @@ class Owner:
         )
 
     def alive(self) -> bool | None:
-        """Whether it lives; None where that cannot be known from here.
+        """Return True if the owner lives, False if it is dead; None where that cannot be known from here.
 
         It is dead if this machine's list of processes lacks it, if the machine was booted since, or if it belongs to an
         earlier start of the Slurm job that we are in.
@@ -95,7 +95,7 @@ class Owner:
         return self.space.partition(" ")[0]
 
     def distance(self) -> str:
-        """Where one is whose processes cannot be seen from here."""
+        """Say where an owner is whose processes cannot be seen from here."""
         here = Owner.me()
         if self.boot == here.boot != "":
             return "it is in another container of this machine"
@@ -104,7 +104,7 @@ class Owner:
         return f"this is {here.host}"
 
     def words(self) -> str:
-        """Host, process, time, Slurm job."""
+        """Return host, process, time and Slurm job in words."""
         job = f", Slurm job {self.job}" if self.job else ""
         return f"process {self.pid} on {self.host} since {self.since}{job}"
 
@@ -115,7 +115,7 @@ def signalled_process() -> int:
 
 
 def owner_of(folder: Path) -> Owner | None:
-    """Who drives the run in ``folder``; None if nobody does."""
+    """Return the owner that drives the run in ``folder``; None if nobody does."""
     return _read(folder / LOCK)
 
 
@@ -128,7 +128,7 @@ def check_free(folder: Path) -> None:
 
 @contextmanager
 def driving(folder: Path, launcher: int = 0, heir_of: str | None = None) -> Iterator[None]:
-    """A context in which no other process drives the run in ``folder``.
+    """Keep every other process from driving the run in ``folder``, for the length of the context.
 
     Args:
         folder: the run folder.
@@ -149,12 +149,12 @@ def driving(folder: Path, launcher: int = 0, heir_of: str | None = None) -> Iter
 
 @contextmanager
 def starting_a_driver(folder: Path) -> Iterator[tuple[str, Owner | None]]:
-    """A context in which this process alone may start a driver of the run in ``folder``: its heir.
+    """Let this process alone start a driver of the run in ``folder``, which is its heir, for the length of the context.
 
-    So a run that was ended before its driver came up is known for what it is: one that a dead process has left.
+    A run that ended before its driver came up is then known as one that a dead process has left.
 
     Yields:
-        What :func:`driving` is to be given, and the dead owner from whom the folder was taken over, if there was one.
+        The token for :func:`driving`, and the dead owner from whom the folder was taken over, if there was one.
 
     Raises:
         ConfigError: another process drives the run, or may.
@@ -167,7 +167,7 @@ def starting_a_driver(folder: Path) -> Iterator[tuple[str, Owner | None]]:
 
 
 def taken_over_from(dead: Owner) -> str:
-    """What is said of it."""
+    """Say from whom the folder was taken over."""
     return f"taking the run folder over from a dead driver: {dead.words()}"
 
 
@@ -222,7 +222,7 @@ def _take(path: Path, me: Owner, heir_of: str | None = None) -> Owner | None:
 
 @contextmanager
 def _taking(path: Path, me: Owner) -> Iterator[None]:
-    """A context in which nobody else takes the lock at ``path`` away."""
+    """Keep others from taking the lock at ``path`` away, for the length of the context."""
     # Without it, two who saw the same dead owner could both win: the second would delete the first one's lock.
     taking = path.with_name(f"{path.name}.taking")
     _take(taking, me)
@@ -287,7 +287,10 @@ def _namespace(kind: str) -> str:
 
 
 def _born(pid: int) -> int | None:
-    """When a process was started, in clock ticks since boot; None if there is none, or only a dead one's remains."""
+    """Return the time a process was started, in clock ticks since boot.
+
+    None if it is gone, or only a dead one's remains.
+    """
     try:
         # The name of the program stands in parentheses and may hold anything.
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

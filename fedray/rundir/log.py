@@ -36,7 +36,7 @@ class LogFile(logging.FileHandler):
 
 @contextlib.contextmanager
 def logged(folder: Path) -> Iterator[None]:
-    """A context in which fedray's log goes to a file of a run folder, the traceback of what ends it included.
+    """Write fedray's log to a file of a run folder, the traceback of what ends the context included.
 
     Raises:
         RunFailed: for any error but a ConfigError, which is the user's and stays as it is.

@@ -1,4 +1,4 @@
-"""What the files of a run folder are called, and how one is known."""
+"""The names of the files of a run folder, and of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedray.core.errors import ConfigError
 CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
 ENCODING = "encoding.json"
-"""How tables become inputs and targets; also beside an exported model."""
+"""The encoding of tables as inputs and targets; also beside an exported model."""
 
 LOCK = "driver.lock"
 
@@ -56,7 +56,7 @@ def config_of(run_dir: Path) -> str:
 
 
 def to_go_on(run_dir: Path, limit: str | None = None) -> str:
-    """What goes on with a run, as its user would write it; ``limit``: the config key of a limit to be raised for it."""
+    """Return the command that goes on with a run; ``limit``: the config key of a limit to be raised for it."""
     try:
         config = config_of(run_dir)
     except ConfigError:

@@ -19,7 +19,10 @@ _YOUNG = 60.0
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A new private folder below ``$TMPDIR``, deleted at the end; also deletes those of processes that were killed."""
+    """Make a private folder below ``$TMPDIR``, and delete it at the end of the context.
+
+    Folders of processes that were killed are deleted as well.
+    """
     sweep(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     with held(folder):
@@ -32,7 +35,7 @@ def scratch() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Own a folder, made if it is not there, perhaps with others: the last one deletes it at the end."""
+    """Hold a folder, made if it is not there, perhaps with others: the last holder deletes it at the end."""
     file = _share(folder)
     try:
         yield
@@ -43,7 +46,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def is_scratch(folder: Path) -> bool:
-    """Whether a folder is a scratch folder, by its name: fedray's to hold and to delete."""
+    """Return True if a folder is a scratch folder by its name: fedray's to hold and to delete."""
     return folder.name.startswith(_PREFIX)
 
 
@@ -87,5 +90,5 @@ def _open(folder: Path) -> int:
 
 
 def _is_current(file: int, folder: Path) -> bool:
-    """Whether what was locked is still what lies in the folder, and not in one that was deleted meanwhile."""
+    """Return True if the locked file still lies in the folder, and not in one that was deleted meanwhile."""
     return os.path.samestat(os.fstat(file), (folder / _OWNER).stat())

@@ -1,4 +1,7 @@
-"""What clients' code prints, logs and warns of: in ``workers/*.log`` of the run folder, a file for each worker."""
+"""The output of clients' code, its log and its warnings.
+
+``workers/*.log`` of the run folder, a file for each worker.
+"""
 
 from __future__ import annotations
 
