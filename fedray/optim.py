@@ -43,7 +43,7 @@ ELEMENTWISE: tuple[type[Optimizer], ...] = (
 
 
 def eager(kind: type[Optimizer]) -> type[Optimizer]:
-    """A ``torch.optim`` class with the same arithmetic and without what it does for ``torch.compile``.
+    """Return a ``torch.optim`` class with the same arithmetic and without what it does for ``torch.compile``.
 
     That part imports torch's compiler with a process's first optimizer: 1.5 s of a worker's start, more where those 800
     files come over a network.  Nothing here is compiled.
@@ -89,7 +89,7 @@ class TorchOptimizer:
                 raise ValueError(f"{field.name}={value}: it must be at least 0")
 
     def __call__(self, params: Iterable[Tensor]) -> Optimizer:
-        """The optimizer over ``params``."""
+        """Make the optimizer over ``params``."""
         options: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "betas" in options:
             options["betas"] = tuple(options["betas"])

@@ -1,4 +1,4 @@
-"""What a package that brings parts of its own builds on: every registry, and the class of every kind of part.
+"""The parts of fedray, for packages that bring their own: every registry, and the class of every kind of part.
 
 This module and the names of ``fedray.__all__`` are kept; other modules may move.  A package registers its parts when it
 is imported, and names that module in the entry-point group ``fedray.parts``::

@@ -15,10 +15,10 @@ class Sampler:
     """Chooses cohorts."""
 
     def check(self, sizes: Ints) -> None:
-        """ValueError if no cohort can be drawn from clients with ``sizes`` examples each."""
+        """Raise ValueError if no cohort can be drawn from clients with ``sizes`` examples each."""
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
-        """Client indices in increasing order, each at most once.
+        """Draw the cohort of a round: client indices in increasing order, each at most once.
 
         Args:
             sizes: number of training examples of each client, ``[n]``.
@@ -28,7 +28,7 @@ class Sampler:
         raise NotImplementedError
 
     def expected(self, sizes: Ints) -> float:
-        """Expected number of clients in a cohort."""
+        """Return the expected number of clients in a cohort."""
         raise NotImplementedError
 
 
@@ -48,11 +48,11 @@ class Full(Sampler):
     """Every client, every round."""
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
-        """All clients."""
+        """Return all clients."""
         return np.arange(len(sizes))
 
     def expected(self, sizes: Ints) -> float:
-        """All of them."""
+        """Return the number of clients."""
         return float(len(sizes))
 
 
@@ -68,16 +68,16 @@ class Uniform(Sampler):
     clients: int
 
     def check(self, sizes: Ints) -> None:
-        """The cohort must not be larger than the federation."""
+        """Raise ValueError if the cohort is larger than the federation."""
         _check_count(self.clients, sizes)
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
-        """``clients`` distinct indices."""
+        """Draw ``clients`` distinct indices."""
         chosen = numpy_generator(seed, "cohort", round).choice(len(sizes), self.clients, replace=False, shuffle=False)
         return np.sort(chosen.astype(np.int64))
 
     def expected(self, sizes: Ints) -> float:
-        """The fixed number."""
+        """Return the fixed number."""
         return float(self.clients)
 
 
@@ -99,11 +99,11 @@ class Poisson(Sampler):
             raise ValueError(f"rate={self.rate}: it must be above 0 and at most 1")
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
-        """A coin for each client."""
+        """Toss a coin for each client."""
         return np.flatnonzero(numpy_generator(seed, "cohort", round).random(len(sizes)) < self.rate)
 
     def expected(self, sizes: Ints) -> float:
-        """``q n``."""
+        """Return ``q n``."""
         return self.rate * len(sizes)
 
 
@@ -122,14 +122,14 @@ class Weighted(Sampler):
     clients: int
 
     def check(self, sizes: Ints) -> None:
-        """The cohort must not be larger than the federation."""
+        """Raise ValueError if the cohort is larger than the federation."""
         _check_count(self.clients, sizes)
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
-        """The ``clients`` largest perturbed log sizes."""
+        """Return the ``clients`` largest perturbed log sizes."""
         score = np.log(sizes) + numpy_generator(seed, "cohort", round).gumbel(size=len(sizes))
         return np.sort(np.argsort(-score, kind="stable")[: self.clients])
 
     def expected(self, sizes: Ints) -> float:
-        """The fixed number."""
+        """Return the fixed number."""
         return float(self.clients)

@@ -1,4 +1,4 @@
-"""How updates become one."""
+"""Aggregators: rules that make one update of many."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class Aggregator:
     linear: ClassVar[bool] = True
 
     def left_out(self, count: int) -> int | None:
-        """How many of ``count`` updates count nowhere at each end of a coordinate; None for who leaves out nobody."""
+        """Return the number of ``count`` updates left out at each end of a coordinate.
+
+        None if the rule leaves out nobody.
+        """
         return None
 
     def widths(self, sent: Mapping[str, int]) -> Mapping[str, int]:
@@ -46,7 +49,7 @@ class Aggregator:
         return sent
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
-        """An empty accumulator of the given widths."""
+        """Return an empty accumulator of the given widths."""
         raise NotImplementedError
 
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
@@ -62,7 +65,7 @@ class Aggregator:
         raise NotImplementedError
 
     def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
-        """The aggregate of ``count`` accepted clients with total weight ``weight``, of ``planned`` at the start.
+        """Return the aggregate of ``count`` accepted clients with total weight ``weight``, of ``planned`` at the start.
 
         It may lie in the memory of ``total``, which is used up.
         """

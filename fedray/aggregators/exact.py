@@ -28,7 +28,7 @@ WIDE_LIMIT = 2.0**60
 
 
 def add_rounded(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
-    """``total += round(scale * addend / GRID)``, ties to even, in cache-sized pieces.
+    """Add ``round(scale * addend / GRID)`` to ``total``, ties to even, in cache-sized pieces.
 
     Args:
         total: steps of the grid, float64 ``[n]``.
@@ -72,7 +72,7 @@ def joined(total: Tensor, coarse: Tensor) -> Tensor:
 
 
 def values(total: Tensor, share: float) -> Tensor:
-    """``total * GRID / share`` as float32 ``[n]``, in the memory of ``total``, which is lost.
+    """Return ``total * GRID / share`` as float32 ``[n]``, in the memory of ``total``, which is lost.
 
     A model's worth of new memory would cost more, in page faults, than the arithmetic.
 
@@ -88,7 +88,7 @@ def values(total: Tensor, share: float) -> Tensor:
 
 
 def in_range(values: Tensor, limit: float) -> bool:
-    """Whether every value is finite and below ``limit`` in magnitude."""
+    """Return True if every value is finite and below ``limit`` in magnitude."""
     if not values.numel():
         return True
     # Fifteen times as fast as the maximum norm; both are not a number where one value is.

@@ -29,11 +29,11 @@ class Mean(Aggregator):
     """
 
     def widths(self, sent: Mapping[str, int]) -> Mapping[str, int]:
-        """A second tensor for buffers: whole multiples of UNIT."""
+        """Add a second tensor for buffers: whole multiples of UNIT."""
         return {**sent, **({_COARSE: sent[BUFFERS]} if BUFFERS in sent else {})}
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
-        """Float64 zeros, one vector for each part, which count steps of the grid."""
+        """Return float64 zeros, one vector for each part, which count steps of the grid."""
         return {name: torch.zeros(width, dtype=torch.float64, device=device) for name, width in widths.items()}
 
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
@@ -54,7 +54,7 @@ class Mean(Aggregator):
                 add_rounded(into[name], total, scale)
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
-        """Exact addition."""
+        """Add exactly."""
         for name, total in into.items():
             total.add_(other[name])
         if _COARSE in into:

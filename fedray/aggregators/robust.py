@@ -22,7 +22,7 @@ class Gathered(Aggregator):
     linear: ClassVar[bool] = False
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
-        """No rows."""
+        """Return no rows."""
         return {name: torch.zeros(0, width, device=device) for name, width in widths.items()}
 
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
@@ -42,7 +42,7 @@ class Gathered(Aggregator):
         return Aggregate({name: self.reduce(rows) for name, rows in total.items()}, weight, count)
 
     def reduce(self, rows: Tensor) -> Tensor:
-        """``[n, k]`` to ``[k]``, the same bits for every order of the rows."""
+        """Reduce ``[n, k]`` to ``[k]``, with the same bits for every order of the rows."""
         raise NotImplementedError
 
 
@@ -54,7 +54,7 @@ class Median(Gathered):
     """
 
     def reduce(self, rows: Tensor) -> Tensor:
-        """Median over dimension 0."""
+        """Return the median over dimension 0."""
         ordered = rows.sort(dim=0).values
         return (ordered[(len(rows) - 1) // 2] + ordered[len(rows) // 2]) / 2
 
@@ -77,11 +77,11 @@ class TrimmedMean(Gathered):
             raise ValueError(f"trim={self.trim}: it must be at least 0 and below 0.5")
 
     def left_out(self, count: int) -> int:
-        """``floor(trim * count)``."""
+        """Return ``floor(trim * count)``."""
         return int(self.trim * count)
 
     def reduce(self, rows: Tensor) -> Tensor:
-        """Mean over dimension 0 of what remains; sorted first, so the order of the rows does not matter."""
+        """Return the mean over dimension 0 of what remains; sorted first, so the order of the rows does not matter."""
         cut = self.left_out(len(rows))
         ordered = rows.sort(dim=0).values
         return ordered[cut : len(rows) - cut].mean(dim=0, dtype=torch.float64).to(rows.dtype)

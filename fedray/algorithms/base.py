@@ -40,15 +40,15 @@ class AlgorithmConfig:
         self.server()
 
     def rule(self) -> LocalRule:
-        """What its clients do differently."""
+        """Make the local rule: the clients' part of the algorithm."""
         return LocalRule()
 
     def server(self) -> ServerRule:
-        """A fresh server rule."""
+        """Make a fresh server rule."""
         return ServerRule()
 
     def local(self, args: LocalSection) -> LocalSection:
-        """The local epochs and batches it runs with."""
+        """Return the local epochs and batches that the algorithm runs with."""
         return args
 
 
@@ -94,22 +94,28 @@ class Algorithm:
             )
 
     def broadcast_widths(self, layout: Layout) -> dict[str, int]:
-        """Length of each part the server sends."""
+        """Return the length of each part the server sends."""
         return {"model": layout.size, **{name: width_of(w, layout) for name, w in self.server.broadcasts.items()}}
 
     def download(self, layout: Layout) -> int:
-        """Bytes one client receives in a round."""
+        """Count the bytes one client receives in a round."""
         return 4 * sum(self.broadcast_widths(layout).values())
 
     def state(self) -> dict[str, Width]:
-        """What each client keeps between rounds: the rule's by its names, a transform's by its place in the config."""
+        """Return the widths of each client's state.
+
+        The rule's by its names, a transform's by its place in the config.
+        """
         kept: dict[str, Width] = dict(self.rule.state)
         for position, transform in enumerate(self.transforms):
             kept |= {_placed(position, name): width for name, width in transform.state.items()}
         return kept
 
     def on_clients(self, update: BlockUpdate) -> None:
-        """The client halves of the transforms, in their order; each finds what it kept itself, and nothing else."""
+        """Apply the client halves of the transforms in their order.
+
+        Each finds what it kept itself, and nothing else.
+        """
         everything = update.state
         for position, transform in enumerate(self.transforms):
             update.state = {name: everything[_placed(position, name)] for name in transform.state}
@@ -118,7 +124,7 @@ class Algorithm:
         update.state = everything
 
     def upload(self, layout: Layout) -> int:
-        """Bytes one client sends in a round."""
+        """Count the bytes one client sends in a round."""
         sent = self.sends(layout)
         delta = sent.pop(DELTA)
         return min((t.upload(delta) for t in self.transforms), default=4 * delta) + 4 * sum(sent.values())
@@ -127,7 +133,7 @@ class Algorithm:
 def compose(
     config: AlgorithmConfig, transforms: Sequence[Transform], aggregator: Aggregator, args: LocalSection
 ) -> Algorithm:
-    """The one compatibility check.
+    """Put the parts of an algorithm together if they fit one another: the one compatibility check.
 
     Raises:
         ConfigError: parts that cannot work together, saying which and what to choose instead.

@@ -40,7 +40,7 @@ class FedSGD(FedAvg):
     """
 
     def local(self, args: LocalSection) -> LocalSection:
-        """One step on the whole local data."""
+        """Return one step on the whole local data."""
         return replace(args, epochs=1, batch_size="full", steps=None)
 
 
@@ -64,7 +64,7 @@ class FedAvgM(AlgorithmConfig):
         super().__post_init__()
 
     def server(self) -> ServerRule:
-        """SGD with momentum on the pseudo-gradient."""
+        """Make SGD with momentum on the pseudo-gradient."""
         return TorchServer(optim.SGD(self.server_lr, self.momentum, 0.0, self.nesterov))
 
 
@@ -112,7 +112,7 @@ class FedAdam(_Adaptive):
             )
 
     def server(self) -> ServerRule:
-        """By ``variant``."""
+        """Make Adam on the pseudo-gradient, by ``variant``."""
         if self.variant == "torch":
             return TorchServer(optim.Adam(self.server_lr, [self.beta1, self.beta2], self.tau))
         return self._published("adam")
@@ -132,7 +132,7 @@ class FedYogi(_Adaptive):
     """
 
     def server(self) -> ServerRule:
-        """As published."""
+        """Make Yogi on the pseudo-gradient, as published."""
         return self._published("yogi")
 
 
@@ -159,7 +159,7 @@ class FedAdagrad(_Adaptive):
             raise ValueError(f"beta1={self.beta1}: torch.optim.Adagrad has none; leave out one of beta1 and variant")
 
     def server(self) -> ServerRule:
-        """By ``variant``."""
+        """Make Adagrad on the pseudo-gradient, by ``variant``."""
         if self.variant == "torch":
             initial = self.tau**2 if self.initial is None else self.initial
             return TorchServer(optim.Adagrad(self.server_lr, self.tau, initial))

@@ -58,9 +58,9 @@ class FedNova(AlgorithmConfig):
     server_lr: float = 1.0
 
     def rule(self) -> LocalRule:
-        """The normalised update."""
+        """Make the rule that normalises the update."""
         return Normalised()
 
     def server(self) -> ServerRule:
-        """The effective number of steps."""
+        """Make the rule that multiplies by the effective number of steps."""
         return EffectiveSteps(self.server_lr)

@@ -41,5 +41,5 @@ class FedProx(AlgorithmConfig):
             raise ValueError(f"mu={self.mu}: it must be at least 0")
 
     def rule(self) -> LocalRule:
-        """The proximal gradient."""
+        """Make the rule of the proximal gradient."""
         return Proximal(self.mu)

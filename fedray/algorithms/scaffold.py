@@ -27,7 +27,7 @@ class ControlVariate(LocalRule):
         grad.add_(run.down["control"] - run.state["control"])
 
     def finish(self, run: LocalRun) -> None:
-        """The new control variate, and its change, which is sent."""
+        """Write the new control variate, and send its change."""
         moved = run.delta[:, : run.params.shape[1]] / (-run.lr * run.steps.clamp(min=1.0))
         change = moved - run.down["control"]
         run.state["control"] = run.state["control"] + change
@@ -75,9 +75,9 @@ class Scaffold(AlgorithmConfig):
     uniform_only: ClassVar[bool] = True
 
     def rule(self) -> LocalRule:
-        """The control variate."""
+        """Make the clients' control variate."""
         return ControlVariate()
 
     def server(self) -> ServerRule:
-        """The server's control variate."""
+        """Make the server's control variate."""
         return ControlServer(self.server_lr)

@@ -26,7 +26,7 @@ class ServerRule:
     """
 
     broadcasts: ClassVar[Mapping[str, Width]] = {}
-    """What clients receive besides ``model``, and its length."""
+    """The names of tensors that clients receive besides ``model``, with their lengths."""
 
     def __init__(self, lr: float = 1.0) -> None:
         if not lr > 0.0:
@@ -39,7 +39,7 @@ class ServerRule:
         self._spans = layout.spans
 
     def broadcast(self) -> Parts:
-        """The tensors declared in ``broadcasts``."""
+        """Return the tensors declared in ``broadcasts``."""
         return {}
 
     def step(self, vector: Tensor, total: Aggregate) -> None:
@@ -55,15 +55,18 @@ class ServerRule:
         params.add_(delta if self.lr == 1.0 else delta * self.lr)
 
     def state_dict(self) -> State:
-        """The rule's tensors, for a checkpoint; numbers are tensors of shape ()."""
+        """Return the rule's tensors, for a checkpoint; numbers are tensors of shape ()."""
         return {}
 
     def state_names(self) -> list[str]:
-        """The names in ``state_dict`` once the model has moved, sorted: who loads a state must have the same."""
+        """Return the names in ``state_dict`` once the model has moved, sorted.
+
+        A state with other names cannot be loaded.
+        """
         return sorted(self.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of ``state_dict``, after ``start``."""
+        """Take over what ``state_dict`` has returned, after ``start``."""
 
 
 class TorchServer(ServerRule):

@@ -44,7 +44,7 @@ class FederatedData(ContiguousData):
         ids: Sequence[str] | None = None,
         spec: DataSpec | None = None,
     ) -> Self:
-        """Data from arrays or tensors with one client label per row.
+        """Make data from arrays or tensors with one client label per row.
 
         Args:
             x: inputs ``[N, ...]``: floats, integer tokens, or uint8 images (handed out as float32 in [0, 1]); used
@@ -67,13 +67,13 @@ class FederatedData(ContiguousData):
     def from_partition(
         cls, x: Any, y: Any, partitioner: Partitioner, *, seed: int = 0, test: Any = None, spec: DataSpec | None = None
     ) -> Self:
-        """One data set split over clients by a partitioner, a function of labels and ``seed`` (see ``from_arrays``)."""
+        """Split one data set over clients by a partitioner, a function of labels and ``seed`` (see ``from_arrays``)."""
         x, y = as_array(x), as_array(y)
         return cls.from_arrays(x, y, assign_rows(partitioner, y, {}, seed), test=test, spec=spec)
 
     @classmethod
     def from_dataset(cls, dataset: Dataset[Any], partitioner: Partitioner, *, seed: int = 0, test: Any = None) -> Self:
-        """A map-style ``torch.utils.data.Dataset`` of ``(x, y)`` pairs, read once, split by a partitioner.
+        """Read a map-style ``torch.utils.data.Dataset`` of ``(x, y)`` pairs once, and split it by a partitioner.
 
         Transforms are applied once, at reading.  ``test`` may be such a data set too.
         """
@@ -99,7 +99,7 @@ class FederatedData(ContiguousData):
         seed: int = 0,
         encoding: Saved | None = None,
     ) -> Self:
-        """One CSV file with a header per client (silo); columns are matched by name.
+        """Read one CSV file with a header per client (silo); columns are matched by name.
 
         Numeric columns are standardised with means and variances from federated sums (see ``moments.Sums``), a
         missing number (empty, NA, NaN, null) becomes the federated mean; categorical columns become one 0/1 input
@@ -154,7 +154,7 @@ class FederatedData(ContiguousData):
         ignore: Sequence[str] = (),
         encoding: Saved | None = None,
     ) -> Self:
-        """One Parquet or NPZ file per client, named by the client's id, all in one folder.
+        """Read a folder with one Parquet or NPZ file per client, named by the client's id.
 
         A Parquet file is a table, read as ``from_csv`` reads one.  An NPZ file holds arrays ``x`` and ``y``; nothing is
         standardised.  Clients are in the order of their names.
@@ -182,7 +182,7 @@ class FederatedData(ContiguousData):
 
     @classmethod
     def from_leaf(cls, path: str | Path, *, test: str | Path | None = None) -> Self:
-        """LEAF's JSON (Caldas et al., arXiv:1812.01097), one client per user; see ``leaf.read_users``.
+        """Read LEAF's JSON (Caldas et al., arXiv:1812.01097), one client per user; see ``leaf.read_users``.
 
         Raises:
             ConfigError: files that are missing or not LEAF's.
@@ -201,7 +201,7 @@ class FederatedData(ContiguousData):
         spec: DataSpec | None = None,
         test: Any = None,
     ) -> ClientData:
-        """Lazy data: ``function(client)`` gives a client's ``(x, y)`` when it is needed, and nothing is kept.
+        """Make lazy data: ``function(client)`` gives a client's ``(x, y)`` when it is needed, and nothing is kept.
 
         Unless both ``sizes`` and ``spec`` are given, every client is called once up front to learn them.
 

@@ -21,7 +21,7 @@ class Partitioner(Protocol):
     """Anything that assigns rows to clients."""
 
     def assign(self, labels: NDArray[Any], seed: int) -> NDArray[Any]:
-        """The client of each row ``[N]``: numbers in [0, n), every one of them used, or names.
+        """Return the client of each row ``[N]``: numbers in [0, n), every one of them used, or names.
 
         Args:
             labels: class index (or value) of each row, ``[N]``; a ``column`` partitioner takes its column instead.
@@ -71,7 +71,7 @@ def _classes(labels: NDArray[Any], partitioner: str) -> NDArray[np.int64]:
 
 
 def _deal(order: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows in ``order`` cut into consecutive pieces of the given sizes."""
+    """Cut the rows in ``order`` into consecutive pieces of the given sizes."""
     assigned = np.empty(len(order), dtype=np.int64)
     assigned[order] = np.repeat(np.arange(len(sizes)), sizes)
     return assigned
@@ -240,7 +240,7 @@ class Column:
     column: str
 
     def assign(self, labels: NDArray[Any], seed: int) -> NDArray[np.str_]:
-        """The values ``[N]`` as text; the seed is not used."""
+        """Return the values ``[N]`` as text; the seed is not used."""
         names = labels.astype(np.str_)
         if (names == "").any():
             row = int(np.argmax(names == ""))

@@ -15,12 +15,15 @@ _LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def chosen_clients(count: int, most: int = MOST_BARS) -> NDArray[np.int64]:
-    """At most ``most`` client numbers, evenly spread over ``count`` clients, the first and the last among them."""
+    """Choose at most ``most`` client numbers, evenly spread over ``count`` clients, with the first and the last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def _cells(counts: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """For each client ``width`` cells with the class that fills them, ``[n, width]``; a bar is 100 % of a client."""
+    """Return for each client ``width`` cells with the class that fills them, ``[n, width]``.
+
+    A bar is 100 % of a client.
+    """
     if counts.ndim != 2 or 0 in counts.shape:
         raise ConfigError(f"a label picture needs counts [clients, classes], got shape {counts.shape}")
     total = np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -32,7 +35,7 @@ def _cells(counts: NDArray[np.int64], width: int) -> NDArray[np.int64]:
 
 
 def caption(clients: int) -> str:
-    """What the picture shows, for its title."""
+    """Return the picture's title: how many clients it shows."""
     shown = len(chosen_clients(clients))
     part = "all" if shown == clients else f"{shown}, evenly picked, of"
     return f"label shares per client ({part} {clients} clients; one bar each)"
@@ -41,7 +44,7 @@ def caption(clients: int) -> str:
 def label_picture(
     counts: NDArray[np.int64], names: Sequence[str] = (), width: int = 60, clients: Sequence[str] = ()
 ) -> str:
-    """A text picture: per client one bar, in which each class is a stretch of its own character, and its size.
+    """Draw a text picture: per client one bar, in which each class is a stretch of its own character, and its size.
 
     Args:
         counts: examples per client and class, ``[n, classes]``.
@@ -70,7 +73,7 @@ def label_picture(
 
 
 def label_image(counts: NDArray[np.int64], width: int = 400, height: int = 10) -> NDArray[np.uint8]:
-    """An image ``[H, W, 3]`` uint8 of the same bars, one colour per class, one horizontal bar per client.
+    """Draw an image ``[H, W, 3]`` uint8 of the same bars, one colour per class, one horizontal bar per client.
 
     Args:
         counts: examples per client and class, ``[n, classes]``; at most 50 clients are shown, evenly picked (put
@@ -85,7 +88,7 @@ def label_image(counts: NDArray[np.int64], width: int = 400, height: int = 10) -
 
 
 def _palette(count: int) -> NDArray[np.uint8]:
-    """Colours ``[count, 3]`` far apart: hues by the golden ratio, lightness in three steps."""
+    """Return colours ``[count, 3]`` far apart: hues by the golden ratio, lightness in three steps."""
     number = np.arange(count)
     hue = (number * 0.618033988749895) % 1.0
     value = np.array([0.9, 0.65, 0.8])[number % 3]

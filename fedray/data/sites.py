@@ -1,4 +1,4 @@
-"""Where data lies, and asking there: what is opened at a site stays there, and only answers come back."""
+"""The places of data, and questions to them: what is opened at a site stays there, and only answers come back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, kw_only=True)
 class Silo:
-    """Where a client's table lies, and what its worker gets.
+    """The place of a client's table, and the resources of its worker.
 
     Args:
         path: CSV or Parquet file; environment variables in it (``$NAME``) are those of the silo's node.
@@ -73,10 +73,10 @@ class Stop(Generic[T]):
 
 
 class Visit(Protocol[T_co]):
-    """What was opened at some places, for as long as it is asked about."""
+    """Something opened at some places, for as long as it is asked about."""
 
     def ask(self, questions: Sequence[Callable[[T_co], A]]) -> list[A]:
-        """One question for each place, all put at the same time; the answers in order.
+        """Put one question to each place, all at the same time, and return the answers in order.
 
         Raises:
             ConfigError: as the question raised it there.
@@ -114,5 +114,5 @@ class _Opened(Generic[T]):
 
 
 def here() -> Sites:
-    """This process."""
+    """Return this process as the only site."""
     return Here()

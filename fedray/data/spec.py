@@ -1,4 +1,4 @@
-"""What a model must know of the data it is built for."""
+"""The shape and the meaning of an example: all that a model must know of its data."""
 
 from __future__ import annotations
 

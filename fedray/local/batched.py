@@ -19,7 +19,7 @@ _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.Leaky
 
 
 def batched_forward(module: nn.Module) -> Forward | None:
-    """The module over a leading axis of clients, or ``None`` if it has a part that is not known here.
+    """Return the module's forward pass over a leading axis of clients; ``None`` if a part of it is not known here.
 
     Known are ``nn.Sequential`` (nested), ``nn.Linear``, ``nn.Flatten`` of everything but the batch, and elementwise
     activations; exactly these classes, without hooks, each used once.

@@ -117,7 +117,7 @@ class NamedDropout:
 
 
 def has_dropout(module: nn.Module) -> bool:
-    """Whether any submodule drops something in training."""
+    """Return True if any submodule drops something in training."""
     rates = [getattr(m, "p", 0.0) for m in module.modules() if isinstance(m, nn.Dropout)]
     rates += [m.dropout for m in module.modules() if isinstance(m, nn.MultiheadAttention)]
     return any(rate > 0.0 for rate in rates)

@@ -1,4 +1,4 @@
-"""Which CUDA kernels torch takes: switches of the whole process, set for a run and put back."""
+"""The choice of CUDA kernels: switches of the whole process, set for a run and put back."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _switch(tf32: tuple[bool, bool], benchmark: bool, deterministic: tuple[bool,
 
 @contextlib.contextmanager
 def lack_told() -> Iterator[None]:
-    """Where an operation has no deterministic kernel, the error says what can be done about it in fedray."""
+    """Add to the error of an operation without a deterministic kernel what can be done about it in fedray."""
     try:
         yield
     except RuntimeError as error:
@@ -70,7 +70,7 @@ def lack_told() -> Iterator[None]:
 
 @contextlib.contextmanager
 def memory_told() -> Iterator[None]:
-    """Where the host's memory is out torch raises a plain RuntimeError: here it is a MemoryError, as Python's own."""
+    """Raise MemoryError, as Python does, in place of the plain RuntimeError of torch where the host's memory is out."""
     try:
         yield
     except RuntimeError as error:

@@ -35,7 +35,7 @@ class LeadingRows:
         self.group = self._optimizer.param_groups[0]
 
     def leaf(self) -> Tensor:
-        """The rows ``[A, D]`` as a leaf of a new graph, on the same memory."""
+        """Return the rows ``[A, D]`` as a leaf of a new graph, on the same memory."""
         return self._rows.detach().requires_grad_()
 
     def keep(self, count: int) -> None:

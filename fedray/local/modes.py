@@ -1,4 +1,4 @@
-"""Which parts of a model train: all but those that its builder set to evaluation."""
+"""The training mode of a model's parts: all train but those that its builder set to evaluation."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 @dataclass(frozen=True)
 class Work:
-    """What a forward pass works through for one example, on average over the operations of a kind; 0 without any.
+    """The work of a forward pass for one example, on average over the operations of a kind; 0 without any.
 
     Args:
         unfolded: numbers in the unfolded input of a convolution: for each place of the output the inputs below the
-            kernel, ``in_channels / groups * kernel size``.  One with a single input channel a group counts as 0: that
-            has kernels of its own, in a stack too.
+            kernel, ``in_channels / groups * kernel size``.  A convolution with a single input channel a group counts as
+            0: it has kernels of its own, in a stack too.
         scores: attention scores, ``heads * queries * keys``, of fused attention, which does not keep them in memory.
     """
 

@@ -16,7 +16,7 @@ from fedray.local.task import LocalTask, autocast
 
 
 def share_out(count: int, devices: int) -> list[slice]:
-    """The rows of a batch for each device: contiguous shares that differ by one row at most, the larger ones first.
+    """Cut the rows of a batch into a contiguous share for each device; shares differ by one row at most, larger first.
 
     A batch with fewer rows than there are devices uses fewer of them.
 
@@ -78,7 +78,7 @@ class Replica:
             parameter.grad = parameter.grad if one else None
 
     def gradient(self) -> Tensor:
-        """All gradients in one vector ``[D]``, zero where there is none."""
+        """Return all gradients in one vector ``[D]``, zero where there is none."""
         pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.trained]
         return torch.cat([piece.reshape(-1) for piece in pieces])
 

@@ -1,4 +1,4 @@
-"""What a client does differently inside the one local training loop."""
+"""The local rule: the changes that an algorithm makes to the one local training loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Width = Literal["trained", "all", "buffers", "scalar"]
 
 
 def width_of(width: Width, layout: Layout) -> int:
-    """The number a :data:`Width` stands for."""
+    """Return the number that a :data:`Width` stands for."""
     sizes = {"trained": layout.trained, "all": layout.size, "buffers": layout.size - layout.trained, "scalar": 1}
     return sizes[width]
 
@@ -56,7 +56,7 @@ class LocalRun:
         return float(self.group["lr"])
 
     def leading(self, count: int) -> LocalRun:
-        """The same of the first ``count`` clients alone: views, so that what is changed in place is changed here."""
+        """Return the run of the first ``count`` clients alone: views, so that changes in place are changes here."""
         return replace(
             self,
             clients=self.clients[:count],
@@ -79,7 +79,7 @@ class LocalRule:
     sends: ClassVar[Mapping[str, Width]] = {}
 
     def start(self, run: LocalRun) -> None:
-        """Before the first step."""
+        """Prepare the run before its first step."""
 
     def gradient(self, run: LocalRun, grad: Tensor) -> None:
         """Change the gradients ``[A, D]`` in place, before each optimizer step.
@@ -88,9 +88,9 @@ class LocalRule:
         """
 
     def finish(self, run: LocalRun) -> None:
-        """After the last step: may change ``run.delta``, fill ``run.parts`` and write ``run.state``."""
+        """End the run after its last step: may change ``run.delta``, fill ``run.parts`` and write ``run.state``."""
 
     @property
     def changes_gradient(self) -> bool:
-        """Whether ``gradient`` is overridden (if not, the loop need not gather a flat gradient)."""
+        """True where ``gradient`` is overridden (if not, the loop need not gather a flat gradient)."""
         return type(self).gradient is not LocalRule.gradient

@@ -1,4 +1,4 @@
-"""Which examples each client uses in each local step."""
+"""The schedule of local training: the examples of each client in each local step."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class Schedule:
 
     @classmethod
     def draw(cls, args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int) -> Schedule:
-        """Every pass is a fresh permutation of the client's examples, named by (seed, round, client, epoch).
+        """Draw each pass as a fresh permutation of the client's examples, named by (seed, round, client, epoch).
 
-        Clients' rows do not depend on one another.  What is left of a pass stands where ``args.last_batch`` says.
+        Clients' rows do not depend on one another.  ``args.last_batch`` says where the rest of a pass goes.
         """
         per_pass, steps = batches(args, sizes), local_steps(args, sizes)
         longest, width = int(steps.max()), int(batch_widths(args, sizes).max())

@@ -39,7 +39,7 @@ class SequentialStepper:
 
     @property
     def hidden(self) -> HiddenState:
-        """What model, loss and optimizer function remember elsewhere."""
+        """The hidden state of model, loss and optimizer function: what they remember elsewhere."""
         return self._first.hidden
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:

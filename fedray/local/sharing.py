@@ -1,4 +1,4 @@
-"""Whether a client's batch may be shared out over the devices of its worker: a deterministic rule, decided once."""
+"""The sharing of a client's batch over the devices of its worker: a deterministic rule, decided once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOLERANCE = 1e-4
 
 
 def decide_sharing(task: LocalTask, devices: int) -> Sharing:
-    """The sharing of a run.
+    """Decide the sharing of a run.
 
     A batch is shared out if clients step one by one, the loss of a batch is the mean of its examples' losses, and a
     forward pass in training mode gives each row of a batch what it gives it in a smaller one, changes no buffer, and
@@ -52,7 +52,7 @@ def _obstacle(task: LocalTask) -> str | None:
 
 
 def _joined(task: LocalTask, module: nn.Module) -> str | None:
-    """What joins the rows of a batch in a forward pass, if anything does."""
+    """Name what joins the rows of a batch in a forward pass, if anything does."""
     largest = np.array([int(np.argmax(task.data.sizes))])
     x = task.data.rows(largest).take(np.arange(_ROWS)[None])[0][0]
     dropout = NamedDropout(task.seed) if has_dropout(module) else None

@@ -61,7 +61,10 @@ class StackedStepper:
         return output
 
     def _loss(self, params: dict[str, Tensor], keys: Tensor, x: Tensor, y: Tensor, count: Ints) -> Tensor:
-        """The loss of each client on its batch, ``[A]``; row ``a`` has ``count[a]`` examples, the rest is padding."""
+        """Return the loss of each client on its batch, ``[A]``.
+
+        Row ``a`` has ``count[a]`` examples, the rest is padding.
+        """
         with autocast(self._task.args.precision, self._device):
             output = self._outputs(params, keys, x)
             if int(count.min()) == x.shape[1] and not has_direct(self._task.loss_fn):

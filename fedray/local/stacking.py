@@ -1,4 +1,4 @@
-"""Whether clients step stacked, and how many: a deterministic rule, decided once for a run."""
+"""The stacking of clients, if any, and the number in a stack: a deterministic rule, decided once for a run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _TOLERANCE = 1e-4
 
 
 def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu", "cuda"]) -> Stacking:
-    """The stacking of a run.
+    """Decide the stacking of a run.
 
     ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
     on a CPU no large convolutions and attentions (see ``operations.work``: counted, so that it is the same on every
@@ -83,7 +83,10 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
 
 
 def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"]) -> int:
-    """Clients in a stacked block under ``auto``; a block has clients of one silo, and those have one each."""
+    """Return the clients in a stacked block under ``auto``.
+
+    A block has clients of one silo, and those have one each.
+    """
     if task.data.silos:
         return 1
     parameters = task.layout.trained
@@ -95,7 +98,7 @@ def stacked_size(task: LocalTask, cohort: float, device: Literal["cpu", "cuda"])
 
 
 def _usual_batch(task: LocalTask) -> int:
-    """Examples in a step of the median client."""
+    """Return the number of examples in a step of the median client."""
     examples = np.median(task.data.sizes, keepdims=True).astype(np.int64)
     return int(batch_widths(task.args, examples)[0])
 
@@ -105,7 +108,7 @@ def _largest(device: Literal["cpu", "cuda"]) -> int:
 
 
 def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["cpu", "cuda"]) -> str | None:
-    """Why not, if there is a reason; ``chosen`` is the size of the blocks where nobody asked for one."""
+    """Return the reason not to stack, if any; ``chosen`` is the size of the blocks where nobody asked for one."""
     if chosen and count > _largest(device):
         return f"{count:,} parameters: above {_largest(device):,} stacking does not pay on a {device}"
     module = task.model_fn()
@@ -131,7 +134,7 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
 
 
 def _slower(task: LocalTask, module: nn.Module) -> str | None:
-    """What a CPU does so much more slowly in a stack that a step gains nothing."""
+    """Name the operation that a CPU does so much more slowly in a stack that a step gains nothing, if there is one."""
     x, _ = task.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
     counted, batch = work(module, x[0]), _usual_batch(task)
     for amount, limit, what in (
@@ -144,7 +147,7 @@ def _slower(task: LocalTask, module: nn.Module) -> str | None:
 
 
 def _optimizer(task: LocalTask, module: nn.Module) -> tuple[type[Optimizer], int, bool]:
-    """The client optimizer's class, its number of parameter groups, and whether it decays weights."""
+    """Return the client optimizer's class, its number of parameter groups, and True if it decays weights."""
     if isinstance(task.optimizer_fn, TorchOptimizer):
         return task.optimizer_fn.kind, 1, bool(getattr(task.optimizer_fn, "weight_decay", 0.0))
     optimizer = task.optimizer_fn([p for p in module.parameters() if p.requires_grad])
@@ -200,13 +203,13 @@ class _Few:
 
 
 def batch_statistics(module: nn.Module) -> str | None:
-    """Which part normalises by its batch, if one does."""
+    """Name the part that normalises by its batch, if one does."""
     batch = [name for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     return f"batch statistics in {batch[0]}" if batch else None
 
 
 def coupled(task: LocalTask, module: nn.Module) -> bool:
-    """Whether the loss joins the examples of a batch: class weights, contrast, a sum.
+    """Return True if the loss joins the examples of a batch: class weights, contrast, a sum.
 
     Changes the parameters of ``module``.
     """

@@ -23,7 +23,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 @dataclass(frozen=True)
 class Stacking:
-    """How many clients step at once, and why.
+    """The number of clients that step at once, with the reason.
 
     Args:
         size: clients in a block, C >= 1.
@@ -79,7 +79,7 @@ class LocalTask:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was decided, for the head of the log."""
+        """Notes on what was decided, for the head of the log."""
         spec = self.data.spec
         kind = "classes" if spec.task == "classification" else "targets"
         shape = " x ".join(map(str, spec.shape))
@@ -93,7 +93,7 @@ class LocalTask:
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The context in which models run: bfloat16 autocast under ``bf16``, else nothing."""
+    """Return the context in which models run: bfloat16 autocast under ``bf16``, else nothing."""
     if precision != "bf16":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

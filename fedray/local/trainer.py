@@ -34,7 +34,7 @@ class Trainer:
         )
 
     def train(self, clients: Ints, down: Broadcast, state: Parts, buffers: Tensor | None = None) -> BlockUpdate:
-        """Local training of C clients from the broadcast model.
+        """Train C clients locally from the broadcast model.
 
         Args:
             clients: client indices ``[C]``, most local steps first; C = 1 for a sequential task.
@@ -95,11 +95,11 @@ class Trainer:
 
     @property
     def hidden(self) -> HiddenState:
-        """What model, loss and optimizer function remember elsewhere."""
+        """The hidden state of model, loss and optimizer function: what they remember elsewhere."""
         return self._stepper.hidden
 
     def _locals(self, count: int) -> Tensor:
-        """Memory for the local models of so many clients, ``[C, P]``."""
+        """Return memory for the local models of so many clients, ``[C, P]``."""
         if isinstance(self._stepper, SequentialStepper):
             return self._stepper.row.unsqueeze(0)
         return torch.empty(count, self.task.layout.size, device=self.device)

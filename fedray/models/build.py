@@ -31,7 +31,7 @@ def resolve_model(node: Any, key: str = "model") -> Model:
 
 
 def initial_model(model: Model, spec: DataSpec, seed: int) -> nn.Module:
-    """The model with its first parameters: a function of the seed alone.
+    """Build the model with its first parameters: a function of the seed alone.
 
     The process's generators on the CPU are named by (seed, "init") while the model is built, and put back as they were:
     calling this neither reads nor moves them.  A user's factory that draws from a generator of its own, or on a device,

@@ -38,7 +38,10 @@ class CNN:
         check_counts(hidden=self.hidden, **{f"channels[{index}]": count for index, count in enumerate(self.channels)})
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """``[B, channels, height, width]`` to ``[B, outputs]``; ConfigError unless images of at least 8x8."""
+        """Build the module, ``[B, channels, height, width]`` to ``[B, outputs]``.
+
+        ConfigError unless images of at least 8x8.
+        """
         channels, height, width = image_shape(spec, self.name, smallest=8)
         first, second = self.channels
         layers = OrderedDict[str, nn.Module](

@@ -32,7 +32,7 @@ class Logistic:
     bias: bool = True
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """``[B, *shape]`` to ``[B, outputs]``; ConfigError for tokens."""
+        """Build the module, ``[B, *shape]`` to ``[B, outputs]``; ConfigError for tokens."""
         features = feature_count(spec, self.name)
         layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
         layers["head"] = nn.Linear(features, spec.outputs, bias=self.bias)

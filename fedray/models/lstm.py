@@ -38,7 +38,7 @@ class LSTM:
         check_counts(embedding=self.embedding, hidden=self.hidden, layers=self.layers)
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """int64 ``[B, length]`` to ``[B, outputs]``; ConfigError unless token sequences."""
+        """Build the module, int64 ``[B, length]`` to ``[B, outputs]``; ConfigError unless token sequences."""
         token_length(spec, self.name)
         return TokenLSTM(spec.vocabulary, spec.outputs, self.embedding, self.hidden, self.layers)
 
@@ -61,7 +61,7 @@ class TokenLSTM(nn.Module):
         self.head = nn.Linear(hidden, outputs)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """int64 ``[B, length]`` to ``[B, outputs]``."""
+        """Map int64 ``[B, length]`` to ``[B, outputs]``."""
         embedded = self.embedding(tokens)
         # torch's fused LSTM is 2 to 4 times faster for one model, but vmap has no rule for it (torch 2.13).
         weight = self.lstm.all_weights[0][0]
@@ -72,7 +72,7 @@ class TokenLSTM(nn.Module):
 
 
 def recurrence(lstm: nn.LSTM, x: Tensor) -> Tensor:
-    """The states of the last layer of ``lstm``, step by step in operations that ``torch.func.vmap`` knows.
+    """Return the states of the last layer of ``lstm``, step by step in operations that ``torch.func.vmap`` knows.
 
     ``c <- sigmoid(f) c + sigmoid(i) tanh(g)``, ``h <- sigmoid(o) tanh(c)``, where ``(i, f, g, o)`` is
     ``W x + b + U h + d``; h and c start at 0.

@@ -39,7 +39,7 @@ class MLP:
         check_dropout(self.dropout)
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """``[B, *shape]`` to ``[B, outputs]``; ConfigError for tokens."""
+        """Build the module, ``[B, *shape]`` to ``[B, outputs]``; ConfigError for tokens."""
         width = feature_count(spec, self.name)
         layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
         for number, wider in enumerate(self.hidden, start=1):

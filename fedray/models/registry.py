@@ -21,11 +21,11 @@ class Model(Protocol):
 
     @property
     def name(self) -> str:
-        """What ``model.name`` says in the config."""
+        """The model's name in the config, ``model.name``."""
         ...
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """A new module from a batch ``[B, *spec.shape]`` to logits or predictions ``[B, spec.outputs]``.
+        """Build a new module from a batch ``[B, *spec.shape]`` to logits or predictions ``[B, spec.outputs]``.
 
         Raises:
             ConfigError: the model does not fit the data.

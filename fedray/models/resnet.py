@@ -39,7 +39,7 @@ class ResNet18GN:
             raise ConfigError(f"groups must divide width, got groups {self.groups} and width {self.width}")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """``[B, channels, height, width]`` to ``[B, outputs]``; ConfigError unless images."""
+        """Build the module, ``[B, channels, height, width]`` to ``[B, outputs]``; ConfigError unless images."""
         channels, height, width = image_shape(spec, self.name)
         small = max(height, width) <= _SMALL_IMAGE
         return ResNet(channels, spec.outputs, self.width, self.groups, small)
@@ -67,7 +67,7 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(project, nn.GroupNorm(groups, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, inputs, height, width]`` to ``[B, outputs, height / stride, width / stride]`` (rounded up)."""
+        """Map ``[B, inputs, height, width]`` to ``[B, outputs, height / stride, width / stride]`` (rounded up)."""
         inner = self.norm1(self.conv1(x)).relu()
         total: Tensor = self.shortcut(x) + self.norm2(self.conv2(inner))
         return total.relu()
@@ -101,7 +101,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, channels, height, width]`` to ``[B, outputs]``."""
+        """Map ``[B, channels, height, width]`` to ``[B, outputs]``."""
         pooled = self.stages(self.stem(x)).mean(dim=(2, 3))
         logits: Tensor = self.head(pooled)
         return logits

@@ -50,12 +50,12 @@ class Transformer:
             raise ConfigError(f"heads must divide dim, got heads {self.heads} and dim {self.dim}")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """``[B, *shape]`` to ``[B, outputs]``; ConfigError if the data is none of the four kinds."""
+        """Build the module, ``[B, *shape]`` to ``[B, outputs]``; ConfigError if the data is none of the four kinds."""
         embed, length = self._embedding(spec)
         return Encoder(embed, length, spec.outputs, self.dim, self.heads, self.layers, self.dropout)
 
     def _embedding(self, spec: DataSpec) -> tuple[nn.Module, int]:
-        """The module from an input to ``[B, length, dim]``, and the length."""
+        """Return the module from an input to ``[B, length, dim]``, and the length."""
         if spec.vocabulary:
             length = token_length(spec, self.name)
             embedding = nn.Embedding(spec.vocabulary, self.dim)
@@ -88,7 +88,7 @@ class Patches(nn.Module):
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, channels, height, width]`` to ``[B, patches, channels * side * side]``."""
+        """Map ``[B, channels, height, width]`` to ``[B, patches, channels * side * side]``."""
         batch, channels, height, width = x.shape
         cut = x.reshape(batch, channels, height // self.side, self.side, width // self.side, self.side)
         return cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * self.side**2)
@@ -114,7 +114,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, length, dim]`` to ``[B, length, dim]``."""
+        """Map ``[B, length, dim]`` to ``[B, length, dim]``."""
         batch, length, dim = x.shape
         apart = self.project(x).reshape(batch, length, 3, self.heads, dim // self.heads)
         query, key, value = apart.permute(2, 0, 3, 1, 4).unbind(0)
@@ -141,7 +141,7 @@ class Layer(nn.Module):
         self.feed = nn.Sequential(nn.LayerNorm(dim), widen, nn.GELU(), narrow, nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, length, dim]`` to ``[B, length, dim]``."""
+        """Map ``[B, length, dim]`` to ``[B, length, dim]``."""
         x = x + self.attend(x)
         total: Tensor = x + self.feed(x)
         return total
@@ -173,7 +173,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(dim, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, *shape]`` to ``[B, outputs]``."""
+        """Map ``[B, *shape]`` to ``[B, outputs]``."""
         hidden = self.layers(self.dropout(self.embed(x) + self.positions))
         logits: Tensor = self.head(self.norm(hidden).mean(dim=1))
         return logits

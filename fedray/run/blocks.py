@@ -8,7 +8,7 @@ from fedray.core.messages import Ints
 
 
 def cut(cohort: Ints, steps: Ints, size: int, pins: Ints) -> list[Ints]:
-    """Blocks of at most ``size`` clients of one pin, the longest first.
+    """Cut a cohort into blocks of at most ``size`` clients of one pin, the longest first.
 
     Clients with about as many local steps stand together, so that little of a stacked step is padding; blocks come out
     longest first, so that the last ones to be handed out are short.

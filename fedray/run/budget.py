@@ -1,4 +1,4 @@
-"""What a run has used so far, and whether that is all it may."""
+"""The budget of a run: what it has used so far, and the limit that it has reached, if any."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ class Totals:
         self.gpu_memory = max([self.gpu_memory, *usage.get("gpu_memory", ())])
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the totals ready for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Totals:
-        """The inverse of ``to_json``."""
+        """Make totals of what ``to_json`` has returned."""
         return cls(**data)
 
 
 def used_up(budget: BudgetSection, totals: Totals) -> str | None:
-    """The first limit that is reached, in words; None if there is room for another round.
+    """Return the first limit that is reached, in words; None if there is room for another round.
 
     >>> used_up(BudgetSection(gpu_hours=2), Totals(gpu_seconds=7300.0))
     'budget.gpu_hours is used up: 2.03 of 2'

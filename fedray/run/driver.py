@@ -73,11 +73,11 @@ class Run:
     launcher: int = field(default_factory=signalled_process)
 
     def job(self) -> Job:
-        """The workers' part."""
+        """Return the workers' part of the run."""
         return Job(self.plan.task, self.plan.algorithm, self.folder.state, self.threads, self.folder.workers)
 
     def info(self, resumed_from: int | None = None) -> RunInfo:
-        """What trackers are told at the start; without ``resumed_from``, by the newest checkpoint there is."""
+        """Return the facts for trackers at the start; without ``resumed_from``, by the newest checkpoint there is."""
         if resumed_from is None:
             saved = checkpoint.rounds_in(self.folder.checkpoints) if self.resume else []
             resumed_from = saved[0] if saved else 0
@@ -157,7 +157,10 @@ class Run:
 
     @contextlib.contextmanager
     def _told_if_it_fails(self) -> Iterator[None]:
-        """A context whose error is in the summary, as whoever drives the rounds writes one only once it is there."""
+        """Write an error of the context into the summary.
+
+        The code that drives the rounds writes a summary only once it is there itself.
+        """
         try:
             yield
         except ConfigError:

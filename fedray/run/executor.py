@@ -1,4 +1,4 @@
-"""Where work items run."""
+"""The executor: work items done by workers, in this process or elsewhere."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many workers took part in the last round."""
+        """The number of workers that took part in the last round."""
 
     def wait(self) -> None:
         """Return when there is a worker; RunFailed if there can be none."""
 
     def global_vector(self, size: int) -> Tensor:
-        """Memory for the global vector ``[size]``, which ``publish`` need not copy where workers share it."""
+        """Return memory for the global vector ``[size]``, which ``publish`` need not copy where workers share it."""
 
     def publish(self, down: Broadcast) -> None:
         """Make a broadcast known to all workers; they begin the round."""
@@ -52,10 +52,10 @@ class Executor(Protocol):
         """
 
     def collect(self) -> Accumulator:
-        """What all workers have folded since ``publish``, merged."""
+        """Merge and return what all workers have folded since ``publish``."""
 
     def usage(self) -> Usage:
-        """What the last round took on the machines, from ``publish`` to ``collect``."""
+        """Return what the last round took on the machines, from ``publish`` to ``collect``."""
 
     def close(self) -> None:
         """Release whatever was started."""
@@ -77,10 +77,10 @@ class InlineExecutor:
         self._reading = Reading(_NAME)
 
     def wait(self) -> None:
-        """It is ready."""
+        """Return at once: this process is ready."""
 
     def global_vector(self, size: int) -> Tensor:
-        """On the device where updates are folded."""
+        """Return memory on the device where updates are folded."""
         return torch.zeros(size, device=self._worker.device)
 
     def publish(self, down: Broadcast) -> None:
@@ -100,11 +100,11 @@ class InlineExecutor:
         return reports
 
     def collect(self) -> Accumulator:
-        """The worker's accumulator."""
+        """Return the worker's accumulator."""
         return self._worker.finish()
 
     def usage(self) -> Usage:
-        """Of this process."""
+        """Return the usage of this process."""
         return Usage((self._reading,), gpus=self._gpus)
 
     def close(self) -> None:

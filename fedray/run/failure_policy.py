@@ -14,7 +14,7 @@ from fedray.run.worker import HoldoutChunk, HoldoutReport, Job
 
 
 def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) -> str | None:
-    """Why the run must end, or None; the order of the failures does not matter.
+    """Return the reason why the run must end, or None; the order of the failures does not matter.
 
     Args:
         policy: what failures mean.
@@ -39,14 +39,14 @@ def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) 
 
 
 def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
-    """The report of a block that nobody could train: all its clients failed."""
+    """Report a block that nobody could train: all its clients failed."""
     none = np.zeros(0)
     failures = _failures(job, block.clients, block.round, stage, reason)
     return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), {}, failures, 0.0)
 
 
 def unseen(job: Job, chunk: HoldoutChunk, round: int, reason: str) -> HoldoutReport:
-    """The report of clients on whose rows nobody could evaluate the model after ``round``."""
+    """Report clients on whose rows nobody could evaluate the model after ``round``."""
     failures = _failures(job, chunk.clients, round, "worker", reason)
     return HoldoutReport(chunk.index, {}, np.zeros(0, dtype=np.int64), 0.0, failures)
 

@@ -31,7 +31,7 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit status of what Ctrl-C ended before there was anything to go on with, as a shell gives it."""
 
 NOT_BEGUN = "stopped before the run began"
-"""What is said of a signal that came in time."""
+"""The words for a signal that came before the run began."""
 
 # Slurm warns of the end of a job by SIGUSR1, if told to, and of preemption by SIGTERM.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -132,7 +132,7 @@ class StopSignals:
 
     @property
     def stopped(self) -> bool:
-        """Whether a signal has stopped the run."""
+        """True once a signal has stopped the run."""
         return self._number is not None
 
     def __enter__(self) -> StopSignals:
@@ -217,14 +217,14 @@ def _say(words: str) -> None:
 
 
 def _handlers() -> dict[signal.Signals, Any]:
-    """The handlers now in force; none outside the main thread, where they cannot be changed."""
+    """Return the handlers now in force; none outside the main thread, where they cannot be changed."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.getsignal(number) for number in _SIGNALS}
 
 
 def _heeded() -> dict[signal.Signals, Any]:
-    """The same without those of signals that are ignored, as Ctrl-C is in what a shell runs in the background."""
+    """Return the handlers without those of ignored signals, as Ctrl-C is for a process in a shell's background."""
     return {number: handler for number, handler in _handlers().items() if handler is not signal.SIG_IGN}
 
 

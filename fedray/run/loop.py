@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class ServerState:
-    """What the server holds between rounds.
+    """The state of the server between rounds.
 
     Args:
         vector: the global model ``[P]``.
@@ -63,7 +63,7 @@ class ServerState:
     totals: Totals = field(default_factory=Totals)
 
     def is_finite(self, layout: Layout) -> bool:
-        """Whether no trained parameter is lost; a buffer may be infinite, as masks are."""
+        """Return True if all trained parameters are finite; a buffer may be infinite, as masks are."""
         return bool(torch.isfinite(self.vector[: layout.trained].sum()))
 
 
@@ -103,7 +103,7 @@ class Rounds:
         self.used_up: str | None = None
 
     def __iter__(self) -> Iterator[RoundRecord]:
-        """The records of all rounds that are left, in order.
+        """Run all rounds that are left, in order, and yield their records.
 
         Raises:
             RunFailed: the failure policy ends the run, with the state of the last finished round; or the model is no
@@ -181,7 +181,7 @@ class Rounds:
         return sorted(reports, key=lambda report: (type(report).__name__, report.index))
 
     def _halve(self, reports: list[Report]) -> bool:
-        """Whether the round must be done anew with smaller blocks: for all of them, from here on.
+        """Halve the blocks of all workers, from here on, if one did not fit; True: the round must be done anew.
 
         If only blocks that did not fit were halved, the bits would depend on which worker they met.  A client that had
         no room alone is a failure, whatever the others do.
@@ -224,7 +224,7 @@ class Rounds:
         self._describe(record, cohort, reports, failures)
 
     def _trace(self, failure: Failure) -> str:
-        """The traceback the first time that a client fails with this kind of error, later where to find it."""
+        """Return the traceback when a client first fails with this kind of error, later the place where to find it."""
         kind = failure.client, failure.error.partition(":")[0]
         known = bool(failure.trace) and kind in self._told
         self._told.add(kind)
@@ -337,7 +337,7 @@ class Rounds:
 
 
 def model_sha256(vector: Tensor) -> str:
-    """SHA-256 of a vector's float32 bytes, little-endian."""
+    """Return the SHA-256 of a vector's float32 bytes, little-endian."""
     return hashlib.sha256(vector.detach().cpu().contiguous().numpy().data.cast("B")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of where it came from: the machine, the training data, and the encoding of their tables."""
+"""The origin of a checkpoint: the machine, the training data, and the encoding of their tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does, apart from where: its parts, and what follows from them for each round."""
+"""The plan of a run, apart from where it runs: its parts, and what follows from them for each round."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def saved(checkpoint: CheckpointSection, round: int, last: int, since: float) ->
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does, apart from where.
+    """The parts of a run, apart from where it runs.
 
     Args:
         task: local training.
@@ -69,20 +69,20 @@ class Plan:
         return self.task.layout
 
     def cohort(self, round: int) -> Ints:
-        """The clients of a round."""
+        """Draw the clients of a round."""
         return self.sampler.cohort(self.task.data.sizes, self.task.seed, round)
 
     def weight(self, clients: Ints) -> float:
-        """Total aggregation weight of some clients."""
+        """Return the total aggregation weight of some clients."""
         return float(len(clients) if self.algorithm.weight == "uniform" else self.task.data.sizes[clients].sum())
 
     def block_size(self, halvings: int) -> int:
-        """Clients in a block."""
+        """Return the number of clients in a block."""
         size: int = -(-self.task.stacking.size // 2**halvings)
         return size
 
     def blocks(self, round: int, cohort: Ints, store: ClientStore, halvings: int = 0) -> list[Block]:
-        """The round's blocks, longest first."""
+        """Cut the round's cohort into blocks, longest first."""
         steps = local_steps(self.task.args, self.task.data.sizes[cohort])
         pieces = cut(cohort, steps, self.block_size(halvings), self.task.data.pins(cohort))
         unasked = self.left_out.get(round, frozenset())
@@ -99,13 +99,13 @@ class Plan:
         ]
 
     def traffic(self, sampled: int, accepted: int) -> dict[str, int]:
-        """Bytes of a round: ``down`` to the sampled clients, ``up`` from the accepted ones."""
+        """Count the bytes of a round: ``down`` to the sampled clients, ``up`` from the accepted ones."""
         down, up = self.algorithm.download(self.layout), self.algorithm.upload(self.layout)
         return {"down": down * sampled, "up": up * accepted}
 
 
 def check_cohort(sampler: Sampler, sizes: Ints) -> None:
-    """ConfigError if the sampler cannot draw from these clients."""
+    """Raise ConfigError if the sampler cannot draw from these clients."""
     try:
         sampler.check(sizes)
     except ValueError as error:

@@ -21,7 +21,7 @@ _RULE, _CLIENTS = "rule.", "clients."
 
 
 def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Checkpoint:
-    """What a checkpoint holds of ``state``; ``origin`` says what wrote it."""
+    """Make a checkpoint of ``state``; ``origin`` says what wrote it."""
     clients, segments = state.store.index()
     rule = plan.algorithm.server.state_dict()
     tensors = {"model": state.vector, **_prefixed(_RULE, rule), **_prefixed(_CLIENTS, clients)}
@@ -40,7 +40,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
 
 
 def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
-    """The inverse of ``snapshot``, on a state that was just started.
+    """Put a checkpoint of ``snapshot`` into a state that was just started.
 
     Raises:
         ConfigError: the plan cannot go on from there, as its model or its algorithm is another.
@@ -79,7 +79,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
 
 
 def layout_of(saved: Checkpoint) -> Layout:
-    """How the model lies in a checkpoint, for whoever has no plan.
+    """Read the layout of the model from a checkpoint, where there is no plan.
 
     Raises:
         ConfigError: a checkpoint of a fedray that did not write this down.
@@ -93,13 +93,13 @@ def layout_of(saved: Checkpoint) -> Layout:
 
 
 def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
-    """Names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
+    """Return names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
     clients = [f"{name}[{width}]" for name, width in state.store.widths.items()]
     return {"server": plan.algorithm.server.state_names(), "clients": clients}
 
 
 def _federation(plan: Plan) -> str:
-    """Which clients there are, in their order."""
+    """Hash the clients' names, in their order."""
     data = plan.task.data
     return sha256(data.keys(np.arange(len(data))).astype("<i8").tobytes()).hexdigest()
 

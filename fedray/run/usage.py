@@ -1,4 +1,4 @@
-"""What a round's work took on the machines: told by each worker, added up by the driver."""
+"""The usage of a round's machines: told by each worker, added up by the driver."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reading:
     hardware: str = ""
 
     def plus(self, later: Reading) -> Reading:
-        """This one and the next of the same worker, as one."""
+        """Return this reading and the next of the same worker as one."""
         joules = {gpu: self.joules.get(gpu, 0.0) + later.joules.get(gpu, 0.0) for gpu in self.joules | later.joules}
         busy, spent = self.busy + later.busy, self.cpu_seconds + later.cpu_seconds
         return replace(later, busy=busy, cpu_seconds=spent, joules=joules)
@@ -64,7 +64,7 @@ class Usage:
     network: int = 0
 
     def section(self, work: float, seconds: float) -> dict[str, Any]:
-        """The section ``usage`` of a round's record, see :class:`fedray.core.record.RoundRecord`.
+        """Return the section ``usage`` of a round's record, see :class:`fedray.core.record.RoundRecord`.
 
         Args:
             work: seconds in which the workers could have been busy.
@@ -90,7 +90,7 @@ class Usage:
 
 
 def _joules(readings: Iterable[Reading]) -> dict[str, float]:
-    """By GPU: workers that share one read the same counter, whoever read last the most of it."""
+    """Return the joules by GPU: workers that share one read the same counter, and the largest reading is taken."""
     found: dict[str, float] = {}
     for reading in readings:
         for gpu, joules in reading.joules.items():
@@ -112,7 +112,7 @@ class Meter:
         self._energy: _Energy | None = None
 
     def read(self, worker: str, busy: float) -> Reading:
-        """What was used since the last reading, or since the meter was made.
+        """Return what was used since the last reading, or since the meter was made.
 
         Args:
             worker: name of the worker.
@@ -130,7 +130,7 @@ class Meter:
 
 
 def peak_rss() -> int:
-    """Peak resident memory of this process, in bytes."""
+    """Return the peak resident memory of this process, in bytes."""
     # Where there is /proc: getrusage also counts the process that this one was forked from, up to its exec.
     with suppress(OSError, ValueError, IndexError):
         text = Path("/proc/self/status").read_bytes()

@@ -37,11 +37,11 @@ _EVALUATION_ROWS = 1024
 _log = logging.getLogger("fedray")
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
-"""What means that fewer clients must step at once."""
+"""The errors after which fewer clients must step at once."""
 
 
 def devices_of(gpus: float) -> tuple[torch.device, ...]:
-    """The devices of a worker that reserves so many GPUs: all it sees, or the one that it shares, or the CPU.
+    """Return the devices of a worker that reserves so many GPUs: all it sees, or the one it shares, or the CPU.
 
     >>> [[str(device) for device in devices_of(gpus)] for gpus in (0, 0.25, 2)]
     [['cpu'], ['cuda:0'], ['cuda:0', 'cuda:1']]
@@ -51,7 +51,7 @@ def devices_of(gpus: float) -> tuple[torch.device, ...]:
 
 @dataclass(frozen=True)
 class Job:
-    """What workers do in a run.
+    """The workers' part of a run.
 
     Args:
         task: the local training problem.
@@ -68,7 +68,7 @@ class Job:
     said: Path | None = None
 
     def state_widths(self) -> dict[str, int]:
-        """Length of each vector that a client keeps."""
+        """Return the length of each vector that a client keeps."""
         layout = self.task.layout
         widths = {name: width_of(width, layout) for name, width in self.algorithm.state().items()}
         if self.task.args.buffers == "local" and layout.size > layout.trained:
@@ -92,7 +92,7 @@ class TestChunk:
 
     @classmethod
     def cut(cls, examples: int) -> list[TestChunk]:
-        """Fixed chunks, so that the result does not depend on who evaluates what."""
+        """Cut the test set into fixed chunks, so that the result does not depend on who evaluates what."""
         starts = range(0, examples, _EVALUATION_ROWS)
         return [cls(i, start, min(start + _EVALUATION_ROWS, examples)) for i, start in enumerate(starts)]
 
@@ -167,7 +167,7 @@ class Worker:
         self._accumulator = into
 
     def finish(self) -> Accumulator:
-        """All that was folded since ``begin``."""
+        """Return all that was folded since ``begin``."""
         return self._accumulator
 
     def handle(self, item: Item) -> Report:
@@ -188,7 +188,7 @@ class Worker:
             raise RunFailed(f"{self._words(item)} failed: {one_line(error)}") from error
 
     def _words(self, item: Item) -> str:
-        """What an item is; what a round evaluates is the model of the round before."""
+        """Name an item in words; the model that a round evaluates is the one of the round before."""
         number = self._down.round
         match item:
             case Block():
@@ -240,9 +240,9 @@ class Worker:
         return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started)
 
     def _updates(self, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
-        """The updates of those of a block who are not given up, transformed; None if nobody is left.
+        """Return the transformed updates of a block's clients that are not given up; None if nobody is left.
 
-        Where one raises, it is found out and given up, and the block is done as if without it.
+        A client that raises is found and given up, and the block is done as if without it.
         """
         raised: Counter[int] = Counter()
         while True:
@@ -261,7 +261,7 @@ class Worker:
                 return update
 
     def _culprits(self, clients: Ints, error: Exception, block: Block) -> list[tuple[int, Exception]]:
-        """Each time that a client raised: of several those who raise alone, or, if none does, all of them."""
+        """Return each client that raised, with its error: those that raise alone, or, if none does, all of them."""
         found: list[tuple[int, Exception]] = []
         for client in clients.tolist() if len(clients) > 1 else ():
             for _ in range(2):
@@ -364,7 +364,7 @@ class Worker:
             yield
 
     def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
-        """Values of each example; where memory is too short for all rows at once, those of one half, then the other."""
+        """Return values of each example; where memory is too short for all rows at once, by halves."""
         task = self.job.task
         try:
             with memory_told(), lack_told(), torch.no_grad(), autocast(task.args.precision, self.device):

@@ -1,4 +1,4 @@
-"""Where the records of a run go: ``metrics.jsonl``, TensorBoard, the terminal."""
+"""Trackers of a run's records: ``metrics.jsonl``, TensorBoard, the terminal."""
 
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.console import Console

@@ -1,4 +1,4 @@
-"""What follows a run: told of its start, of each round, and of its end."""
+"""The tracker: told of a run's start, of each round, and of its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedray.core.record import RoundRecord
 
 @dataclass(frozen=True, eq=False)
 class RunInfo:
-    """What is known of a run before its first round.
+    """The facts of a run that are known before its first round.
 
     Args:
         run_dir: the run folder; exists.
@@ -49,13 +49,13 @@ class Tracker:
     """
 
     def start(self, run: RunInfo) -> None:
-        """The run begins, or goes on."""
+        """Begin to follow a run that begins, or goes on."""
 
     def round(self, record: RoundRecord) -> None:
-        """A round is finished and its record complete."""
+        """Take the complete record of a finished round."""
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """The run came to its end; ``summary`` is what ``summary.json`` holds."""
+        """Take the summary of a run that came to its end, the content of ``summary.json``."""
 
     def close(self) -> None:
         """Let go of files, threads and the terminal, however the run ended; a second call does nothing."""

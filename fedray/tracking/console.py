@@ -134,7 +134,7 @@ class _Bar(Progress):
 
 
 class _State:
-    """What the records said so far."""
+    """The state of a run as its records have told it so far."""
 
     def __init__(self, run: RunInfo) -> None:
         self.run = run
@@ -158,7 +158,7 @@ class _State:
             self._clients_test, self._evaluated = record.clients_test, record.evaluated
 
     def words(self) -> str:
-        """Pace, time left, loss, metric, failures, as far as they are known."""
+        """Return pace, time left, loss, metric and failures, as far as they are known."""
         parts = []
         if self._recent:
             pace = sum(self._recent) / len(self._recent)
@@ -212,7 +212,7 @@ def _pace(seconds: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any.
+    """Return minutes and seconds, with hours where there are any.
 
     >>> _duration(0.4), _duration(61), _duration(36061)
     ('0:00', '1:01', '10:01:01')

@@ -13,7 +13,7 @@ from fedray.tracking.base import RunInfo, Tracker
 
 
 def read_records(path: Path | str) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``, in the order of its lines, without a last line that a crash tore.
+    """Read the records of a ``metrics.jsonl``, in the order of its lines, without a last line that a crash tore.
 
     Raises:
         ConfigError: there is no such file, or a line before the last is no record.

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def scalars(record: RoundRecord) -> dict[str, float]:
-    """The numbers of a record by the name TensorBoard shows them under.
+    """Return the numbers of a record by the name TensorBoard shows them under.
 
     ``train/loss``, ``test/<metric>``, ``clients_test/<metric>/<mean, p10, p50, p90>``, ``evaluated/<clients,
     missing>``, ``clients/<sampled, ok, failed>``, ``clients/weight``, ``time/round_seconds``, ``time/<phase>``,
@@ -52,7 +52,7 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
 
 
 def _usage(usage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Sections of numbers: a worker more or less must not be a curve more or less."""
+    """Yield the sections of numbers: a worker more or less must not be a curve more or less."""
     yield "usage", {name: value for name, value in usage.items() if isinstance(value, int | float)}
     yield "usage/failures", usage.get("failures", {})
     for name in ("idle", "rss", "gpu_memory"):

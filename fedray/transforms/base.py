@@ -1,4 +1,4 @@
-"""What happens to an update between client and server."""
+"""Transforms: changes of an update between client and server."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Transform:
 
     @property
     def enlarges(self) -> bool:
-        """Whether an update may leave it with a larger norm than it came with."""
+        """True where an update may leave with a larger norm than it came with."""
         return False
 
     def prepare(self, before: tuple[Transform, ...]) -> Transform:
-        """The transform as it works behind ``before``; ValueError if it cannot stand there."""
+        """Return the transform as it works behind ``before``; ValueError if it cannot stand there."""
         return self
 
     def on_clients(self, update: BlockUpdate) -> None:
@@ -52,7 +52,7 @@ class Transform:
         """Change the aggregate in place, once a round, after the fold (noise, unmasking)."""
 
     def upload(self, size: int) -> int:
-        """Bytes a client sends for a ``delta`` of ``size`` values when this is the last transform."""
+        """Return the bytes a client sends for a ``delta`` of ``size`` values when this is the last transform."""
         return 4 * size
 
 

@@ -46,7 +46,7 @@ class TopK(Transform):
         return self.error_feedback
 
     def kept(self, size: int) -> int:
-        """k, the number of entries sent out of ``size``."""
+        """Return k, the number of entries sent out of ``size``."""
         # 0.07 * 100 is 7.000000000000001.
         return math.ceil(round(self.fraction * size, 6))
 
@@ -62,5 +62,5 @@ class TopK(Transform):
         delta.copy_(sent)
 
     def upload(self, size: int) -> int:
-        """A float32 value and an int32 index for each entry sent."""
+        """Count a float32 value and an int32 index for each entry sent."""
         return 8 * self.kept(size)

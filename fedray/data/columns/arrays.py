@@ -75,7 +75,10 @@ def by_client(
 
 
 def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, DataSpec]:
-    """Where the specification is read off the data, training has to know every class and ``spec`` every token."""
+    """Check a test set against the specification that was read off the training data, and widen it for tokens.
+
+    Training has to know every class of the test set, and ``spec`` every token.
+    """
     if isinstance(test, Examples):
         test = (test.x, test.y)
     if not isinstance(test, tuple) or len(test) != 2:
@@ -93,7 +96,7 @@ def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, Da
 def number_clients(
     clients: NDArray[Any], ids: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.bytes_] | None, int]:
-    """Client numbers per row ``[N]``, the clients' ids (None: unnamed), and how many clients there are.
+    """Return client numbers per row ``[N]``, the clients' ids (None: unnamed), and the number of clients.
 
     Raises:
         ConfigError: negative numbers, names that ``ids`` lacks, bad ids, labels that are neither numbers nor text.
@@ -130,14 +133,14 @@ def number_clients(
 
 
 def _first_empty(index: NDArray[np.int64], count: int) -> int | None:
-    """The first number below ``count`` that no row has."""
+    """Return the first number below ``count`` that no row has."""
     # Numbers may be far larger than there are rows: a gap is then among as many as there are rows, and one.
     rows = np.bincount(index[index <= len(index)], minlength=min(count, len(index) + 1))
     return None if rows.all() else int(np.argmin(rows))
 
 
 def stack_dataset(dataset: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """All ``(x, y)`` pairs of a map-style data set, stacked.
+    """Stack all ``(x, y)`` pairs of a map-style data set.
 
     Raises:
         ConfigError: a data set without a length, empty, or whose items are not pairs of equal shapes.

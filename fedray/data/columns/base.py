@@ -40,16 +40,16 @@ class ClientData(ABC):
     """
 
     counted = True
-    """Whether :meth:`label_counts` need not open every client."""
+    """True where :meth:`label_counts` need not open every client."""
 
     notes: tuple[str, ...] = ()
-    """What inputs were taken for, for the log of every run on it."""
+    """Notes on how inputs were interpreted, for the log of every run on the data."""
 
     warnings: tuple[str, ...] = ()
-    """What was said when it was read, for the log of every run on it."""
+    """Warnings raised while the data was read, for the log of every run on it."""
 
     encoding: Mapping[str, Any] | None = None
-    """How tables became its inputs and targets, as ``encoding.json`` holds it; None where there were none."""
+    """The encoding of tables as its inputs and targets, as in ``encoding.json``; None where there were no tables."""
 
     marks: Mapping[str, str] | None = None
     """A hash of each training file, where there are files: see :meth:`fingerprint`."""

@@ -26,13 +26,13 @@ IGNORED = (
     "targets that a loss ignores (ignore_index) have no place: give them a class and an output of their own, and that "
     "class the weight 0, as in CrossEntropyLoss(weight=...)"
 )
-"""What to do about pixels or tokens that do not count."""
+"""Advice for pixels or tokens that do not count."""
 
 _CHUNK = 1 << 22
 
 
 def as_array(values: Any) -> NDArray[Any]:
-    """A NumPy array of a tensor, an array or a sequence (no copy where there need be none)."""
+    """Return a tensor, an array or a sequence as a NumPy array (no copy where there need be none)."""
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
     return np.asarray(values)
@@ -54,7 +54,7 @@ def _floats(array: NDArray[Any], what: str) -> NDArray[np.float32]:
 
 
 def as_inputs(values: Any, what: str = "x") -> NDArray[Any]:
-    """Inputs as stored: uint8 unchanged (bytes of images), other integers as int64 tokens, the rest as float32.
+    """Return inputs as stored: uint8 unchanged (bytes of images), other integers as int64 tokens, the rest as float32.
 
     Args:
         values: array, tensor or nested sequence, ``[N, ...]``.
@@ -78,7 +78,7 @@ def as_inputs(values: Any, what: str = "x") -> NDArray[Any]:
 
 
 def as_targets(values: Any, what: str = "y") -> NDArray[Any]:
-    """Targets as stored: integers as int64 class indices ``[N]``, floats as float32 ``[N, k]``.
+    """Return targets as stored: integers as int64 class indices ``[N]``, floats as float32 ``[N, k]``.
 
     Raises:
         ConfigError: not numeric, a wrong number of axes, NaN or infinite values, negative class indices.
@@ -136,7 +136,7 @@ def _kind(array: NDArray[Any]) -> str:
 
 
 def as_examples(x: Any, y: Any, where: str = "") -> tuple[NDArray[Any], NDArray[Any]]:
-    """Inputs and targets of equal, non-zero length; ``where`` names the set in errors (``test``)."""
+    """Return inputs and targets of equal, non-zero length; ``where`` names the set in errors (``test``)."""
     prefix = f"{where} " if where else ""
     inputs, targets = as_inputs(x, f"{prefix}x"), as_targets(y, f"{prefix}y")
     if len(inputs) != len(targets):
@@ -145,7 +145,7 @@ def as_examples(x: Any, y: Any, where: str = "") -> tuple[NDArray[Any], NDArray[
 
 
 def infer_spec(x: NDArray[Any], y: NDArray[Any]) -> DataSpec:
-    """The specification that stored columns imply: integer targets are classes ``0 .. max``, float ones regression."""
+    """Infer the specification from stored columns: integer targets are classes ``0 .. max``, float ones regression."""
     vocabulary = int(x.max()) + 1 if x.dtype == np.int64 else 0
     if y.dtype == np.int64:
         return DataSpec(x.shape[1:], int(y.max()) + 1, "classification", vocabulary=vocabulary)
@@ -170,7 +170,7 @@ def check_fits(x: NDArray[Any], y: NDArray[Any], spec: DataSpec, where: str) -> 
 
 
 def check_ids(ids: Sequence[str] | NDArray[Any], count: int) -> NDArray[np.bytes_]:
-    """Client ids as one array of bytes (no Python object per client); such an array is taken as it is.
+    """Return client ids as one array of bytes (no Python object per client); such an array is taken as it is.
 
     Raises:
         ConfigError: not ``count`` of them, an id that does not match ``[A-Za-z0-9._-]{1,64}``, or a duplicate.
@@ -208,11 +208,11 @@ def need_folder(folder: Path, expected: str = "") -> None:
 
 
 def id_keys(ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
-    """Keys of named clients for random draws, int64 in [0, 2**63): a hash of each name."""
+    """Return the keys of named clients for random draws, int64 in [0, 2**63): a hash of each name."""
     hashes = (hashlib.blake2b(name, digest_size=8).digest() for name in ids)
     return np.array([int.from_bytes(word, "little") >> 1 for word in hashes], dtype=np.int64)
 
 
 def tensor(array: NDArray[Any]) -> Tensor:
-    """The array as a tensor on the same memory, or on a copy of it if it is read-only (torch knows no such tensors)."""
+    """Return a tensor on the array's memory, or on a copy of it if it is read-only (torch knows no such tensors)."""
     return torch.from_numpy(array if array.flags.writeable else array.copy())

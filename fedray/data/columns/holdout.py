@@ -1,4 +1,4 @@
-"""Which of a client's rows are held out: a function of the seed, the client's key and its number of rows alone."""
+"""The choice of a client's held-out rows: a function of the seed, the client's key and its number of rows alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PADDED_ENTRIES = 1 << 22
 
 
 def held_sizes(sizes: NDArray[np.int64], fraction: float, already: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many rows each client holds out, int64 ``[n]``.
+    """Return the number of rows that each client holds out, int64 ``[n]``.
 
     A client of size s gives ``round(fraction * s)`` rows, at least 1 and at most ``s - 1`` if ``s >= 2``, none if
     ``s = 1``; nobody gives any if ``fraction`` is 0.
@@ -39,7 +39,7 @@ def held_sizes(sizes: NDArray[np.int64], fraction: float, already: NDArray[np.in
 def training_first(
     seed: int, keys: NDArray[np.int64], sizes: NDArray[np.int64], held: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The order in which each client's training rows come before its held-out ones; both keep theirs.
+    """Return the order in which each client's training rows come before its held-out ones; both keep theirs.
 
     Args:
         seed: the run's seed.

@@ -54,7 +54,7 @@ class LazyData(ClientData):
         self._counts, self.counted = counts, counts is not None
 
     def _load(self, client: int) -> tuple[Tensor, Tensor]:
-        """A client's rows, training rows first."""
+        """Call the function for a client's rows, and put the training rows first."""
         x, y = _call(self._function, self._clients[client], self.client_id(client))
         held, total = int(self.holdout_sizes[client]), int(self.sizes[client] + self.holdout_sizes[client])
         where = f"client {self.client_id(client)!r}"

@@ -1,4 +1,4 @@
-"""What hands out stored rows: sets of examples, and the opened rows of a block of clients."""
+"""Stored rows, handed out: sets of examples, and the opened rows of a block of clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ CPU = torch.device("cpu")
 
 
 def decode(x: Tensor) -> Tensor:
-    """Model inputs ``[N, ...]`` of stored ones: bytes become float32, those of images in [0, 1]; all else stays."""
+    """Return model inputs ``[N, ...]`` of stored ones.
+
+    Bytes become float32, those of images in [0, 1]; all else stays.
+    """
     if x.dtype != torch.uint8:
         return x
     return x.to(torch.float32).div_(255) if x.dim() > 2 else x.to(torch.float32)
@@ -54,12 +57,12 @@ class Examples:
         return len(self.x)
 
     def slice(self, start: int, stop: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
-        """Rows ``start`` to ``stop`` (exclusive) as model inputs and targets on ``device``."""
+        """Return rows ``start`` to ``stop`` (exclusive) as model inputs and targets on ``device``."""
         x, y = self.x[start:stop], self.y[start:stop]
         return decode(x.to(device)), y.to(device)
 
     def to(self, device: torch.device) -> Examples:
-        """The same examples resident on ``device``."""
+        """Return the same examples resident on ``device``."""
         return Examples(self.x.to(device), self.y.to(device))
 
 
@@ -111,7 +114,7 @@ class Rows:
 
 
 def make_examples(test: Any, spec: DataSpec, where: str = "test") -> Examples | None:
-    """A test set given as None, a pair ``(x, y)`` or :class:`Examples`, checked against ``spec``."""
+    """Check a test set, given as None, a pair ``(x, y)`` or :class:`Examples`, against ``spec``."""
     if test is None or isinstance(test, Examples):
         if test is not None:
             check_fits(as_array(test.x), as_array(test.y), spec, where)

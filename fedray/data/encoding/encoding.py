@@ -1,4 +1,4 @@
-"""How a row of a table becomes inputs and a target."""
+"""The encoding of a table's row as inputs and a target."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Task = Literal["auto", "classification", "regression"]
 
 @dataclass(frozen=True)
 class Options:
-    """How tables are to be read; see :meth:`fedray.data.FederatedData.from_csv`."""
+    """The options for reading tables; see :meth:`fedray.data.FederatedData.from_csv`."""
 
     target: str
     task: Task = "auto"
@@ -158,7 +158,7 @@ class Encoding:
         return DataSpec((features,), len(self.classes), "classification", tuple(self.classes))
 
     def inputs(self, table: Table) -> NDArray[np.float32]:
-        """Inputs ``[rows, features]``; an unknown category raises ConfigError with file, line and column."""
+        """Return inputs ``[rows, features]``; an unknown category raises ConfigError with file, line and column."""
         blocks = [
             self._one_hot(table, name) if name in self.categories else self._scaled(table, name) for name in self.order
         ]
@@ -187,7 +187,10 @@ class Encoding:
         return block
 
     def targets(self, table: Table) -> NDArray[Any]:
-        """Targets: int64 ``[rows]`` classes, or float32 ``[rows, 1]``; unknown or missing ones raise ConfigError."""
+        """Return targets, int64 ``[rows]`` classes or float32 ``[rows, 1]``.
+
+        Unknown or missing ones raise ConfigError.
+        """
         name = self.options.target
         if self.classes is None:
             values = table.numbers(name, target=True)
@@ -211,7 +214,7 @@ class Encoding:
 
 
 def canonical(label: str) -> str:
-    """Whole numbers in one form, so that ``1``, ``01`` and ``1.0`` are one class; other text unchanged."""
+    """Write whole numbers in one form, so that ``1``, ``01`` and ``1.0`` are one class; other text stays."""
     try:
         value = float(label)
     except ValueError:

@@ -32,12 +32,12 @@ class Ask(Protocol):
     """Puts a question to the tables of all silos, wherever they are."""
 
     def __call__(self, question: Callable[[Table], A]) -> list[A]:
-        """Every silo's answer, in their order."""
+        """Return every silo's answer, in their order."""
         ...
 
 
 def _class_names(ask: Ask, options: Options, paths: Sequence[str]) -> tuple[list[str] | None, tuple[str, ...]]:
-    """Class names in index order, None for regression; and what is to be warned of."""
+    """Return class names in index order, None for regression, and the warnings about them."""
     if options.classes is not None:
         return [str(name) for name in options.classes], ()
     if options.task == "regression":
@@ -58,7 +58,7 @@ def _class_names(ask: Ask, options: Options, paths: Sequence[str]) -> tuple[list
 
 
 def _lonely(answers: Sequence[Labels], paths: Sequence[str]) -> tuple[str, ...]:
-    """The warning of classes that one of several files alone has, if any: a typo is one of them."""
+    """Return the warning of classes that one of several files alone has, if any: a typo is one of them."""
     files = Counter(name for answer in answers for name in answer.names or ())
     lonely = [
         f"{name!r} ({path})"
@@ -177,7 +177,7 @@ def _categories(ask: Ask, declared: Mapping[str, list[str] | None]) -> dict[str,
 
 
 def examples(table: Table | None, encoding: Encoding) -> Examples | None:
-    """A test set."""
+    """Encode a table as a test set."""
     return None if table is None else Examples(tensor(encoding.inputs(table)), tensor(encoding.targets(table)))
 
 

@@ -43,7 +43,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Labels:
-    """What the target column holds.
+    """The values of the target column.
 
     Args:
         kind: whole numbers, numbers, or text.
@@ -55,12 +55,12 @@ class Labels:
 
 
 def outline(table: Table) -> Outline:
-    """Its size and the names of its columns."""
+    """Return the table's number of rows and the names of its columns."""
     return Outline(str(table.path), table.rows, tuple(table.columns))
 
 
 def sums(table: Table, columns: Sequence[str], center: NDArray[np.float64]) -> Sums:
-    """Counts, sums and sums of squares of numeric columns about ``center`` ``[k]``.
+    """Sum numeric columns about ``center`` ``[k]``: counts, sums and sums of squares.
 
     Raises:
         ConfigError: a cell that is neither missing nor a number, with its line.
@@ -96,7 +96,7 @@ def fingerprint(table: Table) -> str:
 
 
 def labels(table: Table, target: str, classes: bool) -> Labels:
-    """What kind of target it has, and the names of its classes.
+    """Return the kind of the target's values, and the names of its classes.
 
     Args:
         table: the table.
@@ -120,7 +120,7 @@ def labels(table: Table, target: str, classes: bool) -> Labels:
 
 
 def class_counts(table: Table, encoding: Encoding, seed: int, key: int, held: int) -> NDArray[np.int64]:
-    """Training rows of each class, int64 ``[classes]``; empty for regression.
+    """Count the training rows of each class, int64 ``[classes]``; empty for regression.
 
     Args:
         table: the table.
@@ -141,7 +141,7 @@ def class_counts(table: Table, encoding: Encoding, seed: int, key: int, held: in
 
 
 def all_numbers(words: set[str]) -> bool:
-    """Whether every word is a finite number."""
+    """Return True if every word is a finite number."""
     try:
         return all(np.isfinite(float(word)) for word in words)
     except ValueError:

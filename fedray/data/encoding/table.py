@@ -40,7 +40,7 @@ class Table:
     rows: int
 
     def where(self, row: int) -> str:
-        """``FILE, line 7``: where row ``row`` stands in a CSV file; in another file, its number from 1."""
+        """Return the place of row ``row``: ``FILE, line 7`` in a CSV file; in another file, its number from 1."""
         if self.path.suffix.lower() == ".parquet":
             return f"{self.path}, row {row + 1}"
         for number, (line, _) in enumerate(_records(self.path)):
@@ -50,12 +50,12 @@ class Table:
         return str(self.path)
 
     def text(self, name: str) -> list[str | None]:
-        """A column as text, None where it is missing (empty, NA, NaN, N/A, null, None in any case)."""
+        """Return a column as text, None where it is missing (empty, NA, NaN, N/A, null, None in any case)."""
         column = self._trimmed[name] if name in self._trimmed else self.columns[name].cast(pa.string())
         return [None if value is None or value.lower() in MISSING else value for value in column.to_pylist()]
 
     def numbers(self, name: str, *, target: bool = False) -> NDArray[np.float64]:
-        """A column as float64 ``[rows]``, NaN where it is missing; ``target``: it is the one to predict.
+        """Return a column as float64 ``[rows]``, NaN where it is missing; ``target``: it is the one to predict.
 
         Raises:
             ConfigError: a cell that is neither missing nor a number that float32 can hold.
@@ -117,7 +117,7 @@ def _is_number(word: str) -> bool:
 
 
 def _number(value: object) -> float:
-    """A float; NaN for a missing value; infinity, which no column may hold, for what is no number."""
+    """Return a float: NaN for a missing value; infinity, which no column may hold, for text that is no number."""
     if value is None:
         return float("nan")
     try:
@@ -127,7 +127,7 @@ def _number(value: object) -> float:
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The records of a CSV file, each with the number of its first line; empty lines are skipped."""
+    """Yield the records of a CSV file, each with the number of its first line; empty lines are skipped."""
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.reader(stream)
         line = 1
@@ -166,7 +166,7 @@ def _check_header(path: Path, names: list[str]) -> None:
 
 
 def read_csv(path: str | Path) -> Table:
-    """A comma-separated UTF-8 file with a header line; cells are kept as text until they are used.
+    """Read a comma-separated UTF-8 file with a header line; cells are kept as text until they are used.
 
     Raises:
         ConfigError: missing or empty file, no header (a first line of numbers only), unnamed or repeated columns, a
@@ -200,7 +200,7 @@ def read_csv(path: str | Path) -> Table:
 
 
 def _explain(path: Path, reason: str) -> ConfigError:
-    """What pyarrow could not read, found again with the csv module, which knows line numbers."""
+    """Find what pyarrow could not read with the csv module, which knows line numbers, and return the error."""
     try:
         records = list(_records(path))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -215,7 +215,7 @@ def _explain(path: Path, reason: str) -> ConfigError:
 
 
 def read_parquet(path: str | Path) -> Table:
-    """A Parquet file of flat columns (numbers, booleans, text).
+    """Read a Parquet file of flat columns (numbers, booleans, text).
 
     Raises:
         ConfigError: missing or unreadable file, or repeated columns.
@@ -232,7 +232,7 @@ def read_parquet(path: str | Path) -> Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """A Parquet file if it is called ``.parquet``, else a CSV file; errors as for either."""
+    """Read a Parquet file if it is called ``.parquet``, else a CSV file; errors as for either."""
     return read_parquet(path) if Path(path).suffix.lower() == ".parquet" else read_csv(path)
 
 

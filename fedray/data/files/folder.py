@@ -20,7 +20,7 @@ KINDS = (".npz", ".parquet")
 
 
 def list_clients(folder: Path, kinds: tuple[str, ...], test: Path | None = None) -> list[Path]:
-    """The files of one kind in a folder, sorted by name, without the test file.
+    """List the files of one kind in a folder, sorted by name, without the test file.
 
     Raises:
         ConfigError: no such folder, no such file in it, or files of several kinds.
@@ -73,7 +73,7 @@ def _from_npz(files: list[Path], test: Path | None) -> Columns:
 
 
 def read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The arrays ``x`` and ``y`` of an NPZ file; pickled objects in it are refused.
+    """Read the arrays ``x`` and ``y`` of an NPZ file; pickled objects in it are refused.
 
     Raises:
         ConfigError: missing or unreadable file, no ``x`` or ``y``, or different lengths.

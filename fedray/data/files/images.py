@@ -26,7 +26,7 @@ def _need_folder(path: Path, expected: str) -> None:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of an idx file of unsigned bytes, plain or gzipped (``.gz``).
+    """Read the array of an idx file of unsigned bytes, plain or gzipped (``.gz``).
 
     Raises:
         ConfigError: not such a file, or cut short.
@@ -45,7 +45,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mnist(folder: Path) -> tuple[Arrays, Arrays]:
-    """Training and test images ``[N, 1, 28, 28]`` uint8 with labels, from MNIST's (or Fashion-MNIST's) four idx files.
+    """Read training and test images ``[N, 1, 28, 28]`` uint8 with labels from (Fashion-)MNIST's four idx files.
 
     Raises:
         ConfigError: a file is missing or not what its name says.
@@ -84,7 +84,7 @@ class _NumbersOnly(pickle.Unpickler):
 
 
 def read_cifar(folder: Path, kind: Literal["cifar10", "cifar100"]) -> tuple[Arrays, Arrays, tuple[str, ...]]:
-    """Training and test images ``[N, 3, 32, 32]`` uint8 with (fine) labels, and the class names.
+    """Read training and test images ``[N, 3, 32, 32]`` uint8 with (fine) labels, and the class names.
 
     The binary version (``cifar-10-binary.tar.gz`` unpacked) is preferred, as reading it is reading bytes.  The Python
     version is read by an unpickler that can build arrays only.

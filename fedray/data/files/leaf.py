@@ -25,7 +25,7 @@ Users = dict[str, tuple[list[Any], list[Any]]]
 
 
 def client_name(user: str) -> str:
-    """A client id for a LEAF user: its name, or where that is not a valid id, a cleaned one with a hash.
+    """Return a client id for a LEAF user: its name, or where that is not a valid id, a cleaned one with a hash.
 
     >>> client_name("f0000_14")
     'f0000_14'
@@ -39,7 +39,7 @@ def client_name(user: str) -> str:
 
 
 def read_leaf(path: Path) -> Users:
-    """Users with their inputs and targets, from one JSON file or all ``*.json`` of a folder, in the order listed.
+    """Read users with their inputs and targets, from one JSON file or all ``*.json`` of a folder, in the order listed.
 
     Raises:
         ConfigError: missing files, not JSON, not LEAF's layout, a user in two files, x and y of different lengths.
@@ -64,7 +64,7 @@ def read_leaf(path: Path) -> Users:
 
 
 def _join(users: Users, path: Path, text: bool, tokens: dict[str, int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """All users' rows: arrays of numbers, or of tokens where inputs are text."""
+    """Join all users' rows: arrays of numbers, or of tokens where inputs are text."""
     xs = [row for x, _ in users.values() for row in x]
     ys = [row for _, y in users.values() for row in y]
     try:

@@ -32,7 +32,7 @@ A = TypeVar("A")
 
 
 def _open(name: str, path: str) -> Table:
-    """A silo's table; called where it lies."""
+    """Read a silo's table; called where it lies."""
     with _said_by(name):
         expanded = os.path.expandvars(path)
         unknown = re.findall(r"\$\{?(\w+)", expanded)

@@ -1,4 +1,4 @@
-"""What every data source has in common."""
+"""The options that every data source has, and the helpers that sources share."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Source:
             raise ConfigError(f"holdout: must be at least 0 and below 1, got {self.holdout}")
 
     def load(self, seed: int, sites: Callable[[], Sites] = here) -> ClientData:
-        """The data, with local rows held out if asked for; a function of the files and ``seed``.
+        """Load the data, with local rows held out if asked for; a function of the files and ``seed``.
 
         Args:
             seed: the run's seed.
@@ -51,12 +51,12 @@ class Source:
         return self.read(seed).with_holdout(self.holdout, seed)
 
     def read(self, seed: int) -> ClientData:
-        """The data without local held-out rows."""
+        """Read the data without local held-out rows."""
         raise NotImplementedError
 
 
 def make_partitioner(node: dict[str, Any]) -> Partitioner:
-    """The partitioner of a ``partition`` section."""
+    """Make the partitioner of a ``partition`` section."""
     partitioner: Partitioner = made(bind_part(partitioners, node, "data.partition"))
     return partitioner
 
@@ -68,7 +68,10 @@ def need_fraction(name: str, fraction: float) -> None:
 
 
 def split_test(y: NDArray[np.int64], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of training and test rows, both in order; every class gives ``round(fraction * its rows)`` test rows."""
+    """Return indices of training and test rows, both in order.
+
+    A class gives ``round(fraction * its rows)`` test rows.
+    """
     generator = numpy_generator(seed, "partition", SPLIT_ROUND)
     test = np.zeros(len(y), dtype=bool)
     for label in np.unique(y):
@@ -86,6 +89,6 @@ def partitioned(
     test: Examples | tuple[Any, Any] | None,
     columns: dict[str, NDArray[Any]] | None = None,
 ) -> FederatedData:
-    """One data set split over clients by labels, or by one of its columns."""
+    """Split one data set over clients by labels, or by one of its columns."""
     assigned = assign_rows(partitioner, y, columns or {}, seed)
     return FederatedData.from_arrays(x, y, assigned, test=test, spec=spec)

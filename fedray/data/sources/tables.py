@@ -1,4 +1,4 @@
-"""What sources of tables have in common: how rows are read, and that a run's encoding can be used again."""
+"""The common part of sources of tables: options for reading rows, and the use of a run's encoding."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 
 def load_table(name: Literal["digits", "breast_cancer"]) -> dict[str, NDArray[Any]]:
-    """The arrays of a shipped table.
+    """Load the arrays of a shipped table.
 
     ``digits``: ``x`` uint8 ``[1797, 8, 8]``, ``y`` uint8 ``[1797]``.  ``breast_cancer``: ``x`` float64 ``[569, 30]``,
     ``y`` uint8 ``[569]``, ``features`` and ``classes`` text.
