@@ -32,7 +32,7 @@ def listed(names: Iterable[object], none: str = "(none)", separator: str = ", ")
 def one_line(error: BaseException) -> str:
     """Return the type and the text of an error in one line.
 
-    >>> one_line(ValueError("first\n  second"))
+    >>> one_line(ValueError("first\\n  second"))
     'ValueError: first second'
     """
     return " ".join(f"{type(error).__name__}: {error}".split())
