@@ -54,7 +54,7 @@ Named = str | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FederatedModel:
-    """What clients train.
+    """The model that clients train, with its optimizer and its loss.
 
     Each may also be named as in a config, as in ``FederatedModel("mlp", {"name": "adam", "lr": 0.01})``, one's own by
     ``my_module:name``.
@@ -89,7 +89,7 @@ class FederatedModel:
 @with_options
 @dataclass(frozen=True)
 class TrainArgs(TrackingSection, BudgetSection, FailuresSection, LocalSection, TopSection):
-    """How to train; everything has the meaning of the config key of the same name, and the same values are allowed.
+    """The options of training; each has the meaning of the config key of the same name, and takes the same values.
 
     >>> TrainArgs(rounds=50, epochs=2, batch_size=None, evaluate_every=5).sections()["local"].batch_size
     'full'
@@ -161,7 +161,7 @@ class Cluster(WorkerSection, ClusterSection):
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave.
+    """The result of a run.
 
     Args:
         model: the trained module, on the CPU, in evaluation mode.

@@ -13,7 +13,7 @@ from fedray.run.interrupt import INTERRUPTED, exit_at_once, held, starting
 
 
 def main() -> None:
-    """Entry point of the ``fedray`` command."""
+    """Run the ``fedray`` command."""
     # First of all: a Ctrl-C that falls into an import can be dropped by Python, or leave half a module behind.
     with starting(again=exit_at_once):
         try:

@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, reading a run folder, and training with progress and signals."""
+"""The common part of the commands: arguments, reading a run folder, and training with progress and signals."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Round = Annotated[int | None, typer.Option("--round", help="A checkpoint's round
 
 
 def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
-    """Where a config wants to run, found without torch: a mistake in its sections is said at once."""
+    """Return where a config wants to run, found without torch: a mistake in its sections is said at once."""
     from fedray.config.layers import bind_cluster, bind_top
     from fedray.config.registry import bind
 
@@ -50,7 +50,7 @@ def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
 
 @contextmanager
 def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
-    """Ray starts on this machine, if it will be wanted, while torch is imported, the config checked, the data read."""
+    """Start Ray on this machine, if it will be wanted, while torch is imported, the config checked, the data read."""
     from fedray.cluster.start.head import ahead
 
     with starting(NOT_BEGUN, again=exit_at_once), ahead(cluster, worker):
@@ -60,7 +60,7 @@ def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
 
 
 def loaded_from(run_dir: Path, layers: Layers) -> tuple[Config, RunFolder]:
-    """The config of a run folder, as it was read with changes, and the folder."""
+    """Return the config of a run folder, as it was read with changes, and the folder."""
     from fedray.experiment.build import Config
     from fedray.rundir.folder import RunFolder
 
@@ -104,7 +104,10 @@ def train(experiment: Experiment, quiet: bool) -> None:
 
 
 def _update_table(folder: Path) -> None:
-    """Of the sweep in a folder, if there is one: whichever of its runs ends last, wherever, leaves the whole table."""
+    """Write the table of the sweep in a folder anew, if there is a sweep.
+
+    Whichever of its runs ends last, wherever, leaves the whole table.
+    """
     from fedray.sweep import Sweep
 
     try:

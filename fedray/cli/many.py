@@ -106,7 +106,7 @@ def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
 
 
 def _submit(wanted: Sweep, show: bool) -> None:
-    """Every run that is not finished, as one job array: its tasks are the run folders."""
+    """Submit every run that is not finished, as one job array: its tasks are the run folders."""
     from fedray.config.sections import SlurmSection
     from fedray.experiment.capacity import check_gpus_used
     from fedray.slurm.batch import BatchJob, render, submit

@@ -109,7 +109,7 @@ def _row(name: str, data: ClientData, scores: dict[str, float]) -> list[str]:
 
 
 def _alone(experiment: Experiment, algorithm: Algorithm, data: ClientData) -> dict[str, float]:
-    """The same model, epochs and batches on one data set: a federation of one client, in this process."""
+    """Train the same model, epochs and batches on one data set: a federation of one client, in this process."""
     plan = replace(experiment.run.plan, task=replace(experiment.run.plan.task, data=data), algorithm=algorithm)
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place) / "run")
@@ -128,7 +128,7 @@ def _scores(plan: Plan, folder: RunFolder) -> dict[str, float]:
 
 
 def _pooled(data: ClientData) -> FederatedData:
-    """All rows as one client."""
+    """Put all rows together as one client."""
     everyone = np.arange(len(data))
     rows = data.rows(everyone)
     parts = [rows.take(np.arange(size)[None, :].repeat(client + 1, axis=0)) for client, size in enumerate(data.sizes)]

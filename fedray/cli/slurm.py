@@ -42,14 +42,14 @@ class SlurmOptions:
     show: Annotated[bool, typer.Option("--print", help="Show the batch script, and submit nothing.")] = False
 
     def section(self) -> dict[str, Any]:
-        """What was given, as keys of the section."""
+        """Return the given options as keys of the section."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "show"}
         given["sbatch"] = dict(_key_value(text) for text in self.sbatch) if self.sbatch else None
         return {name: value for name, value in given.items() if value is not None}
 
 
 def with_slurm_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with every field of ``SlurmOptions`` as an option; they come to it as one argument ``options``."""
+    """Give a command every field of ``SlurmOptions`` as an option; they come to it as one argument ``options``."""
     own = dict(signature(command, eval_str=True).parameters)
     more = signature(SlurmOptions, eval_str=True).parameters
     del own["options"]
@@ -93,7 +93,7 @@ def _key_value(text: str) -> tuple[str, str | bool]:
 
 
 def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[Config, RunFolder, bool]:
-    """The config with a section for Slurm, its run folder, and whether the run is new."""
+    """Return the config with a section for Slurm, its run folder, and True if the run is new."""
     from fedray.config.layers import load_layers, on_slurm
     from fedray.experiment.build import Config
     from fedray.experiment.status import slurm_job
@@ -116,7 +116,7 @@ def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[
 
 @contextmanager
 def _claimed(folder: RunFolder, config: Config, fresh: bool) -> Iterator[None]:
-    """The folder with the config in it; of a new run that is not submitted after all, nothing stays."""
+    """Put the config into the folder; of a new run that is not submitted after all, nothing stays."""
     if not fresh:
         folder.keep_config(config.to_yaml())
         yield

@@ -37,7 +37,7 @@ def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = Fal
 def quickstart(
     folder: Annotated[Path, typer.Option("--dir", help="Where data and results go.")] = Path("runs/quickstart"),
 ) -> None:
-    """Five hospitals train one diagnosis model: writes their CSV files, trains, compares."""
+    """Train one diagnosis model on the tables of five hospitals: writes their CSV files, trains, compares."""
     with ray_ahead(ClusterSection(), WorkerSection()):
         from fedray.cli.quickstart import hospitals
 

@@ -79,7 +79,7 @@ def doctor(
 
 
 def _looks(look: Callable[[], Status], follow: bool, every: float) -> Iterator[Status]:
-    """One look, or one after the other until the run is over or the user has seen enough."""
+    """Look once, or again and again until the run is over or the user has seen enough."""
     try:
         while True:
             seen = look()
@@ -92,14 +92,14 @@ def _looks(look: Callable[[], Status], follow: bool, every: float) -> Iterator[S
 
 
 def one_line(seen: Status) -> str:
-    """What changes from round to round."""
+    """Return in one line what changes from round to round."""
     told = dict(rows(seen))
     parts = [f"{seen.state}  {told['rounds']}", *(told[name] for name in ("pace", "test", "failures") if name in told)]
     return "  ".join([*parts, f"{told['left']} left"] if "left" in told else parts)
 
 
 def rows(seen: Status) -> Iterator[tuple[str, str]]:
-    """Names and values of what is known, in words."""
+    """Yield names and values of what is known, in words."""
     yield "run", f"{seen.name} ({seen.folder})"
     yield "state", seen.state
     if seen.error:
@@ -135,7 +135,7 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
 
 
 def used(totals: Totals) -> Iterator[str]:
-    """What a run took of the machines, without what it took nothing of."""
+    """Yield what a run took of the machines, without what it took nothing of."""
     yield f"{duration(totals.wall_seconds)} of time"
     if totals.cpu_seconds:
         yield f"{totals.cpu_seconds / 3600:.3g} CPU hours"
@@ -154,7 +154,7 @@ def used(totals: Totals) -> Iterator[str]:
 
 
 def pace(seconds: float) -> str:
-    """A rate from seconds per round.
+    """Return a rate from seconds per round.
 
     >>> pace(0.5), pace(7.0), pace(90.0)
     ('120 rounds/min', '8.57 rounds/min', '40 rounds/h')
@@ -164,7 +164,7 @@ def pace(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two units, roughly.
+    """Return roughly two units of a duration.
 
     >>> duration(4.4), duration(61), duration(7300), duration(200_000)
     ('4 s', '1 min 1 s', '2 h 1 min', '2 d 7 h')

@@ -50,14 +50,14 @@ class DriverActor:
         self._stop = threading.Event()
 
     def up(self) -> None:
-        """Answers once the process is there."""
+        """Answer once the process is there."""
 
     def stop(self) -> None:
         """Ask the run to end with a checkpoint."""
         self._stop.set()
 
     def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord] | Ended]:
-        """The run's records, some at a time, and at last an :class:`Ended`."""
+        """Yield the run's records, some at a time, and at last an :class:`Ended`."""
         torch.set_num_threads(run.threads)
         waiting: list[RoundRecord] = []
         sent = time.monotonic()

@@ -71,7 +71,7 @@ def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
 
 
 def _size(silo: DataSilo) -> Size | None:
-    """Of the silo's own worker, if it is to have one."""
+    """Return the size of the silo's own worker, if it is to have one."""
     if silo.cpus is None and silo.gpus is None:
         return None
     return Size(1.0 if silo.cpus is None else silo.cpus, silo.gpus or 0.0)

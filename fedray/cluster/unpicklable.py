@@ -1,4 +1,4 @@
-"""What of a run cannot be sent to another process, by the name that its user knows it by."""
+"""The search for what cannot be sent to another process, named as its user knows it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def refusal(task: LocalTask, error: Exception) -> ConfigError:
 
 
 def _path(value: Any, depth: int = 0) -> list[tuple[str, Any]]:
-    """The names that lead from an object to the innermost one that cannot be pickled; empty if it can be."""
+    """Return the names that lead from an object to the innermost one that cannot be pickled; empty if it can be."""
     if depth > _DEEPEST or _pickles(value):
         return []
     for name, inner in _inside(value):

@@ -1,4 +1,4 @@
-"""Whether machines are fit for a run: facts are gathered on each, and judged by pure functions."""
+"""The doctor of machines: facts are gathered on each, and pure functions judge if they are fit for a run."""
 
 from fedray.doctor.checks import Finding, Level, examine
 from fedray.doctor.cluster import compare

@@ -35,19 +35,19 @@ class Finding:
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """Every judgement of a machine."""
+    """Judge a machine by every check."""
     return [finding for check in CHECKS for finding in check(facts)]
 
 
 def python(facts: Facts) -> Iterator[Finding]:
-    """Python's version."""
+    """Check Python's version."""
     fits = (3, 11) <= _numbers(facts.python) < (3, 14)
     advice = "" if fits else "make the environment anew with Python 3.11, 3.12 or 3.13"
     yield Finding("ok" if fits else "error", "python", facts.python, advice)
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
-    """Versions of what fedray builds on."""
+    """Check the versions of what fedray builds on."""
     for name, found in facts.packages.items():
         oldest = _OLDEST.get(name, ())
         if found is None and name == "fedray":
@@ -62,7 +62,7 @@ def packages(facts: Facts) -> Iterator[Finding]:
 
 
 def plugins(facts: Facts) -> Iterator[Finding]:
-    """Packages with parts of their own that cannot be imported."""
+    """Check that packages with parts of their own can be imported."""
     for words in facts.plugins:
         yield Finding("warning", "plugins", words, "mend the package, or uninstall it")
     if not facts.plugins:
@@ -70,7 +70,7 @@ def plugins(facts: Facts) -> Iterator[Finding]:
 
 
 def gpus(facts: Facts) -> Iterator[Finding]:
-    """GPUs, the driver, and the CUDA version of torch."""
+    """Check GPUs, the driver, and the CUDA version of torch."""
     there = facts.devices or facts.driver
     if not there:
         yield Finding("ok", "gpu", "none: CPUs train")
@@ -95,17 +95,17 @@ def gpus(facts: Facts) -> Iterator[Finding]:
 
 
 def open_files(facts: Facts) -> Iterator[Finding]:
-    """Files and sockets a process may have open: Ray's need some for each worker."""
+    """Check the number of files and sockets a process may have open: Ray's need some for each worker."""
     yield _limit("open files", facts.open_files, enough=8192, least=1024, advice="ulimit -n 65536 (or limits.conf)")
 
 
 def processes(facts: Facts) -> Iterator[Finding]:
-    """Processes and threads of the user: Ray starts dozens for each worker."""
+    """Check the number of processes and threads of the user: Ray starts dozens for each worker."""
     yield _limit("processes", facts.processes, enough=4096, least=1024, advice="ulimit -u 65536 (or limits.conf)")
 
 
 def shared_memory(facts: Facts) -> Iterator[Finding]:
-    """``/dev/shm``, where Ray's objects live."""
+    """Check ``/dev/shm``, where Ray's objects live."""
     if facts.shm is None:
         yield Finding("error", "/dev/shm", "not there", "mount a tmpfs on it (container: --shm-size)")
     elif facts.shm < 64 * MB:
@@ -118,7 +118,7 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
 
 
 def buffers(facts: Facts) -> Iterator[Finding]:
-    """The memory that the workers of a node share."""
+    """Check the memory that the workers of a node share."""
     if facts.buffers is None:
         advice = "train with cluster.name=inline, or on Linux with a /dev/shm that has room"
         yield Finding("error", "buffers", "no shared memory for workers", advice)
@@ -130,7 +130,7 @@ def buffers(facts: Facts) -> Iterator[Finding]:
 
 
 def temporary(facts: Facts) -> Iterator[Finding]:
-    """The folder for temporary files, below which Ray puts its sockets and logs."""
+    """Check the folder for temporary files, below which Ray puts its sockets and logs."""
     folder = facts.temporary
     text = f"{folder.path} ({folder.kind or 'unknown file system'}, {_size(folder.free)} free)"
     length = len(folder.path) + len(_SESSION)
@@ -149,7 +149,7 @@ def temporary(facts: Facts) -> Iterator[Finding]:
 
 
 def network(facts: Facts) -> Iterator[Finding]:
-    """The host's own address, and ports to listen on."""
+    """Check the host's own address, and ports to listen on."""
     if facts.address is None:
         advice = "enter it in /etc/hosts or DNS, or name the interface: cluster.interface"
         yield Finding("warning", "address", f"the name {facts.host} stands for no address", advice)
@@ -168,7 +168,7 @@ def network(facts: Facts) -> Iterator[Finding]:
 
 
 def token(facts: Facts) -> Iterator[Finding]:
-    """Ray's token: whoever can read it, or needs none, can run code as this user."""
+    """Check Ray's token: whoever can read it, or needs none, can run code as this user."""
     if facts.auth != "token" and facts.token_mode is not None:
         text = f"{facts.token} makes `ray start --head` ask for a token, which this account then does not show"
         yield Finding("warning", "token", text, "export RAY_AUTH_MODE=token, here and on every node")
@@ -186,7 +186,7 @@ def token(facts: Facts) -> Iterator[Finding]:
 
 
 def run_folder(facts: Facts) -> Iterator[Finding]:
-    """The folder of runs: checkpoints are written under another name, then renamed."""
+    """Check the folder of runs: checkpoints are written under another name, then renamed."""
     folder = facts.run_dir
     if folder is None:
         return
@@ -226,7 +226,7 @@ def _over_network(folder: Folder) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers: ``2.11.0+cpu`` gives (2, 11, 0)."""
+    """Return the leading numbers: ``2.11.0+cpu`` gives (2, 11, 0)."""
     words = version.partition("+")[0].split(".")
     return tuple(int(word) for word in words if word.isdigit())
 

@@ -12,7 +12,7 @@ SKEW_WARNING, SKEW_ERROR = 1.0, 30.0
 
 
 def compare(facts: Mapping[str, Facts], clocks: Mapping[str, tuple[float, float]], marker: str | None) -> list[Finding]:
-    """What does not fit together.
+    """Find what does not fit together between machines.
 
     Args:
         facts: by node.

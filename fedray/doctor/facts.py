@@ -1,4 +1,4 @@
-"""What a machine is like: gathered where the function runs, without a judgement."""
+"""The facts of a machine: gathered where the function runs, without a judgement."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Facts:
 
 
 def gather(run_dir: str | None = None) -> Facts:
-    """The facts of this machine.
+    """Gather the facts of this machine.
 
     Args:
         run_dir: a folder to look at as well.
@@ -133,7 +133,7 @@ def gather(run_dir: str | None = None) -> Facts:
 
 
 def look_at(path: str) -> Folder:
-    """A folder, after a file has been written, renamed over another one, read back and deleted in it."""
+    """Look at a folder: write a file in it, rename it over another one, read it back and delete it."""
     folder = Path(path)
     files = [folder / f".fedray-doctor-{uuid.uuid4().hex}" for _ in range(2)]
     error, free = None, 0
@@ -156,7 +156,7 @@ def look_at(path: str) -> Folder:
 
 
 def _file_system(folder: Path) -> str:
-    """The type of the mount that the folder lies on."""
+    """Return the type of the mount that the folder lies on."""
     best, kind = -1, ""
     with suppress(OSError):
         real = folder.resolve()

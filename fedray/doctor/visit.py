@@ -23,7 +23,7 @@ ALL = "cluster"
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """The findings of a visit.
 
     Args:
         findings: by node, those of all nodes together under ``cluster``.
@@ -33,11 +33,11 @@ class Report:
 
     @property
     def errors(self) -> int:
-        """How many errors there are."""
+        """The number of errors."""
         return sum(one.level == "error" for some in self.findings.values() for one in some)
 
     def lines(self) -> Iterator[str]:
-        """One line for each finding and one for its advice; nodes that say the same share a line."""
+        """Yield one line for each finding and one for its advice; nodes that say the same share a line."""
         nodes: dict[Finding, list[str]] = {}
         for node, findings in self.findings.items():
             for finding in findings:
@@ -51,7 +51,7 @@ class Report:
                 yield f"{'':<8} -> {finding.advice}"
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the report ready for JSON."""
         return {node: [asdict(finding) for finding in findings] for node, findings in self.findings.items()}
 
 
@@ -99,7 +99,7 @@ def _text(run_dir: Path | None) -> str | None:
 
 @contextmanager
 def _marked(run_dir: Path | None) -> Iterator[str | None]:
-    """A run folder with a fresh marker in it; what was not there before is gone after."""
+    """Put a fresh marker into a run folder for the length of the context; what was not there before is gone after."""
     if run_dir is None:
         yield None
         return

@@ -55,7 +55,7 @@ from fedray.transforms import Transform, transforms
 
 @dataclass(frozen=True)
 class Config:
-    """What an experiment is, every section and part of it bound, nothing built yet.
+    """An experiment, every section and part of it bound, nothing built yet.
 
     A part that is named by its import path is an :class:`~fedray.config.imported.Imported`.
     """
@@ -126,11 +126,11 @@ class Config:
         )
 
     def named(self, name: str) -> Config:
-        """The same under another name."""
+        """Return the same experiment under another name."""
         return replace(self, name=name)
 
     def to_yaml(self) -> str:
-        """The whole config with every default written out; values from the environment stay references.
+        """Write the whole config with every default; values from the environment stay references.
 
         What Python alone has, such as a function, is described in a section of its own, which comes first.
         """
@@ -166,7 +166,7 @@ class Config:
         return to_yaml(overlay({**first, **filled}, self.raw))
 
     def _parts(self) -> list[tuple[str, Registry, Any]]:
-        """Key, registry and part of each part."""
+        """Return key, registry and part of each part."""
         return [
             ("data", data_sources, self.data),
             ("model", models, self.model),
@@ -179,7 +179,7 @@ class Config:
         ]
 
     def run_folder(self) -> RunFolder:
-        """``run.dir``, or a new folder named by the config and the time."""
+        """Return ``run.dir``, or a new folder named by the config and the time."""
         if self.run.dir:
             return RunFolder(Path(self.run.dir))
         default = Path("runs") / self.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -187,7 +187,7 @@ class Config:
         return RunFolder(next(path for path in itertools.chain([default], same_second) if not path.exists()))
 
     def algorithm_parts(self) -> Algorithm:
-        """A fresh algorithm, its server rule not started."""
+        """Make a fresh algorithm, its server rule not started."""
         chain = [made(transform) for transform in self.transforms]
         return compose(made(self.algorithm), chain, made(self.aggregator), self.local)
 
@@ -241,7 +241,7 @@ class Config:
 
     @put_back()
     def _task(self, data: ClientData, algorithm: Algorithm, sampler: Sampler) -> tuple[LocalTask, tuple[str, ...]]:
-        """The local training problem, tried, and what is to be said of it."""
+        """Make the local training problem, try it, and return it with the warnings."""
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module)
@@ -307,7 +307,7 @@ def _data(node: Any) -> Any:
 
 
 def _function(registry: Registry, node: Any, key: str, default: str = "") -> Callable[..., Any]:
-    """A part that is a function; from Python any function will do."""
+    """Return a part that is a function; from Python any function will do."""
     known = tuple(entry for entry in registry.values() if isinstance(entry, type))
     if not is_plain(node) and not isinstance(node, known):
         if not callable(node):
@@ -318,7 +318,7 @@ def _function(registry: Registry, node: Any, key: str, default: str = "") -> Cal
 
 
 def _left_out(failures: FailuresSection, data: ClientData) -> dict[int, frozenset[int]]:
-    """The clients of ``failures.left_out`` by their indices."""
+    """Return the clients of ``failures.left_out`` by their indices."""
     if not failures.left_out:
         return {}
     index = {data.client_id(i): i for i in range(len(data))}

@@ -1,4 +1,4 @@
-"""How many workers there is room for, and whether they use what is reserved for them."""
+"""The room for workers, and the use they make of what is reserved for them."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ _log = logging.getLogger("fedray")
 
 
 def evaluate_model(module: nn.Module, test: Examples, task: str, loss: LossFn) -> dict[str, float]:
-    """Mean metrics of a module over examples: ``examples``, ``loss``, ``accuracy`` (and ``auc`` for two classes) or
-    ``mse``.
+    """Return mean metrics of a module over examples.
 
-    The AUC ranks by the second class's logit minus the first's.
+    They are ``examples``, ``loss``, ``accuracy`` (and ``auc`` for two classes) or ``mse``. The AUC ranks by the second
+    class's logit minus the first's.
     """
     values: dict[str, list[Tensor]] = {}
     margins: list[Tensor] = []
@@ -52,7 +52,7 @@ def evaluate_model(module: nn.Module, test: Examples, task: str, loss: LossFn) -
 
 
 def checkpoint_of(folder: RunFolder, round: int | None) -> Checkpoint:
-    """A checkpoint of a run, the newest good one by default.
+    """Read a checkpoint of a run, the newest good one by default.
 
     Raises:
         ConfigError: there is no such checkpoint.

@@ -27,7 +27,7 @@ class Launcher(Protocol):
 
     @property
     def in_process(self) -> bool:
-        """Whether worker and driver are this process: no worker can be replaced, and no silo has one of its own."""
+        """True where worker and driver are this process: no worker can be replaced, and no silo has one of its own."""
 
     def check(self) -> None:
         """Raise ConfigError if such a run cannot be started from this process."""

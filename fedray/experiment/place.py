@@ -1,4 +1,4 @@
-"""Where a run runs: its cluster, its workers and its driver."""
+"""The place of a run: its cluster, its workers and its driver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedray.run.worker import devices_of
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run runs."""
+    """The place of a run."""
 
     cluster: ClusterSection = field(default_factory=ClusterSection)
     worker: WorkerSection = field(default_factory=WorkerSection)
@@ -29,20 +29,23 @@ class Place:
 
     @property
     def launcher(self) -> Launcher:
-        """How a run is started here."""
+        """The launcher of a run here."""
         return LAUNCHERS[self.cluster.name]
 
     def most_devices(self, data: ClientData) -> int:
-        """How many devices a worker has at most, those that silos have for themselves included."""
+        """Return the most devices that a worker has, those that silos have for themselves included."""
         own = [] if self.launcher.in_process else [silo.gpus or 0.0 for silo in data.silos.values()]
         return max(len(devices_of(gpus)) for gpus in (self.worker.gpus, *own))
 
     def sites(self) -> Sites:
-        """Where data that stays in its place is asked: on the cluster's nodes, or, with ``inline``, in this process."""
+        """Return where data that stays in its place is asked.
+
+        On the cluster's nodes, or, with ``inline``, in this process.
+        """
         return self.launcher.sites(self.cluster)
 
     def check(self) -> None:
-        """ConfigError if more is asked for than a cluster started on this machine would have."""
+        """Raise ConfigError if more is asked for than a cluster started on this machine would have."""
         self.launcher.check()
         workers = self.cluster.workers if isinstance(self.cluster.workers, int) else 1
         wanted = self.driver.gpus + workers * self.worker.gpus

@@ -1,4 +1,4 @@
-"""Whether model, optimizer, loss and data fit one another: tried once, before anything is started."""
+"""The preflight: model, optimizer, loss and data are tried together once, before anything is started."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fedray.optim import OptimizerFn, TorchOptimizer
 
 
 def made_module(model_fn: ModelFn) -> nn.Module:
-    """A first module.
+    """Make a first module.
 
     Raises:
         ConfigError: it cannot be made, or has parameters that get their shapes from data.
@@ -64,7 +64,7 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> None:
 
 
 def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
-    """One small batch through model and loss, and through the evaluation if there is one.
+    """Put one small batch through model and loss, and through the evaluation if there is one.
 
     Args:
         task: what will be trained.

@@ -1,4 +1,4 @@
-"""What a run folder says of its run: read from its files alone, before, while and after it runs."""
+"""The status of a run, read from the files of its folder alone, before, while and after it runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands.
+    """The status of a run.
 
     Args:
         name: the experiment's name, or the folder's.
@@ -99,12 +99,12 @@ class Status:
         return self.state in ENDED
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the status ready for JSON."""
         return asdict(self)
 
 
 def read_status(run_dir: Path, now: float) -> Status:
-    """How the run in ``run_dir`` stands.
+    """Read the status of the run in ``run_dir``.
 
     Args:
         run_dir: a run folder.
@@ -175,19 +175,19 @@ def state_of(driver: Driver | None, summary: Mapping[str, Any], begun: bool) -> 
 
 
 def pace_of(records: Sequence[Mapping[str, Any]]) -> float | None:
-    """Seconds per round, the mean over the last rounds."""
+    """Return the seconds per round, the mean over the last rounds."""
     seconds = [float(record["seconds"]) for record in records[-RECENT:] if record.get("seconds")]
     return sum(seconds) / len(seconds) if seconds else None
 
 
 def failures_by_kind(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How often clients gave no update, by the stage they failed in, most frequent first."""
+    """Count how often clients gave no update, by the stage they failed in, most frequent first."""
     counts = Counter(str(failure["stage"]) for record in records for failure in record.get("failures", ()))
     return dict(counts.most_common())
 
 
 def totals_of(records: Sequence[Mapping[str, Any]]) -> Totals:
-    """What rounds used together; sections of a record that this fedray does not know are passed over."""
+    """Add up what rounds used; sections of a record that this fedray does not know are passed over."""
     known = {one.name for one in fields(RoundRecord)}
     totals = Totals()
     for record in records:
@@ -196,7 +196,7 @@ def totals_of(records: Sequence[Mapping[str, Any]]) -> Totals:
 
 
 def slurm_job(run_dir: Path, job: str | None = None) -> SlurmJob | None:
-    """What Slurm says of the run's job.
+    """Ask Slurm about the run's job.
 
     Args:
         run_dir: the run folder.
@@ -229,7 +229,7 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def _rounds_wanted(config: Path) -> int | None:
-    """From the config alone: a summary is that of the driver before."""
+    """Read the number of rounds from the config alone: a summary is that of the driver before."""
     try:
         loaded = OmegaConf.load(config)
         # A run from Python writes its arguments under their own heading.

@@ -24,7 +24,7 @@ _NOT_BEGUN = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "R
 
 @dataclass(frozen=True)
 class Stopped:
-    """How a run that was asked to stop has ended.
+    """The end of a run that was asked to stop.
 
     Args:
         text: in words, with what goes on with it.

@@ -1,4 +1,4 @@
-"""What Slurm gave a job, read from the environment."""
+"""The allocation that Slurm gave a job, read from the environment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class Allocation:
 
     @property
     def name(self) -> int | str:
-        """What Slurm's commands call the job: its id, or of an array's task ``12_0``, as the id may be the array's."""
+        """The name of the job in Slurm's commands.
+
+        Its id, or of an array's task ``12_0``, as the id may be the array's.
+        """
         return self.task or self.job
 
     @classmethod
@@ -84,7 +87,7 @@ def _cpus(env: Mapping[str, str]) -> int:
 
 
 def _gpus(env: Mapping[str, str]) -> int:
-    """The count that Slurm tells, never more than the devices that it made visible."""
+    """Return the count that Slurm tells, never more than the devices that it made visible."""
     visible = env.get("CUDA_VISIBLE_DEVICES")
     devices = [name for name in visible.split(",") if name.strip()] if visible is not None else None
     told = env.get("SLURM_GPUS_ON_NODE")

@@ -21,7 +21,7 @@ _KEY = re.compile(r"[a-z][a-z0-9-]*")
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What is submitted.
+    """The job that is submitted.
 
     Args:
         section: the ``cluster`` section.
@@ -40,7 +40,7 @@ class BatchJob:
 
 
 def render(job: BatchJob) -> str:
-    """The batch script.
+    """Return the batch script.
 
     Raises:
         ConfigError: an option that has no place in a script.

@@ -34,7 +34,7 @@ _STOPPING = 30.0
 
 @dataclass(frozen=True)
 class Nodes:
-    """Where the Ray nodes of a job are.
+    """The nodes of a job, with the head node of their Ray cluster.
 
     Args:
         names: the job's Slurm nodes.
@@ -113,11 +113,11 @@ class RayCluster:
         return True
 
     def lives(self) -> bool:
-        """Whether any node is left."""
+        """Return True if any node is left."""
         return self._step.poll() is None
 
     def lost(self) -> list[str]:
-        """Nodes that are not in the cluster now."""
+        """Return the nodes that are not in the cluster now."""
         if not self.lives():
             return list(self._nodes.names)
         with Members(self._python, self.env, self._nodes.address) as members:
@@ -137,7 +137,7 @@ class RayCluster:
 
 
 class Members:
-    """Who is in the cluster, told by a process that may import Ray."""
+    """The members of the cluster, told by a process that may import Ray."""
 
     def __init__(self, python: Sequence[str], env: dict[str, str], address: str) -> None:
         self.names: list[str] = []
@@ -171,7 +171,7 @@ class Members:
 
 
 def environment(address: str, token: Path, interface: str | None) -> dict[str, str]:
-    """This process's environment, with what Ray and the run need; the user's own settings win over ours."""
+    """Return this process's environment, with what Ray and the run need; the user's own settings win over ours."""
     chosen = {
         **SETTINGS,
         **(dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), interface) if interface else {}),
@@ -187,7 +187,7 @@ def environment(address: str, token: Path, interface: str | None) -> dict[str, s
 
 
 def srun(nodes: Nodes, shared: Path, python: Sequence[str], interface: str | None) -> list[str]:
-    """The command that starts one Ray node on each Slurm node."""
+    """Return the command that starts one Ray node on each Slurm node."""
     count = len(nodes.names)
     step = [
         "srun",

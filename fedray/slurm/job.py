@@ -117,12 +117,12 @@ def _deaf_to_slurm() -> None:
 
 
 def say(text: str) -> None:
-    """A line for the job's log; callable in a signal handler, which may have interrupted another one."""
+    """Write a line to the job's log; callable in a signal handler, which may have interrupted another one."""
     os.write(2, f"{time.strftime('%H:%M:%S')} fedray: {text}\n".encode())
 
 
 def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
-    """The run folder: as given, or made for a config with overrides, the same at each start of the job.
+    """Return the run folder: as given, or made for a config with overrides, the same at each start of the job.
 
     Raises:
         ConfigError: nothing was given, the config is wrong, or its folder holds another run.
@@ -151,7 +151,7 @@ def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
 
 
 def options(run_dir: Path) -> SlurmSection:
-    """The ``cluster`` section of a run.
+    """Return the ``cluster`` section of a run.
 
     Raises:
         ConfigError: the folder has no run of Slurm's.
@@ -221,7 +221,7 @@ def requeue(job: int | str, after: History, path: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The whole job; its exit status is the driver's."""
+    """Run the whole job, and return the driver's exit status."""
     signals = Signals()
     try:
         allocation = Allocation.from_env(os.environ)

@@ -48,14 +48,14 @@ class Ports:
 
 
 def blocks(job: int) -> Iterator[Ports]:
-    """All blocks, each once, beginning with the one that belongs to the job id."""
+    """Yield all blocks, each once, beginning with the one that belongs to the job id."""
     # 7 has no common factor with 750: jobs that follow each other begin far apart, and no two of 750 at one block.
     for step in range(BLOCKS):
         yield Ports(FIRST + BLOCK * ((7 * job + step) % BLOCKS))
 
 
 def choose_ports(job: int, address: str, free: Callable[[str, int], bool] | None = None) -> Ports:
-    """The first block of the job's sequence whose ports are all free on this host.
+    """Return the first block of the job's sequence whose ports are all free on this host.
 
     Args:
         job: Slurm's job id.
@@ -73,7 +73,7 @@ def choose_ports(job: int, address: str, free: Callable[[str, int], bool] | None
 
 
 def can_bind(host: str, port: int) -> bool:
-    """Whether a TCP port is free."""
+    """Return True if a TCP port is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -84,7 +84,7 @@ def can_bind(host: str, port: int) -> bool:
 
 
 def own_address(interface: str | None, peer: str | None) -> str:
-    """The IPv4 address at which the job's other nodes reach this one.
+    """Return the IPv4 address at which the job's other nodes reach this one.
 
     Args:
         interface: network interface that is to be used (``ib0``); it wins.
@@ -107,7 +107,7 @@ def own_address(interface: str | None, peer: str | None) -> str:
 
 
 def interface_address(interface: str) -> str:
-    """The IPv4 address of a network interface of this host.
+    """Return the IPv4 address of a network interface of this host.
 
     Raises:
         ConfigError: there is no such interface, or it has no address.

@@ -32,11 +32,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
 
 PASSED_ON = "fedray: signal "
-"""What begins a line on standard output that ends with the number of a signal."""
+"""The beginning of a line on standard output that ends with the number of a signal."""
 
 
 def memory_split(memory: int, shm: int) -> tuple[int, int]:
-    """Bytes for tasks and for the object store, of the memory that Slurm gave.
+    """Split the memory that Slurm gave into bytes for tasks and for the object store.
 
     Args:
         memory: bytes allocated on the node.
@@ -52,7 +52,7 @@ def memory_split(memory: int, shm: int) -> tuple[int, int]:
 def ray_command(
     allocation: Allocation, ports: Ports, address: str, head: str | None, temp: Path, shm: int
 ) -> list[str]:
-    """The arguments of ``ray start`` on this node.
+    """Return the arguments of ``ray start`` on this node.
 
     Args:
         allocation: this node's share of the job.

@@ -19,7 +19,7 @@ _SHARED, _TEMPORARY = ".slurm-", "tmp"
 
 
 def node_path(allocation: Allocation, root: Path = Path("/tmp")) -> Path:
-    """Where a start of a job keeps its files on each node's own disk; short, as Unix sockets lie below it (107 bytes).
+    """Return the folder of a job's start on each node's own disk; short, as Unix sockets lie below it (107 bytes).
 
     Args:
         allocation: the job.
@@ -29,7 +29,10 @@ def node_path(allocation: Allocation, root: Path = Path("/tmp")) -> Path:
 
 
 def temporary_folder(allocation: Allocation) -> Path:
-    """Where the run and Ray's workers put temporary files: in the job's scratch folder if the site makes one."""
+    """Return the folder for temporary files of the run and of Ray's workers.
+
+    The site's scratch folder if it makes one.
+    """
     own = node_path(allocation)
     return allocation.scratch / own.name if allocation.scratch else own / _TEMPORARY
 
@@ -66,7 +69,7 @@ def _mine(folder: Path) -> bool:
 
 
 def shared_path(run_dir: Path, job: int | str) -> Path:
-    """Where the nodes of a job share files."""
+    """Return the folder that the nodes of a job share."""
     return run_dir / f"{_SHARED}{job}"
 
 
@@ -95,7 +98,7 @@ class Shared:
 
     @contextmanager
     def made(self) -> Iterator[Shared]:
-        """The folder, closed to others, with a new token; removed at the end."""
+        """Make the folder, closed to others, with a new token, and remove it at the end of the context."""
         shutil.rmtree(self.path, ignore_errors=True)
         try:
             self.path.mkdir(mode=0o700)
@@ -112,5 +115,5 @@ class Shared:
         durable.replace(self.path / f"failed-{node}", reason.encode())
 
     def failures(self) -> dict[str, str]:
-        """Node to reason, of those noted so far."""
+        """Return node to reason, of those noted so far."""
         return {note.name.removeprefix("failed-"): note.read_text() for note in sorted(self.path.glob("failed-*"))}

@@ -1,4 +1,4 @@
-"""Whether a job is put back into the queue: a pure decision, and the history that it looks at."""
+"""The requeue of a job: a pure decision, and the history that it looks at."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class History:
 
     @classmethod
     def read(cls, path: Path, job: int | str) -> History:
-        """The history of ``job``; empty if the file speaks of another job, or there is none."""
+        """Read the history of ``job``; empty if the file speaks of another job, or there is none."""
         found = _content(path)
         return cls(job, tuple(found["rounds"])) if found.get("job") == job else cls(job)
 
@@ -45,12 +45,12 @@ class History:
         durable.replace(path, json.dumps(asdict(self)).encode())
 
     def and_now(self, rounds: int) -> History:
-        """With one more requeue."""
+        """Return the history with one more requeue."""
         return History(self.job, (*self.rounds, rounds))
 
 
 def owner(path: Path) -> int | str | None:
-    """The job that a history file speaks of; None: there is no file."""
+    """Return the job that a history file speaks of; None: there is no file."""
     return _content(path).get("job")
 
 
@@ -71,7 +71,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a job whose driver has ended, and why, in words for the log.
+    """The future of a job whose driver has ended, and the reason, in words for the log.
 
     Args:
         requeue: it puts itself back into the queue.
@@ -119,6 +119,6 @@ def verdict(
 
 
 def safe_rounds(run_dir: Path) -> int:
-    """The round of a run's newest checkpoint, 0 without one."""
+    """Return the round of a run's newest checkpoint, 0 without one."""
     names = [path.name.rpartition("-")[2] for path in (run_dir / "checkpoints").glob("round-*")]
     return max((int(name) for name in names if name.isdigit()), default=0)

@@ -50,7 +50,7 @@ class Sweep:
 
     @classmethod
     def of(cls, config: Path, axes: Sequence[str], folder: Path | None) -> Sweep:
-        """The sweep of some axes.
+        """Make the sweep of some axes.
 
         Args:
             config: the YAML file.
@@ -64,7 +64,7 @@ class Sweep:
 
     @classmethod
     def at(cls, folder: Path) -> Sweep | None:
-        """The sweep whose runs are in a folder; None: it holds no sweep.
+        """Return the sweep whose runs are in a folder; None: it holds no sweep.
 
         Raises:
             ConfigError: what says so cannot be read.
@@ -107,22 +107,22 @@ class Sweep:
                 )
 
     def run_folder(self, cell: Cell) -> RunFolder:
-        """Where a cell's run is, or will be."""
+        """Return the folder of a cell's run, there or not."""
         return RunFolder(self.folder / cell.name)
 
     def status(self, cell: Cell) -> str:
-        """``new``, ``begun``, or how the run ended, as its summary says."""
+        """Return ``new``, ``begun``, or the status in the run's summary."""
         folder = self.run_folder(cell)
         if not (folder.path / CONFIG).exists():
             return "new"
         return str(folder.summary().get("status", "begun"))
 
     def done(self, cell: Cell) -> bool:
-        """Nothing is left to do for it."""
+        """Return True if nothing is left to do for a cell."""
         return self.status(cell) in _DONE
 
     def place(self, cell: Cell) -> ClusterSection:
-        """The ``cluster`` section of a cell."""
+        """Return the ``cluster`` section of a cell."""
         return self.config_of(cell).place.cluster
 
     def claim(self, cell: Cell) -> None:
@@ -138,7 +138,7 @@ class Sweep:
             folder.keep_config(config.to_yaml())
 
     def experiment(self, cell: Cell) -> Experiment:
-        """A cell's run, fresh or to be resumed.
+        """Build a cell's run, fresh or to be resumed.
 
         Raises:
             ConfigError: it cannot be built.
@@ -151,7 +151,7 @@ class Sweep:
         return experiment
 
     def rows(self) -> list[Row]:
-        """The table as the runs' summaries are now."""
+        """Make the table of the runs' summaries as they are now."""
         return tabulate([_outcome(cell, self.run_folder(cell)) for cell in self.cells])
 
     def write_table(self) -> list[Row]:
@@ -190,7 +190,7 @@ class Sweep:
 
 
 def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
-    """From one reading of the run's summary."""
+    """Make an outcome from one reading of the run's summary."""
     summary = folder.summary()
     status = summary.get("status")
     if status not in _DONE:
@@ -203,7 +203,7 @@ def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
 
 
 def _computed(config: Config) -> dict[str, Any]:
-    """Every option by its full key that has a part in the result."""
+    """Return every option by its full key that has a part in the result."""
     loaded = yaml.safe_load(config.to_yaml())
     return _flat({key: value for key, value in loaded.items() if key not in _CIRCUMSTANCES}, "")
 

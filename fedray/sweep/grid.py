@@ -36,7 +36,7 @@ class Cell:
 
     @property
     def setting(self) -> tuple[tuple[str, str], ...]:
-        """What distinguishes it apart from its seed."""
+        """The values of a cell that distinguish it apart from its seed."""
         return tuple((key, value) for key, value in self.settings if key != SEED)
 
     @property
@@ -54,7 +54,7 @@ class Cell:
 
 
 def grid(axes: Sequence[str]) -> list[Cell]:
-    """The cells of a sweep, the last axis changing fastest.
+    """Make the cells of a sweep, the last axis changing fastest.
 
     >>> [cell.name for cell in grid(["seed=1,2", "local.epochs=1,5"])]
     ['seed=1,local.epochs=1', 'seed=1,local.epochs=5', 'seed=2,local.epochs=1', 'seed=2,local.epochs=5']
@@ -82,7 +82,7 @@ def grid(axes: Sequence[str]) -> list[Cell]:
 
 
 def split_values(text: str, key: str = "value") -> list[str]:
-    """Values separated by commas, as YAML reads them.
+    """Split a text of values at the commas, as YAML reads them.
 
     >>> split_values("1, [2, 3], {name: sgd, lr: 0.1}, 'a, b'")
     ['1', '[2, 3]', '{name: sgd, lr: 0.1}', "'a, b'"]

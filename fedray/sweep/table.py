@@ -1,4 +1,4 @@
-"""What the runs of a sweep say together: means over seeds, with their uncertainty."""
+"""The table of a sweep: means over seeds, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell stands.
+    """The outcome of a cell.
 
     Args:
         cell: which.
@@ -70,7 +70,7 @@ class Outcome:
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> list[Row]:
-    """One row for each setting, in the order of the cells."""
+    """Make one row for each setting, in the order of the cells."""
     settings: dict[tuple[tuple[str, str], ...], list[Outcome]] = {}
     for outcome in outcomes:
         settings.setdefault(outcome.cell.setting, []).append(outcome)
@@ -86,7 +86,7 @@ def _row(setting: dict[str, str], members: Sequence[Outcome]) -> Row:
 
 
 def interval(values: Mapping[str, float | None]) -> Interval:
-    """Mean and confidence interval of values by seed."""
+    """Return mean and confidence interval of values by seed."""
     finite = [value for value in values.values() if value is not None and math.isfinite(value)]
     if not finite or len(finite) < len(values):
         return Interval(None, None, dict(values))
@@ -100,7 +100,7 @@ def interval(values: Mapping[str, float | None]) -> Interval:
 
 
 def student_quantile(probability: float, freedom: int) -> float:
-    """The value that Student's t stays below with a probability in (0.5, 1), by bisection of its distribution.
+    """Return the value that Student's t stays below with a probability in (0.5, 1), by bisection of its distribution.
 
     With ``t = sqrt(freedom) * tan(angle)`` the distribution is a finite sum in the angle (Abramowitz and Stegun,
     26.7.3 and 26.7.4), so that no incomplete beta function is needed.
@@ -118,7 +118,7 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 
 def _central(angle: float, freedom: int) -> float:
-    """Probability that ``|t| < sqrt(freedom) * tan(angle)``."""
+    """Return the probability that ``|t| < sqrt(freedom) * tan(angle)``."""
     odd = freedom % 2
     sine, cosine = math.sin(angle), math.cos(angle)
     term = cosine if odd else 1.0
@@ -131,7 +131,7 @@ def _central(angle: float, freedom: int) -> float:
 
 
 def in_words(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """The table for people: its head, and a line for each setting, without keys that have one value only."""
+    """Write the table for people: its head, and a line for each setting, without keys that have one value only."""
     keys = [key for key in rows[0].setting if len({row.setting[key] for row in rows}) > 1]
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     lines = [

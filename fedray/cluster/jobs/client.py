@@ -22,7 +22,7 @@ ADDRESS = "RAY_API_SERVER_ADDRESS"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended.
+    """The end of a job.
 
     Args:
         state: ``SUCCEEDED``, ``FAILED`` or ``STOPPED`` (by request).
@@ -135,7 +135,7 @@ class Jobs:
             self._client.stop_job(name)
 
     def follow(self, name: str) -> Iterator[str]:
-        """The job's log as it grows, until the job has ended.
+        """Yield the job's log as it grows, until the job has ended.
 
         Raises:
             ConfigError: the connection was lost.
@@ -155,7 +155,7 @@ class Jobs:
             loop.close()
 
     def ended(self, name: str) -> Ended | None:
-        """How the job ended; None while it waits or runs.
+        """Return the end of the job; None while it waits or runs.
 
         Raises:
             ConfigError: the cluster does not answer, or does not know the job.

@@ -1,4 +1,7 @@
-"""What goes to a standing Ray cluster: the files that a config needs, in one archive, and the command to run there."""
+"""A submission to a standing Ray cluster.
+
+The files that a config needs, in one archive, and the command to run there.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class Package:
 
     @classmethod
     def of(cls, config: Path, overrides: Sequence[str], root: Path) -> Package:
-        """The files of ``root`` that a config needs.
+        """Collect the files of ``root`` that a config needs.
 
         These are the config and its base files, whatever its ``data`` section names by a relative path that exists,
         and, if a part is of the user's own, all Python files and the part's package.  Absolute paths are left alone:
@@ -68,11 +71,11 @@ class Package:
         return cls(root, tuple(sorted(found)))
 
     def named(self, path: Path) -> str:
-        """What a file of the working directory is called on the cluster."""
+        """Return the path on the cluster of a file of the working directory."""
         return _inside(self.root, path, "config").as_posix()
 
     def archive(self) -> bytes:
-        """A ZIP file, the same bytes for the same files, so that a second upload can be saved.
+        """Make a ZIP file, the same bytes for the same files, so that a second upload can be saved.
 
         Raises:
             ConfigError: it is too large for one upload.
@@ -95,12 +98,12 @@ class Package:
 
 
 def megabytes(size: int) -> str:
-    """A size in words."""
+    """Return a size in words."""
     return f"{size / 2**20:.1f} MB" if size >= 2**20 // 10 else f"{size / 2**10:.1f} kB"
 
 
 def command(verb: str, words: Sequence[str], run_dir: Path, python: str = "python") -> str:
-    """The shell command that runs fedray on the cluster.
+    """Return the shell command that runs fedray on the cluster.
 
     >>> print(command("run", ["x.yaml", "model.hidden=[64, 32]"], Path("/shared/x")))
     python -m fedray run x.yaml 'model.hidden=[64, 32]' 'run.dir="/shared/x"'
@@ -142,7 +145,7 @@ def _home(run_dir: Path) -> str:
 
 
 def short_lived(run_dir: Path) -> str | None:
-    """What to know of a run folder among the files that Ray unpacked for a job; None for one that lies elsewhere.
+    """Warn of a run folder among the files that Ray unpacked for a job; None for one that lies elsewhere.
 
     >>> short_lived(Path("/shared/runs/x"))
     """
@@ -155,7 +158,7 @@ def short_lived(run_dir: Path) -> str | None:
 
 
 def _layers(path: Path) -> Iterator[Path]:
-    """A config file and its bases; that they can be read has been seen."""
+    """Yield a config file and its bases; that they can be read has been seen."""
     yield path
     loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     bases = loaded.get("base", []) if isinstance(loaded, dict) else []
@@ -175,7 +178,7 @@ def _strings(node: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _inside(root: Path, path: Path, key: str) -> Path:
-    """``path`` relative to ``root``; links inside it may point anywhere, as what they point to is sent."""
+    """Return ``path`` relative to ``root``; links inside it may point anywhere, as what they point to is sent."""
     absolute = Path(os.path.normpath(path if path.is_absolute() else root / path))
     if not absolute.is_relative_to(root):
         raise ConfigError(
@@ -186,7 +189,7 @@ def _inside(root: Path, path: Path, key: str) -> Path:
 
 
 def _code(root: Path, text: str) -> Iterator[Path]:
-    """The files that may be code of what ``module:name`` stands for, if the text is one."""
+    """Yield the files that may be code of what ``module:name`` stands for, if the text is one."""
     if not _IMPORTED.fullmatch(text):
         return
     top = text.partition(":")[0].partition(".")[0]
@@ -197,7 +200,7 @@ def _code(root: Path, text: str) -> Iterator[Path]:
 
 
 def _below(root: Path, folder: Path) -> Iterator[Path]:
-    """Files below a folder, without what tools and runs leave there."""
+    """Yield the files below a folder, without what tools and runs leave there."""
     for entry in sorted((root / folder).iterdir()):
         path = folder / entry.name
         if entry.name.startswith(".") or entry.name in _LEFT_OUT or entry.name.endswith(".egg-info"):

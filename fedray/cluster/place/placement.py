@@ -16,7 +16,7 @@ _BECOMES_FREE, _LOOK = 1.0, 0.05
 
 @dataclass(frozen=True)
 class Size:
-    """What one worker reserves.
+    """The resources that one worker reserves.
 
     Args:
         cpus: CPUs.

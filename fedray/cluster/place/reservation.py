@@ -1,4 +1,4 @@
-"""What workers reserve on a node: Ray's placement groups, granted in time and given back."""
+"""The reservation of workers on a node: Ray's placement groups, granted in time and given back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def reserve(node: str, sizes: Sequence[Size]) -> Any:
 
 @dataclass(frozen=True)
 class Reservation:
-    """What the workers of a group have reserved: together, but for silos' own, each of which may be missing.
+    """The placement groups of a group's workers: one for all together, but silos' own, each of which may be missing.
 
     Args:
         spec: of the group.

@@ -62,7 +62,7 @@ class _Visitor:
         self._things: dict[int, Any] = {}
 
     def up(self) -> None:
-        """Answers once the process is there."""
+        """Answer once the process is there."""
 
     def open(self, number: int, make: Callable[[], Any]) -> None:
         self._things[number] = make()
@@ -111,7 +111,7 @@ def _send(node: str) -> Any:
 
 
 def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:
-    """The first node that is where ``stop`` is.
+    """Find the first node that is where ``stop`` is.
 
     Raises:
         ConfigError: there is none; says what the nodes have.
@@ -129,7 +129,7 @@ def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:
 
 
 def _marks(node: Node) -> str:
-    """What tells a node from others: labels and custom resources that Ray does not give to all."""
+    """Return what tells a node from others: labels and custom resources that Ray does not give to all."""
     labels = [f"{name}={value}" for name, value in sorted(node.labels.items()) if not name.startswith("ray.io/")]
     return listed([*labels, *(name for name in sorted(node.resources) if not name.startswith(_RAYS_OWN))], none="")
 

@@ -15,7 +15,7 @@ _log = logging.getLogger("fedray")
 
 @dataclass(frozen=True)
 class Silo:
-    """Where the clients of a silo are trained.
+    """The place where the clients of a silo are trained.
 
     Args:
         where: ``label=value`` or a custom resource of its node.
@@ -28,7 +28,7 @@ class Silo:
 
 @dataclass(frozen=True)
 class WorkerArgs:
-    """How workers are placed.
+    """The placement of workers.
 
     Args:
         workers: on each node, or ``auto``: as many as have room.

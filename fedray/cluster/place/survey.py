@@ -76,7 +76,7 @@ class Survey:
         return {node: _answer(ref, asked, end) for node, ref in pending.items()}
 
     def ask_in_turn(self, function: Callable[[], T]) -> dict[str, Answer[T]]:
-        """The same, one node after the other, so that ``asked`` and ``answered`` are close together."""
+        """Ask one node after the other, so that ``asked`` and ``answered`` are close together."""
         answers: dict[str, Answer[T]] = {}
         for node, visitor in self._visitors.items():
             asked = time.time()

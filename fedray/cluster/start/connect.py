@@ -146,7 +146,10 @@ def _complaints_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept_handlers() -> Iterator[None]:
-    """``ray.init`` puts a handler of its own in the place of SIGTERM's, which ends the process with Ray's status."""
+    """Keep the handlers of signals over ``ray.init``.
+
+    It puts a handler of its own in the place of SIGTERM's, which ends the process with Ray's status.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

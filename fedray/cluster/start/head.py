@@ -22,12 +22,12 @@ _CODE = f"import sys; sys.path.append({str(Path(__file__).parents[3])!r}); from 
 
 
 def joins() -> bool:
-    """Whether the environment names a cluster to join, so that none is started here."""
+    """Return True if the environment names a cluster to join, so that none is started here."""
     return "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
 
 
 def connected() -> bool:
-    """Whether this process is connected to a Ray, which is then used as it is."""
+    """Return True if this process is connected to a Ray, which is then used as it is."""
     if "ray" not in sys.modules:
         return False
     import ray
@@ -90,7 +90,7 @@ class Head:
         )
 
     def address(self) -> str:
-        """Where to connect, once it is up.
+        """Wait until the head node is up, and return its address.
 
         Raises:
             RunFailed: it did not come up.
@@ -121,8 +121,7 @@ _ahead: Head | None = None
 
 @contextlib.contextmanager
 def ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
-    """A context at whose beginning the Ray of this machine is started, if these sections will want one and it is not
-    under way already.
+    """Start the Ray of this machine, if these sections will want one and it is not under way already.
 
     Not where Ray was imported before it could be told how to authenticate: there it is started when it is connected to.
     """
@@ -144,7 +143,7 @@ def ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
 
 
 def take() -> Head | None:
-    """What :func:`ahead` started, for the first who asks: it is theirs to close."""
+    """Hand over what :func:`ahead` has started to the first who asks, who closes it."""
     global _ahead
     head, _ahead = _ahead, None
     return head

@@ -1,4 +1,4 @@
-"""Who is in a Ray cluster: ``python -m fedray.cluster.start.members ADDRESS`` prints the
+"""The members of a Ray cluster: ``python -m fedray.cluster.start.members ADDRESS`` prints the
 names of its nodes as a JSON list, again each time they change, until nobody reads on.
 
 For programs that must not become part of the cluster in order to know; the token is found as Ray finds it.
@@ -20,7 +20,7 @@ _ALIVE = 0
 
 
 def alive(address: str) -> list[str]:
-    """The names of the nodes that are alive, sorted.
+    """Return the names of the nodes that are alive, sorted.
 
     Args:
         address: ``host:port`` of the cluster's control store.
@@ -30,7 +30,7 @@ def alive(address: str) -> list[str]:
 
 
 def changes(address: str) -> Iterator[list[str]]:
-    """The names at first, and whenever they have changed; an empty list as long as nobody answers."""
+    """Yield the names at first, and whenever they have changed; an empty list as long as nobody answers."""
     host, _, port = address.rpartition(":")
     last: list[str] | None = None
     pause = threading.Event()

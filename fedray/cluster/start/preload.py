@@ -1,4 +1,4 @@
-"""What Ray's processes import while the rest comes up: all that an actor needs, whichever it will be."""
+"""Imports of Ray's processes while the rest comes up: all that an actor needs, whichever it will be."""
 
 from __future__ import annotations
 

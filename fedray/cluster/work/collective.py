@@ -27,7 +27,7 @@ from torch import Tensor
 dist: Any = torch.distributed  # of what is used here torch has no types
 
 PATIENCE = timedelta(seconds=60)
-"""How long a rank waits for the others."""
+"""The time that a rank waits for the others."""
 
 
 class ProcessGroupBroken(Exception):
@@ -70,7 +70,7 @@ class Rendezvous:
 
 @dataclass(frozen=True)
 class Backend:
-    """How the ranks of a group talk.
+    """The way that the ranks of a group talk.
 
     Args:
         name: ``gloo`` or ``nccl``.
@@ -84,7 +84,7 @@ class Backend:
 
     @classmethod
     def on(cls, device: str) -> Backend:
-        """Gloo on the CPU, NCCL on a GPU."""
+        """Choose Gloo on the CPU, NCCL on a GPU."""
         if device == "cpu":
             return cls("gloo", _gloo, Tensor.cpu)
         return cls("nccl", partial(_nccl, torch.device(device)), lambda tensor: tensor.to(device))
@@ -121,12 +121,14 @@ def meet(store: Any, rank: int, size: int) -> None:
 
 
 def devices(driver_gpus: float, nodes: Sequence[str], gpus: Callable[[], Sequence[int]]) -> tuple[list[str], str]:
-    """The device of each rank, the driver's first, and why: GPUs if each rank has one of its own, else all CPUs.
+    """Return the device of each rank, the driver's first, and the reason.
+
+    GPUs if each rank has one of its own, else all CPUs.
 
     Args:
         driver_gpus: GPUs that the driver reserves.
-        nodes: where the other ranks are.
-        gpus: asks them how many GPUs they see; only if there is a use for them.
+        nodes: the nodes of the other ranks.
+        gpus: asks them how many GPUs they see; called only if there is a use for them.
     """
     if driver_gpus < 1:
         why = "driver.gpus is below 1"
@@ -160,7 +162,7 @@ class ProcessGroup:
             self._ranks = self._backend.make(named, spec.rank, spec.size)
 
     def broadcast(self, parts: Mapping[str, Tensor]) -> None:
-        """Rank 0's tensors into everybody's, in place.
+        """Copy rank 0's tensors into everybody's, in place.
 
         Raises:
             ProcessGroupBroken: somebody is gone.
@@ -170,7 +172,7 @@ class ProcessGroup:
                 self._ranks.broadcast([held], dist.BroadcastOptions()).wait()
 
     def reduce(self, total: Mapping[str, Tensor]) -> None:
-        """The sum of everybody's tensors into rank 0's; what the others hold afterwards is nobody's business.
+        """Sum everybody's tensors into rank 0's; what the others hold afterwards is undefined.
 
         Raises:
             ProcessGroupBroken: somebody is gone; the tensors are lost.

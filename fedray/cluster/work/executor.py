@@ -132,7 +132,7 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        """How many workers took part in the last round."""
+        """The number of workers that took part in the last round."""
         return len(self.usage().readings)
 
     def usage(self) -> Usage:

@@ -1,4 +1,4 @@
-"""What the workers of a node have folded: an accumulator in shared memory for each, added up in place, or rows."""
+"""The fold of a node: an accumulator in shared memory for each worker, added up in place, or rows."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from fedray.run.worker import Item, Job, Report
 _log = logging.getLogger("fedray")
 
 ATTEMPTS = 3
-"""How often workers may die in a row without any work done before the run gives up."""
+"""The number of deaths in a row, without any work done, after which the run gives up."""
 
 _PATIENCE = 0.2
 
@@ -75,7 +75,7 @@ class WorkerGroup:
 
     @property
     def retries(self) -> int:
-        """How many items had to be done again in the round."""
+        """The number of items that had to be done again in the round."""
         return self._ledger.lost
 
     @property
@@ -95,7 +95,7 @@ class WorkerGroup:
     # Processes
 
     def _up(self) -> set[int]:
-        """The queues that a worker is up for."""
+        """Return the queues that a worker is up for."""
         return {worker.queue for worker in self.workers if worker.connection is not None}
 
     def _await(self, enough: Callable[[set[int]], bool], stopping: Callable[[], bool]) -> bool:
@@ -210,11 +210,11 @@ class WorkerGroup:
         return ledger.news()
 
     def _served(self, queues: set[int]) -> bool:
-        """Whether a worker that is up or still starts is there for any of these queues."""
+        """Return True if a worker that is up or still starts is there for any of these queues."""
         return any(worker.queue in queues for worker in self.workers)
 
     def _missing(self) -> list[list[int]]:
-        """The positions that are to be done, by the queue whose workers do them; empty if there are none."""
+        """Return the positions that are to be done, by the queue whose workers do them; empty if there are none."""
         queues: list[list[int]] = [[] for _ in self._queues]
         served = {pin: worker.queue for worker in self.workers for pin in self._queues[worker.queue]}
         for position in self._ledger.missing():

@@ -1,4 +1,4 @@
-"""Who has which items of a round, and what has been done: no item twice in the sum, none left out."""
+"""The ledger of a round: the holder of each item, and its report. No item counts twice, none is left out."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ class Ledger(Generic[H]):
 
     @property
     def losses(self) -> int:
-        """How many holders were lost at an item, over all items."""
+        """The number of holders that were lost at an item, over all items."""
         return self._losses.total()
 
     @property
     def complete(self) -> bool:
-        """Whether every item has its report."""
+        """True once every item has its report."""
         return len(self._reports) == len(self.items)
 
     def news(self) -> dict[int, Report]:

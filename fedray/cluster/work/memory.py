@@ -28,7 +28,7 @@ _CLOEXEC = 1
 
 @dataclass(frozen=True)
 class Handle:
-    """Where a buffer can be opened, and which tensors lie in it, one after the other."""
+    """The place where a buffer can be opened, and the tensors that lie in it, one after the other."""
 
     path: str
     dtype: torch.dtype
@@ -113,7 +113,10 @@ def _memfd() -> int:
 
 
 def _memfd_of_libc() -> int:
-    """Python builds for older systems, as conda's, lack it; the C library that is here has it all the same."""
+    """Call the C library's ``memfd_create``.
+
+    Python builds for older systems, as conda's, lack it; the C library that is here has it all the same.
+    """
     file: int = ctypes.CDLL(None, use_errno=True).memfd_create(b"fedray", _CLOEXEC)
     if file < 0:
         raise OSError(ctypes.get_errno() or errno.ENOSYS, "memfd_create")

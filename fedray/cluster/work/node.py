@@ -29,7 +29,7 @@ from fedray.run.worker import Job, Report
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node says when it has worked.
+    """The answer of a node that has worked.
 
     Args:
         reports: by position; None if it was stopped.

@@ -26,7 +26,7 @@ AnyGroup = WorkerGroup | RemoteWorkerGroup
 
 
 class Starter(Protocol):
-    """Who starts worker groups: Ray, or a test."""
+    """A starter of worker groups: Ray, or a test."""
 
     @property
     def here(self) -> str:
@@ -43,7 +43,7 @@ class Starter(Protocol):
 
 
 class Nodes:
-    """Which worker groups there are.
+    """The worker groups there are.
 
     Args:
         args: how workers are placed.
@@ -170,7 +170,7 @@ class Nodes:
         return f"no node has room for {wanted(self._args)}; there is {there}; {advice}"
 
     def _coming(self, items: Sequence[Item], groups: Sequence[AnyGroup]) -> bool:
-        """Whether items are pinned to where a group is still starting, and none can work."""
+        """Return True if items are pinned to where a group is still starting, and none can work."""
         pins = {item.pin for item in items if not any(group.capacity(item.pin) for group in groups)}
         return any(group.capacity(pin) for group in self.others if group not in groups for pin in pins)
 

@@ -20,7 +20,7 @@ from fedray.rundir.scratch import held, is_scratch, sweep
 
 @dataclass(frozen=True)
 class Payload:
-    """What a node is sent: once, whatever its number of workers.
+    """The message to a node: sent once, whatever its number of workers.
 
     Args:
         job: the pickled job.

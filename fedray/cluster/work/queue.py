@@ -14,7 +14,7 @@ from fedray.run.worker import Item, TestChunk
 
 
 class Consumer(Protocol):
-    """Who takes work from the queue: a worker group."""
+    """A consumer of the queue: a worker group."""
 
     @property
     def pins(self) -> frozenset[str | None]:
@@ -28,7 +28,7 @@ C = TypeVar("C", bound=Consumer)
 
 
 class WorkQueue(Generic[C]):
-    """What nobody has done yet of a round's items, by pin.
+    """The items of a round that nobody has done yet, by pin.
 
     Args:
         ledger: of the round, whose items are ordered longest first; what is taken is assigned there.

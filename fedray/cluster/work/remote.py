@@ -37,7 +37,7 @@ _UNAVAILABLE = 20
 
 
 FULL = (ObjectStoreFullError, OutOfDiskError)
-"""What Ray raises where a vector has no room."""
+"""The errors that Ray raises where a vector has no room."""
 
 
 def no_room(where: str, round: int) -> RunFailed:
@@ -102,7 +102,7 @@ class RemoteWorkerGroup:
 
     @property
     def retries(self) -> int:
-        """How many items had to be done again in the round."""
+        """The number of items that had to be done again in the round."""
         return self._last.retries
 
     def readings(self) -> list[Reading]:

@@ -15,7 +15,7 @@ Halt = Callable[[], bool]
 
 
 class Group(Consumer, Protocol):
-    """Who does work: the worker group of a node, or, in tests, a fake."""
+    """A group that does work: the worker group of a node, or, in tests, a fake."""
 
     def work(self, items: Mapping[int, Item], stopping: Halt) -> dict[int, Report] | None:
         """Do items; return the reports of those that were done, by position, or None if stopped."""
@@ -82,7 +82,7 @@ class Scheduler:
         lose: Callable[[G, Exception], None],
         stopping: Halt,
     ) -> bool:
-        """All groups work until nothing is left to hand out; False if it was stopped."""
+        """Let all groups work until nothing is left to hand out; False: they were stopped."""
         broken = threading.Event()
 
         def halt() -> bool:

@@ -48,7 +48,7 @@ class CannotStart(Exception):
 
 
 class Spawner(Protocol):
-    """Who starts and ends worker processes: Ray, or a test."""
+    """A starter of worker processes, which also ends them: Ray, or a test."""
 
     def start(self, worker: Worker) -> None:
         """Start a process for a worker, which has none."""

@@ -1,4 +1,4 @@
-"""How a round's vectors cross from node to node: through Ray's object store, or by a collective."""
+"""The transport of a round's vectors from node to node: through Ray's object store, or by a collective."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class WorkerActor:
         self._listener = channel.endpoint.listen()
 
     def ready(self) -> bool:
-        """Answers once the process is up."""
+        """Answer once the process is up."""
         return True
 
     def serve(self) -> None:

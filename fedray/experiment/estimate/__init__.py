@@ -1,4 +1,4 @@
-"""What a run would do and cost, and what a config can name: the texts of ``fedray plan`` and ``fedray list``."""
+"""The texts of ``fedray plan`` and ``fedray list``: the work and cost of a run, and the parts a config can name."""
 
 from fedray.experiment.estimate.catalogue import catalogue
 from fedray.experiment.estimate.describe import describe

@@ -1,4 +1,4 @@
-"""What the registries hold, as text."""
+"""The content of the registries, as text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS: dict[str, Registry] = {
 
 
 def catalogue(kind: str | None = None) -> str:
-    """One line for each registered part: its name, its options with their defaults, and what it is.
+    """List the registered parts, one to a line: its name, its options with their defaults, and what it is.
 
     >>> print(catalogue("samplers").splitlines()[-1])
       weighted(clients=<needed>)  A fixed number of clients without replacement, likelier with more examples.
@@ -48,18 +48,18 @@ def catalogue(kind: str | None = None) -> str:
 
 
 def summary(part: object) -> str:
-    """The first line of a part's documentation, as plain text."""
+    """Return the first line of a part's documentation, as plain text."""
     lines = (getattr(part, "__doc__", None) or "").strip().splitlines()
     return lines[0].replace("``", "") if lines else ""
 
 
 def call(name: str, options: dict[str, Any]) -> str:
-    """A part as it would be made: ``fedprox(weight=auto, mu=0.01)``."""
+    """Write a part as it would be made: ``fedprox(weight=auto, mu=0.01)``."""
     return f"{name}({', '.join(f'{key}={value(given)}' for key, given in options.items())})"
 
 
 def value(given: Any) -> str:
-    """A value as YAML has it, on one line.
+    """Write a value as YAML has it, on one line.
 
     >>> value([0.9, None]), value({"name": "iid", "clients": 3})
     ('[0.9, null]', '{name: iid, clients: 3}')

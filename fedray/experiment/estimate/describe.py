@@ -29,7 +29,7 @@ Row = tuple[str, str]
 
 
 def describe(config: Config) -> str:
-    """What a run of ``config`` would do and cost, as plain text.
+    """Describe the work and the cost of a run of ``config``, as plain text.
 
     Loads the data, builds the model, and trains the first block of the first round twice, to time it; nothing is
     kept, no run folder is made.
@@ -210,7 +210,7 @@ def _listed(costs: dict[str, int]) -> str:
 
 
 def _size(amount: float) -> str:
-    """Bytes in decimal units.
+    """Return bytes in decimal units.
 
     >>> _size(512), _size(19_240), _size(2.5e9)
     ('512 B', '19.2 kB', '2.5 GB')
@@ -223,7 +223,7 @@ def _size(amount: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    """A duration in a unit that suits it.
+    """Return a duration in a unit that suits it.
 
     >>> _seconds(0.0042), _seconds(9.0), _seconds(600), _seconds(90_000)
     ('4.2 ms', '9 s', '10 min', '25 h')

@@ -1,4 +1,4 @@
-"""How much memory and disk a run takes: counted from what the engine allocates."""
+"""The memory and disk of a run: counted from what the engine allocates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Memory:
 
 
 def memory(plan: Plan, workers: int) -> Memory:
-    """Memory of a run, with P the vector, D its trained part, W all parts that a client sends, S a client's state.
+    """Count the memory of a run: P of the vector, D of its trained part, W of all a client sends, S of its state.
 
     A worker holds the broadcast ``4 (P + extra parts)`` (shared by the workers of a node), its accumulator ``8 W``,
     and, for the C clients that step at once (1 if one by one): the local models ``4 C P``, whose place the updates
@@ -137,7 +137,7 @@ def activation_bytes(plan: Plan) -> int:
 
 
 def _optimizer_values(plan: Plan) -> int:
-    """Numbers the client optimizer keeps for each parameter, found by one step on two of them."""
+    """Count the numbers the client optimizer keeps for each parameter, by one step on two of them."""
     probe = torch.ones(2, requires_grad=True)
     optimizer = plan.task.optimizer_fn([probe])
     probe.grad = torch.ones(2)

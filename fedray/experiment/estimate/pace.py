@@ -1,4 +1,4 @@
-"""How long a round takes: one block measured, the others scaled by their local steps."""
+"""The pace of a run: one block measured, the others scaled by their local steps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FirstRound:
 
     @classmethod
     def of(cls, plan: Plan) -> FirstRound | None:
-        """None if no round of the plan, or of its first 100, has a cohort."""
+        """Find the first round with a cohort; None if the plan, or its first 100 rounds, has none."""
         for number in range(1, min(plan.rounds, _ROUNDS_TRIED) + 1):
             cohort = plan.cohort(number)
             if len(cohort):
@@ -99,5 +99,5 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
 
 
 def _steps(plan: Plan, clients: Ints) -> int:
-    """Local steps of some clients together; where a client does none, it counts as one."""
+    """Count the local steps of some clients together; a client that does none counts as one."""
     return int(np.maximum(local_steps(plan.task.args, plan.task.data.sizes[clients]), 1).sum())
