@@ -198,14 +198,14 @@ def train(
     ``"my_module:name"``, which is imported from the working directory.
 
     Args:
-        model: what to train.
+        model: the model with its optimizer and its loss.
         data: the clients.
-        args: how.
+        args: the options of training.
         algorithm: for example ``fedray.FedProx(mu=0.01)``; default ``fedray.FedAvg()``.
         transforms: of updates, in order.
         aggregator: default ``fedray.Mean()``.
         sampler: of cohorts; default all clients.
-        cluster: where; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
+        cluster: the place; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
         run_dir: the run folder; default ``runs/python/<time>``.
         resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call
             (``rounds`` may be larger).

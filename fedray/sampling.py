@@ -1,4 +1,4 @@
-"""Cohorts: which clients take part in a round, a pure function of (seed, round)."""
+"""Samplers of cohorts: the clients of a round are a pure function of (seed, round)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedray.core.rng import numpy_generator
 
 
 class Sampler:
-    """Chooses cohorts."""
+    """The base of samplers, which choose cohorts."""
 
     def check(self, sizes: Ints) -> None:
         """Raise ValueError if no cohort can be drawn from clients with ``sizes`` examples each."""

@@ -15,7 +15,7 @@ Accumulator = dict[str, Tensor]
 
 
 class UpdateOutOfRange(ArithmeticError):
-    """A client's update is not finite, or too large to be summed exactly.
+    """The error of a client's update that is not finite, or too large to be summed exactly.
 
     Args:
         positions: of the clients in their block.
@@ -29,7 +29,7 @@ class UpdateOutOfRange(ArithmeticError):
 
 
 class Aggregator:
-    """(``zero``, ``merge``) is a commutative monoid, bitwise: neither grouping nor order changes the result.
+    """The base of aggregators: ``zero`` and ``merge`` are a commutative monoid, bitwise, for any grouping and order.
 
     Attributes:
         linear: True for a weighted sum; False if it needs to see single updates (gathered on the driver).

@@ -21,10 +21,10 @@ _CACHED = 1 << 16
 
 
 UNIT = 2.0**8
-"""Whole multiples of it may be summed apart."""
+"""The number whose whole multiples may be summed apart."""
 
 WIDE_LIMIT = 2.0**60
-"""Largest magnitude where they are."""
+"""Largest magnitude of a mean whose multiples of UNIT are summed apart."""
 
 
 def add_rounded(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
@@ -78,7 +78,7 @@ def values(total: Tensor, share: float) -> Tensor:
 
     Args:
         total: steps of the grid, float64 ``[n]``.
-        share: what to divide by.
+        share: the divisor.
     """
     narrow = total.view(torch.float32)[: len(total)]
     # The narrow pieces lie before the wide ones that are still to be read.

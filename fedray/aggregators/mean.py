@@ -20,7 +20,7 @@ _COARSE = f"{BUFFERS}.coarse"
 @aggregators.register("mean")
 @dataclass(frozen=True)
 class Mean(Aggregator):
-    """``sum_i w_i delta_i / sum_i w_i`` over the accepted clients (FedAvg, McMahan et al., arXiv:1602.05629).
+    """Weighted mean ``sum_i w_i delta_i / sum_i w_i`` of accepted clients (FedAvg, McMahan et al., arXiv:1602.05629).
 
     Inside a block the rows are summed in float32 in a fixed order, with weights divided by the cohort's planned total;
     between blocks the sum is exact (see ``fedray.aggregators.exact``).  A client whose update of a trained

@@ -49,8 +49,9 @@ class Gathered(Aggregator):
 @aggregators.register("median")
 @dataclass(frozen=True)
 class Median(Gathered):
-    """Coordinate-wise median (Yin et al., arXiv:1803.01498, Definition 1); for an even count the mean of the middle
-    two.
+    """Coordinate-wise median (Yin et al., arXiv:1803.01498, Definition 1).
+
+    For an even count it is the mean of the middle two.
     """
 
     def reduce(self, rows: Tensor) -> Tensor:

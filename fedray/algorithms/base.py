@@ -21,10 +21,10 @@ Weight = Literal["auto", "examples", "uniform"]
 
 @dataclass(frozen=True)
 class AlgorithmConfig:
-    """Base of the registered algorithms: each says which local rule and which server rule it is made of.
+    """Base of the registered algorithms: each names its local rule and its server rule.
 
     Args:
-        weight: how clients weigh in the mean: ``examples`` (m_i), ``uniform`` (1), or ``auto``: the algorithm's own
+        weight: the clients' weights in the mean: ``examples`` (m_i), ``uniform`` (1), or ``auto``: the algorithm's own
             choice, and ``uniform`` where a transform needs it.
     """
 

@@ -17,7 +17,7 @@ from fedray.local.rules import LocalRule, LocalRun, Width
 
 
 class Normalised(LocalRule):
-    """Sends ``delta / ||a||_1`` and ``||a||_1``, where ``a`` are the weights with which gradients entered ``delta``.
+    """The local rule of FedNova: sends ``delta / ||a||_1`` and ``||a||_1``; ``a``: gradients' weights in ``delta``.
 
     ``||a||_1`` is the number of local steps tau for plain SGD, and for SGD with momentum rho
     ``A(tau) = (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`` (arXiv:2007.07481, section 4.1), which is
@@ -39,7 +39,10 @@ class Normalised(LocalRule):
 
 
 class EffectiveSteps(ServerRule):
-    """``x <- x + lr * tau_eff * mean(delta / tau)`` with ``tau_eff`` the weighted mean of the clients' tau."""
+    """The server of FedNova.
+
+    ``x <- x + lr * tau_eff * mean(delta / tau)``, ``tau_eff`` the weighted mean of all tau.
+    """
 
     def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
         super().move(params, delta * total.parts["tau"], total)
@@ -48,8 +51,9 @@ class EffectiveSteps(ServerRule):
 @algorithms.register("fednova")
 @dataclass(frozen=True)
 class FedNova(AlgorithmConfig):
-    """FedNova (Wang et al., arXiv:2007.07481, equation 11, ``tau_eff = sum_i p_i tau_i``); equals FedAvg at equal
-    local steps.
+    """FedNova (Wang et al., arXiv:2007.07481, equation 11, ``tau_eff = sum_i p_i tau_i``).
+
+    It equals FedAvg at equal local steps.
 
     Args:
         server_lr: server learning rate.

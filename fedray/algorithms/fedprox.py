@@ -12,7 +12,10 @@ from fedray.local.rules import LocalRule, LocalRun
 
 @dataclass(frozen=True)
 class Proximal(LocalRule):
-    """Adds ``mu * (w - w_t)`` to the gradient: the gradient of ``mu / 2 * ||w - w_t||^2``."""
+    """The local rule of FedProx.
+
+    ``mu * (w - w_t)``, the gradient of ``mu / 2 * ||w - w_t||^2``, is added to the gradient.
+    """
 
     mu: float
 

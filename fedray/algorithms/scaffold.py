@@ -17,7 +17,10 @@ from fedray.local.rules import LocalRule, LocalRun, Width
 
 
 class ControlVariate(LocalRule):
-    """Steps along ``g_i(y) - c_i + c``; afterwards ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II)."""
+    """The local rule of SCAFFOLD: steps along ``g_i(y) - c_i + c``.
+
+    Afterwards ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II).
+    """
 
     state: ClassVar[Mapping[str, Width]] = {"control": "trained"}
     sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
@@ -35,7 +38,7 @@ class ControlVariate(LocalRule):
 
 
 class ControlServer(ServerRule):
-    """Keeps ``c``: ``x <- x + lr * mean(delta)``, ``c <- c + |S| / N * mean(change of c_i)``."""
+    """The server of SCAFFOLD: ``x <- x + lr * mean(delta)``, ``c <- c + |S| / N * mean(change of c_i)``."""
 
     broadcasts: ClassVar[Mapping[str, Width]] = {"control": "trained"}
 

@@ -1,4 +1,4 @@
-"""Server rules: how the aggregate moves the global model."""
+"""Server rules: they move the global model by the aggregate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = dict[str, Tensor]
 
 
 class ServerRule:
-    """``theta <- theta + lr * delta`` and the base of the others.
+    """The base of server rules, and the plain one: ``theta <- theta + lr * delta``.
 
     The D trained parameters alone are subject to the rule; where buffers travel they move by their averaged change.
 
@@ -108,7 +108,7 @@ class TorchServer(ServerRule):
 
 
 class AdaptiveServer(ServerRule):
-    """FEDADAGRAD, FEDYOGI and FEDADAM as published (Reddi et al., arXiv:2003.00295, Algorithm 2).
+    """The servers FEDADAGRAD, FEDYOGI and FEDADAM as published (Reddi et al., arXiv:2003.00295, Algorithm 2).
 
     ``m <- beta1 m + (1 - beta1) delta``; ``x <- x + lr * m / (sqrt(v) + tau)``, and by ``kind``
 
@@ -119,7 +119,7 @@ class AdaptiveServer(ServerRule):
     There is no bias correction.  ``v`` starts at ``initial``; the paper asks for at least tau^2, its default here.
 
     Args:
-        kind: which of the three.
+        kind: one of the three.
         lr: eta > 0.
         beta1: in [0, 1).
         beta2: in [0, 1), without effect for adagrad.

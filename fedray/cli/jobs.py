@@ -98,7 +98,7 @@ def status_of(ended: Ended, state: str | None) -> int:
     """Return the run's exit status.
 
     Args:
-        ended: how its job ended.
+        ended: the end of its job.
         state: of the run, if the job was stopped.
     """
     if ended.status is not None:

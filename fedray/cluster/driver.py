@@ -1,6 +1,4 @@
-"""The driver actor: owns the global model, aggregates, logs; and the stream of its records to whoever asked for the
-run.
-"""
+"""The driver actor, Ray Train's controller: it owns the global model, aggregates, logs, and streams its records."""
 
 from __future__ import annotations
 
@@ -31,10 +29,10 @@ _PERIOD = 0.1
 
 @dataclass(frozen=True)
 class Ended:
-    """The last message of a run's stream.
+    """The last message of a driver's stream.
 
     Args:
-        error: why it failed.
+        error: the reason of a failure; None: the run did not fail.
         config_error: the failure is a mistake in what the user gave.
     """
 
@@ -43,7 +41,7 @@ class Ended:
 
 
 class DriverActor:
-    """Runs one :class:`fedray.run.driver.Run` on worker actors."""
+    """The actor that drives one :class:`fedray.run.driver.Run` over the worker groups of a cluster."""
 
     def __init__(self, gpus: float) -> None:
         own_gpus(gpus)
@@ -57,7 +55,7 @@ class DriverActor:
         self._stop.set()
 
     def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord] | Ended]:
-        """Yield the run's records, some at a time, and at last an :class:`Ended`."""
+        """Drive the run: yield its records, some at a time, and at last an :class:`Ended`."""
         torch.set_num_threads(run.threads)
         waiting: list[RoundRecord] = []
         sent = time.monotonic()
@@ -77,10 +75,10 @@ class DriverActor:
 
 @contextlib.contextmanager
 def driver_actor(size: Size) -> Iterator[Any]:
-    """Start a :class:`DriverActor` on this process's node, where its files are; end it at the end of the context.
+    """Start a :class:`DriverActor` on this process's node, where its files are; kill it at the end of the context.
 
     Args:
-        size: what it reserves.
+        size: the resources that it reserves.
     """
     actor: Any = (
         ray.remote(DriverActor)
@@ -102,18 +100,18 @@ def driver_actor(size: Size) -> Iterator[Any]:
 
 
 def ask_to_stop(actor: Any) -> None:
-    """Ask a driver's run to stop, if this process still is connected: a call without Ray would start one."""
+    """Ask a driver actor to stop its run, if this process still is connected: a call without Ray would start one."""
     if ray.is_initialized():
         actor.stop.remote()
 
 
 def stream(actor: Any, run: Run, workers: WorkerArgs) -> Iterator[RoundRecord]:
-    """Run on the connected Ray cluster, yielding records as they come.
+    """Send a run to a driver actor, and yield its records as they come.
 
     Args:
         actor: of :func:`driver_actor`.
-        run: what to run.
-        workers: where.
+        run: the run.
+        workers: the placement of its workers.
 
     Raises:
         RunFailed: the run failed, or its driver died.

@@ -1,4 +1,4 @@
-"""Running on Ray: connect, place, stream the records back, and end what was started."""
+"""The launch of a run on Ray: connect, start the driver actor, stream its records, shut down what was started."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def records_on_ray(
     block_timeout: float | None,
     on_stop: Callable[[Callable[[], None]], None],
 ) -> Iterator[RoundRecord]:
-    """Run on Ray, see ``fedray.experiment.build.Experiment.records``."""
+    """Launch a run on Ray and yield its records, see ``fedray.experiment.build.Experiment.records``."""
     await_ahead()
     with ExitStack() as left:
         # Until the run can be asked to stop, a signal would leave half of what is started here.
@@ -55,7 +55,7 @@ def records_on_ray(
 
 
 def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
-    """Return the node of each silo, and the worker it has of its own.
+    """Return the node of each silo, and the size of its own worker, if it is to have one.
 
     Raises:
         ConfigError: a worker that none of the nodes it could be on has room for, however long it waits.
@@ -71,7 +71,7 @@ def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:
 
 
 def _size(silo: DataSilo) -> Size | None:
-    """Return the size of the silo's own worker, if it is to have one."""
+    """Return the size of a silo's own worker; None if it has none."""
     if silo.cpus is None and silo.gpus is None:
         return None
     return Size(1.0 if silo.cpus is None else silo.cpus, silo.gpus or 0.0)

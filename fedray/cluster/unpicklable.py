@@ -20,8 +20,8 @@ def refusal(task: LocalTask, error: Exception) -> ConfigError:
     """Return the error of a run that cannot be pickled, which names what its user's functions hold on to.
 
     Args:
-        task: what is trained.
-        error: what pickling said.
+        task: the local training problem.
+        error: the error that pickling raised.
     """
     named = {"model_fn": task.model_fn, "optimizer_fn": task.optimizer_fn, "loss_fn": task.loss_fn, "data": task.data}
     for name, value in named.items():

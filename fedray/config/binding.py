@@ -56,8 +56,8 @@ def bind(schema: type[T], node: Mapping[str, Any] | None, key: str, elsewhere: M
         schema: a dataclass; its field types and defaults are the schema.  A field of type ``Any`` or ``list[Any]`` also
             takes objects that no file can hold.
         node: the user's values; ``None`` means all defaults.
-        key: where the values stand in the config, for messages (``""`` at the top).
-        elsewhere: what to write for keys that are known in another place.
+        key: the place of the values in the config, for messages (``""`` at the top).
+        elsewhere: the words to write for keys that are known in another place.
     """
     prefix = f"{key}." if key else ""
     if node is None:

@@ -39,7 +39,7 @@ class Imported:
         kind: the kind of part, in the singular, for messages.
         base: the class of which the part must be an instance; None: any object.
         folder: absolute path of the folder the module is looked up in, before the installed packages.
-        key: where the part stands in the config, for messages.
+        key: the place of the part in the config, for messages.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Imported:
         """Call it.
 
         Args:
-            given: what fedray itself passes, by name; left out where there is no such parameter.
+            given: arguments of fedray itself, by name; left out where there is no such parameter.
 
         Raises:
             ConfigError: as :meth:`check`, or the call raises or gives something else than the part.
@@ -160,7 +160,7 @@ class Imported:
 
         Args:
             function: the function or class.
-            first: how many positional arguments fedray passes.
+            first: the number of positional arguments that fedray passes.
 
         Returns:
             The names in ``given`` for which there is a parameter.

@@ -53,10 +53,10 @@ class Registry(Mapping[str, type]):
     fedray.core.errors.ConfigError: shape.name: unknown shape 'cirle' (did you mean 'circle'?); known: circle; ...
 
     Args:
-        kind: what an entry is, in the singular, as used in error messages.
+        kind: the word for an entry, in the singular, as used in error messages.
         package: module imported before the first look-up; importing it registers the built-in parts.
         base: the class of which every part is an instance; None: any object.
-        imported: what stands for a part that is named by its import path.
+        imported: the class for a part that is named by its import path.
         such_as: a part as it is made in Python, for messages.
     """
 
@@ -126,7 +126,7 @@ def bind_part(registry: Registry, node: Any, key: str, default: str = "") -> Any
         registry: of its kind.
         node: ``{name: ..., **options}``, just the name, or the part.  A name ``module:name`` gives an
             :class:`~fedray.config.imported.Imported`, to be made by :func:`made`.
-        key: where it stands in the config, for messages.
+        key: its place in the config, for messages.
         default: the name of the part that options without a name are for.
 
     Raises:

@@ -17,13 +17,13 @@ def check_gpus(gpus: float | None) -> None:
 
 @dataclass(frozen=True)
 class LocalSection:
-    """``local``: what a client does in a round.
+    """``local``: a client's training in a round.
 
     Args:
         epochs: passes over the client's data.
         batch_size: examples in a step, at least 1; ``full``, or null: all that the client has, one step an epoch.
         steps: exactly so many steps instead of ``epochs``.
-        last_batch: what becomes of the rows that are left when a pass is cut into batches: ``keep``: a smaller batch;
+        last_batch: the use of the rows that are left when a pass is cut into batches: ``keep``: a smaller batch;
             ``merge``: they join the batch before; ``drop``: they are left out of this pass.  What fills no batch is one
             all the same: no client goes without a step.
         optimizer: ``{name: sgd, lr: 0.1, ...}``, see ``fedray list optimizers``; ``my_module:name`` is one's own.
@@ -65,13 +65,13 @@ class LocalSection:
 
 @dataclass(frozen=True)
 class ClusterSection:
-    """``cluster``: where workers run.
+    """``cluster``: the place of the workers.
 
     Args:
         name: ``ray`` (worker actors), ``inline`` (this process) or ``slurm`` (worker actors on a job's nodes).
         workers: worker actors on each node, or ``auto``: as many as its CPUs (its GPUs, if workers use them) allow.
         placement: ``spread``: that many on every node; ``pack``: as many in all, on as few nodes as have room.
-        reduce: how vectors cross from node to node: ``object_store`` (Ray's), or ``collective`` (torch.distributed,
+        reduce: the way of vectors from node to node: ``object_store`` (Ray's), or ``collective`` (torch.distributed,
             by NCCL if each rank has a GPU of its own, else gloo; faster for large models); the same bits.
         min_workers: with fewer workers left, after nodes were lost, the run ends with its checkpoint.
         start_timeout: seconds to wait for workers, and for nodes in place of lost ones; default: 120, on Slurm 300.
@@ -118,7 +118,7 @@ class SlurmSection(ClusterSection):
         python: command that runs Python on the nodes, ``apptainer exec --nv image.sif python``; default: this Python.
         interface: network interface between nodes, ``ib0``; default: by the route to the first node.
         grace: seconds before the time limit at which the run saves a checkpoint and ends.
-        max_requeues: how often the job may put itself back into the queue.
+        max_requeues: the number of times the job may put itself back into the queue.
     """
 
     name: Literal["slurm"] = "slurm"
@@ -151,7 +151,7 @@ class SlurmSection(ClusterSection):
 
 @dataclass(frozen=True)
 class WorkerSection:
-    """``worker``: what each worker gets.
+    """``worker``: the resources of each worker.
 
     Args:
         cpus: CPUs reserved.
@@ -173,7 +173,7 @@ class WorkerSection:
 
 @dataclass(frozen=True)
 class DriverSection:
-    """``driver``: what the driver gets, on the node where the run is started.
+    """``driver``: the resources of the driver, on the node where the run is started.
 
     Args:
         gpus: GPUs reserved.
@@ -191,7 +191,7 @@ class DriverSection:
 
 @dataclass(frozen=True)
 class EvaluateSection:
-    """``evaluate``: when the global model is evaluated.
+    """``evaluate``: the evaluations of the global model.
 
     Args:
         every: rounds between evaluations on the test set; 0 never.
@@ -208,7 +208,7 @@ class EvaluateSection:
 
 @dataclass(frozen=True)
 class FailuresSection:
-    """``failures``: what a client without an update means.
+    """``failures``: the meaning of a client without an update.
 
     Args:
         on_nonfinite: ``drop`` the client for the round, or ``abort`` the run.
@@ -237,12 +237,12 @@ class FailuresSection:
 
 @dataclass(frozen=True)
 class CheckpointSection:
-    """``checkpoint``: what survives.
+    """``checkpoint``: the checkpoints of a run, and how many stay.
 
     Args:
         every: rounds between checkpoints; 0: only at the end or when stopped.
         seconds: also after the first round that ends so many seconds after the last checkpoint; 0: never.
-        keep: how many are kept.
+        keep: the number that are kept.
     """
 
     every: int = 10
@@ -256,7 +256,7 @@ class CheckpointSection:
 
 @dataclass(frozen=True)
 class BudgetSection:
-    """``budget``: what the run may use, over all its rounds, those before a resume included.
+    """``budget``: the limits of a run, over all its rounds, those before a resume included.
 
     It is looked at after each round.  Once a limit is reached the run ends as told: the model is evaluated and written,
     a checkpoint saved, ``summary.json`` says ``budget``, and the exit status is 0.  ``fedray resume RUN_DIR
@@ -281,7 +281,7 @@ class BudgetSection:
 
 @dataclass(frozen=True)
 class TrackingSection:
-    """``tracking``: what is written besides ``metrics.jsonl``.
+    """``tracking``: the records besides ``metrics.jsonl``.
 
     Args:
         tensorboard: TensorBoard event files.
@@ -292,7 +292,7 @@ class TrackingSection:
 
 @dataclass(frozen=True)
 class RunSection:
-    """``run``: where results go.
+    """``run``: the place of the results.
 
     Args:
         dir: the run folder; default ``runs/<config name>/<time>``.

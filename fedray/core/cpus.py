@@ -34,7 +34,7 @@ class Mount:
     """A mounted hierarchy of control groups.
 
     Args:
-        path: where it is mounted.
+        path: the folder that it is mounted on.
         version: 1 or 2.
     """
 
@@ -97,7 +97,7 @@ def quota(groups: str, mounts: Sequence[Mount]) -> float | None:
     """Return the smallest quota of a process's control groups and of all above them, in CPUs; None without any.
 
     Args:
-        groups: what ``/proc/self/cgroup`` holds: a line ``number:controllers:path`` for each hierarchy.
+        groups: the content of ``/proc/self/cgroup``: a line ``number:controllers:path`` for each hierarchy.
         mounts: the hierarchies that may limit CPUs.
     """
     found = []

@@ -87,7 +87,7 @@ def named(
 
     Args:
         seed: the run's seed.
-        purpose: what the draws are for, as for :func:`fedray.core.rng.digest`.
+        purpose: the purpose of the draws, as for :func:`fedray.core.rng.digest`.
         round: round number.
         client: client key.
         devices: GPUs whose generators are named too.

@@ -163,7 +163,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 class _Kept:
-    """Something that can change, and what it was."""
+    """Something that can change, with its value of before."""
 
     saved: Any
 

@@ -1,4 +1,4 @@
-"""One flat vector: how an ``nn.Module`` lies in a contiguous float32 vector of length P."""
+"""One flat vector: the layout of an ``nn.Module`` in a contiguous float32 vector of length P."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Layout:
 
     @cached_property
     def trained(self) -> int:
-        """D <= P, how many leading values are trained."""
+        """D <= P, the number of leading values that are trained."""
         return max(entry.stop for entry in self.entries if entry.kind == "parameter")
 
     @cached_property

@@ -120,7 +120,7 @@ class BlockReport:
         index: the block's position in the round.
         clients: accepted clients ``[C']``.
         weight, loss, examples: one value for each accepted client.
-        state: where each accepted client's new state lies.
+        state: the place of each accepted client's new state.
         failures: clients given up.
         seconds: time the block took on the worker.
     """

@@ -22,15 +22,15 @@ class RoundRecord:
         test: metrics on the central test set, where due.
         clients_test: metrics on the clients' held-out data, where due: example-weighted ``mean`` and the 10th, 50th
             and 90th percentile over clients.
-        evaluated: where they were due, of how many clients those are (``clients``), and how many with held-out data
-            nobody could reach (``missing``).
+        evaluated: where evaluations were due: the number of clients evaluated (``clients``), and of those with held-out
+            data that nobody could reach (``missing``).
         weight: sum of the accepted clients' aggregation weights.
-        bytes: what the cohort would receive (``down``) and send (``up``) over a network, and what did go from node to
-            node (``network``).
+        bytes: bytes that the cohort would receive (``down``) and send (``up``) over a network, and that did go from node
+            to node (``network``).
         model_sha256: SHA-256 of the global vector's float32 bytes after the round.
         failures: one object for each failed client.
-        workers: how many workers took part.
-        stack: how many clients stepped at once at most.
+        workers: the number of workers that took part.
+        stack: the largest number of clients that stepped at once.
         usage: ``nodes``; ``retries`` (blocks done again because a worker was lost); ``cpu_seconds`` of the workers;
             ``gpu_seconds`` (GPUs reserved times seconds); ``joules``, where measured; ``failures`` (clients by stage);
             ``hardware`` (the kinds that workers ran on); and lists in the order of ``worker`` (names): ``idle``

@@ -110,7 +110,7 @@ class Stream:
 
     Args:
         seed: the run's seed.
-        purpose: what the draws are for.
+        purpose: the purpose of the draws.
         round: round number.
     """
 
@@ -129,8 +129,8 @@ class Stream:
         Args:
             clients: int64 client keys, any shape.
             turn: int64, of the same shape.
-            count: how many draws for each client.
-            before: how many of its draws come before these.
+            count: the number of draws for each client.
+            before: the number of its draws that come before these.
         """
         first, skipped = divmod(before, 4)
         positions = torch.arange(first, (before + count + 3) // 4, device=clients.device)

@@ -207,7 +207,7 @@ class FederatedData(ContiguousData):
 
         Args:
             function: gives inputs and targets as for ``from_arrays``; the same ones whenever it is called.
-            clients: what to call it with: ids as strings, or numbers.  ``range(n)`` means unnamed clients.
+            clients: the values it is called with: ids as strings, or numbers.  ``range(n)`` means unnamed clients.
             sizes: number of examples of each client.
             spec: shape and meaning of an example.
             test: a pair ``(x, y)`` or :class:`Examples`.

@@ -1,4 +1,4 @@
-"""Partitioners: which client gets which row of one data set, as a function of labels and a seed."""
+"""Partitioners: they give each row of one data set to a client, as a function of labels and a seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ATTEMPTS = 100
 
 
 class Partitioner(Protocol):
-    """Anything that assigns rows to clients."""
+    """The base of partitioners: rules that assign rows to clients."""
 
     def assign(self, labels: NDArray[Any], seed: int) -> NDArray[Any]:
         """Return the client of each row ``[N]``: numbers in [0, n), every one of them used, or names.

@@ -59,10 +59,10 @@ class Silo:
 
 @dataclass(frozen=True)
 class Stop(Generic[T]):
-    """One place to go to.
+    """The name of one place to go to, and what is opened there.
 
     Args:
-        name: what it is called in errors.
+        name: its name in errors.
         where: ``label=value`` or a custom resource of its node.
         open: opens what is asked about, at the place.
     """
@@ -97,7 +97,7 @@ class Sites(Protocol):
 
 
 class Here:
-    """Every place is this process."""
+    """The sites of a single process: every place is this one."""
 
     @contextmanager
     def visit(self, stops: Sequence[Stop[T]]) -> Iterator[Visit[T]]:

@@ -23,9 +23,9 @@ class Finding:
 
     Args:
         level: ``ok``, ``warning`` (a run may suffer) or ``error`` (a run cannot be).
-        subject: what was looked at.
-        text: what was found.
-        advice: what to do; empty if nothing.
+        subject: the thing that was looked at.
+        text: the finding.
+        advice: a remedy; empty if nothing is to be done.
     """
 
     level: Level

@@ -17,7 +17,7 @@ def compare(facts: Mapping[str, Facts], clocks: Mapping[str, tuple[float, float]
     Args:
         facts: by node.
         clocks: by node: seconds its clock is ahead of the asking machine's, and how sure that is, plus or minus.
-        marker: what was written into the run folder for every node to read; None without a run folder.
+        marker: the text written into the run folder for every node to read; None without a run folder.
     """
     found = [_same("python", {node: one.python for node, one in facts.items()}, "error", _INSTALL)]
     for name in dict.fromkeys(name for one in facts.values() for name in one.packages):

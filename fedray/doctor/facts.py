@@ -34,10 +34,10 @@ class Folder:
     """A folder that a run is to use.
 
     Args:
-        path: where it is.
+        path: its path.
         kind: type of its file system, ``ext4``, ``nfs4``...; empty if unknown.
         free: bytes free.
-        error: why a file could not be written, renamed over another one and read back; None if it could.
+        error: the reason why a file could not be written, renamed over another one and read back; None if it could.
         marker: contents of the file ``.fedray-doctor`` in it, written by whoever asked; None if it is not there.
     """
 
@@ -67,11 +67,11 @@ class Facts:
         shm: bytes of ``/dev/shm``; None if it is not there.
         temporary: the folder for temporary files; Ray's sockets lie below it.
         address: address that the host's own name stands for; None if for none.
-        ports: how many of :data:`PORTS` are free.
+        ports: the number of :data:`PORTS` that are free.
         auth: ``RAY_AUTH_MODE``.
         token: path of the token file.
         token_mode: its permissions; None if it is not there.
-        buffers: where the memory that workers share lives, see
+        buffers: the place of the memory that workers share, see
             :func:`fedray.cluster.work.memory.anonymous_file`; None if there is none.
         plugins: one sentence for each plugin of ``fedray.parts`` that cannot be imported.
         run_dir: the folder of runs, if one was asked for.

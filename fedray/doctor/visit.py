@@ -18,7 +18,7 @@ from fedray.doctor.cluster import compare
 from fedray.doctor.facts import MARKER, Facts, gather
 
 ALL = "cluster"
-"""Stands for the nodes together where a finding is about how they fit."""
+"""The name of all nodes together, where a finding is about how they fit."""
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,8 @@ class Config:
         """Bind every section and part of an experiment.
 
         Args:
-            name: what people call it.
-            raw: what a person wrote, with interpolations unresolved; it stays as it is in the run's config.
+            name: its name for people.
+            raw: the text of a person, with interpolations unresolved; it stays as it is in the run's config.
             resolved: the whole; parts may be objects.
         """
         schema = bind_top(resolved)
@@ -206,7 +206,7 @@ class Config:
             encoding: of the tables of a run that goes on; by default it is learnt from them.
 
         Raises:
-            ConfigError: what does not fit.
+            ConfigError: something does not fit.
         """
         data: ClientData
         if encoding is not None and isinstance(self.data, TableSource):

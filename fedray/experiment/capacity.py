@@ -57,7 +57,7 @@ def check_gpus_used(place: Place, data: object = None) -> None:
     """Refuse a Slurm job that reserves GPUs of which its workers use none, or fewer, or that reserves none for them.
 
     Args:
-        place: where the run is to run; nothing is checked but for ``cluster.name: slurm``.
+        place: the place of the run; nothing is checked but for ``cluster.name: slurm``.
         data: section ``data`` or the data themselves; silos among them may have workers with GPUs of their own.
 
     Raises:

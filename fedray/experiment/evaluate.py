@@ -1,4 +1,4 @@
-"""Evaluating a model on a test set, outside of training."""
+"""The evaluation of a model on a test set, outside of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exporting a model: what plain PyTorch loads, and how new tables become its inputs."""
+"""The export of a model: for plain PyTorch, with the encoding of new tables as its inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Ways to start a run, one for each ``cluster.name``: what it can work on, and how its records come."""
+"""Launchers of a run, one for each ``cluster.name``.
+
+Which data and workers it can have, and the stream of its records.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class Launcher(Protocol):
 
 
 class Inline:
-    """Everything in this process."""
+    """The launcher of a run in this process."""
 
     in_process = True
 
@@ -82,7 +85,7 @@ class Inline:
 
 
 class OnRay:
-    """Worker actors of the Ray that this process is connected to, that the environment names, or that is started."""
+    """The launcher on worker actors of a Ray that is connected, named by the environment, or started."""
 
     in_process = False
 
@@ -128,7 +131,7 @@ class OnRay:
 
 
 class OnSlurm(OnRay):
-    """Worker actors of the Ray that the batch script of a Slurm job has started on its nodes."""
+    """The launcher on worker actors of the Ray that the batch script of a Slurm job has started on its nodes."""
 
     def check(self) -> None:
         """Raise ConfigError outside of such a job, too."""

@@ -20,7 +20,7 @@ def lines(
 
     Args:
         run_dir: the run folder.
-        workers: what clients print, log and warn, ``workers/*.log``, each line behind its worker's name.
+        workers: the output of clients' code, ``workers/*.log``, each line behind its worker's name.
         follow: go on until the run is over.
         pause: waits for so many seconds.
 

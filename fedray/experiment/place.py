@@ -24,7 +24,7 @@ class Place:
 
     @property
     def devices(self) -> tuple[torch.device, ...]:
-        """Those of each worker."""
+        """The devices of each worker."""
         return devices_of(self.worker.gpus)
 
     @property

@@ -67,9 +67,9 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
     """Put one small batch through model and loss, and through the evaluation if there is one.
 
     Args:
-        task: what will be trained.
+        task: the local training problem.
         module: its model.
-        evaluated: whether the model is evaluated by fedray.
+        evaluated: True if the model is evaluated by fedray.
 
     Raises:
         ConfigError: naming the part that does not fit, with the shapes.
@@ -123,7 +123,7 @@ def check_single_rows(task: LocalTask, module: nn.Module, dropped: bool) -> tupl
     """Train on a batch of one row, if a client will, where batch normalisation and its like need two.
 
     Args:
-        task: what will be trained.
+        task: the local training problem.
         module: its model, which stays as it is.
         dropped: clients that fail are given up, and the run goes on without them.
 

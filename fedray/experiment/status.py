@@ -58,17 +58,17 @@ class Status:
         pace: seconds per round over the recent ones; None before the first.
         left: estimated seconds to the end of a run that has not come to it.
         silent: seconds since the last round was recorded.
-        workers: that took part in the last round.
+        workers: the number that took part in the last round.
         nodes: they are on; None if not recorded.
-        failures: how often clients gave no update, by kind.
+        failures: the number of times that clients gave no update, by kind.
         checkpoint: round of the newest checkpoint.
         checkpoint_age: its age in seconds.
         driver: None if no driver holds the folder.
         slurm: None if no Slurm job belongs to the folder.
         train: metrics of the last round.
         test: metrics of the last evaluation.
-        totals: what the recorded rounds used.
-        error: why it failed, if it did.
+        totals: the usage of the recorded rounds.
+        error: the reason of a failure, if it failed.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Status:
 
     @property
     def over(self) -> bool:
-        """Nothing more will happen by itself."""
+        """True where nothing more will happen by itself."""
         if self.slurm is not None and self.slurm.state is not None:
             return self.slurm.over and self.state != "running"
         return self.state in ENDED
@@ -162,8 +162,8 @@ def state_of(driver: Driver | None, summary: Mapping[str, Any], begun: bool) -> 
     A driver that holds the folder is newer than any summary: it has taken up a run that ended before.
 
     Args:
-        driver: who holds the folder.
-        summary: what the last driver that came to an end left behind, or nothing.
+        driver: the owner of the folder.
+        summary: the summary of the last driver that came to an end, or nothing.
         begun: a driver has been there, or will not come.
     """
     if driver is not None:

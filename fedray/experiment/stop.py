@@ -1,4 +1,4 @@
-"""Asking a run to end with a checkpoint, on this machine or in its Slurm job, and waiting until it has."""
+"""The stop of a run with a checkpoint, on this machine or in its Slurm job, waited for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Stopped:
 
     Args:
         text: in words, with what goes on with it.
-        saved: what was done is safe: in a checkpoint, or as the finished run.
+        saved: True if all that was done is safe: in a checkpoint, or as the finished run.
     """
 
     text: str

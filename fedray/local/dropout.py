@@ -34,7 +34,7 @@ class NamedDropout:
 
     Attributes:
         client: int64 scalar, the client's key (a batched tensor under vmap).
-        turn: which draw of the client's round comes next; ``None``: no draw may come.
+        turn: the number of the next draw in the client's round; ``None``: no draw may come.
     """
 
     def __init__(self, seed: int) -> None:

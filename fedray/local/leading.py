@@ -26,7 +26,7 @@ class LeadingRows:
 
     Args:
         optimizer_fn: makes the optimizer, one of ``fedray.optim.ELEMENTWISE`` with one parameter group.
-        matrix: what it moves, in place, ``[C, D]``.
+        matrix: the matrix that it moves, in place, ``[C, D]``.
     """
 
     def __init__(self, optimizer_fn: OptimizerFn, matrix: Tensor) -> None:

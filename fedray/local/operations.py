@@ -43,7 +43,10 @@ def work(module: nn.Module, x: Tensor) -> Work:
 
 
 class _Count(TorchDispatchMode):
-    """Count while operations run; ``torch.utils.flop_counter`` would import the compiler for it, which takes 1.7 s."""
+    """A count of operations while they run.
+
+    Torch's ``FlopCounterMode`` would import the compiler, which takes 1.7 s.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

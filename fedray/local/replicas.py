@@ -33,14 +33,14 @@ class Replica:
     """A module in training whose tensors are views of one row.
 
     Args:
-        task: what is trained.
+        task: the local training problem.
         module: the model; it becomes this replica's.
-        device: where.
+        device: its device.
 
     Attributes:
         row: the vector ``[P]``.
         trained: the parameters that need a gradient.
-        hidden: what model, loss and optimizer function remember elsewhere.
+        hidden: the hidden state of model, loss and optimizer function.
     """
 
     def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:

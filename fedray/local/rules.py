@@ -31,12 +31,12 @@ class LocalRun:
         anchor: the global parameters the clients started from, ``[D]``; read-only.
         params: their parameters now, ``[C, D]``: the first columns of ``delta``, and so of no use in ``finish``.
         down: everything the server broadcast.
-        state: what each client kept from its last participation, ``[C, D]`` or ``[C, P]``, zero for a newcomer; a
+        state: the state of each client since its last participation, ``[C, D]`` or ``[C, P]``, zero for a newcomer; a
             rule's ``finish`` writes the new state here.
         steps: local steps of each client, float32 ``[C, 1]``.
         delta: their models while they train, ``[C, P]``; in ``finish`` the updates, local minus global.
         group: the client optimizer's hyperparameters (``lr``, ``momentum``...).
-        parts: what the clients send besides ``delta``; filled by ``finish``.
+        parts: the parts that clients send besides ``delta``; filled by ``finish``.
     """
 
     round: int
@@ -68,7 +68,7 @@ class LocalRun:
 
 
 class LocalRule:
-    """Hooks of the local loop; each defaults to doing nothing, which is FedAvg.
+    """The hooks of the local loop; each does nothing by default, which is FedAvg.
 
     A rule works on all clients of a block at once, ``[C, D]``, without knowing C; where their numbers of steps differ,
     those that have finished drop out of ``gradient``.  It holds no state of its own: what a client remembers stands in

@@ -21,7 +21,7 @@ from fedray.local.task import LocalTask
 
 
 class SequentialStepper:
-    """Trains one client: the module's tensors are views of one row, so any module and any optimizer works.
+    """The training of one client: the module's tensors are views of one row, so any module and any optimizer works.
 
     On several devices the optimizer, the rule and the row are on the first; in each step the others get a copy of the
     row and a share of the batch, and give their gradients.  That equals one device up to rounding.

@@ -26,7 +26,7 @@ _NOTHING = contextlib.nullcontext()
 
 
 class StackedStepper:
-    """Trains the clients of a block together.
+    """The training of a block's clients together.
 
     Clients stand in order of their number of steps, most first, so those still training are always the leading rows;
     the optimizer lets the others go.
@@ -86,7 +86,7 @@ class StackedStepper:
 
         Args:
             run: the live state.
-            schedule: which examples in which step.
+            schedule: the examples of each step.
             rows: the block's examples.
             keys: the clients' keys, int64 ``[C]``.
             model: the global vector ``[P]``.

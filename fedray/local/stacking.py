@@ -26,7 +26,7 @@ from fedray.optim import ELEMENTWISE, SGD, TorchOptimizer
 Stack = Literal["auto", "off"] | int
 
 CPU_PARAMETERS = 1 << 18
-"""On a CPU, models above this many parameters gain nothing from stacking: one client already fills the caches."""
+"""The parameters of a model above which a CPU gains nothing from stacking: one client already fills the caches."""
 
 CPU_UNFOLDED = 1 << 18
 """On a CPU, a step whose convolutions gather more numbers than this, each on average, gains nothing from stacking: in a

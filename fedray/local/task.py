@@ -38,7 +38,7 @@ class Stacking:
 
 @dataclass(frozen=True)
 class Sharing:
-    """Over how many devices the batch of a client that steps alone is shared out, and why.
+    """The number of devices that share the batch of a client that steps alone, with the reason.
 
     Args:
         devices: at most so many, if its worker has them; 1: the worker's first device does it all.

@@ -17,11 +17,11 @@ from fedray.local.task import LocalTask
 
 
 class Trainer:
-    """Trains clients of one task.
+    """The local training of clients of one task.
 
     Args:
-        task: what to train.
-        devices: where; the first holds what goes in and comes out, the others help where ``task.sharing`` lets them.
+        task: the local training problem.
+        devices: the first holds what goes in and comes out, the others help where ``task.sharing`` lets them.
     """
 
     def __init__(self, task: LocalTask, devices: Sequence[torch.device]) -> None:

@@ -20,7 +20,7 @@ def resolve_model(node: Any, key: str = "model") -> Model:
 
     Args:
         node: ``{name: ..., **options}``, or just the name.
-        key: where the section stands in the config, for messages.
+        key: the place of the section in the config, for messages.
 
     Raises:
         ConfigError: unknown name or option, wrong type, or the user's factory cannot be imported or takes other

@@ -13,7 +13,7 @@ from fedray.core.errors import ConfigError
 
 
 class Prototype:
-    """Builds a module at the first call, and gives a copy of it at each.
+    """A function that builds a module at its first call, and gives a copy of it at each.
 
     Building may take minutes, as that of a pretrained model from disk does.  What is pickled is how to build it:
     another process builds its own.

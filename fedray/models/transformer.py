@@ -77,7 +77,7 @@ class Transformer:
 
 
 class Patches(nn.Module):
-    """Cuts images into square patches, row by row.
+    """Images cut into square patches, row by row.
 
     Args:
         side: of a patch in pixels.

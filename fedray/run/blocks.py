@@ -1,4 +1,4 @@
-"""Cutting a cohort into blocks: a pure function of the cohort and the config, never of the number of workers."""
+"""The blocks of a cohort: a pure function of the cohort and the config, never of the number of workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cut(cohort: Ints, steps: Ints, size: int, pins: Ints) -> list[Ints]:
         cohort: client indices, increasing, ``[n]``.
         steps: local steps of each, ``[n]``.
         size: clients in a block, at least 1.
-        pins: where each must be trained, ``[n]``.
+        pins: the place where each must be trained, ``[n]``.
     """
     order = np.lexsort((-steps, pins))
     ends = np.flatnonzero(np.diff(pins[order])) + 1

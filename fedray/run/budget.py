@@ -21,7 +21,7 @@ class Totals:
         idle: seconds that workers waited.
         network: bytes between nodes.
         retries: blocks done again because a worker was lost.
-        failures: how often clients gave no update, by stage.
+        failures: the number of times that clients gave no update, by stage.
         rss: largest peak memory of a worker, in bytes.
         gpu_memory: largest peak GPU memory of a worker, in bytes.
         examples: training examples used, counted once for each local epoch.

@@ -41,21 +41,22 @@ _log = logging.getLogger("fedray")
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a driver needs, picklable.
+    """All that a driver needs, picklable.
 
     Args:
-        plan: what to do.
-        folder: where results go; claimed already.
+        plan: the plan.
+        folder: the folder of the results; claimed already.
         name: the experiment's name.
         config: the resolved config as YAML.
         threads: torch threads of a worker.
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
         notes: lines for the head of the log.
-        warnings: what was said while the data was read, before there was a log.
+        warnings: words said while the data was read, before there was a log.
         started_by: token of the owner of the folder who starts the run's driver, see
             :func:`fedray.rundir.lock.starting_a_driver`.
-        hardware: what the bits depend on, asked where the run is made: its driver, on the same node, may see no GPU.
+        hardware: the hardware that the bits depend on, asked where the run is made: its driver, on the same node, may
+            see no GPU.
         launcher: the process that made the run, whose signals stop it; 0: it handles none.
     """
 
@@ -173,7 +174,7 @@ class Run:
 
 
 class _Drive:
-    """One process's work on a run."""
+    """The work of one process on a run."""
 
     def __init__(self, run: Run, executor: Executor, stopping: Callable[[], bool]) -> None:
         self._run, self._executor = run, executor

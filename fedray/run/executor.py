@@ -21,7 +21,7 @@ _NAME = "inline/0"
 
 
 class Executor(Protocol):
-    """Runs the work items of one round at a time.
+    """The executor of work items, one round at a time.
 
     A round is ``publish``, one ``run``, and ``collect`` if there were blocks; results must not depend on the number
     of workers.
@@ -62,7 +62,7 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Everything in this process, one item after the other: for pdb, tests, and one worker's GPUs."""
+    """The executor in this process, one item after the other: for pdb, tests, and one worker's GPUs."""
 
     workers = 1
 

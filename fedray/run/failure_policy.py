@@ -17,7 +17,7 @@ def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) 
     """Return the reason why the run must end, or None; the order of the failures does not matter.
 
     Args:
-        policy: what failures mean.
+        policy: the meaning of failures.
         failures: of a round, at most one for each client.
         sampled: clients in the round's cohort.
     """

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: what they do before a run has begun, while Ray starts, and while it trains.
+"""Ctrl-C, SIGTERM and SIGUSR1: their effect before a run has begun, while Ray starts, and while it trains.
 
 Python drops what a signal handler raises in a finalizer, a weak reference's callback or a fork hook, and what is raised
 in the middle of an import or of ``ray.init`` leaves half of them behind.  So a signal is never only raised:
@@ -25,10 +25,10 @@ from typing import Any, NoReturn
 from fedray.core.errors import RunFailed
 
 STOPPED = 75
-"""Exit status of what was stopped and can go on (``EX_TEMPFAIL``)."""
+"""Exit status of a run that was stopped and can go on (``EX_TEMPFAIL``)."""
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit status of what Ctrl-C ended before there was anything to go on with, as a shell gives it."""
+"""Exit status after a Ctrl-C that came before there was anything to go on with, as a shell gives it."""
 
 NOT_BEGUN = "stopped before the run began"
 """The words for a signal that came before the run began."""
@@ -87,7 +87,7 @@ def held(until: str | None = None) -> Iterator[None]:
     True
 
     Args:
-        until: what a signal waits for; said on standard error.
+        until: the event that a signal waits for; said on standard error.
     """
     before = _heeded()
     _obey(before)

@@ -33,7 +33,7 @@ from fedray.run.worker import HoldoutChunk, HoldoutReport, Item, Report, TestChu
 from fedray.rundir.client_state import ClientStore
 
 HASHED_EVERY_ROUND = 10_000_000
-"""Up to so many entries the model is hashed every round, above only where a checkpoint is written."""
+"""The entries of a model up to which it is hashed every round, above only where a checkpoint is written."""
 
 _HOLDOUT_CLIENTS = 64
 _AS_BEFORE = "(as before: its traceback stands above)"
@@ -48,10 +48,10 @@ class ServerState:
         vector: the global model ``[P]``.
         round: last finished round.
         store: index of the clients' state.
-        halvings: how often blocks were halved because a device had too little memory for them.
+        halvings: the number of times that blocks were halved because a device had too little memory for them.
         whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
         pending: record of the last finished round while it is not complete.
-        totals: what all rounds so far have used.
+        totals: the usage of all rounds so far.
     """
 
     vector: Tensor
@@ -71,12 +71,12 @@ Save = Callable[[ServerState], None]
 
 
 class Rounds:
-    """Runs the rounds of a plan.
+    """The rounds of a plan, run one by one.
 
     Args:
-        plan: what to do.
-        state: where to start from; moved along.
-        executor: where work runs.
+        plan: the plan.
+        state: the state to start from; moved along.
+        executor: the executor of the work.
         save: writes a checkpoint of the state; called in a background thread while the state does not change.
         stopping: asked between reports; once true, the round in progress is dropped and the loop ends.
         clock: seconds, rising; for checkpoints by time.

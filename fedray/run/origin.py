@@ -20,8 +20,8 @@ def compare(saved: Mapping[str, Any], data: ClientData, hardware: Mapping[str, s
 
     Args:
         saved: the state of the checkpoint.
-        data: what the run goes on with.
-        hardware: where it goes on.
+        data: the data that the run goes on with.
+        hardware: the hardware that it goes on with.
 
     Raises:
         ConfigError: the tables were encoded in another way, so that the model would read other inputs.

@@ -43,13 +43,13 @@ class Plan:
         task: local training.
         algorithm: its parts; the server rule must be started.
         sampler: cohorts.
-        rounds: how many in all.
-        evaluate: when to evaluate.
-        failures: what failures mean.
+        rounds: the number of rounds in all.
+        evaluate: the evaluations.
+        failures: the meaning of failures.
         left_out: indices of clients that are given up unasked, by round.
-        checkpoint: when to save.
-        budget: what all rounds may use.
-        warnings: what was found while it was made, for the log and for ``fedray plan``.
+        checkpoint: the checkpoints.
+        budget: the limits of all rounds together.
+        warnings: findings of its making, for the log and for ``fedray plan``.
     """
 
     task: LocalTask

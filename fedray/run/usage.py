@@ -18,7 +18,7 @@ from fedray.core.hardware import hardware
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One worker's round.
+    """The reading of one worker's round.
 
     Args:
         worker: its name, ``node1/0``.
@@ -99,7 +99,7 @@ def _joules(readings: Iterable[Reading]) -> dict[str, float]:
 
 
 class Meter:
-    """Reads this process; what it cannot read (no GPU, no NVML) is left at nothing.
+    """The meter of this process; what it cannot read (no GPU, no NVML) is left at nothing.
 
     Args:
         devices: those it works on.

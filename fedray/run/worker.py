@@ -55,8 +55,8 @@ class Job:
 
     Args:
         task: the local training problem.
-        algorithm: what happens to updates.
-        state_folder: where per-client state lies.
+        algorithm: the algorithm, which changes updates.
+        state_folder: the folder of per-client state.
         threads: torch threads of a worker; the thread count changes bits, so it is part of the config.
         said: folder of the files with what clients' code prints; ``None``: it is not kept.
     """
@@ -78,7 +78,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class TestChunk:
-    """Work: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set.
+    """Work item: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set.
 
     Anybody can do it; where it is shared out, ``pin`` says by whose workers, as for a block.
     """
@@ -99,7 +99,7 @@ class TestChunk:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutChunk:
-    """Work: evaluate the broadcast model on the held-out rows of some clients; ``pin`` as for a block."""
+    """Work item: evaluate the broadcast model on the held-out rows of some clients; ``pin`` as for a block."""
 
     index: int
     clients: Ints
@@ -119,7 +119,7 @@ class TestReport:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReport:
-    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``; or why nobody could evaluate them."""
+    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``, or the reason why there are none."""
 
     index: int
     sums: dict[str, Floats]
@@ -133,11 +133,11 @@ Report = BlockReport | TestReport | HoldoutReport
 
 
 class Worker:
-    """Does the work items of a round.
+    """The worker: does the work items of a round.
 
     Args:
         job: the run's work.
-        devices: where; data, model and accumulator are on the first, further ones help it to train.
+        devices: data, model and accumulator are on the first, further ones help it to train.
     """
 
     def __init__(self, job: Job, devices: Sequence[torch.device]) -> None:

@@ -143,8 +143,8 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
 
     Args:
         checkpoints: the folder of all.
-        round: which.
-        clients: where the segments of the clients' state lie, to check them too; None for who needs the model alone.
+        round: its round.
+        clients: the folder of the clients' segments, to check them too; None for who needs the model alone.
 
     Raises:
         ValueError: it is torn, corrupt, or of another format version.

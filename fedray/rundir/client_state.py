@@ -30,7 +30,7 @@ class StateRows:
     """The worker's side: reads and writes rows.
 
     Args:
-        folder: where segments lie, visible to all workers that share the state.
+        folder: the folder of segments, visible to all workers that share the state.
         widths: length of each named vector; a row is their concatenation, float32, in this order.
     """
 
@@ -99,7 +99,7 @@ class ClientStore:
     """The driver's side: the index of committed rows.
 
     Args:
-        folder: where segments lie; made if missing.
+        folder: the folder of segments; made if missing.
         widths: length of each named vector.
 
     Attributes:

@@ -12,7 +12,7 @@ from fedray.rundir import durable
 from fedray.rundir.names import CONFIG, configs
 
 ABSENT = "nothing"
-"""Stands for the value of a key that a config does not have."""
+"""The value of a key that a config does not have."""
 
 
 def keep_config(run_dir: Path, text: str, first: int) -> None:

@@ -29,7 +29,7 @@ def write(path: Path, content: Content, *, secret: bool = False) -> None:
 
     Args:
         path: the file; replaced if it is there.
-        content: what to write.
+        content: the content to write.
         secret: make a new file readable for its owner alone; else the umask decides.
 
     Raises:
@@ -65,7 +65,7 @@ def create(path: Path, content: Content, *, secret: bool = False) -> bool:
 
     Args:
         path: the file.
-        content: what to write.
+        content: the content to write.
         secret: as for :func:`write`.
 
     Returns:

@@ -36,11 +36,11 @@ class Owner:
     Args:
         host: its host name.
         pid: its process id.
-        space: where that id means something: boot id and process namespace.
-        born: when it was started, in clock ticks since boot; None where there is no ``/proc``.
+        space: the scope of that id: boot id and process namespace.
+        born: the time it was started, in clock ticks since boot; None where there is no ``/proc``.
         since: local time at which it took the folder.
         job: Slurm job, if it is in one.
-        restart: how often that job had been requeued.
+        restart: the number of requeues of that job.
         token: tells it from every other owner.
         machine: id of its host's installation, which outlives a boot; empty in a container, or where there is none.
         launcher: the process on the same host whose SIGTERM asks the run to stop; 0: none does.
@@ -185,7 +185,7 @@ def release(folder: Path, owner: Owner) -> bool:
 
     Args:
         folder: the run folder.
-        owner: who drove the run when that was found out.
+        owner: the driver of the run when that was found out.
 
     Returns:
         Whether it was still the owner.

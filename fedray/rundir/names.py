@@ -15,7 +15,7 @@ ENCODING = "encoding.json"
 LOCK = "driver.lock"
 
 STOP = "stop.json"
-"""Names the driver that was asked to stop, while it is waited for."""
+"""The file that names the driver that was asked to stop, while it is waited for."""
 
 WORKERS = "workers"
 """The folder of what clients print, log and warn, a file to each worker."""

@@ -18,8 +18,8 @@ class Allocation:
 
     Args:
         job: job id; in an array each task has its own.
-        restart: how often the job was requeued.
-        nodes: how many nodes the job has.
+        restart: the number of requeues of the job.
+        nodes: the number of nodes of the job.
         node_list: their names as Slurm writes them, ``node[1-3]``.
         node: this node's name.
         cpus: CPUs on this node.

@@ -27,7 +27,7 @@ class BatchJob:
         section: the ``cluster`` section.
         name: the job's name.
         python: the Python that looks after the job on its first node, outside of any container.
-        folder: where the log goes; None: where the job was submitted.
+        folder: the folder of the log; None: that in which the job was submitted.
         runs: run folders; more than one make a job array, a run to a task.  None at all: the script takes what
             ``fedray run`` takes, as in ``sbatch slurm/fedray.sbatch configs/digits.yaml rounds=5``.
     """

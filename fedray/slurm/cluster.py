@@ -51,7 +51,7 @@ class RayCluster:
     """One Ray node on every node of the job, started at once.
 
     Args:
-        nodes: where.
+        nodes: the nodes.
         shared: the folder with the token.
         python: command that runs Python on the nodes.
         interface: network interface between the nodes.

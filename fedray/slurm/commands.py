@@ -37,7 +37,7 @@ class SlurmJob:
         job: its id; ``12_0`` of an array's task.
         state: Slurm's word (``PENDING``, ``RUNNING``...), of an array that of a task that has not ended, if there is
             one; None: Slurm is not at hand, does not answer, or has forgotten the job.
-        reason: why it is in that state, if Slurm says so.
+        reason: the reason for that state, if Slurm gives one.
         forgotten: Slurm answers, and knows of no such job (any more).
     """
 
@@ -48,12 +48,15 @@ class SlurmJob:
 
     @property
     def goes_on(self) -> bool:
-        """Slurm says that it waits, runs, or comes to its end."""
+        """True where Slurm says that the job waits, runs, or comes to its end."""
         return self.state is not None and self.state not in _ENDED
 
     @property
     def over(self) -> bool:
-        """Slurm says that nothing of it runs or will run, or that it knows of no such job; not if it says nothing."""
+        """True where Slurm says that nothing of the job runs or will run, or that it knows of no such job.
+
+        False if Slurm says nothing.
+        """
         return self.forgotten or self.state in _ENDED
 
 

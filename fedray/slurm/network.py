@@ -43,7 +43,7 @@ class Ports:
 
     @property
     def used(self) -> range:
-        """All of them."""
+        """All ports of the block."""
         return range(self.base, self.base + 6)
 
 
@@ -59,8 +59,8 @@ def choose_ports(job: int, address: str, free: Callable[[str, int], bool] | None
 
     Args:
         job: Slurm's job id.
-        address: where Ray will listen.
-        free: whether a port can be bound at an address; the default tries.
+        address: the address at which Ray will listen.
+        free: a test of a port at an address; the default tries to bind it.
 
     Raises:
         ConfigError: there is none.

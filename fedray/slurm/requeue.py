@@ -75,7 +75,7 @@ class Verdict:
 
     Args:
         requeue: it puts itself back into the queue.
-        reason: why, or why not.
+        reason: the reason for it, or against it.
         by_slurm: it may come back all the same, as Slurm decides.
     """
 
@@ -95,7 +95,7 @@ def verdict(
         history: the requeues so far.
         rounds: rounds that are safe in a checkpoint now.
         most: the most requeues of a job.
-        state: what Slurm calls the job now; one that was cancelled, preempted, or has used up its time, is Slurm's to
+        state: Slurm's word for the job now; one that was cancelled, preempted, or has used up its time, is Slurm's to
             end or to start again.
     """
     if status == STOPPED:

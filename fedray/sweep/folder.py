@@ -39,7 +39,7 @@ class Sweep:
         axes: ``key=value,value...``.
         cells: the grid of the axes.
         folder: of all runs; a cell's run folder is named after it.
-        slurm: what is laid over the ``cluster`` section of every run to send it to Slurm; None: it runs as it says.
+        slurm: options laid over the ``cluster`` section of every run to send it to Slurm; None: it runs as it says.
     """
 
     config: Path
@@ -67,7 +67,7 @@ class Sweep:
         """Return the sweep whose runs are in a folder; None: it holds no sweep.
 
         Raises:
-            ConfigError: what says so cannot be read.
+            ConfigError: the file that says so cannot be read.
         """
         try:
             content = json.loads((folder / SWEEP).read_text())

@@ -89,7 +89,7 @@ def split_values(text: str, key: str = "value") -> list[str]:
 
     Args:
         text: the values.
-        key: what they are values of, for messages.
+        key: the key of the values, for messages.
 
     Raises:
         ConfigError: an empty value, a value given twice, brackets or quotes that do not close.

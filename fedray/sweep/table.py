@@ -59,7 +59,7 @@ class Outcome:
     """The outcome of a cell.
 
     Args:
-        cell: which.
+        cell: the cell.
         metrics: the final ones by name (None: not a finite number), if it is finished.
         failed: it ended with an error.
     """

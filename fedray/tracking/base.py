@@ -18,7 +18,7 @@ class RunInfo:
 
     Args:
         run_dir: the run folder; exists.
-        name: what people call the run.
+        name: the run's name for people.
         rounds: number of the last round to be run.
         resumed_from: round of the checkpoint the run goes on from; 0: from the start.
         clients: clients in all.
@@ -41,7 +41,7 @@ class RunInfo:
 
 
 class Tracker:
-    """Follows a run; every hook does nothing by default.
+    """The base of trackers, which follow a run; every hook does nothing by default.
 
     The order is ``start``, ``round`` once for each record with rising numbers, ``finish`` if the run came to its end,
     ``close`` always, and at least once.  After a resume the first record may be that of round ``resumed_from``: it

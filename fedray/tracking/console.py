@@ -32,7 +32,7 @@ class Console(Tracker):
         quiet: show nothing.
         tensorboard: say at the end how to open TensorBoard.
         every: least seconds between two plain lines; the first and the last round always have theirs.
-        console: where to; default: standard output, live if that is a terminal.
+        console: the console; default: standard output, live if that is a terminal.
         clock: seconds, rising.
     """
 

@@ -46,7 +46,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 class JsonLines(Tracker):
-    """Appends a line per record to a file and hands it to the operating system at once.
+    """The tracker that appends a line per record to a file and hands it to the operating system at once.
 
     On start it drops a torn last line and the rounds after ``resumed_from``; a record whose round is there already
     replaces it.  So the file of a run that was killed and resumed, however often, holds each round once, in order.

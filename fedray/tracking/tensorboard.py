@@ -61,7 +61,7 @@ def _usage(usage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 class TensorBoard(Tracker):
-    """Writes event files: scalars by round (see :func:`scalars`), the config as text, the clients' labels as an image.
+    """The tracker that writes event files: scalars (see :func:`scalars`), the config as text, the labels as an image.
 
     ``tensorboard --logdir`` on the folder, or on one above it, shows them.  Everything, the slow import of the writer
     included, happens in a thread of its own, so no round waits.  What a killed run wrote after the checkpoint is

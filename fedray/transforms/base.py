@@ -11,7 +11,7 @@ from fedray.local.rules import Width
 
 
 class Transform:
-    """Three moments of an update's way; each defaults to doing nothing.
+    """The base of transforms: three moments of an update's way, at each of which nothing happens by default.
 
     The client half runs on the rows of a block, in the order of the config; the server halves run in reverse order.
     The part ``delta`` holds the trained parameters alone: frozen ones, statistics and counters are a part of their own
@@ -30,7 +30,7 @@ class Transform:
 
     @property
     def state(self) -> Mapping[str, Width]:
-        """Per-client vectors it keeps from round to round, by name: no other transform sees them."""
+        """Per-client vectors that the transform keeps from round to round, by name: no other transform sees them."""
         return {}
 
     @property

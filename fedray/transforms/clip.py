@@ -13,7 +13,7 @@ from fedray.transforms.base import Transform, transforms
 @transforms.register("clip")
 @dataclass(frozen=True)
 class Clip(Transform):
-    """Scale each client's update to an L2 norm of at most ``norm``: ``delta * min(1, norm / ||delta||)``.
+    """Clipping of each client's update to an L2 norm of at most ``norm``: ``delta * min(1, norm / ||delta||)``.
 
     Flat clipping over all D trained parameters (McMahan et al., arXiv:1710.06963).  The norm is taken in float64 and
     the factor rounded towards zero, so that the float32 result does not exceed the bound; a zero update stays zero; a

@@ -16,7 +16,7 @@ from fedray.transforms.base import Transform, transforms
 @transforms.register("topk")
 @dataclass(frozen=True)
 class TopK(Transform):
-    """Send the ``ceil(fraction * D)`` trained entries largest in magnitude; add what was left out to the next update.
+    """Top-k: the ``ceil(fraction * D)`` trained entries largest in magnitude are sent, the rest with the next update.
 
     ``sent = top_k(delta + residual)``, ``residual <- delta + residual - sent`` (Stich et al., "Sparsified SGD with
     Memory", arXiv:1809.07599, applied to a round's update instead of a gradient).  Without ``error_feedback`` the
@@ -42,7 +42,7 @@ class TopK(Transform):
 
     @property
     def enlarges(self) -> bool:
-        """With error feedback: a residual of many rounds is added."""
+        """True with error feedback: a residual of many rounds is added."""
         return self.error_feedback
 
     def kept(self, size: int) -> int:

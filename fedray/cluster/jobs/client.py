@@ -27,7 +27,7 @@ class Ended:
     Args:
         state: ``SUCCEEDED``, ``FAILED`` or ``STOPPED`` (by request).
         status: exit status of its command; None if it had none: it was stopped, or could not be started.
-        message: what Ray says.
+        message: Ray's own words.
     """
 
     state: str
@@ -43,7 +43,7 @@ class Info:
         metadata: given when it was submitted.
         working_dir: Ray's address of its files; None without any.
         waits: it has not begun.
-        ended: how it ended; None while it waits or runs.
+        ended: its end; None while it waits or runs.
     """
 
     metadata: Mapping[str, str]
@@ -87,7 +87,7 @@ class Jobs:
             command: for the shell.
             archive: ZIP file whose contents become its working directory.
             name: the job's id; not used before on this cluster.
-            metadata: what :meth:`info` is to tell of it.
+            metadata: words that :meth:`info` is to tell of it.
 
         Raises:
             ConfigError: the cluster does not take it.

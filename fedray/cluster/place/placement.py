@@ -81,10 +81,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Slot:
-    """One worker's place.
+    """The place of one worker.
 
     Args:
-        size: what it reserves.
+        size: the resources that it reserves.
         silos: whose clients it trains: ``None`` any that are not pinned to a silo.
     """
 
@@ -140,8 +140,8 @@ def held_by_others(nodes: Sequence[Node], own: Mapping[str, Mapping[str, float]]
     What becomes free now, as the run before it in the same Ray has just ended, is waited for.
 
     Args:
-        nodes: where to look.
-        own: what we hold ourselves, by node id.
+        nodes: the nodes to look at.
+        own: the resources that we hold ourselves, by node id.
     """
     before: dict[str, dict[str, float]] = {}
     last_change = time.monotonic()
@@ -174,14 +174,14 @@ def worker_counts(
     """Decide how many workers each node gets, by node id; nodes without any are left out.
 
     Args:
-        nodes: where there may be workers.
+        nodes: the nodes that may have workers.
         workers: on each node, or as many as have room.
         size: of one worker.
         placement: ``spread``: that many on every node that has room for them; ``pack``: as many in all as that on
             every node were, on as few nodes as have room.
-        silos: what their own workers reserve, by node id.
-        driver: what it reserves, by node id.
-        held: what others hold, see :func:`held_by_others`; ``auto`` leaves it to them.
+        silos: the resources that their own workers reserve, by node id.
+        driver: the resources that it reserves, by node id.
+        held: the resources that others hold, see :func:`held_by_others`; ``auto`` leaves it to them.
     """
     room = {node.id: _room(node, size, silos, driver) for node in nodes}
     if workers == "auto":

@@ -1,4 +1,4 @@
-"""Asking where data lies: on the nodes of a Ray cluster."""
+"""The data on the nodes of a Ray cluster: an actor on each node opens what lies there, and answers questions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory", "accelerator_type:",
 
 
 class RaySites:
-    """The nodes of the cluster that this process is connected to, or would connect to for a run.
+    """The nodes of the Ray cluster that this process is connected to, or would connect to for a run.
 
     Args:
-        start_timeout: seconds until there must be a process at every place that can be asked.
+        start_timeout: seconds until the actors on all nodes must be up.
     """
 
     def __init__(self, start_timeout: float = 120.0) -> None:
@@ -36,8 +36,8 @@ class RaySites:
         """See :class:`fedray.data.sites.Sites`.
 
         Raises:
-            ConfigError: no node is where a stop is.
-            RunFailed: a node was lost, or started nothing in time.
+            ConfigError: no node has the label or resource of a place.
+            RunFailed: a node was lost, or its actor did not come up in time.
         """
         connection = Cluster.connect(cpus=1)
         visitors: dict[str, Any] = {}
@@ -56,13 +56,13 @@ class RaySites:
 
 
 class _Visitor:
-    """Holds what was opened on its node, by the number of the stop."""
+    """The actor on a node: it holds the data that it has opened, by their position."""
 
     def __init__(self) -> None:
         self._things: dict[int, Any] = {}
 
     def up(self) -> None:
-        """Answer once the process is there."""
+        """Answer once the actor is up."""
 
     def open(self, number: int, make: Callable[[], Any]) -> None:
         self._things[number] = make()
@@ -111,10 +111,10 @@ def _send(node: str) -> Any:
 
 
 def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:
-    """Find the first node that is where ``stop`` is.
+    """Find the first node with the label or custom resource of ``stop``.
 
     Raises:
-        ConfigError: there is none; says what the nodes have.
+        ConfigError: there is none; it lists the labels and resources of the nodes.
     """
     for node in nodes:
         if node.holds(stop.where):
@@ -129,7 +129,7 @@ def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:
 
 
 def _marks(node: Node) -> str:
-    """Return what tells a node from others: labels and custom resources that Ray does not give to all."""
+    """Return the labels and custom resources by which a node differs: those that Ray does not give to all."""
     labels = [f"{name}={value}" for name, value in sorted(node.labels.items()) if not name.startswith("ray.io/")]
     return listed([*labels, *(name for name in sorted(node.resources) if not name.startswith(_RAYS_OWN))], none="")
 

@@ -32,11 +32,11 @@ class WorkerArgs:
 
     Args:
         workers: on each node, or ``auto``: as many as have room.
-        size: what each reserves.
+        size: the resources that each reserves.
         placement: ``spread`` over all nodes that have room, or ``pack`` on few.
         silos: by name.
-        reduce: how vectors cross from node to node: ``object_store`` or ``collective``.
-        driver: what the driver reserves.
+        reduce: the way of vectors from node to node: ``object_store`` or ``collective``.
+        driver: the resources that the driver reserves.
         min_workers: with fewer, the run gives up.
         start_timeout: seconds to wait for the first worker, and for each that is replaced.
         block_timeout: seconds a work item may take; ``None``: for ever.
@@ -63,8 +63,8 @@ def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[Grou
     """Decide the worker groups of some nodes; a node without room for any worker gets none, which is told.
 
     Args:
-        nodes: where there may be groups.
-        args: how workers are placed.
+        nodes: the nodes that may have groups.
+        args: the placement of workers.
         here: id of the driver's node.
     """
     driver = {here: args.driver.resources()}

@@ -1,4 +1,4 @@
-"""The same question put to every node of a cluster."""
+"""One function, called on each node of a Ray cluster by an actor there."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """A node's answer.
+    """The answer of one node.
 
     Args:
-        value: of the function there; None if there is an error.
-        error: why there is no value, in one line.
-        asked: clock of the asking process, seconds since the epoch, just before.
-        answered: just after.
+        value: the result of the function there; None if there is an error.
+        error: the reason why there is no value, in one line.
+        asked: time just before the call, seconds since the epoch, by the clock of the calling process.
+        answered: time just after it.
     """
 
     value: T | None
@@ -39,10 +39,10 @@ class _Visitor:
 
 
 class Survey:
-    """A visit to every node that is alive; a context.
+    """An actor on each node that is alive, for the length of the context.
 
     Args:
-        patience: seconds to wait for a node.
+        patience: seconds to wait for an answer.
     """
 
     def __init__(self, patience: float = 60.0) -> None:
@@ -76,7 +76,7 @@ class Survey:
         return {node: _answer(ref, asked, end) for node, ref in pending.items()}
 
     def ask_in_turn(self, function: Callable[[], T]) -> dict[str, Answer[T]]:
-        """Ask one node after the other, so that ``asked`` and ``answered`` are close together."""
+        """Call a function on one node after the other, so that ``asked`` and ``answered`` are close together."""
         answers: dict[str, Answer[T]] = {}
         for node, visitor in self._visitors.items():
             asked = time.time()

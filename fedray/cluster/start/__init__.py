@@ -1,1 +1,1 @@
-"""Starting Ray, or using the Ray that is there."""
+"""The start of Ray, or the use of the Ray that is there."""

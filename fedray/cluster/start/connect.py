@@ -1,4 +1,4 @@
-"""Starting Ray for a run, or using the Ray that is there, and ending only what was started."""
+"""The connection to a Ray that is there, or that is started for a run; only what was started is ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray of this machine that another process starts, while this one is still importing and reading."""
+"""The head node of a Ray on this machine, started by another process while this one still imports and reads."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _CODE = f"import sys; sys.path.append({str(Path(__file__).parents[3])!r}); from 
 
 
 def joins() -> bool:
-    """Return True if the environment names a cluster to join, so that none is started here."""
+    """Return True if the environment names a Ray cluster to join, so that no head node is started here."""
     return "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
 
 
 def connected() -> bool:
-    """Return True if this process is connected to a Ray, which is then used as it is."""
+    """Return True if this process is connected to a Ray cluster, which is then used as it is."""
     if "ray" not in sys.modules:
         return False
     import ray
@@ -36,12 +36,12 @@ def connected() -> bool:
 
 
 def local_cpus(cluster: ClusterSection, worker: WorkerSection) -> int:
-    """Return how many CPUs a Ray of this machine counts: those that we may use, or more if the workers want more."""
+    """Return the number of CPUs for a Ray of this machine: those that we may use, or more if the workers want more."""
     return max(usable_cpus().count, _asked(cluster, worker))
 
 
 def local_cpus_in_words(cluster: ClusterSection, worker: WorkerSection) -> str:
-    """Return :func:`local_cpus` with what bounds it, for the log."""
+    """Return :func:`local_cpus` in words, with what bounds it, for the log."""
     usable, asked = usable_cpus(), _asked(cluster, worker)
     if asked > usable.count:
         return f"CPUs for workers: {asked}, as cluster.workers and worker.cpus ask; usable are {usable}"
@@ -54,7 +54,7 @@ def _asked(cluster: ClusterSection, worker: WorkerSection) -> int:
 
 
 def start(cpus: int, dashboard: bool = False) -> None:
-    """Start Ray on this machine, and connect this process to it.
+    """Start a head node on this machine, and connect this process to it.
 
     Args:
         cpus: CPUs for workers; there is one more, so that the driver's process, too, is started ahead.
@@ -73,7 +73,7 @@ def start(cpus: int, dashboard: bool = False) -> None:
 
 
 class Head:
-    """The process that starts Ray.  It ends, and Ray with it, when this process closes it or dies.
+    """The process of the head node.  It ends, and Ray with it, when this process closes it or dies.
 
     Args:
         cpus: see :func:`start`.
@@ -103,7 +103,7 @@ class Head:
         return self._address
 
     def close(self) -> None:
-        """End it; before it is up by force, as there is nothing to lose yet."""
+        """End the head node; before it is up by force, as there is nothing to lose yet."""
         if not self._address:
             self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -121,9 +121,9 @@ _ahead: Head | None = None
 
 @contextlib.contextmanager
 def ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
-    """Start the Ray of this machine, if these sections will want one and it is not under way already.
+    """Start the head node ahead, if these sections will want one and none is under way already.
 
-    Not where Ray was imported before it could be told how to authenticate: there it is started when it is connected to.
+    It is not started ahead where Ray was imported before it could be told how to authenticate, but with the connection.
     """
     global _ahead
     told = "ray" not in sys.modules or _AUTH in os.environ
@@ -143,14 +143,14 @@ def ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
 
 
 def take() -> Head | None:
-    """Hand over what :func:`ahead` has started to the first who asks, who closes it."""
+    """Hand over the head node that :func:`ahead` started to the first who asks, who closes it."""
     global _ahead
     head, _ahead = _ahead, None
     return head
 
 
 def await_ahead() -> None:
-    """Wait until what :func:`ahead` started is up, if it started something.
+    """Wait until the head node that :func:`ahead` started is up, if it started one.
 
     Until then there is nothing that a signal could tear.
 
@@ -162,7 +162,7 @@ def await_ahead() -> None:
 
 
 def main() -> None:
-    """Start Ray, say where it is, and end it when standard input ends."""
+    """Start a head node, print its address, and shut it down when standard input ends."""
     import ray
 
     start(int(sys.argv[1]))

@@ -32,7 +32,7 @@ _LARGE = 1 << 22
 
 
 class RayExecutor:
-    """Executes on a Ray cluster that this process is connected to.
+    """The executor on the Ray cluster that this process is connected to.
 
     The worker groups start while the caller goes on, and take part as soon as they have a worker; nodes that join
     later get a group before the next round.
@@ -154,7 +154,7 @@ class RayExecutor:
 
 
 class _RayStarter:
-    """Starts worker groups on the nodes of the connected cluster."""
+    """The starter of worker groups on the nodes of the connected cluster."""
 
     def __init__(self, job: Job, args: WorkerArgs) -> None:
         self._job, self._pinned = job, args.driver.gpus > 0

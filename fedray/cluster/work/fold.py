@@ -15,7 +15,7 @@ class NodeFold:
     """The node's part of a round's sum.
 
     Args:
-        aggregator: what adds up.
+        aggregator: the rule that adds up.
         widths: length of each part of an accumulator.
         pinned: this process copies accumulators to and from a GPU.
     """

@@ -34,7 +34,7 @@ _PATIENCE = 0.2
 
 
 class WorkerGroup:
-    """Does work with the worker processes of a node, this process's.
+    """The worker processes of a node, and their work; the node is this process's.
 
     The workers start while the caller goes on, and take part as soon as they are up.  A worker that dies is replaced,
     and what it had folded is done again; an item that two workers died of is given up, as a failure of its clients.
@@ -42,8 +42,8 @@ class WorkerGroup:
     the workers of the same silos.  A silo's own worker that cannot start is done without.
 
     Args:
-        job: what they do.
-        spec: which workers.
+        job: the workers' part of the run.
+        spec: the workers.
         spawner: makes who starts them from the memory of the ticket queues and of the broadcast.
         pinned: this process copies the broadcast and the accumulators to and from a GPU.
     """

@@ -77,7 +77,7 @@ class Ledger(Generic[H]):
         """Forget what a lost holder had and did, unless it is kept; all of it is to be done again.
 
         Args:
-            holder: who is lost.
+            holder: the one that is lost.
             at: position of the item that it was at, if that is known.
 
         Returns:

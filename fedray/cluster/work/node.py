@@ -57,7 +57,7 @@ def worker_group(job: Job, spec: GroupSpec, reservation: Reservation, pinned: bo
 
 
 class NodeActor:
-    """Holds a :class:`WorkerGroup` on the node where it is.
+    """The actor that holds a :class:`WorkerGroup` on the node where it is.
 
     Every call may reach it twice, as Ray repeats what it has no answer to: each names the state it asks for, and a
     second one finds it there.

@@ -46,8 +46,8 @@ class Nodes:
     """The worker groups there are.
 
     Args:
-        args: how workers are placed.
-        starter: who starts them.
+        args: the placement of workers.
+        starter: the one that starts them.
     """
 
     def __init__(self, args: WorkerArgs, starter: Starter) -> None:
@@ -67,7 +67,7 @@ class Nodes:
         """Set up groups on nodes that are new; return those on other nodes.
 
         Args:
-            nodes: that are there; default: those last seen.
+            nodes: the nodes there are; default: those last seen.
         """
         before = len(self.others)
         new = [node for node in (self.seen if nodes is None else nodes) if node.id not in self._known]

@@ -24,7 +24,7 @@ class Payload:
 
     Args:
         job: the pickled job.
-        folder: where its data must lie, if it lies in files.
+        folder: the folder for its data, if they lie in files.
         files: their contents.
     """
 

@@ -53,7 +53,7 @@ class GroupLost(Exception):
 
 
 class NodeUnfit(GroupLost):
-    """There can be no group on the node, such as for want of room."""
+    """The error of a node that can hold no group, such as for want of room."""
 
 
 class RemoteWorkerGroup:
@@ -61,7 +61,7 @@ class RemoteWorkerGroup:
 
     Args:
         payload: reference to the :class:`fedray.cluster.work.payload.Payload`.
-        spec: which workers, and where.
+        spec: the workers, and their node.
     """
 
     def __init__(self, payload: Any, spec: GroupSpec) -> None:

@@ -25,7 +25,7 @@ G = TypeVar("G", bound=Group)
 
 
 class Scheduler:
-    """Lets groups do items, longest first, each taking more when it is done.
+    """The scheduler of a round: groups do items, longest first, and take more when they are done.
 
     Args:
         lost: the exception that a group raises when it is lost.

@@ -27,11 +27,11 @@ class Worker:
     Args:
         rank: its number in the group, and of its slot.
         queue: number of the ticket queue that it takes from.
-        accumulator: what it folds into; ``None``: what it folds is no sum, and comes with its answers.
+        accumulator: the accumulator of its fold; ``None``: the fold is no sum, and comes with its answers.
         connection: to its process; ``None`` before that is up.
-        failed_starts: how often in a row its process died before it was reached.
+        failed_starts: the times in a row that its process died before it was reached.
         shared: positions of the items whose tickets it takes now.
-        reading: what it says of itself in this round.
+        reading: its own reading of this round.
     """
 
     rank: int
@@ -80,10 +80,10 @@ class _Process:
 
 
 class RaySpawner:
-    """Starts the workers of a node as actors.
+    """The starter of a node's workers as actors.
 
     Args:
-        job: what they do.
+        job: the workers' part of the run.
         spec: of their group.
         reservation: their place.
         tickets: memory of their ticket queues.

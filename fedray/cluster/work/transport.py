@@ -30,7 +30,7 @@ class ObjectStore:
     up among the nodes first.
 
     Args:
-        aggregator: what adds them up.
+        aggregator: the rule that adds them up.
         widths: length of each part of an accumulator.
     """
 

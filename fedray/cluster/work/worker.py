@@ -37,7 +37,7 @@ class Channel:
     """The ways between a worker and its group.
 
     Args:
-        endpoint: where the worker listens.
+        endpoint: the address at which the worker listens.
         tickets: memory of the group's ticket queues.
         rank: the worker's number in the group.
         queue: the ticket queue it takes from.
@@ -71,13 +71,13 @@ class RoundHeader:
 
 
 class WorkerActor:
-    """One worker process; Ray pins it, this class only forwards.
+    """The actor of one worker process; Ray pins it, this class only forwards.
 
     Args:
         job: the run's work.
-        channel: how the group reaches it.
-        name: what it is called, ``node1/0``.
-        gpus: how many GPUs Ray assigned.
+        channel: the way by which the group reaches it.
+        name: its name, ``node1/0``.
+        gpus: the number of GPUs that Ray assigned.
     """
 
     def __init__(self, job: Job, channel: Channel, name: str, gpus: float) -> None:

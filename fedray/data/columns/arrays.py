@@ -1,4 +1,4 @@
-"""Data from arrays in memory: sorting rows by client."""
+"""Data from arrays in memory: rows sorted by client."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Columns:
         spec: shape and meaning of an example.
         test: central test set.
         ids: names of the clients; None: they are numbers.
-        warnings: what was said when they were read.
-        encoding: how tables became them, see :class:`ClientData`.
+        warnings: words said when they were read.
+        encoding: their encoding from tables, see :class:`ClientData`.
         marks: a hash of each training file, by its name or its client's.
     """
 

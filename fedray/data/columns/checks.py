@@ -1,4 +1,4 @@
-"""Turning what a user hands over into stored columns, or into one clear error."""
+"""A user's values made into stored columns, or into one clear error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedray.data.spec import DataSpec
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 LABEL_LIMIT = 20
-"""Up to so many different numbers may be classes, however few there are of them."""
+"""The number of different numbers up to which they may be classes, however few there are of them."""
 
 IGNORED = (
     "targets that a loss ignores (ignore_index) have no place: give them a class and an output of their own, and that "
@@ -58,7 +58,7 @@ def as_inputs(values: Any, what: str = "x") -> NDArray[Any]:
 
     Args:
         values: array, tensor or nested sequence, ``[N, ...]``.
-        what: what to call it in an error.
+        what: the word for it in an error.
 
     Raises:
         ConfigError: not numeric, no batch axis, NaN or infinite values, negative tokens.

@@ -29,7 +29,7 @@ from fedray.data.spec import DataSpec
 from fedray.rundir import durable
 
 NAMED = 100
-"""With more clients than this, a fingerprint is of all of them together."""
+"""The number of clients above which a fingerprint is of all of them together."""
 
 
 class ContiguousData(ClientData):

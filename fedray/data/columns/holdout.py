@@ -45,7 +45,7 @@ def training_first(
         seed: the run's seed.
         keys: key of each client, ``[n]``.
         sizes: rows of each client, ``[n]``; the clients' rows lie one after the other.
-        held: how many of them are held out, ``[n]``.
+        held: the number of them that are held out, ``[n]``.
 
     Returns:
         Indices of the rows, int64 ``[sizes.sum()]``.

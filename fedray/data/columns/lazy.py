@@ -25,12 +25,12 @@ class LazyData(ClientData):
 
     Args:
         function: called with an element of ``clients``, gives ``(x, y)``.
-        clients: what to call it with.
+        clients: the values that it is called with.
         totals: examples of each client, held-out ones included, int64 ``[n]``.
         held: held-out examples of each client, int64 ``[n]``.
         seed: decides which examples are held out.
         spec, test: as for :class:`ClientData`.
-        counts: what ``label_counts`` is to give, if it is known; else all clients are opened when it is first asked.
+        counts: the result of ``label_counts``, if it is known; else all clients are opened when it is first asked.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ class Rows:
         y: targets of the store, ``[N, ...]``.
         starts: row of the store where each client starts, int64 ``[C]``.
         sizes: training examples of each client, int64 ``[C]``.
-        device: where :meth:`take` puts its result.
+        device: the device of the result of :meth:`take`.
     """
 
     __slots__ = ("_device", "_last", "_remote", "_resident", "_starts", "_x", "_y")

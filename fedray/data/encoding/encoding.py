@@ -74,7 +74,7 @@ class Encoding:
         categories: categorical columns with their categories.
         order: all input columns in the order of the inputs, that of the first file.
         classes: class names, None for regression.
-        warnings: what in the tables looks like a mistake.
+        warnings: things in the tables that look like a mistake.
     """
 
     options: Options

@@ -29,7 +29,7 @@ _log = logging.getLogger("fedray")
 
 
 class Ask(Protocol):
-    """Puts a question to the tables of all silos, wherever they are."""
+    """A question to the tables of all silos, wherever they are."""
 
     def __call__(self, question: Callable[[Table], A]) -> list[A]:
         """Return every silo's answer, in their order."""
@@ -85,7 +85,7 @@ def check_columns(
     Args:
         outlines: of the training files; none, if there is an encoding.
         test: of the test file.
-        options: how to read them.
+        options: the options for reading them.
         column: names the clients of the rows of training files, and is no input.
         encoding: of a run, whose columns are wanted; else those of the first file, and the declared ones.
     """
@@ -133,7 +133,7 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | N
     Args:
         ask: reaches the silos.
         outlines: of their tables.
-        options: how to read them.
+        options: the options for reading them.
         column: names the clients of rows, and is no input.
 
     Raises:

@@ -32,7 +32,7 @@ class Outline:
 
     Args:
         path: the file, for errors.
-        rows: how many it has.
+        rows: the number of its rows.
         columns: their names, in the order of the file.
     """
 
@@ -124,10 +124,10 @@ def class_counts(table: Table, encoding: Encoding, seed: int, key: int, held: in
 
     Args:
         table: the table.
-        encoding: what all silos have agreed on.
+        encoding: the encoding that all silos have agreed on.
         seed: the run's seed.
         key: the client's key.
-        held: how many of its rows are held out.
+        held: the number of its rows that are held out.
 
     Raises:
         ConfigError: a row that cannot be encoded, with its line: now rather than in the first round.

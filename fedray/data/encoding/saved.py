@@ -1,4 +1,4 @@
-"""``encoding.json``: where an encoding lies, and a test table read by it alone."""
+"""``encoding.json``: the place of an encoding, and a test table read by it alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading one table from a CSV or Parquet file, with errors that name file, line and column."""
+"""One table, read from a CSV or Parquet file, with errors that name file, line and column."""
 
 from __future__ import annotations
 

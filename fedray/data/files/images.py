@@ -91,7 +91,7 @@ def read_cifar(folder: Path, kind: Literal["cifar10", "cifar100"]) -> tuple[Arra
 
     Args:
         folder: the unpacked folder, or the one it lies in.
-        kind: which of the two.
+        kind: one of the two.
 
     Raises:
         ConfigError: files are missing, cut short, or hold something else.

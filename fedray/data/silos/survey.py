@@ -66,7 +66,7 @@ class SiloData(LazyData):
         silos: by client id.
         encoding: of all tables.
         totals: rows of each silo, int64 ``[n]``.
-        held: how many of them are held out, int64 ``[n]``.
+        held: the number of them that are held out, int64 ``[n]``.
         seed: decides which.
         counts: training rows per silo and class, int64 ``[n, classes]``; ``[n, 0]`` for regression.
         test: central test set.
@@ -135,7 +135,7 @@ def survey(
     Args:
         silos: by client id.
         test: file of the held-out test set, read here.
-        options: how tables are to be read.
+        options: the options for reading tables.
         holdout: fraction of each silo's rows held out, in [0, 1).
         seed: the run's seed.
         sites: reaches the silos.

@@ -43,7 +43,7 @@ class Source:
 
         Args:
             seed: the run's seed.
-            sites: how to reach data that stays where it is; called if there is some.
+            sites: a function that reaches data that stays where it is; called if there is some.
 
         Raises:
             ConfigError: files that are missing or wrong, a partition that cannot be.

@@ -29,7 +29,7 @@ class Mnist(Source):
 
     Args:
         path: folder with ``train-images-idx3-ubyte`` and so on.
-        partition: how rows are split over clients.
+        partition: the split of rows over clients.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Cifar10(Source):
 
     Args:
         path: the unpacked folder (``cifar-10-batches-bin`` or ``cifar-10-batches-py``), or the one it lies in.
-        partition: how rows are split over clients.
+        partition: the split of rows over clients.
     """
 
     path: str
@@ -69,7 +69,7 @@ class Cifar100(Source):
 
     Args:
         path: the unpacked folder (``cifar-100-binary`` or ``cifar-100-python``), or the one it lies in.
-        partition: how rows are split over clients.
+        partition: the split of rows over clients.
     """
 
     path: str
@@ -94,7 +94,7 @@ class HuggingFace(Source):
         target: name of the target column: class labels, integers, or floats for regression.
         split: training split of a ``DatasetDict``.
         test_split: split of the held-out test set, or none.
-        partition: how rows are split over clients; ``{name: column, column: ...}`` takes any other column.
+        partition: the split of rows over clients; ``{name: column, column: ...}`` takes any other column.
     """
 
     path: str

@@ -30,7 +30,7 @@ class Digits(Source):
     """1,797 real handwritten digits, 1 x 8 x 8 pixels in [0, 1], ten classes (shipped; UCI, as in scikit-learn).
 
     Args:
-        partition: how rows are split over clients; default: ``iid`` over 10.
+        partition: the split of rows over clients; default: ``iid`` over 10.
         test_fraction: share of every class that becomes the central test set, in [0, 1).
         flat: give inputs as 64 features instead of an image.
     """
@@ -59,7 +59,7 @@ class BreastCancer(Source):
     """569 real tumours with 30 measurements, malignant or benign (shipped; Wisconsin, as in scikit-learn).
 
     Args:
-        partition: how rows are split over clients; default: ``iid`` over 10.
+        partition: the split of rows over clients; default: ``iid`` over 10.
         test_fraction: share of every class that becomes the central test set, in [0, 1).
         standardize: centre and scale the columns by the moments of the training rows.
     """

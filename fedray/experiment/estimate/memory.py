@@ -108,7 +108,7 @@ def activation_bytes(plan: Plan) -> int:
     """Return what autograd keeps for the backward pass of the largest batch of all clients, parameters aside.
 
     Raises:
-        ConfigError: that step fails.
+        ConfigError: the step fails.
     """
     task = plan.task
     widths = batch_widths(task.args, task.data.sizes)

@@ -73,7 +73,7 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
 
     Args:
         plan: the plan, its server rule started.
-        place: where the run will be.
+        place: the place of the run.
         vector: the first model ``[P]``.
         first: the round.
     """
