@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import tomllib
 from collections.abc import Iterator
@@ -42,6 +43,13 @@ ORDER = """
 RANK = {line.split()[0]: rank for rank, line in enumerate(ORDER.strip().splitlines())}
 LOOSE_MODULES = 8
 STARTS_PROCESSES = {"multiprocessing", "subprocess", "torch.multiprocessing"}
+
+# What a function's docstring cannot begin with; ruff's D401 knows verbs that are not imperative.
+NO_VERBS = """
+    A After All An And Any As At Before Both By Each Either Every For From If In It Its Neither No None Nothing Of On
+    One Other Our The Their These This Those To True Two Until With Without
+"""
+HEADLESS = r"(how|if|that|what|when|where|whether|which|who|whose|why)\b"
 
 LONGEST_FILE = 400
 LONGER: set[str] = set()  # files that may pass it, each for a reason given here
@@ -162,6 +170,56 @@ def undocumented(path: Path) -> Iterator[str]:
             yield f"{path}:{node.lineno} {node.name}"
 
 
+def docstrings(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, kind (``function``, or ``thing``: a module, class, property or field) and text of every docstring."""
+
+    def of(body: list[ast.stmt]) -> Iterator[tuple[int, str]]:
+        for statement in body:
+            if (
+                isinstance(statement, ast.Expr)
+                and isinstance(statement.value, ast.Constant)
+                and isinstance(statement.value.value, str)
+            ):
+                yield statement.lineno, inspect.cleandoc(statement.value.value)
+
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            noun = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+            for line, text in of(node.body):
+                yield line, "thing" if noun else "function", text
+        elif isinstance(node, ast.Module | ast.ClassDef):
+            for line, text in of(node.body):
+                yield line, "thing", text
+
+
+def headless(text: str) -> bool:
+    """True if a docstring, or what it says of an argument, a result or an error, begins with What, Whether, How..."""
+    entries = r"(?m)^ +\*{0,2}\w+(?:, \w+)*: (.+)$|^(?:Returns|Yields):\n +(.+)$"
+    said = [text, *("".join(entry.groups("")) for entry in re.finditer(entries, text))]
+    return any(re.match(HEADLESS, one, flags=re.IGNORECASE) for one in said)
+
+
+def misworded(package: Path) -> list[str]:
+    """List docstrings that are headless, those of functions that begin with no verb, and those of things that do."""
+    known = [
+        (f"{path.relative_to(package)}:{line} {text.splitlines()[0]}", kind, text.split()[0].rstrip(".,:;"), text)
+        for path in sorted(package.rglob("*.py"))
+        for line, kind, text in docstrings(path)
+    ]
+    verbs = {word for _, kind, word, _ in known if kind == "function"}
+    found = []
+    for place, kind, word, text in known:
+        if headless(text):
+            found.append(f"{place}: begins with a question word, or says so of an argument")
+        elif kind == "function" and (
+            not re.fullmatch("[A-Z][a-z]+", word) or word in NO_VERBS.split() or re.search("[^s]s$|tion$", word)
+        ):
+            found.append(f"{place}: a function's begins with a verb, as in 'Return the ...'")
+        elif kind == "thing" and (word in verbs or re.match(r"[A-Z][a-z]+s (the|an?|one|its|this|each|what)\b", text)):
+            found.append(f"{place}: a noun phrase, as in 'The rounds of a plan'")
+    return found
+
+
 def too_long(folder: Path, limit: int) -> list[str]:
     """Files of more than ``limit`` lines."""
     counts = {path: len(path.read_text().splitlines()) for path in sorted(folder.rglob("*.py"))}
@@ -280,6 +338,31 @@ def test_a_missing_docstring_is_found(tmp_path: Path) -> None:
     path = tmp_path / "bare.py"
     path.write_text("def f(): ...\nclass C:\n    'Documented.'\ndef _private(): ...\n")
     assert list(undocumented(path)) == [str(path), f"{path}:1 f"]
+
+
+def test_functions_are_verbs_and_all_else_is_nouns() -> None:
+    assert misworded(ROOT / "fedray") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("def f():\n    'Return what a worker does.'", True),
+        ("def f():\n    'What a worker does.'", False),
+        ("def f():\n    'The work.'", False),
+        ("def f():\n    '``[n]`` rows.'", False),
+        ("def f():\n    'Rows of a table.'", False),
+        ('def f():\n    """Return it.\n\n    Args:\n        name: how it is called.\n    """', False),
+        ('def f():\n    """Return it.\n\n    Returns:\n        What there is.\n    """', False),
+        ("class C:\n    'A worker.'\n    @property\n    def size(self):\n        'The number of rows.'", True),
+        ("class C:\n    'Runs the rounds.'", False),
+        ("class C:\n    'A worker.'\n    size: int\n    'How many rows.'", False),
+        ("class C:\n    'Train clients.'\ndef f():\n    'Train.'", False),
+    ],
+)
+def test_a_misworded_docstring_is_found(tmp_path: Path, text: str, right: bool) -> None:
+    (tmp_path / "a.py").write_text(text)
+    assert (misworded(tmp_path) == []) is right
 
 
 def test_files_stay_readable() -> None:

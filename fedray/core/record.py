@@ -22,11 +22,11 @@ class RoundRecord:
         test: metrics on the central test set, where due.
         clients_test: metrics on the clients' held-out data, where due: example-weighted ``mean`` and the 10th, 50th
             and 90th percentile over clients.
-        evaluated: where evaluations were due: the number of clients evaluated (``clients``), and of those with held-out
-            data that nobody could reach (``missing``).
+        evaluated: number of clients evaluated (``clients``), where due, and number of those with held-out data that
+            nobody could reach (``missing``).
         weight: sum of the accepted clients' aggregation weights.
-        bytes: bytes that the cohort would receive (``down``) and send (``up``) over a network, and that did go from node
-            to node (``network``).
+        bytes: bytes that the cohort would receive (``down``) and send (``up``) over a network, and that did cross
+            from node to node (``network``).
         model_sha256: SHA-256 of the global vector's float32 bytes after the round.
         failures: one object for each failed client.
         workers: the number of workers that took part.

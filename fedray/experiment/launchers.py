@@ -59,7 +59,7 @@ class Inline:
     in_process = True
 
     def check(self) -> None:
-        """Return: it works on every system."""
+        """Accept every system: nothing is started."""
 
     def elsewhere(self) -> bool:
         """Return False."""

@@ -128,7 +128,7 @@ def check_single_rows(task: LocalTask, module: nn.Module, dropped: bool) -> tupl
         dropped: clients that fail are given up, and the run goes on without them.
 
     Returns:
-        What is to be said before the first round.
+        The warnings for before the first round.
 
     Raises:
         ConfigError: such batches cannot be trained on, with the number of the clients and what can be done.

@@ -69,7 +69,7 @@ def create(path: Path, content: Content, *, secret: bool = False) -> bool:
         secret: as for :func:`write`.
 
     Returns:
-        Whether it was made here.
+        True if it was made here.
 
     Raises:
         OSError: as for :func:`write`; nothing is left.

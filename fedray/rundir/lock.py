@@ -188,7 +188,7 @@ def release(folder: Path, owner: Owner) -> bool:
         owner: the driver of the run when that was found out.
 
     Returns:
-        Whether it was still the owner.
+        True if it was still the owner.
 
     Raises:
         ConfigError: another process is taking the folder over.

@@ -114,7 +114,7 @@ class Console(Tracker):
 
 
 class _Bar(Progress):
-    """Round, bar and elapsed time on one line, words on the next."""
+    """The progress bar: round, bar and elapsed time on one line, words on the next."""
 
     def __init__(self, out: rich.console.Console, run: RunInfo) -> None:
         self._words = "starting"

@@ -85,7 +85,7 @@ class Slot:
 
     Args:
         size: the resources that it reserves.
-        silos: whose clients it trains: ``None`` any that are not pinned to a silo.
+        silos: the silos of its clients; ``None``: it trains any that are not pinned to a silo.
     """
 
     size: Size

@@ -81,7 +81,7 @@ class Ledger(Generic[H]):
             at: position of the item that it was at, if that is known.
 
         Returns:
-            How many holders have been lost at that item, this one included; 0 if it had been done.
+            The number of holders that have been lost at that item, this one included; 0 if it had been done.
         """
         with self._lock:
             did = {position for position, (by, _) in self._reports.items() if by is holder}
