@@ -121,7 +121,8 @@ def name_of(report: dict[str, Any], what: Sequence[str]) -> str:
 
 
 def free(folder: Path, stem: str) -> Path:
-    """A path that does not exist yet: a second run of the day gets a number."""
+    """Return a path that does not exist yet, in a folder that does: a second run of the day gets a number."""
+    folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / f"{stem}.md", 2
     while path.exists():
         path, number = folder / f"{stem}-{number}.md", number + 1
