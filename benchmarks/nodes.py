@@ -307,7 +307,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "rows": rows,
     }
     path = free(options.output, f"{report['date']}-{slug(machine())}-nodes{'-quick' if options.quick else ''}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(report))
     path.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
     console.print(page(report), markup=False, highlight=False)

@@ -71,7 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in filter(None, (report["warning"], summary(figures))):
         console.print(line, style="yellow" if line == report["warning"] else "")
     path = free(options.output, name_of(report, options.what))
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(report, figures))
     path.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
     console.print(f"written to {path} and .json", soft_wrap=True)
