@@ -59,6 +59,14 @@ class FederatedModel:
     Each may also be named as in a config, as in ``FederatedModel("mlp", {"name": "adam", "lr": 0.01})``, one's own by
     ``my_module:name``.
 
+    >>> model = FederatedModel(lambda: nn.Linear(4, 2), lambda params: torch.optim.SGD(params, lr=0.1))
+    >>> model.model_fn()
+    Linear(in_features=4, out_features=2, bias=True)
+    >>> FederatedModel(nn.Linear(4, 2))
+    Traceback (most recent call last):
+    ...
+    fedray.core.errors.ConfigError: model_fn: a function is needed, such as lambda: nn.Linear(4, 2); this is a Linear
+
     Args:
         model_fn: builds the ``nn.Module``; called with torch's generator seeded by the run, so that its first
             parameters are a function of the run's seed.
@@ -163,6 +171,10 @@ class Cluster(WorkerSection, ClusterSection):
 class Result:
     """The result of a run.
 
+    >>> from pathlib import Path
+    >>> Result(nn.Linear(4, 2).eval(), history=[], run_dir=Path("runs/first")).model.training
+    False
+
     Args:
         model: the trained module, on the CPU, in evaluation mode.
         history: one record for each round of the run, oldest first, those before a resume too.
@@ -196,6 +208,16 @@ def train(
     Closures and lambdas work.  Ray is started if it is not initialised, and shut down only if it was started here.
     Every part may also be named as in a config: ``"fedprox"``, ``{"name": "fedprox", "mu": 0.1}``, or one's own,
     ``"my_module:name"``, which is imported from the working directory.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from fedray import FederatedData
+    >>> data = FederatedData.from_arrays([[0.0], [1.0], [0.0], [1.0]], [0, 1, 0, 1], clients=["a", "a", "b", "b"])
+    >>> with TemporaryDirectory() as folder:
+    ...     args, run_dir = TrainArgs(rounds=30, optimizer={"name": "sgd", "lr": 1.0}), f"{folder}/run"
+    ...     model = FederatedModel("logistic")
+    ...     result = train(model, data, args, cluster="inline", run_dir=run_dir, progress=False)
+    >>> result.model(torch.tensor([[0.0], [1.0]])).argmax(dim=1), len(result.history)
+    (tensor([0, 1]), 30)
 
     Args:
         model: the model with its optimizer and its loss.

@@ -12,7 +12,16 @@ from fedray.core.rng import numpy_generator
 
 
 class Sampler:
-    """The base of samplers, which choose cohorts."""
+    """The base of samplers, which choose cohorts.
+
+    >>> class First(Sampler):
+    ...     def cohort(self, sizes, seed, round):
+    ...         return np.arange(2)
+    ...     def expected(self, sizes):
+    ...         return 2.0
+    >>> First().cohort(np.array([5, 5, 5]), seed=1, round=1)
+    array([0, 1])
+    """
 
     def check(self, sizes: Ints) -> None:
         """Raise ValueError if no cohort can be drawn from clients with ``sizes`` examples each."""
@@ -45,7 +54,11 @@ def _check_count(clients: int, sizes: Ints) -> None:
 @samplers.register("full")
 @dataclass(frozen=True)
 class Full(Sampler):
-    """Every client, every round."""
+    """Every client, every round.
+
+    >>> Full().cohort(np.array([5, 5, 5]), seed=1, round=1)
+    array([0, 1, 2])
+    """
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
         """Return all clients."""
@@ -60,6 +73,9 @@ class Full(Sampler):
 @dataclass(frozen=True)
 class Uniform(Sampler):
     """A fixed number of clients, uniformly without replacement.
+
+    >>> [Uniform(clients=2).cohort(np.full(100, 5), seed=1, round=round).tolist() for round in (1, 2)]
+    [[49, 66], [31, 51]]
 
     Args:
         clients: cohort size, 1 to n.
@@ -88,6 +104,9 @@ class Poisson(Sampler):
 
     A cohort may be empty: such a round leaves the model as it is, but for the noise of ``gaussian``.
 
+    >>> Poisson(rate=0.05).cohort(np.full(100, 5), seed=1, round=1), Poisson(rate=0.05).expected(np.full(100, 5))
+    (array([ 5,  7, 12, 29, 44, 51]), 5.0)
+
     Args:
         rate: sampling probability q in (0, 1].
     """
@@ -114,6 +133,9 @@ class Weighted(Sampler):
 
     Successive sampling with probability proportional to the number of examples among those left, by the Gumbel-top-k
     trick (Kool et al., arXiv:1903.06059).
+
+    >>> [Weighted(clients=1).cohort(np.array([1, 1, 8]), seed=1, round=round).item() for round in range(12)]
+    [2, 2, 2, 2, 2, 1, 2, 2, 2, 2, 2, 2]
 
     Args:
         clients: cohort size, 1 to n.

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
+from types import FunctionType
 
 import pytest
 
 import fedray
 from fedray import parts
+from fedray.config.registry import Registry
 from fedray.experiment.estimate.catalogue import KINDS
+
+
+def shown() -> Iterator[tuple[str, type | FunctionType]]:
+    """Every registered part, every class and function of the contract, and every public name, each by its name."""
+    for name in parts.__all__:
+        one = getattr(parts, name)
+        if isinstance(one, Registry):
+            yield from ((f"{name}.{part}", one[part]) for part in one)
+        elif inspect.isclass(one) or inspect.isfunction(one):
+            yield f"parts.{name}", one
+    yield from ((f"fedray.{name}", getattr(fedray, name)) for name in fedray.__all__)
+
+
+@pytest.mark.parametrize("one", [pytest.param(one, id=name) for name, one in shown()])
+def test_its_docstring_shows_its_use(one: type | FunctionType) -> None:
+    """The examples themselves run as doctests."""
+    examples = doctest.DocTestParser().get_examples(one.__doc__ or "")
+    assert any(one.__name__ in example.source + example.want for example in examples)
+    assert any(example.want for example in examples)
 
 
 def test_every_public_name_is_there() -> None:

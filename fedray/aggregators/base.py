@@ -17,6 +17,10 @@ Accumulator = dict[str, Tensor]
 class UpdateOutOfRange(ArithmeticError):
     """The error of a client's update that is not finite, or too large to be summed exactly.
 
+    >>> error = UpdateOutOfRange([1], "delta is not finite", "delta")
+    >>> error.positions, error.part, str(error)
+    ([1], 'delta', 'delta is not finite')
+
     Args:
         positions: of the clients in their block.
         reason: one line.
@@ -30,6 +34,19 @@ class UpdateOutOfRange(ArithmeticError):
 
 class Aggregator:
     """The base of aggregators: ``zero`` and ``merge`` are a commutative monoid, bitwise, for any grouping and order.
+
+    >>> import numpy as np, torch
+    >>> from fedray import Mean
+    >>> def block(client, delta, weight):
+    ...     one = np.array([1.0])
+    ...     return BlockUpdate(1, np.array([client]), {"delta": torch.tensor([[delta]])}, {}, weight * one, one, one)
+    >>> mean: Aggregator = Mean()
+    >>> near, far = mean.zero({"delta": 1}, "cpu"), mean.zero({"delta": 1}, "cpu")  # on two workers
+    >>> mean.add(near, block(0, 2.0, weight=1.0), weight=4.0)
+    >>> mean.add(far, block(1, 6.0, weight=3.0), weight=4.0)
+    >>> mean.merge(near, far)
+    >>> mean.finish(near, weight=4.0, planned=4.0, count=2).parts
+    {'delta': tensor([5.])}
 
     Attributes:
         linear: True for a weighted sum; False if it needs to see single updates (gathered on the driver).

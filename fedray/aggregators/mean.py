@@ -26,6 +26,14 @@ class Mean(Aggregator):
     between blocks the sum is exact (see ``fedray.aggregators.exact``).  A client whose update of a trained
     parameter is 65,536 or more is left out, as training diverges; statistics of inputs on a raw scale may change by
     2**60.
+
+    >>> import numpy as np
+    >>> delta, weight = torch.tensor([[0.0, 4.0], [8.0, 0.0]]), np.array([10.0, 30.0])
+    >>> update = BlockUpdate(1, np.array([4, 7]), {"delta": delta}, {}, weight, np.zeros(2), np.array([10, 30]))
+    >>> total = Mean().zero({"delta": 2}, "cpu")
+    >>> Mean().add(total, update, weight=40.0)
+    >>> Mean().finish(total, weight=40.0, planned=40.0, count=2).parts
+    {'delta': tensor([6., 1.])}
     """
 
     def widths(self, sent: Mapping[str, int]) -> Mapping[str, int]:

@@ -17,6 +17,12 @@ class Gathered(Aggregator):
     """Base of aggregators over the rows ``[n, k]`` of all accepted updates, each weighing the same.
 
     An accumulator holds the rows themselves, so it costs 4 * P bytes for each client, on the workers and on the driver.
+
+    >>> class Largest(Gathered):
+    ...     def reduce(self, rows):
+    ...         return rows.amax(dim=0)
+    >>> Largest().reduce(torch.tensor([[1.0, 5.0], [3.0, 2.0]]))
+    tensor([3., 5.])
     """
 
     linear: ClassVar[bool] = False
@@ -52,6 +58,9 @@ class Median(Gathered):
     """Coordinate-wise median (Yin et al., arXiv:1803.01498, Definition 1).
 
     For an even count it is the mean of the middle two.
+
+    >>> Median().reduce(torch.tensor([[1.0], [2.0], [900.0]]))
+    tensor([2.])
     """
 
     def reduce(self, rows: Tensor) -> Tensor:
@@ -66,6 +75,9 @@ class TrimmedMean(Gathered):
     """Coordinate-wise trimmed mean (Yin et al., arXiv:1803.01498, Definition 2).
 
     In each coordinate the ``floor(trim * n)`` smallest and as many largest values are left out; the rest is averaged.
+
+    >>> TrimmedMean(trim=0.25).reduce(torch.tensor([[-900.0], [1.0], [2.0], [900.0]]))
+    tensor([1.5000])
 
     Args:
         trim: share cut from each end, in [0, 0.5).

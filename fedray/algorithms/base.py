@@ -23,6 +23,14 @@ Weight = Literal["auto", "examples", "uniform"]
 class AlgorithmConfig:
     """Base of the registered algorithms: each names its local rule and its server rule.
 
+    >>> @dataclass(frozen=True)
+    ... class Damped(AlgorithmConfig):
+    ...     factor: float = 0.5
+    ...     def server(self):
+    ...         return ServerRule(lr=self.factor)
+    >>> Damped(factor=0.25).server().lr
+    0.25
+
     Args:
         weight: the clients' weights in the mean: ``examples`` (m_i), ``uniform`` (1), or ``auto``: the algorithm's own
             choice, and ``uniform`` where a transform needs it.

@@ -18,6 +18,14 @@ Variant = Literal["published", "torch"]
 class FedAvg(AlgorithmConfig):
     """Federated averaging (McMahan et al., arXiv:1602.05629, Algorithm 1).
 
+    >>> import torch
+    >>> from fedray.parts import Aggregate, Layout
+    >>> x, server = torch.zeros(1), FedAvg(server_lr=0.5).server()
+    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=10)
+    >>> server.step(x, Aggregate({"delta": torch.ones(1)}, weight=10.0, count=10))
+    >>> x
+    tensor([0.5000])
+
     Args:
         server_lr: the average update is multiplied by it; 1 is the paper's.
     """
@@ -37,6 +45,10 @@ class FedSGD(FedAvg):
     ``local.epochs`` and ``local.batch_size`` are set to one step on all local data; the step size is that of
     ``local.optimizer``.  With full participation, sgd and weights by examples this is gradient descent on the pooled
     data.
+
+    >>> args = FedSGD().local(LocalSection(epochs=5, batch_size=32))
+    >>> args.epochs, args.batch_size
+    (1, 'full')
     """
 
     def local(self, args: LocalSection) -> LocalSection:
@@ -48,6 +60,15 @@ class FedSGD(FedAvg):
 @dataclass(frozen=True)
 class FedAvgM(AlgorithmConfig):
     """FedAvg with server momentum (Hsu et al., arXiv:1909.06335): ``v <- beta v + delta; x <- x + lr v``.
+
+    >>> import torch
+    >>> from fedray.parts import Aggregate, Layout
+    >>> x, server = torch.zeros(1), FedAvgM(momentum=0.5).server()
+    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=10)
+    >>> for _ in range(2):
+    ...     server.step(x, Aggregate({"delta": torch.ones(1)}, weight=10.0, count=10))
+    >>> x  # 1 + 1.5
+    tensor([2.5000])
 
     Args:
         server_lr: server learning rate.
@@ -92,6 +113,14 @@ class _Adaptive(AlgorithmConfig):
 class FedAdam(_Adaptive):
     """Adam on the server (Reddi et al., arXiv:2003.00295, Algorithm 2).
 
+    >>> import torch
+    >>> from fedray.parts import Aggregate, Layout
+    >>> x, server = torch.zeros(2), FedAdam(server_lr=0.1).server()
+    >>> server.start(x, Layout.of(torch.nn.Linear(2, 1, bias=False)), clients=10)
+    >>> server.step(x, Aggregate({"delta": torch.tensor([1.0, 100.0])}, weight=10.0, count=10))
+    >>> x  # nearly the same step for a small and a large gradient
+    tensor([0.0990, 0.1000])
+
     Args:
         server_lr: eta.
         beta1: decay of the first moment.
@@ -123,6 +152,14 @@ class FedAdam(_Adaptive):
 class FedYogi(_Adaptive):
     """Yogi on the server (Reddi et al., arXiv:2003.00295, Algorithm 2).  torch has no Yogi.
 
+    >>> import torch
+    >>> from fedray.parts import Aggregate, Layout
+    >>> x, server = torch.zeros(2), FedYogi(server_lr=0.1).server()
+    >>> server.start(x, Layout.of(torch.nn.Linear(2, 1, bias=False)), clients=10)
+    >>> server.step(x, Aggregate({"delta": torch.tensor([1.0, 100.0])}, weight=10.0, count=10))
+    >>> x
+    tensor([0.0990, 0.1000])
+
     Args:
         server_lr: eta.
         beta1: decay of the first moment.
@@ -140,6 +177,14 @@ class FedYogi(_Adaptive):
 @dataclass(frozen=True)
 class FedAdagrad(_Adaptive):
     """Adagrad on the server (Reddi et al., arXiv:2003.00295, Algorithm 2, with beta1 = 0 as in their experiments).
+
+    >>> import torch
+    >>> from fedray.parts import Aggregate, Layout
+    >>> x, server = torch.zeros(1), FedAdagrad(server_lr=0.1).server()
+    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=10)
+    >>> server.step(x, Aggregate({"delta": torch.ones(1)}, weight=10.0, count=10))
+    >>> x
+    tensor([0.0999])
 
     Args:
         server_lr: eta.

@@ -55,6 +55,14 @@ class FedNova(AlgorithmConfig):
 
     It equals FedAvg at equal local steps.
 
+    >>> from fedray.parts import Layout
+    >>> x, server = torch.zeros(1), FedNova().server()
+    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=2)
+    >>> per_step, tau = torch.tensor([0.5]), torch.tensor([4.0])  # means over clients with 1 and 7 steps
+    >>> server.step(x, Aggregate({"delta": per_step, "tau": tau}, weight=2.0, count=2))
+    >>> x
+    tensor([2.])
+
     Args:
         server_lr: server learning rate.
     """

@@ -32,6 +32,14 @@ class FedProx(AlgorithmConfig):
 
     The paper's clients may do inexact, differing amounts of work; here the work is ``local.epochs``, as in FedAvg.
 
+    >>> import numpy as np, torch
+    >>> there = torch.ones(1, 2)  # the only client of the block has moved by 1
+    >>> run = LocalRun(1, np.array([0]), torch.zeros(2), there, {}, {}, torch.ones(1, 1), there)
+    >>> gradient = torch.zeros(1, 2)
+    >>> FedProx(mu=0.1).rule().gradient(run, gradient)
+    >>> gradient
+    tensor([[0.1000, 0.1000]])
+
     Args:
         mu: strength of the proximal term, >= 0; 0 is FedAvg, bitwise.
     """

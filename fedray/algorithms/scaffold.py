@@ -69,6 +69,14 @@ class Scaffold(AlgorithmConfig):
     Clients need the plain ``sgd`` optimizer for the paper's meaning of ``c_i``: with momentum or an adaptive
     optimizer the control variate is the average step divided by the learning rate.
 
+    >>> import numpy as np
+    >>> here, kept, sent = torch.zeros(1, 1), {"control": torch.tensor([[0.5]])}, {"control": torch.tensor([2.0])}
+    >>> run = LocalRun(1, np.array([0]), torch.zeros(1), here, sent, kept, torch.ones(1, 1), here)
+    >>> gradient = torch.zeros(1, 1)
+    >>> Scaffold().rule().gradient(run, gradient)
+    >>> gradient  # + c - c_i
+    tensor([[1.5000]])
+
     Args:
         server_lr: global step size.
     """

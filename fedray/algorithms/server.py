@@ -21,6 +21,16 @@ class ServerRule:
 
     The D trained parameters alone are subject to the rule; where buffers travel they move by their averaged change.
 
+    >>> class Signs(ServerRule):
+    ...     def move(self, params, delta, total):
+    ...         super().move(params, delta.sign(), total)
+    >>> x, layout = torch.zeros(2), Layout.of(torch.nn.Linear(2, 1, bias=False))
+    >>> server = Signs(lr=0.5)
+    >>> server.start(x, layout, clients=10)
+    >>> server.step(x, Aggregate({"delta": torch.tensor([3.0, -7.0])}, weight=10.0, count=10))
+    >>> x
+    tensor([ 0.5000, -0.5000])
+
     Args:
         lr: server learning rate eta > 0; 1 is FedAvg.
     """

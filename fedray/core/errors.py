@@ -9,11 +9,25 @@ MOST = 10
 
 
 class ConfigError(ValueError):
-    """A mistake in what the user gave us: one to three lines, what is wrong, allowed, and to do."""
+    """A mistake in what the user gave us: one to three lines, what is wrong, allowed, and to do.
+
+    >>> import fedray
+    >>> fedray.TrainArgs(rounds=0)
+    Traceback (most recent call last):
+    ...
+    fedray.core.errors.ConfigError: rounds=0: it must be at least 1
+    """
 
 
 class RunFailed(RuntimeError):
-    """A run that cannot go on: what failed, in which round and client."""
+    """A run that cannot go on: what failed, in which round and client.
+
+    >>> try:
+    ...     raise RunFailed("client 'north' raised in round 3")
+    ... except RunFailed as error:
+    ...     print(f"its last checkpoint is whole: {error}")
+    its last checkpoint is whole: client 'north' raised in round 3
+    """
 
 
 def listed(names: Iterable[object], none: str = "(none)", separator: str = ", ") -> str:

@@ -44,6 +44,12 @@ class Layout:
     Integer and boolean buffers (BatchNorm's ``num_batches_tracked``) stand in the vector as float32 and are rounded
     back to their type on the way out: exact up to 2**24, and refused beyond.
 
+    >>> layout = Layout.of(nn.Linear(3, 2))
+    >>> layout.size, [(entry.name, entry.start, entry.stop) for entry in layout.entries]
+    (8, [('weight', 0, 6), ('bias', 6, 8)])
+    >>> layout.unpack(torch.arange(8.0))["bias"]
+    tensor([6., 7.])
+
     Args:
         entries: in the order of the vector.
         shared: further names of the module's ``state_dict``, each with the name of the entry that it shares.

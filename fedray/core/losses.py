@@ -14,12 +14,20 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean cross-entropy of logits ``[B, k]`` (or ``[B, k, T]``) with int64 classes ``[B]`` (``[B, T]``)."""
+    """Return the mean cross-entropy of logits ``[B, k]`` (or ``[B, k, T]``) with int64 classes ``[B]`` (``[B, T]``).
+
+    >>> cross_entropy(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
+    tensor(0.6931)
+    """
     return F.cross_entropy(output, target)
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error of ``[B, k]`` against ``[B, k]``."""
+    """Return the mean squared error of ``[B, k]`` against ``[B, k]``.
+
+    >>> mse(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [4.0]]))
+    tensor(2.)
+    """
     return F.mse_loss(output, target)
 
 

@@ -92,6 +92,13 @@ class Failure:
 class BlockUpdate:
     """The updates of a block, before they are folded.
 
+    >>> import torch
+    >>> deltas = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> weight = np.array([10.0, 30.0])
+    >>> update = BlockUpdate(1, np.array([4, 7]), {"delta": deltas}, {}, weight, np.zeros(2), np.array([10, 30]))
+    >>> dict(zip(update.clients.tolist(), update.parts["delta"].tolist()))
+    {4: [1.0, 0.0], 7: [0.0, 1.0]}
+
     Args:
         round: round number.
         clients: client indices ``[C]``.
@@ -138,6 +145,10 @@ class BlockReport:
 @dataclass(frozen=True, slots=True)
 class Aggregate:
     """The aggregate of a round's accepted updates.
+
+    >>> import torch
+    >>> Aggregate({"delta": torch.ones(2)}, weight=40.0, count=2)
+    Aggregate(parts={'delta': tensor([1., 1.])}, weight=40.0, count=2, expected=None)
 
     Args:
         parts: each ``[k]``.

@@ -11,6 +11,10 @@ from typing import Any
 class RoundRecord:
     """A finished round.
 
+    >>> record = RoundRecord(3, seconds=2.0, clients={"sampled": 10, "ok": 9, "failed": 1}, train={"loss": 0.5})
+    >>> record.to_json()["clients"], RoundRecord.from_json(record.to_json()) == record
+    ({'sampled': 10, 'ok': 9, 'failed': 1}, True)
+
     Args:
         round: number, from 1; 0 stands for the model before training, if it is evaluated.
         seconds: wall time of the round.

@@ -27,6 +27,12 @@ class FederatedData(ContiguousData):
 
     Usually made by one of the ``from_...`` constructors.  The constructor itself takes rows that are already in
     client order, see :class:`ContiguousData`.  Data of every kind, also lazy data and silos, is an instance.
+
+    >>> data = FederatedData.from_arrays([[0.0], [1.0], [2.0]], [0, 1, 1], clients=["north", "north", "south"])
+    >>> len(data), data.sizes, data.spec.outputs
+    (2, array([2, 1]), 2)
+    >>> data.with_holdout(0.5, seed=1).holdout_sizes
+    array([1, 0])
     """
 
     @classmethod

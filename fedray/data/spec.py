@@ -12,6 +12,11 @@ Task = Literal["classification", "regression"]
 class DataSpec:
     """Shape and meaning of one example.
 
+    >>> from fedray.parts import models
+    >>> spec = DataSpec(shape=(30,), outputs=2, classes=("benign", "malignant"))
+    >>> sum(p.numel() for p in models["logistic"]().build(spec).parameters())  # 2 x 30 weights, 2 biases
+    62
+
     Args:
         shape: shape of one input without the batch axis: ``(30,)`` features, ``(3, 32, 32)`` image, ``(80,)`` tokens.
         outputs: number of classes, or of regression targets.

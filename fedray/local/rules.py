@@ -25,6 +25,12 @@ def width_of(width: Width, layout: Layout) -> int:
 class LocalRun:
     """The live state of C clients in local training, as rules see it.
 
+    >>> import numpy as np, torch
+    >>> here = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> run = LocalRun(1, np.array([3, 5]), torch.zeros(2), here, {}, {}, torch.ones(2, 1), here, group={"lr": 0.1})
+    >>> run.lr, run.leading(1).params
+    (0.1, tensor([[1., 2.]]))
+
     Args:
         round: round number.
         clients: client indices ``[C]``.
@@ -73,6 +79,12 @@ class LocalRule:
     A rule works on all clients of a block at once, ``[C, D]``, without knowing C; where their numbers of steps differ,
     those that have finished drop out of ``gradient``.  It holds no state of its own: what a client remembers stands in
     ``run.state`` under the names declared in ``state``; what it sends besides ``delta`` is declared in ``sends``.
+
+    >>> class Decay(LocalRule):
+    ...     def gradient(self, run, grad):
+    ...         grad.add_(run.params * 0.01)
+    >>> Decay().changes_gradient, LocalRule().changes_gradient
+    (True, False)
     """
 
     state: ClassVar[Mapping[str, Width]] = {}

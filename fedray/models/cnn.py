@@ -23,6 +23,9 @@ class CNN:
     parameters.  Convolutions keep the size (padding 2, the paper's "same"), so any image of at least 8x8 pixels
     fits; an odd side loses its last row or column in the pooling.
 
+    >>> sum(p.numel() for p in CNN().build(DataSpec(shape=(1, 28, 28), outputs=10)).parameters())
+    1663370
+
     Args:
         channels: output channels of the two convolutions.
         hidden: width of the hidden layer.

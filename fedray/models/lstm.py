@@ -23,6 +23,10 @@ class LSTM:
     The Shakespeare model of McMahan et al., arXiv:1602.05629.  Deviation: torch's LSTM has two bias vectors per gate
     where the paper's has one.
 
+    >>> module = LSTM(hidden=16, layers=1).build(DataSpec(shape=(80,), outputs=90, vocabulary=90))
+    >>> module(torch.zeros(2, 80, dtype=torch.int64)).shape
+    torch.Size([2, 90])
+
     Args:
         embedding: length of the vector that stands for a token.
         hidden: units of each LSTM layer.

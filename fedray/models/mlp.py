@@ -22,6 +22,14 @@ class MLP:
 
     No hidden layer is logistic regression.
 
+    >>> MLP(hidden=[16], activation="tanh").build(DataSpec(shape=(30,), outputs=2))
+    Sequential(
+      (flatten): Flatten(start_dim=1, end_dim=-1)
+      (linear1): Linear(in_features=30, out_features=16, bias=True)
+      (activation1): Tanh()
+      (head): Linear(in_features=16, out_features=2, bias=True)
+    )
+
     Args:
         hidden: width of each hidden layer, at least 1.
         activation: ``relu``, ``tanh`` or ``gelu``.

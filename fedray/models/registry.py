@@ -17,6 +17,15 @@ class Model(Protocol):
 
     A built-in model has float32 parameters and no buffers, ends in a layer called ``head`` (so that a rule can keep
     it out of the exchange by name), draws random numbers only in ``nn.Dropout``, and runs under ``torch.func.vmap``.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Flat:
+    ...     name = "flat"
+    ...     def build(self, spec):
+    ...         return nn.Linear(spec.shape[0], spec.outputs)
+    >>> isinstance(Flat(), Model), Flat().build(DataSpec((30,), 2))
+    (True, Linear(in_features=30, out_features=2, bias=True))
     """
 
     @property

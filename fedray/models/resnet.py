@@ -24,6 +24,10 @@ class ResNet18GN:
     two groups as in Reddi et al., arXiv:2003.00295.  Images of up to 64 pixels enter through one 3x3 convolution of
     stride 1, larger ones through the paper's 7x7 convolution and max pooling, each of stride 2.
 
+    >>> import torch
+    >>> ResNet18GN(width=8).build(DataSpec(shape=(3, 32, 32), outputs=10))(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+
     Args:
         width: channels of the first of the four stages; each next stage doubles them.
         groups: groups of every normalisation, a divisor of ``width``.

@@ -28,6 +28,10 @@ class Transformer:
     ``(features,)``.  Layers as in Vaswani et al., arXiv:1706.03762, normalised before each part (Xiong et al.,
     arXiv:2002.04745), GELU, four times wider inside.  All positions count: there is no mask for padding.
 
+    >>> module = Transformer(dim=16, heads=2, layers=1).build(DataSpec(shape=(1, 8, 8), outputs=10))
+    >>> module(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+
     Args:
         dim: width of the model.
         heads: attention heads, a divisor of ``dim``.

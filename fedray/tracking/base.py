@@ -16,6 +16,9 @@ from fedray.core.record import RoundRecord
 class RunInfo:
     """The facts of a run that are known before its first round.
 
+    >>> RunInfo(Path("runs/first"), "first", rounds=50, clients=5, parameters=4610).rounds
+    50
+
     Args:
         run_dir: the run folder; exists.
         name: the run's name for people.
@@ -46,6 +49,16 @@ class Tracker:
     The order is ``start``, ``round`` once for each record with rising numbers, ``finish`` if the run came to its end,
     ``close`` always, and at least once.  After a resume the first record may be that of round ``resumed_from``: it
     was not complete when the checkpoint was written.
+
+    >>> class Losses(Tracker):
+    ...     def __init__(self):
+    ...         self.seen = []
+    ...     def round(self, record):
+    ...         self.seen.append(record.train["loss"])
+    >>> tracker = Losses()
+    >>> tracker.round(RoundRecord(1, train={"loss": 0.7}))
+    >>> tracker.seen
+    [0.7]
     """
 
     def start(self, run: RunInfo) -> None:

@@ -52,6 +52,16 @@ class JsonLines(Tracker):
     replaces it.  So the file of a run that was killed and resumed, however often, holds each round once, in order.
     A change of lines already written goes through a temporary name, so it happens wholly or not at all.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     tracker = JsonLines(f"{folder}/metrics.jsonl")
+    ...     tracker.start(RunInfo(Path(folder), "first", rounds=1))
+    ...     tracker.round(RoundRecord(1, train={"loss": 0.7}))
+    ...     tracker.close()
+    ...     records = read_records(f"{folder}/metrics.jsonl")
+    >>> records[0]["round"], records[0]["train"]
+    (1, {'loss': 0.7})
+
     Args:
         path: the file, by custom ``metrics.jsonl`` in the run folder; made on start.
     """

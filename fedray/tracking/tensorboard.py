@@ -68,6 +68,15 @@ class TensorBoard(Tracker):
     marked as superseded when the resumed run writes its first record.  These files repeat ``metrics.jsonl`` for the
     eye: if they cannot be written, the log says so once and the run goes on without them.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     tracker = TensorBoard(folder)
+    ...     tracker.start(RunInfo(Path(folder), "first", rounds=1))
+    ...     tracker.round(RoundRecord(1, train={"loss": 0.7}))
+    ...     tracker.close()
+    ...     [file.name.partition(".tfevents")[0] for file in Path(folder).iterdir()]
+    ['events.out']
+
     Args:
         log_dir: folder of the event files; made on start.
     """

@@ -17,6 +17,15 @@ class Transform:
     The part ``delta`` holds the trained parameters alone: frozen ones, statistics and counters are a part of their own
     (``buffers``), which is to be left as it is.
 
+    >>> import numpy as np, torch
+    >>> class Signs(Transform):
+    ...     def on_clients(self, update):
+    ...         update.parts["delta"].sign_()
+    >>> one, delta = np.ones(1), torch.tensor([[3.0, -0.5]])
+    >>> Signs().on_clients(BlockUpdate(1, np.array([0]), {"delta": delta}, {}, one, one, one))
+    >>> delta
+    tensor([[ 1., -1.]])
+
     Attributes:
         linear_only: True if nobody may look at a single update after it (it needs a linear aggregator).
         needs_uniform: True if its guarantee holds for the plain mean only.

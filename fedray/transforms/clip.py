@@ -19,6 +19,12 @@ class Clip(Transform):
     the factor rounded towards zero, so that the float32 result does not exceed the bound; a zero update stays zero; a
     non-finite update stays non-finite, and is then dropped as such.
 
+    >>> import numpy as np
+    >>> one, delta = np.ones(1), torch.tensor([[3.0, 4.0]])
+    >>> Clip(norm=1.0).on_clients(BlockUpdate(1, np.array([0]), {"delta": delta}, {}, one, one, one))
+    >>> delta
+    tensor([[0.6000, 0.8000]])
+
     Args:
         norm: the bound S > 0.
     """

@@ -24,6 +24,12 @@ class Gaussian(Transform):
     what is released does not depend on how many came.  A round in which nobody came gives noise alone.  Drawn once per
     round on the server, named by (seed, noise, round).  This adds the noise; it does not account for the privacy spent.
 
+    >>> noise = Gaussian(multiplier=0.5).prepare((Clip(norm=2.0),))
+    >>> total = Aggregate({"delta": torch.zeros(3)}, weight=10.0, count=10)
+    >>> noise.on_aggregate(total, seed=1, round=1)  # a standard deviation of 0.5 * 2 / 10
+    >>> total.parts["delta"]
+    tensor([-0.0328,  0.1844,  0.0108])
+
     Args:
         multiplier: the noise multiplier z >= 0.
     """

@@ -23,6 +23,13 @@ class TopK(Transform):
     rest is lost. Of entries equal in magnitude at the border, those that torch's selection takes are sent, exactly k
     in all.
 
+    >>> import numpy as np
+    >>> one, delta, kept = np.ones(1), torch.tensor([[3.0, -4.0, 1.0]]), {"residual": torch.zeros(1, 3)}
+    >>> update = BlockUpdate(1, np.array([0]), {"delta": delta}, kept, one, one, one)
+    >>> TopK(fraction=0.3).on_clients(update)
+    >>> delta, update.state["residual"]
+    (tensor([[ 0., -4.,  0.]]), tensor([[3., 0., 1.]]))
+
     Args:
         fraction: share of entries sent, in (0, 1]; 1 sends everything, unchanged.
         error_feedback: keep the residual on the client.

@@ -28,6 +28,14 @@ class ClientData(ABC):
 
     Every kind of data is one of these, wherever its rows lie; ``fedray.FederatedData`` has the constructors.
 
+    >>> from fedray import FederatedData
+    >>> data = FederatedData.from_arrays(np.zeros((3, 2)), [0, 1, 1], clients=["north", "north", "south"])
+    >>> isinstance(data, ClientData), len(data), data.sizes, data.client_id(1)
+    (True, 2, array([2, 1]), 'south')
+    >>> data.label_counts()
+    array([[1, 1],
+           [0, 1]])
+
     Args:
         sizes: training examples of each client, int64 ``[n]``, each at least 1.
         spec: shape and meaning of an example.

@@ -28,6 +28,15 @@ SYNTHETIC_ROUND = 2
 class Source:
     """A data source.
 
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Coins(Source):
+    ...     clients: int = 2
+    ...     def read(self, seed):
+    ...         sides = numpy_generator(seed, "data").integers(2, size=4 * self.clients)
+    ...         return FederatedData.from_arrays(sides[:, None] * 1.0, sides, np.arange(len(sides)) % self.clients)
+    >>> Coins(clients=3, holdout=0.25).load(seed=1).sizes
+    array([3, 3, 3])
+
     Args:
         holdout: fraction of each client's rows held out for client-side evaluation, in [0, 1).
     """

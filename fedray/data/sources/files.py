@@ -21,6 +21,14 @@ from fedray.data.sources.tables import TableSource
 class Csv(TableSource):
     """CSV files with a header, one per client; see ``FederatedData.from_csv``.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("north", "south"):
+    ...         _ = Path(folder, f"{name}.csv").write_text("age,sick\\n40,no\\n60,yes\\n")
+    ...     data = Csv(train=[f"{folder}/north.csv", f"{folder}/south.csv"], target="sick").load(seed=1)
+    >>> data.client_id(0), data.spec.classes
+    ('north', ('no', 'yes'))
+
     Args:
         train: the files, one per client, named after the files; or, with ``partition``, files whose rows are pooled.
         target: name of the target column.
@@ -62,6 +70,15 @@ class Csv(TableSource):
 class Folder(TableSource):
     """A folder with one Parquet or NPZ file per client; see ``FederatedData.from_folder``.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("north", "south"):
+    ...         np.savez(f"{folder}/{name}.npz", x=np.zeros((5, 3)), y=np.arange(5) % 2)
+    ...     data = Folder(path=folder).load(seed=1)
+    >>> data.client_id(0), data.sizes, data.spec.shape
+    ('north', array([5, 5]), (3,))
+
     Args:
         path: the folder.
         target: name of the target column; for Parquet only, as are the options but ``test``.
@@ -92,6 +109,16 @@ class Folder(TableSource):
 class Leaf(Source):
     """LEAF JSON, one client per user (Caldas et al., arXiv:1812.01097); see ``leaf.read_users``.
 
+    >>> import json
+    >>> from tempfile import TemporaryDirectory
+    >>> users = {"users": ["ann"], "user_data": {"ann": {"x": [[0.5, 1.0], [0.0, 2.0]], "y": [0, 1]}}}
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "all.json")
+    ...     _ = file.write_text(json.dumps(users))
+    ...     data = Leaf(path=str(file)).load(seed=1)
+    >>> data.client_id(0), data.sizes, data.spec.shape
+    ('ann', array([2]), (2,))
+
     Args:
         path: a JSON file, a folder of them, or a folder with ``train`` and ``test``.
         test: file or folder of the test set.
@@ -110,6 +137,16 @@ class Leaf(Source):
 @dataclass(frozen=True, kw_only=True)
 class Femnist(Source):
     """FEMNIST in LEAF JSON: 62 classes of handwritten characters 1 x 28 x 28, one client per writer.
+
+    >>> import json
+    >>> from tempfile import TemporaryDirectory
+    >>> users = {"users": ["f0000_14"], "user_data": {"f0000_14": {"x": [[0.5] * 784], "y": [61]}}}
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "all.json")
+    ...     _ = file.write_text(json.dumps(users))
+    ...     data = Femnist(path=str(file)).load(seed=1)
+    >>> data.client_id(0), data.spec.shape, data.spec.outputs
+    ('f0000_14', (1, 28, 28), 62)
 
     Args:
         path: LEAF's ``data`` folder with ``train`` and ``test``, or a folder of JSON files.

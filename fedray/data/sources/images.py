@@ -27,6 +27,16 @@ from fedray.data.spec import DataSpec
 class Mnist(Source):
     """MNIST, or Fashion-MNIST, from its four idx files on disk (plain or gzipped): images 1 x 28 x 28 in [0, 1].
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for half, count in (("train", 6), ("t10k", 2)):
+    ...         head, sizes = bytes([0, 0, 8]), np.array([count, 28, 28], dtype=">u4").tobytes()
+    ...         _ = Path(folder, f"{half}-images-idx3-ubyte").write_bytes(head + b"\\x03" + sizes + bytes(count * 784))
+    ...         _ = Path(folder, f"{half}-labels-idx1-ubyte").write_bytes(head + b"\\x01" + sizes[:4] + bytes(count))
+    ...     data = Mnist(path=folder, partition={"name": "iid", "clients": 3}).load(seed=1)
+    >>> data.sizes, data.spec.shape, data.spec.outputs
+    (array([2, 2, 2]), (1, 28, 28), 10)
+
     Args:
         path: folder with ``train-images-idx3-ubyte`` and so on.
         partition: the split of rows over clients.
@@ -48,6 +58,14 @@ class Cifar10(Source):
 
     The binary version is preferred; of the Python version only arrays are unpickled, never code.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+    ...         _ = Path(folder, f"{name}.bin").write_bytes(bytes(2 * 3073))  # two pictures: a class, then pixels
+    ...     data = Cifar10(path=folder, partition={"name": "iid", "clients": 5}).load(seed=1)
+    >>> data.sizes, data.spec.shape, data.spec.outputs
+    (array([2, 2, 2, 2, 2]), (3, 32, 32), 10)
+
     Args:
         path: the unpacked folder (``cifar-10-batches-bin`` or ``cifar-10-batches-py``), or the one it lies in.
         partition: the split of rows over clients.
@@ -66,6 +84,14 @@ class Cifar10(Source):
 @dataclass(frozen=True, kw_only=True)
 class Cifar100(Source):
     """CIFAR-100 with its 100 fine classes, from its files on disk; as ``cifar10``.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("train", "test"):
+    ...         _ = Path(folder, f"{name}.bin").write_bytes(bytes(4 * 3074))  # four pictures: classes, pixels
+    ...     data = Cifar100(path=folder, partition={"name": "iid", "clients": 2}).load(seed=1)
+    >>> data.sizes, data.spec.shape, data.spec.outputs
+    (array([2, 2]), (3, 32, 32), 100)
 
     Args:
         path: the unpacked folder (``cifar-100-binary`` or ``cifar-100-python``), or the one it lies in.
@@ -87,6 +113,10 @@ class HuggingFace(Source):
     """A Hugging Face data set saved with ``save_to_disk`` (needs the extra: ``pip install fedray[huggingface]``).
 
     Inputs are a column of numbers, of equally long lists (integers are tokens), or of images of one size.
+
+    >>> columns = {"input": "ids", "target": "label"}
+    >>> HuggingFace(path="data/ag_news", **columns, partition={"name": "iid", "clients": 20}).split
+    'train'
 
     Args:
         path: folder of the saved ``Dataset`` or ``DatasetDict``.

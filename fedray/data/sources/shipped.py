@@ -29,6 +29,10 @@ from fedray.data.tables import load_table
 class Digits(Source):
     """1,797 real handwritten digits, 1 x 8 x 8 pixels in [0, 1], ten classes (shipped; UCI, as in scikit-learn).
 
+    >>> data = Digits(partition={"name": "dirichlet", "clients": 5, "alpha": 0.5}).load(seed=1)
+    >>> len(data), data.sizes.sum().item(), len(data.test), data.spec.shape
+    (5, 1438, 359, (1, 8, 8))
+
     Args:
         partition: the split of rows over clients; default: ``iid`` over 10.
         test_fraction: share of every class that becomes the central test set, in [0, 1).
@@ -57,6 +61,10 @@ class Digits(Source):
 @dataclass(frozen=True, kw_only=True)
 class BreastCancer(Source):
     """569 real tumours with 30 measurements, malignant or benign (shipped; Wisconsin, as in scikit-learn).
+
+    >>> data = BreastCancer(partition={"name": "quantity", "clients": 5}, holdout=0.2).load(seed=1)
+    >>> data.spec.classes, data.sizes, data.holdout_sizes
+    (('malignant', 'benign'), array([ 27,   9,  22, 256,  51]), array([ 7,  2,  5, 64, 13]))
 
     Args:
         partition: the split of rows over clients; default: ``iid`` over 10.
@@ -92,6 +100,10 @@ class Synthetic(Source):
     Client c draws inputs ``x = z + h * u_c`` with ``z ~ N(0, I)``, ``u_c ~ N(0, I)``, and labels them
     ``argmax(W x / sqrt(f) + h * b_c)`` with a common teacher ``W_kj ~ N(0, 1)`` and ``b_c ~ N(0, I)``: h shifts both
     the features and the labels of a client.  ``h = 0`` makes all clients alike.
+
+    >>> data = Synthetic(clients=50, examples=4, features=8, classes=3, heterogeneity=1.0).load(seed=1)
+    >>> len(data), data.sizes.sum().item(), data.spec.shape, data.spec.outputs
+    (50, 200, (8,), 3)
 
     Args:
         clients: number of clients n.

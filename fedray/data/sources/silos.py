@@ -20,6 +20,14 @@ from fedray.data.sources.tables import TableSource
 class Silos(TableSource):
     """Tables that stay on the nodes where they are: a client is trained there, and no row leaves; see docs/data.md.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.csv").write_text("age,sick\\n40,no\\n60,yes\\n")
+    ...     silos = {"hospital_a": {"node_label": "site=a", "path": f"{folder}/a.csv"}}
+    ...     data = Silos(silos=silos, target="sick").load(seed=1)  # in this process, as with cluster.name=inline
+    >>> data.client_id(0), data.sizes, data.spec.classes
+    ('hospital_a', array([2]), ('no', 'yes'))
+
     Args:
         silos: for each client ``{path: ..., node_label: site=a}``, see ``fedray.data.sites.Silo``.
         target: name of the target column.
