@@ -275,6 +275,18 @@ def test_contributing_shows_the_order() -> None:
     assert shown == [name for name in RANK if not name.startswith("__")]
 
 
+def test_the_architecture_names_files_that_are_there_and_few_words() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`(fedray/[^`]*)`", text)
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    glossary = re.findall(r"^\| ([a-z ]+) \| \S", text.partition("## Glossary")[2], flags=re.MULTILINE)[1:]
+    assert glossary == sorted(set(glossary))
+    assert 20 < len(glossary) <= 30
+    for page in ("README.md", "CONTRIBUTING.md"):
+        assert "(docs/architecture.md)" in (ROOT / page).read_text()
+
+
 @pytest.mark.parametrize(
     ("file", "text", "complaint"),
     [
