@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import subprocess
-import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+
+import psutil
 
 BUSY = 0.10
 """A machine that spends a larger share of its processor time on other things is not idle."""
@@ -17,7 +17,7 @@ BUSY = 0.10
 
 def machine(gpu: bool = False) -> dict[str, str]:
     """Processor, cores, memory, system, and the first GPU if that is what is measured."""
-    memory = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))
+    # By hand, as psutil names no processors.
     model = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
     system = re.search(r'PRETTY_NAME="(.+)"', _read("/etc/os-release"))
     kernel = re.match(r"[\d.]+", platform.release())
@@ -25,8 +25,8 @@ def machine(gpu: bool = False) -> dict[str, str]:
     return {
         **({"gpu": _output(*query).partition("\n")[0] or "none"} if gpu else {}),
         "cpu": model[1].strip() if model else platform.machine(),
-        "cores": str(os.cpu_count() or 1),
-        "memory": f"{int(memory[1]) / 2**20:.0f} GiB" if memory else "unknown",
+        "cores": str(psutil.cpu_count() or 1),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "os": f"{system[1] if system else platform.system()}, kernel {kernel[0] if kernel else 'unknown'}",
     }
 
@@ -62,15 +62,7 @@ def slug(machine: dict[str, str]) -> str:
 
 def busy(seconds: float = 1.0) -> float:
     """The share of the machine's processor time in use, in [0, 1], while this process waits ``seconds``."""
-    before = _ticks()
-    time.sleep(seconds)
-    idle, total = (after - start for after, start in zip(_ticks(), before, strict=True))
-    return max(0.0, 1.0 - idle / total) if total else 0.0
-
-
-def _ticks() -> tuple[int, int]:
-    fields = [int(field) for field in _read("/proc/stat").partition("\n")[0].split()[1:9]]
-    return sum(fields[3:5]), sum(fields)
+    return float(psutil.cpu_percent(seconds)) / 100
 
 
 def _git(root: Path, *arguments: str) -> str:

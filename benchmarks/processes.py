@@ -1,23 +1,22 @@
-"""A command in a process of its own, watched from outside with all the processes it starts (Linux, ``/proc``)."""
+"""A command in a process of its own, watched from outside with all the processes it starts."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parent.parent
-PROC = Path("/proc")
 
 Watch = Callable[[list[int], float], None]
 """Called again and again with the ids of the processes alive and the seconds since the start."""
@@ -34,50 +33,6 @@ class CommandFailed(RuntimeError):
     """A command ended with an error or took too long; the message holds the end of what it said."""
 
 
-@dataclass(frozen=True)
-class Process:
-    """What ``/proc`` says of a process that is alive.
-
-    Args:
-        parent: its parent's id.
-        started: when it was started, in clock ticks since boot; tells a reused id apart.
-    """
-
-    parent: int
-    started: int
-
-
-def processes() -> dict[int, Process]:
-    """All processes that are alive, by id."""
-    found = {}
-    for entry in PROC.iterdir():
-        if entry.name.isdecimal() and (stat := _read(entry / "stat")):
-            # The second field is a name in parentheses that may itself hold spaces and parentheses.
-            state, parent, *fields = stat[stat.rindex(")") + 2 :].split()
-            if state not in ("Z", "X"):
-                found[int(entry.name)] = Process(int(parent), int(fields[17]))
-    return found
-
-
-def tree(roots: Iterable[int], among: Mapping[int, Process]) -> set[int]:
-    """The ids of ``roots`` and all their descendants.
-
-    >>> table = {1: Process(0, 5), 2: Process(1, 6), 3: Process(2, 7), 4: Process(1, 8)}
-    >>> sorted(tree([2], table))
-    [2, 3]
-    """
-    children: dict[int, list[int]] = {}
-    for pid, process in among.items():
-        children.setdefault(process.parent, []).append(pid)
-    found: set[int] = set()
-    waiting = [root for root in roots if root in among]
-    while waiting:
-        pid = waiting.pop()
-        found.add(pid)
-        waiting += children.get(pid, [])
-    return found
-
-
 class Family:
     """A process and all it has started, also what has outlived its own parent.
 
@@ -86,43 +41,61 @@ class Family:
     """
 
     def __init__(self, root: int) -> None:
-        self._started = {pid: process.started for pid, process in processes().items() if pid == root}
+        # psutil tells a process from a later one with the same id.
+        self._members: dict[psutil.Process, None] = {psutil.Process(root): None}  # the older ones first
 
     def alive(self) -> list[int]:
         """Its members' ids."""
-        now = processes()
-        known = [pid for pid, started in self._started.items() if pid in now and now[pid].started == started]
-        found = tree(known, now)
-        self._started |= {pid: now[pid].started for pid in found}
-        return sorted(found)
+        found: dict[psutil.Process, None] = {}
+        for member in filter(_is_alive, self._members):
+            if member not in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found |= dict.fromkeys([member, *filter(_is_alive, member.children(recursive=True))])
+        self._members = found
+        return sorted(member.pid for member in found)
 
     def end(self, patience: float) -> None:
         """Wait until all have ended, so that none disturbs the next measurement; end what stays."""
-        for pid in self._outlast(patience):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._outlast(patience)
+        for member in self._members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
         self._outlast(_DYING)
 
-    def _outlast(self, seconds: float) -> list[int]:
+    def _outlast(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while (left := self.alive()) and time.monotonic() < deadline:
+        while self.alive() and time.monotonic() < deadline:
             time.sleep(0.02)
-        return left
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def pss(pid: int) -> int:
     """Proportional set size in bytes: a page that n processes share counts 1/n in each; 0 if the process is gone."""
-    return _kilobytes(_read(PROC / str(pid) / "smaps_rollup"), "Pss:")
+    with contextlib.suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_full_info().pss)
+    return 0
 
 
 def peak_rss(pid: int) -> int:
     """The most resident memory the process has had, in bytes; shared pages count in full; 0 if it is gone."""
-    return _kilobytes(_read(PROC / str(pid) / "status"), "VmHWM:")
+    # By hand, as psutil has no peaks on Linux.
+    with contextlib.suppress(OSError, IndexError):  # what has just ended has no memory
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    return 0
 
 
 def title(pid: int) -> str:
-    """The process's command line, which Ray workers replace by ``ray::<what they do>``."""
-    return _read(PROC / str(pid) / "cmdline").replace("\0", " ").strip()
+    """The process's command line, which Ray workers replace by ``ray::<what they do>``; empty if it is gone."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline()).strip()
+    return ""
 
 
 def module(name: str, *arguments: object) -> list[str]:
@@ -232,18 +205,6 @@ class PeakRss:
         for pid in pids:
             if title(pid).startswith(self.prefix):
                 self.peak = max(self.peak, peak_rss(pid))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""  # the process has ended
-
-
-def _kilobytes(text: str, field: str) -> int:
-    _, found, rest = text.partition(field)
-    return 1024 * int(rest.split(maxsplit=1)[0]) if found else 0
 
 
 def _words(command: list[str]) -> str:

@@ -6,12 +6,13 @@ one comparison.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import threading
 from pathlib import Path
+
+import psutil
 
 PLAN = "FEDRAY_FAULTS"
 """Environment variable: path of a JSON file, a list of ``{point, round, block, action}``; ``block`` may be left out.
@@ -58,8 +59,9 @@ def _act(action: str, text: str) -> None:
             os.kill(os.getppid(), signal.SIGKILL)
             threading.Event().wait()
         case "stop_node":
-            for pid in (*_children(os.getppid()), os.getppid(), os.getpid()):
-                os.kill(pid, signal.SIGSTOP)
+            me, node = psutil.Process(), psutil.Process(os.getppid())
+            for process in (*(child for child in node.children() if child != me), node, me):
+                process.suspend()
         case "lose":
             raise Lost(text)
         case "hang":
@@ -70,14 +72,3 @@ def _act(action: str, text: str) -> None:
             raise OSError(28, text)
         case _:
             raise RuntimeError(text)
-
-
-def _children(parent: int) -> list[int]:
-    """Return the other children of a process."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            pid, rest = int(status.parent.name), status.read_text().rpartition(")")[2].split()
-            if int(rest[1]) == parent and pid != os.getpid():
-                found.append(pid)
-    return found

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 import torch
 
 from fedray.cluster.start.token import token_file
@@ -160,12 +161,10 @@ def _file_system(folder: Path) -> str:
     best, kind = -1, ""
     with suppress(OSError):
         real = folder.resolve()
-        for line in Path("/proc/self/mounts").read_text().splitlines():
-            _, mount, found, *_ = line.split(" ")
-            # Blanks in a path are written as octal numbers.
-            point = Path(mount.encode().decode("unicode_escape"))
+        for mount in psutil.disk_partitions(all=True):
+            point = Path(mount.mountpoint)
             if real.is_relative_to(point) and len(point.parts) >= best:
-                best, kind = len(point.parts), found
+                best, kind = len(point.parts), mount.fstype
     return kind
 
 

@@ -131,6 +131,7 @@ class Meter:
 
 def peak_rss() -> int:
     """Return the peak resident memory of this process, in bytes."""
+    # By hand, as psutil has no peaks on Linux.
     # Where there is /proc: getrusage also counts the process that this one was forked from, up to its exec.
     with suppress(OSError, ValueError, IndexError):
         text = Path("/proc/self/status").read_bytes()

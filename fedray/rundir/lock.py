@@ -291,6 +291,7 @@ def _born(pid: int) -> int | None:
 
     None if it is gone, or only a dead one's remains.
     """
+    # By hand, as psutil's time of creation is one of day, which moves when the clock is set.
     try:
         # The name of the program stands in parentheses and may hold anything.
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

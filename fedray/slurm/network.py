@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+import psutil
 
 from fedray.core.errors import ConfigError, listed
 
 FIRST, BLOCK, BLOCKS = 20000, 16, 750
 """Blocks of ports from 20000 to 31999, below the range from which Linux gives out ports by itself."""
 
-_SIOCGIFADDR = 0x8915
 _LOOPBACK = "127.0.0.1"
 
 
@@ -112,13 +111,10 @@ def interface_address(interface: str) -> str:
     Raises:
         ConfigError: there is no such interface, or it has no address.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
-        except OSError as error:
-            there = listed(name for _, name in socket.if_nameindex())
-            raise ConfigError(
-                f"cluster.interface: {interface!r} has no IPv4 address on {socket.gethostname()} "
-                f"({error.strerror}); there are: {there}"
-            ) from None
-    return socket.inet_ntoa(answer[20:24])
+    there = psutil.net_if_addrs()
+    for found in there.get(interface, []):
+        if found.family == socket.AF_INET:
+            return str(found.address)
+    raise ConfigError(
+        f"cluster.interface: {interface!r} has no IPv4 address on {socket.gethostname()}; there are: {listed(there)}"
+    )

@@ -20,6 +20,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from fedray.core.errors import ConfigError
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.network import Ports, choose_ports, own_address
@@ -103,11 +105,11 @@ def adopt_orphans() -> None:
 
 def end_descendants() -> None:
     """Kill what is left of this process's descendants."""
-    me = os.getpid()
-    while children := Path(f"/proc/{me}/task/{me}/children").read_text().split():
-        for child in map(int, children):
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+    # Those of a child that ends become ours, so they are looked for again.
+    while children := psutil.Process().children():
+        for child in children:
+            child.kill()
+            child.wait()
 
 
 def outlive_signals() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from torch import nn
 
 import fedray
@@ -65,9 +65,5 @@ def hashes(result: fedray.Result) -> list[str | None]:
 
 def processes(title: str) -> list[int]:
     """Ids of the processes whose title begins with ``title`` (``ray::WorkerActor``)."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(title.encode()):
-                found.append(int(folder.name))
-    return sorted(found)
+    there = psutil.process_iter(["cmdline"])
+    return sorted(process.pid for process in there if " ".join(process.info["cmdline"] or []).startswith(title))

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from fedray.core import inject
 
 DEADLINE = 90.0
@@ -131,15 +133,14 @@ class Nodes:
 
     def processes(self, title: str, name: str | None = None) -> list[int]:
         """Ids of the processes, on one node or all, whose command line begins with ``title``."""
-        mark = f"{inject.PLAN}={self._plan(name) if name else self.folder}".encode()
-        found = []
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit() and int(folder.name) != os.getpid():
-                with contextlib.suppress(OSError):
-                    environment = (folder / "environ").read_bytes()
-                    if mark in environment and (folder / "cmdline").read_bytes().startswith(title.encode()):
-                        found.append(int(folder.name))
-        return sorted(found)
+        mark = str(self._plan(name) if name else self.folder)
+        return sorted(
+            process.pid
+            for process in psutil.process_iter(["environ", "cmdline"])
+            if process.pid != os.getpid()
+            and (process.info["environ"] or {}).get(inject.PLAN, "").startswith(mark)
+            and " ".join(process.info["cmdline"]).startswith(title)
+        )
 
     def reserved(self) -> list[str]:
         """Placement groups that are still there."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from fedray.cluster.start import head
@@ -44,14 +45,11 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def marked(mark: str) -> list[str]:
     """Command lines of the processes alive that have the mark, but for this one and its threads."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue  # it has just ended
-    return found
+    return [
+        " ".join(process.info["cmdline"])
+        for process in psutil.process_iter(["environ", "cmdline"])
+        if (process.info["environ"] or {}).get(MARK) == mark
+    ]
 
 
 def ends(mark: str, seconds: float) -> bool:
