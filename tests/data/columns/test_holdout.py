@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
+from fedray.data import FederatedData
 from fedray.data.columns.holdout import held_sizes, training_first
+from tests.data.reading import column, numbered
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=8)
 
@@ -48,3 +50,43 @@ def test_training_rows_come_first_and_each_client_is_alone(sizes: list[int], fra
         assert (np.diff(training) > 0).all()
         assert (np.diff(rest) > 0).all()
         np.testing.assert_array_equal(together[starts[client] : starts[client] + count[client]], starts[client] + order)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_holdout_moves_a_share_of_every_client_behind_its_training_rows(
+    sizes: list[int], fraction: float, seed: int
+) -> None:
+    data = numbered(sizes)
+    held = data.with_holdout(fraction, seed)
+    expected = [min(max(round(size * fraction), 1), size - 1) for size in sizes]
+    assert held.holdout_sizes.tolist() == expected
+    np.testing.assert_array_equal(held.sizes + held.holdout_sizes, sizes)
+    x, y, segment = held.holdout(np.arange(len(sizes)))
+    assert len(x) == len(y) == len(segment) == sum(expected)
+    for client in range(len(sizes)):
+        training, local = column(held, client), x[segment == client, 0].numpy()
+        assert (np.diff(training) > 0).all()
+        np.testing.assert_array_equal(np.sort(np.concatenate([training, local])), column(data, client))
+    assert held.label_counts().sum() == held.sizes.sum()
+
+
+def test_holdout_is_a_function_of_seed_and_client_id_alone() -> None:
+    x, y = np.arange(60, dtype=np.float32)[:, None], np.zeros(60, dtype=np.int64)
+    names = np.repeat(["a", "b", "c"], 20)
+    full = FederatedData.from_arrays(x, y, names).with_holdout(0.3, seed=4)
+    part = FederatedData.from_arrays(x[20:], y[20:], names[20:]).with_holdout(0.3, seed=4)
+    other = FederatedData.from_arrays(x, y, names).with_holdout(0.3, seed=5)
+    np.testing.assert_array_equal(column(full, 2), column(part, 1))
+    assert column(full, 2).tolist() != column(other, 2).tolist()
+    assert FederatedData.from_arrays(x, y, names).with_holdout(0.0, seed=4).holdout_sizes.sum() == 0
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_holdout_out_of_range_is_an_error(fraction: float) -> None:
+    with pytest.raises(ConfigError, match="at least 0 and below 1"):
+        numbered([3]).with_holdout(fraction, seed=0)
+
+
+def test_holdout_twice_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="held-out rows already"):
+        numbered([3]).with_holdout(0.5, seed=0).with_holdout(0.5, seed=0)

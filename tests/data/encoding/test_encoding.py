@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
 from fedray.data.encoding.encoding import Encoding, Options
-from fedray.data.encoding.saved import encoded_test, load_encoding
+from fedray.data.encoding.saved import load_encoding
 
 HEADER = "age,sex,note,y\n"
 
@@ -91,29 +91,3 @@ def test_options_that_want_another_encoding_are_named(files: list[Path], options
     encoding.need(Options("y", categorical={"sex": ["f", "m"]}, classes=["no", "yes"], ignore=["note", "other"]))
     with pytest.raises(ConfigError, match=f"^{named}: the model was trained on tables that were encoded otherwise"):
         encoding.need(options)
-
-
-def test_a_test_table_needs_nothing_but_the_encoding(files: list[Path], tmp_path: Path) -> None:
-    (test,) = write(tmp_path, {"test": "35,f,x9,yes\n"})
-    data = read(files, test=test)
-    encoding = load_encoding(data.encoding)
-    assert encoding is not None
-    assert data.test is not None
-    for path in files:
-        path.unlink()
-    alone = encoded_test(test, Options("y", categorical=["sex"], ignore=["note"]), encoding)
-    assert alone.x.tolist() == data.test.x.tolist()
-    assert alone.y.tolist() == data.test.y.tolist() == [1]
-    test.write_text("age,note,y\n35,x,yes\n")
-    with pytest.raises(ConfigError, match="no column 'sex', but the table that the model was trained on has"):
-        encoded_test(test, Options("y", categorical=["sex"], ignore=["note"]), encoding)
-
-
-@pytest.mark.parametrize("content", ["no json", "[1]", '{"format": 9}', '{"format": 1, "columns": [{"name": "a"}]}'])
-def test_what_is_no_encoding_is_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "encoding.json"
-    with pytest.raises(ConfigError, match=r"encoding: .*cannot be read"):
-        load_encoding(path)
-    path.write_text(content)
-    with pytest.raises(ConfigError, match="encoding"):
-        load_encoding(path)

@@ -1,4 +1,4 @@
-"""LEAF JSON and folders of NPZ files."""
+"""LEAF JSON: users become clients, their text tokens, their classes classes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from fedray.core.errors import ConfigError
 from fedray.data import DataSpec, FederatedData
 from fedray.data.files.leaf import client_name
+from tests.data.reading import inputs, targets
 
 
 def dump(path: Path, users: dict[str, tuple[list[Any], list[Any]]]) -> Path:
@@ -23,12 +23,6 @@ def dump(path: Path, users: dict[str, tuple[list[Any], list[Any]]]) -> Path:
     return path
 
 
-def taken(data: FederatedData, client: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A client's training rows."""
-    x, y = data.rows(np.array([client])).take(np.arange(data.sizes[client])[None])
-    return x[0], y[0]
-
-
 def test_leaf_folder_with_train_and_test(tmp_path: Path) -> None:
     dump(tmp_path / "train" / "1.json", {"u2": ([[1.0, 2.0], [3.0, 4.0]], [0, 2])})
     dump(tmp_path / "train" / "2.json", {"u1": ([[5.0, 6.0]], [1])})
@@ -36,8 +30,8 @@ def test_leaf_folder_with_train_and_test(tmp_path: Path) -> None:
     data = FederatedData.from_leaf(tmp_path)
     assert data.spec == DataSpec((2,), 3)
     assert [data.client_id(i) for i in range(2)] == ["u2", "u1"]
-    assert taken(data, 0)[0].tolist() == [[1, 2], [3, 4]]
-    assert taken(data, 1)[1].tolist() == [1]
+    assert inputs(data, 0).tolist() == [[1, 2], [3, 4]]
+    assert targets(data, 1) == [1]
     assert data.test is not None
     assert data.test.x.tolist() == [[7, 8], [9, 0]]
 
@@ -48,10 +42,10 @@ def test_leaf_text_becomes_tokens_of_one_vocabulary(tmp_path: Path) -> None:
     data = FederatedData.from_leaf(train, test=test)
     letters = " beotz"
     assert data.spec == DataSpec((5,), 6, "classification", tuple(letters), 6)
-    x, y = taken(data, 0)
-    assert x.dtype == torch.int64
+    x, y = inputs(data, 0), targets(data, 0)
+    assert x.dtype == np.int64
     assert ["".join(letters[token] for token in row) for row in x.tolist()] == ["to be", "o be "]
-    assert [letters[token] for token in y.tolist()] == [" ", "o"]
+    assert [letters[token] for token in y] == [" ", "o"]
     assert data.client_id(1) == client_name("PUCK!")
 
 
@@ -91,60 +85,13 @@ def test_leaf_mistakes_are_clear_errors(tmp_path: Path) -> None:
         FederatedData.from_leaf(twice)
 
 
-def test_npz_folder_gives_one_client_per_file(tmp_path: Path) -> None:
-    for name, size in (("b", 2), ("a", 3)):
-        np.savez(tmp_path / f"{name}.npz", x=np.full((size, 1, 4, 4), size, dtype=np.uint8), y=np.arange(size))
-    np.savez(tmp_path / "test.npz", x=np.zeros((1, 1, 4, 4), dtype=np.uint8), y=np.array([2]))
-    data = FederatedData.from_folder(tmp_path, test=tmp_path / "test.npz")
-    assert [data.client_id(i) for i in range(len(data))] == ["a", "b"]
-    assert data.sizes.tolist() == [3, 2]
-    assert torch.equal(taken(data, 1)[0], torch.full((2, 1, 4, 4), 2.0) / 255)
-    assert data.test is not None
-    assert len(data.test) == 1
-    with pytest.raises(ConfigError, match="no target column"):
-        FederatedData.from_folder(tmp_path, target="y")
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"x": np.zeros((2, 3)), "labels": np.zeros(2)}, r"must hold arrays x and y; it has: x, labels"),
-        ({"x": np.zeros((2, 3)), "y": np.zeros(3, dtype=int)}, r"one row per example"),
-        ({"x": np.zeros((0, 2)), "y": np.zeros(0, dtype=int)}, r"b\.npz has no rows"),
-        ({"x": np.zeros((1, 3)), "y": np.zeros(1, dtype=int)}, r"b\.npz: x has rows \(3,\) of float64, but .*a\.npz"),
-        ({"x": np.array([[{}]], dtype=object), "y": np.zeros(1, dtype=int)}, r"without pickled objects"),
-    ],
-)
-def test_npz_mistakes_are_clear_errors(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
-    np.savez(tmp_path / "a.npz", x=np.zeros((1, 2)), y=np.zeros(1, dtype=int))
-    np.savez(tmp_path / "b.npz", **columns)
-    with pytest.raises(ConfigError, match=message):
-        FederatedData.from_folder(tmp_path)
-
-
-def test_folder_mistakes_are_clear_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does not exist"):
-        FederatedData.from_folder(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="one per client is expected"):
-        FederatedData.from_folder(tmp_path)
-    np.savez(tmp_path / "a.npz", x=np.zeros((1, 2)), y=np.zeros(1, dtype=int))
-    with pytest.raises(ConfigError, match=r"must be a \.npz file"):
-        FederatedData.from_folder(tmp_path, test="t.parquet")
-    (tmp_path / "z.npz").write_bytes(b"no zip")
-    with pytest.raises(ConfigError, match=r"z\.npz cannot be read"):
-        FederatedData.from_folder(tmp_path)
-    (tmp_path / "b.parquet").touch()
-    with pytest.raises(ConfigError, match="several kinds"):
-        FederatedData.from_folder(tmp_path)
-
-
 def test_classes_written_as_floats_are_classes(tmp_path: Path) -> None:
     """The files that FedProx's authors publish have 4.0."""
     dump(tmp_path / "train" / "1.json", {"a": ([[1.0], [2.0]], [4.0, 0.0]), "b": ([[3.0]], [2.0])})
     dump(tmp_path / "test" / "1.json", {"a": ([[7.0]], [2.0])})
     data = FederatedData.from_leaf(tmp_path)
     assert (data.spec.task, data.spec.outputs) == ("classification", 5)
-    assert taken(data, 0)[1].tolist() == [4, 0]
+    assert targets(data, 0) == [4, 0]
     assert data.test is not None
     assert data.test.y.tolist() == [2]
     assert ["read as classes 0 to 4" in warning for warning in data.warnings] == [True]

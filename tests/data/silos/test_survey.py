@@ -313,27 +313,6 @@ def test_a_probe_of_regression(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("silo", "message"),
-    [
-        ({"path": "a.csv"}, "silos.a: say where it is: either node_label"),
-        ({"path": "a.csv", "node_label": "s=a", "node_resource": "b"}, "silos.a: say where it is: either"),
-        ({"path": "a.csv", "node_label": "site"}, "node_label=site: expected label=value"),
-        ({"path": "a.csv", "node_label": "site="}, "node_label=site=: expected label=value"),
-        ({"path": "a.csv", "node_resource": "s=a"}, "node_resource=s=a: expected the name"),
-        ({"path": "", "node_label": "s=a"}, "path: the name of a file is needed"),
-        ({"node_label": "s=a"}, r"silos\.a\.path: a value is needed"),
-        ({"path": "a.csv", "nodelabel": "s=a"}, r"silos\.a\.nodelabel: unknown key \(did you mean 'node_label'"),
-        ({"path": "a.csv", "node_label": "s=a", "cpus": -1}, r"cpus=-1\.0: it must be at least 0"),
-        ({"path": "a.csv", "node_label": "s=a", "gpus": "all"}, r"silos\.a\.gpus"),
-        ("a.csv", r"silos\.a: expected a section"),
-    ],
-)
-def test_a_wrong_section_is_one_clear_error(folder: Path, silo: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load(folder, silos={"a": silo})
-
-
-@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"silos": {}}, "silos: at least one is needed"),

@@ -1,4 +1,4 @@
-"""What every kind of data has in common, and that its modules build on each other without a circle."""
+"""What every kind of data has in common: ids, keys, and that its modules do not go in a circle."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ import pytest
 
 import fedray.data
 from fedray.data import ClientData, FederatedData
+
+
+def test_names_become_ids_and_keys_do_not_depend_on_the_other_clients() -> None:
+    x, y = np.zeros((3, 1)), np.zeros(3, dtype=np.int64)
+    data = FederatedData.from_arrays(x, y, np.array(["b", "a", "c"]))
+    assert [data.client_id(i) for i in range(3)] == ["a", "b", "c"]
+    without = FederatedData.from_arrays(x[1:], y[1:], np.array(["a", "c"]))
+    keys = data.keys(np.arange(3))
+    assert keys[[0, 2]].tolist() == without.keys(np.arange(2)).tolist()
+    assert len(set(keys.tolist())) == 3
+    assert keys.min() >= 0
+    ordered = FederatedData.from_arrays(x, y, np.array(["b", "a", "c"]), ids=["c", "b", "a"])
+    assert [ordered.client_id(i) for i in range(3)] == ["c", "b", "a"]
+    unnamed = FederatedData.from_arrays(x, y, np.arange(3))
+    assert unnamed.client_id(2) == "2"
+    assert unnamed.keys(np.array([2, 0])).tolist() == [2, 0]
+
 
 PACKAGE = Path(fedray.data.__file__).parent
 

@@ -1,0 +1,90 @@
+"""A folder with one file per client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fedray.core.errors import ConfigError
+from fedray.data import FederatedData
+from tests.data.reading import inputs
+
+
+def test_parquet_folder_is_read_as_csv_files_are(tmp_path: Path) -> None:
+    folder = tmp_path / "clients"
+    folder.mkdir()
+    tables = {
+        "b": {"age": [30, None], "smoker": [True, False], "ward": ["x", "y"], "y": ["no", "yes"]},
+        "a": {"ward": ["x"], "smoker": [True], "age": [50], "y": ["yes"]},
+    }
+    for name, columns in tables.items():
+        pyarrow.parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
+    pyarrow.parquet.write_table(pa.table(tables["a"]), tmp_path / "test.parquet")
+    data = FederatedData.from_folder(
+        folder, target="y", categorical=["ward"], standardize=False, test=tmp_path / "test.parquet"
+    )
+    assert [data.client_id(i) for i in range(2)] == ["a", "b"]
+    # The columns of the first file: ward (x, y), smoker, age.
+    assert inputs(data, 0).tolist() == [[1, 0, 1, 50]]
+    assert inputs(data, 1).tolist() == [[1, 0, 1, 30], [0, 1, 0, 40]]
+    assert data.test is not None
+    assert data.test.x.tolist() == [[1, 0, 1, 50]]
+    with pytest.raises(ConfigError, match=r"a\.parquet, row 1, column 'ward': 'x' is not a number"):
+        FederatedData.from_folder(folder, target="y")
+    with pytest.raises(ConfigError, match="need the name of the target"):
+        FederatedData.from_folder(folder)
+    (folder / "c.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(ConfigError, match=r"c\.parquet cannot be read as Parquet"):
+        FederatedData.from_folder(folder, target="y")
+
+
+def test_npz_folder_gives_one_client_per_file(tmp_path: Path) -> None:
+    for name, size in (("b", 2), ("a", 3)):
+        np.savez(tmp_path / f"{name}.npz", x=np.full((size, 1, 4, 4), size, dtype=np.uint8), y=np.arange(size))
+    np.savez(tmp_path / "test.npz", x=np.zeros((1, 1, 4, 4), dtype=np.uint8), y=np.array([2]))
+    data = FederatedData.from_folder(tmp_path, test=tmp_path / "test.npz")
+    assert [data.client_id(i) for i in range(len(data))] == ["a", "b"]
+    assert data.sizes.tolist() == [3, 2]
+    assert np.array_equal(inputs(data, 1), np.full((2, 1, 4, 4), 2.0, np.float32) / 255)
+    assert data.test is not None
+    assert len(data.test) == 1
+    with pytest.raises(ConfigError, match="no target column"):
+        FederatedData.from_folder(tmp_path, target="y")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"x": np.zeros((2, 3)), "labels": np.zeros(2)}, r"must hold arrays x and y; it has: x, labels"),
+        ({"x": np.zeros((2, 3)), "y": np.zeros(3, dtype=int)}, r"one row per example"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0, dtype=int)}, r"b\.npz has no rows"),
+        ({"x": np.zeros((1, 3)), "y": np.zeros(1, dtype=int)}, r"b\.npz: x has rows \(3,\) of float64, but .*a\.npz"),
+        ({"x": np.array([[{}]], dtype=object), "y": np.zeros(1, dtype=int)}, r"without pickled objects"),
+    ],
+)
+def test_npz_mistakes_are_clear_errors(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((1, 2)), y=np.zeros(1, dtype=int))
+    np.savez(tmp_path / "b.npz", **columns)
+    with pytest.raises(ConfigError, match=message):
+        FederatedData.from_folder(tmp_path)
+
+
+def test_folder_mistakes_are_clear_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        FederatedData.from_folder(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="one per client is expected"):
+        FederatedData.from_folder(tmp_path)
+    np.savez(tmp_path / "a.npz", x=np.zeros((1, 2)), y=np.zeros(1, dtype=int))
+    with pytest.raises(ConfigError, match=r"must be a \.npz file"):
+        FederatedData.from_folder(tmp_path, test="t.parquet")
+    (tmp_path / "z.npz").write_bytes(b"no zip")
+    with pytest.raises(ConfigError, match=r"z\.npz cannot be read"):
+        FederatedData.from_folder(tmp_path)
+    (tmp_path / "b.parquet").touch()
+    with pytest.raises(ConfigError, match="several kinds"):
+        FederatedData.from_folder(tmp_path)

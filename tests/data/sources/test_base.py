@@ -1,0 +1,43 @@
+"""What every section of data shares: its mistakes are one clear error, and a config can hold it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedray.config.registry import bind_part, dump
+from fedray.core.errors import ConfigError
+from fedray.data import data_sources
+from tests.data.reading import load
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"name": "digit"}, "did you mean 'digits'"),
+        ({"name": "digits", "test_fraction": 1.0}, "test_fraction: must be at least 0 and below 1"),
+        ({"name": "digits", "holdout": 1.5}, "holdout: must be at least 0 and below 1"),
+        ({"name": "digits", "partition": {"name": "iidd"}}, "data.partition.name: unknown partitioner 'iidd'"),
+        ({"name": "digits", "partition": {"name": "iid", "client": 3}}, "data.partition.client: unknown key"),
+        ({"name": "digits", "partition": {"name": "column", "column": "writer"}}, "no column 'writer'"),
+        ({"name": "cifar10", "path": "x"}, "data.partition: a value is needed"),
+        ({"name": "csv", "train": ["a.csv"]}, "data.target: a value is needed"),
+        ({"name": "csv", "train": ["a.csv"], "target": "y", "task": "rank"}, "data.task"),
+        ({"name": "synthetic", "classes": 1}, "classes: must be at least 2"),
+        ({"name": "synthetic", "heterogeneity": -1.0}, "heterogeneity: must be at least 0"),
+    ],
+)
+def test_wrong_sections_are_one_clear_error(node: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(**node)
+
+
+def test_every_source_has_options_that_a_config_can_hold() -> None:
+    required = {"path": "p", "train": ["a.csv"], "target": "y", "input": "x", "partition": {"name": "iid"}}
+    required["silos"] = {"a": {"node_label": "site=a", "path": "a.csv"}}
+    for name, schema in data_sources.items():
+        fields = schema.__dataclass_fields__  # type: ignore[attr-defined]
+        node = {key: value for key, value in required.items() if key in fields}
+        part = bind_part(data_sources, {"name": name, **node}, "data")
+        assert bind_part(data_sources, dump(part), "data") == part

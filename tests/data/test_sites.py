@@ -1,0 +1,42 @@
+"""Where data lies, said in words, and asking there."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.data.sites import Silo, Stop, here
+
+WORDS = st.text("abc.-_/", min_size=1)
+
+
+@given(WORDS, WORDS, st.none() | st.integers(0, 4), st.none() | st.sampled_from([0.0, 0.25, 2.0]))
+def test_a_silo_says_where_it_is_and_what_its_worker_gets(
+    label: str, value: str, cpus: int | None, gpus: float | None
+) -> None:
+    silo = Silo(path="a.csv", node_label=f"{label}={value}", cpus=cpus, gpus=gpus)
+    assert silo.where == f"{label}={value}"
+    assert Silo(path="a.csv", node_resource=label, cpus=cpus, gpus=gpus).where == label
+    assert (" CPUs" in str(silo), " GPUs" in str(silo)) == (cpus is not None, gpus is not None)
+
+
+def test_a_gpu_is_shared_or_whole() -> None:
+    with pytest.raises(ValueError, match=r"gpus=1\.5: above 1 it must be a whole number"):
+        Silo(path="a.csv", node_resource="a", gpus=1.5)
+    with pytest.raises(ValueError, match="cpus=inf: it must be at least 0"):
+        Silo(path="a.csv", node_resource="a", cpus=float("inf"))
+
+
+def test_a_place_is_opened_once_and_each_question_goes_to_its_own() -> None:
+    opened: list[str] = []
+
+    def thing(name: str) -> Stop[str]:
+        return Stop(name, "site=x", lambda: opened.append(name) or name)  # type: ignore[func-returns-value]
+
+    with here().visit([thing("a"), thing("b")]) as visit:
+        assert visit.ask([str.upper, lambda name: name * 2]) == ["A", "bb"]
+        assert visit.ask([len, len]) == [1, 1]
+        with pytest.raises(ValueError, match="longer"):
+            visit.ask([len])
+    assert opened == ["a", "b"]
