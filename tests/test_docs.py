@@ -1,0 +1,305 @@
+"""README and docs: their commands parse and run, their configs load, their Python works.
+
+Nothing on these pages is skipped in silence: what is not run here stands below, with its reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+import yaml
+
+import fedray
+from fedray.cli import main
+from fedray.cli.app import app
+from fedray.config.layers import load_layers, overlay
+from fedray.data.encoding.saved import load_encoding
+from fedray.data.tables.hospitals import write_hospitals
+from fedray.experiment.build import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+# house.md tells of what is not there yet.
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs/house.md"}),
+]
+
+# What the languages of fences mean here; another one needs a test, or a line.
+LANGUAGES = {"bash", "console", "python", "yaml", "json", "mermaid", "text"}
+# Commands of others: they are not ours to test.
+OTHERS = {"cat", "cd", "git", "pip", "ray", "sbatch", "scancel", "source", "tensorboard"}
+
+# Words that make a command quick, or let it run on any machine.
+ALSO = {
+    "run": ["cluster.name=inline", "rounds=3"],
+    "resume": ["rounds=5"],
+    "slurm": ["--print"],
+    "sweep --slurm": ["--print"],
+}
+NOT_RUN = {
+    "submit": "needs a Ray cluster; tests/cluster/jobs and tests/cli/test_jobs.py have one",
+    "sweep": "six runs; tests/cli/test_many.py has a small one",
+}
+# Other exit statuses than 0 that are right here.
+STATUS = {
+    "doctor": {0, 1},  # this machine may have an error
+    "stop": {2},  # the run before it on the page has ended
+}
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A fenced part of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def snippets(*languages: str) -> list[Snippet]:
+    """The fenced parts of all pages, in these languages or in all."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, match.start()) + 1
+            found += [Snippet(page, line, match[1], match[2])]
+    return [snippet for snippet in found if not languages or snippet.language in languages]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The commands of a script by their words, without comments, settings of the environment, and what ``&&`` joins."""
+    for line in text.replace("\\\n", " ").splitlines():
+        for part in line.split(" && "):
+            words = shlex.split(part.replace("<this repository>", "THIS_REPOSITORY"), comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                words = words[1:]
+            if words:
+                yield words
+
+
+def of_fedray(words: list[str]) -> list[str] | None:
+    """The arguments of ``fedray`` in a command, also in one that another program is given; None: it has none."""
+    if "--" in words:
+        return of_fedray(words[words.index("--") + 1 :])
+    if words[:3] == ["python", "-m", "fedray"]:
+        return words[3:]
+    return words[1:] if words[0] == "fedray" else None
+
+
+def shown() -> list[tuple[str, list[str]]]:
+    """Every command of fedray on the pages, in fences and within text, with its place."""
+    found = []
+    for snippet in snippets("bash", "console"):
+        text = snippet.text
+        if snippet.language == "console":
+            text = "".join(f"{line[2:]}\n" for line in text.splitlines() if line.startswith("$ "))
+        found += [(str(snippet), words) for command in commands(text) if (words := of_fedray(command)) is not None]
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"`((?:[A-Z_]+=\S+ |python -m )*fedray [^`]+)`", text):
+            for command in commands(" ".join(code.split())):
+                if (words := of_fedray(command)) is not None:
+                    found.append((page.name, words))
+    return found
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory but for the configs, the tables and the config that the README speaks of."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    hospitals, _ = write_hospitals(tmp_path)
+    for name, path in zip("ab", hospitals, strict=False):
+        shutil.copy(path, tmp_path / f"{name}.csv")
+    (diagnosis,) = (snippet for snippet in snippets("yaml") if snippet.text.startswith("# diagnosis.yaml"))
+    (tmp_path / "diagnosis.yaml").write_text(diagnosis.text)
+    return tmp_path
+
+
+def test_every_fence_has_a_language_that_is_tested() -> None:
+    assert [str(snippet) for snippet in snippets() if snippet.language not in LANGUAGES] == []
+    assert len(snippets("bash")) >= 6
+    assert len(shown()) >= 30
+
+
+def test_programs_are_known_and_targets_are_there() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    for snippet in snippets("bash"):
+        for words in commands(snippet.text):
+            assert words[0] in {*OTHERS, "make"} or of_fedray(words) is not None, f"{snippet}: {words}"
+            for extra in re.findall(r"fedray\[(\w+)\]", " ".join(words)):
+                assert f"\n{extra} = [" in project, f"{snippet}: {words}"
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"(?:^|^    |`)make ((?:[a-z-]+ ?)+)", page.read_text(), flags=re.MULTILINE)
+        assert {target for targets in named for target in targets.split()} <= targets, page
+
+
+@pytest.mark.parametrize(("place", "words"), [pytest.param(*one, id=f"{one[0]}-{' '.join(one[1])}") for one in shown()])
+def test_a_command_has_these_options(place: str, words: list[str]) -> None:
+    group: Any = typer.main.get_command(app)
+    verb, *rest = words
+    command = group.commands[verb]
+    if rest:  # `fedray resume` alone is how a text speaks of the command
+        command.make_context(verb, list(rest))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        pytest.param(place, words, id=f"{place}-{' '.join(words)}")
+        for place, words in shown()
+        if ":" in place and words[1:] and words[1].endswith(".yaml")
+    ],
+)
+def test_the_keys_of_a_command_are_those_of_a_config(place: str, words: list[str], workplace: Path) -> None:
+    verb, name, *rest = words
+    path = workplace / name
+    assert path.is_file()
+    keys = [word for word in rest if re.match(r"[a-z_.]+=", word)]
+    if verb == "sweep":  # each key has several values
+        keys = [re.sub(r"=([^,]*),.*", r"=\1", key) for key in keys]
+    Config.bind(path.stem, *load_layers(path, keys))
+
+
+def fedray_main(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Call the command in this process; return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["fedray", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code is None or isinstance(ended.value.code, int)
+    return ended.value.code or 0
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(s.page == page for s in snippets("bash"))], ids=lambda page: page.name
+)
+def test_the_commands_of_a_page_run_one_after_the_other(
+    page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ran = 0
+    if page.name == "cluster.md":  # whose run a Slurm job makes
+        assert fedray_main(["run", "configs/digits.yaml", "run.dir=runs/digits", *ALSO["run"]], monkeypatch) == 0
+    for snippet in snippets("bash"):
+        for words in commands(snippet.text) if snippet.page == page else ():
+            if words[0] != "fedray":
+                continue
+            verb, *_ = arguments = words[1:]
+            kind = f"{verb} --slurm" if "--slurm" in arguments else verb
+            if kind in NOT_RUN:
+                continue
+            status = fedray_main([*arguments, *ALSO.get(kind, [])], monkeypatch)
+            assert status in STATUS.get(verb, {0}), (snippet, arguments, capfd.readouterr().err)
+            ran += 1
+    assert ran >= 3
+
+
+@pytest.mark.parametrize("snippet", snippets("yaml"), ids=str)
+def test_a_config_loads(snippet: Snippet, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE_DATA", "/data")
+    path = workplace / "configs" / "snippet.yaml"
+    sections = yaml.safe_load(snippet.text)
+    if "base" not in sections and "model" not in sections:  # a part of a config, to be laid over a whole one
+        sections = overlay({"base": ["digits.yaml"]}, sections)
+        if "prologue" in sections.get("cluster", {}):
+            sections = overlay({"cluster": {"name": "slurm"}}, sections)
+    path.write_text(yaml.safe_dump(sections))
+    config = Config.bind("snippet", *load_layers(path))
+    assert config.to_yaml()
+
+
+@pytest.mark.parametrize("snippet", snippets("json"), ids=str)
+def test_an_encoding_loads(snippet: Snippet) -> None:
+    read = load_encoding(json.loads(snippet.text))
+    assert read is not None
+    assert read.to_json() == json.loads(snippet.text)
+
+
+@pytest.mark.parametrize("snippet", snippets("text"), ids=str)
+def test_a_recipe_takes_files_that_are_there(snippet: Snippet) -> None:
+    files = re.findall(r"^    (\S+) /opt/fedray/$", snippet.text, flags=re.MULTILINE)
+    assert len(files) >= 3
+    assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def names_of_data(folder: Path) -> dict[str, Any]:
+    """What the Python of docs/data.md speaks of."""
+    x, y = np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
+    (folder / "silos").mkdir()
+    (folder / "femnist").mkdir()
+    for name in ("north", "south"):
+        np.savez(folder / "silos" / f"{name}.npz", x=x, y=y)
+    users = {"users": ["ann"], "user_data": {"ann": {"x": x.tolist(), "y": y.tolist()}}}
+    (folder / "femnist" / "all.json").write_text(json.dumps(users))
+    return {
+        "fedray": fedray,
+        "FederatedData": fedray.FederatedData,
+        "x": x,
+        "y": y,
+        "clients": y,
+        "x_test": x,
+        "y_test": y,
+        "dataset": torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y)),
+        "partitioner": fedray.IID(clients=3),
+        "load": lambda client: (x, y),
+    }
+
+
+def python_of(name: str) -> str:
+    """The Python of a page, which has one snippet of it."""
+    (snippet,) = (snippet for snippet in snippets("python") if snippet.page.name == name)
+    return snippet.text
+
+
+def test_every_snippet_of_python_is_run() -> None:
+    assert {snippet.page.name for snippet in snippets("python")} == {"README.md", "data.md"}
+
+
+def test_the_python_of_the_data_page(workplace: Path) -> None:
+    names = names_of_data(workplace)
+    for line in python_of("data.md").splitlines():
+        made = eval(line.partition("  #")[0], names)
+        assert isinstance(made, fedray.FederatedData), line
+
+
+def check_readme(names: dict[str, Any], workplace: Path) -> None:
+    """What the README says of the result."""
+    result = names["result"]
+    assert not result.model.training
+    assert [record.round for record in result.history] == list(range(1, 51))
+    said = re.findall(r"[\w.*/]+\.(?:jsonl|safetensors|json|txt|log)", python_of("README.md").splitlines()[-1])
+    assert said[-1] == "workers/*.log"  # which clients that say nothing do not have
+    assert [name for name in said[:-1] if not (result.run_dir / name).is_file()] == []
+
+
+def test_the_python_of_the_readme_in_this_process(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fedray, "train", functools.partial(fedray.train, cluster="inline", progress=False))
+    names: dict[str, Any] = {}
+    exec(python_of("README.md"), names)
+    check_readme(names, workplace)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_on_ray(workplace: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(python_of("README.md"), names)
+    check_readme(names, workplace)
