@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fedray.cli import ending, inspecting, jobs, many, slurm, training, watching
 
+
+class _Commands(TyperGroup):
+    """The commands, listed with their whole first sentence: by default what is longer than a line is cut."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list."""
+        with formatter.section("Commands"):
+            every = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
+            formatter.write_dl(every)
+
+
 app = typer.Typer(
     name="fedray",
+    cls=_Commands,
     help="Federated learning of PyTorch models: one config, from a laptop to a cluster.",
     no_args_is_help=True,
     add_completion=False,

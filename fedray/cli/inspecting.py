@@ -19,13 +19,14 @@ def evaluate(
     round: Round = None,
 ) -> None:
     """Evaluate a run's model on its test set, or on another one."""
+    from fedray.core.terminal import pairs, show
     from fedray.experiment.evaluate import evaluate_run
 
     config_of(run_dir)
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
     loaded, folder = loaded_from(run_dir, load_layers(config_path(run_dir), changes))
-    for name, value in evaluate_run(loaded, folder, round).items():
-        typer.echo(f"{name:>10}  {value:.6g}")
+    metrics = evaluate_run(loaded, folder, round)
+    show(pairs((name, f"{value:.6g}") for name, value in metrics.items()))
 
 
 def export(
@@ -46,19 +47,21 @@ def export(
 
 def plan(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Say what a run would do and cost, without training: sizes, blocks, bytes, memory, seconds per round."""
+    from fedray.core.terminal import show
     from fedray.experiment.build import Config
     from fedray.experiment.estimate import describe
 
-    typer.echo(describe(Config.load(config, overrides or ())))
+    show(describe(Config.load(config, overrides or ())))
 
 
 def list_parts(
     kind: Annotated[str | None, typer.Argument(help="algorithms, models, data, transforms...; default: all.")] = None,
 ) -> None:
     """List what can be named in a config, with defaults."""
+    from fedray.core.terminal import show
     from fedray.experiment.estimate import catalogue
 
-    typer.echo(catalogue(kind))
+    show(catalogue(kind))
 
 
 def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:

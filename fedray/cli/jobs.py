@@ -39,9 +39,11 @@ def submit(
     With --follow the exit status is the run's; Ctrl-C then ends the following, not the run.  A run.dir that is not
     absolute lies below the home folder of the account that runs the cluster.
     """
+    from rich.filesize import decimal
+
     from fedray.cluster.jobs.beside import PYTHON, RUN_DIR
     from fedray.cluster.jobs.client import Jobs
-    from fedray.cluster.jobs.submission import Package, command, megabytes, on_the_cluster
+    from fedray.cluster.jobs.submission import Package, command, on_the_cluster
     from fedray.experiment.build import Config
 
     if not address:
@@ -67,7 +69,7 @@ def submit(
         about = {RUN_DIR: on_the_cluster(run_dir), PYTHON: shlex.quote(python)}
         jobs.submit(line, path, name, about)
     where = f"results  {run_dir if run_dir.is_absolute() else Path('~') / run_dir} (on the cluster)"
-    typer.echo(f"submitted {name}: {len(package.files)} file(s), {megabytes(len(archive))}")
+    typer.echo(f"submitted {name}: {len(package.files)} file(s), {decimal(len(archive))}")
     typer.echo(f"  log      fedray logs --address {address} --follow {name}")
     typer.echo(f"  stop     fedray stop --address {address} {name}   (with a checkpoint)")
     typer.echo(f"  {where}")

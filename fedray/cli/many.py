@@ -160,13 +160,7 @@ def _report(wanted: Sweep, quiet: bool) -> None:
 
 
 def _show(rows: Sequence[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from fedray.core.terminal import Grid, show
     from fedray.sweep import in_words
 
-    head, lines = in_words(rows)
-    table = Table(*head)
-    for line in lines:
-        table.add_row(*line)
-    Console().print(table)
+    show(Grid(*in_words(rows)))

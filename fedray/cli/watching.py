@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from fedray.cli.common import FAILED, RunArgument
 from fedray.rundir.names import to_go_on
 
 if TYPE_CHECKING:
-    import rich.console
     import rich.panel
 
     from fedray.experiment.status import Status
@@ -32,12 +30,13 @@ def status(
     every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:
     """Say how a run stands: round, pace, time left, failures, last checkpoint.  Reads only the run folder's files."""
+    from fedray.core.terminal import pairs, show, standard_output
     from fedray.experiment.status import read_status
 
     def look() -> Status:
         return read_status(run_dir, time.time())
 
-    out = _console()
+    out = standard_output()
     if out.is_interactive and not as_json:
         from rich.live import Live
 
@@ -53,8 +52,10 @@ def status(
         before = news
         if as_json:
             typer.echo(json.dumps(seen.to_json()))
+        elif follow:
+            typer.echo(one_line(seen))
         else:
-            typer.echo(one_line(seen) if follow else "\n".join(f"{name:<11} {value}" for name, value in rows(seen)))
+            show(pairs(rows(seen), width=10))
 
 
 def doctor(
@@ -66,14 +67,14 @@ def doctor(
 
     Each line says ok, warning or error, and what to do.  Exit status: 1 if there is an error.
     """
+    from fedray.core.terminal import show
     from fedray.doctor import Report, visit_cluster, visit_here
 
     report: Report = visit_cluster(run_dir) if cluster else visit_here(run_dir)
     if as_json:
         typer.echo(json.dumps(report.to_json()))
     else:
-        for line in report.lines():
-            typer.echo(line)
+        show(report.table())
     if report.errors:
         raise typer.Exit(FAILED)
 
@@ -136,6 +137,8 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
 
 def used(totals: Totals) -> Iterator[str]:
     """Yield what a run took of the machines, without what it took nothing of."""
+    from rich.filesize import decimal
+
     yield f"{duration(totals.wall_seconds)} of time"
     if totals.cpu_seconds:
         yield f"{totals.cpu_seconds / 3600:.3g} CPU hours"
@@ -144,13 +147,13 @@ def used(totals: Totals) -> Iterator[str]:
     if totals.joules:
         yield f"{totals.joules / 3.6e6:.3g} kWh on GPUs"
     if totals.network:
-        yield f"{totals.network / 1e6:,.1f} MB between nodes"
+        yield f"{decimal(totals.network)} between nodes"
     if totals.retries:
         yield f"{totals.retries:,} blocks done again"
     if totals.rss:
-        yield f"workers of up to {totals.rss / 1e6:,.0f} MB"
+        yield f"workers of up to {decimal(totals.rss)}"
     if totals.gpu_memory:
-        yield f"{totals.gpu_memory / 1e6:,.0f} MB of GPU memory"
+        yield f"{decimal(totals.gpu_memory)} of GPU memory"
 
 
 def pace(seconds: float) -> str:
@@ -180,18 +183,10 @@ def _number(value: float | None) -> str:
     return "nan" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
 
 
-def _console() -> rich.console.Console:
-    from rich.console import Console
-
-    return Console(force_interactive=None if sys.stdout.isatty() else False)
-
-
 def _panel(seen: Status) -> rich.panel.Panel:
     from rich.panel import Panel
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2))
-    for name, value in rows(seen):
-        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
-    return Panel.fit(table, title=Text(seen.state))
+    from fedray.core.terminal import pairs
+
+    return Panel.fit(pairs(rows(seen)), title=Text(seen.state))

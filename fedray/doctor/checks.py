@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.filesize import decimal
+
 from fedray.doctor.facts import PORTS, Facts, Folder
 
 Level = Literal["ok", "warning", "error"]
 
-MB, GB = 2**20, 2**30
+MB, GB = 10**6, 10**9
 LONGEST_SOCKET = 107
 _SESSION = "/ray/session_2026-01-31_23-59-59_999999_1234567/sockets/plasma_store"
 _NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "fuse.sshfs", "afs", "panfs", "glusterfs")
@@ -109,12 +111,12 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
     if facts.shm is None:
         yield Finding("error", "/dev/shm", "not there", "mount a tmpfs on it (container: --shm-size)")
     elif facts.shm < 64 * MB:
-        yield Finding("error", "/dev/shm", _size(facts.shm), "make it at least 2 GB (container: --shm-size=2g)")
+        yield Finding("error", "/dev/shm", decimal(facts.shm), "make it at least 2 GB (container: --shm-size=2g)")
     elif facts.shm < 2 * GB:
         advice = "a larger one keeps large models off the disk (container: --shm-size=2g)"
-        yield Finding("warning", "/dev/shm", _size(facts.shm), advice)
+        yield Finding("warning", "/dev/shm", decimal(facts.shm), advice)
     else:
-        yield Finding("ok", "/dev/shm", _size(facts.shm))
+        yield Finding("ok", "/dev/shm", decimal(facts.shm))
 
 
 def buffers(facts: Facts) -> Iterator[Finding]:
@@ -132,7 +134,7 @@ def buffers(facts: Facts) -> Iterator[Finding]:
 def temporary(facts: Facts) -> Iterator[Finding]:
     """Check the folder for temporary files, below which Ray puts its sockets and logs."""
     folder = facts.temporary
-    text = f"{folder.path} ({folder.kind or 'unknown file system'}, {_size(folder.free)} free)"
+    text = f"{folder.path} ({folder.kind or 'unknown file system'}, {decimal(folder.free)} free)"
     length = len(folder.path) + len(_SESSION)
     elsewhere = "choose another one: export TMPDIR=/tmp (for Ray alone: RAY_TMPDIR)"
     if folder.error:
@@ -190,7 +192,7 @@ def run_folder(facts: Facts) -> Iterator[Finding]:
     folder = facts.run_dir
     if folder is None:
         return
-    text = f"{folder.path} ({folder.kind or 'unknown file system'}, {_size(folder.free)} free)"
+    text = f"{folder.path} ({folder.kind or 'unknown file system'}, {decimal(folder.free)} free)"
     if folder.error:
         yield Finding("error", "run folder", f"{folder.path}: {folder.error}", "choose another run.dir, or its owner")
     elif folder.free < GB:
@@ -229,7 +231,3 @@ def _numbers(version: str) -> tuple[int, ...]:
     """Return the leading numbers: ``2.11.0+cpu`` gives (2, 11, 0)."""
     words = version.partition("+")[0].split(".")
     return tuple(int(word) for word in words if word.isdigit())
-
-
-def _size(size: int) -> str:
-    return f"{size / GB:.1f} GB" if size >= GB else f"{size / MB:.0f} MB"

@@ -12,10 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+from rich.text import Text
+
 from fedray.core.errors import ConfigError
 from fedray.doctor.checks import Finding, examine
 from fedray.doctor.cluster import compare
 from fedray.doctor.facts import MARKER, Facts, gather
+
+_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 ALL = "cluster"
 """The name of all nodes together, where a finding is about how they fit."""
@@ -36,8 +41,12 @@ class Report:
         """The number of errors."""
         return sum(one.level == "error" for some in self.findings.values() for one in some)
 
-    def lines(self) -> Iterator[str]:
-        """Yield one line for each finding and one for its advice; nodes that say the same share a line."""
+    def table(self) -> Table:
+        """Lay out a line for each finding and one for its advice; nodes that say the same share a line."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, min_width=7)
+        table.add_column(no_wrap=True, min_width=10)
+        table.add_column(overflow="fold")
         nodes: dict[Finding, list[str]] = {}
         for node, findings in self.findings.items():
             for finding in findings:
@@ -46,9 +55,10 @@ class Report:
         machines = len([node for node in self.findings if node != ALL])
         for finding, names in nodes.items():
             where = ", ".join(names) if len(names) < machines or ALL in names else f"all {machines} nodes"
-            yield f"{finding.level:<8} {finding.subject:<11} {finding.text}" + (f"  [{where}]" if several else "")
-            if finding.level != "ok":
-                yield f"{'':<8} -> {finding.advice}"
+            text = f"{finding.text}  [{where}]" if several else finding.text
+            advice = "" if finding.level == "ok" else f"\n-> {finding.advice}"
+            table.add_row(Text(finding.level, _STYLES[finding.level]), Text(finding.subject), Text(text + advice))
+        return table
 
     def to_json(self) -> dict[str, Any]:
         """Return the report ready for JSON."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fedray.core.terminal import Grid, plain
 from fedray.rundir import durable
 from fedray.sweep.grid import SEED, Cell
 
@@ -142,7 +143,7 @@ def write_table(folder: Path, rows: Sequence[Row]) -> None:
     """
     for kind, text in (("json", json.dumps([asdict(row) for row in rows], indent=1)), ("csv", _csv(rows))):
         durable.replace(folder / f"{TABLE}.{kind}", text.encode())
-    durable.replace(folder / f"{TABLE}.md", _markdown(*in_words(rows)).encode())
+    durable.replace(folder / f"{TABLE}.md", plain(Grid(*in_words(rows), markdown=True)).encode())
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -158,11 +159,3 @@ def _csv(rows: Sequence[Row]) -> str:
         told = [getattr(row, name) for name in counts]
         writer.writerow([*(row.setting.get(key, "") for key in keys), *told, *numbers])
     return text.getvalue()
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    table = [[cell.replace("|", "\\|") for cell in line] for line in (head, *lines)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in table]
-    padded.insert(1, ["-" * width for width in widths])
-    return "".join(f"| {' | '.join(line)} |\n" for line in padded)

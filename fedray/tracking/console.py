@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -12,10 +11,10 @@ from typing import Any
 import rich.console
 from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from fedray.core.record import RoundRecord
+from fedray.core.terminal import pairs, standard_output
 from fedray.rundir.names import to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 
@@ -56,7 +55,7 @@ class Console(Tracker):
         self._state = _State(run)
         if self._quiet:
             return
-        self._out = self._given or _standard_output()
+        self._out = self._given or standard_output()
         self._next_line = self._clock()
         if self._out.is_interactive:
             self._bar = _Bar(self._out, run)
@@ -85,10 +84,7 @@ class Console(Tracker):
         self._end_bar()
         if self._out is None:
             return
-        table = Table.grid(padding=(0, 2))
-        for name, value in self._state.table(summary):
-            table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
-        self._out.print(table)
+        self._out.print(pairs(self._state.table(summary)))
         # Beside the table, so that they can be copied whole however long the path is.
         run_dir = self._state.run.run_dir
         self._line(f"run folder: {run_dir}")
@@ -190,11 +186,6 @@ class _State:
         if self._failed:
             rows.append(("failed", f"{self._failed:,} times a client gave no update"))
         return rows
-
-
-def _standard_output() -> rich.console.Console:
-    # Rich takes FORCE_COLOR, common on CI machines, for a terminal; colours in a log are welcome there, a bar is not.
-    return rich.console.Console(force_interactive=None if sys.stdout.isatty() else False)
 
 
 def _headline(metrics: dict[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -273,17 +274,21 @@ def test_config_prints_every_default(cli: Cli, small: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_list_has_a_line_for_each_part(cli: Cli, kind: str) -> None:
-    lines = cli("list", kind).out.splitlines()
-    assert lines[0] == kind
-    assert [line.strip().partition("(")[0] for line in lines[1:]] == list(KINDS[kind])
-    # A name, its options, and a sentence about it.
-    assert all(re.fullmatch(r"  \w+\(.*\)  \S+ .+", line) for line in lines[1:])
+    """Its name and a sentence about it, which is never cut; options stand below, if it has any."""
+    first, *lines = cli("list", kind).out.splitlines()
+    assert first == kind
+    told: dict[str, str] = {found[1]: found[2] for line in lines if (found := re.fullmatch(r"  (\w+) +(\S.*)", line))}
+    assert list(told) == list(KINDS[kind])
+    assert all(text.endswith(".") for text in told.values())
+    assert len(lines) - len(told) == sum(
+        bool(dataclasses.fields(part)) for part in KINDS[kind].values() if dataclasses.is_dataclass(part)
+    )
 
 
 def test_list_shows_defaults_and_what_is_needed(cli: Cli) -> None:
     everything = cli("list")
     assert everything.status == 0
-    assert "  fedprox(weight=auto, mu=0.01)  FedProx (" in everything.out
-    assert "  uniform(clients=<needed>)  " in everything.out
+    assert re.search(r"\n  fedprox +FedProx \(.*\.\n +weight=auto, mu=0.01\n", everything.out)
+    assert re.search(r"\n  uniform +A fixed .*\n +clients=<needed>\n", everything.out)
     assert [line for line in everything.out.splitlines() if line in KINDS] == list(KINDS)
     cli("list", "algoritms").refused("'algoritms'", "did you mean 'algorithms'?")

@@ -104,7 +104,7 @@ def test_what_is_said_of_a_run_that_needs_help() -> None:
     assert told["go on with"] == "fedray slurm 'runs/a b'"
     assert told["used"] == (
         "10 min 0 s of time, 0.5 GPU hours, 2 kWh on GPUs, 3.4 MB between nodes, "
-        "workers of up to 500 MB, 1,000 MB of GPU memory"
+        "workers of up to 500.0 MB, 1.0 GB of GPU memory"
     )
     assert "left" not in told
     assert one_line(seen).startswith("interrupted  1,200 of 3,000  120 rounds/min  auc nan")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.core.terminal import plain
 from fedray.doctor import Facts, Finding, Folder, Report, compare
 from tests.doctor.test_checks import HEALTHY
 
@@ -80,11 +81,11 @@ def test_every_node_is_counted_once(versions: list[str]) -> None:
 def test_nodes_that_say_the_same_share_a_line() -> None:
     ok, bad = Finding("ok", "python", "3.12.4"), Finding("error", "/dev/shm", "not there", "mount it")
     report = Report({"a": [ok], "b": [ok, bad], "cluster": [ok]})
-    assert list(report.lines()) == [
+    assert plain(report.table()).splitlines() == [
         "ok       python      3.12.4  [a, b, cluster]",
         "error    /dev/shm    not there  [b]",
-        "         -> mount it",
+        "                     -> mount it",
     ]
-    assert list(Report({"a": [ok], "b": [ok]}).lines()) == ["ok       python      3.12.4  [all 2 nodes]"]
-    assert list(Report({"a": [ok]}).lines()) == ["ok       python      3.12.4"]
+    assert plain(Report({"a": [ok], "b": [ok]}).table()) == "ok       python      3.12.4  [all 2 nodes]\n"
+    assert plain(Report({"a": [ok]}).table()) == "ok       python      3.12.4\n"
     assert report.errors == 1

@@ -98,7 +98,7 @@ def test_what_is_not_finished_is_counted_and_not_left_out(tmp_path: Path) -> Non
         ["a\\|b", "1/2, 1 failed", "0.25"],
         ["c", "0/2, 1 failed, 1 missing"],
     ]
-    assert re.fullmatch(r"\|( -+ \|){3}", lines[1])
+    assert re.fullmatch(r"\|(-+\|){3}", lines[1])
     assert len({len(line) for line in lines}) == 1, "the columns stand below each other"
     with (tmp_path / "table.csv").open() as file:
         assert [(line["failed"], line["missing"]) for line in csv.DictReader(file)] == [("1", "0"), ("1", "1")]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from rich.filesize import decimal
 
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
@@ -88,18 +89,13 @@ class Package:
                 archive.writestr(info, (self.root / path).read_bytes())
         if buffer.tell() > LIMIT:
             largest = sorted(self.files, key=lambda path: -(self.root / path).stat().st_size)[:3]
-            named = ", ".join(f"{path} ({megabytes((self.root / path).stat().st_size)})" for path in largest)
+            named = ", ".join(f"{path} ({decimal((self.root / path).stat().st_size)})" for path in largest)
             raise ConfigError(
-                f"the files that the config needs are {megabytes(buffer.tell())} as a ZIP file; Ray takes "
-                f"{megabytes(LIMIT)} in one upload\nthe largest are {named}\n"
+                f"the files that the config needs are {decimal(buffer.tell())} as a ZIP file; Ray takes "
+                f"{decimal(LIMIT)} in one upload\nthe largest are {named}\n"
                 "put data on a file system that the cluster sees, and name it by its absolute path"
             )
         return buffer.getvalue()
-
-
-def megabytes(size: int) -> str:
-    """Return a size in words."""
-    return f"{size / 2**20:.1f} MB" if size >= 2**20 // 10 else f"{size / 2**10:.1f} kB"
 
 
 def command(verb: str, words: Sequence[str], run_dir: Path, python: str = "python") -> str:

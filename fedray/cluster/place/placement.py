@@ -10,6 +10,7 @@ from typing import Literal
 
 import ray
 from ray._private.state import available_resources_per_node
+from rich.filesize import decimal
 
 _BECOMES_FREE, _LOOK = 1.0, 0.05
 
@@ -44,7 +45,7 @@ class Size:
         return math.floor(min(shares) + 1e-9) if shares else math.inf
 
     def __str__(self) -> str:
-        memory = f" and {self.memory / 1e9:g} GB" if self.memory else ""
+        memory = f" and {decimal(self.memory)}" if self.memory else ""
         return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs{memory}"
 
 

@@ -17,6 +17,7 @@ from ray.util.placement_group import (
     placement_group_table,
     remove_placement_group,
 )
+from rich.filesize import decimal
 
 from fedray.cluster.place.placement import GroupSpec, Size, alive
 from fedray.core.errors import RunFailed
@@ -113,5 +114,5 @@ def _crowd(sizes: Sequence[Size]) -> str:
 
 
 def _amounts(resources: Mapping[str, float]) -> str:
-    memory = resources.get("memory", 0.0) / 1e9
-    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs and {memory:.1f} GB"
+    memory = decimal(int(resources.get("memory", 0.0)))
+    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs and {memory}"

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 
 from fedray.cluster.work.pinning import pin, unpin
@@ -94,7 +95,7 @@ def anonymous_file(size: int) -> tuple[int, str]:
             return os.dup(unnamed.fileno()), _SHM
     except OSError as error:
         raise RunFailed(
-            f"no shared memory of {size / 1e6:.1f} MB: {_SHM}: {error.strerror or error}; without memfd_create, which "
+            f"no shared memory of {decimal(size)}: {_SHM}: {error.strerror or error}; without memfd_create, which "
             f"this system lacks, {_SHM} must have room (container: --shm-size)"
         ) from error
 

@@ -17,6 +17,7 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.filesize import decimal
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
@@ -179,11 +180,10 @@ class ContiguousData(ClientData):
         except OSError as error:
             # Another process may have finished the same folder first: then its files are as good as ours.
             if not final.exists():
-                size = sum(column.nbytes for column in columns.values()) / 1e9
+                size = decimal(sum(column.nbytes for column in columns.values()))
                 reason = error.strerror or error
                 raise ConfigError(
-                    f"data: its {size:.3g} GB cannot be written below {folder}: {reason}; "
-                    "set TMPDIR to where there is room"
+                    f"data: its {size} cannot be written below {folder}: {reason}; set TMPDIR to where there is room"
                 ) from error
         return final
 

@@ -1,9 +1,15 @@
-"""The content of the registries, as text."""
+"""The content of the registries, for a terminal."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
 from fedray.aggregators import aggregators
 from fedray.algorithms.base import algorithms
@@ -29,11 +35,16 @@ KINDS: dict[str, Registry] = {
 }
 
 
-def catalogue(kind: str | None = None) -> str:
-    """List the registered parts, one to a line: its name, its options with their defaults, and what it is.
+def catalogue(kind: str | None = None) -> RenderableType:
+    """List the registered parts: the name of each, what it is, and below its options with their defaults.
 
-    >>> print(catalogue("samplers").splitlines()[-1])
-      weighted(clients=<needed>)  A fixed number of clients without replacement, likelier with more examples.
+    >>> from fedray.core.terminal import plain
+    >>> print(plain(catalogue("aggregators")), end="")  # doctest: +ELLIPSIS
+    aggregators
+      mean          Weighted mean sum_i w_i delta_i / sum_i w_i of accepted clients (FedAvg, ...).
+      median        Coordinate-wise median (...).
+      trimmed_mean  Coordinate-wise trimmed mean (...).
+                    trim=0.1
 
     Args:
         kind: one of the keys of ``KINDS``; None means all of them.
@@ -44,18 +55,25 @@ def catalogue(kind: str | None = None) -> str:
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"unknown kind {kind!r}{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
     chosen = KINDS if kind is None else {kind: KINDS[kind]}
-    return "\n\n".join(_section(title, registry) for title, registry in chosen.items())
+    parts: list[RenderableType] = []
+    for title, registry in chosen.items():
+        parts += [Text(), Text(title, style="bold"), Padding(_table(registry), (0, 0, 0, 2))]
+    return Group(*parts[1:])
 
 
 def summary(part: object) -> str:
-    """Return the first line of a part's documentation, as plain text."""
-    lines = (getattr(part, "__doc__", None) or "").strip().splitlines()
-    return lines[0].replace("``", "") if lines else ""
+    """Return the first paragraph of a part's documentation, as plain text on one line."""
+    text = inspect.cleandoc(getattr(part, "__doc__", None) or "")
+    return " ".join(text.partition("\n\n")[0].split()).replace("``", "")
 
 
 def call(name: str, options: dict[str, Any]) -> str:
     """Write a part as it would be made: ``fedprox(weight=auto, mu=0.01)``."""
-    return f"{name}({', '.join(f'{key}={value(given)}' for key, given in options.items())})"
+    return f"{name}({_options(options)})"
+
+
+def _options(options: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value(given)}" for key, given in options.items())
 
 
 def value(given: Any) -> str:
@@ -73,9 +91,15 @@ def value(given: Any) -> str:
     return str(given)
 
 
-def _section(title: str, registry: Registry) -> str:
-    lines = [f"  {call(name, _defaults(part))}  {summary(part)}" for name, part in registry.items()]
-    return "\n".join([title, *lines])
+def _table(registry: Registry) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, part in registry.items():
+        table.add_row(Text(name), Text(summary(part)))
+        if options := _options(_defaults(part)):
+            table.add_row(Text(), Text(options, style="dim"))
+    return table
 
 
 def _defaults(part: type) -> dict[str, Any]:

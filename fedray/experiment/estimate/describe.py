@@ -6,11 +6,16 @@ from collections import Counter
 
 import numpy as np
 import torch
+from rich.console import Group, RenderableType
+from rich.filesize import decimal
+from rich.padding import Padding
+from rich.text import Text
 
 from fedray.aggregators import Aggregator
 from fedray.config.registry import dump
 from fedray.core.errors import listed
 from fedray.core.messages import Ints
+from fedray.core.terminal import pairs
 from fedray.data import ClientData
 from fedray.data.picture import label_picture
 from fedray.experiment.build import Config
@@ -28,8 +33,8 @@ _PROCESS = "about 0.25 GB"
 Row = tuple[str, str]
 
 
-def describe(config: Config) -> str:
-    """Describe the work and the cost of a run of ``config``, as plain text.
+def describe(config: Config) -> RenderableType:
+    """Describe the work and the cost of a run of ``config``, for a terminal.
 
     Loads the data, builds the model, and trains the first block of the first round twice, to time it; nothing is
     kept, no run folder is made.
@@ -43,21 +48,20 @@ def describe(config: Config) -> str:
     settle(plan, vector)
     first = FirstRound.of(plan)
     workers = worker_count(config.place)
-    sections = [
-        f"{config.name}: {plan.rounds:,} rounds, seed {plan.task.seed}",
+    return Group(
+        Text(f"{config.name}: {plan.rounds:,} rounds, seed {plan.task.seed}"),
         _section("data", _data(plan.task.data)),
-        _labels(plan.task.data),
+        *_labels(plan.task.data),
         _section("model", _model(plan)),
         _section("algorithm", _algorithm(config, plan)),
         _section("round", _round(plan, first)),
         _section("memory", _memory(config, memory(plan, workers), workers)),
         _section("time", _time(config, plan, first, vector, workers)),
-    ]
-    return "\n\n".join(section for section in sections if section)
+    )
 
 
-def _section(title: str, rows: list[Row]) -> str:
-    return "\n".join([title, *(f"  {name:<12}  {text}" for name, text in rows)])
+def _section(title: str, rows: list[Row]) -> RenderableType:
+    return Group(Text(), Text(title, style="bold"), Padding(pairs(rows, width=12), (0, 0, 0, 2)))
 
 
 def _data(data: ClientData) -> list[Row]:
@@ -75,13 +79,13 @@ def _data(data: ClientData) -> list[Row]:
     ]
 
 
-def _labels(data: ClientData) -> str:
+def _labels(data: ClientData) -> list[RenderableType]:
     if data.spec.task != "classification":
-        return ""
+        return []
     if len(data) > _PICTURED:
-        return f"labels\n  not counted for more than {_PICTURED:,} clients"
+        return [_section("labels", [("not counted", f"for more than {_PICTURED:,} clients")])]
     ids = [data.client_id(number) for number in range(len(data))]
-    return label_picture(data.label_counts(), data.spec.classes, clients=ids)
+    return [Text(), Text(label_picture(data.label_counts(), data.spec.classes, clients=ids))]
 
 
 def _model(plan: Plan) -> list[Row]:
@@ -92,7 +96,7 @@ def _model(plan: Plan) -> list[Row]:
     rest = f"{sizes['buffer']:,} in buffers, {sizes['frozen']:,} frozen"
     return [
         ("parameters", f"D = {layout.trained:,} trained"),
-        ("vector", f"P = {layout.size:,} float32 values, {_size(4 * layout.size)}; {rest}"),
+        ("vector", f"P = {layout.size:,} float32 values, {decimal(4 * layout.size)}; {rest}"),
     ]
 
 
@@ -138,9 +142,9 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         ("stepping", f"{how}: {stacking.reason}"),
         *([("devices", sharing.reason)] if sharing.reason else []),
         *(("warning", text) for text in plan.warnings),
-        ("down", f"{_size(down)}: {traffic['down']:,} bytes to each client"),
-        ("up", f"{_size(up)}: {traffic['up']:,} bytes from each client"),
-        ("all rounds", f"{_size(plan.rounds * down)} down, {_size(plan.rounds * up)} up"),
+        ("down", f"{decimal(down)}: {traffic['down']:,} bytes to each client"),
+        ("up", f"{decimal(up)}: {traffic['up']:,} bytes from each client"),
+        ("all rounds", f"{decimal(plan.rounds * down)} down, {decimal(plan.rounds * up)} up"),
     ]
 
 
@@ -155,17 +159,17 @@ def _blocks(plan: Plan, first: FirstRound | None) -> str:
 def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
     worker, driver = sum(costs.worker.values()), sum(costs.driver.values())
     inline = config.place.launcher.in_process
-    total = f"{_size(workers * worker + driver)}, and {_PROCESS} for Python and torch in each process, and the data"
+    total = f"{decimal(workers * worker + driver)}, and {_PROCESS} for Python and torch in each process, and the data"
     keep = config.checkpoint.keep
     return [
-        ("a worker", f"{_size(worker)}: {_listed(costs.worker)}"),
-        ("the driver", f"{_size(driver)}: {_listed(costs.driver)}"),
+        ("a worker", f"{decimal(worker)}: {_listed(costs.worker)}"),
+        ("the driver", f"{decimal(driver)}: {_listed(costs.driver)}"),
         (
             "together",
             f"{'worker and driver in one process' if inline else f'{workers:,} workers and the driver'}: {total}",
         ),
-        ("checkpoint", f"{_size(costs.checkpoint)} on disk, {keep:,} kept"),
-        ("client state", f"{_size(costs.state)} on disk once every client has taken part" if costs.state else "none"),
+        ("checkpoint", f"{decimal(costs.checkpoint)} on disk, {keep:,} kept"),
+        ("client state", f"{decimal(costs.state)} on disk once every client has taken part" if costs.state else "none"),
     ]
 
 
@@ -206,20 +210,7 @@ def _spread(values: Ints) -> str:
 
 
 def _listed(costs: dict[str, int]) -> str:
-    return ", ".join(f"{name} {_size(amount)}" for name, amount in costs.items() if amount)
-
-
-def _size(amount: float) -> str:
-    """Return bytes in decimal units.
-
-    >>> _size(512), _size(19_240), _size(2.5e9)
-    ('512 B', '19.2 kB', '2.5 GB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:,.3g} TB"
+    return ", ".join(f"{name} {decimal(amount)}" for name, amount in costs.items() if amount)
 
 
 def _seconds(seconds: float) -> str:

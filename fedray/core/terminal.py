@@ -1,0 +1,94 @@
+"""Tables for people, which wrap between words in a terminal, and stay whole in a file or a pipe."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+_UNBOUNDED = 1_000_000
+
+
+def standard_output() -> Console:
+    """Return a console on standard output: live only if that is a terminal, and else as wide as a line takes."""
+    # Rich takes FORCE_COLOR, common on CI machines, for a terminal; colours in a log are welcome there, a bar is not.
+    there = sys.stdout.isatty()
+    return Console(force_interactive=None if there else False, width=None if there else _UNBOUNDED)
+
+
+def show(what: RenderableType) -> None:
+    """Print to standard output, as plain text where that is no terminal."""
+    if sys.stdout.isatty():
+        standard_output().print(what)
+    else:
+        sys.stdout.write(plain(what))
+
+
+def plain(what: RenderableType) -> str:
+    """Return text of any width, without colours, and without blanks at the ends of lines.
+
+    >>> print(plain(pairs([("clients", "20"), ("test", "[359] examples")])), end="")
+    clients  20
+    test     [359] examples
+    """
+    out = Console(file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False)
+    with out.capture() as captured:
+        out.print(what)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def pairs(rows: Iterable[tuple[str, str]], width: int = 0) -> Table:
+    """Lay out names and what is said of them.
+
+    Args:
+        rows: a name and its text.
+        width: least characters of a name.
+    """
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True, min_width=width)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table with a head; where its words have no room beside each other, line by line with the head at the side.
+
+    Args:
+        head: names of the columns.
+        lines: cells, as many as there are columns.
+        markdown: in Markdown.
+
+    >>> print(plain(Grid(["seed", "loss"], [["1", "0.25"]], markdown=True)), end="")
+    | seed | loss |
+    |------|------|
+    | 1    | 0.25 |
+    """
+
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    markdown: bool = False
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table, or its lines one below the other."""
+        table = Table(box=box.MARKDOWN if self.markdown else box.HEAVY_HEAD)
+        for name in self.head:
+            table.add_column(Text(name))
+        for line in self.lines:
+            table.add_row(*(Text(cell.replace("|", "\\|") if self.markdown else cell) for cell in line))
+        if Measurement.get(console, options.update_width(_UNBOUNDED), table).minimum <= options.max_width:
+            yield table
+            return
+        for line in self.lines:
+            yield pairs(zip(self.head, line, strict=True))
+            yield Text()
