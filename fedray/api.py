@@ -123,12 +123,12 @@ class TrainArgs(TrackingSection, BudgetSection, FailuresSection, LocalSection, T
         self.sections()  # a wrong value is an error where it is given
 
     def layer(self) -> dict[str, Any]:
-        """Return the same as a config file has it."""
+        """Return the options as a config file has them."""
         keys = ("local", "evaluate", "failures", "checkpoint", "budget", "tracking")
         return {"rounds": self.rounds, "seed": self.seed, **unflatten(self, keys)}
 
     def sections(self) -> dict[str, Any]:
-        """Return the same as rounds, seed and config sections, by name."""
+        """Return the options as rounds, seed and config sections, by name."""
         layer = self.layer()
         top = bind(TopSection, {"rounds": layer.pop("rounds"), "seed": layer.pop("seed")}, "")
         bound: dict[str, Any] = {key: bind(SECTIONS[key], section, key) for key, section in layer.items()}
@@ -163,7 +163,7 @@ class Cluster(WorkerSection, ClusterSection):
             bind(SECTIONS[key], section, key)
 
     def layer(self) -> dict[str, Any]:
-        """Return the same as a config file has it."""
+        """Return the options as a config file has them."""
         return unflatten(self, ("cluster", "worker", "driver"))
 
 

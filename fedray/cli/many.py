@@ -43,7 +43,8 @@ def sweep(
 
     Finished runs are not run again, stopped ones go on.  The table has the mean over seeds with its 95 % confidence
     interval, and says how many runs failed or are missing; each run that ends writes it to table.md, table.csv and
-    table.json in the folder.  The options from --nodes to --print are for --slurm, and those of `fedray slurm`.
+    table.json in the folder.  The options from --nodes to --print are for --slurm, and mean what they do in
+    `fedray slurm`.
     """
     with held(), collector_off():
         from fedray.sweep import Sweep

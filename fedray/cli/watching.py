@@ -136,7 +136,7 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
 
 
 def used(totals: Totals) -> Iterator[str]:
-    """Yield what a run took of the machines, without what it took nothing of."""
+    """Yield the resources that a run has used, each in words; those that it did not use are left out."""
     from rich.filesize import decimal
 
     yield f"{duration(totals.wall_seconds)} of time"

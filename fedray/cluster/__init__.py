@@ -1,4 +1,4 @@
-"""The machines: the only floor that imports Ray."""
+"""The cluster: a run on Ray, which no other folder imports."""
 
 import os
 

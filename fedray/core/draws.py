@@ -23,12 +23,12 @@ _lock = threading.RLock()
 
 
 def position() -> Position:
-    """Return where the generators stand that torch does not know of."""
+    """Return the states of ``random`` and of numpy's generator, which torch does not know of."""
     return random.getstate(), mtrand.get_bit_generator(), np.random.get_state(legacy=False)
 
 
 def go_to(position: Position) -> None:
-    """Set these generators to where they stood, as :func:`position` said it."""
+    """Set ``random`` and numpy's generator to the states that :func:`position` has returned."""
     plain, generator, state = position
     random.setstate(plain)
     mtrand.set_bit_generator(generator)
@@ -122,7 +122,7 @@ def name_draws(
 
 
 def traces() -> dict[str, bytes]:
-    """Return a trace of where each generator of the CPU stands, by the name that people know it by."""
+    """Return the state of each generator on the CPU, as bytes, by the name that people know it by."""
     plain, _, array = position()
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),

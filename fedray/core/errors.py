@@ -9,7 +9,7 @@ MOST = 10
 
 
 class ConfigError(ValueError):
-    """A mistake in what the user gave us: one to three lines, what is wrong, allowed, and to do.
+    """A mistake in what the user gave us, in one to three lines: what is wrong, what is allowed, what to do.
 
     >>> import fedray
     >>> fedray.TrainArgs(rounds=0)

@@ -24,7 +24,7 @@ def machine() -> dict[str, str]:
 def hardware(device: torch.device) -> str:
     """Name the hardware that the bits of a worker on ``device`` depend on.
 
-    The kind of GPU, or the processor's vector instructions.
+    That is the kind of GPU, or the processor's vector instructions.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

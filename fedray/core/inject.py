@@ -1,4 +1,4 @@
-"""Faults on purpose: what tests of a night on a cluster inject at named points of the program.
+"""Faults on purpose, which tests of a night on a cluster put in at named points of the program.
 
 A point is passed by name with the round and the block, never by time.  Outside of tests no plan is set and a point is
 one comparison.

@@ -36,9 +36,8 @@ class Mean:
 def example_values(loss: LossFn, task: str, output: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Return values ``[B]``, one per example, whose mean over examples is the metric of that name.
 
-    ``loss`` always, as the loss function says of a batch of one; ``accuracy`` for classification, from logits
-    ``[B, k]`` or ``[B, k, T]``; ``mse`` for regression, where
-    there is an output for each target.
+    ``loss`` is always there, as the loss function tells it of a batch of one; ``accuracy`` is for classification, from
+    logits ``[B, k]`` or ``[B, k, T]``; ``mse`` is for regression with an output for each target.
     """
     values = {"loss": per_example(loss, output, target)}
     if task == "classification":

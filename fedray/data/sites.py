@@ -73,7 +73,7 @@ class Stop(Generic[T]):
 
 
 class Visit(Protocol[T_co]):
-    """Something opened at some places, for as long as it is asked about."""
+    """The things opened at some places, there for as long as they are asked about."""
 
     def ask(self, questions: Sequence[Callable[[T_co], A]]) -> list[A]:
         """Put one question to each place, all at the same time, and return the answers in order.

@@ -1,6 +1,6 @@
 """Launchers of a run, one for each ``cluster.name``.
 
-Which data and workers it can have, and the stream of its records.
+A launcher knows which data and workers a run can have, starts it, and streams its records.
 """
 
 from __future__ import annotations

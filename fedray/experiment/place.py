@@ -40,7 +40,7 @@ class Place:
     def sites(self) -> Sites:
         """Return where data that stays in its place is asked.
 
-        On the cluster's nodes, or, with ``inline``, in this process.
+        That is on the cluster's nodes, or, with ``inline``, in this process.
         """
         return self.launcher.sites(self.cluster)
 

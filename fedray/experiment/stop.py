@@ -77,7 +77,7 @@ def stop(
 
 
 def _job_of(run_dir: Path) -> SlurmJob | None:
-    """Return the Slurm job that drives the run, by the name that is its alone; not one that it was started in."""
+    """Return the Slurm job that drives the run, by the file that names it; not one that it was started in by hand."""
     name = owner(run_dir / HISTORY)
     return None if name is None else look_up(name)
 

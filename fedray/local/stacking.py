@@ -29,25 +29,33 @@ CPU_PARAMETERS = 1 << 18
 """The parameters of a model above which a CPU gains nothing from stacking: one client already fills the caches."""
 
 CPU_UNFOLDED = 1 << 18
-"""On a CPU, a step whose convolutions gather more numbers than this, each on average, gains nothing from stacking: in a
-stack they are grouped convolutions, whose kernels are slower, by about what a stack saves in calls."""
+"""The numbers that a convolution gathers in a step, on average, above which a CPU gains nothing from stacking.
+
+In a stack they are grouped convolutions, whose kernels are slower, by about what a stack saves in calls.
+"""
 
 CPU_SCORES = 1 << 17
-"""The same for the scores of an attention: vmap knows no fused attention, and a stack has them all in memory."""
+"""The scores of an attention in a step, on average, above which a CPU gains nothing from stacking.
+
+vmap knows no fused attention, so a stack has them all in memory.
+"""
 
 GPU_PARAMETERS = 1 << 26
-"""On a GPU stacking pays for far larger models: one client alone leaves it waiting for its next kernel."""
+"""The parameters of a model above which a GPU gains nothing from stacking.
+
+They are far more than on a CPU, as one client alone leaves a GPU waiting for its next kernel.
+"""
 
 GPU_RECURRENT = 16
-"""On a GPU a recurrent layer's fused kernel, one by one, is faster than its steps in a stack of fewer clients."""
+"""The clients of a stack below which a GPU is faster with a recurrent layer's fused kernel, one by one."""
 
 BLOCK_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
-"""Parameters of one block: about a core's second-level cache, or what a GPU spares easily."""
+"""The bytes of the parameters of one block: about a core's second-level cache, or what a GPU spares easily."""
 
 LARGEST_BLOCK = {"cpu": 128, "cuda": 1024}
 
 STEP_WORK = {"cpu": 12_000_000, "cuda": 1_000_000_000}
-"""Parameters times examples of one stacked step: with less, a step is mostly the cost of calling its kernels."""
+"""The parameters times the examples of a stacked step below which it is mostly the cost of calling its kernels."""
 
 COUPLED = "the loss of a batch is not the mean of its examples' losses"
 

@@ -52,7 +52,7 @@ class Run:
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
         notes: lines for the head of the log.
-        warnings: words said while the data was read, before there was a log.
+        warnings: warnings raised while the data was read, before there was a log.
         started_by: token of the owner of the folder who starts the run's driver, see
             :func:`fedray.rundir.lock.starting_a_driver`.
         hardware: the hardware that the bits depend on, asked where the run is made: its driver, on the same node, may

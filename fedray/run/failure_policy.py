@@ -1,5 +1,6 @@
-"""The failure policy: from what went wrong in a round to whether the run goes on, a pure function; and the reports of
-what nobody could do.
+"""The failure policy, a pure function: the failures of a round decide if the run goes on.
+
+And the reports of items that nobody could do.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from fedray.run.worker import HoldoutChunk, HoldoutReport, Item, Report, TestChu
 from fedray.rundir.client_state import ClientStore
 
 HASHED_EVERY_ROUND = 10_000_000
-"""The entries of a model up to which it is hashed every round, above only where a checkpoint is written."""
+"""The entries of a model up to which it is hashed every round; a larger one only where a checkpoint is written."""
 
 _HOLDOUT_CLIENTS = 64
 _AS_BEFORE = "(as before: its traceback stands above)"

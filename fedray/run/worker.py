@@ -386,7 +386,7 @@ class Worker:
 
 
 class _Raised(Exception):
-    """The user's model, loss, optimizer or data raised."""
+    """The error that the user's model, loss, optimizer or data raised."""
 
     def __init__(self, reason: Exception) -> None:
         self.reason = reason

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; those before it are whole."""
+    """The error of a checkpoint that could not be written; those before it are whole."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _verify(folder: Path, tensors: dict[str, Tensor], rest: Mapping[str, bytes])
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    """Equal in type, shape and values; NaN, which a rule's state may have, is NaN."""
+    """Return True if tensors are equal in type, shape and values; NaN, which a rule's state may have, is NaN."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())

@@ -66,7 +66,7 @@ class StateRows:
             raise OSError(f"client state {row.segment} row {row.index} is cut short: {got} of {self._width * 4} bytes")
 
     def write(self, round: int, clients: Ints, state: Parts) -> dict[int, Row]:
-        """Append the state ``[C, k]`` of ``clients``; the places of their rows."""
+        """Append the state ``[C, k]`` of ``clients``, and return the places of their rows."""
         matrix = torch.cat([state[name] for name in self._widths], dim=1).cpu().contiguous().numpy()
         if round != self._round:
             self._forget()  # an open file takes room, also once it is deleted
@@ -187,10 +187,10 @@ class ClientStore:
         rows.close()
 
     def collect_garbage(self) -> None:
-        """Delete segments that neither the index nor ``kept`` has, now and last time.
+        """Delete segments that neither the index nor ``kept`` has, at this call and at the one before.
 
-        Only at the second call that finds a segment unneeded: workers in the middle of a round may be writing one that
-        is not committed yet.
+        A segment that is missed by one call alone may be in use: workers in the middle of a round may be writing one
+        that is not committed yet.
         """
         needed = self.kept | {row.segment for row in self.rows.values()}
         unneeded = {path.name for path in self.folder.glob(f"*{_SUFFIX}")} - needed

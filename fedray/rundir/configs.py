@@ -18,8 +18,8 @@ ABSENT = "nothing"
 def keep_config(run_dir: Path, text: str, first: int) -> None:
     """Write the config that holds from round ``first`` on, beside those of the rounds before.
 
-    One of which only the number of rounds has changed takes the place of the one before; those of later rounds, which
-    are done again, go.
+    A config in which only the number of rounds has changed takes the place of the one before.  Configs of later rounds
+    are deleted, as these rounds are done again.
     """
     before = _before(run_dir, first)
     last = run_dir / CONFIG

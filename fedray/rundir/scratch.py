@@ -59,7 +59,7 @@ def sweep(parent: Path) -> None:
 
 
 def _share(folder: Path) -> int:
-    """Lock the folder against being deleted; the descriptor that has the lock."""
+    """Lock the folder against being deleted, and return the descriptor that has the lock."""
     # The kernel lets go of the lock when its holder dies: more than a process id says, which containers share.
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The output of clients' code, its log and its warnings.
 
-``workers/*.log`` of the run folder, a file for each worker.
+They go to ``workers/*.log`` of the run folder, a file for each worker.
 """
 
 from __future__ import annotations

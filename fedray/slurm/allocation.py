@@ -44,7 +44,7 @@ class Allocation:
     def name(self) -> int | str:
         """The name of the job in Slurm's commands.
 
-        Its id, or of an array's task ``12_0``, as the id may be the array's.
+        That is its id, or ``12_0`` for a task of an array, whose id may be the array's.
         """
         return self.task or self.job
 

@@ -91,7 +91,7 @@ class RayCluster:
         """Return when all nodes have joined; False if the job was asked to stop before.
 
         Raises:
-            RunFailed: a node could not start Ray, or some did not join in ``seconds``; which ones.
+            RunFailed: a node could not start Ray, or some did not join in ``seconds``; it names them.
         """
         deadline = time.monotonic() + seconds
         with Members(self._python, self.env, self._nodes.address) as members:

@@ -35,7 +35,7 @@ class SlurmJob:
 
     Args:
         job: its id; ``12_0`` of an array's task.
-        state: Slurm's word (``PENDING``, ``RUNNING``...), of an array that of a task that has not ended, if there is
+        state: Slurm's word (``PENDING``, ``RUNNING``...); for an array, that of a task that has not ended, if there is
             one; None: Slurm is not at hand, does not answer, or has forgotten the job.
         reason: the reason for that state, if Slurm gives one.
         forgotten: Slurm answers, and knows of no such job (any more).
@@ -96,8 +96,8 @@ def look_up(job: int | str) -> SlurmJob:
     """Return what Slurm says of a job.
 
     Args:
-        job: its id; of an array's task ``12_0``, as the id of one of the tasks is that of the whole array, for whose
-            tasks together it then stands.
+        job: its id; for a task of an array ``12_0``, as the bare id of a task may be that of the array, and then stands
+            for all its tasks.
     """
     try:
         said = ask("scontrol", "show", "job", "-o", str(job), patience=_PATIENCE)

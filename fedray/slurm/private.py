@@ -31,7 +31,7 @@ def node_path(allocation: Allocation, root: Path = Path("/tmp")) -> Path:
 def temporary_folder(allocation: Allocation) -> Path:
     """Return the folder for temporary files of the run and of Ray's workers.
 
-    The site's scratch folder if it makes one.
+    That is the site's scratch folder for the job, if it makes one.
     """
     own = node_path(allocation)
     return allocation.scratch / own.name if allocation.scratch else own / _TEMPORARY
@@ -74,7 +74,7 @@ def shared_path(run_dir: Path, job: int | str) -> Path:
 
 
 def sweep(run_dir: Path, job: int) -> None:
-    """Remove what other jobs than ours, ``job``, shared in a run folder, once they are over: a killed one cannot."""
+    """Remove what jobs other than ``job`` left in a run folder, once they are over: a killed one cannot do so."""
     for folder in run_dir.glob(f"{_SHARED}*"):
         other = folder.name.removeprefix(_SHARED)
         if other.isdigit() and int(other) != job and look_up(other).over:

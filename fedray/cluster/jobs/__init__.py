@@ -1,1 +1,1 @@
-"""Ray's Jobs API: what is submitted, and how its end is learnt."""
+"""Ray's Jobs API: the submission of a job, and its end."""

@@ -19,7 +19,7 @@ _PAUSE = 0.2
 def stop_job(jobs: Jobs, name: str, show: Callable[[str], None]) -> int:
     """Stop the run of a job with a checkpoint, wait for it, and return the exit status of ``fedray stop`` there.
 
-    Not by Ray's own stop, which kills after three seconds, however long a checkpoint takes.
+    Ray's own stop is not used: it kills after three seconds, however long a checkpoint takes.
 
     Args:
         jobs: the cluster's job server.

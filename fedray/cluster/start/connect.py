@@ -146,9 +146,9 @@ def _complaints_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept_handlers() -> Iterator[None]:
-    """Keep the handlers of signals over ``ray.init``.
+    """Keep this process's signal handlers over ``ray.init``.
 
-    It puts a handler of its own in the place of SIGTERM's, which ends the process with Ray's status.
+    Ray puts a handler of its own in the place of SIGTERM's, which ends the process with Ray's status.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

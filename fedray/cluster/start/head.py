@@ -103,7 +103,7 @@ class Head:
         return self._address
 
     def close(self) -> None:
-        """End the head node; before it is up by force, as there is nothing to lose yet."""
+        """End the head node: by force before it is up, as there is nothing to lose yet."""
         if not self._address:
             self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -123,7 +123,7 @@ _ahead: Head | None = None
 def ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
     """Start the head node ahead, if these sections will want one and none is under way already.
 
-    It is not started ahead where Ray was imported before it could be told how to authenticate, but with the connection.
+    Where Ray was imported before it could be told how to authenticate, it is started with the connection instead.
     """
     global _ahead
     told = "ray" not in sys.modules or _AUTH in os.environ

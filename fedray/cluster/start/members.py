@@ -1,7 +1,7 @@
 """The members of a Ray cluster: ``python -m fedray.cluster.start.members ADDRESS`` prints the
 names of its nodes as a JSON list, again each time they change, until nobody reads on.
 
-For programs that must not become part of the cluster in order to know; the token is found as Ray finds it.
+It serves programs that must not become part of the cluster; the token is found as Ray finds it.
 """
 
 from __future__ import annotations

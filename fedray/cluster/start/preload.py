@@ -1,4 +1,4 @@
-"""Imports of Ray's processes while the rest comes up: all that an actor needs, whichever it will be."""
+"""The modules that Ray's processes import while the rest comes up: all that any of the actors needs."""
 
 from __future__ import annotations
 

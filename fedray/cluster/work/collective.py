@@ -4,8 +4,8 @@ The driver is rank 0, each node's worker group one more.  Sums of accumulators a
 the bits of the object store.  A rank that dies breaks the group for all at once; the round then goes on by the object
 store, and the next one has a new group.
 
-Ranks talk by gloo, or by NCCL if each has a GPU of its own.  NCCL has not been run on real GPUs: what is here of it is
-written by torch's sources, and all that surrounds it is tested with gloo.  One thing it cannot do: a rank that dies
+Ranks talk by gloo, or by NCCL if each has a GPU of its own.  NCCL has not been run on real GPUs: this
+code follows torch's sources, and all that surrounds it is tested with gloo.  One thing it cannot do: a rank that dies
 between :func:`meet` and the end of NCCL's own handshake, milliseconds later, leaves the others waiting.
 """
 
@@ -31,7 +31,7 @@ PATIENCE = timedelta(seconds=60)
 
 
 class ProcessGroupBroken(Exception):
-    """A rank is gone, or silent."""
+    """The error of a process group of which a rank is gone, or silent."""
 
 
 @dataclass(frozen=True)

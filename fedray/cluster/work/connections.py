@@ -19,7 +19,7 @@ _PATIENCE = 10.0
 
 
 class WorkerDied(Exception):
-    """The process behind a connection is gone."""
+    """The error of a connection whose process is gone."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _PATIENCE = 0.2
 
 
 class WorkerGroup:
-    """The worker processes of a node, and their work; the node is this process's.
+    """The worker processes of this process's node, and their work.
 
     The workers start while the caller goes on, and take part as soon as they are up.  A worker that dies is replaced,
     and what it had folded is done again; an item that two workers died of is given up, as a failure of its clients.
@@ -44,7 +44,7 @@ class WorkerGroup:
     Args:
         job: the workers' part of the run.
         spec: the workers.
-        spawner: makes who starts them from the memory of the ticket queues and of the broadcast.
+        spawner: makes their starter from the memory of the ticket queues and of the broadcast.
         pinned: this process copies the broadcast and the accumulators to and from a GPU.
     """
 

@@ -54,7 +54,7 @@ class Ledger(Generic[H]):
         """Enter reports.
 
         Args:
-            holder: in whose memory what was folded is; ``None``: in this process, or nothing was folded.
+            holder: the one whose memory has the fold; ``None``: this process has it, or nothing was folded.
             reports: by position.
         """
         with self._lock:

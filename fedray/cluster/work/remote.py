@@ -41,7 +41,7 @@ FULL = (ObjectStoreFullError, OutOfDiskError)
 
 
 def no_room(where: str, round: int) -> RunFailed:
-    """Make the error that says what to do about that."""
+    """Make the error of a vector that has no room, which says what to do."""
     return RunFailed(
         f"round {round}: the model has no room in Ray's object store on {where}, nor on the disk beside it; start Ray "
         "with more --object-store-memory or another --temp-dir, or set cluster.reduce=collective, and resume"
@@ -49,7 +49,7 @@ def no_room(where: str, round: int) -> RunFailed:
 
 
 class GroupLost(Exception):
-    """A node, or the actor that stands for it, is gone, and what its group had folded with it."""
+    """The error of a node, or of its actor, that is gone, and with it what its group had folded."""
 
 
 class NodeUnfit(GroupLost):
@@ -216,4 +216,4 @@ class RemoteWorkerGroup:
 
 
 class _AnswerLost(Exception):
-    """The actor may be alive, but this call has no answer."""
+    """The error of a call without an answer; the actor may be alive."""

@@ -44,7 +44,7 @@ class Scheduler:
         drop: Callable[[G, Exception], None],
         stopping: Halt,
     ) -> bool:
-        """Return when every item of a round has its report and what was folded is in memory that is there.
+        """Let groups do a round's items until each has its report, and what was folded lies in memory that is there.
 
         Args:
             ledger: of the round.

@@ -44,7 +44,7 @@ class Worker:
 
 
 class CannotStart(Exception):
-    """A worker process that does not come up, however often it is started."""
+    """The error of a worker process that does not come up, however often it is started."""
 
 
 class Spawner(Protocol):

@@ -22,7 +22,7 @@ class TicketQueue:
     Args:
         handle: of the memory, made by :meth:`buffer`.
         rank: the worker that takes numbers; ``None`` for who hands out.
-        queue: from which queue.
+        queue: the queue that it takes from.
     """
 
     def __init__(self, handle: Handle, rank: int | None = None, queue: int = 0) -> None:

@@ -26,8 +26,9 @@ Drop = Callable[[RemoteWorkerGroup, GroupLost], None]
 
 
 class ObjectStore:
-    """The broadcast is put once and read once by each node; accumulators are fetched, more than eight at a time added
-    up among the nodes first.
+    """The transport through Ray's object store: a broadcast is put once and read once by each node.
+
+    Accumulators are fetched; those of more than eight nodes are added up among the nodes first.
 
     Args:
         aggregator: the rule that adds them up.
@@ -101,7 +102,7 @@ class ObjectStore:
 
 
 class Collective(ObjectStore):
-    """A process group with a rank for each worker group, made anew when those come or go.
+    """The transport by a process group with a rank for each worker group, made anew when those come or go.
 
     Where it breaks, the object store does what is left.
 

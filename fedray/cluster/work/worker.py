@@ -159,9 +159,9 @@ class WorkerActor:
 
 
 def _let_others_finish() -> None:
-    """Do not push whoever wakes this process up from its processor, and with it the wake-up of the next worker.
+    """Keep this process from taking the processor of the one that wakes it, which has others to wake.
 
-    That is the driver, which goes on to wait: Linux's policy for batch work leaves it the rest of that millisecond.
+    That one is the driver, which then waits: under Linux's policy for batch work it keeps the rest of that millisecond.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a sandbox may forbid it

@@ -29,7 +29,7 @@ class Columns:
         spec: shape and meaning of an example.
         test: central test set.
         ids: names of the clients; None: they are numbers.
-        warnings: words said when they were read.
+        warnings: warnings raised while they were read.
         encoding: their encoding from tables, see :class:`ClientData`.
         marks: a hash of each training file, by its name or its client's.
     """

@@ -117,7 +117,7 @@ class ClientData(ABC):
     def with_holdout(self, fraction: float, seed: int) -> ClientData:
         """Hold out a random ``fraction`` of every client's rows for client-side evaluation.
 
-        How many: see ``holdout.held_sizes``; which: a function of (seed, client id) alone.  All rows keep their order.
+        ``holdout.held_sizes`` says how many; which ones, (seed, client id) alone decides.  All rows keep their order.
 
         Args:
             fraction: in [0, 1); 0 changes nothing.
@@ -134,8 +134,8 @@ class ClientData(ABC):
     def keys(self, clients: Ints) -> Ints:
         """Return keys for random draws, int64 in [0, 2**63), of the shape of ``clients``.
 
-        The number itself for unnamed clients; else a hash of the id, so that leaving a silo out does not change the
-        draws of the others.
+        A key is the number of an unnamed client, and else a hash of the id, so that leaving a silo out does not change
+        the draws of the others.
         """
         if self._ids is None:
             return clients

@@ -20,7 +20,7 @@ from fedray.data.spec import DataSpec
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 LABEL_LIMIT = 20
-"""The number of different numbers up to which they may be classes, however few there are of them."""
+"""The number below which whole numbers may be class indices in any table, however small."""
 
 IGNORED = (
     "targets that a loss ignores (ignore_index) have no place: give them a class and an output of their own, and that "

@@ -39,7 +39,7 @@ def held_sizes(sizes: NDArray[np.int64], fraction: float, already: NDArray[np.in
 def training_first(
     seed: int, keys: NDArray[np.int64], sizes: NDArray[np.int64], held: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the order in which each client's training rows come before its held-out ones; both keep theirs.
+    """Return the order in which each client's training rows come before its held-out ones; both keep their own order.
 
     Args:
         seed: the run's seed.

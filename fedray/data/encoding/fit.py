@@ -191,7 +191,10 @@ def read_tables(
     seed: int = 0,
     encoding: Encoding | None = None,
 ) -> Columns:
-    """Encode one table per client, or all tables' rows split by a partitioner, by an encoding or by what they hold."""
+    """Encode the rows of tables, a client for each table, or split over clients by a partitioner.
+
+    The encoding is a run's, if one is given; else it is learnt from the tables.
+    """
     if not tables:
         raise ConfigError("no training file was given; at least one is needed")
 

@@ -21,14 +21,14 @@ from fedray.data.encoding.moments import Sums
 from fedray.data.encoding.table import Table, names_rows
 
 LABEL_LIMIT = 20
-"""A target of more different whole numbers than this is a quantity, not a class."""
+"""The number of different whole numbers above which a target is a quantity, not a class."""
 
 _WHOLE = re.compile("-?[0-9]+")
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A table from outside.
+    """The outline of a table: its size and the names of its columns.
 
     Args:
         path: the file, for errors.

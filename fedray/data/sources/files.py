@@ -1,6 +1,6 @@
 """Sources that read the user's tables and folders.
 
-What they read with is imported by those who read: pyarrow alone takes a third of a second.
+The libraries for it are imported where a table is read: pyarrow alone takes a third of a second.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource(Source):
-    """A source of tables.  What they are read with is imported by what reads: pyarrow takes a third of a second.
+    """A source of tables.  pyarrow is imported only where a table is read, as that takes a third of a second.
 
     Args:
         test: file of the held-out test set.

@@ -58,7 +58,7 @@ def memory(plan: Plan, workers: int) -> Memory:
 
     Args:
         plan: the plan, its server rule started and moved once, so that it holds all its state.
-        workers: among how many the cohort is divided.
+        workers: the number of workers that share the cohort.
     """
     task, algorithm, layout = plan.task, plan.algorithm, plan.layout
     size, trained = layout.size, layout.trained
