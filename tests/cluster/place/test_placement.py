@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.cluster.driver import DriverActor
 from fedray.cluster.place import placement
 from fedray.cluster.place.placement import Node, Size, held_by_others
 from fedray.cluster.place.placement import worker_counts as counts_of
@@ -90,13 +88,6 @@ def test_a_node_is_named_by_a_label_or_a_resource(pin: str, there: bool) -> None
 def test_a_size_of_nothing_fits_without_end() -> None:
     assert Size(0.0).fits({}) == math.inf
     assert Size(0.1).fits({"CPU": 0.3}) == 3
-
-
-@pytest.mark.parametrize(("gpus", "sees"), [(0.0, ""), (0.5, "3"), (2.0, "3")])
-def test_an_actor_sees_no_gpu_that_it_has_not_reserved(gpus: float, sees: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    DriverActor(gpus)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == sees
 
 
 @given(clusters, sizes, st.data())

@@ -1,0 +1,109 @@
+"""The driver's records on their way to whoever asked for the run, and how its end is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from fedray.cluster import driver
+from fedray.cluster.driver import DriverActor, Ended, ask_to_stop, driver_actor, stream
+from fedray.cluster.place.placement import Size
+from fedray.cluster.place.slots import WorkerArgs
+from fedray.core.errors import ConfigError, RunFailed
+from tests.cluster.rayless import HERE, Actor, FakeRay
+
+
+class Behind:
+    """A run of three rounds, which are numbers, and then perhaps an error."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.threads = 1
+        self.folder = SimpleNamespace(path=Path("runs/x"))
+        self.plan = SimpleNamespace(task=None)
+        self.stopping: Any = None
+
+    def records(self, executor: Any, stopping: Any) -> Iterator[Any]:
+        self.stopping = stopping
+        yield from (1, 2, 3)
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture(autouse=True)
+def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    """No Ray, and the environment put back that an actor without GPUs changes."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    fake = FakeRay()
+    monkeypatch.setattr(driver, "ray", fake)
+    return fake
+
+
+def streamed(ray: FakeRay, run: Any) -> list[Any]:
+    return list(stream(Actor(ray, DriverActor(0)), run, WorkerArgs(start_timeout=3.0)))
+
+
+@pytest.mark.parametrize("period", [0.0, 1e9])
+def test_each_record_comes_once_and_in_order_however_many_at_a_time(
+    period: float, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_PERIOD", period)
+    messages = list(DriverActor(0).run(Behind(), WorkerArgs()))  # type: ignore[arg-type]
+    assert messages[-1] == Ended()
+    assert [record for some in messages[:-1] for record in some] == [1, 2, 3]  # type: ignore[union-attr]
+    assert len(messages) == (2 if period else 5)
+    assert streamed(ray, Behind()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("error", [RunFailed("no worker is left"), ConfigError("data.path: nothing is there")])
+def test_a_failure_is_told_in_its_own_words_after_all_records(error: Exception, ray: FakeRay) -> None:
+    records: Iterator[Any] = stream(Actor(ray, DriverActor(0)), Behind(error), WorkerArgs())  # type: ignore[arg-type]
+    assert [next(records) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(type(error), match=f"^{error}$"):
+        next(records)
+
+
+def test_a_fault_of_fedrays_own_is_a_failed_run(ray: FakeRay) -> None:
+    with pytest.raises(RunFailed, match=r"^the driver failed: "):
+        streamed(ray, Behind(ZeroDivisionError("by hand")))
+
+
+def test_a_driver_that_died_says_how_to_go_on(ray: FakeRay) -> None:
+    ray.fails["run"] = [ActorDiedError()]
+    with pytest.raises(RunFailed, match=r"the driver died \(The actor died .*\); go on with `.*fedray resume runs/x`"):
+        streamed(ray, Behind())
+
+
+def test_a_driver_that_does_not_come_up_says_what_it_wanted_and_what_is_free(ray: FakeRay) -> None:
+    ray.fails["up"] = ["late"]
+    with pytest.raises(RunFailed, match=r"of 0 CPUs and 0 GPUs, did not come up on this node in 3 s; in .* 0 CPUs"):
+        streamed(ray, Behind())
+
+
+def test_it_is_on_this_node_can_be_stopped_and_is_ended_with_what_it_reserved(
+    ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+    monkeypatch.setattr(driver, "release", released.append)
+    run = Behind()
+
+    def use() -> None:
+        with driver_actor(Size(2.0)) as actor:
+            assert actor.options["num_cpus"] == 2.0
+            assert actor.options["scheduling_strategy"].node_id == HERE
+            list(actor.behind.run(run, WorkerArgs()))
+            ask_to_stop(actor)
+            assert run.stopping()
+            ray.initialized = False
+            ask_to_stop(actor)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert ray.calls == ["stop"], "without a connection the call would start a Ray"
+    assert (ray.killed, released) == (ray.made, ["a1"])
