@@ -11,7 +11,6 @@ import torch
 
 from fedray.cluster.work import memory
 from fedray.cluster.work.memory import Buffer, anonymous_file
-from fedray.cluster.work.pinning import pin
 from fedray.cluster.work.tickets import TicketQueue
 from fedray.core.errors import RunFailed
 from tests.cluster.work.forks import child, status
@@ -84,18 +83,3 @@ def test_a_buffer_is_seen_by_others_and_leaves_nothing(source: str) -> None:
     with pytest.raises(OSError, match="No such file"):
         buffer.handle.open()
     assert other["b"].tolist() == [7.0, 7.0]  # what is mapped stays
-
-
-@pytest.mark.gpu
-def test_a_pinned_buffer_and_what_is_refused() -> None:
-    """A refusal, here of what is pinned already, disturbs nothing that comes after it."""
-    buffer = Buffer({"a": 5, "b": 3000, "none": 0}, torch.float64, pinned=True)
-    assert buffer.tensors["b"].is_pinned()
-    assert not pin(buffer.tensors)
-    there = torch.arange(3000, dtype=torch.float64, device="cuda")
-    buffer.tensors["b"].copy_(there)
-    assert torch.equal(buffer.handle.open()["b"], there.cpu())
-    for _ in range(2):
-        buffer.close()
-    assert not buffer.tensors["b"].is_pinned()
-    assert not pin({"none": torch.empty(0)})

@@ -1,0 +1,136 @@
+"""Worker processes as actors: reached when they are up, replaced when another may do better, given up when not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+
+from fedray.cluster.place.placement import GroupSpec, Size, Slot
+from fedray.cluster.work import spawn
+from fedray.cluster.work.connections import WorkerDied
+from fedray.cluster.work.memory import Handle
+from fedray.cluster.work.spawn import CannotStart, RaySpawner, Worker, raised
+from tests.cluster.rayless import FakeRay
+
+HANDLE = Handle("/nowhere", torch.float32, {})
+
+
+class FakeWorker:
+    """A worker process."""
+
+    def __init__(self, job: Any, channel: Any, name: str, gpus: float) -> None:
+        self.name, self.channel = name, channel
+
+    def ready(self) -> bool:
+        return True
+
+    def serve(self) -> None:
+        pass
+
+
+def at_birth(cause: Exception) -> ActorDiedError:
+    traceback = f"Traceback\nfedray.core.errors.RunFailed: {cause}"
+    return ActorDiedError(RayTaskError("__init__", traceback, cause, proctitle="w", ip="127.0.0.1"))
+
+
+class Room:
+    """What was reserved."""
+
+    bundles = (("group", 0), ("group", 1))
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+Make = Callable[..., tuple[RaySpawner, FakeRay]]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Makes a spawner; keywords say what happens to the calls of its actors, and how long it waits."""
+
+    def begin(start_timeout: float = 1e9, **fails: list[Any]) -> tuple[RaySpawner, FakeRay]:
+        ray = FakeRay(dict(fails))
+        monkeypatch.setattr(spawn, "ray", ray)
+        monkeypatch.setattr(spawn, "WorkerActor", FakeWorker)
+        monkeypatch.setattr(spawn, "Connection", lambda endpoint: SimpleNamespace(endpoint=endpoint))
+        spec = GroupSpec("id", "n", [Slot(Size(0.5, memory=7)), Slot(Size(2.0, 1.0))], start_timeout)
+        return RaySpawner("job", spec, Room(), HANDLE, HANDLE), ray  # type: ignore[arg-type]
+
+    return begin
+
+
+def test_each_process_gets_what_was_reserved_for_its_rank(make: Make) -> None:
+    spawner, ray = make()
+    for rank in range(2):
+        spawner.start(Worker(rank, queue=0))
+    options = [actor.options for actor in ray.made]
+    assert [(one["num_cpus"], one["num_gpus"], one["memory"]) for one in options] == [(0.5, 0.0, 7), (2.0, 1.0, None)]
+    assert [one["scheduling_strategy"].placement_group_bundle_index for one in options] == [0, 1]
+    assert [actor.behind.name for actor in ray.made] == ["n/0", "n/1"]
+
+
+def test_a_process_is_reached_at_its_own_endpoint_and_sent_to_serve(make: Make) -> None:
+    spawner, ray = make()
+    worker = Worker(1, queue=0)
+    spawner.start(worker)
+    assert spawner.up([worker], 0.0) == [worker]
+    connection: Any = spawner.connect(worker)
+    assert connection.endpoint == ray.made[0].behind.channel.endpoint
+    assert ray.calls[-1] == "serve"
+
+
+def test_all_that_are_up_are_named_and_who_is_late_cannot_start(make: Make) -> None:
+    workers = [Worker(rank, queue=0) for rank in range(2)]
+    for timeout, named in ((1e9, workers[1:]), (-1.0, workers)):
+        spawner, _ = make(timeout, ready=["late"])
+        for worker in workers:
+            spawner.start(worker)
+        assert spawner.up(workers, 0.0) == named
+    with pytest.raises(CannotStart, match=r"one of 0\.5 CPUs .* did not come up in -1 s"):
+        spawner.connect(workers[0])
+
+
+@pytest.mark.parametrize(
+    ("fate", "kind", "words"),
+    [
+        (at_birth(OSError("no such device")), CannotStart, "^no such device$"),
+        (ActorDiedError(), WorkerDied, "The actor died unexpectedly"),
+    ],
+)
+def test_what_it_raised_while_it_was_made_it_would_raise_again_and_a_death_it_would_not(
+    fate: Exception, kind: type[Exception], words: str, make: Make
+) -> None:
+    spawner, _ = make(ready=[fate])
+    spawner.start(Worker(0, queue=0))
+    with pytest.raises(kind, match=words):
+        spawner.connect(Worker(0, queue=0))
+
+
+def test_a_lost_answer_is_asked_for_again(make: Make) -> None:
+    spawner, _ = make(ready=[ActorUnavailableError("by hand", None)])
+    worker = Worker(0, queue=0)
+    spawner.start(worker)
+    assert spawner.connect(worker) is None
+    assert spawner.connect(worker) is not None
+
+
+def test_a_process_is_killed_once_and_what_was_reserved_given_back(make: Make) -> None:
+    spawner, ray = make()
+    worker = Worker(0, queue=0)
+    spawner.start(worker)
+    spawner.kill(worker)
+    spawner.kill(worker)
+    spawner.close()
+    assert len(ray.killed) == 1
+    assert spawner._reservation.closed == 1  # type: ignore[attr-defined]
+
+
+def test_of_a_traceback_only_what_was_raised_is_said() -> None:
+    assert raised(at_birth(OSError("no such device"))) == "no such device"

@@ -1,0 +1,125 @@
+"""A worker process without the process: what it folds is what one process folds, and tickets say what it does."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedray.aggregators import Aggregator, Mean, Median
+from fedray.cluster.work import worker as module
+from fedray.cluster.work.connections import Endpoint
+from fedray.cluster.work.memory import Buffer
+from fedray.cluster.work.tickets import TicketQueue
+from fedray.cluster.work.worker import Arrays, Channel, RoundHeader, WorkerActor
+from fedray.core.messages import Block, Broadcast
+from fedray.run.executor import InlineExecutor
+from tests.helpers import Federation, class_problem, federation
+
+
+class Node:
+    """A worker with the memory that its group has for it."""
+
+    def __init__(self, one: Federation) -> None:
+        self.one, layout = one, one.job.task.layout
+        aggregator = one.job.algorithm.aggregator
+        self.buffer = TicketQueue.buffer(1)
+        self.tickets = TicketQueue(self.buffer.handle)
+        self.down = Buffer(one.job.algorithm.broadcast_widths(layout), torch.float32)
+        self.down.tensors["model"].copy_(one.vector)
+        self.up = Buffer(one.job.algorithm.widths(layout), torch.float64) if aggregator.linear else None
+        up = self.up.handle if self.up else None
+        self.actor = WorkerActor(one.job, Channel(Endpoint(), self.buffer.handle, 0, 0, self.down.handle, up), "n/0", 0)
+
+    def work(self, items: list[Block], header: RoundHeader) -> tuple[dict[int, object], Arrays | None]:
+        """Let it take all tickets there are."""
+        self.tickets.open()
+        reports, folded, reading = pickle.loads(self.actor.work(header, pickle.dumps(items)))
+        assert reading.worker == "n/0"
+        return reports, folded
+
+    def close(self) -> None:
+        self.actor._listener.close()
+        self.actor._worker.close()
+        for buffer in (self.buffer, self.down, self.up):
+            if buffer is not None:
+                buffer.close()
+
+
+Make = Callable[[Aggregator], Node]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Makes a worker here; what it does to its process it does not do to this one."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(module, "_let_others_finish", lambda: None)
+    monkeypatch.setattr(module, "_keep_freed_memory", lambda: None)
+    made: list[Node] = []
+
+    def node(aggregator: Aggregator) -> Node:
+        made.append(Node(federation(class_problem(), tmp_path, aggregator=aggregator, stack=2)))
+        return made[-1]
+
+    yield node
+    for one in made:
+        one.close()
+
+
+def blocks(one: Federation) -> list[Block]:
+    return one.plan.blocks(1, one.plan.cohort(1), one.state.store)
+
+
+def inline(one: Federation, items: list[Block], weight: float) -> dict[str, torch.Tensor]:
+    """What one process folds."""
+    executor = InlineExecutor(one.job)
+    executor.publish(Broadcast(1, {"model": one.vector}, weight))
+    executor.run(items, lambda: False)
+    total = {name: tensor.clone() for name, tensor in executor.collect().items()}
+    executor.close()
+    return total
+
+
+def test_it_folds_in_place_to_the_bits_of_one_process_and_goes_on_in_the_round(make: Make) -> None:
+    node = make(Mean())
+    items, weight = blocks(node.one), node.one.plan.weight(node.one.plan.cohort(1))
+    assert len(items) == 3
+    header = RoundHeader(1, 1, weight)
+    assert node.up is not None
+    for some in (items[:1], items[1:]):
+        reports, folded = node.work(some, header)
+        assert sorted(reports) == list(range(len(some)))
+        assert folded is None
+    expected = inline(node.one, items, weight)
+    assert all(torch.equal(node.up.tensors[name], part) for name, part in expected.items())
+    node.work(items[:1], RoundHeader(1, 1, weight, take=1))
+    alone = inline(node.one, items[:1], weight)
+    assert all(torch.equal(node.up.tensors[name], part) for name, part in alone.items()), "a take begins at zero"
+
+
+def test_rows_are_handed_over_with_the_answer_and_only_once(make: Make) -> None:
+    node = make(Median())
+    items, header = blocks(node.one), RoundHeader(1, 1, 1.0)
+    handed: list[np.ndarray] = []
+    for block in items:
+        _, folded = node.work([block], header)
+        assert folded is not None
+        assert len(folded["delta"]) == len(block.clients)
+        handed.append(folded["delta"])
+    expected = inline(node.one, items, 1.0)["delta"]
+    np.testing.assert_array_equal(np.concatenate(handed), expected.numpy())
+
+
+def test_what_others_took_it_leaves(make: Make) -> None:
+    node = make(Mean())
+    items = blocks(node.one)
+    node.tickets.open()
+    other = TicketQueue(node.buffer.handle, 0)
+    assert other.take() == 0
+    reports, _, _ = pickle.loads(node.actor.work(RoundHeader(1, 1, 1.0), pickle.dumps(items)))
+    assert sorted(reports) == [1, 2]
+    other.close()
