@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
+from fedray.core.layout import Layout
 from fedray.optim import OptimizerFn
 
 
@@ -14,12 +18,15 @@ class LeadingRows:
     remembers of them: a stack costs what its clients that still train cost, and a finished one is not moved on by its
     momentum.
 
-    >>> import torch
+    On a CPU gradient descent steps tensor by tensor, which moves less memory than joining the gradients and stepping
+    once; other optimizers make so many calls for a tensor that one step is cheaper.  The bits are the same.
+
+    >>> layout = Layout.of(torch.nn.Linear(2, 1))
     >>> matrix = torch.zeros(2, 3)
-    >>> rows = LeadingRows(lambda p: torch.optim.SGD(p, lr=1.0, momentum=0.5), matrix)
-    >>> rows.step(torch.ones(2, 3))
+    >>> rows = LeadingRows(lambda p: torch.optim.SGD(p, lr=1.0, momentum=0.5), matrix, layout)
+    >>> rows.step([torch.ones(2, 1, 2), torch.ones(2, 1)])  # of the weight and of the bias
     >>> rows.keep(1)
-    >>> rows.step(torch.ones(1, 3))
+    >>> rows.step([torch.ones(1, 1, 2), torch.ones(1, 1)])
     >>> matrix
     tensor([[-2.5000, -2.5000, -2.5000],
             [-1.0000, -1.0000, -1.0000]])
@@ -27,31 +34,49 @@ class LeadingRows:
     Args:
         optimizer_fn: makes the optimizer, one of ``fedray.optim.ELEMENTWISE`` with one parameter group.
         matrix: the matrix that it moves, in place, ``[C, D]``.
+        layout: the places of the tensors in its columns.
+        joined: step on the whole in any case.
+
+    Attributes:
+        leaves: the tensors ``[A, *shape]`` of the rows that are left, each a leaf of autograd's graph, by name.
+        apart: True if :meth:`step` takes a gradient for each leaf, not one ``[A, D]``.
+        group: the optimizer's hyperparameters.
     """
 
-    def __init__(self, optimizer_fn: OptimizerFn, matrix: Tensor) -> None:
-        self._rows = matrix.detach().requires_grad_()
-        self._optimizer = optimizer_fn([self._rows])
+    def __init__(self, optimizer_fn: OptimizerFn, matrix: Tensor, layout: Layout, joined: bool = False) -> None:
+        self._layout = layout
+        self._look_at(matrix)
+        self._optimizer = optimizer_fn([self._whole])
         self.group = self._optimizer.param_groups[0]
+        self.apart = not joined and matrix.device.type == "cpu" and isinstance(self._optimizer, torch.optim.SGD)
+        self.group["params"] = self._stepped()
 
-    def leaf(self) -> Tensor:
-        """Return the rows ``[A, D]`` as a leaf of a new graph, on the same memory."""
-        return self._rows.detach().requires_grad_()
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def _look_at(self, matrix: Tensor) -> None:
+        self._whole = matrix.detach().requires_grad_()
+        self.leaves = {name: p.requires_grad_() for name, p in self._layout.split(matrix.detach()).items()}
+
+    def _stepped(self) -> list[Tensor]:
+        return list(self.leaves.values()) if self.apart else [self._whole]
 
     def keep(self, count: int) -> None:
         """Let go of all rows but the first ``count``."""
-        before, state = self._rows, self._optimizer.state
-        self._rows = before.detach()[:count].requires_grad_()
-        self.group["params"] = [self._rows]
-        if before in state:
-            state[self._rows] = {
-                # What is remembered of each value has the shape of the values; the rest, as the number of steps, is
-                # remembered once.
-                name: value[:count] if isinstance(value, Tensor) and value.shape == before.shape else value
-                for name, value in state.pop(before).items()
-            }
+        before, state = self.group["params"], self._optimizer.state
+        self._look_at(self._whole[:count])
+        self.group["params"] = self._stepped()
+        for old, new in zip(before, self.group["params"], strict=True):
+            if old in state:
+                state[new] = {
+                    # What is remembered of each value has the shape of the values; the rest, as the number of steps, is
+                    # remembered once.
+                    name: value[:count] if isinstance(value, Tensor) and value.shape == old.shape else value
+                    for name, value in state.pop(old).items()
+                }
 
-    def step(self, grad: Tensor) -> None:
-        """Take a step along the gradients ``[A, D]``."""
-        self._rows.grad = grad
+    def step(self, grads: Sequence[Tensor]) -> None:
+        """Take a step along the gradients: those of the leaves if ``apart``, else one ``[A, D]``."""
+        for param, grad in zip(self.group["params"], grads, strict=True):
+            param.grad = grad
         self._optimizer.step()

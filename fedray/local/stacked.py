@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import has_direct, per_example
-from fedray.core.messages import Floats, Ints
+from fedray.core.messages import Floats
 from fedray.data.columns.rows import Rows
 from fedray.local.batched import batched_forward
 from fedray.local.dropout import NamedDropout, has_dropout
@@ -60,21 +60,15 @@ class StackedStepper:
         output: Tensor = functional_call(self._template, {**params, **self._rest}, (x,))
         return output
 
-    def _loss(self, params: dict[str, Tensor], keys: Tensor, x: Tensor, y: Tensor, count: Ints) -> Tensor:
-        """Return the loss of each client on its batch, ``[A]``.
-
-        Row ``a`` has ``count[a]`` examples, the rest is padding.
-        """
+    def _loss(self, params: dict[str, Tensor], keys: Tensor, x: Tensor, y: Tensor, share: Tensor | None) -> Tensor:
+        """Return the loss of each client on its batch, ``[A]``; an example has a ``share`` ``[A, B]``, padding 0."""
         with autocast(self._task.args.precision, self._device):
             output = self._outputs(params, keys, x)
-            if int(count.min()) == x.shape[1] and not has_direct(self._task.loss_fn):
+            if share is None and not has_direct(self._task.loss_fn):
                 losses: Tensor = vmap(self._task.loss_fn)(output, y)
                 return losses
             values = per_example(self._task.loss_fn, output.flatten(0, 1), y.flatten(0, 1)).view(x.shape[:2])
-        if int(count.min()) == x.shape[1]:
-            return values.mean(dim=1)
-        share = (np.arange(x.shape[1]) < count[:, None]) / count[:, None]
-        return (values * torch.from_numpy(share).to(self._device, values.dtype)).sum(dim=1)
+        return values.mean(dim=1) if share is None else (values * share.to(values.dtype)).sum(dim=1)
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
         """Train the clients of ``run``; see :meth:`_run`.  What the model remembers elsewhere is put back."""
@@ -96,30 +90,40 @@ class StackedStepper:
         """
         task, layout = self._task, self._task.layout
         self._rest = layout.unpack(model, layout.rest)
-        optimizer = LeadingRows(task.optimizer_fn, run.params)
+        optimizer = LeadingRows(task.optimizer_fn, run.params, layout, joined=task.rule.changes_gradient)
         run.group = optimizer.group
         task.rule.start(run)
-        active = (schedule.count > 0).sum(axis=0)
-        losses = torch.zeros(len(run.params), dtype=torch.float64, device=self._device)
+        active, widths = (schedule.count > 0).sum(axis=0), schedule.count.max(axis=0)
+        padded = self._shares(schedule)
+        losses = torch.zeros(len(active), len(run.params), device=self._device)
         training = run
-        for step, n in enumerate(active.tolist()):
-            if n < len(training.params):
-                training = run.leading(n)
+        for step, (n, width) in enumerate(zip(active.tolist(), widths.tolist(), strict=True)):
+            if n < len(optimizer):
                 optimizer.keep(n)
-            count = schedule.count[:n, step]
-            width = int(count.max())
             x, y = rows.take(schedule.index[:n, step, :width])
+            share = padded[step, :n, :width] if schedule.count[:n, step].min() < width else None
             if self._dropout is not None:
                 self._dropout.at(run.round, step)
-            leaf = optimizer.leaf()
-            views = layout.split(leaf)
             with self._dropout or _NOTHING:
-                loss = self._loss(views, keys[:n], x, y, count)
+                loss = self._loss(optimizer.leaves, keys[:n], x, y, share)
                 if self._dropout is not None:
                     self._dropout.forward_ends()
-                (grad,) = torch.autograd.grad(loss.sum(), leaf)
-            losses[:n] += loss.detach() * torch.from_numpy(count).to(self._device)
-            with torch.no_grad():
-                task.rule.gradient(training, grad)
-            optimizer.step(grad)
-        return losses.cpu().numpy()
+                grads = torch.autograd.grad(loss.sum(), list(optimizer.leaves.values()), materialize_grads=True)
+            losses[step, :n] = loss.detach()
+            if not optimizer.apart:
+                grads = (torch.cat([grad.flatten(1) for grad in grads], dim=1),)
+                if n < len(training.params):
+                    training = run.leading(n)
+                with torch.no_grad():
+                    task.rule.gradient(training, grads[0])
+            optimizer.step(grads)
+        total = np.zeros(len(run.params))
+        for mean, count in zip(losses.cpu().numpy(), schedule.count.T.astype(np.float32), strict=True):
+            total += mean * count
+        return total
+
+    def _shares(self, schedule: Schedule) -> Tensor:
+        """Return each example's share in the loss of its batch, ``[S, C, B]``, 0 for padding."""
+        count = schedule.count.T[:, :, None]
+        shares = (np.arange(schedule.index.shape[2]) < count) / count.clip(min=1)
+        return torch.from_numpy(shares).to(self._device, torch.float32)

@@ -17,6 +17,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.messages import FROZEN, Broadcast
 from fedray.core.rng import Stream
 from fedray.data.spec import DataSpec
+from fedray.local.rules import LocalRule, LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask, Stacking
 from fedray.models import CNN, LSTM, MLP, ResNet18GN, Transformer
@@ -237,3 +238,23 @@ def test_frozen_and_tied_parameters_train_alike() -> None:
         oracle = plain_loop(task, client)[: task.layout.trained]
         assert relative(stacked.parts["delta"][client], oracle) <= 1e-5
         assert relative(alone.parts["delta"][client], oracle) <= 1e-5
+
+
+class Nothing(LocalRule):
+    """Asks for the joined gradients, and leaves them as they are."""
+
+    def gradient(self, run: LocalRun, grad: Tensor) -> None:
+        pass
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_stepping_tensor_by_tensor_has_the_bits_of_stepping_on_the_whole(model: str) -> None:
+    """A rule that has the gradients joined, and changes nothing, gets the same numbers."""
+    task = local_task(
+        problem_of(model), optimizer=optimizer_of("sgd", model), args=LocalSection(2, 4), stack=len(SIZES)
+    )
+    assert task.stacking.stacked, task.stacking.reason
+    everyone = range(len(SIZES))
+    apart, whole = train(task, everyone), train(replace(task, rule=Nothing()), everyone)
+    assert torch.equal(apart.parts["delta"], whole.parts["delta"])
+    assert apart.loss.tolist() == whole.loss.tolist()
