@@ -108,6 +108,7 @@ class TrainArgs(TrackingSection, BudgetSection, FailuresSection, LocalSection, T
     Args:
         evaluate_every: rounds between evaluations on the test set; 0 never.
         evaluate_clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        evaluate_batch_size: examples that are evaluated at once; ``auto``: as many as memory should allow.
         checkpoint_every: rounds between checkpoints; 0: at the end.
         checkpoint_seconds: also after a round that ends so many seconds after the last checkpoint; 0: never.
         keep: checkpoints kept.
@@ -115,6 +116,7 @@ class TrainArgs(TrackingSection, BudgetSection, FailuresSection, LocalSection, T
 
     evaluate_every: int = EvaluateSection.every
     evaluate_clients_every: int = EvaluateSection.clients_every
+    evaluate_batch_size: int | str = EvaluateSection.batch_size
     checkpoint_every: int = CheckpointSection.every
     checkpoint_seconds: float = CheckpointSection.seconds
     keep: int = CheckpointSection.keep

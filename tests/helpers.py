@@ -197,6 +197,7 @@ def federation(
     evaluate: EvaluateSection | None = None,
     failures: FailuresSection | None = None,
     checkpoint_every: int = 0,
+    evaluated_rows: int = 1024,
 ) -> Federation:
     """A small run, ready to go; every client takes part in every round unless ``sampler`` says otherwise."""
     parts = compose(
@@ -206,6 +207,7 @@ def federation(
         replace(args or LocalSection(1, 4), buffers=buffers),
     )
     task = local_task(problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, rule=parts.rule)
+    task = replace(task, evaluated_rows=evaluated_rows)
     job = Job(task, parts, folder)
     vector = task.layout.pack(dict(problem.model_fn().state_dict()))
     parts.server.start(vector, task.layout, len(problem.data))

@@ -17,6 +17,7 @@ def evaluate(
     overrides: Overrides = None,
     data: Annotated[str | None, typer.Option("--data", help="Another test set: short for data.test=PATH.")] = None,
     round: Round = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
 ) -> None:
     """Evaluate a run's model on its test set, or on another one."""
     from fedray.core.terminal import pairs, show

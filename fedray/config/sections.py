@@ -196,12 +196,17 @@ class EvaluateSection:
     Args:
         every: rounds between evaluations on the test set; 0 never.
         clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        batch_size: examples that are evaluated at once; ``auto``: 1,024, or as many as make the largest tensor of the
+            forward pass 256 MiB.  Where memory is too short even so, the half of them, and so on.
     """
 
     every: int = 1
     clients_every: int = 0
+    batch_size: int | str = "auto"
 
     def __post_init__(self) -> None:
+        if self.batch_size != "auto" and not (isinstance(self.batch_size, int) and self.batch_size >= 1):
+            raise ValueError(f"batch_size={self.batch_size}: it must be at least 1, or auto")
         if self.every < 0 or self.clients_every < 0:
             raise ValueError(f"every={self.every}, clients_every={self.clients_every}: they must be at least 0")
 

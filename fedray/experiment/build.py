@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
 from fedray.config.binding import is_plain
@@ -46,6 +48,7 @@ from fedray.models import initial_model, models
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn, optimizers
 from fedray.run.driver import Run
+from fedray.run.evaluation import rows_at_once
 from fedray.run.plan import Plan, check_cohort
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
@@ -265,7 +268,9 @@ class Config:
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
-        return replace(task, stacking=stacking, sharing=sharing), warnings
+            x, _ = trial.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
+            rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
+        return replace(task, stacking=stacking, sharing=sharing, evaluated_rows=rows), warnings
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Build and check everything; the run folder is claimed when the run begins."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,41 +15,74 @@ from torch import Tensor, nn
 from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
-from fedray.core.metrics import auc, example_values
-from fedray.data.columns.rows import Examples
+from fedray.core.messages import Floats
+from fedray.core.metrics import Mean, auc, example_values, merge
+from fedray.data.columns.rows import CPU, Examples
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
+from fedray.local.kernels import cuda_kernels
+from fedray.local.task import Precision
+from fedray.run.evaluation import MOST_ROWS, Evaluator, TestChunk, rows_at_once, take_from
 from fedray.run.origin import changes
 from fedray.run.plan import Plan
 from fedray.rundir import checkpoint
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.folder import RunFolder
 
-_ROWS = 4096
+_MARGIN = "margin"
 _log = logging.getLogger("fedray")
 
 
-def evaluate_model(module: nn.Module, test: Examples, task: str, loss: LossFn) -> dict[str, float]:
-    """Return mean metrics of a module over examples.
+def evaluate_model(
+    module: nn.Module,
+    test: Examples,
+    task: str,
+    loss: LossFn,
+    *,
+    rows: int = MOST_ROWS,
+    seed: int = 0,
+    round: int = 0,
+    device: torch.device = CPU,
+    precision: Precision = "fp32",
+) -> dict[str, float]:
+    """Return mean metrics of a module over examples, as a run has them in its record.
 
     They are ``examples``, ``loss``, ``accuracy`` (and ``auc`` for two classes) or ``mse``. The AUC ranks by the second
     class's logit minus the first's.
+
+    Args:
+        module: the model, on ``device``.
+        test: the examples.
+        task: their task, as in ``DataSpec.task``.
+        loss: (output, target) to the mean loss of a batch.
+        rows: examples that are evaluated at once; where memory is too short, the half of them, and so on.
+        seed: names, with ``round``, what model and loss draw.
+        round: the round in which a run evaluates this model, the one after that which made it.
+        device: the device of the model.
+        precision: as ``local.precision``.
+
+    Raises:
+        MemoryError: memory is too short for a single example (on a GPU ``torch.cuda.OutOfMemoryError``).
     """
-    values: dict[str, list[Tensor]] = {}
-    margins: list[Tensor] = []
-    module.eval()
-    with torch.no_grad():
-        for start in range(0, len(test), _ROWS):
-            x, y = test.slice(start, min(start + _ROWS, len(test)))
-            output = module(x)
-            for name, value in example_values(loss, task, output, y).items():
-                values.setdefault(name, []).append(value.double())
-            if task == "classification" and output.dim() == 2 and output.shape[1] == 2:
-                margins.append(output[:, 1] - output[:, 0])
-    result = {"examples": float(len(test)), **{name: float(torch.cat(v).mean()) for name, v in values.items()}}
+
+    def values(output: Tensor, y: Tensor) -> dict[str, Tensor]:
+        found = example_values(loss, task, output, y)
+        if task == "classification" and output.dim() == 2 and output.shape[1] == 2:
+            found[_MARGIN] = output[:, 1] - output[:, 0]
+        return found
+
+    evaluator = Evaluator(module, loss, values, seed, device, precision)
+    means: list[Mapping[str, Mean]] = []
+    margins: list[Floats] = []
+    for chunk in TestChunk.cut(len(test), rows):
+        with evaluator.named(round, chunk.index):
+            found = evaluator.values(take_from(test, device), chunk.stop, chunk.start)
+        if _MARGIN in found:
+            margins.append(found.pop(_MARGIN))
+        means.append({name: Mean(float(value.sum()), len(value)) for name, value in found.items()})
+    result = {"examples": float(len(test)), **{name: mean.result for name, mean in merge(means).items()}}
     if margins:
-        labels = np.asarray(test.y)
-        result["auc"] = auc(torch.cat(margins).double().numpy(), labels)
+        result["auc"] = auc(np.concatenate(margins), np.asarray(test.y))
     return result
 
 
@@ -89,14 +124,21 @@ def _fitting(saved: Checkpoint, layout: Layout, folder: RunFolder) -> Tensor:
     return vector
 
 
-def evaluate_run(config: Config, folder: RunFolder, round: int | None) -> dict[str, float]:
-    """Evaluate a run's checkpoint on its config's test set.
+def evaluate_run(config: Config, folder: RunFolder, round: int | None, device: str = "cpu") -> dict[str, float]:
+    """Evaluate a run's checkpoint on its config's test set, as the run itself does.
 
     Of a model of tables nothing is read but the test table, by the encoding that is a part of the model.
 
+    Args:
+        config: the run's config.
+        folder: the run's folder.
+        round: of the checkpoint; ``None``: the newest good one.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+
     Raises:
-        ConfigError: no test set, or no checkpoint.
+        ConfigError: no test set, no checkpoint, or no such device.
     """
+    place = _device(device)
     saved = checkpoint_of(folder, round)
     encoding = saved.state.get("encoding") or folder.encoding()
     if encoding is not None and isinstance(config.data, TableSource):
@@ -116,7 +158,34 @@ def evaluate_run(config: Config, folder: RunFolder, round: int | None) -> dict[s
         raise ConfigError("data.test: this run has no test set; give one with --data PATH")
     module = config.model_fn(spec)()
     layout.load(module, _fitting(saved, layout, folder))
-    return evaluate_model(module, test, spec.task, config.loss_fn(spec))
+    x, _ = test.slice(0, 2)
+    rows = rows_at_once(config.evaluate.batch_size, module, x)  # type: ignore[arg-type]
+    loss, precision, seed = config.loss_fn(spec), config.local.precision, config.schema.seed
+    with cuda_kernels(precision, config.local.deterministic) if place.type == "cuda" else nullcontext():
+        return evaluate_model(
+            module.to(place),
+            test,
+            spec.task,
+            loss,
+            rows=rows,
+            seed=seed,
+            round=saved.round + 1,
+            device=place,
+            precision=precision,
+        )
+
+
+def _device(name: str) -> torch.device:
+    """Return a device of this machine by its name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    known = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    known += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if name not in known:
+        raise ConfigError(f"--device: this machine has no {name!r}; it has {listed(known)}")
+    return torch.device("cuda", 0) if name == "cuda" else torch.device(name)
 
 
 def _sha256(path: Path) -> str:

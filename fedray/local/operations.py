@@ -1,8 +1,9 @@
-"""The operations of a model for which a stack has slower kernels, counted in one forward pass rather than timed."""
+"""The operations of a model that cost time in a stack, or memory, counted in one forward pass rather than measured."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,15 +43,33 @@ def work(module: nn.Module, x: Tensor) -> Work:
     return Work(**{name: sum(counts) / len(counts) for name, counts in counting.found.items() if counts})
 
 
+def largest(module: nn.Module, x: Tensor) -> int:
+    """Return the numbers of the largest tensor in a forward pass without gradients, for one example.
+
+    >>> largest(nn.Sequential(nn.Linear(2, 50), nn.Linear(50, 3)), torch.zeros(4, 2))
+    50
+
+    Args:
+        module: the model, called once in evaluation mode.
+        x: inputs ``[B, ...]``, at least one.
+    """
+    counting = _Count(elsewhere=[*module.parameters(), *module.buffers()])
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), counting:
+        module.eval()(x)
+    return math.ceil(max(counting.largest, x.numel()) / len(x))
+
+
 class _Count(TorchDispatchMode):
     """A count of operations while they run.
 
     Torch's ``FlopCounterMode`` would import the compiler, which takes 1.7 s.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: dict[str, list[int]] = {"unfolded": [], "scores": []}
+        self.largest = 0
+        self._elsewhere = {tensor.untyped_storage().data_ptr() for tensor in elsewhere}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -58,6 +77,10 @@ class _Count(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        for made in out if isinstance(out, tuple | list) else (out,):
+            # Views of parameters take no memory, and an expanded tensor has fewer numbers than its shape says.
+            if isinstance(made, Tensor) and (memory := made.untyped_storage()).data_ptr() not in self._elsewhere:
+                self.largest = max(self.largest, min(made.numel(), memory.nbytes() // made.element_size()))
         if func is torch.ops.aten.convolution.default:
             source, weight, across = args[0].shape, args[1].shape, args[6]
             places = math.prod((source if across else out.shape)[2:])

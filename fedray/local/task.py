@@ -1,4 +1,4 @@
-"""Everything a worker needs to train clients: one picklable description, the same on every worker."""
+"""Everything a worker needs to train and evaluate: one picklable description, the same on every worker."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ class LocalTask:
         seed: the run's seed.
         stacking: the decision for this run.
         sharing: the other one, for workers with several devices.
+        evaluated_rows: the most rows that an evaluation takes at once.
     """
 
     model_fn: ModelFn
@@ -76,6 +77,7 @@ class LocalTask:
     seed: int
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
     sharing: Sharing = field(default_factory=Sharing)
+    evaluated_rows: int = 1024
 
     @property
     def notes(self) -> tuple[str, ...]:

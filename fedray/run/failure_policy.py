@@ -11,7 +11,8 @@ import numpy as np
 
 from fedray.config.sections import FailuresSection
 from fedray.core.messages import Block, BlockReport, Failure, Ints
-from fedray.run.worker import HoldoutChunk, HoldoutReport, Job
+from fedray.run.evaluation import HoldoutChunk, HoldoutReport
+from fedray.run.worker import Job
 
 
 def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) -> str | None:

@@ -26,10 +26,11 @@ from fedray.core.messages import BUFFERS, Aggregate, BlockReport, Broadcast, Fai
 from fedray.core.record import RoundRecord
 from fedray.run.blocks import cut
 from fedray.run.budget import Totals, used_up
+from fedray.run.evaluation import HoldoutChunk, HoldoutReport, TestChunk, TestReport
 from fedray.run.executor import Executor
 from fedray.run.failure_policy import verdict
 from fedray.run.plan import Plan, evaluated, saved
-from fedray.run.worker import HoldoutChunk, HoldoutReport, Item, Report, TestChunk, TestReport
+from fedray.run.worker import Item, Report
 from fedray.rundir.client_state import ClientStore
 
 HASHED_EVERY_ROUND = 10_000_000
@@ -276,7 +277,7 @@ class Rounds:
         items: list[Item] = []
         test = plan.task.data.test
         if test is not None and evaluated(plan.evaluate.every, round, last):
-            items += TestChunk.cut(len(test))
+            items += TestChunk.cut(len(test), plan.task.evaluated_rows)
         if evaluated(plan.evaluate.clients_every, round, last):
             held = np.flatnonzero(plan.task.data.holdout_sizes > 0)
             items += [

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import functools
 import math
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.algorithms.base import Algorithm
 from fedray.core import inject
-from fedray.core.draws import named
 from fedray.core.errors import RunFailed, listed, one_line
-from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import BUFFERS, Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
 from fedray.core.metrics import Mean, example_values
-from fedray.core.rng import integer
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.rules import width_of
-from fedray.local.task import LocalTask, autocast
+from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.models.prototype import forget, last_of
+from fedray.run.evaluation import Evaluator, HoldoutChunk, HoldoutReport, OutOfMemory, TestChunk, TestReport, take_from
 from fedray.rundir.client_state import StateRows
-
-_EVALUATION_ROWS = 1024
-_log = logging.getLogger("fedray")
-
-OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
-"""The errors after which fewer clients must step at once."""
 
 
 def devices_of(gpus: float) -> tuple[torch.device, ...]:
@@ -76,58 +66,6 @@ class Job:
         return widths
 
 
-@dataclass(frozen=True, slots=True)
-class TestChunk:
-    """Work item: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set.
-
-    Anybody can do it; where it is shared out, ``pin`` says by whose workers, as for a block.
-    """
-
-    __test__ = False
-
-    index: int
-    start: int
-    stop: int
-    pin: str | None = None
-
-    @classmethod
-    def cut(cls, examples: int) -> list[TestChunk]:
-        """Cut the test set into fixed chunks, so that the result does not depend on who evaluates what."""
-        starts = range(0, examples, _EVALUATION_ROWS)
-        return [cls(i, start, min(start + _EVALUATION_ROWS, examples)) for i, start in enumerate(starts)]
-
-
-@dataclass(frozen=True, slots=True)
-class HoldoutChunk:
-    """Work item: evaluate the broadcast model on the held-out rows of some clients; ``pin`` as for a block."""
-
-    index: int
-    clients: Ints
-    pin: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TestReport:
-    """Metric sums over a test chunk."""
-
-    __test__ = False
-
-    index: int
-    metrics: dict[str, Mean]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class HoldoutReport:
-    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``, or the reason why there are none."""
-
-    index: int
-    sums: dict[str, Floats]
-    examples: Ints
-    seconds: float
-    failures: tuple[Failure, ...] = ()
-
-
 Item = Block | TestChunk | HoldoutChunk
 Report = BlockReport | TestReport | HoldoutReport
 
@@ -153,8 +91,7 @@ class Worker:
             forget(job.task.model_fn)
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
-        self._evaluated: nn.Module | None = None
-        self._hidden = HiddenState({})
+        self._evaluator: Evaluator | None = None
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
 
@@ -316,68 +253,68 @@ class Worker:
 
     # Evaluation
 
-    def _module(self) -> nn.Module:
-        if self._evaluated is None:
-            self._evaluated = last_of(self.job.task.model_fn).to(self.device).eval()
-            parts = {"model": self._evaluated, "local.loss": self.job.task.loss_fn}
-            self._hidden = HiddenState(parts, self.job.task.layout.tensors(self._evaluated).values())
-        self.job.task.layout.show(self._evaluated, self._down.parts["model"])
-        return self._evaluated
+    def evaluator(self) -> Evaluator:
+        """Return the evaluator with the broadcast model."""
+        task = self.job.task
+        if self._evaluator is None:
+            module = last_of(task.model_fn).to(self.device)
+            self._evaluator = Evaluator(
+                module,
+                task.loss_fn,
+                functools.partial(example_values, task.loss_fn, task.data.spec.task),
+                task.seed,
+                self.device,
+                task.args.precision,
+                task.layout.tensors(module).values(),
+            )
+        task.layout.show(self._evaluator.module, self._down.parts["model"])
+        return self._evaluator
 
     def evaluate(self, chunk: TestChunk) -> TestReport:
         """Evaluate the broadcast model on a chunk of the test set."""
         started = time.perf_counter()
-        test = self.job.task.data.test
+        test, evaluator = self.job.task.data.test, self.evaluator()
         assert test is not None
-        x, y = test.slice(chunk.start, chunk.stop, self.device)
-        # Matrix products look at where rows lie in memory: a copy lies the same everywhere, a view of a file does not.
-        with self._named(chunk.index):
-            values = self._values(x.clone(), y)
+        with evaluator.named(self._down.round, chunk.index):
+            values = evaluator.values(take_from(test, self.device), chunk.stop, chunk.start)
         metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
         return TestReport(chunk.index, metrics, time.perf_counter() - started)
 
     def evaluate_clients(self, chunk: HoldoutChunk) -> HoldoutReport:
         """Evaluate the broadcast model on the clients' held-out rows."""
         started = time.perf_counter()
-        x, y, segment = self.job.task.data.holdout(chunk.clients)
-        with self._named(-1 - chunk.index):
-            parts = [
-                self._values(x[i : i + _EVALUATION_ROWS].to(self.device), y[i : i + _EVALUATION_ROWS].to(self.device))
-                for i in range(0, len(x), _EVALUATION_ROWS)
-            ]
-        count = len(chunk.clients)
-        sums = {
-            name: _sums(segment, np.concatenate([part[name] for part in parts]), count)
-            for name in (parts[0] if parts else {})
-        }
+        evaluator, count = self.evaluator(), len(chunk.clients)
+        with evaluator.named(self._down.round, -1 - chunk.index):
+            values, segment = self._held_out(evaluator, chunk.clients)
+        sums = {name: _sums(segment, value, count) for name, value in values.items()}
         examples = np.bincount(segment, minlength=count).astype(np.int64)
         return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
 
-    @contextlib.contextmanager
-    def _named(self, number: int) -> Iterator[None]:
-        """Name what the model draws in an evaluation, and put back what it remembers."""
-        self._module()
-        devices = [self.device] if self.device.type == "cuda" else []
-        seed, round = self.job.task.seed, self._down.round
-        remembered = self._hidden.put_back(integer(seed, "evaluate", round, number))
-        with named(seed, "evaluate", round, number, devices), remembered:
-            yield
+    def _held_out(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
+        """Return the values of the clients' held-out rows, and of each row the position of its client.
 
-    def _values(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, NDArray[np.float64]]:
-        """Return values of each example; where memory is too short for all rows at once, by halves."""
-        task = self.job.task
+        Where memory is too short for the rows of all clients, those of one half after those of the other.
+        """
         try:
-            with memory_told(), lack_told(), torch.no_grad(), autocast(task.args.precision, self.device):
-                values = example_values(task.loss_fn, task.data.spec.task, self._module()(x).float(), y)
-            return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
-        except OutOfMemory:
-            if len(x) < 2:
+            with memory_told():
+                x, y, segment = self.job.task.data.holdout(clients)
+        except MemoryError:
+            if len(clients) < 2:
                 raise
-        # Not in the handler: the error holds the frames that hold the memory.
-        torch.cuda.empty_cache()
-        middle = len(x) // 2
-        halves = [self._values(x[rows], y[rows]) for rows in (slice(middle), slice(middle, None))]
-        return {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+            middle = len(clients) // 2
+            first, second = (self._held_out(evaluator, half) for half in (clients[:middle], clients[middle:]))
+            values = {name: np.concatenate([first[0][name], second[0][name]]) for name in first[0]}
+            return values, np.concatenate([first[1], second[1] + middle])
+        rows = self.job.task.evaluated_rows
+        parts = [
+            evaluator.values(
+                lambda start, stop: (x[start:stop].to(self.device), y[start:stop].to(self.device)),
+                min(start + rows, len(x)),
+                start,
+            )
+            for start in range(0, len(x), rows)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}, segment
 
     def close(self) -> None:
         """Close the state files, and give the process its switches back."""

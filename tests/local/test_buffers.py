@@ -226,19 +226,18 @@ class Backwards(InlineExecutor):
 
 
 @pytest.mark.parametrize("buffers", ["mean", "keep", "local"])
-def test_evaluation_leaves_the_buffers_of_the_global_model_alone(
-    buffers: BufferPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fedray.run.worker._EVALUATION_ROWS", 4)
+def test_evaluation_leaves_the_buffers_of_the_global_model_alone(buffers: BufferPolicy, tmp_path: Path) -> None:
     counting = class_problem(SIZES, model_fn=Counting, test=9, holdout=0.3)
     often, never = (
-        federation(counting, tmp_path / str(every), buffers=buffers, evaluate=EvaluateSection(every, every))
+        federation(
+            counting, tmp_path / str(every), buffers=buffers, evaluated_rows=4, evaluate=EvaluateSection(every, every)
+        )
         for every in (1, 0)
     )
     records = often.run()
     never.run()
     assert torch.equal(often.vector, never.vector)
     # Each chunk starts from the same buffers, whoever evaluated what before.
-    again = federation(counting, tmp_path / "again", buffers=buffers, evaluate=EvaluateSection(1, 1))
+    again = federation(counting, tmp_path / "again", buffers=buffers, evaluated_rows=4, evaluate=EvaluateSection(1, 1))
     again.executor = Backwards
     assert [record.test for record in again.run()] == [record.test for record in records]

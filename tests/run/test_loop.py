@@ -22,10 +22,11 @@ from fedray.core.errors import RunFailed
 from fedray.core.messages import Ints
 from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec
+from fedray.run.evaluation import HoldoutChunk
 from fedray.run.executor import InlineExecutor
 from fedray.run.failure_policy import unseen
 from fedray.run.loop import model_sha256
-from fedray.run.worker import HoldoutChunk, Item, Report
+from fedray.run.worker import Item, Report
 from fedray.rundir.client_state import StateRows
 from fedray.sampling import Poisson, Sampler, Uniform
 from tests.helpers import Federation, Problem, class_problem, federation, relative, seeded

@@ -14,8 +14,9 @@ from fedray.aggregators.base import Accumulator
 from fedray.aggregators.exact import add_rounded
 from fedray.algorithms import Scaffold
 from fedray.core.messages import Block, BlockReport, Broadcast
+from fedray.run.evaluation import TestChunk
 from fedray.run.executor import InlineExecutor
-from fedray.run.worker import TestChunk, Worker
+from fedray.run.worker import Worker
 from tests.helpers import Federation, class_problem, federation
 from tests.run.test_loop import Flaky, marked
 

@@ -24,9 +24,10 @@ from fedray.cluster.work.transport import Collective, ObjectStore
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core.cpus import usable_cpus
 from fedray.core.messages import Block, Broadcast
+from fedray.run.evaluation import HoldoutChunk
 from fedray.run.failure_policy import give_up, unseen
 from fedray.run.usage import Usage
-from fedray.run.worker import HoldoutChunk, Item, Job, Report
+from fedray.run.worker import Item, Job, Report
 
 _LARGE = 1 << 22
 

@@ -19,7 +19,7 @@ class Ledger(Generic[H]):
     holders are worker processes.  A report counts as long as what was folded with it exists: in the memory of the
     holder that did the item, or, once it is *kept*, in this process, where it outlives the holder.
 
-    >>> from fedray.run.worker import TestChunk, TestReport
+    >>> from fedray.run.evaluation import TestChunk, TestReport
     >>> ledger = Ledger[str](dict(enumerate(TestChunk.cut(2500))))
     >>> ledger.assign("a", [0, 1])
     >>> ledger.accept("a", {0: TestReport(0, {}, 0.1)})

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from fedray.cluster.work.ledger import Ledger
-from fedray.run.worker import Item, TestChunk
+from fedray.run.evaluation import TestChunk
+from fedray.run.worker import Item
 
 
 class Consumer(Protocol):

@@ -12,8 +12,9 @@ from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.memory import Handle
 from fedray.cluster.work.spawn import CannotStart, Worker
 from fedray.cluster.work.tickets import TicketQueue
+from fedray.run.evaluation import TestReport
 from fedray.run.usage import Reading
-from fedray.run.worker import Item, Job, Report, TestReport
+from fedray.run.worker import Item, Job, Report
 
 
 class FakeProcess(Connection):

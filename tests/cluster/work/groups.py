@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedray.run.worker import HoldoutChunk
+from fedray.run.evaluation import HoldoutChunk
 
 PINS = (None, "north", "south")
 

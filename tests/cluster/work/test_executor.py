@@ -17,7 +17,8 @@ from fedray.cluster.work.executor import RayExecutor
 from fedray.cluster.work.group import WorkerGroup
 from fedray.core.cpus import usable_cpus
 from fedray.core.messages import Broadcast
-from fedray.run.worker import HoldoutChunk, HoldoutReport, Item, Job, TestChunk
+from fedray.run.evaluation import HoldoutChunk, HoldoutReport, TestChunk
+from fedray.run.worker import Item, Job
 from tests.cluster.work.fakes import fake_group
 from tests.helpers import class_problem, federation
 

@@ -16,7 +16,8 @@ from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core.errors import RunFailed
 from fedray.core.messages import Block, BlockReport
-from fedray.run.worker import HoldoutChunk, Item, Job, TestChunk
+from fedray.run.evaluation import HoldoutChunk, TestChunk
+from fedray.run.worker import Item, Job
 from tests import helpers
 from tests.cluster.work.fakes import FakeProcess, fake_group
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.queue import WorkQueue
-from fedray.run.worker import Report, TestReport
+from fedray.run.evaluation import TestReport
+from fedray.run.worker import Report
 from tests.cluster.work.groups import PINS, Group, items
 
 groups = st.builds(Group, st.dictionaries(st.sampled_from(PINS), st.integers(1, 4), min_size=1))

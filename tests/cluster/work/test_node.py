@@ -21,7 +21,7 @@ from fedray.cluster.work.collective import ProcessGroupBroken
 from fedray.cluster.work.node import NodeActor, merge_into, read_only
 from fedray.cluster.work.payload import Payload
 from fedray.cluster.work.worker import Arrays, RoundHeader
-from fedray.run.worker import TestChunk
+from fedray.run.evaluation import TestChunk
 from tests import helpers
 from tests.cluster.work.fakes import fake_group
 

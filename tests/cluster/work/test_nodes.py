@@ -14,7 +14,7 @@ from fedray.cluster.work import nodes as module
 from fedray.cluster.work.nodes import Nodes
 from fedray.cluster.work.remote import GroupLost, NodeUnfit
 from fedray.core.errors import RunFailed
-from fedray.run.worker import HoldoutChunk
+from fedray.run.evaluation import HoldoutChunk
 from tests.cluster.rayless import FakeRay, Reference
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.queue import WorkQueue
-from fedray.run.worker import TestChunk
+from fedray.run.evaluation import TestChunk
 from tests.cluster.work.groups import PINS, Group, items
 
 

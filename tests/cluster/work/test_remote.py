@@ -25,8 +25,8 @@ from fedray.cluster.work.remote import GroupLost, NodeUnfit, RemoteWorkerGroup
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core import inject
 from fedray.core.errors import RunFailed
+from fedray.run.evaluation import TestChunk, TestReport
 from fedray.run.usage import Reading
-from fedray.run.worker import TestChunk, TestReport
 from tests.cluster.rayless import HERE, FakeRay, raised_there
 
 ITEMS = {4: TestChunk(4, 0, 10)}

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.scheduler import Scheduler
 from fedray.core.errors import RunFailed
-from fedray.run.worker import HoldoutChunk, Item, Report, TestReport
+from fedray.run.evaluation import HoldoutChunk, TestReport
+from fedray.run.worker import Item, Report
 
 
 class Gone(Exception):

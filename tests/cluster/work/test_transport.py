@@ -20,7 +20,7 @@ from fedray.cluster.work.remote import GroupLost
 from fedray.cluster.work.transport import Collective, ObjectStore
 from fedray.cluster.work.worker import Arrays, RoundHeader
 from fedray.core.errors import RunFailed
-from fedray.run.worker import TestChunk, TestReport
+from fedray.run.evaluation import TestChunk, TestReport
 from tests.cluster.rayless import Actor, FakeRay, Reference
 
 WIDTHS = {"delta": 2}

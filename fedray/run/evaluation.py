@@ -1,0 +1,198 @@
+"""The evaluation of examples by a model: the same within a run and of a run that is over."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedray.core.draws import named
+from fedray.core.hidden_state import HiddenState
+from fedray.core.losses import LossFn
+from fedray.core.messages import Failure, Floats, Ints, Row
+from fedray.core.metrics import Mean
+from fedray.core.rng import integer
+from fedray.data.columns.rows import Examples
+from fedray.local.kernels import lack_told, memory_told
+from fedray.local.operations import largest
+from fedray.local.task import Precision, autocast
+
+MOST_ROWS = 1024
+"""The rows of a piece of an evaluation, where all of them fit the memory that a piece may take."""
+
+PIECE_BYTES = 256 << 20
+"""Bytes of the largest tensor in the forward pass of a piece."""
+
+OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
+"""The errors after which fewer rows, or fewer clients, must be taken at once."""
+
+Values = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""(output, target) to values of each example, each ``[B]``."""
+
+Take = Callable[[int, int], tuple[Tensor, Tensor]]
+"""(start, stop) to the inputs and targets of these rows, on the device of the model."""
+
+
+def rows_at_once(batch_size: int | Literal["auto"], module: nn.Module, x: Tensor) -> int:
+    """Return the rows of a piece of an evaluation, the same on every machine.
+
+    >>> rows_at_once("auto", nn.Linear(8, 3), torch.zeros(2, 8))
+    1024
+    >>> rows_at_once("auto", nn.Conv2d(3, 64, 1), torch.zeros(2, 3, 128, 128))  # 4 MiB an example
+    64
+
+    Args:
+        batch_size: ``evaluate.batch_size``.
+        module: the model; its buffers may move.
+        x: inputs ``[B, ...]`` of some examples.
+    """
+    if batch_size != "auto":
+        return batch_size
+    return max(1, min(MOST_ROWS, PIECE_BYTES // (4 * max(1, largest(module, x)))))
+
+
+@dataclass(frozen=True, slots=True)
+class TestChunk:
+    """Work item: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set.
+
+    Anybody can do it; where it is shared out, ``pin`` says by whose workers, as for a block.
+    """
+
+    __test__ = False
+
+    index: int
+    start: int
+    stop: int
+    pin: str | None = None
+
+    @classmethod
+    def cut(cls, examples: int, rows: int = MOST_ROWS) -> list[TestChunk]:
+        """Cut the test set into fixed pieces of ``rows``, so that the result does not depend on who evaluates what."""
+        starts = range(0, examples, rows)
+        return [cls(i, start, min(start + rows, examples)) for i, start in enumerate(starts)]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutChunk:
+    """Work item: evaluate the broadcast model on the held-out rows of some clients.
+
+    Args:
+        index: its number among those of the round.
+        clients: client indices ``[C]``.
+        pin: as for a block.
+        state: for clients that have state from an earlier round, where it lies.
+    """
+
+    index: int
+    clients: Ints
+    pin: str | None = None
+    state: dict[int, Row] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """Metric sums over a test chunk."""
+
+    __test__ = False
+
+    index: int
+    metrics: dict[str, Mean]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutReport:
+    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``, or the reason why there are none."""
+
+    index: int
+    sums: dict[str, Floats]
+    examples: Ints
+    seconds: float
+    failures: tuple[Failure, ...] = ()
+
+
+def take_from(test: Examples, device: torch.device) -> Take:
+    """Return the access of an evaluation to a test set."""
+
+    def take(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        x, y = test.slice(start, stop, device)
+        # Matrix products look at where rows lie in memory: a copy lies the same everywhere, a view of a file does not.
+        return x.clone(), y
+
+    return take
+
+
+class Evaluator:
+    """A model that evaluates examples, and keeps no trace of it.
+
+    >>> evaluator = Evaluator(nn.Linear(2, 1), nn.functional.mse_loss, lambda output, y: {"error": (output - y)[:, 0]})
+    >>> x, y = torch.ones(3, 2), torch.zeros(3, 1)
+    >>> with evaluator.named(round=1, number=0):
+    ...     values = evaluator.values(lambda start, stop: (x[start:stop], y[start:stop]), stop=3)
+    >>> values["error"].shape
+    (3,)
+
+    Args:
+        module: the model, on ``device``; in evaluation mode from here on.
+        loss: the loss, for what it remembers.
+        values: from outputs (float32) and targets to what is measured.
+        seed: the run's seed.
+        device: the device of the model.
+        precision: ``local.precision``.
+        placed: tensors of the model whose values the caller sets between evaluations.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: LossFn,
+        values: Values,
+        seed: int = 0,
+        device: torch.device | None = None,
+        precision: Precision = "fp32",
+        placed: Iterable[Tensor] = (),
+    ) -> None:
+        self.module = module.eval()
+        self._of, self._seed, self._precision = values, seed, precision
+        self._device = device or torch.device("cpu")
+        self._hidden = HiddenState({"model": module, "local.loss": loss}, placed)
+
+    @contextlib.contextmanager
+    def named(self, round: int, number: int) -> Iterator[None]:
+        """Name what the model draws inside by (seed, evaluate, round, number), and put back what it remembers."""
+        devices = [self._device] if self._device.type == "cuda" else []
+        remembered = self._hidden.put_back(integer(self._seed, "evaluate", round, number))
+        with named(self._seed, "evaluate", round, number, devices), remembered:
+            yield
+
+    def values(self, take: Take, stop: int, start: int = 0) -> dict[str, Floats]:
+        """Return the values of each example; where memory is too short for all rows at once, by halves.
+
+        Args:
+            take: gives the rows.
+            stop: end of the rows, exclusive.
+            start: their beginning.
+
+        Raises:
+            MemoryError: too little memory for a single row (on a GPU ``torch.cuda.OutOfMemoryError``).
+        """
+        try:
+            with memory_told(), lack_told(), torch.no_grad():
+                x, y = take(start, stop)
+                with autocast(self._precision, self._device):
+                    output = self.module(x).float()
+                values = self._of(output, y)
+            return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
+        except OutOfMemory:
+            if stop - start < 2:
+                raise
+        # Not in the handler: the error holds the frames that hold the memory.
+        torch.cuda.empty_cache()
+        middle = (start + stop) // 2
+        halves = [self.values(take, middle, start), self.values(take, stop, middle)]
+        return {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
