@@ -13,10 +13,11 @@ from fedray.aggregators.base import Accumulator
 from fedray.cluster.place.placement import GroupSpec, Node, alive
 from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.place.slots import WorkerArgs
+from fedray.cluster.work.base import Group
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.node import worker_group
-from fedray.cluster.work.nodes import AnyGroup, Nodes
+from fedray.cluster.work.nodes import Nodes
 from fedray.cluster.work.payload import Payload
 from fedray.cluster.work.remote import GroupLost, RemoteWorkerGroup
 from fedray.cluster.work.scheduler import Scheduler
@@ -138,7 +139,7 @@ class RayExecutor:
 
     def usage(self) -> Usage:
         """Return what the last round took."""
-        groups: list[AnyGroup] = [*self.nodes.own, *self.nodes.others]
+        groups: list[Group] = [*self.nodes.own, *self.nodes.others]
         return Usage(
             readings=tuple(reading for group in groups for reading in group.readings()),
             nodes=len({group.spec.node for group in groups if group.readings()}),

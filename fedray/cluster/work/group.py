@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.cluster.place.placement import GroupSpec
+from fedray.cluster.work.base import Group
 from fedray.cluster.work.connections import Connection, WorkerDied, wait
 from fedray.cluster.work.fold import NodeFold
 from fedray.cluster.work.ledger import Ledger
@@ -33,7 +34,7 @@ ATTEMPTS = 3
 _PATIENCE = 0.2
 
 
-class WorkerGroup:
+class WorkerGroup(Group):
     """The worker processes of this process's node, and their work.
 
     The workers start while the caller goes on, and take part as soon as they are up.  A worker that dies is replaced,
@@ -51,7 +52,7 @@ class WorkerGroup:
     def __init__(
         self, job: Job, spec: GroupSpec, spawner: Callable[[Handle, Handle], Spawner], pinned: bool = False
     ) -> None:
-        self.spec = spec
+        super().__init__(spec)
         self._job = job
         self.fold = NodeFold(job.algorithm.aggregator, job.algorithm.widths(job.task.layout), pinned)
         self.down = Buffer(job.algorithm.broadcast_widths(job.task.layout), torch.float32, pinned)
@@ -75,21 +76,10 @@ class WorkerGroup:
 
     @property
     def retries(self) -> int:
-        """The number of items that had to be done again in the round."""
         return self._ledger.lost
 
     @property
-    def pins(self) -> frozenset[str | None]:
-        """Pins of the items that its workers do."""
-        return self.spec.pins(self.ranks)
-
-    def capacity(self, pin: str | None) -> int:
-        """Return how many of its workers do items of a pin."""
-        return self.spec.capacity(pin, self.ranks)
-
-    @property
     def ranks(self) -> list[int]:
-        """Ranks of the workers that it has, those still starting included."""
         return [worker.rank for worker in self.workers]
 
     # Processes
@@ -293,7 +283,6 @@ class WorkerGroup:
         return self.fold.total([w.accumulator for w in self.workers if w.accumulator and self._ledger.has_unkept(w)])
 
     def readings(self) -> list[Reading]:
-        """Return what the workers that took part in the round say of themselves."""
         return [worker.reading for worker in self.workers if worker.reading]
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import ray
 
 from fedray.cluster.place.placement import GroupSpec, Node
 from fedray.cluster.place.slots import WorkerArgs, group_specs, wanted
+from fedray.cluster.work.base import Group
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.remote import GroupLost, NodeUnfit, RemoteWorkerGroup
 from fedray.core.errors import RunFailed, listed
@@ -21,8 +22,6 @@ _log = logging.getLogger("fedray")
 
 _PATIENCE = 0.2
 _WATCH = 2.0
-
-AnyGroup = WorkerGroup | RemoteWorkerGroup
 
 
 class Starter(Protocol):
@@ -96,9 +95,9 @@ class Nodes:
             except Exception:
                 continue  # if the connection is gone, the next call of anybody else will tell
 
-    def present(self) -> list[AnyGroup]:
+    def present(self) -> list[Group]:
         """Return the groups that can work now; those that are gone are forgotten."""
-        here: list[AnyGroup] = [*self.own]
+        here: list[Group] = [*self.own]
         for group in list(self.others):
             try:
                 if group.look(0):
@@ -131,7 +130,7 @@ class Nodes:
         items: Sequence[Item],
         stopping: Callable[[], bool],
         welcome: Callable[[RemoteWorkerGroup], None] = lambda group: None,
-    ) -> list[AnyGroup]:
+    ) -> list[Group]:
         """Return the groups that can work: the first, those that items are pinned to, and as many as there must be.
 
         Args:
@@ -160,7 +159,7 @@ class Nodes:
             else:
                 self._ended.wait(_PATIENCE)
 
-    def _too_few(self, groups: Sequence[AnyGroup], workers: int) -> str:
+    def _too_few(self, groups: Sequence[Group], workers: int) -> str:
         if groups or self.others or self._unfit:
             least = self._args.min_workers
             left = f"{workers} workers are left on {len(groups)} nodes, cluster.min_workers is {least}"
@@ -169,14 +168,14 @@ class Nodes:
         advice = "lower cluster.workers or what the worker section asks for"
         return f"no node has room for {wanted(self._args)}; there is {there}; {advice}"
 
-    def _coming(self, items: Sequence[Item], groups: Sequence[AnyGroup]) -> bool:
+    def _coming(self, items: Sequence[Item], groups: Sequence[Group]) -> bool:
         """Return True if items are pinned to where a group is still starting, and none can work."""
         pins = {item.pin for item in items if not any(group.capacity(item.pin) for group in groups)}
         return any(group.capacity(pin) for group in self.others if group not in groups for pin in pins)
 
     def why_nobody(self, pin: str | None) -> str:
         """Return why no worker does items of a pin."""
-        groups: list[AnyGroup] = [*self.own, *self.others]
+        groups: list[Group] = [*self.own, *self.others]
         for group in groups:
             if any(pin in slot.silos for slot in group.spec.slots):
                 return f"its own worker could not start on node {group.spec.name}; see the log"

@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.cluster.place.placement import GroupSpec
 from fedray.cluster.place.reservation import Reservation
+from fedray.cluster.work.base import Group
 from fedray.cluster.work.collective import ProcessGroupBroken
 from fedray.cluster.work.node import Answer, NodeActor
 from fedray.cluster.work.spawn import raised
@@ -56,7 +57,7 @@ class NodeUnfit(GroupLost):
     """The error of a node that can hold no group, such as for want of room."""
 
 
-class RemoteWorkerGroup:
+class RemoteWorkerGroup(Group):
     """The driver's end of a :class:`NodeActor`: a group like the one of its own node, but that it can be lost.
 
     Args:
@@ -65,7 +66,7 @@ class RemoteWorkerGroup:
     """
 
     def __init__(self, payload: Any, spec: GroupSpec) -> None:
-        self.spec = spec
+        super().__init__(spec)
         self.network = 0
         self.header = RoundHeader(0, 0, 1.0)
         self._arrays: Any = None
@@ -88,25 +89,13 @@ class RemoteWorkerGroup:
 
     @property
     def ranks(self) -> list[int]:
-        """Ranks of the workers that it has."""
         return self._last.ranks
 
     @property
-    def pins(self) -> frozenset[str | None]:
-        """Pins of the items that its workers do."""
-        return self.spec.pins(self.ranks)
-
-    def capacity(self, pin: str | None) -> int:
-        """Return how many of its workers do items of a pin."""
-        return self.spec.capacity(pin, self.ranks)
-
-    @property
     def retries(self) -> int:
-        """The number of items that had to be done again in the round."""
         return self._last.retries
 
     def readings(self) -> list[Reading]:
-        """Return what the workers that took part in the round say of themselves."""
         return self._last.readings
 
     def look(self, seconds: float) -> bool:
