@@ -73,7 +73,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         nodes.add("second", 4, labels={"site": "b"}, resources=resources, env_vars={"SITE_DATA": str(root / "b")})
         with nodes.connected():
             yield Place(nodes, root)
-            nodes.all_gone("ray::WorkerActor", "ray::NodeActor", "ray::DriverActor", "ray::_Visitor")
+            nodes.all_gone("ray::WorkerActor", "ray::NodeActor", "ray::DriverActor", "ray::_SiteActor")
     finally:
         nodes.close()
 
@@ -297,7 +297,7 @@ def test_a_mistake_is_one_clear_error(
     for word in words:
         assert word in error
     assert not (tmp_path / "out").exists()
-    eventually(lambda: not place.nodes.processes("ray::_Visitor"), "nobody is left at the silos")
+    eventually(lambda: not place.nodes.processes("ray::_SiteActor"), "nobody is left at the silos")
 
 
 def test_a_size_that_no_node_has_is_refused(place: Place, tmp_path: Path) -> None:

@@ -40,22 +40,22 @@ class RaySites:
             RunFailed: a node was lost, or its actor did not come up in time.
         """
         connection = Cluster.connect(cpus=1)
-        visitors: dict[str, Any] = {}
+        actors: dict[str, Any] = {}
         try:
             found = alive()
             nodes = [_find(found, stop) for stop in stops]
-            visitors |= {id: _send(id) for id in sorted({node.id for node in nodes})}
-            visit: _RayVisit[T] = _RayVisit([stop.name for stop in stops], [visitors[node.id] for node in nodes])
+            actors |= {id: _start(id) for id in sorted({node.id for node in nodes})}
+            visit: _RayVisit[T] = _RayVisit([stop.name for stop in stops], [actors[node.id] for node in nodes])
             visit.begin(self._start_timeout)
             visit.open([stop.open for stop in stops])
             yield visit
         finally:
-            for visitor in visitors.values():
-                ray.kill(visitor)
+            for actor in actors.values():
+                ray.kill(actor)
             connection.close()
 
 
-class _Visitor:
+class _SiteActor:
     """The actor on a node: it holds the data that it has opened, by their position."""
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ class _Visitor:
 
 
 class _RayVisit(Visit[T]):
-    def __init__(self, names: Sequence[str], visitors: Sequence[Any]) -> None:
-        self._names, self._visitors = names, visitors
+    def __init__(self, names: Sequence[str], actors: Sequence[Any]) -> None:
+        self._names, self._actors = names, actors
 
     def begin(self, seconds: float) -> None:
-        waiting = [visitor.up.remote() for visitor in self._visitors]
+        waiting = [actor.up.remote() for actor in self._actors]
         late = ray.wait(waiting, num_returns=len(waiting), timeout=seconds)[1]
         if late:
             names = listed(name for name, reference in zip(self._names, waiting, strict=True) if reference in late)
@@ -84,12 +84,12 @@ class _RayVisit(Visit[T]):
         self._answers(waiting)
 
     def open(self, makes: Sequence[Callable[[], T]]) -> None:
-        numbered = enumerate(zip(self._visitors, makes, strict=True))
-        self._answers([visitor.open.remote(number, make) for number, (visitor, make) in numbered])
+        numbered = enumerate(zip(self._actors, makes, strict=True))
+        self._answers([actor.open.remote(number, make) for number, (actor, make) in numbered])
 
     def ask(self, questions: Sequence[Callable[[T], A]]) -> list[A]:
-        numbered = enumerate(zip(self._visitors, questions, strict=True))
-        return self._answers([visitor.ask.remote(number, question) for number, (visitor, question) in numbered])
+        numbered = enumerate(zip(self._actors, questions, strict=True))
+        return self._answers([actor.ask.remote(number, question) for number, (actor, question) in numbered])
 
     def _answers(self, references: Sequence[Any]) -> list[Any]:
         answers = []
@@ -105,9 +105,9 @@ class _RayVisit(Visit[T]):
         return answers
 
 
-def _send(node: str) -> Any:
+def _start(node: str) -> Any:
     place = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(_Visitor).options(num_cpus=0, enable_task_events=False, scheduling_strategy=place).remote()
+    return ray.remote(_SiteActor).options(num_cpus=0, enable_task_events=False, scheduling_strategy=place).remote()
 
 
 def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:

@@ -33,7 +33,7 @@ class Answer(Generic[T]):
     answered: float
 
 
-class _Visitor:
+class _SurveyActor:
     def call(self, function: Callable[[], T]) -> T:
         return function()
 
@@ -52,16 +52,16 @@ class Survey:
         self._cluster = Cluster.connect(cpus=1)
         alive = [node for node in ray.nodes() if node["Alive"]]
         hosts = [str(node["NodeManagerHostname"]) for node in alive]
-        self._visitors: dict[str, Any] = {}
+        self._actors: dict[str, Any] = {}
         for node, host in zip(alive, hosts, strict=True):
             name = host if hosts.count(host) == 1 else f"{host}/{node['NodeID'][:6]}"
             place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            self._visitors[name] = ray.remote(_Visitor).options(num_cpus=0, scheduling_strategy=place).remote()
+            self._actors[name] = ray.remote(_SurveyActor).options(num_cpus=0, scheduling_strategy=place).remote()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for visitor in self._visitors.values():
-            ray.kill(visitor)
+        for actor in self._actors.values():
+            ray.kill(actor)
         self._cluster.close()
 
     def ask(self, function: Callable[[], T]) -> dict[str, Answer[T]]:
@@ -71,16 +71,16 @@ class Survey:
             function: importable or picklable there.
         """
         asked = time.time()
-        pending = {node: visitor.call.remote(function) for node, visitor in self._visitors.items()}
+        pending = {node: actor.call.remote(function) for node, actor in self._actors.items()}
         end = time.monotonic() + self._patience
         return {node: _answer(ref, asked, end) for node, ref in pending.items()}
 
     def ask_in_turn(self, function: Callable[[], T]) -> dict[str, Answer[T]]:
         """Call a function on one node after the other, so that ``asked`` and ``answered`` are close together."""
         answers: dict[str, Answer[T]] = {}
-        for node, visitor in self._visitors.items():
+        for node, actor in self._actors.items():
             asked = time.time()
-            answers[node] = _answer(visitor.call.remote(function), asked, time.monotonic() + self._patience)
+            answers[node] = _answer(actor.call.remote(function), asked, time.monotonic() + self._patience)
         return answers
 
 
