@@ -14,7 +14,7 @@ from torch import nn
 
 from fedray.aggregators import Aggregator
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.config.binding import bind, is_plain
+from fedray.config.binding import an, bind, is_plain
 from fedray.config.flat import unflatten, with_options
 from fedray.config.layers import bind_cluster
 from fedray.config.sections import (
@@ -261,6 +261,10 @@ def train(
             content["local"][option] = given
     parts = {"algorithm": algorithm, "aggregator": aggregator, "sampler": sampler}
     content |= {name: part for name, part in parts.items() if part is not None}
+    if not isinstance(run_dir, str | Path | None):
+        raise ConfigError(f"run_dir: the path of a folder is needed; this is {an(type(run_dir).__name__)}")
+    if not isinstance(resume, bool):
+        raise ConfigError(f"resume: True or False is needed, got {resume!r}; the folder goes into run_dir")
     default = Path("runs/python") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     folder = RunFolder(Path(run_dir) if run_dir else default)
     if resume:
@@ -271,7 +275,7 @@ def train(
 def _check(given: Any, kind: type, name: str, such_as: str) -> None:
     if not isinstance(given, kind):
         raise ConfigError(
-            f"{name}: a fedray.{kind.__name__} is needed, such as {such_as}; this is a {type(given).__name__}"
+            f"{name}: a fedray.{kind.__name__} is needed, such as {such_as}; this is {an(type(given).__name__)}"
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
+
+from torch.optim import Optimizer
 
 from fedray.aggregators.base import Aggregator
 from fedray.algorithms.server import ServerRule
@@ -58,6 +60,22 @@ class AlgorithmConfig:
     def local(self, args: LocalSection) -> LocalSection:
         """Return the local epochs and batches that the algorithm runs with."""
         return args
+
+    def doubts(self, optimizer: Optimizer) -> Iterator[str]:
+        """Say where the clients' optimizer is none that the algorithm's paper speaks of; by default of none."""
+        return iter(())
+
+    def unused(self, args: LocalSection) -> Iterator[str]:
+        """Say which options the algorithm puts its own in the place of.
+
+        Args:
+            args: as the user gave them; what is a default says nothing.
+        """
+        taken = self.local(args)
+        for option in fields(LocalSection):
+            given, own = getattr(args, option.name), getattr(taken, option.name)
+            if given not in (own, option.default):
+                yield f"local.{option.name}={given} is not used: {self.name} takes {'none' if own is None else own}"
 
 
 algorithms = Registry("algorithm", package="fedray.algorithms", base=AlgorithmConfig, such_as="fedray.FedAvg()")

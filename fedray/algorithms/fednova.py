@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -68,6 +68,14 @@ class FedNova(AlgorithmConfig):
     """
 
     server_lr: float = 1.0
+
+    def doubts(self, optimizer: torch.optim.Optimizer) -> Iterator[str]:
+        """Say so if the optimizer is not sgd."""
+        if not isinstance(optimizer, torch.optim.SGD):
+            yield (
+                f"local.optimizer: fednova divides by the weight of a client's gradients, which it knows of sgd; the "
+                f"steps of {type(optimizer).__name__} are counted as plain ones"
+            )
 
     def rule(self) -> LocalRule:
         """Make the rule that normalises the update."""

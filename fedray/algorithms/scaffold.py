@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -84,6 +84,16 @@ class Scaffold(AlgorithmConfig):
     server_lr: float = 1.0
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
+
+    def doubts(self, optimizer: torch.optim.Optimizer) -> Iterator[str]:
+        """Say so if the optimizer is not plain sgd."""
+        momentum = optimizer.param_groups[0].get("momentum", 0)
+        if not isinstance(optimizer, torch.optim.SGD) or momentum:
+            what = f"momentum {momentum:g}" if isinstance(optimizer, torch.optim.SGD) else type(optimizer).__name__
+            yield (
+                f"local.optimizer: scaffold's control variates are mean gradients with plain sgd alone; with {what} "
+                "they are mean steps divided by the learning rate, which its paper does not treat"
+            )
 
     def rule(self) -> LocalRule:
         """Make the clients' control variate."""

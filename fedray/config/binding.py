@@ -29,7 +29,8 @@ def an(word: str) -> str:
     >>> an("algorithm"), an("model")
     ('an algorithm', 'a model')
     """
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+    article = "an" if word[0].lower() in "aeiou" else "a"
+    return f"{article} {word}"
 
 
 def options_of(schema: type) -> list[str]:
@@ -76,11 +77,6 @@ def bind(schema: type[T], node: Mapping[str, Any] | None, key: str, elsewhere: M
     for name, value in node.items():
         held = ([] if types[name].startswith("list") else None) if name in objects else value
         typed = _assign(typed, str(name), held, prefix)
-    OmegaConf.set_struct(typed, False)
-    OmegaConf.set_readonly(typed, False)
-    for field in dataclasses.fields(schema):  # type: ignore[arg-type]
-        if not field.init:
-            del typed[field.name]  # the class makes it itself; a frozen one could not be given another
     try:
         bound = OmegaConf.to_object(typed)
         if objects:

@@ -109,7 +109,7 @@ def on_slurm(layer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
     >>> on_slurm({"rounds": 5, "cluster": {"name": "ray", "workers": 2}}, {"nodes": 3})
     {'rounds': 5, 'cluster': {'name': 'slurm', 'workers': 2, 'nodes': 3}}
     """
-    section = layer.get("cluster") or {}
+    section = {} if layer.get("cluster") is None else layer["cluster"]
     if not isinstance(section, Mapping):
         raise ConfigError(f"cluster: expected a section with keys, got {section!r}")
     return {**layer, "cluster": overlay({**section, "name": "slurm"}, options)}
@@ -133,9 +133,11 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     bases = content.pop("base", [])
     if isinstance(bases, str):
         bases = [bases]
+    if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
+        raise ConfigError(f"base: expected a config file, or a list of such, in {path}, got {bases!r}")
     merged: dict[str, Any] = {}
     for base in bases:
-        merged = overlay(merged, _read(path.parent / str(base), (*seen, path)))
+        merged = overlay(merged, _read(path.parent / base, (*seen, path)))
     return overlay(merged, content)
 
 

@@ -9,8 +9,24 @@ BufferPolicy = Literal["mean", "keep", "local"]
 LastBatch = Literal["keep", "merge", "drop"]
 
 
+MOST = 10_000
+"""More CPUs, GPUs, gigabytes or threads than that no machine has."""
+
+MOST_STEPS = 10**9
+"""More epochs, steps or rows of a batch than that are a slip of the pen; all arithmetic with them is exact in int64."""
+
+
+def check_amounts(**amounts: float) -> None:
+    """Raise ValueError unless each of these is a number of things that one machine may have."""
+    for name, amount in amounts.items():
+        if not 0 <= amount <= MOST:
+            raise ValueError(f"{name}={amount:g}: it must be from 0 to {MOST}")
+
+
 def check_gpus(gpus: float | None) -> None:
     """Raise ValueError unless ``gpus`` is a number of GPUs, or a share of one."""
+    if gpus is not None:
+        check_amounts(gpus=gpus)
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise ValueError(f"gpus={gpus:g}: above 1 it must be a whole number, as only one GPU can be shared")
 
@@ -54,11 +70,14 @@ class LocalSection:
         if self.stack is False:
             object.__setattr__(self, "stack", "off")
         if self.batch_size != "full" and not (isinstance(self.batch_size, int) and self.batch_size >= 1):
-            raise ValueError(f"batch_size={self.batch_size}: it must be at least 1, or full")
-        if self.epochs < 0:
-            raise ValueError(f"epochs={self.epochs}: it must be at least 0")
-        if self.steps is not None and self.steps < 0:
-            raise ValueError(f"steps={self.steps}: it must be at least 0")
+            quoted = repr(self.batch_size) if str(self.batch_size).isdecimal() else self.batch_size
+            raise ValueError(f"batch_size={quoted}: it must be at least 1, or full")
+        for name in ("epochs", "steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be at least 0")
+        for name in ("epochs", "steps", "batch_size"):
+            if isinstance(value := getattr(self, name), int) and value > MOST_STEPS:
+                raise ValueError(f"{name}={value}: it must be at most {MOST_STEPS}")
         if self.stack not in ("auto", "off") and (isinstance(self.stack, str | bool) or self.stack < 1):
             raise ValueError(f"stack={self.stack}: it must be auto, off, or at least 1")
 
@@ -141,7 +160,7 @@ class SlurmSection(ClusterSection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nodes < 1 or self.gpus_per_node < 0 or (self.cpus_per_task is not None and self.cpus_per_task < 1):
+        if self.nodes < 1 or self.gpus_per_node < 0 or (self.cpus_per_task or 1) < 1:
             raise ValueError("nodes and cpus_per_task must be at least 1, gpus_per_node at least 0")
         if self.time is not None and not isinstance(self.time, str):
             raise ValueError(f"time={self.time}: put it in quotes, as YAML reads 12:00:00 as the number 43200")
@@ -166,8 +185,9 @@ class WorkerSection:
     memory: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.cpus, self.gpus, self.memory) < 0 or self.threads < 1:
-            raise ValueError("cpus, gpus and memory must be at least 0, threads at least 1")
+        check_amounts(cpus=self.cpus, memory=self.memory)
+        if not 1 <= self.threads <= MOST:
+            raise ValueError(f"threads={self.threads}: it must be from 1 to {MOST}")
         check_gpus(self.gpus)
 
 
@@ -184,8 +204,7 @@ class DriverSection:
     cpus: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.cpus < 0 or self.gpus < 0:
-            raise ValueError("cpus and gpus must be at least 0")
+        check_amounts(cpus=self.cpus)
         check_gpus(self.gpus)
 
 

@@ -13,7 +13,7 @@ from fedray.data.columns.checks import as_array
 from fedray.data.columns.contiguous import ContiguousData
 from fedray.data.columns.lazy import from_function
 from fedray.data.columns.rows import Examples
-from fedray.data.partition import Partitioner, assign_rows
+from fedray.data.partition import Named, Partitioner, assign_rows, chosen
 from fedray.data.spec import DataSpec
 
 if TYPE_CHECKING:
@@ -71,14 +71,27 @@ class FederatedData(ContiguousData):
 
     @classmethod
     def from_partition(
-        cls, x: Any, y: Any, partitioner: Partitioner, *, seed: int = 0, test: Any = None, spec: DataSpec | None = None
+        cls,
+        x: Any,
+        y: Any,
+        partitioner: Partitioner | Named,
+        *,
+        seed: int = 0,
+        test: Any = None,
+        spec: DataSpec | None = None,
     ) -> Self:
-        """Split one data set over clients by a partitioner, a function of labels and ``seed`` (see ``from_arrays``)."""
+        """Split one data set over clients by a partitioner, a function of labels and ``seed`` (see ``from_arrays``).
+
+        The partitioner may also be named as in a config: ``{"name": "dirichlet", "clients": 20, "alpha": 0.3}``.
+        """
         x, y = as_array(x), as_array(y)
-        return cls.from_arrays(x, y, assign_rows(partitioner, y, {}, seed), test=test, spec=spec)
+        assigned = assign_rows(chosen(partitioner), y, {}, seed)
+        return cls.from_arrays(x, y, assigned, test=test, spec=spec)
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset[Any], partitioner: Partitioner, *, seed: int = 0, test: Any = None) -> Self:
+    def from_dataset(
+        cls, dataset: Dataset[Any], partitioner: Partitioner | Named, *, seed: int = 0, test: Any = None
+    ) -> Self:
         """Read a map-style ``torch.utils.data.Dataset`` of ``(x, y)`` pairs once, and split it by a partitioner.
 
         Transforms are applied once, at reading.  ``test`` may be such a data set too.
@@ -101,7 +114,7 @@ class FederatedData(ContiguousData):
         standardize: bool = True,
         ignore: Sequence[str] = (),
         ids: Sequence[str] | None = None,
-        partitioner: Partitioner | None = None,
+        partitioner: Partitioner | Named | None = None,
         seed: int = 0,
         encoding: Saved | None = None,
     ) -> Self:
@@ -142,9 +155,8 @@ class FederatedData(ContiguousData):
         tables = [read_csv(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
         held_out = None if test is None else read_csv(test)
         read = load_encoding(encoding)
-        return read_tables(tables, held_out, options, ids=ids, partitioner=partitioner, seed=seed, encoding=read).of(
-            cls
-        )
+        rule = None if partitioner is None else chosen(partitioner)
+        return read_tables(tables, held_out, options, ids=ids, partitioner=rule, seed=seed, encoding=read).of(cls)
 
     @classmethod
     def from_folder(

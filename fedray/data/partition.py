@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config.registry import nearest
+from fedray.config.binding import an
+from fedray.config.registry import bind_part, made, nearest
 from fedray.core.errors import ConfigError, listed
 from fedray.core.rng import numpy_generator
 from fedray.data.registry import partitioners
@@ -40,6 +41,27 @@ class Partitioner(Protocol):
             ConfigError: a client would get no row.
         """
         ...
+
+
+Named = str | Mapping[str, Any]
+
+
+def chosen(partitioner: Partitioner | Named, key: str = "partitioner") -> Partitioner:
+    """Return a partitioner that is named as in a config, or check one made in Python.
+
+    >>> chosen({"name": "iid", "clients": 3})
+    IID(clients=3)
+
+    Raises:
+        ConfigError: naming ``key``; there is no such partitioner, its options are wrong, or the object is none.
+    """
+    part: Partitioner = made(bind_part(partitioners, partitioner, key))
+    if not callable(getattr(part, "assign", None)):
+        raise ConfigError(
+            f"{key}: expected a partitioner, such as fedray.Dirichlet(clients=10), or the name of one "
+            f"({', '.join(partitioners)}); this is {an(type(part).__name__)}"
+        )
+    return part
 
 
 def assign_rows(

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from fedray.config.sections import check_gpus
+from fedray.config.sections import check_amounts, check_gpus
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -42,9 +42,7 @@ class Silo:
             raise ValueError(f"node_label={self.node_label}: expected label=value, as in site=a")
         if self.node_resource is not None and (not self.node_resource or "=" in self.node_resource):
             raise ValueError(f"node_resource={self.node_resource}: expected the name of a custom resource")
-        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
-            if amount is not None and not 0.0 <= amount < float("inf"):
-                raise ValueError(f"{name}={amount}: it must be at least 0")
+        check_amounts(cpus=self.cpus or 0.0)
         check_gpus(self.gpus)
 
     @property

@@ -262,9 +262,11 @@ class Config:
         trial = replace(task, data=data.probe())
         # The trials leave no trace in what the user gave, of which the run makes its own copies later.
         with HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn}).put_back():
-            check_optimizer(self.optimizer, module)
+            optimizer = check_optimizer(self.optimizer, module)
             check_fit(trial, module, evaluated=data.test is not None or self.evaluate.clients_every > 0)
-            warnings = check_single_rows(trial, module, self.failures.on_failure == "drop")
+            chosen: AlgorithmConfig = made(self.algorithm)
+            warnings = (*chosen.doubts(optimizer), *chosen.unused(self.local))
+            warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
@@ -317,6 +319,8 @@ def _function(registry: Registry, node: Any, key: str, default: str = "") -> Cal
     if not is_plain(node) and not isinstance(node, known):
         if not callable(node):
             raise ConfigError(f"{key}: a function, or the name of a registered one, is needed; got {node!r}")
+        if registry is losses and isinstance(node, type):
+            raise ConfigError(f"{key}: a function is needed, this is a class: give {node.__name__}()")
         return node  # type: ignore[no-any-return]
     function: Callable[..., Any] = made(bind_part(registry, node, key, default))
     return function

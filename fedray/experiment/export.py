@@ -30,9 +30,11 @@ def export_model(folder: RunFolder, out: Path, round: int | None = None, *, forc
     Raises:
         ConfigError: there is no such checkpoint, another kind of file is asked for, or something is there already.
     """
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; name the file to write, as {out / 'model'}{SUFFIX}")
     if out.suffix != SUFFIX:
         raise ConfigError(
-            f"{out}: the format is safetensors, so call the file {out.with_suffix(SUFFIX).name} "
+            f"{out}: the format is safetensors, so call the file {out.stem}{SUFFIX} "
             "and load it with safetensors.torch.load_file"
         )
     folder.config()

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedray.config.binding import an
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.metrics import example_values
 from fedray.data import ClientData
@@ -17,7 +18,7 @@ from fedray.data.columns.checks import IGNORED
 from fedray.local.schedule import single_rows
 from fedray.local.task import LocalTask, ModelFn
 from fedray.models.prototype import Prototype
-from fedray.optim import OptimizerFn, TorchOptimizer
+from fedray.optim import OptimizerFn
 
 
 def made_module(model_fn: ModelFn) -> nn.Module:
@@ -45,14 +46,12 @@ def made_module(model_fn: ModelFn) -> nn.Module:
     return module
 
 
-def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> None:
-    """Make the client optimizer once.
+def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> torch.optim.Optimizer:
+    """Make the client optimizer once, and return it.
 
     Raises:
         ConfigError: it cannot be made, or needs more than one gradient a step.
     """
-    if isinstance(optimizer_fn, TorchOptimizer):
-        return
     try:
         optimizer = optimizer_fn([p for p in module.parameters() if p.requires_grad])
     except Exception as error:
@@ -61,6 +60,7 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> None:
         raise ConfigError(f"optimizer: a torch.optim.Optimizer is needed, this is a {type(optimizer).__name__}")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ConfigError("optimizer: LBFGS needs several gradients for a step, a local step has one; take another")
+    return optimizer
 
 
 def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
@@ -106,8 +106,10 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
             f"model: it gives {shape} for targets {tuple(y.shape)}, which the loss would compare each with each; give "
             f"it {y.shape[-1]} output(s), or, where the targets are classes, give them as integers: y.astype(int)"
         )
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(getattr(loss, 'shape', ()))}")
+    if not isinstance(loss, torch.Tensor):
+        raise ConfigError(f"local.loss: it must give a tensor with one number, got {an(type(loss).__name__)}")
+    if loss.numel() != 1:
+        raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(loss.shape)}")
     if not evaluated:
         return
     try:

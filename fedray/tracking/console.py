@@ -71,6 +71,8 @@ class Console(Tracker):
         state.add(record)
         if self._bar is not None:
             self._bar.show(record.round, state.words())
+        elif record.round <= state.run.resumed_from:
+            return  # It was done, and told, before the run went on.
         elif self._out is not None and (record.round == state.run.rounds or self._clock() >= self._next_line):
             self._next_line = self._clock() + self._every
             self._line(f"round {record.round}/{state.run.rounds}  {state.words()}")

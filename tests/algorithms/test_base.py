@@ -15,6 +15,7 @@ from fedray.algorithms.base import Algorithm, AlgorithmConfig, compose
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
+from fedray.optim import SGD, Adam, OptimizerFn
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 
 ARGS = LocalSection(2, 8)
@@ -132,3 +133,32 @@ def test_each_run_has_a_server_rule_of_its_own() -> None:
     other.start(vector, layout, 2)
     one.broadcast()["control"].add_(1.0)
     assert not other.broadcast()["control"].any()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "optimizer", "words"),
+    [
+        (Scaffold(), SGD(), []),
+        (Scaffold(), Adam(), ["scaffold's control variates are mean gradients with plain sgd alone; with Adam"]),
+        (Scaffold(), SGD(momentum=0.9), ["with momentum 0.9 they are mean steps"]),
+        (FedNova(), SGD(momentum=0.9), []),
+        (FedNova(), Adam(), ["the steps of Adam are counted as plain ones"]),
+        (FedAvg(), Adam(), []),
+    ],
+)
+def test_an_optimizer_that_the_paper_does_not_speak_of_is_told(
+    algorithm: AlgorithmConfig, optimizer: OptimizerFn, words: list[str]
+) -> None:
+    said = list(algorithm.doubts(optimizer([torch.zeros(1, requires_grad=True)])))
+    assert len(said) == len(words)
+    assert all(word in text for word, text in zip(words, said, strict=True))
+
+
+def test_options_that_an_algorithm_puts_its_own_in_the_place_of_are_told() -> None:
+    assert list(FedSGD().unused(LocalSection())) == []
+    assert list(FedSGD().unused(LocalSection(batch_size="full"))) == []
+    assert list(FedSGD().unused(LocalSection(epochs=5, steps=2, buffers="keep"))) == [
+        "local.epochs=5 is not used: fedsgd takes 1",
+        "local.steps=2 is not used: fedsgd takes none",
+    ]
+    assert list(FedAvg().unused(LocalSection(epochs=5, steps=2, batch_size=8))) == []

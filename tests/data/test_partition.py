@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedray.config.registry import bind_part
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData, partitioners
-from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards, assign_rows
+from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards, assign_rows, chosen
 
 LABELS = np.tile(np.arange(10), 60)
 MAKERS = [
@@ -160,3 +160,27 @@ def test_wrong_options_are_one_clear_error(node: dict[str, Any], message: str) -
 def test_label_skew_needs_classes(partitioner: Dirichlet | Shards) -> None:
     with pytest.raises(ConfigError, match="needs one class per row"):
         partitioner.assign(np.zeros((8, 1), dtype=np.float32), seed=0)
+
+
+def test_a_partitioner_may_be_named_as_in_a_config() -> None:
+    x = np.zeros((len(LABELS), 1))
+    named = FederatedData.from_partition(x, LABELS, {"name": "dirichlet", "clients": 4, "alpha": 0.5}, seed=3)
+    made = FederatedData.from_partition(x, LABELS, Dirichlet(4, alpha=0.5), seed=3)
+    assert np.array_equal(named.label_counts(), made.label_counts())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("dirichle", r"^partitioner\.name: unknown partitioner 'dirichle' \(did you mean 'dirichlet'\?\)"),
+        ({"name": "iid", "alpha": 1}, r"^partitioner\.alpha: unknown key"),
+        (None, r"^partitioner\.name: a partitioner is needed; known: "),
+        (Dirichlet, r"^partitioner: expected a partitioner or the name of one \(.*\), got the class Dirichlet$"),
+        (object(), r"^partitioner: expected a partitioner, such as .*; this is an object$"),
+        (IID(clients=0), r"^partition\.clients: must be at least 1, got 0$"),
+    ],
+)
+def test_what_is_no_partitioner_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FederatedData.from_partition(np.zeros((len(LABELS), 1)), LABELS, given)
+    assert chosen(IID(3)) == IID(3)

@@ -52,3 +52,20 @@ def test_another_kind_of_file_is_refused(run: RunFolder, name: str) -> None:
     with pytest.raises(ConfigError, match=r"the format is safetensors, so call the file model\.safetensors"):
         export_model(run, Path(name))
     assert not Path(name).exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (".", r"^\. is a folder; name the file to write, as model\.safetensors$"),
+        ("run", r"^run is a folder; name the file to write, as run/model\.safetensors$"),
+        ("", r"^\. is a folder"),
+        ("m.pt", r"^m\.pt: the format is safetensors, so call the file m\.safetensors"),
+        ("..", r"^\.\. is a folder"),
+    ],
+)
+def test_an_export_goes_into_a_file_of_its_kind(run: RunFolder, out: str, message: str) -> None:
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(ConfigError, match=message):
+        export_model(run, Path(out))
+    assert sorted(Path().rglob("*")) == before

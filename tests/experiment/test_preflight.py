@@ -49,6 +49,13 @@ class Remembering(nn.Linear):
         return "a note"
 
 
+CLASS: Any = nn.CrossEntropyLoss
+
+
+def constant(output: torch.Tensor, target: torch.Tensor) -> Any:
+    return 1.0
+
+
 def broken() -> nn.Module:
     raise OSError("no such weights")
 
@@ -56,6 +63,14 @@ def broken() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: fedray.FederatedModel(lambda: nn.Linear(5, 2), "sgd", CLASS),
+            r"^local\.loss: a function is needed, this is a class: give CrossEntropyLoss\(\)$",
+        ),
+        (
+            lambda: fedray.FederatedModel(lambda: nn.Linear(5, 2), "sgd", constant),
+            r"^local\.loss: it must give a tensor with one number, got a float$",
+        ),
         (lambda: fedray.FederatedModel(nn.Linear(5, 2)), r"^model_fn: a function is needed, .* this is a Linear$"),
         (
             lambda: fedray.FederatedModel(nn.Identity, torch.optim.SGD(nn.Linear(5, 2).parameters())),  # type: ignore[arg-type]

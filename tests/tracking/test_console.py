@@ -160,6 +160,17 @@ def test_a_resumed_run_says_so() -> None:
     assert "round 5/6" in out.getvalue()
 
 
+def test_a_round_that_was_done_before_is_not_told_again() -> None:
+    """The driver hands out the last round's record once more, for those whose files may lack it."""
+    out, to = plain()
+    console = Console(console=to, every=0)
+    console.start(info(rounds=6, resumed_from=4))
+    console.round(record(4))
+    assert "round 4/6" not in out.getvalue()
+    console.round(record(5))
+    assert "round 5/6" in out.getvalue()
+
+
 def test_a_terminal_gets_a_bar_and_then_the_table() -> None:
     out, to = terminal()
     played(Console(console=to), info())

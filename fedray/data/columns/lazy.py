@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.draws import name_draws, put_back
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, one_line
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.checks import as_examples, check_fits, doubts, id_keys, infer_spec, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
@@ -142,7 +142,12 @@ def from_function(
         counted = np.zeros(len(listed), dtype=np.int64)
         with put_back():
             for number, client in enumerate(listed):
-                x, y = _call(function, client, str(client))
+                try:
+                    x, y = _call(function, client, str(client))
+                except ConfigError:
+                    raise
+                except Exception as error:
+                    raise ConfigError(f"client {str(client)!r}: the function raised {one_line(error)}") from error
                 counted[number], notes = len(x), reading(x)
                 if spec is not None:
                     check_fits(x, y, spec, f"client {str(client)!r}")

@@ -48,6 +48,9 @@ class Options:
             raise ConfigError(f"categorical: expected [columns] or {{column: [values]}}, got {self.categorical!r}")
         columns = self.categorical if isinstance(self.categorical, Mapping) else {}
         for where, values in {"classes": self.classes, **columns}.items():
+            if not isinstance(values, (list, tuple, type(None))):
+                of = where if where == "classes" else f"categorical.{where}"
+                raise ConfigError(f"{of}: expected a list of values, as in [f, m], got {values!r}")
             if any(isinstance(value, bool) for value in values or ()):
                 raise ConfigError(f'{where}: YAML reads bare yes, no, on and off as true and false; quote them: ["no"]')
 

@@ -21,7 +21,7 @@ from fedray.data.encoding import questions
 from fedray.data.encoding.encoding import Encoding, Options
 from fedray.data.encoding.moments import federated_moments
 from fedray.data.encoding.questions import LABEL_LIMIT, Labels, Outline
-from fedray.data.encoding.table import Table
+from fedray.data.encoding.table import SEPARATED, Table, single_but_separated
 from fedray.data.partition import Partitioner, assign_rows
 
 A = TypeVar("A")
@@ -97,8 +97,8 @@ def check_columns(
         if options.target not in outline.columns:
             looks = any(questions.all_numbers({name}) for name in outline.columns)
             hint = "; its first line looks like data: is the header missing?" if looks else ""
-            if len(outline.columns) == 1 and any(separator in outline.columns[0] for separator in ";\t|"):
-                hint = "; columns are separated by commas"
+            if single_but_separated(outline.columns):
+                hint = SEPARATED
             raise ConfigError(
                 f"{outline.path} has no target column {options.target!r}{nearest(options.target, outline.columns)}; "
                 f"its columns: {listed(outline.columns)}{hint}"

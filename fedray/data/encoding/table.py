@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,14 @@ from fedray.core.errors import ConfigError
 LARGEST = float(np.finfo(np.float32).max)
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9][0-9. ]*,[0-9]+")
 _KINDS = {b"PAR1": "a Parquet file", b"PK\x03\x04": "an Excel workbook or another zip file", b"\x1f\x8b": "compressed"}
+SEPARATED = "; columns are separated by commas"
 MISSING = ("", "na", "nan", "n/a", "null", "none")
+
+
+def single_but_separated(columns: Iterable[str]) -> bool:
+    """Tell if a header of one column looks like several that something else than a comma separates."""
+    only = list(columns)
+    return len(only) == 1 and any(separator in only[0] for separator in ";\t|")
 
 
 @dataclass(frozen=True)
@@ -208,7 +215,8 @@ def _explain(path: Path, reason: str) -> ConfigError:
     width = len(records[0][1])
     for line, record in records[1:]:
         if len(record) != width:
-            return ConfigError(f"{path}, line {line}: {len(record)} cells, but the header names {width} columns")
+            hint = SEPARATED if single_but_separated(records[0][1]) else ""
+            return ConfigError(f"{path}, line {line}: {len(record)} cells, but the header names {width} columns{hint}")
     if len(records) == 1:
         return ConfigError(f"{path} has a header but no rows; neither a client nor a test set can be empty")
     return ConfigError(f"{path} cannot be read as CSV: {reason}")

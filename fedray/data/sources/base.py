@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config.registry import bind_part, made
 from fedray.core.errors import ConfigError
 from fedray.core.rng import numpy_generator
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Examples
 from fedray.data.federated import FederatedData
-from fedray.data.partition import Partitioner, assign_rows
-from fedray.data.registry import partitioners
+from fedray.data.partition import Partitioner, assign_rows, chosen
 from fedray.data.sites import Sites, here
 from fedray.data.spec import DataSpec
 
@@ -66,8 +64,7 @@ class Source:
 
 def make_partitioner(node: dict[str, Any]) -> Partitioner:
     """Make the partitioner of a ``partition`` section."""
-    partitioner: Partitioner = made(bind_part(partitioners, node, "data.partition"))
-    return partitioner
+    return chosen(node, "data.partition")
 
 
 def need_fraction(name: str, fraction: float) -> None:

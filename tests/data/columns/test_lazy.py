@@ -94,6 +94,7 @@ def test_bytes_and_empty_holdouts_are_decoded_alike() -> None:
         (make, ["a", "b"], {"sizes": [3, 4]}, "client 'b' gave 5 examples, 4 were declared"),
         (make, [], {}, "no clients"),
         (lambda _: np.zeros((2, 1)), ["a"], {}, "must return a pair"),
+        (lambda _: 1 / 0, ["a"], {}, "^client 'a': the function raised ZeroDivisionError: division by zero$"),
         (lambda c: (np.zeros((int(c), 1)), np.zeros(int(c), dtype=int)), ["2", "0"], {}, "client '0' has no training"),
         (lambda c: (np.zeros((2, int(c))), np.zeros(2, dtype=int)), ["2", "3"], {}, "client '3' has inputs"),
         (make, ["a"], {"spec": DataSpec((1,), 1)}, "client 'a': class 1 is unknown"),
