@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -18,7 +17,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fedray
-from fedray.experiment.estimate.catalogue import KINDS
 from tests.cli.command import Cli, hashes
 
 COMMANDS = [
@@ -155,38 +153,6 @@ def test_a_run_that_has_done_more_rounds_is_not_cut(cli: Cli, small: Path) -> No
     assert hashes(Path("run")) == before
 
 
-def test_evaluate_says_what_the_last_record_said(cli: Cli, small: Path) -> None:
-    cli("run", small, "run.dir=out", "checkpoint.every=1")
-    final = json.loads(Path("out/summary.json").read_text())["final"]["test"]
-    outcome = cli("evaluate", "out")
-    said = {line.split()[0]: float(line.split()[1]) for line in outcome.out.splitlines()}
-    assert outcome.status == 0
-    assert said["examples"] == 30
-    assert {name: said[name] for name in final} == pytest.approx(final, rel=1e-4)
-    earlier = cli("evaluate", "out", "--round", 2)
-    assert earlier.status == 0
-    assert earlier.out != outcome.out
-
-
-def test_evaluate_takes_another_test_set(cli: Cli, small: Path) -> None:
-    rows = {
-        "a": "0,1,no\n5,6,yes\n",
-        "b": "1,0,no\n6,6,yes\n",
-        "test": "1,1,no\n",
-        "later": "5,5,yes\n6,5,no\n7,7,yes\n",
-    }
-    for name, text in rows.items():
-        Path(f"{name}.csv").write_text("u,v,y\n" + text)
-    data = "data={name: csv, train: [a.csv, b.csv], test: test.csv, target: y}"
-    assert cli("run", small, "run.dir=out", data, "-q").status == 0
-    assert float(cli("evaluate", "out").out.split()[1]) == 1
-    assert float(cli("evaluate", "out", "--data", "later.csv").out.split()[1]) == 3
-    cli("evaluate", "out", "--data", "latter.csv").refused("latter.csv does not exist")
-    (Path("later.csv")).write_text("u,v,y\n5,yes\n")
-    cli("evaluate", "out", "--data", "later.csv").refused("later.csv, line 2: 2 cells")
-    assert Path("out/config.yaml").read_text().count("test.csv") == 1
-
-
 def test_export_writes_any_checkpoint(cli: Cli, small: Path) -> None:
     cli("run", small, "run.dir=out", "checkpoint.every=1")
     assert cli("export", "out", "last.safetensors").out == "wrote last.safetensors\n"
@@ -270,25 +236,3 @@ def test_config_prints_every_default(cli: Cli, small: Path) -> None:
     again = small.parent / "again.yaml"
     again.write_text(outcome.out)
     assert cli("config", again).out == outcome.out
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_list_has_a_line_for_each_part(cli: Cli, kind: str) -> None:
-    """Its name and a sentence about it, which is never cut; options stand below, if it has any."""
-    first, *lines = cli("list", kind).out.splitlines()
-    assert first == kind
-    told: dict[str, str] = {found[1]: found[2] for line in lines if (found := re.fullmatch(r"  (\w+) +(\S.*)", line))}
-    assert list(told) == list(KINDS[kind])
-    assert all(text.endswith(".") for text in told.values())
-    assert len(lines) - len(told) == sum(
-        bool(dataclasses.fields(part)) for part in KINDS[kind].values() if dataclasses.is_dataclass(part)
-    )
-
-
-def test_list_shows_defaults_and_what_is_needed(cli: Cli) -> None:
-    everything = cli("list")
-    assert everything.status == 0
-    assert re.search(r"\n  fedprox +FedProx \(.*\.\n +weight=auto, mu=0.01\n", everything.out)
-    assert re.search(r"\n  uniform +A fixed .*\n +clients=<needed>\n", everything.out)
-    assert [line for line in everything.out.splitlines() if line in KINDS] == list(KINDS)
-    cli("list", "algoritms").refused("'algoritms'", "did you mean 'algorithms'?")

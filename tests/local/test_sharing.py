@@ -9,8 +9,6 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,7 +18,6 @@ from fedray.config.sections import LocalSection
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast
 from fedray.data.spec import DataSpec
-from fedray.local.replicas import share_out
 from fedray.local.rules import LocalRule
 from fedray.local.sharing import decide_sharing
 from fedray.local.task import LocalTask, Sharing
@@ -227,14 +224,3 @@ def test_the_decision_leaves_the_generator_and_the_first_model_alone() -> None:
     model_fn = seeded(lambda: nn.Sequential(nn.Dropout(0.5), Noisy(6, 3)))
     shared_task(model_fn)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@given(st.integers(0, 40), st.integers(1, 9))
-def test_shares_are_contiguous_and_even(count: int, devices: int) -> None:
-    shares = share_out(count, devices)
-    rows = [row for share in shares for row in range(share.start, share.stop)]
-    sizes = [share.stop - share.start for share in shares]
-    assert rows == list(range(count))
-    assert len(shares) == max(1, min(count, devices))
-    assert max(sizes) - min(sizes) <= 1
-    assert sizes == sorted(sizes, reverse=True)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from fedray import optim
 from fedray.config.sections import LocalSection
-from fedray.core.messages import FROZEN, Broadcast
+from fedray.core.messages import FROZEN
 from fedray.core.rng import Stream
 from fedray.data.spec import DataSpec
 from fedray.local.rules import LocalRule, LocalRun
@@ -107,14 +107,6 @@ def test_equal_clients_stack_without_padding() -> None:
         assert relative(stacked.parts["delta"][client], plain_loop(task, client)) <= 1e-6
 
 
-def test_a_row_does_not_feel_its_neighbours() -> None:
-    task = local_task(class_problem((8, 8, 8, 8)), stack=4)
-    four = train(task, [0, 1, 2, 3])
-    other = train(task, [3, 1, 0, 2])
-    for row, client in enumerate([3, 1, 0, 2]):
-        assert torch.equal(other.parts["delta"][row], four.parts["delta"][client])
-
-
 class Dropper(nn.Module):
     """Dropout as a module, as a function, and inside attention."""
 
@@ -182,28 +174,6 @@ def test_dropout_is_a_plain_loop_with_the_masks_of_the_stream() -> None:
     for client in range(2):
         expected = plain_loop(oracle_task, client, partial(given, client))
         assert relative(stacked.parts["delta"][client], expected) <= 1e-5
-
-
-def test_other_random_layers_repeat_and_leave_the_global_generator_alone() -> None:
-    class Noisy(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(6, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.layer(x + 0.5 * torch.randn_like(x))
-            return out
-
-    task = local_task(class_problem((6, 6), model_fn=Noisy), stack=2)
-    assert not task.stacking.stacked
-    assert "vmap" in task.stacking.reason
-    before = torch.get_rng_state()
-    first, again = train(task, [0, 1]), train(task, [1, 0])
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first.parts["delta"], again.parts["delta"].flip(0))
-    model = task.layout.pack(dict(task.model_fn().state_dict()))
-    later = train(task, [0, 1], Broadcast(2, {"model": model}, 1.0))
-    assert relative(later.parts["delta"], first.parts["delta"]) > 1e-2
 
 
 def test_no_epoch_returns_the_model_unchanged() -> None:

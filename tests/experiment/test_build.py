@@ -1,0 +1,109 @@
+"""From a config to a run: what is written down is what was meant, and what cannot be is refused before the start."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from fedray.core.errors import ConfigError
+from fedray.data.spec import DataSpec
+from fedray.experiment import build
+from fedray.experiment.build import Config
+from fedray.rundir.folder import RunFolder
+from tests.cli.command import SMALL
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+
+
+def bound(**changes: Any) -> Config:
+    """The small config with other values at the top."""
+    content = {**yaml.safe_load(SMALL), **changes}
+    return Config.bind("small", content, content)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_that_is_written_out_says_the_same_again(path: Path, tmp_path: Path) -> None:
+    text = Config.load(path).to_yaml()
+    (tmp_path / "again.yaml").write_text(text)
+    assert Config.load(tmp_path / "again.yaml").to_yaml() == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"transforms": "clip"}, r"^transforms: expected a list|^transforms: a list is needed"),
+        ({"transforms": [{"name": "clip"}, {"name": "gausian"}]}, r"^transforms\[1\]\.name: .*did you mean 'gaussian'"),
+        ({"data": object()}, r"^data: a fedray\.FederatedData is needed"),
+        ({"local": {"optimizer": 3}}, r"^local\.optimizer"),
+        ({"local": {"loss": [1]}}, r"^local\.loss"),
+    ],
+)
+def test_a_wrong_part_is_named_by_its_key(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        bound(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"failures": {"block_timeout": 5}}, r"^failures\.block_timeout: with cluster\.name=inline there is no worker"),
+        ({"evaluate": {"clients_every": 1}}, r"^evaluate\.clients_every: no client has held-out rows"),
+        ({"sampler": {"name": "uniform", "clients": 9}}, "9"),
+        (
+            {"failures": {"left_out": {2: ["77"]}}},
+            r"^failures\.left_out\.2: no client '77'.*there are 8, the first is '0'",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_by_the_plan(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        bound(**changes).plan()
+
+
+def test_a_plan_leaves_no_trace_and_is_the_same_again() -> None:
+    config, before = bound(), torch.get_rng_state()
+    first, again = config.plan(), config.plan()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.task.stacking == again.task.stacking
+    vectors = [plan.layout.pack(dict(plan.task.model_fn().state_dict())) for plan in (first, again)]
+    assert torch.equal(*vectors)
+
+
+def test_clients_that_are_left_out_are_known_by_their_index() -> None:
+    plan = bound(failures={"left_out": {2: ["7", "0"]}}).plan()
+    assert plan.left_out == {2: frozenset({0, 7})}
+
+
+def test_two_runs_of_a_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return cls(2026, 1, 2, 12)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "datetime", Noon)
+    names = []
+    for _ in range(3):
+        folder = bound().run_folder()
+        folder.path.mkdir(parents=True)
+        names.append(folder.path.name)
+    assert names == ["2026-01-02_12-00-00", "2026-01-02_12-00-00-2", "2026-01-02_12-00-00-3"]
+    assert bound(run={"dir": "mine"}).run_folder() == RunFolder(Path("mine"))
+
+
+def test_the_loss_is_that_of_the_task_unless_the_config_names_one() -> None:
+    spec = DataSpec((6,), 1, "regression")
+    assert bound().loss_fn(spec) is build.losses["mse"]  # type: ignore[attr-defined]
+    assert bound(local={"loss": "cross_entropy"}).loss_fn(spec) is build.losses["cross_entropy"]  # type: ignore[attr-defined]
+
+
+def test_code_of_ones_own_is_told_in_the_log(tmp_path: Path) -> None:
+    config = bound(model={"name": "torch.nn:Linear", "in_features": 6, "out_features": 3})
+    run = config.experiment(RunFolder(tmp_path / "run")).run
+    (told,) = [note for note in run.notes if "code of your own" in note]
+    assert told.startswith("model: torch.nn:Linear is code of your own, imported from ")
