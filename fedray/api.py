@@ -40,6 +40,7 @@ from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.optim import OptimizerFn
 from fedray.run.interrupt import NOT_BEGUN, StopSignals, starting
+from fedray.run.snapshot import model_of
 from fedray.rundir import checkpoint
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
@@ -302,7 +303,7 @@ def _run(experiment: Experiment, progress: bool) -> Result:
     saved = checkpoint.newest(run.folder.checkpoints)
     if saved is None:
         raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
-    run.plan.layout.load(module, saved.tensors["model"])
+    run.plan.layout.load(module, model_of(saved))
     first = history[0].round if history else run.plan.rounds + 1
     records = read_records(run.folder.path / METRICS) if run.resume else []
     earlier = [RoundRecord.from_json(record) for record in records if record["round"] < first]

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.exact import LIMIT, WIDE_LIMIT, add_rounded, add_wide, carry, in_range, joined, values
-from fedray.core.messages import BUFFERS, DELTA, VECTOR, Aggregate, BlockUpdate, Parts
+from fedray.core.messages import BUFFERS, DELTA, STATISTICS, VECTOR, Aggregate, BlockUpdate, Parts
 
-_COARSE = f"{BUFFERS}.coarse"
+_WIDE = {name: f"{name}.coarse" for name in (BUFFERS, STATISTICS)}
+"""Parts that may hold numbers of any usual magnitude, each with the second tensor of its accumulator."""
 
 
 @aggregators.register("mean")
@@ -37,8 +38,8 @@ class Mean(Aggregator):
     """
 
     def widths(self, sent: Mapping[str, int]) -> Mapping[str, int]:
-        """Add a second tensor for buffers: whole multiples of UNIT."""
-        return {**sent, **({_COARSE: sent[BUFFERS]} if BUFFERS in sent else {})}
+        """Add a second tensor for buffers and statistics: whole multiples of UNIT."""
+        return {**sent, **{coarse: sent[name] for name, coarse in _WIDE.items() if name in sent}}
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
         """Return float64 zeros, one vector for each part, which count steps of the grid."""
@@ -56,8 +57,8 @@ class Mean(Aggregator):
         for name, total in sums.items():
             _check(name, total, update.parts[name], limit)
         for name, total in sums.items():
-            if name == BUFFERS:
-                add_wide(into[name], into[_COARSE], total, scale)
+            if name in _WIDE:
+                add_wide(into[name], into[_WIDE[name]], total, scale)
             else:
                 add_rounded(into[name], total, scale)
 
@@ -65,13 +66,15 @@ class Mean(Aggregator):
         """Add exactly."""
         for name, total in into.items():
             total.add_(other[name])
-        if _COARSE in into:
-            carry(into[BUFFERS], into[_COARSE])
+        for name, coarse in _WIDE.items():
+            if coarse in into:
+                carry(into[name], into[coarse])
 
     def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
-        if (coarse := total.pop(_COARSE, None)) is not None:
-            joined(total[BUFFERS], coarse)
+        for name, second in _WIDE.items():
+            if (coarse := total.pop(second, None)) is not None:
+                joined(total[name], coarse)
         return Aggregate({name: values(part, weight / planned) for name, part in total.items()}, weight, count)
 
 
@@ -89,7 +92,7 @@ def _weighted(row: Tensor, parts: Parts) -> Parts:
 
 
 def _check(name: str, total: Tensor, rows: Tensor, share: float) -> None:
-    limit = WIDE_LIMIT if name == BUFFERS else LIMIT
+    limit = WIDE_LIMIT if name in _WIDE else LIMIT
     if in_range(total, share * limit):
         return
     peaks = torch.linalg.vector_norm(rows, ord=float("inf"), dim=1)

@@ -14,7 +14,7 @@ from fedray.config.registry import Registry
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
-from fedray.core.messages import DELTA, BlockUpdate
+from fedray.core.messages import BUFFERS, DELTA, STATISTICS, BlockUpdate
 from fedray.local.rules import LocalRule, Width, width_of
 from fedray.transforms.base import Transform
 
@@ -83,7 +83,12 @@ algorithms = Registry("algorithm", package="fedray.algorithms", base=AlgorithmCo
 
 @dataclass(frozen=True)
 class Algorithm:
-    """The four parts, checked to fit together.  Made by :func:`compose`."""
+    """The four parts, checked to fit together.  Made by :func:`compose`.
+
+    Args:
+        statistics: clients also send the change of their buffers, which evaluations need where ``local.buffers`` is not
+            ``mean``.
+    """
 
     name: str
     rule: LocalRule
@@ -92,12 +97,13 @@ class Algorithm:
     server: ServerRule
     weight: Literal["examples", "uniform"]
     args: LocalSection
+    statistics: bool = False
 
     def sends(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part a client sends."""
         vector = {name: span.stop - span.start for name, span in layout.spans.items()}
         if self.args.buffers != "mean":
-            vector = {DELTA: vector[DELTA]}
+            vector = {DELTA: vector[DELTA], **({STATISTICS: vector[BUFFERS]} if self.statistics else {})}
         return vector | {name: width_of(width, layout) for name, width in self.rule.sends.items()}
 
     def widths(self, layout: Layout) -> dict[str, int]:
@@ -121,7 +127,8 @@ class Algorithm:
 
     def broadcast_widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part the server sends."""
-        return {"model": layout.size, **{name: width_of(w, layout) for name, w in self.server.broadcasts.items()}}
+        added = {name: width_of(width, layout) for name, width in self.server.broadcasts.items()}
+        return {"model": layout.size, **added, **({STATISTICS: layout.buffers} if self.statistics else {})}
 
     def download(self, layout: Layout) -> int:
         """Count the bytes one client receives in a round."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -125,6 +125,17 @@ class Layout:
         ends = [max((e.stop for e in self.entries if e.kind in kinds), default=0) for kinds in _KINDS]
         places = zip(VECTOR, [0, *ends], ends, strict=False)
         return {name: slice(start, stop) for name, start, stop in places if stop > start}
+
+    @property
+    def buffers(self) -> int:
+        """B, the number of values in persistent buffers, which are the last of the vector."""
+        span = self.spans.get(BUFFERS, slice(0, 0))
+        return int(span.stop - span.start)
+
+    def among_buffers(self, names: Collection[str]) -> Tensor:
+        """Return for each value in buffers ``[B]`` True if its buffer is one of ``names``."""
+        found = [torch.full((e.stop - e.start,), e.name in names) for e in self.entries if e.kind == "buffer"]
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.bool)
 
     @cached_property
     def parameters(self) -> tuple[Entry, ...]:

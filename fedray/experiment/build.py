@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
@@ -41,8 +42,9 @@ from fedray.experiment.given import GivenData, only_python_has
 from fedray.experiment.place import Place
 from fedray.experiment.preflight import check_fit, check_optimizer, check_single_rows, made_module
 from fedray.local.losses import losses
+from fedray.local.modes import carried_buffers
 from fedray.local.sharing import decide_sharing
-from fedray.local.stacking import decide
+from fedray.local.stacking import batch_statistics, decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.models import initial_model, models
 from fedray.models.prototype import Prototype
@@ -231,7 +233,7 @@ class Config:
         task, warnings = self._task(data, algorithm, sampler)
         return Plan(
             task=task,
-            algorithm=algorithm,
+            algorithm=replace(algorithm, statistics=task.statistics),
             sampler=sampler,
             rounds=self.schema.rounds,
             evaluate=self.evaluate,
@@ -258,6 +260,8 @@ class Config:
             args=algorithm.args,
             rule=algorithm.rule,
             seed=self.schema.seed,
+            statistics=self._statistics(algorithm, module, layout, data),
+            carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
         )
         trial = replace(task, data=data.probe())
         # The trials leave no trace in what the user gave, of which the run makes its own copies later.
@@ -273,6 +277,25 @@ class Config:
             x, _ = trial.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
             rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
         return replace(task, stacking=stacking, sharing=sharing, evaluated_rows=rows), warnings
+
+    def _statistics(self, algorithm: Algorithm, module: nn.Module, layout: Layout, data: ClientData) -> bool:
+        """Tell if evaluations need the clients' buffers, as the server's stay as they were.
+
+        Raises:
+            ConfigError: they do, and clients must not send them.
+        """
+        wanted = self.evaluate.clients_every > 0 or (self.evaluate.every > 0 and data.test is not None)
+        if self.local.buffers == "mean" or not layout.buffers or not wanted:
+            return False
+        if not any(transform.needs_uniform for transform in algorithm.transforms):
+            return True
+        if normed := batch_statistics(module):
+            raise ConfigError(
+                f"evaluate: the model has {normed}, which local.buffers={self.local.buffers} leaves with the clients, "
+                "and beside clip or noise they send the update alone, so that nobody can evaluate the model; "
+                "set evaluate.every=0 and evaluate.clients_every=0, or take GroupNorm in the place of BatchNorm"
+            )
+        return False
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Build and check everything; the run folder is claimed when the run begins."""

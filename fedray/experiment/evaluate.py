@@ -25,6 +25,7 @@ from fedray.local.task import Precision
 from fedray.run.evaluation import MOST_ROWS, Evaluator, TestChunk, rows_at_once, take_from
 from fedray.run.origin import changes
 from fedray.run.plan import Plan
+from fedray.run.snapshot import model_of
 from fedray.rundir import checkpoint
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.folder import RunFolder
@@ -118,7 +119,7 @@ def vector_of(plan: Plan, folder: RunFolder, round: int | None) -> Tensor:
 
 
 def _fitting(saved: Checkpoint, layout: Layout, folder: RunFolder) -> Tensor:
-    vector = saved.tensors["model"]
+    vector = model_of(saved)
     if len(vector) != layout.size:
         raise ConfigError(f"{folder.path}: its model has {len(vector):,} values, the configured one {layout.size:,}")
     return vector

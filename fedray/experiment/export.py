@@ -7,7 +7,7 @@ from pathlib import Path
 from fedray.core.errors import ConfigError
 from fedray.experiment.evaluate import checkpoint_of
 from fedray.run.driver import write_model
-from fedray.run.snapshot import layout_of
+from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder, as_json
 from fedray.rundir.names import ENCODING
@@ -52,7 +52,7 @@ def export_model(folder: RunFolder, out: Path, round: int | None = None, *, forc
         )
     path = out
     try:
-        write_model(layout, saved.tensors["model"], out)
+        write_model(layout, model_of(saved), out)
         if encoding is not None:
             path = beside
             durable.replace(beside, as_json(encoding))

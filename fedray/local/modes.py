@@ -24,3 +24,20 @@ def train_mode(module: nn.Module) -> nn.Module:
             for inner in part.modules():
                 inner.training = built[inner]
     return module
+
+
+def carried_buffers(module: nn.Module) -> frozenset[str]:
+    """Return the names of the buffers that training writes and does not read: a normalisation's running statistics.
+
+    >>> sorted(carried_buffers(nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3).eval(), nn.Linear(3, 2))))
+    ['0.num_batches_tracked', '0.running_mean', '0.running_var']
+
+    Args:
+        module: a model that its builder has just given; it is set to training.
+    """
+    return frozenset(
+        f"{name}.{buffer}" if name else buffer
+        for name, part in train_mode(module).named_modules()
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.training
+        for buffer, _ in part.named_buffers(recurse=False)
+    )

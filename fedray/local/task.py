@@ -21,6 +21,14 @@ ModelFn = Callable[[], nn.Module]
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
+EVALUATED: dict[str, str] = {
+    "keep": "evaluations take the mean of the statistics that the last cohort ended with",
+    "local": "evaluations on held-out rows take the client's own statistics; those on the test set, and those of "
+    "clients that have not trained, take the mean of the statistics that the last cohort ended with",
+}
+"""The statistics that evaluations take where the server's stay as they are."""
+
+
 @dataclass(frozen=True)
 class Stacking:
     """The number of clients that step at once, with the reason.
@@ -64,6 +72,8 @@ class LocalTask:
         seed: the run's seed.
         stacking: the decision for this run.
         sharing: the other one, for workers with several devices.
+        statistics: clients send the change of their buffers, as ``Algorithm.statistics`` says.
+        carried: names of the buffers that clients take on from the mean of the last cohort's, for evaluations alone.
         evaluated_rows: the most rows that an evaluation takes at once.
     """
 
@@ -77,6 +87,8 @@ class LocalTask:
     seed: int
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
     sharing: Sharing = field(default_factory=Sharing)
+    statistics: bool = False
+    carried: frozenset[str] = frozenset()
     evaluated_rows: int = 1024
 
     @property
@@ -91,6 +103,7 @@ class LocalTask:
             *self.data.notes,
             f"stacking: {self.stacking.reason}",
             *devices,
+            *((f"local.buffers={self.args.buffers}: {EVALUATED[self.args.buffers]}",) if self.statistics else ()),
         )
 
 

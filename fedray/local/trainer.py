@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.hidden_state import HiddenState
-from fedray.core.messages import DELTA, BlockUpdate, Broadcast, Ints, Parts
+from fedray.core.messages import DELTA, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
 from fedray.local.sequential import SequentialStepper
@@ -40,7 +40,7 @@ class Trainer:
             clients: client indices ``[C]``, most local steps first; C = 1 for a sequential task.
             down: the round's broadcast, on ``self.device``.
             state: per-client state of the rule, each ``[C, k]``; the result holds the new state.
-            buffers: the clients' own, ``[C, P - D]``, where they do not start from the broadcast ones.
+            buffers: what the clients start from, ``[C, P - D]``, where that is not the broadcast model's.
 
         Returns:
             The update; its tensors are only valid until the next call.
@@ -56,6 +56,7 @@ class Trainer:
         rest, given = local[:, layout.trained :], model[layout.trained :]
         if buffers is not None:
             rest.copy_(buffers)
+            given = given if task.args.buffers == "local" else buffers
         steps = torch.from_numpy((schedule.count > 0).sum(axis=1, keepdims=True)).to(self.device, torch.float32)
         run = LocalRun(
             round=down.round,
@@ -73,12 +74,14 @@ class Trainer:
             run.state["buffers"] = rest.clone()
         with torch.no_grad():
             run.params.sub_(run.anchor)
-            if task.args.buffers != "mean":
-                rest.zero_()
-            elif layout.rest:
+            if layout.rest and (task.args.buffers == "mean" or task.statistics):
                 stays = rest == given
                 # Infinity, as in a mask, less itself is not a number.
                 rest.sub_(given).masked_fill_(stays, 0.0)
+            if task.args.buffers != "mean":
+                if task.statistics:
+                    run.parts[STATISTICS] = rest[:, -layout.buffers :].clone()
+                rest.zero_()
             task.rule.finish(run)
         sent = layout.spans if task.args.buffers == "mean" else {DELTA: layout.spans[DELTA]}
         parts = {name: run.delta[:, span] for name, span in sent.items()}

@@ -56,6 +56,16 @@ def rows_at_once(batch_size: int | Literal["auto"], module: nn.Module, x: Tensor
     return max(1, min(MOST_ROWS, PIECE_BYTES // (4 * max(1, largest(module, x)))))
 
 
+def evaluated(vector: Tensor, statistics: Tensor | None) -> Tensor:
+    """Return the vector ``[P]`` that evaluations and exports take for the global one.
+
+    Args:
+        vector: the global vector.
+        statistics: the buffers ``[B]`` that stand in for those of a server that keeps its own as they were, if it does.
+    """
+    return vector if statistics is None else torch.cat([vector[: len(vector) - len(statistics)], statistics])
+
+
 @dataclass(frozen=True, slots=True)
 class TestChunk:
     """Work item: evaluate the broadcast model on rows ``start`` to ``stop`` of the test set.

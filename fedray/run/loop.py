@@ -22,7 +22,7 @@ from torch import Tensor
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.layout import Layout
-from fedray.core.messages import BUFFERS, Aggregate, BlockReport, Broadcast, Failure, Ints
+from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
 from fedray.core.record import RoundRecord
 from fedray.run.blocks import cut
 from fedray.run.budget import Totals, used_up
@@ -51,6 +51,7 @@ class ServerState:
         store: index of the clients' state.
         halvings: the number of times that blocks were halved because a device had too little memory for them.
         whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
+        statistics: the mean of the buffers ``[B]`` that the last cohort ended with, where evaluations need it.
         pending: record of the last finished round while it is not complete.
         totals: the usage of all rounds so far.
     """
@@ -60,6 +61,7 @@ class ServerState:
     round: int = 0
     halvings: int = 0
     whole: bool = True
+    statistics: Tensor | None = None
     pending: RoundRecord | None = None
     totals: Totals = field(default_factory=Totals)
 
@@ -170,7 +172,11 @@ class Rounds:
         self._join()
 
     def _broadcast(self, round: int, weight: float) -> Broadcast:
-        return Broadcast(round, {"model": self._state.vector, **self._plan.algorithm.server.broadcast()}, weight)
+        state = self._state
+        parts = {"model": state.vector, **self._plan.algorithm.server.broadcast()}
+        if state.statistics is not None:
+            parts[STATISTICS] = state.statistics
+        return Broadcast(round, parts, weight)
 
     def _work(self, items: list[Item]) -> list[Report] | None:
         reports = self._executor.run(items, self._stopping)
@@ -242,6 +248,11 @@ class Rounds:
                 transform.on_aggregate(total, plan.task.seed, round)
             if BUFFERS in total.parts:
                 plan.layout.round_integers(total.parts[BUFFERS])
+            if (change := total.parts.pop(STATISTICS, None)) is not None and total.count:
+                assert state.statistics is not None
+                carried = plan.layout.among_buffers(plan.task.carried).to(change.device)
+                state.statistics = torch.where(carried, state.statistics, state.vector[-len(change) :]) + change
+                plan.layout.round_integers(state.statistics)
             plan.algorithm.server.step(state.vector, total)
         if not state.is_finite(plan.layout):
             raise RunFailed(f"round {round}: the global model is no longer finite; lower the learning rates")
@@ -281,7 +292,7 @@ class Rounds:
         if evaluated(plan.evaluate.clients_every, round, last):
             held = np.flatnonzero(plan.task.data.holdout_sizes > 0)
             items += [
-                HoldoutChunk(i, clients, plan.task.data.pin(int(clients[0])))
+                HoldoutChunk(i, clients, plan.task.data.pin(int(clients[0])), self._state.store.of(clients))
                 for i, clients in enumerate(cut(held, np.zeros_like(held), _HOLDOUT_CLIENTS, plan.task.data.pins(held)))
             ]
         return items

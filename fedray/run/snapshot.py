@@ -11,8 +11,10 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
+from fedray.core.messages import STATISTICS
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
+from fedray.run.evaluation import evaluated
 from fedray.run.loop import ServerState
 from fedray.run.plan import Plan
 from fedray.rundir.checkpoint import Checkpoint
@@ -25,6 +27,8 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
     clients, segments = state.store.index()
     rule = plan.algorithm.server.state_dict()
     tensors = {"model": state.vector, **_prefixed(_RULE, rule), **_prefixed(_CLIENTS, clients)}
+    if state.statistics is not None:
+        tensors[STATISTICS] = state.statistics
     rest = {
         "pending": state.pending.to_json() if state.pending else None,
         "segments": segments,
@@ -67,6 +71,8 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
             "resume with the clients that the run was started with, or train anew in another run.dir"
         )
     state.vector.copy_(model)
+    if state.statistics is not None and STATISTICS in saved.tensors:
+        state.statistics.copy_(saved.tensors[STATISTICS])
     plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, _RULE))
     if state.store.widths:
         rows = _with_prefix(saved.tensors, _CLIENTS)
@@ -76,6 +82,11 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     state.halvings = saved.state.get("halvings", 0)
     pending = saved.state["pending"]
     state.pending = RoundRecord.from_json(pending) if pending else None
+
+
+def model_of(saved: Checkpoint) -> Tensor:
+    """Return the global vector ``[P]`` of a checkpoint as it is evaluated and exported."""
+    return evaluated(saved.tensors["model"], saved.tensors.get(STATISTICS))
 
 
 def layout_of(saved: Checkpoint) -> Layout:

@@ -16,17 +16,38 @@ import numpy as np
 import torch
 
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
+from fedray.aggregators.exact import WIDE_LIMIT
 from fedray.algorithms.base import Algorithm
 from fedray.core import inject
 from fedray.core.errors import RunFailed, listed, one_line
-from fedray.core.messages import BUFFERS, Block, BlockReport, BlockUpdate, Broadcast, Failure, Floats, Ints, Row
+from fedray.core.messages import (
+    BUFFERS,
+    STATISTICS,
+    Block,
+    BlockReport,
+    BlockUpdate,
+    Broadcast,
+    Failure,
+    Floats,
+    Ints,
+    Row,
+)
 from fedray.core.metrics import Mean, example_values
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.rules import width_of
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.models.prototype import forget, last_of
-from fedray.run.evaluation import Evaluator, HoldoutChunk, HoldoutReport, OutOfMemory, TestChunk, TestReport, take_from
+from fedray.run.evaluation import (
+    Evaluator,
+    HoldoutChunk,
+    HoldoutReport,
+    OutOfMemory,
+    TestChunk,
+    TestReport,
+    evaluated,
+    take_from,
+)
 from fedray.rundir.client_state import StateRows
 
 
@@ -225,7 +246,12 @@ class Worker:
         if buffers is not None:
             newcomers = ~torch.tensor(known, device=self.device)
             buffers[newcomers] = self._down.parts["model"][self.job.task.layout.trained :]
+        if STATISTICS in self._down.parts and self.job.task.carried:
+            buffers = self._carried().expand(len(clients), -1)
         update = self._trainer.train(clients, self._down, state, buffers)
+        if (statistics := update.parts.get(STATISTICS)) is not None:
+            # What cannot be averaged is no reason to lose an update that does not need it.
+            statistics.masked_fill_(~(statistics.abs() < WIDE_LIMIT), 0.0)
         if algorithm.weight == "uniform":
             update.weight = np.ones_like(update.weight)
         with torch.no_grad():
@@ -233,6 +259,14 @@ class Worker:
             for transform in reversed(algorithm.transforms):
                 transform.on_arrival(update, self._down.round)
         return update
+
+    def _carried(self) -> torch.Tensor:
+        """Return the global vector's rest ``[P - D]``, with the last cohort's mean for what is only written."""
+        layout, statistics = self.job.task.layout, self._down.parts[STATISTICS]
+        rest = self._down.parts["model"][layout.trained :].clone()
+        mask = layout.among_buffers(self.job.task.carried).to(self.device)
+        rest[-layout.buffers :] = torch.where(mask, statistics, rest[-layout.buffers :])
+        return rest
 
     def _advice(self, update: BlockUpdate, error: UpdateOutOfRange) -> str:
         """Return what to do about an update that is out of range."""
@@ -267,8 +301,12 @@ class Worker:
                 task.args.precision,
                 task.layout.tensors(module).values(),
             )
-        task.layout.show(self._evaluator.module, self._down.parts["model"])
+        self._show(evaluated(self._down.parts["model"], self._down.parts.get(STATISTICS)))
         return self._evaluator
+
+    def _show(self, vector: torch.Tensor) -> None:
+        assert self._evaluator is not None
+        self.job.task.layout.show(self._evaluator.module, vector)
 
     def evaluate(self, chunk: TestChunk) -> TestReport:
         """Evaluate the broadcast model on a chunk of the test set."""
@@ -285,10 +323,27 @@ class Worker:
         started = time.perf_counter()
         evaluator, count = self.evaluator(), len(chunk.clients)
         with evaluator.named(self._down.round, -1 - chunk.index):
-            values, segment = self._held_out(evaluator, chunk.clients)
+            if "buffers" in self.job.state_widths():
+                values, segment = self._each_with_its_own(evaluator, chunk)
+            else:
+                values, segment = self._held_out(evaluator, chunk.clients)
         sums = {name: _sums(segment, value, count) for name, value in values.items()}
         examples = np.bincount(segment, minlength=count).astype(np.int64)
         return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
+
+    def _each_with_its_own(self, evaluator: Evaluator, chunk: HoldoutChunk) -> tuple[dict[str, Floats], Ints]:
+        """Return what ``_held_out`` does, by each client's own buffers; newcomers have those of the test set."""
+        state, known = self.rows.read(chunk.clients, chunk.state, self.device)
+        model, found = self._down.parts["model"], []
+        for position, client in enumerate(chunk.clients):
+            if known[position]:
+                self._show(torch.cat([model[: self.job.task.layout.trained], state["buffers"][position]]))
+            else:
+                self.evaluator()
+            found.append(self._held_out(evaluator, np.array([client])))
+        names = found[0][0]
+        values = {name: np.concatenate([one[name] for one, _ in found]) for name in names}
+        return values, np.concatenate([segment + position for position, (_, segment) in enumerate(found)])
 
     def _held_out(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
         """Return the values of the clients' held-out rows, and of each row the position of its client.
