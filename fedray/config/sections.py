@@ -49,8 +49,8 @@ class LocalSection:
         deterministic: on a GPU, take only kernels that give equal bits for equal inputs; a model with an operation that
             has none fails.  ``false`` lets it run, and two runs need not agree.
         buffers: ``mean``: averaged like parameters; ``keep``: the server's stay as they were initialised; ``local``:
-            each client goes on with its own, and the server's stay.  With these two, evaluations take the mean of what the
-            last cohort ended with, which its clients then send; with ``local`` a client's held-out rows meet its own.
+            each client goes on with its own, and the server's stay.  With these two, evaluations take the mean of what
+            the last cohort ended with, which its clients then send; ``local`` shows held-out rows the client's own.
     """
 
     epochs: int = 1
