@@ -40,7 +40,7 @@ class Trainer:
             clients: client indices ``[C]``, most local steps first; C = 1 for a sequential task.
             down: the round's broadcast, on ``self.device``.
             state: per-client state of the rule, each ``[C, k]``; the result holds the new state.
-            buffers: what the clients start from, ``[C, P - D]``, where that is not the broadcast model's.
+            buffers: the start of the clients' frozen parameters and buffers, ``[C, P - D]``, if not the broadcast one.
 
         Returns:
             The update; its tensors are only valid until the next call.
