@@ -77,6 +77,11 @@ def bind(schema: type[T], node: Mapping[str, Any] | None, key: str, elsewhere: M
     for name, value in node.items():
         held = ([] if types[name].startswith("list") else None) if name in objects else value
         typed = _assign(typed, str(name), held, prefix)
+    OmegaConf.set_struct(typed, False)
+    OmegaConf.set_readonly(typed, False)
+    for field in dataclasses.fields(schema):  # type: ignore[arg-type]
+        if not field.init:
+            del typed[field.name]  # the class makes it itself; a frozen one could not be given another
     try:
         bound = OmegaConf.to_object(typed)
         if objects:

@@ -161,7 +161,7 @@ class SlurmSection(ClusterSection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nodes < 1 or self.gpus_per_node < 0 or (self.cpus_per_task or 1) < 1:
+        if self.nodes < 1 or self.gpus_per_node < 0 or (self.cpus_per_task is not None and self.cpus_per_task < 1):
             raise ValueError("nodes and cpus_per_task must be at least 1, gpus_per_node at least 0")
         if self.time is not None and not isinstance(self.time, str):
             raise ValueError(f"time={self.time}: put it in quotes, as YAML reads 12:00:00 as the number 43200")

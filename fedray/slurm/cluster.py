@@ -127,6 +127,7 @@ class RayCluster:
     def close(self) -> None:
         """Stop all nodes: at the end of their input they kill Ray, and clean up."""
         assert self._step.stdin is not None
+        assert self._step.stdout is not None
         self._step.stdin.close()
         try:
             self._step.wait(_STOPPING)
@@ -134,6 +135,7 @@ class RayCluster:
             self._step.terminate()  # srun then kills its tasks at once
             self._step.wait()
         self._listener.join()
+        self._step.stdout.close()
 
 
 class Members:

@@ -78,7 +78,7 @@ def test_a_silo_may_have_several_gpus(here: Path) -> None:
     [
         ("data.silos.north.node_label=site", ["data: silos.north", "expected label=value, as in site=a"]),
         ("data.silos.north.pth=x", ["silos.north.pth: unknown key", "did you mean 'path'?"]),
-        ("data.silos.south.gpus=-1", ["data: silos.south", "gpus=-1.0: it must be at least 0"]),
+        ("data.silos.south.gpus=-1", ["data: silos.south", "gpus=-1: it must be from 0 to 10000"]),
         ("data.silos.south.gpus=1.5", ["data: silos.south", "gpus=1.5: above 1 it must be a whole number"]),
         ("data.silos.north.path=$SITE_DATA/x.csv", ["silo 'north', on ", "private/x.csv does not exist"]),
         ("data.silos.north.path=$SITE/n.csv", ["silo 'north', on ", "the environment has no SITE here"]),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from fedray.config.registry import Registry, bind, bind_part, dump, nearest
+from fedray.config.registry import Registry, bind_part, dump
 from fedray.core.errors import ConfigError
 
 pets = Registry("pet", package="fedray.config.registry")
@@ -89,19 +89,6 @@ def test_a_part_may_be_named_by_a_string_alone() -> None:
     assert bind_part(pets, "cat", "pet") == Cat()
 
 
-def test_a_section_must_be_a_mapping() -> None:
-    with pytest.raises(ConfigError, match=r"^collar: expected a section with keys, got 3$"):
-        bind(Collar, 3, "collar")  # type: ignore[arg-type]
-    assert bind(Collar, None, "collar") == Collar()
-
-
-def test_at_the_top_the_key_stands_alone() -> None:
-    with pytest.raises(
-        ConfigError, match=r"^lenght: unknown key \(did you mean 'length'\?\); allowed: length, colours$"
-    ):
-        bind(Collar, {"lenght": 1.0}, "")
-
-
 def test_dump_is_the_inverse_of_bind() -> None:
     dog = Dog(3, nickname="Rex", size="large", notes={"x": 1})
     written = dump(dog)
@@ -123,8 +110,3 @@ def test_a_registry_is_a_sorted_mapping() -> None:
     assert pets["dog"] is Dog
     with pytest.raises(KeyError):
         pets["cow"]
-
-
-def test_nearest_is_silent_when_nothing_is_near() -> None:
-    assert nearest("momentun", ["momentum", "lr"]) == " (did you mean 'momentum'?)"
-    assert nearest("q", ["momentum", "lr"]) == ""

@@ -173,3 +173,21 @@ def test_whoever_fails_does_not_change_what_the_sum_is_divided_by(tmp_path: Path
         assert run.run()[0].clients["ok"] == 2
         changes.append(run.vector - start)
     np.testing.assert_allclose(changes[0].numpy(), changes[1].numpy() / 2, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Clip(0.0),
+        lambda: Clip(-1.0),
+        lambda: Clip(math.nan),
+        lambda: Gaussian(-0.1),
+        lambda: Gaussian(math.nan),
+        lambda: TopK(0.0),
+        lambda: TopK(1.1),
+        lambda: TopK(math.nan),
+    ],
+)
+def test_values_out_of_range_are_refused(make: type[Transform]) -> None:
+    with pytest.raises(ValueError, match="="):
+        make()

@@ -40,7 +40,7 @@ def test_sites_are_asked_for_when_the_data_are_loaded_and_not_before(tmp_path: P
         ({"path": "", "node_label": "s=a"}, "path: the name of a file is needed"),
         ({"node_label": "s=a"}, r"silos\.a\.path: a value is needed"),
         ({"path": "a.csv", "nodelabel": "s=a"}, r"silos\.a\.nodelabel: unknown key \(did you mean 'node_label'"),
-        ({"path": "a.csv", "node_label": "s=a", "cpus": -1}, r"cpus=-1\.0: it must be at least 0"),
+        ({"path": "a.csv", "node_label": "s=a", "cpus": -1}, r"cpus=-1: it must be from 0 to 10000"),
         ({"path": "a.csv", "node_label": "s=a", "gpus": "all"}, r"silos\.a\.gpus"),
         ("a.csv", r"silos\.a: expected a section"),
     ],

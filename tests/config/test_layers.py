@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from fedray.config.layers import bind_top, load_layers, overlay
+from fedray.core.errors import ConfigError
 from tests.cli.command import Cli, hashes
 
 
@@ -81,3 +85,71 @@ def test_a_users_model_is_found_in_the_working_directory(cli: Cli, small: Path) 
     assert cli("run", small, "run.dir=again", chosen, "-q").status == 0
     assert hashes(Path("out")) == hashes(Path("again"))
     assert "43 trained" in cli("plan", small, chosen).out
+
+
+LEAVES = st.integers(0, 9) | st.none() | st.lists(st.integers(0, 3), max_size=2)
+TREES = st.recursive(
+    st.dictionaries(st.sampled_from("abc"), LEAVES, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner | LEAVES, max_size=3),
+    max_leaves=8,
+)
+
+
+def leaves(tree: dict[str, Any], *path: str) -> dict[tuple[str, ...], Any]:
+    """Each value by its path."""
+    found: dict[tuple[str, ...], Any] = {}
+    for key, value in tree.items():
+        found |= leaves(value, *path, key) if isinstance(value, dict) and value else {(*path, key): value}
+    return found
+
+
+@given(TREES, TREES)
+def test_a_later_layer_wins_where_it_says_something_and_nowhere_else(
+    under: dict[str, Any], over: dict[str, Any]
+) -> None:
+    merged, below, above = leaves(overlay(under, over)), leaves(under), leaves(over)
+    for path, value in above.items():
+        if value != {}:
+            assert merged[path] == value
+    for path, value in merged.items():
+        if path not in above:
+            assert below[path] == value
+    assert overlay(under, under) == under == overlay(under, {})
+
+
+def test_a_base_that_is_its_own_base_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: b.yaml\nseed: 1\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: its base files include itself"):
+        load_layers(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("base: [c.yaml]\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: no such config file, which is a base of .*b\.yaml"):
+        load_layers(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("a: [1", (), r"x\.yaml: not valid YAML: .*line 2"),
+        ("- 1\n", (), r"x\.yaml: expected a mapping of sections at the top"),
+        ("a: ${oc.env:FEDRAY_NOWHERE}\n", (), r"^a: the environment has no FEDRAY_NOWHERE; set it, or give a value"),
+        ("a: 1\n", ("b",), r"^'b': expected key=value, as in local\.epochs=2$"),
+        ("a: 1\n", ("=2",), r"^'=2': expected key=value"),
+        ("a: 1\n", ("path=*.csv",), r"^'path=\*\.csv': .*in quotes of its own"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(text: str, overrides: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as told:
+        load_layers(tmp_path / "x.yaml", overrides)
+    assert "\n" not in str(told.value)
+
+
+def test_an_option_at_the_top_is_pointed_to_its_section() -> None:
+    parts = {"data": "digits", "model": "mlp"}
+    with pytest.raises(ConfigError, match=r"^epochs: unknown key \(write local\.epochs\)"):
+        bind_top({**parts, "epochs": 3})
+    with pytest.raises(ConfigError, match=r"^gpus: unknown key \(write worker\.gpus or driver\.gpus\)"):
+        bind_top({**parts, "gpus": 1})
+    with pytest.raises(ConfigError, match="this run was started from Python"):
+        bind_top({**parts, "python": {}})

@@ -1,0 +1,122 @@
+"""Plain values become a dataclass or one error: which values are plain, and what may be anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.config.binding import an, bind, is_plain, nearest, options_of
+from fedray.core.errors import ConfigError
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text("ab$ {}:", max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A section in a section."""
+
+    length: float = 0.5
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A field of every kind."""
+
+    count: int
+    share: float = 1.0
+    kind: Literal["a", "b"] = "a"
+    inner: Inner = field(default_factory=Inner)
+    names: list[str] = field(default_factory=list)
+    anything: Any = None
+    parts: list[Any] = field(default_factory=list)
+    made: int = field(default=7, init=False)
+
+
+@given(
+    st.builds(
+        Outer,
+        st.integers(-9, 9),
+        st.floats(0, 1),
+        st.sampled_from(["a", "b"]),
+        st.builds(Inner, st.floats(0, 9)),
+        st.lists(st.text("xyz"), max_size=3),
+        st.none() | st.integers() | st.lists(st.integers(), max_size=2),
+    )
+)
+def test_what_is_written_down_is_bound_to_what_it_was(outer: Outer) -> None:
+    written = {name: getattr(outer, name) for name in options_of(Outer)} | {"inner": vars(outer.inner)}
+    assert bind(Outer, yaml.safe_load(yaml.safe_dump(written)), "x") == outer
+
+
+@given(PLAIN)
+def test_plain_is_what_yaml_gives_back(value: Any) -> None:
+    assert is_plain(value)
+    assert yaml.safe_load(yaml.safe_dump(value)) == value
+    assert not is_plain([value, object()])
+    assert not is_plain({"deep": {"er": len}})
+
+
+def test_an_object_goes_only_where_anything_may_stand_and_is_not_copied() -> None:
+    thing = object()
+    bound = bind(Outer, {"count": 1, "anything": thing, "parts": [1, thing]}, "x")
+    assert bound.anything is thing
+    assert bound.parts[1] is thing
+    for name in ("count", "share", "names", "inner"):
+        with pytest.raises(ConfigError, match=rf"^x\.{name}"):
+            bind(Outer, {"count": 1, name: thing}, "x")
+
+
+def test_a_key_that_is_known_elsewhere_is_pointed_to() -> None:
+    with pytest.raises(ConfigError, match=r"^lr: unknown key \(write local\.optimizer\.lr\); allowed: length$"):
+        bind(Inner, {"lr": 0.1}, "", {"lr": "local.optimizer.lr"})
+
+
+def test_what_a_class_makes_itself_is_no_option() -> None:
+    assert "made" not in options_of(Outer)
+    with pytest.raises(ConfigError, match=r"^x\.made: unknown key"):
+        bind(Outer, {"count": 1, "made": 3}, "x")
+
+
+@pytest.mark.parametrize("wrong", ["abc", 3, {"a": 1}])
+def test_a_list_is_a_list_and_no_text(wrong: object) -> None:
+    with pytest.raises(ConfigError, match=r"^x\.names: expected a list, got"):
+        bind(Outer, {"count": 1, "names": wrong}, "x")
+
+
+def test_words_for_people() -> None:
+    assert [an(word) for word in ("optimizer", "sampler")] == ["an optimizer", "a sampler"]
+
+
+def test_nearest_is_silent_when_nothing_is_near() -> None:
+    assert nearest("momentun", ["momentum", "lr"]) == " (did you mean 'momentum'?)"
+    assert nearest("q", ["momentum", "lr"]) == ""
+
+
+@dataclass(frozen=True)
+class Collar:
+    """What a pet wears."""
+
+    length: float = 0.3
+    colours: list[str] = field(default_factory=list)
+
+
+def test_a_section_must_be_a_mapping() -> None:
+    with pytest.raises(ConfigError, match=r"^collar: expected a section with keys, got 3$"):
+        bind(Collar, 3, "collar")  # type: ignore[arg-type]
+    assert bind(Collar, None, "collar") == Collar()
+
+
+def test_at_the_top_the_key_stands_alone() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^lenght: unknown key \(did you mean 'length'\?\); allowed: length, colours$"
+    ):
+        bind(Collar, {"lenght": 1.0}, "")

@@ -1,0 +1,98 @@
+"""A sweep on disk: what it is can be read back, what its runs have done is not done again, and not mistaken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fedray.core.errors import ConfigError
+from fedray.rundir.names import SUMMARY
+from fedray.sweep.folder import SWEEP, Sweep
+from tests.cli.command import SMALL
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    """Two cells of a small config, begun."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    one = Sweep.of(tmp_path / "small.yaml", ["local.epochs=1,2"], tmp_path / "sweep")
+    one.begin()
+    return one
+
+
+def ended(sweep: Sweep, number: int, status: str, accuracy: float = 0.5) -> None:
+    """A cell's run has ended so."""
+    final = {"train": {"loss": 1.0}, "test": {"accuracy": accuracy}}
+    folder = sweep.run_folder(sweep.cells[number])
+    folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / SUMMARY).write_text(json.dumps({"status": status, "final": final}))
+
+
+def test_it_is_read_back_as_it_was_begun(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sweep.folder)  # from wherever
+    assert Sweep.at(sweep.folder) == sweep
+    assert Sweep.at(sweep.folder.parent) is None
+    (sweep.folder / SWEEP).write_text('{"axes": []}')
+    with pytest.raises(ConfigError, match=r"sweep\.json: cannot be read: KeyError"):
+        Sweep.at(sweep.folder)
+
+
+def test_a_cell_is_new_begun_or_what_its_summary_says(sweep: Sweep) -> None:
+    first, _ = sweep.cells
+    assert (sweep.status(first), sweep.done(first)) == ("new", False)
+    sweep.claim(first)
+    assert sweep.status(first) == "begun"
+    for status, done in (("stopped", False), ("failed", False), ("budget", True), ("finished", True)):
+        ended(sweep, 0, status)
+        assert (sweep.status(first), sweep.done(first)) == (status, done)
+
+
+def test_the_config_of_a_cell_has_its_settings_and_its_name(sweep: Sweep) -> None:
+    for cell, epochs in zip(sweep.cells, (1, 2), strict=True):
+        config = sweep.config_of(cell)
+        assert (config.name, config.local.epochs) == (cell.name, epochs)
+        sweep.claim(cell)
+        assert f"epochs: {epochs}" in sweep.run_folder(cell).config()
+
+
+def test_on_slurm_the_options_are_laid_over_the_section(sweep: Sweep) -> None:
+    there = Sweep(sweep.config, sweep.axes, sweep.cells, sweep.folder, {"nodes": 3})
+    assert sweep.place(sweep.cells[0]).name == "inline"
+    placed = there.place(there.cells[0])
+    assert (placed.name, getattr(placed, "nodes", None)) == ("slurm", 3)
+
+
+def test_a_run_of_another_config_is_named_by_the_key_that_differs(sweep: Sweep) -> None:
+    first, _ = sweep.cells
+    sweep.claim(first)
+    sweep.check(first)
+    text = sweep.config.read_text()
+    sweep.config.write_text(text.replace("{name: inline}", "{name: inline, start_timeout: 7}"))
+    sweep.check(first)  # where it runs is no part of the result
+    sweep.config.write_text(text.replace("lr: 0.1", "lr: 0.2"))
+    with pytest.raises(ConfigError, match=r"^local\.optimizer\.lr: .* holds a run with 0\.1, the sweep wants 0\.2;\n"):
+        sweep.check(first)
+
+
+def test_the_table_counts_what_has_ended_and_is_written_again_if_another_ends_meanwhile(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(sweep, 0, "finished", 0.25)
+    written: list[int] = []
+
+    def write(folder: Path, rows: object) -> None:
+        written.append(1)
+        ended(sweep, 1, "finished", 0.75)  # the other run, between our reading and our writing
+
+    monkeypatch.setattr("fedray.sweep.folder.write_table", write)
+    rows = sweep.write_table()
+    assert len(written) == 2
+    assert rows == sweep.rows()
+
+
+def test_a_folder_that_cannot_be_written_is_named(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file/sweep: cannot be written: Not a directory"):
+        Sweep.of(sweep.config, ["seed=1"], tmp_path / "file" / "sweep").begin()
