@@ -18,8 +18,22 @@ from tests.cli.command import Cli, hashes
 EARLIER = Path(__file__).resolve().parents[1] / "rundir" / "earlier"
 """Two rounds of a run on tables by the fedray of 56f3766, which wrote neither an encoding nor a fingerprint."""
 
-ROUND_4 = {"AVX512": "82df56b79e83"}
-"""How the hash of that fedray's fourth round begins, by kind of processor."""
+HASHES = [
+    "a40855be08388afce847b77778382d171d1bcd0b691d78cf868fcfa76d135526",
+    "9df5ccb370afdf1812c3111cc059283fa2e949ed18b858594e788b9f42e8b803",
+    "2049687403dde95700de6b5eaceeb8baa9e90958a6b0e3c431671f6cc6d684cd",
+    "82df56b79e83bb09e9e9694aaebc80edbe29d2322dfd68aca4f32123b59eec51",
+]
+"""That fedray's hashes of four rounds: of ``git worktree add old 56f3766`` with ``PYTHONPATH=old``, in this folder, by
+``python -m fedray run run/config.yaml run.dir=anew rounds=4``, and the same by ``resume run`` to 3 and to 4 rounds.  On an
+Intel processor: torch's kernels differ by maker as well as by vector instructions."""
+
+
+def computes_as_there() -> bool:
+    """True on a machine that gives the bits that these were made with."""
+    processor = Path("/proc/cpuinfo")
+    there = json.loads((EARLIER / "run/summary.json").read_text())["machine"]
+    return there == machine() and processor.exists() and "GenuineIntel" in processor.read_text()
 
 
 @pytest.fixture
@@ -54,9 +68,9 @@ def test_a_run_of_an_earlier_fedray_goes_on_with_the_same_bits(cli: Cli, earlier
     assert cli("resume", earlier, "rounds=4", "-q").status == 0
     log = (earlier / "log.txt").read_text()
     assert log.count("of an earlier fedray: the training data are taken as they are now; the encoding") == 1
-    cpu = machine()["cpu"]
-    if json.loads((EARLIER / "run/summary.json").read_text())["machine"] == machine():
-        assert hashes(earlier)[3].startswith(ROUND_4[cpu])
+    assert hashes(earlier)[:2] == HASHES[:2]
+    if computes_as_there():
+        assert hashes(earlier) == HASHES
         assert warnings(earlier) == []
     assert json.loads((earlier / "encoding.json").read_text())["classes"] == ["no", "yes"]
     assert cli("run", earlier / "config.yaml", "run.dir=anew", "rounds=4", "-q").status == 0
