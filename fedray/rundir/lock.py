@@ -136,8 +136,7 @@ def driving(folder: Path, launcher: int = 0, heir_of: str | None = None) -> Iter
         heir_of: token of the owner that started this driver and leaves it the folder, see :func:`starting_a_driver`.
 
     Raises:
-        ConfigError: another process does, or may.
-        OSError: the lock cannot be written.
+        ConfigError: another process does, or may; or the lock cannot be written.
     """
     me = Owner.me(launcher)
     dead = _take(folder / LOCK, me, heir_of)
@@ -157,8 +156,7 @@ def starting_a_driver(folder: Path) -> Iterator[tuple[str, Owner | None]]:
         The token for :func:`driving`, and the dead owner from whom the folder was taken over, if there was one.
 
     Raises:
-        ConfigError: another process drives the run, or may.
-        OSError: the lock cannot be written.
+        ConfigError: another process drives the run, or may; or the lock cannot be written.
     """
     me = Owner.me(signalled_process())
     dead = _take(folder / LOCK, me)
@@ -249,7 +247,10 @@ def _refuse_unless_free(path: Path, owner: Owner, heir_of: str | None) -> None:
 
 def _create(path: Path, me: Owner) -> bool:
     """Make the file if there is none."""
-    return durable.create(path, json.dumps(asdict(me)).encode())
+    try:
+        return durable.create(path, json.dumps(asdict(me)).encode())
+    except OSError as error:
+        raise ConfigError(f"run.dir: {path.parent} cannot be written: {error.strerror or error}") from None
 
 
 def _read(path: Path) -> Owner | None:

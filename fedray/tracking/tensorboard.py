@@ -7,14 +7,15 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from fedray.core.errors import one_line
 from fedray.core.record import RoundRecord
 from fedray.data.picture import label_image, label_picture
 from fedray.tracking.base import RunInfo, Tracker
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import FileWriter, SummaryWriter
+    from fedray.tracking.events import EventFile
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class TensorBoard(Tracker):
     def __init__(self, log_dir: Path | str) -> None:
         self._log_dir = Path(log_dir)
         self._thread: ThreadPoolExecutor | None = None
-        self._writer: SummaryWriter | None = None
+        self._file: EventFile | None = None
         self._run: RunInfo | None = None
         self._broken = False
         self._banded = False
@@ -122,45 +123,47 @@ class TensorBoard(Tracker):
             return
         try:
             work()
-        except Exception:
+        except Exception as error:
             self._broken = True
-            _log.warning("TensorBoard: no more events are written to %s", self._log_dir, exc_info=True)
+            why, known = (error.strerror, True) if isinstance(error, OSError) else (one_line(error), False)
+            _log.warning("TensorBoard: no more events are written to %s: %s", self._log_dir, why, exc_info=not known)
             with contextlib.suppress(Exception):
                 self._close()
 
-    def _open(self, run: RunInfo, step: int) -> SummaryWriter:
-        from torch.utils.tensorboard import SummaryWriter
+    def _open(self, run: RunInfo, step: int) -> EventFile:
+        from torch.utils.tensorboard.summary import image, text
 
-        # Each record is flushed; the queue only has to hold one with all its metrics.
-        writer = self._writer = SummaryWriter(str(self._log_dir), purge_step=step, max_queue=1000)
+        from fedray.tracking.events import EventFile
+
+        file = self._file = EventFile(self._log_dir, step)
         about = f"{run.name}: {run.clients:,} clients, {run.parameters:,} parameters, {run.rounds:,} rounds"
-        writer.add_text("config", f"{about}\n\n{_verbatim(run.config_yaml)}", step)
+        file.add(text("config", f"{about}\n\n{_verbatim(run.config_yaml)}"), step)
         counts = run.label_counts
         if counts is not None and counts.size and not run.resumed_from:
             names = run.client_names if len(run.client_names) == len(counts) else ()
-            writer.add_text("data/labels", _verbatim(label_picture(counts, clients=names)), step)
-            writer.add_image("data/labels", label_image(counts), step, dataformats="HWC")
-        writer.flush()
-        return writer
+            file.add(text("data/labels", _verbatim(label_picture(counts, clients=names))), step)
+            file.add(image("data/labels", label_image(counts), dataformats="HWC"), step)
+        file.flush()
+        return file
 
     def _write(self, record: RoundRecord) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
+        from torch.utils.tensorboard.summary import custom_scalars
 
         assert self._run is not None
-        writer = self._writer or self._open(self._run, record.round if self._run.resumed_from else 0)
+        file = self._file or self._open(self._run, record.round if self._run.resumed_from else 0)
         if record.clients_test and not self._banded:
             self._banded = True
-            writer.add_custom_scalars({"clients": {name: _band(name) for name in record.clients_test}})
+            file.add(custom_scalars({"clients": {name: _band(name) for name in record.clients_test}}))
         # One event for the whole record: a quarter of the time of an event for each number.
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(record).items()]
-        files = cast("FileWriter", writer.file_writer)
-        files.add_summary(Summary(value=values), record.round)
-        writer.flush()
+        file.add(Summary(value=values), record.round)
+        file.flush()
 
     def _close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def _verbatim(text: str) -> str:

@@ -24,9 +24,9 @@ HASHES = [
     "2049687403dde95700de6b5eaceeb8baa9e90958a6b0e3c431671f6cc6d684cd",
     "82df56b79e83bb09e9e9694aaebc80edbe29d2322dfd68aca4f32123b59eec51",
 ]
-"""That fedray's hashes of four rounds: of ``git worktree add old 56f3766`` with ``PYTHONPATH=old``, in this folder, by
-``python -m fedray run run/config.yaml run.dir=anew rounds=4``, and the same by ``resume run`` to 3 and to 4 rounds.  On an
-Intel processor: torch's kernels differ by maker as well as by vector instructions."""
+"""That fedray's hashes of four rounds: in a copy of this folder, with ``git worktree add old 56f3766`` and
+``PYTHONPATH=old``, by ``python -m fedray run run/config.yaml run.dir=anew rounds=4``, and the same by ``resume run`` to
+3 and to 4 rounds.  On an Intel processor: torch's kernels differ by maker as well as by vector instructions."""
 
 
 def computes_as_there() -> bool:
@@ -68,7 +68,6 @@ def test_a_run_of_an_earlier_fedray_goes_on_with_the_same_bits(cli: Cli, earlier
     assert cli("resume", earlier, "rounds=4", "-q").status == 0
     log = (earlier / "log.txt").read_text()
     assert log.count("of an earlier fedray: the training data are taken as they are now; the encoding") == 1
-    assert hashes(earlier)[:2] == HASHES[:2]
     if computes_as_there():
         assert hashes(earlier) == HASHES
         assert warnings(earlier) == []

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.rundir import lock
+from fedray.rundir import durable, lock
 from fedray.rundir.lock import Owner, driving, owner_of, starting_a_driver
 from fedray.rundir.names import LOCK
 
@@ -335,3 +335,14 @@ def test_of_many_who_take_over_one_wins(tmp_path: Path, dead: Owner) -> None:
     for answers, left in rounds:
         assert sorted(answers) == [*"rrrrrw"], ended.stderr
         assert left == []
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "write", full)
+    for take in (driving, starting_a_driver):
+        with pytest.raises(ConfigError, match="cannot be written: No space left on device"), take(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []

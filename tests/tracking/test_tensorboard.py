@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,31 +13,21 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
-import torch.utils.tensorboard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
-from tensorboard.summary.writer import event_file_writer
 
 from fedray.core.record import RoundRecord
 from fedray.data.picture import label_image
-from fedray.tracking import RunInfo, TensorBoard
+from fedray.tracking import RunInfo, TensorBoard, events
 
 COUNTS = np.array([[30, 2, 0], [0, 5, 5], [1, 1, 40]])
 LAST = 6
-
-
-@pytest.fixture(autouse=True)
-def _files_in_order() -> Any:
-    """Number the files from 0: read in the order of their names, file 10 of a second would come before file 9."""
-    with mock.patch.object(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0)):
-        yield
 
 
 def info(folder: Path, resumed_from: int = 0, *, counts: bool = True) -> RunInfo:
@@ -210,13 +201,13 @@ def test_what_is_told_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
 
 
 def test_no_round_waits_for_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    imported, real = threading.Event(), torch.utils.tensorboard.SummaryWriter
+    imported, real = threading.Event(), events.EventFile
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         assert imported.wait(60)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(torch.utils.tensorboard, "SummaryWriter", slow)
+    monkeypatch.setattr(events, "EventFile", slow)
     board = TensorBoard(tmp_path)
     board.start(info(tmp_path))
     for number in range(1, LAST + 1):
@@ -244,16 +235,14 @@ def test_a_resumed_run_reads_as_one(tmp_path: Path, again: bool) -> None:
 def test_kills_leave_one_point_per_round(sessions: list[tuple[bool, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         start, expected = 0, dict[int, float]()
-        number = event_file_writer.AtomicCounter(0)
-        with mock.patch.object(event_file_writer, "_global_uid", number):
-            for mark, (again, count, checkpoint) in enumerate([*sessions, (False, LAST, 0)]):
-                first = start if start and (again or start not in expected) else start + 1
-                told = range(first, min(first + count, LAST + 1))
-                session(Path(folder), start, told, offset=100 * mark)
-                if told or not start:
-                    expected = {r: value for r, value in expected.items() if r < first}
-                expected |= {r: r + 100.0 * mark for r in told}
-                start = min(checkpoint, max(expected, default=0))
+        for mark, (again, count, checkpoint) in enumerate([*sessions, (False, LAST, 0)]):
+            first = start if start and (again or start not in expected) else start + 1
+            told = range(first, min(first + count, LAST + 1))
+            session(Path(folder), start, told, offset=100 * mark)
+            if told or not start:
+                expected = {r: value for r, value in expected.items() if r < first}
+            expected |= {r: r + 100.0 * mark for r in told}
+            start = min(checkpoint, max(expected, default=0))
         assert curve(read(Path(folder)), "train/loss") == expected
         assert list(expected) == list(range(1, LAST + 1))
 
@@ -273,8 +262,33 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_ends_no_run(
     with caplog.at_level(logging.WARNING, "fedray"):
         session(tmp_path / "file" / "events", 0, range(1, 4))
     assert [entry.getMessage() for entry in caplog.records] == [
-        f"TensorBoard: no more events are written to {tmp_path / 'file' / 'events'}"
+        f"TensorBoard: no more events are written to {tmp_path / 'file' / 'events'}: Not a directory"
     ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_one_line_at_whatever_write_it_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = events.EventFile.flush
+    for first in range(4):
+        flushes = iter(range(100))
+
+        def flush(self: events.EventFile, first: int = first, flushes: Any = flushes) -> None:
+            if next(flushes) == first:
+                os.dup2(os.open("/dev/full", os.O_WRONLY), self._file._writer.fileno())
+            real(self)
+
+        monkeypatch.setattr(events.EventFile, "flush", flush)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "fedray"):
+            session(tmp_path / str(first), 0, range(1, 4))
+        (said,) = caplog.records
+        assert said.getMessage() == (
+            f"TensorBoard: no more events are written to {tmp_path / str(first)}: No space left on device"
+        )
+        assert not said.exc_info
+    assert capfd.readouterr().err == ""
 
 
 def test_a_record_without_a_start_is_refused(tmp_path: Path) -> None:
