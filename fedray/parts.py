@@ -47,7 +47,7 @@ from fedray.local.rules import LocalRule, LocalRun
 from fedray.models.registry import Model, models
 from fedray.optim import OptimizerFn, TorchOptimizer, optimizers
 from fedray.sampling import Sampler, samplers
-from fedray.tracking.base import RunInfo, Tracker
+from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.transforms.base import Transform, transforms
 
 __all__ = [
@@ -88,5 +88,6 @@ __all__ = [
     "partitioners",
     "samplers",
     "torch_generator",
+    "trackers",
     "transforms",
 ]

@@ -309,10 +309,12 @@ class TrackingSection:
     """``tracking``: the records besides ``metrics.jsonl``.
 
     Args:
-        tensorboard: TensorBoard event files.
+        tensorboard: TensorBoard event files in the run folder.
+        trackers: further ones, see ``fedray list trackers``; ``my_module:name`` is one's own.
     """
 
     tensorboard: bool = True
+    trackers: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

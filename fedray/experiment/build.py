@@ -55,6 +55,7 @@ from fedray.run.plan import Plan, check_cohort
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
+from fedray.tracking import TensorBoard, Tracker, trackers
 from fedray.transforms import Transform, transforms
 
 
@@ -80,6 +81,7 @@ class Config:
     model: Any
     algorithm: AlgorithmConfig
     transforms: tuple[Transform, ...]
+    trackers: tuple[Tracker, ...]
     aggregator: Aggregator
     sampler: Sampler
     optimizer: OptimizerFn
@@ -123,6 +125,7 @@ class Config:
             transforms=tuple(
                 bind_part(transforms, node, f"transforms[{i}]") for i, node in enumerate(schema.transforms)
             ),
+            trackers=_trackers(sections["tracking"]),
             aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
             sampler=bind_part(samplers, schema.sampler, "sampler"),
             optimizer=_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
@@ -164,7 +167,10 @@ class Config:
             "failures": dump(self.failures),
             "checkpoint": dump(self.checkpoint),
             "budget": dump(self.budget),
-            "tracking": dump(self.tracking),
+            "tracking": {
+                **dump(self.tracking),
+                "trackers": [part for key, part in dumped.items() if key.startswith("tracking.trackers[")],
+            },
             "run": dump(self.run),
         }
         first = {PYTHON: objects} if objects else {}
@@ -181,6 +187,7 @@ class Config:
             ("sampler", samplers, self.sampler),
             ("local.optimizer", optimizers, self.optimizer),
             *([("local.loss", losses, self.loss)] if self.loss else []),
+            *((f"tracking.trackers[{i}]", trackers, part) for i, part in enumerate(self.trackers)),
         ]
 
     def run_folder(self) -> RunFolder:
@@ -312,6 +319,7 @@ class Config:
             threads=self.place.worker.threads,
             resume=resume,
             tensorboard=self.tracking.tensorboard,
+            trackers=self.trackers,
             notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}", *self._code()),
             warnings=(*load_plugins(), *plan.task.data.warnings, *plan.warnings),
         )
@@ -334,6 +342,18 @@ def _data(node: Any) -> Any:
             f"or the name of a data source ({', '.join(data_sources)}); this is a {type(node).__name__}"
         )
     return bind_part(data_sources, node, "data")
+
+
+def _trackers(section: TrackingSection) -> tuple[Tracker, ...]:
+    """Return the further trackers; ConfigError if one of them is there already."""
+    found = tuple(bind_part(trackers, node, f"tracking.trackers[{i}]") for i, node in enumerate(section.trackers))
+    for position, tracker in enumerate(found):
+        if section.tensorboard and isinstance(tracker, TensorBoard):
+            raise ConfigError(
+                f"tracking.trackers[{position}]: the run folder has TensorBoard's files already; set "
+                "tracking.tensorboard=false for files elsewhere alone, or leave this one out"
+            )
+    return found
 
 
 def _function(registry: Registry, node: Any, key: str, default: str = "") -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fedray.config.registry import made
 from fedray.core import inject
 from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
 from fedray.core.hardware import machine, versions
@@ -34,6 +35,7 @@ from fedray.rundir.lock import driving, signalled_process
 from fedray.rundir.log import logged
 from fedray.rundir.names import METRICS, MODEL, SUMMARY, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
+from fedray.tracking.guarded import Guarded
 from fedray.tracking.jsonl import JsonLines
 from fedray.tracking.tensorboard import TensorBoard
 
@@ -52,6 +54,7 @@ class Run:
         threads: torch threads of a worker.
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
+        trackers: further trackers; a failure of theirs does not end the run.
         notes: lines for the head of the log.
         warnings: warnings raised while the data was read, before there was a log.
         started_by: token of the owner of the folder who starts the run's driver, see
@@ -68,6 +71,7 @@ class Run:
     threads: int = 1
     resume: bool = False
     tensorboard: bool = True
+    trackers: tuple[Tracker, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     started_by: str | None = None
@@ -187,7 +191,8 @@ class _Drive:
         self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
         if run.tensorboard:
-            self._trackers.append(TensorBoard(run.folder.path))
+            self._trackers.append(TensorBoard())
+        self._trackers += [Guarded(made(tracker)) for tracker in run.trackers]
         self._last: RoundRecord | None = None
         self._status = "failed"
         self._error: str | None = None

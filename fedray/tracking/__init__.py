@@ -1,8 +1,8 @@
 """Trackers of a run's records: ``metrics.jsonl``, TensorBoard, the terminal."""
 
-from fedray.tracking.base import RunInfo, Tracker
+from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.tracking.console import Console
 from fedray.tracking.jsonl import JsonLines, read_records
 from fedray.tracking.tensorboard import TensorBoard
 
-__all__ = ["Console", "JsonLines", "RunInfo", "TensorBoard", "Tracker", "read_records"]
+__all__ = ["Console", "JsonLines", "RunInfo", "TensorBoard", "Tracker", "read_records", "trackers"]

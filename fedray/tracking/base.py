@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.config.registry import Registry
 from fedray.core.record import RoundRecord
 
 
@@ -72,3 +73,6 @@ class Tracker:
 
     def close(self) -> None:
         """Let go of files, threads and the terminal, however the run ended; a second call does nothing."""
+
+
+trackers = Registry("tracker", package="fedray.tracking", base=Tracker, such_as="a fedray.parts.Tracker of your own")

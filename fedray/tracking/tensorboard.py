@@ -6,13 +6,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.core.errors import one_line
 from fedray.core.record import RoundRecord
 from fedray.data.picture import label_image, label_picture
-from fedray.tracking.base import RunInfo, Tracker
+from fedray.tracking.base import RunInfo, Tracker, trackers
 
 if TYPE_CHECKING:
     from fedray.tracking.events import EventFile
@@ -61,6 +62,8 @@ def _usage(usage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"usage/{name}", {"mean": sum(values) / len(values), "max": max(values)}
 
 
+@trackers.register("tensorboard")
+@dataclass(eq=False)
 class TensorBoard(Tracker):
     """The tracker that writes event files: scalars (see :func:`scalars`), the config as text, the labels as an image.
 
@@ -79,11 +82,13 @@ class TensorBoard(Tracker):
     ['events.out']
 
     Args:
-        log_dir: folder of the event files; made on start.
+        log_dir: folder of the event files; made on start.  Default: the run folder.
     """
 
-    def __init__(self, log_dir: Path | str) -> None:
-        self._log_dir = Path(log_dir)
+    log_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._log_dir = Path()
         self._thread: ThreadPoolExecutor | None = None
         self._file: EventFile | None = None
         self._run: RunInfo | None = None
@@ -98,6 +103,7 @@ class TensorBoard(Tracker):
         """
         self.close()
         self._run, self._broken, self._banded = run, False, False
+        self._log_dir = run.run_dir if self.log_dir is None else Path(self.log_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fedray-tensorboard")
 
     def round(self, record: RoundRecord) -> None:

@@ -25,6 +25,7 @@ EVERY_OPTION = pytest.mark.parametrize(("key", "option"), OPTIONS, ids=[".".join
 # Where the type does not say what else there could be.
 OTHER = {
     "cluster.name": "inline",
+    "tracking.trackers": [{"name": "fedray.tracking.base:Tracker"}],
     "failures.left_out": {3: ["7"]},
     "failures.min_share": 0.25,
     "local.loss": "mse",

@@ -20,6 +20,7 @@ from fedray.local.losses import losses
 from fedray.models import models
 from fedray.optim import optimizers
 from fedray.sampling import samplers
+from fedray.tracking import trackers
 from fedray.transforms import transforms
 
 KINDS: dict[str, Registry] = {
@@ -32,6 +33,7 @@ KINDS: dict[str, Registry] = {
     "samplers": samplers,
     "optimizers": optimizers,
     "losses": losses,
+    "trackers": trackers,
 }
 
 
