@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedray.config.layers import Layers
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from fedray.rundir.folder import RunFolder
 
 FAILED, WRONG = 1, 2
-
-Layers = tuple[dict[str, Any], dict[str, Any]]
-"""A config as :func:`fedray.config.layers.load_layers` read it."""
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The experiment.", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.", show_default=False)]

@@ -44,13 +44,15 @@ def submit(
     from fedray.cluster.jobs.beside import PYTHON, RUN_DIR
     from fedray.cluster.jobs.client import Jobs
     from fedray.cluster.jobs.submission import Package, command, on_the_cluster
+    from fedray.config.layers import ConfigFile
     from fedray.experiment.build import Config
 
     if not address:
         raise ConfigError("--address (or RAY_API_SERVER_ADDRESS): needed, as in http://HEAD:8265")
     given = overrides or []
-    loaded = Config.load(config, given)
-    package = Package.of(config, given, Path.cwd())
+    file = ConfigFile.read(config)
+    loaded = Config.bind(config.stem, *file.layers(given))
+    package = Package.of(file, given, Path.cwd())
     archive = package.archive()
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     run_dir = Path(loaded.run.dir or f"runs/{loaded.name}/{stamp}")

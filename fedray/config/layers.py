@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,27 +41,54 @@ def overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def load_layers(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a config file with its bases and overrides.
+Layers = tuple[dict[str, Any], dict[str, Any]]
+"""A config twice: with interpolations (``${oc.env:...}``) as written, and resolved."""
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A config file with its bases, as it was when it was read.
 
     Args:
-        path: YAML file; ``base:`` lists further files, relative to it.
-        overrides: ``key=value`` strings; values are YAML.
+        content: the merged mapping, interpolations as written.
+        files: the file, and the bases in the order in which they were read.
+    """
 
-    Returns:
-        The merged mapping twice: with interpolations (``${oc.env:...}``) as written, and resolved.
+    content: Mapping[str, Any]
+    files: tuple[Path, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> ConfigFile:
+        """Read a file, and each file that a ``base:`` lists, relative to the one that lists it.
+
+        Raises:
+            ConfigError: a file cannot be read, bad YAML (with its line), a base that includes itself.
+        """
+        files: list[Path] = []
+        return cls(_read(path, (), files), tuple(files))
+
+    def layers(self, overrides: Sequence[str] = ()) -> Layers:
+        """Return the config with overrides, ``key=value`` strings whose values are YAML.
+
+        Raises:
+            ConfigError: a bad override, an interpolation that cannot be resolved.
+        """
+        raw = overlay(self.content, _parse_overrides(overrides))
+        try:
+            resolved = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{error.full_key or self.files[0]}: {_unresolved(error)}") from None
+        assert isinstance(resolved, dict)
+        return raw, {str(key): value for key, value in resolved.items()}
+
+
+def load_layers(path: Path, overrides: Sequence[str] = ()) -> Layers:
+    """Read a config file with its bases and overrides.
 
     Raises:
-        ConfigError: unreadable file, bad YAML (with its line), bad override, interpolation that cannot be resolved.
+        ConfigError: as :meth:`ConfigFile.read` and :meth:`ConfigFile.layers`.
     """
-    raw = _read(path, ())
-    raw = overlay(raw, _parse_overrides(overrides))
-    try:
-        resolved = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or path}: {_unresolved(error)}") from None
-    assert isinstance(resolved, dict)
-    return raw, {str(key): value for key, value in resolved.items()}
+    return ConfigFile.read(path).layers(overrides)
 
 
 def _unresolved(error: OmegaConfBaseException) -> str:
@@ -115,9 +142,10 @@ def on_slurm(layer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
     return {**layer, "cluster": overlay({**section, "name": "slurm"}, options)}
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, seen: tuple[Path, ...], files: list[Path]) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path}: its base files include itself")
+    files.append(path)
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except FileNotFoundError:
@@ -137,7 +165,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"base: expected a config file, or a list of such, in {path}, got {bases!r}")
     merged: dict[str, Any] = {}
     for base in bases:
-        merged = overlay(merged, _read(path.parent / base, (*seen, path)))
+        merged = overlay(merged, _read(path.parent / base, (*seen, path), files))
     return overlay(merged, content)
 
 

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fedray.config.layers import load_layers, on_slurm
+from fedray.config.layers import ConfigFile, on_slurm
 from fedray.config.sections import ClusterSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.experiment.build import Config
@@ -76,6 +77,11 @@ class Sweep:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{folder / SWEEP}: cannot be read: {one_line(error)}") from None
+
+    @cached_property
+    def file(self) -> ConfigFile:
+        """The config file, read once: all runs of a sweep are of one text, whatever becomes of the file meanwhile."""
+        return ConfigFile.read(self.config)
 
     def begin(self) -> None:
         """Make the folder, and write down whose it is: each run that ends there then brings the table up to date.
@@ -183,7 +189,7 @@ class Sweep:
         Raises:
             ConfigError: a mistake in it.
         """
-        raw, resolved = load_layers(self.config, cell.overrides)
+        raw, resolved = self.file.layers(cell.overrides)
         if self.slurm is not None:
             raw, resolved = on_slurm(raw, self.slurm), on_slurm(resolved, self.slurm)
         return Config.bind(cell.name, raw, resolved)

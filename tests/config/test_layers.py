@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fedray.config.layers import bind_top, load_layers, overlay
+from fedray.config.layers import ConfigFile, bind_top, load_layers, overlay
 from fedray.core.errors import ConfigError
 from tests.cli.command import Cli, hashes
 
@@ -153,3 +153,16 @@ def test_an_option_at_the_top_is_pointed_to_its_section() -> None:
         bind_top({**parts, "gpus": 1})
     with pytest.raises(ConfigError, match="this run was started from Python"):
         bind_top({**parts, "python": {}})
+
+
+def test_a_file_and_its_bases_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("rounds: 3\nseed: 1\n")
+    (tmp_path / "x.yaml").write_text("base: base.yaml\nseed: 2\n")
+    file = ConfigFile.read(tmp_path / "x.yaml")
+    assert file.files == (tmp_path / "x.yaml", tmp_path / "base.yaml")
+    for name in ("x.yaml", "base.yaml"):
+        (tmp_path / name).unlink()
+    assert [file.layers(overrides)[1] for overrides in ((), ("rounds=9",))] == [
+        {"rounds": 3, "seed": 2},
+        {"rounds": 9, "seed": 2},
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,20 @@ def test_a_run_of_another_config_is_named_by_the_key_that_differs(sweep: Sweep) 
     sweep.check(first)
     text = sweep.config.read_text()
     sweep.config.write_text(text.replace("{name: inline}", "{name: inline, start_timeout: 7}"))
-    sweep.check(first)  # where it runs is no part of the result
+    later = replace(sweep)
+    later.check(first)  # where it runs is no part of the result
     sweep.config.write_text(text.replace("lr: 0.1", "lr: 0.2"))
     with pytest.raises(ConfigError, match=r"^local\.optimizer\.lr: .* holds a run with 0\.1, the sweep wants 0\.2;\n"):
-        sweep.check(first)
+        replace(sweep).check(first)
+
+
+def test_all_runs_of_a_sweep_are_of_one_reading_of_its_config(sweep: Sweep) -> None:
+    first, second = sweep.cells
+    before = sweep.config_of(first).local.optimizer
+    sweep.config.write_text(sweep.config.read_text().replace("lr: 0.1", "lr: 0.2"))
+    assert sweep.config_of(second).local.optimizer == before
+    sweep.config.unlink()
+    sweep.claim(second)
 
 
 def test_the_table_counts_what_has_ended_and_is_written_again_if_another_ends_meanwhile(

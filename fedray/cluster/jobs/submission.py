@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.filesize import decimal
 
-from fedray.config.layers import load_layers
+from fedray.config.layers import ConfigFile
 from fedray.core.errors import ConfigError
 
 LIMIT = 100 * 2**20
@@ -44,7 +43,7 @@ class Package:
     files: tuple[Path, ...]
 
     @classmethod
-    def of(cls, config: Path, overrides: Sequence[str], root: Path) -> Package:
+    def of(cls, config: ConfigFile, overrides: Sequence[str], root: Path) -> Package:
         """Collect the files of ``root`` that a config needs.
 
         These are the config and its base files, whatever its ``data`` section names by a relative path that exists,
@@ -52,15 +51,15 @@ class Package:
         they are paths on the cluster.
 
         Args:
-            config: the YAML file.
+            config: the YAML file, as it was read.
             overrides: ``key=value`` strings.
             root: the working directory.
 
         Raises:
-            ConfigError: the config cannot be read, or needs a file outside ``root``.
+            ConfigError: a bad override, or a config that needs a file outside ``root``.
         """
-        _, resolved = load_layers(config, overrides)
-        found = {_inside(root, path, "config") for path in _layers(config)}
+        _, resolved = config.layers(overrides)
+        found = {_inside(root, path, "config") for path in config.files}
         for key, text in _strings(resolved.get("data"), "data"):
             # A silo's path is one of its own node: a file of that name here is another one, or must not travel.
             silo = key.startswith("data.silos.")
@@ -151,15 +150,6 @@ def short_lived(run_dir: Path) -> str | None:
         f"the run folder {run_dir} lies in the working directory of a Ray job, which Ray may delete as soon as the job "
         "has ended; give an absolute one, as in run.dir=$HOME/runs/NAME, or use `fedray submit`"
     )
-
-
-def _layers(path: Path) -> Iterator[Path]:
-    """Yield a config file and its bases; that they can be read has been seen."""
-    yield path
-    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    bases = loaded.get("base", []) if isinstance(loaded, dict) else []
-    for base in [bases] if isinstance(bases, str) else bases:
-        yield from _layers(path.parent / str(base))
 
 
 def _strings(node: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fedray.cluster.jobs.submission
 from fedray.cluster.jobs.submission import Package, command
-from fedray.config.layers import load_layers
+from fedray.config.layers import ConfigFile, load_layers
 from fedray.core.errors import ConfigError
 
 CONFIG = """\
@@ -56,7 +56,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(root: Path, *overrides: str) -> set[str]:
-    return {path.as_posix() for path in Package.of(Path("configs/x.yaml"), overrides, root).files}
+    return {path.as_posix() for path in Package.of(ConfigFile.read(Path("configs/x.yaml")), overrides, root).files}
 
 
 LAYERS = {"configs/x.yaml", "configs/base/one.yaml", "configs/base/two.yaml"}
@@ -74,7 +74,7 @@ def test_a_silos_rows_stay_where_they_are(root: Path) -> None:
         "data: {name: silos, target: y, silos: {a: {node_label: site=a, path: a.csv}}}\nmodel: logistic\n"
     )
     (root / "a.csv").write_text("u,y\n1,no\n")
-    assert Package.of(Path("silos.yaml"), [], root).files == (Path("silos.yaml"),)
+    assert Package.of(ConfigFile.read(Path("silos.yaml")), [], root).files == (Path("silos.yaml"),)
 
 
 def test_a_file_outside_the_folder_is_refused(root: Path) -> None:
@@ -88,7 +88,9 @@ def test_a_file_outside_the_folder_is_refused(root: Path) -> None:
 
 def test_a_link_is_followed(root: Path) -> None:
     Path("data/here.csv").symlink_to("../../outside.csv")
-    package = Package.of(Path("configs/x.yaml"), ["data={name: csv, train: [data/here.csv], target: y}"], root)
+    package = Package.of(
+        ConfigFile.read(Path("configs/x.yaml")), ["data={name: csv, train: [data/here.csv], target: y}"], root
+    )
     assert zipfile.ZipFile(io.BytesIO(package.archive())).read("data/here.csv") == b"a\n"
 
 
@@ -119,7 +121,7 @@ def test_a_part_of_any_kind_of_ones_own_takes_the_code_along(root: Path, named: 
 
 
 def test_the_same_files_make_the_same_archive(root: Path) -> None:
-    package = Package.of(Path("configs/x.yaml"), ["data={name: folder, path: data}"], root)
+    package = Package.of(ConfigFile.read(Path("configs/x.yaml")), ["data={name: folder, path: data}"], root)
     first = package.archive()
     os.utime("data/a.csv", (0, 0))
     assert package.archive() == first
@@ -132,7 +134,7 @@ def test_too_large_names_the_largest(root: Path, monkeypatch: pytest.MonkeyPatch
     Path("data/a.csv").write_bytes(os.urandom(3000))
     monkeypatch.setattr(fedray.cluster.jobs.submission, "LIMIT", 2000)
     with pytest.raises(ConfigError) as caught:
-        Package.of(Path("configs/x.yaml"), ["data={name: folder, path: data}"], root).archive()
+        Package.of(ConfigFile.read(Path("configs/x.yaml")), ["data={name: folder, path: data}"], root).archive()
     assert "the largest are data/a.csv (3.0 kB)" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 3
 
