@@ -51,6 +51,39 @@ NO_VERBS = """
 """
 HEADLESS = r"(how|if|that|what|when|where|whether|which|who|whose|why)\b"
 
+# A module without a test file of its own, each with its reason.
+UNTESTED = {
+    "__init__": "the public names: tests/test_public_names.py",
+    "__main__": "calls main: the tests that start `python -m fedray` pass it",
+    "cli": "the exit status of main: every test of a command passes it",
+    "cluster": "settings that Ray reads when it is imported: tests/cluster/test_same_bits.py looks at them in a worker",
+    "cluster/start/preload": "an import, for the time that it saves",
+    "data/spec": "fields",
+}
+# A test file of what no single module does, by its folder or name.
+ACROSS = {
+    "laws": "laws over all algorithms, registries, devices",
+    "faults": "nights on a cluster",
+    "benchmarks": "of the folder benchmarks",
+    "test_docs": "of docs and README",
+    "test_gpu": "the engine on a GPU",
+    "test_public_names": "of the whole package",
+    "test_structure": "of the whole repository",
+    "cli/test_bad_input": "what a person gets wrong, from config to table, in the words of the command line",
+    "cli/test_changed_data": "a run whose files have changed, through resume and evaluate",
+    "cli/test_configs": "of the folder configs",
+    "cli/test_failures": "clients, disks and signals that end a run, and how it goes on",
+    "cli/test_silos": "silos through run, resume, evaluate and plan",
+    "cluster/test_resume": "a run that is killed, on Ray",
+    "cluster/test_same_bits": "the same bits for any number of workers, on Ray",
+    "cluster/test_silos": "silos on nodes of their own, on Ray",
+    "local/test_buffers": "local.buffers, from a client's batch to the evaluation",
+    "slurm/test_faults": "faults of nodes, in real jobs",
+    "slurm/test_jobs": "real jobs",
+    "slurm/test_sweep": "sweeps as job arrays, in real jobs",
+    "tracking/test_browser": "TensorBoard in a browser",
+}
+
 LONGEST_FILE = 400
 LONGER: set[str] = set()  # files that may pass it, each for a reason given here
 LONGEST_LAUNCHER = 39
@@ -226,6 +259,48 @@ def too_long(folder: Path, limit: int) -> list[str]:
     return [f"{path.relative_to(folder)}: {count} lines" for path, count in counts.items() if count > limit]
 
 
+def has_code(path: Path) -> bool:
+    """Return whether a file does more than import, name what it hands on, and say so."""
+
+    def hands_on(node: ast.stmt) -> bool:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            return True
+        if isinstance(node, ast.Expr):
+            return isinstance(node.value, ast.Constant)
+        return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
+
+    return not all(map(hands_on, ast.parse(path.read_text()).body))
+
+
+def modules_with_code(package: Path) -> set[str]:
+    """Return the modules that do something, ``data/csv``; a folder whose ``__init__`` does is one, ``data``."""
+    found = {path.relative_to(package).with_suffix("") for path in package.rglob("*.py") if has_code(path)}
+    return {str(name.parent if name.name == "__init__" and name.parent.name else name) for name in found}
+
+
+def mirror_of(module: str) -> str:
+    """Return the test file of a module: of ``data/csv`` it is ``data/test_csv``."""
+    folder, _, name = module.rpartition("/")
+    return f"{folder}/test_{name.lstrip('_')}".lstrip("/")
+
+
+def unmirrored(package: Path, tests: Path) -> list[str]:
+    """List modules without their test file, and test files without their module."""
+    there = {str(path.relative_to(tests).with_suffix("")) for path in tests.rglob("test_*.py")}
+    every = {str(path.relative_to(package).with_suffix("")).removesuffix("/__init__") for path in package.rglob("*.py")}
+    wanted = {mirror_of(module): module for module in modules_with_code(package) - set(UNTESTED)}
+    alone = there - {mirror_of(module) for module in every} - {name for name in there if across(name)}
+    return [
+        *(f"fedray/{module}.py has no tests/{test}.py" for test, module in sorted(wanted.items()) if test not in there),
+        *(f"tests/{name}.py is of no module of its name" for name in sorted(alone)),
+    ]
+
+
+def across(name: str) -> bool:
+    """Return whether a test file is on the list of those that are of no single module."""
+    return name in ACROSS or name.partition("/")[0] in ACROSS
+
+
 def requirements() -> dict[str, list[Requirement]]:
     """The requirements of pyproject.toml by where they stand."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -381,6 +456,37 @@ def test_files_stay_readable() -> None:
     names = {line.partition(":")[0] for line in too_long(ROOT / "fedray", LONGEST_FILE)}
     assert names - LONGER == set()
     assert LONGER - names == set(), "no longer too long: take them off the list"
+
+
+def test_tests_mirror_the_package() -> None:
+    assert unmirrored(ROOT / "fedray", ROOT / "tests") == []
+
+
+def test_the_lists_name_what_is_there_and_has_no_other_place() -> None:
+    names = {str(path.relative_to(ROOT / "tests").with_suffix("")) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert sorted(name for name in ACROSS if not any(f"{one}/".startswith(f"{name}/") for one in names)) == []
+    for module in UNTESTED:
+        assert module in modules_with_code(ROOT / "fedray")
+        assert mirror_of(module) not in names, "tested by now: take it off the list"
+
+
+def test_a_module_and_a_test_that_miss_each_other_are_found(tmp_path: Path) -> None:
+    package, tests = tmp_path / "fedray", tmp_path / "tests"
+    for name, text in {
+        "__init__": "__version__ = '1'",
+        "data/__init__": "'Data.'\nfrom fedray.data.csv import read\n__all__ = ['read']",
+        "data/csv": "def read(): ...",
+        "data/tables/__init__": "def load(): ...",
+        "local/_eager": "x = 1",
+    }.items():
+        (package / f"{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (package / f"{name}.py").write_text(text)
+    for name in ("data/test_csv", "data/test_tables", "local/test_eager", "laws/test_bits", "data/test_old"):
+        (tests / f"{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (tests / f"{name}.py").touch()
+    assert unmirrored(package, tests) == ["tests/data/test_old.py is of no module of its name"]
+    (tests / "data" / "test_csv.py").unlink()
+    assert unmirrored(package, tests)[0] == "fedray/data/csv.py has no tests/data/test_csv.py"
 
 
 def test_launchers_stay_thin() -> None:

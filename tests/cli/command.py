@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 SMALL = """\
 seed: 3
 data: {name: synthetic, clients: 8, examples: 12, features: 6, classes: 3, heterogeneity: 0.5, test: 30}
@@ -45,3 +47,12 @@ def hashes(run_dir: Path) -> list[str]:
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [record["round"] for record in records] == list(range(1, len(records) + 1))
     return [record["model_sha256"] for record in records]
+
+
+def plain_module() -> nn.Module:
+    """The configured model as a user would write it."""
+    module = nn.Sequential()
+    module.add_module("linear1", nn.Linear(6, 5))
+    module.add_module("activation1", nn.ReLU())
+    module.add_module("head", nn.Linear(5, 3))
+    return module

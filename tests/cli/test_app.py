@@ -1,0 +1,39 @@
+"""The commands by their names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cli.command import Cli
+
+COMMANDS = [
+    "run",
+    "resume",
+    "evaluate",
+    "export",
+    "plan",
+    "list",
+    "config",
+    "quickstart",
+    "status",
+    "sweep",
+    "submit",
+    "doctor",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(cli: Cli, command: str) -> None:
+    outcome = cli(command, "--help")
+    assert outcome.status == 0
+    assert "Usage: " in outcome.out
+    assert command in cli("--help").out
+
+
+def test_the_version_and_a_bad_command(cli: Cli) -> None:
+    assert re.fullmatch(r"fedray \d+\.\d+\.\d+\S*\n", cli("--version").out)
+    outcome = cli("trian")
+    assert outcome.status == 2
+    assert "trian" in outcome.err

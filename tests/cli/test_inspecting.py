@@ -1,0 +1,118 @@
+"""Commands that look at runs and configs, and start nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from torch import nn
+
+import fedray
+from tests.cli.command import Cli, plain_module
+
+TIED = """\
+import torch
+from torch import nn
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False), nn.Linear(2, 2)
+        self.two.weight = self.one.weight
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        if self.training:
+            self.steps += 1
+        return self.head(self.two(self.one(x)))
+"""
+
+
+def test_export_writes_any_checkpoint(cli: Cli, small: Path) -> None:
+    cli("run", small, "run.dir=out", "checkpoint.every=1")
+    assert cli("export", "out", "last.safetensors").out == "wrote last.safetensors\n"
+    assert cli("export", "out", "before.safetensors", "--round", 2).status == 0
+    assert Path("last.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()
+    assert Path("before.safetensors").read_bytes() != Path("last.safetensors").read_bytes()
+    plain_module().load_state_dict(load_file("before.safetensors"))
+
+
+def test_export_needs_the_run_folder_alone(cli: Cli, small: Path, tmp_path: Path) -> None:
+    """Data and the model's code moved away; a tensor under two names, and integers, come back as they were."""
+    module = f"tied_{tmp_path.name}"
+    Path(f"{module}.py").write_text(TIED)
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text("u,v,y\n0,1,no\n5,6,yes\n1,0,no\n6,6,yes\n")
+    data = "data={name: csv, train: [a.csv, b.csv], target: y}"
+    run = cli("run", small, data, f"model={module}:Tied", "run.dir=out", "checkpoint.every=1", "-q")
+    assert (run.status, run.err) == (0, "")
+    assert cli("export", "out", "two.safetensors", "--round", 2).status == 0
+    for path in (*Path().glob("*.csv"), Path(f"{module}.py"), small):
+        path.unlink()
+    sys.modules.pop(module)
+    assert cli("export", "out", "last.safetensors").status == 0
+    assert cli("export", "out", "two_again.safetensors", "--round", 2).status == 0
+    assert Path("last.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()
+    assert Path("two_again.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
+    names: dict[str, Any] = {}
+    exec(TIED, names)
+    plain = names["Tied"]()
+    plain.load_state_dict(load_file("two_again.safetensors"))
+    assert plain.steps.item() > 0
+    assert plain.state_dict().keys() == {"one.weight", "two.weight", "steps", "head.weight", "head.bias"}
+
+
+def test_export_of_a_run_from_python(cli: Cli, small: Path) -> None:
+    data = fedray.FederatedData.from_arrays([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1], [0, 0, 1, 1])
+    model = fedray.FederatedModel(lambda: nn.Linear(1, 2))
+    fedray.train(model, data, fedray.TrainArgs(rounds=1), cluster="inline", run_dir="out", progress=False)
+    assert cli("export", "out", "x.safetensors").status == 0
+    assert Path("x.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()
+
+
+def test_a_checkpoint_that_does_not_name_its_tensors(cli: Cli, small: Path) -> None:
+    cli("run", small, "run.dir=out", "-q")
+    (folder,) = Path("out/checkpoints").iterdir()
+    state = json.loads((folder / "state.json").read_text())
+    del state["layout"]
+    (folder / "state.json").write_text(json.dumps(state))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["state.json"] = hashlib.sha256((folder / "state.json").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    cli("export", "out", "x.safetensors").refused(
+        "round 3 is of an earlier fedray", "fedray resume RUN_DIR rounds=MORE"
+    )
+    assert not Path("x.safetensors").exists()
+    assert cli("resume", "out", "rounds=4", "-q").status == 0
+    assert cli("export", "out", "x.safetensors").status == 0
+
+
+def test_what_is_not_there_is_named(cli: Cli, small: Path) -> None:
+    cli("run", small, "run.dir=out")
+    for command in ("resume", "evaluate"):
+        cli(command, "nowhere").refused("nowhere", "is no run folder")
+    cli("evaluate", "out", "--round", 7).refused("no checkpoint of round 7", "there are: 3")
+    cli("export", "out", "nowhere/x.safetensors").refused("nowhere/x.safetensors", "cannot be written")
+
+
+def test_config_prints_every_default(cli: Cli, small: Path) -> None:
+    outcome = cli("config", small, "algorithm=fedprox")
+    assert outcome.status == 0
+    shown = OmegaConf.to_container(OmegaConf.create(outcome.out))
+    assert isinstance(shown, dict)
+    assert shown["algorithm"] == {"name": "fedprox", "weight": "auto", "mu": 0.01}
+    assert shown["local"]["optimizer"] == {
+        "name": "sgd",
+        "lr": 0.1,
+        "momentum": 0.5,
+        "weight_decay": 0.0,
+        "nesterov": False,
+    }
+    again = small.parent / "again.yaml"
+    again.write_text(outcome.out)
+    assert cli("config", again).out == outcome.out
