@@ -78,8 +78,10 @@ ACROSS = {
     "cluster/test_same_bits": "the same bits for any number of workers, on Ray",
     "cluster/test_silos": "silos on nodes of their own, on Ray",
     "local/test_buffers": "local.buffers, from a client's batch to the evaluation",
+    "run/test_statistics": "statistics of clients, from their batches to the evaluation and the exported model",
     "slurm/test_faults": "faults of nodes, in real jobs",
     "slurm/test_jobs": "real jobs",
+    "slurm/test_stop": "fedray stop of real jobs",
     "slurm/test_sweep": "sweeps as job arrays, in real jobs",
     "tracking/test_browser": "TensorBoard in a browser",
 }
