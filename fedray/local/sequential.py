@@ -37,6 +37,20 @@ class SequentialStepper:
         self.row = self._first.row
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
 
+    @staticmethod
+    def fits(task: LocalTask, devices: Sequence[torch.device]) -> str | None:
+        """Return why not: blocks of several clients."""
+        return None if task.stacking.size == 1 else f"{task.stacking.size} clients are a block, and it steps one"
+
+    @classmethod
+    def of(cls, task: LocalTask, devices: Sequence[torch.device]) -> SequentialStepper:
+        """Make one on as many of the devices as ``task.sharing`` says."""
+        return cls(task, task.model_fn(), devices[: task.sharing.devices])
+
+    def locals(self, count: int) -> Tensor:
+        """Return the row, ``[1, P]``, of which the module's tensors are views."""
+        return self.row.unsqueeze(0)
+
     @property
     def hidden(self) -> HiddenState:
         """The hidden state of model, loss and optimizer function: what they remember elsewhere."""

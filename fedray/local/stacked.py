@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -45,6 +46,20 @@ class StackedStepper:
         self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
         # Autocast chooses types operation by operation, which a batched product of our own would bypass.
         self._batched = batched_forward(module) if task.args.precision != "bf16" else None
+
+    @staticmethod
+    def fits(task: LocalTask, devices: Sequence[torch.device]) -> str | None:
+        """Return why not: what was decided before the run."""
+        return None if task.stacking.stacked else task.stacking.reason
+
+    @classmethod
+    def of(cls, task: LocalTask, devices: Sequence[torch.device]) -> StackedStepper:
+        """Make one on the first device, which suffices for what stacks."""
+        return cls(task, task.model_fn(), devices[0])
+
+    def locals(self, count: int) -> Tensor:
+        """Return new memory, ``[C, P]``."""
+        return torch.empty(count, self._task.layout.size, device=self._device)
 
     def _outputs(self, params: dict[str, Tensor], keys: Tensor, x: Tensor) -> Tensor:
         if self._batched is not None:

@@ -11,8 +11,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import DELTA, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.rules import LocalRun
 from fedray.local.schedule import Schedule
-from fedray.local.sequential import SequentialStepper
-from fedray.local.stacked import StackedStepper
+from fedray.local.steppers import stepper_for
 from fedray.local.task import LocalTask
 
 
@@ -27,11 +26,7 @@ class Trainer:
     def __init__(self, task: LocalTask, devices: Sequence[torch.device]) -> None:
         self.task = task
         self.device = devices[0]
-        self._stepper = (
-            StackedStepper(task, task.model_fn(), self.device)
-            if task.stacking.stacked
-            else SequentialStepper(task, task.model_fn(), devices[: task.sharing.devices])
-        )
+        self._stepper = stepper_for(task, devices)
 
     def train(self, clients: Ints, down: Broadcast, state: Parts, buffers: Tensor | None = None) -> BlockUpdate:
         """Train C clients locally from the broadcast model.
@@ -52,7 +47,7 @@ class Trainer:
         sizes, keys = task.data.sizes[clients], task.data.keys(clients)
         schedule = Schedule.draw(task.args, sizes, keys, task.seed, down.round)
         model = down.parts["model"]
-        local = self._locals(len(clients)).copy_(model)
+        local = self._stepper.locals(len(clients)).copy_(model)
         rest, given = local[:, layout.trained :], model[layout.trained :]
         if buffers is not None:
             rest.copy_(buffers)
@@ -100,9 +95,3 @@ class Trainer:
     def hidden(self) -> HiddenState:
         """The hidden state of model, loss and optimizer function: what they remember elsewhere."""
         return self._stepper.hidden
-
-    def _locals(self, count: int) -> Tensor:
-        """Return memory for the local models of so many clients, ``[C, P]``."""
-        if isinstance(self._stepper, SequentialStepper):
-            return self._stepper.row.unsqueeze(0)
-        return torch.empty(count, self.task.layout.size, device=self.device)
