@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from fedray.core.messages import Ints
 from fedray.core.rng import numpy_generator
 
 
-class Sampler:
+class Sampler(ABC):
     """The base of samplers, which choose cohorts.
 
     >>> class First(Sampler):
@@ -25,7 +26,9 @@ class Sampler:
 
     def check(self, sizes: Ints) -> None:
         """Raise ValueError if no cohort can be drawn from clients with ``sizes`` examples each."""
+        return
 
+    @abstractmethod
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
         """Draw the cohort of a round: client indices in increasing order, each at most once.
 
@@ -34,11 +37,10 @@ class Sampler:
             seed: the run's seed.
             round: round number.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def expected(self, sizes: Ints) -> float:
         """Return the expected number of clients in a cohort."""
-        raise NotImplementedError
 
 
 samplers = Registry("sampler", package="fedray.sampling", base=Sampler, such_as="fedray.Uniform(10)")

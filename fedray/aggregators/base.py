@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -32,7 +33,7 @@ class UpdateOutOfRange(ArithmeticError):
         self.positions, self.part = positions, part
 
 
-class Aggregator:
+class Aggregator(ABC):
     """The base of aggregators: ``zero`` and ``merge`` are a commutative monoid, bitwise, for any grouping and order.
 
     >>> import numpy as np, torch
@@ -65,28 +66,28 @@ class Aggregator:
         """Return the lengths of an accumulator's tensors for parts of the lengths ``sent``."""
         return sent
 
+    @abstractmethod
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
         """Return an empty accumulator of the given widths."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
         """Fold one block into ``into``; ``weight`` is the cohort's planned total.
 
         Raises:
             UpdateOutOfRange: naming the clients by their position in the block; nothing was folded.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Add ``other`` to ``into``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
         """Return the aggregate of ``count`` accepted clients with total weight ``weight``, of ``planned`` at the start.
 
         It may lie in the memory of ``total``, which is used up.
         """
-        raise NotImplementedError
 
 
 aggregators = Registry("aggregator", package="fedray.aggregators", base=Aggregator, such_as="fedray.Mean()")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -47,9 +48,9 @@ class Gathered(Aggregator):
         """Reduce each part over the clients."""
         return Aggregate({name: self.reduce(rows) for name, rows in total.items()}, weight, count)
 
+    @abstractmethod
     def reduce(self, rows: Tensor) -> Tensor:
         """Reduce ``[n, k]`` to ``[k]``, with the same bits for every order of the rows."""
-        raise NotImplementedError
 
 
 @aggregators.register("median")

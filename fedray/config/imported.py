@@ -82,7 +82,7 @@ class Imported:
         with first_on_path(self.folder):
             attribute = self.attribute()
             if isinstance(attribute, type) and dataclasses.is_dataclass(attribute):
-                made: Any = bind(attribute, self.options, self.key)
+                made: Any = self.called(bind, attribute, self.options, self.key)
             else:
                 arguments = copy.deepcopy(self.options)
                 wanted = self.check_arguments(attribute)

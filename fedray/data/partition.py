@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedray.config.binding import an
 from fedray.config.registry import bind_part, made, nearest
-from fedray.core.errors import ConfigError, listed
+from fedray.core.errors import ConfigError, listed, one_line
 from fedray.core.rng import numpy_generator
 from fedray.data.registry import partitioners
 
@@ -74,7 +74,12 @@ def assign_rows(
     """
     name = getattr(partitioner, "column", None)
     if name is None:
-        return partitioner.assign(labels, seed)
+        try:
+            return partitioner.assign(labels, seed)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"partition: {type(partitioner).__name__} failed: {one_line(error)}") from error
     if name not in columns:
         raise ConfigError(
             f"partition.column: no column {name!r}{nearest(name, columns)}; the data has: {listed(columns)}"

@@ -218,3 +218,21 @@ def test_those_in_a_part_are_found_wherever_they_are() -> None:
     ]
     assert dump(sources) == {"name": "mine:sampler", "clients": 2}
     assert isinstance(sources, Imported)
+
+
+@pytest.mark.parametrize(
+    ("kind", "base", "missing"),
+    [("sampler", "Sampler", "cohort, expected"), ("aggregator", "Aggregator", "add, finish, merge, zero")],
+)
+def test_a_part_that_lacks_a_method_is_named_before_anything_starts(
+    kind: str, base: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"unfinished_{kind}.py").write_text(
+        f"import fedray.parts\n\n\nclass Own(fedray.parts.{base}):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    data = fedray.FederatedData.from_arrays([[0.0], [1.0]], [0, 1], [0, 1])
+    given: Any = {kind: f"unfinished_{kind}:Own"}
+    with pytest.raises(fedray.ConfigError, match=rf"^{kind}: unfinished_{kind}:Own failed: TypeError: .* {missing}"):
+        fedray.train(fedray.FederatedModel("logistic"), data, cluster="inline", run_dir=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()

@@ -162,6 +162,15 @@ def test_label_skew_needs_classes(partitioner: Dirichlet | Shards) -> None:
         partitioner.assign(np.zeros((8, 1), dtype=np.float32), seed=0)
 
 
+def test_a_partitioner_that_raises_is_named() -> None:
+    class Own:
+        def assign(self, labels: NDArray[Any], seed: int) -> NDArray[Any]:
+            raise KeyError("site")
+
+    with pytest.raises(ConfigError, match=r"^partition: Own failed: KeyError: 'site'$"):
+        FederatedData.from_partition(np.zeros((len(LABELS), 1)), LABELS, Own())
+
+
 def test_a_partitioner_may_be_named_as_in_a_config() -> None:
     x = np.zeros((len(LABELS), 1))
     named = FederatedData.from_partition(x, LABELS, {"name": "dirichlet", "clients": 4, "alpha": 0.5}, seed=3)
