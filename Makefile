@@ -36,9 +36,11 @@ test-slow: $(DEV) ## the tests that take minutes
 test-slurm: $(DEV) ## jobs on a real Slurm cluster, brought up on this machine (root, Debian's slurm-wlm and munge)
 	@$(BIN)/python -m pytest tests/slurm -m slurm $(ARGS)
 
-test-wheel: $(DEV) ## the wheel in an environment of its own, where fedray quickstart runs without the repository
+test-wheel: $(DEV) ## the wheel, of the image's files, in an environment of its own, where fedray quickstart runs without the repository
 	@away=$$(mktemp -d) && trap 'rm -rf "$$away"' EXIT && \
-	  $(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps -w "$$away" . && \
+	  mkdir "$$away/source" && \
+	  awk '/^%/ {inside = $$1 == "%files"; next} inside && NF {print $$1}' slurm/fedray.def | xargs -I{} cp -r {} "$$away/source" && \
+	  $(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps -w "$$away" "$$away/source" && \
 	  $(PYTHON) -m venv "$$away/env" && \
 	  "$$away/env/bin/python" -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt "$$away"/*.whl && \
 	  cd "$$away" && env/bin/fedray quickstart --dir quickstart && env/bin/fedray status quickstart/run

@@ -80,6 +80,7 @@ ACROSS = {
     "local/test_buffers": "local.buffers, from a client's batch to the evaluation",
     "run/test_statistics": "statistics of clients, from their batches to the evaluation and the exported model",
     "slurm/test_faults": "faults of nodes, in real jobs",
+    "slurm/test_image": "the recipe of an image, slurm/fedray.def",
     "slurm/test_jobs": "real jobs",
     "slurm/test_stop": "fedray stop of real jobs",
     "slurm/test_sweep": "sweeps as job arrays, in real jobs",
