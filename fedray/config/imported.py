@@ -169,7 +169,7 @@ class Imported:
             ConfigError: an option without a parameter, or the other way round.
         """
         if isinstance(function, type) and dataclasses.is_dataclass(function):
-            bind(function, self.options, self.key)
+            self.called(bind, function, self.options, self.key)
             return set()
         try:
             parameters = dict(inspect.signature(function).parameters)

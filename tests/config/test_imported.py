@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import fedray
+from fedray.algorithms.base import algorithms
 from fedray.config.imported import Imported, imported_in, made
 from fedray.config.registry import bind_part, dump
 from fedray.experiment.build import Config
@@ -236,3 +237,13 @@ def test_a_part_that_lacks_a_method_is_named_before_anything_starts(
     with pytest.raises(fedray.ConfigError, match=rf"^{kind}: unfinished_{kind}:Own failed: TypeError: .* {missing}"):
         fedray.train(fedray.FederatedModel("logistic"), data, cluster="inline", run_dir=tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_algorithm_that_raises_is_named_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_rule.py").write_text(
+        "import fedray.parts\n\n\nclass Own(fedray.parts.AlgorithmConfig):\n"
+        "    def rule(self):\n        raise KeyError('mu')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(fedray.ConfigError, match=r"^algorithm: broken_rule:Own failed: KeyError: 'mu' \(.*py:6\)$"):
+        bind_part(algorithms, "broken_rule:Own", "algorithm")
