@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 from torch import nn
@@ -272,7 +273,9 @@ class Config:
         )
         trial = replace(task, data=data.probe())
         # The trials leave no trace in what the user gave, of which the run makes its own copies later.
-        with HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn}).put_back():
+        # What they warn of is warned of again by the clients, whose files it belongs in.
+        functions = HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn})
+        with functions.put_back(), catch_warnings():
             optimizer = check_optimizer(self.optimizer, module)
             check_fit(trial, module, evaluated=data.test is not None or self.evaluate.clients_every > 0)
             chosen: AlgorithmConfig = made(self.algorithm)
