@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from fedray.algorithms.base import Algorithm
 from fedray.config.layers import to_yaml
 from fedray.core.errors import ConfigError
+from fedray.core.terminal import standard_output
 from fedray.data import ClientData, FederatedData
 from fedray.data.tables.hospitals import TARGET, write_hospitals
 from fedray.experiment.build import Config
@@ -52,7 +52,7 @@ def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
     """
     config_file = folder / "hospitals.yaml"
     _check_free(folder, config_file)
-    console = Console()
+    console = standard_output()
     try:
         silos, test = write_hospitals(folder / "data")
         data = {"name": "csv", "train": [str(path) for path in silos], "test": str(test), "target": TARGET}
