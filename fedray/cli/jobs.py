@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.cli.common import FAILED, ConfigArgument, Overrides
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, counted
 from fedray.run.interrupt import STOPPED
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def submit(
         about = {RUN_DIR: on_the_cluster(run_dir), PYTHON: shlex.quote(python)}
         jobs.submit(line, path, name, about)
     where = f"results  {run_dir if run_dir.is_absolute() else Path('~') / run_dir} (on the cluster)"
-    typer.echo(f"submitted {name}: {len(package.files)} file(s), {decimal(len(archive))}")
+    typer.echo(f"submitted {name}: {counted(len(package.files), 'file')}, {decimal(len(archive))}")
     typer.echo(f"  log      fedray logs --address {address} --follow {name}")
     typer.echo(f"  stop     fedray stop --address {address} {name}   (with a checkpoint)")
     typer.echo(f"  {where}")

@@ -14,7 +14,7 @@ import typer
 from fedray.cli.common import FAILED, ConfigArgument, Quiet, train
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.core.collector import collector_off
-from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.errors import ConfigError, RunFailed, counted
 from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def _submit(wanted: Sweep, show: bool) -> None:
         for cell in new:
             shutil.rmtree(wanted.run_folder(cell).path, ignore_errors=True)
         raise
-    typer.echo(f"submitted job {number}: {len(cells)} of {len(wanted.cells)} runs, {section.nodes} node(s) each")
+    size = f"{counted(section.nodes, 'node')} each"
+    typer.echo(f"submitted job {number}: {len(cells)} of {counted(len(wanted.cells), 'run')}, {size}")
     typer.echo(f"  logs    {wanted.folder}/slurm-{number}*.log")
     typer.echo(f"  cancel  scancel {number}")
     typer.echo(f"  table   {wanted.folder / TABLE}.md   (by each run that ends; --table in place of --slurm shows it)")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedray.cli.common import FAILED, RunArgument
+from fedray.core.errors import counted
 from fedray.rundir.names import to_go_on
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     if seen.state == "running" and seen.silent is not None:
         yield "last round", f"{duration(seen.silent)} ago"
     if seen.workers:
-        yield "workers", f"{seen.workers}" if seen.nodes is None else f"{seen.workers} on {seen.nodes} node(s)"
+        yield "workers", f"{seen.workers}" if seen.nodes is None else f"{seen.workers} on {counted(seen.nodes, 'node')}"
     for name, metrics in (("train", seen.train), ("test", seen.test)):
         if metrics:
             yield name, "  ".join(f"{metric} {_number(value)}" for metric, value in metrics.items())

@@ -43,6 +43,20 @@ def listed(names: Iterable[object], none: str = "(none)", separator: str = ", ")
     return f"{shown} and {len(words) - MOST} more" if len(words) > MOST else shown
 
 
+def counted(number: float, noun: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "client"), counted(1234, "client"), counted(0.5, "GPU")
+    ('1 client', '1,234 clients', '0.5 GPUs')
+
+    Args:
+        number: of things, at least 0.
+        noun: the singular of a thing whose plural ends in s.
+    """
+    amount = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{amount} {noun}" if number == 1 else f"{amount} {noun}s"
+
+
 def one_line(error: BaseException) -> str:
     """Return the type and the text of an error in one line.
 

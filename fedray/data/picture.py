@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, counted
 
 MOST_BARS = 50
 
@@ -38,7 +38,7 @@ def caption(clients: int) -> str:
     """Return the picture's title: how many clients it shows."""
     shown = len(chosen_clients(clients))
     part = "all" if shown == clients else f"{shown}, evenly picked, of"
-    return f"label shares per client ({part} {clients} clients; one bar each)"
+    return f"label shares per client ({part} {counted(clients, 'client')}; one bar each)"
 
 
 def label_picture(

@@ -11,7 +11,7 @@ import torch
 
 from fedray.config.sections import SlurmSection
 from fedray.core.cpus import usable_cpus
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, counted
 from fedray.experiment.place import Place
 
 _SLURMS_CPUS = 1  # what Slurm gives a task that asks for nothing
@@ -89,8 +89,8 @@ def check_gpus_used(place: Place, data: object = None) -> None:
     idle = reserved - math.ceil(count * worker.gpus + place.driver.gpus - 1e-9)
     if idle > 0:
         raise ConfigError(
-            f"cluster.gpus_per_node={reserved}: {idle} GPU(s) of each node would idle, as {why} allows {count} "
-            f"worker(s) of {worker.gpus:g} GPU; raise it, or reserve {reserved - idle}"
+            f"cluster.gpus_per_node={reserved}: {counted(idle, 'GPU')} of each node would idle, as {why} allows "
+            f"{counted(count, 'worker')} of {worker.gpus:g} GPU; raise it, or reserve {reserved - idle}"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, counted
 from fedray.data import ClientData
 from fedray.data.sites import Sites
 from fedray.experiment.launchers import LAUNCHERS, Launcher
@@ -53,6 +53,7 @@ class Place:
         section = "worker" if self.worker.gpus else "driver"
         if wanted > found and not self.launcher.elsewhere():
             raise ConfigError(
-                f"{section}.gpus: {workers} worker(s) and the driver want {wanted:g} GPUs, this machine has {found}; "
+                f"{section}.gpus: {counted(workers, 'worker')} and the driver want {counted(wanted, 'GPU')}, and this "
+                f"machine has {found}; "
                 "lower worker.gpus, cluster.workers or driver.gpus, or join a cluster that has them (RAY_ADDRESS)"
             )

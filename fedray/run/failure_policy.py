@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedray.config.sections import FailuresSection
+from fedray.core.errors import counted
 from fedray.core.messages import Block, BlockReport, Failure, Ints
 from fedray.run.evaluation import HoldoutChunk, HoldoutReport
 from fedray.run.worker import Job
@@ -34,7 +35,7 @@ def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) 
     if ordered and (survivors == 0 or survivors < policy.min_share * sampled):
         first = ordered[0]
         return (
-            f"round {first.round}: only {survivors} of {sampled} clients survived, failures.min_share is "
+            f"round {first.round}: only {survivors} of {counted(sampled, 'client')} survived, failures.min_share is "
             f"{policy.min_share}; first failure: client {first.name!r} ({first.stage}): {first.error}"
         )
     return None

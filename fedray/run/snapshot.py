@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, counted
 from fedray.core.layout import Layout
 from fedray.core.messages import STATISTICS
 from fedray.core.record import RoundRecord
@@ -56,7 +56,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
             "resume with the model the run was started with"
         )
     if saved.round > plan.rounds:
-        raise ConfigError(f"rounds={plan.rounds}: the run has done {saved.round} rounds already")
+        raise ConfigError(f"rounds={plan.rounds}: the run has done {counted(saved.round, 'round')} already")
     wanted = _keeps(plan, state)
     for who, found in saved.state.get("keeps", wanted).items():
         if found != wanted[who]:

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from fedray.config.registry import bind
 from fedray.config.sections import SlurmSection
-from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.errors import ConfigError, RunFailed, counted
 from fedray.rundir import durable, lock
 from fedray.rundir.names import CONFIG, LOCK, config_of
 from fedray.slurm.allocation import Allocation
@@ -189,7 +189,7 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
     nodes = Nodes(names, allocation.node, f"{address}:{ports.control}")
     python = shlex.split(section.python) if section.python else [sys.executable]
     with Shared(shared_path(run_dir, allocation.job)).made() as shared:
-        say(f"starting Ray on {len(names)} node(s): {allocation.node_list}, head {allocation.node}")
+        say(f"starting Ray on {counted(len(names), 'node')}: {allocation.node_list}, head {allocation.node}")
         cluster = RayCluster(nodes, shared, python, section.interface, signals.pass_on)
         try:
             try:
@@ -199,7 +199,7 @@ def train(run_dir: Path, section: SlurmSection, allocation: Allocation, signals:
                 say(f"the run failed: {error}")
                 # A run that has begun has met a bad node; one that has not, a mistake that the next start would meet.
                 return _FAILED, cluster.lost() if safe_rounds(run_dir) else []
-            say(f"all {len(names)} node(s) joined")
+            say(f"all {counted(len(names), 'node')} joined")
             env = {**cluster.env, "TMPDIR": str(temporary_folder(allocation))}
             status = signals.run([*python, "-m", "fedray", "resume", str(run_dir)], env, cluster.lives)
             failed = status not in (0, _WRONG, STOPPED) and not signals.killed

@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from fedray.core.errors import counted
 from fedray.core.record import RoundRecord
 from fedray.core.terminal import pairs, standard_output
 from fedray.rundir.names import to_go_on
@@ -61,9 +62,8 @@ class Console(Tracker):
             self._bar = _Bar(self._out, run)
         else:
             begins = f"from round {run.resumed_from} of" if run.resumed_from else "for"
-            self._line(
-                f"{run.name}: {run.clients:,} clients, {run.parameters:,} parameters, {begins} {run.rounds:,} rounds"
-            )
+            what = f"{counted(run.clients, 'client')}, {counted(run.parameters, 'parameter')}"
+            self._line(f"{run.name}: {what}, {begins} {counted(run.rounds, 'round')}")
 
     def round(self, record: RoundRecord) -> None:
         """Move the bar, or print a line if one is due."""
@@ -184,7 +184,9 @@ class _State:
             )
         if missing := self._evaluated.get("missing"):
             everybody = missing + self._evaluated["clients"]
-            rows.append(("not evaluated", f"{missing:,} of {everybody:,} clients, whose data nobody could reach"))
+            rows.append(
+                ("not evaluated", f"{missing:,} of {counted(everybody, 'client')}, whose data nobody could reach")
+            )
         if self._failed:
             rows.append(("failed", f"{self._failed:,} times a client gave no update"))
         return rows

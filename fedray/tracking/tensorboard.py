@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedray.core.errors import one_line
+from fedray.core.errors import counted, one_line
 from fedray.core.record import RoundRecord
 from fedray.data.picture import label_image, label_picture
 from fedray.tracking.base import RunInfo, Tracker, trackers
@@ -142,7 +142,8 @@ class TensorBoard(Tracker):
         from fedray.tracking.events import EventFile
 
         file = self._file = EventFile(self._log_dir, step)
-        about = f"{run.name}: {run.clients:,} clients, {run.parameters:,} parameters, {run.rounds:,} rounds"
+        size = f"{counted(run.clients, 'client')}, {counted(run.parameters, 'parameter')}"
+        about = f"{run.name}: {size}, {counted(run.rounds, 'round')}"
         file.add(text("config", f"{about}\n\n{_verbatim(run.config_yaml)}"), step)
         counts = run.label_counts
         if counts is not None and counts.size and not run.resumed_from:

@@ -145,7 +145,7 @@ def test_a_run_on_a_standing_cluster(head: Head, cli: Cli, small: Path) -> None:
     changes = (data, "model={name: 'nets:build', width: 4}")
     outcome = head.submit(small, *changes)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert "5 file(s)" in outcome.stdout
+    assert "5 files" in outcome.stdout
     assert "round 3/3" in outcome.stdout
     assert outcome.stderr == ""
     (run_dir,) = (head.home / "runs" / "small").iterdir()

@@ -207,7 +207,7 @@ def test_a_sweep_as_one_job_array(cli: Cli, small: Path, begun: list[str], sbatc
     assert cli("sweep", small, "seed=1", "-q").status == 0
     outcome = cli("sweep", small, "seed=1,2,3", "--slurm", "--nodes", 2, "--time", "01:00:00")
     assert outcome.status == 0, outcome.err
-    assert "submitted job 42: 2 of 3 runs, 2 node(s) each" in outcome.out
+    assert "submitted job 42: 2 of 3 runs, 2 nodes each" in outcome.out
     script = sbatch.read_text()
     for words in ("--array=0-1", "--nodes=2", "--time=01:00:00", "seed=2", "seed=3"):
         assert words in script

@@ -99,7 +99,7 @@ def test_what_is_said_of_a_run_that_needs_help() -> None:
     assert told["rounds"] == "1,200 of 3,000"
     assert told["failures"] == "3 times a client gave no update: 2 train, 1 worker"
     assert told["slurm"] == "job 12 CANCELLED (by you)"
-    assert told["workers"] == "4 on 2 node(s)"
+    assert told["workers"] == "4 on 2 nodes"
     assert told["test"] == "auc nan"
     assert told["go on with"] == "fedray slurm 'runs/a b'"
     assert told["used"] == (

@@ -233,7 +233,7 @@ def test_too_few_workers_end_the_run_and_fewer_are_enough_to_resume(
     """The end is told truly, with a checkpoint of the last whole round."""
     nodes.plan(second=[fault("worker.block", 3, "kill_parent")])
     quiet_hashes = problem.hashes(problem.train(tmp_path / "quiet", "inline"))
-    with pytest.raises(fedray.RunFailed, match=r"round 3: 1 workers are left on 1 nodes, cluster.min_workers is 2"):
+    with pytest.raises(fedray.RunFailed, match=r"round 3: only 1 worker left on 1 node, cluster.min_workers is 2"):
         problem.train(tmp_path / "run", fedray.Cluster(workers=1, min_workers=2, start_timeout=DEADLINE))
     caplog.clear()  # an error that is kept keeps all memory of the frames it passed
     assert nodes.to_come() == []

@@ -71,7 +71,7 @@ def test_an_array_runs_every_cell_once(lab: Lab, brake: Path) -> None:
     sweep = ["sweep", "held.yaml", "seed=1,2", "algorithm.name=fedprox", "algorithm.mu=0.01"]
     done = lab.fedray(*sweep, "--slurm")
     assert done.returncode == 0, done.stderr
-    assert "2 of 2 runs, 1 node(s) each" in done.stdout
+    assert "2 of 2 runs, 1 node each" in done.stdout
     assert f"table   {Path('sweeps', 'held', 'table.md')} " in done.stdout
     assert "| 0/2, 2 missing |" in (lab.folder / "sweeps" / "held" / "table.md").read_text()
     array = int(done.stdout.split()[2].rstrip(":"))

@@ -20,7 +20,7 @@ from ray.util.placement_group import (
 from rich.filesize import decimal
 
 from fedray.cluster.place.placement import GroupSpec, Size, alive
-from fedray.core.errors import RunFailed
+from fedray.core.errors import RunFailed, counted
 
 
 def reserve(node: str, sizes: Sequence[Size]) -> Any:
@@ -110,7 +110,7 @@ def _prefix(actor_id: str | None) -> str:
 
 
 def _crowd(sizes: Sequence[Size]) -> str:
-    return ", ".join(f"{count} workers of {size}" for size, count in Counter(sizes).items())
+    return ", ".join(f"{counted(count, 'worker')} of {size}" for size, count in Counter(sizes).items())
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

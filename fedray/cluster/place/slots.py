@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fedray.cluster.place.placement import GroupSpec, Node, Size, Slot, held_by_others, worker_counts
+from fedray.core.errors import counted
 
 _log = logging.getLogger("fedray")
 
@@ -55,8 +56,9 @@ class WorkerArgs:
 
 def wanted(args: WorkerArgs) -> str:
     """Return in words what each node should have room for."""
-    spread = args.workers != "auto" and args.placement == "spread"
-    return f"{args.workers} workers of {args.size}" if spread else f"a worker of {args.size}"
+    if args.workers == "auto" or args.placement != "spread":
+        return f"a worker of {args.size}"
+    return f"{counted(args.workers, 'worker')} of {args.size}"
 
 
 def group_specs(nodes: Sequence[Node], args: WorkerArgs, here: str) -> list[GroupSpec]:

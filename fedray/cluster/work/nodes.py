@@ -15,7 +15,7 @@ from fedray.cluster.place.slots import WorkerArgs, group_specs, wanted
 from fedray.cluster.work.base import Group
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.remote import GroupLost, NodeUnfit, RemoteWorkerGroup
-from fedray.core.errors import RunFailed, listed
+from fedray.core.errors import RunFailed, counted, listed
 from fedray.run.worker import Item
 
 _log = logging.getLogger("fedray")
@@ -162,8 +162,8 @@ class Nodes:
     def _too_few(self, groups: Sequence[Group], workers: int) -> str:
         if groups or self.others or self._unfit:
             least = self._args.min_workers
-            left = f"{workers} workers are left on {len(groups)} nodes, cluster.min_workers is {least}"
-            return f"{left}; add nodes and resume"
+            left = f"only {counted(workers, 'worker')} left on {counted(len(groups), 'node')}"
+            return f"{left}, cluster.min_workers is {least}; add nodes and resume"
         there = listed((f"{node.name} ({node.size})" for node in self._starter.alive()), none="")
         advice = "lower cluster.workers or what the worker section asks for"
         return f"no node has room for {wanted(self._args)}; there is {there}; {advice}"

@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, counted
 
 LARGEST = float(np.finfo(np.float32).max)
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9][0-9. ]*,[0-9]+")
@@ -216,7 +216,8 @@ def _explain(path: Path, reason: str) -> ConfigError:
     for line, record in records[1:]:
         if len(record) != width:
             hint = SEPARATED if single_but_separated(records[0][1]) else ""
-            return ConfigError(f"{path}, line {line}: {len(record)} cells, but the header names {width} columns{hint}")
+            found, named = counted(len(record), "cell"), counted(width, "column")
+            return ConfigError(f"{path}, line {line}: {found}, but the header names {named}{hint}")
     if len(records) == 1:
         return ConfigError(f"{path} has a header but no rows; neither a client nor a test set can be empty")
     return ConfigError(f"{path} cannot be read as CSV: {reason}")

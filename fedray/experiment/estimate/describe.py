@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fedray.aggregators import Aggregator
 from fedray.config.registry import dump
-from fedray.core.errors import listed
+from fedray.core.errors import counted, listed
 from fedray.core.messages import Ints
 from fedray.core.terminal import pairs
 from fedray.data import ClientData
@@ -49,7 +49,7 @@ def describe(config: Config) -> RenderableType:
     first = FirstRound.of(plan)
     workers = worker_count(config.place)
     return Group(
-        Text(f"{config.name}: {plan.rounds:,} rounds, seed {plan.task.seed}"),
+        Text(f"{config.name}: {counted(plan.rounds, 'round')}, seed {plan.task.seed}"),
         _section("data", _data(plan.task.data)),
         *_labels(plan.task.data),
         _section("model", _model(plan)),
@@ -136,7 +136,7 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     down, up = (round(expected * traffic[way]) for way in ("down", "up"))
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
     return [
-        ("cohort", f"{expected:,.6g} of {len(sizes):,} clients expected ({_part(plan.sampler)})"),
+        ("cohort", f"{expected:,.6g} of {counted(len(sizes), 'client')} expected ({_part(plan.sampler)})"),
         ("local steps", f"a client does {_spread(local_steps(plan.task.args, sizes))}"),
         ("blocks", _blocks(plan, first)),
         ("stepping", f"{how}: {stacking.reason}"),
@@ -160,13 +160,13 @@ def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
     worker, driver = sum(costs.worker.values()), sum(costs.driver.values())
     inline = config.place.launcher.in_process
     total = f"{decimal(workers * worker + driver)}, and {_PROCESS} for Python and torch in each process, and the data"
-    keep = config.checkpoint.keep
+    keep, several = config.checkpoint.keep, counted(workers, "worker")
     return [
         ("a worker", f"{decimal(worker)}: {_listed(costs.worker)}"),
         ("the driver", f"{decimal(driver)}: {_listed(costs.driver)}"),
         (
             "together",
-            f"{'worker and driver in one process' if inline else f'{workers:,} workers and the driver'}: {total}",
+            f"{'worker and driver in one process' if inline else f'{several} and the driver'}: {total}",
         ),
         ("checkpoint", f"{decimal(costs.checkpoint)} on disk, {keep:,} kept"),
         ("client state", f"{decimal(costs.state)} on disk once every client has taken part" if costs.state else "none"),
@@ -178,15 +178,16 @@ def _time(config: Config, plan: Plan, first: FirstRound | None, vector: torch.Te
         return [("a round", "no training: no cohort has a client")]
     wanted, found = config.place.worker.gpus, torch.cuda.device_count()
     if wanted > found:
-        return [("a round", f"not measured: worker.gpus is {wanted:g}, and this machine has {found} GPUs")]
+        return [("a round", f"not measured: worker.gpus is {wanted:g}, and this machine has {counted(found, 'GPU')}")]
     pace = measure(plan, config.place, vector, first)
     threads = config.place.worker.threads
-    measured = f"{_seconds(pace.block)} for {pace.clients:,} clients, {pace.steps:,} local steps, {threads} thread(s)"
+    done = f"{counted(pace.clients, 'client')}, {counted(pace.steps, 'local step')}, {counted(threads, 'thread')}"
+    measured = f"{_seconds(pace.block)} for {done}"
     return [
         ("one block", f"{measured}, measured{_failed(pace)}"),
         (
             "a round",
-            f"about {_seconds(pace.round)} of training on {workers:,} worker(s), by the local steps of its blocks",
+            f"about {_seconds(pace.round)} of training on {counted(workers, 'worker')}, by its blocks' local steps",
         ),
         ("all rounds", f"about {_seconds(plan.rounds * pace.round)}; start, aggregation and evaluation come on top"),
     ]

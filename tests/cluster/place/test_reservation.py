@@ -65,7 +65,7 @@ def test_what_is_not_granted_is_said_with_numbers_and_given_back(monkeypatch: py
     groups = Groups(monkeypatch, granted=False)
     with pytest.raises(RunFailed) as error:
         Reservation.of(SPEC).wait()
-    for words in ("1 workers of 1 CPUs", "in 5 s", "node left has 2 CPUs, 0 GPUs and 3.0 GB", "lower cluster.workers"):
+    for words in ("1 worker of 1 CPUs", "in 5 s", "node left has 2 CPUs, 0 GPUs and 3.0 GB", "lower cluster.workers"):
         assert words in str(error.value)
     assert len(groups.removed) == 2
     gone = GroupSpec("n2", "right", [Slot(Size())])

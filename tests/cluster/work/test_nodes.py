@@ -108,7 +108,7 @@ def test_too_few_workers_end_the_run_in_words_that_say_how_many_and_whom_it_lost
     with pytest.raises(RunFailed) as ended:
         nodes.wait([], lambda: False)
     assert str(ended.value) == (
-        "round 3: 1 workers are left on 1 nodes, cluster.min_workers is 2; add nodes and resume; "
+        "round 3: only 1 worker left on 1 node, cluster.min_workers is 2; add nodes and resume; "
         "last was lost: n1 (the node died)"
     )
     assert starter.started[1].ended == ["abandoned"]
@@ -131,7 +131,7 @@ def test_a_run_is_over_when_every_node_was_tried_in_vain_however_long_it_may_wai
     nodes = make(starter, WorkerArgs(1, start_timeout=1e9))
     assert nodes.present() == []
     nodes.seen = starter.nodes
-    with pytest.raises(RunFailed, match=r"0 workers are left on 0 nodes.*last was lost: n1 \(no driver\)"):
+    with pytest.raises(RunFailed, match=r"only 0 workers left on 0 nodes.*last was lost: n1 \(no driver\)"):
         nodes.wait([], lambda: False)
 
 
@@ -144,7 +144,7 @@ def test_without_room_on_the_only_node_the_reason_is_raised_as_it_is(make: Make)
 
 def test_where_no_node_has_room_what_there_is_is_told(make: Make) -> None:
     nodes = make(Starter([node("0", 1.0)]), WorkerArgs(1, Size(64.0), start_timeout=-1.0))
-    with pytest.raises(RunFailed, match=r"no node has room for 1 workers of 64 CPUs .*; there is n0 \(1 CPUs"):
+    with pytest.raises(RunFailed, match=r"no node has room for 1 worker of 64 CPUs .*; there is n0 \(1 CPUs"):
         nodes.wait([], lambda: False)
 
 
