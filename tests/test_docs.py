@@ -39,7 +39,7 @@ PAGES = [
 ]
 
 # What the languages of fences mean here; another one needs a test, or a line.
-LANGUAGES = {"bash", "console", "python", "yaml", "json", "mermaid", "text"}
+LANGUAGES = {"bash", "console", "python", "yaml", "json", "mermaid"}
 # Commands of others: they are not ours to test.
 OTHERS = {"cat", "cd", "git", "pip", "ray", "sbatch", "scancel", "source", "tensorboard"}
 
@@ -232,13 +232,6 @@ def test_an_encoding_loads(snippet: Snippet) -> None:
     read = load_encoding(json.loads(snippet.text))
     assert read is not None
     assert read.to_json() == json.loads(snippet.text)
-
-
-@pytest.mark.parametrize("snippet", snippets("text"), ids=str)
-def test_a_recipe_takes_files_that_are_there(snippet: Snippet) -> None:
-    files = re.findall(r"^    (\S+) /opt/fedray/$", snippet.text, flags=re.MULTILINE)
-    assert len(files) >= 3
-    assert [name for name in files if not (ROOT / name).exists()] == []
 
 
 def names_of_data(folder: Path) -> dict[str, Any]:

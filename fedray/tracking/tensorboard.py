@@ -63,7 +63,7 @@ def _usage(usage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @trackers.register("tensorboard")
-@dataclass(eq=False)
+@dataclass
 class TensorBoard(Tracker):
     """The tracker that writes event files: scalars (see :func:`scalars`), the config as text, the labels as an image.
 

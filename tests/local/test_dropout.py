@@ -186,7 +186,7 @@ def test_functions_are_put_back_when_a_model_raises() -> None:
 
     for stack in ("off", 3):
         problem = class_problem(SIZES, (4, 8), 3, lambda: Net(Raises, whole))
-        task = replace(local_task(problem, stack="off"), stacking=Stacking(3, stack == 3, ""))
+        task = replace(local_task(problem, stack="off"), stacking=Stacking(3 if stack == 3 else 1, stack == 3, ""))
         with pytest.raises(ValueError, match="boom"):
             train(task, [0, 1])
         assert native()
