@@ -20,6 +20,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -45,13 +47,14 @@ class Workload:
         name: as given on the command line.
         model_fn: makes the model; classification, cross-entropy.
         shape: of one float32 input.
-        clients: number of clients, each with ``examples`` examples.
-        examples: examples per client.
+        clients: number of clients.
+        examples: examples per client; with ``fewest`` the most.
         cohort: clients per round.
         batch: examples per step; an epoch's last batch may be smaller.
         epochs: passes over a client's data; 0 returns the model unchanged.
         lr: learning rate of the clients' SGD.
         classes: number of classes.
+        fewest: the fewest examples of a client, uniform from there up to ``examples``; None: all have as many.
     """
 
     name: str
@@ -64,6 +67,21 @@ class Workload:
     epochs: int = 1
     lr: float = 0.05
     classes: int = 10
+    fewest: int | None = None
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """The examples of each client."""
+        if self.fewest is None:
+            return [self.examples] * self.clients
+        draw = torch.Generator().manual_seed(0)
+        sizes: list[int] = torch.randint(self.fewest, self.examples + 1, (self.clients,), generator=draw).tolist()
+        return sizes
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """The row at which each client's examples begin."""
+        return [0, *accumulate(self.sizes)][:-1]
 
 
 def tiny_model() -> nn.Module:
@@ -96,6 +114,7 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload("tiny", tiny_model, (64,), clients=5000, examples=20, cohort=500, batch=20),
+        Workload("ragged", tiny_model, (64,), clients=5000, examples=59, cohort=500, batch=4, fewest=2),
         Workload("cnn", cnn_model, (3, 32, 32), clients=1000, examples=50, cohort=50, batch=10),
         Workload("wide", wide_model, (2048,), clients=8, examples=4, cohort=8, batch=4),
         Workload("noop", tiny_model, (64,), clients=5000, examples=20, cohort=1000, batch=20, epochs=0),
@@ -104,12 +123,12 @@ WORKLOADS = {
 
 
 def make_data(workload: Workload, seed: int = 0) -> Data:
-    """Synthetic examples, client after client: x ``[clients * examples, *shape]`` standard normal, y int64 ``[...]``.
+    """Synthetic examples, client after client: x ``[N, *shape]`` standard normal, y int64 ``[...]``.
 
     The label of an example is the largest of ``classes`` of its inputs, so there is something to learn.
     """
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(workload.clients * workload.examples, *workload.shape, generator=generator)
+    x = torch.randn(sum(workload.sizes), *workload.shape, generator=generator)
     return x, x.flatten(1)[:, : workload.classes].argmax(1)
 
 
@@ -141,10 +160,10 @@ class Trainer:
     def train(self, client: int, generator: torch.Generator) -> None:
         """Local SGD on one client's data from where the model is."""
         x, y = self.data
-        size, batch = self.workload.examples, self.workload.batch
+        start, size = self.workload.starts[client], self.workload.sizes[client]
         for _ in range(self.workload.epochs):
-            order = torch.randperm(size, generator=generator, device=x.device) + client * size
-            for rows in torch.split(order, batch):
+            order = torch.randperm(size, generator=generator, device=x.device) + start
+            for rows in torch.split(order, self.workload.batch):
                 self.optimizer.zero_grad()
                 cross_entropy(self.model(x[rows]), y[rows]).backward()
                 self.optimizer.step()
@@ -163,7 +182,7 @@ class Trainer:
 
 def example_weights(workload: Workload, cohort: list[int]) -> list[float]:
     """``m_i / M`` of each client of a cohort."""
-    sizes = [workload.examples for _ in cohort]
+    sizes = [workload.sizes[client] for client in cohort]
     return [size / sum(sizes) for size in sizes]
 
 

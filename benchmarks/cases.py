@@ -210,6 +210,7 @@ def _speed(name: str, bare: str, rounds: int, bound: float) -> Speed:
 
 CASES: dict[str, Speed | Memory | Startup] = {
     "tiny": _speed("tiny", "--processes 1 --threads 1", 20, bound=0.10),
+    "ragged": _speed("ragged", "--processes 1 --threads 1", 8, bound=0.15),
     "cnn": _speed("cnn", "--processes 2 --threads 1", 3, bound=1.10),
     "wide": _speed("wide", "--processes 1 --threads 2", 6, bound=1.25),
     "noop": Speed(

@@ -30,7 +30,7 @@ from fedray.sampling import Uniform
 JOINING = 5.0
 """Seconds in which workers may still be joining, about: a run begins with the first that is up."""
 
-_ROUND, _CLIENT = 0.0015, {"tiny": 40e-6, "noop": 8e-6, "cnn": 0.08, "wide": 0.2}
+_ROUND, _CLIENT = 0.0015, {"tiny": 40e-6, "ragged": 120e-6, "noop": 8e-6, "cnn": 0.08, "wide": 0.2}
 """Seconds that a round and each of its clients take, about."""
 
 
@@ -67,7 +67,7 @@ def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: in
         RuntimeError: a round did less than it should.
     """
     x, y = make_data(workload)
-    clients = torch.arange(workload.clients).repeat_interleave(workload.examples)
+    clients = torch.arange(workload.clients).repeat_interleave(torch.tensor(workload.sizes))
     model = fedray.FederatedModel(workload.model_fn, fedray.optim.SGD(lr=workload.lr), cross_entropy)
     before = joining(workload, cluster)
     workers = 1 if cluster.name == "inline" else cluster.workers
@@ -94,11 +94,13 @@ def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: in
     timed = result.history[-rounds:]
     if any(record.workers != workers for record in result.history[-rounds - warmup :]):
         raise RuntimeError(f"{workload.name}: a worker had not joined after {before} rounds")
-    wanted = (workload.cohort, workload.cohort * workload.examples * workload.epochs)
+    least, most = (workload.cohort * workload.epochs * bound(workload.sizes) for bound in (min, max))
     for record in result.history:
-        if (record.clients["ok"], record.examples) != wanted:
+        if record.clients["ok"] != workload.cohort or not least <= record.examples <= most:
             done = f"{record.clients['ok']} clients and {record.examples} examples"
-            raise RuntimeError(f"{workload.name}, round {record.round}: {done} instead of {wanted}")
+            raise RuntimeError(
+                f"{workload.name}, round {record.round}: {done} instead of {workload.cohort} and {least} to {most}"
+            )
     seconds = [record.seconds for record in timed]
     median = statistics.median(seconds)
     return {

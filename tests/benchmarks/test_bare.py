@@ -44,6 +44,9 @@ def test_workloads_fit_together(name: str) -> None:
     assert output.shape == (workload.batch, workload.classes)
     assert workload.cohort <= workload.clients
     assert workload.batch <= workload.examples
+    assert len(workload.sizes) == workload.clients
+    assert max(workload.sizes) == workload.examples
+    assert min(workload.sizes) == (workload.fewest or workload.examples)
 
 
 def test_one_full_step_each_is_centralised_gradient_descent() -> None:
@@ -74,6 +77,29 @@ def test_a_round_is_the_mean_of_its_clients_alone() -> None:
             entry += value.double() / workload.cohort
     torch.testing.assert_close(model, [entry.float() for entry in mean], rtol=1e-5, atol=1e-6)
     assert all(not torch.equal(value, before) for value, before in zip(model, start, strict=True))
+
+
+def test_a_client_trains_on_its_own_rows_and_counts_by_how_many_they_are() -> None:
+    workload = dataclasses.replace(SMALL, fewest=2, batch=3, cohort=SMALL.clients)
+    assert len(set(workload.sizes)) > 2
+    trainer, model, total = parts(workload)
+    start = [value.clone() for value in model]
+    x, y = trainer.data
+    assert len(x) == len(y) == sum(workload.sizes)
+    for client, (first, size) in enumerate(zip(workload.starts, workload.sizes, strict=True)):
+        others = torch.ones(len(x), dtype=torch.bool)
+        others[first : first + size] = False
+        trainer.load(start)
+        trainer.data = x.masked_fill(others[:, None], torch.nan), y
+        trainer.train(client, torch.Generator().manual_seed(1))
+        assert all(value.isfinite().all() for value in trainer.values)
+    trainer.data = x, y
+    full = Trainer(dataclasses.replace(workload, batch=workload.examples), (x, y))
+    bare_round(full, model, total, list(range(workload.clients)), seed=1)
+    trainer.load(start)
+    gradients = torch.autograd.grad(cross_entropy(trainer.model(x), y), trainer.params)
+    expected = [value - workload.lr * gradient for value, gradient in zip(start, gradients, strict=True)]
+    torch.testing.assert_close(model, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_no_epochs_return_the_model_unchanged() -> None:
