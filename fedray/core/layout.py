@@ -19,6 +19,9 @@ Kind = Literal["parameter", "frozen", "buffer"]
 EXACT = 2**24
 """Largest magnitude of integers in the vector."""
 
+_COMPILED = "_orig_mod"
+"""The name under which ``torch.compile`` holds the module that it wraps."""
+
 _KINDS = ("parameter",), ("parameter", "frozen"), ("parameter", "frozen", "buffer")
 
 
@@ -53,10 +56,12 @@ class Layout:
     Args:
         entries: in the order of the vector.
         shared: further names of the module's ``state_dict``, each with the name of the entry that it shares.
+        wrapper: the start of all names where the module is wrapped by ``torch.compile`` or ``nn.DataParallel``.
     """
 
     entries: tuple[Entry, ...]
     shared: tuple[tuple[str, str], ...] = ()
+    wrapper: str = ""
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
@@ -93,7 +98,7 @@ class Layout:
                 start = stop
         first = {id(state[e.name]): e.name for e in entries if e.name in state}
         again = ((name, first[id(tensor)]) for name, tensor in state.items() if id(tensor) in first)
-        return cls(tuple(entries), tuple((name, other) for name, other in again if name != other))
+        return cls(tuple(entries), tuple((name, other) for name, other in again if name != other), _wrapper(module))
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Layout:
@@ -102,12 +107,14 @@ class Layout:
         for kind, name, dtype, shape in content["entries"]:
             start = entries[-1].stop if entries else 0
             entries.append(Entry(name, tuple(shape), getattr(torch, dtype), kind, start, start + math.prod(shape)))
-        return cls(tuple(entries), tuple((name, other) for name, other in content["shared"]))
+        shared = tuple((name, other) for name, other in content["shared"])
+        return cls(tuple(entries), shared, content.get("wrapper", ""))
 
     def to_json(self) -> dict[str, Any]:
         """Return enough to make a ``state_dict`` of a vector where the module is not at hand."""
         entries = [[e.kind, e.name, str(e.dtype).removeprefix("torch."), list(e.shape)] for e in self.entries]
-        return {"entries": entries, "shared": [list(names) for names in self.shared]}
+        wrapped = {"wrapper": self.wrapper} if self.wrapper else {}
+        return {"entries": entries, "shared": [list(names) for names in self.shared], **wrapped}
 
     @cached_property
     def size(self) -> int:
@@ -169,9 +176,20 @@ class Layout:
         return found
 
     def state_dict(self, vector: Tensor) -> dict[str, Tensor]:
-        """Return the module's ``state_dict`` of a vector ``[P]``, no two tensors on the same memory."""
+        """Return the ``state_dict`` of a vector ``[P]`` for the plain module, no two tensors on the same memory.
+
+        >>> wrapped = Layout.of(nn.DataParallel(nn.Linear(2, 1)))
+        >>> [entry.name for entry in wrapped.entries], sorted(wrapped.state_dict(torch.zeros(3)))
+        (['module.weight', 'module.bias'], ['bias', 'weight'])
+        """
         found = self.unpack(vector)
-        return found | {name: found[other].clone() for name, other in self.shared}
+        found |= {name: found[other].clone() for name, other in self.shared}
+        return {self._plain(name): tensor for name, tensor in found.items()}
+
+    def _plain(self, name: str) -> str:
+        """Return a name as it is without wrappers; a part of a module may be compiled, too."""
+        inside = name.removeprefix(self.wrapper)
+        return ".".join(word for word in inside.split(".") if word != _COMPILED)
 
     def split(self, matrix: Tensor) -> dict[str, Tensor]:
         """Return views ``[C, *shape]`` of the trained parameters of a matrix ``[C, D]``.
@@ -258,3 +276,15 @@ def _beyond(tensor: Tensor) -> int | None:
 
 def _to_integer(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values > 0.5 if dtype == torch.bool else values.round().to(dtype)
+
+
+def _wrapper(module: nn.Module) -> str:
+    """Return the start of all names of a module that wrappers make."""
+    prefix = ""
+    while True:
+        if _COMPILED in module._modules:
+            prefix, module = f"{prefix}{_COMPILED}.", module.get_submodule(_COMPILED)
+        elif isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            prefix, module = f"{prefix}module.", module.module
+        else:
+            return prefix

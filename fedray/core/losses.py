@@ -63,6 +63,24 @@ def _direct(loss: LossFn) -> LossFn | None:
     return next((each for known, each in _DIRECT.items() if known is loss), None)
 
 
+def ignored_class(loss: LossFn) -> int | None:
+    """Return the class whose examples a loss leaves out of its mean (``ignore_index`` of torch's losses), if any.
+
+    >>> ignored_class(torch.nn.CrossEntropyLoss(ignore_index=2)), ignored_class(torch.nn.CrossEntropyLoss())
+    (2, None)
+    """
+    index = getattr(getattr(loss, "function", loss), "ignore_index", None)
+    return index if isinstance(index, int) and index >= 0 else None
+
+
+def batch_loss(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of a batch; 0, without a gradient, where it leaves out all of it and torch's mean is 0 / 0."""
+    left_out = ignored_class(loss)
+    if left_out is not None and bool((target == left_out).all()):
+        return output.sum() * 0.0
+    return loss(output, target)
+
+
 def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
     """Return the loss of each example of a batch, ``[B]``, from a loss function that averages over its batch.
 
@@ -70,7 +88,7 @@ def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
     looks at values, is called example by example.
 
     A loss that joins the examples of its batch is called with each example alone, where the weights of
-    ``CrossEntropyLoss(weight=w)`` cancel.
+    ``CrossEntropyLoss(weight=w)`` cancel.  An example that the loss leaves out (``ignore_index``) counts 0.
     """
     direct = _direct(loss)
     if direct is not None:
@@ -83,4 +101,7 @@ def per_example(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
         values: Tensor = vmap(one)(output, target)
     except RuntimeError:
         values = torch.stack([one(o, t) for o, t in zip(output, target, strict=True)])
-    return values
+    left_out = ignored_class(loss)
+    if left_out is None:
+        return values
+    return values.masked_fill((target == left_out).view(len(target), -1).all(dim=1), 0.0)

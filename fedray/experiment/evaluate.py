@@ -21,6 +21,7 @@ from fedray.data.columns.rows import CPU, Examples
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
 from fedray.local.kernels import cuda_kernels
+from fedray.local.losses import loss_on
 from fedray.local.task import Precision
 from fedray.run.evaluation import MOST_ROWS, Evaluator, TestChunk, rows_at_once, take_from
 from fedray.run.origin import changes
@@ -161,7 +162,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: int | None, device: s
     layout.load(module, _fitting(saved, layout, folder))
     x, _ = test.slice(0, 2)
     rows = rows_at_once(config.evaluate.batch_size, module, x)  # type: ignore[arg-type]
-    loss, precision, seed = config.loss_fn(spec), config.local.precision, config.schema.seed
+    loss, precision, seed = loss_on(config.loss_fn(spec), place), config.local.precision, config.schema.seed
     with cuda_kernels(precision, config.local.deterministic) if place.type == "cuda" else nullcontext():
         return evaluate_model(
             module.to(place),

@@ -60,6 +60,8 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> torch.optim
         raise ConfigError(f"optimizer: a torch.optim.Optimizer is needed, this is a {type(optimizer).__name__}")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ConfigError("optimizer: LBFGS needs several gradients for a step, a local step has one; take another")
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        raise ConfigError("optimizer: SparseAdam needs sparse gradients, and clients train with dense ones; take Adam")
     return optimizer
 
 

@@ -9,6 +9,7 @@ def train_mode(module: nn.Module) -> nn.Module:
     """Set a model that its builder has just given to training; what was set to ``eval()`` inside it stays so.
 
     A model that is in evaluation mode as a whole, as ``from_pretrained`` gives one, is set to training as a whole.
+    Embeddings with ``sparse=True`` give dense gradients from here on: rules, most optimizers and stacks need them.
 
     >>> model = nn.Sequential(nn.BatchNorm1d(3).eval(), nn.Linear(3, 2))
     >>> [part.training for part in train_mode(model)]
@@ -23,6 +24,9 @@ def train_mode(module: nn.Module) -> nn.Module:
             part.eval()
             for inner in part.modules():
                 inner.training = built[inner]
+    for part in module.modules():
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+            part.sparse = False
     return module
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fedray.core.hidden_state import HiddenState
+from fedray.core.losses import batch_loss
+from fedray.local.losses import loss_on
 from fedray.local.modes import train_mode
 from fedray.local.task import LocalTask, autocast
 
@@ -49,7 +51,8 @@ class Replica:
         self.device = self.row.device
         self.module = train_mode(module).to(device)
         task.layout.attach(self.module, self.row)
-        parts = {"model": self.module, "local.loss": task.loss_fn, "optimizer": task.optimizer_fn}
+        self._loss = loss_on(task.loss_fn, self.device)
+        parts = {"model": self.module, "local.loss": self._loss, "optimizer": task.optimizer_fn}
         self.hidden = HiddenState(parts, task.layout.tensors(self.module).values())
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
 
@@ -62,7 +65,7 @@ class Replica:
     def loss(self, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
         """Return ``weight`` times the rows' mean loss, whose ``backward`` leaves the gradients with the parameters."""
         with autocast(self._task.args.precision, self.device):
-            loss = self._task.loss_fn(self.module(x.to(self.device)), y.to(self.device))
+            loss = batch_loss(self._loss, self.module(x.to(self.device)), y.to(self.device))
         return loss if weight == 1.0 else loss * weight
 
     def add_gradients(self, others: Sequence[Replica]) -> None:

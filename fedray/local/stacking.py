@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fedray.core.draws import drawn_since, named, put_back, traces
-from fedray.core.losses import per_example
+from fedray.core.losses import ignored_class, per_example
 from fedray.core.messages import VECTOR, BlockUpdate, Broadcast
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
@@ -217,10 +217,12 @@ def batch_statistics(module: nn.Module) -> str | None:
 
 
 def coupled(task: LocalTask, module: nn.Module) -> bool:
-    """Return True if the loss joins the examples of a batch: class weights, contrast, a sum.
+    """Return True if the loss joins the examples of a batch: class weights, a class left out, contrast, a sum.
 
     Changes the parameters of ``module``.
     """
+    if ignored_class(task.loss_fn) is not None:
+        return True
     few = np.unique(np.linspace(0, len(task.data) - 1, 8).astype(np.int64))
     x, y = (t.flatten(0, 1) for t in task.data.rows(few).take(np.tile(np.arange(8), (len(few), 1))))
     draw = torch_generator(task.seed, "local")

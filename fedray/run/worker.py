@@ -33,7 +33,9 @@ from fedray.core.messages import (
     Row,
 )
 from fedray.core.metrics import Mean, example_values
+from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
+from fedray.local.losses import loss_on
 from fedray.local.rules import width_of
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
@@ -106,7 +108,10 @@ class Worker:
         self._open = contextlib.ExitStack()
         if self.device.type == "cuda":
             self._open.enter_context(cuda_kernels(job.task.args.precision, job.task.args.deterministic))
-            job = self.job = replace(job, task=replace(job.task, data=job.task.data.to(self.device)))
+            memory = torch.cuda.get_device_properties(self.device).total_memory
+            data = resident(job.task.data, self.device, memory)
+            loss = loss_on(job.task.loss_fn, self.device)
+            job = self.job = replace(job, task=replace(job.task, data=data, loss_fn=loss))
         self._trainer = Trainer(job.task, devices)
         if job.task.data.test is None and not job.task.data.holdout_sizes.any():
             forget(job.task.model_fn)

@@ -250,3 +250,33 @@ def test_a_counter_that_leaves_the_exact_range_is_an_error_by_name() -> None:
     module.get_buffer("seen").add_(1)
     with pytest.raises(ValueError, match="the buffer seen has reached 16,777,217"):
         layout.read_back(module, vector)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda module: module,
+        lambda module: torch.compile(module, backend="eager"),
+        nn.DataParallel,
+        lambda module: torch.compile(nn.DataParallel(module), backend="eager"),
+        lambda module: nn.Sequential(*(torch.compile(part, backend="eager") for part in module.children())),  # type: ignore[call-overload]
+    ],
+)
+def test_what_is_written_is_for_the_plain_module(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    plain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    layout = Layout.of(wrap(plain))
+    again = Layout.from_json(json.loads(json.dumps(layout.to_json())))
+    assert again == layout
+    written = again.state_dict(torch.arange(float(layout.size)))
+    fresh = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    fresh.load_state_dict(written)
+    assert list(written) == list(fresh.state_dict())
+
+
+def test_a_part_that_a_user_calls_module_keeps_its_name() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(2, 1)
+
+    assert list(Layout.of(Net()).state_dict(torch.zeros(3))) == ["module.weight", "module.bias"]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedray.core.losses import LossFn, cross_entropy, has_direct, mse, per_example
+from fedray.core.losses import LossFn, batch_loss, cross_entropy, has_direct, mse, per_example
 
 
 def batch(loss: str) -> tuple[Tensor, Tensor]:
@@ -56,3 +56,19 @@ def test_losses_known_without_vmap_are_named() -> None:
     direct: Callable[[LossFn], bool] = has_direct
     assert direct(F.cross_entropy)
     assert not direct(smooth)
+
+
+@pytest.mark.parametrize("shape", [(), (5,)])
+def test_an_example_that_is_left_out_counts_nothing(shape: tuple[int, ...]) -> None:
+    loss = torch.nn.CrossEntropyLoss(ignore_index=2)
+    output = torch.randn(4, 3, *shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    target = torch.tensor([0, 2, 1, 2]).reshape(4, *[1] * len(shape)).expand(4, *shape)
+    values = per_example(loss, output, target)
+    assert (values == 0).tolist() == [False, True, False, True]
+    # Of two examples that count, torch's mean is the mean of theirs.
+    torch.testing.assert_close(values.sum() / 2, loss(output, target))
+    none = batch_loss(loss, output, torch.full_like(target, 2))
+    none.backward()
+    assert output.grad is not None
+    assert (float(none.detach()), float(output.grad.abs().max())) == (0.0, 0.0)
+    assert torch.equal(batch_loss(loss, output, target), loss(output, target))

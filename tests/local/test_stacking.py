@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import fedray
 from fedray import optim
 from fedray.config.sections import LocalSection
 from fedray.core.losses import LossFn
@@ -293,3 +296,32 @@ def test_on_a_cpu_auto_knows_the_convolutions_of_a_step_and_its_attention() -> N
         assert decide(task, "auto", 40, "cpu") == decided  # counted, so that it repeats
         assert decide(task, 2, 40, "cpu").stacked  # a number is an order
         assert decide(task, "auto", 40, "cuda").stacked
+
+
+def test_a_class_that_the_loss_leaves_out_trains_one_by_one_to_finite_numbers(tmp_path: Path) -> None:
+    problem = class_problem((3, 4), test=6)
+    x = torch.randn(7, 6).numpy()
+    y, clients = np.array([2, 2, 2, 0, 1, 2, 1]), [0] * 3 + [1] * 4
+    data = fedray.FederatedData.from_arrays(x, y, clients, test=(x, np.full(7, 2)))
+    model = fedray.FederatedModel(problem.model_fn, None, nn.CrossEntropyLoss(ignore_index=2))
+    args = fedray.TrainArgs(rounds=2, batch_size=2, stack=2)
+    result = fedray.train(model, data, args, cluster="inline", run_dir=tmp_path / "run", progress=False)
+    assert [record.clients["failed"] for record in result.history] == [0, 0]
+    assert result.history[-1].test["loss"] == 0.0
+    assert stacking.COUPLED in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_sparse_embeddings_train_as_dense_ones(tmp_path: Path) -> None:
+    def hashes(sparse: bool) -> list[str | None]:
+        def net() -> nn.Module:
+            return nn.Sequential(nn.Embedding(9, 4, sparse=sparse), nn.Flatten(), nn.Linear(24, 3))
+
+        problem = class_problem(vocabulary=9)
+        model = fedray.FederatedModel(net, fedray.optim.Adam(), problem.loss_fn)
+        where = tmp_path / str(sparse)
+        args = fedray.TrainArgs(rounds=2)
+        return [
+            r.model_sha256 for r in fedray.train(model, problem.data, args, cluster="inline", run_dir=where).history
+        ]
+
+    assert hashes(True) == hashes(False)

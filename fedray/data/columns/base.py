@@ -152,6 +152,11 @@ class ClientData(ABC):
         """Return data that all processes of a machine share, with columns below ``folder``, where there are any."""
         return self
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of what it holds in memory, on each device that it is resident on."""
+        return 0
+
     def to(self, device: torch.device) -> ClientData:
         """Return the data with what it holds in memory resident on ``device``."""
         return self

@@ -98,6 +98,11 @@ class ContiguousData(ClientData):
         counts = np.bincount(cells.reshape(-1), minlength=len(self) * self.spec.outputs)
         return counts.reshape(len(self), self.spec.outputs)
 
+    @property
+    def nbytes(self) -> int:
+        tensors = [self._x, self._y, *((self.test.x, self.test.y) if self.test is not None else ())]
+        return sum(tensor.nbytes for tensor in tensors)
+
     def to(self, device: torch.device) -> Self:
         if torch.device(device) == self._x.device:
             return self

@@ -104,13 +104,18 @@ class Rows:
         index = torch.from_numpy(flat.reshape(-1))
         if self._remote:
             index = index.to(self._x.device, non_blocking=True)
-        x = self._x.index_select(0, index)
-        y = self._y.index_select(0, index)
-        if not self._resident:
-            x, y = x.to(self._device), y.to(self._device)
+        x, y = self._gathered(self._x, index), self._gathered(self._y, index)
         if x.dtype == torch.uint8:
             x = decode(x)
         return x.view(count, width, *x.shape[1:]), y.view(count, width, *y.shape[1:])
+
+    def _gathered(self, store: Tensor, index: Tensor) -> Tensor:
+        if self._resident:
+            return store.index_select(0, index)
+        # A GPU copies from pinned memory by itself, while the host goes on.
+        pinned = self._device.type == "cuda" and not self._remote
+        rows = torch.empty((len(index), *store.shape[1:]), dtype=store.dtype, device=store.device, pin_memory=pinned)
+        return torch.index_select(store, 0, index, out=rows).to(self._device, non_blocking=pinned)
 
 
 def make_examples(test: Any, spec: DataSpec, where: str = "test") -> Examples | None:
