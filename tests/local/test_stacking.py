@@ -325,3 +325,16 @@ def test_sparse_embeddings_train_as_dense_ones(tmp_path: Path) -> None:
         ]
 
     assert hashes(True) == hashes(False)
+
+
+def test_a_loss_that_fails_in_a_stack_at_a_batchs_usual_size_is_found_before_the_run() -> None:
+    def picky(output: Tensor, target: Tensor) -> Tensor:
+        if len(target) > 5 and bool((output > 100).any()):  # looks at values, which vmap cannot
+            return output.sum()
+        return functional.cross_entropy(output, target)
+
+    problem = class_problem((12, 11, 12))
+    for size, stacked in ((4, True), (8, False)):
+        task = local_task(replace(problem, loss_fn=picky), args=LocalSection(1, size), stack=3)
+        assert task.stacking.stacked is stacked
+    assert "does not run under vmap" in task.stacking.reason
