@@ -277,9 +277,11 @@ class Config:
         functions = HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn})
         with functions.put_back(), catch_warnings():
             optimizer = check_optimizer(self.optimizer, module)
-            check_fit(trial, module, evaluated=data.test is not None or self.evaluate.clients_every > 0)
+            evaluated = data.test is not None or self.evaluate.clients_every > 0
+            untried = check_fit(trial, module, evaluated, self.place.devices[0])
             chosen: AlgorithmConfig = made(self.algorithm)
             warnings = (*chosen.doubts(optimizer), *chosen.unused(self.local))
+            warnings += (untried,) if untried else ()
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from fedray.core.errors import ConfigError, one_line
 from fedray.core.metrics import example_values
 from fedray.data import ClientData
 from fedray.data.columns.checks import IGNORED
+from fedray.data.columns.rows import CPU
 from fedray.local.schedule import single_rows
 from fedray.local.task import LocalTask, ModelFn
 from fedray.models.prototype import Prototype
@@ -65,13 +67,18 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> torch.optim
     return optimizer
 
 
-def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
+def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch.device = CPU) -> str | None:
     """Put one small batch through model and loss, and through the evaluation if there is one.
 
     Args:
         task: the local training problem.
         module: its model.
         evaluated: True if the model is evaluated by fedray.
+        device: the workers'; a model that runs on no CPU is tried there, if this machine has such a device.
+
+    Returns:
+        The reason why nothing was tried, for a warning: workers have GPUs, this machine has none, and the model does
+        not run on its CPU.
 
     Raises:
         ConfigError: naming the part that does not fit, with the shapes.
@@ -81,9 +88,10 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
     x, y = x[0], y[0]
     shapes = f"inputs {tuple(x.shape)}, targets {tuple(y.shape)} {y.dtype}"
     try:
-        with torch.no_grad():
-            output = module.eval()(x)
+        output = _output(module, x, device)
     except Exception as error:
+        if device.type == "cuda" and not torch.cuda.is_available():
+            return f"model: it was not tried, as it does not run on this machine's CPU: {one_line(error)[:200]}"
         raise ConfigError(f"model: it does not take the data ({shapes}): {one_line(error)[:300]}") from error
     if isinstance(task.model_fn, Prototype):
         task.model_fn.check(x)
@@ -113,7 +121,7 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
     if loss.numel() != 1:
         raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(loss.shape)}")
     if not evaluated:
-        return
+        return None
     try:
         with torch.no_grad():
             example_values(task.loss_fn, task.data.spec.task, output.float(), y)
@@ -121,6 +129,19 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool) -> None:
         raise ConfigError(
             f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {one_line(error)[:300]}"
         ) from error
+    return None
+
+
+def _output(module: nn.Module, x: torch.Tensor, device: torch.device) -> Any:
+    """Return the model's output on the CPU, from a copy on ``device`` if it runs on no CPU."""
+    with torch.no_grad():
+        try:
+            return module.eval()(x)
+        except Exception:
+            if device.type != "cuda" or not torch.cuda.is_available():
+                raise
+            output = copy.deepcopy(module).to(device)(x.to(device))
+            return output.cpu() if isinstance(output, torch.Tensor) else output
 
 
 def check_single_rows(task: LocalTask, module: nn.Module, dropped: bool) -> tuple[str, ...]:

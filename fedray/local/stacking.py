@@ -178,7 +178,7 @@ def _compare(task: LocalTask, rows: tuple[int, int], steps: int, decays: bool) -
     """Train two clients, cut to so many ``rows`` each, for some steps, in a stack and alone.
 
     Returns:
-        What differs, if anything does, and True if the model remembers something.
+        The difference, if there is one, and True if the model remembers something.
     """
     few = _Few(task, rows)
     # Plain descent shows the gradients, where Adam would blow up rounding.  Decay stays, as it tells apart a parameter

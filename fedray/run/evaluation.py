@@ -53,7 +53,11 @@ def rows_at_once(batch_size: int | Literal["auto"], module: nn.Module, x: Tensor
     """
     if batch_size != "auto":
         return batch_size
-    return max(1, min(MOST_ROWS, PIECE_BYTES // (4 * max(1, largest(module, x)))))
+    try:
+        numbers = largest(module, x)
+    except Exception:  # of any kind: it runs on a GPU alone, where pieces without room are halved
+        return MOST_ROWS
+    return max(1, min(MOST_ROWS, PIECE_BYTES // (4 * max(1, numbers))))
 
 
 def evaluated(vector: Tensor, statistics: Tensor | None) -> Tensor:

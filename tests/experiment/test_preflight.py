@@ -9,9 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fedray
+from fedray import optim
+from fedray.config.sections import LocalSection
+from fedray.core.errors import ConfigError
+from fedray.core.layout import Layout
+from fedray.experiment.preflight import check_fit
+from fedray.local.rules import LocalRule
+from fedray.local.task import LocalTask
+from fedray.run.evaluation import rows_at_once
+from tests.helpers import class_problem
 
 X = np.random.default_rng(0).standard_normal((24, 5)).astype("f4")
 DATA = fedray.FederatedData.from_partition(X, (X[:, 0] > 0).astype(int), fedray.IID(clients=4), seed=0)
@@ -230,3 +239,51 @@ def test_the_model_of_a_result_is_in_evaluation_mode_and_its_history_whole(tmp_p
         result = go(rounds, resumed)
         assert [record.round for record in result.history] == [1, 2, 3, 4]
         assert [r.model_sha256 for r in result.history[:2]] == [r.model_sha256 for r in first.history]
+
+
+class OnGpus(nn.Module):
+    """Runs where its inputs are on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cuda:
+            raise RuntimeError("fused kernel: expected a CUDA tensor")
+        output: Tensor = self.layer(x)
+        return output
+
+
+def test_a_model_for_gpus_alone_is_refused_where_cpus_train_and_warned_of_where_gpus_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = class_problem(model_fn=OnGpus, test=5)
+    task = LocalTask(
+        problem.model_fn,
+        optim.SGD(0.1),
+        problem.loss_fn,
+        problem.data,
+        Layout.of(problem.model_fn()),
+        LocalSection(),
+        LocalRule(),
+        0,
+    )
+    with pytest.raises(ConfigError, match=r"^model: it does not take the data .*expected a CUDA tensor"):
+        check_fit(task, problem.model_fn(), evaluated=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = check_fit(task, problem.model_fn(), True, torch.device("cuda", 0))
+    assert said == (
+        "model: it was not tried, as it does not run on this machine's CPU: RuntimeError: fused kernel: expected a "
+        "CUDA tensor"
+    )
+    assert rows_at_once("auto", problem.model_fn(), torch.zeros(2, 6)) == 1024
+
+
+@pytest.mark.gpu
+def test_a_model_for_gpus_alone_trains_on_one(tmp_path: Path) -> None:
+    problem = class_problem(model_fn=OnGpus, test=5)
+    model = fedray.FederatedModel(OnGpus, None, problem.loss_fn)
+    place = fedray.Cluster("inline", gpus=1.0)
+    result = fedray.train(model, problem.data, cluster=place, run_dir=tmp_path / "run", progress=False)
+    assert result.history[-1].clients["failed"] == 0
