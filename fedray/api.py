@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,14 +37,14 @@ from fedray.data import ClientData
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
+from fedray.experiment.shell import run_in_sight
 from fedray.optim import OptimizerFn
-from fedray.run.interrupt import NOT_BEGUN, StopSignals, starting
+from fedray.run.interrupt import NOT_BEGUN, starting
 from fedray.run.snapshot import model_of
 from fedray.rundir import checkpoint
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
 from fedray.sampling import Sampler
-from fedray.tracking.console import Console
 from fedray.tracking.jsonl import read_records
 from fedray.transforms import Transform
 
@@ -282,23 +281,8 @@ def _check(given: Any, kind: type, name: str, such_as: str) -> None:
 
 def _run(experiment: Experiment, progress: bool) -> Result:
     run = experiment.run
-    console = Console(quiet=not progress, tensorboard=run.tensorboard)
-    signals = StopSignals(
-        lambda: console.note("stopping: saving a checkpoint (once more to interrupt at once)"), signal.raise_signal
-    )
-    history: list[RoundRecord] = []
-    console.start(run.info())
-    try:
-        with signals:
-            for record in experiment.records(signals.arm):
-                history.append(record)
-                console.round(record)
-        # Not by the signals: one that comes late finds a run that is finished all the same.
-        summary = run.folder.summary()
-        if summary["status"] != "stopped":
-            console.finish(summary)
-    finally:
-        console.close()
+    ended = run_in_sight(experiment, quiet=not progress, own_process=False)
+    history = ended.history
     module = run.plan.task.model_fn()
     saved = checkpoint.newest(run.folder.checkpoints)
     if saved is None:
@@ -307,4 +291,4 @@ def _run(experiment: Experiment, progress: bool) -> Result:
     first = history[0].round if history else run.plan.rounds + 1
     records = read_records(run.folder.path / METRICS) if run.resume else []
     earlier = [RoundRecord.from_json(record) for record in records if record["round"] < first]
-    return Result(module.eval(), earlier + history, run.folder.path, summary["status"] == "stopped")
+    return Result(module.eval(), earlier + history, run.folder.path, ended.stopped)

@@ -15,8 +15,8 @@ import typer
 from fedray.config.layers import Layers
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.core.collector import collector_off
-from fedray.core.errors import ConfigError, RunFailed
-from fedray.run.interrupt import NOT_BEGUN, STOPPED, StopSignals, exit_at_once, held, starting
+from fedray.core.errors import ConfigError
+from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
 from fedray.rundir.names import to_go_on
 from fedray.slurm.requeue import belongs_to_job
 
@@ -76,28 +76,17 @@ def _name(run_dir: Path) -> str:
 
 def train(experiment: Experiment, quiet: bool) -> None:
     """Run an experiment in sight of the user; signals stop it with a checkpoint and exit status STOPPED."""
-    from fedray.tracking.console import Console
+    from fedray.experiment.shell import run_in_sight
 
-    console = Console(quiet=quiet, tensorboard=experiment.run.tensorboard)
-    console.start(experiment.run.info())
-    signals = StopSignals(lambda: console.note("stopping: saving a checkpoint (once more to exit at once)"))
+    folder = experiment.run.folder.path
     try:
-        with signals:
-            for record in experiment.records(signals.arm):
-                console.round(record)
-        # Not by the signals: one that comes late finds a run that is finished all the same.
-        summary = experiment.run.folder.summary()
-        if summary["status"] != "stopped":
-            console.finish(summary)
-    except RunFailed as error:
-        raise RunFailed(f"{error}\nlog: {experiment.run.folder.log}") from error
+        ended = run_in_sight(experiment, quiet=quiet)
     finally:
-        console.close()
-        _update_table(experiment.run.folder.path.resolve().parent)
-    if summary["status"] == "stopped":
+        _update_table(folder.resolve().parent)
+    if ended.stopped:
         # A Slurm job says itself what becomes of it.
-        if not belongs_to_job(experiment.run.folder.path, os.environ):
-            typer.echo(f"stopped; go on with: {to_go_on(experiment.run.folder.path)}", err=True)
+        if not belongs_to_job(folder, os.environ):
+            typer.echo(f"stopped; go on with: {to_go_on(folder)}", err=True)
         raise typer.Exit(STOPPED)
 
 

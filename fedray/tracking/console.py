@@ -82,7 +82,7 @@ class Console(Tracker):
         self._line(text)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """End the bar and show the table; of ``summary`` it reads ``seconds`` and ``budget``, if there."""
+        """End the bar and show the table; of ``summary`` it reads ``seconds``, ``totals``, ``budget``, if there."""
         self._end_bar()
         if self._out is None:
             return
@@ -187,8 +187,10 @@ class _State:
             rows.append(
                 ("not evaluated", f"{missing:,} of {counted(everybody, 'client')}, whose data nobody could reach")
             )
-        if self._failed:
-            rows.append(("failed", f"{self._failed:,} times a client gave no update"))
+        # Those before a resume too, of which no record tells here.
+        everyone = summary.get("totals", {}).get("failures")
+        if failed := self._failed if everyone is None else sum(everyone.values()):
+            rows.append(("failed", f"{failed:,} times a client gave no update"))
         return rows
 
 

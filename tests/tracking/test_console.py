@@ -69,6 +69,17 @@ def test_a_pipe_gets_plain_lines() -> None:
     assert [line.split()[1] for line in lines if line.startswith("round ")] == ["1/4", "2/4", "3/4", "4/4"]
 
 
+@pytest.mark.parametrize(("failures", "said"), [({"train": 5, "memory": 2}, "7 times"), ({}, None)])
+def test_the_table_of_a_run_that_went_on_counts_all_its_failures(failures: dict[str, int], said: str | None) -> None:
+    out, to = plain()
+    console = Console(console=to)
+    console.start(info(resumed_from=2))
+    console.finish({"seconds": 1.0, "totals": {"failures": failures}})
+    told = [line for line in out.getvalue().splitlines() if "gave no update" in line]
+    assert len(told) == (said is not None)
+    assert said is None or f"{said} a client gave no update" in told[0]
+
+
 def test_lines_keep_their_distance_but_the_last_round_has_one(ticks: Iterator[float]) -> None:
     out, to = plain()
     # Read once at the start, once for each round that asks, once more for each line: every third round is due.

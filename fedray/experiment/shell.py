@@ -1,0 +1,66 @@
+"""The shell of a run, for the command line and for Python: progress, the signals that stop it, the table at its end."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from fedray.core.errors import RunFailed
+from fedray.core.record import RoundRecord
+from fedray.experiment.experiment import Experiment
+from fedray.run.interrupt import StopSignals, exit_at_once
+from fedray.tracking.console import Console
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a run that did not fail.
+
+    Args:
+        history: the records of the rounds that were run here, in order.
+        stopped: True if a signal stopped it, with a checkpoint saved.
+    """
+
+    history: list[RoundRecord]
+    stopped: bool
+
+
+def run_in_sight(experiment: Experiment, *, quiet: bool = False, own_process: bool = True) -> Ended:
+    """Run an experiment in sight of the user; a signal stops it with a checkpoint.
+
+    Args:
+        experiment: the run and its place.
+        quiet: show nothing.
+        own_process: a second signal ends the process at once; False, where it is the user's, such as a notebook: it is
+            raised again, and interrupts.
+
+    Raises:
+        RunFailed: the run could not go on, with the place of its log.
+        ConfigError: a mistake that was found as the run started.
+    """
+    run = experiment.run
+    console = Console(quiet=quiet, tensorboard=run.tensorboard)
+    again = "exit" if own_process else "interrupt"
+    signals = StopSignals(
+        lambda: console.note(f"stopping: saving a checkpoint (once more to {again} at once)"),
+        exit_at_once if own_process else signal.raise_signal,
+    )
+    history: list[RoundRecord] = []
+    console.start(run.info())
+    try:
+        with signals:
+            for record in experiment.records(signals.arm):
+                history.append(record)
+                console.round(record)
+        # Not by the signals: one that comes late finds a run that is finished all the same.
+        summary = run.folder.summary()
+        if summary["status"] != "stopped":
+            console.finish(summary)
+    except RunFailed as error:
+        # Of a run that has left nothing behind there is no log.
+        if not run.folder.log.exists():
+            raise
+        raise type(error)(f"{error}\nlog: {run.folder.log}") from error
+    finally:
+        console.close()
+    return Ended(history, summary["status"] == "stopped")

@@ -1,0 +1,66 @@
+"""The shell of a run says how it goes, to whoever started it, and how it ended."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedray
+from fedray.core.errors import RunFailed
+from fedray.experiment.build import Config
+from fedray.experiment.experiment import Experiment
+from fedray.experiment.given import GivenModel
+from fedray.experiment.shell import run_in_sight
+from fedray.rundir.folder import RunFolder
+from tests.helpers import class_problem
+
+
+def experiment(folder: Path, rounds: int = 2) -> Experiment:
+    problem = class_problem()
+    parts: dict[str, Any] = {"data": problem.data, "model": GivenModel(problem.model_fn), "rounds": rounds}
+    return Config.bind("mine", {}, {**parts, "cluster": {"name": "inline"}}).experiment(RunFolder(folder))
+
+
+def test_a_run_to_its_end_is_shown_with_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_in_sight(experiment(tmp_path / "run"))
+    assert ([record.round for record in ended.history], ended.stopped) == ([1, 2], False)
+    out = capsys.readouterr().out
+    assert "mine: 6 clients" in out
+    assert "2 of 2" in out
+    assert run_in_sight(experiment(tmp_path / "quiet"), quiet=True).history
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("own", "word"), [(True, "exit"), (False, "interrupt")])
+def test_a_signal_stops_it_with_a_checkpoint_and_says_what_a_second_would_do(
+    own: bool, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = Experiment.records
+    told = threading.Event()
+
+    def interrupted(self: Experiment, on_stop: Any) -> Iterator[fedray.RoundRecord]:
+        for record in records(self, on_stop):
+            yield record
+            if record.round == 1:
+                signal.raise_signal(signal.SIGINT)
+                told.wait(0.2)
+
+    monkeypatch.setattr(Experiment, "records", interrupted)
+    ended = run_in_sight(experiment(tmp_path / "run", rounds=10**6), own_process=own)
+    assert ended.stopped
+    assert f"saving a checkpoint (once more to {word} at once)" in capsys.readouterr().out
+    assert RunFolder(tmp_path / "run").summary()["status"] == "stopped"
+
+
+def test_a_run_that_fails_says_where_its_log_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RunFailed("round 1: no longer finite")
+
+    monkeypatch.setattr("fedray.run.loop.Rounds._aggregate", broken)
+    with pytest.raises(RunFailed, match=r"^round 1: no longer finite\nlog: .*log\.txt$"):
+        run_in_sight(experiment(tmp_path / "run"), quiet=True)
