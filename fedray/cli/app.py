@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from fedray.cli import ending, inspecting, jobs, many, slurm, training, watching
 
@@ -18,6 +18,21 @@ class _Commands(TyperGroup):
         with formatter.section("Commands"):
             every = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
             formatter.write_dl(every)
+
+
+class _Command(TyperCommand):
+    """A command that tells an option it does not know from a key of the config, which is written without dashes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            option = getattr(error, "option_name", None)  # of the error for an unknown option alone, which is private
+            if option and hasattr(error, "message") and any(param.name == "overrides" for param in self.params):
+                key = option.lstrip("-").replace("-", "_")
+                error.message += f"; a key of the config is written without dashes: {key}=VALUE"
+            raise
 
 
 app = typer.Typer(
@@ -40,18 +55,18 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
-app.command()(training.run)
-app.command()(training.resume)
-app.command()(inspecting.evaluate)
-app.command()(inspecting.export)
-app.command()(inspecting.plan)
-app.command("list")(inspecting.list_parts)
-app.command("config")(inspecting.show_config)
-app.command()(many.sweep)
-app.command()(watching.status)
-app.command()(ending.stop)
-app.command()(ending.logs)
-app.command()(watching.doctor)
-app.command()(jobs.submit)
-app.command()(slurm.slurm)
-app.command()(training.quickstart)
+app.command(cls=_Command)(training.run)
+app.command(cls=_Command)(training.resume)
+app.command(cls=_Command)(inspecting.evaluate)
+app.command(cls=_Command)(inspecting.export)
+app.command(cls=_Command)(inspecting.plan)
+app.command("list", cls=_Command)(inspecting.list_parts)
+app.command("config", cls=_Command)(inspecting.show_config)
+app.command(cls=_Command)(many.sweep)
+app.command(cls=_Command)(watching.status)
+app.command(cls=_Command)(ending.stop)
+app.command(cls=_Command)(ending.logs)
+app.command(cls=_Command)(watching.doctor)
+app.command(cls=_Command)(jobs.submit)
+app.command(cls=_Command)(slurm.slurm)
+app.command(cls=_Command)(training.quickstart)

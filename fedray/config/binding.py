@@ -47,7 +47,13 @@ def is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str) or OmegaConf.is_config(value)
 
 
-def bind(schema: type[T], node: Mapping[str, Any] | None, key: str, elsewhere: Mapping[str, str] | None = None) -> T:
+def bind(
+    schema: type[T],
+    node: Mapping[str, Any] | None,
+    key: str,
+    elsewhere: Mapping[str, str] | None = None,
+    needed: str = "",
+) -> T:
     """Make an instance of the dataclass ``schema`` from a plain mapping.
 
     Unknown keys, values of a wrong type, missing values and a ``ValueError`` of the dataclass's own
@@ -59,6 +65,7 @@ def bind(schema: type[T], node: Mapping[str, Any] | None, key: str, elsewhere: M
         node: the user's values; ``None`` means all defaults.
         key: the place of the values in the config, for messages (``""`` at the top).
         elsewhere: the words to write for keys that are known in another place.
+        needed: the end of the message for a value that is missing.
     """
     prefix = f"{key}." if key else ""
     if node is None:
@@ -88,7 +95,7 @@ def bind(schema: type[T], node: Mapping[str, Any] | None, key: str, elsewhere: M
             bound = dataclasses.replace(bound, **objects)  # type: ignore[type-var]
     except MissingMandatoryValue as error:
         missing = str(error.full_key or error.key)
-        raise ConfigError(f"{prefix}{missing}: a value is needed") from None
+        raise ConfigError(f"{prefix}{missing}: a value is needed{needed}") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{key}: {error}" if key else str(error)) from None
     assert isinstance(bound, schema)

@@ -149,7 +149,8 @@ def bind_part(registry: Registry, node: Any, key: str, default: str = "") -> Any
         return part
     entry = registry.lookup(name, f"{key}.name")
     if isinstance(entry, type):
-        return bind(entry, options, key)
+        needed = f" by {name}; where {key}.name is changed, nothing that the section said before is kept"
+        return bind(entry, options, key, needed=needed)
     if options:
         raise ConfigError(f"{key}.{next(iter(options))}: unknown key; {name} takes no options")
     return entry

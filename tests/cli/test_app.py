@@ -37,3 +37,10 @@ def test_the_version_and_a_bad_command(cli: Cli) -> None:
     outcome = cli("trian")
     assert outcome.status == 2
     assert "trian" in outcome.err
+
+
+def test_a_key_of_the_config_with_dashes_is_told_from_an_option(cli: Cli) -> None:
+    outcome = cli("run", "x.yaml", "--rounds", "5")
+    assert outcome.status == 2
+    assert "No such option: --rounds; a key of the config is written without dashes: rounds=VALUE" in outcome.err
+    assert "written without dashes" not in cli("status", "x", "--rounds", "5").err

@@ -56,7 +56,7 @@ class Cat:
         ({}, r"^pet\.name: a pet is needed; known: cat, dog$"),
         (None, r"^pet\.name: a pet is needed"),
         ([1], r"^pet\.name: a pet is needed"),
-        ({"name": "dog"}, r"^pet\.age: a value is needed$"),
+        ({"name": "dog"}, r"^pet\.age: a value is needed by dog; where pet\.name is changed, nothing"),
         ({"name": "dog", "agee": 3}, r"^pet\.agee: unknown key \(did you mean 'age'\?\); allowed: age, weight, tagged"),
         ({"name": "cat", "age": 3}, r"^pet\.age: unknown key; allowed: \(none\)$"),
         ({"name": "dog", "age": "old"}, r"^pet\.age: .*'old'"),

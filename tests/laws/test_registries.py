@@ -78,7 +78,7 @@ def test_it_is_documented(kind: str, name: str) -> None:
 def test_it_makes_itself_or_says_what_it_needs(kind: str, name: str) -> None:
     missing = required(KINDS[kind][name])
     if missing:
-        with pytest.raises(ConfigError, match=rf"^part\.({'|'.join(missing)}): a value is needed$"):
+        with pytest.raises(ConfigError, match=rf"^part\.({'|'.join(missing)}): a value is needed by "):
             bind_part(KINDS[kind], {"name": name}, "part")
     else:
         entry = KINDS[kind][name]
