@@ -31,8 +31,8 @@ class Executor(Protocol):
     def workers(self) -> int:
         """The number of workers that took part in the last round."""
 
-    def wait(self) -> None:
-        """Return when there is a worker; RunFailed if there can be none."""
+    def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Return when there is a worker, or ``stopping`` says so; RunFailed if there can be none."""
 
     def global_vector(self, size: int) -> Tensor:
         """Return memory for the global vector ``[size]``, which ``publish`` need not copy where workers share it."""
@@ -76,7 +76,7 @@ class InlineExecutor:
         self._meter = Meter(devices)
         self._reading = Reading(_NAME)
 
-    def wait(self) -> None:
+    def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Return at once: this process is ready."""
 
     def global_vector(self, size: int) -> Tensor:

@@ -112,15 +112,18 @@ class Rounds:
             RunFailed: the failure policy ends the run, with the state of the last finished round; or the model is no
                 longer finite, or its step raised, and then only a checkpoint has that state.
         """
-        self._executor.wait()
+        self._executor.wait(self._stopping)
         inject.point("driver.start", 0)
         self._saved_at = self._clock()
         with ThreadPoolExecutor(1, thread_name_prefix="fedray-state") as self._pool:
-            while self._goes_on():
+            # Workers may take minutes to start; who asks for a stop meanwhile waits for none of them.
+            self.stopped = self._state.round < self._plan.rounds and self._stopping()
+            while not self.stopped and self._goes_on():
                 yield from self._round()
                 if self.stopped:
                     return
-            yield from self._complete_last()
+            if not self.stopped:
+                yield from self._complete_last()
 
     def _goes_on(self) -> bool:
         if self._state.round >= self._plan.rounds:

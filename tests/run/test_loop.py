@@ -501,3 +501,21 @@ def test_large_models_are_hashed_where_they_are_saved(tmp_path: Path, monkeypatc
     assert [record.model_sha256 for record in large] == [
         record.model_sha256 if record.round in (2, 4, 5) else None for record in small
     ]
+
+
+def test_a_stop_while_workers_start_begins_no_round(tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path)
+    before, heard = run.vector.clone(), [False]
+
+    class Starting(InlineExecutor):
+        def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
+            assert not stopping()
+            heard[0] = True
+            assert stopping()
+
+    run.executor = Starting
+    assert run.run(stopping=lambda: heard[0]) == []
+    assert run.stopped
+    assert (run.state.round, torch.equal(run.vector, before)) == (0, True)
+    run.executor, heard[0] = InlineExecutor, False
+    assert [record.round for record in run.run()] == [1, 2, 3]

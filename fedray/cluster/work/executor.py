@@ -55,15 +55,15 @@ class RayExecutor:
         self._scheduler = Scheduler(GroupLost)
         self.nodes = Nodes(args, _RayStarter(job, args))
 
-    def wait(self) -> None:
-        """Return when a worker is up; the others join in the round after they are."""
+    def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Return when a worker is up, or ``stopping`` says so; the others join in the round after they are."""
         # Small vectors are added by one thread, as a second one costs more than it saves; large ones by every core,
         # while the workers wait.  What the driver does to vectors is elementwise, so the bits do not depend on it.
         torch.set_num_threads(1 if self._job.task.layout.size < _LARGE else usable_cpus().count)
         if self.nodes.own:
-            self.nodes.own[0].wait()
+            self.nodes.own[0].wait(stopping)
         else:
-            self.nodes.wait([], lambda: False)
+            self.nodes.wait([], stopping)
 
     def global_vector(self, size: int) -> Tensor:
         """Return memory on the driver's GPU if it has one, else the own workers' view of it, if there are any."""

@@ -97,9 +97,9 @@ class WorkerGroup(Group):
             self._connect(_PATIENCE)
         return True
 
-    def wait(self) -> None:
-        """Return when a worker is up for each queue that has workers."""
-        self._await(lambda up: up >= {worker.queue for worker in self.workers}, lambda: False)
+    def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Return when a worker is up for each queue that has workers, or ``stopping`` says so."""
+        self._await(lambda up: up >= {worker.queue for worker in self.workers}, stopping)
 
     def _connect(self, seconds: float) -> None:
         """Connect the workers that have come up, waiting so long for the first of them."""

@@ -212,3 +212,12 @@ def test_a_group_that_is_closed_leaves_nothing(job: Job) -> None:
     for _ in range(2):
         group.close()
     assert (spawner.processes, spawner.closed) == ({}, True)
+
+
+def test_a_stop_is_heard_while_no_worker_is_up(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, spawner = fake_group(job)
+    monkeypatch.setattr(spawner, "up", lambda workers, seconds: ())
+    asked = iter([False, False, True])
+    group.wait(lambda: next(asked))
+    assert list(asked) == []
+    group.close()
