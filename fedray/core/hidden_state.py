@@ -116,8 +116,7 @@ class HiddenState:
     def _look_into(self, name: str, value: Any, waiting: deque[tuple[str, Any]]) -> None:
         if hasattr(value, "__dict__"):
             waiting.append((name, _Attributes(value)))
-        slots = [slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())]
-        for slot in slots if not isinstance(value, nn.Module) else ():
+        for slot in _slots(type(value)) if not isinstance(value, nn.Module) else ():
             if slot not in ("__dict__", "__weakref__") and hasattr(value, slot):
                 self._kept.append(_KeptSlot(f"{name}.{slot}", value, slot))
                 waiting.append((f"{name}.{slot}", self._kept[-1].saved))
@@ -158,6 +157,15 @@ def _settled(value: Any) -> bool:
     return str(getattr(value, "__module__", None)).partition(".")[0] in _SETTLED
 
 
+def _slots(kind: type) -> Iterator[str]:
+    """Yield the names under which the slots of a class and of its bases are attributes."""
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for slot in [slots] if isinstance(slots, str) else slots:
+            private = slot.startswith("__") and not slot.endswith("__")
+            yield f"_{base.__name__.lstrip('_')}{slot}" if private else slot
+
+
 def _same(one: Any, other: Any) -> bool:
     return one is other or (type(one) is type(other) and isinstance(one, _SCALARS) and one == other)
 
@@ -190,7 +198,10 @@ class _KeptMapping(_Kept):
             return []
         other = [key for key in {**before, **now} if key not in now or key not in before]
         other += [key for key in before if key in now and not _same(now[key], before[key])]
-        return [f"{self.name}.{key}" for key in other] if self._dotted else [self.name] * bool(other)
+        if self._dotted:
+            return [f"{self.name}.{key}" for key in other]
+        # An order is a memory too, as that of a cache by last use.
+        return [self.name] * bool(other or list(now) != list(before))
 
     def restore(self) -> None:
         self.value.clear()
@@ -239,7 +250,8 @@ class _KeptTensor(_Kept):
         return [] if same else [self.name]
 
     def restore(self) -> None:
-        if self.value.shape == self.saved.shape and self.value.device == self.saved.device:
+        now, before = self.value, self.saved
+        if (now.shape, now.dtype, now.device) == (before.shape, before.dtype, before.device):
             self.value.detach().copy_(self.saved)
         else:
             self.value.data = self.saved.clone()

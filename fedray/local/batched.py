@@ -24,7 +24,7 @@ def batched_forward(module: nn.Module) -> Forward | None:
     Known are ``nn.Sequential`` (nested), ``nn.Linear``, ``nn.Flatten`` of everything but the batch, and elementwise
     activations; exactly these classes, without hooks, each used once.
     """
-    if type(module) is not nn.Sequential:
+    if type(module) is not nn.Sequential or any(map(_hooked, module.modules())):
         return None
     steps = _steps(module, "")
     shared = len(list(module.modules())) < len(list(module.named_modules(remove_duplicate=False)))
@@ -43,8 +43,6 @@ def _steps(module: nn.Module, prefix: str) -> list[Forward] | None:
     steps: list[Forward] = []
     for name, child in module.named_children():
         step: Forward | None = None
-        if child._forward_hooks or child._forward_pre_hooks:
-            return None
         if type(child) is nn.Sequential:
             inner = _steps(child, f"{prefix}{name}.")
             if inner is None:
@@ -61,6 +59,12 @@ def _steps(module: nn.Module, prefix: str) -> list[Forward] | None:
             return None
         steps.append(step)
     return steps
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def _flatten(params: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from fedray.local.rules import LocalRule
 from fedray.local.schedule import batch_widths
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
+from fedray.models.prototype import hooked
 from fedray.optim import ELEMENTWISE, SGD, TorchOptimizer
 
 Stack = Literal["auto", "off"] | int
@@ -127,6 +128,8 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
         return "the optimizer has several parameter groups"
     if normed := batch_statistics(module):
         return normed
+    if held := [name for name, parameter in module.named_parameters() if hooked(parameter)]:
+        return f"{held[0]} has hooks, which would not see the gradients of single clients"
     recurrent = [name for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
     if chosen and recurrent and (device == "cpu" or chosen < GPU_RECURRENT):
         return f"{recurrent[0]} is recurrent: its fused kernel is as fast one by one as its steps are in a stack"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -40,7 +43,7 @@ class Prototype:
         """
         kept = self._kept
         if self._copies and kept is not None:
-            return copy.deepcopy(kept)
+            return _copied(kept)
         built = self._build()
         if self._copies:
             self._kept = built
@@ -55,10 +58,11 @@ class Prototype:
 
     def _first_copy(self, built: nn.Module) -> nn.Module:
         try:
-            return copy.deepcopy(built)
+            copied = _copied(built)
         except Exception:  # of any kind: a module may say itself how it is copied
-            self._copies = False
-            return built
+            copied = built
+        self._copies = not (any(map(hooked, built.parameters())) or _reaches(copied, built))
+        return copied if self._copies else built
 
     def check(self, x: Tensor) -> None:
         """Find out whether a copy stands for itself; if not, each module is built from now on.
@@ -75,7 +79,7 @@ class Prototype:
         held = [p for p in kept.parameters() if p.requires_grad]
         try:
             with torch.enable_grad():
-                output = copy.deepcopy(kept).eval()(x)
+                output = _copied(kept).eval()(x)
                 reached = torch.autograd.grad(output.sum(), held, allow_unused=True) if output.requires_grad else ()
         except Exception:  # what the module itself does with x is known to work: it is the copy that does not
             self._copies = False
@@ -104,3 +108,45 @@ def forget(model_fn: Callable[[], nn.Module]) -> None:
     """Let a prototype keep no module; the next call builds one."""
     if isinstance(model_fn, Prototype):
         model_fn.forget()
+
+
+def hooked(parameter: Tensor) -> bool:
+    """Return whether a parameter has hooks, which a copy, or a tensor that stands in for it, lacks.
+
+    >>> weight = nn.Parameter(torch.zeros(2))
+    >>> _ = weight.register_hook(lambda gradient: gradient.clamp(-1.0, 1.0))
+    >>> hooked(weight)
+    True
+    """
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Return a deep copy, with the attributes of the parameters, which torch leaves out."""
+    memo: dict[int, Any] = {}
+    copied = copy.deepcopy(module, memo)
+    for parameter in module.parameters():
+        if attributes := vars(parameter):
+            vars(memo[id(parameter)]).update(copy.deepcopy(attributes, memo))
+    return copied
+
+
+def _reaches(copied: nn.Module, module: nn.Module) -> bool:
+    """Return whether something in a copy still refers to the module, as a function does that holds on to it."""
+    held = {id(one) for one in (*module.modules(), *module.parameters(), *module.buffers())}
+    seen: dict[int, object] = {}
+    waiting: list[Any] = [copied]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in held:
+            return True
+        if id(value) in seen or isinstance(value, type | ModuleType):
+            continue
+        seen[id(value)] = value
+        if isinstance(value, FunctionType):  # not its globals: they refer to all that a program has
+            waiting += [value.__closure__, value.__defaults__, value.__kwdefaults__, vars(value)]
+        elif isinstance(value, weakref.ref):
+            waiting.append(value())
+        else:
+            waiting += gc.get_referents(value)
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -127,3 +128,32 @@ def test_a_generator_of_ones_own_is_named(generator: Any) -> None:
     assert state.drawn == set()
     assert drawn(None) == drawn(None)
     assert state.drawn == {"model[0]"}
+
+
+def test_an_order_a_type_and_slots_of_every_kind_are_put_back() -> None:
+    class One:
+        __slots__ = "count"
+
+    class Private(One):
+        __slots__ = ("__count",)
+
+        def __init__(self) -> None:
+            self.count = self.__count = 0
+
+        def more(self) -> None:
+            self.count += 1
+            self.__count += 1
+
+        def counts(self) -> tuple[int, int]:
+            return self.count, self.__count
+
+    cache, table, own = OrderedDict(first=1, second=2), torch.ones(3), Private()
+    state = HiddenState({"cache": cache, "table": table, "own": own})
+    with state.put_back():
+        cache.move_to_end("first")
+        table.data = table.data.half()
+        own.more()
+    assert list(cache) == ["first", "second"]
+    assert table.dtype == torch.float32
+    assert own.counts() == (0, 0)
+    assert state.changed == {"cache", "table", "own.count", "own._Private__count"}

@@ -32,6 +32,20 @@ def hooked() -> nn.Module:
     return module
 
 
+def hooked_whole() -> nn.Module:
+    """The same of the whole model."""
+    module = nn.Sequential(nn.Linear(5, 5))
+    module.register_forward_hook(lambda *_: None)
+    return module
+
+
+def hooked_backward() -> nn.Module:
+    """A layer whose gradients somebody watches."""
+    module = nn.Sequential(nn.Linear(5, 5))
+    module[0].register_full_backward_hook(lambda *_: None)
+    return module
+
+
 class Doubled(nn.Linear):
     """Looks like a linear layer and is not one."""
 
@@ -47,6 +61,8 @@ UNKNOWN: dict[str, Callable[[], nn.Module]] = {
     "partial flatten": lambda: nn.Sequential(nn.Flatten(2), nn.Linear(5, 5)),
     "shared layer": shared,
     "hook": hooked,
+    "hook of the whole": hooked_whole,
+    "hook of a backward pass": hooked_backward,
 }
 
 

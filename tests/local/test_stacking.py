@@ -119,6 +119,13 @@ def norm() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
 
 
+def bounded() -> nn.Module:
+    """A hook that a trial step does not come to."""
+    module = nn.Linear(6, 3)
+    module.weight.register_hook(lambda gradient: gradient.clamp(-1e6, 1e6))
+    return module
+
+
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
@@ -129,6 +136,7 @@ def norm() -> nn.Module:
             r"optimizer Orthogonal is not known to be elementwise",
         ),
         (lambda: decision(optimizer=two_groups), r"the optimizer has several parameter groups"),
+        (lambda: decision(bounded), r"weight has hooks"),
         (lambda: decision(lambda: Branching(6, 3)), r"does not run under vmap \(RuntimeError: .*\.item\(\)"),
         (lambda: decision(lambda: Centred(6, 3)), r"stacked is not what it is alone"),
         (lambda: decision(lambda: Centred(6, 3), sizes=(1, 1, 40, 30)), r"client 3 stacked is not what it is alone"),
