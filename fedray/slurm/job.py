@@ -142,6 +142,8 @@ def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
         config["cluster"]["name"] = "slurm"
         try:
             (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+            # Before there is a run: a start that ends in between must find at the next one that the run is its own.
+            History(allocation.name).write(run_dir / HISTORY)
             durable.replace(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
         except OSError as error:
             raise ConfigError(f"run.dir: {run_dir} cannot be written: {error.strerror or error}") from None

@@ -157,3 +157,10 @@ def test_an_order_a_type_and_slots_of_every_kind_are_put_back() -> None:
     assert table.dtype == torch.float32
     assert own.counts() == (0, 0)
     assert state.changed == {"cache", "table", "own.count", "own._Private__count"}
+
+
+def test_what_is_not_a_number_is_the_same_as_before() -> None:
+    state = HiddenState({"model": [torch.tensor([1.0, torch.nan])]})
+    with state.put_back():
+        pass
+    assert state.changed == set()

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from fedray.core.errors import ConfigError
 from fedray.rundir.lock import Owner, owner_of
 from fedray.rundir.names import LOCK
 from fedray.slurm import job as jobs
+from fedray.slurm.allocation import Allocation
 from fedray.slurm.commands import SlurmJob
-from fedray.slurm.job import release
+from fedray.slurm.job import release, settle
 
 # A driver that says when it is asked to stop, and ends by being killed alone; standard input stands for the nodes.
 JOB = """
@@ -97,3 +99,15 @@ def test_who_took_the_folder_while_slurm_was_asked_keeps_it(tmp_path: Path, monk
     release(tmp_path)
     assert owner_of(tmp_path) == newcomer
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_a_start_that_ended_while_it_made_the_run_folder_is_at_home_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("{data: {name: digits}, model: {name: logistic}, run: {dir: made}}")
+    job = Allocation(job=7, restart=0, nodes=1, node_list="n1", node="n1", cpus=1)
+    # Whatever the job does next, it may be killed before it has done it.
+    assert settle(["c.yaml"], job) == settle(["c.yaml"], replace(job, restart=1)) == tmp_path / "made"
+    with pytest.raises(ConfigError, match="already holds a run"):
+        settle(["c.yaml"], replace(job, job=8))

@@ -29,7 +29,7 @@ def load_encoding(saved: Saved | None) -> Encoding | None:
     if isinstance(saved, Mapping):
         return Encoding.from_json(saved)
     try:
-        content = json.loads(Path(saved).read_text())
+        content = json.loads(Path(saved).read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"encoding: {saved} cannot be read: {error}") from None
     if not isinstance(content, dict):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
 from fedray.data.encoding.encoding import Options
 from fedray.data.encoding.saved import encoded_test, load_encoding
+from fedray.rundir import durable
+from fedray.rundir.folder import as_json
 from tests.data.reading import Files
 
 
@@ -49,3 +54,16 @@ def test_what_is_no_encoding_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(ConfigError, match="encoding"):
         load_encoding(path)
+
+
+def test_it_is_utf_8_in_every_locale(tmp_path: Path, write: Files) -> None:
+    data = FederatedData.from_csv(write("a.csv", "größe,y\n30,no\n40,yes\n"), target="y")
+    assert data.encoding is not None
+    path = tmp_path / "encoding.json"
+    durable.replace(path, as_json(data.encoding))
+    code = f"from fedray.data.encoding.saved import load_encoding; print(ascii(load_encoding({str(path)!r}).order))"
+    ascii_alone = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    read = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **ascii_alone}, capture_output=True, text=True, check=False
+    )
+    assert read.stdout == "['gr\\xf6\\xdfe']\n", read.stderr
