@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -247,3 +248,20 @@ def test_masks_of_an_earlier_version_stay() -> None:
         [1, 0, 0, 1, 0, 1, 0, 1, 1, 0, 0, 0, 1, 0, 1, 1],
         [1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 0, 1],
     ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"is_causal": True},
+        {"attn_mask": torch.tensor([[True, False, True]] * 3)},
+        {"attn_mask": torch.tensor([[0.0, -1.0, 2.0]] * 3), "scale": 0.7},
+    ],
+    ids=["causal", "mask", "bias"],
+)
+def test_attention_that_drops_next_to_nothing_is_torchs_own(options: dict[str, Any]) -> None:
+    query, key, value = torch.randn(3, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    expected = functional.scaled_dot_product_attention(query, key, value, **options)
+    with NamedDropout(0):
+        found = functional.scaled_dot_product_attention(query, key, value, dropout_p=1e-12, **options)
+    torch.testing.assert_close(found, expected)
