@@ -10,6 +10,7 @@ from fedray.cluster.jobs.submission import short_lived
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
 from fedray.experiment.place import Place
+from fedray.models.prototype import forget
 from fedray.run.driver import Run
 from fedray.run.interrupt import StoppedEarly, held
 from fedray.rundir.lock import starting_a_driver, taken_over_from
@@ -48,6 +49,8 @@ class Experiment:
                 warnings = run.warnings if dead is None else (taken_over_from(dead), *run.warnings)
                 begun = replace(run, started_by=token, warnings=warnings)
                 place, timeout = self.place, run.plan.failures.block_timeout
+                if not place.launcher.in_process:
+                    forget(run.plan.task.model_fn)  # as large as the model, and for the length of the run
                 for record in place.launcher.records(
                     begun, place.cluster, place.worker, place.driver, timeout, on_stop
                 ):
