@@ -17,6 +17,7 @@ from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.experiment.shell import run_in_sight
 from fedray.rundir.folder import RunFolder
+from fedray.tracking.console import Console
 from tests.helpers import class_problem
 
 
@@ -38,22 +39,27 @@ def test_a_run_to_its_end_is_shown_with_its_table(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize(("own", "word"), [(True, "exit"), (False, "interrupt")])
 def test_a_signal_stops_it_with_a_checkpoint_and_says_what_a_second_would_do(
-    own: bool, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    own: bool, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = Experiment.records
-    told = threading.Event()
+    told, notes = threading.Event(), list[str]()
 
     def interrupted(self: Experiment, on_stop: Any) -> Iterator[fedray.RoundRecord]:
         for record in records(self, on_stop):
             yield record
             if record.round == 1:
                 signal.raise_signal(signal.SIGINT)
-                told.wait(0.2)
+                assert told.wait(60)  # by the thread that asks for the stop
+
+    def note(self: Console, text: str) -> None:
+        notes.append(text)
+        told.set()
 
     monkeypatch.setattr(Experiment, "records", interrupted)
+    monkeypatch.setattr(Console, "note", note)
     ended = run_in_sight(experiment(tmp_path / "run", rounds=10**6), own_process=own)
     assert ended.stopped
-    assert f"saving a checkpoint (once more to {word} at once)" in capsys.readouterr().out
+    assert notes == [f"stopping: saving a checkpoint (once more to {word} at once)"]
     assert RunFolder(tmp_path / "run").summary()["status"] == "stopped"
 
 
