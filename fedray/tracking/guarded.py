@@ -35,29 +35,29 @@ class Guarded(Tracker):
 
     def start(self, run: RunInfo) -> None:
         """Hand on the start."""
-        self._do("at the start", lambda: self._tracker.start(run))
+        self._hand_on("at the start", lambda: self._tracker.start(run))
 
     def round(self, record: RoundRecord) -> None:
         """Hand on a record."""
-        self._do(f"in round {record.round}", lambda: self._tracker.round(record))
+        self._hand_on(f"in round {record.round}", lambda: self._tracker.round(record))
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Hand on the summary."""
-        self._do("at the end", lambda: self._tracker.finish(summary))
+        self._hand_on("at the end", lambda: self._tracker.finish(summary))
 
     def close(self) -> None:
         """Close it, also once it raised."""
-        broken, self._broken = self._broken, False
-        self._do("when it was closed", self._tracker.close, told=not broken)
-        self._broken = self._broken or broken
+        self._try("when it was closed", self._tracker.close)
 
-    def _do(self, when: str, what: Callable[[], None], told: bool = True) -> None:
-        if self._broken:
-            return
+    def _hand_on(self, when: str, what: Callable[[], None]) -> None:
+        if not self._broken:
+            self._try(when, what)
+
+    def _try(self, when: str, what: Callable[[], None]) -> None:
         try:
             what()
         except Exception as error:
-            self._broken = True
-            if told:
+            if not self._broken:
                 words = "tracker %s failed %s, and the run goes on without it: %s"
                 _log.warning(words, type(self._tracker).__qualname__, when, one_line(error), exc_info=True)
+            self._broken = True
