@@ -230,13 +230,23 @@ class Layout:
                 if e.dtype.is_floating_point:
                     tensor.data = view
 
-    def show(self, module: nn.Module, vector: Tensor) -> None:
-        """Make the parameters of ``module`` views of ``vector`` ``[P]``, which stays as it is: buffers are copies, as a
-        module may count or average in its forward, also when it is evaluated.
+    def show(self, module: nn.Module, vector: Tensor, buffers: Tensor | None = None) -> None:
+        """Make the parameters of ``module`` views of a vector, which stays as it is.
+
+        Buffers are copies, as a module may count or average in its forward, also when it is evaluated.
+
+        Args:
+            module: the module.
+            vector: float32 ``[P]``.
+            buffers: values ``[B]`` in the place of the vector's last; default: those.
         """
+        first = self.size - self.buffers
         for name, tensor in self.tensors(module).items():
             entry = self._by_name[name]
-            values = vector[entry.start : entry.stop].view(entry.shape)
+            given = buffers is not None and entry.kind == "buffer"
+            source, shift = (buffers, first) if given else (vector, 0)
+            assert source is not None
+            values = source[entry.start - shift : entry.stop - shift].view(entry.shape)
             if not entry.dtype.is_floating_point:
                 tensor.data = _to_integer(values, entry.dtype)
             else:

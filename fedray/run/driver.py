@@ -20,7 +20,7 @@ from fedray.core.hardware import machine, versions
 from fedray.core.layout import Layout
 from fedray.core.record import RoundRecord
 from fedray.models.prototype import last_of
-from fedray.run.evaluation import evaluated
+from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.loop import Rounds, ServerState
 from fedray.run.origin import compare, origin
@@ -280,7 +280,7 @@ class _Drive:
             return
         inject.point("driver.end", state.round)
         self._executor.close()  # first, as it holds memory of the model's size on each worker
-        write_model(self._run.plan.layout, evaluated(state.vector, state.statistics), folder / MODEL)
+        write_model(self._run.plan.layout, with_statistics(state.vector, state.statistics), folder / MODEL)
         self._status = "budget" if rounds.used_up else "finished"
         if rounds.used_up:
             _log.info("%s, after round %d", rounds.used_up, state.round)

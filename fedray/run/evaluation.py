@@ -60,7 +60,7 @@ def rows_at_once(batch_size: int | Literal["auto"], module: nn.Module, x: Tensor
     return max(1, min(MOST_ROWS, PIECE_BYTES // (4 * max(1, numbers))))
 
 
-def evaluated(vector: Tensor, statistics: Tensor | None) -> Tensor:
+def with_statistics(vector: Tensor, statistics: Tensor | None) -> Tensor:
     """Return the vector ``[P]`` that evaluations and exports take for the global one.
 
     Args:

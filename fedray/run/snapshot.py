@@ -14,7 +14,7 @@ from fedray.core.layout import Layout
 from fedray.core.messages import STATISTICS
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
-from fedray.run.evaluation import evaluated
+from fedray.run.evaluation import with_statistics
 from fedray.run.loop import ServerState
 from fedray.run.plan import Plan
 from fedray.rundir.checkpoint import Checkpoint
@@ -86,7 +86,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
 
 def model_of(saved: Checkpoint) -> Tensor:
     """Return the global vector ``[P]`` of a checkpoint as it is evaluated and exported."""
-    return evaluated(saved.tensors["model"], saved.tensors.get(STATISTICS))
+    return with_statistics(saved.tensors["model"], saved.tensors.get(STATISTICS))
 
 
 def layout_of(saved: Checkpoint) -> Layout:

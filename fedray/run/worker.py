@@ -47,7 +47,6 @@ from fedray.run.evaluation import (
     OutOfMemory,
     TestChunk,
     TestReport,
-    evaluated,
     take_from,
 )
 from fedray.rundir.client_state import StateRows
@@ -306,12 +305,11 @@ class Worker:
                 task.args.precision,
                 task.layout.tensors(module).values(),
             )
-        self._show(evaluated(self._down.parts["model"], self._down.parts.get(STATISTICS)))
+        self._show(self._evaluator, self._down.parts.get(STATISTICS))
         return self._evaluator
 
-    def _show(self, vector: torch.Tensor) -> None:
-        assert self._evaluator is not None
-        self.job.task.layout.show(self._evaluator.module, vector)
+    def _show(self, evaluator: Evaluator, buffers: torch.Tensor | None) -> None:
+        self.job.task.layout.show(evaluator.module, self._down.parts["model"], buffers)
 
     def evaluate(self, chunk: TestChunk) -> TestReport:
         """Evaluate the broadcast model on a chunk of the test set."""
@@ -339,12 +337,11 @@ class Worker:
     def _each_with_its_own(self, evaluator: Evaluator, chunk: HoldoutChunk) -> tuple[dict[str, Floats], Ints]:
         """Return what ``_held_out`` does, by each client's own buffers; newcomers have those of the test set."""
         state, known = self.rows.read(chunk.clients, chunk.state, self.device)
-        model, found = self._down.parts["model"], []
+        found, others = [], self._down.parts.get(STATISTICS)
+        # What a client keeps is the vector's rest, whose last entries are the buffers.
+        own = state["buffers"][:, state["buffers"].shape[1] - self.job.task.layout.buffers :]
         for position, client in enumerate(chunk.clients):
-            if known[position]:
-                self._show(torch.cat([model[: self.job.task.layout.trained], state["buffers"][position]]))
-            else:
-                self.evaluator()
+            self._show(evaluator, own[position] if known[position] else others)
             found.append(self._held_out(evaluator, np.array([client])))
         names = found[0][0]
         values = {name: np.concatenate([one[name] for one, _ in found]) for name in names}
