@@ -22,8 +22,8 @@ from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
 from fedray.local.kernels import cuda_kernels
 from fedray.local.losses import loss_on
-from fedray.local.task import Precision
-from fedray.run.evaluation import MOST_ROWS, Evaluator, TestChunk, rows_at_once, take_from
+from fedray.local.task import MOST_ROWS, Precision
+from fedray.run.evaluation import Evaluator, TestChunk, rows_at_once, take_from
 from fedray.run.origin import changes
 from fedray.run.plan import Plan
 from fedray.run.snapshot import model_of

@@ -57,7 +57,7 @@ class SequentialStepper:
         return self._first.hidden
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
-        """Train the single client of ``run`` (C = 1); arguments as for ``StackedStepper.run``.
+        """Train the single client of ``run`` (C = 1); arguments as for ``fedray.local.steppers.Stepper``.
 
         ``run.delta`` must be a view of ``self.row``.
         """

@@ -86,23 +86,14 @@ class StackedStepper:
         return values.mean(dim=1) if share is None else (values * share.to(values.dtype)).sum(dim=1)
 
     def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
-        """Train the clients of ``run``; see :meth:`_run`.  What the model remembers elsewhere is put back."""
+        """Train the clients of ``run`` as :class:`fedray.local.steppers.Stepper` says it.
+
+        What the model remembers elsewhere is put back.
+        """
         with self.hidden.put_back():
             return self._run(run, schedule, rows, keys, model)
 
     def _run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
-        """Train ``run.params`` ``[C, D]`` in place.
-
-        Args:
-            run: the live state.
-            schedule: the examples of each step.
-            rows: the block's examples.
-            keys: the clients' keys, int64 ``[C]``.
-            model: the global vector ``[P]``.
-
-        Returns:
-            The sum of each client's example losses over its steps, ``[C]``.
-        """
         task, layout = self._task, self._task.layout
         self._rest = layout.unpack(model, layout.rest)
         optimizer = LeadingRows(task.optimizer_fn, run.params, layout, joined=task.rule.changes_gradient)

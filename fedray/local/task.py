@@ -21,6 +21,9 @@ ModelFn = Callable[[], nn.Module]
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
+MOST_ROWS = 1024
+"""The rows of a piece of an evaluation, where all of them fit the memory that a piece may take."""
+
 EVALUATED: dict[str, str] = {
     "keep": "evaluations take the mean of the statistics that the last cohort ended with",
     "local": "evaluations on held-out rows take the client's own statistics; those on the test set, and those of "
@@ -89,7 +92,7 @@ class LocalTask:
     sharing: Sharing = field(default_factory=Sharing)
     statistics: bool = False
     carried: frozenset[str] = frozenset()
-    evaluated_rows: int = 1024
+    evaluated_rows: int = MOST_ROWS
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -20,10 +20,7 @@ from fedray.core.rng import integer
 from fedray.data.columns.rows import Examples
 from fedray.local.kernels import lack_told, memory_told
 from fedray.local.operations import largest
-from fedray.local.task import Precision, autocast
-
-MOST_ROWS = 1024
-"""The rows of a piece of an evaluation, where all of them fit the memory that a piece may take."""
+from fedray.local.task import MOST_ROWS, Precision, autocast
 
 PIECE_BYTES = 256 << 20
 """Bytes of the largest tensor in the forward pass of a piece."""
