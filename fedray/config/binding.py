@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +37,21 @@ def an(word: str) -> str:
 def options_of(schema: type) -> list[str]:
     """Return the names of the options that a dataclass takes."""
     return [field.name for field in dataclasses.fields(schema) if field.init]
+
+
+def defaults_of(part: Any) -> Iterator[str]:
+    """Yield the names of a dataclass's options that have their default value.
+
+    >>> from fedray.config.sections import CheckpointSection
+    >>> list(defaults_of(CheckpointSection(keep=3)))
+    ['every', 'seconds']
+    """
+    for field in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
+        made = field.default_factory
+        usual = field.default if made is dataclasses.MISSING else made()
+        value = getattr(part, field.name)
+        if field.init and type(value) is type(usual) and is_plain(value) and value == usual:
+            yield field.name
 
 
 def is_plain(value: Any) -> bool:
@@ -78,12 +94,7 @@ def bind(
             options = ", ".join(allowed) or "(none)"
             meant = f" (write {elsewhere[name]})" if elsewhere and name in elsewhere else nearest(name, allowed)
             raise ConfigError(f"{prefix}{name}: unknown key{meant}; allowed: {options}")
-    types = {field.name: str(field.type) for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
-    objects = {name: value for name, value in node.items() if types[name] in _ANYTHING and not is_plain(value)}
-    typed = OmegaConf.structured(schema)
-    for name, value in node.items():
-        held = ([] if types[name].startswith("list") else None) if name in objects else value
-        typed = _assign(typed, str(name), held, prefix)
+    typed, objects = check_types(schema, node, key)
     OmegaConf.set_struct(typed, False)
     OmegaConf.set_readonly(typed, False)
     for field in dataclasses.fields(schema):  # type: ignore[arg-type]
@@ -99,7 +110,35 @@ def bind(
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{key}: {error}" if key else str(error)) from None
     assert isinstance(bound, schema)
+    _check_finite(bound, [str(name) for name in node], key)
     return bound
+
+
+def check_types(schema: type, node: Mapping[str, Any], key: str) -> tuple[Any, dict[str, Any]]:
+    """Return the values of known options as OmegaConf types them, and those that no file can hold.
+
+    Raises:
+        ConfigError: a value of a wrong type.
+    """
+    types = {field.name: str(field.type) for field in dataclasses.fields(schema)}
+    objects = {name: value for name, value in node.items() if types[name] in _ANYTHING and not is_plain(value)}
+    typed = OmegaConf.structured(schema)
+    for name, value in node.items():
+        held = ([] if types[name].startswith("list") else None) if name in objects else value
+        typed = _assign(typed, str(name), held, f"{key}." if key else "")
+    return typed, objects
+
+
+def _check_finite(bound: Any, names: Iterable[str], key: str) -> None:
+    """Refuse infinity and NaN in options of floats, unless they are the default of an option."""
+    usual = set(defaults_of(bound))
+    for field in dataclasses.fields(bound):
+        if field.name not in names or field.name in usual or "float" not in str(field.type):
+            continue
+        value = getattr(bound, field.name)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{key + ': ' if key else ''}{field.name}={number}: it must be a finite number")
 
 
 def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fedray.config.binding import options_of
 from fedray.config.sections import SECTIONS, TopSection
+from fedray.config.strict import strict
 
 T = TypeVar("T", bound=type)
 
@@ -51,4 +52,4 @@ def with_options(cls: T) -> T:
     listed = [inspect.cleandoc(base.__doc__ or "").partition("Args:\n")[2].rstrip() for base in inherited]
     before, args, own = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")
     cls.__doc__ = "\n".join([f"{before}{args}{listed[0]}", *listed[1:], own])
-    return cls
+    return strict(cls)

@@ -135,10 +135,16 @@ def on_slurm(layer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
     >>> on_slurm({"rounds": 5, "cluster": {"name": "ray", "workers": 2}}, {"nodes": 3})
     {'rounds': 5, 'cluster': {'name': 'slurm', 'workers': 2, 'nodes': 3}}
+
+    Raises:
+        ConfigError: the section names a place that there is not.
     """
     section = {} if layer.get("cluster") is None else layer["cluster"]
     if not isinstance(section, Mapping):
         raise ConfigError(f"cluster: expected a section with keys, got {section!r}")
+    where = section.get("name", "slurm")
+    if where != "slurm" and "${" not in str(where):
+        bind(ClusterSection, {"name": where}, "cluster")
     return {**layer, "cluster": overlay({**section, "name": "slurm"}, options)}
 
 

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fedray.config.binding import an, bind, is_plain, nearest, options_of
 from fedray.config.imported import Imported, imported_in, made
 from fedray.config.plugins import load_plugins
+from fedray.config.strict import strict
 from fedray.core.errors import ConfigError
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ class Registry(Mapping[str, type]):
         def enter(entry: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
+            if isinstance(entry, type) and dataclasses.is_dataclass(entry):
+                strict(entry)
             self._entries[name] = entry  # type: ignore[assignment]
             entry.name = name  # type: ignore[attr-defined]
             return entry

@@ -16,7 +16,7 @@ from torch import nn
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
-from fedray.config.binding import is_plain
+from fedray.config.binding import defaults_of, is_plain
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
 from fedray.config.plugins import load_plugins
 from fedray.config.registry import Registry, bind, bind_part, dump, imported_in, made, nearest
@@ -191,6 +191,12 @@ class Config:
             *((f"tracking.trackers[{i}]", trackers, part) for i, part in enumerate(self.trackers)),
         ]
 
+    def _defaults(self) -> Iterator[str]:
+        """Yield the keys that have their default value."""
+        sections = [(key, getattr(self if hasattr(self, key) else self.place, key)) for key in SECTIONS]
+        for key, part in [*sections, *((key, part) for key, _, part in self._parts())]:
+            yield from (f"{key}.{name}" for name in defaults_of(part))
+
     def run_folder(self) -> RunFolder:
         """Return ``run.dir``, or a new folder named by the config and the time."""
         if self.run.dir:
@@ -321,6 +327,7 @@ class Config:
             folder=folder,
             name=self.name,
             config=text,
+            defaults=frozenset(self._defaults()),
             threads=self.place.worker.threads,
             resume=resume,
             tensorboard=self.tracking.tensorboard,
@@ -328,6 +335,7 @@ class Config:
             notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}", *self._code()),
             warnings=(*load_plugins(), *plan.task.data.warnings, *plan.warnings),
         )
+        run.check_rounds()
         return Experiment(run, self.place)
 
     def _code(self) -> Iterator[str]:

@@ -25,7 +25,7 @@ from fedray.run.executor import Executor
 from fedray.run.loop import Rounds, ServerState
 from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
-from fedray.run.snapshot import restore, snapshot
+from fedray.run.snapshot import check_rounds, restore, snapshot
 from fedray.run.worker import Job
 from fedray.rundir import checkpoint, configs, durable, worker_log
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
@@ -51,6 +51,7 @@ class Run:
         folder: the folder of the results; claimed already.
         name: the experiment's name.
         config: the resolved config as YAML.
+        defaults: keys of the config that have their default value.
         threads: torch threads of a worker.
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
@@ -69,6 +70,7 @@ class Run:
     name: str
     config: str
     threads: int = 1
+    defaults: frozenset[str] = frozenset()
     resume: bool = False
     tensorboard: bool = True
     trackers: tuple[Tracker, ...] = ()
@@ -101,6 +103,17 @@ class Run:
             client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
         )
 
+    def check_rounds(self) -> None:
+        """Check that there are rounds enough for those that are done, so that a mistake is said before all else.
+
+        Raises:
+            ConfigError: there are not.
+        """
+        done = checkpoint.newest_state(self.folder.checkpoints).get("round", 0) if self.resume else 0
+        if done > self.plan.rounds:  # unless that one turns out to be damaged
+            saved = checkpoint.newest(self.folder.checkpoints, self.folder.state)
+            check_rounds(self.plan, saved.round if saved else 0)
+
     def differences(self, saved: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
         """Yield what is to be said of a run that goes on from a checkpoint's state, each with its level.
 
@@ -109,10 +122,7 @@ class Run:
         """
         yield from compare(saved, self.plan.task.data, self.hardware)
         first = saved["round"] + 1
-        keys = configs.config_changes(self.folder.path, self.config, first)
-        if "fingerprint" not in saved:
-            # Of an earlier fedray, which did not know what this one writes out as a default.
-            keys = [key for key in keys if f": {configs.ABSENT} -> " not in key]
+        keys = configs.config_changes(self.folder.path, self.config, first, self.defaults)
         if keys:
             yield logging.WARNING, f"the config is another one from round {first} on: {listed(keys)}"
 
@@ -154,7 +164,7 @@ class Run:
                 with self._told_if_it_fails():
                     drive = _Drive(self, executor, stopping)
                 # Not before: a config that cannot go on with what there is must not take the place of the one that can.
-                self.folder.keep_config(self.config, drive.first)
+                self.folder.keep_config(self.config, drive.first, self.defaults)
                 self.folder.keep_encoding(self.plan.task.data.encoding)
                 yield from drive.records()
             finally:

@@ -43,6 +43,12 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
     return Checkpoint(state.round, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, rest)
 
 
+def check_rounds(plan: Plan, done: int) -> None:
+    """Raise ConfigError if a run has done more rounds than it is to do in all."""
+    if done > plan.rounds:
+        raise ConfigError(f"rounds={plan.rounds}: the run has done {counted(done, 'round')} already")
+
+
 def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     """Put a checkpoint of ``snapshot`` into a state that was just started.
 
@@ -55,8 +61,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
             f"the checkpoint's model has {len(model):,} values, the configured one {len(state.vector):,}: "
             "resume with the model the run was started with"
         )
-    if saved.round > plan.rounds:
-        raise ConfigError(f"rounds={plan.rounds}: the run has done {counted(saved.round, 'round')} already")
+    check_rounds(plan, saved.round)
     wanted = _keeps(plan, state)
     for who, found in saved.state.get("keeps", wanted).items():
         if found != wanted[who]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,17 @@ import yaml
 from fedray.rundir import durable
 from fedray.rundir.names import CONFIG, configs
 
-ABSENT = "nothing"
-"""The value of a key that a config does not have."""
 
-
-def keep_config(run_dir: Path, text: str, first: int) -> None:
+def keep_config(run_dir: Path, text: str, first: int, defaults: Collection[str] = ()) -> None:
     """Write the config that holds from round ``first`` on, beside those of the rounds before.
 
-    A config in which only the number of rounds has changed takes the place of the one before.  Configs of later rounds
-    are deleted, as these rounds are done again.
+    A config in which only the number of rounds has changed, or that writes out new defaults, takes the place of the one
+    before.  Configs of later rounds are deleted, as these rounds are done again.
     """
     before = _before(run_dir, first)
     last = run_dir / CONFIG
     if before is not None:
-        last = run_dir / f"config-from-{first}.yaml" if changed_keys(before.read_text(), text) else before
+        last = run_dir / f"config-from-{first}.yaml" if changed_keys(before.read_text(), text, defaults) else before
     if not last.exists() or last.read_text() != text:
         durable.replace(last, text.encode())
     for start, path in configs(run_dir):
@@ -32,14 +29,20 @@ def keep_config(run_dir: Path, text: str, first: int) -> None:
             path.unlink()
 
 
-def config_changes(run_dir: Path, text: str, first: int) -> list[str]:
+def config_changes(run_dir: Path, text: str, first: int, defaults: Collection[str] = ()) -> list[str]:
     """Return the keys that change in round ``first``, each with its old and its new value."""
     before = _before(run_dir, first)
-    return [] if before is None else changed_keys(before.read_text(), text)
+    return [] if before is None else changed_keys(before.read_text(), text, defaults)
 
 
-def changed_keys(old: str, new: str) -> list[str]:
+def changed_keys(old: str, new: str, defaults: Collection[str] = ()) -> list[str]:
     """Return what differs between two configs beside ``rounds``, which may grow.
+
+    Args:
+        old: the one before.
+        new: the one after.
+        defaults: keys that have their default in the one after: that the one before lacks them is no difference, as it
+            may be of a fedray that did not know them.
 
     >>> changed_keys("rounds: 5\\nlocal: {lr: 0.05}", "rounds: 8\\nlocal: {lr: 0.01, steps: 3}")
     ['local.lr: 0.05 -> 0.01', 'local.steps: nothing -> 3']
@@ -50,18 +53,21 @@ def changed_keys(old: str, new: str) -> list[str]:
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
         for key in keys
-        if before.get(key, missing) != after.get(key, missing)
+        if before.get(key, missing) != after.get(key, missing) and (key in before or key not in defaults)
     ]
 
 
 def _shown(leaves: dict[str, Any], key: str) -> str:
-    return yaml.safe_dump(leaves[key], default_flow_style=True).split("\n")[0] if key in leaves else ABSENT
+    return yaml.safe_dump(leaves[key], default_flow_style=True).split("\n")[0] if key in leaves else "nothing"
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict) and node:
         for name, value in node.items():
             yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list) and any(isinstance(one, dict) for one in node):
+        for i, one in enumerate(node):
+            yield from _leaves(one, f"{key}[{i}]")
     else:
         yield key, node
 

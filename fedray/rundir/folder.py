@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,10 @@ class RunFolder:
         if encoding is not None:
             durable.replace(self.path / ENCODING, as_json(encoding))
 
-    def keep_config(self, config: str, first: int | None = None) -> None:
+    def keep_config(self, config: str, first: int | None = None, defaults: Collection[str] = ()) -> None:
         """Write the config that the run goes on with, from round ``first`` or after its newest checkpoint."""
         saved = checkpoint.rounds_in(self.checkpoints)
-        configs.keep_config(self.path, config, (saved[0] + 1 if saved else 1) if first is None else first)
+        configs.keep_config(self.path, config, (saved[0] + 1 if saved else 1) if first is None else first, defaults)
 
     def summary(self) -> dict[str, Any]:
         """Return the content of ``summary.json``; empty before the run has ended."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import fedray
@@ -120,6 +121,30 @@ def test_other_training_data_of_any_kind_are_noticed(cli: Cli, small: Path, warn
     assert "lr: 0.01" in Path("out/config-from-5.yaml").read_text()
     assert cli("resume", "out", "rounds=6", "-q").status == 0
     assert warned() == [], "the newest config is the one to go on with"
+
+
+def test_an_option_that_is_new_is_no_change_of_the_config(
+    cli: Cli, small: Path, warned: Callable[[], list[str]]
+) -> None:
+    """As if an earlier fedray had written the config, in which some options were not known."""
+    clip = "transforms=[{name: clip, norm: 5}]"
+    assert cli("run", small, "run.dir=out", "sampler={name: uniform, clients: 4}", clip, "-q").status == 0
+    path = Path("out/config.yaml")
+    config = OmegaConf.load(path)
+    del config.evaluate.batch_size, config.checkpoint, config.local.optimizer.nesterov, config.worker.memory
+    path.write_text(OmegaConf.to_yaml(config))
+    assert warned() == []
+    assert cli("resume", "out", "rounds=4", "-q").status == 0
+    assert warned() == []
+    path.write_text(OmegaConf.to_yaml(config))
+    assert (
+        cli("resume", "out", "rounds=5", "evaluate.batch_size=7", "transforms=[{name: clip, norm: 6}]", "-q").status
+        == 0
+    )
+    (words,) = warned()
+    assert "evaluate.batch_size: nothing -> 7" in words
+    assert "transforms[0].norm: 5 -> 6" in words
+    assert "checkpoint" not in words
 
 
 def test_tables_from_python_go_on_with_the_encoding_of_the_run(earlier: Path) -> None:

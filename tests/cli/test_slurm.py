@@ -113,6 +113,8 @@ def test_without_slurm_it_says_where_to_go(cli: Cli, small: Path, monkeypatch: p
 
 def test_mistakes_start_nothing(cli: Cli, small: Path) -> None:
     cli("slurm", small, "cluster.name=slurm", "cluster.node=3").refused("cluster.node: unknown key", "'nodes'")
+    for command in (["slurm", small], ["sweep", small, "seed=1,2", "--slurm"]):
+        cli(*command, "cluster.name=abc", "--print").refused("cluster.name", "abc", "slurm")
     cli("slurm", small, "--nodes", 0).refused("cluster: nodes and cpus_per_task must be at least 1")
     cli("slurm", small, "cluster.name=slurm", "cluster.time=12:00:00").refused("cluster: time=43200", "quotes")
     cli("slurm", small, "--sbatch", "No Option=1").refused("'No Option' is no long option of sbatch")

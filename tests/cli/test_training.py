@@ -86,5 +86,8 @@ def test_resume_with_more_rounds_is_a_run_never_stopped(cli: Cli, small: Path) -
 def test_a_run_that_has_done_more_rounds_is_not_cut(cli: Cli, small: Path) -> None:
     cli("run", small, "run.dir=run", "-q")
     before = hashes(Path("run"))
-    cli("resume", "run", "rounds=2", "-q").refused("rounds=2: the run has done 3 rounds already")
+    outcome = cli("resume", "run", "rounds=2", "local.optimizer.lr=0.2")
+    outcome.refused("rounds=2: the run has done 3 rounds already")
+    assert outcome.out == "", "nothing is said to begin"
+    assert len(outcome.err.splitlines()) == 1
     assert hashes(Path("run")) == before
