@@ -39,8 +39,9 @@ Round = Annotated[int | None, typer.Option("--round", help="A checkpoint's round
 
 def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
     """Return where a config wants to run, found without torch: a mistake in its sections is said at once."""
-    from fedray.config.layers import bind_cluster, bind_top
-    from fedray.config.registry import bind
+    with held():
+        from fedray.config.layers import bind_cluster, bind_top
+        from fedray.config.registry import bind
 
     sections = bind_top(layers[1])
     return bind_cluster(sections), bind(WorkerSection, sections.worker, "worker")
@@ -49,7 +50,8 @@ def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
 @contextmanager
 def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
     """Start Ray on this machine, if it will be wanted, while torch is imported, the config checked, the data read."""
-    from fedray.cluster.start.head import ahead
+    with held():
+        from fedray.cluster.start.head import ahead
 
     with starting(NOT_BEGUN, again=exit_at_once), ahead(cluster, worker):
         with held(), collector_off():
@@ -59,8 +61,9 @@ def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
 
 def loaded_from(run_dir: Path, layers: Layers) -> tuple[Config, RunFolder]:
     """Return the config of a run folder, as it was read with changes, and the folder."""
-    from fedray.experiment.build import Config
-    from fedray.rundir.folder import RunFolder
+    with held():
+        from fedray.experiment.build import Config
+        from fedray.rundir.folder import RunFolder
 
     folder = RunFolder(run_dir)
     folder.config()
@@ -95,7 +98,8 @@ def _update_table(folder: Path) -> None:
 
     Whichever of its runs ends last, wherever, leaves the whole table.
     """
-    from fedray.sweep import Sweep
+    with held():
+        from fedray.sweep import Sweep
 
     try:
         if sweep := Sweep.at(folder):

@@ -9,6 +9,7 @@ import typer
 
 from fedray.cli.common import FAILED
 from fedray.core.errors import ConfigError
+from fedray.run.interrupt import held
 
 if TYPE_CHECKING:
     from fedray.cluster.jobs.client import Jobs
@@ -33,10 +34,12 @@ def stop(run: RunOrJob, address: Address = "") -> None:
     Ctrl-C ends the waiting, not the stopping.
     """
     if jobs := _jobs(run, address):
-        from fedray.cluster.jobs.beside import stop_job
+        with held():
+            from fedray.cluster.jobs.beside import stop_job
 
         raise typer.Exit(stop_job(jobs, run, lambda text: typer.echo(text, nl=False)))
-    from fedray.experiment.stop import stop as stop_run
+    with held():
+        from fedray.experiment.stop import stop as stop_run
 
     try:
         ended = stop_run(Path(run), typer.echo)
@@ -62,7 +65,8 @@ def logs(
             for piece in jobs.follow(run) if follow else [jobs.logs(run)]:
                 typer.echo(piece, nl=False)
             return
-        from fedray.experiment.logs import lines
+        with held():
+            from fedray.experiment.logs import lines
 
         for line in lines(Path(run), workers, follow):
             typer.echo(line)
@@ -76,6 +80,7 @@ def _jobs(run: str, address: str) -> Jobs | None:
         return None
     if not address:
         raise ConfigError(f"{run} is no run folder; a job of `fedray submit` needs --address http://HEAD:8265")
-    from fedray.cluster.jobs.client import Jobs
+    with held():
+        from fedray.cluster.jobs.client import Jobs
 
     return Jobs(address)

@@ -9,6 +9,7 @@ import typer
 
 from fedray.cli.common import ConfigArgument, Overrides, Round, RunArgument, loaded_from
 from fedray.config.layers import load_layers
+from fedray.run.interrupt import held
 from fedray.rundir.names import config_of, config_path
 
 
@@ -20,8 +21,9 @@ def evaluate(
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
 ) -> None:
     """Evaluate a run's model on its test set, or on another one."""
-    from fedray.core.terminal import pairs, show
-    from fedray.experiment.evaluate import evaluate_run
+    with held():
+        from fedray.core.terminal import pairs, show
+        from fedray.experiment.evaluate import evaluate_run
 
     config_of(run_dir)
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
@@ -40,17 +42,19 @@ def export(
 
     Of a model of tables, encoding.json beside it says how new tables become inputs.
     """
-    from fedray.experiment.export import export_model
-    from fedray.rundir.folder import RunFolder
+    with held():
+        from fedray.experiment.export import export_model
+        from fedray.rundir.folder import RunFolder
 
     typer.echo(f"wrote {' and '.join(map(str, export_model(RunFolder(run_dir), out, round, force=force)))}")
 
 
 def plan(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Say what a run would do and cost, without training: sizes, blocks, bytes, memory, seconds per round."""
-    from fedray.core.terminal import show
-    from fedray.experiment.build import Config
-    from fedray.experiment.estimate import describe
+    with held():
+        from fedray.core.terminal import show
+        from fedray.experiment.build import Config
+        from fedray.experiment.estimate import describe
 
     show(describe(Config.load(config, overrides or ())))
 
@@ -59,14 +63,16 @@ def list_parts(
     kind: Annotated[str | None, typer.Argument(help="algorithms, models, data, transforms...; default: all.")] = None,
 ) -> None:
     """List what can be named in a config, with defaults."""
-    from fedray.core.terminal import show
-    from fedray.experiment.estimate import catalogue
+    with held():
+        from fedray.core.terminal import show
+        from fedray.experiment.estimate import catalogue
 
     show(catalogue(kind))
 
 
 def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
     """Print the resolved config: every layer merged, every default written out."""
-    from fedray.experiment.build import Config
+    with held():
+        from fedray.experiment.build import Config
 
     typer.echo(Config.load(config, overrides or ()).to_yaml(), nl=False)

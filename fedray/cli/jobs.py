@@ -15,7 +15,7 @@ import typer
 
 from fedray.cli.common import FAILED, ConfigArgument, Overrides
 from fedray.core.errors import ConfigError, counted
-from fedray.run.interrupt import STOPPED
+from fedray.run.interrupt import STOPPED, held
 
 if TYPE_CHECKING:
     from fedray.cluster.jobs.client import Ended, Jobs
@@ -41,11 +41,12 @@ def submit(
     """
     from rich.filesize import decimal
 
-    from fedray.cluster.jobs.beside import PYTHON, RUN_DIR
-    from fedray.cluster.jobs.client import Jobs
-    from fedray.cluster.jobs.submission import Package, command, on_the_cluster
-    from fedray.config.layers import ConfigFile
-    from fedray.experiment.build import Config
+    with held():
+        from fedray.cluster.jobs.beside import PYTHON, RUN_DIR
+        from fedray.cluster.jobs.client import Jobs
+        from fedray.cluster.jobs.submission import Package, command, on_the_cluster
+        from fedray.config.layers import ConfigFile
+        from fedray.experiment.build import Config
 
     if not address:
         raise ConfigError("--address (or RAY_API_SERVER_ADDRESS): needed, as in http://HEAD:8265")
@@ -83,7 +84,8 @@ def submit(
 
 def _follow(jobs: Jobs, name: str) -> int:
     """Show the log to its end, and return the run's exit status."""
-    from fedray.cluster.jobs.beside import state_of_run
+    with held():
+        from fedray.cluster.jobs.beside import state_of_run
 
     try:
         for piece in jobs.follow(name):

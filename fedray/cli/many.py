@@ -108,10 +108,11 @@ def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
 
 def _submit(wanted: Sweep, show: bool) -> None:
     """Submit every run that is not finished, as one job array: its tasks are the run folders."""
-    from fedray.config.sections import SlurmSection
-    from fedray.experiment.capacity import check_gpus_used
-    from fedray.slurm.batch import BatchJob, render, submit
-    from fedray.sweep import TABLE
+    with held():
+        from fedray.config.sections import SlurmSection
+        from fedray.experiment.capacity import check_gpus_used
+        from fedray.slurm.batch import BatchJob, render, submit
+        from fedray.sweep import TABLE
 
     for cell in wanted.cells:
         wanted.check(cell)
@@ -162,7 +163,8 @@ def _report(wanted: Sweep, quiet: bool) -> None:
 
 
 def _show(rows: Sequence[Row]) -> None:
-    from fedray.core.terminal import Grid, show
-    from fedray.sweep import in_words
+    with held():
+        from fedray.core.terminal import Grid, show
+        from fedray.sweep import in_words
 
     show(Grid(*in_words(rows)))

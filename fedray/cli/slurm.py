@@ -16,6 +16,7 @@ import typer
 from fedray.cli.common import Overrides
 from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError
+from fedray.run.interrupt import held
 from fedray.rundir.names import CONFIG, config_path
 from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
 
@@ -65,7 +66,8 @@ def with_slurm_options(command: Callable[..., None]) -> Callable[..., None]:
 @with_slurm_options
 def slurm(target: Target, options: SlurmOptions, overrides: Overrides = None) -> None:
     """Submit a run as a Slurm job: config section cluster: {name: slurm, ...}; the options here win over it."""
-    from fedray.experiment.capacity import check_gpus_used
+    with held():
+        from fedray.experiment.capacity import check_gpus_used
 
     config, folder, fresh = _target(target, overrides or [], options.section())
     path, section = folder.path.resolve(), config.place.cluster
@@ -94,10 +96,11 @@ def _key_value(text: str) -> tuple[str, str | bool]:
 
 def _target(target: Path, overrides: list[str], given: dict[str, Any]) -> tuple[Config, RunFolder, bool]:
     """Return the config with a section for Slurm, its run folder, and True if the run is new."""
-    from fedray.config.layers import load_layers, on_slurm
-    from fedray.experiment.build import Config
-    from fedray.experiment.status import slurm_job
-    from fedray.rundir.folder import RunFolder
+    with held():
+        from fedray.config.layers import load_layers, on_slurm
+        from fedray.experiment.build import Config
+        from fedray.experiment.status import slurm_job
+        from fedray.rundir.folder import RunFolder
 
     fresh = not target.is_dir()
     if not fresh:

@@ -10,6 +10,7 @@ import typer
 from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, ray_ahead, train, where
 from fedray.config.layers import load_layers
 from fedray.config.sections import ClusterSection, WorkerSection
+from fedray.run.interrupt import held
 from fedray.rundir.lock import check_free
 from fedray.rundir.names import config_of, config_path
 
@@ -18,7 +19,8 @@ def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fals
     """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
     layers = load_layers(config, overrides or ())
     with ray_ahead(*where(layers)):
-        from fedray.experiment.build import Config
+        with held():
+            from fedray.experiment.build import Config
 
         loaded = Config.bind(config.stem, *layers)
         train(loaded.experiment(loaded.run_folder()), quiet)
@@ -39,6 +41,7 @@ def quickstart(
 ) -> None:
     """Train one diagnosis model on the tables of five hospitals: writes their CSV files, trains, compares."""
     with ray_ahead(ClusterSection(), WorkerSection()):
-        from fedray.cli.quickstart import hospitals
+        with held():
+            from fedray.cli.quickstart import hospitals
 
         hospitals(folder, lambda experiment: train(experiment, quiet=False))

@@ -13,6 +13,7 @@ import typer
 
 from fedray.cli.common import FAILED, RunArgument
 from fedray.core.errors import counted
+from fedray.run.interrupt import held
 from fedray.rundir.names import to_go_on
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def status(
     every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 2.0,
 ) -> None:
     """Say how a run stands: round, pace, time left, failures, last checkpoint.  Reads only the run folder's files."""
-    from fedray.core.terminal import pairs, show, standard_output
-    from fedray.experiment.status import read_status
+    with held():
+        from fedray.core.terminal import pairs, show, standard_output
+        from fedray.experiment.status import read_status
 
     def look() -> Status:
         return read_status(run_dir, time.time())
@@ -68,8 +70,9 @@ def doctor(
 
     Each line says ok, warning or error, and what to do.  Exit status: 1 if there is an error.
     """
-    from fedray.core.terminal import show
-    from fedray.doctor import Report, visit_cluster, visit_here
+    with held():
+        from fedray.core.terminal import show
+        from fedray.doctor import Report, visit_cluster, visit_here
 
     report: Report = visit_cluster(run_dir) if cluster else visit_here(run_dir)
     if as_json:
@@ -188,6 +191,7 @@ def _panel(seen: Status) -> rich.panel.Panel:
     from rich.panel import Panel
     from rich.text import Text
 
-    from fedray.core.terminal import pairs
+    with held():
+        from fedray.core.terminal import pairs
 
     return Panel.fit(pairs(rows(seen)), title=Text(seen.state))

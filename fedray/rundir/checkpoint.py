@@ -15,17 +15,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fedray.core import inject
 from fedray.core.errors import ConfigError
 from fedray.rundir import durable
-from fedray.rundir.client_state import damage
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 _PREFIX = "round-"
@@ -115,6 +112,8 @@ def _verify(folder: Path, tensors: dict[str, Tensor], rest: Mapping[str, bytes])
     Raises:
         OSError: they are something else.
     """
+    from safetensors import SafetensorError, safe_open
+
     same = all((folder / name).read_bytes() == data for name, data in rest.items())
     try:
         with safe_open(folder / "tensors.safetensors", "pt") as file:  # mapped, not copied
@@ -130,7 +129,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     """Return True if tensors are equal in type, shape and values; NaN, which a rule's state may have, is NaN."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
+    return one.equal(other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _sha256(path: Path) -> str:
@@ -156,6 +155,11 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
         raise ValueError(f"{folder.name} has format {state.get('format')}; this fedray reads {FORMAT}")
     if state["round"] != round:
         raise ValueError(f"{folder.name} holds round {state['round']}")
+    # Here, because who asks how a run stands, or lists its checkpoints, needs no torch.
+    from safetensors.torch import load
+
+    from fedray.rundir.client_state import damage
+
     if clients is not None and (found := damage(clients, state.get("seals", {}))):
         raise ValueError(f"{folder.name}: {found}")
     return Checkpoint(round, load(contents["tensors.safetensors"]), state)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.core.errors import counted, one_line
 from fedray.core.record import RoundRecord
-from fedray.data.picture import label_image, label_picture
 from fedray.tracking.base import RunInfo, Tracker, trackers
 
 if TYPE_CHECKING:
@@ -139,6 +138,7 @@ class TensorBoard(Tracker):
     def _open(self, run: RunInfo, step: int) -> EventFile:
         from torch.utils.tensorboard.summary import image, text
 
+        from fedray.data.picture import label_image, label_picture
         from fedray.tracking.events import EventFile
 
         file = self._file = EventFile(self._log_dir, step)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +47,29 @@ def test_a_key_of_the_config_with_dashes_is_told_from_an_option(cli: Cli) -> Non
     assert outcome.status == 2
     assert "No such option: --rounds; a key of the config is written without dashes: rounds=VALUE" in outcome.err
     assert "written without dashes" not in cli("status", "x", "--rounds", "5").err
+
+
+LOST = """
+import os, signal, sys
+from fedray.cli import main
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.meta_path.remove(self)
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:  # as in the middle of an import of a library in C, which drops it
+                pass
+        return None
+
+sys.meta_path.insert(0, Interrupts())
+main()
+"""
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["list"], ["plan", "small.yaml"]], ids=lambda words: words[0])
+def test_ctrl_c_while_a_command_imports_torch_is_not_lost(small: Path, command: list[str]) -> None:
+    ended = subprocess.run([sys.executable, "-c", LOST, *command], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert "Traceback" not in ended.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -127,3 +129,14 @@ def test_a_run_that_failed_says_why(cli: Cli, small: Path) -> None:
     (line,) = [line for line in outcome.out.splitlines() if line.startswith("error")]
     assert "client '" in line
     assert "failed in round 1" in line
+
+
+def test_status_needs_no_torch(cli: Cli, small: Path) -> None:
+    """It is asked often, and an import of torch takes seconds."""
+    assert cli("run", small, "run.dir=out", "-q").status == 0
+    told = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules))"
+    code = f"{told}; from fedray.cli import main; main()"
+    for options in ([], ["--json"]):
+        ended = subprocess.run([sys.executable, "-c", code, "status", "out", *options], capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.splitlines()[-1] == "False"
