@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from fedray.run.driver import Run
 from fedray.rundir.names import to_go_on
 
 _PERIOD = 0.1
+_of_cluster = logging.getLogger("fedray.cluster")
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,53 @@ class DriverActor:
         """Ask the run to end with a checkpoint."""
         self._stop.set()
 
-    def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord] | Ended]:
-        """Drive the run: yield its records, some at a time, and at last an :class:`Ended`."""
+    def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord | str] | Ended]:
+        """Drive the run: yield its records, and warnings of its cluster, some at a time, and at last an
+        :class:`Ended`.
+        """
         torch.set_num_threads(run.threads)
-        waiting: list[RoundRecord] = []
+        waiting: list[RoundRecord | str] = []
         sent = time.monotonic()
-        try:
-            for record in run.records(lambda job: RayExecutor(job, workers), self._stop.is_set):
-                waiting.append(record)
-                if time.monotonic() - sent >= _PERIOD:
-                    yield waiting
-                    waiting, sent = [], time.monotonic()
-        except (RunFailed, ConfigError) as error:
-            yield waiting
-            yield Ended(error=str(error), config_error=isinstance(error, ConfigError))
-            return
-        yield waiting
-        yield Ended()
+        ended = Ended()
+        with _warnings(waiting):
+            try:
+                for record in run.records(lambda job: RayExecutor(job, workers), self._stop.is_set):
+                    waiting.append(record)
+                    if time.monotonic() - sent >= _PERIOD:
+                        yield _taken(waiting)
+                        sent = time.monotonic()
+            except (RunFailed, ConfigError) as error:
+                ended = Ended(error=str(error), config_error=isinstance(error, ConfigError))
+        yield _taken(waiting)
+        yield ended
+
+
+class _Listener(logging.Handler):
+    """A handler that appends each warning to a list."""
+
+    def __init__(self, to: list[RoundRecord | str]) -> None:
+        super().__init__(logging.WARNING)
+        self._to = to
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append the warning."""
+        self._to.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _warnings(to: list[RoundRecord | str]) -> Iterator[None]:
+    """Append warnings of the cluster, as of a worker that died, to a list: the launcher has the terminal."""
+    listener = _Listener(to)
+    _of_cluster.addHandler(listener)
+    try:
+        yield
+    finally:
+        _of_cluster.removeHandler(listener)
+
+
+def _taken(waiting: list[RoundRecord | str]) -> list[RoundRecord | str]:
+    """Empty a list, to which other threads append, and return what was in it."""
+    return [waiting.pop(0) for _ in range(len(waiting))]
 
 
 @contextlib.contextmanager
@@ -136,7 +168,11 @@ def stream(actor: Any, run: Run, workers: WorkerArgs) -> Iterator[RoundRecord]:
                 if message.error:
                     raise (ConfigError if message.config_error else RunFailed)(message.error)
                 return
-            yield from message
+            for one in message:
+                if isinstance(one, str):
+                    _of_cluster.warning("%s", one)
+                else:
+                    yield one
     except RayTaskError as error:
         raise RunFailed(f"the driver failed: {error}") from error
     except RayError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +59,27 @@ def test_each_record_comes_once_and_in_order_however_many_at_a_time(
     assert [record for some in messages[:-1] for record in some] == [1, 2, 3]  # type: ignore[union-attr]
     assert len(messages) == (2 if period else 5)
     assert streamed(ray, Behind()) == [1, 2, 3]
+
+
+def test_warnings_of_the_cluster_reach_whoever_asked_for_the_run(
+    ray: FakeRay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between the records, and before the end; what the run itself warns of was told before it began."""
+
+    class Loses(Behind):
+        def records(self, executor: Any, stopping: Any) -> Iterator[Any]:
+            group.warning("worker %s died", "b")
+            logging.getLogger("fedray").warning("the data are others")
+            yield from super().records(executor, stopping)
+
+    group = logging.getLogger("fedray.cluster.work.group")
+    for error in (None, RunFailed("no worker is left")):
+        messages = [*DriverActor(0).run(Loses(error), WorkerArgs())]  # type: ignore[arg-type]
+        assert [one for message in messages[:-1] for one in message] == ["worker b died", 1, 2, 3]  # type: ignore[union-attr]
+    caplog.clear()
+    assert streamed(ray, Loses()) == [1, 2, 3]
+    told = [record.getMessage() for record in caplog.records if record.name == "fedray.cluster"]
+    assert told == ["worker b died"]
 
 
 @pytest.mark.parametrize("error", [RunFailed("no worker is left"), ConfigError("data.path: nothing is there")])

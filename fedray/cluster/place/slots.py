@@ -11,7 +11,7 @@ from typing import Literal
 from fedray.cluster.place.placement import GroupSpec, Node, Size, Slot, held_by_others, worker_counts
 from fedray.core.errors import counted
 
-_log = logging.getLogger("fedray")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from fedray.run.failure_policy import give_up
 from fedray.run.usage import Reading
 from fedray.run.worker import Item, Job, Report
 
-_log = logging.getLogger("fedray")
+_log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """The number of deaths in a row, without any work done, after which the run gives up."""

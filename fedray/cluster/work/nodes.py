@@ -18,7 +18,7 @@ from fedray.cluster.work.remote import GroupLost, NodeUnfit, RemoteWorkerGroup
 from fedray.core.errors import RunFailed, counted, listed
 from fedray.run.worker import Item
 
-_log = logging.getLogger("fedray")
+_log = logging.getLogger(__name__)
 
 _PATIENCE = 0.2
 _WATCH = 2.0

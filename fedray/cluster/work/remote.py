@@ -31,7 +31,7 @@ from fedray.core.errors import RunFailed
 from fedray.run.usage import Reading
 from fedray.run.worker import Item, Report
 
-_log = logging.getLogger("fedray")
+_log = logging.getLogger(__name__)
 
 _PATIENCE = 0.2
 _UNAVAILABLE = 20

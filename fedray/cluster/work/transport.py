@@ -18,7 +18,7 @@ from fedray.cluster.work.node import merge_into
 from fedray.cluster.work.remote import FULL, GroupLost, RemoteWorkerGroup, no_room
 from fedray.cluster.work.worker import RoundHeader
 
-_log = logging.getLogger("fedray")
+_log = logging.getLogger(__name__)
 
 _FAN_IN = 8
 
