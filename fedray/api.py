@@ -13,7 +13,7 @@ from torch import nn
 
 from fedray.aggregators import Aggregator
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.config.binding import an, bind, is_plain
+from fedray.config.binding import bind, is_plain
 from fedray.config.flat import unflatten, with_options
 from fedray.config.layers import bind_cluster
 from fedray.config.sections import (
@@ -30,7 +30,7 @@ from fedray.config.sections import (
     TrackingSection,
     WorkerSection,
 )
-from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.errors import ConfigError, RunFailed, an
 from fedray.core.losses import LossFn
 from fedray.core.record import RoundRecord
 from fedray.data import ClientData

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from fedray.cli import ending, inspecting, jobs, many, slurm, training, watching
+from fedray.run.interrupt import exit_at_once, starting
 
 
 class _Commands(TyperGroup):
@@ -35,6 +36,15 @@ class _Command(TyperCommand):
             raise
 
 
+class _Question(_Command):
+    """A command that leaves nothing to go on with: a signal ends it with the status that a shell gives."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Answer it."""
+        with starting(again=exit_at_once, resumable=False):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="fedray",
     cls=_Commands,
@@ -57,16 +67,16 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Show the versi
 
 app.command(cls=_Command)(training.run)
 app.command(cls=_Command)(training.resume)
-app.command(cls=_Command)(inspecting.evaluate)
-app.command(cls=_Command)(inspecting.export)
-app.command(cls=_Command)(inspecting.plan)
-app.command("list", cls=_Command)(inspecting.list_parts)
-app.command("config", cls=_Command)(inspecting.show_config)
+app.command(cls=_Question)(inspecting.evaluate)
+app.command(cls=_Question)(inspecting.export)
+app.command(cls=_Question)(inspecting.plan)
+app.command("list", cls=_Question)(inspecting.list_parts)
+app.command("config", cls=_Question)(inspecting.show_config)
 app.command(cls=_Command)(many.sweep)
-app.command(cls=_Command)(watching.status)
-app.command(cls=_Command)(ending.stop)
-app.command(cls=_Command)(ending.logs)
-app.command(cls=_Command)(watching.doctor)
+app.command(cls=_Question)(watching.status)
+app.command(cls=_Question)(ending.stop)
+app.command(cls=_Question)(ending.logs)
+app.command(cls=_Question)(watching.doctor)
 app.command(cls=_Command)(jobs.submit)
 app.command(cls=_Command)(slurm.slurm)
 app.command(cls=_Command)(training.quickstart)

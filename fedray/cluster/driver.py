@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,11 @@ from fedray.cluster.work.executor import RayExecutor
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.record import RoundRecord
 from fedray.run.driver import Run
+from fedray.run.interrupt import StoppedEarly
 from fedray.rundir.names import to_go_on
 
 _PERIOD = 0.1
+_PATIENCE = 0.2
 _of_cluster = logging.getLogger("fedray.cluster")
 
 
@@ -35,11 +37,11 @@ class Ended:
 
     Args:
         error: the reason of a failure; None: the run did not fail.
-        config_error: the failure is a mistake in what the user gave.
+        kind: the class of the error.
     """
 
     error: str | None = None
-    config_error: bool = False
+    kind: type[RunFailed | ConfigError] = RunFailed
 
 
 class DriverActor:
@@ -66,13 +68,14 @@ class DriverActor:
         ended = Ended()
         with _warnings(waiting):
             try:
-                for record in run.records(lambda job: RayExecutor(job, workers), self._stop.is_set):
+                stopping = self._stop.is_set
+                for record in run.records(lambda job: RayExecutor(job, workers, stopping), stopping):
                     waiting.append(record)
                     if time.monotonic() - sent >= _PERIOD:
                         yield _taken(waiting)
                         sent = time.monotonic()
             except (RunFailed, ConfigError) as error:
-                ended = Ended(error=str(error), config_error=isinstance(error, ConfigError))
+                ended = Ended(str(error), type(error))
         yield _taken(waiting)
         yield ended
 
@@ -137,25 +140,22 @@ def ask_to_stop(actor: Any) -> None:
         actor.stop.remote()
 
 
-def stream(actor: Any, run: Run, workers: WorkerArgs) -> Iterator[RoundRecord]:
+def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], bool]) -> Iterator[RoundRecord]:
     """Send a run to a driver actor, and yield its records as they come.
 
     Args:
         actor: of :func:`driver_actor`.
         run: the run.
         workers: the placement of its workers.
+        stopping: asked often while the actor comes up; from then on it is the actor that is asked to stop.
 
     Raises:
         RunFailed: the run failed, or its driver died.
+        StoppedEarly: it was stopped before it began.
         ConfigError: a mistake found when the run started.
     """
     try:
-        if ray.wait([actor.up.remote()], timeout=workers.start_timeout)[1]:
-            free = Size(ray.available_resources().get("CPU", 0.0), ray.available_resources().get("GPU", 0.0))
-            raise RunFailed(
-                f"the driver, of {workers.driver}, did not come up on this node in {workers.start_timeout:g} s; "
-                f"in the whole cluster {free} are free"
-            )
+        _await_up(actor, workers, stopping)
         try:
             refs = actor.run.options(num_returns="streaming").remote(run, workers)
         except RayError:
@@ -166,7 +166,7 @@ def stream(actor: Any, run: Run, workers: WorkerArgs) -> Iterator[RoundRecord]:
             message = ray.get(ref)
             if isinstance(message, Ended):
                 if message.error:
-                    raise (ConfigError if message.config_error else RunFailed)(message.error)
+                    raise message.kind(message.error)
                 return
             for one in message:
                 if isinstance(one, str):
@@ -178,3 +178,17 @@ def stream(actor: Any, run: Run, workers: WorkerArgs) -> Iterator[RoundRecord]:
     except RayError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise RunFailed(f"the driver died ({reason}); go on with `{to_go_on(run.folder.path)}`") from error
+
+
+def _await_up(actor: Any, workers: WorkerArgs, stopping: Callable[[], bool]) -> None:
+    """Return when a driver actor is there."""
+    up, last = actor.up.remote(), time.monotonic() + workers.start_timeout
+    while not ray.wait([up], timeout=_PATIENCE)[0]:
+        if stopping():
+            raise StoppedEarly("stopped before the driver was there")
+        if time.monotonic() > last:
+            free = Size(ray.available_resources().get("CPU", 0.0), ray.available_resources().get("GPU", 0.0))
+            raise RunFailed(
+                f"the driver, of {workers.driver}, did not come up on this node in {workers.start_timeout:g} s; "
+                f"in the whole cluster {free} are free"
+            )

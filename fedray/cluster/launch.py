@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 
 from fedray.cluster.driver import ask_to_stop, driver_actor, stream
 from fedray.cluster.place.placement import Size, alive
@@ -50,8 +50,14 @@ def records_on_ray(
                 block_timeout=block_timeout,
             )
             actor = left.enter_context(driver_actor(own))
-            on_stop(partial(ask_to_stop, actor))
-        yield from stream(actor, run, args)
+            stopping = threading.Event()
+
+            def stop() -> None:
+                stopping.set()
+                ask_to_stop(actor)
+
+            on_stop(stop)
+        yield from stream(actor, run, args, stopping.is_set)
 
 
 def _silos(silos: Mapping[str, DataSilo]) -> dict[str, Silo]:

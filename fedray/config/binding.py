@@ -24,16 +24,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def an(word: str) -> str:
-    """Return the word with its article.
-
-    >>> an("algorithm"), an("model")
-    ('an algorithm', 'a model')
-    """
-    article = "an" if word[0].lower() in "aeiou" else "a"
-    return f"{article} {word}"
-
-
 def options_of(schema: type) -> list[str]:
     """Return the names of the options that a dataclass takes."""
     return [field.name for field in dataclasses.fields(schema) if field.init]

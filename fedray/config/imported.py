@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from fedray.config.binding import an, bind, nearest
-from fedray.core.errors import ConfigError, listed
+from fedray.config.binding import bind, nearest
+from fedray.core.errors import ConfigError, an, listed
 
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

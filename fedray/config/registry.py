@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedray.config.binding import an, bind, is_plain, nearest, options_of
+from fedray.config.binding import bind, is_plain, nearest, options_of
 from fedray.config.imported import Imported, imported_in, made
 from fedray.config.plugins import load_plugins
 from fedray.config.strict import strict
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, an
 
 T = TypeVar("T")
 

@@ -43,6 +43,16 @@ def listed(names: Iterable[object], none: str = "(none)", separator: str = ", ")
     return f"{shown} and {len(words) - MOST} more" if len(words) > MOST else shown
 
 
+def an(word: str) -> str:
+    """Return the word with its article.
+
+    >>> an("algorithm"), an("model")
+    ('an algorithm', 'a model')
+    """
+    article = "an" if word[0].lower() in "aeiou" else "a"
+    return f"{article} {word}"
+
+
 def counted(number: float, noun: str) -> str:
     """Write a number of things.
 

@@ -121,15 +121,17 @@ class Stream:
         seed: the run's seed.
         purpose: the purpose of the draws.
         round: round number.
+        page: number of another stream of this name, for more turns than one has.
     """
 
     seed: int
     purpose: Purpose
     round: int
+    page: int = 0
 
     @cached_property
     def _key(self) -> tuple[int, int]:
-        name = digest(self.seed, self.purpose, self.round)
+        name = digest(self.seed, self.purpose, self.round, self.page)
         return int.from_bytes(name[:4], "little"), int.from_bytes(name[4:8], "little")
 
     def uniform(self, clients: Tensor, turn: Tensor, count: int, before: int = 0) -> Tensor:

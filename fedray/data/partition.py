@@ -9,9 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config.binding import an
 from fedray.config.registry import bind_part, made, nearest
-from fedray.core.errors import ConfigError, listed, one_line
+from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.rng import numpy_generator
 from fedray.data.registry import partitioners
 

@@ -56,13 +56,13 @@ class Silo:
 
 
 @dataclass(frozen=True)
-class Stop(Generic[T]):
-    """The name of one place to go to, and what is opened there.
+class SiteData(Generic[T]):
+    """The data at a site: where they lie, and how they are opened there.
 
     Args:
-        name: its name in errors.
-        where: ``label=value`` or a custom resource of its node.
-        open: opens what is asked about, at the place.
+        name: of the data in errors.
+        where: ``label=value`` or a custom resource of the node.
+        open: opens them, at the place.
     """
 
     name: str
@@ -70,11 +70,11 @@ class Stop(Generic[T]):
     open: Callable[[], T]
 
 
-class Visit(Protocol[T_co]):
-    """The things opened at some places, there for as long as they are asked about."""
+class OpenSiteData(Protocol[T_co]):
+    """The opened data of some sites, there for as long as they are asked about."""
 
     def ask(self, questions: Sequence[Callable[[T_co], A]]) -> list[A]:
-        """Put one question to each place, all at the same time, and return the answers in order.
+        """Put one question to each site, all at the same time, and return the answers in order.
 
         Raises:
             ConfigError: as the question raised it there.
@@ -83,24 +83,24 @@ class Visit(Protocol[T_co]):
 
 
 class Sites(Protocol):
-    """The places that can be reached."""
+    """The sites that can be reached."""
 
-    def visit(self, stops: Sequence[Stop[T]]) -> AbstractContextManager[Visit[T]]:
-        """Open something at each of some places.
+    def opened(self, sources: Sequence[SiteData[T]]) -> AbstractContextManager[OpenSiteData[T]]:
+        """Open data at their sites.
 
         Raises:
-            ConfigError: there is no such place, or as raised there.
+            ConfigError: there is no such site, or as raised there.
         """
         ...
 
 
-class Here:
-    """The sites of a single process: every place is this one."""
+class LocalSites:
+    """The sites of a single process: every site is this one."""
 
     @contextmanager
-    def visit(self, stops: Sequence[Stop[T]]) -> Iterator[Visit[T]]:
+    def opened(self, sources: Sequence[SiteData[T]]) -> Iterator[OpenSiteData[T]]:
         """See :class:`Sites`."""
-        yield _Opened([stop.open() for stop in stops])
+        yield _Opened([source.open() for source in sources])
 
 
 class _Opened(Generic[T]):
@@ -113,4 +113,4 @@ class _Opened(Generic[T]):
 
 def here() -> Sites:
     """Return this process as the only site."""
-    return Here()
+    return LocalSites()

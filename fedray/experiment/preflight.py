@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedray.config.binding import an
-from fedray.core.errors import ConfigError, one_line
+from fedray.core.errors import ConfigError, an, one_line
+from fedray.core.hidden_state import HiddenState
 from fedray.core.metrics import example_values
 from fedray.data import ClientData
 from fedray.data.columns.checks import IGNORED
@@ -87,8 +87,12 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
     x, y = rows.take(np.zeros((1, 2), dtype=np.int64))
     x, y = x[0], y[0]
     shapes = f"inputs {tuple(x.shape)}, targets {tuple(y.shape)} {y.dtype}"
+    placed = [*module.parameters(), *module.buffers()]
     try:
-        output = _output(module, x, device)
+        with HiddenState({"model": module}, placed).put_back():
+            output = _output(module, x, device)
+    except ConfigError:
+        raise
     except Exception as error:
         if device.type == "cuda" and not torch.cuda.is_available():
             return f"model: it was not tried, as it does not run on this machine's CPU: {one_line(error)[:200]}"

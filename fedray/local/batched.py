@@ -22,13 +22,14 @@ def batched_forward(module: nn.Module) -> Forward | None:
     """Return the module's forward pass over a leading axis of clients; ``None`` if a part of it is not known here.
 
     Known are ``nn.Sequential`` (nested), ``nn.Linear``, ``nn.Flatten`` of everything but the batch, and elementwise
-    activations; exactly these classes, without hooks, each used once.
+    activations; exactly these classes, without hooks, each used once, with parameters of their own that all train.
     """
     if type(module) is not nn.Sequential or any(map(_hooked, module.modules())):
         return None
     steps = _steps(module, "")
     shared = len(list(module.modules())) < len(list(module.named_modules(remove_duplicate=False)))
-    if steps is None or shared:
+    tied = len(list(module.parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
+    if steps is None or shared or tied or not all(parameter.requires_grad for parameter in module.parameters()):
         return None
 
     def forward(params: dict[str, Tensor], x: Tensor) -> Tensor:

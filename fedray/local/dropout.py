@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +35,7 @@ class NamedDropout:
 
     Attributes:
         client: int64 scalar, the client's key (a batched tensor under vmap).
-        turn: the number of the next draw in the client's round; ``None``: no draw may come.
+        turn: the number of the next draw in the client's step; ``None``: no draw may come.
     """
 
     def __init__(self, seed: int) -> None:
@@ -44,13 +45,14 @@ class NamedDropout:
         self._entered: list[ExitStack] = []
         self.client = torch.zeros((), dtype=torch.int64)
         self.turn: int | None = 0
+        self._step = 0
         self._share = slice(0, 1)
 
     def at(self, round: int, step: int, share: slice = slice(0, 1)) -> None:
         """Draw for this round and local step from now on, and for these rows of the batch, if not for all."""
         if round != self._stream.round:
             self._stream = Stream(self._seed, "dropout", round)
-        self.turn = step * _CALLS_PER_STEP
+        self.turn, self._step = 0, step
         self._share = share
 
     def forward_ends(self) -> None:
@@ -76,16 +78,19 @@ class NamedDropout:
                 "dropout draws a mask while gradients are computed, and no mask of the forward pass is to be drawn "
                 "again: activation checkpointing needs preserve_rng_state=True, its default"
             )
-        turn = torch.full((), self.turn, device=like.device)
+        page, call = divmod(self.turn, _CALLS_PER_STEP)
+        stream = replace(self._stream, page=page) if page else self._stream
+        turn = torch.full((), self._step * _CALLS_PER_STEP + call, device=like.device)
         self.turn += 1
         before = like.numel() * self._share.start // max(1, self._share.stop - self._share.start)
-        draws = self._stream.uniform(self.client.to(like.device), turn, like.numel(), before)
+        draws = stream.uniform(self.client.to(like.device), turn, like.numel(), before)
         return (draws.view(like.shape) >= p).to(like.dtype) / (1.0 - p)
 
     def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0.0:
             return input
-        return input * self._mask(input, p) if p < 1.0 else torch.zeros_like(input)
+        mask = self._mask(input, p) if p < 1.0 else torch.zeros_like(input)
+        return input.mul_(mask) if inplace else input * mask
 
     def _attention(
         self,

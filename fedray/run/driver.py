@@ -22,6 +22,7 @@ from fedray.core.record import RoundRecord
 from fedray.models.prototype import last_of
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
+from fedray.run.interrupt import StoppedEarly
 from fedray.run.loop import Rounds, ServerState
 from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
@@ -149,6 +150,7 @@ class Run:
 
         Raises:
             RunFailed: with the state of the last finished round saved.
+            StoppedEarly: it was stopped before there was an executor.
             ConfigError: nothing to resume from, or another process drives the run.
         """
         with logged(self.folder.path), driving(self.folder.path, self.launcher, self.started_by):
@@ -179,7 +181,7 @@ class Run:
         """
         try:
             yield
-        except ConfigError:
+        except (ConfigError, StoppedEarly):
             raise
         except Exception as error:
             saved = checkpoint.rounds_in(self.folder.checkpoints)

@@ -47,7 +47,9 @@ def exit_at_once(number: int) -> None:
 
 
 @contextmanager
-def starting(words: str | None = None, again: Callable[[int], None] | None = None) -> Iterator[None]:
+def starting(
+    words: str | None = None, again: Callable[[int], None] | None = None, resumable: bool = True
+) -> Iterator[None]:
     """Let signals end the work, while there is nothing to save yet.
 
     Ctrl-C raises ``KeyboardInterrupt``; SIGTERM and SIGUSR1 raise ``SystemExit`` with status ``STOPPED``, so that
@@ -61,9 +63,10 @@ def starting(words: str | None = None, again: Callable[[int], None] | None = Non
     Args:
         words: said on standard error, once, if a signal comes before a run has begun.
         again: is given a second signal; None: it acts as the first.
+        resumable: the work can be gone on with; False: the status is a shell's, 128 and the signal's number.
     """
     before = _heeded()
-    ending = _Ending(words, again)
+    ending = _Ending(words, again, resumable)
     try:
         _install(before, ending)
         yield
@@ -181,8 +184,8 @@ class _Ending:
         words: said when it comes.
     """
 
-    def __init__(self, words: str | None, again: Callable[[int], None] | None) -> None:
-        self.words, self._again = words, again
+    def __init__(self, words: str | None, again: Callable[[int], None] | None, resumable: bool) -> None:
+        self.words, self._again, self._resumable = words, again, resumable
         self.heard: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None = None) -> None:
@@ -191,14 +194,17 @@ class _Ending:
         if self.heard is None and self.words is not None:
             _say(self.words)
         self.heard = number
-        _end(number)
+        self.end(number)
+
+    def end(self, number: int) -> NoReturn:
+        """Raise what a signal asks for."""
+        _end(number, STOPPED if self._resumable else 128 + number)
 
 
-def _end(number: int) -> NoReturn:
-    """Raise what a signal asks for."""
+def _end(number: int, status: int = STOPPED) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt from None
-    raise SystemExit(STOPPED) from None
+    raise SystemExit(status) from None
 
 
 def _ending(handlers: Mapping[signal.Signals, Any]) -> _Ending | None:
@@ -209,7 +215,7 @@ def _obey(handlers: Mapping[signal.Signals, Any]) -> None:
     """Raise again what a signal has raised before and Python has dropped."""
     ending = _ending(handlers)
     if ending is not None and ending.heard is not None:
-        _end(ending.heard)
+        ending.end(ending.heard)
 
 
 def _say(words: str) -> None:

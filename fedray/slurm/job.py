@@ -143,7 +143,11 @@ def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
         try:
             (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
             # Before there is a run: a start that ends in between must find at the next one that the run is its own.
-            History(allocation.name).write(run_dir / HISTORY)
+            if not History(allocation.name).claim(run_dir / HISTORY):
+                raise ConfigError(
+                    f"run.dir: job {owner(run_dir / HISTORY)} makes a run in {run_dir}; give another run.dir or, if "
+                    f"that job has ended, delete {HISTORY} there"
+                )
             durable.replace(run_dir / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
         except OSError as error:
             raise ConfigError(f"run.dir: {run_dir} cannot be written: {error.strerror or error}") from None

@@ -44,6 +44,10 @@ class History:
         """Replace the file at once."""
         durable.replace(path, json.dumps(asdict(self)).encode())
 
+    def claim(self, path: Path) -> bool:
+        """Make the file if there is none; return whether it speaks of this job: of several jobs at once, of one."""
+        return durable.create(path, json.dumps(asdict(self)).encode()) or owner(path) == self.job
+
     def and_now(self, rounds: int) -> History:
         """Return the history with one more requeue."""
         return History(self.job, (*self.rounds, rounds))

@@ -16,6 +16,7 @@ from fedray.cluster.driver import DriverActor, Ended, ask_to_stop, driver_actor,
 from fedray.cluster.place.placement import Size
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.run.interrupt import StoppedEarly
 from tests.cluster.rayless import HERE, Actor, FakeRay
 
 
@@ -46,7 +47,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 
 
 def streamed(ray: FakeRay, run: Any) -> list[Any]:
-    return list(stream(Actor(ray, DriverActor(0)), run, WorkerArgs(start_timeout=3.0)))
+    return list(stream(Actor(ray, DriverActor(0)), run, WorkerArgs(start_timeout=0.3), lambda: False))
 
 
 @pytest.mark.parametrize("period", [0.0, 1e9])
@@ -84,7 +85,8 @@ def test_warnings_of_the_cluster_reach_whoever_asked_for_the_run(
 
 @pytest.mark.parametrize("error", [RunFailed("no worker is left"), ConfigError("data.path: nothing is there")])
 def test_a_failure_is_told_in_its_own_words_after_all_records(error: Exception, ray: FakeRay) -> None:
-    records: Iterator[Any] = stream(Actor(ray, DriverActor(0)), Behind(error), WorkerArgs())  # type: ignore[arg-type]
+    actor = Actor(ray, DriverActor(0))
+    records: Iterator[Any] = stream(actor, Behind(error), WorkerArgs(), lambda: False)  # type: ignore[arg-type]
     assert [next(records) for _ in range(3)] == [1, 2, 3]
     with pytest.raises(type(error), match=f"^{error}$"):
         next(records)
@@ -103,8 +105,20 @@ def test_a_driver_that_died_says_how_to_go_on(ray: FakeRay) -> None:
 
 def test_a_driver_that_does_not_come_up_says_what_it_wanted_and_what_is_free(ray: FakeRay) -> None:
     ray.fails["up"] = ["late"]
-    with pytest.raises(RunFailed, match=r"of 0 CPUs and 0 GPUs, did not come up on this node in 3 s; in .* 0 CPUs"):
+    with pytest.raises(RunFailed, match=r"of 0 CPUs and 0 GPUs, did not come up on this node in 0.3 s; in .* 0 CPUs"):
         streamed(ray, Behind())
+
+
+def test_a_driver_that_does_not_come_up_is_waited_for_until_a_stop(ray: FakeRay) -> None:
+    ray.fails["up"] = ["late"]
+    actor = Actor(ray, DriverActor(0))
+    with pytest.raises(StoppedEarly):
+        next(stream(actor, Behind(), WorkerArgs(start_timeout=1e9), lambda: True))  # type: ignore[arg-type]
+
+
+def test_a_run_stopped_before_there_was_room_for_a_worker_is_told_from_a_failed_one(ray: FakeRay) -> None:
+    with pytest.raises(StoppedEarly, match=r"^no room yet$"):
+        streamed(ray, Behind(StoppedEarly("no room yet")))
 
 
 def test_it_is_on_this_node_can_be_stopped_and_is_ended_with_what_it_reserved(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +55,8 @@ class Started:
         finally:
             self.left.append("driver")
 
-    def _stream(self, actor: Any, run: FakeRun, args: WorkerArgs) -> Iterator[str]:
+    def _stream(self, actor: Any, run: FakeRun, args: WorkerArgs, stopping: Callable[[], bool]) -> Iterator[str]:
+        self.stopping = stopping
         self.args, self.notes = args, run.notes
         yield "record"
 
@@ -84,7 +85,9 @@ def test_every_option_arrives_and_the_driver_is_ended_before_ray(monkeypatch: py
         9.0,
         7.0,
     )
+    assert not started.stopping()
     stops[0]()
+    assert started.stopping()
     running.close()
     assert started.left == ["asked", "driver", "ray"]
     assert started.notes == ()

@@ -20,7 +20,7 @@ from fedray.config.layers import to_yaml
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
 from fedray.data import ClientData
-from fedray.data.sites import Stop
+from fedray.data.sites import SiteData
 from fedray.experiment.build import Config
 from fedray.rundir.folder import RunFolder
 from tests.faults.nodes import Nodes, eventually, fault
@@ -132,7 +132,7 @@ def test_the_bits_are_those_of_one_machine_that_has_all_files(
 
 
 @pytest.mark.slow
-def test_workers_of_two_sizes_are_one_team_of_their_node(place: Place, tmp_path: Path) -> None:
+def test_workers_of_two_sizes_are_one_group_of_their_node(place: Place, tmp_path: Path) -> None:
     """One broadcast to the second node and one accumulator from it, whatever gamma's own worker is."""
     place.nodes.plan()
     content = config(place, SILOS, model={"name": "mlp", "hidden": [20_000]}, rounds=2, evaluate={"every": 0})
@@ -222,8 +222,9 @@ def test_no_process_but_a_silos_own_can_read_it(place: Place) -> None:
     counts = data.label_counts()
     assert counts.sum(axis=1).tolist() == data.sizes.tolist()
     assert (data.sizes + data.holdout_sizes).tolist() == [ROWS[name] for name in SILOS]
-    with RaySites().visit([Stop("b", "site=b", _Client(data, 0)), Stop("a", "site=a", _Client(data, 2))]) as visit:
-        errors = visit.ask([_outcome, _outcome])
+    sources = [SiteData("b", "site=b", _Client(data, 0)), SiteData("a", "site=a", _Client(data, 2))]
+    with RaySites().opened(sources) as them:
+        errors = them.ask([_outcome, _outcome])
     for name, site, error in (("alpha", "b", errors[0]), ("gamma", "a", errors[1])):
         assert f"silo '{name}', on " in error
         assert f"{place.folder(site)}/{name}.csv does not exist" in error

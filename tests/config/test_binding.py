@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.config.binding import an, bind, is_plain, nearest, options_of
-from fedray.core.errors import ConfigError
+from fedray.config.binding import bind, is_plain, nearest, options_of
+from fedray.core.errors import ConfigError, an
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text("ab$ {}:", max_size=4),

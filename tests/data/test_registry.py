@@ -14,7 +14,7 @@ from fedray.config.registry import bind_part, made
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData, FederatedData
 from fedray.data.registry import data_sources, partitioners
-from fedray.data.sites import Here, Sites
+from fedray.data.sites import LocalSites, Sites
 from tests.data.reading import everything, load
 
 HERE = "tests.data.test_registry"
@@ -37,7 +37,7 @@ class AtSites:
     by: float = 0.5
 
     def load(self, seed: int, sites: Callable[[], Sites]) -> ClientData:
-        assert isinstance(sites(), Here)
+        assert isinstance(sites(), LocalSites)
         return shifted(seed, self.by)
 
 

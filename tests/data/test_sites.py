@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.data.sites import Silo, Stop, here
+from fedray.data.sites import Silo, SiteData, here
 
 WORDS = st.text("abc.-_/", min_size=1)
 
@@ -31,12 +31,12 @@ def test_a_gpu_is_shared_or_whole() -> None:
 def test_a_place_is_opened_once_and_each_question_goes_to_its_own() -> None:
     opened: list[str] = []
 
-    def thing(name: str) -> Stop[str]:
-        return Stop(name, "site=x", lambda: opened.append(name) or name)  # type: ignore[func-returns-value]
+    def thing(name: str) -> SiteData[str]:
+        return SiteData(name, "site=x", lambda: opened.append(name) or name)  # type: ignore[func-returns-value]
 
-    with here().visit([thing("a"), thing("b")]) as visit:
-        assert visit.ask([str.upper, lambda name: name * 2]) == ["A", "bb"]
-        assert visit.ask([len, len]) == [1, 1]
+    with here().opened([thing("a"), thing("b")]) as them:
+        assert them.ask([str.upper, lambda name: name * 2]) == ["A", "bb"]
+        assert them.ask([len, len]) == [1, 1]
         with pytest.raises(ValueError, match="longer"):
-            visit.ask([len])
+            them.ask([len])
     assert opened == ["a", "b"]

@@ -35,15 +35,15 @@ def go(one: Federation, executor: RayExecutor) -> list[RoundRecord]:
     return list(Rounds(one.plan, one.state, executor, lambda state: None))
 
 
-def all_present(executor: RayExecutor, teams: int) -> None:
+def all_present(executor: RayExecutor, groups: int) -> None:
     """Wait until so many nodes can work, those included that a round would set up before it begins."""
 
     def present() -> bool:
         executor.nodes.settle()
-        return len(executor.nodes.present()) == teams
+        return len(executor.nodes.present()) == groups
 
     executor.wait()
-    eventually(present, f"{teams} teams")
+    eventually(present, f"{groups} groups")
 
 
 @dataclass(frozen=True)

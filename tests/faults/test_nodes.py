@@ -102,7 +102,7 @@ def test_a_node_joins_late(nodes: Nodes, expected: list[RoundRecord], tmp_path: 
 def test_a_round_waits_for_as_many_workers_as_it_must_have(
     nodes: Nodes, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
-    """A team that is set up in the middle of a round is told its broadcast."""
+    """A group that is set up in the middle of a round is told its broadcast."""
     nodes.plan(second=[fault("node.worked", 2)])
     with executing(nodes, small(tmp_path).job, WorkerArgs(workers=1, min_workers=2)) as executor:
         all_present(executor, 2)
@@ -133,7 +133,7 @@ def test_the_drivers_node_needs_no_worker(
     nodes.plan()
     with executing(nodes, small(tmp_path).job, WorkerArgs(workers=2, driver=Size(1.0))) as executor:
         all_present(executor, 1)
-        assert [len(team.spec.slots) for team in executor.nodes.present()] == [2]
+        assert [len(group.spec.slots) for group in executor.nodes.present()] == [2]
         records = go(small(tmp_path / "run", rounds=4), executor)
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [1, 1, 1, 1]
@@ -150,7 +150,7 @@ def test_a_node_whose_room_others_have_is_done_without(
     with nodes.crowded(full), executing(nodes, small(tmp_path).job, args) as executor:
         eventually(lambda: executor.nodes.present() and "is lost" in caplog.text, f"{full} is lost")
         all_present(executor, 1)
-        assert [len(team.spec.slots) for team in executor.nodes.present()] == [2]
+        assert [len(group.spec.slots) for group in executor.nodes.present()] == [2]
         records = go(small(tmp_path / "run", rounds=4), executor)
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [1, 1, 1, 1]
@@ -195,7 +195,7 @@ def test_nodes_add_up_among_themselves(
     records = []
     with executing(nodes, one.job, WorkerArgs(workers=1)) as executor:
         all_present(executor, 3)
-        executor.nodes.others.sort(key=lambda team: (team.spec.node == nodes.id("third")) == last)
+        executor.nodes.others.sort(key=lambda group: (group.spec.node == nodes.id("third")) == last)
         for record in Rounds(one.plan, one.state, executor, lambda state: None):
             records.append(record)
             if record.round in (2, 3):  # the record comes a round late

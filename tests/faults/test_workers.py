@@ -134,7 +134,7 @@ def test_lost_answers_are_asked_for_again(
 def test_the_actor_of_a_node_is_killed(
     point: str, nodes: Nodes, executor: RayExecutor, expected: list[RoundRecord], tmp_path: Path
 ) -> None:
-    """What its team folded is lost unless it was fetched; the node itself is used again."""
+    """What its group folded is lost unless it was fetched; the node itself is used again."""
     nodes.plan(second=[fault(point, 2)])
     records = go(small(tmp_path), executor)
     assert nodes.to_come() == []

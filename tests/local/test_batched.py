@@ -46,6 +46,20 @@ def hooked_backward() -> nn.Module:
     return module
 
 
+def tied() -> nn.Module:
+    """Two layers of one weight."""
+    module = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))
+    module[2].weight = module[0].weight
+    return module
+
+
+def frozen() -> nn.Module:
+    """A layer that does not train: its weight is nobody's own."""
+    module = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))
+    module[0].requires_grad_(False)
+    return module
+
+
 class Doubled(nn.Linear):
     """Looks like a linear layer and is not one."""
 
@@ -57,6 +71,8 @@ UNKNOWN: dict[str, Callable[[], nn.Module]] = {
     "convolution": lambda: nn.Sequential(nn.Conv2d(1, 2, 3)),
     "dropout": lambda: nn.Sequential(nn.Linear(5, 5), nn.Dropout(0.5)),
     "own class": lambda: Doubled(5, 5),
+    "tied": tied,
+    "frozen": frozen,
     "own class inside": lambda: nn.Sequential(Doubled(5, 5)),
     "partial flatten": lambda: nn.Sequential(nn.Flatten(2), nn.Linear(5, 5)),
     "shared layer": shared,

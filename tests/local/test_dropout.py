@@ -250,6 +250,30 @@ def test_masks_of_an_earlier_version_stay() -> None:
     ]
 
 
+def test_no_two_masks_of_a_round_are_one_however_many_a_step_draws() -> None:
+    """A recurrent model in plain Python drops thousands of times in a step."""
+    drop = NamedDropout(7)
+    seen: set[tuple[bool, ...]] = set()
+    with drop:
+        for step in range(2):
+            drop.at(1, step)
+            seen |= {tuple((functional.dropout(torch.ones(64), 0.5) > 0).tolist()) for _ in range(1100)}
+    assert len(seen) == 2 * 1100
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0])
+def test_dropout_in_place_changes_what_it_was_given(p: float) -> None:
+    """As a model may call it for that effect alone."""
+    x, y = torch.ones(16), torch.ones(16)
+    drop = NamedDropout(7)
+    with drop:
+        assert functional.dropout(x, p, inplace=True) is x
+        drop.at(0, 0)
+        assert torch.equal(functional.dropout(y, p), x)
+    assert (x == 0).any()
+    assert torch.equal(y, torch.ones(16))
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -24,6 +24,17 @@ def test_it_is_the_size_of_the_unfolded_input(layer: nn.Conv2d, shape: tuple[int
     assert work(layer, x).unfolded == columns[0].numel() / layer.groups
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [nn.ConvTranspose2d(4, 6, 3), nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, groups=2)],
+    ids=["plain", "strides and groups"],
+)
+def test_of_a_transposed_convolution_it_is_the_unfolded_output(layer: nn.ConvTranspose2d) -> None:
+    x = torch.zeros(2, 4, 5, 7)
+    columns = F.unfold(layer(x), layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+    assert work(layer, x).unfolded == columns[0].numel() / layer.groups
+
+
 def test_it_is_an_average_over_convolutions_however_they_are_called() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

@@ -60,6 +60,31 @@ def test_who_starts_no_run_says_nothing_of_one(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr().err == ""
 
 
+def test_who_leaves_nothing_to_go_on_with_ends_as_in_a_shell() -> None:
+    with pytest.raises(SystemExit) as ended, starting(resumable=False):
+        send(signal.SIGTERM)
+    assert ended.value.args == (128 + signal.SIGTERM,)
+    with pytest.raises(SystemExit) as ended, starting(resumable=False), held():
+        send(signal.SIGTERM)
+    assert ended.value.args == (128 + signal.SIGTERM,)
+
+
+def test_a_handler_that_python_cannot_see_becomes_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``signal.getsignal`` gives None for one that a library in C has installed, and None cannot be installed."""
+
+    def foreign(*_: object) -> None:
+        raise AssertionError
+
+    python, before = signal.getsignal, signal.signal(signal.SIGUSR1, foreign)
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if python(number) is foreign else python(number))
+    try:
+        with held():
+            pass
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.parametrize("number", ALL)
 def test_what_must_not_be_torn_is_finished_first(number: signal.Signals) -> None:
     done: list[str] = []

@@ -109,6 +109,22 @@ def test_a_file_is_created_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_was_swept_before_it_was_linked_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+    linked: list[Path] = []
+
+    def late(source: Path, target: Path) -> None:
+        if not linked:
+            durable.sweep(tmp_path)  # as by the process that drives the run meanwhile
+        linked.append(source)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert durable.create(tmp_path / "job", b"7")
+    assert len(linked) == 2
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"7"]
+
+
 def test_a_link_whose_answer_was_lost_was_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link, path = os.link, tmp_path / "config.yaml"
 

@@ -19,6 +19,7 @@ from fedray.slurm import job as jobs
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.commands import SlurmJob
 from fedray.slurm.job import release, settle
+from fedray.slurm.requeue import History
 
 # A driver that says when it is asked to stop, and ends by being killed alone; standard input stands for the nodes.
 JOB = """
@@ -111,3 +112,19 @@ def test_a_start_that_ended_while_it_made_the_run_folder_is_at_home_there(
     assert settle(["c.yaml"], job) == settle(["c.yaml"], replace(job, restart=1)) == tmp_path / "made"
     with pytest.raises(ConfigError, match="already holds a run"):
         settle(["c.yaml"], replace(job, job=8))
+
+
+def test_of_two_jobs_that_make_one_run_folder_at_once_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("{data: {name: digits}, model: {name: logistic}, run: {dir: made}}")
+    claim = History.claim
+
+    def late(self: History, path: Path) -> bool:
+        """The other job comes between the look for a run and the claim."""
+        assert claim(History(7), path)
+        return claim(self, path)
+
+    monkeypatch.setattr(History, "claim", late)
+    with pytest.raises(ConfigError, match=r"job 7 makes a run in .*delete slurm.json there"):
+        settle(["c.yaml"], Allocation(job=8, restart=0, nodes=1, node_list="n1", node="n1", cpus=1))
+    assert not (tmp_path / "made" / "config.yaml").exists()

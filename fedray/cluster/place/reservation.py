@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -21,6 +22,9 @@ from rich.filesize import decimal
 
 from fedray.cluster.place.placement import GroupSpec, Size, alive
 from fedray.core.errors import RunFailed, counted
+from fedray.run.interrupt import StoppedEarly
+
+_PATIENCE = 0.2
 
 
 def reserve(node: str, sizes: Sequence[Size]) -> Any:
@@ -62,20 +66,32 @@ class Reservation:
         ]
         return cls(spec, bundles, together)
 
-    def wait(self) -> None:
+    def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Return when what is reserved together is there.
+
+        Args:
+            stopping: asked often; once true, it is waited for no longer.
 
         Raises:
             RunFailed: it was not granted in time; says what is wanted, what the node has, and what is free.
+            StoppedEarly: ``stopping`` said so.
         """
-        if self.together is None or self.together.wait(self.spec.start_timeout):
-            return
-        self.close()
+        last = time.monotonic() + self.spec.start_timeout
+        while self.together is not None and not self.together.wait(_PATIENCE):
+            if stopping():
+                self.close()
+                raise StoppedEarly("stopped before there was room for a worker")
+            if time.monotonic() > last:
+                self.close()
+                raise RunFailed(self._why_not())
+
+    def _why_not(self) -> str:
+        """Return what is wanted, what the node has, and what is free."""
         found = [one for one in alive() if one.id == self.spec.node]
         has = _amounts(found[0].resources) if found else "left the cluster"
         name = f"node {found[0].name}" if found else "the node"
         crowd = _crowd([slot.size for slot in self.spec.slots if not slot.is_silos_own])
-        raise RunFailed(
+        return (
             f"{crowd} could not be started in {self.spec.start_timeout:g} s: {name} has {has}, free in the "
             f"cluster are {_amounts(ray.available_resources())}; lower cluster.workers or what the worker section asks "
             "for"

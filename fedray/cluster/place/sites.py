@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fedray.cluster.place.placement import Node, alive
 from fedray.cluster.start.connect import Cluster
 from fedray.core.errors import ConfigError, RunFailed, listed
-from fedray.data.sites import Stop, Visit
+from fedray.data.sites import OpenSiteData, SiteData
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -32,7 +32,7 @@ class RaySites:
         self._start_timeout = start_timeout
 
     @contextmanager
-    def visit(self, stops: Sequence[Stop[T]]) -> Iterator[Visit[T]]:
+    def opened(self, sources: Sequence[SiteData[T]]) -> Iterator[OpenSiteData[T]]:
         """See :class:`fedray.data.sites.Sites`.
 
         Raises:
@@ -43,12 +43,13 @@ class RaySites:
         actors: dict[str, Any] = {}
         try:
             found = alive()
-            nodes = [_find(found, stop) for stop in stops]
+            nodes = [_find(found, source) for source in sources]
             actors |= {id: _start(id) for id in sorted({node.id for node in nodes})}
-            visit: _RayVisit[T] = _RayVisit([stop.name for stop in stops], [actors[node.id] for node in nodes])
-            visit.begin(self._start_timeout)
-            visit.open([stop.open for stop in stops])
-            yield visit
+            names = [source.name for source in sources]
+            them: _RaySiteData[T] = _RaySiteData(names, [actors[node.id] for node in nodes])
+            them.begin(self._start_timeout)
+            them.open([source.open for source in sources])
+            yield them
         finally:
             for actor in actors.values():
                 ray.kill(actor)
@@ -71,7 +72,7 @@ class _SiteActor:
         return question(self._things[number])
 
 
-class _RayVisit(Visit[T]):
+class _RaySiteData(OpenSiteData[T]):
     def __init__(self, names: Sequence[str], actors: Sequence[Any]) -> None:
         self._names, self._actors = names, actors
 
@@ -110,19 +111,19 @@ def _start(node: str) -> Any:
     return ray.remote(_SiteActor).options(num_cpus=0, enable_task_events=False, scheduling_strategy=place).remote()
 
 
-def _find(nodes: Sequence[Node], stop: Stop[Any]) -> Node:
-    """Find the first node with the label or custom resource of ``stop``.
+def _find(nodes: Sequence[Node], source: SiteData[Any]) -> Node:
+    """Find the first node with the label or custom resource of ``source``.
 
     Raises:
         ConfigError: there is none; it lists the labels and resources of the nodes.
     """
     for node in nodes:
-        if node.holds(stop.where):
+        if node.holds(source.where):
             return node
-    label = "=" in stop.where
-    option = f"--labels {stop.where}" if label else f"--resources '{{\"{stop.where}\": 1}}'"
+    label = "=" in source.where
+    option = f"--labels {source.where}" if label else f"--resources '{{\"{source.where}\": 1}}'"
     raise ConfigError(
-        f"{stop.name}: no node of the cluster has the {'label' if label else 'resource'} {stop.where}; "
+        f"{source.name}: no node of the cluster has the {'label' if label else 'resource'} {source.where}; "
         f"they have: {listed((f'{node.name} ({_marks(node)})' for node in nodes), separator='; ')}\n"
         f"start its node with `ray start {option}`, or, to try it on one machine, set cluster.name=inline"
     )

@@ -38,9 +38,15 @@ class RayExecutor:
 
     The worker groups start while the caller goes on, and take part as soon as they have a worker; nodes that join
     later get a group before the next round.
+
+    Args:
+        job: the workers' part of the run.
+        args: their placement.
+        stopping: asked often while this node's room for workers is waited for; once true, the start ends by
+            ``StoppedEarly``.
     """
 
-    def __init__(self, job: Job, args: WorkerArgs) -> None:
+    def __init__(self, job: Job, args: WorkerArgs, stopping: Callable[[], bool] = lambda: False) -> None:
         self._args, self._job = args, job
         self._threads = torch.get_num_threads()
         self._header = RoundHeader(0, 0, 1.0)
@@ -53,7 +59,7 @@ class RayExecutor:
         self._fetched: Accumulator = {}
         self._lost = self._network = 0
         self._scheduler = Scheduler(GroupLost)
-        self.nodes = Nodes(args, _RayStarter(job, args))
+        self.nodes = Nodes(args, _RayStarter(job, args, stopping))
 
     def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Return when a worker is up, or ``stopping`` says so; the others join in the round after they are."""
@@ -158,8 +164,8 @@ class RayExecutor:
 class _RayStarter:
     """The starter of worker groups on the nodes of the connected cluster."""
 
-    def __init__(self, job: Job, args: WorkerArgs) -> None:
-        self._job, self._pinned = job, args.driver.gpus > 0
+    def __init__(self, job: Job, args: WorkerArgs, stopping: Callable[[], bool]) -> None:
+        self._job, self._pinned, self._stopping = job, args.driver.gpus > 0, stopping
         self.here: str = ray.get_runtime_context().get_node_id()
         self._payload: Any = None
 
@@ -167,7 +173,7 @@ class _RayStarter:
         return alive()
 
     def own(self, spec: GroupSpec) -> WorkerGroup:
-        return worker_group(self._job, spec, Reservation.of(spec), self._pinned)
+        return worker_group(self._job, spec, Reservation.of(spec), self._pinned, self._stopping)
 
     def remote(self, spec: GroupSpec) -> RemoteWorkerGroup:
         if self._payload is None:

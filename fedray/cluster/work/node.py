@@ -7,7 +7,7 @@ import logging
 import pickle
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,13 +46,20 @@ class Answer:
     warnings: list[str]
 
 
-def worker_group(job: Job, spec: GroupSpec, reservation: Reservation, pinned: bool = False) -> WorkerGroup:
+def worker_group(
+    job: Job,
+    spec: GroupSpec,
+    reservation: Reservation,
+    pinned: bool = False,
+    stopping: Callable[[], bool] = lambda: False,
+) -> WorkerGroup:
     """Start the worker group of this process's node once its room has been granted.
 
     Raises:
         RunFailed: the node has no room for it.
+        StoppedEarly: ``stopping`` said so before that was known.
     """
-    reservation.wait()
+    reservation.wait(stopping)
     return WorkerGroup(job, spec, partial(RaySpawner, job, spec, reservation), pinned)
 
 

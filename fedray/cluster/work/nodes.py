@@ -16,6 +16,7 @@ from fedray.cluster.work.base import Group
 from fedray.cluster.work.group import WorkerGroup
 from fedray.cluster.work.remote import GroupLost, NodeUnfit, RemoteWorkerGroup
 from fedray.core.errors import RunFailed, counted, listed
+from fedray.run.interrupt import StoppedEarly
 from fedray.run.worker import Item
 
 _log = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ class Nodes:
         """Set up the group of the driver's node; none, as on any other node, if others hold its room."""
         try:
             self.own.append(self._starter.own(spec))
+        except StoppedEarly:
+            raise
         except RunFailed as error:
             if len(self._starter.alive()) == 1:
                 raise

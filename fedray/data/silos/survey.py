@@ -26,7 +26,7 @@ from fedray.data.encoding import questions
 from fedray.data.encoding.encoding import Encoding, Options
 from fedray.data.encoding.fit import check_columns, examples, fit
 from fedray.data.encoding.table import Table, read_table
-from fedray.data.sites import Silo, Sites, Stop
+from fedray.data.sites import Silo, SiteData, Sites
 
 A = TypeVar("A")
 
@@ -147,11 +147,11 @@ def survey(
     names = list(silos)
     ids = check_ids(names, len(names))
     test_table = None if test is None else read_table(test)
-    stops = [Stop(f"silo {name!r}", silo.where, partial(_open, name, silo.path)) for name, silo in silos.items()]
-    with sites.visit(stops) as visit:
+    sources = [SiteData(f"silo {name!r}", silo.where, partial(_open, name, silo.path)) for name, silo in silos.items()]
+    with sites.opened(sources) as them:
 
         def ask(question: Callable[[Table], A]) -> list[A]:
-            return visit.ask([partial(_answer, name, question) for name in names])
+            return them.ask([partial(_answer, name, question) for name in names])
 
         outlines = ask(questions.outline)
         if encoding is not None:
@@ -163,7 +163,7 @@ def survey(
         totals = np.array([outline.rows for outline in outlines])
         held = held_sizes(totals, holdout, np.zeros_like(totals))
         count = partial(questions.class_counts, encoding=encoding, seed=seed)
-        counts = visit.ask(
+        counts = them.ask(
             [
                 partial(_answer, name, partial(count, key=key, held=some))
                 for name, key, some in zip(names, id_keys(ids).tolist(), held.tolist(), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from fedray.cluster.place import reservation
 from fedray.cluster.place.placement import GroupSpec, Node, Size, Slot
 from fedray.cluster.place.reservation import Reservation, own_gpus, release
 from fedray.core.errors import RunFailed
+from fedray.run.interrupt import StoppedEarly
 from tests.cluster.rayless import FakeRay
 
 
@@ -44,7 +46,7 @@ class Groups:
         }
 
 
-SPEC = GroupSpec("n1", "left", [Slot(Size(1.0)), Slot(Size(2.0), frozenset(["a"])), Slot(Size(0.0))], 5.0)
+SPEC = GroupSpec("n1", "left", [Slot(Size(1.0)), Slot(Size(2.0), frozenset(["a"])), Slot(Size(0.0))], 0.05)
 
 
 def test_a_silos_own_worker_waits_for_its_room_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,13 +67,25 @@ def test_what_is_not_granted_is_said_with_numbers_and_given_back(monkeypatch: py
     groups = Groups(monkeypatch, granted=False)
     with pytest.raises(RunFailed) as error:
         Reservation.of(SPEC).wait()
-    for words in ("1 worker of 1 CPUs", "in 5 s", "node left has 2 CPUs, 0 GPUs and 3.0 GB", "lower cluster.workers"):
+    for words in (
+        "1 worker of 1 CPUs",
+        "in 0.05 s",
+        "node left has 2 CPUs, 0 GPUs and 3.0 GB",
+        "lower cluster.workers",
+    ):
         assert words in str(error.value)
     assert len(groups.removed) == 2
-    gone = GroupSpec("n2", "right", [Slot(Size())])
+    gone = GroupSpec("n2", "right", [Slot(Size())], 0.05)
     with pytest.raises(RunFailed, match="the node has left the cluster"):
         Reservation.of(gone).wait()
     Reservation.of(GroupSpec("n1", "left", [Slot(Size(), frozenset(["a"]))])).wait()  # nothing that is waited for
+
+
+def test_a_stop_is_heard_while_room_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch, granted=False)
+    with pytest.raises(StoppedEarly):
+        Reservation.of(replace(SPEC, start_timeout=1e9)).wait(lambda: True)
+    assert len(groups.removed) == 2
 
 
 def test_of_a_dead_actor_nothing_stays_and_of_others_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from fedray.cluster.place.placement import Node
 from fedray.cluster.place.sites import RaySites
 from fedray.cluster.start.connect import Cluster
 from fedray.core.errors import ConfigError, RunFailed
-from fedray.data.sites import Stop
+from fedray.data.sites import SiteData
 from tests.cluster.rayless import FakeRay
 
 LEFT, RIGHT = "1a" * 28, "2a" * 28
@@ -37,14 +37,14 @@ class Connection:
         self.closed += 1
 
 
-def stop(name: str, where: str) -> Stop[list[str]]:
-    return Stop(name, where, lambda: [name])
+def source(name: str, where: str) -> SiteData[list[str]]:
+    return SiteData(name, where, lambda: [name])
 
 
 def test_two_places_on_a_node_are_one_process_and_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = Connection(monkeypatch)
-    with RaySites().visit([stop("a", "site=a"), stop("b", "scanner"), stop("c", "site=a")]) as visit:
-        assert visit.ask([lambda held: [*held, "asked"]] * 3) == [["a", "asked"], ["b", "asked"], ["c", "asked"]]
+    with RaySites().opened([source("a", "site=a"), source("b", "scanner"), source("c", "site=a")]) as them:
+        assert them.ask([lambda held: [*held, "asked"]] * 3) == [["a", "asked"], ["b", "asked"], ["c", "asked"]]
         places = [actor.options["scheduling_strategy"].node_id for actor in connection.ray.made]
         assert places == [LEFT, RIGHT]
     assert (connection.ray.killed, connection.closed) == (connection.ray.made, 1)
@@ -53,7 +53,7 @@ def test_two_places_on_a_node_are_one_process_and_two_things(monkeypatch: pytest
 def test_a_place_that_no_node_has_is_told_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = Connection(monkeypatch)
     for where, option in (("site=b", "--labels site=b"), ("mri", """--resources '{"mri": 1}'""")):
-        with pytest.raises(ConfigError) as error, RaySites().visit([stop("x", where)]):
+        with pytest.raises(ConfigError) as error, RaySites().opened([source("x", where)]):
             pass
         assert "they have: left (site=a, node:10.0.0.1); right (scanner)\n" in str(error.value)
         assert f"start its node with `ray start {option}`" in str(error.value)
@@ -82,6 +82,6 @@ def test_what_goes_wrong_there_is_told_here_and_the_processes_are_ended(
     fails: dict[str, list[Any]], question: Any, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = Connection(monkeypatch, **fails)
-    with pytest.raises(type(error), match=str(error)), RaySites(2.0).visit([stop("a", "site=a")]) as visit:
-        visit.ask([question])
+    with pytest.raises(type(error), match=str(error)), RaySites(2.0).opened([source("a", "site=a")]) as them:
+        them.ask([question])
     assert (connection.ray.killed, connection.closed) == (connection.ray.made, 1)

@@ -26,7 +26,7 @@ from fedray.data.encoding.moments import Sums
 from fedray.data.encoding.questions import Labels, Outline
 from fedray.data.encoding.table import read_csv
 from fedray.data.silos.survey import SiloData
-from fedray.data.sites import Here, Sites, Stop, Visit
+from fedray.data.sites import LocalSites, OpenSiteData, SiteData, Sites
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -58,7 +58,7 @@ def section(folder: Path) -> dict[str, Any]:
     return {"name": "silos", "silos": silos(), "target": "y", "test": test, "categorical": ["ward"]}
 
 
-def load(folder: Path, sites: Callable[[], Sites] = Here, **options: Any) -> FederatedData:
+def load(folder: Path, sites: Callable[[], Sites] = LocalSites, **options: Any) -> FederatedData:
     """The source's data."""
     data: FederatedData = bind_part(data_sources, {**section(folder), **options}, "data").load(5, sites)
     return data
@@ -72,20 +72,20 @@ def from_csv(folder: Path, **options: Any) -> FederatedData:
     return data
 
 
-class Recorded(Here):
+class Recorded(LocalSites):
     """Keeps what every question was and what crossed back, pickled."""
 
     def __init__(self) -> None:
         self.crossed: list[tuple[Any, bytes]] = []
 
     @contextmanager
-    def visit(self, stops: Sequence[Stop[T]]) -> Iterator[Visit[T]]:
-        with super().visit(stops) as inner:
-            yield _RecordedVisit(inner, self.crossed)
+    def opened(self, sources: Sequence[SiteData[T]]) -> Iterator[OpenSiteData[T]]:
+        with super().opened(sources) as inner:
+            yield _RecordedSiteData(inner, self.crossed)
 
 
-class _RecordedVisit(Visit[T]):
-    def __init__(self, inner: Visit[T], crossed: list[tuple[Any, bytes]]) -> None:
+class _RecordedSiteData(OpenSiteData[T]):
+    def __init__(self, inner: OpenSiteData[T], crossed: list[tuple[Any, bytes]]) -> None:
         self._inner, self._crossed = inner, crossed
 
     def ask(self, asked: Sequence[Callable[[T], A]]) -> list[A]:

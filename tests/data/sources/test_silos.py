@@ -10,15 +10,15 @@ import pytest
 from fedray.config.registry import bind_part
 from fedray.core.errors import ConfigError
 from fedray.data import data_sources
-from fedray.data.sites import Here
+from fedray.data.sites import LocalSites
 
 
 def test_sites_are_asked_for_when_the_data_are_loaded_and_not_before(tmp_path: Path) -> None:
     asked: list[int] = []
 
-    def sites() -> Here:
+    def sites() -> LocalSites:
         asked.append(1)
-        return Here()
+        return LocalSites()
 
     silos = {"a": {"node_label": "site=a", "path": str(tmp_path / "a.csv")}}
     section = bind_part(data_sources, {"name": "silos", "silos": silos, "target": "y"}, "data")
