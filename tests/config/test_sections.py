@@ -16,7 +16,6 @@ from fedray.config.sections import (
     ClusterSection,
     DriverSection,
     ExperimentSchema,
-    LocalSection,
     SlurmSection,
     WorkerSection,
     check_gpus,
@@ -71,11 +70,6 @@ def test_a_gpu_is_shared_or_whole(gpus: float) -> None:
             check_gpus(gpus)
 
 
-def test_what_yaml_makes_of_off_and_null_is_what_a_person_meant() -> None:
-    assert LocalSection(stack=False).stack == "off"
-    assert LocalSection(batch_size=None).batch_size == "full"
-
-
 def test_slurm_waits_longer_and_wants_its_time_in_quotes() -> None:
     assert (ClusterSection().patience, SlurmSection().patience) == (120.0, 300.0)
     assert SlurmSection(start_timeout=7.0).patience == 7.0
@@ -106,11 +100,3 @@ def test_resources_are_those_of_a_machine(section: type) -> None:
         for amount in (-1.0, math.inf, 1e20):
             with pytest.raises(ConfigError, match=f"{option}=.*: it must be from 0 to 10000"):
                 bind(section, {option: amount}, "x")
-
-
-def test_steps_can_be_counted() -> None:
-    """So that epochs times batches are exact in the integers of numpy and torch."""
-    for option in ("epochs", "steps", "batch_size"):
-        assert getattr(bind(LocalSection, {option: 10**9}, "local"), option) == 10**9
-        with pytest.raises(ConfigError, match=f"^local: {option}=.* at most 1000000000"):
-            bind(LocalSection, {option: 10**9 + 1}, "local")
