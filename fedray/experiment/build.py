@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,10 +16,10 @@ from torch import nn
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
-from fedray.config.binding import defaults_of, is_plain
+from fedray.config.binding import defaults_of
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
 from fedray.config.plugins import load_plugins
-from fedray.config.registry import Registry, bind, bind_part, dump, imported_in, made, nearest
+from fedray.config.registry import Registry, bind, bind_part, dump, imported_in, made
 from fedray.config.sections import (
     SECTIONS,
     BudgetSection,
@@ -38,8 +38,9 @@ from fedray.core.layout import Layout
 from fedray.core.losses import TASK_LOSS, LossFn
 from fedray.data import ClientData, DataSpec, data_sources
 from fedray.data.sources.tables import TableSource
+from fedray.experiment.chosen import chosen_data, chosen_function, chosen_trackers
 from fedray.experiment.experiment import Experiment
-from fedray.experiment.given import GivenData, only_python_has
+from fedray.experiment.given import only_python_has
 from fedray.experiment.place import Place
 from fedray.experiment.preflight import check_fit, check_optimizer, check_single_rows, made_module
 from fedray.local.losses import losses
@@ -50,13 +51,14 @@ from fedray.local.task import LocalTask, ModelFn
 from fedray.models import initial_model, models
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn, optimizers
+from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
 from fedray.run.plan import Plan, check_cohort
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
-from fedray.tracking import TensorBoard, Tracker, trackers
+from fedray.tracking import Tracker, trackers
 from fedray.transforms import Transform, transforms
 
 
@@ -120,17 +122,17 @@ class Config:
             raw=dict(raw),
             schema=schema,
             place=Place(bind_cluster(schema), sections.pop("worker"), sections.pop("driver")),
-            data=_data(schema.data),
+            data=chosen_data(schema.data),
             model=bind_part(models, schema.model, "model"),
             algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
             transforms=tuple(
                 bind_part(transforms, node, f"transforms[{i}]") for i, node in enumerate(schema.transforms)
             ),
-            trackers=_trackers(sections["tracking"]),
+            trackers=chosen_trackers(sections["tracking"]),
             aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
             sampler=bind_part(samplers, schema.sampler, "sampler"),
-            optimizer=_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
-            loss=None if local.loss == "auto" else _function(losses, local.loss, "local.loss"),
+            optimizer=chosen_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
+            loss=None if local.loss == "auto" else chosen_function(losses, local.loss, "local.loss"),
             **sections,
         )
 
@@ -254,7 +256,7 @@ class Config:
             failures=self.failures,
             checkpoint=self.checkpoint,
             budget=self.budget,
-            left_out=_left_out(self.failures, data),
+            left_out=left_out(self.failures, data),
             warnings=warnings,
         )
 
@@ -343,54 +345,3 @@ class Config:
         for key, _, part in self._parts():
             for one in imported_in(part):
                 yield f"{key}: {one.name} is code of your own, imported from {one.file()}"
-
-
-def _data(node: Any) -> Any:
-    if isinstance(node, ClientData):
-        return GivenData(node)
-    named = isinstance(node, str | Mapping | list | int | float)
-    if not named and not callable(getattr(node, "load", None)):
-        raise ConfigError(
-            "data: a fedray.FederatedData is needed, such as fedray.FederatedData.from_arrays(x, y, clients) makes, "
-            f"or the name of a data source ({', '.join(data_sources)}); this is a {type(node).__name__}"
-        )
-    return bind_part(data_sources, node, "data")
-
-
-def _trackers(section: TrackingSection) -> tuple[Tracker, ...]:
-    """Return the further trackers; ConfigError if one of them is there already."""
-    found = tuple(bind_part(trackers, node, f"tracking.trackers[{i}]") for i, node in enumerate(section.trackers))
-    for position, tracker in enumerate(found):
-        if section.tensorboard and isinstance(tracker, TensorBoard):
-            raise ConfigError(
-                f"tracking.trackers[{position}]: the run folder has TensorBoard's files already; set "
-                "tracking.tensorboard=false for files elsewhere alone, or leave this one out"
-            )
-    return found
-
-
-def _function(registry: Registry, node: Any, key: str, default: str = "") -> Callable[..., Any]:
-    """Return a part that is a function; from Python any function will do."""
-    known = tuple(entry for entry in registry.values() if isinstance(entry, type))
-    if not is_plain(node) and not isinstance(node, known):
-        if not callable(node):
-            raise ConfigError(f"{key}: a function, or the name of a registered one, is needed; got {node!r}")
-        if registry is losses and isinstance(node, type):
-            raise ConfigError(f"{key}: a function is needed, this is a class: give {node.__name__}()")
-        return node  # type: ignore[no-any-return]
-    function: Callable[..., Any] = made(bind_part(registry, node, key, default))
-    return function
-
-
-def _left_out(failures: FailuresSection, data: ClientData) -> dict[int, frozenset[int]]:
-    """Return the clients of ``failures.left_out`` by their indices."""
-    if not failures.left_out:
-        return {}
-    index = {data.client_id(i): i for i in range(len(data))}
-    for round, names in failures.left_out.items():
-        if unknown := [name for name in names if name not in index]:
-            raise ConfigError(
-                f"failures.left_out.{round}: no client {unknown[0]!r}{nearest(unknown[0], index)}; "
-                f"there are {len(index)}, the first is {data.client_id(0)!r}"
-            )
-    return {round: frozenset(index[name] for name in names) for round, names in failures.left_out.items()}

@@ -1,0 +1,57 @@
+"""The parts that a config names, or that were made in Python, where a registry alone does not find them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedray.config.binding import is_plain
+from fedray.config.registry import Registry, bind_part, made
+from fedray.config.sections import TrackingSection
+from fedray.core.errors import ConfigError
+from fedray.data import ClientData, data_sources
+from fedray.experiment.given import GivenData
+from fedray.local.losses import losses
+from fedray.tracking import TensorBoard, Tracker, trackers
+
+
+def chosen_data(node: Any) -> Any:
+    """Return the data source of a config, or data made in Python in the place of one.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(node, ClientData):
+        return GivenData(node)
+    named = isinstance(node, str | Mapping | list | int | float)
+    if not named and not callable(getattr(node, "load", None)):
+        raise ConfigError(
+            "data: a fedray.FederatedData is needed, such as fedray.FederatedData.from_arrays(x, y, clients) makes, "
+            f"or the name of a data source ({', '.join(data_sources)}); this is a {type(node).__name__}"
+        )
+    return bind_part(data_sources, node, "data")
+
+
+def chosen_trackers(section: TrackingSection) -> tuple[Tracker, ...]:
+    """Return the further trackers; ConfigError if one of them is there already."""
+    found = tuple(bind_part(trackers, node, f"tracking.trackers[{i}]") for i, node in enumerate(section.trackers))
+    for position, tracker in enumerate(found):
+        if section.tensorboard and isinstance(tracker, TensorBoard):
+            raise ConfigError(
+                f"tracking.trackers[{position}]: the run folder has TensorBoard's files already; set "
+                "tracking.tensorboard=false for files elsewhere alone, or leave this one out"
+            )
+    return found
+
+
+def chosen_function(registry: Registry, node: Any, key: str, default: str = "") -> Callable[..., Any]:
+    """Return a part that is a function; from Python any function will do."""
+    known = tuple(entry for entry in registry.values() if isinstance(entry, type))
+    if not is_plain(node) and not isinstance(node, known):
+        if not callable(node):
+            raise ConfigError(f"{key}: a function, or the name of a registered one, is needed; got {node!r}")
+        if registry is losses and isinstance(node, type):
+            raise ConfigError(f"{key}: a function is needed, this is a class: give {node.__name__}()")
+        return node  # type: ignore[no-any-return]
+    function: Callable[..., Any] = made(bind_part(registry, node, key, default))
+    return function
