@@ -24,8 +24,9 @@ class RoundRecord:
         examples: training examples used, counted once for each local epoch.
         train: mean over examples, of all local steps: ``loss``.
         test: metrics on the central test set, where due.
-        clients_test: metrics on the clients' held-out data, where due: example-weighted ``mean`` and the 10th, 50th
-            and 90th percentile over clients.
+        clients_test: metrics on the clients' held-out data, where due, each with its spread: the ``mean`` over examples
+            and, each client counted once, ``client_mean``, ``std``, the percentiles ``p10``, ``p50``, ``p90``, and
+            ``worst``, the mean over the tenth of the clients that it is worst for.
         evaluated: number of clients evaluated (``clients``), where due, and number of those with held-out data that
             nobody could reach (``missing``).
         weight: sum of the accepted clients' aggregation weights.

@@ -118,9 +118,10 @@ class TestReport:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReport:
-    """Per-client metric sums ``[C]`` and numbers of held-out examples ``[C]``, or the reason why there are none."""
+    """For clients ``[C]`` their metric sums and numbers of held-out examples, or the reason why there are none."""
 
     index: int
+    clients: Ints
     sums: dict[str, Floats]
     examples: Ints
     seconds: float

@@ -51,7 +51,8 @@ def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
 def unseen(job: Job, chunk: HoldoutChunk, round: int, reason: str) -> HoldoutReport:
     """Report clients on whose rows nobody could evaluate the model after ``round``."""
     failures = _failures(job, chunk.clients, round, "worker", reason)
-    return HoldoutReport(chunk.index, {}, np.zeros(0, dtype=np.int64), 0.0, failures)
+    none = np.zeros(0, dtype=np.int64)
+    return HoldoutReport(chunk.index, none, {}, none, 0.0, failures)
 
 
 def _failures(job: Job, clients: Ints, round: int, stage: str, reason: str) -> tuple[Failure, ...]:

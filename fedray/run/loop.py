@@ -26,6 +26,7 @@ from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Br
 from fedray.core.record import RoundRecord
 from fedray.run.blocks import cut
 from fedray.run.budget import Totals, used_up
+from fedray.run.by_client import held_out, spread
 from fedray.run.evaluation import HoldoutChunk, HoldoutReport, TestChunk, TestReport
 from fedray.run.executor import Executor
 from fedray.run.failure_policy import verdict
@@ -321,10 +322,10 @@ class Rounds:
         missing = [failure for report in reports for failure in report.failures]
         for failure in missing:
             _log.warning("round %d: client %r was not evaluated (%s): %s", *_words(failure)[:-1])
-        seen = [report for report in reports if not report.failures]
-        record.evaluated = {"clients": sum(len(report.examples) for report in seen), "missing": len(missing)}
-        if seen:
-            record.clients_test = _spread(seen)
+        rows = held_out(reports)
+        record.evaluated = {"clients": 0 if rows is None else len(rows.clients), "missing": len(missing)}
+        if rows is not None:
+            record.clients_test = spread(rows)
 
     def _start_background(self, record: RoundRecord) -> None:
         since = self._clock() - self._saved_at
@@ -358,14 +359,3 @@ def model_sha256(vector: Tensor) -> str:
 
 def _words(failure: Failure) -> tuple[int, str, str, str, str]:
     return failure.round, failure.name, failure.stage, failure.error, failure.trace
-
-
-def _spread(reports: list[HoldoutReport]) -> dict[str, dict[str, float]]:
-    examples = np.concatenate([report.examples for report in reports])
-    result: dict[str, dict[str, float]] = {}
-    for name in reports[0].sums:
-        sums = np.concatenate([report.sums[name] for report in reports])
-        low, middle, high = np.percentile(sums / examples, [10, 50, 90])
-        mean = float(sums.sum() / examples.sum())
-        result[name] = {"mean": mean, "p10": float(low), "p50": float(middle), "p90": float(high)}
-    return result

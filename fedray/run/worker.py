@@ -332,7 +332,7 @@ class Worker:
                 values, segment = self._held_out(evaluator, chunk.clients)
         sums = {name: _sums(segment, value, count) for name, value in values.items()}
         examples = np.bincount(segment, minlength=count).astype(np.int64)
-        return HoldoutReport(chunk.index, sums, examples, time.perf_counter() - started)
+        return HoldoutReport(chunk.index, chunk.clients, sums, examples, time.perf_counter() - started)
 
     def _each_with_its_own(self, evaluator: Evaluator, chunk: HoldoutChunk) -> tuple[dict[str, Floats], Ints]:
         """Return what ``_held_out`` does, by each client's own buffers; newcomers have those of the test set."""

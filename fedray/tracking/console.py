@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from fedray.core.errors import counted
+from fedray.core.metrics import headline
 from fedray.core.record import RoundRecord
 from fedray.core.terminal import pairs, standard_output
 from fedray.rundir.names import to_go_on
@@ -164,7 +165,7 @@ class _State:
         if "loss" in self._train:
             parts.append(f"train loss {_number(self._train['loss'])}")
         if self._test:
-            name = _headline(self._test)
+            name = headline(self._test)
             parts.append(f"test {name} {_number(self._test[name])}")
         if self._failed:
             parts.append(f"failed {self._failed}")
@@ -192,11 +193,6 @@ class _State:
         if failed := self._failed if everyone is None else sum(everyone.values()):
             rows.append(("failed", f"{failed:,} times a client gave no update"))
         return rows
-
-
-def _headline(metrics: dict[str, float]) -> str:
-    others = [name for name in metrics if name != "loss"]
-    return "accuracy" if "accuracy" in metrics else (others or ["loss"])[0]
 
 
 def _number(value: float | None) -> str:

@@ -418,6 +418,8 @@ def test_client_evaluation_is_the_weighted_mean_and_the_spread_over_clients(
         assert got["mean"] == pytest.approx(np.average(values, weights=counts), rel=1e-5)
         spread = [got["p10"], got["p50"], got["p90"]]
         np.testing.assert_allclose(spread, np.percentile(values, [10, 50, 90]), rtol=1e-5)
+        assert [got["client_mean"], got["std"]] == pytest.approx([values.mean(), values.std()], rel=1e-5)
+        assert got["worst"] == pytest.approx(values.max() if name == "loss" else values.min(), rel=1e-5)
 
 
 def test_checkpoints_are_due_every_k_rounds_and_at_the_end_with_the_open_record(tmp_path: Path) -> None:
