@@ -45,6 +45,7 @@ from fedray.rundir import checkpoint
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
 from fedray.sampling import Sampler
+from fedray.tracking.callbacks import Callback, Callbacks
 from fedray.tracking.jsonl import read_records
 from fedray.transforms import Transform
 
@@ -181,7 +182,7 @@ class Result:
         model: the trained module, on the CPU, in evaluation mode.
         history: one record for each round of the run, oldest first, those before a resume too.
         run_dir: the run folder.
-        stopped: it was stopped by a signal, with a checkpoint saved.
+        stopped: it was stopped by a signal or a callback, with a checkpoint saved.
     """
 
     model: nn.Module
@@ -204,6 +205,7 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Train a model on federated data.
 
@@ -234,6 +236,14 @@ def train(
         resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call
             (``rounds`` may be larger).
         progress: show progress on the terminal.
+        callbacks: functions that are called in this process after each round, in order, each with the round's complete
+            :class:`fedray.RoundRecord`: its number, ``train``, ``test`` and ``clients_test`` metrics where they were
+            due, failures, seconds, bytes, the model's hash.  ``metrics.jsonl`` has it by then.  One that returns True
+            stops the run with a checkpoint, as a signal would: ``result.stopped`` is True, and ``resume=True`` goes on.
+            Anything else that is returned means nothing.  One that raises is named in a warning and left out.  The next
+            cohort is drawn once all have returned, so that the round in which a run stops depends on nobody's speed;
+            evaluations, which else run beside the next round, and the callbacks' own time are then waited for in each
+            round.  A run that is resumed may tell again the round that it goes on from.
 
     Returns:
         The trained module and the history.
@@ -245,6 +255,7 @@ def train(
     _check(model, FederatedModel, "model", "fedray.FederatedModel(lambda: nn.Linear(4, 2))")
     args = args or TrainArgs()
     _check(args, TrainArgs, "args", "fedray.TrainArgs(rounds=50)")
+    told = Callbacks(callbacks)
     place = Cluster(name=cluster) if isinstance(cluster, str) else cluster
     _check(place, Cluster, "cluster", 'fedray.Cluster(workers=2), "ray" or "inline"')
     content = {
@@ -269,7 +280,7 @@ def train(
     folder = RunFolder(Path(run_dir) if run_dir else default)
     if resume:
         folder.config()
-    return _run(Config.bind("python", {}, content).experiment(folder, resume=resume), progress)
+    return _run(Config.bind("python", {}, content).experiment(folder, resume=resume), progress, told)
 
 
 def _check(given: Any, kind: type, name: str, such_as: str) -> None:
@@ -279,9 +290,9 @@ def _check(given: Any, kind: type, name: str, such_as: str) -> None:
         )
 
 
-def _run(experiment: Experiment, progress: bool) -> Result:
+def _run(experiment: Experiment, progress: bool, callbacks: Callbacks) -> Result:
     run = experiment.run
-    ended = run_in_sight(experiment, quiet=not progress, own_process=False)
+    ended = run_in_sight(experiment, quiet=not progress, own_process=False, callbacks=callbacks)
     history = ended.history
     module = run.plan.task.model_fn()
     saved = checkpoint.newest(run.folder.checkpoints)

@@ -264,7 +264,7 @@ def python_of(name: str) -> str:
 
 
 def test_every_snippet_of_python_is_run() -> None:
-    assert {snippet.page.name for snippet in snippets("python")} == {"README.md", "data.md"}
+    assert {snippet.page.name for snippet in snippets("python")} == {"README.md", "data.md", "between-rounds.md"}
 
 
 def test_the_python_of_the_data_page(workplace: Path) -> None:
@@ -272,6 +272,25 @@ def test_the_python_of_the_data_page(workplace: Path) -> None:
     for line in python_of("data.md").splitlines():
         made = eval(line.partition("  #")[0], names)
         assert isinstance(made, fedray.FederatedData), line
+
+
+def test_the_python_of_the_page_on_rounds(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stops: list[bool] = []
+
+    def train(*arguments: Any, **named: Any) -> fedray.Result:
+        result = original(*arguments, cluster="inline", progress=False, **named)
+        stops.append(result.stopped)
+        return result
+
+    original = fedray.train
+    monkeypatch.setattr(fedray, "train", train)
+    names: dict[str, Any] = {}
+    exec(python_of("between-rounds.md"), names)
+    assert stops == [True, False]
+    assert [record.round for record in names["result"].history] == list(range(1, 51))
+    assert "round 1: {" in capsys.readouterr().out
 
 
 def check_readme(names: dict[str, Any], workplace: Path) -> None:

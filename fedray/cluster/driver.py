@@ -50,6 +50,7 @@ class DriverActor:
     def __init__(self, gpus: float) -> None:
         own_gpus(gpus)
         self._stop = threading.Event()
+        self._answers = threading.Semaphore(0)
 
     def up(self) -> None:
         """Answer once the process is there."""
@@ -57,6 +58,12 @@ class DriverActor:
     def stop(self) -> None:
         """Ask the run to end with a checkpoint."""
         self._stop.set()
+
+    def answer(self, stop: bool) -> None:
+        """Let a run with callbacks go on from a record that they were called with, or end if one of them says so."""
+        if stop:
+            self._stop.set()
+        self._answers.release()
 
     def run(self, run: Run, workers: WorkerArgs) -> Iterator[list[RoundRecord | str] | Ended]:
         """Drive the run: yield its records, and warnings of its cluster, some at a time, and at last an
@@ -71,9 +78,11 @@ class DriverActor:
                 stopping = self._stop.is_set
                 for record in run.records(lambda job: RayExecutor(job, workers, stopping), stopping):
                     waiting.append(record)
-                    if time.monotonic() - sent >= _PERIOD:
+                    if run.callbacks or time.monotonic() - sent >= _PERIOD:
                         yield _taken(waiting)
                         sent = time.monotonic()
+                    if run.callbacks:
+                        self._answers.acquire()
             except (RunFailed, ConfigError) as error:
                 ended = Ended(str(error), type(error))
         yield _taken(waiting)
@@ -147,7 +156,8 @@ def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], boo
         actor: of :func:`driver_actor`.
         run: the run.
         workers: the placement of its workers.
-        stopping: asked often while the actor comes up; from then on it is the actor that is asked to stop.
+        stopping: asked often while the actor comes up; from then on it is the actor that is asked to stop. A run with
+            callbacks goes on, or stops, by what it says when the next record is asked for.
 
     Raises:
         RunFailed: the run failed, or its driver died.
@@ -173,6 +183,8 @@ def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], boo
                     _of_cluster.warning("%s", one)
                 else:
                     yield one
+                    if run.callbacks:
+                        actor.answer.remote(stopping())
     except RayTaskError as error:
         raise RunFailed(f"the driver failed: {error}") from error
     except RayError as error:

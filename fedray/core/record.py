@@ -19,7 +19,8 @@ class RoundRecord:
         round: number, from 1; 0 stands for the model before training, if it is evaluated.
         seconds: wall time of the round.
         phases: seconds by phase: ``broadcast``, ``train``, ``aggregate``, ``evaluate`` (worker seconds; overlapped
-            with the next round's training), ``checkpoint`` (likewise in the background).
+            with the next round's training, unless somebody decides by the record whether there is to be one),
+            ``checkpoint`` (in the background, likewise).
         clients: ``sampled``, ``ok``, ``failed``.
         examples: training examples used, counted once for each local epoch.
         train: mean over examples, of all local steps: ``loss``.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from fedray.core.errors import RunFailed
 from fedray.core.record import RoundRecord
 from fedray.experiment.experiment import Experiment
 from fedray.run.interrupt import StopSignals, exit_at_once
+from fedray.tracking.callbacks import Callbacks
 from fedray.tracking.console import Console
 
 
@@ -18,27 +20,32 @@ class Ended:
 
     Args:
         history: the records of the rounds that were run here, in order.
-        stopped: True if a signal stopped it, with a checkpoint saved.
+        stopped: True if a signal or a callback stopped it, with a checkpoint saved.
     """
 
     history: list[RoundRecord]
     stopped: bool
 
 
-def run_in_sight(experiment: Experiment, *, quiet: bool = False, own_process: bool = True) -> Ended:
-    """Run an experiment in sight of the user; a signal stops it with a checkpoint.
+def run_in_sight(
+    experiment: Experiment, *, quiet: bool = False, own_process: bool = True, callbacks: Callbacks | None = None
+) -> Ended:
+    """Run an experiment in sight of the user; a signal stops it with a checkpoint, and so does a callback.
 
     Args:
         experiment: the run and its place.
         quiet: show nothing.
         own_process: a second signal ends the process at once; False, where it is the user's, such as a notebook: it is
             raised again, and interrupts.
+        callbacks: called in this process after each record, before the next round begins.
 
     Raises:
         RunFailed: the run could not go on, with the place of its log.
         ConfigError: a mistake that was found as the run started.
     """
-    run = experiment.run
+    told = callbacks or Callbacks()
+    run = replace(experiment.run, callbacks=told.names)
+    stops: list[Callable[[], None]] = []
     console = Console(quiet=quiet, tensorboard=run.tensorboard)
     again = "exit" if own_process else "interrupt"
     signals = StopSignals(
@@ -46,12 +53,21 @@ def run_in_sight(experiment: Experiment, *, quiet: bool = False, own_process: bo
         exit_at_once if own_process else signal.raise_signal,
     )
     history: list[RoundRecord] = []
+
+    def armed(stop: Callable[[], None]) -> None:
+        stops.append(stop)
+        signals.arm(stop)
+
     console.start(run.info())
     try:
         with signals:
-            for record in experiment.records(signals.arm):
+            for record in replace(experiment, run=run).records(armed):
                 history.append(record)
                 console.round(record)
+                who = told.tell(record)
+                if who and record.round < run.plan.rounds:
+                    stops[0]()
+                    console.note(f"{who} stops the run after round {record.round}: saving a checkpoint")
         # Not by the signals: one that comes late finds a run that is finished all the same.
         summary = run.folder.summary()
         if summary["status"] != "stopped":

@@ -57,6 +57,8 @@ class Run:
         resume: go on from the newest checkpoint.
         tensorboard: write event files.
         trackers: further trackers; a failure of theirs does not end the run.
+        callbacks: names of the functions that whoever takes the records calls with each, and that may stop the run:
+            the next round begins once they were called.
         notes: lines for the head of the log.
         warnings: warnings raised while the data was read, before there was a log.
         started_by: token of the owner of the folder who starts the run's driver, see
@@ -75,6 +77,7 @@ class Run:
     resume: bool = False
     tensorboard: bool = True
     trackers: tuple[Tracker, ...] = ()
+    callbacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     started_by: str | None = None
@@ -126,6 +129,9 @@ class Run:
         keys = configs.config_changes(self.folder.path, self.config, first, self.defaults)
         if keys:
             yield logging.WARNING, f"the config is another one from round {first} on: {listed(keys)}"
+        if lost := [name for name in saved.get("callbacks", ()) if name not in self.callbacks]:
+            words = f"the callbacks of the Python that started this run ({listed(lost)}) are not there: it goes on "
+            yield logging.WARNING, f"{words}without them; fedray.train(..., callbacks=[...], resume=True) has them"
 
     def warn(self) -> None:
         """Warn, before it starts, of what differs where it goes on; the log of the run has the same.
@@ -200,7 +206,8 @@ class _Drive:
         self._started_at = self._state.round
         self.first = self._state.round + 1
         self._began = time.time() - self._state.totals.seconds
-        self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping)
+        awaited = bool(run.callbacks)
+        self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping, awaited=awaited)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
         if run.tensorboard:
             self._trackers.append(TensorBoard())
@@ -239,7 +246,7 @@ class _Drive:
         run = self._run
         state.totals.seconds = time.time() - self._began
         state.store.flush()
-        wrote = origin(run.plan.task.data, run.hardware)
+        wrote = {**origin(run.plan.task.data, run.hardware), "callbacks": list(run.callbacks)}
         try:
             checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, wrote), run.plan.checkpoint.keep)
         except CheckpointError as error:

@@ -2,7 +2,8 @@
 
 One round: broadcast, train the cohort's blocks, fold, move the model.  What need not delay the next round is done while
 the workers train it: the evaluation of the new model (as further work items on the same broadcast), its hash, and its
-checkpoint.  So the record of a round is finished, and yielded, during the round that follows.
+checkpoint.  So the record of a round is finished, and yielded, during the round that follows; unless somebody decides
+by it whether there is to be another one, who then has it before the next cohort is drawn.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from fedray.run.evaluation import HoldoutChunk, HoldoutReport, TestChunk, TestRe
 from fedray.run.executor import Executor
 from fedray.run.failure_policy import verdict
 from fedray.run.plan import Plan, evaluated, saved
+from fedray.run.usage import charge
 from fedray.run.worker import Item, Report
 from fedray.rundir.client_state import ClientStore
 
@@ -38,6 +40,7 @@ HASHED_EVERY_ROUND = 10_000_000
 """The entries of a model up to which it is hashed every round; a larger one only where a checkpoint is written."""
 
 _HOLDOUT_CLIENTS = 64
+_COMPLETE = "evaluate"  # the phase that a record has once its evaluation is in it
 _AS_BEFORE = "(as before: its traceback stands above)"
 _log = logging.getLogger(__name__)
 
@@ -84,6 +87,8 @@ class Rounds:
         save: writes a checkpoint of the state; called in a background thread while the state does not change.
         stopping: asked between reports; once true, the round in progress is dropped and the loop ends.
         clock: seconds, rising; for checkpoints by time.
+        awaited: whoever takes the records decides by each whether the run goes on: it is evaluated and yielded before
+            the next round begins, so that the round in which the run stops does not depend on who is faster.
 
     Attributes:
         stopped: it ended because it was asked to.
@@ -98,9 +103,10 @@ class Rounds:
         save: Save,
         stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
+        awaited: bool = False,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
-        self._save, self._stopping, self._clock = save, stopping, clock
+        self._save, self._stopping, self._clock, self._awaited = save, stopping, clock, awaited
         self._background: list[Future[None]] = []
         self._told: set[tuple[int, str]] = set()
         self.stopped = False
@@ -119,12 +125,16 @@ class Rounds:
         with ThreadPoolExecutor(1, thread_name_prefix="fedray-state") as self._pool:
             # Workers may take minutes to start; who asks for a stop meanwhile waits for none of them.
             self.stopped = self._state.round < self._plan.rounds and self._stopping()
-            while not self.stopped and self._goes_on():
-                yield from self._round()
-                if self.stopped:
+            while not self.stopped:
+                more = self._goes_on()
+                if self._awaited or not more:
+                    yield from self._complete(self._plan.rounds if more else self._state.round)
+                    more = more and self._goes_on()
+                if not more:
                     return
-            if not self.stopped:
-                yield from self._complete_last()
+                self.stopped = self.stopped or (self._awaited and self._stopping())
+                if not self.stopped:
+                    yield from self._round()
 
     def _goes_on(self) -> bool:
         if self._state.round >= self._plan.rounds:
@@ -166,14 +176,23 @@ class Rounds:
         state.whole = True
         self._start_background(record)
 
-    def _complete_last(self) -> Iterator[RoundRecord]:
-        if self._state.pending is None:
+    def _complete(self, last: int) -> Iterator[RoundRecord]:
+        """Evaluate the model after the last finished round, with nothing beside it, and tell that round's record."""
+        record, reports = self._state.pending, list[Report]()
+        if record is None:
             return
-        self._executor.publish(self._broadcast(self._state.round + 1, 1.0))
-        reports = self._work(self._evaluations(self._state.round))
-        if reports is not None:
-            yield from self._tell_pending(reports)
-        self._join()
+        if items := self._evaluations(last):
+            started = time.perf_counter()
+            self._executor.publish(self._broadcast(record.round + 1, 1.0))
+            done = self._work(items)
+            if done is None:
+                return
+            reports = done
+            self._join()
+            if self._awaited:
+                extra = charge(record, self._executor.usage(), time.perf_counter() - started)
+                self._state.totals.add(extra)
+        yield from self._tell_pending(reports)
 
     def _broadcast(self, round: int, weight: float) -> Broadcast:
         state = self._state
@@ -287,7 +306,7 @@ class Rounds:
 
     def _evaluations(self, last: int) -> list[Item]:
         plan, round = self._plan, self._state.round
-        if self._state.pending is None:
+        if self._state.pending is None or _COMPLETE in self._state.pending.phases:
             return []
         items: list[Item] = []
         test = plan.task.data.test
@@ -307,16 +326,20 @@ class Rounds:
             return
         # A checkpoint in the background may be reading the record.
         self._join()
+        if _COMPLETE not in record.phases:
+            self._describe_evaluation(record, reports)
+        yield record
+        # Only now: where telling it fails, the last checkpoint still has it to tell.
+        self._state.pending = None
+
+    def _describe_evaluation(self, record: RoundRecord, reports: list[Report]) -> None:
         tests = [r for r in reports if isinstance(r, TestReport)]
         holdouts = [r for r in reports if isinstance(r, HoldoutReport)]
         record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}
         if holdouts:
             self._describe_clients(record, holdouts)
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
-        record.phases["evaluate"] = seconds / max(1, self._executor.workers)
-        yield record
-        # Only now: where telling it fails, the last checkpoint still has it to tell.
-        self._state.pending = None
+        record.phases[_COMPLETE] = seconds / max(1, self._executor.workers)
 
     def _describe_clients(self, record: RoundRecord, reports: list[HoldoutReport]) -> None:
         missing = [failure for report in reports for failure in report.failures]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fedray.core.hardware import hardware
+from fedray.core.record import RoundRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,29 @@ class Usage:
         if kinds := {reading.hardware for reading in readings if reading.hardware}:
             section["hardware"] = sorted(kinds)
         return section
+
+
+def charge(record: RoundRecord, usage: Usage, seconds: float) -> RoundRecord:
+    """Add to a record what its evaluation took, where nothing else went on; return that part as a record of its own.
+
+    >>> record = RoundRecord(1, seconds=2.0, usage={"cpu_seconds": 3.0})
+    >>> part = charge(record, Usage((Reading("a", cpu_seconds=0.5),)), seconds=1.0)
+    >>> record.seconds, record.usage["cpu_seconds"], part.seconds
+    (3.0, 3.5, 1.0)
+
+    Args:
+        record: of the round.
+        usage: of the evaluation.
+        seconds: its wall time.
+    """
+    section = usage.section(seconds, seconds)
+    summed = {"cpu_seconds", "gpu_seconds", "joules", "retries"}
+    sums = {name: amount for name, amount in section.items() if name in summed}
+    record.seconds += seconds
+    for name, amount in sums.items():
+        record.usage[name] = record.usage.get(name, 0) + amount
+    record.bytes["network"] = record.bytes.get("network", 0) + usage.network
+    return RoundRecord(record.round, seconds=seconds, usage=sums, bytes={"network": usage.network})
 
 
 def _joules(readings: Iterable[Reading]) -> dict[str, float]:

@@ -23,8 +23,8 @@ from tests.cluster.rayless import HERE, Actor, FakeRay
 class Behind:
     """A run of three rounds, which are numbers, and then perhaps an error."""
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
+    def __init__(self, error: Exception | None = None, callbacks: tuple[str, ...] = ()) -> None:
+        self.error, self.callbacks = error, callbacks
         self.threads = 1
         self.folder = SimpleNamespace(path=Path("runs/x"))
         self.plan = SimpleNamespace(task=None)
@@ -60,6 +60,30 @@ def test_each_record_comes_once_and_in_order_however_many_at_a_time(
     assert [record for some in messages[:-1] for record in some] == [1, 2, 3]  # type: ignore[union-attr]
     assert len(messages) == (2 if period else 5)
     assert streamed(ray, Behind()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_a_run_with_callbacks_goes_on_once_each_record_is_answered(last: int, ray: FakeRay) -> None:
+    """By whoever asks for the next one; a stop is known before the run is asked for more."""
+    events: list[Any] = []
+
+    class Asked(Behind):
+        def records(self, executor: Any, stopping: Any) -> Iterator[Any]:
+            for number in (1, 2, 3):
+                events.append(f"round {number}")
+                yield number
+                if stopping():
+                    return
+
+    def enough() -> bool:
+        return bool(events[-1] == last)
+
+    actor: Any = Actor(ray, DriverActor(0))
+    run: Any = Asked(callbacks=("m.f",))
+    for number in stream(actor, run, WorkerArgs(), enough):
+        events += [number]
+    assert events == [event for number in range(1, last + 1) for event in (f"round {number}", number)]
+    assert ray.calls.count("answer") == last
 
 
 def test_warnings_of_the_cluster_reach_whoever_asked_for_the_run(

@@ -50,6 +50,23 @@ def test_any_number_of_workers_and_inline(name: str, counts: Sequence[int], tmp_
         assert problem.hashes(result) == inline, workers
 
 
+def test_a_callback_stops_after_the_same_round_wherever_it_is_called(tmp_path: Path, four_cpus: None) -> None:
+    """Here, with no Ray; and here, from the driver's process."""
+    places: list[Any] = ["inline", fedray.Cluster(workers=2)]
+    for number, place in enumerate(places):
+        seen: list[float] = []
+
+        def enough(record: fedray.RoundRecord, seen: list[float] = seen) -> bool:
+            seen.append(record.test["loss"])
+            return record.round == 3
+
+        result = problem.train(tmp_path / str(number), place, rounds=10**6, callbacks=[enough])
+        assert (result.stopped, len(result.history), len(seen)) == (True, 3, 3)
+        assert seen == [record.test["loss"] for record in result.history]
+        places[number] = problem.hashes(result), seen
+    assert places[0] == places[1]
+
+
 def blocks_of(one: Federation) -> list[Block]:
     """Of the first round."""
     return one.plan.blocks(1, one.plan.cohort(1), one.state.store)

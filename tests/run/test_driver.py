@@ -334,6 +334,20 @@ def test_checkpoints_by_time_are_counted_from_the_last_one(tmp_path: Path) -> No
     assert saved(CheckpointSection(0, 0.0)) == [10]
 
 
+# Callbacks
+
+
+def test_a_run_that_goes_on_without_its_callbacks_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "run"
+    go(replace(run_in(folder, rounds=2), callbacks=("my.check", "my.show")))
+    assert "callbacks" not in caplog.text
+    run_in(folder, resume=True).warn()
+    assert "the callbacks of the Python that started this run (my.check, my.show) are not there" in caplog.text
+    caplog.clear()
+    go(replace(run_in(folder, resume=True, rounds=3), callbacks=("my.show",)))
+    assert "(my.check) are not there: it goes on without them" in (folder / "log.txt").read_text()
+
+
 # Budgets
 
 

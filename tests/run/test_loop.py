@@ -25,8 +25,9 @@ from fedray.data.spec import DataSpec
 from fedray.run.evaluation import HoldoutChunk
 from fedray.run.executor import InlineExecutor
 from fedray.run.failure_policy import unseen
-from fedray.run.loop import model_sha256
-from fedray.run.worker import Item, Report
+from fedray.run.loop import Rounds, model_sha256
+from fedray.run.usage import Reading, Usage
+from fedray.run.worker import Item, Job, Report
 from fedray.rundir.client_state import StateRows
 from fedray.sampling import Poisson, Sampler, Uniform
 from tests.helpers import Federation, Problem, class_problem, federation, relative, seeded
@@ -521,3 +522,51 @@ def test_a_stop_while_workers_start_begins_no_round(tmp_path: Path) -> None:
     assert (run.state.round, torch.equal(run.vector, before)) == (0, True)
     run.executor, heard[0] = InlineExecutor, False
     assert [record.round for record in run.run()] == [1, 2, 3]
+
+
+# Somebody decides between rounds
+
+
+class Noted(InlineExecutor):
+    """Notes the kinds of each round's work."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.events: list[Any] = []
+
+    def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
+        self.events.append({type(item).__name__ for item in items})
+        return super().run(items, stopping)
+
+
+def test_an_awaited_record_is_complete_before_the_next_round_begins(tmp_path: Path) -> None:
+    """With the same bits and metrics as one that is evaluated beside that round."""
+    problem, evaluate = class_problem(test=9, holdout=0.3), EvaluateSection(2, 3)
+    beside = federation(problem, tmp_path / "a", Scaffold(), rounds=5, evaluate=evaluate).run()
+    one = federation(problem, tmp_path / "b", Scaffold(), rounds=5, evaluate=evaluate, checkpoint_every=1)
+    executor = Noted(one.job)
+    records = []
+    for record in Rounds(one.plan, one.state, executor, lambda state: None, awaited=True):
+        executor.events.append(record.round)
+        records.append(record)
+    executor.close()
+    train, test, clients = {"Block"}, {"TestChunk"}, {"HoldoutChunk"}
+    expected = [train, 1, train, test, 2, train, clients, 3, train, test, 4, train, test | clients, 5]
+    assert executor.events == expected
+    for name in ("round", "train", "test", "clients_test", "evaluated", "model_sha256"):
+        assert [getattr(r, name) for r in records] == [getattr(r, name) for r in beside], name
+
+
+def test_what_an_awaited_evaluation_takes_is_counted(tmp_path: Path) -> None:
+    class Costly(InlineExecutor):
+        def usage(self) -> Usage:
+            return Usage((Reading("w", cpu_seconds=10.0),), network=5)
+
+    one = federation(class_problem(test=9), tmp_path, rounds=3, evaluate=EvaluateSection(2))
+    executor = Costly(one.job)
+    records = list(Rounds(one.plan, one.state, executor, lambda state: None, awaited=True))
+    executor.close()
+    assert [record.usage["cpu_seconds"] for record in records] == [10.0, 20.0, 20.0]
+    assert [record.bytes["network"] for record in records] == [5, 10, 10]
+    assert (one.state.totals.cpu_seconds, one.state.totals.network) == (50.0, 25)
+    assert one.state.totals.wall_seconds == pytest.approx(sum(record.seconds for record in records))
