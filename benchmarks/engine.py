@@ -77,7 +77,7 @@ def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: in
         batch_size=workload.batch,
         evaluate_every=0,
         checkpoint_every=0,
-        tensorboard=False,
+        tracking=[],
     )
     with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder:
         run_dir = Path(folder) / "run"

@@ -150,7 +150,7 @@ def _train(setting: Setting, each: int, seconds: float) -> list[Any]:
         stack=max(1, setting.cohort // BLOCKS),
         evaluate_every=0,
         checkpoint_every=0,
-        tensorboard=False,
+        tracking=[],
     )
     with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder:
         return fedray.train(

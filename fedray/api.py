@@ -13,7 +13,7 @@ from torch import nn
 
 from fedray.aggregators import Aggregator
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.config.binding import bind, is_plain
+from fedray.config.binding import bind, is_plain, options_of
 from fedray.config.flat import unflatten, with_options
 from fedray.config.layers import bind_cluster
 from fedray.config.sections import (
@@ -27,7 +27,6 @@ from fedray.config.sections import (
     FailuresSection,
     LocalSection,
     TopSection,
-    TrackingSection,
     WorkerSection,
 )
 from fedray.core.errors import ConfigError, RunFailed, an
@@ -97,7 +96,7 @@ class FederatedModel:
 
 @with_options
 @dataclass(frozen=True)
-class TrainArgs(TrackingSection, BudgetSection, FailuresSection, LocalSection, TopSection):
+class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
     """The options of training; each has the meaning of the config key of the same name, and takes the same values.
 
     >>> TrainArgs(rounds=50, epochs=2, batch_size=None, evaluate_every=5).sections()["local"].batch_size
@@ -127,15 +126,16 @@ class TrainArgs(TrackingSection, BudgetSection, FailuresSection, LocalSection, T
 
     def layer(self) -> dict[str, Any]:
         """Return the options as a config file has them."""
-        keys = ("local", "evaluate", "failures", "checkpoint", "budget", "tracking")
-        return {"rounds": self.rounds, "seed": self.seed, **unflatten(self, keys)}
+        keys = ("local", "evaluate", "failures", "checkpoint", "budget")
+        top = {option: getattr(self, option) for option in options_of(TopSection)}
+        return {**top, **unflatten(self, keys)}
 
     def sections(self) -> dict[str, Any]:
-        """Return the options as rounds, seed and config sections, by name."""
+        """Return the options as those at the top and config sections, by name."""
         layer = self.layer()
-        top = bind(TopSection, {"rounds": layer.pop("rounds"), "seed": layer.pop("seed")}, "")
+        top = bind(TopSection, {option: layer.pop(option) for option in options_of(TopSection)}, "")
         bound: dict[str, Any] = {key: bind(SECTIONS[key], section, key) for key, section in layer.items()}
-        return {"rounds": top.rounds, "seed": top.seed, **bound}
+        return {**vars(top), **bound}
 
 
 @with_options

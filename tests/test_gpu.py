@@ -134,7 +134,7 @@ def test_training_on_a_gpu(precision: Any, tmp_path: Path) -> None:
         fedray.train(
             model,
             problem.data,
-            fedray.TrainArgs(rounds=5, batch_size=5, precision=precision, tensorboard=False),
+            fedray.TrainArgs(rounds=5, batch_size=5, precision=precision, tracking=[]),
             cluster=fedray.Cluster(workers=workers, cpus=1, gpus=0.25, driver_gpus=0.25 * (workers - 1)),
             run_dir=tmp_path / f"{workers}",
             progress=False,

@@ -114,7 +114,7 @@ def _alone(experiment: Experiment, algorithm: Algorithm, data: ClientData) -> di
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place) / "run")
         folder.claim(experiment.run.config)
-        for _ in replace(experiment.run, plan=plan, folder=folder, tensorboard=False).records(InlineExecutor):
+        for _ in replace(experiment.run, plan=plan, folder=folder, trackers=()).records(InlineExecutor):
             pass
         return _scores(plan, folder)
 

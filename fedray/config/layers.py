@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fedray.config.binding import bind, options_of
 from fedray.config.sections import SECTIONS, ClusterSection, ExperimentSchema, SlurmSection
 from fedray.core.errors import ConfigError
+from fedray.rundir.configs import trackers_in
 from fedray.rundir.names import PYTHON
 
 
@@ -73,7 +74,7 @@ class ConfigFile:
         Raises:
             ConfigError: a bad override, an interpolation that cannot be resolved.
         """
-        raw = overlay(self.content, _parse_overrides(overrides))
+        raw = _lay(self.content, _parse_overrides(overrides))
         try:
             resolved = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
         except OmegaConfBaseException as error:
@@ -110,12 +111,37 @@ def bind_top(resolved: Mapping[str, Any]) -> ExperimentSchema:
         )
     # Options may be given to a part that is chosen by default.
     chosen = {f.name: {"name": f.default} for f in fields(ExperimentSchema) if isinstance(f.default, str)}
-    return bind(ExperimentSchema, overlay(chosen, resolved), "", _elsewhere())
+    return bind(ExperimentSchema, _tracking_as_list(overlay(chosen, resolved)), "", _elsewhere())
+
+
+@dataclass(frozen=True)
+class _TrackingMapping:
+    """``tracking`` as earlier versions wrote it, before it was a list."""
+
+    tensorboard: bool = True
+    trackers: list[Any] = field(default_factory=list)
+
+
+def _tracking_as_list(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return the layer with the trackers as a list, of whichever form they are.
+
+    Raises:
+        ConfigError: a mapping that is not the one of earlier versions.
+    """
+    said = layer.get("tracking")
+    if said is None:
+        return {key: value for key, value in layer.items() if key != "tracking"}
+    if not isinstance(said, Mapping):
+        return layer
+    if "name" in said:
+        raise ConfigError(f"tracking: a list is needed, such as [{said['name']}]")
+    earlier = bind(_TrackingMapping, said, "tracking")
+    return {**layer, "tracking": trackers_in({"tensorboard": earlier.tensorboard, "trackers": earlier.trackers})}
 
 
 def _elsewhere() -> dict[str, str]:
     """Return the full keys of the options of sections, for whoever looks for them at the top."""
-    found: dict[str, str] = {"server": "algorithm.server_lr", "lr": "local.optimizer.lr"}
+    found: dict[str, str] = {"server": "algorithm.server_lr", "lr": "local.optimizer.lr", "trackers": "tracking"}
     for key, section in SECTIONS.items():
         for option in options_of(section):
             found[option] = f"{found[option]} or {key}.{option}" if option in found else f"{key}.{option}"
@@ -171,8 +197,19 @@ def _read(path: Path, seen: tuple[Path, ...], files: list[Path]) -> dict[str, An
         raise ConfigError(f"base: expected a config file, or a list of such, in {path}, got {bases!r}")
     merged: dict[str, Any] = {}
     for base in bases:
-        merged = overlay(merged, _read(path.parent / base, (*seen, path), files))
-    return overlay(merged, content)
+        merged = _lay(merged, _read(path.parent / base, (*seen, path), files))
+    return _lay(merged, content)
+
+
+def _lay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one config over another; ConfigError where that would drop a list of trackers for an option of theirs."""
+    below, above = under.get("tracking"), over.get("tracking")
+    if isinstance(below, list) and isinstance(above, Mapping):
+        raise ConfigError(
+            f"tracking.{next(iter(above), '')}: the trackers are a list, which is replaced as a whole; "
+            "write tracking=[tensorboard, csv] with all that are wanted, or tracking=[]"
+        )
+    return overlay(under, over)
 
 
 def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

@@ -249,19 +249,6 @@ class BudgetSection:
 
 
 @dataclass(frozen=True)
-class TrackingSection:
-    """``tracking``: the records besides ``metrics.jsonl``.
-
-    Args:
-        tensorboard: TensorBoard event files in the run folder.
-        trackers: further ones, see ``fedray list trackers``; ``my_module:name`` is one's own.
-    """
-
-    tensorboard: bool = True
-    trackers: list[Any] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class RunSection:
     """``run``: the place of the results.
 
@@ -281,7 +268,6 @@ SECTIONS: dict[str, type] = {
     "failures": FailuresSection,
     "checkpoint": CheckpointSection,
     "budget": BudgetSection,
-    "tracking": TrackingSection,
     "run": RunSection,
 }
 """The sections of an experiment by their keys; ``cluster`` has more options on Slurm."""
@@ -294,10 +280,13 @@ class TopSection:
     Args:
         rounds: rounds in all, at least 1.
         seed: names every random draw.
+        tracking: the trackers that follow the run, each as ``tensorboard`` or as ``{name: tensorboard, log_dir: DIR}``,
+            see ``fedray list trackers``; ``my_module:name`` is one's own.  ``metrics.jsonl`` is written in any case.
     """
 
     rounds: int = 10
     seed: int = field(default=0, kw_only=True)
+    tracking: list[Any] = field(default_factory=lambda: ["tensorboard"], kw_only=True)
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -322,5 +311,4 @@ class ExperimentSchema(TopSection):
     failures: Any = None
     checkpoint: Any = None
     budget: Any = None
-    tracking: Any = None
     run: Any = None

@@ -29,7 +29,6 @@ from fedray.config.sections import (
     FailuresSection,
     LocalSection,
     RunSection,
-    TrackingSection,
 )
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
@@ -78,13 +77,12 @@ class Config:
     failures: FailuresSection
     checkpoint: CheckpointSection
     budget: BudgetSection
-    tracking: TrackingSection
     run: RunSection
     data: Any
     model: Any
     algorithm: AlgorithmConfig
     transforms: tuple[Transform, ...]
-    trackers: tuple[Tracker, ...]
+    tracking: tuple[Tracker, ...]
     aggregator: Aggregator
     sampler: Sampler
     optimizer: OptimizerFn
@@ -128,7 +126,7 @@ class Config:
             transforms=tuple(
                 bind_part(transforms, node, f"transforms[{i}]") for i, node in enumerate(schema.transforms)
             ),
-            trackers=chosen_trackers(sections["tracking"]),
+            tracking=chosen_trackers(schema.tracking),
             aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
             sampler=bind_part(samplers, schema.sampler, "sampler"),
             optimizer=chosen_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
@@ -170,10 +168,7 @@ class Config:
             "failures": dump(self.failures),
             "checkpoint": dump(self.checkpoint),
             "budget": dump(self.budget),
-            "tracking": {
-                **dump(self.tracking),
-                "trackers": [part for key, part in dumped.items() if key.startswith("tracking.trackers[")],
-            },
+            "tracking": [part for key, part in dumped.items() if key.startswith("tracking[")],
             "run": dump(self.run),
         }
         first = {PYTHON: objects} if objects else {}
@@ -190,7 +185,7 @@ class Config:
             ("sampler", samplers, self.sampler),
             ("local.optimizer", optimizers, self.optimizer),
             *([("local.loss", losses, self.loss)] if self.loss else []),
-            *((f"tracking.trackers[{i}]", trackers, part) for i, part in enumerate(self.trackers)),
+            *((f"tracking[{i}]", trackers, part) for i, part in enumerate(self.tracking)),
         ]
 
     def _defaults(self) -> Iterator[str]:
@@ -320,6 +315,8 @@ class Config:
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Build and check everything; the run folder is claimed when the run begins."""
         self.place.check()
+        for tracker in self.tracking:
+            tracker.check()
         plan = self.plan(folder.encoding() if resume else None)
         text = self.to_yaml()
         if not resume:
@@ -332,9 +329,8 @@ class Config:
             defaults=frozenset(self._defaults()),
             threads=self.place.worker.threads,
             resume=resume,
-            tensorboard=self.tracking.tensorboard,
-            trackers=self.trackers,
-            notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}", *self._code()),
+            trackers=self.tracking,
+            notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}", *self._code(), *self._earlier()),
             warnings=(*load_plugins(), *plan.task.data.warnings, *plan.warnings),
         )
         run.check_rounds()
@@ -345,3 +341,9 @@ class Config:
         for key, _, part in self._parts():
             for one in imported_in(part):
                 yield f"{key}: {one.name} is code of your own, imported from {one.file()}"
+
+    def _earlier(self) -> Iterator[str]:
+        """Say what is written as in an earlier version, and how it is written now."""
+        if isinstance(self.raw.get("tracking"), Mapping):
+            names = ", ".join(str(dump(tracker)["name"]) for tracker in self.tracking)
+            yield f"tracking: a mapping is how earlier versions wrote it; it is read as the list of trackers [{names}]"

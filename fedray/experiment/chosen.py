@@ -7,12 +7,11 @@ from typing import Any
 
 from fedray.config.binding import is_plain
 from fedray.config.registry import Registry, bind_part, made
-from fedray.config.sections import TrackingSection
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData, data_sources
 from fedray.experiment.given import GivenData
 from fedray.local.losses import losses
-from fedray.tracking import TensorBoard, Tracker, trackers
+from fedray.tracking import Tracker, trackers
 
 
 def chosen_data(node: Any) -> Any:
@@ -32,16 +31,21 @@ def chosen_data(node: Any) -> Any:
     return bind_part(data_sources, node, "data")
 
 
-def chosen_trackers(section: TrackingSection) -> tuple[Tracker, ...]:
-    """Return the further trackers; ConfigError if one of them is there already."""
-    found = tuple(bind_part(trackers, node, f"tracking.trackers[{i}]") for i, node in enumerate(section.trackers))
-    for position, tracker in enumerate(found):
-        if section.tensorboard and isinstance(tracker, TensorBoard):
+def chosen_trackers(nodes: list[Any]) -> tuple[Tracker, ...]:
+    """Return the trackers of a config.
+
+    Raises:
+        ConfigError: one of them is no tracker, or there twice.
+    """
+    found: list[Tracker] = []
+    for position, node in enumerate(nodes):
+        tracker = bind_part(trackers, node, f"tracking[{position}]")
+        if tracker in found:
             raise ConfigError(
-                f"tracking.trackers[{position}]: the run folder has TensorBoard's files already; set "
-                "tracking.tensorboard=false for files elsewhere alone, or leave this one out"
+                f"tracking[{position}]: the same tracker as tracking[{found.index(tracker)}]; leave one of them out"
             )
-    return found
+        found.append(tracker)
+    return tuple(found)
 
 
 def chosen_function(registry: Registry, node: Any, key: str, default: str = "") -> Callable[..., Any]:

@@ -46,7 +46,7 @@ def run_in_sight(
     told = callbacks or Callbacks()
     run = replace(experiment.run, callbacks=told.names)
     stops: list[Callable[[], None]] = []
-    console = Console(quiet=quiet, tensorboard=run.tensorboard)
+    console = Console(quiet=quiet, hints=run.hints())
     again = "exit" if own_process else "interrupt"
     signals = StopSignals(
         lambda: console.note(f"stopping: saving a checkpoint (once more to {again} at once)"),

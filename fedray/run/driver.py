@@ -38,7 +38,6 @@ from fedray.rundir.names import METRICS, MODEL, SUMMARY, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.guarded import Guarded
 from fedray.tracking.jsonl import JsonLines
-from fedray.tracking.tensorboard import TensorBoard
 
 _log = logging.getLogger("fedray")
 
@@ -55,8 +54,7 @@ class Run:
         defaults: keys of the config that have their default value.
         threads: torch threads of a worker.
         resume: go on from the newest checkpoint.
-        tensorboard: write event files.
-        trackers: further trackers; a failure of theirs does not end the run.
+        trackers: the trackers besides ``metrics.jsonl``; a failure of theirs does not end the run.
         callbacks: names of the functions that whoever takes the records calls with each, and that may stop the run:
             the next round begins once they were called.
         notes: lines for the head of the log.
@@ -75,7 +73,6 @@ class Run:
     threads: int = 1
     defaults: frozenset[str] = frozenset()
     resume: bool = False
-    tensorboard: bool = True
     trackers: tuple[Tracker, ...] = ()
     callbacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -106,6 +103,11 @@ class Run:
             label_counts=data.label_counts() if wanted else None,
             client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
         )
+
+    def hints(self) -> list[str]:
+        """Return the lines on how to look at what the trackers write; the user's own are made where they work."""
+        hints = (one.hint(self.folder.path) for one in self.trackers if isinstance(one, Tracker))
+        return [hint for hint in hints if hint]
 
     def check_rounds(self) -> None:
         """Check that there are rounds enough for those that are done, so that a mistake is said before all else.
@@ -208,10 +210,8 @@ class _Drive:
         self._began = time.time() - self._state.totals.seconds
         awaited = bool(run.callbacks)
         self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping, awaited=awaited)
-        self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS)]
-        if run.tensorboard:
-            self._trackers.append(TensorBoard())
-        self._trackers += [Guarded(made(tracker)) for tracker in run.trackers]
+        guarded = (Guarded(made(tracker)) for tracker in run.trackers)
+        self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), *guarded]
         self._last: RoundRecord | None = None
         self._status = "failed"
         self._error: str | None = None

@@ -47,7 +47,7 @@ def changed_keys(old: str, new: str, defaults: Collection[str] = ()) -> list[str
     >>> changed_keys("rounds: 5\\nlocal: {lr: 0.05}", "rounds: 8\\nlocal: {lr: 0.01, steps: 3}")
     ['local.lr: 0.05 -> 0.01', 'local.steps: nothing -> 3']
     """
-    before, after = dict(_leaves(yaml.safe_load(old), "")), dict(_leaves(yaml.safe_load(new), ""))
+    before, after = (dict(_leaves(_comparable(yaml.safe_load(text)), "")) for text in (old, new))
     keys = [key for key in {**before, **after} if key not in ("rounds", "python.rounds")]
     missing = object()
     return [
@@ -55,6 +55,25 @@ def changed_keys(old: str, new: str, defaults: Collection[str] = ()) -> list[str
         for key in keys
         if before.get(key, missing) != after.get(key, missing) and (key in before or key not in defaults)
     ]
+
+
+def trackers_in(tracking: Any) -> Any:
+    """Return the trackers that a config lists, also where it has the mapping that earlier versions wrote.
+
+    >>> trackers_in({"trackers": ["csv"]}), trackers_in({"tensorboard": False}), trackers_in(["csv"])
+    (['tensorboard', 'csv'], [], ['csv'])
+    """
+    if not isinstance(tracking, dict):
+        return tracking
+    return [*(["tensorboard"] if tracking.get("tensorboard", True) else []), *tracking.get("trackers", [])]
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config with its trackers as a list of sections: a change of spelling is no change."""
+    listed = trackers_in(config.get("tracking"))
+    if not isinstance(listed, list):
+        return config
+    return {**config, "tracking": [{"name": one} if isinstance(one, str) else one for one in listed]}
 
 
 def _shown(leaves: dict[str, Any], key: str) -> str:

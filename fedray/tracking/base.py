@@ -47,9 +47,10 @@ class RunInfo:
 class Tracker:
     """The base of trackers, which follow a run; every hook does nothing by default.
 
-    The order is ``start``, ``round`` once for each record with rising numbers, ``finish`` if the run came to its end,
-    ``close`` always, and at least once.  After a resume the first record may be that of round ``resumed_from``: it
-    was not complete when the checkpoint was written.
+    Where the run is started, ``check`` and ``hint`` are asked.  Where it is driven, maybe in another process, the order
+    is ``start``, ``round`` once for each record with rising numbers, ``finish`` if the run came to its end, ``close``
+    always, and at least once.  After a resume the first record may be that of round ``resumed_from``: it was not
+    complete when the checkpoint was written.
 
     >>> class Losses(Tracker):
     ...     def __init__(self):
@@ -61,6 +62,17 @@ class Tracker:
     >>> tracker.seen
     [0.7]
     """
+
+    def check(self) -> None:
+        """Look if it can work here, before a run begins.
+
+        Raises:
+            ConfigError: it cannot, such as for want of a package.
+        """
+
+    def hint(self, run_dir: Path) -> str:
+        """Return the words at the end of a run on how to look at what was written; empty: none."""
+        return ""
 
     def start(self, run: RunInfo) -> None:
         """Begin to follow a run that begins, or goes on."""

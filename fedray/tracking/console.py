@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rich.console
@@ -31,7 +30,7 @@ class Console(Tracker):
 
     Args:
         quiet: show nothing.
-        tensorboard: say at the end how to open TensorBoard.
+        hints: lines at the end, on how to look at what trackers have written.
         every: least seconds between two plain lines; the first and the last round always have theirs.
         console: the console; default: standard output, live if that is a terminal.
         clock: seconds, rising.
@@ -40,12 +39,12 @@ class Console(Tracker):
     def __init__(
         self,
         quiet: bool = False,
-        tensorboard: bool = True,
+        hints: Sequence[str] = (),
         every: float = 5.0,
         console: rich.console.Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._quiet, self._tensorboard, self._every, self._clock = quiet, tensorboard, every, clock
+        self._quiet, self._hints, self._every, self._clock = quiet, hints, every, clock
         self._given = console
         self._out: rich.console.Console | None = None
         self._bar: _Bar | None = None
@@ -93,8 +92,8 @@ class Console(Tracker):
         self._line(f"run folder: {run_dir}")
         if budget := summary.get("budget"):
             self._line(f"{budget}; to go on: {to_go_on(run_dir, limit=budget.split()[0])}")
-        if self._tensorboard:
-            self._line(f"open TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir))}")
+        for hint in self._hints:
+            self._line(hint)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

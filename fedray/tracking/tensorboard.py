@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -93,6 +94,10 @@ class TensorBoard(Tracker):
         self._run: RunInfo | None = None
         self._broken = False
         self._banded = False
+
+    def hint(self, run_dir: Path) -> str:
+        """Return the command that shows the files."""
+        return f"open TensorBoard: tensorboard --logdir {shlex.quote(str(self.log_dir or run_dir))}"
 
     def start(self, run: RunInfo) -> None:
         """Get ready; the event file is opened with the first record.

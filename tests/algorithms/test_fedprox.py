@@ -71,7 +71,7 @@ def test_on_clients_that_differ_it_leads_fedavg_as_in_its_paper(tmp_path: Path) 
         result = fedray.train(
             fedray.FederatedModel("logistic", fedray.optim.SGD(lr=0.01)),
             fedray.FederatedData.from_leaf(tmp_path),
-            fedray.TrainArgs(rounds=60, epochs=20, batch_size=10, tensorboard=False),
+            fedray.TrainArgs(rounds=60, epochs=20, batch_size=10, tracking=[]),
             algorithm=algorithm,
             sampler=Uniform(10),
             cluster="inline",

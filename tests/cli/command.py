@@ -16,7 +16,7 @@ model: {name: mlp, hidden: [5]}
 local: {batch_size: 5, optimizer: {name: sgd, lr: 0.1, momentum: 0.5}}
 rounds: 3
 cluster: {name: inline}
-tracking: {tensorboard: false}
+tracking: []
 """
 
 

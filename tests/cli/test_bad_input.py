@@ -15,7 +15,7 @@ model: {name: logistic}
 local: {optimizer: {name: sgd, lr: 0.1}}
 rounds: 2
 cluster: {name: inline}
-tracking: {tensorboard: false}
+tracking: []
 """
 GOOD = {"a.csv": "u,v,y\n1,2,no\n3,4,yes\n", "b.csv": "u,v,y\n5,6,no\n7,8,yes\n", "test.csv": "u,v,y\n1,1,no\n"}
 

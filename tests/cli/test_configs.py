@@ -13,7 +13,7 @@ from tests.cli.command import Cli
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((ROOT / "configs").glob("*.yaml"))
 # Without training in earnest: the first block of each round, on as few data as the file allows.
-QUICK = ("cluster.name=inline", "local.epochs=1", "tracking.tensorboard=false")
+QUICK = ("cluster.name=inline", "local.epochs=1", "tracking=[]")
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ model: MODULE:build
 local: {batch_size: 2, optimizer: {name: sgd, lr: 0.1}}
 rounds: 2
 cluster: {name: inline}
-tracking: {tensorboard: false}
+tracking: []
 """
 
 RAISES = """\

@@ -26,7 +26,7 @@ model: {name: logistic}
 local: {optimizer: {name: sgd, lr: 0.1}}
 rounds: 2
 cluster: {name: inline}
-tracking: {tensorboard: false}
+tracking: []
 """
 
 

@@ -15,7 +15,7 @@ from tests.cli.command import Cli, hashes, plain_module
 
 
 def test_a_run_leaves_its_folder(cli: Cli, small: Path) -> None:
-    outcome = cli("run", small, "run.dir=out", "checkpoint.every=1", "checkpoint.keep=2", "tracking.tensorboard=true")
+    outcome = cli("run", small, "run.dir=out", "checkpoint.every=1", "checkpoint.keep=2", "tracking=[tensorboard]")
     assert outcome.status == 0
     assert outcome.err == ""
     assert "run folder: out" in outcome.out

@@ -50,7 +50,7 @@ def train(
 ) -> fedray.Result:
     """A short run."""
     args = fedray.TrainArgs(
-        rounds=rounds, epochs=2, batch_size=8, checkpoint_every=every, keep=keep, seed=5, tensorboard=False
+        rounds=rounds, epochs=2, batch_size=8, checkpoint_every=every, keep=keep, seed=5, tracking=[]
     )
     parts.setdefault("sampler", fedray.Uniform(clients=40))
     return fedray.train(

@@ -88,7 +88,7 @@ def config(place: Place, silos: dict[str, Any], **sections: Any) -> dict[str, An
         "rounds": 3,
         "cluster": {"name": "ray", "workers": 1, "start_timeout": 60.0},
         "evaluate": {"clients_every": 1},
-        "tracking": {"tensorboard": False},
+        "tracking": [],
         **sections,
     }
 

@@ -25,7 +25,6 @@ EVERY_OPTION = pytest.mark.parametrize(("key", "option"), OPTIONS, ids=[".".join
 # Where the type does not say what else there could be.
 OTHER = {
     "cluster.name": "inline",
-    "tracking.trackers": [{"name": "fedray.tracking.base:Tracker"}],
     "failures.left_out": {3: ["7"]},
     "failures.min_share": 0.25,
     "local.loss": "mse",
@@ -75,13 +74,33 @@ def test_both_faces_give_the_same_section_and_it_goes_into_yaml_and_back(key: st
     assert Config.load(tmp_path / "again.yaml").to_yaml() == python.to_yaml()
 
 
+AT_THE_TOP = {"rounds": 7, "seed": 3, "tracking": [{"name": "fedray.tracking.base:Tracker"}, "tensorboard"]}
+
+
+@pytest.mark.parametrize("option", options_of(TopSection))
+def test_an_option_at_the_top_has_the_same_name_in_a_file_and_in_python(option: str, tmp_path: Path) -> None:
+    value = AT_THE_TOP[option]
+    parts: dict[str, Any] = {"data": {"name": "digits"}, "model": "logistic"}
+    python = Config.bind("x", {}, {**parts, **TrainArgs(**{option: value}).layer()})  # type: ignore[arg-type]
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**parts, option: value}))
+    file = Config.load(tmp_path / "x.yaml")
+    assert TrainArgs().layer()[option] != value
+    assert getattr(file.schema, option) == getattr(python.schema, option) == value
+    assert file.tracking == python.tracking
+    (tmp_path / "again.yaml").write_text(python.to_yaml())
+    again = Config.load(tmp_path / "again.yaml")
+    assert again.to_yaml() == python.to_yaml()
+    assert again.tracking == python.tracking
+
+
 def test_the_defaults_are_those_of_the_sections() -> None:
     for kind in (TrainArgs, Cluster):
         for key, options in kind().layer().items():
             if key in SECTIONS:
                 section = SECTIONS[key]()
                 assert options == {option: getattr(section, option) for option in options_of(SECTIONS[key])}
-    assert (TrainArgs().rounds, TrainArgs().seed) == (TopSection().rounds, TopSection().seed)
+    for option in options_of(TopSection):
+        assert getattr(TrainArgs(), option) == getattr(TopSection(), option)
 
 
 def test_every_option_is_documented_where_it_is_said_flat() -> None:

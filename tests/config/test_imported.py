@@ -89,7 +89,7 @@ PARTS: dict[str, Any] = {
     "algorithm": {"name": "mine:Average", "server_lr": 0.5},
 }
 LOCAL = {"loss": {"name": "mine:loss", "smooth": 0.1}, "optimizer": {"name": "mine:optimizer", "lr": 0.2}}
-REST = {"rounds": 2, "cluster": {"name": "inline"}, "tracking": {"tensorboard": False}}
+REST = {"rounds": 2, "cluster": {"name": "inline"}, "tracking": []}
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def test_a_run_of_which_every_part_is_ones_own(here: Path) -> None:
     named = fedray.train(
         fedray.FederatedModel("mine:net", LOCAL["optimizer"], LOCAL["loss"]),
         PARTS["data"],
-        fedray.TrainArgs(rounds=2, tensorboard=False),
+        fedray.TrainArgs(rounds=2, tracking=[]),
         **{name: PARTS[name] for name in ("sampler", "transforms", "aggregator", "algorithm")},
         cluster="inline",
         run_dir=here / "python",

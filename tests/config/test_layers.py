@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -166,3 +167,54 @@ def test_a_file_and_its_bases_are_read_once(tmp_path: Path) -> None:
         {"rounds": 3, "seed": 2},
         {"rounds": 9, "seed": 2},
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("{tensorboard: false}", []),
+        ("{}", ["tensorboard"]),
+        ("{trackers: [{name: tensorboard, log_dir: x}]}", ["tensorboard", {"name": "tensorboard", "log_dir": "x"}]),
+        ("{tensorboard: false, trackers: [csv]}", ["csv"]),
+        ("null", ["tensorboard"]),
+        ("[]", []),
+        ("[csv, tensorboard]", ["csv", "tensorboard"]),
+    ],
+)
+def test_trackers_are_a_list_and_the_mapping_of_earlier_versions_is_read(said: str, meant: list[Any]) -> None:
+    assert bind_top({"data": "x", "model": "y", "tracking": yaml.safe_load(said)}).tracking == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("{tensorbord: false}", r"^tracking\.tensorbord: unknown key \(did you mean 'tensorboard'\?\)"),
+        ("{tensorboard: often}", r"^tracking\.tensorboard: "),
+        ("{name: csv}", r"^tracking: a list is needed, such as \[csv\]$"),
+        ("csv", r"^tracking: expected a list, got 'csv'$"),
+    ],
+)
+def test_what_is_no_list_of_trackers_is_refused(said: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        bind_top({"data": "x", "model": "y", "tracking": yaml.safe_load(said)})
+
+
+def test_an_option_of_the_old_mapping_drops_no_list(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("tracking: [csv]\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\ntracking: {tensorboard: false}\n")
+    with pytest.raises(ConfigError, match=r"^tracking\.tensorboard: the trackers are a list, .* tracking=\["):
+        load_layers(tmp_path / "a.yaml", ["tracking.tensorboard=false"])
+    with pytest.raises(ConfigError, match=r"^tracking\.tensorboard: the trackers are a list"):
+        load_layers(tmp_path / "b.yaml")
+    assert load_layers(tmp_path / "a.yaml", ["tracking=[]"])[1] == {"tracking": []}
+
+
+def test_a_run_with_the_old_mapping_says_so_in_its_log_and_goes_on_with_either(cli: Cli, small: Path) -> None:
+    small.write_text(small.read_text().replace("tracking: []", "tracking: {tensorboard: true}"))
+    assert cli("run", small, "run.dir=out", "-q").status == 0
+    told = [line for line in Path("out/log.txt").read_text().splitlines() if "tracking" in line]
+    assert len(told) == 1
+    assert told[0].endswith("it is read as the list of trackers [tensorboard]")
+    assert cli("resume", "out", "tracking.tensorboard=false", "rounds=4", "-q").status == 0
+    assert cli("resume", "out", "rounds=5", "-q").status == 0
+    assert "resumed after round 4" in Path("out/log.txt").read_text()

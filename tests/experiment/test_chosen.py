@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-import fedray
-from fedray.config.sections import TrackingSection
 from fedray.core.errors import ConfigError
 from fedray.experiment.chosen import chosen_data, chosen_function, chosen_trackers
 from fedray.local.losses import losses
 from fedray.optim import SGD, optimizers
+from fedray.tracking import Tracker
 from tests.helpers import class_problem
 
 
@@ -34,8 +33,8 @@ def test_any_function_will_do_where_a_function_is_needed() -> None:
         chosen_function(optimizers, object(), "local.optimizer")
 
 
-def test_the_run_folder_has_tensorboards_files_once() -> None:
-    named = [{"name": "tensorboard"}]
-    assert len(chosen_trackers(TrackingSection(tensorboard=False, trackers=named))) == 1
-    with pytest.raises(fedray.ConfigError, match=r"^tracking\.trackers\[0\]: the run folder has TensorBoard's files"):
-        chosen_trackers(TrackingSection(trackers=named))
+def test_a_tracker_that_is_there_twice_is_refused() -> None:
+    elsewhere = {"name": "tensorboard", "log_dir": "board"}
+    assert len(chosen_trackers(["tensorboard", elsewhere, Tracker()])) == 3
+    with pytest.raises(ConfigError, match=r"^tracking\[2\]: the same tracker as tracking\[0\]"):
+        chosen_trackers(["tensorboard", Tracker(), {"name": "tensorboard"}])

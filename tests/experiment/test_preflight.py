@@ -27,7 +27,7 @@ DATA = fedray.FederatedData.from_partition(X, (X[:, 0] > 0).astype(int), fedray.
 
 
 def train(run_dir: Path, model: fedray.FederatedModel, **options: Any) -> fedray.Result:
-    args = fedray.TrainArgs(rounds=2, batch_size=4, tensorboard=False, **options)
+    args = fedray.TrainArgs(rounds=2, batch_size=4, tracking=[], **options)
     return fedray.train(model, DATA, args, cluster="inline", run_dir=run_dir, progress=False)
 
 
@@ -120,7 +120,7 @@ def clients_of(*sizes: int) -> fedray.FederatedData:
 
 
 def trained(run_dir: Path, sizes: tuple[int, ...], make: Callable[[], nn.Module] = normed, **options: Any) -> Any:
-    options = {"rounds": 2, "batch_size": 4, "tensorboard": False, **options}
+    options = {"rounds": 2, "batch_size": 4, "tracking": [], **options}
     return fedray.train(
         fedray.FederatedModel(make), clients_of(*sizes), fedray.TrainArgs(**options), cluster="inline", run_dir=run_dir,
         progress=False,
@@ -171,7 +171,7 @@ def regression(targets: Any) -> fedray.FederatedData:
 
 
 def run_on(data: fedray.FederatedData, model: fedray.FederatedModel, run_dir: Path) -> fedray.Result:
-    args = fedray.TrainArgs(rounds=2, batch_size=4, tensorboard=False)
+    args = fedray.TrainArgs(rounds=2, batch_size=4, tracking=[])
     return fedray.train(model, data, args, cluster="inline", run_dir=run_dir, progress=False)
 
 
@@ -230,7 +230,7 @@ def test_the_model_of_a_result_is_in_evaluation_mode_and_its_history_whole(tmp_p
     model = fedray.FederatedModel(lambda: nn.Sequential(nn.Linear(5, 2), nn.Dropout(0.5)))
 
     def go(rounds: int, resume: bool = False) -> fedray.Result:
-        args = fedray.TrainArgs(rounds=rounds, tensorboard=False)
+        args = fedray.TrainArgs(rounds=rounds, tracking=[])
         return fedray.train(model, DATA, args, cluster="inline", run_dir=tmp_path, resume=resume, progress=False)
 
     first = go(2)

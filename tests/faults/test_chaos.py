@@ -26,7 +26,7 @@ BOTH = fedray.Cluster(workers=1, min_workers=2, start_timeout=60.0)
 def train(folder: Path, cluster: Any, resume: bool = False) -> None:
     """Thirty clients in fifteen blocks."""
     args = fedray.TrainArgs(
-        rounds=ROUNDS, batch_size=8, stack=2, seed=11, checkpoint_every=2, tensorboard=False, evaluate_every=5
+        rounds=ROUNDS, batch_size=8, stack=2, seed=11, checkpoint_every=2, tracking=[], evaluate_every=5
     )
     fedray.train(
         problem.model(),

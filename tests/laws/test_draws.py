@@ -86,7 +86,7 @@ def test_a_run_twice_is_the_same_run(where: str, draw: str, stack: str, tmp_path
         DRAWS[draw]()  # another place in the sequence
         model, data = WHERE[where](DRAWS[draw])
         held = int(data.holdout_sizes.sum() > 0)
-        args = TrainArgs(rounds=2, batch_size=8, stack=stack, evaluate_clients_every=held, tensorboard=False)
+        args = TrainArgs(rounds=2, batch_size=8, stack=stack, evaluate_clients_every=held, tracking=[])
         before = traces()
         result = train(model, data, args, cluster="inline", run_dir=tmp_path / name, progress=False)
         assert drawn_since(before) == []

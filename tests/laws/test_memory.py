@@ -82,7 +82,7 @@ def test_bits_do_not_depend_on_who_was_trained_before(case: str, stack: str, tmp
 
     def line(order: list[str]) -> object:
         data = FederatedData.from_arrays(X, Y, OWNER, ids=order, test=(X, Y))
-        args = TrainArgs(rounds=2, batch_size=8, stack=stack, tensorboard=False)
+        args = TrainArgs(rounds=2, batch_size=8, stack=stack, tracking=[])
         result = train(model, data, args, cluster="inline", run_dir=tmp_path / "".join(order), progress=False)
         return [(record.model_sha256, record.test) for record in result.history]
 

@@ -146,7 +146,7 @@ def test_a_run_trains_the_model_as_it_was_built(make: Callable[[], nn.Module], s
     result = fedray.train(
         fedray.FederatedModel(make, lambda p: torch.optim.SGD(p, lr=0.5)),
         fedray.FederatedData.from_arrays(x, y, np.repeat([0, 1], 4)),
-        fedray.TrainArgs(rounds=1, stack=stack, batch_size=None, seed=3, tensorboard=False),
+        fedray.TrainArgs(rounds=1, stack=stack, batch_size=None, seed=3, tracking=[]),
         cluster="inline",
         run_dir=tmp_path / "run",
         progress=False,
@@ -187,7 +187,7 @@ def test_a_run_builds_the_model_a_few_times(stack: str, tmp_path: Path) -> None:
     fedray.train(
         fedray.FederatedModel(lambda: calls.append(1) or nn.Linear(4, 2)),  # type: ignore[func-returns-value]
         fedray.FederatedData.from_arrays(x, y, np.repeat(range(3), 20), test=(x, y)),
-        fedray.TrainArgs(rounds=2, stack=stack, tensorboard=False),
+        fedray.TrainArgs(rounds=2, stack=stack, tracking=[]),
         cluster="inline",
         run_dir=tmp_path / "run",
         progress=False,
@@ -205,7 +205,7 @@ def test_a_module_whose_functions_hold_on_to_it_trains_as_one_without(tmp_path: 
         fedray.train(
             fedray.FederatedModel(make),
             data,
-            fedray.TrainArgs(rounds=3, tensorboard=False),
+            fedray.TrainArgs(rounds=3, tracking=[]),
             cluster="inline",
             run_dir=tmp_path / name,
             progress=False,

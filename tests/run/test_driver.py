@@ -76,7 +76,7 @@ def run_in(
     run_folder, config = RunFolder(folder), f"rounds: {rounds}\n"
     if not resume:
         run_folder.claim(config)
-    return Run(plan, run_folder, "small", config, resume=resume, tensorboard=False)
+    return Run(plan, run_folder, "small", config, resume=resume)
 
 
 def go(run: Run, executor: Callable[[Job], InlineExecutor] = Costly) -> list[RoundRecord]:

@@ -43,3 +43,14 @@ def test_rounds_that_are_done_again_take_their_config_along(tmp_path: Path) -> N
     assert names(tmp_path) == ["config.yaml"]
     keep_config(tmp_path, "lr: 9\n", 1)
     assert config_of(tmp_path) == "lr: 9\n"
+
+
+def test_trackers_in_the_form_of_an_earlier_version_are_no_other_trackers(tmp_path: Path) -> None:
+    keep_config(tmp_path, "lr: 1\ntracking: {tensorboard: true, trackers: [csv]}\n", 1)
+    assert config_changes(tmp_path, "lr: 1\ntracking: [tensorboard, {name: csv}]\n", 6) == []
+    written = "lr: 1\ntracking: [{name: tensorboard, log_dir: null}, {name: csv}]\n"
+    assert config_changes(tmp_path, written, 6, ["tracking[0].log_dir"]) == []
+    assert config_changes(tmp_path, "lr: 1\ntracking: [csv]\n", 6) == [
+        "tracking[0].name: tensorboard -> csv",
+        "tracking[1].name: csv -> nothing",
+    ]

@@ -40,7 +40,7 @@ class Talks(nn.Linear):
 cluster, name, folder = sys.argv[1:]
 models = {"talks": lambda: Talks(12, 3), "silent": lambda: nn.Linear(12, 3)}
 model = fedray.FederatedModel(models[name], problem.OPTIMIZER)
-args = fedray.TrainArgs(rounds=2, stack="off", tensorboard=False)
+args = fedray.TrainArgs(rounds=2, stack="off", tracking=[])
 where = cluster if cluster == "inline" else fedray.Cluster(workers=1)
 fedray.train(model, problem.data(4), args, cluster=where, run_dir=folder, progress=False)
 """

@@ -45,7 +45,7 @@ local: {steps: 1, batch_size: 5, stack: 3, optimizer: {name: sgd, lr: 0.1, momen
 rounds: 100
 evaluate: {every: 0}
 checkpoint: {every: 5}
-tracking: {tensorboard: false}
+tracking: []
 cluster: {name: slurm, nodes: 3, cpus_per_task: 1, mem: 1500M, grace: 10}
 """
 Quiet = Callable[[Path, int], dict[int, str]]

@@ -25,7 +25,7 @@ model: {{name: "site_model:Model"}}
 local: {{steps: 1, stack: 3}}  # more blocks than nodes
 rounds: 100
 evaluate: {{every: 0}}
-tracking: {{tensorboard: false}}
+tracking: []
 cluster:
   name: slurm
   nodes: 3

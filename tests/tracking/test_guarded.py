@@ -15,6 +15,7 @@ import fedray
 from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
 from fedray.experiment.build import Config
+from fedray.experiment.shell import run_in_sight
 from fedray.rundir.folder import RunFolder
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.guarded import Guarded
@@ -77,7 +78,7 @@ def test_a_tracker_that_raises_is_left_out_and_closed(
     tracker = Fails(hook)
     problem = class_problem()
     model = fedray.FederatedModel(problem.model_fn, None, cross_entropy)
-    args = fedray.TrainArgs(rounds=2, trackers=[tracker])
+    args = fedray.TrainArgs(rounds=2, tracking=[tracker])
     with caplog.at_level(logging.WARNING, "fedray"):
         result = fedray.train(model, problem.data, args, cluster="inline", run_dir=tmp_path / "run", progress=False)
     assert tracker.asked == ASKED[hook]
@@ -104,7 +105,7 @@ def test_a_tracker_by_its_import_path(tmp_path: Path, monkeypatch: pytest.Monkey
         "model": "logistic",
         "rounds": 2,
         "cluster": {"name": "inline"},
-        "tracking": {"tensorboard": False, "trackers": [{"name": "my_trackers:Losses", "file": "seen.txt"}]},
+        "tracking": [{"name": "my_trackers:Losses", "file": "seen.txt"}],
     }
     Path("x.yaml").write_text(yaml.safe_dump(written))
     config, folder = Config.load(Path("x.yaml")), RunFolder(tmp_path / "run")
@@ -112,19 +113,48 @@ def test_a_tracker_by_its_import_path(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (folder.path / "seen.txt").read_text().splitlines() == [
         f"{record.round} {record.train['loss']:.6f}" for record in records
     ]
-    assert yaml.safe_load(config.to_yaml())["tracking"]["trackers"] == written["tracking"]["trackers"]  # type: ignore[index]
-    with pytest.raises(ConfigError, match=r"tracking.trackers\[0\].fil: my_trackers:Losses has no such parameter"):
-        Config.load(Path("x.yaml"), ["tracking.trackers=[{name: 'my_trackers:Losses', fil: x}]"])
-    with pytest.raises(ConfigError, match=r"tracking.trackers\[0\].name: unknown tracker 'wandb'; known: tensorboard"):
-        Config.load(Path("x.yaml"), ["tracking.trackers=[wandb]"])
+    assert yaml.safe_load(config.to_yaml())["tracking"] == written["tracking"]
+    with pytest.raises(ConfigError, match=r"tracking\[0\].fil: my_trackers:Losses has no such parameter"):
+        Config.load(Path("x.yaml"), ["tracking=[{name: 'my_trackers:Losses', fil: x}]"])
+    with pytest.raises(ConfigError, match=r"tracking\[0\].name: unknown tracker 'comet'.*; known: .*tensorboard"):
+        Config.load(Path("x.yaml"), ["tracking=[comet]"])
+
+
+PARTS = {"data": {"name": "digits"}, "model": "logistic", "rounds": 1, "cluster": {"name": "inline"}}
 
 
 def test_the_files_of_tensorboard_lie_where_they_are_wanted_and_once(tmp_path: Path) -> None:
-    parts = {"data": {"name": "digits"}, "model": "logistic", "rounds": 1, "cluster": {"name": "inline"}}
-    elsewhere = [{"name": "tensorboard", "log_dir": str(tmp_path / "board")}]
-    config = Config.bind("x", {}, {**parts, "tracking": {"tensorboard": False, "trackers": elsewhere}})
+    elsewhere = {"name": "tensorboard", "log_dir": str(tmp_path / "board")}
+    config = Config.bind("x", {}, {**PARTS, "tracking": [elsewhere]})
     list(config.experiment(RunFolder(tmp_path / "run")).records())
     assert len(list((tmp_path / "board").glob("events.*"))) == 1
     assert not list((tmp_path / "run").glob("events.*"))
-    with pytest.raises(ConfigError, match=r"tracking.trackers\[0\]: the run folder has TensorBoard's files already"):
-        Config.bind("x", {}, {**parts, "tracking": {"trackers": elsewhere}})
+    assert len(Config.bind("x", {}, {**PARTS, "tracking": ["tensorboard", elsewhere]}).tracking) == 2
+
+
+class Refuses(Tracker):
+    """Cannot work here."""
+
+    def check(self) -> None:
+        raise ConfigError("refuses: there is no such server")
+
+    def hint(self, run_dir: Path) -> str:
+        return f"look at {run_dir}"
+
+
+def test_a_tracker_that_cannot_work_is_said_before_the_run(tmp_path: Path) -> None:
+    config = Config.bind("x", {}, {**PARTS, "tracking": [Refuses()]})
+    with pytest.raises(ConfigError, match="refuses: there is no such server"):
+        config.experiment(RunFolder(tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hints_of_trackers_are_said_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Looked(Refuses):
+        def check(self) -> None: ...
+
+    config = Config.bind("x", {}, {**PARTS, "tracking": ["tensorboard", Looked(), Tracker()]})
+    run_in_sight(config.experiment(RunFolder(tmp_path / "run")))
+    lines = capsys.readouterr().out.splitlines()
+    folder = tmp_path / "run"
+    assert lines[-2:] == [f"open TensorBoard: tensorboard --logdir {folder}", f"look at {folder}"]

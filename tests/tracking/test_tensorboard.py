@@ -68,6 +68,11 @@ def record(number: int, offset: float = 0.0) -> RoundRecord:
     )
 
 
+def test_the_hint_names_the_folder_as_a_shell_needs_it(tmp_path: Path) -> None:
+    assert TensorBoard().hint(Path("runs/a b")) == "open TensorBoard: tensorboard --logdir 'runs/a b'"
+    assert TensorBoard(tmp_path).hint(Path("runs/a b")) == f"open TensorBoard: tensorboard --logdir {tmp_path}"
+
+
 def session(folder: Path, resumed_from: int, rounds: range, offset: float = 0.0) -> None:
     board = TensorBoard(folder)
     board.start(info(folder, resumed_from))
