@@ -2,7 +2,8 @@
 
 from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.tracking.console import Console
+from fedray.tracking.csv import CSV
 from fedray.tracking.jsonl import JsonLines, read_records
 from fedray.tracking.tensorboard import TensorBoard
 
-__all__ = ["Console", "JsonLines", "RunInfo", "TensorBoard", "Tracker", "read_records", "trackers"]
+__all__ = ["CSV", "Console", "JsonLines", "RunInfo", "TensorBoard", "Tracker", "read_records", "trackers"]
