@@ -28,7 +28,7 @@ The same class needs no package where a config names it ``my_module:First``.
 from __future__ import annotations
 
 from fedray.aggregators.base import Aggregator, UpdateOutOfRange, aggregators
-from fedray.aggregators.robust import Gathered
+from fedray.aggregators.gathered import CoordinateWise, Gathered, Rows, Selected
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.algorithms.server import ServerRule
 from fedray.config.registry import Registry
@@ -36,6 +36,7 @@ from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import Aggregate, BlockUpdate
+from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.core.rng import numpy_generator, torch_generator
 from fedray.data import ClientData, DataSpec, FederatedData
@@ -57,6 +58,7 @@ __all__ = [
     "BlockUpdate",
     "ClientData",
     "ConfigError",
+    "CoordinateWise",
     "DataSpec",
     "FederatedData",
     "Gathered",
@@ -65,13 +67,16 @@ __all__ = [
     "LocalRun",
     "LossFn",
     "Model",
+    "Now",
     "OptimizerFn",
     "Partitioner",
     "Registry",
     "RoundRecord",
+    "Rows",
     "RunFailed",
     "RunInfo",
     "Sampler",
+    "Selected",
     "ServerRule",
     "Source",
     "TorchOptimizer",

@@ -135,6 +135,7 @@ class Saved:
     segments: list[str]
     pending: RoundRecord | None
     halvings: int
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -170,13 +171,17 @@ class Federation:
         self.state.store.kept |= set(segments)
         rule = {name: tensor.clone() for name, tensor in self.plan.algorithm.server.state_dict().items()}
         pending = RoundRecord.from_json(self.state.pending.to_json()) if self.state.pending else None
-        return Saved(self.state.vector.clone(), self.state.round, rule, rows, segments, pending, self.state.halvings)
+        kept = {name: tensor.clone() for name, tensor in self.state.kept.items()}
+        return Saved(
+            self.state.vector.clone(), self.state.round, rule, rows, segments, pending, self.state.halvings, kept
+        )
 
     def restore(self, saved: Saved) -> None:
         """Go on from ``saved``."""
         self.state.vector.copy_(saved.vector)
         self.plan.algorithm.server.load_state_dict(saved.rule)
         self.state.store.restore(saved.rows, saved.segments)
+        self.state.kept = saved.kept
         self.state.round, self.state.pending, self.state.halvings = saved.round, saved.pending, saved.halvings
 
 
@@ -220,7 +225,8 @@ def federation(
         failures or FailuresSection(),
         CheckpointSection(checkpoint_every),
     )
-    return Federation(plan, job, ServerState(vector, ClientStore(folder, job.state_widths())))
+    store = ClientStore(folder, job.state_widths())
+    return Federation(plan, job, ServerState(vector, store, kept=plan.initial_kept("cpu")))
 
 
 def train(

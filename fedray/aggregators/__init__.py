@@ -1,4 +1,4 @@
-"""Aggregators: mean (streamed, exact), median and trimmed mean (gathered)."""
+"""Aggregators: mean (streamed, exact), and robust ones, for which updates are gathered."""
 
 from fedray.aggregators.base import Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.mean import Mean

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from fedray.config.registry import Registry
-from fedray.core.messages import Aggregate, BlockUpdate
+from fedray.config.registry import Registry, name_of
+from fedray.core.messages import Aggregate, BlockUpdate, Parts
+from fedray.core.now import Now
 
 Accumulator = dict[str, Tensor]
 """Tensors by name: all that a worker hands to the driver at the end of a round."""
@@ -46,14 +48,32 @@ class Aggregator(ABC):
     >>> mean.add(near, block(0, 2.0, weight=1.0), weight=4.0)
     >>> mean.add(far, block(1, 6.0, weight=3.0), weight=4.0)
     >>> mean.merge(near, far)
-    >>> mean.finish(near, weight=4.0, planned=4.0, count=2).parts
+    >>> mean.finish(near, weight=4.0, planned=4.0, count=2, now=Now(seed=1, round=1)).parts
     {'delta': tensor([5.])}
 
     Attributes:
         linear: True for a weighted sum; False if it needs to see single updates (gathered on the driver).
+        weighted: True if clients count by their weights, False if each counts the same.
     """
 
     linear: ClassVar[bool] = True
+    weighted: ClassVar[bool] = True
+
+    @property
+    def least(self) -> int:
+        """The smallest number of updates that it can work with; 0: any."""
+        return 0
+
+    def initial_state(self, sent: Mapping[str, int], device: str) -> Parts:
+        """Return the tensors that the server keeps for it from round to round, before the first: none by default.
+
+        They are checkpointed, and come back in ``finish`` as ``now.state``.
+
+        Args:
+            sent: the length of each part that a client sends.
+            device: the device of the model.
+        """
+        return {}
 
     def left_out(self, count: int) -> int | None:
         """Return the number of ``count`` updates left out at each end of a coordinate.
@@ -83,11 +103,20 @@ class Aggregator(ABC):
         """Add ``other`` to ``into``."""
 
     @abstractmethod
-    def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
+    def finish(self, total: Accumulator, weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Return the aggregate of ``count`` accepted clients with total weight ``weight``, of ``planned`` at the start.
 
-        It may lie in the memory of ``total``, which is used up.
+        It may lie in the memory of ``total``, which is used up, but not in that of ``now.state``.
         """
+
+
+def too_few(aggregator: Aggregator, count: float, who: str) -> str:
+    """Return the words for ``count`` updates that are too few for an aggregator; ``who`` has them."""
+    words = repr(aggregator) if is_dataclass(aggregator) else name_of(aggregator)
+    return (
+        f"aggregator: {words} needs {aggregator.least} updates at least, and {who} {count:g}: "
+        "take a larger cohort, or an aggregator that expects fewer attackers"
+    )
 
 
 aggregators = Registry("aggregator", package="fedray.aggregators", base=Aggregator, such_as="fedray.Mean()")

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.exact import LIMIT, WIDE_LIMIT, add_rounded, add_wide, carry, in_range, joined, values
 from fedray.core.messages import BUFFERS, DELTA, STATISTICS, VECTOR, Aggregate, BlockUpdate, Parts
+from fedray.core.now import Now
 
 _WIDE = {name: f"{name}.coarse" for name in (BUFFERS, STATISTICS)}
 """Parts that may hold numbers of any usual magnitude, each with the second tensor of its accumulator."""
@@ -33,7 +34,7 @@ class Mean(Aggregator):
     >>> update = BlockUpdate(1, np.array([4, 7]), {"delta": delta}, {}, weight, np.zeros(2), np.array([10, 30]))
     >>> total = Mean().zero({"delta": 2}, "cpu")
     >>> Mean().add(total, update, weight=40.0)
-    >>> Mean().finish(total, weight=40.0, planned=40.0, count=2).parts
+    >>> Mean().finish(total, weight=40.0, planned=40.0, count=2, now=Now(seed=1, round=1)).parts
     {'delta': tensor([6., 1.])}
     """
 
@@ -70,7 +71,7 @@ class Mean(Aggregator):
             if coarse in into:
                 carry(into[name], into[coarse])
 
-    def finish(self, total: Accumulator, weight: float, planned: float, count: int) -> Aggregate:
+    def finish(self, total: Accumulator, weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
         for name, second in _WIDE.items():
             if (coarse := total.pop(second, None)) is not None:

@@ -33,6 +33,7 @@ __all__ = [
     "dump",
     "imported_in",
     "made",
+    "name_of",
     "nearest",
 ]
 
@@ -178,6 +179,16 @@ def checked(part: T, key: str, registry: Registry) -> T:
 
 def _values(part: Any) -> dict[str, Any]:
     return {name: getattr(part, name) for name in options_of(type(part))}
+
+
+def name_of(part: Any) -> str:
+    """Return the name that a part is registered by, or that of its class.
+
+    >>> import fedray
+    >>> name_of(fedray.TrimmedMean(0.2)), name_of(object())
+    ('trimmed_mean', 'object')
+    """
+    return str(getattr(part, "name", type(part).__name__))
 
 
 def dump(part: Any) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class RoundRecord:
         failures: one object for each failed client.
         workers: the number of workers that took part.
         stack: the largest number of clients that stepped at once.
+        metrics: numbers that parts of the run tell of the round, by the name of the part.
         usage: ``nodes``; ``retries`` (blocks done again because a worker was lost); ``cpu_seconds`` of the workers;
             ``gpu_seconds`` (GPUs reserved times seconds); ``joules``, where measured; ``failures`` (clients by stage);
             ``hardware`` (the kinds that workers ran on); and lists in the order of ``worker`` (names): ``idle``
@@ -58,6 +59,7 @@ class RoundRecord:
     failures: list[dict[str, Any]] = field(default_factory=list)
     workers: int = 0
     stack: int = 0
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     usage: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -23,7 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Purpose = Literal["init", "cohort", "order", "local", "dropout", "noise", "attack", "partition", "data", "evaluate"]
+Purpose = Literal[
+    "init", "cohort", "order", "local", "dropout", "noise", "attack", "aggregate", "partition", "data", "evaluate"
+]
 
 Words = TypeVar("Words", NDArray[np.int64], Tensor)
 

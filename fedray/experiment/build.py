@@ -53,7 +53,7 @@ from fedray.optim import OptimizerFn, optimizers
 from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
-from fedray.run.plan import Plan, check_cohort
+from fedray.run.plan import Plan, check_cohort, check_least
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
@@ -231,6 +231,7 @@ class Config:
             data = self.data.load(self.schema.seed, self.place.sites)
         algorithm, sampler = self.algorithm_parts(), made(self.sampler)
         check_cohort(sampler, data.sizes)
+        check_least(algorithm.aggregator, sampler, data.sizes)
         if self.failures.block_timeout is not None and self.place.launcher.in_process:
             raise ConfigError(
                 f"failures.block_timeout: with cluster.name={self.place.cluster.name} there is no worker process to "

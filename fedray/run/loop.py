@@ -20,10 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.aggregators.base import too_few
+from fedray.config.registry import name_of
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.layout import Layout
-from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
+from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints, Parts
+from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.run.blocks import cut
 from fedray.run.budget import Totals, used_up
@@ -55,6 +58,7 @@ class ServerState:
         store: index of the clients' state.
         halvings: the number of times that blocks were halved because a device had too little memory for them.
         whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
+        kept: the tensors that the aggregator keeps.
         statistics: the mean of the buffers ``[B]`` that the last cohort ended with, where evaluations need it.
         pending: record of the last finished round while it is not complete.
         totals: the usage of all rounds so far.
@@ -65,6 +69,7 @@ class ServerState:
     round: int = 0
     halvings: int = 0
     whole: bool = True
+    kept: Parts = field(default_factory=dict)
     statistics: Tensor | None = None
     pending: RoundRecord | None = None
     totals: Totals = field(default_factory=Totals)
@@ -244,7 +249,16 @@ class Rounds:
             weight = float(np.concatenate([report.weight for report in reports]).sum())
             inject.point("driver.fold", record.round)
             folded = {name: part.to(state.vector.device) for name, part in self._executor.collect().items()}
-            self._move(plan.algorithm.aggregator.finish(folded, weight, down.weight, clients), record.round)
+            aggregator = plan.algorithm.aggregator
+            if clients < aggregator.least:
+                raise RunFailed(too_few(aggregator, clients, f"round {record.round} has"))
+            # A copy: should this round fail, the checkpoint of the last one is to be whole.
+            now = Now(plan.task.seed, record.round, {name: kept.clone() for name, kept in state.kept.items()})
+            total = aggregator.finish(folded, weight, down.weight, clients, now)
+            self._move(total, record.round)
+            state.kept = now.state
+            if now.metrics:
+                record.metrics[name_of(aggregator)] = now.metrics
             for report in reports:
                 state.store.commit(report.state)
         elif any(transform.hides_empty for transform in plan.algorithm.transforms):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fedray.aggregators.base import Aggregator, too_few
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
-from fedray.core.messages import Block, Ints
+from fedray.core.messages import Block, Ints, Parts
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
 from fedray.run.blocks import cut
@@ -68,6 +69,10 @@ class Plan:
         """The model's layout."""
         return self.task.layout
 
+    def initial_kept(self, device: str) -> Parts:
+        """Return the tensors that the server keeps for the aggregator, before the first round."""
+        return self.algorithm.aggregator.initial_state(self.algorithm.sends(self.layout), device)
+
     def cohort(self, round: int) -> Ints:
         """Draw the clients of a round."""
         return self.sampler.cohort(self.task.data.sizes, self.task.seed, round)
@@ -110,3 +115,9 @@ def check_cohort(sampler: Sampler, sizes: Ints) -> None:
         sampler.check(sizes)
     except ValueError as error:
         raise ConfigError(f"sampler: {error}") from None
+
+
+def check_least(aggregator: Aggregator, sampler: Sampler, sizes: Ints) -> None:
+    """Raise ConfigError if an aggregator needs more updates than a cohort is expected to have."""
+    if (expected := sampler.expected(sizes)) < aggregator.least:
+        raise ConfigError(too_few(aggregator, expected, "a cohort has"))

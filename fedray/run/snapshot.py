@@ -19,14 +19,19 @@ from fedray.run.loop import ServerState
 from fedray.run.plan import Plan
 from fedray.rundir.checkpoint import Checkpoint
 
-_RULE, _CLIENTS = "rule.", "clients."
+_RULE, _AGGREGATOR, _CLIENTS = "rule.", "aggregator.", "clients."
 
 
 def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Checkpoint:
     """Make a checkpoint of ``state``; ``origin`` says what wrote it."""
     clients, segments = state.store.index()
     rule = plan.algorithm.server.state_dict()
-    tensors = {"model": state.vector, **_prefixed(_RULE, rule), **_prefixed(_CLIENTS, clients)}
+    tensors = {
+        "model": state.vector,
+        **_prefixed(_RULE, rule),
+        **_prefixed(_AGGREGATOR, state.kept),
+        **_prefixed(_CLIENTS, clients),
+    }
     if state.statistics is not None:
         tensors[STATISTICS] = state.statistics
     rest = {
@@ -63,11 +68,13 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
         )
     check_rounds(plan, saved.round)
     wanted = _keeps(plan, state)
-    for who, found in saved.state.get("keeps", wanted).items():
-        if found != wanted[who]:
+    kept = saved.state.get("keeps", wanted)
+    for who in {**kept, **wanted}:
+        found, needed = kept.get(who, []), wanted.get(who, [])
+        if found != needed:
             raise ConfigError(
-                f"the checkpoint has kept {_words(found)} for the {who}, the config wants {_words(wanted[who])}\n"
-                "resume with the algorithm, transforms and local.buffers that the run was started with, "
+                f"the checkpoint has kept {_words(found)} for the {who}, the config wants {_words(needed)}\n"
+                "resume with the algorithm, aggregator, transforms and local.buffers that the run was started with, "
                 "or train anew in another run.dir"
             )
     if state.store.widths and saved.state.get("federation") not in (None, _federation(plan)):
@@ -79,6 +86,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     if state.statistics is not None and STATISTICS in saved.tensors:
         state.statistics.copy_(saved.tensors[STATISTICS])
     plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, _RULE))
+    state.kept = {name: t.to(state.vector.device) for name, t in _with_prefix(saved.tensors, _AGGREGATOR).items()}
     if state.store.widths:
         rows = _with_prefix(saved.tensors, _CLIENTS)
         state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
@@ -111,7 +119,10 @@ def layout_of(saved: Checkpoint) -> Layout:
 def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
     """Return names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
     clients = [f"{name}[{width}]" for name, width in state.store.widths.items()]
-    return {"server": plan.algorithm.server.state_names(), "clients": clients}
+    aggregator = [f"{name}[{tensor.numel()}]" for name, tensor in sorted(state.kept.items())]
+    kept = {"server": plan.algorithm.server.state_names(), "clients": clients}
+    # Not where it is empty: a fedray without such aggregators is to read what it could have written.
+    return kept | ({"aggregator": aggregator} if aggregator else {})
 
 
 def _federation(plan: Plan) -> str:

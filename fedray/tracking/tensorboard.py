@@ -27,8 +27,8 @@ def scalars(record: RoundRecord) -> dict[str, float]:
     ``train/loss``, ``test/<metric>``, ``clients_test/<metric>/<mean, p10, p50, p90>``, ``evaluated/<clients,
     missing>``, ``clients/<sampled, ok, failed>``, ``clients/weight``, ``time/round_seconds``, ``time/<phase>``,
     ``bytes/<up, down, network>``, ``usage/<nodes, retries, cpu_seconds, gpu_seconds, joules>``,
-    ``usage/failures/<stage>`` and, over the workers, ``usage/<idle, rss, gpu_memory>/<mean, max>``.  A metric without
-    a value is NaN.
+    ``usage/failures/<stage>`` and, over the workers, ``usage/<idle, rss, gpu_memory>/<mean, max>``; and
+    ``<part>/<name>`` of what parts of the run tell.  A metric without a value is NaN.
 
     >>> scalars(RoundRecord(3, seconds=2.0, train={"loss": 0.5}, bytes={"up": 8}))
     {'train/loss': 0.5, 'time/round_seconds': 2.0, 'bytes/up': 8.0}
@@ -47,6 +47,7 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
         "time": {"round_seconds": record.seconds, **record.phases} if record.seconds else {},
         "bytes": record.bytes,
         **dict(_usage(record.usage)),
+        **record.metrics,
     }
     for section, values in sections.items():
         for name, value in values.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -16,16 +17,18 @@ from fedray.aggregators import Mean, UpdateOutOfRange
 from fedray.aggregators.base import Accumulator
 from fedray.aggregators.exact import GRID, LIMIT, UNIT, WIDE_LIMIT
 from fedray.core.messages import BUFFERS, Aggregate, BlockUpdate
+from fedray.core.now import Now
 
 WIDTH = 7
+NOW = Now(seed=3, round=2)
 
 
-def update(rows: Tensor, weight: list[float], **parts: Tensor) -> BlockUpdate:
+def update(rows: Tensor, weight: list[float], clients: Sequence[int] = (), **parts: Tensor) -> BlockUpdate:
     """A block's updates, with only what an aggregator looks at filled in."""
     count = len(rows)
     return BlockUpdate(
         round=1,
-        clients=np.arange(count),
+        clients=np.array(clients or range(count), dtype=np.int64),
         parts={"delta": rows, **parts},
         state={},
         weight=np.array(weight, dtype=np.float64),
@@ -93,7 +96,7 @@ def test_the_largest_values_allowed_still_sum_exactly() -> None:
 @given(st.integers(1, 40), st.integers(1, 8), st.sampled_from([1e-3, 1.0, 100.0]), st.integers(0, 2**16))
 def test_it_is_numpys_weighted_mean(count: int, size: int, scale: float, seed: int) -> None:
     rows, weight, blocks = blocks_of(count, size, scale, seed)
-    got = Mean().finish(fold([blocks], sum(weight)), sum(weight), sum(weight), count)
+    got = Mean().finish(fold([blocks], sum(weight)), sum(weight), sum(weight), count, NOW)
     expected = np.average(rows.double().numpy(), axis=0, weights=weight)
     largest = float(rows.abs().max())
     np.testing.assert_allclose(got.parts["delta"].numpy(), expected, rtol=1e-6, atol=1e-6 * largest)
@@ -104,7 +107,7 @@ def test_it_is_numpys_weighted_mean(count: int, size: int, scale: float, seed: i
 def test_clients_that_were_dropped_do_not_count() -> None:
     rows, weight, blocks = blocks_of(12, 3, 1.0, 0)
     accepted = sum(weight[:9])
-    got = Mean().finish(fold([blocks[:3]], sum(weight)), accepted, sum(weight), 9)
+    got = Mean().finish(fold([blocks[:3]], sum(weight)), accepted, sum(weight), 9, NOW)
     np.testing.assert_allclose(
         got.parts["delta"].numpy(), np.average(rows[:9].double().numpy(), axis=0, weights=weight[:9]), rtol=1e-5
     )
@@ -115,7 +118,7 @@ def test_every_part_is_averaged() -> None:
     mean = Mean()
     total = mean.zero({"delta": 2, "tau": 1}, "cpu")
     mean.add(total, update(rows, [1.0, 3.0], tau=tau), 4.0)
-    got: Aggregate = mean.finish(total, 4.0, 4.0, 2)
+    got: Aggregate = mean.finish(total, 4.0, 4.0, 2, NOW)
     assert got.parts["delta"].tolist() == [2.5, 3.5]
     assert got.parts["tau"].tolist() == [5.0]
 
@@ -155,7 +158,7 @@ def fold_buffers(blocks: list[BlockUpdate], planned: float) -> Aggregate:
         mean.add(other if number % 2 else one, block, planned)
     mean.merge(one, other)
     weight = float(sum(block.weight.sum() for block in blocks))
-    return mean.finish(one, weight, planned, len(blocks))
+    return mean.finish(one, weight, planned, len(blocks), NOW)
 
 
 @given(st.integers(1, 30), st.sampled_from([1e-3, 1.0, 1e4]), st.integers(0, 2**16))
@@ -220,5 +223,5 @@ def test_very_many_clients_do_not_leave_the_range_where_sums_are_exact() -> None
     for _ in range(count):
         mean.add(total, update(torch.zeros(1, 1), [1.0], buffers=row), float(count))
     assert float(total[BUFFERS].abs().max()) <= UNIT / GRID
-    got = mean.finish(total, float(count), float(count), count)
+    got = mean.finish(total, float(count), float(count), count, NOW)
     assert torch.equal(got.parts[BUFFERS], row[0])

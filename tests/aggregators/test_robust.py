@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedray.aggregators import Aggregator, Median, TrimmedMean, UpdateOutOfRange
 from fedray.aggregators.base import Accumulator
-from tests.aggregators.test_mean import update
+from tests.aggregators.test_mean import NOW, update
 
 RULES: list[Aggregator] = [Median(), TrimmedMean(0.0), TrimmedMean(0.1), TrimmedMean(0.25), TrimmedMean(0.49)]
 EVERY_RULE = pytest.mark.parametrize("rule", RULES, ids=repr)
@@ -29,14 +29,14 @@ def gather(rule: Aggregator, rows: Tensor, order: list[int], cuts: int) -> Accum
     for some in np.array_split(np.array(order), cuts):
         mine = rule.zero({"delta": 5}, "cpu")
         for client in some:
-            rule.add(mine, update(rows[[client]], [3.0]), 9.0)
+            rule.add(mine, update(rows[[client]], [3.0], [int(client)]), 9.0)
         rule.merge(total, mine)
     return total
 
 
 def reduced(rule: Aggregator, rows: Tensor) -> Tensor:
     total = gather(rule, rows, list(range(len(rows))), 1)
-    return rule.finish(total, 3.0 * len(rows), 9.0, len(rows)).parts["delta"]
+    return rule.finish(total, 3.0 * len(rows), 9.0, len(rows), NOW).parts["delta"]
 
 
 @given(st.integers(1, 12), st.integers(0, 2**16))
@@ -63,7 +63,7 @@ def test_order_and_grouping_do_not_matter(
     shuffled = list(range(count))
     order.shuffle(shuffled)
     total = gather(rule, rows, shuffled, cuts)
-    assert torch.equal(rule.finish(total, 3.0 * count, 9.0, count).parts["delta"], reduced(rule, rows))
+    assert torch.equal(rule.finish(total, 3.0 * count, 9.0, count, NOW).parts["delta"], reduced(rule, rows))
 
 
 @EVERY_RULE
@@ -74,7 +74,7 @@ def test_weights_do_not_matter_and_rows_may_be_reused(rule: Aggregator) -> None:
     rule.add(total, update(scratch, [1.0, 100.0, 7.0]), 500.0)
     scratch.copy_(rows[3:])
     rule.add(total, update(scratch, [1.0, 1.0, 1.0]), 500.0)
-    got = rule.finish(total, 111.0, 500.0, 6)
+    got = rule.finish(total, 111.0, 500.0, 6, NOW)
     assert torch.equal(got.parts["delta"], reduced(rule, rows))
     assert (got.weight, got.count) == (111.0, 6)
 

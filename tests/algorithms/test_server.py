@@ -18,7 +18,7 @@ from fedray.algorithms.base import AlgorithmConfig
 from fedray.algorithms.server import ServerRule
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, Aggregate
-from tests.aggregators.test_mean import update
+from tests.aggregators.test_mean import NOW, update
 
 SIZE = 6
 ROUNDS = 6
@@ -43,7 +43,7 @@ def aggregate(round: int) -> Aggregate:
     mean = Mean()
     total = mean.zero({"delta": SIZE}, "cpu")
     mean.add(total, update(updates(round), WEIGHTS), sum(WEIGHTS))
-    return mean.finish(total, sum(WEIGHTS), sum(WEIGHTS), 4)
+    return mean.finish(total, sum(WEIGHTS), sum(WEIGHTS), 4, NOW)
 
 
 def start() -> Tensor:

@@ -17,6 +17,7 @@ def full() -> RoundRecord:
         examples=12,
         train={"loss": 0.7},
         test={"loss": 0.6, "accuracy": 0.5},
+        metrics={"krum": {"score": 0.5}},
         clients_test={"loss": {"mean": 0.5, "p10": 0.1, "p50": 0.5, "p90": 0.9}},
         evaluated={"clients": 3, "missing": 0},
         weight=9.0,

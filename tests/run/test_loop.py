@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from fedray.aggregators import Median
 from fedray.aggregators.base import Accumulator
+from fedray.aggregators.gathered import Rows, Selected
 from fedray.algorithms import FedAvg, Scaffold
 from fedray.config.sections import EvaluateSection, FailuresSection, LocalSection
 from fedray.core.errors import RunFailed
-from fedray.core.messages import Ints
+from fedray.core.messages import Ints, Parts
+from fedray.core.now import Now
+from fedray.core.record import RoundRecord
 from fedray.data.federated import FederatedData
 from fedray.data.spec import DataSpec
 from fedray.run.evaluation import HoldoutChunk
@@ -147,6 +150,46 @@ def test_a_robust_aggregator_drops_it_too(tmp_path: Path) -> None:
     assert run.run()[0].clients["failed"] == 1
     without.run()
     assert relative(run.vector, without.vector) <= 1e-6
+
+
+@dataclass(frozen=True)
+class Counting(Selected):
+    """The plain mean; keeps how often it was asked, and tells it and a draw."""
+
+    least = 3
+
+    def initial_state(self, sent: Mapping[str, int], device: str) -> Parts:
+        assert (list(sent), device) == (["delta"], "cpu")
+        return {"asked": torch.zeros((), dtype=torch.int64)}
+
+    def shares(self, rows: Rows, now: Now) -> Tensor:
+        now.state["asked"] += 1
+        now.metrics["asked"] = float(now.state["asked"])
+        now.metrics["draw"] = now.generator().random()
+        return torch.full((len(rows),), 1 / len(rows), dtype=torch.float64)
+
+
+def test_what_an_aggregator_keeps_and_tells(tmp_path: Path) -> None:
+    def told(records: list[RoundRecord]) -> list[dict[str, float]]:
+        return [record.metrics["Counting"] for record in records]
+
+    run = federation(class_problem(), tmp_path / "a", aggregator=Counting(), checkpoint_every=1)
+    whole = told(run.run())
+    assert [one["asked"] for one in whole] == [1.0, 2.0, 3.0]
+    assert len({one["draw"] for one in whole}) == 3
+    assert [int(saved.kept["asked"]) for saved in run.saves] == [1, 2, 3], "what is saved does not go on"
+    again = federation(class_problem(), tmp_path / "b", aggregator=Counting())
+    again.restore(run.saves[0])
+    assert told(again.run()) == whole, "the first is told once it is complete"
+
+
+def test_too_few_updates_for_an_aggregator_end_the_run_as_it_was(tmp_path: Path) -> None:
+    run = federation(marked(0, 1, 2, 3), tmp_path, aggregator=Counting(), failures=FailuresSection(min_share=0.1))
+    before = run.vector.clone()
+    with pytest.raises(RunFailed, match=r"^aggregator: Counting\(\) needs 3 updates at least, and round 1 has 2: take"):
+        run.run()
+    assert torch.equal(run.vector, before)
+    assert (run.state.round, run.state.whole, int(run.state.kept["asked"])) == (0, True, 0)
 
 
 def test_it_may_end_the_run_with_the_model_as_it_was(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from fedray.aggregators import Median
 from fedray.algorithms import FedAvg, Scaffold
 from fedray.core.errors import ConfigError
-from fedray.run.plan import check_cohort, evaluated
-from fedray.sampling import Uniform
+from fedray.run.plan import check_cohort, check_least, evaluated
+from fedray.sampling import Poisson, Uniform
 from tests.helpers import class_problem, federation
 
 
@@ -57,3 +59,15 @@ def test_bytes_are_those_of_all_that_travels(tmp_path: Path) -> None:
 def test_more_clients_than_there_are_is_a_mistake_of_the_config() -> None:
     with pytest.raises(ConfigError, match=r"^sampler: "):
         check_cohort(Uniform(9), np.array([3, 4]))
+
+
+def test_a_cohort_too_small_for_an_aggregator_is_a_mistake_of_the_config() -> None:
+    @dataclass(frozen=True)
+    class Wary(Median):
+        least: ClassVar[int] = 3
+
+    check_least(Wary(), Uniform(3), np.full(9, 4))
+    check_least(Median(), Poisson(1e-9), np.full(9, 4))
+    words = r"^aggregator: .*Wary\(\) needs 3 updates at least, and a cohort has 2: take a larger cohort"
+    with pytest.raises(ConfigError, match=words):
+        check_least(Wary(), Uniform(2), np.full(9, 4))

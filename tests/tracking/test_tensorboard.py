@@ -55,6 +55,7 @@ def record(number: int, offset: float = 0.0) -> RoundRecord:
         clients_test={"accuracy": {"mean": 0.5, "p10": 0.25, "p50": 0.5, "p90": 1.0}},
         evaluated={"clients": 2, "missing": 1},
         weight=19.0,
+        metrics={"krum": {"score": 0.75}},
         bytes={"down": 1000, "up": 10, "network": 77},
         usage={
             "nodes": 2,
@@ -127,6 +128,7 @@ def test_scalars_by_name_and_round(tmp_path: Path) -> None:
         "clients_test/accuracy/p90": 1.0,
         "evaluated/clients": 2.0,
         "evaluated/missing": 1.0,
+        "krum/score": 0.75,
     }
     assert set(events.Tags()["scalars"]) == {*constant, "train/loss", "test/loss", "test/accuracy"}
     for tag, value in constant.items():

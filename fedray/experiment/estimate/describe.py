@@ -111,7 +111,7 @@ def _algorithm(config: Config, plan: Plan) -> list[Row]:
         ("aggregator", f"{_part(config.aggregator)}: {summary(config.aggregator)}"),
         *_trimmed(config.aggregator, plan.sampler.expected(plan.task.data.sizes)),
         ("server rule", f"{type(algorithm.server).__name__}: {summary(algorithm.server)}"),
-        ("weight", f"{algorithm.weight}: {_WEIGHTS[algorithm.weight]}" if algorithm.aggregator.linear else _ALIKE),
+        ("weight", f"{algorithm.weight}: {_WEIGHTS[algorithm.weight]}" if algorithm.aggregator.weighted else _ALIKE),
         ("optimizer", f"{_part(config.optimizer)} on the clients"),
     ]
 
@@ -124,7 +124,7 @@ def _trimmed(aggregator: Aggregator, cohort: float) -> list[Row]:
     return [("", f"of a cohort of {cohort:g} it leaves out {told}")]
 
 
-_ALIKE = "every client counts the same, as the aggregator looks at single updates"
+_ALIKE = "every client counts the same, whatever its weight, with this aggregator"
 _WEIGHTS = {"examples": "a client counts by its number of training examples", "uniform": "every client counts the same"}
 
 

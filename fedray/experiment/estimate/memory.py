@@ -49,8 +49,8 @@ def memory(plan: Plan, workers: int) -> Memory:
     batch, the first has its gradients three times, as they are joined with those that arrive, and each other one a copy
     ``4 P`` and gradients twice; autograd's share lies on each.
 
-    The driver holds ``4 P`` and the server rule's state, the total ``8 W`` and its float32 result ``4 W``, and a
-    checkpoint on its way to disk.
+    The driver holds ``4 P`` and the server rule's state, the total ``8 W`` and its float32 result ``4 W``, what the
+    aggregator keeps, before and after the round, and a checkpoint on its way to disk.
 
     Aggregators that must see every update hold the rows of their share of the cohort, ``8 W`` a client with the copy
     made when rows are added, in the place of the worker's accumulator, and on the driver ``20 W`` a client: the rows,
@@ -81,7 +81,8 @@ def memory(plan: Plan, workers: int) -> Memory:
         "other devices": others * _FLOAT * (size + 2 * trained),
     }
     rule = sum(tensor.nbytes for tensor in algorithm.server.state_dict().values())
-    saved = _FLOAT * size + rule + (3 * _INDEX * len(task.data) if kept else 0)
+    centre = sum(tensor.nbytes for tensor in plan.initial_kept("meta").values())
+    saved = _FLOAT * size + rule + centre + (3 * _INDEX * len(task.data) if kept else 0)
     if algorithm.aggregator.linear:
         folded, gathered = _DOUBLE * sent, _DOUBLE * sent + _FLOAT * sent
     else:
@@ -90,7 +91,12 @@ def memory(plan: Plan, workers: int) -> Memory:
     summed = _FLOAT * sent if stacked else 0
     return Memory(
         worker={"broadcast": algorithm.download(layout), "accumulator": folded, "block sum": summed, **parts},
-        driver={"model": _FLOAT * size, "server rule": rule, "aggregation": gathered, "checkpoint": saved},
+        driver={
+            "model": _FLOAT * size,
+            "server rule": rule,
+            "aggregation": gathered + 2 * centre,
+            "checkpoint": saved,
+        },
         checkpoint=saved,
         state=_FLOAT * kept * len(task.data),
     )

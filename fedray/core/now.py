@@ -1,0 +1,38 @@
+"""The moment of a run at which a part of the server does its work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedray.core.messages import Parts
+from fedray.core.rng import numpy_generator
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """A round as a part of the server sees it: the name of its draws, what it keeps, and what it has to tell.
+
+    >>> now = Now(seed=1, round=3)
+    >>> now.generator().integers(100, size=3)
+    array([12, 77,  1])
+    >>> now.metrics["score"] = 0.5  # reaches the record under the part's name
+
+    Args:
+        seed: the run's seed.
+        round: round number, from 1.
+        state: the tensors that the part keeps from round to round; it changes them here, or puts others in their place.
+        metrics: numbers for the record of the round, by name.
+        shares: of the clients in the aggregate, by client index, where the part gives each client one.
+    """
+
+    seed: int
+    round: int
+    state: Parts = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    shares: dict[int, float] = field(default_factory=dict)
+
+    def generator(self, client: int = 0) -> np.random.Generator:
+        """Make a generator named by (seed, aggregate, round, client); ``client`` is a client's key, 0 for all."""
+        return numpy_generator(self.seed, "aggregate", self.round, client)
