@@ -46,7 +46,7 @@ from fedray.data.sources.base import Source
 from fedray.local.losses import losses
 from fedray.local.rules import LocalRule, LocalRun
 from fedray.models.registry import Model, models
-from fedray.optim import OptimizerFn, TorchOptimizer, optimizers
+from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers
 from fedray.sampling import Sampler, samplers
 from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.transforms.base import Transform, transforms
@@ -62,6 +62,7 @@ __all__ = [
     "DataSpec",
     "FederatedData",
     "Gathered",
+    "LRSchedule",
     "Layout",
     "LocalRule",
     "LocalRun",
@@ -87,6 +88,7 @@ __all__ = [
     "algorithms",
     "data_sources",
     "losses",
+    "lr_schedules",
     "models",
     "numpy_generator",
     "optimizers",

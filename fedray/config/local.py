@@ -24,6 +24,8 @@ class LocalSection:
             ``merge``: they join the batch before; ``drop``: they are left out of this pass.  What fills no batch is one
             all the same: no client goes without a step.
         optimizer: ``{name: sgd, lr: 0.1, ...}``, see ``fedray list optimizers``; ``my_module:name`` is one's own.
+        lr_schedule: the learning rate by round, ``{name: cosine, warmup: 5}``, see ``fedray list schedules``;
+            ``my_module:name`` is one's own.
         loss: ``auto``, by the data's task, or one of ``fedray list losses``; ``my_module:name`` is one's own.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
@@ -39,6 +41,7 @@ class LocalSection:
     steps: int | None = None
     last_batch: LastBatch = "keep"
     optimizer: Any = "sgd"
+    lr_schedule: Any = "constant"
     loss: Any = "auto"
     stack: int | str | bool = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"

@@ -23,7 +23,7 @@ class RoundRecord:
             ``checkpoint`` (in the background, likewise).
         clients: ``sampled``, ``ok``, ``failed``.
         examples: training examples used, counted once for each local epoch.
-        train: mean over examples, of all local steps: ``loss``.
+        train: ``loss``, the mean over examples, of all local steps; ``lr``, the clients' learning rate.
         test: metrics on the central test set, where due.
         clients_test: metrics on the clients' held-out data, where due, each with its spread: the ``mean`` over examples
             and, each client counted once, ``client_mean``, ``std``, the percentiles ``p10``, ``p50``, ``p90``, and

@@ -44,12 +44,13 @@ from fedray.experiment.place import Place
 from fedray.experiment.preflight import check_fit, check_optimizer, check_single_rows, made_module
 from fedray.local.losses import losses
 from fedray.local.modes import carried_buffers
+from fedray.local.rate import scheduled
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import batch_statistics, decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.models import initial_model, models
 from fedray.models.prototype import Prototype
-from fedray.optim import OptimizerFn, optimizers
+from fedray.optim import LRSchedule, OptimizerFn, lr_schedules, optimizers
 from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
@@ -86,6 +87,7 @@ class Config:
     aggregator: Aggregator
     sampler: Sampler
     optimizer: OptimizerFn
+    lr_schedule: LRSchedule
     loss: LossFn | None
 
     @classmethod
@@ -130,6 +132,7 @@ class Config:
             aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
             sampler=bind_part(samplers, schema.sampler, "sampler"),
             optimizer=chosen_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
+            lr_schedule=bind_part(lr_schedules, local.lr_schedule, "local.lr_schedule", "constant"),
             loss=None if local.loss == "auto" else chosen_function(losses, local.loss, "local.loss"),
             **sections,
         )
@@ -147,7 +150,7 @@ class Config:
         objects = {key: words for key, registry, part in parts if (words := only_python_has(registry, part))}
         dumped = {key: dump(part) for key, _, part in parts if key not in objects}
         local = dump(self.local)
-        for key in ("optimizer", "loss"):
+        for key in ("optimizer", "lr_schedule", "loss"):
             del local[key]
             if f"local.{key}" in dumped:
                 said = dumped[f"local.{key}"]
@@ -184,6 +187,7 @@ class Config:
             ("aggregator", aggregators, self.aggregator),
             ("sampler", samplers, self.sampler),
             ("local.optimizer", optimizers, self.optimizer),
+            ("local.lr_schedule", lr_schedules, self.lr_schedule),
             *([("local.loss", losses, self.loss)] if self.loss else []),
             *((f"tracking[{i}]", trackers, part) for i, part in enumerate(self.tracking)),
         ]
@@ -193,6 +197,9 @@ class Config:
         sections = [(key, getattr(self if hasattr(self, key) else self.place, key)) for key in SECTIONS]
         for key, part in [*sections, *((key, part) for key, _, part in self._parts())]:
             yield from (f"{key}.{name}" for name in defaults_of(part))
+            section, _, option = key.partition(".")
+            if option and getattr(part, "name", None) == getattr(SECTIONS[section], option, None):
+                yield f"{key}.name"
 
     def run_folder(self) -> RunFolder:
         """Return ``run.dir``, or a new folder named by the config and the time."""
@@ -281,6 +288,7 @@ class Config:
         functions = HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn})
         with functions.put_back(), catch_warnings():
             optimizer = check_optimizer(self.optimizer, module)
+            rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds)
             evaluated = data.test is not None or self.evaluate.clients_every > 0
             untried = check_fit(trial, module, evaluated, self.place.devices[0])
             chosen: AlgorithmConfig = made(self.algorithm)
@@ -292,7 +300,7 @@ class Config:
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
             x, _ = trial.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
             rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
-        return replace(task, stacking=stacking, sharing=sharing, evaluated_rows=rows), warnings
+        return replace(task, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows), warnings
 
     def _statistics(self, algorithm: Algorithm, module: nn.Module, layout: Layout, data: ClientData) -> bool:
         """Tell if evaluations need the clients' buffers, as the server's stay as they were.

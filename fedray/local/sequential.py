@@ -75,6 +75,7 @@ class SequentialStepper:
             for replica in replicas:
                 client_alone.enter_context(replica.hidden.put_back(integer(task.seed, "local", run.round, client)))
             optimizer = task.optimizer_fn(list(self._first.trained))
+            task.rate.enter(optimizer.param_groups, run.round)
             run.group = optimizer.param_groups[0]
             task.rule.start(run)
             for step in range(schedule.index.shape[1]):

@@ -98,6 +98,7 @@ class StackedStepper:
         self._rest = layout.unpack(model, layout.rest)
         optimizer = LeadingRows(task.optimizer_fn, run.params, layout, joined=task.rule.changes_gradient)
         run.group = optimizer.group
+        task.rate.enter([optimizer.group], run.round)
         task.rule.start(run)
         active, widths = (schedule.count > 0).sum(axis=0), schedule.count.max(axis=0)
         padded = self._shares(schedule)

@@ -14,6 +14,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.data.columns.base import ClientData
+from fedray.local.rate import LearningRate
 from fedray.local.rules import LocalRule
 from fedray.optim import OptimizerFn
 
@@ -73,6 +74,7 @@ class LocalTask:
         args: the config section ``local``, as the algorithm runs with it.
         rule: the algorithm's local rule.
         seed: the run's seed.
+        rate: the learning rate of each round.
         stacking: the decision for this run.
         sharing: the other one, for workers with several devices.
         statistics: clients send the change of their buffers, as ``Algorithm.statistics`` says.
@@ -88,6 +90,7 @@ class LocalTask:
     args: LocalSection
     rule: LocalRule
     seed: int
+    rate: LearningRate = field(default_factory=LearningRate)
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
     sharing: Sharing = field(default_factory=Sharing)
     statistics: bool = False
@@ -106,6 +109,7 @@ class LocalTask:
             *self.data.notes,
             f"stacking: {self.stacking.reason}",
             *devices,
+            *((f"learning rate: {self.rate.words}",) if self.rate.words else ()),
             *((f"local.buffers={self.args.buffers}: {EVALUATED[self.args.buffers]}",) if self.statistics else ()),
         )
 

@@ -134,6 +134,9 @@ class Run:
         if lost := [name for name in saved.get("callbacks", ()) if name not in self.callbacks]:
             words = f"the callbacks of the Python that started this run ({listed(lost)}) are not there: it goes on "
             yield logging.WARNING, f"{words}without them; fedray.train(..., callbacks=[...], resume=True) has them"
+        rounds = configs.rounds_before(self.folder.path, first)
+        if rounds is not None and (words := self.plan.task.rate.stretched(rounds, first)):
+            yield logging.WARNING, words
 
     def warn(self) -> None:
         """Warn, before it starts, of what differs where it goes on; the log of the run has the same.

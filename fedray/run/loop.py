@@ -302,6 +302,8 @@ class Rounds:
         record.examples = int(examples.sum())
         if record.examples:
             record.train = {"loss": float((loss * examples).sum() / record.examples)}
+            if (rate := plan.task.rate.of(record.round)) is not None:
+                record.train["lr"] = rate
         record.weight = float(sum(report.weight.sum() for report in reports))
         record.bytes = plan.traffic(len(cohort), len(examples))
         record.failures = [

@@ -35,6 +35,13 @@ def config_changes(run_dir: Path, text: str, first: int, defaults: Collection[st
     return [] if before is None else changed_keys(before.read_text(), text, defaults)
 
 
+def rounds_before(run_dir: Path, first: int) -> int | None:
+    """Return the number of rounds that the run was to have before round ``first``; None if nothing says so."""
+    before = _before(run_dir, first)
+    rounds = dict(_leaves(yaml.safe_load(before.read_text()), "")).get("rounds") if before else None
+    return rounds if isinstance(rounds, int) else None
+
+
 def changed_keys(old: str, new: str, defaults: Collection[str] = ()) -> list[str]:
     """Return what differs between two configs beside ``rounds``, which may grow.
 

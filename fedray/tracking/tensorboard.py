@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 def scalars(record: RoundRecord) -> dict[str, float]:
     """Return the numbers of a record by the name TensorBoard shows them under.
 
-    ``train/loss``, ``test/<metric>``, ``clients_test/<metric>/<mean, p10, p50, p90>``, ``evaluated/<clients,
+    ``train/<loss, lr>``, ``test/<metric>``, ``clients_test/<metric>/<mean, p10, p50, p90>``, ``evaluated/<clients,
     missing>``, ``clients/<sampled, ok, failed>``, ``clients/weight``, ``time/round_seconds``, ``time/<phase>``,
     ``bytes/<up, down, network>``, ``usage/<nodes, retries, cpu_seconds, gpu_seconds, joules>``,
     ``usage/failures/<stage>`` and, over the workers, ``usage/<idle, rss, gpu_memory>/<mean, max>``; and

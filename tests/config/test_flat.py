@@ -28,6 +28,7 @@ OTHER = {
     "failures.left_out": {3: ["7"]},
     "failures.min_share": 0.25,
     "local.loss": "mse",
+    "local.lr_schedule": {"name": "cosine", "T_max": 5, "eta_min": 0.01, "warmup": 2},
     "local.optimizer": {"name": "adam", "lr": 0.02, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0},
 }
 

@@ -18,7 +18,7 @@ from fedray.core.errors import ConfigError
 from fedray.data import data_sources, partitioners
 from fedray.local.losses import losses
 from fedray.models import models
-from fedray.optim import optimizers
+from fedray.optim import lr_schedules, optimizers
 from fedray.sampling import samplers
 from fedray.tracking import trackers
 from fedray.transforms import transforms
@@ -32,6 +32,7 @@ KINDS: dict[str, Registry] = {
     "aggregators": aggregators,
     "samplers": samplers,
     "optimizers": optimizers,
+    "schedules": lr_schedules,
     "losses": losses,
     "trackers": trackers,
 }

@@ -113,6 +113,7 @@ def _algorithm(config: Config, plan: Plan) -> list[Row]:
         ("server rule", f"{type(algorithm.server).__name__}: {summary(algorithm.server)}"),
         ("weight", f"{algorithm.weight}: {_WEIGHTS[algorithm.weight]}" if algorithm.aggregator.weighted else _ALIKE),
         ("optimizer", f"{_part(config.optimizer)} on the clients"),
+        *([("learning rate", f"{_part(config.lr_schedule)}: {rate}")] if (rate := plan.task.rate.words) else []),
     ]
 
 

@@ -182,3 +182,9 @@ def test_a_plan_leaves_the_threads_and_the_generator_alone(cli: Cli, small: Path
     cli("plan", small, "worker.threads=2", "model={name: mlp, hidden: [4], dropout: 0.5}")
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_it_shows_the_learning_rates_of_a_schedule(cli: Cli, small: Path) -> None:
+    assert "learning rate" not in cli("plan", small).out
+    text = cli("plan", small, "local.lr_schedule={name: step, step_size: 1, gamma: 0.5}", "local.optimizer.lr=0.2").out
+    assert line(text, "learning rate").startswith("step(warmup=0, step_size=1, gamma=0.5): 0.2 in round 1, ")

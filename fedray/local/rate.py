@@ -1,0 +1,93 @@
+"""The clients' learning rate of each round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch.optim import Optimizer
+
+from fedray.core.errors import ConfigError, one_line
+from fedray.optim.schedules import Constant, LRSchedule
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """The learning rates of a run: those that the client optimizer is made with, moved by the schedule.
+
+    >>> from fedray.optim import Exponential
+    >>> LearningRate(Exponential(gamma=0.5), rounds=3, made_with=0.1).of(2)
+    0.05
+
+    Args:
+        schedule: the schedule.
+        rounds: rounds of the run in all.
+        made_with: the rate of the optimizer's first parameter group as it is made; None: not known, or it has none.
+    """
+
+    schedule: LRSchedule = field(default_factory=Constant)
+    rounds: int = 1
+    made_with: float | None = None
+
+    def of(self, round: int) -> float | None:
+        """Return the rate of the first parameter group in a round."""
+        return None if self.made_with is None else self.schedule.rate(self.made_with, round, self.rounds)
+
+    def enter(self, groups: Iterable[dict[str, Any]], round: int) -> None:
+        """Give each parameter group of a new optimizer the rate of a round."""
+        for group in groups:
+            made_with = group.get("lr")
+            rate = None if made_with is None else self.schedule.rate(float(made_with), round, self.rounds)
+            if rate != made_with:  # a tensor stays one where nothing changes
+                group["lr"] = rate
+
+    @property
+    def words(self) -> str:
+        """The rates of the run in words; empty where there is one."""
+        if self.made_with is None or self.schedule == Constant():
+            return ""
+        rates = [self.schedule.rate(self.made_with, round, self.rounds) for round in range(1, self.rounds + 1)]
+        ends = f"{rates[0]:.4g} in round 1, {rates[-1]:.4g} in round {self.rounds}"
+        return f"{ends}; from {min(rates):.4g} to {max(rates):.4g}"
+
+    def stretched(self, rounds: int, first: int) -> str:
+        """Say what another number of ``rounds`` before has made of the rates from ``first`` on; empty: nothing."""
+        before = replace(self, rounds=rounds)
+        changed = [round for round in range(first, self.rounds + 1) if before.of(round) != self.of(round)]
+        if not changed:
+            return ""
+        one = changed[0]
+        return (
+            f"rounds: {rounds} -> {self.rounds}: the schedule of the learning rate is spread over all rounds, so that "
+            f"round {one} takes {self.of(one):.4g} instead of {before.of(one):.4g}"
+        )
+
+
+def scheduled(schedule: LRSchedule, optimizer: Optimizer, rounds: int) -> LearningRate:
+    """Return the learning rates of a run with such an optimizer.
+
+    Raises:
+        ConfigError: the schedule raises, or gives a rate that is no number above 0, or the optimizer has no rate.
+    """
+    rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
+    if schedule != Constant() and len(rates) < len(optimizer.param_groups):
+        raise ConfigError(f"local.lr_schedule: the optimizer {type(optimizer).__name__} has no lr to change")
+    for made_with in dict.fromkeys(rate for rate in rates if rate > 0.0):
+        for round in range(1, rounds + 1):
+            _check(schedule, made_with, round, rounds)
+    return LearningRate(schedule, rounds, rates[0] if rates else None)
+
+
+def _check(schedule: LRSchedule, made_with: float, round: int, rounds: int) -> None:
+    try:
+        rate = schedule.rate(made_with, round, rounds)
+        useful = 0.0 < rate < math.inf
+    except Exception as error:
+        raise ConfigError(f"local.lr_schedule: {type(schedule).__name__} failed: {one_line(error)}") from error
+    if not useful:
+        raise ConfigError(
+            f"local.lr_schedule: the learning rate of round {round} of {rounds} would be {rate}, it must be above 0; "
+            "give it a lowest rate, more rounds to fall in, or end the run before"
+        )
