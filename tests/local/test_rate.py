@@ -124,7 +124,7 @@ def test_it_is_said_in_words() -> None:
 
 def run(folder: Path, rounds: int, schedule: Any = "constant", **options: Any) -> fedray.Result:
     model = fedray.FederatedModel(lambda: nn.Linear(6, 3), lambda p: torch.optim.SGD(p, lr=0.4))
-    args = fedray.TrainArgs(rounds=rounds, lr_schedule=schedule, tensorboard=False, checkpoint_every=1, keep=9)
+    args = fedray.TrainArgs(rounds=rounds, lr_schedule=schedule, tracking=[], checkpoint_every=1, keep=9)
     return fedray.train(model, PROBLEM.data, args, cluster="inline", run_dir=folder, progress=False, **options)
 
 
