@@ -26,6 +26,8 @@ class LocalSection:
         optimizer: ``{name: sgd, lr: 0.1, ...}``, see ``fedray list optimizers``; ``my_module:name`` is one's own.
         lr_schedule: the learning rate by round, ``{name: cosine, warmup: 5}``, see ``fedray list schedules``;
             ``my_module:name`` is one's own.
+        clip_grad_norm: the gradient of a client is scaled down to this norm before each step, as torch's
+            ``clip_grad_norm_`` does; with what the algorithm has added to it, as that is what the optimizer gets.
         loss: ``auto``, by the data's task, or one of ``fedray list losses``; ``my_module:name`` is one's own.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
@@ -42,6 +44,7 @@ class LocalSection:
     last_batch: LastBatch = "keep"
     optimizer: Any = "sgd"
     lr_schedule: Any = "constant"
+    clip_grad_norm: float | None = None
     loss: Any = "auto"
     stack: int | str | bool = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
@@ -63,5 +66,7 @@ class LocalSection:
         for name in ("epochs", "steps", "batch_size"):
             if isinstance(value := getattr(self, name), int) and value > MOST_STEPS:
                 raise ValueError(f"{name}={value}: it must be at most {MOST_STEPS}")
+        if self.clip_grad_norm is not None and not 0.0 < self.clip_grad_norm < float("inf"):
+            raise ValueError(f"clip_grad_norm={self.clip_grad_norm}: it must be above 0, or null for no limit")
         if self.stack not in ("auto", "off") and (isinstance(self.stack, str | bool) or self.stack < 1):
             raise ValueError(f"stack={self.stack}: it must be auto, off, or at least 1")

@@ -13,6 +13,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import Floats
 from fedray.core.rng import integer
 from fedray.data.columns.rows import Rows
+from fedray.local.clipping import clip_module
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.replicas import Replica, share_out
 from fedray.local.rules import LocalRun
@@ -88,6 +89,7 @@ class SequentialStepper:
                     with torch.no_grad():
                         task.rule.gradient(run, grad)
                     self._first.set_gradient(grad[0])
+                clip_module(self._first.trained, task.args.clip_grad_norm)
                 optimizer.step()
                 total += loss * count
             optimizer.zero_grad(set_to_none=True)

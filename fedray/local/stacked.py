@@ -16,6 +16,7 @@ from fedray.core.losses import has_direct, per_example
 from fedray.core.messages import Floats
 from fedray.data.columns.rows import Rows
 from fedray.local.batched import batched_forward
+from fedray.local.clipping import clip_rows
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
@@ -123,7 +124,7 @@ class StackedStepper:
                     training = run.leading(n)
                 with torch.no_grad():
                     task.rule.gradient(training, grads[0])
-            optimizer.step(grads)
+            optimizer.step(clip_rows(grads, task.args.clip_grad_norm))
         total = np.zeros(len(run.params))
         for mean, count in zip(losses.cpu().numpy(), schedule.count.T.astype(np.float32), strict=True):
             total += mean * count

@@ -42,8 +42,9 @@ def memory(plan: Plan, workers: int) -> Memory:
 
     A worker holds the broadcast ``4 (P + extra parts)`` (shared by the workers of a node), its accumulator ``8 W``,
     and, for the C clients that step at once (1 if one by one): the local models ``4 C P``, whose place the updates
-    take; gradients ``4 C D``, twice if they are joined (in a stack) or changed by the rule; the optimizer ``4 C k D``
-    with k numbers of its own for each parameter; state, before and after, ``8 C S``; other parts ``4 C (W - P)``; two
+    take; gradients ``4 C D``, twice if they are joined (in a stack) or changed by the rule, once more in a stack if
+    they are clipped; the optimizer ``4 C k D`` with k numbers of its own for each parameter; state, before and after,
+    ``8 C S``; other parts ``4 C (W - P)``; two
     copies of the update, ``8 C P``, where transforms work on it; the sum of a block of several ``4 W``; and what
     autograd keeps of a step, C times that of the largest batch.  Where a worker's devices share out a
     batch, the first has its gradients three times, as they are joined with those that arrive, and each other one a copy
@@ -69,10 +70,11 @@ def memory(plan: Plan, workers: int) -> Memory:
     stacked = task.stacking.stacked
     at_once = task.stacking.size if stacked else 1
     twice = stacked or task.rule.changes_gradient
+    clipped = stacked and task.args.clip_grad_norm is not None
     others = task.sharing.devices - 1
     parts = {
         "local models": _FLOAT * at_once * size,
-        "gradients": _FLOAT * at_once * trained * (3 if others else 2 if twice else 1),
+        "gradients": _FLOAT * at_once * trained * ((3 if others else 2 if twice else 1) + clipped),
         "optimizer": _FLOAT * at_once * trained * _optimizer_values(plan),
         "client state": 2 * _FLOAT * at_once * kept,
         "other parts sent": _FLOAT * at_once * sum(width for name, width in sends.items() if name not in VECTOR),
