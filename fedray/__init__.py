@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fedray.core.record import RoundRecord
     from fedray.data import FederatedData
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
+    from fedray.rundir.client_table import read_clients
     from fedray.sampling import Full, Poisson, Uniform, Weighted
     from fedray.transforms import Clip, Gaussian, TopK
 
@@ -36,6 +37,7 @@ _NAMES = {
     "data.partition": "Column Dirichlet IID Quantity Shards",
     "core.errors": "ConfigError RunFailed",
     "core.record": "RoundRecord",
+    "rundir.client_table": "read_clients",
     "sampling": "Full Poisson Uniform Weighted",
     "transforms": "Clip Gaussian TopK",
 }
@@ -92,5 +94,6 @@ __all__ = [
     "TrimmedMean",
     "Uniform",
     "Weighted",
+    "read_clients",
     "train",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -41,12 +41,16 @@ from fedray.optim import OptimizerFn
 from fedray.run.interrupt import NOT_BEGUN, starting
 from fedray.run.snapshot import model_of
 from fedray.rundir import checkpoint
+from fedray.rundir.client_table import read_clients
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
 from fedray.sampling import Sampler
 from fedray.tracking.callbacks import Callback, Callbacks
 from fedray.tracking.jsonl import read_records
 from fedray.transforms import Transform
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Named = str | Mapping[str, Any]
 """A part as a config names it: ``"fedprox"``, ``{"name": "fedprox", "mu": 0.1}``, one's own ``"my_module:name"``."""
@@ -108,6 +112,7 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
     Args:
         evaluate_every: rounds between evaluations on the test set; 0 never.
         evaluate_clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        evaluate_keep_clients: evaluations whose numbers of each client are kept, newest and best; default: all.
         evaluate_batch_size: examples that are evaluated at once; ``auto``: as many as memory should allow.
         checkpoint_every: rounds between checkpoints; 0: at the end.
         checkpoint_seconds: also after a round that ends so many seconds after the last checkpoint; 0: never.
@@ -116,6 +121,7 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
 
     evaluate_every: int = EvaluateSection.every
     evaluate_clients_every: int = EvaluateSection.clients_every
+    evaluate_keep_clients: int | None = EvaluateSection.keep_clients
     evaluate_batch_size: int | str = EvaluateSection.batch_size
     checkpoint_every: int = CheckpointSection.every
     checkpoint_seconds: float = CheckpointSection.seconds
@@ -189,6 +195,14 @@ class Result:
     history: list[RoundRecord]
     run_dir: Path
     stopped: bool = False
+
+    def clients(self) -> pyarrow.Table:
+        """Return what each client got, as far as clients were evaluated: see :func:`fedray.read_clients`.
+
+        Raises:
+            ConfigError: no client was evaluated; ``TrainArgs(evaluate_clients_every=10)`` evaluates them.
+        """
+        return read_clients(self.run_dir)
 
 
 @starting(NOT_BEGUN)

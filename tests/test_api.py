@@ -36,6 +36,7 @@ def silos(folder: Path) -> tuple[list[Path], Path]:
 
 
 ARGS = fedray.TrainArgs(batch_size=8, rounds=15)
+VIEWS = ("train", "global")
 
 
 def train(folder: Path, args: fedray.TrainArgs = ARGS, **changes: object) -> fedray.Result:
@@ -63,6 +64,47 @@ def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) 
     config = (result.run_dir / "config.yaml").read_text()
     assert "mu: 0.01" in config
     assert "threads: 2" in config
+
+
+def of_clients(folder: Path, rounds: int = 5, **options: Any) -> fedray.Result:
+    """A run of three hospitals, of which the second takes part in every other round."""
+    draw = np.random.default_rng(0)
+    x, y, owner = draw.standard_normal((60, 4)), draw.integers(0, 3, 60), np.repeat(["north", "south", "west"], 20)
+    data = fedray.FederatedData.from_arrays(x.astype("f4"), y, owner).with_holdout(0.3, 0)
+    left_out = {round: ["south"] for round in range(1, 20, 2)}
+    args = fedray.TrainArgs(rounds, evaluate_clients_every=2, left_out=left_out, tracking=[])
+    options = {"cluster": "inline", "run_dir": folder / "run", "progress": False, **options}
+    return fedray.train(fedray.FederatedModel("logistic", {"name": "sgd", "lr": 0.1}), data, args, **options)
+
+
+def test_what_each_client_got_is_a_table_that_agrees_with_the_records(tmp_path: Path) -> None:
+    result = of_clients(tmp_path)
+    rows = result.clients().to_pylist()
+    assert rows == fedray.read_clients(result.run_dir).to_pylist()
+    due = [record for record in result.history if record.clients_test]
+    assert [record.round for record in due] == [2, 4, 5]
+    for record in due:
+        views = {view: [row for row in rows if (row["round"], row["view"]) == (record.round, view)] for view in VIEWS}
+        assert [row["client"] for row in views["global"]] == ["north", "south", "west"]
+        trained = ["north", "west"] if record.round % 2 else ["north", "south", "west"]
+        assert [row["client"] for row in views["train"]] == trained
+        assert sum(row["examples"] for row in views["train"]) == record.examples
+        for view, metric, mean in (
+            ("train", "loss", record.train["loss"]),
+            *(("global", name, spread["mean"]) for name, spread in record.clients_test.items()),
+        ):
+            values, weights = zip(*((row[metric], row["examples"]) for row in views[view]), strict=True)
+            assert np.average(values, weights=weights) == pytest.approx(mean, rel=1e-12)
+    assert len(rows) == 3 * 6 - 1
+
+
+def test_more_rounds_of_a_run_leave_the_table_of_one_that_had_them_from_the_start(tmp_path: Path) -> None:
+    """The evaluation after the last round is none that is due once it is not the last."""
+    whole = of_clients(tmp_path / "whole", 7)
+    of_clients(tmp_path / "parts", 5)
+    parts = of_clients(tmp_path / "parts", 7, resume=True)
+    assert parts.clients().equals(whole.clients())
+    assert sorted(set(parts.clients()["round"].to_pylist())) == [2, 4, 6, 7]
 
 
 def test_what_is_said_of_the_data_is_in_the_log(tmp_path: Path) -> None:

@@ -160,12 +160,15 @@ class EvaluateSection:
     Args:
         every: rounds between evaluations on the test set; 0 never.
         clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        keep_clients: evaluations whose numbers of each client are kept in ``clients/``: so many of the newest, and the
+            best beside them; default: all.
         batch_size: examples that are evaluated at once; ``auto``: 1,024, or as many as make the largest tensor of the
             forward pass 256 MiB.  Where memory is too short even so, the half of them, and so on.
     """
 
     every: int = 1
     clients_every: int = 0
+    keep_clients: int | None = None
     batch_size: int | str = "auto"
 
     def __post_init__(self) -> None:
@@ -173,6 +176,8 @@ class EvaluateSection:
             raise ValueError(f"batch_size={self.batch_size}: it must be at least 1, or auto")
         if self.every < 0 or self.clients_every < 0:
             raise ValueError(f"every={self.every}, clients_every={self.clients_every}: they must be at least 0")
+        if self.keep_clients is not None and self.keep_clients < 1:
+            raise ValueError(f"keep_clients={self.keep_clients}: it must be at least 1, or null for all")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.losses import LossFn, per_example
-
-_LESS_IS_BETTER = frozenset({"loss", "mse"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +46,6 @@ def example_values(loss: LossFn, task: str, output: Tensor, target: Tensor) -> d
     elif output.shape == target.shape:
         values["mse"] = (output - target).square().flatten(1).mean(dim=1)
     return values
-
-
-def more_is_better(metric: str) -> bool:
-    """Tell if a model with more of a metric is the better one.
-
-    >>> more_is_better("accuracy"), more_is_better("loss")
-    (True, False)
-    """
-    return metric not in _LESS_IS_BETTER
-
-
-def headline(metrics: Collection[str]) -> str:
-    """Return the metric that stands for all where there is room for one.
-
-    >>> headline(["loss", "accuracy"]), headline(["loss", "mse"]), headline(["loss"])
-    ('accuracy', 'mse', 'loss')
-    """
-    others = [name for name in metrics if name != "loss"]
-    return "accuracy" if "accuracy" in metrics else (others or ["loss"])[0]
 
 
 def merge(parts: list[Mapping[str, Mean]]) -> dict[str, Mean]:

@@ -1,10 +1,13 @@
-"""The record of a round: one line of ``metrics.jsonl``."""
+"""The record of a round, one line of ``metrics.jsonl``; and what is known of a metric by its name."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+_LESS_IS_BETTER = frozenset({"loss", "mse"})
 
 
 @dataclass(slots=True)
@@ -85,3 +88,22 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def more_is_better(metric: str) -> bool:
+    """Tell if a model with more of a metric is the better one.
+
+    >>> more_is_better("accuracy"), more_is_better("loss")
+    (True, False)
+    """
+    return metric not in _LESS_IS_BETTER
+
+
+def headline(metrics: Collection[str]) -> str:
+    """Return the metric that stands for all where there is room for one.
+
+    >>> headline(["loss", "accuracy"]), headline(["loss", "mse"]), headline(["loss"])
+    ('accuracy', 'mse', 'loss')
+    """
+    others = [name for name in metrics if name != "loss"]
+    return "accuracy" if "accuracy" in metrics else (others or ["loss"])[0]

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from fedray.core.messages import BlockReport, Floats, Ints
-from fedray.core.metrics import more_is_better
+from fedray.core.messages import BlockReport
+from fedray.core.record import RoundRecord, more_is_better
 from fedray.run.evaluation import HoldoutReport
+from fedray.rundir.client_table import TRAIN, ClientRows
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ClientRows:
-    """Numbers of some clients, seen in one way.
-
-    Args:
-        view: ``train``: of their training in the round; ``global``: of the global model on their held-out rows.
-        clients: client indices ``[C]``, rising.
-        examples: for each client the number of examples that its metrics are means over, ``[C]``.
-        metrics: values of each client by name, float64 ``[C]``; ``loss`` is always there.
-    """
-
-    view: str
-    clients: Ints
-    examples: Ints
-    metrics: dict[str, Floats]
-
-
-def trained(reports: Sequence[BlockReport]) -> ClientRows:
+def of_training(reports: Sequence[BlockReport]) -> ClientRows:
     """Return what each client said of its training: the mean loss over the examples that it used."""
     none = np.zeros(0, dtype=np.int64)
     clients = np.concatenate([none, *(report.clients for report in reports)])
     order = np.argsort(clients)
     examples = np.concatenate([none, *(report.examples for report in reports)])[order]
     loss = np.concatenate([np.zeros(0), *(report.loss for report in reports)])[order]
-    return ClientRows("train", clients[order], examples, {"loss": loss})
+    return ClientRows(TRAIN, clients[order], examples, {"loss": loss})
+
+
+def columns(rows: ClientRows) -> dict[str, Tensor]:
+    """Return what ``of_training`` has returned as tensors, each ``[C]``."""
+    found = {"clients": rows.clients, "examples": rows.examples, "loss": rows.metrics["loss"]}
+    return {name: torch.from_numpy(column) for name, column in found.items()}
+
+
+def from_columns(tensors: Mapping[str, Tensor]) -> ClientRows:
+    """Make what ``of_training`` has returned of its ``columns``."""
+    found = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return ClientRows(TRAIN, found["clients"], found["examples"], {"loss": found["loss"]})
 
 
 def held_out(reports: Sequence[HoldoutReport]) -> ClientRows | None:
@@ -50,6 +50,18 @@ def held_out(reports: Sequence[HoldoutReport]) -> ClientRows | None:
     examples = np.concatenate([report.examples for report in seen])[order]
     sums = {name: np.concatenate([report.sums[name] for report in seen])[order] for name in seen[0].sums}
     return ClientRows("global", clients[order], examples, {name: values / examples for name, values in sums.items()})
+
+
+def evaluated_in(record: RoundRecord, reports: Sequence[HoldoutReport]) -> ClientRows | None:
+    """Tell a record of the clients' evaluation, the log of who is missing in it, and return ``held_out``."""
+    missing = [failure for report in reports for failure in report.failures]
+    for one in missing:
+        _log.warning("round %d: client %r was not evaluated (%s): %s", one.round, one.name, one.stage, one.error)
+    rows = held_out(reports)
+    record.evaluated = {"clients": 0 if rows is None else len(rows.clients), "missing": len(missing)}
+    if rows is not None:
+        record.clients_test = spread(rows)
+    return rows
 
 
 def spread(rows: ClientRows) -> dict[str, dict[str, float]]:

@@ -31,6 +31,7 @@ from fedray.run.worker import Job
 from fedray.rundir import checkpoint, configs, durable, worker_log
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
 from fedray.rundir.client_state import ClientStore
+from fedray.rundir.client_table import ClientTable
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import driving, signalled_process
 from fedray.rundir.log import logged
@@ -211,8 +212,9 @@ class _Drive:
         self._started_at = self._state.round
         self.first = self._state.round + 1
         self._began = time.time() - self._state.totals.seconds
-        awaited = bool(run.callbacks)
-        self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping, awaited=awaited)
+        self._clients = ClientTable(run.folder.clients, run.plan.task.data.client_id, run.plan.evaluate.keep_clients)
+        awaited, keep = bool(run.callbacks), self._clients.write
+        self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping, awaited=awaited, keep=keep)
         guarded = (Guarded(made(tracker)) for tracker in run.trackers)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), *guarded]
         self._last: RoundRecord | None = None
@@ -263,6 +265,8 @@ class _Drive:
         info = self._run.info(self._started_at)
         for tracker in self._trackers:
             tracker.start(info)
+        first = self._state.round + (not self._state.to_evaluate)
+        self._clients.begin(first, wanted=self._run.plan.evaluate.clients_every > 0)
         try:
             for record in self._rounds:
                 self._tell(record)
@@ -282,6 +286,7 @@ class _Drive:
                 raise RunFailed(f"round {self._state.round + 1}: {one_line(error)}") from error
             raise
         finally:
+            self._clients.close()
             self._close(self._summary())
 
     def _tell(self, record: RoundRecord) -> None:

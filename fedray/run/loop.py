@@ -28,21 +28,20 @@ from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints, Parts
 from fedray.core.now import Now
 from fedray.core.record import RoundRecord
-from fedray.run.blocks import cut
 from fedray.run.budget import Totals, used_up
-from fedray.run.by_client import held_out, spread
-from fedray.run.evaluation import HoldoutChunk, HoldoutReport, TestChunk, TestReport
+from fedray.run.by_client import evaluated_in, of_training
+from fedray.run.evaluation import HoldoutReport, TestReport
 from fedray.run.executor import Executor
 from fedray.run.failure_policy import verdict
-from fedray.run.plan import Plan, evaluated, saved
+from fedray.run.plan import Plan, saved
 from fedray.run.usage import charge
 from fedray.run.worker import Item, Report
 from fedray.rundir.client_state import ClientStore
+from fedray.rundir.client_table import ClientRows
 
 HASHED_EVERY_ROUND = 10_000_000
 """The entries of a model up to which it is hashed every round; a larger one only where a checkpoint is written."""
 
-_HOLDOUT_CLIENTS = 64
 _COMPLETE = "evaluate"  # the phase that a record has once its evaluation is in it
 _AS_BEFORE = "(as before: its traceback stands above)"
 _log = logging.getLogger(__name__)
@@ -61,6 +60,7 @@ class ServerState:
         kept: the tensors that the aggregator keeps.
         statistics: the mean of the buffers ``[B]`` that the last cohort ended with, where evaluations need it.
         pending: record of the last finished round while it is not complete.
+        trained: numbers of each client of the pending round, where clients are evaluated.
         totals: the usage of all rounds so far.
     """
 
@@ -72,7 +72,13 @@ class ServerState:
     kept: Parts = field(default_factory=dict)
     statistics: Tensor | None = None
     pending: RoundRecord | None = None
+    trained: ClientRows | None = None
     totals: Totals = field(default_factory=Totals)
+
+    @property
+    def to_evaluate(self) -> bool:
+        """True while the record of the last round lacks its evaluation."""
+        return self.pending is not None and _COMPLETE not in self.pending.phases
 
     def is_finite(self, layout: Layout) -> bool:
         """Return True if all trained parameters are finite; a buffer may be infinite, as masks are."""
@@ -80,6 +86,9 @@ class ServerState:
 
 
 Save = Callable[[ServerState], None]
+
+Keep = Callable[[int, list[ClientRows]], None]
+"""(round, rows of every view) to where what each client got is kept."""
 
 
 class Rounds:
@@ -94,6 +103,7 @@ class Rounds:
         clock: seconds, rising; for checkpoints by time.
         awaited: whoever takes the records decides by each whether the run goes on: it is evaluated and yielded before
             the next round begins, so that the round in which the run stops does not depend on who is faster.
+        keep: keeps what each client got; called before the record is told, so that whoever reads that finds it.
 
     Attributes:
         stopped: it ended because it was asked to.
@@ -109,9 +119,11 @@ class Rounds:
         stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         awaited: bool = False,
+        keep: Keep = lambda round, rows: None,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
         self._save, self._stopping, self._clock, self._awaited = save, stopping, clock, awaited
+        self._keep = keep
         self._background: list[Future[None]] = []
         self._told: set[tuple[int, str]] = set()
         self.stopped = False
@@ -173,6 +185,7 @@ class Rounds:
         record.phases = {"broadcast": published - started, "train": trained - published, "aggregate": ended - trained}
         self._measure(record)
         state.round, state.pending = number, record
+        state.trained = of_training(done) if plan.evaluate.clients_every else None
         kinds = len(state.totals.hardware)
         state.totals.add(record)
         if len(state.totals.hardware) > max(kinds, 1):
@@ -321,20 +334,8 @@ class Rounds:
     # What runs beside the next round
 
     def _evaluations(self, last: int) -> list[Item]:
-        plan, round = self._plan, self._state.round
-        if self._state.pending is None or _COMPLETE in self._state.pending.phases:
-            return []
-        items: list[Item] = []
-        test = plan.task.data.test
-        if test is not None and evaluated(plan.evaluate.every, round, last):
-            items += TestChunk.cut(len(test), plan.task.evaluated_rows)
-        if evaluated(plan.evaluate.clients_every, round, last):
-            held = np.flatnonzero(plan.task.data.holdout_sizes > 0)
-            items += [
-                HoldoutChunk(i, clients, plan.task.data.pin(int(clients[0])), self._state.store.of(clients))
-                for i, clients in enumerate(cut(held, np.zeros_like(held), _HOLDOUT_CLIENTS, plan.task.data.pins(held)))
-            ]
-        return items
+        state = self._state
+        return [*self._plan.evaluations(state.round, last, state.store)] if state.to_evaluate else []
 
     def _tell_pending(self, reports: list[Report]) -> Iterator[RoundRecord]:
         record = self._state.pending
@@ -346,25 +347,19 @@ class Rounds:
             self._describe_evaluation(record, reports)
         yield record
         # Only now: where telling it fails, the last checkpoint still has it to tell.
-        self._state.pending = None
+        self._state.pending = self._state.trained = None
 
     def _describe_evaluation(self, record: RoundRecord, reports: list[Report]) -> None:
         tests = [r for r in reports if isinstance(r, TestReport)]
         holdouts = [r for r in reports if isinstance(r, HoldoutReport)]
         record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}
         if holdouts:
-            self._describe_clients(record, holdouts)
+            found = evaluated_in(record, holdouts)
+            of_round = self._state.trained
+            if found is not None:
+                self._keep(record.round, [found] if of_round is None else [of_round, found])
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
         record.phases[_COMPLETE] = seconds / max(1, self._executor.workers)
-
-    def _describe_clients(self, record: RoundRecord, reports: list[HoldoutReport]) -> None:
-        missing = [failure for report in reports for failure in report.failures]
-        for failure in missing:
-            _log.warning("round %d: client %r was not evaluated (%s): %s", *_words(failure)[:-1])
-        rows = held_out(reports)
-        record.evaluated = {"clients": 0 if rows is None else len(rows.clients), "missing": len(missing)}
-        if rows is not None:
-            record.clients_test = spread(rows)
 
     def _start_background(self, record: RoundRecord) -> None:
         since = self._clock() - self._saved_at

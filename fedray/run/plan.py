@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fedray.aggregators.base import Aggregator, too_few
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection
@@ -14,8 +16,11 @@ from fedray.core.messages import Block, Ints, Parts
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
 from fedray.run.blocks import cut
+from fedray.run.evaluation import HoldoutChunk, TestChunk
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Sampler
+
+_HOLDOUT_CLIENTS = 64
 
 
 def evaluated(every: int, round: int, last: int) -> bool:
@@ -102,6 +107,19 @@ class Plan:
             )
             for index, clients in enumerate(pieces)
         ]
+
+    def evaluations(self, round: int, last: int, store: ClientStore) -> list[TestChunk | HoldoutChunk]:
+        """Cut the evaluations that are due after ``round`` of ``last`` into pieces."""
+        data, items = self.task.data, list[TestChunk | HoldoutChunk]()
+        if data.test is not None and evaluated(self.evaluate.every, round, last):
+            items += TestChunk.cut(len(data.test), self.task.evaluated_rows)
+        if evaluated(self.evaluate.clients_every, round, last):
+            held = np.flatnonzero(data.holdout_sizes > 0)
+            items += [
+                HoldoutChunk(index, clients, data.pin(int(clients[0])), store.of(clients))
+                for index, clients in enumerate(cut(held, np.zeros_like(held), _HOLDOUT_CLIENTS, data.pins(held)))
+            ]
+        return items
 
     def traffic(self, sampled: int, accepted: int) -> dict[str, int]:
         """Count the bytes of a round: ``down`` to the sampled clients, ``up`` from the accepted ones."""

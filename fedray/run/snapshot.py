@@ -14,12 +14,13 @@ from fedray.core.layout import Layout
 from fedray.core.messages import STATISTICS
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
+from fedray.run.by_client import columns, from_columns
 from fedray.run.evaluation import with_statistics
 from fedray.run.loop import ServerState
 from fedray.run.plan import Plan
 from fedray.rundir.checkpoint import Checkpoint
 
-_RULE, _AGGREGATOR, _CLIENTS = "rule.", "aggregator.", "clients."
+_RULE, _AGGREGATOR, _CLIENTS, _TRAINED = "rule.", "aggregator.", "clients.", "trained."
 
 
 def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Checkpoint:
@@ -34,6 +35,8 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
     }
     if state.statistics is not None:
         tensors[STATISTICS] = state.statistics
+    if state.trained is not None:
+        tensors |= _prefixed(_TRAINED, columns(state.trained))
     rest = {
         "pending": state.pending.to_json() if state.pending else None,
         "segments": segments,
@@ -95,6 +98,8 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     state.halvings = saved.state.get("halvings", 0)
     pending = saved.state["pending"]
     state.pending = RoundRecord.from_json(pending) if pending else None
+    if trained := _with_prefix(saved.tensors, _TRAINED):
+        state.trained = from_columns(trained)
 
 
 def model_of(saved: Checkpoint) -> Tensor:

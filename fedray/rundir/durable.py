@@ -48,13 +48,19 @@ def write(path: Path, content: Content, *, secret: bool = False) -> None:
     sync(path)
 
 
-def replace(path: Path, content: Content) -> None:
+def replace(path: Path, content: Content, *, through: Path | None = None) -> None:
     """Write a file so that a reader or a crash sees the old or the new content, never a part.
+
+    Args:
+        path: the file.
+        content: the content to write.
+        through: folder of the temporary file, on the same disk; default: that of ``path``.  For a folder whose
+            readers take every file in it.
 
     Raises:
         OSError: as for :func:`write`; the old content is still there, and nothing else is left.
     """
-    with _beside(path) as temporary:
+    with _beside(path if through is None else through / path.name) as temporary:
         write(temporary, content)
         temporary.replace(path)
     sync(path.parent)

@@ -13,7 +13,7 @@ from typing import Any
 from fedray.core.errors import ConfigError
 from fedray.rundir import checkpoint, configs, durable
 from fedray.rundir.lock import check_free, driving
-from fedray.rundir.names import CONFIG, ENCODING, LOG, METRICS, SUMMARY, config_of, to_go_on
+from fedray.rundir.names import CLIENTS, CONFIG, ENCODING, LOG, METRICS, SUMMARY, config_of, to_go_on
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class RunFolder:
     def workers(self) -> Path:
         """The folder of the output of clients' code, a file for each worker."""
         return self.path / "workers"
+
+    @property
+    def clients(self) -> Path:
+        """The folder of what each client got, see :mod:`fedray.rundir.client_table`."""
+        return self.path / CLIENTS
 
     def claim(self, config: str) -> None:
         """Make the folder for a fresh run and write its config.
@@ -82,7 +87,7 @@ class RunFolder:
                 metrics = self.path / METRICS
                 if any(checkpoint.rounds_in(self.checkpoints)) or (metrics.exists() and metrics.stat().st_size):
                     return
-                for folder in (self.checkpoints, self.state, self.workers):
+                for folder in (self.checkpoints, self.state, self.workers, self.clients):
                     shutil.rmtree(folder, ignore_errors=True)
                 for name in (METRICS, SUMMARY, LOG, ENCODING, CONFIG):
                     (self.path / name).unlink(missing_ok=True)

@@ -20,6 +20,9 @@ STOP = "stop.json"
 WORKERS = "workers"
 """The folder of what clients print, log and warn, a file to each worker."""
 
+CLIENTS = "clients"
+"""The folder of what each client got, a Parquet file to each evaluation of clients."""
+
 PYTHON = "python"
 """First section of the config of a run that was started from Python: its arguments, without model and data."""
 

@@ -13,11 +13,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from fedray.core.errors import counted
-from fedray.core.metrics import headline
-from fedray.core.record import RoundRecord
-from fedray.core.terminal import pairs, standard_output
+from fedray.core.record import RoundRecord, headline
+from fedray.core.terminal import Grid, pairs, standard_output
+from fedray.rundir.client_table import TRAIN, newest_part
 from fedray.rundir.names import to_go_on
 from fedray.tracking.base import RunInfo, Tracker
+
+MOST_CLIENTS = 20
+"""Clients up to which the end of a run shows what each of them got."""
 
 _PACE_OF = 20
 
@@ -87,6 +90,7 @@ class Console(Tracker):
         if self._out is None:
             return
         self._out.print(pairs(self._state.table(summary)))
+        self._clients(self._out, self._state.run)
         # Beside the table, so that they can be copied whole however long the path is.
         run_dir = self._state.run.run_dir
         self._line(f"run folder: {run_dir}")
@@ -99,6 +103,17 @@ class Console(Tracker):
         """Leave the terminal as it was."""
         self._end_bar()
         self._out = None
+
+    def _clients(self, out: rich.console.Console, run: RunInfo) -> None:
+        """Show what each client got in the last evaluation, where they are few."""
+        part = newest_part(run.run_dir) if run.clients <= MOST_CLIENTS else None
+        if part is None:
+            return
+        rows = [row for row in part.to_pylist() if row["view"] != TRAIN]
+        columns = [name for name in part.column_names if name not in ("round", "view")]
+        cells = [[str(v) if isinstance(v, str | int) else _number(v) for v in map(row.get, columns)] for row in rows]
+        self._line(f"held-out rows of each client, after round {rows[0]['round']}:")
+        out.print(Grid(columns, cells))
 
     def _end_bar(self) -> None:
         bar, self._bar = self._bar, None

@@ -46,16 +46,30 @@ def train(
     every: int = 2,
     keep: int = 2,
     resume: bool = False,
+    clients_every: int = 0,
     **parts: Any,
 ) -> fedray.Result:
-    """A short run."""
+    """A short run; where clients are evaluated, they hold a part of their rows out."""
     args = fedray.TrainArgs(
-        rounds=rounds, epochs=2, batch_size=8, checkpoint_every=every, keep=keep, seed=5, tracking=[]
+        rounds=rounds,
+        epochs=2,
+        batch_size=8,
+        checkpoint_every=every,
+        keep=keep,
+        seed=5,
+        tracking=[],
+        evaluate_clients_every=clients_every,
     )
     parts.setdefault("sampler", fedray.Uniform(clients=40))
+    there = data().with_holdout(0.3, seed=5) if clients_every else data()
     return fedray.train(
-        model(optimizer), data(), args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts
+        model(optimizer), there, args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts
     )
+
+
+def tables(run_dir: Path) -> dict[str, bytes]:
+    """The parts of the table of clients, by name."""
+    return {path.name: path.read_bytes() for path in (run_dir / "clients").iterdir()}
 
 
 def hashes(result: fedray.Result) -> list[str | None]:

@@ -41,13 +41,16 @@ PARTS: dict[str, dict[str, Any]] = {
     ],
 )
 def test_any_number_of_workers_and_inline(name: str, counts: Sequence[int], tmp_path: Path, four_cpus: None) -> None:
-    """One worker, several, and no Ray at all give the same model after each round."""
-    parts = PARTS[name]
+    """One worker, several, and no Ray at all give the same model after each round, and to each client the same."""
+    parts = PARTS[name] | {"clients_every": 1}
     inline = problem.hashes(problem.train(tmp_path / "inline", "inline", **parts))
     assert len(set(inline)) == len(inline)
+    tables = problem.tables(tmp_path / "inline")
+    assert len(set(tables.values())) == len(tables) == len(inline)
     for workers in counts:
         result = problem.train(tmp_path / f"ray-{workers}", fedray.Cluster(workers=workers), **parts)
         assert problem.hashes(result) == inline, workers
+        assert problem.tables(result.run_dir) == tables, workers
 
 
 def test_a_callback_stops_after_the_same_round_wherever_it_is_called(tmp_path: Path, four_cpus: None) -> None:

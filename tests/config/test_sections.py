@@ -46,6 +46,7 @@ def test_every_section_has_a_place_at_the_top_and_no_two_options_of_it_share_a_l
         ("worker", {"gpus": 1.5}, "only one GPU can be shared"),
         ("driver", {"cpus": -1}, "cpus=-1: it must be from 0 to 10000"),
         ("evaluate", {"every": -1}, "every=-1"),
+        ("evaluate", {"keep_clients": 0}, "keep_clients=0: it must be at least 1, or null for all"),
         ("failures", {"min_share": 1.5}, "min_share=1.5: it must be from 0 to 1"),
         ("failures", {"block_timeout": 0}, "block_timeout=0.0"),
         ("failures", {"left_out": {0: ["a"]}}, "rounds count from 1, got 0"),

@@ -22,7 +22,7 @@ from tests.cluster import problem
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 6
 
-# A checkpoint is saved every second round.
+# A checkpoint is saved every second round, and clients are evaluated after it.
 KILLS = [
     ("driver.start", 0),
     ("driver.round", 1),
@@ -30,6 +30,7 @@ KILLS = [
     ("checkpoint.open", 2),
     ("checkpoint.half_written", 2),
     ("checkpoint.after_rename", 2),
+    ("clients.half_written", 2),
     ("driver.round", 4),
     ("driver.fold", 4),
     ("driver.aggregate", 4),
@@ -39,6 +40,7 @@ KILLS = [
     ("checkpoint.before_rename", 4),
     ("checkpoint.after_rename", 4),
     ("checkpoint.before_rename", 6),
+    ("clients.open", 6),
     ("driver.end", 6),
 ]
 
@@ -56,7 +58,7 @@ for folder in json.loads(sys.argv[1]):
     if pid == 0:
         try:
             os.environ["FEDRAY_FAULTS"] = folder + ".json"
-            problem.train(Path(folder), "inline", rounds=int(sys.argv[2]), algorithm=fedray.Scaffold())
+            problem.train(Path(folder), "inline", rounds=int(sys.argv[2]), algorithm=fedray.Scaffold(), clients_every=2)
         finally:
             os._exit(1)
     statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -76,14 +78,14 @@ def lines(run_dir: Path) -> list[str]:
 
 
 def resume(run_dir: Path, **saving: Any) -> None:
-    problem.train(run_dir, "inline", rounds=ROUNDS, resume=True, algorithm=fedray.Scaffold(), **saving)
+    problem.train(run_dir, "inline", rounds=ROUNDS, resume=True, algorithm=fedray.Scaffold(), clients_every=2, **saving)
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     folder = tmp_path_factory.mktemp("quiet") / "run"
-    problem.train(folder, "inline", rounds=ROUNDS, algorithm=fedray.Scaffold())
+    problem.train(folder, "inline", rounds=ROUNDS, algorithm=fedray.Scaffold(), clients_every=2)
     return folder
 
 
@@ -124,8 +126,11 @@ def test_a_driver_killed_there_goes_on_to_the_same_bits(
         (half,) = torn
         assert half.startswith(b"{")
         assert not half.endswith(b"}")
+    if kill[0].startswith("clients."):
+        assert len([*folder.glob(".tmp-round-*")]) == 1
     resume(folder)
     assert lines(folder) == lines(quiet)
+    assert problem.tables(folder) == problem.tables(quiet)
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
     model, expected = load_file(folder / "model.safetensors"), load_file(quiet / "model.safetensors")
     assert {key: tensor.tolist() for key, tensor in model.items()} == {
@@ -160,7 +165,7 @@ def test_a_good_checkpoint_is_not_deleted_for_a_damaged_one(
 ) -> None:
     """One is kept, and it must not be the damaged one, although that has the highest number."""
     folder, plan = tmp_path / "run", tmp_path / "plan.json"
-    problem.train(folder, "inline", rounds=4, algorithm=fedray.Scaffold())
+    problem.train(folder, "inline", rounds=4, algorithm=fedray.Scaffold(), clients_every=2)
     assert rounds_in(folder / "checkpoints") == [4, 2]
     (folder / "checkpoints" / "round-00000004" / "state.json").write_text("{")
     plan.write_text(json.dumps([{"point": "driver.fold", "round": 4, "action": "raise"}]))
@@ -182,13 +187,27 @@ def test_a_disk_full_at_the_end_is_no_finished_run(
     plan.write_text(json.dumps([{"point": "driver.end", "round": ROUNDS, "action": "disk"}]))
     monkeypatch.setenv(inject.PLAN, str(plan))
     with pytest.raises(fedray.RunFailed, match="fault injected at driver"):
-        problem.train(folder, "inline", rounds=ROUNDS, algorithm=fedray.Scaffold())
+        problem.train(folder, "inline", rounds=ROUNDS, algorithm=fedray.Scaffold(), clients_every=2)
     assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
     assert not (folder / "model.safetensors").exists()
     assert not (folder / LOCK).exists()
     resume(folder)
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
     assert lines(folder) == lines(quiet)
+
+
+def test_a_disk_full_for_what_clients_got_ends_the_run_which_goes_on_with_it(
+    tmp_path: Path, quiet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, plan = tmp_path / "run", tmp_path / "plan.json"
+    plan.write_text(json.dumps([{"point": "clients.half_written", "round": 4, "action": "disk"}]))
+    monkeypatch.setenv(inject.PLAN, str(plan))
+    with pytest.raises(fedray.RunFailed, match=r"fault injected at clients\.half_written"):
+        problem.train(folder, "inline", rounds=ROUNDS, algorithm=fedray.Scaffold(), clients_every=2)
+    assert [*problem.tables(folder)] == ["round-00000002.parquet"]
+    resume(folder)
+    assert lines(folder) == lines(quiet)
+    assert problem.tables(folder) == problem.tables(quiet)
 
 
 def test_a_point_is_passed_by_name_round_and_block_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

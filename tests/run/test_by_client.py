@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.core.messages import BlockReport, Failure
-from fedray.run.by_client import ClientRows, held_out, spread, trained
+from fedray.run.by_client import columns, from_columns, held_out, of_training, spread
 from fedray.run.evaluation import HoldoutReport
+from fedray.rundir.client_table import ClientRows
 
 
 def rows(values: list[float], examples: list[int] | None = None, metric: str = "accuracy") -> ClientRows:
@@ -60,11 +61,14 @@ def test_a_client_without_a_finite_loss_is_among_the_worst() -> None:
 
 
 def test_training_is_told_client_by_client_in_their_order() -> None:
-    one, other = (trained(reports) for reports in ([block(0, 7, 2), block(1, 4)], [block(1, 4), block(0, 7, 2)]))
+    one, other = (of_training(reports) for reports in ([block(0, 7, 2), block(1, 4)], [block(1, 4), block(0, 7, 2)]))
     for found in (one, other):
         assert (found.view, found.clients.tolist(), found.examples.tolist()) == ("train", [2, 4, 7], [4, 8, 14])
         assert found.metrics["loss"].tolist() == [0.2, 0.4, 0.7]
-    assert trained([]).clients.tolist() == []
+        again = from_columns({name: tensor.clone() for name, tensor in columns(found).items()})
+        assert again.metrics["loss"].tolist() == [0.2, 0.4, 0.7]
+        assert (again.clients.tolist(), again.examples.tolist()) == ([2, 4, 7], [4, 8, 14])
+    assert of_training([]).clients.tolist() == []
 
 
 def test_held_out_rows_are_those_of_who_could_be_reached() -> None:

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def test_a_claim_is_undone_whole(folder: RunFolder) -> None:
     folder.claim("rounds: 3\n")
     assert folder.config() == "rounds: 3\n"
-    for made in (folder.state, folder.workers):
+    for made in (folder.state, folder.workers, folder.clients):
         made.mkdir()
     for name in (METRICS, SUMMARY, LOG, ENCODING):
         (folder.path / name).touch()

@@ -6,13 +6,16 @@ import io
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rich.console
 
 from fedray.core.record import RoundRecord
+from fedray.rundir.client_table import ClientRows, ClientTable
 from fedray.tracking import Console, RunInfo
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
@@ -104,6 +107,27 @@ def test_the_table_says_how_it_ended() -> None:
         "open it: see 'runs/a [b]/c'",
     ):
         assert line in [found.strip() for found in text.splitlines()]
+
+
+@pytest.mark.parametrize(("clients", "quiet"), [(20, False), (21, False), (20, True)])
+def test_what_each_of_a_few_clients_got_is_shown_at_the_end(clients: int, quiet: bool, tmp_path: Path) -> None:
+    """That of the newest evaluation, of their held-out rows."""
+    table = ClientTable(tmp_path / "clients", lambda client: f"silo [b]{client}")
+    for number, client in ((2, 7), (4, 3)):
+        one, seen = np.array([client]), {"loss": np.array([0.123456]), "accuracy": np.array([np.nan])}
+        trained = ClientRows("train", one, np.array([99]), {"loss": np.array([5.0])})
+        table.write(number, [trained, ClientRows("global", one, np.array([12]), seen)])
+    out, to = plain()
+    played(Console(quiet, console=to), replace(info(str(tmp_path)), clients=clients))
+    shown = [" ".join(re.findall(r"[^\s│┃]+", line)) for line in out.getvalue().splitlines()]
+    wanted = [
+        "held-out rows of each client, after round 4:",
+        "client examples loss accuracy",
+        "silo [b]3 12 0.1235 nan",
+    ]
+    assert [line for line in shown if "silo" in line or "client examples" in line or "each client" in line] == (
+        wanted if clients == 20 and not quiet else []
+    )
 
 
 def test_a_long_path_stays_in_one_piece() -> None:

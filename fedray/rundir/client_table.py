@@ -1,0 +1,215 @@
+"""The table of what each client got: Parquet parts in the folder ``clients`` of a run, one for each evaluation.
+
+All parts have the same columns, so that whatever reads Parquet reads them as one table, also while the run goes on: a
+part is whole or absent, and what is not yet whole lies outside of the folder, of which readers take every file.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.core import inject
+from fedray.core.errors import ConfigError
+from fedray.core.record import headline, more_is_better
+from fedray.rundir import durable
+from fedray.rundir.names import CLIENTS
+
+if TYPE_CHECKING:
+    import pyarrow
+
+TRAIN = "train"
+"""The view of rows that tell of a client's training; those of all other views tell of an evaluation."""
+
+_PREFIX, _SUFFIX = "round-", ".parquet"
+
+
+@dataclass(frozen=True)
+class ClientRows:
+    """Numbers of some clients in a round, seen in one way.
+
+    Args:
+        view: ``train``: of their training; ``global``: of the global model on their held-out rows.
+        clients: client indices ``[C]``, rising.
+        examples: for each client the number of examples that its metrics are means over, ``[C]``.
+        metrics: values of each client by name, float64 ``[C]``; ``loss`` is the first.
+    """
+
+    view: str
+    clients: NDArray[np.int64]
+    examples: NDArray[np.int64]
+    metrics: dict[str, NDArray[np.float64]]
+
+
+def parts_in(folder: Path) -> dict[int, Path]:
+    """Return the parts in a folder by their rounds, which rise."""
+    found = {path.stem.removeprefix(_PREFIX): path for path in folder.glob(f"{_PREFIX}*{_SUFFIX}")}
+    return dict(sorted((int(round), path) for round, path in found.items() if round.isdigit()))
+
+
+def read_clients(run_dir: str | Path) -> pyarrow.Table:
+    """Read what each client of a run got, as one table, during the run or after it.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> rows = ClientRows("global", np.array([0, 1]), np.array([8, 5]), {"loss": np.array([0.25, 0.5])})
+    >>> with TemporaryDirectory() as run_dir:
+    ...     ClientTable(Path(run_dir) / "clients", ["ann", "bob"].__getitem__).write(10, [rows])
+    ...     table = read_clients(run_dir)
+    >>> table.select(["round", "client", "view", "loss"]).to_pylist()[1]
+    {'round': 10, 'client': 'bob', 'view': 'global', 'loss': 0.5}
+
+    Args:
+        run_dir: a run folder.
+
+    Returns:
+        A ``pyarrow.Table``, for ``to_pandas()`` or ``polars.from_arrow``.  A row is a client in a round and a view:
+        ``round`` (int64), ``client`` (its id), ``view`` (``global``: the global model on its held-out rows; ``train``:
+        its training in the round), ``examples`` (int64) that the metrics are means over, and the metrics (float64),
+        ``loss`` first; what a view does not have is null.
+
+    Raises:
+        ConfigError: no client was evaluated there.
+    """
+    read = [table for path in parts_in(Path(run_dir) / CLIENTS).values() if (table := _read(path)) is not None]
+    if not read:
+        raise ConfigError(
+            f"{run_dir}: no numbers of single clients are there; evaluate.clients_every (in Python "
+            "evaluate_clients_every) evaluates clients on their held-out rows"
+        )
+    import pyarrow
+
+    return pyarrow.concat_tables(read, promote_options="default")
+
+
+def newest_part(run_dir: Path) -> pyarrow.Table | None:
+    """Read the part of the newest evaluation; None if there is none."""
+    paths = list(parts_in(run_dir / CLIENTS).values())
+    return _read(paths[-1]) if paths else None
+
+
+class ClientTable:
+    """The writer of the parts of a run.
+
+    Args:
+        folder: their folder; made with the first part.
+        name_of: the id of the client with an index.
+        keep: the newest evaluations that are kept, and the best one with them: that whose mean over examples is best,
+            of the accuracy where there is one, else of the first metric beside the loss, else of the loss; None: all.
+    """
+
+    def __init__(self, folder: Path, name_of: Callable[[int], str], keep: int | None = None) -> None:
+        self._folder, self._name_of, self._keep = folder, name_of, keep
+        self._scores: dict[int, float] = {}
+        self._importing: threading.Thread | None = None
+
+    def begin(self, first: int, *, wanted: bool) -> None:
+        """Delete the parts from round ``first`` on.
+
+        Args:
+            first: the round that the run goes on with.
+            wanted: there will be parts: get ready for them, in a thread, as importing pyarrow takes a third of a
+                second.
+        """
+        for round, path in parts_in(self._folder).items():
+            if round >= first:
+                path.unlink()
+        if wanted:
+            self._importing = threading.Thread(target=import_module, args=("pyarrow.parquet",), name="fedray-pyarrow")
+            self._importing.start()
+
+    def write(self, round: int, rows: Sequence[ClientRows]) -> None:
+        """Write the part of a round, and delete those that are not kept.
+
+        Args:
+            round: its number.
+            rows: those of all views, of which at least one has all metrics.
+
+        Raises:
+            OSError: it cannot be written; nothing of it is left.
+        """
+        import pyarrow.parquet
+
+        file = io.BytesIO()
+        pyarrow.parquet.write_table(self._table(round, rows), file)
+        self._folder.mkdir(exist_ok=True)
+        content = _in_halves(file.getvalue(), round)
+        durable.replace(path_of(self._folder, round), content, through=self._folder.parent)
+        if self._keep is not None:
+            self._prune(self._keep)
+
+    def close(self) -> None:
+        """Wait for the thread."""
+        if self._importing is not None:
+            self._importing.join()
+
+    def _table(self, round: int, rows: Sequence[ClientRows]) -> pyarrow.Table:
+        import pyarrow as pa
+
+        metrics = dict.fromkeys(name for one in rows for name in one.metrics)
+        fields = {"round": pa.int64(), "client": pa.string(), "view": pa.string(), "examples": pa.int64()}
+        schema = pa.schema(fields | dict.fromkeys(metrics, pa.float64()))
+        tables = []
+        for one in rows:
+            count = len(one.clients)
+            columns: dict[str, Any] = {
+                "round": np.full(count, round),
+                "client": [self._name_of(client) for client in one.clients.tolist()],
+                "view": [one.view] * count,
+                "examples": one.examples,
+                **{name: one.metrics.get(name, pa.nulls(count, pa.float64())) for name in metrics},
+            }
+            tables.append(pa.table(columns, schema=schema))
+        return pa.concat_tables(tables)
+
+    def _prune(self, keep: int) -> None:
+        there = parts_in(self._folder)
+        for round, path in there.items():
+            if round not in self._scores:
+                self._scores[round] = _score(_read(path))
+        best = max(there, key=lambda round: (self._scores[round], -round))
+        for round in list(there)[:-keep]:
+            if round != best:
+                there[round].unlink()
+
+
+def path_of(folder: Path, round: int) -> Path:
+    """Return the path of the part of a round."""
+    return folder / f"{_PREFIX}{round:08d}{_SUFFIX}"
+
+
+def _in_halves(data: bytes, round: int) -> Iterator[bytes]:
+    """Yield the bytes of a part in two halves: a fault may be put in before each."""
+    half = len(data) // 2
+    inject.point("clients.open", round)
+    yield data[:half]
+    inject.point("clients.half_written", round)
+    yield data[half:]
+
+
+def _read(path: Path) -> pyarrow.Table | None:
+    import pyarrow.parquet
+
+    try:
+        # From the file itself: a reader of paths takes a folder named `round=3` for a column.
+        with path.open("rb") as file:
+            return pyarrow.parquet.read_table(file)
+    except FileNotFoundError:  # deleted since it was listed: by a resume, or as no longer kept
+        return None
+
+
+def _score(part: pyarrow.Table) -> float:
+    """Return how good an evaluation is, higher is better."""
+    names = [name for name in part.column_names if name not in ("round", "client", "view", "examples")]
+    metric = headline(names)
+    seen = part["view"].to_numpy() != TRAIN
+    mean = np.average(part[metric].to_numpy()[seen], weights=part["examples"].to_numpy()[seen])
+    return -math.inf if math.isnan(mean) else float(mean if more_is_better(metric) else -mean)
