@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fedray.core.collector import collector_off
 
 if TYPE_CHECKING:
-    from fedray.aggregators import Mean, Median, TrimmedMean
+    from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
     from fedray.algorithms import (
         FedAdagrad,
         FedAdam,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
-    "aggregators": "Mean Median TrimmedMean",
+    "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
     "algorithms": "FedAdagrad FedAdam FedAvg FedAvgM FedNova FedProx FedSGD FedYogi Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
@@ -63,6 +63,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "IID",
+    "CenteredClip",
     "Clip",
     "Cluster",
     "Column",
@@ -80,8 +81,11 @@ __all__ = [
     "FederatedModel",
     "Full",
     "Gaussian",
+    "GeometricMedian",
+    "Krum",
     "Mean",
     "Median",
+    "MultiKrum",
     "Poisson",
     "Quantity",
     "Result",

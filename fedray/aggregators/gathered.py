@@ -147,7 +147,7 @@ class Selected(Gathered):
         with one_thread():
             shares = self.shares(rows, now)
             now.shares.update(zip(rows.clients.tolist(), shares.tolist(), strict=True))
-            return {name: combined(shares, part) for name, part in rows.parts.items()}
+            return {name: combined(shares, part).to(part.dtype) for name, part in rows.parts.items()}
 
     @abstractmethod
     def shares(self, rows: Rows, now: Now) -> Tensor:
@@ -155,10 +155,10 @@ class Selected(Gathered):
 
 
 def combined(shares: Tensor, rows: Tensor) -> Tensor:
-    """Return ``shares @ rows`` as float32 ``[k]``, summed in float64; rows of share 0 are left out.
+    """Return ``shares @ rows``, float64 ``[k]``; rows of share 0 are left out.
 
     >>> combined(torch.tensor([0.25, 0.75, 0.0], dtype=torch.float64), torch.tensor([[4.0], [8.0], [1e38]]))
-    tensor([7.])
+    tensor([7.], dtype=torch.float64)
 
     Args:
         shares: float64 ``[n]``.
@@ -167,8 +167,7 @@ def combined(shares: Tensor, rows: Tensor) -> Tensor:
     used = shares.nonzero().flatten()
     if len(used) < len(rows):
         shares, rows = shares[used], rows[used]
-    pieces = [(shares @ piece.double()).to(rows.dtype) for piece in column_pieces(rows)]
-    return torch.cat(pieces)
+    return torch.cat([shares @ piece.double() for piece in column_pieces(rows)])
 
 
 def column_pieces(rows: Tensor) -> tuple[Tensor, ...]:

@@ -107,7 +107,7 @@ def test_rows_are_combined_in_float64(count: int, width: int, seed: int) -> None
 
 def test_one_row_alone_has_its_bits_and_one_of_no_share_is_not_looked_at() -> None:
     rows = torch.tensor([[0.1, 3e38], [float("inf"), float("nan")]])
-    assert torch.equal(combined(torch.tensor([1.0, 0.0], dtype=torch.float64), rows), rows[0])
+    assert torch.equal(combined(torch.tensor([1.0, 0.0], dtype=torch.float64), rows).float(), rows[0])
 
 
 def test_pieces_are_all_columns_in_their_order() -> None:

@@ -29,6 +29,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "scaffold": {"algorithm": fedray.Scaffold(), "optimizer": lambda params: torch.optim.SGD(params, lr=0.1)},
     "topk": {"transforms": [fedray.Clip(norm=0.5), fedray.TopK(fraction=0.2)]},
     "median": {"aggregator": fedray.Median()},
+    "krum": {"aggregator": fedray.MultiKrum(byzantine=10, keep=5)},
+    "centered_clip": {"aggregator": fedray.CenteredClip(radius=0.5)},
 }
 
 
@@ -37,7 +39,7 @@ PARTS: dict[str, dict[str, Any]] = {
     [
         ("fedavg", (1, 3)),
         pytest.param("fedavg", (2, 4), marks=pytest.mark.slow),
-        *(pytest.param(name, (3,), marks=pytest.mark.slow) for name in ("scaffold", "topk", "median")),
+        *(pytest.param(name, (3,), marks=pytest.mark.slow) for name in PARTS if name != "fedavg"),
     ],
 )
 def test_any_number_of_workers_and_inline(name: str, counts: Sequence[int], tmp_path: Path, four_cpus: None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedray.aggregators import Aggregator, Mean, Median, TrimmedMean
+from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
 from fedray.algorithms import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedNova, FedProx, FedSGD, FedYogi, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
@@ -39,7 +39,15 @@ TRANSFORMS: list[list[Transform]] = [
     [TopK(0.3), Clip(0.5), Gaussian(0.1)],
 ]
 
-AGGREGATORS: list[Aggregator] = [Mean(), Median(), TrimmedMean(0.2)]
+AGGREGATORS: list[Aggregator] = [
+    Mean(),
+    Median(),
+    TrimmedMean(0.2),
+    Krum(0),
+    MultiKrum(0, keep=2),
+    GeometricMedian(),
+    CenteredClip(0.05, steps=2),
+]
 
 SAMPLERS: list[Sampler] = [Full(), Uniform(4), Poisson(0.6), Weighted(4)]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray import optim
-from fedray.aggregators import Median, TrimmedMean
+from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Median, MultiKrum, TrimmedMean
 from fedray.algorithms import FedAvg, FedNova, FedProx, FedSGD, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import LocalSection
@@ -112,18 +112,20 @@ def test_no_noise_is_clipping_alone(tmp_path: Path) -> None:
     same(private, clipped)
 
 
-def test_trimming_nothing_is_the_plain_mean(tmp_path: Path) -> None:
+@pytest.mark.parametrize("aggregator", [TrimmedMean(0.0), MultiKrum(0, keep=6), CenteredClip(1e9)])
+def test_trimming_nothing_is_the_plain_mean(aggregator: Aggregator, tmp_path: Path) -> None:
     problem = class_problem()
-    trimmed = federation(problem, tmp_path, aggregator=TrimmedMean(0.0))
+    trimmed = federation(problem, tmp_path, aggregator=aggregator)
     plain = federation(problem, tmp_path, FedAvg(weight="uniform"))
     trimmed.run()
     plain.run()
     assert relative(trimmed.vector, plain.vector) <= 1e-6
 
 
-def test_the_median_of_one_client_is_that_client(tmp_path: Path) -> None:
+@pytest.mark.parametrize("aggregator", [Median(), GeometricMedian()])
+def test_the_median_of_one_client_is_that_client(aggregator: Aggregator, tmp_path: Path) -> None:
     problem = class_problem((9,))
-    median, mean = federation(problem, tmp_path, aggregator=Median()), federation(problem, tmp_path)
+    median, mean = federation(problem, tmp_path, aggregator=aggregator), federation(problem, tmp_path)
     median.run()
     mean.run()
     assert relative(median.vector, mean.vector) <= 1e-6

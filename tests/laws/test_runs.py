@@ -14,6 +14,7 @@ from fedray.aggregators import Aggregator
 from fedray.algorithms import FedAvg, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import LocalSection
+from fedray.core.errors import RunFailed
 from fedray.sampling import Sampler, Uniform
 from fedray.transforms import Transform
 from tests.helpers import Federation, class_problem, federation, relative
@@ -56,7 +57,12 @@ def test_resuming_gives_the_same_bits(algorithm: AlgorithmConfig, tmp_path: Path
 def test_resuming_gives_the_same_bits_with_other_parts(
     aggregator: Aggregator, sampler: Sampler, tmp_path: Path
 ) -> None:
-    resumes(tmp_path, Scaffold(), aggregator=aggregator, sampler=sampler)
+    first = made(tmp_path, Scaffold(), aggregator=aggregator, sampler=sampler)
+    if any(0 < len(first.plan.cohort(round)) < aggregator.least for round in range(1, 5)):
+        with pytest.raises(RunFailed, match=f"needs {aggregator.least} updates at least, and round . has"):
+            first.run()
+    else:
+        resumes(tmp_path, Scaffold(), aggregator=aggregator, sampler=sampler)
 
 
 @every("algorithm", ALGORITHMS)

@@ -8,23 +8,28 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedray.aggregators import Aggregator, CenteredClip, Mean
 from fedray.algorithms import FedAvg, FedAvgM, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
+from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.run.snapshot import layout_of, restore, snapshot
 from tests.helpers import class_problem, federation
 
 
-@pytest.mark.parametrize("algorithm", [FedAvg(), FedAvgM(), Scaffold()], ids=lambda config: config.name)
-def test_a_restored_state_goes_on_with_the_same_bits(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
-    whole = federation(class_problem(), tmp_path / "whole", algorithm, rounds=5)
+@pytest.mark.parametrize("aggregator", [Mean(), CenteredClip(0.05)], ids=name_of)
+@pytest.mark.parametrize("algorithm", [FedAvg(), FedAvgM(), Scaffold()], ids=name_of)
+def test_a_restored_state_goes_on_with_the_same_bits(
+    algorithm: AlgorithmConfig, aggregator: Aggregator, tmp_path: Path
+) -> None:
+    whole = federation(class_problem(), tmp_path / "whole", algorithm, aggregator=aggregator, rounds=5)
     whole.run()
-    half = federation(class_problem(), tmp_path / "half", algorithm, rounds=5)
+    half = federation(class_problem(), tmp_path / "half", algorithm, aggregator=aggregator, rounds=5)
     half.run(2)
     saved = snapshot(half.plan, half.state, {"by": "a test"})
     assert saved.state["by"] == "a test"
-    other = federation(class_problem(), tmp_path / "half", algorithm, rounds=5)
+    other = federation(class_problem(), tmp_path / "half", algorithm, aggregator=aggregator, rounds=5)
     restore(other.plan, other.state, saved)
     assert other.state.round == 2
     other.run()
@@ -43,6 +48,12 @@ def test_another_model_algorithm_or_number_of_rounds_is_refused(tmp_path: Path) 
     momentum = federation(class_problem(), tmp_path / "c", FedAvgM())
     with pytest.raises(ConfigError, match="has kept nothing for the server"):
         restore(momentum.plan, momentum.state, saved)
+    centred = federation(class_problem(), tmp_path / "d", aggregator=CenteredClip(1.0))
+    words = r"has kept nothing for the aggregator, the config wants delta\[83\]\nresume with the algorithm, agg"
+    with pytest.raises(ConfigError, match=words):
+        restore(centred.plan, centred.state, saved)
+    with pytest.raises(ConfigError, match=r"has kept delta\[83\] for the aggregator, the config wants nothing"):
+        restore(run.plan, run.state, snapshot(centred.plan, centred.state, {}))
 
 
 def test_a_checkpoint_names_its_tensors_for_whoever_has_no_plan(tmp_path: Path) -> None:

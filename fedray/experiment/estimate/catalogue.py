@@ -44,10 +44,12 @@ def catalogue(kind: str | None = None) -> RenderableType:
     >>> from fedray.core.terminal import plain
     >>> print(plain(catalogue("aggregators")), end="")  # doctest: +ELLIPSIS
     aggregators
-      mean          Weighted mean sum_i w_i delta_i / sum_i w_i of accepted clients (FedAvg, ...).
-      median        Coordinate-wise median (...).
-      trimmed_mean  Coordinate-wise trimmed mean (...).
-                    trim=0.1
+      centered_clip     ...
+      mean              Weighted mean sum_i w_i delta_i / sum_i w_i of accepted clients (FedAvg, ...).
+      median            Coordinate-wise median (...).
+      ...
+      trimmed_mean      Coordinate-wise trimmed mean (...).
+                        trim=0.1
 
     Args:
         kind: one of the keys of ``KINDS``; None means all of them.

@@ -47,6 +47,7 @@ def line(text: str, name: str) -> str:
         ["algorithm={name: fedadam}", "sampler={name: uniform, clients: 3}"],
         ["transforms=[{name: topk, fraction: 0.25}]"],
         ["aggregator=median"],
+        ["aggregator={name: centered_clip, radius: 1.0}"],
     ],
     ids=" ".join,
 )
@@ -92,6 +93,23 @@ def test_it_says_how_a_robust_aggregator_counts(trim: float, told: str, cli: Cli
     text = cli("plan", small, f"aggregator={{name: trimmed_mean, trim: {trim}}}").out
     assert line(text, "weight").startswith("every client counts the same")
     assert f"of a cohort of 8 it leaves out {told}" in text
+
+
+@pytest.mark.parametrize(("name", "weighed"), [("geometric_median", True), ("krum, byzantine: 2", False)])
+def test_it_says_whether_clients_count_by_their_examples(name: str, weighed: bool, cli: Cli, small: Path) -> None:
+    text = cli("plan", small, f"aggregator={{name: {name}}}").out
+    assert line(text, "weight").startswith("examples: " if weighed else "every client counts the same")
+
+
+def test_a_cohort_too_small_for_the_aggregator_is_said_before_anything_starts(cli: Cli, small: Path) -> None:
+    for command in (["plan", small], ["run", small, "run.dir=out", "-q"]):
+        outcome = cli(*command, "aggregator={name: krum, byzantine: 3}")
+        assert outcome.status == 2
+        assert outcome.err == (
+            "fedray: aggregator: Krum(byzantine=3) needs 9 updates at least, and a cohort has 8: take a larger cohort, "
+            "or an aggregator that expects fewer attackers\n"
+        )
+    assert not Path("out").exists()
 
 
 def test_it_says_why_clients_step_one_by_one(cli: Cli, small: Path) -> None:

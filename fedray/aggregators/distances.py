@@ -1,0 +1,70 @@
+"""Distances between updates in float64, which neither cancel nor go below zero."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedray.aggregators.gathered import column_pieces
+
+CLOSE = 1e-6
+"""The share of a pair's two squared norms below which its squared distance is computed again directly."""
+
+
+def squared_distances(rows: Tensor) -> Tensor:
+    """Return the squared distances of all pairs of rows, float64 ``[n, n]``.
+
+    They are symmetric, never negative, and 0 on the diagonal.  By the Gram matrix ``G`` of the centred rows they are
+    ``G_ii + G_jj - 2 G_ij``.  Of close pairs the difference has lost its digits: every pair for which it is below 1e-6
+    of ``G_ii + G_jj`` is computed again as a sum of squares, so that the relative error of all is below about 1e-9.
+
+    >>> squared_distances(torch.tensor([[1e6, 1.0], [1e6, 1.0], [1e6, 1.001], [0.0, 1.0]])).round(decimals=9)
+    tensor([[0.0000e+00, 0.0000e+00, 1.0000e-06, 1.0000e+12],
+            [0.0000e+00, 0.0000e+00, 1.0000e-06, 1.0000e+12],
+            [1.0000e-06, 1.0000e-06, 0.0000e+00, 1.0000e+12],
+            [1.0000e+12, 1.0000e+12, 1.0000e+12, 0.0000e+00]], dtype=torch.float64)
+
+    Args:
+        rows: finite, float32 or float64 ``[n, k]``.
+    """
+    count = len(rows)
+    gram = torch.zeros(count, count, dtype=torch.float64, device=rows.device)
+    for piece in column_pieces(rows):
+        centred = piece.to(torch.float64, copy=True)
+        centred -= centred.mean(dim=0)
+        gram.addmm_(centred, centred.T)
+    squares = gram.diagonal()
+    both = squares[:, None] + squares[None, :]
+    found = both - (gram + gram.T)
+    close = torch.triu(found <= CLOSE * both, diagonal=1)
+    if close.any():
+        found = torch.where(close | close.T, _directly(rows, close), found)
+    return found.fill_diagonal_(0.0)
+
+
+def _directly(rows: Tensor, wanted: Tensor) -> Tensor:
+    """Return the squared distances of the pairs that are true in the upper triangle ``wanted`` ``[n, n]``."""
+    found = torch.zeros(wanted.shape, dtype=torch.float64, device=rows.device)
+    others = [(i, wanted[i].nonzero().flatten()) for i in wanted.any(dim=1).nonzero().flatten().tolist()]
+    for piece in column_pieces(rows):
+        exact = piece.double()
+        for i, close in others:
+            found[i, close] += (exact[close] - exact[i]).square_().sum(dim=1)
+    return found + found.T
+
+
+def distances_to(rows: Tensor, point: Tensor) -> Tensor:
+    """Return the distance of each row from a point, float64 ``[n]``.
+
+    >>> distances_to(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(2, dtype=torch.float64))
+    tensor([5., 0.], dtype=torch.float64)
+
+    Args:
+        rows: ``[n, k]``.
+        point: float64 ``[k]``.
+    """
+    squares = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+    pieces = column_pieces(rows)
+    for piece, place in zip(pieces, point.split(pieces[0].shape[1]), strict=True):
+        squares += (piece.double() - place).square_().sum(dim=1)
+    return squares.sqrt_()
