@@ -172,7 +172,7 @@ def task_of(line: Line) -> LocalTask:
         data,
         Layout.of(module),
         args,
-        FedAvg().rule(),
+        FedAvg(),
         0,
     )
     return replace(task, stacking=decide(task, "auto", float(line.cohort), "cpu"))

@@ -43,8 +43,9 @@ from fedray.data import ClientData, DataSpec, FederatedData
 from fedray.data.partition import Partitioner
 from fedray.data.registry import data_sources, partitioners
 from fedray.data.sources.base import Source
+from fedray.local.batches import Batch, Output, Trace
+from fedray.local.clients import Clients, Step
 from fedray.local.losses import losses
-from fedray.local.rules import LocalRule, LocalRun
 from fedray.models.registry import Model, models
 from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers
 from fedray.sampling import Sampler, samplers
@@ -55,8 +56,10 @@ __all__ = [
     "Aggregate",
     "Aggregator",
     "AlgorithmConfig",
+    "Batch",
     "BlockUpdate",
     "ClientData",
+    "Clients",
     "ConfigError",
     "CoordinateWise",
     "DataSpec",
@@ -64,12 +67,11 @@ __all__ = [
     "Gathered",
     "LRSchedule",
     "Layout",
-    "LocalRule",
-    "LocalRun",
     "LossFn",
     "Model",
     "Now",
     "OptimizerFn",
+    "Output",
     "Partitioner",
     "Registry",
     "RoundRecord",
@@ -80,7 +82,9 @@ __all__ = [
     "Selected",
     "ServerRule",
     "Source",
+    "Step",
     "TorchOptimizer",
+    "Trace",
     "Tracker",
     "Transform",
     "UpdateOutOfRange",

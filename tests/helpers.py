@@ -23,6 +23,7 @@ from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast, Parts
 from fedray.core.record import RoundRecord
 from fedray.data import ClientData, FederatedData
+from fedray.local.program import width_of
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
@@ -117,7 +118,10 @@ def local_task(
     """A local training problem with its stacking decided; ``stack`` as in ``local.stack``."""
     layout = Layout.of(problem.model_fn())
     options = {name: fields.pop(name) for name in ("buffers", "precision", "deterministic") if name in fields}
-    wanted = {"rule": FedAvg().rule(), "args": replace(args or LocalSection(1, 4), **options), **fields}
+    wanted = {"program": FedAvg(), "args": replace(args or LocalSection(1, 4), **options), **fields}
+    if isinstance(program := wanted["program"], AlgorithmConfig):
+        sent = program.server().broadcasts.items()
+        wanted = {"receives": {name: width_of(width, layout) for name, width in sent}, **wanted}
     task = LocalTask(
         problem.model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted
     )
@@ -211,7 +215,7 @@ def federation(
         aggregator or Mean(),
         replace(args or LocalSection(1, 4), buffers=buffers),
     )
-    task = local_task(problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, rule=parts.rule)
+    task = local_task(problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, program=parts.program)
     task = replace(task, evaluated_rows=evaluated_rows)
     job = Job(task, parts, folder)
     vector = task.layout.pack(dict(problem.model_fn().state_dict()))

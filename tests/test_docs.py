@@ -264,7 +264,12 @@ def python_of(name: str) -> str:
 
 
 def test_every_snippet_of_python_is_run() -> None:
-    assert {snippet.page.name for snippet in snippets("python")} == {"README.md", "data.md", "between-rounds.md"}
+    assert {snippet.page.name for snippet in snippets("python")} == {
+        "README.md",
+        "data.md",
+        "between-rounds.md",
+        "write-your-own.md",
+    }
 
 
 def test_the_python_of_the_data_page(workplace: Path) -> None:
@@ -272,6 +277,12 @@ def test_the_python_of_the_data_page(workplace: Path) -> None:
     for line in python_of("data.md").splitlines():
         made = eval(line.partition("  #")[0], names)
         assert isinstance(made, fedray.FederatedData), line
+
+
+def test_the_python_of_the_page_on_algorithms(workplace: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(python_of("write-your-own.md"), names)
+    assert [record.round for record in names["result"].history] == [1, 2]
 
 
 def test_the_python_of_the_page_on_rounds(

@@ -1,4 +1,4 @@
-"""An algorithm is four parts: local rule, transforms, aggregator, server rule.  Nothing else knows its name."""
+"""An algorithm is four parts: client program, transforms, aggregator, server rule.  Nothing else knows its name."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, DELTA, STATISTICS, BlockUpdate
-from fedray.local.rules import LocalRule, Width, width_of
+from fedray.local.program import ClientProgram, Width, width_of
 from fedray.transforms.base import Transform
 
 Weight = Literal["auto", "examples", "uniform"]
 
 
 @dataclass(frozen=True)
-class AlgorithmConfig:
-    """Base of the registered algorithms: each names its local rule and its server rule.
+class AlgorithmConfig(ClientProgram):
+    """Base of the registered algorithms: each is its client program, and names its server rule.
 
     >>> @dataclass(frozen=True)
     ... class Damped(AlgorithmConfig):
@@ -46,12 +46,7 @@ class AlgorithmConfig:
 
     def __post_init__(self) -> None:
         # A value out of range is an error where it is given, not in the first round.
-        self.rule()
         self.server()
-
-    def rule(self) -> LocalRule:
-        """Make the local rule: the clients' part of the algorithm."""
-        return LocalRule()
 
     def server(self) -> ServerRule:
         """Make a fresh server rule."""
@@ -86,12 +81,13 @@ class Algorithm:
     """The four parts, checked to fit together.  Made by :func:`compose`.
 
     Args:
+        program: the clients' half.
         statistics: clients also send the change of their buffers, which evaluations need where ``local.buffers`` is not
             ``mean``.
     """
 
     name: str
-    rule: LocalRule
+    program: ClientProgram
     transforms: tuple[Transform, ...]
     aggregator: Aggregator
     server: ServerRule
@@ -104,7 +100,7 @@ class Algorithm:
         vector = {name: span.stop - span.start for name, span in layout.spans.items()}
         if self.args.buffers != "mean":
             vector = {DELTA: vector[DELTA], **({STATISTICS: vector[BUFFERS]} if self.statistics else {})}
-        return vector | {name: width_of(width, layout) for name, width in self.rule.sends.items()}
+        return vector | {name: width_of(width, layout) for name, width in self.program.sends.items()}
 
     def widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each tensor of an accumulator."""
@@ -137,9 +133,9 @@ class Algorithm:
     def state(self) -> dict[str, Width]:
         """Return the widths of each client's state.
 
-        The rule's by its names, a transform's by its place in the config.
+        The program's by its names, a transform's by its place in the config.
         """
-        kept: dict[str, Width] = dict(self.rule.state)
+        kept: dict[str, Width] = dict(self.program.state)
         for position, transform in enumerate(self.transforms):
             kept |= {_placed(position, name): width for name, width in transform.state.items()}
         return kept
@@ -171,6 +167,11 @@ def compose(
     Raises:
         ConfigError: parts that cannot work together, saying which and what to choose instead.
     """
+    if hasattr(config, "rule"):
+        raise ConfigError(
+            f"algorithm: {type(config).__name__} has a local rule (start, gradient, finish); now an algorithm has a "
+            "client program in its place: see docs/write-your-own.md"
+        )
     prepared: list[Transform] = []
     for position, transform in enumerate(transforms):
         bounded = [_name(t) for t in prepared if t.needs_uniform]
@@ -190,9 +191,8 @@ def compose(
     if weight != "uniform" and (needs_uniform or config.uniform_only):
         who = needs_uniform[0] if needs_uniform else config.name
         raise ConfigError(f"algorithm.weight: {who} needs every client to weigh the same: set it to uniform or auto")
-    rule = config.rule()
-    if needs_uniform and rule.sends:
-        sent = ", ".join(rule.sends)
+    if needs_uniform and config.sends:
+        sent = ", ".join(config.sends)
         raise ConfigError(
             f"transforms: {needs_uniform[0]} protects the update only, but {config.name} also sends {sent}; "
             "use an algorithm whose clients send the update alone (fedray list algorithms)"
@@ -202,7 +202,7 @@ def compose(
     hidden = [_name(t) for t in prepared if t.linear_only]
     if hidden and not aggregator.linear:
         raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
-    return Algorithm(config.name, rule, tuple(prepared), aggregator, config.server(), weight, config.local(args))
+    return Algorithm(config.name, config, tuple(prepared), aggregator, config.server(), weight, config.local(args))
 
 
 def _placed(position: int, name: str) -> str:

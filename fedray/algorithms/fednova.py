@@ -13,29 +13,8 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.algorithms.server import ServerRule
 from fedray.core.messages import Aggregate
-from fedray.local.rules import LocalRule, LocalRun, Width
-
-
-class Normalised(LocalRule):
-    """The local rule of FedNova: sends ``delta / ||a||_1`` and ``||a||_1``; ``a``: gradients' weights in ``delta``.
-
-    ``||a||_1`` is the number of local steps tau for plain SGD, and for SGD with momentum rho
-    ``A(tau) = (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`` (arXiv:2007.07481, section 4.1), which is
-    ``sum_{j < tau} sum_{k <= j} rho^k``, so that ``A(tau) = tau (tau + 1) / 2`` at rho = 1; with Nesterov's momentum,
-    which the paper leaves out, ``A(tau + 1) - 1``.
-    """
-
-    sends: ClassVar[Mapping[str, Width]] = {"tau": "scalar"}
-
-    def finish(self, run: LocalRun) -> None:
-        """Normalise the parameters' part of the update."""
-        steps = run.steps.clamp(min=1.0).cpu().long()
-        rho, ahead = float(run.group.get("momentum", 0.0)), int(bool(run.group.get("nesterov")))
-        # As sums: the quotients have no value at rho = 1, and in float32 few digits near it.
-        weights = np.cumsum(np.cumsum(rho ** np.arange(int(steps.max()) + ahead)))
-        tau = torch.from_numpy(weights)[steps + (ahead - 1)].sub_(ahead).to(run.steps)
-        run.delta[:, : run.params.shape[1]].div_(tau)
-        run.parts["tau"] = tau
+from fedray.local.clients import Clients
+from fedray.local.program import Width
 
 
 class EffectiveSteps(ServerRule):
@@ -68,6 +47,7 @@ class FedNova(AlgorithmConfig):
     """
 
     server_lr: float = 1.0
+    sends: ClassVar[Mapping[str, Width]] = {"tau": "scalar"}
 
     def doubts(self, optimizer: torch.optim.Optimizer) -> Iterator[str]:
         """Say so if the optimizer is not sgd."""
@@ -77,9 +57,22 @@ class FedNova(AlgorithmConfig):
                 f"steps of {type(optimizer).__name__} are counted as plain ones"
             )
 
-    def rule(self) -> LocalRule:
-        """Make the rule that normalises the update."""
-        return Normalised()
+    def client(self, c: Clients) -> None:
+        """Send ``delta / ||a||_1`` and ``||a||_1``, where ``a`` are the gradients' weights in ``delta``.
+
+        ``||a||_1`` is the number of local steps tau for plain SGD, and for SGD with momentum rho
+        ``A(tau) = (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)`` (arXiv:2007.07481, section 4.1), which is
+        ``sum_{j < tau} sum_{k <= j} rho^k``, so that ``A(tau) = tau (tau + 1) / 2`` at rho = 1; with Nesterov's
+        momentum, which the paper leaves out, ``A(tau + 1) - 1``.
+        """
+        trace = c.fit()
+        steps = trace.steps.clamp(min=1.0).cpu().long()
+        rho, ahead = float(trace.group.get("momentum", 0.0)), int(bool(trace.group.get("nesterov")))
+        # As sums: the quotients have no value at rho = 1, and in float32 few digits near it.
+        weights = np.cumsum(np.cumsum(rho ** np.arange(int(steps.max()) + ahead)))
+        tau = torch.from_numpy(weights)[steps + (ahead - 1)].sub_(ahead).to(trace.steps)
+        c.send("delta", c.delta / tau)
+        c.send("tau", tau)
 
     def server(self) -> ServerRule:
         """Make the rule that multiplies by the effective number of steps."""

@@ -7,22 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms
-from fedray.local.rules import LocalRule, LocalRun
-
-
-@dataclass(frozen=True)
-class Proximal(LocalRule):
-    """The local rule of FedProx.
-
-    ``mu * (w - w_t)``, the gradient of ``mu / 2 * ||w - w_t||^2``, is added to the gradient.
-    """
-
-    mu: float
-
-    def gradient(self, run: LocalRun, grad: Tensor) -> None:
-        """Pull the clients' parameters towards the global ones."""
-        if self.mu:
-            grad.add_((run.params - run.anchor).mul_(self.mu))
+from fedray.local.clients import Clients, Step
 
 
 @algorithms.register("fedprox")
@@ -32,13 +17,8 @@ class FedProx(AlgorithmConfig):
 
     The paper's clients may do inexact, differing amounts of work; here the work is ``local.epochs``, as in FedAvg.
 
-    >>> import numpy as np, torch
-    >>> there = torch.ones(1, 2)  # the only client of the block has moved by 1
-    >>> run = LocalRun(1, np.array([0]), torch.zeros(2), there, {}, {}, torch.ones(1, 1), there)
-    >>> gradient = torch.zeros(1, 2)
-    >>> FedProx(mu=0.1).rule().gradient(run, gradient)
-    >>> gradient
-    tensor([[0.1000, 0.1000]])
+    >>> FedProx(mu=0.1).mu
+    0.1
 
     Args:
         mu: strength of the proximal term, >= 0; 0 is FedAvg, bitwise.
@@ -51,6 +31,10 @@ class FedProx(AlgorithmConfig):
         if not self.mu >= 0.0:
             raise ValueError(f"mu={self.mu}: it must be at least 0")
 
-    def rule(self) -> LocalRule:
-        """Make the rule of the proximal gradient."""
-        return Proximal(self.mu)
+    def client(self, c: Clients) -> None:
+        """Pull the clients' parameters towards the global ones: ``mu * (w - w_t)`` is added to the gradient."""
+
+        def pull(step: Step, grad: Tensor) -> None:
+            grad.add_((step.params - c.anchor).mul_(self.mu))
+
+        c.fit(gradient=pull if self.mu else None)

@@ -13,28 +13,8 @@ from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.algorithms.server import ServerRule, State
 from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, Parts
-from fedray.local.rules import LocalRule, LocalRun, Width
-
-
-class ControlVariate(LocalRule):
-    """The local rule of SCAFFOLD: steps along ``g_i(y) - c_i + c``.
-
-    Afterwards ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II).
-    """
-
-    state: ClassVar[Mapping[str, Width]] = {"control": "trained"}
-    sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
-
-    def gradient(self, run: LocalRun, grad: Tensor) -> None:
-        """Correct the drift."""
-        grad.add_(run.down["control"] - run.state["control"])
-
-    def finish(self, run: LocalRun) -> None:
-        """Write the new control variate, and send its change."""
-        moved = run.delta[:, : run.params.shape[1]] / (-run.lr * run.steps.clamp(min=1.0))
-        change = moved - run.down["control"]
-        run.state["control"] = run.state["control"] + change
-        run.parts["control"] = change
+from fedray.local.clients import Clients, Step
+from fedray.local.program import Width
 
 
 class ControlServer(ServerRule):
@@ -69,19 +49,16 @@ class Scaffold(AlgorithmConfig):
     Clients need the plain ``sgd`` optimizer for the paper's meaning of ``c_i``: with momentum or an adaptive
     optimizer the control variate is the average step divided by the learning rate.
 
-    >>> import numpy as np
-    >>> here, kept, sent = torch.zeros(1, 1), {"control": torch.tensor([[0.5]])}, {"control": torch.tensor([2.0])}
-    >>> run = LocalRun(1, np.array([0]), torch.zeros(1), here, sent, kept, torch.ones(1, 1), here)
-    >>> gradient = torch.zeros(1, 1)
-    >>> Scaffold().rule().gradient(run, gradient)
-    >>> gradient  # + c - c_i
-    tensor([[1.5000]])
+    >>> dict(Scaffold().state), dict(Scaffold().sends)  # c_i, and its change
+    ({'control': 'trained'}, {'control': 'trained'})
 
     Args:
         server_lr: global step size.
     """
 
     server_lr: float = 1.0
+    state: ClassVar[Mapping[str, Width]] = {"control": "trained"}
+    sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
 
@@ -95,9 +72,16 @@ class Scaffold(AlgorithmConfig):
                 "they are mean steps divided by the learning rate, which its paper does not treat"
             )
 
-    def rule(self) -> LocalRule:
-        """Make the clients' control variate."""
-        return ControlVariate()
+    def client(self, c: Clients) -> None:
+        """Step along ``g_i(y) - c_i + c``, and then set ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II)."""
+
+        def correct(step: Step, grad: Tensor) -> None:
+            grad.add_(c.down["control"] - c.state["control"][step.rows])
+
+        trace = c.fit(gradient=correct)
+        change = c.delta / (-trace.lr * trace.steps.clamp(min=1.0)) - c.down["control"]
+        c.state["control"] = c.state["control"] + change
+        c.send("control", change)
 
     def server(self) -> ServerRule:
         """Make the server's control variate."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, Aggregate, Parts
-from fedray.local.rules import Width
+from fedray.local.program import Width
 from fedray.optim import OptimizerFn
 
 State = dict[str, Tensor]

@@ -270,6 +270,7 @@ class Config:
         module = made_module(model_fn)
         layout = Layout.of(module)
         algorithm.check(layout)
+        receives = {name: width for name, width in algorithm.broadcast_widths(layout).items() if name != "model"}
         task = LocalTask(
             model_fn=model_fn,
             optimizer_fn=self.optimizer,
@@ -277,7 +278,8 @@ class Config:
             data=data,
             layout=layout,
             args=algorithm.args,
-            rule=algorithm.rule,
+            program=algorithm.program,
+            receives=receives,
             seed=self.schema.seed,
             statistics=self._statistics(algorithm, module, layout, data),
             carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),

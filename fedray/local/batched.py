@@ -6,14 +6,41 @@ here as a handful of batched matrix products, in the same arithmetic as vmap wou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Forward = Callable[[dict[str, Tensor], Tensor], Tensor]
+Layer = Callable[[dict[str, Tensor], Tensor], Tensor]
 """Parameters ``[A, *shape]`` by name and inputs ``[A, B, ...]`` to outputs ``[A, B, ...]``."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A module's forward pass over a leading axis of clients.
+
+    Args:
+        layers: one after the other.
+        ends_in_head: the last one has parameters, so that its inputs are the features.
+    """
+
+    layers: Sequence[Layer]
+    ends_in_head: bool
+
+    def __call__(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return the outputs."""
+        for layer in self.layers:
+            x = layer(params, x)
+        return x
+
+    def with_features(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs, and the inputs of the last layer."""
+        for layer in self.layers[:-1]:
+            x = layer(params, x)
+        return self.layers[-1](params, x), x
+
 
 _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Identity)
 
@@ -31,19 +58,14 @@ def batched_forward(module: nn.Module) -> Forward | None:
     tied = len(list(module.parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
     if steps is None or shared or tied or not all(parameter.requires_grad for parameter in module.parameters()):
         return None
-
-    def forward(params: dict[str, Tensor], x: Tensor) -> Tensor:
-        for step in steps:
-            x = step(params, x)
-        return x
-
-    return forward
+    last = list(module.modules())[-1]
+    return Forward(steps, type(last) is nn.Linear)
 
 
-def _steps(module: nn.Module, prefix: str) -> list[Forward] | None:
-    steps: list[Forward] = []
+def _steps(module: nn.Module, prefix: str) -> list[Layer] | None:
+    steps: list[Layer] = []
     for name, child in module.named_children():
-        step: Forward | None = None
+        step: Layer | None = None
         if type(child) is nn.Sequential:
             inner = _steps(child, f"{prefix}{name}.")
             if inner is None:
@@ -72,11 +94,11 @@ def _flatten(params: dict[str, Tensor], x: Tensor) -> Tensor:
     return x.flatten(2)
 
 
-def _elementwise(module: nn.Module) -> Forward:
+def _elementwise(module: nn.Module) -> Layer:
     return lambda params, x: module(x)
 
 
-def _linear(weight: str, bias: str | None) -> Forward:
+def _linear(weight: str, bias: str | None) -> Layer:
     def step(params: dict[str, Tensor], x: Tensor) -> Tensor:
         rows = x.flatten(1, -2)
         out: Tensor = _Linear.apply(rows, params[weight], params[bias] if bias else None)  # type: ignore[no-untyped-call]

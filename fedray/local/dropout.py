@@ -34,12 +34,13 @@ class NamedDropout:
         seed: the run's seed.
 
     Attributes:
+        seed: the same.
         client: int64 scalar, the client's key (a batched tensor under vmap).
         turn: the number of the next draw in the client's step; ``None``: no draw may come.
     """
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self.seed = seed
         self._stream = Stream(seed, "dropout", 0)
         self._native = F.scaled_dot_product_attention
         self._entered: list[ExitStack] = []
@@ -51,7 +52,7 @@ class NamedDropout:
     def at(self, round: int, step: int, share: slice = slice(0, 1)) -> None:
         """Draw for this round and local step from now on, and for these rows of the batch, if not for all."""
         if round != self._stream.round:
-            self._stream = Stream(self._seed, "dropout", round)
+            self._stream = Stream(self.seed, "dropout", round)
         self.turn, self._step = 0, step
         self._share = share
 

@@ -38,7 +38,8 @@ class LeadingRows:
         joined: step on the whole in any case.
 
     Attributes:
-        leaves: the tensors ``[A, *shape]`` of the rows that are left, each a leaf of autograd's graph, by name.
+        whole: the rows that are left, ``[A, D]``, a leaf of autograd's graph.
+        leaves: their tensors ``[A, *shape]``, each a leaf of autograd's graph, by name.
         apart: True if :meth:`step` takes a gradient for each leaf, not one ``[A, D]``.
         group: the optimizer's hyperparameters.
     """
@@ -46,25 +47,25 @@ class LeadingRows:
     def __init__(self, optimizer_fn: OptimizerFn, matrix: Tensor, layout: Layout, joined: bool = False) -> None:
         self._layout = layout
         self._look_at(matrix)
-        self._optimizer = optimizer_fn([self._whole])
+        self._optimizer = optimizer_fn([self.whole])
         self.group = self._optimizer.param_groups[0]
         self.apart = not joined and matrix.device.type == "cpu" and isinstance(self._optimizer, torch.optim.SGD)
         self.group["params"] = self._stepped()
 
     def __len__(self) -> int:
-        return len(self._whole)
+        return len(self.whole)
 
     def _look_at(self, matrix: Tensor) -> None:
-        self._whole = matrix.detach().requires_grad_()
+        self.whole = matrix.detach().requires_grad_()
         self.leaves = {name: p.requires_grad_() for name, p in self._layout.split(matrix.detach()).items()}
 
     def _stepped(self) -> list[Tensor]:
-        return list(self.leaves.values()) if self.apart else [self._whole]
+        return list(self.leaves.values()) if self.apart else [self.whole]
 
     def keep(self, count: int) -> None:
         """Let go of all rows but the first ``count``."""
         before, state = self.group["params"], self._optimizer.state
-        self._look_at(self._whole[:count])
+        self._look_at(self.whole[:count])
         self.group["params"] = self._stepped()
         for old, new in zip(before, self.group["params"], strict=True):
             if old in state:

@@ -68,6 +68,11 @@ class Replica:
             loss = batch_loss(self._loss, self.module(x.to(self.device)), y.to(self.device))
         return loss if weight == 1.0 else loss * weight
 
+    def loss_of(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of an output of the module."""
+        with autocast(self._task.args.precision, self.device):
+            return batch_loss(self._loss, output, y.to(self.device))
+
     def add_gradients(self, others: Sequence[Replica]) -> None:
         """Add the gradients of others to these, in their order; what the loss used nowhere stays without one."""
         used = [

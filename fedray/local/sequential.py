@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fedray.core.draws import named
 from fedray.core.hidden_state import HiddenState
-from fedray.core.messages import Floats
 from fedray.core.rng import integer
-from fedray.data.columns.rows import Rows
+from fedray.local.batches import Batch, Output, Trace
+from fedray.local.clients import Clients, Fit, Step
 from fedray.local.clipping import clip_module
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
+from fedray.local.features import head_of, watched
+from fedray.local.gradients import check_objective
 from fedray.local.replicas import Replica, share_out
-from fedray.local.rules import LocalRun
-from fedray.local.schedule import Schedule
-from fedray.local.task import LocalTask
+from fedray.local.task import LocalTask, autocast
 
 
 class SequentialStepper:
     """The training of one client: the module's tensors are views of one row, so any module and any optimizer works.
 
-    On several devices the optimizer, the rule and the row are on the first; in each step the others get a copy of the
+    On several devices the optimizer, the hooks and the row are on the first; in each step the others get a copy of the
     row and a share of the batch, and give their gradients.  That equals one device up to rounding.
 
     What the model, the loss or the optimizer function remembers elsewhere is put back after each client.  Random draws
@@ -36,6 +37,8 @@ class SequentialStepper:
         self._first = Replica(task, module, devices[0])
         self._others = [Replica(task, task.model_fn(), device) for device in devices[1:]]
         self.row = self._first.row
+        self._modes = {part: part.training for part in module.modules()}
+        self._head = head_of(module)
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
 
     @staticmethod
@@ -57,46 +60,137 @@ class SequentialStepper:
         """The hidden state of model, loss and optimizer function: what they remember elsewhere."""
         return self._first.hidden
 
-    def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
-        """Train the single client of ``run`` (C = 1); arguments as for ``fedray.local.steppers.Stepper``.
-
-        ``run.delta`` must be a view of ``self.row``.
-        """
-        task, layout, device = self._task, self._task.layout, self._first.device
-        replicas = (self._first, *self._others)
-        for replica in replicas:
-            layout.write_integers(replica.module, self.row)
-        total = torch.zeros((), dtype=torch.float64, device=device)
-        client = int(keys[0])
-        if self._dropout is not None:
-            self._dropout.client = keys[0]
+    @contextlib.contextmanager
+    def alone(self, c: Clients) -> Iterator[None]:
+        """Name all draws by the client, and put back what the model, the loss or the optimizer function remember."""
+        task, replicas, client = self._task, (self._first, *self._others), int(c.keys[0])
         devices = [replica.device for replica in replicas if replica.device.type == "cuda"]
-        with contextlib.ExitStack() as client_alone:
-            client_alone.enter_context(named(task.seed, "local", run.round, client, devices))
+        with contextlib.ExitStack() as entered:
+            entered.enter_context(named(task.seed, "local", c.round, client, devices))
             for replica in replicas:
-                client_alone.enter_context(replica.hidden.put_back(integer(task.seed, "local", run.round, client)))
-            optimizer = task.optimizer_fn(list(self._first.trained))
-            task.rate.enter(optimizer.param_groups, run.round)
-            run.group = optimizer.param_groups[0]
-            task.rule.start(run)
-            for step in range(schedule.index.shape[1]):
-                count = int(schedule.count[0, step])
-                x, y = rows.take(schedule.index[:, step, :count])
-                optimizer.zero_grad(set_to_none=True)
-                loss = self._backward(x[0], y[0], run.round, step)
-                if task.rule.changes_gradient:
-                    grad = self._first.gradient().unsqueeze(0)
-                    with torch.no_grad():
-                        task.rule.gradient(run, grad)
-                    self._first.set_gradient(grad[0])
-                clip_module(self._first.trained, task.args.clip_grad_norm)
-                optimizer.step()
-                total += loss * count
-            optimizer.zero_grad(set_to_none=True)
-            layout.read_back(self._first.module, self.row)
-        return total.reshape(1).cpu().numpy()
+                entered.enter_context(replica.hidden.put_back(integer(task.seed, "local", c.round, client)))
+            yield
 
-    def _backward(self, x: Tensor, y: Tensor, round: int, step: int) -> Tensor:
+    def drawing(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which dropout draws by name, computed again in a backward, too."""
+        return recomputing(self._dropout)
+
+    # The module
+
+    def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
+        """See :meth:`fedray.local.steppers.Stepper.forward`."""
+        module, device = self._first.module, self._first.device
+        x = batch.x[0].to(device)
+        self._turn(step)
+        with (
+            autocast(self._task.args.precision, device),
+            self.drawing(),
+            self._in_mode(train),
+            watched(module, self._head) as seen,
+        ):
+            if params is None and step.attached:
+                logits = module(x)
+            else:
+                row = (step.params if params is None else params)[..., : self._task.layout.trained]
+                tensors = self._task.layout.split(row.reshape(1, -1))
+                own = {name: tensor[0] for name, tensor in tensors.items()}
+                buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+                logits = functional_call(module, {**own, **buffers}, (x,))
+        self._forward_ends()
+        return Output(logits.unsqueeze(0), seen[0].unsqueeze(0) if len(seen) == 1 else None, batch)
+
+    @contextlib.contextmanager
+    def _in_mode(self, train: bool) -> Iterator[None]:
+        if not train:
+            self._first.module.eval()
+        yield
+        if not train:
+            for part, training in self._modes.items():
+                part.training = training
+
+    def loss(self, output: Output) -> Tensor:
+        """Return the task's loss of the client, ``[1]``."""
+        return self._first.loss_of(output.logits[0], output.batch.y[0]).unsqueeze(0)
+
+    # The loop
+
+    def fit(self, c: Clients, fit: Fit) -> Trace:
+        """See :meth:`fedray.local.steppers.Stepper.fit`."""
+        layout, first = self._task.layout, self._first
+        if self._dropout is not None:
+            if self._dropout.seed != fit.seed:
+                self._dropout = NamedDropout(fit.seed)
+            self._dropout.client = c.keys[0]
+        with self._holding(fit.params):
+            for replica in (first, *self._others):
+                layout.write_integers(replica.module, self.row)
+            total = torch.zeros((), dtype=torch.float64, device=first.device)
+            optimizer = fit.optimizer(list(first.trained))
+            trace = Trace(fit.schedule.count[0] * 0.0, fit.schedule.count, optimizer.param_groups[0], first.device)
+            for number, n in enumerate(fit.batches.active):
+                batch = fit.batches.at(number, n)
+                optimizer.zero_grad(set_to_none=True)
+                if fit.hooked:
+                    loss = self._hooked(c, fit, number, batch, optimizer, trace.lr)
+                else:
+                    loss = self._backward(batch.x[0], batch.y[0], c.round, number)
+                    self._descend(optimizer)
+                total += loss * int(batch.count[0])
+            optimizer.zero_grad(set_to_none=True)
+            layout.read_back(first.module, self.row)
+        trace.total = total.reshape(1).cpu().numpy()
+        return trace
+
+    @contextlib.contextmanager
+    def _holding(self, params: Tensor) -> Iterator[None]:
+        """Put a model ``[1, D]`` in the place of the row's for the length of the context, if it is another one."""
+        place = self.row[: params.shape[1]]
+        if params.data_ptr() == place.data_ptr():
+            yield
+            return
+        saved = self.row.clone()
+        place.copy_(params[0])
+        try:
+            yield
+        finally:
+            params[0].copy_(place)
+            self.row.copy_(saved)
+
+    def _hooked(
+        self, c: Clients, fit: Fit, number: int, batch: Batch, optimizer: torch.optim.Optimizer, lr: float
+    ) -> Tensor:
+        """Take a step that the program looks into; returns its loss."""
+        first = self._first
+        leaf = self.row[: self._task.layout.trained].unsqueeze(0).detach().requires_grad_()
+        step = fit.step(c, number, leaf, batch, lr)
+        if fit.objective is None:
+            loss = self._backward(batch.x[0], batch.y[0], c.round, number)
+            grad = first.gradient().unsqueeze(0)
+        else:
+            with self.drawing():
+                losses = fit.objective(step)
+                check_objective(losses, 1)
+                # The forward at the model itself runs the module, whose parameters are leaves of their own.
+                pieces = torch.autograd.grad(
+                    losses.sum(), [leaf, *first.trained], allow_unused=True, materialize_grads=True
+                )
+            grad = torch.cat([piece.reshape(-1) for piece in pieces[1:]]).unsqueeze(0).add_(pieces[0])
+            loss = losses.detach()[0]
+        if fit.gradient is not None:
+            with torch.no_grad():
+                fit.gradient(step, grad)
+        first.set_gradient(grad[0])
+        self._descend(optimizer)
+        if fit.after is not None:
+            with torch.no_grad():
+                fit.after(step)
+        return loss
+
+    def _descend(self, optimizer: torch.optim.Optimizer) -> None:
+        clip_module(self._first.trained, self._task.args.clip_grad_norm)
+        optimizer.step()
+
+    def _backward(self, x: Tensor, y: Tensor, round: int, number: int) -> Tensor:
         """Leave the gradients of a batch's mean loss with the first replica; returns that loss.
 
         A GPU works while the next one is told what to do, so that one thread keeps all of them busy.
@@ -108,7 +202,7 @@ class SequentialStepper:
         losses = []
         for replica, share in zip((self._first, *others), (first, *shares), strict=True):
             if self._dropout is not None:
-                self._dropout.at(round, step, share)
+                self._dropout.at(round, number, share)
             weight = (share.stop - share.start) / len(x) if others else 1.0
             with recomputing(self._dropout):
                 loss = replica.loss(x[share], y[share], weight)
@@ -120,3 +214,11 @@ class SequentialStepper:
             return losses[0]
         self._first.add_gradients(others)
         return torch.stack([loss.to(self._first.device) for loss in losses]).sum()
+
+    def _turn(self, step: Step) -> None:
+        if self._dropout is not None:
+            self._dropout.at(step.c.round, step.number)
+
+    def _forward_ends(self) -> None:
+        if self._dropout is not None:
+            self._dropout.forward_ends()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,18 +13,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import has_direct, per_example
-from fedray.core.messages import Floats
-from fedray.data.columns.rows import Rows
 from fedray.local.batched import batched_forward
+from fedray.local.batches import Batch, Output, Trace
+from fedray.local.clients import Clients, Fit, Step
 from fedray.local.clipping import clip_rows
 from fedray.local.dropout import NamedDropout, has_dropout
+from fedray.local.features import head_of, watched
+from fedray.local.gradients import gradient_of
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
-from fedray.local.rules import LocalRun
-from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask, autocast
 
 _NOTHING = contextlib.nullcontext()
+
+Tensors = dict[str, Tensor]
 
 
 class StackedStepper:
@@ -41,10 +43,13 @@ class StackedStepper:
         for parameter in module.parameters():
             parameter.data = torch.empty(0)
         self._template = train_mode(module).to(device)
+        self._modes = {part: part.training for part in module.modules()}
+        self._head = head_of(module)
         parts = {"model": self._template, "local.loss": task.loss_fn, "optimizer": task.optimizer_fn}
         self.hidden = HiddenState(parts, task.layout.tensors(self._template).values())
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
         self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
+        self._watched = vmap(self._output_and_features, in_dims=(0, 0, 0), randomness="error")
         # Autocast chooses types operation by operation, which a batched product of our own would bypass.
         self._batched = batched_forward(module) if task.args.precision != "bf16" else None
 
@@ -62,7 +67,32 @@ class StackedStepper:
         """Return new memory, ``[C, P]``."""
         return torch.empty(count, self._task.layout.size, device=self._device)
 
-    def _outputs(self, params: dict[str, Tensor], keys: Tensor, x: Tensor) -> Tensor:
+    @contextlib.contextmanager
+    def alone(self, c: Clients) -> Iterator[None]:
+        """Put back what the model, the loss or the optimizer function remember elsewhere."""
+        self._rest = self._task.layout.unpack(c.down["model"], self._task.layout.rest)
+        with self.hidden.put_back():
+            yield
+
+    def drawing(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which dropout draws by name."""
+        return self._dropout or _NOTHING
+
+    # The module
+
+    def _output(self, params: Tensors, key: Tensor, x: Tensor) -> Tensor:
+        if self._dropout is not None:
+            self._dropout.client = key
+        output: Tensor = functional_call(self._template, {**params, **self._rest}, (x,))
+        return output
+
+    def _output_and_features(self, params: Tensors, key: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        with watched(self._template, self._head) as seen:
+            output = self._output(params, key, x)
+        # vmap returns tensors alone: no features are those of an empty shape.
+        return output, seen[0] if len(seen) == 1 else output.new_zeros(len(x), 0)
+
+    def _outputs(self, params: Tensors, keys: Tensor, x: Tensor) -> Tensor:
         if self._batched is not None:
             return self._batched(params, x)
         # vmap knows the plain kernel of attention; the fused ones it would run client by client, with a warning.
@@ -70,68 +100,95 @@ class StackedStepper:
             outputs: Tensor = self._vmapped(params, keys, x)
             return outputs
 
-    def _output(self, params: dict[str, Tensor], key: Tensor, x: Tensor) -> Tensor:
-        if self._dropout is not None:
-            self._dropout.client = key
-        output: Tensor = functional_call(self._template, {**params, **self._rest}, (x,))
-        return output
+    def _with_features(self, params: Tensors, keys: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self._batched is not None and self._batched.ends_in_head:
+            return self._batched.with_features(params, x)
+        with sdpa_kernel(SDPBackend.MATH):
+            found: tuple[Tensor, Tensor] = self._watched(params, keys, x)
+            return found
 
-    def _loss(self, params: dict[str, Tensor], keys: Tensor, x: Tensor, y: Tensor, share: Tensor | None) -> Tensor:
-        """Return the loss of each client on its batch, ``[A]``; an example has a ``share`` ``[A, B]``, padding 0."""
+    def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
+        """See :meth:`fedray.local.steppers.Stepper.forward`."""
+        layout = self._task.layout
+        matrix = (step.params if params is None else params)[..., : layout.trained].expand(len(batch.x), -1)
+        self._turn(step)
+        with autocast(self._task.args.precision, self._device), self.drawing(), self._in_mode(train):
+            keys = step.c.keys[step.rows][: len(batch.x)]
+            logits, features = self._with_features(layout.split(matrix), keys, batch.x)
+        self._forward_ends()
+        return Output(logits, features if features.shape[-1] else None, batch)
+
+    @contextlib.contextmanager
+    def _in_mode(self, train: bool) -> Iterator[None]:
+        if not train:
+            self._template.eval()
+        yield
+        if not train:
+            for part, training in self._modes.items():
+                part.training = training
+
+    def loss(self, output: Output) -> Tensor:
+        """Return the task's loss of each client, ``[A]``."""
+        loss_fn, batch, logits = self._task.loss_fn, output.batch, output.logits
         with autocast(self._task.args.precision, self._device):
-            output = self._outputs(params, keys, x)
-            if share is None and not has_direct(self._task.loss_fn):
-                losses: Tensor = vmap(self._task.loss_fn)(output, y)
+            if batch.share is None and not has_direct(loss_fn):
+                losses: Tensor = vmap(loss_fn)(logits, batch.y)
                 return losses
-            values = per_example(self._task.loss_fn, output.flatten(0, 1), y.flatten(0, 1)).view(x.shape[:2])
-        return values.mean(dim=1) if share is None else (values * share.to(values.dtype)).sum(dim=1)
+            values = per_example(loss_fn, logits.flatten(0, 1), batch.y.flatten(0, 1)).view(batch.x.shape[:2])
+        return batch.mean(values)
 
-    def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
-        """Train the clients of ``run`` as :class:`fedray.local.steppers.Stepper` says it.
+    # The loop
 
-        What the model remembers elsewhere is put back.
-        """
-        with self.hidden.put_back():
-            return self._run(run, schedule, rows, keys, model)
-
-    def _run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
-        task, layout = self._task, self._task.layout
-        self._rest = layout.unpack(model, layout.rest)
-        optimizer = LeadingRows(task.optimizer_fn, run.params, layout, joined=task.rule.changes_gradient)
-        run.group = optimizer.group
-        task.rate.enter([optimizer.group], run.round)
-        task.rule.start(run)
-        active, widths = (schedule.count > 0).sum(axis=0), schedule.count.max(axis=0)
-        padded = self._shares(schedule)
-        losses = torch.zeros(len(active), len(run.params), device=self._device)
-        training = run
-        for step, (n, width) in enumerate(zip(active.tolist(), widths.tolist(), strict=True)):
+    def fit(self, c: Clients, fit: Fit) -> Trace:
+        """See :meth:`fedray.local.steppers.Stepper.fit`."""
+        count, batches = fit.schedule.count, fit.batches
+        optimizer = LeadingRows(fit.optimizer, fit.params, self._task.layout, joined=fit.hooked)
+        if self._dropout is not None and self._dropout.seed != fit.seed:
+            self._dropout = NamedDropout(fit.seed)
+        losses = torch.zeros(len(batches.active), len(c), device=self._device)
+        trace = Trace(np.zeros(len(c)), count, optimizer.group, self._device)
+        for number, n in enumerate(batches.active):
             if n < len(optimizer):
                 optimizer.keep(n)
-            x, y = rows.take(schedule.index[:n, step, :width])
-            share = padded[step, :n, :width] if schedule.count[:n, step].min() < width else None
-            if self._dropout is not None:
-                self._dropout.at(run.round, step)
-            with self._dropout or _NOTHING:
-                loss = self._loss(optimizer.leaves, keys[:n], x, y, share)
-                if self._dropout is not None:
-                    self._dropout.forward_ends()
-                grads = torch.autograd.grad(loss.sum(), list(optimizer.leaves.values()), materialize_grads=True)
-            losses[step, :n] = loss.detach()
-            if not optimizer.apart:
+            batch = batches.at(number, n)
+            step = fit.step(c, number, optimizer.whole, batch, trace.lr) if fit.hooked else None
+            with self.drawing():
+                if fit.objective is None:
+                    loss, grads = self._gradients(c, number, batch, optimizer)
+                else:
+                    assert step is not None
+                    loss = fit.objective(step)
+                    grads = (gradient_of(loss, optimizer.whole),)
+            losses[number, :n] = loss.detach()
+            if not optimizer.apart and len(grads) > 1:
                 grads = (torch.cat([grad.flatten(1) for grad in grads], dim=1),)
-                if n < len(training.params):
-                    training = run.leading(n)
+            if step is not None and fit.gradient is not None:
                 with torch.no_grad():
-                    task.rule.gradient(training, grads[0])
-            optimizer.step(clip_rows(grads, task.args.clip_grad_norm))
-        total = np.zeros(len(run.params))
-        for mean, count in zip(losses.cpu().numpy(), schedule.count.T.astype(np.float32), strict=True):
-            total += mean * count
-        return total
+                    fit.gradient(step, grads[0])
+            optimizer.step(clip_rows(grads, self._task.args.clip_grad_norm))
+            if step is not None and fit.after is not None:
+                with torch.no_grad():
+                    fit.after(step)
+        for mean, examples in zip(losses.cpu().numpy(), count.T.astype(np.float32), strict=True):
+            trace.total += mean * examples
+        return trace
 
-    def _shares(self, schedule: Schedule) -> Tensor:
-        """Return each example's share in the loss of its batch, ``[S, C, B]``, 0 for padding."""
-        count = schedule.count.T[:, :, None]
-        shares = (np.arange(schedule.index.shape[2]) < count) / count.clip(min=1)
-        return torch.from_numpy(shares).to(self._device, torch.float32)
+    def _gradients(
+        self, c: Clients, number: int, batch: Batch, optimizer: LeadingRows
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the task's loss ``[A]`` and its gradient for each of the optimizer's leaves."""
+        if self._dropout is not None:
+            self._dropout.at(c.round, number)
+        with autocast(self._task.args.precision, self._device):
+            logits = self._outputs(optimizer.leaves, c.keys[: len(optimizer)], batch.x)
+        loss = self.loss(Output(logits, None, batch))
+        self._forward_ends()
+        return loss, torch.autograd.grad(loss.sum(), list(optimizer.leaves.values()), materialize_grads=True)
+
+    def _turn(self, step: Step) -> None:
+        if self._dropout is not None:
+            self._dropout.at(step.c.round, step.number)
+
+    def _forward_ends(self) -> None:
+        if self._dropout is not None:
+            self._dropout.forward_ends()

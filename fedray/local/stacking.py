@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -13,11 +14,11 @@ from torch.optim import Optimizer
 
 from fedray.core.draws import drawn_since, named, put_back, traces
 from fedray.core.losses import ignored_class, per_example
-from fedray.core.messages import VECTOR, BlockUpdate, Broadcast
+from fedray.core.messages import VECTOR, BlockUpdate, Broadcast, Parts
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
 from fedray.local.operations import work
-from fedray.local.rules import LocalRule
+from fedray.local.program import width_of
 from fedray.local.schedule import batch_widths
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
@@ -178,7 +179,7 @@ def _trial(task: LocalTask, decays: bool) -> str | None:
 
 
 def _compare(task: LocalTask, rows: tuple[int, int], steps: int, decays: bool) -> tuple[str | None, bool]:
-    """Train two clients, cut to so many ``rows`` each, for some steps, in a stack and alone.
+    """Run the algorithm's program on two clients, cut to so many ``rows`` each, for some steps, in a stack and alone.
 
     Returns:
         The difference, if there is one, and True if the model remembers something.
@@ -190,23 +191,39 @@ def _compare(task: LocalTask, rows: tuple[int, int], steps: int, decays: bool) -
     # In full precision: what bfloat16 rounds away would hide what is looked for.
     args = replace(task.args, epochs=1, steps=steps, batch_size=max(rows), buffers="mean", precision="fp32")
     args = replace(args, clip_grad_norm=None)  # which would hide a gradient that is too large
-    trial = replace(task, args=args, optimizer_fn=plain, rule=LocalRule(), data=few)  # type: ignore[arg-type]
-    down = Broadcast(1, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
+    trial = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
+    down = Broadcast(
+        1, {"model": task.layout.pack(dict(task.model_fn().state_dict())), **_drawn(task, task.receives)}, 1.0
+    )
+    widths = {name: width_of(width, task.layout) for name, width in task.program.state.items()}
+    newcomers = torch.zeros(2, dtype=torch.bool)
+
+    def update(trainer: Trainer, rows: slice) -> Tensor:
+        clients = few.pair[rows]
+        state = {name: part.expand(len(clients), -1).clone() for name, part in _drawn(task, widths).items()}
+        return _moved(trainer.train(clients, down, state, known=newcomers[rows]))
+
     block = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU])
     with put_back():
         before = traces()
-        stacked = _moved(block.train(few.pair, down, {}))
+        stacked = update(block, slice(0, 2))
         if drawn := [*drawn_since(before), *sorted(block.hidden.drawn)]:
             return f"it draws from {drawn[0]}, which knows one client at a time", False
     changed = block.hidden.changed
     alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
     for row, client in enumerate(few.pair):
-        expected = _moved(alone.train(few.pair[row : row + 1], down, {}))[0]
+        expected = update(alone, slice(row, row + 1))[0]
         close = _TOLERANCE * (float(expected.nan_to_num().abs().max()) or 1.0)
         if not torch.allclose(stacked[row], expected, rtol=0.0, atol=close, equal_nan=True):
             kept = f": it remembers {min(changed)}" if changed else ""
             return f"client {client} stacked is not what it is alone{kept}", bool(changed)
     return None, bool(changed)
+
+
+def _drawn(task: LocalTask, widths: Mapping[str, int]) -> Parts:
+    """Return something small for what a run would have sent or kept, so that a program that uses it shows it."""
+    draw = torch_generator(task.seed, "local")
+    return {name: 0.01 * torch.randn(width, generator=draw) for name, width in widths.items()}
 
 
 def _moved(update: BlockUpdate) -> Tensor:

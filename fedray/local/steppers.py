@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
@@ -10,16 +11,13 @@ from torch import Tensor
 
 from fedray.core.errors import RunFailed
 from fedray.core.hidden_state import HiddenState
-from fedray.core.messages import Floats
-from fedray.data.columns.rows import Rows
-from fedray.local.rules import LocalRun
-from fedray.local.schedule import Schedule
+from fedray.local.clients import Clients, Steps
 from fedray.local.sequential import SequentialStepper
 from fedray.local.stacked import StackedStepper
 from fedray.local.task import LocalTask
 
 
-class Stepper(Protocol):
+class Stepper(Steps, Protocol):
     """The contract of a way to step: it trains the local models of a block in place."""
 
     @staticmethod
@@ -46,19 +44,8 @@ class Stepper(Protocol):
         """Return memory for the local models of ``count`` clients, ``[C, P]``, valid until the next call."""
         ...
 
-    def run(self, run: LocalRun, schedule: Schedule, rows: Rows, keys: Tensor, model: Tensor) -> Floats:
-        """Train ``run.params`` ``[C, D]`` in place.
-
-        Args:
-            run: the live state; its vectors lie in the memory that ``locals`` gave.
-            schedule: the examples of each step.
-            rows: the block's examples.
-            keys: the clients' keys, int64 ``[C]``.
-            model: the global vector ``[P]``.
-
-        Returns:
-            The sum of each client's example losses over its steps, ``[C]``.
-        """
+    def alone(self, c: Clients) -> AbstractContextManager[None]:
+        """Return the context of a block's program: nothing that code of the user's remembers leaves it."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,8 +14,8 @@ from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.data.columns.base import ClientData
+from fedray.local.program import ClientProgram
 from fedray.local.rate import LearningRate
-from fedray.local.rules import LocalRule
 from fedray.optim import OptimizerFn
 
 ModelFn = Callable[[], nn.Module]
@@ -72,7 +72,7 @@ class LocalTask:
         data: the clients' data.
         layout: the model's layout.
         args: the config section ``local``, as the algorithm runs with it.
-        rule: the algorithm's local rule.
+        program: the clients' half of the algorithm.
         seed: the run's seed.
         rate: the learning rate of each round.
         stacking: the decision for this run.
@@ -80,6 +80,7 @@ class LocalTask:
         statistics: clients send the change of their buffers, as ``Algorithm.statistics`` says.
         carried: names of the buffers that clients take on from the mean of the last cohort's, for evaluations alone.
         evaluated_rows: the most rows that an evaluation takes at once.
+        receives: lengths of what the server broadcasts besides the model, by name.
     """
 
     model_fn: ModelFn
@@ -88,7 +89,7 @@ class LocalTask:
     data: ClientData
     layout: Layout
     args: LocalSection
-    rule: LocalRule
+    program: ClientProgram
     seed: int
     rate: LearningRate = field(default_factory=LearningRate)
     stacking: Stacking = field(default_factory=lambda: Stacking(1, False, "not decided"))
@@ -96,6 +97,7 @@ class LocalTask:
     statistics: bool = False
     carried: frozenset[str] = frozenset()
     evaluated_rows: int = MOST_ROWS
+    receives: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:

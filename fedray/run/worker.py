@@ -36,7 +36,7 @@ from fedray.core.metrics import Mean, example_values
 from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.losses import loss_on
-from fedray.local.rules import width_of
+from fedray.local.program import width_of
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.models.prototype import forget, last_of
@@ -246,13 +246,12 @@ class Worker:
     def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
         algorithm = self.job.algorithm
         state, known = self.rows.read(clients, block.state, self.device)
-        buffers = state.pop("buffers", None)
+        buffers, there = state.pop("buffers", None), torch.tensor(known, dtype=torch.bool, device=self.device)
         if buffers is not None:
-            newcomers = ~torch.tensor(known, device=self.device)
-            buffers[newcomers] = self._down.parts["model"][self.job.task.layout.trained :]
+            buffers[~there] = self._down.parts["model"][self.job.task.layout.trained :]
         if STATISTICS in self._down.parts and self.job.task.carried:
             buffers = self._carried().expand(len(clients), -1)
-        update = self._trainer.train(clients, self._down, state, buffers)
+        update = self._trainer.train(clients, self._down, state, buffers, there)
         if (statistics := update.parts.get(STATISTICS)) is not None:
             # What cannot be averaged is no reason to lose an update that does not need it.
             statistics.masked_fill_(~(statistics.abs() < WIDE_LIMIT), 0.0)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from fedray.config.registry import Registry
 from fedray.core.messages import Aggregate, BlockUpdate
-from fedray.local.rules import Width
+from fedray.local.program import Width
 
 
 class Transform:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from fedray.core.messages import BlockUpdate
-from fedray.local.rules import Width
+from fedray.local.program import Width
 from fedray.transforms.base import Transform, transforms
 
 

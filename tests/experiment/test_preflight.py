@@ -17,7 +17,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.experiment.preflight import check_fit
-from fedray.local.rules import LocalRule
+from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
 from fedray.run.evaluation import rows_at_once
 from tests.helpers import class_problem
@@ -266,7 +266,7 @@ def test_a_model_for_gpus_alone_is_refused_where_cpus_train_and_warned_of_where_
         problem.data,
         Layout.of(problem.model_fn()),
         LocalSection(),
-        LocalRule(),
+        ClientProgram(),
         0,
     )
     with pytest.raises(ConfigError, match=r"^model: it does not take the data .*expected a CUDA tensor"):

@@ -17,8 +17,9 @@ from fedray.algorithms import FedProx, Scaffold
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Broadcast
+from fedray.local.clients import Clients
 from fedray.local.clipping import clip_module, clip_rows
-from fedray.local.rules import LocalRule, LocalRun
+from fedray.local.program import ClientProgram
 from fedray.optim import SGD, Adam, OptimizerFn
 from tests.helpers import class_problem, local_task, relative, train
 
@@ -82,26 +83,26 @@ def test_stacked_is_alone_with_algorithms_that_change_gradients(algorithm: Any) 
     updates = []
     for stack in (4, "off"):
         args = LocalSection(2, 4, clip_grad_norm=0.1)
-        task = local_task(PROBLEM, args=args, stack=stack, rule=algorithm.rule())
+        task = local_task(PROBLEM, args=args, stack=stack, program=algorithm)
         vector = task.layout.pack(dict(PROBLEM.model_fn().state_dict()))
-        state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.rule.state}
+        state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.program.state}
         sent = {name: torch.full((task.layout.trained,), 0.02) for name in algorithm.server().broadcasts}
         updates.append(train(task, [2, 3, 0, 1], Broadcast(1, {"model": vector, **sent}, 1.0), state))
     for name, part in updates[0].parts.items():
         assert relative(part, updates[1].parts[name]) <= 1e-5, name
 
 
-class Huge(LocalRule):
+class Huge(ClientProgram):
     """Adds more than the norm allows."""
 
-    def gradient(self, run: LocalRun, grad: Tensor) -> None:
-        grad.add_(100.0)
+    def client(self, c: Clients) -> None:
+        c.fit(gradient=lambda step, grad: grad.add_(100.0))
 
 
 @pytest.mark.parametrize("stack", [4, "off"])
 def test_what_the_algorithm_adds_is_clipped_too(stack: Any) -> None:
     args = LocalSection(1, None, clip_grad_norm=0.5)
-    update = train(local_task(PROBLEM, args=args, stack=stack, optimizer=SGD(1.0), rule=Huge()), [2, 3, 0, 1])
+    update = train(local_task(PROBLEM, args=args, stack=stack, optimizer=SGD(1.0), program=Huge()), [2, 3, 0, 1])
     assert update.parts["delta"].norm(dim=1).tolist() == pytest.approx([0.5] * 4, rel=1e-5)
 
 

@@ -31,11 +31,11 @@ PROBLEM = class_problem((7, 3, 12, 9), test=20)
 @pytest.mark.parametrize("stack", [4, "off"])
 def test_a_round_trains_as_with_an_optimizer_of_its_rate(algorithm: AlgorithmConfig, stack: Stack) -> None:
     """Bit for bit; SCAFFOLD divides by the rate, so its control variates show which one it has seen."""
-    task = local_task(PROBLEM, stack=stack, optimizer=SGD(0.4, momentum=0.5), rule=algorithm.rule())
+    task = local_task(PROBLEM, stack=stack, optimizer=SGD(0.4, momentum=0.5), program=algorithm)
     halved = replace(task, rate=LearningRate(Exponential(gamma=0.5), rounds=9))
     quarter = replace(task, optimizer_fn=SGD(0.1, momentum=0.5))
     vector = task.layout.pack(dict(task.model_fn().state_dict()))
-    state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.rule.state}
+    state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.program.state}
     sent = {name: torch.full((task.layout.trained,), 0.02) for name in algorithm.server().broadcasts}
     down = Broadcast(3, {"model": vector, **sent}, 1.0)
     one, other = (train(t, [2, 3, 0, 1], down, state) for t in (halved, quarter))

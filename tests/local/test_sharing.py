@@ -18,7 +18,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast
 from fedray.data.spec import DataSpec
-from fedray.local.rules import LocalRule
+from fedray.local.program import ClientProgram
 from fedray.local.sharing import decide_sharing
 from fedray.local.task import LocalTask, Sharing
 from fedray.models import CNN, MLP, Transformer
@@ -36,7 +36,7 @@ def shared_task(
     model_fn: Callable[[], nn.Module],
     spec: DataSpec = FEATURES,
     *,
-    rule: LocalRule | None = None,
+    program: ClientProgram | None = None,
     optimizer: optim.OptimizerFn | None = None,
     loss: LossFn | None = None,
     stack: int | str = "off",
@@ -44,7 +44,8 @@ def shared_task(
     """A task whose sharing is decided for workers of three devices."""
     problem = class_problem(SIZES, spec.shape, spec.outputs, model_fn)
     problem = replace(problem, loss_fn=loss or problem.loss_fn)
-    task = local_task(problem, optimizer=optimizer, args=LocalSection(1, 8), stack=stack, rule=rule or LocalRule())  # type: ignore[arg-type]
+    args, program = LocalSection(1, 8), program or ClientProgram()
+    task = local_task(problem, optimizer=optimizer, args=args, stack=stack, program=program)  # type: ignore[arg-type]
     return replace(task, sharing=decide_sharing(task, 3))
 
 
@@ -83,9 +84,9 @@ def test_three_devices_do_what_one_does(model: str) -> None:
 def test_a_rule_sees_the_whole_gradient() -> None:
     """FedProx, and SCAFFOLD with its controls."""
     spec, model_fn = MODELS["mlp"]
-    one, three = both(shared_task(model_fn, spec, rule=FedProx(mu=0.7).rule()))
+    one, three = both(shared_task(model_fn, spec, program=FedProx(mu=0.7)))
     assert relative(three.parts["delta"], one.parts["delta"]) <= 1e-6
-    task = shared_task(model_fn, spec, rule=Scaffold().rule())
+    task = shared_task(model_fn, spec, program=Scaffold())
     one, three = both(task, control=torch.randn(task.layout.trained))
     for name in ("delta", "control"):
         assert relative(three.parts[name], one.parts[name]) <= 2e-6

@@ -17,7 +17,8 @@ from fedray.config.sections import LocalSection
 from fedray.core.messages import FROZEN
 from fedray.core.rng import Stream
 from fedray.data.spec import DataSpec
-from fedray.local.rules import LocalRule, LocalRun
+from fedray.local.clients import Clients
+from fedray.local.program import ClientProgram
 from fedray.local.schedule import Schedule
 from fedray.local.task import LocalTask, Stacking
 from fedray.models import CNN, LSTM, MLP, ResNet18GN, Transformer
@@ -210,21 +211,21 @@ def test_frozen_and_tied_parameters_train_alike() -> None:
         assert relative(alone.parts["delta"][client], oracle) <= 1e-5
 
 
-class Nothing(LocalRule):
+class Nothing(ClientProgram):
     """Asks for the joined gradients, and leaves them as they are."""
 
-    def gradient(self, run: LocalRun, grad: Tensor) -> None:
-        pass
+    def client(self, c: Clients) -> None:
+        c.fit(gradient=lambda step, grad: None)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_stepping_tensor_by_tensor_has_the_bits_of_stepping_on_the_whole(model: str) -> None:
-    """A rule that has the gradients joined, and changes nothing, gets the same numbers."""
+    """A program that has the gradients joined, and changes nothing, gets the same numbers."""
     task = local_task(
         problem_of(model), optimizer=optimizer_of("sgd", model), args=LocalSection(2, 4), stack=len(SIZES)
     )
     assert task.stacking.stacked, task.stacking.reason
     everyone = range(len(SIZES))
-    apart, whole = train(task, everyone), train(replace(task, rule=Nothing()), everyone)
+    apart, whole = train(task, everyone), train(replace(task, program=Nothing()), everyone)
     assert torch.equal(apart.parts["delta"], whole.parts["delta"])
     assert apart.loss.tolist() == whole.loss.tolist()

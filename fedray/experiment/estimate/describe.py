@@ -23,7 +23,6 @@ from fedray.experiment.capacity import check_gpus_used, worker_count
 from fedray.experiment.estimate.catalogue import call, summary
 from fedray.experiment.estimate.memory import Memory, memory, settle
 from fedray.experiment.estimate.pace import FirstRound, Pace, measure
-from fedray.local.rules import LocalRule
 from fedray.local.schedule import local_steps
 from fedray.run.plan import Plan
 
@@ -103,10 +102,9 @@ def _model(plan: Plan) -> list[Row]:
 def _algorithm(config: Config, plan: Plan) -> list[Row]:
     algorithm = plan.algorithm
     transforms = ", ".join(_part(transform) for transform in config.transforms)
-    changes = type(algorithm.rule) is not LocalRule
     return [
         ("name", f"{_part(config.algorithm)}: {summary(config.algorithm)}"),
-        ("local rule", f"{type(algorithm.rule).__name__}: {summary(algorithm.rule)}" if changes else "none"),
+        ("client program", "fit the model" if algorithm.program.plain else summary(type(algorithm.program).client)),
         ("transforms", transforms or "none"),
         ("aggregator", f"{_part(config.aggregator)}: {summary(config.aggregator)}"),
         *_trimmed(config.aggregator, plan.sampler.expected(plan.task.data.sizes)),

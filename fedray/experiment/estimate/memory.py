@@ -69,7 +69,7 @@ def memory(plan: Plan, workers: int) -> Memory:
     cohort = max(1, round(plan.sampler.expected(task.data.sizes)))
     stacked = task.stacking.stacked
     at_once = task.stacking.size if stacked else 1
-    twice = stacked or task.rule.changes_gradient
+    twice = stacked or not task.program.plain
     clipped = stacked and task.args.clip_grad_norm is not None
     others = task.sharing.devices - 1
     parts = {

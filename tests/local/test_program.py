@@ -1,6 +1,8 @@
-"""Local rules, each against its equation written out for one client."""
+"""Client programs, each against its equation written out for one client."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from fedray.algorithms import FedNova, FedProx, Scaffold
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.messages import Broadcast
-from fedray.local.rules import LocalRule, LocalRun, width_of
+from fedray.local.clients import Clients, Step
+from fedray.local.program import ClientProgram, width_of
 from fedray.local.task import LocalTask
 from tests.helpers import class_problem, linear_problem, local_task, relative, train
 
@@ -20,11 +23,11 @@ ROWS = [0, 1, 2]
 PATHS = pytest.mark.parametrize("stack", [3, 1], ids=["stacked", "alone"])
 
 
-def full_batch(rule: LocalRule, stack: int, momentum: float = 0.0) -> LocalTask:
+def full_batch(program: ClientProgram, stack: int, momentum: float = 0.0) -> LocalTask:
     """Three steps on all of a client's rows of a least-squares problem."""
     args = LocalSection(1, None, 3)
     return local_task(
-        linear_problem(3, sizes=(5, 9, 7)), optimizer=optim.SGD(0.1, momentum), args=args, stack=stack, rule=rule
+        linear_problem(3, sizes=(5, 9, 7)), optimizer=optim.SGD(0.1, momentum), args=args, stack=stack, program=program
     )
 
 
@@ -45,7 +48,7 @@ def start_of(task: LocalTask) -> Tensor:
 @PATHS
 def test_fedprox_adds_the_proximal_gradient(stack: int) -> None:
     mu = 0.7
-    task = full_batch(FedProx(mu=mu).rule(), stack)
+    task = full_batch(FedProx(mu=mu), stack)
     update = train(task, ROWS)
     for client in ROWS:
         anchor = start_of(task)
@@ -57,7 +60,7 @@ def test_fedprox_adds_the_proximal_gradient(stack: int) -> None:
 
 @PATHS
 def test_scaffold_steps_along_the_corrected_gradient_and_renews_the_control_variate(stack: int) -> None:
-    task = full_batch(Scaffold().rule(), stack)
+    task = full_batch(Scaffold(), stack)
     anchor = start_of(task)
     draw = torch.Generator().manual_seed(1)
     server, own = torch.randn(5, generator=draw), torch.randn(3, 5, generator=draw)
@@ -87,7 +90,7 @@ def test_fednova_divides_by_the_weights_with_which_gradients_entered(
         optimizer=lambda params: torch.optim.SGD(params, 0.1, momentum, nesterov=nesterov),
         args=args,
         stack=stack,
-        rule=FedNova().rule(),
+        program=FedNova(),
     )
     plain = train(local_task(class_problem((11, 6, 3)), optimizer=task.optimizer_fn, args=args, stack=stack), ROWS)
     update = train(task, ROWS)
@@ -105,36 +108,36 @@ def test_fednova_divides_by_the_weights_with_which_gradients_entered(
         assert relative(update.parts["delta"][client] * sum(weights), plain.parts["delta"][client]) <= 1e-5
 
 
-def test_hooks_run_in_order_and_see_the_clients_of_a_block() -> None:
+def test_hooks_see_the_clients_of_a_block_that_still_train() -> None:
     calls: list[str] = []
 
-    class Spy(LocalRule):
-        def start(self, run: LocalRun) -> None:
-            calls.append("start")
-            assert run.clients.tolist() == ROWS
-            assert run.lr == 0.1
-            assert run.steps.flatten().tolist() == [3, 2, 1]
-            assert torch.equal(run.params.detach(), run.anchor.expand(3, -1))
+    class Spy(ClientProgram):
+        def client(self, c: Clients) -> None:
+            assert c.index.tolist() == ROWS
+            assert c.lr == 0.1
+            assert torch.equal(c.params, c.anchor.expand(3, -1))
 
-        def gradient(self, run: LocalRun, grad: Tensor) -> None:
-            calls.append(f"gradient of {len(run.clients)}")
-            assert grad.shape == run.params.shape
-            assert len(run.steps) == len(run.delta) == len(run.state["seen"]) == len(run.clients)
-            run.state["seen"] += 1.0  # in place, so that it is there in the end
+            def gradient(step: Step, grad: Tensor) -> None:
+                calls.append(f"gradient of {len(grad)}")
+                assert grad.shape == step.params.shape
+                assert step.rows == slice(0, len(grad))
+                assert (step.number, step.lr) == (3 - len(grad), 0.1)
+                c.state["seen"][step.rows] += 1.0
 
-        def finish(self, run: LocalRun) -> None:
-            calls.append("finish")
-            run.delta.mul_(2.0)
-            assert run.state["seen"].flatten().tolist() == [3.0, 2.0, 1.0]
+            def after(step: Step) -> None:
+                calls.append("after")
+                assert not step.params.requires_grad or not torch.is_grad_enabled()
 
-    def task(rule: LocalRule) -> LocalTask:
-        return local_task(class_problem((12, 7, 3)), args=LocalSection(1, 4), stack=3, rule=rule)
+            trace = c.fit(gradient=gradient, after=after)
+            assert trace.steps.flatten().tolist() == [3, 2, 1]
+            assert c.state["seen"].flatten().tolist() == [3.0, 2.0, 1.0]
+            c.send("delta", 2.0 * c.delta)
 
-    doubled = train(task(Spy()), ROWS, state={"seen": torch.zeros(3, 1)})
-    assert calls == ["start", "gradient of 3", "gradient of 2", "gradient of 1", "finish"]
-    assert torch.equal(doubled.parts["delta"], 2.0 * train(task(LocalRule()), ROWS).parts["delta"])
-    assert Spy().changes_gradient
-    assert not LocalRule().changes_gradient
+    task = local_task(class_problem((12, 7, 3)), args=LocalSection(1, 4), stack=3)
+    doubled = train(replace(task, program=Spy()), ROWS, state={"seen": torch.zeros(3, 1)})
+    assert calls == ["gradient of 3", "after", "gradient of 2", "after", "gradient of 1", "after"]
+    assert torch.equal(doubled.parts["delta"], 2.0 * train(task, ROWS).parts["delta"])
+    assert (Spy().plain, ClientProgram().plain) == (False, True)
 
 
 def test_widths() -> None:

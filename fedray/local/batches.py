@@ -1,0 +1,125 @@
+"""The batches of a schedule, a module's outputs for one, and the course of a fit over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core.messages import Floats, Ints
+from fedray.data.columns.rows import Rows
+from fedray.local.schedule import Schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The examples of A clients in one step.
+
+    >>> batch = Batch(torch.zeros(2, 3, 4), torch.zeros(2, 3), np.array([3, 1]), torch.tensor([[1 / 3] * 3, [1, 0, 0]]))
+    >>> batch.mean(torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0]]))  # what is behind a client's count is padding
+    tensor([2., 4.])
+
+    Args:
+        x: inputs ``[A, B, ...]``.
+        y: targets ``[A, B, ...]``.
+        count: real examples of each client, ``[A]``; the rest of its row is padding.
+        share: the share of each example in its client's mean, ``[A, B]``, 0 for padding; None: there is no padding.
+    """
+
+    x: Tensor
+    y: Tensor
+    count: Ints
+    share: Tensor | None = None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of ``[A, B]`` values over each client's real examples, ``[A]``."""
+        return values.mean(dim=1) if self.share is None else (values * self.share.to(values.dtype)).sum(dim=1)
+
+
+class Batches:
+    """The batches of a schedule.
+
+    Args:
+        rows: the block's examples.
+        schedule: the places of the examples of each step in them.
+        device: the device that they are taken to.
+    """
+
+    def __init__(self, rows: Rows, schedule: Schedule, device: torch.device) -> None:
+        self._rows, self._schedule = rows, schedule
+        self.active = (schedule.count > 0).sum(axis=0).tolist()
+        self._widths = schedule.count.max(axis=0)
+        self._device = device
+
+    @cached_property
+    def _shares(self) -> Tensor:
+        """The share of each example in the mean of its batch, ``[S, C, B]``, 0 for padding."""
+        count = self._schedule.count.T[:, :, None]
+        shares = (np.arange(self._schedule.index.shape[2]) < count) / count.clip(min=1)
+        return torch.from_numpy(shares).to(self._device, torch.float32)
+
+    def at(self, step: int, rows: int) -> Batch:
+        """Return the batch of the first ``rows`` clients in a step."""
+        count, width = self._schedule.count[:rows, step], int(self._widths[step])
+        x, y = self._rows.take(self._schedule.index[:rows, step, :width])
+        return Batch(x, y, count, self._shares[step, :rows, :width] if count.min() < width else None)
+
+
+class Output(NamedTuple):
+    """The outputs of a module for a batch.
+
+    >>> batch = Batch(torch.zeros(1, 2, 3), torch.tensor([[0, 1]]), np.array([2]))
+    >>> out = Output(torch.zeros(1, 2, 4), None, batch)
+    >>> out._replace(logits=out.logits + 1.0).logits.sum()  # as an objective may change them
+    tensor(8.)
+
+    Args:
+        logits: the module's outputs, ``[A, B, ...]``.
+        features: the inputs of its last layer with parameters, ``[A, B, f]``; None where that was not called once.
+        batch: the batch.
+    """
+
+    logits: Tensor
+    features: Tensor | None
+    batch: Batch
+
+
+@dataclass(eq=False)
+class Trace:
+    """The course of a fit.
+
+    >>> trace = Trace(np.array([18.0, 2.0]), np.array([[4, 4, 1], [4, 0, 0]]), {"lr": 0.5}, torch.device("cpu"))
+    >>> trace.steps.flatten().tolist(), trace.loss.tolist(), trace.lr
+    ([3.0, 1.0], [2.0, 0.5], 0.5)
+
+    Args:
+        total: the sum of each client's example losses over its steps, ``[C]``.
+        count: the examples of each step, ``[C, S]``.
+        group: the optimizer's hyperparameters (``lr``, ``momentum``...).
+        device: of ``steps``.
+    """
+
+    total: Floats
+    count: Ints
+    group: Mapping[str, Any]
+    device: torch.device
+
+    @property
+    def lr(self) -> float:
+        """The client learning rate."""
+        return float(self.group["lr"])
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """Local steps of each client, float32 ``[C, 1]``."""
+        return torch.from_numpy((self.count > 0).sum(axis=1, keepdims=True)).to(self.device, torch.float32)
+
+    @property
+    def loss(self) -> Tensor:
+        """The mean loss over the examples seen, float64 ``[C]``."""
+        return torch.from_numpy(self.total / self.count.sum(axis=1).clip(min=1)).to(self.device)

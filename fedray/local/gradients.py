@@ -1,0 +1,22 @@
+"""Gradients of losses, one for each client."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_objective(loss: Tensor, rows: int) -> None:
+    """Raise ValueError unless there is one loss for each client."""
+    if loss.shape != (rows,):
+        raise ValueError(
+            f"an objective gives one loss for each client of step.rows, {[rows]}; this one gives {list(loss.shape)}: "
+            "average with step.mean(values)"
+        )
+
+
+def gradient_of(loss: Tensor, params: Tensor, graph: bool = False) -> Tensor:
+    """Return the gradient of losses ``[A]`` for parameters ``[A, k]``."""
+    check_objective(loss, len(params))
+    found = torch.autograd.grad(loss.sum(), params, create_graph=graph, allow_unused=True, materialize_grads=True)
+    return found[0]

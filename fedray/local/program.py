@@ -1,0 +1,50 @@
+"""The client program: the clients' half of an algorithm, over all clients of a block at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from fedray.core.layout import Layout
+from fedray.core.messages import Parts
+from fedray.local.clients import Clients
+
+Width = Literal["trained", "all", "buffers", "scalar"]
+"""Length of a per-client vector: D trained parameters, P entries with buffers, the P - D others, or one number."""
+
+
+def width_of(width: Width, layout: Layout) -> int:
+    """Return the number that a :data:`Width` stands for."""
+    sizes = {"trained": layout.trained, "all": layout.size, "buffers": layout.size - layout.trained, "scalar": 1}
+    return sizes[width]
+
+
+class ClientProgram:
+    """The base of algorithms, as a worker runs them: :meth:`client` trains the clients of a block.
+
+    A program works on all C clients of a block at once and never knows C, nor whether they are stacked.  It keeps
+    nothing in itself: what a client remembers stands in ``c.state`` under the names declared in ``state``; what it
+    sends besides ``delta``, its change of the model, is declared in ``sends``.
+
+    >>> class Decayed(ClientProgram):
+    ...     def client(self, c):
+    ...         c.fit(gradient=lambda step, grad: grad.add_(0.01 * step.params))
+    >>> Decayed().plain, ClientProgram().plain
+    (False, True)
+    """
+
+    state: ClassVar[Mapping[str, Width]] = {}
+    sends: ClassVar[Mapping[str, Width]] = {}
+
+    def initial_state(self, c: Clients) -> Parts:
+        """Return the state of newcomers, ``[k]`` for all of them or ``[C, k]``; a name that is left out begins at 0."""
+        return {}
+
+    def client(self, c: Clients) -> None:
+        """Train the clients of a block; by default as FedAvg does."""
+        c.fit()
+
+    @property
+    def plain(self) -> bool:
+        """True where clients only fit the model, as in FedAvg."""
+        return type(self).client is ClientProgram.client
