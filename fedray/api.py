@@ -26,11 +26,13 @@ from fedray.config.sections import (
     ExperimentSchema,
     FailuresSection,
     LocalSection,
+    StopSection,
     TopSection,
     WorkerSection,
 )
 from fedray.core.errors import ConfigError, RunFailed, an
 from fedray.core.losses import LossFn
+from fedray.core.monitor import Mode
 from fedray.core.record import RoundRecord
 from fedray.data import ClientData
 from fedray.experiment.build import Config
@@ -38,9 +40,11 @@ from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.experiment.shell import run_in_sight
 from fedray.optim import OptimizerFn
+from fedray.run.driver import Run
 from fedray.run.interrupt import NOT_BEGUN, starting
 from fedray.run.snapshot import model_of
 from fedray.rundir import checkpoint
+from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_table import read_clients
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
@@ -114,25 +118,38 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
         evaluate_clients_every: rounds between evaluations on the clients' held-out data; 0 never.
         evaluate_keep_clients: evaluations whose numbers of each client are kept, newest and best; default: all.
         evaluate_batch_size: examples that are evaluated at once; ``auto``: as many as memory should allow.
+        stop_metric: early stopping, once this metric does not improve any more: ``test.loss``, ``train.loss``,
+            ``clients_test.accuracy``; the evaluation of a round is then waited for.  None: all rounds are done.
+        stop_patience: the number of rounds with this metric, one after the other, that must not be better than the best
+            before.
+        stop_min_delta: the difference, in the unit of the metric, by more than which a better value must be better.
+        stop_mode: ``min``: less is better; ``max``: more is better; ``auto``: ``min`` for losses and errors.
         checkpoint_every: rounds between checkpoints; 0: at the end.
         checkpoint_seconds: also after a round that ends so many seconds after the last checkpoint; 0: never.
         keep: checkpoints kept.
+        checkpoint_best: a metric of evaluations, such as ``test.accuracy``, or ``{"metric": ..., "mode": "min"}``: the
+            checkpoint of the best evaluated model is kept, too, and exported as ``best.safetensors``.
     """
 
     evaluate_every: int = EvaluateSection.every
     evaluate_clients_every: int = EvaluateSection.clients_every
     evaluate_keep_clients: int | None = EvaluateSection.keep_clients
     evaluate_batch_size: int | str = EvaluateSection.batch_size
+    stop_metric: str | None = StopSection.metric
+    stop_patience: int = StopSection.patience
+    stop_min_delta: float = StopSection.min_delta
+    stop_mode: Mode = StopSection.mode
     checkpoint_every: int = CheckpointSection.every
     checkpoint_seconds: float = CheckpointSection.seconds
     keep: int = CheckpointSection.keep
+    checkpoint_best: Any = CheckpointSection.best
 
     def __post_init__(self) -> None:
         self.sections()  # a wrong value is an error where it is given
 
     def layer(self) -> dict[str, Any]:
         """Return the options as a config file has them."""
-        keys = ("local", "evaluate", "failures", "checkpoint", "budget")
+        keys = ("local", "evaluate", "stop", "failures", "checkpoint", "budget")
         top = {option: getattr(self, option) for option in options_of(TopSection)}
         return {**top, **unflatten(self, keys)}
 
@@ -189,12 +206,14 @@ class Result:
         history: one record for each round of the run, oldest first, those before a resume too.
         run_dir: the run folder.
         stopped: it was stopped by a signal or a callback, with a checkpoint saved.
+        best: the module as it was after the best round by ``TrainArgs(checkpoint_best=)``; None if none was asked for.
     """
 
     model: nn.Module
     history: list[RoundRecord]
     run_dir: Path
     stopped: bool = False
+    best: nn.Module | None = None
 
     def clients(self) -> pyarrow.Table:
         """Return what each client got, as far as clients were evaluated: see :func:`fedray.read_clients`.
@@ -308,12 +327,26 @@ def _run(experiment: Experiment, progress: bool, callbacks: Callbacks) -> Result
     run = experiment.run
     ended = run_in_sight(experiment, quiet=not progress, own_process=False, callbacks=callbacks)
     history = ended.history
-    module = run.plan.task.model_fn()
     saved = checkpoint.newest(run.folder.checkpoints)
     if saved is None:
         raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
-    run.plan.layout.load(module, model_of(saved))
     first = history[0].round if history else run.plan.rounds + 1
     records = read_records(run.folder.path / METRICS) if run.resume else []
     earlier = [RoundRecord.from_json(record) for record in records if record["round"] < first]
-    return Result(module.eval(), earlier + history, run.folder.path, ended.stopped)
+    return Result(_module(run, saved), earlier + history, run.folder.path, ended.stopped, _best(run, saved))
+
+
+def _module(run: Run, saved: Checkpoint) -> nn.Module:
+    module = run.plan.task.model_fn()
+    run.plan.layout.load(module, model_of(saved))
+    return module.eval()
+
+
+def _best(run: Run, last: Checkpoint) -> nn.Module | None:
+    best = checkpoint.best_of(last.state)
+    if best is None:
+        return None
+    try:
+        return _module(run, checkpoint.read(run.folder.checkpoints, best["round"]))
+    except ValueError:  # damaged, as the log says
+        return None

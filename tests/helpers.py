@@ -29,8 +29,9 @@ from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.optim import OptimizerFn
 from fedray.run.executor import InlineExecutor
-from fedray.run.loop import Rounds, ServerState
+from fedray.run.loop import Rounds
 from fedray.run.plan import Plan
+from fedray.run.state import ServerState
 from fedray.run.worker import Job
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Full, Sampler

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,24 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Change the config, as in local.epochs=2.", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
-Round = Annotated[int | None, typer.Option("--round", help="A checkpoint's round; default: the newest.")]
+
+
+def _round(text: str) -> int | str:
+    if text != "best" and not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is no round: give its number, or best")
+    return text if text == "best" else int(text)
+
+
+Round = Annotated[
+    Any,
+    typer.Option(
+        "--round",
+        parser=_round,
+        metavar="ROUND|best",
+        help="A checkpoint's round, or best, by checkpoint.best; default: the newest.",
+        show_default=False,
+    ),
+]
 
 
 def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:

@@ -16,6 +16,7 @@ import typer
 from fedray.cli.common import FAILED, ConfigArgument, Overrides
 from fedray.core.errors import ConfigError, counted
 from fedray.run.interrupt import STOPPED, held
+from fedray.rundir.names import COMPLETE
 
 if TYPE_CHECKING:
     from fedray.cluster.jobs.client import Ended, Jobs
@@ -109,7 +110,7 @@ def status_of(ended: Ended, state: str | None) -> int:
     """
     if ended.status is not None:
         return ended.status
-    if ended.state == "STOPPED" and state in ("finished", "budget"):
+    if ended.state == "STOPPED" and state in COMPLETE:
         return 0
     if ended.state == "STOPPED" and state == "stopped":
         return STOPPED

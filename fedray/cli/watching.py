@@ -107,6 +107,8 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     """Yield names and values of what is known, in words."""
     yield "run", f"{seen.name} ({seen.folder})"
     yield "state", seen.state
+    if seen.limit:
+        yield "limit", seen.limit
     if seen.error:
         yield "error", seen.error
     if seen.driver:
@@ -124,6 +126,8 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     for name, metrics in (("train", seen.train), ("test", seen.test)):
         if metrics:
             yield name, "  ".join(f"{metric} {_number(value)}" for metric, value in metrics.items())
+    if seen.best:
+        yield "best", f"{seen.best['metric']} {_number(seen.best['value'])}, in round {seen.best['round']:,}"
     if seen.failures:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in seen.failures.items())
         yield "failures", f"{sum(seen.failures.values()):,} times a client gave no update: {kinds}"
@@ -136,7 +140,9 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
     if seen.totals.wall_seconds:
         yield "used", ", ".join(used(seen.totals))
     if seen.over and seen.state != "finished":
-        yield "go on with", f"fedray slurm {shlex.quote(seen.folder)}" if seen.slurm else to_go_on(Path(seen.folder))
+        limit = seen.limit.split()[0] if seen.limit else None
+        go_on = f"{shlex.quote(seen.folder)}{f' {limit}=MORE' if limit else ''}"
+        yield "go on with", f"fedray slurm {go_on}" if seen.slurm else to_go_on(Path(seen.folder), limit)
 
 
 def used(totals: Totals) -> Iterator[str]:

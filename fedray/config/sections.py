@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from fedray.config.local import BufferPolicy as BufferPolicy
 from fedray.config.local import LocalSection as LocalSection
+from fedray.config.stop import StopSection as StopSection
+from fedray.core.monitor import Monitor
 
 MOST = 10_000
 """More CPUs, GPUs, gigabytes or threads than that no machine has."""
@@ -217,15 +220,38 @@ class CheckpointSection:
         every: rounds between checkpoints; 0: only at the end or when stopped.
         seconds: also after the first round that ends so many seconds after the last checkpoint; 0: never.
         keep: the number that are kept.
+        best: a metric of evaluations, ``test.accuracy`` or ``clients_test.loss.p90``: the checkpoint of the round whose
+            model had the best value is kept, too, and its model exported at the end as ``best.safetensors``.  Less is
+            better of losses and errors, more of all else; ``{metric: test.score, mode: min}`` says it.  The evaluation
+            of a round is then waited for, and a checkpoint written whenever there is a better one.
     """
 
     every: int = 10
     seconds: float = 0.0
     keep: int = 2
+    best: Any = None
 
     def __post_init__(self) -> None:
+        self.monitor  # noqa: B018  # a name that no record can have is an error where it is given
         if self.every < 0 or not 0.0 <= self.seconds < float("inf") or self.keep < 1:
             raise ValueError("every and seconds must be at least 0, keep at least 1")
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """The metric by which a model is the best, if there is one."""
+        if self.best is None:
+            return None
+        said = {"metric": self.best} if isinstance(self.best, str) else self.best
+        if not isinstance(said, Mapping) or "metric" not in said or not said.keys() <= {"metric", "mode"}:
+            such_as = "such as test.accuracy, or {metric: test.score, mode: min}"
+            raise ValueError(f"best={self.best}: it must be a metric, {such_as}")
+        try:
+            monitor = Monitor(str(said["metric"]), str(said.get("mode", "auto")))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f"best: {error}") from None
+        if monitor.section == "train":
+            raise ValueError(f"best={monitor.metric}: it must be a metric of an evaluation, of test or clients_test")
+        return monitor
 
 
 @dataclass(frozen=True)
@@ -270,6 +296,7 @@ SECTIONS: dict[str, type] = {
     "worker": WorkerSection,
     "driver": DriverSection,
     "evaluate": EvaluateSection,
+    "stop": StopSection,
     "failures": FailuresSection,
     "checkpoint": CheckpointSection,
     "budget": BudgetSection,
@@ -313,6 +340,7 @@ class ExperimentSchema(TopSection):
     worker: Any = None
     driver: Any = None
     evaluate: Any = None
+    stop: Any = None
     failures: Any = None
     checkpoint: Any = None
     budget: Any = None

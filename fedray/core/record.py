@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-_LESS_IS_BETTER = frozenset({"loss", "mse"})
+_LESS_IS_BETTER = frozenset({"brier", "error", "loss", "mae", "mse", "nll", "perplexity", "rmse", "std"})
 
 
 @dataclass(slots=True)
@@ -91,12 +92,12 @@ def _finite(value: Any) -> Any:
 
 
 def more_is_better(metric: str) -> bool:
-    """Tell if a model with more of a metric is the better one.
+    """Tell if a model with more of a metric is the better one, by the words of its name.
 
-    >>> more_is_better("accuracy"), more_is_better("loss")
-    (True, False)
+    >>> more_is_better("accuracy"), more_is_better("loss"), more_is_better("clients_test.loss.p90")
+    (True, False, False)
     """
-    return metric not in _LESS_IS_BETTER
+    return _LESS_IS_BETTER.isdisjoint(re.split(r"[._]", metric.lower()))
 
 
 def headline(metrics: Collection[str]) -> str:

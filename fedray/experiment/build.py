@@ -29,6 +29,7 @@ from fedray.config.sections import (
     FailuresSection,
     LocalSection,
     RunSection,
+    StopSection,
 )
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
@@ -55,6 +56,7 @@ from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
 from fedray.run.plan import Plan, check_cohort, check_least
+from fedray.run.watch import check_watched, monitors
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
@@ -75,6 +77,7 @@ class Config:
     local: LocalSection
     place: Place
     evaluate: EvaluateSection
+    stop: StopSection
     failures: FailuresSection
     checkpoint: CheckpointSection
     budget: BudgetSection
@@ -168,6 +171,7 @@ class Config:
             "worker": dump(self.place.worker),
             "driver": dump(self.place.driver),
             "evaluate": dump(self.evaluate),
+            "stop": dump(self.stop),
             "failures": dump(self.failures),
             "checkpoint": dump(self.checkpoint),
             "budget": dump(self.budget),
@@ -249,6 +253,7 @@ class Config:
                 "evaluate.clients_every: no client has held-out rows to evaluate on; "
                 "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
             )
+        check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data)
         task, warnings = self._task(data, algorithm, sampler)
         return Plan(
             task=task,
@@ -256,6 +261,7 @@ class Config:
             sampler=sampler,
             rounds=self.schema.rounds,
             evaluate=self.evaluate,
+            stop=self.stop,
             failures=self.failures,
             checkpoint=self.checkpoint,
             budget=self.budget,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -88,12 +89,23 @@ def evaluate_model(
     return result
 
 
-def checkpoint_of(folder: RunFolder, round: int | None) -> Checkpoint:
-    """Read a checkpoint of a run, the newest good one by default.
+Which = int | Literal["best"] | None
+"""A checkpoint: that of a round, of the best one by ``checkpoint.best``, or the newest good one."""
+
+
+def checkpoint_of(folder: RunFolder, round: Which) -> Checkpoint:
+    """Read a checkpoint of a run.
 
     Raises:
         ConfigError: there is no such checkpoint.
     """
+    if round == "best":
+        best = checkpoint.best_of(checkpoint.newest_state(folder.checkpoints))
+        if best is None:
+            raise ConfigError(
+                f"{folder.path}: no round is its best; a run with checkpoint.best, such as test.accuracy, keeps it"
+            )
+        round = int(best["round"])
     known = checkpoint.rounds_in(folder.checkpoints)
     if round is None:
         found = checkpoint.newest(folder.checkpoints)
@@ -110,7 +122,7 @@ def checkpoint_of(folder: RunFolder, round: int | None) -> Checkpoint:
     return found
 
 
-def vector_of(plan: Plan, folder: RunFolder, round: int | None) -> Tensor:
+def vector_of(plan: Plan, folder: RunFolder, round: Which) -> Tensor:
     """Return the global vector ``[P]`` of a checkpoint, the newest good one by default.
 
     Raises:
@@ -126,7 +138,7 @@ def _fitting(saved: Checkpoint, layout: Layout, folder: RunFolder) -> Tensor:
     return vector
 
 
-def evaluate_run(config: Config, folder: RunFolder, round: int | None, device: str = "cpu") -> dict[str, float]:
+def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = "cpu") -> dict[str, float]:
     """Evaluate a run's checkpoint on its config's test set, as the run itself does.
 
     Of a model of tables nothing is read but the test table, by the encoding that is a part of the model.
@@ -134,7 +146,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: int | None, device: s
     Args:
         config: the run's config.
         folder: the run's folder.
-        round: of the checkpoint; ``None``: the newest good one.
+        round: of the checkpoint; ``best``: by ``checkpoint.best``; ``None``: the newest good one.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:

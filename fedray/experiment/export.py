@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedray.core.errors import ConfigError
-from fedray.experiment.evaluate import checkpoint_of
+from fedray.experiment.evaluate import Which, checkpoint_of
 from fedray.run.driver import write_model
 from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir import durable
@@ -15,13 +15,13 @@ from fedray.rundir.names import ENCODING
 SUFFIX = ".safetensors"
 
 
-def export_model(folder: RunFolder, out: Path, round: int | None = None, *, force: bool = False) -> list[Path]:
+def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bool = False) -> list[Path]:
     """Write a checkpoint's model for ``load_state_dict``, and for a model of tables ``encoding.json`` beside it.
 
     Args:
         folder: of the run; neither its data nor its code is needed.
         out: the file to write, ``.safetensors``.
-        round: of the checkpoint; the newest good one by default.
+        round: of the checkpoint; ``best``: by ``checkpoint.best``; the newest good one by default.
         force: replace what is there.
 
     Returns:

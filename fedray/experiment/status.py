@@ -15,10 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
-from fedray.rundir.checkpoint import folder_of, rounds_in
+from fedray.rundir.checkpoint import best_of, folder_of, newest_state, rounds_in
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import Owner, owner_of
-from fedray.rundir.names import METRICS, SUMMARY, config_path
+from fedray.rundir.names import COMPLETE, METRICS, SUMMARY, config_path
 from fedray.slurm.commands import SlurmJob, look_up
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.tracking.jsonl import read_records
@@ -26,8 +26,8 @@ from fedray.tracking.jsonl import read_records
 RECENT = 20
 """Rounds over which the pace is taken."""
 
-State = Literal["waiting", "running", "finished", "budget", "stopped", "failed", "interrupted"]
-ENDED: frozenset[State] = frozenset({"finished", "budget", "stopped", "failed", "interrupted"})
+State = Literal["waiting", "running", "finished", "budget", "early_stopped", "stopped", "failed", "interrupted"]
+ENDED: frozenset[State] = frozenset({*COMPLETE, "stopped", "failed", "interrupted"})
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Status:
         train: metrics of the last round.
         test: metrics of the last evaluation.
         totals: the usage of the recorded rounds.
+        best: ``metric``, ``value`` and ``round`` of the best evaluated model that a checkpoint keeps, if any is to.
+        limit: the limit that ended it before its last round, in words that begin with its config key.
         error: the reason of a failure, if it failed.
     """
 
@@ -89,6 +91,8 @@ class Status:
     train: dict[str, float | None] = field(default_factory=dict)
     test: dict[str, float | None] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    best: dict[str, Any] | None = None
+    limit: str | None = None
     error: str | None = None
 
     @property
@@ -152,6 +156,8 @@ def read_status(run_dir: Path, now: float) -> Status:
         train=last.get("train", {}),
         test=next((record["test"] for record in reversed(records) if record.get("test")), {}),
         totals=totals_of(records),
+        best=_best(folder),
+        limit=summary.get(state) if state in COMPLETE else None,
         error=summary.get("error") if state == "failed" else None,
     )
 
@@ -218,6 +224,11 @@ def _driver(run_dir: Path, owner: Owner | None) -> tuple[Driver | None, SlurmJob
     if driver and driver.alive is False:
         slurm = slurm_job(run_dir) or slurm  # a newer one may wait to go on
     return driver, slurm
+
+
+def _best(folder: RunFolder) -> dict[str, Any] | None:
+    found = best_of(newest_state(folder.checkpoints))
+    return {"metric": found["metric"], "value": found["best"], "round": found["round"]} if found else None
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fedray.core.errors import ConfigError
 from fedray.experiment.status import Status, read_status
 from fedray.rundir import durable
 from fedray.rundir.lock import Owner, owner_of
-from fedray.rundir.names import STOP, to_go_on
+from fedray.rundir.names import COMPLETE, STOP, to_go_on
 from fedray.slurm.commands import SlurmJob, ask, look_up
 from fedray.slurm.requeue import HISTORY, owner
 
@@ -138,7 +138,7 @@ def _ended(run_dir: Path, job: SlurmJob | None) -> Stopped:
     except ConfigError:
         return Stopped("stopped before its first round; nothing was to be saved, and the folder is free", True)
     match seen.state:
-        case "finished" | "budget":
+        case state if state in COMPLETE:
             return Stopped(f"the run had come to its end: {seen.state}, after round {seen.round:,}", True)
         case "stopped":
             return Stopped(f"stopped after round {seen.round:,}, its checkpoint is saved; go on with: {go_on}", True)

@@ -23,10 +23,12 @@ from fedray.models.prototype import last_of
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.interrupt import StoppedEarly
-from fedray.run.loop import Rounds, ServerState
+from fedray.run.loop import Rounds
 from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
-from fedray.run.snapshot import check_rounds, restore, snapshot
+from fedray.run.snapshot import check_rounds, model_of, restore, snapshot
+from fedray.run.state import ServerState
+from fedray.run.watch import BEST, Watch
 from fedray.run.worker import Job
 from fedray.rundir import checkpoint, configs, durable, worker_log
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
@@ -35,7 +37,8 @@ from fedray.rundir.client_table import ClientTable
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import driving, signalled_process
 from fedray.rundir.log import logged
-from fedray.rundir.names import METRICS, MODEL, SUMMARY, to_go_on
+from fedray.rundir.names import BEST as BEST_MODEL
+from fedray.rundir.names import COMPLETE, METRICS, MODEL, SUMMARY, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.guarded import Guarded
 from fedray.tracking.jsonl import JsonLines
@@ -243,6 +246,10 @@ class _Drive:
         checkpoint.drop_after(self._run.folder.checkpoints, saved.round)
         state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))
         self._saved = saved.round
+        best = checkpoint.best_of(saved.state)
+        if BEST in state.watches and best and best["round"] not in checkpoint.rounds_in(self._run.folder.checkpoints):
+            _log.warning("the checkpoint of the best round, %d, is gone: the best from here on is kept", best["round"])
+            state.watches[BEST] = Watch()
         _log.info("resumed after round %d", saved.round)
         for level, words in self._run.differences(saved.state):
             _log.log(level, "%s", words)
@@ -308,16 +315,38 @@ class _Drive:
         inject.point("driver.end", state.round)
         self._executor.close()  # first, as it holds memory of the model's size on each worker
         write_model(self._run.plan.layout, with_statistics(state.vector, state.statistics), folder / MODEL)
-        self._status = "budget" if rounds.used_up else "finished"
-        if rounds.used_up:
-            _log.info("%s, after round %d", rounds.used_up, state.round)
+        self._write_best()
+        self._status, words = rounds.ended or ("finished", "")
+        if words:
+            _log.info("%s, after round %d", words, state.round)
+
+    def _write_best(self) -> None:
+        watch, folder = self._state.watches.get(BEST), self._run.folder
+        if watch is None or not watch.round:
+            return
+        try:
+            saved = checkpoint.read(folder.checkpoints, watch.round)
+        except ValueError as error:
+            _log.warning("the best model is not exported, as its checkpoint is damaged: %s", error)
+            return
+        write_model(self._run.plan.layout, model_of(saved), folder.path / BEST_MODEL)
+
+    def _best(self) -> dict[str, Any]:
+        """Return what the summary says of the best model."""
+        watch = self._state.watches.get(BEST)
+        if watch is None or not watch.round:
+            return {}
+        monitor = self._run.plan.monitors[BEST]
+        found = {"metric": monitor.metric, "value": watch.best, "round": watch.round}
+        written = self._status in COMPLETE and (self._run.folder.path / BEST_MODEL).exists()
+        return {"best": {**found, "file": BEST_MODEL} if written else found}
 
     def _close(self, summary: dict[str, Any]) -> None:
         try:
             durable.replace(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
         finally:
             for tracker in self._trackers:
-                if self._status in ("finished", "budget"):
+                if self._status in COMPLETE:
                     tracker.finish(summary)
                 tracker.close()
 
@@ -328,7 +357,8 @@ class _Drive:
             "name": self._run.name,
             "status": self._status,
             **({"error": self._error} if self._error else {}),
-            **({"budget": self._rounds.used_up} if self._rounds.used_up else {}),
+            **(dict([self._rounds.ended]) if self._rounds.ended else {}),
+            **self._best(),
             "rounds": state.round,
             "rounds_wanted": plan.rounds,
             "resumed_from": self._started_at,

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,65 +24,26 @@ from fedray.aggregators.base import too_few
 from fedray.config.registry import name_of
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
-from fedray.core.layout import Layout
-from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints, Parts
+from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
 from fedray.core.now import Now
 from fedray.core.record import RoundRecord
-from fedray.run.budget import Totals, used_up
+from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
 from fedray.run.evaluation import HoldoutReport, TestReport
 from fedray.run.executor import Executor
 from fedray.run.failure_policy import verdict
 from fedray.run.plan import Plan, saved
+from fedray.run.state import COMPLETE, ServerState
 from fedray.run.usage import charge
+from fedray.run.watch import patience_used_up
 from fedray.run.worker import Item, Report
-from fedray.rundir.client_state import ClientStore
 from fedray.rundir.client_table import ClientRows
 
 HASHED_EVERY_ROUND = 10_000_000
 """The entries of a model up to which it is hashed every round; a larger one only where a checkpoint is written."""
 
-_COMPLETE = "evaluate"  # the phase that a record has once its evaluation is in it
 _AS_BEFORE = "(as before: its traceback stands above)"
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class ServerState:
-    """The state of the server between rounds.
-
-    Args:
-        vector: the global model ``[P]``.
-        round: last finished round.
-        store: index of the clients' state.
-        halvings: the number of times that blocks were halved because a device had too little memory for them.
-        whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
-        kept: the tensors that the aggregator keeps.
-        statistics: the mean of the buffers ``[B]`` that the last cohort ended with, where evaluations need it.
-        pending: record of the last finished round while it is not complete.
-        trained: numbers of each client of the pending round, where clients are evaluated.
-        totals: the usage of all rounds so far.
-    """
-
-    vector: Tensor
-    store: ClientStore
-    round: int = 0
-    halvings: int = 0
-    whole: bool = True
-    kept: Parts = field(default_factory=dict)
-    statistics: Tensor | None = None
-    pending: RoundRecord | None = None
-    trained: ClientRows | None = None
-    totals: Totals = field(default_factory=Totals)
-
-    @property
-    def to_evaluate(self) -> bool:
-        """True while the record of the last round lacks its evaluation."""
-        return self.pending is not None and _COMPLETE not in self.pending.phases
-
-    def is_finite(self, layout: Layout) -> bool:
-        """Return True if all trained parameters are finite; a buffer may be infinite, as masks are."""
-        return bool(torch.isfinite(self.vector[: layout.trained].sum()))
 
 
 Save = Callable[[ServerState], None]
@@ -101,13 +62,15 @@ class Rounds:
         save: writes a checkpoint of the state; called in a background thread while the state does not change.
         stopping: asked between reports; once true, the round in progress is dropped and the loop ends.
         clock: seconds, rising; for checkpoints by time.
-        awaited: whoever takes the records decides by each whether the run goes on: it is evaluated and yielded before
-            the next round begins, so that the round in which the run stops does not depend on who is faster.
+        awaited: whoever takes the records decides by each whether the run goes on. Then, and where a metric decides
+            it, a round is evaluated and its record yielded before the next round begins, so that the round in which the
+            run stops does not depend on who is faster.
         keep: keeps what each client got; called before the record is told, so that whoever reads that finds it.
 
     Attributes:
         stopped: it ended because it was asked to.
-        used_up: it ended because this limit of the budget was reached.
+        ended: it ended before its last round: as ``budget`` or ``early_stopped``, and the reason in words, which begin
+            with the config key of a limit.
     """
 
     def __init__(
@@ -122,12 +85,12 @@ class Rounds:
         keep: Keep = lambda round, rows: None,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
-        self._save, self._stopping, self._clock, self._awaited = save, stopping, clock, awaited
-        self._keep = keep
+        self._save, self._stopping, self._clock, self._keep = save, stopping, clock, keep
+        self._awaited = awaited or bool(plan.monitors)
         self._background: list[Future[None]] = []
         self._told: set[tuple[int, str]] = set()
         self.stopped = False
-        self.used_up: str | None = None
+        self.ended: tuple[str, str] | None = None
 
     def __iter__(self) -> Iterator[RoundRecord]:
         """Run all rounds that are left, in order, and yield their records.
@@ -154,10 +117,14 @@ class Rounds:
                     yield from self._round()
 
     def _goes_on(self) -> bool:
-        if self._state.round >= self._plan.rounds:
-            return False
-        self.used_up = used_up(self._plan.budget, self._state.totals)
-        return self.used_up is None
+        plan, state = self._plan, self._state
+        reasons = {
+            "budget": used_up(plan.budget, state.totals),
+            "early_stopped": patience_used_up(plan.stop, state.watches),
+        }
+        if state.round < plan.rounds:
+            self.ended = next(((kind, words) for kind, words in reasons.items() if words), None)
+        return state.round < plan.rounds and self.ended is None
 
     def _round(self) -> Iterator[RoundRecord]:
         plan, state = self._plan, self._state
@@ -192,6 +159,7 @@ class Rounds:
             everything = ", ".join(state.totals.hardware)
             _log.warning("round %d: workers of more than one kind (%s): results may differ in bits", number, everything)
         state.whole = True
+        plan.judge(state.watches, record)
         self._start_background(record)
 
     def _complete(self, last: int) -> Iterator[RoundRecord]:
@@ -343,8 +311,11 @@ class Rounds:
             return
         # A checkpoint in the background may be reading the record.
         self._join()
-        if _COMPLETE not in record.phases:
+        if COMPLETE not in record.phases:
             self._describe_evaluation(record, reports)
+            if self._plan.judge(self._state.watches, record):
+                self._saved_at = self._clock()
+                self._checkpoint(record)
         yield record
         # Only now: where telling it fails, the last checkpoint still has it to tell.
         self._state.pending = self._state.trained = None
@@ -359,7 +330,7 @@ class Rounds:
             if found is not None:
                 self._keep(record.round, [found] if of_round is None else [of_round, found])
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
-        record.phases[_COMPLETE] = seconds / max(1, self._executor.workers)
+        record.phases[COMPLETE] = seconds / max(1, self._executor.workers)
 
     def _start_background(self, record: RoundRecord) -> None:
         since = self._clock() - self._saved_at

@@ -9,14 +9,17 @@ import numpy as np
 
 from fedray.aggregators.base import Aggregator, too_few
 from fedray.algorithms.base import Algorithm
-from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection
+from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection, StopSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.messages import Block, Ints, Parts
+from fedray.core.monitor import Monitor
+from fedray.core.record import RoundRecord
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
+from fedray.run.watch import Watch, judge, monitors
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Sampler
 
@@ -55,6 +58,7 @@ class Plan:
         left_out: indices of clients that are given up unasked, by round.
         checkpoint: the checkpoints.
         budget: the limits of all rounds together.
+        stop: early stopping.
         warnings: findings of its making, for the log and for ``fedray plan``.
     """
 
@@ -66,6 +70,7 @@ class Plan:
     failures: FailuresSection = field(default_factory=FailuresSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     budget: BudgetSection = field(default_factory=BudgetSection)
+    stop: StopSection = field(default_factory=StopSection)
     left_out: Mapping[int, frozenset[int]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -77,6 +82,15 @@ class Plan:
     def initial_kept(self, device: str) -> Parts:
         """Return the tensors that the server keeps for the aggregator, before the first round."""
         return self.algorithm.aggregator.initial_state(self.algorithm.sends(self.layout), device)
+
+    @property
+    def monitors(self) -> dict[str, Monitor]:
+        """The metrics that decide between two rounds, by their config keys."""
+        return monitors(self.stop, self.checkpoint)
+
+    def judge(self, watches: dict[str, Watch], record: RoundRecord) -> bool:
+        """Look at what a record has of these metrics, see :func:`fedray.run.watch.judge`."""
+        return judge(self.stop, self.checkpoint, watches, record)
 
     def cohort(self, round: int) -> Ints:
         """Draw the clients of a round."""

@@ -16,8 +16,9 @@ from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
 from fedray.run.by_client import columns, from_columns
 from fedray.run.evaluation import with_statistics
-from fedray.run.loop import ServerState
 from fedray.run.plan import Plan
+from fedray.run.state import ServerState
+from fedray.run.watch import Watch
 from fedray.rundir.checkpoint import Checkpoint
 
 _RULE, _AGGREGATOR, _CLIENTS, _TRAINED = "rule.", "aggregator.", "clients.", "trained."
@@ -46,6 +47,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "layout": plan.layout.to_json(),
         "totals": state.totals.to_json(),
         "halvings": state.halvings,
+        "watches": {key: state.watches[key].to_json(m) for key, m in plan.monitors.items() if key in state.watches},
         **origin,
     }
     return Checkpoint(state.round, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, rest)
@@ -96,6 +98,8 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     state.round = saved.round
     state.totals = Totals.from_json(saved.state.get("totals", {}))
     state.halvings = saved.state.get("halvings", 0)
+    watches = saved.state.get("watches", {})
+    state.watches = {key: Watch.from_json(watches.get(key), monitor) for key, monitor in plan.monitors.items()}
     pending = saved.state["pending"]
     state.pending = RoundRecord.from_json(pending) if pending else None
     if trained := _with_prefix(saved.tensors, _TRAINED):

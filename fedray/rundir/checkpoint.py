@@ -62,6 +62,8 @@ def rounds_in(checkpoints: Path) -> list[int]:
 def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
     """Write a checkpoint, and once it is known to be whole and on disk delete all but the newest ``keep``.
 
+    One that is named as the best by a checkpoint that stays is kept, too.
+
     Raises:
         CheckpointError: nothing usable was written (disk full, not writable, read back otherwise); earlier checkpoints
             are untouched.
@@ -93,8 +95,25 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
                 stale.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(f"the checkpoint of round {checkpoint.round} could not be written: {error}") from error
-    for round in rounds_in(checkpoints)[keep:]:
-        shutil.rmtree(folder_of(checkpoints, round), ignore_errors=True)
+    rounds = rounds_in(checkpoints)
+    spared = {named for round in rounds[:keep] for named in _named_best(folder_of(checkpoints, round))}
+    for round in rounds[keep:]:
+        if round not in spared:
+            shutil.rmtree(folder_of(checkpoints, round), ignore_errors=True)
+
+
+def best_of(state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a checkpoint's state says of the best model: ``metric``, ``best``, ``round``; None: nothing yet."""
+    found: dict[str, Any] | None = state.get("watches", {}).get("checkpoint.best")
+    return found if found and found["round"] else None
+
+
+def _named_best(folder: Path) -> list[int]:
+    """Return the round that a checkpoint names as the best: whoever goes on from it needs that one, too."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        best = best_of(json.loads((folder / "state.json").read_bytes()))
+        return [best["round"]] if best else []
+    return []
 
 
 def _in_halves(data: bytes, round: int) -> Iterator[bytes]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Literal
 
 from fedray.core.errors import ConfigError
+
+BEST = "best.safetensors"
+"""The best evaluated model, beside the last one, of a run with ``checkpoint.best``."""
 
 CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
 ENCODING = "encoding.json"
 """The encoding of tables as inputs and targets; also beside an exported model."""
+
+Complete = Literal["finished", "budget", "early_stopped"]
+COMPLETE: tuple[Complete, ...] = ("finished", "budget", "early_stopped")
+"""The statuses, in a summary, of a run that came to its end: it leaves a model, and its exit status is 0."""
 
 LOCK = "driver.lock"
 
@@ -59,12 +67,16 @@ def config_of(run_dir: Path) -> str:
 
 
 def to_go_on(run_dir: Path, limit: str | None = None) -> str:
-    """Return the command that goes on with a run; ``limit``: the config key of a limit to be raised for it."""
+    """Return the command that goes on with a run; ``limit``: the config key of a limit to be raised for it.
+
+    What a limit is called in Python is the option's own name for a budget, else that of section and option.
+    """
     try:
         config = config_of(run_dir)
     except ConfigError:
         config = ""
     if config.startswith(f"{PYTHON}:"):
-        more = f"TrainArgs(..., {limit.rpartition('.')[2]}=MORE), " if limit else ""
+        option = limit.removeprefix("budget.").replace(".", "_") if limit else ""
+        more = f"TrainArgs(..., {option}=MORE), " if limit else ""
         return f"fedray.train(..., {more}run_dir={str(run_dir)!r}, resume=True)"
     return f"fedray resume {shlex.quote(str(run_dir))}{f' {limit}=MORE' if limit else ''}"

@@ -19,14 +19,13 @@ from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import CONFIG, config_path
+from fedray.rundir.names import COMPLETE, CONFIG, config_path
 from fedray.sweep.grid import Cell, grid
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
 
 SWEEP = "sweep.json"
 """The file of a sweep's folder that says what the sweep is."""
 
-_DONE = ("finished", "budget")
 # What may differ from one start of a run to the next: where it runs and what is kept of it, not what it computes.
 _CIRCUMSTANCES = ("cluster", "driver", "worker", "run", "tracking", "checkpoint", "budget")
 
@@ -125,7 +124,7 @@ class Sweep:
 
     def done(self, cell: Cell) -> bool:
         """Return True if nothing is left to do for a cell."""
-        return self.status(cell) in _DONE
+        return self.status(cell) in COMPLETE
 
     def place(self, cell: Cell) -> ClusterSection:
         """Return the ``cluster`` section of a cell."""
@@ -199,7 +198,7 @@ def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
     """Make an outcome from one reading of the run's summary."""
     summary = folder.summary()
     status = summary.get("status")
-    if status not in _DONE:
+    if status not in COMPLETE:
         return Outcome(cell, failed=status == "failed")
     final: dict[str, Any] = summary.get("final") or {}
     found = {f"{kind}.{name}": value for kind in ("train", "test") for name, value in final.get(kind, {}).items()}

@@ -85,7 +85,7 @@ class Console(Tracker):
         self._line(text)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """End the bar and show the table; of ``summary`` it reads ``seconds``, ``totals``, ``budget``, if there."""
+        """End the bar and show the table; of ``summary`` it reads times, totals and limits, if there."""
         self._end_bar()
         if self._out is None:
             return
@@ -94,8 +94,8 @@ class Console(Tracker):
         # Beside the table, so that they can be copied whole however long the path is.
         run_dir = self._state.run.run_dir
         self._line(f"run folder: {run_dir}")
-        if budget := summary.get("budget"):
-            self._line(f"{budget}; to go on: {to_go_on(run_dir, limit=budget.split()[0])}")
+        if limit := summary.get("budget") or summary.get("early_stopped"):
+            self._line(f"{limit}; to go on: {to_go_on(run_dir, limit=limit.split()[0])}")
         for hint in self._hints:
             self._line(hint)
 
@@ -197,6 +197,9 @@ class _State:
             rows.append(
                 (f"clients' {name}", f"{_number(spread.get('mean'))} (10 % of clients below {low}, 10 % above {high})")
             )
+        if best := summary.get("best"):
+            kept = f", in {best['file']}" if "file" in best else ""
+            rows.append(("best", f"{best['metric']} {_number(best['value'])} in round {best['round']:,}{kept}"))
         if missing := self._evaluated.get("missing"):
             everybody = missing + self._evaluated["clients"]
             rows.append(

@@ -321,9 +321,34 @@ def test_a_run_ends_with_its_budget_and_goes_on_with_more(cli: Cli, small: Path)
     assert hashes(Path("out")) == hashes(Path("whole"))
 
 
+def test_a_run_ends_early_and_goes_on_with_more_patience(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "run.dir=whole", "-q").status == 0
+    outcome = cli("run", small, "run.dir=out", "stop={metric: test.loss, patience: 1, min_delta: 100}")
+    assert outcome.status == 0
+    (line,) = [line for line in outcome.out.splitlines() if "patience" in line]
+    assert line.startswith("stop.patience is used up: 1 round with no test.loss better than ")
+    assert line.endswith(", of round 1; to go on: fedray resume out stop.patience=MORE")
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert (summary["status"], summary["rounds"]) == ("early_stopped", 2)
+    assert Path("out/model.safetensors").exists()
+    status = " ".join(cli("status", "out").out.split())
+    assert "state early_stopped limit stop.patience is used up: 1 round" in status
+    assert "go on with fedray resume out stop.patience=MORE" in status
+    assert cli("resume", "out", "stop.patience=5", "-q").status == 0
+    assert json.loads(Path("out/summary.json").read_text())["status"] == "finished"
+    assert hashes(Path("out")) == hashes(Path("whole"))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ("stop.metric=loss", "metric=loss: it must be one of train.NAME, test.NAME, clients_test.NAME"),
+        ("stop.patience=5", "stop: metric: a value is needed, such as test.loss"),
+        ("stop.metric=clients_test.loss", "no record will have it, as evaluate.clients_every is 0"),
+        ("checkpoint.best=3", "best=3: it must be a metric, such as test.accuracy"),
+        ("checkpoint.best=train.loss", "best=train.loss: it must be a metric of an evaluation"),
+        ("checkpoint.best={metric: test.loss, mode: least}", "best: mode=least: it must be auto, min or max"),
+        ("checkpoint.best={metric: test.loss, mod: min}", "such as test.accuracy, or {metric: test.score, mode: min}"),
         ("budget.gpu_hours=0", "gpu_hours=0.0: it must be above 0"),
         ("checkpoint.seconds=-1", "every and seconds must be at least 0"),
         ("failures.block_timeout=0", "block_timeout=0.0: it must be above 0 seconds"),

@@ -116,3 +116,25 @@ def test_config_prints_every_default(cli: Cli, small: Path) -> None:
     again = small.parent / "again.yaml"
     again.write_text(outcome.out)
     assert cli("config", again).out == outcome.out
+
+
+def test_the_best_model_is_kept_exported_and_evaluated_by_that_name(cli: Cli, small: Path) -> None:
+    noisy = "local.optimizer.lr=1.5"
+    run = cli("run", small, "run.dir=out", "rounds=12", noisy, "checkpoint={every: 1, keep: 1, best: test.accuracy}")
+    best = json.loads(Path("out/summary.json").read_text())["best"]
+    records = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    assert best["value"] == max(record["test"]["accuracy"] for record in records)
+    assert best["round"] < 12, "the best is not to be the last"
+    told = f"test.accuracy {best['value']:.4g} in round {best['round']}, in best.safetensors"
+    assert told in " ".join(run.out.split())
+    assert f"best test.accuracy {best['value']:.4g}, in round {best['round']}" in " ".join(
+        cli("status", "out").out.split()
+    )
+    assert cli("export", "out", "best.safetensors", "--round", "best").status == 0
+    assert Path("best.safetensors").read_bytes() == Path("out/best.safetensors").read_bytes()
+    assert Path("best.safetensors").read_bytes() != Path("out/model.safetensors").read_bytes()
+    assert f"accuracy {best['value']:.6g}" in " ".join(cli("evaluate", "out", "--round", "best").out.split())
+    wrong = cli("evaluate", "out", "--round", "beast")
+    assert (wrong.status, "'beast' is no round: give its number, or best" in wrong.err) == (2, True)
+    assert cli("run", small, "run.dir=plain", "-q").status == 0
+    cli("export", "plain", "x.safetensors", "--round", "best").refused("plain: no round is its best", "checkpoint.best")

@@ -303,6 +303,7 @@ def test_without_the_extra(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatc
         (Ended("FAILED", None, "Unexpected error: the working directory\nis gone"), None, 1),
         (Ended("STOPPED", None, ""), "stopped", 75),
         (Ended("STOPPED", None, ""), "finished", 0),
+        (Ended("STOPPED", None, ""), "early_stopped", 0),
         (Ended("STOPPED", None, ""), "interrupted", 1),
         (Ended("STOPPED", None, ""), None, 1),
     ],

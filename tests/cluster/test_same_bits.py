@@ -20,6 +20,7 @@ from fedray.cluster.work.executor import RayExecutor
 from fedray.config.sections import LocalSection
 from fedray.core.messages import Block, BlockReport, Broadcast
 from fedray.run.executor import Executor, InlineExecutor
+from fedray.rundir.folder import RunFolder
 from tests.cluster import problem
 from tests.helpers import Federation, class_problem, federation
 
@@ -70,6 +71,36 @@ def test_a_callback_stops_after_the_same_round_wherever_it_is_called(tmp_path: P
         assert seen == [record.test["loss"] for record in result.history]
         places[number] = problem.hashes(result), seen
     assert places[0] == places[1]
+
+
+@pytest.mark.parametrize(
+    "workers", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_a_metric_stops_after_the_same_round_for_any_number_of_workers(
+    workers: int, tmp_path: Path, four_cpus: None
+) -> None:
+    """And the best model is the same."""
+    args = fedray.TrainArgs(
+        rounds=10**6,
+        batch_size=8,
+        seed=5,
+        stop_metric="test.loss",
+        stop_patience=2,
+        stop_min_delta=0.02,
+        checkpoint_best="test.accuracy",
+    )
+    ends: list[tuple[Any, ...]] = []
+    for place in ("inline", fedray.Cluster(workers=workers)):
+        folder = tmp_path / str(len(ends))
+        result = fedray.train(problem.model(), problem.data(), args, cluster=place, run_dir=folder, progress=False)
+        assert not result.stopped
+        assert result.best is not None
+        summary = RunFolder(folder).summary()
+        assert summary["status"] == "early_stopped"
+        best = {name: tensor.tolist() for name, tensor in result.best.state_dict().items()}
+        ends.append((problem.hashes(result), summary["early_stopped"], summary["best"], best))
+    assert ends[0] == ends[1]
+    assert len(ends[0][0]) > 4
 
 
 def blocks_of(one: Federation) -> list[Block]:

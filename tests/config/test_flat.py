@@ -25,12 +25,17 @@ EVERY_OPTION = pytest.mark.parametrize(("key", "option"), OPTIONS, ids=[".".join
 # Where the type does not say what else there could be.
 OTHER = {
     "cluster.name": "inline",
+    "stop.metric": "test.loss",
+    "checkpoint.best": {"metric": "test.loss", "mode": "max"},
     "failures.left_out": {3: ["7"]},
     "failures.min_share": 0.25,
     "local.loss": "mse",
     "local.lr_schedule": {"name": "cosine", "T_max": 5, "eta_min": 0.01, "warmup": 2},
     "local.optimizer": {"name": "adam", "lr": 0.02, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0},
 }
+
+# What an option needs beside it to mean anything.
+BESIDE = {f"stop.{option}": {"metric": "test.loss"} for option in ("patience", "min_delta", "mode")}
 
 
 def other(key: str, option: str) -> Any:
@@ -56,7 +61,8 @@ def face(key: str) -> Any:
 @EVERY_OPTION
 def test_an_option_of_a_file_can_be_said_in_python_and_changes_nothing_else(key: str, option: str) -> None:
     kind, value = face(key), other(key, option)
-    plain, changed = kind().layer(), kind(**{flat_name(kind, key, option): value}).layer()
+    beside = {flat_name(kind, key, name): wanted for name, wanted in BESIDE.get(f"{key}.{option}", {}).items()}
+    plain, changed = kind(**beside).layer(), kind(**beside, **{flat_name(kind, key, option): value}).layer()
     assert changed[key][option] == value != plain[key][option]
     changed[key][option] = plain[key][option]
     assert changed == plain
@@ -66,8 +72,10 @@ def test_an_option_of_a_file_can_be_said_in_python_and_changes_nothing_else(key:
 def test_both_faces_give_the_same_section_and_it_goes_into_yaml_and_back(key: str, option: str, tmp_path: Path) -> None:
     kind, value = face(key), other(key, option)
     parts: dict[str, Any] = {"data": {"name": "digits"}, "model": "logistic"}
-    python = Config.bind("x", {}, {**parts, **kind(**{flat_name(kind, key, option): value}).layer()})
-    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**parts, key: {option: value}}))
+    options = {**BESIDE.get(f"{key}.{option}", {}), option: value}
+    flat = {flat_name(kind, key, name): wanted for name, wanted in options.items()}
+    python = Config.bind("x", {}, {**parts, **kind(**flat).layer()})
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**parts, key: options}))
     file = Config.load(tmp_path / "x.yaml")
     assert yaml.safe_load(python.to_yaml())[key][option] == value
     assert yaml.safe_load(python.to_yaml()) == yaml.safe_load(file.to_yaml())

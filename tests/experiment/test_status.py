@@ -141,13 +141,19 @@ def test_a_driver_that_ends_before_it_is_looked_for_is_not_interrupted(
     assert read_status(folder, NOW).state == "finished"
 
 
-@pytest.mark.parametrize("status", ["finished", "stopped", "failed", "budget"])
+@pytest.mark.parametrize("status", ["finished", "stopped", "failed", "budget", "early_stopped"])
 def test_after_it_ended(folder: Path, status: str) -> None:
     usage = {"gpu_seconds": 4.0, "rss": [5, 9], "retries": 1}
-    write(folder, [record(1, usage=usage), record(2, usage=usage, unheard_of=1)], {"status": status, "name": "digits"})
+    limits = {status: "it was reached"} if status in ("budget", "early_stopped") else {}
+    write(
+        folder,
+        [record(1, usage=usage), record(2, usage=usage, unheard_of=1)],
+        {"status": status, "name": "digits", **limits},
+    )
     seen = read_status(folder, NOW)
     assert (seen.name, seen.state, seen.over) == ("digits", status, True)
     assert seen.totals == Totals(wall_seconds=4.0, gpu_seconds=8.0, retries=2, rss=9)
+    assert seen.limit == ("it was reached" if status in ("budget", "early_stopped") else None)
 
 
 def test_a_resumed_run_wants_what_its_config_says_now(folder: Path) -> None:

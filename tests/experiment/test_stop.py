@@ -43,6 +43,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     [
         ("stopped", "stopped after round 2, its checkpoint is saved; go on with: fedray resume", True),
         ("finished", "had come to its end: finished, after round 2", True),
+        ("early_stopped", "had come to its end: early_stopped, after round 2", True),
         ("failed", "failed: no disk", False),
     ],
 )

@@ -24,6 +24,8 @@ def test_a_folder_without_a_config_is_no_run_folder(tmp_path: Path) -> None:
         ("seed: 1\n", "budget.wall_hours", " budget.wall_hours=MORE"),
         ("python:\n  seed: 1\n", None, "fedray.train(..., run_dir="),
         ("python:\n  seed: 1\n", "budget.wall_hours", "TrainArgs(..., wall_hours=MORE)"),
+        ("seed: 1\n", "stop.patience", " stop.patience=MORE"),
+        ("python:\n  seed: 1\n", "stop.patience", "TrainArgs(..., stop_patience=MORE)"),
     ],
 )
 def test_it_goes_on_as_it_was_started(config: str, limit: str | None, words: str, tmp_path: Path) -> None:

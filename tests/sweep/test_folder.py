@@ -45,7 +45,8 @@ def test_a_cell_is_new_begun_or_what_its_summary_says(sweep: Sweep) -> None:
     assert (sweep.status(first), sweep.done(first)) == ("new", False)
     sweep.claim(first)
     assert sweep.status(first) == "begun"
-    for status, done in (("stopped", False), ("failed", False), ("budget", True), ("finished", True)):
+    ends = {"stopped": False, "failed": False, "budget": True, "early_stopped": True, "finished": True}
+    for status, done in ends.items():
         ended(sweep, 0, status)
         assert (sweep.status(first), sweep.done(first)) == (status, done)
 

@@ -297,3 +297,16 @@ def test_a_used_up_budget_is_said_with_the_way_to_go_on() -> None:
     console.close()
     said = "budget.gpu_hours is used up: 2 of 2; to go on: fedray resume 'runs/my run' budget.gpu_hours=MORE"
     assert said in out.getvalue().splitlines()
+
+
+def test_an_early_stop_and_the_best_model_are_in_the_table_at_the_end() -> None:
+    out, to = plain()
+    console = Console(console=to)
+    console.start(info("runs/x"))
+    console.round(record(1))
+    best = {"metric": "test.accuracy", "value": 0.91234, "round": 1234, "file": "best.safetensors"}
+    console.finish({"seconds": 1.0, "early_stopped": "stop.patience is used up: 3 rounds", "best": best})
+    console.close()
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert "best test.accuracy 0.9123 in round 1,234, in best.safetensors" in lines
+    assert "stop.patience is used up: 3 rounds; to go on: fedray resume runs/x stop.patience=MORE" in lines

@@ -159,6 +159,7 @@ def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
     worker, driver = sum(costs.worker.values()), sum(costs.driver.values())
     inline = config.place.launcher.in_process
     total = f"{decimal(workers * worker + driver)}, and {_PROCESS} for Python and torch in each process, and the data"
+    best = " and the best" if config.checkpoint.monitor else ""
     keep, several = config.checkpoint.keep, counted(workers, "worker")
     return [
         ("a worker", f"{decimal(worker)}: {_listed(costs.worker)}"),
@@ -167,7 +168,7 @@ def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
             "together",
             f"{'worker and driver in one process' if inline else f'{several} and the driver'}: {total}",
         ),
-        ("checkpoint", f"{decimal(costs.checkpoint)} on disk, {keep:,} kept"),
+        ("checkpoint", f"{decimal(costs.checkpoint)} on disk, {keep:,} kept{best}"),
         ("client state", f"{decimal(costs.state)} on disk once every client has taken part" if costs.state else "none"),
     ]
 

@@ -1,0 +1,87 @@
+"""A metric of the records that decides something: by its name, and by which of two values is the better one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedray.core.errors import listed
+from fedray.core.record import RoundRecord, more_is_better
+
+Mode = Literal["auto", "min", "max"]
+
+SECTIONS = ("train", "test", "clients_test")
+"""The sections of a record that hold metrics."""
+
+
+class Unknown(LookupError):
+    """The error of a metric that a record does not have, where it has others of its section."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A metric, and the direction in which it improves.
+
+    >>> loss = Monitor("test.loss")
+    >>> loss.value(RoundRecord(1, test={"loss": 0.5})), loss.better(0.4, than=0.5), loss.better(0.45, 0.5, by=0.1)
+    (0.5, True, False)
+    >>> Monitor("clients_test.accuracy.p10").value(RoundRecord(1, clients_test={"accuracy": {"p10": 0.7}}))
+    0.7
+
+    Args:
+        metric: section and name, as they stand in a record: ``train.loss``, ``test.accuracy``,
+            ``clients_test.accuracy`` (its mean over examples), ``clients_test.accuracy.p10``.
+        mode: ``min``: less is better; ``max``: more is better; ``auto``: by :func:`more_is_better`.
+
+    Raises:
+        ValueError: no such section or mode.
+    """
+
+    metric: str
+    mode: Mode = "auto"
+
+    def __post_init__(self) -> None:
+        if self.section not in SECTIONS or not all(self.metric.split(".")) or "." not in self.metric:
+            known = ", ".join(f"{section}.NAME" for section in SECTIONS)
+            raise ValueError(f"metric={self.metric}: it must be one of {known}, such as test.loss")
+        if self.mode not in ("auto", "min", "max"):
+            raise ValueError(f"mode={self.mode}: it must be auto, min or max")
+
+    @property
+    def section(self) -> str:
+        """The section of a record that it stands in."""
+        return self.metric.partition(".")[0]
+
+    @property
+    def direction(self) -> Literal["min", "max"]:
+        """``min`` where less is better, else ``max``."""
+        if self.mode == "auto":
+            return "max" if more_is_better(self.metric) else "min"
+        return self.mode
+
+    def value(self, record: RoundRecord) -> float | None:
+        """Return its value in a record; None where that has nothing of the section, as no evaluation was due.
+
+        Raises:
+            Unknown: the record has other metrics there, which the message lists.
+        """
+        found: Any = getattr(record, self.section)
+        if not found:
+            return None
+        for name in self.metric.split(".")[1:]:
+            if not isinstance(found, dict) or name not in found:
+                known = listed(f"{self.section}.{name}" for name in getattr(record, self.section))
+                raise Unknown(f"no record has {self.metric}; there is {known}")
+            found = found[name]
+        if isinstance(found, dict):
+            found = found["mean"]
+        return math.nan if found is None else float(found)  # a record that was read has nothing in the place of NaN
+
+    def better(self, value: float, than: float | None, by: float = 0.0) -> bool:
+        """Tell if a value is better than another (or none) by more than ``by``; one that is not finite never is."""
+        if not math.isfinite(value):
+            return False
+        if than is None:
+            return True
+        return value < than - by if self.direction == "min" else value > than + by

@@ -1,0 +1,59 @@
+"""The state of the server between rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fedray.core.layout import Layout
+from fedray.core.messages import Parts
+from fedray.core.record import RoundRecord
+from fedray.run.budget import Totals
+from fedray.run.watch import Watch
+from fedray.rundir.client_state import ClientStore
+from fedray.rundir.client_table import ClientRows
+
+COMPLETE = "evaluate"
+"""The phase that a record has once its evaluation is in it."""
+
+
+@dataclass
+class ServerState:
+    """The state of the server between rounds.
+
+    Args:
+        vector: the global model ``[P]``.
+        round: last finished round.
+        store: index of the clients' state.
+        halvings: the number of times that blocks were halved because a device had too little memory for them.
+        whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
+        kept: the tensors that the aggregator keeps.
+        statistics: the mean of the buffers ``[B]`` that the last cohort ended with, where evaluations need it.
+        pending: record of the last finished round while it is not complete.
+        trained: numbers of each client of the pending round, where clients are evaluated.
+        watches: the metrics that decide between two rounds, as they stand, by their config keys.
+        totals: the usage of all rounds so far.
+    """
+
+    vector: Tensor
+    store: ClientStore
+    round: int = 0
+    halvings: int = 0
+    whole: bool = True
+    kept: Parts = field(default_factory=dict)
+    statistics: Tensor | None = None
+    pending: RoundRecord | None = None
+    trained: ClientRows | None = None
+    watches: dict[str, Watch] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+
+    @property
+    def to_evaluate(self) -> bool:
+        """True while the record of the last round lacks its evaluation."""
+        return self.pending is not None and COMPLETE not in self.pending.phases
+
+    def is_finite(self, layout: Layout) -> bool:
+        """Return True if all trained parameters are finite; a buffer may be infinite, as masks are."""
+        return bool(torch.isfinite(self.vector[: layout.trained].sum()))
