@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+TRACKERS ?= .venv-trackers
 ARGS   ?=
 
 BIN := $(VENV)/bin
@@ -15,10 +16,10 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart install dev test test-slow test-slurm test-wheel lint format types bench clean
+.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 quickstart: $(RUN) ## install, then five hospitals train one diagnosis model
 	@$(BIN)/python launch/quickstart.py $(ARGS)
@@ -35,6 +36,9 @@ test-slow: $(DEV) ## the tests that take minutes
 
 test-slurm: $(DEV) ## jobs on a real Slurm cluster, brought up on this machine (root, Debian's slurm-wlm and munge)
 	@$(BIN)/python -m pytest tests/slurm -m slurm $(ARGS)
+
+test-trackers: $(TRACKERS)/.installed ## MLflow and W&B for real, with local files, in an environment of their own
+	@$(TRACKERS)/bin/python -m pytest tests/tracking -m trackers $(ARGS)
 
 test-wheel: $(DEV) ## the wheel, of the image's files, in an environment of its own, where fedray quickstart runs without the repository
 	@away=$$(mktemp -d) && trap 'rm -rf "$$away"' EXIT && \
@@ -60,7 +64,7 @@ bench: $(RUN) ## every workload against a bare PyTorch loop, written to benchmar
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean: ## remove the environment and the tools' caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(TRACKERS) .mypy_cache .pytest_cache .ruff_cache build dist
 
 $(VENV)/pyvenv.cfg:
 	@{ $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; } 2>/dev/null || { \
@@ -82,3 +86,10 @@ $(DEV): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@$(PIP) -e ".[jobs,test,oracle,dev]"
 	@$(PIP) --no-deps flwr
 	@touch $(RUN) $@
+
+# Apart from the other: they bring pydantic, which Ray imports in each of its processes where it is installed.
+$(TRACKERS)/.installed: pyproject.toml constraints.txt
+	@echo "Installing fedray, MLflow and W&B into $(TRACKERS); the first time takes a minute or two"
+	@$(PYTHON) -m venv $(TRACKERS)
+	@$(TRACKERS)/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e ".[mlflow,wandb,test]"
+	@touch $@

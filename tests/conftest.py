@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -36,6 +37,11 @@ def _no_browser() -> str | None:
     return f"needs {' and '.join(missing)} on the PATH" if missing else None
 
 
+def _no_trackers() -> str | None:
+    missing = [name for name in ("mlflow", "wandb") if find_spec(name) is None]
+    return f"needs {' and '.join(missing)}, which make test-trackers has" if missing else None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests run side by side, file by file; those that bring up Ray follow one another, as each fills the machine."""
@@ -50,7 +56,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose marker names a device or program that is not here, with the reason."""
-    for marker, lacks in (("gpu", _no_gpu), ("browser", _no_browser)):
+    for marker, lacks in (("gpu", _no_gpu), ("browser", _no_browser), ("trackers", _no_trackers)):
         if item.get_closest_marker(marker) is not None and (reason := lacks()) is not None:
             pytest.skip(reason)
 

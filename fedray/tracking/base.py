@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,9 @@ class Tracker:
     >>> tracker.seen
     [0.7]
     """
+
+    background: ClassVar[bool] = False
+    """True: a run calls the hooks in a thread, one after the other, and no round waits for a server that is slow."""
 
     def check(self) -> None:
         """Look if it can work here, before a run begins.

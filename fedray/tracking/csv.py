@@ -63,22 +63,22 @@ class CSV(Tracker):
 
     def __post_init__(self) -> None:
         self._file: IO[str] | None = None
-        self._target = Path()
+        self._target: Path | None = None
         self._columns = [ROUND]
         self._last = -1
 
     def start(self, run: RunInfo) -> None:
-        """Open the file.
+        """Drop later rounds from a file that is there; a new one is made with the first record.
 
         Raises:
             OSError: it cannot be written.
-            ValueError: it is there, and no table of rounds.
+            ValueError: it is no table of rounds.
         """
         self.close()
         self._target = run.run_dir / self.path
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        rows = self._read() if self._target.exists() else {}
-        self._write({number: cells for number, cells in rows.items() if number <= run.resumed_from})
+        self._columns, self._last = [ROUND], -1
+        if self._target.exists():
+            self._write({number: cells for number, cells in self._read().items() if number <= run.resumed_from})
 
     def round(self, record: RoundRecord) -> None:
         """Append the record's row, or write the file anew where that is not enough.
@@ -86,25 +86,31 @@ class CSV(Tracker):
         Raises:
             OSError: the disk is full or gone.
         """
-        if self._file is None:
+        if self._target is None:
             raise RuntimeError("a record came before start or after close")
         cells = row(record)
-        if record.round > self._last and cells.keys() <= set(self._columns):
+        if self._file is not None and record.round > self._last and cells.keys() <= set(self._columns):
             self._file.write(_text([[cells.get(column, "") for column in self._columns]]))
             self._file.flush()
             self._last = record.round
         else:
-            self.close()
             self._write({**self._read(), record.round: cells})
 
     def close(self) -> None:
         """Close the file."""
+        self._target = None
+        self._let_go()
+
+    def _let_go(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
     def _read(self) -> dict[int, dict[str, str]]:
         """Return the rows by round, without a last line that a crash tore."""
+        assert self._target is not None
+        if not self._target.exists():
+            return {}
         whole = self._target.read_bytes().decode().rpartition("\n")[0]
         table = csv.DictReader(io.StringIO(whole, newline=""), strict=True)
         if whole and ROUND not in (table.fieldnames or ()):
@@ -115,12 +121,15 @@ class CSV(Tracker):
 
     def _write(self, rows: dict[int, dict[str, str]]) -> None:
         """Make these the rows, in the order of their rounds, and open the file for more."""
+        assert self._target is not None
+        self._let_go()
         known = dict.fromkeys(self._columns)
         for cells in rows.values():
             known |= dict.fromkeys(cells)
         self._columns, self._last = list(known), max(rows, default=-1)
         ordered = [rows[number] for number in sorted(rows)]
         lines = [[cells.get(column, "") for column in known] for cells in ordered]
+        self._target.parent.mkdir(parents=True, exist_ok=True)
         durable.replace(self._target, _text([self._columns, *lines] if rows else []).encode())
         self._file = self._target.open("a", encoding="utf-8", newline="")
 

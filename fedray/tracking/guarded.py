@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 from fedray.core.errors import one_line
@@ -64,24 +66,51 @@ class Guarded(Tracker):
     >>> tracker.round(RoundRecord(2))
 
     Args:
-        tracker: the other one.
+        tracker: the other one; with ``background`` its hooks are called in a thread.
+        patience: seconds that ``close`` waits for such a thread: a server that does not answer holds up no end.
     """
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker, self._guard = tracker, Guard(f"tracker {type(tracker).__qualname__}")
+    def __init__(self, tracker: Tracker, patience: float = 30.0) -> None:
+        self._tracker, self._patience = tracker, patience
+        self._name = f"tracker {type(tracker).__qualname__}"
+        self._guard = Guard(self._name)
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        if tracker.background:
+            # A daemon: what waits for a server must not keep the process.
+            self._thread = Thread(target=self._work, name="fedray-tracker", daemon=True)
+            self._thread.start()
 
     def start(self, run: RunInfo) -> None:
         """Hand on the start."""
-        self._guard.call("at the start", lambda: self._tracker.start(run))
+        self._hand_on("at the start", lambda: self._tracker.start(run))
 
     def round(self, record: RoundRecord) -> None:
         """Hand on a record."""
-        self._guard.call(f"in round {record.round}", lambda: self._tracker.round(record))
+        self._hand_on(f"in round {record.round}", lambda: self._tracker.round(record))
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Hand on the summary."""
-        self._guard.call("at the end", lambda: self._tracker.finish(summary))
+        self._hand_on("at the end", lambda: self._tracker.finish(summary))
 
     def close(self) -> None:
         """Close it, also once it raised."""
-        self._guard.call("when it was closed", self._tracker.close, always=True)
+        self._hand_on("when it was closed", self._tracker.close, always=True)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._calls.put(None)
+            thread.join(self._patience)
+            if thread.is_alive():
+                _log.warning(
+                    "%s has not taken all records after %g s, and is not waited for", self._name, self._patience
+                )
+
+    def _hand_on(self, when: str, what: Callable[[], None], *, always: bool = False) -> None:
+        if self._thread is None:
+            self._guard.call(when, what, always=always)
+        else:
+            self._calls.put(lambda: self._guard.call(when, what, always=always))
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()

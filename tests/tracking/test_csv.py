@@ -86,14 +86,18 @@ def test_a_resume_drops_later_rounds_and_what_a_crash_tore(torn: str, tmp_path: 
 
 
 def test_a_file_elsewhere_and_one_that_is_no_table_of_rounds(tmp_path: Path) -> None:
-    started(tmp_path / "run", path=str(tmp_path / "tables" / "mine.csv")).close()
-    assert (tmp_path / "tables" / "mine.csv").read_text() == ""
+    tracker = started(tmp_path / "run", path=str(tmp_path / "tables" / "mine.csv"))
+    assert list(tmp_path.iterdir()) == []  # a run that does not get to its first round leaves nothing
+    tracker.round(record(1))
+    tracker.close()
+    assert (tmp_path / "tables" / "mine.csv").read_text() == "round,train.loss,time.round_seconds\n1,1,0.5\n"
     (tmp_path / "metrics.csv").write_text("name,age\nann,3\n")
     with pytest.raises(ValueError, match="has no column 'round'; move it away"):
         started(tmp_path)
     assert (tmp_path / "metrics.csv").read_text() == "name,age\nann,3\n"
-    with pytest.raises(RuntimeError, match="before start or after close"):
-        CSV().round(record(1))
+    for stray in (CSV(), tracker):
+        with pytest.raises(RuntimeError, match="before start or after close"):
+            stray.round(record(1))
 
 
 def test_a_run_and_its_resume_leave_the_table_of_their_records(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,53 @@ def test_a_second_close_reaches_it_too() -> None:
     guarded.close()
     guarded.close()
     assert tracker.asked == ["close", "close"]
+
+
+class InBackground(Fails):
+    """Works in a thread, and waits there until it may go on."""
+
+    background = True
+
+    def __init__(self, hook: str) -> None:
+        super().__init__(hook)
+        self.free, self.closed, self.threads = threading.Event(), threading.Event(), set[str]()
+
+    def _do(self, hook: str) -> None:
+        assert self.free.wait(60)
+        self.threads.add(threading.current_thread().name)
+        super()._do(hook)
+        if hook == "close":
+            self.closed.set()
+
+
+@pytest.mark.parametrize("hook", ["start", "round", "finish", ""])
+def test_no_round_waits_for_a_tracker_in_the_background_and_all_hooks_come_in_order(
+    hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = InBackground(hook)
+    guarded = Guarded(tracker)
+    guarded.start(RunInfo(Path("x"), "x", 2))
+    for number in (1, 2):
+        guarded.round(RoundRecord(number))
+    guarded.finish({})
+    assert tracker.asked == []
+    tracker.free.set()
+    guarded.close()
+    assert tracker.asked == ASKED[hook]
+    assert tracker.threads == {"fedray-tracker"}
+    assert caplog.text.count("tracker InBackground failed") == bool(hook)
+    guarded.close()
+    assert tracker.asked == [*ASKED[hook], "close"]
+
+
+def test_the_end_of_a_run_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = InBackground("")
+    guarded = Guarded(tracker, patience=0.0)
+    guarded.start(RunInfo(Path("x"), "x", 2))
+    guarded.close()
+    assert "tracker InBackground has not taken all records after 0 s" in caplog.text
+    tracker.free.set()
+    assert tracker.closed.wait(60)
 
 
 def test_a_tracker_by_its_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
