@@ -116,6 +116,7 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
     Args:
         evaluate_every: rounds between evaluations on the test set; 0 never.
         evaluate_clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        evaluate_before: also evaluate the model before training, as round 0.
         evaluate_keep_clients: evaluations whose numbers of each client are kept, newest and best; default: all.
         evaluate_batch_size: examples that are evaluated at once; ``auto``: as many as memory should allow.
         stop_metric: early stopping, once this metric does not improve any more: ``test.loss``, ``train.loss``,
@@ -133,6 +134,7 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
 
     evaluate_every: int = EvaluateSection.every
     evaluate_clients_every: int = EvaluateSection.clients_every
+    evaluate_before: bool = EvaluateSection.before
     evaluate_keep_clients: int | None = EvaluateSection.keep_clients
     evaluate_batch_size: int | str = EvaluateSection.batch_size
     stop_metric: str | None = StopSection.metric
@@ -203,7 +205,8 @@ class Result:
 
     Args:
         model: the trained module, on the CPU, in evaluation mode.
-        history: one record for each round of the run, oldest first, those before a resume too.
+        history: one record for each round of the run, oldest first, those before a resume too; with
+            ``evaluate_before`` the first is that of round 0.
         run_dir: the run folder.
         stopped: it was stopped by a signal or a callback, with a checkpoint saved.
         best: the module as it was after the best round by ``TrainArgs(checkpoint_best=)``; None if none was asked for.

@@ -269,6 +269,7 @@ def test_every_snippet_of_python_is_run() -> None:
         "data.md",
         "between-rounds.md",
         "write-your-own.md",
+        "results.md",
     }
 
 
@@ -302,6 +303,24 @@ def test_the_python_of_the_page_on_rounds(
     assert stops == [True, False]
     assert [record.round for record in names["result"].history] == list(range(1, 51))
     assert "round 1: {" in capsys.readouterr().out
+
+
+def test_the_python_of_the_page_on_results(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
+    data = fedray.FederatedData.from_arrays(x, y, np.repeat(["ann", "bob", "cid"], 20)).with_holdout(0.3, 0)
+    args = fedray.TrainArgs(rounds=3, evaluate_clients_every=2, evaluate_before=True)
+    model = fedray.FederatedModel("logistic")
+    result = fedray.train(model, data, args, cluster="inline", run_dir=tmp_path / "run", progress=False)
+    names: dict[str, Any] = {"run_dir": result.run_dir}
+    exec(python_of("results.md"), names)
+    last = names["last"].to_pylist()
+    assert names["table"].equals(result.clients())
+    assert [row["round"] for row in last] == [3] * 6
+    accuracies = {row["client"]: row["accuracy"] for row in last if row["view"] == "global"}
+    assert accuracies[names["worst"].as_py()] == min(accuracies.values())
+    text = (ROOT / "docs" / "results.md").read_text()
+    there = {path.name + "/" * path.is_dir() for path in result.run_dir.iterdir()} - {"driver.lock"}
+    assert {name for name in there if not name.startswith("events.") and f"`{name}`" not in text} == set()
 
 
 def check_readme(names: dict[str, Any], workplace: Path) -> None:

@@ -163,6 +163,7 @@ class EvaluateSection:
     Args:
         every: rounds between evaluations on the test set; 0 never.
         clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        before: also evaluate the model before training, on all that is evaluated at all; its record is that of round 0.
         keep_clients: evaluations whose numbers of each client are kept in ``clients/``: so many of the newest, and the
             best beside them; default: all.
         batch_size: examples that are evaluated at once; ``auto``: 1,024, or as many as make the largest tensor of the
@@ -171,6 +172,7 @@ class EvaluateSection:
 
     every: int = 1
     clients_every: int = 0
+    before: bool = False
     keep_clients: int | None = None
     batch_size: int | str = "auto"
 

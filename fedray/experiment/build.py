@@ -253,6 +253,11 @@ class Config:
                 "evaluate.clients_every: no client has held-out rows to evaluate on; "
                 "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
             )
+        if self.evaluate.before and not self._evaluates(data):
+            raise ConfigError(
+                "evaluate.before: there is nothing to evaluate before training; "
+                "evaluate on a test set (evaluate.every) or on held-out rows (evaluate.clients_every), or leave it out"
+            )
         check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data)
         task, warnings = self._task(data, algorithm, sampler)
         return Plan(
@@ -310,14 +315,17 @@ class Config:
             rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
         return replace(task, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows), warnings
 
+    def _evaluates(self, data: ClientData) -> bool:
+        """Tell if there is an evaluation at all."""
+        return self.evaluate.clients_every > 0 or (self.evaluate.every > 0 and data.test is not None)
+
     def _statistics(self, algorithm: Algorithm, module: nn.Module, layout: Layout, data: ClientData) -> bool:
         """Tell if evaluations need the clients' buffers, as the server's stay as they were.
 
         Raises:
             ConfigError: they do, and clients must not send them.
         """
-        wanted = self.evaluate.clients_every > 0 or (self.evaluate.every > 0 and data.test is not None)
-        if self.local.buffers == "mean" or not layout.buffers or not wanted:
+        if self.local.buffers == "mean" or not layout.buffers or not self._evaluates(data):
             return False
         if not any(transform.needs_uniform for transform in algorithm.transforms):
             return True

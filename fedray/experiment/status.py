@@ -182,7 +182,8 @@ def state_of(driver: Driver | None, summary: Mapping[str, Any], begun: bool) -> 
 
 def pace_of(records: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the seconds per round, the mean over the last rounds."""
-    seconds = [float(record["seconds"]) for record in records[-RECENT:] if record.get("seconds")]
+    # The record of round 0 is that of an evaluation.
+    seconds = [float(record["seconds"]) for record in records[-RECENT:] if record.get("seconds") and record["round"]]
     return sum(seconds) / len(seconds) if seconds else None
 
 

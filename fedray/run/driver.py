@@ -135,6 +135,8 @@ class Run:
         keys = configs.config_changes(self.folder.path, self.config, first, self.defaults)
         if keys:
             yield logging.WARNING, f"the config is another one from round {first} on: {listed(keys)}"
+        if self.plan.evaluate.before and saved["round"] and any("evaluate.before" in key for key in keys):
+            yield logging.WARNING, "evaluate.before: the model before training is not evaluated any more, as it is gone"
         if lost := [name for name in saved.get("callbacks", ()) if name not in self.callbacks]:
             words = f"the callbacks of the Python that started this run ({listed(lost)}) are not there: it goes on "
             yield logging.WARNING, f"{words}without them; fedray.train(..., callbacks=[...], resume=True) has them"
@@ -278,7 +280,7 @@ class _Drive:
             for record in self._rounds:
                 self._tell(record)
                 yield record
-            if (left := self._state.pending) is not None:
+            if (left := self._untold()) is not None:
                 # Stopped before it was evaluated: whoever goes on tells it again, with its evaluation.
                 self._tell(left)
                 yield left
@@ -287,7 +289,7 @@ class _Drive:
         except BaseException as error:
             self._error = reason(error)
             self._save_last()
-            if (left := self._state.pending) is not None and self._last is not left:
+            if (left := self._untold()) is not None and self._last is not left:
                 self._tell(left)
             if isinstance(error, Exception) and not isinstance(error, (RunFailed, ConfigError, OSError)):
                 raise RunFailed(f"round {self._state.round + 1}: {one_line(error)}") from error
@@ -295,6 +297,11 @@ class _Drive:
         finally:
             self._clients.close()
             self._close(self._summary())
+
+    def _untold(self) -> RoundRecord | None:
+        """Return the record of the last round that is not told yet; of round 0 there is none before its evaluation."""
+        state = self._state
+        return None if not state.round and state.to_evaluate else state.pending
 
     def _tell(self, record: RoundRecord) -> None:
         self._last = record

@@ -102,6 +102,10 @@ class Rounds:
         self._executor.wait(self._stopping)
         inject.point("driver.start", 0)
         self._saved_at = self._clock()
+        if self._plan.evaluate.before and not self._state.round and self._state.pending is None:
+            self._state.pending = RoundRecord(0)
+            if self._plan.layout.size <= HASHED_EVERY_ROUND:
+                self._hash(self._state.pending)
         with ThreadPoolExecutor(1, thread_name_prefix="fedray-state") as self._pool:
             # Workers may take minutes to start; who asks for a stop meanwhile waits for none of them.
             self.stopped = self._state.round < self._plan.rounds and self._stopping()
@@ -330,6 +334,7 @@ class Rounds:
             if found is not None:
                 self._keep(record.round, [found] if of_round is None else [of_round, found])
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
+        record.workers = record.workers or self._executor.workers  # round 0 has no other work
         record.phases[COMPLETE] = seconds / max(1, self._executor.workers)
 
     def _start_background(self, record: RoundRecord) -> None:

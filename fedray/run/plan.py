@@ -123,11 +123,15 @@ class Plan:
         ]
 
     def evaluations(self, round: int, last: int, store: ClientStore) -> list[TestChunk | HoldoutChunk]:
-        """Cut the evaluations that are due after ``round`` of ``last`` into pieces."""
+        """Cut the evaluations that are due after ``round`` of ``last`` into pieces; after round 0, all there are."""
         data, items = self.task.data, list[TestChunk | HoldoutChunk]()
-        if data.test is not None and evaluated(self.evaluate.every, round, last):
+
+        def due(every: int) -> bool:
+            return every > 0 and (round == 0 or evaluated(every, round, last))
+
+        if data.test is not None and due(self.evaluate.every):
             items += TestChunk.cut(len(data.test), self.task.evaluated_rows)
-        if evaluated(self.evaluate.clients_every, round, last):
+        if due(self.evaluate.clients_every):
             held = np.flatnonzero(data.holdout_sizes > 0)
             items += [
                 HoldoutChunk(index, clients, data.pin(int(clients[0])), store.of(clients))

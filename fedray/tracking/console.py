@@ -74,6 +74,8 @@ class Console(Tracker):
         state.add(record)
         if self._bar is not None:
             self._bar.show(record.round, state.words())
+        elif not record.round:
+            self._line(f"before training  {state.words()}")
         elif record.round <= state.run.resumed_from:
             return  # It was done, and told, before the run went on.
         elif self._out is not None and (record.round == state.run.rounds or self._clock() >= self._next_line):
@@ -162,7 +164,7 @@ class _State:
         self._round = record.round
         self._failed += record.clients.get("failed", 0)
         self._seconds += record.seconds
-        if record.seconds:
+        if record.round and record.seconds:
             self._recent.append(record.seconds)
         # What was not measured this time is shown as it was last measured.
         self._train = record.train or self._train

@@ -44,7 +44,7 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
         "evaluated": record.evaluated,
         "clients": record.clients if record.weight is None else {**record.clients, "weight": record.weight},
         # Round 0 is an evaluation only, and took no round's time.
-        "time": {"round_seconds": record.seconds, **record.phases} if record.seconds else {},
+        "time": {"round_seconds": record.seconds, **record.phases} if record.round else {},
         "bytes": record.bytes,
         **dict(_usage(record.usage)),
         **record.metrics,

@@ -53,6 +53,10 @@ def test_a_wrong_part_is_named_by_its_key(changes: dict[str, Any], message: str)
     [
         ({"failures": {"block_timeout": 5}}, r"^failures\.block_timeout: with cluster\.name=inline there is no worker"),
         ({"evaluate": {"clients_every": 1}}, r"^evaluate\.clients_every: no client has held-out rows"),
+        (
+            {"evaluate": {"before": True, "every": 0}},
+            r"^evaluate\.before: there is nothing to evaluate before training",
+        ),
         ({"sampler": {"name": "uniform", "clients": 9}}, "9"),
         (
             {"failures": {"left_out": {2: ["77"]}}},

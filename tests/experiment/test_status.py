@@ -190,7 +190,8 @@ def test_states(alive: Driver | None, summary: dict[str, Any], begun: bool, stat
 
 @given(st.lists(st.floats(0.001, 1e6), max_size=3 * RECENT))
 def test_the_pace_lies_between_the_fastest_and_slowest_recent_round(seconds: list[float]) -> None:
-    found = pace_of([{"seconds": second} for second in seconds])
+    found = pace_of([{"round": 1, "seconds": second} for second in seconds])
+    assert pace_of([{"round": 0, "seconds": 5.0}, *({"round": 1, "seconds": second} for second in seconds)]) == found
     recent = seconds[-RECENT:]
     if not recent:
         assert found is None

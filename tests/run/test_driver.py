@@ -22,7 +22,8 @@ from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.algorithms.scaffold import ControlServer
 from fedray.algorithms.server import ServerRule
-from fedray.config.sections import BudgetSection, CheckpointSection
+from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection
+from fedray.core import inject
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.messages import Aggregate, Broadcast
 from fedray.core.record import RoundRecord
@@ -61,6 +62,7 @@ def run_in(
     rounds: int = ROUNDS,
     every: int = 2,
     problem: Problem | None = None,
+    before: bool = False,
     **budget: Any,
 ) -> Run:
     """A small run with a test set, of SCAFFOLD unless told otherwise; claimed if it is fresh."""
@@ -71,6 +73,7 @@ def run_in(
         transforms=transforms,
         rounds=rounds,
         checkpoint_every=every,
+        evaluate=EvaluateSection(before=before),
     )
     plan = replace(made.plan, budget=BudgetSection(**budget), checkpoint=CheckpointSection(every, keep=9))
     run_folder, config = RunFolder(folder), f"rounds: {rounds}\n"
@@ -467,6 +470,48 @@ def test_a_stop_before_the_first_round_loses_nothing(resume: bool, tmp_path: Pat
     assert rounds_in(folder / "checkpoints") == [0]
     go(run_in(folder, resume=True))
     assert hashes(folder) == hashes(quiet)
+
+
+def test_a_stop_before_the_model_before_training_is_evaluated_leaves_nothing(tmp_path: Path, quiet: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    asked = iter([False])
+    assert list(run_in(folder.path, before=True).records(Costly, lambda: next(asked, True))) == []
+    assert (folder.path / "metrics.jsonl").read_text() == ""
+    go(run_in(folder.path, resume=True, before=True))
+    records = read_records(folder.path / "metrics.jsonl")
+    assert [record["round"] for record in records] == list(range(ROUNDS + 1))
+    assert records[0]["test"]
+    assert [record["model_sha256"] for record in records[1:]] == hashes(quiet)
+
+
+@pytest.mark.parametrize("point", ["driver.round", "driver.fold", "driver.aggregate"])
+def test_a_first_round_that_fails_is_done_again_after_the_model_before_training(
+    point: str, tmp_path: Path, quiet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, plan = tmp_path / "run", tmp_path / "plan.json"
+    plan.write_text(json.dumps([{"point": point, "round": 1, "action": "raise"}]))
+    monkeypatch.setenv(inject.PLAN, str(plan))
+    with pytest.raises(RunFailed, match="fault injected"):
+        go(run_in(folder, before=True))
+    told = [record["round"] for record in read_records(folder / "metrics.jsonl")]
+    assert told == ([] if point == "driver.round" else [0])
+    assert [record.round for record in go(run_in(folder, resume=True, before=True))] == list(range(ROUNDS + 1))
+    records = read_records(folder / "metrics.jsonl")
+    assert [record["round"] for record in records] == list(range(ROUNDS + 1))
+    assert [record["model_sha256"] for record in records[1:]] == hashes(quiet)
+
+
+def test_it_is_too_late_for_the_model_before_training_once_a_round_is_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, config = tmp_path / "run", "evaluate:\n  before: {}\n"
+    go(replace(run_in(folder, rounds=2), config=config.format("false")))
+    late = replace(run_in(folder, rounds=3, resume=True, before=True), config=config.format("true"))
+    assert [record.round for record in go(late)] == [2, 3]
+    assert "evaluate.before: the model before training is not evaluated any more" in caplog.text
+    caplog.clear()
+    go(replace(run_in(folder, rounds=4, resume=True, before=True), config=config.format("true")))
+    assert "evaluate.before" not in caplog.text
 
 
 def test_it_is_finished_only_when_the_model_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedray import optim
 from fedray.aggregators import Median
 from fedray.aggregators.base import Accumulator
 from fedray.aggregators.gathered import Rows, Selected
@@ -418,6 +419,31 @@ def test_evaluation_changes_nothing_of_the_training(tmp_path: Path) -> None:
     problem = class_problem(test=9, holdout=0.3)
     runs = [federation(problem, tmp_path, evaluate=EvaluateSection(*every)) for every in ((0, 0), (1, 2))]
     assert [r.model_sha256 for r in runs[0].run()] == [r.model_sha256 for r in runs[1].run()]
+
+
+@pytest.mark.parametrize("every", [(1, 2), (2, 0), (0, 2)], ids=str)
+def test_the_model_before_training_is_evaluated_as_round_0(every: tuple[int, int], tmp_path: Path) -> None:
+    """On all that is evaluated at all, due or not in a round, and to no other effect."""
+    problem = class_problem(test=9, holdout=0.3)
+    before, without = (
+        federation(problem, tmp_path / name, evaluate=EvaluateSection(*every, before=name == "before"))
+        for name in ("before", "without")
+    )
+    initial = model_sha256(before.vector)
+    first, *others = before.run()
+    assert [comparable(record) for record in others] == [comparable(record) for record in without.run()]
+    assert (first.round, first.model_sha256, first.clients, first.train) == (0, initial, {}, {})
+    still = federation(problem, tmp_path, optimizer=optim.SGD(1e-30), rounds=1, evaluate=EvaluateSection(*every))
+    (same,) = still.run()
+    assert same.model_sha256 == initial
+    assert (first.test, first.clients_test) == (same.test, same.clients_test)
+    assert (bool(first.test), bool(first.clients_test)) == (every[0] > 0, every[1] > 0)
+
+
+def comparable(record: RoundRecord) -> dict[str, Any]:
+    """What a record says, but for what the round took."""
+    passing = ("seconds", "phases", "usage")
+    return {name: value for name, value in record.to_json().items() if name not in passing}
 
 
 class Unreached(InlineExecutor):

@@ -83,6 +83,18 @@ def test_the_table_of_a_run_that_went_on_counts_all_its_failures(failures: dict[
     assert said is None or f"{said} a client gave no update" in told[0]
 
 
+def test_the_model_before_training_has_a_line_and_no_pace() -> None:
+    out, to = plain()
+    console = Console(console=to, every=0)
+    console.start(info())
+    console.round(RoundRecord(0, seconds=9.0, test={"accuracy": 0.125}))
+    console.round(record(1))
+    console.close()
+    told = out.getvalue().splitlines()
+    assert told[1] == "before training  test accuracy 0.125"
+    assert told[2].startswith("round 1/4  2 rounds/s")
+
+
 def test_lines_keep_their_distance_but_the_last_round_has_one(ticks: Iterator[float]) -> None:
     out, to = plain()
     # Read once at the start, once for each round that asks, once more for each line: every third round is due.

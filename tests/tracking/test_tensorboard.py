@@ -140,7 +140,7 @@ def test_scalars_by_name_and_round(tmp_path: Path) -> None:
 def test_round_0_is_an_evaluation_only(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     board.start(info(tmp_path))
-    board.round(RoundRecord(0, test={"loss": 2.5}))
+    board.round(RoundRecord(0, seconds=0.25, test={"loss": 2.5}))
     board.round(record(1))
     board.close()
     events = read(tmp_path)
