@@ -70,7 +70,8 @@ class AlgorithmConfig(ClientProgram):
         for option in fields(LocalSection):
             given, own = getattr(args, option.name), getattr(taken, option.name)
             if given not in (own, option.default):
-                yield f"local.{option.name}={given} is not used: {self.name} takes {'none' if own is None else own}"
+                takes = "none" if own in (None, {}) else own
+                yield f"local.{option.name}={given} is not used: {self.name} takes {takes}"
 
 
 algorithms = Registry("algorithm", package="fedray.algorithms", base=AlgorithmConfig, such_as="fedray.FedAvg()")

@@ -53,7 +53,7 @@ class FedSGD(FedAvg):
 
     def local(self, args: LocalSection) -> LocalSection:
         """Return one step on the whole local data."""
-        return replace(args, epochs=1, batch_size="full", steps=None)
+        return replace(args, epochs=1, batch_size="full", steps=None, by_client={})
 
 
 @algorithms.register("fedavgm")

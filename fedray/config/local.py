@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
+
+from fedray.config.amounts import MOST_STEPS, checked_amount
+from fedray.config.binding import nearest
 
 BufferPolicy = Literal["mean", "keep", "local"]
 LastBatch = Literal["keep", "merge", "drop"]
 
-MOST_STEPS = 10**9
-"""More epochs, steps or rows of a batch than that are a slip of the pen; all arithmetic with them is exact in int64."""
+BY_CLIENT = ("epochs", "steps", "batch_size")
+"""The options that a client can have of its own."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +22,9 @@ class LocalSection:
     """``local``: a client's training in a round.
 
     Args:
-        epochs: passes over the client's data.
+        epochs: passes over the client's data; ``{name: uniform, low: 1, high: 5}``: drawn by each client in each round.
         batch_size: examples in a step, at least 1; ``full``, or null: all that the client has, one step an epoch.
-        steps: exactly so many steps instead of ``epochs``.
+        steps: exactly so many steps instead of ``epochs``, or drawn as they are.
         last_batch: the use of the rows that are left when a pass is cut into batches: ``keep``: a smaller batch;
             ``merge``: they join the batch before; ``drop``: they are left out of this pass.  What fills no batch is one
             all the same: no client goes without a step.
@@ -28,6 +33,8 @@ class LocalSection:
             ``my_module:name`` is one's own.
         clip_grad_norm: the gradient of a client is scaled down to this norm before each step, as torch's
             ``clip_grad_norm_`` does; with what the algorithm has added to it, as that is what the optimizer gets.
+        by_client: ``epochs``, ``steps`` and ``batch_size`` of single clients, ``{hospital_a: {epochs: 5}}``, in the
+            place of those of all.
         loss: ``auto``, by the data's task, or one of ``fedray list losses``; ``my_module:name`` is one's own.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
@@ -38,13 +45,14 @@ class LocalSection:
             the last cohort ended with, which its clients then send; ``local`` shows held-out rows the client's own.
     """
 
-    epochs: int = 1
+    epochs: Any = 1
     batch_size: int | str | None = 32
-    steps: int | None = None
+    steps: Any = None
     last_batch: LastBatch = "keep"
     optimizer: Any = "sgd"
     lr_schedule: Any = "constant"
     clip_grad_norm: float | None = None
+    by_client: Any = field(default_factory=dict)
     loss: Any = "auto"
     stack: int | str | bool = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
@@ -60,13 +68,44 @@ class LocalSection:
         if self.batch_size != "full" and not (isinstance(self.batch_size, int) and self.batch_size >= 1):
             quoted = repr(self.batch_size) if str(self.batch_size).isdecimal() else self.batch_size
             raise ValueError(f"batch_size={quoted}: it must be at least 1, or full")
-        for name in ("epochs", "steps"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: it must be at least 0")
-        for name in ("epochs", "steps", "batch_size"):
-            if isinstance(value := getattr(self, name), int) and value > MOST_STEPS:
-                raise ValueError(f"{name}={value}: it must be at most {MOST_STEPS}")
+        if isinstance(self.batch_size, int) and self.batch_size > MOST_STEPS:
+            raise ValueError(f"batch_size={self.batch_size}: it must be at most {MOST_STEPS}")
+        object.__setattr__(self, "epochs", checked_amount(self.epochs, "epochs"))
+        if self.steps is not None:
+            object.__setattr__(self, "steps", checked_amount(self.steps, "steps"))
+        object.__setattr__(self, "by_client", {str(name): given for name, given in self.by_client.items()})
+        _ = self.own
         if self.clip_grad_norm is not None and not 0.0 < self.clip_grad_norm < float("inf"):
             raise ValueError(f"clip_grad_norm={self.clip_grad_norm}: it must be above 0, or null for no limit")
         if self.stack not in ("auto", "off") and (isinstance(self.stack, str | bool) or self.stack < 1):
             raise ValueError(f"stack={self.stack}: it must be auto, off, or at least 1")
+
+    def working(self, epochs: int | None, steps: int | None) -> LocalSection:
+        """Return the section of a fit that says its own number of epochs or steps, for all clients; None: as it is.
+
+        >>> LocalSection(steps=3, by_client={"a": {"epochs": 5, "batch_size": 8}}).working(2, None).own["a"].epochs
+        2
+        """
+        if epochs is None and steps is None:
+            return self
+        batches = {name: {"batch_size": own.batch_size} for name, own in self.own.items()}
+        return replace(self, epochs=self.epochs if epochs is None else epochs, steps=steps, by_client=batches)
+
+    @cached_property
+    def own(self) -> dict[str, LocalSection]:
+        """The section of each client that has options of its own, by its name."""
+        return {name: self._of(name, given) for name, given in self.by_client.items()}
+
+    def _of(self, name: str, given: Any) -> LocalSection:
+        if not isinstance(given, Mapping):
+            raise ValueError(f"by_client.{name}={given}: it must be a section, such as {{epochs: 5}}")
+        for option in given:
+            if option not in BY_CLIENT:
+                hint, allowed = nearest(option, BY_CLIENT), ", ".join(BY_CLIENT)
+                raise ValueError(f"by_client.{name}.{option}: unknown key{hint}; allowed: {allowed}")
+        # Who says its epochs does them, also where all others count steps.
+        steps = {"steps": None} if "epochs" in given else {}
+        try:
+            return replace(self, by_client={}, **{**steps, **given})
+        except ValueError as error:
+            raise ValueError(f"by_client.{name}: {error}") from None

@@ -24,7 +24,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Purpose = Literal[
-    "init", "cohort", "order", "local", "dropout", "noise", "attack", "aggregate", "partition", "data", "evaluate"
+    "init",
+    "cohort",
+    "order",
+    "work",
+    "local",
+    "dropout",
+    "noise",
+    "attack",
+    "aggregate",
+    "partition",
+    "data",
+    "evaluate",
 ]
 
 Words = TypeVar("Words", NDArray[np.int64], Tensor)

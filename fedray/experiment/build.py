@@ -49,6 +49,7 @@ from fedray.local.rate import scheduled
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import batch_statistics, decide
 from fedray.local.task import LocalTask, ModelFn
+from fedray.local.work import check_names
 from fedray.models import initial_model, models
 from fedray.models.prototype import Prototype
 from fedray.optim import LRSchedule, OptimizerFn, lr_schedules, optimizers
@@ -259,6 +260,7 @@ class Config:
                 "evaluate on a test set (evaluate.every) or on held-out rows (evaluate.clients_every), or leave it out"
             )
         check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data)
+        check_names(self.local, data)
         task, warnings = self._task(data, algorithm, sampler)
         return Plan(
             task=task,

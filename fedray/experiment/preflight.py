@@ -162,7 +162,7 @@ def check_single_rows(task: LocalTask, module: nn.Module, dropped: bool) -> tupl
     Raises:
         ConfigError: such batches cannot be trained on, with the number of the clients and what can be done.
     """
-    alone = single_rows(task.args, task.data.sizes)
+    alone = single_rows(task.args, task.data.sizes, task.data.keys(np.arange(len(task.data))))
     if not alone.any() or (reason := _single_row_fails(task, module, int(np.argmax(alone)))) is None:
         return ()
     if task.args.batch_size == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -322,16 +322,14 @@ class Clients:
         if self._fitting:
             raise RuntimeError("a fit inside a fit would move clients that have finished: loop over step.gradient")
         task, own = self.task, params is None or params is self.params or params is self.model
-        args = task.args
-        if epochs is not None or steps is not None:
-            args = replace(args, epochs=args.epochs if epochs is None else epochs, steps=steps)
+        args = task.args.working(epochs, steps)
         number = self._fits[own]
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
         keys = task.data.keys(self.index)
 
         def batches(seed: int) -> tuple[Schedule, Batches]:
-            schedule = Schedule.draw(args, self.counts, keys, seed, self.round)
+            schedule = Schedule.draw(args, self.counts, keys, seed, self.round, task.seed)
             return schedule, Batches(self.rows, schedule, self.device)
 
         orders: list[Batches] = []
@@ -343,6 +341,11 @@ class Clients:
 
         whole = self.params if own or params is None else params[:, : self.layout.trained]
         schedule, first = batches(seed)
+        if not schedule.falls:
+            raise RuntimeError(
+                "clients step in the order of the configured work, and those of this fit would need another one: with "
+                "epochs or steps of its own set local.epochs to a number, without local.steps, or local.stack=off"
+            )
         made = optimizer or self._optimizer
         self._fitting = True
         try:

@@ -7,47 +7,70 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.config.amounts import bounds
 from fedray.config.sections import LocalSection
 from fedray.core.messages import Ints
 from fedray.core.rng import Stream
+from fedray.local.work import amounts, sections
 
 
-def batch_widths(args: LocalSection, sizes: Ints) -> Ints:
+def batch_sizes(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Ints:
+    """Return the examples of a batch of clients with ``sizes`` examples, before the last one of a pass, ``[C]``.
+
+    Args:
+        args: the local training.
+        sizes: the clients' numbers of examples ``[C]``.
+        keys: their keys ``[C]``, where ``local.by_client`` counts; likewise below.
+    """
+    found = np.maximum(sizes, 1)
+    for section, which in sections(args, keys):
+        if section.batch_size != "full":
+            found[which] = int(section.batch_size)  # type: ignore[arg-type]
+    return found
+
+
+def batch_widths(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Ints:
     """Return the most examples that one step of clients with ``sizes`` examples uses, ``[C]``."""
-    if args.batch_size == "full":
-        return sizes
-    size = int(args.batch_size)  # type: ignore[arg-type]
+    size = batch_sizes(args, sizes, keys)
     widest: Ints = np.where(sizes < size, sizes, size + (sizes % size if args.last_batch == "merge" else 0))
     return widest
 
 
-def batches(args: LocalSection, sizes: Ints) -> Ints:
+def batches(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Ints:
     """Return the steps in one pass over ``sizes`` examples each, ``[C]``."""
-    if args.batch_size == "full":
-        return np.ones_like(sizes)
-    size = int(args.batch_size)  # type: ignore[arg-type]
+    size = batch_sizes(args, sizes, keys)
     passes: Ints = -(-sizes // size) if args.last_batch == "keep" else np.maximum(sizes // size, 1)
     return passes
 
 
-def single_rows(args: LocalSection, sizes: Ints) -> NDArray[np.bool_]:
-    """Return which clients with ``sizes`` examples have a step with one row, ``[C]``."""
-    if args.batch_size == "full":
-        alone = sizes == 1
-    else:
-        size = int(args.batch_size)  # type: ignore[arg-type]
-        alone = (sizes == 1) | (size == 1) | ((args.last_batch == "keep") & (sizes % size == 1))
-        # Fewer steps than a pass do not come to its last batch.
-        alone &= (size == 1) | (local_steps(args, sizes) >= batches(args, sizes))
-    found: NDArray[np.bool_] = alone & (local_steps(args, sizes) > 0)
+def single_rows(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> NDArray[np.bool_]:
+    """Return which clients with ``sizes`` examples have a step with one row, in some round, ``[C]``."""
+    size, (_, most) = batch_sizes(args, sizes, keys), step_bounds(args, sizes, keys)
+    alone = (sizes == 1) | (size == 1) | ((args.last_batch == "keep") & (sizes % size == 1))
+    # Fewer steps than a pass do not come to its last batch.
+    alone &= (size == 1) | (most >= batches(args, sizes, keys))
+    found: NDArray[np.bool_] = alone & (most > 0)
     return found
 
 
-def local_steps(args: LocalSection, sizes: Ints) -> Ints:
-    """Return the local steps of clients with ``sizes`` examples, ``[C]``."""
-    if args.steps is not None:
-        return np.full_like(sizes, args.steps)
-    return args.epochs * batches(args, sizes)
+def local_steps(args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int) -> Ints:
+    """Return the local steps of clients with ``sizes`` examples in a round, ``[C]``."""
+    steps, passes = np.zeros_like(sizes), batches(args, sizes, keys)
+    for section, which in sections(args, keys):
+        amount = section.epochs if section.steps is None else section.steps
+        drawn = amounts(amount, keys[which], seed, round)
+        steps[which] = drawn * passes[which] if section.steps is None else drawn
+    return steps
+
+
+def step_bounds(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> tuple[Ints, Ints]:
+    """Return the least and the most local steps of clients with ``sizes`` examples in any round, each ``[C]``."""
+    least, most, passes = np.zeros_like(sizes), np.zeros_like(sizes), batches(args, sizes, keys)
+    for section, which in sections(args, keys):
+        low, high = bounds(section.epochs if section.steps is None else section.steps)
+        each = passes[which] if section.steps is None else 1
+        least[which], most[which] = low * each, high * each
+    return least, most
 
 
 @dataclass(frozen=True)
@@ -63,21 +86,34 @@ class Schedule:
     count: NDArray[np.int64]
 
     @classmethod
-    def draw(cls, args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int) -> Schedule:
+    def draw(
+        cls, args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int, work: int | None = None
+    ) -> Schedule:
         """Draw each pass as a fresh permutation of the client's examples, named by (seed, round, client, epoch).
 
         Clients' rows do not depend on one another.  ``args.last_batch`` says where the rest of a pass goes.
+
+        Args:
+            args: the local training.
+            sizes: the clients' numbers of examples ``[C]``.
+            keys: their keys ``[C]``.
+            seed: names the orders.
+            round: round number.
+            work: the run's seed, which names how much a client does, the same in all orders of a round; default: seed.
         """
-        per_pass, steps = batches(args, sizes), local_steps(args, sizes)
-        longest, width = int(steps.max()), int(batch_widths(args, sizes).max())
-        size = width if args.batch_size == "full" else int(args.batch_size)  # type: ignore[arg-type]
+        per_pass, steps = (
+            batches(args, sizes, keys),
+            local_steps(args, sizes, keys, seed if work is None else work, round),
+        )
+        size, widths = batch_sizes(args, sizes, keys)[:, None], batch_widths(args, sizes, keys)[:, None]
+        longest, width = int(steps.max()), int(widths.max())
         index = np.zeros((len(sizes), longest, width), dtype=np.int64)
         passes = int((-(-steps // per_pass)).max())
         stream = Stream(seed, "order", round)
         position = np.arange(int(sizes.max()))
         batch = np.minimum(position // size, per_pass[:, None] - 1)
         place = position - batch * size
-        taken = (position < sizes[:, None]) & (place < width)
+        taken = (position < sizes[:, None]) & (place < widths)
         row_start = np.arange(len(sizes))[:, None] * longest
         for turn in range(passes):
             order = stream.permutations(keys, sizes, turn)
@@ -87,6 +123,6 @@ class Schedule:
         number = np.arange(longest)
         within = number[None, :] % per_pass[:, None]
         last = (within == per_pass[:, None] - 1) & (args.last_batch == "merge")
-        count = np.minimum(np.where(last, width, size), sizes[:, None] - within * size)
+        count = np.minimum(np.where(last, widths, size), sizes[:, None] - within * size)
         count[number[None, :] >= steps[:, None]] = 0
         return cls(index, count)

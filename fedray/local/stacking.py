@@ -190,7 +190,8 @@ def _compare(task: LocalTask, rows: tuple[int, int], steps: int, decays: bool) -
     plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
     # In full precision: what bfloat16 rounds away would hide what is looked for.
     args = replace(task.args, epochs=1, steps=steps, batch_size=max(rows), buffers="mean", precision="fp32")
-    args = replace(args, clip_grad_norm=None)  # which would hide a gradient that is too large
+    # A clip would hide a gradient that is too large.
+    args = replace(args, clip_grad_norm=None, by_client={})
     trial = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
     down = Broadcast(
         1, {"model": task.layout.pack(dict(task.model_fn().state_dict())), **_drawn(task, task.receives)}, 1.0

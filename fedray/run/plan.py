@@ -100,6 +100,11 @@ class Plan:
         """Return the total aggregation weight of some clients."""
         return float(len(clients) if self.algorithm.weight == "uniform" else self.task.data.sizes[clients].sum())
 
+    def steps(self, round: int, clients: Ints) -> Ints:
+        """Return the local steps of some clients in a round, ``[C]``."""
+        data = self.task.data
+        return local_steps(self.task.args, data.sizes[clients], data.keys(clients), self.task.seed, round)
+
     def block_size(self, halvings: int) -> int:
         """Return the number of clients in a block."""
         size: int = -(-self.task.stacking.size // 2**halvings)
@@ -107,7 +112,7 @@ class Plan:
 
     def blocks(self, round: int, cohort: Ints, store: ClientStore, halvings: int = 0) -> list[Block]:
         """Cut the round's cohort into blocks, longest first."""
-        steps = local_steps(self.task.args, self.task.data.sizes[cohort])
+        steps = self.steps(round, cohort)
         pieces = cut(cohort, steps, self.block_size(halvings), self.task.data.pins(cohort))
         unasked = self.left_out.get(round, frozenset())
         return [

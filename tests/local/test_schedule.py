@@ -11,18 +11,22 @@ from hypothesis import strategies as st
 
 from fedray.config.sections import LocalSection
 from fedray.core.messages import Ints
-from fedray.local.schedule import Schedule, batch_widths, batches, local_steps, single_rows
+from fedray.local.schedule import Schedule, batch_widths, batches, local_steps, single_rows, step_bounds
 
 SIZES = st.lists(st.integers(1, 13), min_size=1, max_size=5)
 LAST = st.sampled_from(["keep", "merge", "drop"])
 BATCH = st.none() | st.integers(1, 15)
 
 
+def keys_of(sizes: list[int]) -> Ints:
+    return np.arange(100, 100 + len(sizes))
+
+
 def draw(
     args: LocalSection, sizes: list[int], keys: list[int] | None = None, seed: int = 3, round: int = 2
 ) -> Schedule:
-    keys = list(range(100, 100 + len(sizes))) if keys is None else keys
-    return Schedule.draw(args, np.array(sizes), np.array(keys), seed, round)
+    named = keys_of(sizes) if keys is None else np.array(keys)
+    return Schedule.draw(args, np.array(sizes), named, seed, round)
 
 
 def order(schedule: Schedule, client: int) -> list[list[int]]:
@@ -86,7 +90,7 @@ def test_a_number_of_steps_is_kept_exactly_and_passes_follow_each_other(
 ) -> None:
     args = LocalSection(1, batch, steps)
     schedule = draw(args, sizes)
-    assert local_steps(args, np.array(sizes)).tolist() == [steps] * len(sizes)
+    assert local_steps(args, np.array(sizes), keys_of(sizes), 3, 2).tolist() == [steps] * len(sizes)
     for client, size in enumerate(sizes):
         taken = order(schedule, client)
         assert len(taken) == steps
@@ -110,7 +114,7 @@ def test_the_steps_said_are_the_steps_drawn_and_padding_stays_in_range(sizes: li
     args = LocalSection(2, batch)
     schedule = draw(args, sizes)
     steps: Ints = (schedule.count > 0).sum(axis=1)
-    assert steps.tolist() == local_steps(args, np.array(sizes)).tolist()
+    assert steps.tolist() == local_steps(args, np.array(sizes), keys_of(sizes), 3, 2).tolist()
     assert schedule.count.shape == schedule.index.shape[:2]
     assert (schedule.index >= 0).all()
     assert (schedule.index < np.array(sizes)[:, None, None]).all()
@@ -129,3 +133,29 @@ def test_epochs_differ_and_no_epoch_is_no_step() -> None:
     steps = order(draw(LocalSection(2, 20), [20]), 0)
     assert steps[0] != steps[1]
     assert draw(LocalSection(0, 4), [5, 6]).count.shape == (2, 0)
+
+
+@given(SIZES, BATCH, st.integers(0, 3), st.integers(0, 3), LAST)
+def test_a_client_with_options_of_its_own_does_what_all_would_do_with_them(
+    sizes: list[int], batch: int | None, low: int, more: int, last: Any
+) -> None:
+    """Also where the options of the others are drawn, and whoever stands beside it."""
+    drawn = {"name": "uniform", "low": low, "high": low + more}
+    all_ = LocalSection(drawn, batch, last_batch=last)
+    mixed = LocalSection(drawn, batch, last_batch=last, by_client={"100": {"epochs": 2, "batch_size": 3}})
+    one, two, together = draw(LocalSection(2, 3, last_batch=last), sizes), draw(all_, sizes), draw(mixed, sizes)
+    assert order(together, 0) == order(one, 0)
+    for client in range(1, len(sizes)):
+        assert order(together, client) == order(two, client)
+    least, most = step_bounds(mixed, np.array(sizes), keys_of(sizes))
+    done = local_steps(mixed, np.array(sizes), keys_of(sizes), 3, 2)
+    assert (least <= done).all()
+    assert (done <= most).all()
+    assert done.tolist() == (together.count > 0).sum(axis=1).tolist()
+
+
+def test_a_client_may_meet_a_single_row_by_its_own_batches_or_its_longest_draw() -> None:
+    mine = LocalSection(1, 4, by_client={"101": {"batch_size": 3}})
+    assert single_rows(mine, np.array([4, 4]), keys_of([4, 4])).tolist() == [False, True]
+    assert single_rows(LocalSection(1, 4, {"name": "uniform", "low": 0, "high": 1}), np.array([5])).tolist() == [False]
+    assert single_rows(LocalSection(1, 4, {"name": "uniform", "low": 0, "high": 2}), np.array([5])).tolist() == [True]

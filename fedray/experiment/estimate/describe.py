@@ -23,7 +23,7 @@ from fedray.experiment.capacity import check_gpus_used, worker_count
 from fedray.experiment.estimate.catalogue import call, summary
 from fedray.experiment.estimate.memory import Memory, memory, settle
 from fedray.experiment.estimate.pace import FirstRound, Pace, measure
-from fedray.local.schedule import local_steps
+from fedray.local.schedule import step_bounds
 from fedray.run.plan import Plan
 
 _PICTURED = 100_000
@@ -136,7 +136,7 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
     return [
         ("cohort", f"{expected:,.6g} of {counted(len(sizes), 'client')} expected ({_part(plan.sampler)})"),
-        ("local steps", f"a client does {_spread(local_steps(plan.task.args, sizes))}"),
+        ("local steps", f"a client does {_steps(plan, sizes)}"),
         ("blocks", _blocks(plan, first)),
         ("stepping", f"{how}: {stacking.reason}"),
         *([("devices", sharing.reason)] if sharing.reason else []),
@@ -145,6 +145,12 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         ("up", f"{decimal(up)}: {traffic['up']:,} bytes from each client"),
         ("all rounds", f"{decimal(plan.rounds * down)} down, {decimal(plan.rounds * up)} up"),
     ]
+
+
+def _steps(plan: Plan, sizes: Ints) -> str:
+    least, most = step_bounds(plan.task.args, sizes, plan.task.data.keys(np.arange(len(sizes))))
+    drawn = "" if (least == most).all() else ", by draws"
+    return f"{_spread(np.concatenate([least, most]))}{drawn}" if drawn else _spread(most)
 
 
 def _blocks(plan: Plan, first: FirstRound | None) -> str:

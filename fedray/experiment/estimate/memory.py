@@ -119,7 +119,7 @@ def activation_bytes(plan: Plan) -> int:
         ConfigError: the step fails.
     """
     task = plan.task
-    widths = batch_widths(task.args, task.data.sizes)
+    widths = batch_widths(task.args, task.data.sizes, task.data.keys(np.arange(len(task.data))))
     client = np.array([int(np.argmax(widths))])
     batch = int(widths.max())
     module = train_mode(task.model_fn())

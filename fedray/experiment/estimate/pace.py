@@ -12,7 +12,6 @@ from torch import Tensor
 from fedray.core.messages import Block, BlockReport, Broadcast, Failure, Ints
 from fedray.experiment.capacity import worker_count
 from fedray.experiment.place import Place
-from fedray.local.schedule import local_steps
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
@@ -92,12 +91,12 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
     assert reports is not None
     report = reports[0]
     assert isinstance(report, BlockReport)
-    steps = _steps(plan, block.clients)
-    work = _steps(plan, first.cohort) * plan.sampler.expected(plan.task.data.sizes) / len(first.cohort)
+    steps = _steps(plan, first.number, block.clients)
+    work = _steps(plan, first.number, first.cohort) * plan.sampler.expected(plan.task.data.sizes) / len(first.cohort)
     seconds = max(report.seconds, report.seconds * work / steps / worker_count(place))
     return Pace(len(block.clients), steps, report.seconds, seconds, report.failures)
 
 
-def _steps(plan: Plan, clients: Ints) -> int:
-    """Count the local steps of some clients together; a client that does none counts as one."""
-    return int(np.maximum(local_steps(plan.task.args, plan.task.data.sizes[clients]), 1).sum())
+def _steps(plan: Plan, round: int, clients: Ints) -> int:
+    """Count the local steps of some clients together in a round; a client that does none counts as one."""
+    return int(np.maximum(plan.steps(round, clients), 1).sum())

@@ -1,0 +1,68 @@
+"""An amount of local work: a number, or a draw of one for each client and round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from numbers import Integral
+from typing import Any, Literal
+
+from fedray.config.binding import bind
+
+MOST_STEPS = 10**9
+"""More epochs, steps or rows of a batch than that are a slip of the pen; all arithmetic with them is exact in int64."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A whole number that each client draws anew in each round, uniformly from ``low`` to ``high``, both included.
+
+    >>> bind(Drawn, {"name": "uniform", "low": 1, "high": 5}, "local.steps")
+    Drawn(low=1, high=5, name='uniform')
+
+    Args:
+        low: the least, at least 0.
+        high: the most.
+        name: of the distribution.
+    """
+
+    low: int
+    high: int
+    name: Literal["uniform"] = "uniform"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= MOST_STEPS:
+            said = f"low={self.low}, high={self.high}"
+            raise ValueError(f"{said}: they must be at least 0 and at most {MOST_STEPS}, and low at most high")
+
+
+Amount = int | dict[str, Any]
+"""A number, or the section of a config that says how it is drawn."""
+
+
+def checked_amount(value: Any, name: str) -> Amount:
+    """Return an amount as a config writes it.
+
+    Raises:
+        ValueError: it is neither a number of steps or epochs nor a draw of one.
+    """
+    if isinstance(value, Mapping):
+        drawn = asdict(bind(Drawn, value, name))
+        return {"name": drawn.pop("name"), **drawn}
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name}={value}: it must be a whole number, or drawn: {{name: uniform, low: 1, high: 5}}")
+    number = int(value)
+    if number < 0:
+        raise ValueError(f"{name}={number}: it must be at least 0")
+    if number > MOST_STEPS:
+        raise ValueError(f"{name}={number}: it must be at most {MOST_STEPS}")
+    return number
+
+
+def bounds(amount: Amount) -> tuple[int, int]:
+    """Return the least and the most that an amount can be.
+
+    >>> bounds(3), bounds({"name": "uniform", "low": 1, "high": 5})
+    ((3, 3), (1, 5))
+    """
+    return (amount["low"], amount["high"]) if isinstance(amount, dict) else (amount, amount)

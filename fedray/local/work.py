@@ -1,0 +1,80 @@
+"""The amount of work of each client in a round: who does how many epochs or steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedray.config.amounts import Amount
+from fedray.config.binding import nearest
+from fedray.config.local import LocalSection
+from fedray.core.errors import ConfigError
+from fedray.core.messages import Ints
+from fedray.core.rng import Stream
+from fedray.data import ClientData
+from fedray.data.columns.checks import id_keys
+
+Mask = NDArray[np.bool_]
+
+
+def sections(args: LocalSection, keys: Ints | None) -> Iterator[tuple[LocalSection, Mask | slice]]:
+    """Yield each section that some of the clients work by, with their places among them.
+
+    Args:
+        args: of all clients, and of single ones.
+        keys: the clients' keys ``[C]``; None: of nobody in particular, who works as all do.
+    """
+    if keys is None or not args.own:
+        yield args, slice(None)
+        return
+    others = np.ones(len(keys), dtype=np.bool_)
+    for name, section in args.own.items():
+        which = np.isin(keys, _keys(name))
+        if which.any():
+            others &= ~which
+            yield section, which
+    if others.any():
+        yield args, others
+
+
+@lru_cache(maxsize=4096)
+def _keys(name: str) -> tuple[int, ...]:
+    """Return the keys that a client of this name can have: the hash of its name, or the number of an unnamed one."""
+    hashed = int(id_keys(np.array([name.encode()]))[0])
+    return (hashed, int(name)) if name.isdecimal() and len(name) < 19 else (hashed,)
+
+
+def amounts(amount: Amount, keys: Ints, seed: int, round: int) -> Ints:
+    """Return an amount of each client in a round, drawn if it is to be, ``[C]``; named by (seed, round, client).
+
+    >>> amounts({"name": "uniform", "low": 1, "high": 5}, np.array([7, 8, 9]), seed=1, round=2)
+    array([1, 2, 5])
+
+    Args:
+        amount: a number, or how it is drawn.
+        keys: the clients' keys ``[C]``.
+        seed: the run's seed.
+        round: round number.
+    """
+    if not isinstance(amount, dict):
+        return np.full(len(keys), amount, dtype=np.int64)
+    clients = torch.from_numpy(np.ascontiguousarray(keys))
+    drawn = Stream(seed, "work", round).uniform(clients, torch.zeros_like(clients), 2).double()
+    share = (drawn[:, 0] + drawn[:, 1] * 2.0**-24).numpy()
+    found: Ints = amount["low"] + np.floor(share * (amount["high"] - amount["low"] + 1)).astype(np.int64)
+    return found
+
+
+def check_names(args: LocalSection, data: ClientData) -> None:
+    """Raise ConfigError if ``local.by_client`` names a client that there is not."""
+    names = {data.client_id(i) for i in range(len(data))} if args.by_client else set()
+    for name in args.by_client:
+        if name not in names:
+            raise ConfigError(
+                f"local.by_client: no client {name!r}{nearest(name, names)}; "
+                f"there are {len(data)}, the first is {data.client_id(0)!r}"
+            )

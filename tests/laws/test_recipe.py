@@ -1,0 +1,112 @@
+"""Laws of a client's recipe, over algorithms: it resumes, and neither workers nor stacks show in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedray.aggregators.base import Accumulator
+from fedray.algorithms import FedAvg, FedNova, Scaffold
+from fedray.algorithms.base import AlgorithmConfig
+from fedray.config.sections import LocalSection
+from fedray.core.messages import Broadcast
+from fedray.local.rate import LearningRate
+from fedray.optim import Cosine
+from fedray.run.executor import InlineExecutor
+from fedray.run.worker import Item, Job, Report, Worker
+from fedray.sampling import Uniform
+from tests.helpers import Federation, class_problem, federation, relative
+from tests.laws.parts import every
+
+PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
+DRAWN = {"name": "uniform", "low": 1, "high": 4}
+RECIPES = {
+    "epochs": LocalSection(DRAWN, 4),
+    "steps": LocalSection(1, 4, DRAWN, clip_grad_norm=0.3),
+    "clients": LocalSection(DRAWN, 4, by_client={"2": {"steps": 5}, "4": {"epochs": 0}, "6": {"batch_size": 3}}),
+}
+EVERY_RECIPE = pytest.mark.parametrize("args", RECIPES.values(), ids=RECIPES)
+ALGORITHMS: list[AlgorithmConfig] = [FedAvg(), Scaffold(), FedNova()]
+
+
+class Several(InlineExecutor):
+    """So many workers, who share out the items and add up what they folded."""
+
+    count = 3
+
+    def __init__(self, job: Job, devices: Sequence[torch.device] = (torch.device("cpu"),)) -> None:
+        super().__init__(job, devices)
+        self._others = [Worker(job, devices) for _ in range(self.count - 1)]
+
+    def publish(self, down: Broadcast) -> None:
+        for worker in (self._worker, *self._others):
+            worker.begin(down)
+
+    def run(self, items: Sequence[Item], stopping: Any) -> list[Report]:
+        everybody = [*self._others, self._worker]
+        return [everybody[number % self.count].handle(item) for number, item in enumerate(items)]
+
+    def collect(self) -> Accumulator:
+        total = self._worker.finish()
+        for worker in self._others:
+            self._worker.job.algorithm.aggregator.merge(total, worker.finish())
+        return total
+
+    def close(self) -> None:
+        for worker in self._others:
+            worker.close()
+        super().close()
+
+
+def made(folder: Path, args: LocalSection, algorithm: AlgorithmConfig, **options: Any) -> Federation:
+    run = federation(PROBLEM, folder, algorithm, args=args, sampler=Uniform(5), rounds=4, **options)
+    task = replace(run.plan.task, rate=LearningRate(Cosine(warmup=1, eta_min=0.01), 4, 0.1))
+    run.plan, run.job = replace(run.plan, task=task), replace(run.job, task=task)
+    return run
+
+
+def bits(run: Federation, rounds: int | None = None) -> list[tuple[str | None, Any]]:
+    return [(record.model_sha256, record.train) for record in run.run(rounds)]
+
+
+@EVERY_RECIPE
+@every("algorithm", ALGORITHMS)
+def test_it_resumes_and_any_number_of_workers_gives_its_bits(
+    args: LocalSection, algorithm: AlgorithmConfig, tmp_path: Path
+) -> None:
+    expected = bits(made(tmp_path / "whole", args, algorithm))
+    assert len({sha for sha, _ in expected}) == 4
+    assert len({train["lr"] for _, train in expected}) == 4
+    several = made(tmp_path / "several", args, algorithm)
+    several.executor = Several
+    assert bits(several) == expected
+    first, second = (made(tmp_path / "parts", args, algorithm) for _ in "ab")
+    early = bits(first, 2)
+    second.restore(first.save())
+    assert [*early, *bits(second)] == expected
+
+
+@EVERY_RECIPE
+@every("algorithm", ALGORITHMS)
+def test_the_size_of_a_stack_does_not_show(args: LocalSection, algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+    def vector(stack: Any) -> Tensor:
+        run = made(tmp_path / str(stack), args, algorithm, stack=stack)
+        run.run()
+        return run.vector
+
+    alone = vector("off")
+    for stack in (2, 7):
+        assert relative(vector(stack), alone) <= 1e-5
+
+
+def test_drawn_work_is_another_number_of_examples_in_each_round(tmp_path: Path) -> None:
+    run = federation(PROBLEM, tmp_path, args=LocalSection(DRAWN, None), rounds=3)
+    examples = [record.examples for record in run.run()]
+    assert len(set(examples)) == 3
+    assert all(int(PROBLEM.data.sizes.sum()) <= n <= 4 * int(PROBLEM.data.sizes.sum()) for n in examples)
