@@ -85,6 +85,11 @@ class Schedule:
     index: NDArray[np.int64]
     count: NDArray[np.int64]
 
+    @property
+    def falls(self) -> bool:
+        """True if nobody has more steps than who stands before it."""
+        return not (np.diff((self.count > 0).sum(axis=1)) > 0).any()
+
     @classmethod
     def draw(
         cls, args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int, work: int | None = None
