@@ -66,15 +66,15 @@ def test_a_model_is_trained_and_everything_is_in_the_run_folder(tmp_path: Path) 
     assert "threads: 2" in config
 
 
-def of_clients(folder: Path, rounds: int = 5, **options: Any) -> fedray.Result:
+def of_clients(folder: Path, rounds: int = 5, lr: float = 0.1, resume: bool = False, **options: Any) -> fedray.Result:
     """A run of three hospitals, of which the second takes part in every other round."""
     draw = np.random.default_rng(0)
     x, y, owner = draw.standard_normal((60, 4)), draw.integers(0, 3, 60), np.repeat(["north", "south", "west"], 20)
     data = fedray.FederatedData.from_arrays(x.astype("f4"), y, owner).with_holdout(0.3, 0)
     left_out = {round: ["south"] for round in range(1, 20, 2)}
-    args = fedray.TrainArgs(rounds, evaluate_clients_every=2, left_out=left_out, tracking=[])
-    options = {"cluster": "inline", "run_dir": folder / "run", "progress": False, **options}
-    return fedray.train(fedray.FederatedModel("logistic", {"name": "sgd", "lr": 0.1}), data, args, **options)
+    args = fedray.TrainArgs(rounds, evaluate_clients_every=2, left_out=left_out, tracking=[], **options)
+    model, run_dir = fedray.FederatedModel("logistic", {"name": "sgd", "lr": lr}), folder / "run"
+    return fedray.train(model, data, args, cluster="inline", run_dir=run_dir, resume=resume, progress=False)
 
 
 def test_what_each_client_got_is_a_table_that_agrees_with_the_records(tmp_path: Path) -> None:
@@ -105,6 +105,28 @@ def test_more_rounds_of_a_run_leave_the_table_of_one_that_had_them_from_the_star
     parts = of_clients(tmp_path / "parts", 7, resume=True)
     assert parts.clients().equals(whole.clients())
     assert sorted(set(parts.clients()["round"].to_pylist())) == [2, 4, 6, 7]
+
+
+def test_the_model_before_training_may_be_the_best(tmp_path: Path) -> None:
+    """It is kept and exported, and patience counts from it, also by who goes on."""
+    options = {"evaluate_before": True, "checkpoint_best": "clients_test.loss", "stop_patience": 3}
+    whole, parts = (
+        [
+            of_clients(tmp_path / name, rounds, lr=300.0, resume=resume, stop_metric="clients_test.loss", **options)
+            for rounds, resume in lengths
+        ]
+        for name, lengths in (("whole", [(9, False)]), ("parts", [(2, False), (9, True)]))
+    )
+    for result in (whole[-1], parts[-1]):
+        summary = json.loads((result.run_dir / "summary.json").read_text())
+        assert (summary["status"], summary["best"]["round"]) == ("early_stopped", 0)
+        first, *others = result.history
+        assert first.clients_test["loss"]["mean"] == summary["best"]["value"]
+        assert [record.round for record in others if record.clients_test] == [2, 4, 6]
+        assert (result.run_dir / "best.safetensors").read_bytes() != (result.run_dir / "model.safetensors").read_bytes()
+    assert (whole[-1].run_dir / "best.safetensors").read_bytes() == (
+        parts[-1].run_dir / "best.safetensors"
+    ).read_bytes()
 
 
 def test_what_is_said_of_the_data_is_in_the_log(tmp_path: Path) -> None:

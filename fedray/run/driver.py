@@ -329,7 +329,7 @@ class _Drive:
 
     def _write_best(self) -> None:
         watch, folder = self._state.watches.get(BEST), self._run.folder
-        if watch is None or not watch.round:
+        if watch is None or watch.best is None:
             return
         try:
             saved = checkpoint.read(folder.checkpoints, watch.round)
@@ -341,7 +341,7 @@ class _Drive:
     def _best(self) -> dict[str, Any]:
         """Return what the summary says of the best model."""
         watch = self._state.watches.get(BEST)
-        if watch is None or not watch.round:
+        if watch is None or watch.best is None:
             return {}
         monitor = self._run.plan.monitors[BEST]
         found = {"metric": monitor.metric, "value": watch.best, "round": watch.round}

@@ -35,7 +35,7 @@ class Watch:
     best: float | None = None
     round: int = 0
     waited: int = 0
-    seen: int = 0
+    seen: int = -1
 
     def look(self, monitor: Monitor, record: RoundRecord, min_delta: float = 0.0) -> bool:
         """Look at a record, and return True if it is better than all before by more than ``min_delta``.

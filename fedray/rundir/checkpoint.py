@@ -105,7 +105,7 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
 def best_of(state: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a checkpoint's state says of the best model: ``metric``, ``best``, ``round``; None: nothing yet."""
     found: dict[str, Any] | None = state.get("watches", {}).get("checkpoint.best")
-    return found if found and found["round"] else None
+    return found if found and found["best"] is not None else None
 
 
 def _named_best(folder: Path) -> list[int]:
