@@ -223,7 +223,7 @@ class _Drive:
         guarded = (Guarded(made(tracker)) for tracker in run.trackers)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), *guarded]
         self._last: RoundRecord | None = None
-        self._status = "failed"
+        self._status, self._best_written = "failed", False
         self._error: str | None = None
 
     def _initial_state(self) -> ServerState:
@@ -337,6 +337,7 @@ class _Drive:
             _log.warning("the best model is not exported, as its checkpoint is damaged: %s", error)
             return
         write_model(self._run.plan.layout, model_of(saved), folder.path / BEST_MODEL)
+        self._best_written = True
 
     def _best(self) -> dict[str, Any]:
         """Return what the summary says of the best model."""
@@ -345,8 +346,7 @@ class _Drive:
             return {}
         monitor = self._run.plan.monitors[BEST]
         found = {"metric": monitor.metric, "value": watch.best, "round": watch.round}
-        written = self._status in COMPLETE and (self._run.folder.path / BEST_MODEL).exists()
-        return {"best": {**found, "file": BEST_MODEL} if written else found}
+        return {"best": {**found, "file": BEST_MODEL} if self._best_written else found}
 
     def _close(self, summary: dict[str, Any]) -> None:
         try:

@@ -6,11 +6,14 @@ import json
 import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+import fedray
 from tests.cli.command import Cli, hashes, plain_module
 
 
@@ -91,3 +94,22 @@ def test_a_run_that_has_done_more_rounds_is_not_cut(cli: Cli, small: Path) -> No
     assert outcome.out == "", "nothing is said to begin"
     assert len(outcome.err.splitlines()) == 1
     assert hashes(Path("run")) == before
+
+
+def test_a_run_from_python_goes_on_without_its_callbacks_and_says_so(
+    cli: Cli, small: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One whose parts all have names goes on here; the functions that it called do not."""
+    data = {"name": "synthetic", "clients": 8, "examples": 12, "features": 6, "classes": 3, "test": 30}
+
+    def enough(record: fedray.RoundRecord) -> bool:
+        return record.round == 2
+
+    args = fedray.TrainArgs(rounds=4)
+    options: dict[str, Any] = {"cluster": "inline", "run_dir": "out", "progress": False}
+    assert fedray.train(fedray.FederatedModel("logistic"), data, args, callbacks=[enough], **options).stopped
+    assert cli("resume", "out", "-q").status == 0
+    (said, _) = [record.getMessage() for record in caplog.records if "callbacks" in record.getMessage()]
+    assert said.startswith("the callbacks of the Python that started this run (tests.cli.test_training.")
+    assert said.endswith("without them; fedray.train(..., callbacks=[...], resume=True) has them")
+    assert len(hashes(Path("out"))) == 4

@@ -27,9 +27,10 @@ from fedray.run.executor import InlineExecutor
 from fedray.run.loop import model_sha256
 from fedray.run.watch import STOP, Watch, check_watched, judge, monitors, patience_used_up
 from fedray.rundir.checkpoint import newest_state, rounds_in
+from fedray.rundir.client_table import read_clients
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import LOCK
-from fedray.tracking.jsonl import read_records
+from fedray.tracking.jsonl import JsonLines, read_records
 from tests.helpers import class_problem, federation
 
 # The decision, against another's
@@ -141,7 +142,8 @@ def run_in(
 ) -> Run:
     """A run of SCAFFOLD at a learning rate at which the loss goes up and down; claimed if it is fresh."""
     algorithm, optimizer = Scaffold(), optim.SGD(1.0)
-    made = federation(PROBLEM, folder / "state", algorithm, rounds=ROUNDS, optimizer=optimizer, evaluate=evaluate)
+    shown = evaluate or EvaluateSection(1, 2)
+    made = federation(PROBLEM, folder / "state", algorithm, rounds=ROUNDS, optimizer=optimizer, evaluate=shown)
     run_folder, config = RunFolder(folder), f"rounds: {ROUNDS}\n"
     if not resume:
         run_folder.claim(config)
@@ -164,7 +166,8 @@ def ending(folder: Path) -> dict[str, Any]:
     lines = [(r["round"], r["test"], r["model_sha256"]) for r in read_records(folder / "metrics.jsonl")]
     models = [load_file(folder / name) for name in ("model.safetensors", "best.safetensors")]
     values = [{name: tensor.tolist() for name, tensor in model.items()} for model in models]
-    return {**{key: summary.get(key) for key in keys}, "records": lines, "models": values}
+    clients = read_clients(folder).to_pylist()
+    return {**{key: summary.get(key) for key in keys}, "records": lines, "models": values, "clients": clients}
 
 
 @pytest.fixture(scope="module")
@@ -205,19 +208,25 @@ def test_the_best_model_is_the_first_with_the_best_metric(
     assert [model_sha256(vector) for vector in pack] == [done[-1].model_sha256, best.model_sha256]
 
 
-@pytest.mark.parametrize("every", [0, 1, 2, 3])
-def test_a_run_that_dies_after_any_record_comes_to_the_same_decisions(
-    every: int, tmp_path: Path, whole: dict[str, Any]
+@pytest.mark.parametrize(("every", "told"), [(0, True), (1, False), (1, True), (3, False), (3, True)])
+def test_a_run_that_dies_at_any_record_comes_to_the_same_decisions(
+    every: int, told: bool, tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its folder is taken as it is at that moment, as a kill would leave it."""
-    kept = replace(BEST, every=every)
+    """Before or after it is told; its folder is taken as it is at that moment, as a kill would leave it."""
+    kept, write = replace(BEST, every=every), JsonLines.round
 
-    def die(record: RoundRecord) -> None:
+    def die(tracker: JsonLines, record: RoundRecord) -> None:
+        if told:
+            write(tracker, record)
         copy = tmp_path / str(record.round)
         shutil.copytree(tmp_path / "run", copy)
         (copy / LOCK).unlink()
+        if not told:
+            write(tracker, record)
 
-    go(run_in(tmp_path / "run", kept=kept), die)
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "round", die)
+        go(run_in(tmp_path / "run", kept=kept))
     assert ending(tmp_path / "run") == whole
     for number in range(1, whole["rounds"] + 1):
         go(run_in(tmp_path / str(number), kept=kept, resume=True))
@@ -301,3 +310,20 @@ def test_a_best_checkpoint_that_is_gone_is_told(tmp_path: Path, caplog: pytest.L
     go(run_in(folder, StopSection(), resume=True))
     assert f"the checkpoint of the best round, {best}, is gone" in (folder / "log.txt").read_text()
     assert RunFolder(folder).summary()["best"]["round"] > best
+
+
+def test_a_best_checkpoint_that_is_damaged_is_not_exported_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+
+    def damage(state: Path, round: int, *others: Any) -> Any:
+        raise ValueError(f"round {round} does not match its checksum")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedray.rundir.checkpoint.read", damage)
+        go(run_in(folder))
+    assert "the best model is not exported, as its checkpoint is damaged: round" in (folder / "log.txt").read_text()
+    assert RunFolder(folder).summary()["best"].keys() == {"metric", "value", "round"}
+    assert (folder / "model.safetensors").exists()
+    assert not (folder / "best.safetensors").exists()

@@ -140,6 +140,7 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         ("blocks", _blocks(plan, first)),
         ("stepping", f"{how}: {stacking.reason}"),
         *([("devices", sharing.reason)] if sharing.reason else []),
+        *(("waits", f"until a round is evaluated before the next: {key} decides by it") for key in plan.monitors),
         *(("warning", text) for text in plan.warnings),
         ("down", f"{decimal(down)}: {traffic['down']:,} bytes to each client"),
         ("up", f"{decimal(up)}: {traffic['up']:,} bytes from each client"),

@@ -206,3 +206,13 @@ def test_it_shows_the_learning_rates_of_a_schedule(cli: Cli, small: Path) -> Non
     assert "learning rate" not in cli("plan", small).out
     text = cli("plan", small, "local.lr_schedule={name: step, step_size: 1, gamma: 0.5}", "local.optimizer.lr=0.2").out
     assert line(text, "learning rate").startswith("step(warmup=0, step_size=1, gamma=0.5): 0.2 in round 1, ")
+
+
+def test_it_says_what_is_waited_for_and_that_the_best_is_kept(cli: Cli, small: Path) -> None:
+    text = cli("plan", small, "stop.metric=test.loss", "checkpoint={keep: 3, best: test.accuracy}").out
+    for key in ("stop.metric", "checkpoint.best"):
+        assert f"until a round is evaluated before the next: {key} decides by it" in text
+    assert line(text, "checkpoint").endswith(" on disk, 3 kept and the best")
+    plain = cli("plan", small).out
+    assert "waits" not in plain
+    assert "the best" not in plain
