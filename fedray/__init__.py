@@ -8,14 +8,26 @@ from fedray.core.collector import collector_off
 if TYPE_CHECKING:
     from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
     from fedray.algorithms import (
+        MIFA,
+        MOON,
         FedAdagrad,
         FedAdam,
         FedAvg,
         FedAvgM,
+        FedCM,
+        FedDecorr,
+        FedDyn,
+        FedExP,
+        FedLC,
         FedNova,
+        FedNTD,
         FedProx,
+        FedRS,
+        FedSAM,
         FedSGD,
         FedYogi,
+        MoFedSAM,
+        QFedAvg,
         Scaffold,
     )
     from fedray.api import Cluster, FederatedModel, Result, TrainArgs, train
@@ -31,7 +43,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
-    "algorithms": "FedAdagrad FedAdam FedAvg FedAvgM FedNova FedProx FedSGD FedYogi Scaffold",
+    "algorithms": "FedAdagrad FedAdam FedAvg FedAvgM FedCM FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedProx FedRS "
+    "FedSAM FedSGD FedYogi MIFA MOON MoFedSAM QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.partition": "Column Dirichlet IID Quantity Shards",
@@ -63,6 +76,8 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "IID",
+    "MIFA",
+    "MOON",
     "CenteredClip",
     "Clip",
     "Cluster",
@@ -73,8 +88,16 @@ __all__ = [
     "FedAdam",
     "FedAvg",
     "FedAvgM",
+    "FedCM",
+    "FedDecorr",
+    "FedDyn",
+    "FedExP",
+    "FedLC",
+    "FedNTD",
     "FedNova",
     "FedProx",
+    "FedRS",
+    "FedSAM",
     "FedSGD",
     "FedYogi",
     "FederatedData",
@@ -85,8 +108,10 @@ __all__ = [
     "Krum",
     "Mean",
     "Median",
+    "MoFedSAM",
     "MultiKrum",
     "Poisson",
+    "QFedAvg",
     "Quantity",
     "Result",
     "RoundRecord",

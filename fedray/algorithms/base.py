@@ -36,6 +36,9 @@ class AlgorithmConfig(ClientProgram):
     Args:
         weight: the clients' weights in the mean: ``examples`` (m_i), ``uniform`` (1), or ``auto``: the algorithm's own
             choice, and ``uniform`` where a transform needs it.
+
+    Attributes:
+        needs_classes: it works for targets that are classes alone.
     """
 
     weight: Weight = "auto"
@@ -43,6 +46,11 @@ class AlgorithmConfig(ClientProgram):
     name: ClassVar[str]
     default_weight: ClassVar[Literal["examples", "uniform"]] = "examples"
     uniform_only: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = cls.__name__  # until it is registered, if ever
 
     def __post_init__(self) -> None:
         # A value out of range is an error where it is given, not in the first round.

@@ -10,35 +10,21 @@ import torch
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms
-from fedray.algorithms.server import ServerRule, State
-from fedray.core.layout import Layout
-from fedray.core.messages import Aggregate, Parts
+from fedray.algorithms.server import KeepingServer, ServerRule
+from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
 
 
-class ControlServer(ServerRule):
+class ControlServer(KeepingServer):
     """The server of SCAFFOLD: ``x <- x + lr * mean(delta)``, ``c <- c + |S| / N * mean(change of c_i)``."""
 
     broadcasts: ClassVar[Mapping[str, Width]] = {"control": "trained"}
-
-    def start(self, vector: Tensor, layout: Layout, clients: int) -> None:
-        super().start(vector, layout, clients)
-        self._clients = clients
-        self._control = torch.zeros_like(vector[: layout.trained])
-
-    def broadcast(self) -> Parts:
-        return {"control": self._control}
+    keeps = broadcasts
 
     def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
         super().move(params, delta, total)
-        self._control.add_(total.parts["control"] * (total.count / self._clients))
-
-    def state_dict(self) -> State:
-        return {"control": self._control}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._control.copy_(state["control"])
+        self.kept["control"].add_(total.parts["control"] * (total.count / self.clients))
 
 
 @algorithms.register("scaffold")

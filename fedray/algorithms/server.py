@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, Aggregate, Parts
-from fedray.local.program import Width
+from fedray.local.program import Width, width_of
 from fedray.optim import OptimizerFn
 
 State = dict[str, Tensor]
@@ -77,6 +77,43 @@ class ServerRule:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over what ``state_dict`` has returned, after ``start``."""
+
+
+class KeepingServer(ServerRule):
+    """The base of server rules that keep tensors from round to round; they begin at zero.
+
+    >>> class Averaged(KeepingServer):
+    ...     keeps = {"mean": "trained"}
+    ...     def move(self, params, delta, total):
+    ...         super().move(params, self.kept["mean"].mul_(0.5).add_(delta, alpha=0.5), total)
+    >>> server, x = Averaged(), torch.zeros(2)
+    >>> server.start(x, Layout.of(torch.nn.Linear(2, 1, bias=False)), clients=10)
+    >>> server.step(x, Aggregate({"delta": torch.ones(2)}, weight=10.0, count=10))
+    >>> server.state_dict()
+    {'mean': tensor([0.5000, 0.5000])}
+
+    Attributes:
+        kept: the tensors, by name.
+        clients: the clients of the federation.
+    """
+
+    keeps: ClassVar[Mapping[str, Width]] = {}
+    """The names of the tensors with their lengths; those in ``broadcasts`` are sent."""
+
+    def start(self, vector: Tensor, layout: Layout, clients: int) -> None:
+        super().start(vector, layout, clients)
+        self.clients = clients
+        self.kept = {name: vector.new_zeros(width_of(width, layout)) for name, width in self.keeps.items()}
+
+    def broadcast(self) -> Parts:
+        return {name: self.kept[name] for name in self.broadcasts}
+
+    def state_dict(self) -> State:
+        return self.kept
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.kept.items():
+            tensor.copy_(state[name])
 
 
 class TorchServer(ServerRule):

@@ -283,6 +283,11 @@ class Config:
         module = made_module(model_fn)
         layout = Layout.of(module)
         algorithm.check(layout)
+        chosen: AlgorithmConfig = made(self.algorithm)
+        if chosen.needs_classes and data.spec.task != "classification":
+            raise ConfigError(
+                f"algorithm: {chosen.name} needs classes, and the targets are {data.spec.task}'s; take another"
+            )
         receives = {name: width for name, width in algorithm.broadcast_widths(layout).items() if name != "model"}
         task = LocalTask(
             model_fn=model_fn,
@@ -306,7 +311,6 @@ class Config:
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds)
             evaluated = data.test is not None or self.evaluate.clients_every > 0
             untried = check_fit(trial, module, evaluated, self.place.devices[0])
-            chosen: AlgorithmConfig = made(self.algorithm)
             warnings = (*chosen.doubts(optimizer), *chosen.unused(self.local))
             warnings += (untried,) if untried else ()
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")

@@ -242,6 +242,7 @@ class _Few:
         self.sizes[self.pair] = np.minimum(sizes[self.pair], rows if len(sizes) > 1 else max(rows))
         self.keys = task.data.keys
         self.rows = task.data.rows
+        self.label_counts = task.data.label_counts
 
 
 def batch_statistics(module: nn.Module) -> str | None:

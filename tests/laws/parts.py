@@ -10,7 +10,29 @@ from typing import Any
 import pytest
 
 from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
-from fedray.algorithms import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedNova, FedProx, FedSGD, FedYogi, Scaffold
+from fedray.algorithms import (
+    MIFA,
+    MOON,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedCM,
+    FedDecorr,
+    FedDyn,
+    FedExP,
+    FedLC,
+    FedNova,
+    FedNTD,
+    FedProx,
+    FedRS,
+    FedSAM,
+    FedSGD,
+    FedYogi,
+    MoFedSAM,
+    QFedAvg,
+    Scaffold,
+)
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
 from fedray.transforms import Clip, Gaussian, TopK, Transform
@@ -29,6 +51,18 @@ ALGORITHMS: list[AlgorithmConfig] = [
     FedYogi(server_lr=0.05),
     FedAdagrad(server_lr=0.05),
     FedAdagrad(server_lr=0.05, variant="torch"),
+    FedSAM(rho=0.2),
+    FedCM(alpha=0.3),
+    MoFedSAM(alpha=0.3, rho=0.2),
+    FedDyn(alpha=0.5),
+    MOON(mu=2.0),
+    FedNTD(tau=2.0),
+    FedLC(),
+    FedRS(),
+    FedDecorr(beta=1.0),
+    FedExP(),
+    QFedAvg(q=0.5),
+    MIFA(),
 ]
 
 TRANSFORMS: list[list[Transform]] = [

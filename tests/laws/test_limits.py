@@ -11,13 +11,28 @@ from torch import Tensor
 
 from fedray import optim
 from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Median, MultiKrum, TrimmedMean
-from fedray.algorithms import FedAvg, FedNova, FedProx, FedSGD, Scaffold
+from fedray.algorithms import (
+    MOON,
+    FedAvg,
+    FedCM,
+    FedDecorr,
+    FedLC,
+    FedNova,
+    FedNTD,
+    FedProx,
+    FedRS,
+    FedSAM,
+    FedSGD,
+    MoFedSAM,
+    Scaffold,
+)
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 from tests.helpers import Federation, Problem, class_problem, federation, linear_problem, relative
+from tests.laws.parts import ALGORITHMS, every
 
 STACKS = pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
 
@@ -129,3 +144,49 @@ def test_the_median_of_one_client_is_that_client(aggregator: Aggregator, tmp_pat
     median.run()
     mean.run()
     assert relative(median.vector, mean.vector) <= 1e-6
+
+
+@STACKS
+@pytest.mark.parametrize(
+    "limit",
+    [
+        FedProx(mu=0.0),
+        FedSAM(rho=0.0),
+        FedCM(alpha=1.0),
+        MoFedSAM(alpha=1.0, rho=0.0),
+        MOON(mu=0.0),
+        FedNTD(beta=0.0),
+        FedLC(tau=0.0),
+        FedRS(alpha=1.0),
+        FedDecorr(beta=0.0),
+    ],
+    ids=lambda limit: limit.name,
+)
+def test_at_the_end_of_its_range_it_is_fedavg_bitwise(limit: AlgorithmConfig, stack: Stack, tmp_path: Path) -> None:
+    plain, other = (
+        federation(class_problem(), tmp_path / config.name, config, args=LocalSection(2, 4), stack=stack)
+        for config in (FedAvg(), limit)
+    )
+    plain.run()
+    other.run()
+    assert torch.equal(other.vector, plain.vector)
+
+
+NOT_FEDAVG = [
+    config
+    for config in ALGORITHMS
+    # FedRS is FedAvg where no client lacks a class, as here; its own tests have such clients.
+    if config.name not in ("fedavg", "fedrs")
+]
+
+
+@every("config", NOT_FEDAVG)
+def test_by_itself_it_is_not_fedavg(config: AlgorithmConfig, tmp_path: Path) -> None:
+    """Cohorts of half, clients that differ in size and labels, three rounds."""
+    plain, other = (
+        federation(class_problem(), tmp_path / one.name, one, args=LocalSection(2, 4), sampler=Uniform(3))
+        for one in (FedAvg(weight=config.default_weight), config)
+    )
+    plain.run()
+    other.run()
+    assert relative(other.vector, plain.vector) > 1e-4

@@ -539,7 +539,7 @@ def test_a_step_that_raises_half_way_is_in_no_checkpoint(
         ServerRule.move(self, params, delta, total)
         if next(steps) == 4:
             raise MemoryError("by hand")
-        self._control.add_(total.parts["control"] * (total.count / self._clients))
+        self.kept["control"].add_(total.parts["control"] * (total.count / self.clients))
 
     with monkeypatch.context() as patch:
         patch.setattr(ControlServer, "move", half)

@@ -79,7 +79,7 @@ def test_it_says_what_the_run_does(cli: Cli, small: Path) -> None:
     assert line(text, "parameters") == "D = 53 trained"
     assert line(text, "vector").startswith("P = 53 float32 values, 212 bytes")
     assert line(text, "name").startswith("fedprox(weight=auto, mu=0.3): FedProx")
-    assert line(text, "local rule").startswith("Proximal: ")
+    assert line(text, "client program").startswith("Pull the clients' parameters")
     assert line(text, "weight").startswith("examples: ")
     assert line(text, "local steps") == "a client does 2"
     assert line(text, "blocks") == "3 in round 1 (clients: 2 of 3, 1 of 2)"

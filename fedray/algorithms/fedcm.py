@@ -1,0 +1,94 @@
+"""FedCM and MoFedSAM: the last global step is mixed into the clients' gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.fedsam import ascended
+from fedray.algorithms.server import KeepingServer, ServerRule
+from fedray.core.messages import Aggregate
+from fedray.local.clients import Clients, Step
+from fedray.local.program import Width
+
+
+class MomentumServer(KeepingServer):
+    """The server of FedCM: ``x <- x + lr * mean(delta)``, ``m <- -mean(delta) / mean(lr_i * K_i)``."""
+
+    broadcasts: ClassVar[Mapping[str, Width]] = {"momentum": "trained"}
+    keeps = broadcasts
+
+    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
+        super().move(params, delta, total)
+        self.kept["momentum"].copy_(delta / -total.parts["path"])
+
+
+@algorithms.register("fedcm")
+@dataclass(frozen=True)
+class FedCM(AlgorithmConfig):
+    """FedCM (Xu et al., arXiv:2106.10874, Algorithm 2): steps along ``alpha * g + (1 - alpha) * m``.
+
+    ``m`` is the last global change for a local step of rate 1.  The paper's clients all take K steps; where they
+    differ, the mean change is divided by the mean of ``lr * K``.
+
+    >>> FedCM(alpha=0.2).alpha
+    0.2
+
+    Args:
+        alpha: the share of the client's own gradient, in (0, 1]; 1 is FedAvg.
+        server_lr: server learning rate.
+    """
+
+    alpha: float = 0.1
+    server_lr: float = 1.0
+    sends: ClassVar[Mapping[str, Width]] = {"path": "scalar"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.alpha <= 1.0:
+            raise ValueError(f"alpha={self.alpha}: it must be above 0 and at most 1")
+
+    def server(self) -> ServerRule:
+        """Make the rule that keeps the last step."""
+        return MomentumServer(self.server_lr)
+
+    def own(self, step: Step, grad: Tensor) -> None:
+        """Change a client's own gradient, before it is mixed; by default not at all."""
+
+    def client(self, c: Clients) -> None:
+        """Fit along the mixture, and send ``lr * K``."""
+
+        def mix(step: Step, grad: Tensor) -> None:
+            self.own(step, grad)
+            grad.mul_(self.alpha).add_(c.down["momentum"], alpha=1.0 - self.alpha)
+
+        trace = c.fit(gradient=mix)
+        c.send("path", trace.lr * trace.steps.clamp(min=1.0))
+
+
+@algorithms.register("mofedsam")
+@dataclass(frozen=True)
+class MoFedSAM(FedCM):
+    """MoFedSAM (Qu et al., arXiv:2206.02618, Algorithm 2): FedCM with the gradient at ``w + rho * g / ||g||``.
+
+    >>> MoFedSAM(rho=0.05, alpha=0.2)
+    MoFedSAM(weight='auto', alpha=0.2, server_lr=1.0, rho=0.05)
+
+    Args:
+        rho: the length of the ascent, >= 0; 0 is FedCM.
+    """
+
+    rho: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.rho >= 0.0:
+            raise ValueError(f"rho={self.rho}: it must be at least 0")
+
+    def own(self, step: Step, grad: Tensor) -> None:
+        """Take the gradient a little further up."""
+        ascended(self.rho)(step, grad)

@@ -1,0 +1,53 @@
+"""FedNTD: the global model's view of the classes that are not the true one is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.local.clients import Clients, Step
+
+
+@algorithms.register("fedntd")
+@dataclass(frozen=True)
+class FedNTD(AlgorithmConfig):
+    """FedNTD (Lee et al., arXiv:2106.03097, equation 6): ``CE + beta tau^2 KL(global || local)`` over not-true classes.
+
+    Both distributions are softmax of the logits over tau, without the true class; the global model is run in evaluation
+    mode.  The factor tau^2, as in the authors' code, keeps gradients of one size for every tau.
+
+    >>> FedNTD(beta=0.3)
+    FedNTD(weight='auto', beta=0.3, tau=1.0)
+
+    Args:
+        beta: weight of the distillation, >= 0; 0 is FedAvg, bitwise.
+        tau: temperature, > 0.
+    """
+
+    beta: float = 1.0
+    tau: float = 1.0
+    needs_classes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.beta >= 0.0:
+            raise ValueError(f"beta={self.beta}: it must be at least 0")
+        if not self.tau > 0.0:
+            raise ValueError(f"tau={self.tau}: it must be above 0")
+
+    def client(self, c: Clients) -> None:
+        """Fit with the distillation."""
+
+        def objective(step: Step) -> Tensor:
+            out, y = step.forward(), step.batch.y
+            wrong = ~functional.one_hot(y, out.logits.shape[-1]).bool()
+            both = out.logits, step.forward(c.anchor, train=False).logits
+            student, teacher = ((z[wrong].view(*y.shape, -1) / self.tau).log_softmax(-1) for z in both)
+            divergence = (teacher.exp() * (teacher - student)).sum(-1)
+            return step.loss(out) + self.beta * self.tau**2 * step.mean(divergence)
+
+        c.fit(objective=objective if self.beta else None)

@@ -1,0 +1,47 @@
+"""FedSAM: sharpness-aware clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.local.clients import Clients, Gradient, Step
+
+
+def ascended(rho: float) -> Gradient:
+    """Return the hook that takes each client's gradient at ``w + rho * g / ||g||``; ``rho`` = 0 changes nothing."""
+
+    def ascend(step: Step, grad: Tensor) -> None:
+        if rho:
+            grad.copy_(step.gradient(step.params + rho * functional.normalize(grad, dim=1)))
+
+    return ascend
+
+
+@algorithms.register("fedsam")
+@dataclass(frozen=True)
+class FedSAM(AlgorithmConfig):
+    """FedSAM (Qu et al., arXiv:2206.02618, Algorithm 1): a step follows the gradient at ``w + rho * g / ||g||``.
+
+    Both gradients are of the same batch, with the same dropout masks.
+
+    >>> FedSAM(rho=0.1).rho
+    0.1
+
+    Args:
+        rho: the length of the ascent, >= 0; 0 is FedAvg, bitwise.
+    """
+
+    rho: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.rho >= 0.0:
+            raise ValueError(f"rho={self.rho}: it must be at least 0")
+
+    def client(self, c: Clients) -> None:
+        """Fit with the gradient a little further up."""
+        c.fit(gradient=ascended(self.rho))

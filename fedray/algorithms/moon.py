@@ -1,0 +1,78 @@
+"""MOON: contrast of a client's features with the global model's and with its own last ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.core.messages import Parts
+from fedray.local.batches import Output
+from fedray.local.clients import Clients, Step
+from fedray.local.program import Width
+
+
+def features_of(output: Output, algorithm: str) -> Tensor:
+    """Return the features of an output, ``[A, B, f]``.
+
+    Raises:
+        ValueError: the module's head was not called once.
+    """
+    if output.features is None:
+        raise ValueError(f"{algorithm} needs features: the last layer with parameters must be called once in a forward")
+    return output.features
+
+
+@algorithms.register("moon")
+@dataclass(frozen=True)
+class MOON(AlgorithmConfig):
+    """MOON (Li et al., arXiv:2103.16257, equation 3).
+
+    To the task's loss is added ``-mu log(near / (near + far))`` with ``near = e^{cos(z, z_glob) / tau}`` and
+    ``far = e^{cos(z, z_prev) / tau}``: z are the features of the client's model, of the global one, and of the client's
+    after its last round; a newcomer's is the global one.  Features are what comes into the last layer with parameters;
+    the paper's projection head is the model's business.  The other two models are run in evaluation mode.
+
+    >>> MOON(mu=5.0)
+    MOON(weight='auto', mu=5.0, tau=0.5)
+
+    Args:
+        mu: weight of the contrast, >= 0; 0 is FedAvg, bitwise.
+        tau: temperature, > 0.
+    """
+
+    mu: float = 1.0
+    tau: float = 0.5
+    state: ClassVar[Mapping[str, Width]] = {"previous": "trained"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.mu >= 0.0:
+            raise ValueError(f"mu={self.mu}: it must be at least 0")
+        if not self.tau > 0.0:
+            raise ValueError(f"tau={self.tau}: it must be above 0")
+
+    def initial_state(self, c: Clients) -> Parts:
+        """Return the global model."""
+        return {"previous": c.anchor}
+
+    def client(self, c: Clients) -> None:
+        """Fit with the contrast, and remember where that ended."""
+
+        def objective(step: Step) -> Tensor:
+            out = step.forward()
+            z = features_of(out, self.name)
+            near, far = (
+                functional.cosine_similarity(z, features_of(step.forward(model, train=False), self.name), dim=-1)
+                for model in (c.anchor, c.state["previous"][step.rows])
+            )
+            contrast = torch.logaddexp(near / self.tau, far / self.tau) - near / self.tau
+            return step.loss(out) + self.mu * step.mean(contrast)
+
+        c.fit(objective=objective if self.mu else None)
+        c.state["previous"] = c.params.clone()

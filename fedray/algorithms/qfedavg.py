@@ -1,0 +1,62 @@
+"""q-FedAvg: clients that fare badly count more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.server import ServerRule
+from fedray.core.messages import Aggregate
+from fedray.local.clients import Clients
+from fedray.local.program import Width
+
+_LEAST = 1e-10
+
+
+class Fair(ServerRule):
+    """The server of q-FedAvg: ``x <- x + sum(F^q d) / sum(h / L)``."""
+
+    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
+        super().move(params, delta / total.parts["h"], total)
+
+
+@algorithms.register("qfedavg")
+@dataclass(frozen=True)
+class QFedAvg(AlgorithmConfig):
+    """q-FedAvg (Li et al., arXiv:1905.10497, Algorithm 2): fairness by the power q of each client's loss.
+
+    With F the loss of the broadcast model on all of a client's examples (1e-10 is added), d its update and L = 1 / lr:
+    ``Delta = F^q L d``, ``h = q F^(q - 1) ||L d||^2 + L F^q``, ``x <- x + sum Delta / sum h``.  Both are sent over L.
+
+    >>> QFedAvg(q=0.2).q
+    0.2
+
+    Args:
+        q: >= 0; 0 is FedAvg with a plain mean.
+    """
+
+    q: float = 1.0
+    sends: ClassVar[Mapping[str, Width]] = {"h": "scalar"}
+    default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
+    uniform_only: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.q >= 0.0:
+            raise ValueError(f"q={self.q}: it must be at least 0")
+
+    def server(self) -> ServerRule:
+        """Make the rule that divides by the sum of h."""
+        return Fair()
+
+    def client(self, c: Clients) -> None:
+        """Fit, and send the update by the loss before it."""
+        loss = c.losses(c.anchor) + _LEAST
+        trace = c.fit()
+        scale, delta = loss.pow(self.q), c.delta
+        c.send("delta", scale.unsqueeze(1) * delta)
+        c.send("h", self.q * loss.pow(self.q - 1.0) * delta.square().sum(dim=1) / trace.lr + scale)

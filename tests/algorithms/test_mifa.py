@@ -1,0 +1,37 @@
+"""MIFA against the paper's loop: the mean of every client's last update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedray import optim
+from fedray.algorithms import MIFA
+from fedray.config.sections import LocalSection
+from fedray.sampling import Full, Sampler, Uniform
+from tests.algorithms.loops import LR, ROUNDS, STEPS, LeastSquares, assert_equal_models
+from tests.helpers import federation
+
+
+@pytest.mark.parametrize("sampler", [Full(), Uniform(2)], ids=repr)
+def test_mifa_is_the_papers_loop(sampler: Sampler, tmp_path: Path) -> None:
+    squares = LeastSquares()
+    w = squares.initial()
+    last = [0.0 * w for _ in range(4)]
+    for number in range(1, ROUNDS + 1):
+        for client in sampler.cohort(squares.problem.data.sizes, 7, number):
+            last[client] = squares.descend(client, w) - w
+        w = w + np.mean(last, axis=0)
+    run = federation(
+        squares.problem,
+        tmp_path,
+        MIFA(),
+        optimizer=optim.SGD(LR),
+        args=LocalSection(1, None, STEPS),
+        rounds=ROUNDS,
+        sampler=sampler,
+    )
+    run.run()
+    assert_equal_models(run.vector.double().numpy(), w)
