@@ -36,12 +36,12 @@ def _cell(value: float) -> str:
 @trackers.register("csv")
 @dataclass
 class CSV(Tracker):
-    """The tracker that writes a CSV file: one row per round, one column per number (see :func:`row`).
+    """The tracker that writes a CSV file: one row per round, one column per number.
 
-    Each row is handed to the operating system at once, so the file can be read whole while the run goes on.  A column
-    that appears later, such as that of an evaluation that was not due before, is added on the right: the file is
-    then written anew.  A round in which a number was not measured has an empty cell.  On start the rounds after
-    ``resumed_from`` are dropped; a record whose round is there already replaces it.
+    The cells are those of :func:`row`.  Each row is handed to the operating system at once, so the file can be read
+    whole while the run goes on.  A column that appears later, such as that of an evaluation that was not due before, is
+    added on the right: the file is then written anew.  A round in which a number was not measured has an empty cell.
+    On start the rounds after ``resumed_from`` are dropped; a record whose round is there already replaces it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -56,12 +56,14 @@ class CSV(Tracker):
     2,0.5,0.9
 
     Args:
-        path: the file, relative to the run folder.
+        path: the file, relative to the run folder; its name must end in ``.csv``.
     """
 
     path: str = "metrics.csv"
 
     def __post_init__(self) -> None:
+        if not self.path.endswith(".csv"):  # so that it is none of the run's own
+            raise ValueError(f"path={self.path}: its name must end in .csv")
         self._file: IO[str] | None = None
         self._target: Path | None = None
         self._columns = [ROUND]

@@ -100,7 +100,7 @@ def test_a_bad_config_is_refused(cli: Cli, small: Path, overrides: list[str], wo
     ("text", "words"),
     [
         ("rounds: [1,\n", ["bad.yaml", "not valid YAML", "line 2"]),
-        ("just words\n", ["just words: unknown key", "allowed: rounds, seed, data, model"]),
+        ("just words\n", ["just words: unknown key", "allowed: rounds, seed, tracking, data, model"]),
         ("- 1\n", ["bad.yaml", "mapping"]),
         ("base: nowhere.yaml\n", ["nowhere.yaml: no such config file, which is a base of bad.yaml"]),
         ("base: bad.yaml\n", ["bad.yaml", "include itself"]),

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedray
+from fedray.config.registry import bind_part
+from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
-from fedray.tracking.base import RunInfo
+from fedray.tracking.base import RunInfo, trackers
 from fedray.tracking.csv import CSV, row
 from fedray.tracking.tensorboard import scalars
 from tests.helpers import class_problem
@@ -98,6 +100,11 @@ def test_a_file_elsewhere_and_one_that_is_no_table_of_rounds(tmp_path: Path) -> 
     for stray in (CSV(), tracker):
         with pytest.raises(RuntimeError, match="before start or after close"):
             stray.round(record(1))
+
+
+def test_no_file_of_the_run_is_taken_for_the_table() -> None:
+    with pytest.raises(ConfigError, match=r"^tracking\[0\]: path=metrics\.jsonl: its name must end in \.csv"):
+        bind_part(trackers, {"name": "csv", "path": "metrics.jsonl"}, "tracking[0]")
 
 
 def test_a_run_and_its_resume_leave_the_table_of_their_records(tmp_path: Path) -> None:
