@@ -47,13 +47,13 @@ class CSV(Tracker):
     >>> with TemporaryDirectory() as folder:
     ...     tracker = CSV()
     ...     tracker.start(RunInfo(Path(folder), "first", rounds=2))
-    ...     tracker.round(RoundRecord(1, train={"loss": 0.7}))
-    ...     tracker.round(RoundRecord(2, train={"loss": 0.5}, test={"accuracy": 0.9}))
+    ...     tracker.round(RoundRecord(1, seconds=0.25, train={"loss": 0.7}))
+    ...     tracker.round(RoundRecord(2, seconds=0.25, train={"loss": 0.5}, test={"accuracy": 0.9}))
     ...     tracker.close()
     ...     print(Path(folder, "metrics.csv").read_text(), end="")
-    round,train.loss,test.accuracy
-    1,0.7,
-    2,0.5,0.9
+    round,train.loss,time.round_seconds,test.accuracy
+    1,0.7,0.25,
+    2,0.5,0.25,0.9
 
     Args:
         path: the file, relative to the run folder; its name must end in ``.csv``.
