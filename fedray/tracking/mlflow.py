@@ -88,8 +88,8 @@ class MLflow(Tracker):
     Metrics are those of :func:`metrics`, their step is the round; parameters are the config (see :func:`params`); tags
     are ``fedray.version``, ``fedray.config_sha256``, ``fedray.run_dir``, and at the end ``fedray.status``.  The run's
     id stands in ``mlflow.json`` in the run folder, so a resume goes on in the same run of MLflow.  MLflow forgets
-    nothing: rounds that are done again have two points, the values of which are the same, times apart; and a parameter
-    that has changed keeps its first value, with the new one in a tag such as ``fedray.from_round_6``.
+    nothing: of a round that is done again, a number that is another one by then, such as a time, has two points; and a
+    parameter that has changed keeps its first value, with the new one in a tag such as ``fedray.from_round_6``.
 
     No round waits for a server, and MLflow's reports of its own use to its makers are off.
 
@@ -114,6 +114,7 @@ class MLflow(Tracker):
         self._store = store(self.uri or os.environ.get("MLFLOW_TRACKING_URI"))
         self._client: MlflowClient | None = None
         self._run_id = ""
+        self._told: dict[str, set[tuple[int, float]] | None] = {}
 
     def check(self) -> None:
         """Look if MLflow is installed."""
@@ -133,7 +134,8 @@ class MLflow(Tracker):
         client = _client(self._store or (run.run_dir / LOCAL).resolve().as_uri())
         place = f"{LOCAL if self._store is None else without_password(self._store)} {self.experiment}"
         ids = KeptIds(run.run_dir / "mlflow.json")
-        before, logged = _before(client, ids.get(place))
+        before, logged, measured = _before(client, ids.get(place))
+        self._told = dict.fromkeys(measured)
         tags = {f"fedray.{name}": fact for name, fact in facts(run).items()}
         wanted = params(options(run))
         if before is None:
@@ -157,8 +159,12 @@ class MLflow(Tracker):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        points = [Metric(name, value, now, record.round) for name, value in metrics(record).items()]
         with self._asked() as client:
+            points = [
+                Metric(name, value, now, record.round)
+                for name, value in metrics(record).items()
+                if (record.round, value) not in self._before_resume(client, name)
+            ]
             for first in range(0, len(points), MOST_METRICS):
                 client.log_batch(self._run_id, metrics=points[first : first + MOST_METRICS])
 
@@ -175,6 +181,16 @@ class MLflow(Tracker):
         if client is not None:
             client.set_terminated(self._run_id, "KILLED")
 
+    def _before_resume(self, client: MlflowClient, name: str) -> set[tuple[int, float]]:
+        """Return the points of a metric that MLflow had when the run went on, asked for once; empty for a new run."""
+        if name not in self._told:
+            return set()
+        known = self._told[name]
+        if known is None:
+            known = {(point.step, point.value) for point in client.get_metric_history(self._run_id, name)}
+            self._told[name] = known
+        return known
+
     @contextlib.contextmanager
     def _asked(self) -> Iterator[MlflowClient]:
         """Yield the client; a server that failed to answer, which takes minutes, is not asked again by ``close``."""
@@ -185,12 +201,12 @@ class MLflow(Tracker):
         self._client = client
 
 
-def _before(client: MlflowClient, kept: str | None) -> tuple[str | None, dict[str, str]]:
-    """Return the id and the parameters of the run to go on with; None: it is to be made."""
+def _before(client: MlflowClient, kept: str | None) -> tuple[str | None, dict[str, str], list[str]]:
+    """Return id, parameters and names of metrics of the run to go on with; None: it is to be made."""
     from mlflow.exceptions import MlflowException
 
     if kept is None:
-        return None, {}
+        return None, {}, []
     try:
         before = client.get_run(kept)
     except MlflowException as error:
@@ -198,9 +214,9 @@ def _before(client: MlflowClient, kept: str | None) -> tuple[str | None, dict[st
             raise
     else:
         if before.info.lifecycle_stage == "active":
-            return kept, dict(before.data.params)
+            return kept, dict(before.data.params), list(before.data.metrics)
     _log.warning("MLflow no longer has the run %s, with which this one began: another one is made", kept)
-    return None, {}
+    return None, {}, []
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:

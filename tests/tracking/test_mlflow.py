@@ -121,8 +121,7 @@ def test_a_run_and_its_resume_are_one_run_of_mlflow(trained: fedray.Result, read
     client = read(trained.run_dir / "mlruns")
     run = only_run(client)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "python")
-    told = dict(points(client, run, "train/loss"))
-    assert told == {one.round: one.train["loss"] for one in trained.history}
+    assert points(client, run, "train/loss") == [(one.round, one.train["loss"]) for one in trained.history]
     assert set(run.data.metrics) == {name for one in trained.history for name in scalars(one)}
     assert run.data.params["local.epochs"] == "1"
     assert run.data.params["rounds"] == "3"
@@ -142,9 +141,21 @@ def test_what_was_killed_is_marked_and_goes_on(tmp_path: Path, read: Any) -> Non
     session(MLflow(), tmp_path, range(2, 5), resumed_from=2)
     run = only_run(client)
     assert run.info.status == "FINISHED"
-    assert sorted(points(client, run, "train/loss")) == [
-        (1, 1.0), (2, 0.5), (2, 0.5), (3, 1 / 3), (3, 1 / 3), (4, 0.25)
-    ]  # fmt: skip
+    assert points(client, run, "train/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+
+
+@REAL
+def test_a_number_that_is_another_one_when_its_round_is_done_again_has_both(tmp_path: Path, read: Any) -> None:
+    session(MLflow(), tmp_path, range(1, 4), end=False)
+    again = MLflow()
+    again.start(RunInfo(tmp_path, "digits", 9, 2))
+    again.round(RoundRecord(3, seconds=0.75, train={"loss": 1 / 3}, test={"accuracy": 0.5}))
+    again.close()
+    client = read(tmp_path / "mlruns")
+    run = only_run(client)
+    assert sorted(points(client, run, "time/round_seconds"))[2:] == [(3, 0.5), (3, 0.75)]
+    assert points(client, run, "train/loss")[2:] == [(3, 1 / 3)]
+    assert points(client, run, "test/accuracy") == [(3, 0.5)]
 
 
 @REAL
