@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +39,23 @@ def experiment(small: Path) -> Experiment:
     return Config.load(small).experiment(RunFolder(Path("run")))
 
 
-class Watched:
-    """An experiment whose records can be counted, and which can be asked to stop after the first."""
+@dataclass(frozen=True)
+class Watched(Experiment):
+    """An experiment that does something of the test's after its first record, such as to stop."""
 
-    def __init__(self, behind: Experiment, after_one: Callable[[Callable[[], None]], None]) -> None:
-        self.run, self._behind, self._after_one = behind.run, behind, after_one
+    after_one: Callable[[Callable[[], None]], None] = lambda stop: stop()
 
-    def records(self, on_stop: Callable[[Callable[[], None]], None]) -> Iterator[Any]:
+    def records(self, on_stop: Callable[[Callable[[], None]], None] = lambda stop: None) -> Iterator[Any]:
         stops: list[Callable[[], None]] = []
 
         def armed(stop: Callable[[], None]) -> None:
             stops.append(stop)
             on_stop(stop)
 
-        for record in self._behind.records(armed):
+        for record in super().records(armed):
             yield record
             if record.round == 1:
-                self._after_one(stops[0])
+                self.after_one(stops[0])
 
 
 def test_where_it_runs_is_known_before_torch_is(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_a_stopped_run_says_how_to_go_on_and_has_a_status_of_its_own(
     experiment: Experiment, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(typer.Exit) as ended:
-        train(Watched(experiment, lambda stop: stop()), quiet=True)  # type: ignore[arg-type]
+        train(Watched(experiment.run, experiment.place), quiet=True)
     assert ended.value.exit_code == STOPPED == 75
     out, err = capfd.readouterr()
     assert (out, err) == ("", "stopped; go on with: fedray resume run\n")
@@ -88,7 +89,7 @@ def test_a_failed_run_names_its_log(experiment: Experiment) -> None:
         raise RunFailed("by hand")
 
     with pytest.raises(RunFailed, match=r"^by hand\nlog: run/log\.txt$"):
-        train(Watched(experiment, fail), quiet=True)  # type: ignore[arg-type]
+        train(Watched(experiment.run, experiment.place, fail), quiet=True)
 
 
 def test_a_table_that_cannot_be_read_does_not_change_how_a_run_ended(
