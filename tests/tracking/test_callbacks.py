@@ -129,8 +129,8 @@ def test_all_are_called_even_if_the_first_stops_the_run() -> None:
 
 def test_names_are_those_of_the_functions(tmp_path: Path) -> None:
     watch = Watch(tmp_path)
-    given: list[Callable[[RoundRecord], Any]] = [print, partial(print, 1), watch, watch.records.append]
-    assert Callbacks(given).names == ("builtins.print", "builtins.print", f"{__name__}.Watch", "builtins.list.append")
+    given: list[Callable[[RoundRecord], Any]] = [repr, partial(repr), watch, watch.records.append]
+    assert Callbacks(given).names == ("builtins.repr", "builtins.repr", f"{__name__}.Watch", "builtins.list.append")
 
 
 @pytest.mark.parametrize(
