@@ -20,7 +20,7 @@ ROUND = "round"
 def row(record: RoundRecord) -> dict[str, str]:
     """Return the cells of a record: its round, and each of its numbers by a dotted name.
 
-    The names are those of TensorBoard with dots, ``test.accuracy``; see :func:`fedray.tracking.tensorboard.scalars`.
+    The names are section and name, ``test.accuracy``; see :func:`fedray.tracking.tensorboard.scalars`.
     A metric that was measured and has no value is ``nan``; floats are written so that reading gives them back.
 
     >>> row(RoundRecord(3, seconds=2.0, train={"loss": 0.5}, test={"auc": None}))

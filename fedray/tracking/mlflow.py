@@ -43,7 +43,7 @@ def params(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def metrics(record: RoundRecord) -> dict[str, float]:
-    """Return the numbers of a record by the names that TensorBoard has too, which group them in MLflow's pages.
+    """Return the numbers of a record by section and name, which group them in MLflow's pages.
 
     >>> metrics(RoundRecord(3, seconds=2.0, train={"loss": 0.5}, test={"F1 (macro)": 0.25}))
     {'train/loss': 0.5, 'test/F1 _macro_': 0.25, 'time/round_seconds': 2.0}

@@ -36,7 +36,10 @@ def run_dir(tmp_path: Path) -> Path:
         board.start(RunInfo(folder, "digits", ROUNDS, resumed_from, 4, 650, "seed: 1\n", np.array([[3, 1], [0, 2]])))
         for number in rounds:
             test = {"loss": 1.5 / number, "accuracy": 1 - 0.5 / number}
-            board.round(RoundRecord(number, 0.5, {}, {"ok": 2, "failed": 0}, 60, {"loss": 2 / number}, test))
+            record = RoundRecord(number, 0.5, {}, {"ok": 2, "failed": 0}, 60, {"loss": 2 / number}, test)
+            record.clients_test = {"accuracy": {"mean": 0.5, "worst": 0.25}}
+            record.evaluated, record.bytes, record.metrics = {"clients": 4}, {"up": 8}, {"krum": {"kept": 3}}
+            board.round(record)
         board.close()
     return folder
 
@@ -111,3 +114,14 @@ def test_the_scalars_are_shown_by_name(page: str, browser: Chrome, tmp_path: Pat
     assert browser.save_screenshot(str(screenshot))
     with Image.open(screenshot) as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
+
+
+def test_the_page_opens_with_the_test_set_and_the_clients(page: str, browser: Chrome) -> None:
+    browser.get(f"{page}#timeseries")
+    wanted = {"test/accuracy", "test/loss", "test_clients/accuracy/mean", "test_clients/accuracy/worst"}
+    wait = WebDriverWait(browser, PATIENCE)
+    wait.until(lambda driver: wanted <= cards(driver).keys(), "no cards of test set and clients")
+    assert {name.partition("/")[0] for name in cards(browser)} == {"test", "test_clients"}
+    titles = [title.text for title in browser.find_elements(By.CSS_SELECTOR, ".group-title, .group-text")]
+    groups = [title for title in titles if title != "Pinned"]  # what a person pins has a group of its own
+    assert groups == ["test", "test_clients", "time", "train", "usage"]

@@ -104,16 +104,16 @@ def test_scalars_by_name_and_round(tmp_path: Path) -> None:
     session(tmp_path, 0, range(1, LAST + 1))
     events = read(tmp_path)
     constant = {
-        "clients/sampled": 3.0,
-        "clients/ok": 2.0,
-        "clients/failed": 1.0,
+        "train/clients/sampled": 3.0,
+        "train/clients/ok": 2.0,
+        "train/clients/failed": 1.0,
         "time/round_seconds": 0.5,
         "time/broadcast": 0.125,
         "time/train": 0.25,
-        "bytes/up": 10.0,
-        "bytes/down": 1000.0,
-        "bytes/network": 77.0,
-        "clients/weight": 19.0,
+        "usage/bytes/up": 10.0,
+        "usage/bytes/down": 1000.0,
+        "usage/bytes/network": 77.0,
+        "train/clients/weight": 19.0,
         "usage/nodes": 2.0,
         "usage/retries": 1.0,
         "usage/cpu_seconds": 1.5,
@@ -122,13 +122,13 @@ def test_scalars_by_name_and_round(tmp_path: Path) -> None:
         "usage/rss/mean": 200.0,
         "usage/rss/max": 300.0,
         "usage/failures/train": 1.0,
-        "clients_test/accuracy/mean": 0.5,
-        "clients_test/accuracy/p10": 0.25,
-        "clients_test/accuracy/p50": 0.5,
-        "clients_test/accuracy/p90": 1.0,
-        "evaluated/clients": 2.0,
-        "evaluated/missing": 1.0,
-        "krum/score": 0.75,
+        "test_clients/accuracy/mean": 0.5,
+        "test_clients/accuracy/p10": 0.25,
+        "test_clients/accuracy/p50": 0.5,
+        "test_clients/accuracy/p90": 1.0,
+        "test_clients/evaluated/clients": 2.0,
+        "test_clients/evaluated/missing": 1.0,
+        "train/krum/score": 0.75,
     }
     assert set(events.Tags()["scalars"]) == {*constant, "train/loss", "test/loss", "test/accuracy"}
     for tag, value in constant.items():
@@ -161,8 +161,8 @@ def test_config_and_labels_are_shown(tmp_path: Path) -> None:
     events = read(tmp_path)
     about = "digits: 3 clients, 12,345 parameters, 6 rounds\n\n"
     assert shown_text(events, "config") == f"{about}    seed: 1\n    local:\n      lr: 0.1"
-    assert "    b |" in shown_text(events, "data/labels")
-    (image,) = events.Images("data/labels")
+    assert "    b |" in shown_text(events, "train/labels")
+    (image,) = events.Images("train/labels")
     with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
         np.testing.assert_array_equal(np.asarray(picture), label_image(COUNTS))
 
@@ -172,7 +172,7 @@ def test_names_for_some_clients_only_give_way_to_numbers(tmp_path: Path) -> None
     board.start(replace(info(tmp_path), client_names=["a", "b"]))
     board.round(record(1))
     board.close()
-    assert "    1 |" in shown_text(read(tmp_path), "data/labels")
+    assert "    1 |" in shown_text(read(tmp_path), "train/labels")
 
 
 def test_the_spread_over_clients_has_a_chart(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_spread_over_clients_has_a_chart(tmp_path: Path) -> None:
     (event,) = read(tmp_path).Tensors("custom_scalars__config__")
     (chart,) = Layout.FromString(event.tensor_proto.string_val[0]).category[0].chart
     (series,) = chart.margin.series
-    spread = "clients_test/accuracy"
+    spread = "test_clients/accuracy"
     assert (series.value, series.lower, series.upper) == (f"{spread}/p50", f"{spread}/p10", f"{spread}/p90")
 
 
@@ -234,7 +234,7 @@ def test_a_resumed_run_reads_as_one(tmp_path: Path, again: bool) -> None:
     assert curve(events, "train/loss") == expected
     # Round 4's evaluation of the killed run is gone with the rest, and told anew.
     assert curve(events, "test/accuracy") == {2: 0.25, 4: 0.5, 6: 0.75}
-    assert len(events.Images("data/labels")) == 1
+    assert len(events.Images("train/labels")) == 1
 
 
 @settings(max_examples=20)
