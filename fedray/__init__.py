@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Scaffold,
     )
     from fedray.api import Cluster, FederatedModel, Result, TrainArgs, train
+    from fedray.attacks import ALIE, GaussianAttack, SignFlip
     from fedray.core.errors import ConfigError, RunFailed
     from fedray.core.record import RoundRecord
     from fedray.data import FederatedData
@@ -48,6 +49,7 @@ _NAMES = {
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.partition": "Column Dirichlet IID Quantity Shards",
+    "attacks": "ALIE GaussianAttack SignFlip",
     "core.errors": "ConfigError RunFailed",
     "core.record": "RoundRecord",
     "rundir.client_table": "read_clients",
@@ -75,6 +77,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ALIE",
     "IID",
     "MIFA",
     "MOON",
@@ -104,6 +107,7 @@ __all__ = [
     "FederatedModel",
     "Full",
     "Gaussian",
+    "GaussianAttack",
     "GeometricMedian",
     "Krum",
     "Mean",
@@ -118,6 +122,7 @@ __all__ = [
     "RunFailed",
     "Scaffold",
     "Shards",
+    "SignFlip",
     "TopK",
     "TrainArgs",
     "TrimmedMean",

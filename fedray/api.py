@@ -13,6 +13,7 @@ from torch import nn
 
 from fedray.aggregators import Aggregator
 from fedray.algorithms.base import AlgorithmConfig
+from fedray.attacks import Attack
 from fedray.config.binding import bind, is_plain, options_of
 from fedray.config.flat import unflatten, with_options
 from fedray.config.layers import bind_cluster
@@ -236,6 +237,7 @@ def train(
     algorithm: AlgorithmConfig | Named | None = None,
     transforms: Sequence[Transform | Named] = (),
     aggregator: Aggregator | Named | None = None,
+    attack: Attack | Named | None = None,
     sampler: Sampler | Named | None = None,
     cluster: Cluster | Literal["ray", "inline"] = "ray",
     run_dir: str | Path | None = None,
@@ -266,6 +268,7 @@ def train(
         algorithm: for example ``fedray.FedProx(mu=0.01)``; default ``fedray.FedAvg()``.
         transforms: of updates, in order.
         aggregator: default ``fedray.Mean()``.
+        attack: of some of the clients, such as ``fedray.SignFlip(clients=0.2)``; default none.
         sampler: of cohorts; default all clients.
         cluster: the place; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
         run_dir: the run folder; default ``runs/python/<time>``.
@@ -306,7 +309,7 @@ def train(
             if content["local"][option] != getattr(LocalSection, option):
                 raise ConfigError(f"{option}: given twice, in FederatedModel({option}_fn=) and TrainArgs({option}=)")
             content["local"][option] = given
-    parts = {"algorithm": algorithm, "aggregator": aggregator, "sampler": sampler}
+    parts = {"algorithm": algorithm, "aggregator": aggregator, "attack": attack, "sampler": sampler}
     content |= {name: part for name, part in parts.items() if part is not None}
     if not isinstance(run_dir, str | Path | None):
         raise ConfigError(f"run_dir: the path of a folder is needed; this is {an(type(run_dir).__name__)}")

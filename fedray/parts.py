@@ -31,6 +31,7 @@ from fedray.aggregators.base import Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.gathered import CoordinateWise, Gathered, Rows, Selected
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.algorithms.server import ServerRule
+from fedray.attacks.base import Attack, attacks
 from fedray.config.registry import Registry
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.layout import Layout
@@ -56,6 +57,7 @@ __all__ = [
     "Aggregate",
     "Aggregator",
     "AlgorithmConfig",
+    "Attack",
     "Batch",
     "BlockUpdate",
     "ClientData",
@@ -90,6 +92,7 @@ __all__ = [
     "UpdateOutOfRange",
     "aggregators",
     "algorithms",
+    "attacks",
     "data_sources",
     "losses",
     "lr_schedules",

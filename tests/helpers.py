@@ -17,12 +17,14 @@ from fedray import optim
 from fedray.aggregators import Aggregator, Mean
 from fedray.algorithms import FedAvg
 from fedray.algorithms.base import AlgorithmConfig, compose
+from fedray.attacks import Attack
 from fedray.config.sections import BufferPolicy, CheckpointSection, EvaluateSection, FailuresSection, LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast, Parts
 from fedray.core.record import RoundRecord
 from fedray.data import ClientData, FederatedData
+from fedray.experiment.attacked import attacked
 from fedray.local.program import width_of
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
@@ -197,6 +199,7 @@ def federation(
     *,
     transforms: Sequence[Transform] = (),
     aggregator: Aggregator | None = None,
+    attack: Attack | None = None,
     optimizer: OptimizerFn | None = None,
     args: LocalSection | None = None,
     sampler: Sampler | None = None,
@@ -216,6 +219,9 @@ def federation(
         aggregator or Mean(),
         replace(args or LocalSection(1, 4), buffers=buffers),
     )
+    attackers = None
+    if attack is not None:
+        parts, attackers = attacked(parts, attack, problem.data, seed)
     task = local_task(problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, program=parts.program)
     task = replace(task, evaluated_rows=evaluated_rows)
     job = Job(task, parts, folder)
@@ -229,6 +235,7 @@ def federation(
         evaluate or EvaluateSection(),
         failures or FailuresSection(),
         CheckpointSection(checkpoint_every),
+        attackers=attackers,
     )
     store = ClientStore(folder, job.state_widths())
     return Federation(plan, job, ServerState(vector, store, kept=plan.initial_kept("cpu")))

@@ -26,6 +26,7 @@ ORDER = """
     local         # the one local training loop
     transforms
     aggregators
+    attacks       # what Byzantine clients send
     algorithms
     tracking
     parts         # what packages with parts of their own build on

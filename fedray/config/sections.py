@@ -336,6 +336,7 @@ class ExperimentSchema(TopSection):
     algorithm: Any = "fedavg"
     transforms: list[Any] = field(default_factory=list)
     aggregator: Any = "mean"
+    attack: Any = None
     sampler: Any = "full"
     local: Any = None
     cluster: Any = None

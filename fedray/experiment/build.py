@@ -16,6 +16,7 @@ from torch import nn
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
+from fedray.attacks import Attack, attacks
 from fedray.config.binding import defaults_of
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
 from fedray.config.plugins import load_plugins
@@ -38,6 +39,7 @@ from fedray.core.layout import Layout
 from fedray.core.losses import TASK_LOSS, LossFn
 from fedray.data import ClientData, DataSpec, data_sources
 from fedray.data.sources.tables import TableSource
+from fedray.experiment.attacked import attacked
 from fedray.experiment.chosen import chosen_data, chosen_function, chosen_trackers
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import only_python_has
@@ -89,6 +91,7 @@ class Config:
     transforms: tuple[Transform, ...]
     tracking: tuple[Tracker, ...]
     aggregator: Aggregator
+    attack: Attack | None
     sampler: Sampler
     optimizer: OptimizerFn
     lr_schedule: LRSchedule
@@ -134,6 +137,7 @@ class Config:
             ),
             tracking=chosen_trackers(schema.tracking),
             aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
+            attack=None if schema.attack is None else bind_part(attacks, schema.attack, "attack"),
             sampler=bind_part(samplers, schema.sampler, "sampler"),
             optimizer=chosen_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
             lr_schedule=bind_part(lr_schedules, local.lr_schedule, "local.lr_schedule", "constant"),
@@ -166,7 +170,7 @@ class Config:
             "rounds": self.schema.rounds,
             **{key: dumped[key] for key in ("data", "model", "algorithm") if key in dumped},
             "transforms": [part for key, part in dumped.items() if key.startswith("transforms[")],
-            **{key: dumped[key] for key in ("aggregator", "sampler") if key in dumped},
+            **{key: dumped[key] for key in ("aggregator", "attack", "sampler") if key in dumped},
             "local": local,
             "cluster": dump(self.place.cluster),
             "worker": dump(self.place.worker),
@@ -190,6 +194,7 @@ class Config:
             ("algorithm", algorithms, self.algorithm),
             *((f"transforms[{i}]", transforms, part) for i, part in enumerate(self.transforms)),
             ("aggregator", aggregators, self.aggregator),
+            *([("attack", attacks, self.attack)] if self.attack else []),
             ("sampler", samplers, self.sampler),
             ("local.optimizer", optimizers, self.optimizer),
             ("local.lr_schedule", lr_schedules, self.lr_schedule),
@@ -242,6 +247,9 @@ class Config:
         else:
             data = self.data.load(self.schema.seed, self.place.sites)
         algorithm, sampler = self.algorithm_parts(), made(self.sampler)
+        attackers = None
+        if self.attack is not None:
+            algorithm, attackers = attacked(algorithm, made(self.attack), data, self.schema.seed)
         check_cohort(sampler, data.sizes)
         check_least(algorithm.aggregator, sampler, data.sizes)
         if self.failures.block_timeout is not None and self.place.launcher.in_process:
@@ -273,6 +281,7 @@ class Config:
             checkpoint=self.checkpoint,
             budget=self.budget,
             left_out=left_out(self.failures, data),
+            attackers=attackers,
             warnings=warnings,
         )
 

@@ -20,13 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.aggregators.base import too_few
-from fedray.config.registry import name_of
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
-from fedray.core.now import Now
 from fedray.core.record import RoundRecord
+from fedray.run.aggregation import aggregate
 from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
 from fedray.run.evaluation import HoldoutReport, TestReport
@@ -227,23 +225,14 @@ class Rounds:
         failures = [failure for report in reports for failure in report.failures]
         for failure in failures:
             _log.warning("round %d: client %r gave no update (%s): %s\n%s", *_words(failure)[:-1], self._trace(failure))
-        clients = sum(len(report.clients) for report in reports)
         if len(cohort) and (reason := verdict(plan.failures, failures, len(cohort))):
             raise RunFailed(reason)
-        if clients:
-            weight = float(np.concatenate([report.weight for report in reports]).sum())
+        if any(len(report.clients) for report in reports):
             inject.point("driver.fold", record.round)
             folded = {name: part.to(state.vector.device) for name, part in self._executor.collect().items()}
-            aggregator = plan.algorithm.aggregator
-            if clients < aggregator.least:
-                raise RunFailed(too_few(aggregator, clients, f"round {record.round} has"))
-            # A copy: should this round fail, the checkpoint of the last one is to be whole.
-            now = Now(plan.task.seed, record.round, {name: kept.clone() for name, kept in state.kept.items()})
-            total = aggregator.finish(folded, weight, down.weight, clients, now)
+            total, kept = aggregate(plan, state.kept, folded, down.weight, reports, record)
             self._move(total, record.round)
-            state.kept = now.state
-            if now.metrics:
-                record.metrics[name_of(aggregator)] = now.metrics
+            state.kept = kept
             for report in reports:
                 state.store.commit(report.state)
         elif any(transform.hides_empty for transform in plan.algorithm.transforms):

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedray.aggregators.base import Aggregator, too_few
 from fedray.algorithms.base import Algorithm
+from fedray.attacks.attackers import Attackers
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection, StopSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
@@ -56,6 +57,7 @@ class Plan:
         evaluate: the evaluations.
         failures: the meaning of failures.
         left_out: indices of clients that are given up unasked, by round.
+        attackers: the Byzantine clients, if the run has an attack; the algorithm has them among its parts.
         checkpoint: the checkpoints.
         budget: the limits of all rounds together.
         stop: early stopping.
@@ -73,6 +75,7 @@ class Plan:
     stop: StopSection = field(default_factory=StopSection)
     left_out: Mapping[int, frozenset[int]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    attackers: Attackers | None = None
 
     @property
     def layout(self) -> Layout:

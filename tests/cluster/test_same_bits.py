@@ -31,6 +31,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "topk": {"transforms": [fedray.Clip(norm=0.5), fedray.TopK(fraction=0.2)]},
     "median": {"aggregator": fedray.Median()},
     "krum": {"aggregator": fedray.MultiKrum(byzantine=10, keep=5)},
+    "alie": {"aggregator": fedray.TrimmedMean(0.1), "attack": fedray.ALIE(clients=0.3, z=1.0)},
+    "gaussian_attack": {"attack": fedray.GaussianAttack(clients=0.1, std=0.01)},
     "centered_clip": {"aggregator": fedray.CenteredClip(radius=0.5)},
 }
 

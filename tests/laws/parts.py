@@ -34,6 +34,7 @@ from fedray.algorithms import (
     Scaffold,
 )
 from fedray.algorithms.base import AlgorithmConfig
+from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 
@@ -82,6 +83,8 @@ AGGREGATORS: list[Aggregator] = [
     GeometricMedian(),
     CenteredClip(0.05, steps=2),
 ]
+
+ATTACKS: list[Attack] = [SignFlip(0.4), GaussianAttack(0.4, std=0.1), ALIE(0.4, z=1.5)]
 
 SAMPLERS: list[Sampler] = [Full(), Uniform(4), Poisson(0.6), Weighted(4)]
 

@@ -27,6 +27,7 @@ from fedray.algorithms import (
     Scaffold,
 )
 from fedray.algorithms.base import AlgorithmConfig
+from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
 from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
@@ -125,6 +126,23 @@ def test_no_noise_is_clipping_alone(tmp_path: Path) -> None:
     private = federation(problem, tmp_path, FedAvg(), transforms=[Clip(0.1), Gaussian(0.0)])
     clipped = federation(problem, tmp_path, FedAvg(weight="uniform"), transforms=[Clip(0.1)])
     same(private, clipped)
+
+
+@pytest.mark.parametrize("attack", [SignFlip(0.0), GaussianAttack([]), ALIE(0.0)])
+def test_an_attack_by_nobody_is_none(attack: Attack, tmp_path: Path) -> None:
+    problem = class_problem()
+    same(
+        federation(problem, tmp_path, aggregator=Median(), attack=attack),
+        federation(problem, tmp_path, aggregator=Median()),
+    )
+
+
+def test_nobody_who_hides_among_others_without_deviation_is_seen(tmp_path: Path) -> None:
+    """Of one client alone the mean is its update, and there is no deviation."""
+    problem = class_problem((9,))
+    attacked = federation(problem, tmp_path, aggregator=Median(), attack=ALIE(1.0, z=3.0))
+    plain = federation(problem, tmp_path, aggregator=Median())
+    same(attacked, plain)
 
 
 @pytest.mark.parametrize("aggregator", [TrimmedMean(0.0), MultiKrum(0, keep=6), CenteredClip(1e9)])

@@ -13,13 +13,14 @@ import torch
 
 from fedray.aggregators import aggregators
 from fedray.algorithms.base import algorithms
+from fedray.attacks import attacks
 from fedray.config.registry import bind_part, dump
 from fedray.core.errors import ConfigError
 from fedray.experiment.estimate.catalogue import KINDS
 from fedray.optim import OptimizerFn, optimizers
 from fedray.sampling import samplers
 from fedray.transforms import transforms
-from tests.laws.parts import AGGREGATORS, ALGORITHMS, SAMPLERS, TRANSFORMS
+from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, TRANSFORMS
 
 PARTS = [(kind, name) for kind, registry in KINDS.items() for name in registry]
 EVERY_PART = pytest.mark.parametrize(("kind", "name"), PARTS, ids=[f"{kind}-{name}" for kind, name in PARTS])
@@ -51,6 +52,7 @@ def required(schema: type) -> list[str]:
     [
         (algorithms, ALGORITHMS),
         (aggregators, AGGREGATORS),
+        (attacks, ATTACKS),
         (samplers, SAMPLERS),
         (transforms, [part for row in TRANSFORMS for part in row]),
     ],

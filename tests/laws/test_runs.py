@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from fedray.aggregators import Aggregator
+from fedray.aggregators import Aggregator, MultiKrum
 from fedray.algorithms import FedAvg, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
+from fedray.attacks import Attack
 from fedray.config.sections import LocalSection
 from fedray.core.errors import RunFailed
 from fedray.sampling import Sampler, Uniform
-from fedray.transforms import Transform
+from fedray.transforms import TopK, Transform
 from tests.helpers import Federation, class_problem, federation, relative
-from tests.laws.parts import AGGREGATORS, ALGORITHMS, SAMPLERS, TRANSFORMS, every
+from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, TRANSFORMS, every
 
 PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
 
@@ -63,6 +64,18 @@ def test_resuming_gives_the_same_bits_with_other_parts(
             first.run()
     else:
         resumes(tmp_path, Scaffold(), aggregator=aggregator, sampler=sampler)
+
+
+@every("attack", ATTACKS)
+def test_an_attack_resumes_and_blocks_do_not_show(attack: Attack, tmp_path: Path) -> None:
+    """Who attacks, and with what, depends neither on the blocks nor on where the run was taken up."""
+    parts = {"aggregator": MultiKrum(0, keep=3), "attack": attack}
+    resumes(tmp_path / "resumed", Scaffold(), transforms=[TopK(0.3)], **parts)
+    stacked, alone = (made(tmp_path / str(stack), stack=stack, **parts) for stack in (3, "off"))
+    told = [[(record.attackers, record.metrics["attack"]) for record in run.run()] for run in (stacked, alone)]
+    assert told[0] == told[1]
+    assert any(attackers for attackers, _ in told[0])
+    assert relative(stacked.vector, alone.vector) <= 1e-5
 
 
 @every("algorithm", ALGORITHMS)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fedray.aggregators import aggregators
 from fedray.algorithms.base import algorithms
+from fedray.attacks import attacks
 from fedray.config.registry import Registry, nearest
 from fedray.core.errors import ConfigError
 from fedray.data import data_sources, partitioners
@@ -30,6 +31,7 @@ KINDS: dict[str, Registry] = {
     "partitioners": partitioners,
     "transforms": transforms,
     "aggregators": aggregators,
+    "attacks": attacks,
     "samplers": samplers,
     "optimizers": optimizers,
     "schedules": lr_schedules,

@@ -108,11 +108,20 @@ def _algorithm(config: Config, plan: Plan) -> list[Row]:
         ("transforms", transforms or "none"),
         ("aggregator", f"{_part(config.aggregator)}: {summary(config.aggregator)}"),
         *_trimmed(config.aggregator, plan.sampler.expected(plan.task.data.sizes)),
+        *_attack(config, plan),
         ("server rule", f"{type(algorithm.server).__name__}: {summary(algorithm.server)}"),
         ("weight", f"{algorithm.weight}: {_WEIGHTS[algorithm.weight]}" if algorithm.aggregator.weighted else _ALIKE),
         ("optimizer", f"{_part(config.optimizer)} on the clients"),
         *([("learning rate", f"{_part(config.lr_schedule)}: {rate}")] if (rate := plan.task.rate.words) else []),
     ]
+
+
+def _attack(config: Config, plan: Plan) -> list[Row]:
+    if plan.attackers is None:
+        return []
+    data, attackers = plan.task.data, plan.attackers.clients.tolist()
+    names = listed((data.client_id(client) for client in attackers), none="nobody")
+    return [("attack", f"{_part(config.attack)} by {len(attackers):,} of {counted(len(data), 'client')}: {names}")]
 
 
 def _trimmed(aggregator: Aggregator, cohort: float) -> list[Row]:

@@ -112,6 +112,13 @@ def test_a_cohort_too_small_for_the_aggregator_is_said_before_anything_starts(cl
     assert not Path("out").exists()
 
 
+def test_it_names_the_attackers(cli: Cli, small: Path) -> None:
+    text = cli("plan", small, "attack={name: sign_flip, clients: 0.25}").out
+    assert re.fullmatch(r"sign_flip\(clients=0.25, scale=4.0\) by 2 of 8 clients: \S+, \S+", line(text, "attack"))
+    text = cli("plan", small, "attack={name: alie, clients: []}", "aggregator=median").out
+    assert line(text, "attack") == "alie(clients=[], z=null) by 0 of 8 clients: nobody"
+
+
 def test_it_says_why_clients_step_one_by_one(cli: Cli, small: Path) -> None:
     assert line(cli("plan", small, "local.stack=off").out, "stepping") == (
         "all clients one by one: local.stack turns it off"
