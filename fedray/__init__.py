@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fedray.data import FederatedData
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
     from fedray.rundir.client_table import read_clients
-    from fedray.sampling import Full, Poisson, Uniform, Weighted
+    from fedray.sampling import AvailabilityTrace, Full, Poisson, Uniform, Weighted
     from fedray.transforms import Clip, Gaussian, TopK
 
 __version__ = "0.1.0"
@@ -53,7 +53,7 @@ _NAMES = {
     "core.errors": "ConfigError RunFailed",
     "core.record": "RoundRecord",
     "rundir.client_table": "read_clients",
-    "sampling": "Full Poisson Uniform Weighted",
+    "sampling": "AvailabilityTrace Full Poisson Uniform Weighted",
     "transforms": "Clip Gaussian TopK",
 }
 
@@ -81,6 +81,7 @@ __all__ = [
     "IID",
     "MIFA",
     "MOON",
+    "AvailabilityTrace",
     "CenteredClip",
     "Clip",
     "Cluster",

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import csv
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fedray.config.binding import nearest
 from fedray.config.registry import Registry
+from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.core.rng import numpy_generator
+from fedray.data import ClientData
+
+_LAST_ROUND = 10**7
 
 
 class Sampler(ABC):
@@ -23,6 +33,14 @@ class Sampler(ABC):
     >>> First().cohort(np.array([5, 5, 5]), seed=1, round=1)
     array([0, 1])
     """
+
+    def prepare(self, data: ClientData) -> Sampler:
+        """Return the sampler for these clients, where it knows them by name; by default itself.
+
+        Raises:
+            ConfigError: it speaks of clients that there are not.
+        """
+        return self
 
     def check(self, sizes: Ints) -> None:
         """Raise ValueError if no cohort can be drawn from clients with ``sizes`` examples each."""
@@ -157,3 +175,90 @@ class Weighted(Sampler):
     def expected(self, sizes: Ints) -> float:
         """Return the fixed number."""
         return float(self.clients)
+
+
+@samplers.register("trace")
+@dataclass(frozen=True)
+class AvailabilityTrace(Sampler):
+    """The clients that a file says are available in a round, all of them or so many of them, drawn uniformly.
+
+    The file is CSV with the columns ``round``, from 1, and ``client``, its name (the number of an unnamed one); others
+    are not read.  A round that it does not name has nobody available, and leaves the model as it is.  After its last
+    round it begins again: of a file with 24 rounds, round 25 has the clients of round 1.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "trace.csv")
+    ...     _ = file.write_text("round,client\\n1,0\\n1,2\\n3,1\\n")
+    ...     trace = AvailabilityTrace(str(file))
+    ...     [trace.cohort(np.full(3, 5), seed=1, round=round).tolist() for round in (1, 2, 3, 4)]
+    [[0, 2], [], [1], [0, 2]]
+
+    Args:
+        file: path of the file, read once before the run.
+        clients: at most so many of those available, at least 1; default: all of them.
+    """
+
+    file: str
+    clients: int | None = None
+    _available: Any = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.clients is not None and self.clients < 1:
+            raise ValueError(
+                f"clients={self.clients}: a cohort has at least 1 client, or null for all that are available"
+            )
+
+    def prepare(self, data: ClientData) -> Sampler:
+        """Read the file, so that no other process needs it."""
+        return self._of({data.client_id(i): i for i in range(len(data))})
+
+    def _of(self, index: Mapping[str, int]) -> AvailabilityTrace:
+        prepared = copy.copy(self)
+        object.__setattr__(prepared, "_available", _read_trace(self.file, index))
+        return prepared
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """Return the available clients, or ``clients`` of them."""
+        if self._available is None:
+            return self._of({str(i): i for i in range(len(sizes))}).cohort(sizes, seed, round)
+        available: Ints = self._available[(round - 1) % len(self._available)]
+        if self.clients is None or self.clients >= len(available):
+            return available
+        chosen = numpy_generator(seed, "cohort", round).choice(available, self.clients, replace=False, shuffle=False)
+        return np.sort(chosen)
+
+    def expected(self, sizes: Ints) -> float:
+        """Return the mean over the rounds of the file."""
+        if self._available is None:
+            return self._of({str(i): i for i in range(len(sizes))}).expected(sizes)
+        most = len(sizes) if self.clients is None else self.clients
+        return float(np.mean([min(len(available), most) for available in self._available]))
+
+
+def _read_trace(file: str, index: Mapping[str, int]) -> list[Ints]:
+    """Return the clients that are available in each round of a file, increasing."""
+    try:
+        with Path(file).open(newline="", encoding="utf-8-sig") as lines:
+            table = csv.DictReader(lines)
+            columns = table.fieldnames or []
+            if missing := [name for name in ("round", "client") if name not in columns]:
+                have = ", ".join(columns) or "nothing"
+                raise ConfigError(
+                    f"sampler.file: {file} has no column {missing[0]!r} in its first line, which is: {have}"
+                )
+            rows = [(table.line_num, row["round"], row["client"]) for row in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"sampler.file: {file} cannot be read: {reason}") from None
+    rounds: dict[int, set[int]] = {}
+    for line, round, client in rows:
+        where = f"sampler.file: {file}, line {line}"
+        if not (round or "").strip().isdecimal() or not 1 <= int(round) <= _LAST_ROUND:
+            raise ConfigError(f"{where}: {round!r} is no round; they are whole numbers from 1 to {_LAST_ROUND}")
+        if client not in index:
+            raise ConfigError(f"{where}: there is no client {client!r}{nearest(client or '', index)}")
+        rounds.setdefault(int(round), set()).add(index[client])
+    if not rounds:
+        raise ConfigError(f"sampler.file: {file} has no row; each says a round and a client")
+    return [np.array(sorted(rounds.get(round, ())), dtype=np.int64) for round in range(1, max(rounds) + 1)]

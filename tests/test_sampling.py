@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from fedray import FederatedData
 from fedray.core.errors import ConfigError
 from fedray.run.plan import check_cohort
-from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
+from fedray.sampling import AvailabilityTrace, Full, Poisson, Sampler, Uniform, Weighted
+from tests.helpers import class_problem
 
 SIZES = np.array([1, 2, 3, 5, 8, 13])
 ALL: list[Sampler] = [Full(), Uniform(4), Poisson(0.4), Weighted(4)]
@@ -109,3 +113,65 @@ def test_a_cohort_that_can_be_drawn_passes(sampler: Sampler) -> None:
 def test_a_rate_is_a_probability(make: Callable[[], Sampler]) -> None:
     with pytest.raises(ValueError, match="rate="):
         make()
+
+
+# Availability from a file
+
+
+def trace(folder: Path, text: str, clients: int | None = None) -> AvailabilityTrace:
+    (folder / "trace.csv").write_text(text)
+    return AvailabilityTrace(str(folder / "trace.csv"), clients)
+
+
+def named(*names: str) -> FederatedData:
+    rows = np.zeros((len(names), 2), dtype=np.float32)
+    return FederatedData.from_arrays(rows, np.arange(len(names)) % 2, list(names))
+
+
+def test_a_trace_says_who_is_there_and_begins_again_after_its_last_round(tmp_path: Path) -> None:
+    data = named("north", "south", "west")
+    text = "client,note,round\nwest,x,1\nnorth,y,1\nsouth,,3\nsouth,,3\n"
+    sampler = trace(tmp_path, text).prepare(data)
+    (tmp_path / "trace.csv").unlink()  # read once, before the run
+    names = [[data.client_id(i) for i in sampler.cohort(data.sizes, 1, round)] for round in range(1, 8)]
+    there = [["north", "west"], [], ["south"]]
+    assert [sorted(one) for one in names] == [*there, *there, there[0]]
+    assert sampler.expected(data.sizes) == 1.0
+    assert pickle.loads(pickle.dumps(sampler)).cohort(data.sizes, 1, 3).tolist() == [1]
+
+
+def test_so_many_of_those_available_are_drawn_uniformly(tmp_path: Path) -> None:
+    text = "round,client\n" + "".join(f"1,{client}\n" for client in (0, 2, 3, 5)) + "2,1\n"
+    sampler = trace(tmp_path, text, clients=2).prepare(class_problem((3,) * 6).data)
+    drawn = [sampler.cohort(SIZES, 1, round) for round in range(1, 6001, 2)]
+    found, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(found) == 6
+    assert set(found.flatten().tolist()) == {0, 2, 3, 5}
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert sampler.cohort(SIZES, 1, 2).tolist() == [1]
+    assert sampler.expected(SIZES) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("round,name\n1,a\n", "has no column 'client' in its first line, which is: round, name"),
+        ("", "has no column 'round' in its first line, which is: nothing"),
+        ("round,client\n", "has no row"),
+        ("round,client\n1,north\n0,north\n", "line 3: '0' is no round; they are whole numbers from 1"),
+        ("round,client\n1.5,north\n", r"line 2: '1\.5' is no round"),
+        ("round,client\n99999999,north\n", "line 2: '99999999' is no round"),
+        ("round,client\n1\n", "line 2: there is no client None"),
+        ("round,client\n1,nort\n", r"line 2: there is no client 'nort' \(did you mean 'north'\?\)"),
+    ],
+)
+def test_what_is_wrong_with_a_trace_is_said_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^sampler\.file: .*trace\.csv.*{message}"):
+        trace(tmp_path, text).prepare(named("north", "south"))
+
+
+def test_a_trace_that_there_is_not_and_a_cohort_of_nobody(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^sampler\.file: none\.csv cannot be read: No such file"):
+        AvailabilityTrace("none.csv").prepare(named("north", "south"))
+    with pytest.raises(ValueError, match="clients=0: a cohort has at least 1 client"):
+        AvailabilityTrace("none.csv", 0)

@@ -195,6 +195,8 @@ class FailuresSection:
         min_share: smallest share of a cohort that must survive.
         block_timeout: seconds a block may take; then its worker is replaced and the block tried once more. Default: for
             ever. It needs workers of their own, and so ``cluster.name`` other than ``inline``.
+        dropout: share of a cohort that drops out, from 0 to below 1; each client by its own coin in each round.  They
+            send nothing, and count as ``dropped``, not as failures.
         left_out: ids of clients by round, ``{7: [hospital_b]}``, that are given up unasked if they are drawn. With the
             failures of another run it repeats that run, bit for bit.
     """
@@ -203,6 +205,7 @@ class FailuresSection:
     on_failure: Literal["drop", "abort"] = "abort"
     min_share: float = 0.5
     block_timeout: float | None = None
+    dropout: float = 0.0
     left_out: dict[int, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -210,6 +213,8 @@ class FailuresSection:
             raise ValueError(f"left_out: rounds count from 1, got {min(self.left_out)}")
         if not 0.0 <= self.min_share <= 1.0:
             raise ValueError(f"min_share={self.min_share}: it must be from 0 to 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout={self.dropout}: it must be at least 0 and below 1")
         if self.block_timeout is not None and not 0.0 < self.block_timeout < float("inf"):
             raise ValueError(f"block_timeout={self.block_timeout}: it must be above 0 seconds, or null for no limit")
 

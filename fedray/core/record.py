@@ -25,7 +25,7 @@ class RoundRecord:
         phases: seconds by phase: ``broadcast``, ``train``, ``aggregate``, ``evaluate`` (worker seconds; overlapped
             with the next round's training, unless somebody decides by the record whether there is to be one),
             ``checkpoint`` (in the background, likewise).
-        clients: ``sampled``, ``ok``, ``failed``.
+        clients: ``sampled``, ``ok``, ``failed``; and ``dropped``, those who dropped out under ``failures.dropout``.
         examples: training examples used, counted once for each local epoch.
         train: ``loss``, the mean over examples, of all local steps; ``lr``, the clients' learning rate.
         test: metrics on the central test set, where due.

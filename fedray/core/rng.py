@@ -26,6 +26,7 @@ from torch import Tensor
 Purpose = Literal[
     "init",
     "cohort",
+    "absence",
     "order",
     "work",
     "local",

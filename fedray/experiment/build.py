@@ -246,12 +246,12 @@ class Config:
             data = self.data.load(self.schema.seed, self.place.sites, encoding)
         else:
             data = self.data.load(self.schema.seed, self.place.sites)
-        algorithm, sampler = self.algorithm_parts(), made(self.sampler)
+        algorithm, sampler = self.algorithm_parts(), made(self.sampler).prepare(data)
         attackers = None
         if self.attack is not None:
             algorithm, attackers = attacked(algorithm, made(self.attack), data, self.schema.seed)
         check_cohort(sampler, data.sizes)
-        check_least(algorithm.aggregator, sampler, data.sizes)
+        check_least(algorithm.aggregator, sampler, data.sizes, self.failures.dropout)
         if self.failures.block_timeout is not None and self.place.launcher.in_process:
             raise ConfigError(
                 f"failures.block_timeout: with cluster.name={self.place.cluster.name} there is no worker process to "

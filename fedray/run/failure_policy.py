@@ -22,7 +22,7 @@ def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) 
     Args:
         policy: the meaning of failures.
         failures: of a round, at most one for each client.
-        sampled: clients in the round's cohort.
+        sampled: clients of the round's cohort that were asked: not those that dropped out as ``failures.dropout`` says.
     """
     ordered = sorted(failures, key=lambda failure: failure.client)
     for failure in ordered:

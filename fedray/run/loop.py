@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
-from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
+from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure
 from fedray.core.record import RoundRecord
 from fedray.run.aggregation import aggregate
 from fedray.run.budget import used_up
@@ -133,13 +133,14 @@ class Rounds:
         started = time.perf_counter()
         number = state.round + 1
         cohort = plan.cohort(number)
-        down = self._broadcast(number, plan.weight(cohort) or 1.0)
+        staying = plan.staying(number, cohort)
+        down = self._broadcast(number, plan.weight(staying) or 1.0)
         reports = None
         while reports is None or self._halve(reports):
             self._executor.publish(down)
             published = time.perf_counter()
             inject.point("driver.round", number)
-            blocks = plan.blocks(number, cohort, state.store, state.halvings)
+            blocks = plan.blocks(number, staying, state.store, state.halvings)
             reports = self._work([*blocks, *self._evaluations(plan.rounds)])
             if reports is None:
                 return
@@ -148,7 +149,10 @@ class Rounds:
         self._join()
         record = RoundRecord(number, stack=plan.block_size(state.halvings))
         done = [r for r in reports if isinstance(r, BlockReport)]
-        self._aggregate(record, down, cohort, done)
+        record.clients = {"sampled": len(cohort)}
+        if plan.failures.dropout:
+            record.clients["dropped"] = len(cohort) - len(staying)
+        self._aggregate(record, down, len(staying), done)
         ended = time.perf_counter()
         record.seconds = ended - started
         record.phases = {"broadcast": published - started, "train": trained - published, "aggregate": ended - trained}
@@ -220,12 +224,12 @@ class Rounds:
 
     # The model
 
-    def _aggregate(self, record: RoundRecord, down: Broadcast, cohort: Ints, reports: list[BlockReport]) -> None:
+    def _aggregate(self, record: RoundRecord, down: Broadcast, asked: int, reports: list[BlockReport]) -> None:
         plan, state = self._plan, self._state
         failures = [failure for report in reports for failure in report.failures]
         for failure in failures:
             _log.warning("round %d: client %r gave no update (%s): %s\n%s", *_words(failure)[:-1], self._trace(failure))
-        if len(cohort) and (reason := verdict(plan.failures, failures, len(cohort))):
+        if asked and (reason := verdict(plan.failures, failures, asked)):
             raise RunFailed(reason)
         if any(len(report.clients) for report in reports):
             inject.point("driver.fold", record.round)
@@ -239,7 +243,7 @@ class Rounds:
             sent = plan.algorithm.sends(plan.layout).items()
             zeros = {name: torch.zeros(width, device=state.vector.device) for name, width in sent}
             self._move(Aggregate(zeros, 0.0, 0), record.round)
-        self._describe(record, cohort, reports, failures)
+        self._describe(record, reports, failures)
 
     def _trace(self, failure: Failure) -> str:
         """Return the traceback when a client first fails with this kind of error, later the place where to find it."""
@@ -251,7 +255,7 @@ class Rounds:
     def _move(self, total: Aggregate, round: int) -> None:
         """Transform the aggregate of a round, and move the model by it."""
         plan, state = self._plan, self._state
-        total = replace(total, expected=plan.sampler.expected(plan.task.data.sizes))
+        total = replace(total, expected=plan.expected)
         inject.point("driver.aggregate", round)
         state.whole = False
         with torch.no_grad():
@@ -268,18 +272,18 @@ class Rounds:
         if not state.is_finite(plan.layout):
             raise RunFailed(f"round {round}: the global model is no longer finite; lower the learning rates")
 
-    def _describe(self, record: RoundRecord, cohort: Ints, reports: list[BlockReport], failures: list[Failure]) -> None:
+    def _describe(self, record: RoundRecord, reports: list[BlockReport], failures: list[Failure]) -> None:
         plan = self._plan
         examples = np.concatenate([report.examples for report in reports] or [np.zeros(0, dtype=np.int64)])
         loss = np.concatenate([report.loss for report in reports] or [np.zeros(0)])
-        record.clients = {"sampled": len(cohort), "ok": len(examples), "failed": len(failures)}
+        record.clients |= {"ok": len(examples), "failed": len(failures)}
         record.examples = int(examples.sum())
         if record.examples:
             record.train = {"loss": float((loss * examples).sum() / record.examples)}
             if (rate := plan.task.rate.of(record.round)) is not None:
                 record.train["lr"] = rate
         record.weight = float(sum(report.weight.sum() for report in reports))
-        record.bytes = plan.traffic(len(cohort), len(examples))
+        record.bytes = plan.traffic(record.clients["sampled"], len(examples))
         record.failures = [
             {"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)
         ]

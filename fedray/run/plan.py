@@ -18,6 +18,7 @@ from fedray.core.monitor import Monitor
 from fedray.core.record import RoundRecord
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
+from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
 from fedray.run.watch import Watch, judge, monitors
@@ -99,6 +100,15 @@ class Plan:
         """Draw the clients of a round."""
         return self.sampler.cohort(self.task.data.sizes, self.task.seed, round)
 
+    def staying(self, round: int, cohort: Ints) -> Ints:
+        """Return the clients of a cohort that do not drop out, as ``failures.dropout`` says."""
+        return staying(self.failures.dropout, cohort, self.task.data, self.task.seed, round)
+
+    @property
+    def expected(self) -> float:
+        """The number of clients that a cohort is expected to have, without those that drop out."""
+        return self.sampler.expected(self.task.data.sizes) * (1.0 - self.failures.dropout)
+
     def weight(self, clients: Ints) -> float:
         """Return the total aggregation weight of some clients."""
         return float(len(clients) if self.algorithm.weight == "uniform" else self.task.data.sizes[clients].sum())
@@ -161,7 +171,7 @@ def check_cohort(sampler: Sampler, sizes: Ints) -> None:
         raise ConfigError(f"sampler: {error}") from None
 
 
-def check_least(aggregator: Aggregator, sampler: Sampler, sizes: Ints) -> None:
-    """Raise ConfigError if an aggregator needs more updates than a cohort is expected to have."""
-    if (expected := sampler.expected(sizes)) < aggregator.least:
+def check_least(aggregator: Aggregator, sampler: Sampler, sizes: Ints, dropout: float = 0.0) -> None:
+    """Raise ConfigError if an aggregator needs more updates than a cohort is expected to have, dropouts aside."""
+    if (expected := sampler.expected(sizes) * (1.0 - dropout)) < aggregator.least:
         raise ConfigError(too_few(aggregator, expected, "a cohort has"))

@@ -35,7 +35,7 @@ def scalars(record: RoundRecord) -> dict[str, float]:
     """Return the numbers of a record by section and name, as trackers tell them.
 
     ``train/<loss, lr>``, ``test/<metric>``, ``clients_test/<metric>/<mean, client_mean, std, p10, p50, p90, worst>``,
-    ``evaluated/<clients, missing>``, ``clients/<sampled, ok, failed>``, ``clients/weight``, ``time/round_seconds``,
+    ``evaluated/<clients, missing>``, ``clients/<sampled, ok, failed, dropped, weight>``, ``time/round_seconds``,
     ``time/<phase>``, ``bytes/<up, down, network>``, ``usage/<nodes, retries, cpu_seconds, gpu_seconds, joules>``,
     ``usage/failures/<stage>`` and, over the workers, ``usage/<idle, rss, gpu_memory>/<mean, max>``; and
     ``<part>/<name>`` of what parts of the run tell.  A metric without a value is NaN.

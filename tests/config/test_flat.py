@@ -29,6 +29,7 @@ OTHER = {
     "checkpoint.best": {"metric": "test.loss", "mode": "max"},
     "failures.left_out": {3: ["7"]},
     "failures.min_share": 0.25,
+    "failures.dropout": 0.25,
     "local.epochs": 3,
     "local.steps": {"name": "uniform", "low": 1, "high": 5},
     "local.by_client": {"7": {"epochs": 5, "batch_size": 4}},

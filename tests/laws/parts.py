@@ -5,6 +5,7 @@ A new part fails ``test_every_registered_part_has_a_row`` until it has a row her
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ from fedray.algorithms import (
 )
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
-from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
+from fedray.sampling import AvailabilityTrace, Full, Poisson, Sampler, Uniform, Weighted
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 
 ALGORITHMS: list[AlgorithmConfig] = [
@@ -86,7 +87,8 @@ AGGREGATORS: list[Aggregator] = [
 
 ATTACKS: list[Attack] = [SignFlip(0.4), GaussianAttack(0.4, std=0.1), ALIE(0.4, z=1.5)]
 
-SAMPLERS: list[Sampler] = [Full(), Uniform(4), Poisson(0.6), Weighted(4)]
+TRACE = str(Path(__file__).with_name("available.csv"))
+SAMPLERS: list[Sampler] = [Full(), Uniform(4), Poisson(0.6), Weighted(4), AvailabilityTrace(TRACE, 3)]
 
 
 def every(argument: str, rows: list[Any]) -> pytest.MarkDecorator:
@@ -97,4 +99,4 @@ def every(argument: str, rows: list[Any]) -> pytest.MarkDecorator:
 def _id(row: Any) -> str:
     if isinstance(row, list):
         return "+".join(_id(part) for part in row) or "none"
-    return repr(row).replace("weight='auto', ", "").replace("weight='auto'", "")
+    return repr(row).replace(str(Path(__file__).parent), "").replace("weight='auto', ", "").replace("weight='auto'", "")

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedray.aggregators.base import Accumulator
 from fedray.algorithms import FedAvg, FedNova, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.config.sections import LocalSection
+from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import Broadcast
 from fedray.local.rate import LearningRate
 from fedray.optim import Cosine
@@ -65,7 +65,8 @@ class Several(InlineExecutor):
 
 
 def made(folder: Path, args: LocalSection, algorithm: AlgorithmConfig, **options: Any) -> Federation:
-    run = federation(PROBLEM, folder, algorithm, args=args, sampler=Uniform(5), rounds=4, **options)
+    drop = FailuresSection(dropout=0.2)
+    run = federation(PROBLEM, folder, algorithm, args=args, sampler=Uniform(6), rounds=4, failures=drop, **options)
     task = replace(run.plan.task, rate=LearningRate(Cosine(warmup=1, eta_min=0.01), 4, 0.1))
     run.plan, run.job = replace(run.plan, task=task), replace(run.job, task=task)
     return run

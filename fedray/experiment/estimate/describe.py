@@ -145,6 +145,7 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
     return [
         ("cohort", f"{expected:,.6g} of {counted(len(sizes), 'client')} expected ({_part(plan.sampler)})"),
+        *([("", f"{dropout:g} of them drop out")] if (dropout := plan.failures.dropout) else []),
         ("local steps", f"a client does {_steps(plan, sizes)}"),
         ("blocks", _blocks(plan, first)),
         ("stepping", f"{how}: {stacking.reason}"),

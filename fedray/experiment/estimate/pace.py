@@ -26,7 +26,7 @@ class FirstRound:
 
     Args:
         number: the round; more than 1 only if a random cohort was empty.
-        cohort: its clients ``[n]``.
+        cohort: its clients ``[n]``, without those that drop out.
         blocks: its blocks, longest first.
     """
 
@@ -38,7 +38,7 @@ class FirstRound:
     def of(cls, plan: Plan) -> FirstRound | None:
         """Find the first round with a cohort; None if the plan, or its first 100 rounds, has none."""
         for number in range(1, min(plan.rounds, _ROUNDS_TRIED) + 1):
-            cohort = plan.cohort(number)
+            cohort = plan.staying(number, plan.cohort(number))
             if len(cohort):
                 # Newcomers all: no state is looked up, so the folder does not matter.
                 return cls(number, cohort, plan.blocks(number, cohort, ClientStore(Path(), {})))
@@ -92,7 +92,7 @@ def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace
     report = reports[0]
     assert isinstance(report, BlockReport)
     steps = _steps(plan, first.number, block.clients)
-    work = _steps(plan, first.number, first.cohort) * plan.sampler.expected(plan.task.data.sizes) / len(first.cohort)
+    work = _steps(plan, first.number, first.cohort) * plan.expected / len(first.cohort)
     seconds = max(report.seconds, report.seconds * work / steps / worker_count(place))
     return Pace(len(block.clients), steps, report.seconds, seconds, report.failures)
 
