@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedray.config.registry import bind_part, made, nearest
 from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.rng import numpy_generator
+from fedray.data.margins import fitted
 from fedray.data.registry import partitioners
 
 _ATTEMPTS = 100
@@ -112,6 +113,13 @@ def _deal(order: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int6
     return assigned
 
 
+def _even(rows: int, pieces: int) -> NDArray[np.int64]:
+    """Return sizes that differ by at most 1."""
+    sizes = np.full(pieces, rows // pieces)
+    sizes[: rows % pieces] += 1
+    return sizes
+
+
 @partitioners.register("iid")
 @dataclass(frozen=True)
 class IID:
@@ -129,9 +137,7 @@ class IID:
     def assign(self, labels: NDArray[Any], seed: int) -> NDArray[np.int64]:
         rows = len(labels)
         _need_rows(self.clients, rows)
-        sizes = np.full(self.clients, rows // self.clients)
-        sizes[: rows % self.clients] += 1
-        return _deal(numpy_generator(seed, "partition").permutation(rows), sizes)
+        return _deal(numpy_generator(seed, "partition").permutation(rows), _even(rows, self.clients))
 
 
 @partitioners.register("dirichlet")
@@ -141,10 +147,14 @@ class Dirichlet:
 
     For every class, ``p ~ Dirichlet(alpha * 1_n)`` and client i gets a share ``p_i`` of the class's rows, cut at the
     rounded cumulative sums.  This is the label-wise form of Yurochkin et al. (arXiv:1905.12022, section 4), the one
-    in common use: sizes differ as well as labels.  Hsu et al. (arXiv:1909.06335) instead draw a class mix for each
-    client, at equal sizes.  As in the common implementations the whole draw is repeated until every client has
-    ``min_size`` rows; after 100 vain attempts that is an error.  Large alpha tends to equal shares of every class,
-    small alpha to one client per class.
+    in common use: sizes differ as well as labels.  As in the common implementations the whole draw is repeated until
+    every client has ``min_size`` rows; after 100 vain attempts that is an error.  Large alpha tends to equal shares of
+    every class, small alpha to one client per class.
+
+    ``balanced`` is the form of Hsu et al. (arXiv:1909.06335) at equal sizes, with the symmetric prior of Acar et al.
+    (arXiv:2111.04263): client i draws its mix of the K classes from ``Dirichlet(alpha * 1_K)``, and sizes differ by at
+    most 1.  Where a class has fewer rows than the mixes ask for, those who are served late get other classes there;
+    here all give way alike: the mixes are scaled to the rows that there are, by iterative proportional fitting.
 
     >>> labels = np.repeat([0, 1], 50)
     >>> clients = Dirichlet(clients=3, alpha=0.3).assign(labels, seed=1)
@@ -155,11 +165,13 @@ class Dirichlet:
         clients: number of clients n.
         alpha: concentration, > 0.
         min_size: smallest number of rows of a client, at least 1.
+        balanced: equal numbers of rows, to within 1.
     """
 
     clients: int = 10
     alpha: float = 0.5
     min_size: int = 1
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.alpha < float("inf"):
@@ -173,8 +185,7 @@ class Dirichlet:
         members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
         generator = numpy_generator(seed, "partition")
         for _ in range(_ATTEMPTS):
-            cuts = np.array([np.rint(np.cumsum(self._shares(generator)) * len(rows)) for rows in members])
-            sizes = np.diff(cuts.astype(np.int64), axis=1, prepend=0)
+            sizes = self._sizes(generator, np.array([len(rows) for rows in members]))
             if sizes.sum(axis=0).min() >= self.min_size:
                 assigned = np.empty(len(labels), dtype=np.int64)
                 for rows, size in zip(members, sizes, strict=True):
@@ -185,12 +196,23 @@ class Dirichlet:
             f"with fewer than {self.min_size} of the {len(labels)} row(s); use a larger alpha or fewer clients"
         )
 
-    def _shares(self, generator: np.random.Generator) -> NDArray[np.float64]:
-        shares = generator.dirichlet(np.full(self.clients, self.alpha))
+    def _sizes(self, generator: np.random.Generator, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Draw the rows of each class ``[K]`` that each client gets, ``[K, n]``."""
+        if self.balanced:
+            mixes = np.array([self._shares(generator, len(rows)) for _ in range(self.clients)])
+            return fitted(mixes.T, rows, _even(int(rows.sum()), self.clients))
+        cuts = np.array([np.rint(np.cumsum(self._shares(generator, self.clients)) * count) for count in rows])
+        ends = cuts.astype(np.int64)
+        sizes = ends.copy()
+        sizes[:, 1:] -= ends[:, :-1]
+        return sizes
+
+    def _shares(self, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+        shares = generator.dirichlet(np.full(count, self.alpha))
         # A tiny alpha underflows: its limit is one client for the whole class.
         if not np.isfinite(shares).all() or not np.isclose(shares.sum(), 1.0):
-            shares = np.zeros(self.clients)
-            shares[generator.integers(self.clients)] = 1.0
+            shares = np.zeros(count)
+            shares[generator.integers(count)] = 1.0
         return shares
 
 
@@ -228,9 +250,7 @@ class Shards:
         order = shuffled[np.argsort(index[shuffled], kind="stable")]
         count = self.clients * self.shards
         owner = generator.permutation(count) % self.clients
-        sizes = np.full(count, len(labels) // count)
-        sizes[: len(labels) % count] += 1
-        assigned: NDArray[np.int64] = owner[_deal(order, sizes)]
+        assigned: NDArray[np.int64] = owner[_deal(order, _even(len(labels), count))]
         return assigned
 
 

@@ -85,6 +85,50 @@ def test_dirichlet_limits() -> None:
     assert ((lonely > 0).sum(axis=0) == 1).all()
 
 
+@pytest.mark.parametrize(("clients", "alpha"), [(1, 0.5), (7, 0.01), (7, 0.3), (20, 1e-6), (20, 100.0)])
+def test_balanced_clients_have_equal_sizes_whatever_their_mix(clients: int, alpha: float) -> None:
+    assigned = Dirichlet(clients, alpha, balanced=True).assign(LABELS, seed=1)
+    sizes = np.bincount(assigned, minlength=clients)
+    assert sizes.max() - sizes.min() <= 1
+    assert sizes.sum() == len(LABELS)
+    assert assigned.tolist() == Dirichlet(clients, alpha, balanced=True).assign(LABELS, seed=1).tolist()
+    if clients > 1:
+        assert assigned.tolist() != Dirichlet(clients, alpha, balanced=True).assign(LABELS, seed=2).tolist()
+
+
+def test_the_mixes_of_balanced_clients_are_those_of_the_distribution() -> None:
+    """A class's share in a client has the mean and the variance of Dirichlet(alpha), where all classes are alike."""
+    clients, classes, alpha, each = 400, 5, 0.4, 50
+    labels = np.arange(clients * each) % classes
+    shares = counts(Dirichlet(clients, alpha, balanced=True).assign(labels, seed=3), labels) / each
+    assert shares.mean(axis=0) == pytest.approx(1 / classes, abs=1e-12)
+    variance = (1 / classes) * (1 - 1 / classes) / (classes * alpha + 1)
+    assert shares.var(axis=0) == pytest.approx(variance, rel=0.15)
+
+
+def test_balanced_mixes_go_from_equal_to_as_few_classes_as_there_are_rows_for() -> None:
+    labels = np.arange(1000) % 10
+
+    def largest(alpha: float) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = counts(Dirichlet(50, alpha, balanced=True).assign(labels, seed=0), labels).max(
+            axis=1
+        )
+        return found
+
+    assert largest(1e6).max() <= 3, "2 of each class, to within rounding"
+    means = [float(largest(alpha).mean()) for alpha in (1e6, 10.0, 1.0, 0.1, 1e-4)]
+    assert means == sorted(means)
+    # Each wants one class; of those that more than five want there is too little.
+    assert (largest(1e-4) == 20).sum() >= 15
+
+
+def test_balanced_clients_keep_the_smallest_size_or_cannot() -> None:
+    assigned = Dirichlet(4, 0.1, min_size=25, balanced=True).assign(np.arange(100) % 3, seed=0)
+    assert np.bincount(assigned).tolist() == [25] * 4
+    with pytest.raises(ConfigError, match="cannot give 4 clients at least 26 each"):
+        Dirichlet(4, 0.1, min_size=26, balanced=True).assign(np.arange(100) % 3, seed=0)
+
+
 def test_dirichlet_takes_a_random_part_of_a_class() -> None:
     assigned = Dirichlet(2, alpha=100.0).assign(np.zeros(100, dtype=np.int64), seed=0)
     assert (np.diff(assigned) != 0).sum() > 10
