@@ -73,7 +73,6 @@ class LocalSection:
         object.__setattr__(self, "epochs", checked_amount(self.epochs, "epochs"))
         if self.steps is not None:
             object.__setattr__(self, "steps", checked_amount(self.steps, "steps"))
-        object.__setattr__(self, "by_client", {str(name): given for name, given in self.by_client.items()})
         _ = self.own
         if self.clip_grad_norm is not None and not 0.0 < self.clip_grad_norm < float("inf"):
             raise ValueError(f"clip_grad_norm={self.clip_grad_norm}: it must be above 0, or null for no limit")
@@ -94,7 +93,8 @@ class LocalSection:
     @cached_property
     def own(self) -> dict[str, LocalSection]:
         """The section of each client that has options of its own, by its name."""
-        return {name: self._of(name, given) for name, given in self.by_client.items()}
+        # YAML reads the name of a client without one as a number.
+        return {str(name): self._of(str(name), given) for name, given in self.by_client.items()}
 
     def _of(self, name: str, given: Any) -> LocalSection:
         if not isinstance(given, Mapping):

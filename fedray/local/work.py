@@ -71,8 +71,8 @@ def amounts(amount: Amount, keys: Ints, seed: int, round: int) -> Ints:
 
 def check_names(args: LocalSection, data: ClientData) -> None:
     """Raise ConfigError if ``local.by_client`` names a client that there is not."""
-    names = {data.client_id(i) for i in range(len(data))} if args.by_client else set()
-    for name in args.by_client:
+    names = {data.client_id(i) for i in range(len(data))} if args.own else set()
+    for name in args.own:
         if name not in names:
             raise ConfigError(
                 f"local.by_client: no client {name!r}{nearest(name, names)}; "

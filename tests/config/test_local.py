@@ -31,7 +31,7 @@ def test_a_client_has_options_of_its_own_and_the_rest_of_all() -> None:
     )
     assert section.own["7"] == replace(section, epochs=5, steps=None, by_client={})
     assert section.own["b"] == replace(section, steps=1, by_client={})
-    assert list(section.by_client) == ["7", "b"]
+    assert list(section.own) == ["7", "b"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -111,3 +112,16 @@ def test_code_of_ones_own_is_told_in_the_log(tmp_path: Path) -> None:
     run = config.experiment(RunFolder(tmp_path / "run")).run
     (told,) = [note for note in run.notes if "code of your own" in note]
     assert told.startswith("model: torch.nn:Linear is code of your own, imported from ")
+
+
+@pytest.mark.parametrize("name", [3, "3"])
+def test_a_client_without_a_name_is_known_by_its_number_and_written_out(name: int | str, tmp_path: Path) -> None:
+    """As YAML reads it, in quotes or not."""
+    (tmp_path / "a.yaml").write_text(SMALL + yaml.safe_dump({"failures": {"dropout": 0.1}}))
+    config = Config.load(tmp_path / "a.yaml", [f"local.by_client={{{name!r}: {{steps: 2}}}}"])
+    (tmp_path / "b.yaml").write_text(config.to_yaml())
+    again = Config.load(tmp_path / "b.yaml")
+    assert again.local.own["3"].steps == config.local.own["3"].steps == 2
+    assert config.plan().steps(1, np.array([2, 3]))[1] == 2
+    with pytest.raises(ConfigError, match=r"^local\.by_client: no client '33'.*there are 8"):
+        bound(local={"by_client": {33: {"steps": 1}}}).plan()
