@@ -47,6 +47,7 @@ def test_a_run_leaves_its_folder(cli: Cli, small: Path) -> None:
         "min_share": 0.5,
         "block_timeout": None,
         "left_out": {},
+        "dropout": 0.0,
     }
     plain_module().load_state_dict(load_file(out / "model.safetensors"))
 
