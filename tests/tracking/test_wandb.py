@@ -16,6 +16,7 @@ from fedray.core.record import RoundRecord
 from fedray.tracking.base import RunInfo, trackers
 from fedray.tracking.tensorboard import scalars
 from fedray.tracking.wandb import WandB, history
+from tests.faults.nodes import eventually
 from tests.helpers import class_problem
 
 REAL = pytest.mark.trackers
@@ -86,7 +87,14 @@ class Written:
 
 
 def sessions(run_dir: Path) -> list[Written]:
-    return [Written(folder) for folder in sorted((run_dir / "wandb").glob("offline-run-*"))]
+    """What all sessions of a run have left, each with its end: the package's own process may still be writing it."""
+    folders = sorted((run_dir / "wandb").glob("offline-run-*"))
+
+    def ended() -> bool:
+        return all(Written(folder).exit_code is not None for folder in folders)
+
+    eventually(ended, "the end of each session is written")
+    return [Written(folder) for folder in folders]
 
 
 def record(number: int) -> RoundRecord:
