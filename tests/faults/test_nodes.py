@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -219,7 +219,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(size: Size) -> Iterator[None]:
         yield
 
-    def here(actor: None, run: Run, args: WorkerArgs) -> Iterator[RoundRecord]:
+    def here(actor: None, run: Run, args: WorkerArgs, stopping: Callable[[], bool]) -> Iterator[RoundRecord]:
         return run.records(lambda job: Impatient(job, args))
 
     monkeypatch.setattr(launch, "driver_actor", nobody)
