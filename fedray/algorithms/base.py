@@ -21,6 +21,20 @@ from fedray.transforms.base import Transform
 Weight = Literal["auto", "examples", "uniform"]
 
 
+def check_at_least_0(**options: float) -> None:
+    """Raise ValueError unless each of these options of an algorithm is at least 0."""
+    for name, value in options.items():
+        if not value >= 0.0:
+            raise ValueError(f"{name}={value}: it must be at least 0")
+
+
+def check_above_0(**options: float) -> None:
+    """Raise ValueError unless each of these options of an algorithm is above 0."""
+    for name, value in options.items():
+        if not value > 0.0:
+            raise ValueError(f"{name}={value}: it must be above 0")
+
+
 @dataclass(frozen=True)
 class AlgorithmConfig(ClientProgram):
     """Base of the registered algorithms: each is its client program, and names its server rule.

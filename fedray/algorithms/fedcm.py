@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.fedsam import ascended
 from fedray.algorithms.server import KeepingServer, ServerRule
 from fedray.core.messages import Aggregate
@@ -86,8 +86,7 @@ class MoFedSAM(FedCM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.rho >= 0.0:
-            raise ValueError(f"rho={self.rho}: it must be at least 0")
+        check_at_least_0(rho=self.rho)
 
     def own(self, step: Step, grad: Tensor) -> None:
         """Take the gradient a little further up."""

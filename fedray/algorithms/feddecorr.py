@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.moon import features_of
 from fedray.local.batches import Batch
 from fedray.local.clients import Clients, Step
@@ -50,8 +50,7 @@ class FedDecorr(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.beta >= 0.0:
-            raise ValueError(f"beta={self.beta}: it must be at least 0")
+        check_at_least_0(beta=self.beta)
 
     def client(self, c: Clients) -> None:
         """Fit with the term."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
 from fedray.algorithms.server import KeepingServer, ServerRule
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients, Step
@@ -59,8 +59,7 @@ class FedDyn(AlgorithmConfig):
     uniform_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0.0:
-            raise ValueError(f"alpha={self.alpha}: it must be above 0")
+        check_above_0(alpha=self.alpha)
         super().__post_init__()
 
     def server(self) -> ServerRule:

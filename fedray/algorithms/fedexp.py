@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.server import ServerRule
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
@@ -58,8 +58,7 @@ class FedExP(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.eps >= 0.0:
-            raise ValueError(f"eps={self.eps}: it must be at least 0")
+        check_at_least_0(eps=self.eps)
 
     def server(self) -> ServerRule:
         """Make the rule that extrapolates."""

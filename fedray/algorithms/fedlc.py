@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.local.clients import Clients, Step
 
 _FEWEST = 1e-8
@@ -34,8 +34,7 @@ class FedLC(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.tau >= 0.0:
-            raise ValueError(f"tau={self.tau}: it must be at least 0")
+        check_at_least_0(tau=self.tau)
 
     def client(self, c: Clients) -> None:
         """Fit with the margins."""

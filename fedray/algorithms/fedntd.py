@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0, check_at_least_0
 from fedray.local.clients import Clients, Step
 
 
@@ -34,10 +34,8 @@ class FedNTD(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.beta >= 0.0:
-            raise ValueError(f"beta={self.beta}: it must be at least 0")
-        if not self.tau > 0.0:
-            raise ValueError(f"tau={self.tau}: it must be above 0")
+        check_at_least_0(beta=self.beta)
+        check_above_0(tau=self.tau)
 
     def client(self, c: Clients) -> None:
         """Fit with the distillation."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.local.clients import Clients, Step
 
 
@@ -28,8 +28,7 @@ class FedProx(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.mu >= 0.0:
-            raise ValueError(f"mu={self.mu}: it must be at least 0")
+        check_at_least_0(mu=self.mu)
 
     def client(self, c: Clients) -> None:
         """Pull the clients' parameters towards the global ones: ``mu * (w - w_t)`` is added to the gradient."""

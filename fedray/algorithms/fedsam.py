@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.local.clients import Clients, Gradient, Step
 
 
@@ -39,8 +39,7 @@ class FedSAM(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.rho >= 0.0:
-            raise ValueError(f"rho={self.rho}: it must be at least 0")
+        check_at_least_0(rho=self.rho)
 
     def client(self, c: Clients) -> None:
         """Fit with the gradient a little further up."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.batches import Output
 from fedray.local.clients import Clients, Step
@@ -52,10 +52,8 @@ class MOON(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.mu >= 0.0:
-            raise ValueError(f"mu={self.mu}: it must be at least 0")
-        if not self.tau > 0.0:
-            raise ValueError(f"tau={self.tau}: it must be above 0")
+        check_at_least_0(mu=self.mu)
+        check_above_0(tau=self.tau)
 
     def initial_state(self, c: Clients) -> Parts:
         """Return the global model."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.server import ServerRule
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
@@ -46,8 +46,7 @@ class QFedAvg(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.q >= 0.0:
-            raise ValueError(f"q={self.q}: it must be at least 0")
+        check_at_least_0(q=self.q)
 
     def server(self) -> ServerRule:
         """Make the rule that divides by the sum of h."""
