@@ -155,13 +155,13 @@ class StackedStepper:
             with self.drawing():
                 if fit.objective is None:
                     loss, grads = self._gradients(c, number, batch, optimizer)
+                    if not optimizer.apart:
+                        grads = (torch.cat([grad.flatten(1) for grad in grads], dim=1),)
                 else:
                     assert step is not None
                     loss = fit.objective(step)
                     grads = (gradient_of(loss, optimizer.whole),)
             losses[number, :n] = loss.detach()
-            if not optimizer.apart and len(grads) > 1:
-                grads = (torch.cat([grad.flatten(1) for grad in grads], dim=1),)
             if step is not None and fit.gradient is not None:
                 with torch.no_grad():
                     fit.gradient(step, grads[0])

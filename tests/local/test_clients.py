@@ -279,3 +279,21 @@ def test_an_objective_that_is_not_one_loss_for_each_client_is_refused(
     task = local_task(problem, args=LocalSection(1, 4), stack=stack)
     with pytest.raises(ValueError, match=r"an objective gives one loss for each client .* step\.mean"):
         train(replace(task, program=Wrong()), range(3) if stack > 1 else [0])
+
+
+@pytest.mark.parametrize("optimizer", [optim.SGD(0.1), optim.Adam(0.01)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_model_of_a_single_tensor_steps_in_a_stack_too(optimizer: optim.TorchOptimizer, hooked: bool) -> None:
+    class Own(ClientProgram):
+        def client(self, c: Clients) -> None:
+            c.fit(gradient=(lambda step, grad: None) if hooked else None)
+
+    updates = []
+    for stack in (3, 1):
+        problem = class_problem(SIZES, (6,), 3, lambda: nn.Linear(6, 3, bias=False))
+        task = local_task(problem, optimizer=optimizer, args=LocalSection(2, 4), stack=stack, program=Own())
+        assert task.stacking.stacked == (stack == 3), task.stacking.reason
+        updates += [
+            train(task, block).parts["delta"].clone() for block in ([range(3)] if stack == 3 else [[0], [1], [2]])
+        ]
+    assert relative(updates[0], torch.cat(updates[1:])) <= 1e-5
