@@ -8,13 +8,16 @@ from fedray.core.collector import collector_off
 if TYPE_CHECKING:
     from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
     from fedray.algorithms import (
+        APFL,
         MIFA,
         MOON,
+        Ditto,
         FedAdagrad,
         FedAdam,
         FedAvg,
         FedAvgM,
         FedCM,
+        FedDC,
         FedDecorr,
         FedDyn,
         FedExP,
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
         FedRS,
         FedSAM,
         FedSGD,
+        FedVARP,
         FedYogi,
         MoFedSAM,
+        PerFedAvg,
+        PFedMe,
         QFedAvg,
         Scaffold,
     )
@@ -44,8 +50,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
-    "algorithms": "FedAdagrad FedAdam FedAvg FedAvgM FedCM FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedProx FedRS "
-    "FedSAM FedSGD FedYogi MIFA MOON MoFedSAM QFedAvg Scaffold",
+    "algorithms": "APFL Ditto FedAdagrad FedAdam FedAvg FedAvgM FedCM FedDC FedDecorr FedDyn FedExP FedLC FedNTD "
+    "FedNova FedProx FedRS FedSAM FedSGD FedVARP FedYogi MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.partition": "Column Dirichlet IID Quantity Shards",
@@ -78,6 +84,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ALIE",
+    "APFL",
     "IID",
     "MIFA",
     "MOON",
@@ -88,11 +95,13 @@ __all__ = [
     "Column",
     "ConfigError",
     "Dirichlet",
+    "Ditto",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
     "FedAvgM",
     "FedCM",
+    "FedDC",
     "FedDecorr",
     "FedDyn",
     "FedExP",
@@ -103,6 +112,7 @@ __all__ = [
     "FedRS",
     "FedSAM",
     "FedSGD",
+    "FedVARP",
     "FedYogi",
     "FederatedData",
     "FederatedModel",
@@ -115,6 +125,8 @@ __all__ = [
     "Median",
     "MoFedSAM",
     "MultiKrum",
+    "PFedMe",
+    "PerFedAvg",
     "Poisson",
     "QFedAvg",
     "Quantity",

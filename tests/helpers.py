@@ -25,6 +25,7 @@ from fedray.core.messages import BlockUpdate, Broadcast, Parts
 from fedray.core.record import RoundRecord
 from fedray.data import ClientData, FederatedData
 from fedray.experiment.attacked import attacked
+from fedray.local.clients import Clients
 from fedray.local.program import width_of
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
@@ -35,7 +36,7 @@ from fedray.run.loop import Rounds
 from fedray.run.plan import Plan
 from fedray.run.state import ServerState
 from fedray.run.worker import Job
-from fedray.rundir.client_state import ClientStore
+from fedray.rundir.client_state import ClientStore, StateRows
 from fedray.sampling import Full, Sampler
 from fedray.transforms import Transform
 
@@ -239,6 +240,35 @@ def federation(
     )
     store = ClientStore(folder, job.state_widths())
     return Federation(plan, job, ServerState(vector, store, kept=plan.initial_kept("cpu")))
+
+
+def remembered(run: Federation) -> Parts:
+    """What the clients remember, in their order, each ``[C, k]``; 0 for those who have never taken part."""
+    everyone = np.arange(len(run.plan.task.data))
+    rows = StateRows(run.job.state_folder, run.job.state_widths())
+    state, _ = rows.read(everyone, run.state.store.of(everyone), torch.device("cpu"))
+    rows.close()
+    return state
+
+
+def personal(run: Federation) -> Tensor:
+    """The models that the clients are evaluated with, ``[C, D]``: the global one unless the algorithm has others."""
+    task, layout, program = run.plan.task, run.plan.layout, run.plan.algorithm.program
+    stepper = Trainer(task, [torch.device("cpu")])._stepper
+    down = {"model": run.vector.clone(), **run.plan.algorithm.server.broadcast()}
+    state, known, models = remembered(run), run.state.store.of(np.arange(len(task.data))), []
+    for client in range(len(task.data)):
+        index, one = np.array([client]), slice(client, client + 1)
+        seen = torch.tensor([client in known])
+        local = stepper.locals(1).copy_(run.vector)
+        own = {name: part[one].clone() for name, part in state.items()}
+        c = Clients(task, stepper, run.state.round + 1, index, down, own, seen, local, task.data.rows(index))
+        with stepper.alone(c):
+            if not seen:
+                c.state |= {name: value.expand(1, -1).clone() for name, value in program.initial_state(c).items()}
+            model = getattr(program, "personal", lambda c: None)(c)
+        models.append((c.params if model is None else model)[:, : layout.trained].clone())
+    return torch.cat(models)
 
 
 def train(

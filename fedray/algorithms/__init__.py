@@ -1,7 +1,10 @@
 """The algorithms: one small file each."""
 
+from fedray.algorithms.apfl import APFL
+from fedray.algorithms.ditto import Ditto
 from fedray.algorithms.fedavg import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedSGD, FedYogi
 from fedray.algorithms.fedcm import FedCM, MoFedSAM
+from fedray.algorithms.feddc import FedDC
 from fedray.algorithms.feddecorr import FedDecorr
 from fedray.algorithms.feddyn import FedDyn
 from fedray.algorithms.fedexp import FedExP
@@ -10,19 +13,25 @@ from fedray.algorithms.fednova import FedNova
 from fedray.algorithms.fedntd import FedNTD
 from fedray.algorithms.fedprox import FedProx
 from fedray.algorithms.fedsam import FedSAM
+from fedray.algorithms.fedvarp import FedVARP
 from fedray.algorithms.mifa import MIFA
 from fedray.algorithms.moon import MOON
+from fedray.algorithms.perfedavg import PerFedAvg
+from fedray.algorithms.pfedme import PFedMe
 from fedray.algorithms.qfedavg import QFedAvg
 from fedray.algorithms.scaffold import Scaffold
 
 __all__ = [
+    "APFL",
     "MIFA",
     "MOON",
+    "Ditto",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
     "FedAvgM",
     "FedCM",
+    "FedDC",
     "FedDecorr",
     "FedDyn",
     "FedExP",
@@ -33,8 +42,11 @@ __all__ = [
     "FedRS",
     "FedSAM",
     "FedSGD",
+    "FedVARP",
     "FedYogi",
     "MoFedSAM",
+    "PFedMe",
+    "PerFedAvg",
     "QFedAvg",
     "Scaffold",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
 from torch.optim import Optimizer
@@ -55,7 +55,7 @@ class AlgorithmConfig(ClientProgram):
         needs_classes: it works for targets that are classes alone.
     """
 
-    weight: Weight = "auto"
+    weight: Weight = field(default="auto", kw_only=True)
 
     name: ClassVar[str]
     default_weight: ClassVar[Literal["examples", "uniform"]] = "examples"

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedray import optim
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import LocalSection
-from tests.helpers import class_problem, federation
+from tests.helpers import class_problem, federation, personal, relative
 
 LR = 0.1
 STEPS = 3
@@ -49,6 +49,12 @@ class Classes:
         z = torch.tanh(x @ w1.view(8, 6).T + b1)
         return z @ w2.view(CLASSES, 8).T + b2, z
 
+    def gradient(self, client: int, w: Tensor) -> Tensor:
+        """Return the gradient of the cross-entropy of all of a client's rows."""
+        leaf = w.clone().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(self.outputs(leaf, self.x[client])[0], self.y[client])
+        return torch.autograd.grad(loss, leaf)[0]
+
     def descend(self, client: int, start: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         """Take a client's local steps on all of its rows."""
         w = start.clone()
@@ -64,9 +70,17 @@ class Classes:
 
 
 def assert_is_the_loop(
-    classes: Classes, algorithm: AlgorithmConfig, expected: Tensor, folder: Path, **options: Any
+    classes: Classes,
+    algorithm: AlgorithmConfig,
+    expected: Tensor,
+    folder: Path,
+    own: list[Tensor] | None = None,
+    **options: Any,
 ) -> None:
-    """Run fedray on the same clients, stacked and one by one, and compare the last models."""
+    """Run fedray on the same clients, stacked and one by one, and compare the last models.
+
+    ``own``: the models that the clients are evaluated with.
+    """
     for stack in (4, "off"):
         run = federation(
             classes.problem,
@@ -81,3 +95,5 @@ def assert_is_the_loop(
         assert run.plan.task.stacking.stacked == (stack == 4), run.plan.task.stacking.reason
         run.run()
         assert float((run.vector.double() - expected).abs().max() / expected.abs().max()) <= 1e-5
+        if own is not None:
+            assert relative(personal(run).double(), torch.stack(own)) <= 1e-5

@@ -12,13 +12,16 @@ import pytest
 
 from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
 from fedray.algorithms import (
+    APFL,
     MIFA,
     MOON,
+    Ditto,
     FedAdagrad,
     FedAdam,
     FedAvg,
     FedAvgM,
     FedCM,
+    FedDC,
     FedDecorr,
     FedDyn,
     FedExP,
@@ -29,8 +32,11 @@ from fedray.algorithms import (
     FedRS,
     FedSAM,
     FedSGD,
+    FedVARP,
     FedYogi,
     MoFedSAM,
+    PerFedAvg,
+    PFedMe,
     QFedAvg,
     Scaffold,
 )
@@ -65,6 +71,13 @@ ALGORITHMS: list[AlgorithmConfig] = [
     FedExP(),
     QFedAvg(q=0.5),
     MIFA(),
+    FedVARP(),
+    FedDC(alpha=0.5),
+    Ditto(lam=0.5),
+    APFL(),
+    PFedMe(lam=5.0, inner_lr=0.1),
+    PerFedAvg(alpha=0.1),
+    PerFedAvg(alpha=0.1, exact=True),
 ]
 
 TRANSFORMS: list[list[Transform]] = [

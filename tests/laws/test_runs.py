@@ -18,7 +18,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import RunFailed
 from fedray.sampling import Sampler, Uniform
 from fedray.transforms import TopK, Transform
-from tests.helpers import Federation, class_problem, federation, relative
+from tests.helpers import Federation, class_problem, federation, personal, relative, remembered
 from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, TRANSFORMS, every
 
 PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
@@ -80,12 +80,15 @@ def test_an_attack_resumes_and_blocks_do_not_show(attack: Attack, tmp_path: Path
 
 @every("algorithm", ALGORITHMS)
 def test_the_size_of_a_stack_does_not_show(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+    """Neither in the model, nor in what clients remember, nor in the models that they are evaluated with."""
     runs = [made(tmp_path / str(stack), algorithm, stack=stack) for stack in ("off", 2, 3, 7)]
     for run in runs:
         run.run()
     assert [run.plan.task.stacking.stacked for run in runs] == [False, True, True, True]
+    alone = {"model": runs[0].vector, **remembered(runs[0]), "personal": personal(runs[0])}
     for run in runs[1:]:
-        assert relative(run.vector, runs[0].vector) <= 1e-5
+        stacked = {"model": run.vector, **remembered(run), "personal": personal(run)}
+        assert {name: part for name in alone if (part := relative(stacked[name], alone[name])) > 1e-5} == {}
 
 
 @every("algorithm", ALGORITHMS)

@@ -1,0 +1,75 @@
+"""FedDC: each client's drift is kept apart from its model, and corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
+from fedray.algorithms.scaffold import ControlServer
+from fedray.algorithms.server import ServerRule
+from fedray.core.messages import Aggregate
+from fedray.local.clients import Clients, Step
+from fedray.local.program import Width
+
+
+class DriftServer(ControlServer):
+    """The server of FedDC: ``h <- h + |S| / N * mean(delta)``, ``x <- x + mean(delta) + h``, and SCAFFOLD's control."""
+
+    keeps: ClassVar[Mapping[str, Width]] = {"control": "trained", "drift": "trained"}
+
+    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
+        drift = self.kept["drift"].add_(delta, alpha=total.count / self.clients)
+        super().move(params, delta + drift, total)
+
+
+@algorithms.register("feddc")
+@dataclass(frozen=True)
+class FedDC(AlgorithmConfig):
+    """FedDC (Gao et al., arXiv:2203.11751, Algorithm 1), with plain means.
+
+    A client steps along ``g(w) + alpha (w + h_i - x) - c_i + c``, then ``h_i <- h_i + (w_i - x)``: its drift, from 0.
+    The server moves to the mean of ``w_i``, plus the mean drift.  It is FedDyn's step with the gradient correction of
+    the paper's third term, which is SCAFFOLD's: ``c_i <- c_i - c + (x - w_i) / (K lr)`` and c the mean of all c_i.
+
+    Two things are as in the authors' code: c_i is SCAFFOLD's, with its own correction taken off again, where the paper
+    writes the last update alone; and the mean drift is that of all N clients, which is the mean of ``w_i + h_i`` of the
+    paper where everyone takes part.  Their clip of gradients at 10 is ``local.clip_grad_norm``'s.
+
+    >>> FedDC(alpha=0.01).alpha
+    0.01
+
+    Args:
+        alpha: strength of the penalty, > 0.
+    """
+
+    alpha: float = 0.1
+    state: ClassVar[Mapping[str, Width]] = {"drift": "trained", "control": "trained"}
+    sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
+    default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
+    uniform_only: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_above_0(alpha=self.alpha)
+        super().__post_init__()
+
+    def server(self) -> ServerRule:
+        """Make the server's half."""
+        return DriftServer()
+
+    def client(self, c: Clients) -> None:
+        """Fit with penalty and correction, and move drift and control."""
+        drift, control, mean = c.state["drift"], c.state["control"], c.down["control"]
+
+        def correct(step: Step, grad: Tensor) -> None:
+            away = step.params - c.anchor + drift[step.rows]
+            grad.add_(away.mul_(self.alpha)).add_(mean - control[step.rows])
+
+        trace = c.fit(gradient=correct)
+        change = c.delta / (-trace.lr * trace.steps.clamp(min=1.0)) - mean
+        c.state["drift"] = drift + c.delta
+        c.state["control"] = control + change
+        c.send("control", change)
