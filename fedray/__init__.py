@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
     from fedray.rundir.client_table import read_clients
     from fedray.sampling import AvailabilityTrace, Full, Poisson, Uniform, Weighted
-    from fedray.transforms import Clip, Gaussian, TopK
+    from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK
 
 __version__ = "0.1.0"
 
@@ -60,7 +60,7 @@ _NAMES = {
     "core.record": "RoundRecord",
     "rundir.client_table": "read_clients",
     "sampling": "AvailabilityTrace Full Poisson Uniform Weighted",
-    "transforms": "Clip Gaussian TopK",
+    "transforms": "BF16 Clip Gaussian Int8 TopK",
 }
 
 
@@ -85,6 +85,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "ALIE",
     "APFL",
+    "BF16",
     "IID",
     "MIFA",
     "MOON",
@@ -120,6 +121,7 @@ __all__ = [
     "Gaussian",
     "GaussianAttack",
     "GeometricMedian",
+    "Int8",
     "Krum",
     "Mean",
     "Median",

@@ -52,6 +52,7 @@ from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, 
 from fedray.sampling import Sampler, samplers
 from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.transforms.base import Transform, transforms
+from fedray.transforms.codec import Codec, Draws
 
 __all__ = [
     "Aggregate",
@@ -62,9 +63,11 @@ __all__ = [
     "BlockUpdate",
     "ClientData",
     "Clients",
+    "Codec",
     "ConfigError",
     "CoordinateWise",
     "DataSpec",
+    "Draws",
     "FederatedData",
     "Gathered",
     "LRSchedule",

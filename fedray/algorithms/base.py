@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from torch.optim import Optimizer
 
 from fedray.aggregators.base import Aggregator
 from fedray.algorithms.server import ServerRule
-from fedray.config.registry import Registry
+from fedray.config.registry import Registry, name_of
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
-from fedray.core.messages import BUFFERS, DELTA, STATISTICS, BlockUpdate
+from fedray.core.messages import BUFFERS, DELTA, STATISTICS, BlockUpdate, Broadcast
 from fedray.local.program import ClientProgram, Width, width_of
 from fedray.transforms.base import Transform
+from fedray.transforms.chain import chained
+from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 
 Weight = Literal["auto", "examples", "uniform"]
 
@@ -135,7 +138,7 @@ class Algorithm:
         Raises:
             ConfigError: noise for the trained parameters, and buffers that clients would send without any.
         """
-        needs_uniform = [_name(t) for t in self.transforms if t.needs_uniform]
+        needs_uniform = [name_of(t) for t in self.transforms if t.needs_uniform]
         buffers = [entry.name for entry in layout.rest if entry.kind == "buffer"]
         if needs_uniform and buffers and self.args.buffers == "mean":
             raise ConfigError(
@@ -151,7 +154,8 @@ class Algorithm:
 
     def download(self, layout: Layout) -> int:
         """Count the bytes one client receives in a round."""
-        return 4 * sum(self.broadcast_widths(layout).values())
+        delta = _length(layout)
+        return self._encoded(self.down, delta) + 4 * (sum(self.broadcast_widths(layout).values()) - delta)
 
     def state(self) -> dict[str, Width]:
         """Return the widths of each client's state.
@@ -177,9 +181,48 @@ class Algorithm:
 
     def upload(self, layout: Layout) -> int:
         """Count the bytes one client sends in a round."""
-        sent = self.sends(layout)
-        delta = sent.pop(DELTA)
-        return min((t.upload(delta) for t in self.transforms), default=4 * delta) + 4 * sum(sent.values())
+        delta = _length(layout)
+        return self._encoded(self.up, delta) + 4 * (sum(self.sends(layout).values()) - delta)
+
+    @cached_property
+    def up(self) -> tuple[Codec, ...]:
+        """The codecs of updates, in their order."""
+        return tuple(t for t in self.transforms if isinstance(t, Codec) and t.up)
+
+    @cached_property
+    def down(self) -> tuple[Codec, ...]:
+        """The codecs of the broadcast model, in their order."""
+        return tuple(t for t in self.transforms if isinstance(t, Codec) and t.down)
+
+    def on_the_way_up(self, update: BlockUpdate, seed: int, keys: Sequence[int]) -> None:
+        """Let the trained entries of updates arrive as codecs leave them.
+
+        Args:
+            update: of a block.
+            seed: the run's seed.
+            keys: the clients' keys.
+        """
+        if self.up:
+            delta = update.parts[DELTA]
+            delta.copy_(travelled(self.up, delta, Draws(seed, "encode", update.round, keys)))
+
+    def heard(self, down: Broadcast, layout: Layout, seed: int) -> Broadcast:
+        """Return a broadcast as it reaches clients: codecs work on the trained entries of the model."""
+        if not self.down:
+            return down
+        model, trained = down.parts["model"].clone(), layout.spans[DELTA]
+        model[trained] = travelled(self.down, model[trained][None], Draws(seed, "broadcast", down.round))[0]
+        return replace(down, parts={**down.parts, "model": model})
+
+    @cached_property
+    def _counted(self) -> dict[tuple[bool, int], int]:
+        return {}
+
+    def _encoded(self, codecs: tuple[Codec, ...], size: int) -> int:
+        name = codecs is self.up, size
+        if name not in self._counted:
+            self._counted[name] = encoded_bytes(codecs, size)
+        return self._counted[name]
 
 
 def compose(
@@ -195,19 +238,8 @@ def compose(
             f"algorithm: {type(config).__name__} has a local rule (start, gradient, finish); now an algorithm has a "
             "client program in its place: see docs/write-your-own.md"
         )
-    prepared: list[Transform] = []
-    for position, transform in enumerate(transforms):
-        bounded = [_name(t) for t in prepared if t.needs_uniform]
-        if bounded and transform.enlarges:
-            raise ConfigError(
-                f"transforms[{position}]: {_name(transform)} with error feedback undoes the clip that {bounded[0]} "
-                "relies on: put it before the clip, or set error_feedback to false"
-            )
-        try:
-            prepared.append(transform.prepare(tuple(prepared)))
-        except ValueError as error:
-            raise ConfigError(f"transforms[{position}]: {error}") from None
-    needs_uniform = [_name(t) for t in prepared if t.needs_uniform]
+    prepared = chained(transforms)
+    needs_uniform = [name_of(t) for t in prepared if t.needs_uniform]
     weight = config.weight
     if weight == "auto":
         weight = "uniform" if needs_uniform else config.default_weight
@@ -222,15 +254,17 @@ def compose(
         )
     if needs_uniform and not aggregator.linear:
         raise ConfigError(f"aggregator: the noise of {needs_uniform[0]} is made for the mean of the updates: use mean")
-    hidden = [_name(t) for t in prepared if t.linear_only]
+    hidden = [name_of(t) for t in prepared if t.linear_only]
     if hidden and not aggregator.linear:
         raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
     return Algorithm(config.name, config, tuple(prepared), aggregator, config.server(), weight, config.local(args))
 
 
+def _length(layout: Layout) -> int:
+    """Return the number of trained entries of an update."""
+    trained = layout.spans[DELTA]
+    return int(trained.stop - trained.start)
+
+
 def _placed(position: int, name: str) -> str:
     return f"transforms[{position}].{name}"
-
-
-def _name(part: Transform) -> str:
-    return str(getattr(part, "name", type(part).__name__))

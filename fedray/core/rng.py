@@ -34,6 +34,8 @@ Purpose = Literal[
     "noise",
     "attack",
     "aggregate",
+    "encode",
+    "broadcast",
     "partition",
     "data",
     "evaluate",

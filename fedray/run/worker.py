@@ -119,11 +119,12 @@ class Worker:
         self._evaluator: Evaluator | None = None
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
+        self._heard: Broadcast | None = None
 
     def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
         """Start a round: take the broadcast, and fold into ``into`` (zeroed by the caller) or a fresh accumulator."""
         parts = {name: part.to(self.device) for name, part in down.parts.items()}
-        self._down = Broadcast(down.round, parts, down.weight)
+        self._down, self._heard = Broadcast(down.round, parts, down.weight), None
         if into is None:
             into = self.job.algorithm.aggregator.zero(self._widths, str(self.device))
         self._accumulator = into
@@ -251,7 +252,7 @@ class Worker:
             buffers[~there] = self._down.parts["model"][self.job.task.layout.trained :]
         if STATISTICS in self._down.parts and self.job.task.carried:
             buffers = self._carried().expand(len(clients), -1)
-        update = self._trainer.train(clients, self._down, state, buffers, there)
+        update = self._trainer.train(clients, self._hear(), state, buffers, there)
         if (statistics := update.parts.get(STATISTICS)) is not None:
             # What cannot be averaged is no reason to lose an update that does not need it.
             statistics.masked_fill_(~(statistics.abs() < WIDE_LIMIT), 0.0)
@@ -259,9 +260,18 @@ class Worker:
             update.weight = np.ones_like(update.weight)
         with torch.no_grad():
             algorithm.on_clients(update)
+            task = self.job.task
+            algorithm.on_the_way_up(update, task.seed, task.data.keys(clients).tolist())
             for transform in reversed(algorithm.transforms):
                 transform.on_arrival(update, self._down.round)
         return update
+
+    def _hear(self) -> Broadcast:
+        """Return the broadcast as it reaches clients; what is evaluated is the server's own."""
+        if self._heard is None:
+            task = self.job.task
+            self._heard = self.job.algorithm.heard(self._down, task.layout, task.seed)
+        return self._heard
 
     def _carried(self) -> torch.Tensor:
         """Return the global vector's rest ``[P - D]``, with the last cohort's mean for what is only written."""

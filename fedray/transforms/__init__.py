@@ -1,8 +1,11 @@
-"""Transforms of updates: clip, gaussian, topk."""
+"""Transforms of updates: clip, gaussian, topk; codecs: bf16, int8."""
 
 from fedray.transforms.base import Transform, transforms
+from fedray.transforms.bf16 import BF16
 from fedray.transforms.clip import Clip
+from fedray.transforms.codec import Codec
 from fedray.transforms.gaussian import Gaussian
+from fedray.transforms.int8 import Int8
 from fedray.transforms.topk import TopK
 
-__all__ = ["Clip", "Gaussian", "TopK", "Transform", "transforms"]
+__all__ = ["BF16", "Clip", "Codec", "Gaussian", "Int8", "TopK", "Transform", "transforms"]

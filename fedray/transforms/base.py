@@ -15,7 +15,8 @@ class Transform:
 
     The client half runs on the rows of a block, in the order of the config; the server halves run in reverse order.
     The part ``delta`` holds the trained parameters alone: frozen ones, statistics and counters are a part of their own
-    (``buffers``), which is to be left as it is.
+    (``buffers``), which is to be left as it is.  One that changes the form in which an update travels is a
+    :class:`~fedray.transforms.codec.Codec`.
 
     >>> import numpy as np, torch
     >>> class Signs(Transform):
@@ -55,14 +56,10 @@ class Transform:
         """Change the updates ``[C, k]`` of a block in place, on the client's side; ``delta`` is ``[C, D]``."""
 
     def on_arrival(self, update: BlockUpdate, now: int) -> None:
-        """Change single updates on the server's side before they are folded (decode, weight by staleness)."""
+        """Change single updates on the server's side before they are folded (weight by staleness)."""
 
     def on_aggregate(self, total: Aggregate, seed: int, round: int) -> None:
         """Change the aggregate in place, once a round, after the fold (noise, unmasking)."""
-
-    def upload(self, size: int) -> int:
-        """Return the bytes a client sends for a ``delta`` of ``size`` values when this is the last transform."""
-        return 4 * size
 
 
 transforms = Registry("transform", package="fedray.transforms", base=Transform, such_as="fedray.Clip(1.0)")

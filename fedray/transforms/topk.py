@@ -5,23 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from fedray.core.messages import BlockUpdate
+from fedray.core.messages import BlockUpdate, Parts
 from fedray.local.program import Width
-from fedray.transforms.base import Transform, transforms
+from fedray.transforms.base import transforms
+from fedray.transforms.codec import VALUES, Codec, Direction, Draws
+
+_INDEX = "index"
 
 
 @transforms.register("topk")
 @dataclass(frozen=True)
-class TopK(Transform):
+class TopK(Codec):
     """Top-k: the ``ceil(fraction * D)`` trained entries largest in magnitude are sent, the rest with the next update.
 
     ``sent = top_k(delta + residual)``, ``residual <- delta + residual - sent`` (Stich et al., "Sparsified SGD with
     Memory", arXiv:1809.07599, applied to a round's update instead of a gradient).  Without ``error_feedback`` the
     rest is lost. Of entries equal in magnitude at the border, those that torch's selection takes are sent, exactly k
-    in all.
+    in all.  They travel as k values and as many int32 indices, and a further codec encodes the values; what that rounds
+    off is lost, and is not in the residual.
 
     >>> import numpy as np
     >>> one, delta, kept = np.ones(1), torch.tensor([[3.0, -4.0, 1.0]]), {"residual": torch.zeros(1, 3)}
@@ -37,6 +43,8 @@ class TopK(Transform):
 
     fraction: float = 0.1
     error_feedback: bool = True
+    direction: ClassVar[Direction] = "up"  # type: ignore[misc]
+    rounds: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.fraction <= 1.0:
@@ -68,6 +76,12 @@ class TopK(Transform):
             update.state["residual"] = delta - sent
         delta.copy_(sent)
 
-    def upload(self, size: int) -> int:
-        """Count a float32 value and an int32 index for each entry sent."""
-        return 8 * self.kept(size)
+    def encode(self, values: Tensor, draws: Draws) -> Parts:
+        """Return the k largest values of a row, which are all that is left of it, and where they stand."""
+        index = values.abs().topk(self.kept(values.shape[1]), dim=1, sorted=False).indices
+        return {VALUES: values.gather(1, index), _INDEX: index.to(torch.int32)}
+
+    def decode(self, sent: Parts, size: int) -> Tensor:
+        """Put the values where they stood, among zeros."""
+        values = sent[VALUES]
+        return values.new_zeros(len(values), size).scatter_(1, sent[_INDEX].long(), values)

@@ -43,7 +43,7 @@ from fedray.algorithms import (
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
 from fedray.sampling import AvailabilityTrace, Full, Poisson, Sampler, Uniform, Weighted
-from fedray.transforms import Clip, Gaussian, TopK, Transform
+from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK, Transform
 
 ALGORITHMS: list[AlgorithmConfig] = [
     FedAvg(),
@@ -86,6 +86,9 @@ TRANSFORMS: list[list[Transform]] = [
     [TopK(0.3)],
     [TopK(0.3, error_feedback=False)],
     [TopK(0.3), Clip(0.5), Gaussian(0.1)],
+    [BF16("both")],
+    [Clip(0.5), TopK(0.3), Int8()],
+    [Int8("nearest", "down"), Clip(0.5), Gaussian(0.1)],
 ]
 
 AGGREGATORS: list[Aggregator] = [

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fedray.rundir.client_state import StateRows
 from fedray.sampling import Uniform
 from fedray.transforms import TopK
+from fedray.transforms.codec import encoded_bytes
 from tests.aggregators.test_mean import update
 from tests.helpers import class_problem, federation
 
@@ -108,4 +109,4 @@ def test_what_two_left_out_is_stored_apart(tmp_path: Path) -> None:
 )
 def test_how_many_are_sent(size: int, fraction: float, kept: int) -> None:
     assert TopK(fraction).kept(size) == kept
-    assert TopK(fraction).upload(size) == 8 * kept
+    assert encoded_bytes([TopK(fraction)], size) == 8 * kept

@@ -45,7 +45,8 @@ def memory(plan: Plan, workers: int) -> Memory:
     take; gradients ``4 C D``, twice if they are joined (in a stack) or changed by the rule, once more in a stack if
     they are clipped; the optimizer ``4 C k D`` with k numbers of its own for each parameter; state, before and after,
     ``8 C S``; other parts ``4 C (W - P)``; two
-    copies of the update, ``8 C P``, where transforms work on it; the sum of a block of several ``4 W``; and what
+    copies of the update, ``8 C P``, where transforms work on it, and three more where it is encoded; where the
+    broadcast model is, what clients hear of it, ``4 P``; the sum of a block of several ``4 W``; and what
     autograd keeps of a step, C times that of the largest batch.  Where a worker's devices share out a
     batch, the first has its gradients three times, as they are joined with those that arrive, and each other one a copy
     ``4 P`` and gradients twice; autograd's share lies on each.
@@ -78,10 +79,11 @@ def memory(plan: Plan, workers: int) -> Memory:
         "optimizer": _FLOAT * at_once * trained * _optimizer_values(plan),
         "client state": 2 * _FLOAT * at_once * kept,
         "other parts sent": _FLOAT * at_once * sum(width for name, width in sends.items() if name not in VECTOR),
-        "transforms": 2 * _FLOAT * at_once * trained if algorithm.transforms else 0,
+        "transforms": _FLOAT * at_once * trained * (5 if algorithm.up else 2 if algorithm.transforms else 0),
         "activations": at_once * activation_bytes(plan),
         "other devices": others * _FLOAT * (size + 2 * trained),
     }
+    broadcast = sum(algorithm.broadcast_widths(layout).values()) + (size if algorithm.down else 0)
     rule = sum(tensor.nbytes for tensor in algorithm.server.state_dict().values())
     centre = sum(tensor.nbytes for tensor in plan.initial_kept("meta").values())
     saved = _FLOAT * size + rule + centre + (3 * _INDEX * len(task.data) if kept else 0)
@@ -92,7 +94,7 @@ def memory(plan: Plan, workers: int) -> Memory:
         folded, gathered = 2 * _FLOAT * sent * share, (2 * _FLOAT + _FLOAT + _INDEX) * sent * cohort
     summed = _FLOAT * sent if stacked else 0
     return Memory(
-        worker={"broadcast": algorithm.download(layout), "accumulator": folded, "block sum": summed, **parts},
+        worker={"broadcast": _FLOAT * broadcast, "accumulator": folded, "block sum": summed, **parts},
         driver={
             "model": _FLOAT * size,
             "server rule": rule,
