@@ -58,7 +58,7 @@ from fedray.optim import LRSchedule, OptimizerFn, lr_schedules, optimizers
 from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
-from fedray.run.plan import Plan, check_cohort, check_least
+from fedray.run.plan import Plan, check_cohort, check_cohorts, check_least
 from fedray.run.watch import check_watched, monitors
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
@@ -270,7 +270,7 @@ class Config:
         check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data)
         check_names(self.local, data)
         task, warnings = self._task(data, algorithm, sampler)
-        return Plan(
+        plan = Plan(
             task=task,
             algorithm=replace(algorithm, statistics=task.statistics),
             sampler=sampler,
@@ -284,6 +284,8 @@ class Config:
             attackers=attackers,
             warnings=warnings,
         )
+        check_cohorts(plan)
+        return plan
 
     @put_back()
     def _task(self, data: ClientData, algorithm: Algorithm, sampler: Sampler) -> tuple[LocalTask, tuple[str, ...]]:

@@ -175,3 +175,16 @@ def check_least(aggregator: Aggregator, sampler: Sampler, sizes: Ints, dropout: 
     """Raise ConfigError if an aggregator needs more updates than a cohort is expected to have, dropouts aside."""
     if (expected := sampler.expected(sizes) * (1.0 - dropout)) < aggregator.least:
         raise ConfigError(too_few(aggregator, expected, "a cohort has"))
+
+
+def check_cohorts(plan: Plan) -> None:
+    """Raise ConfigError if a round of the run has clients, but too few of them for the aggregator.
+
+    Draws, dropouts and those that are left out are known before the run; failures are not.
+    """
+    aggregator = plan.algorithm.aggregator
+    for round in range(1, plan.rounds + 1) if aggregator.least else ():
+        clients = plan.staying(round, plan.cohort(round)).tolist()
+        count = len(set(clients) - plan.left_out.get(round, frozenset()))
+        if 0 < count < aggregator.least:
+            raise ConfigError(too_few(aggregator, count, f"round {round} will have"))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from fedray.aggregators import distances
 from fedray.aggregators.distances import distances_to, squared_distances
 
 
@@ -62,6 +63,27 @@ def test_an_outlier_takes_no_digit_of_the_others() -> None:
     alone = check(rows)
     beside = check(np.concatenate([rows, np.full((2, 9), 1e30, dtype="f4")]))
     np.testing.assert_allclose(beside[:12, :12], alone, rtol=1e-9)
+
+
+@pytest.mark.parametrize("far", [1e6, 1e12])
+@pytest.mark.parametrize("where", [slice(None, None, 5), slice(0, 12), slice(48, 60)], ids=str)
+def test_outliers_do_not_make_the_others_close(far: float, where: slice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A centre that they move would leave every pair of the others to be computed a second time."""
+    again = list[int]()
+
+    def count(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        again.append(int(wanted.sum()))
+        return directly(rows, wanted)
+
+    directly = distances._directly
+    monkeypatch.setattr(distances, "_directly", count)
+    rows = drawn(60, 30, 4)
+    rows[where] *= np.float32(far)
+    check(rows)
+    assert not again
+    rows[where] = np.float32(far)  # all at one point: each other's pairs, and no others
+    check(rows)
+    assert again == [12 * 11 // 2]
 
 
 def test_columns_in_pieces_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
