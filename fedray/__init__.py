@@ -63,13 +63,16 @@ _NAMES = {
     "transforms": "BF16 Clip Gaussian Int8 TopK",
 }
 
+_MODULES = ("optim", "parts", "server")
+"""Modules whose names are public, too."""
+
 
 if not TYPE_CHECKING:  # a type checker knows the names, and that there are no others
 
     def __getattr__(name: str) -> Any:
         # Imported when first asked for: torch takes seconds, which `fedray --help` and starting nodes need not wait.
-        if name == "parts":
-            return import_module("fedray.parts")
+        if name in _MODULES:
+            return import_module(f"fedray.{name}")
         for module, names in _NAMES.items():
             if name in names.split():
                 with collector_off():
@@ -79,7 +82,7 @@ if not TYPE_CHECKING:  # a type checker knows the names, and that there are no o
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "parts"]
+    return [*__all__, *_MODULES]
 
 
 __all__ = [

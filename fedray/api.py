@@ -50,6 +50,7 @@ from fedray.rundir.client_table import read_clients
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
 from fedray.sampling import Sampler
+from fedray.server import ServerOptimizer
 from fedray.tracking.callbacks import Callback, Callbacks
 from fedray.tracking.jsonl import read_records
 from fedray.transforms import Transform
@@ -237,6 +238,7 @@ def train(
     algorithm: AlgorithmConfig | Named | None = None,
     transforms: Sequence[Transform | Named] = (),
     aggregator: Aggregator | Named | None = None,
+    server: ServerOptimizer | Named | None = None,
     attack: Attack | Named | None = None,
     sampler: Sampler | Named | None = None,
     cluster: Cluster | Literal["ray", "inline"] = "ray",
@@ -268,6 +270,7 @@ def train(
         algorithm: for example ``fedray.FedProx(mu=0.01)``; default ``fedray.FedAvg()``.
         transforms: of updates, in order.
         aggregator: default ``fedray.Mean()``.
+        server: the server optimizer, for example ``fedray.server.Adam(lr=0.01)``; default that of the algorithm.
         attack: of some of the clients, such as ``fedray.SignFlip(clients=0.2)``; default none.
         sampler: of cohorts; default all clients.
         cluster: the place; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
@@ -309,7 +312,13 @@ def train(
             if content["local"][option] != getattr(LocalSection, option):
                 raise ConfigError(f"{option}: given twice, in FederatedModel({option}_fn=) and TrainArgs({option}=)")
             content["local"][option] = given
-    parts = {"algorithm": algorithm, "aggregator": aggregator, "attack": attack, "sampler": sampler}
+    parts = {
+        "algorithm": algorithm,
+        "server": server,
+        "aggregator": aggregator,
+        "attack": attack,
+        "sampler": sampler,
+    }
     content |= {name: part for name, part in parts.items() if part is not None}
     if not isinstance(run_dir, str | Path | None):
         raise ConfigError(f"run_dir: the path of a folder is needed; this is {an(type(run_dir).__name__)}")

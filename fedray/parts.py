@@ -30,7 +30,6 @@ from __future__ import annotations
 from fedray.aggregators.base import Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.gathered import CoordinateWise, Gathered, Rows, Selected
 from fedray.algorithms.base import AlgorithmConfig, algorithms
-from fedray.algorithms.server import ServerRule
 from fedray.attacks.base import Attack, attacks
 from fedray.config.registry import Registry
 from fedray.core.errors import ConfigError, RunFailed
@@ -50,6 +49,7 @@ from fedray.local.losses import losses
 from fedray.models.registry import Model, models
 from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers
 from fedray.sampling import Sampler, samplers
+from fedray.server import Server, ServerOptimizer, server_optimizers
 from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.transforms.base import Transform, transforms
 from fedray.transforms.codec import Codec, Draws
@@ -85,7 +85,8 @@ __all__ = [
     "RunInfo",
     "Sampler",
     "Selected",
-    "ServerRule",
+    "Server",
+    "ServerOptimizer",
     "Source",
     "Step",
     "TorchOptimizer",
@@ -104,6 +105,7 @@ __all__ = [
     "optimizers",
     "partitioners",
     "samplers",
+    "server_optimizers",
     "torch_generator",
     "trackers",
     "transforms",

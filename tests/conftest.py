@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-# Flower, the oracle of the server rules, reports its use to a server unless told otherwise before its import.
+# Flower, the oracle of server optimizers, reports its use to a server unless told otherwise before its import.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
 # The thread count changes bits (matmul, sums), and two threads on a shared machine are slower than one.

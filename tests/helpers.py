@@ -26,7 +26,6 @@ from fedray.core.record import RoundRecord
 from fedray.data import ClientData, FederatedData
 from fedray.experiment.attacked import attacked
 from fedray.local.clients import Clients
-from fedray.local.program import width_of
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
@@ -38,6 +37,7 @@ from fedray.run.state import ServerState
 from fedray.run.worker import Job
 from fedray.rundir.client_state import ClientStore, StateRows
 from fedray.sampling import Full, Sampler
+from fedray.server import ServerOptimizer
 from fedray.transforms import Transform
 
 
@@ -110,6 +110,12 @@ def class_problem(
     return Problem(seeded(model_fn or mlp), functional.cross_entropy, data)
 
 
+def received(algorithm: AlgorithmConfig, layout: Layout, clients: int = 6) -> dict[str, int]:
+    """The lengths of what the server sends besides the model."""
+    parts = compose(algorithm, [], Mean(), LocalSection())
+    return parts.received(torch.zeros(layout.size), layout, clients, 3, 7)
+
+
 def local_task(
     problem: Problem,
     *,
@@ -124,8 +130,7 @@ def local_task(
     options = {name: fields.pop(name) for name in ("buffers", "precision", "deterministic") if name in fields}
     wanted = {"program": FedAvg(), "args": replace(args or LocalSection(1, 4), **options), **fields}
     if isinstance(program := wanted["program"], AlgorithmConfig):
-        sent = program.server().broadcasts.items()
-        wanted = {"receives": {name: width_of(width, layout) for name, width in sent}, **wanted}
+        wanted = {"receives": received(program, layout), **wanted}
     task = LocalTask(
         problem.model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted
     )
@@ -177,7 +182,7 @@ class Federation:
         """What a checkpoint holds."""
         rows, segments = self.state.store.index()
         self.state.store.kept |= set(segments)
-        rule = {name: tensor.clone() for name, tensor in self.plan.algorithm.server.state_dict().items()}
+        rule = {name: tensor.clone() for name, tensor in self.state.server.state_dict().items()}
         pending = RoundRecord.from_json(self.state.pending.to_json()) if self.state.pending else None
         kept = {name: tensor.clone() for name, tensor in self.state.kept.items()}
         return Saved(
@@ -187,7 +192,7 @@ class Federation:
     def restore(self, saved: Saved) -> None:
         """Go on from ``saved``."""
         self.state.vector.copy_(saved.vector)
-        self.plan.algorithm.server.load_state_dict(saved.rule)
+        self.state.server.load_state_dict(saved.rule)
         self.state.store.restore(saved.rows, saved.segments)
         self.state.kept = saved.kept
         self.state.round, self.state.pending, self.state.halvings = saved.round, saved.pending, saved.halvings
@@ -199,6 +204,7 @@ def federation(
     algorithm: AlgorithmConfig | None = None,
     *,
     transforms: Sequence[Transform] = (),
+    server: ServerOptimizer | None = None,
     aggregator: Aggregator | None = None,
     attack: Attack | None = None,
     optimizer: OptimizerFn | None = None,
@@ -219,15 +225,16 @@ def federation(
         list(transforms),
         aggregator or Mean(),
         replace(args or LocalSection(1, 4), buffers=buffers),
+        server,
     )
     attackers = None
     if attack is not None:
         parts, attackers = attacked(parts, attack, problem.data, seed)
     task = local_task(problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, program=parts.program)
     task = replace(task, evaluated_rows=evaluated_rows)
+    parts = replace(parts, receives=task.receives)
     job = Job(task, parts, folder)
     vector = task.layout.pack(dict(problem.model_fn().state_dict()))
-    parts.server.start(vector, task.layout, len(problem.data))
     plan = Plan(
         task,
         parts,
@@ -239,7 +246,7 @@ def federation(
         attackers=attackers,
     )
     store = ClientStore(folder, job.state_widths())
-    return Federation(plan, job, ServerState(vector, store, kept=plan.initial_kept("cpu")))
+    return Federation(plan, job, ServerState(plan.start(vector), store, kept=plan.initial_kept("cpu")))
 
 
 def remembered(run: Federation) -> Parts:
@@ -255,7 +262,7 @@ def personal(run: Federation) -> Tensor:
     """The models that the clients are evaluated with, ``[C, D]``: the global one unless the algorithm has others."""
     task, layout, program = run.plan.task, run.plan.layout, run.plan.algorithm.program
     stepper = Trainer(task, [torch.device("cpu")])._stepper
-    down = {"model": run.vector.clone(), **run.plan.algorithm.server.broadcast()}
+    down = {"model": run.vector.clone(), **program.broadcast(run.state.server)}
     state, known, models = remembered(run), run.state.store.of(np.arange(len(task.data))), []
     for client in range(len(task.data)):
         index, one = np.array([client]), slice(client, client + 1)

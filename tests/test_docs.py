@@ -258,9 +258,8 @@ def names_of_data(folder: Path) -> dict[str, Any]:
 
 
 def python_of(name: str) -> str:
-    """The Python of a page, which has one snippet of it."""
-    (snippet,) = (snippet for snippet in snippets("python") if snippet.page.name == name)
-    return snippet.text
+    """The Python of a page, as one piece."""
+    return "\n".join(snippet.text for snippet in snippets("python") if snippet.page.name == name)
 
 
 def test_every_snippet_of_python_is_run() -> None:

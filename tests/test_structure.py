@@ -24,6 +24,7 @@ ORDER = """
     optim
     sampling
     local         # the one local training loop
+    server        # optimizers of the global model
     transforms
     aggregators
     attacks       # what Byzantine clients send

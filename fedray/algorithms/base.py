@@ -1,22 +1,26 @@
-"""An algorithm is four parts: client program, transforms, aggregator, server rule.  Nothing else knows its name."""
+"""An algorithm: a client program and a server's half; with the other parts that it needs in order to run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from fedray.aggregators.base import Aggregator
-from fedray.algorithms.server import ServerRule
 from fedray.config.registry import Registry, name_of
 from fedray.config.sections import LocalSection
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
-from fedray.core.messages import BUFFERS, DELTA, STATISTICS, BlockUpdate, Broadcast
+from fedray.core.messages import BUFFERS, DELTA, STATISTICS, Aggregate, BlockUpdate, Broadcast, Parts
 from fedray.local.program import ClientProgram, Width, width_of
+from fedray.server import SGD, Server, ServerOptimizer
+from fedray.server.base import check_above_0 as check_above_0
+from fedray.server.base import check_at_least_0 as check_at_least_0
 from fedray.transforms.base import Transform
 from fedray.transforms.chain import chained
 from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
@@ -24,31 +28,29 @@ from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 Weight = Literal["auto", "examples", "uniform"]
 
 
-def check_at_least_0(**options: float) -> None:
-    """Raise ValueError unless each of these options of an algorithm is at least 0."""
-    for name, value in options.items():
-        if not value >= 0.0:
-            raise ValueError(f"{name}={value}: it must be at least 0")
-
-
-def check_above_0(**options: float) -> None:
-    """Raise ValueError unless each of these options of an algorithm is above 0."""
-    for name, value in options.items():
-        if not value > 0.0:
-            raise ValueError(f"{name}={value}: it must be above 0")
-
-
 @dataclass(frozen=True)
 class AlgorithmConfig(ClientProgram):
-    """Base of the registered algorithms: each is its client program, and names its server rule.
+    """Base of the registered algorithms: each is its client program and the server's half, FedAvg as it stands.
+
+    On the server :meth:`start` says what is kept from round to round, :meth:`broadcast` what clients receive besides
+    the model, and :meth:`step` moves the model by the clients' mean.
 
     >>> @dataclass(frozen=True)
-    ... class Damped(AlgorithmConfig):
-    ...     factor: float = 0.5
-    ...     def server(self):
-    ...         return ServerRule(lr=self.factor)
-    >>> Damped(factor=0.25).server().lr
-    0.25
+    ... class Averaged(AlgorithmConfig):
+    ...     beta: float = 0.5
+    ...     def start(self, s):
+    ...         return {"mean": s.params.new_zeros(len(s.params))}
+    ...     def step(self, s, total):
+    ...         s.move(s.state["mean"].mul_(self.beta).add_(total["delta"]))
+    ...         return {"length": float(s.state["mean"].norm())}
+    >>> import torch
+    >>> averaged, layout = Averaged(), Layout.of(torch.nn.Linear(2, 1, bias=False))
+    >>> s = Server(torch.zeros(2), layout, clients=10)
+    >>> s.state = averaged.start(s)
+    >>> averaged.step(s, Aggregate({"delta": torch.tensor([3.0, 4.0])}, weight=10.0, count=10))
+    {'length': 5.0}
+    >>> s.vector
+    tensor([3., 4.])
 
     Args:
         weight: the clients' weights in the mean: ``examples`` (m_i), ``uniform`` (1), or ``auto``: the algorithm's own
@@ -56,6 +58,8 @@ class AlgorithmConfig(ClientProgram):
 
     Attributes:
         needs_classes: it works for targets that are classes alone.
+        uses_server: its step gives the update to ``s.move``; False where it moves the model itself, so that a section
+            ``server`` would be ignored, and is refused.
     """
 
     weight: Weight = field(default="auto", kw_only=True)
@@ -64,6 +68,7 @@ class AlgorithmConfig(ClientProgram):
     default_weight: ClassVar[Literal["examples", "uniform"]] = "examples"
     uniform_only: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False
+    uses_server: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -71,19 +76,58 @@ class AlgorithmConfig(ClientProgram):
 
     def __post_init__(self) -> None:
         # A value out of range is an error where it is given, not in the first round.
+        if self._server_lr is not None:
+            check_above_0(server_lr=self._server_lr)
         self.server()
 
-    def server(self) -> ServerRule:
-        """Make a fresh server rule."""
-        return ServerRule()
+    @property
+    def _server_lr(self) -> float | None:
+        """What is given as ``server_lr``, by algorithms that know this other word for ``server.lr``."""
+        return getattr(self, "server_lr", None)
+
+    def server(self) -> ServerOptimizer:
+        """Return the server optimizer where the config has no section ``server``."""
+        return SGD() if self._server_lr is None else SGD(self._server_lr)
+
+    def start(self, s: Server) -> Parts:
+        """Return the tensors that the server keeps from round to round, before the first; none by default.
+
+        They are ``s.state`` from then on, of any shapes, and are saved in checkpoints.
+        """
+        return {}
+
+    def broadcast(self, s: Server) -> Parts:
+        """Return what clients receive besides ``model`` in round ``s.round``: vectors, the same names in each round."""
+        return {}
+
+    def step(self, s: Server, total: Aggregate) -> Mapping[str, float] | None:
+        """End a round: move the model by the means of what clients sent, and change what is kept, in place.
+
+        Args:
+            s: the server.
+            total: the means by name, ``total["delta"]`` ``[S]``, of ``total.count`` clients of the total weight
+                ``total.weight``; to be left as they are.
+
+        Returns:
+            Numbers for the record of the round, which has them under the algorithm's name; or None.
+        """
+        s.move(total[DELTA])
+        return None
 
     def local(self, args: LocalSection) -> LocalSection:
         """Return the local epochs and batches that the algorithm runs with."""
         return args
 
-    def doubts(self, optimizer: Optimizer) -> Iterator[str]:
-        """Say where the clients' optimizer is none that the algorithm's paper speaks of; by default of none."""
-        return iter(())
+    def needs(self, optimizer: Optimizer, epochs: Any) -> str | None:
+        """Return why the algorithm is not its paper's with such a local recipe, in one line; None: it is.
+
+        The line stands as a warning in the plan and the log.
+
+        Args:
+            optimizer: the clients' optimizer.
+            epochs: as ``local.epochs`` has them.
+        """
+        return None
 
     def unused(self, args: LocalSection) -> Iterator[str]:
         """Say which options the algorithm puts its own in the place of.
@@ -104,22 +148,25 @@ algorithms = Registry("algorithm", package="fedray.algorithms", base=AlgorithmCo
 
 @dataclass(frozen=True)
 class Algorithm:
-    """The four parts, checked to fit together.  Made by :func:`compose`.
+    """The parts of an algorithm, checked to fit together.  Made by :func:`compose`.
 
     Args:
-        program: the clients' half.
+        program: the algorithm itself: the clients' half and the server's.
+        server: the server optimizer.
+        receives: lengths of what the server broadcasts besides the model, by name.
         statistics: clients also send the change of their buffers, which evaluations need where ``local.buffers`` is not
             ``mean``.
     """
 
     name: str
-    program: ClientProgram
+    program: AlgorithmConfig
     transforms: tuple[Transform, ...]
     aggregator: Aggregator
-    server: ServerRule
+    server: ServerOptimizer
     weight: Literal["examples", "uniform"]
     args: LocalSection
     statistics: bool = False
+    receives: Mapping[str, int] = field(default_factory=dict)
 
     def sends(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part a client sends."""
@@ -149,8 +196,33 @@ class Algorithm:
 
     def broadcast_widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part the server sends."""
-        added = {name: width_of(width, layout) for name, width in self.server.broadcasts.items()}
-        return {"model": layout.size, **added, **({STATISTICS: layout.buffers} if self.statistics else {})}
+        return {"model": layout.size, **self.receives, **({STATISTICS: layout.buffers} if self.statistics else {})}
+
+    def start(self, vector: Tensor, layout: Layout, clients: int, classes: int, seed: int) -> Server:
+        """Start the server's half on a model ``[P]``, which is then moved along; the rest as :class:`Server` has it."""
+        server = Server(vector, layout, clients, classes, seed, self.server)
+        server.state = self.program.start(server)
+        return server
+
+    def received(self, vector: Tensor, layout: Layout, clients: int, classes: int, seed: int) -> dict[str, int]:
+        """Return the length of each part that the server sends besides the model, as it is in the first round.
+
+        Raises:
+            ConfigError: the algorithm's ``start`` or ``broadcast`` fails, or it sends what no client can receive.
+        """
+        try:
+            server = self.start(vector, layout, clients, classes, seed)
+            server.enter(1)
+            sent = self.program.broadcast(server)
+        except Exception as error:
+            raise ConfigError(f"algorithm: the server's half of {self.name} fails: {one_line(error)}") from error
+        for name, part in sent.items():
+            if name in ("model", STATISTICS) or part.dim() != 1 or part.dtype != torch.float32:
+                raise ConfigError(
+                    f"algorithm: {self.name} broadcasts {name}, {part.dtype} {list(part.shape)}; it must be a float32 "
+                    f"vector, of another name than model and {STATISTICS}"
+                )
+        return {name: len(part) for name, part in sent.items()}
 
     def download(self, layout: Layout) -> int:
         """Count the bytes one client receives in a round."""
@@ -226,9 +298,20 @@ class Algorithm:
 
 
 def compose(
-    config: AlgorithmConfig, transforms: Sequence[Transform], aggregator: Aggregator, args: LocalSection
+    config: AlgorithmConfig,
+    transforms: Sequence[Transform],
+    aggregator: Aggregator,
+    args: LocalSection,
+    server: ServerOptimizer | None = None,
 ) -> Algorithm:
     """Put the parts of an algorithm together if they fit one another: the one compatibility check.
+
+    Args:
+        config: the algorithm.
+        transforms: in their order.
+        aggregator: the aggregator.
+        args: the section ``local``.
+        server: of the section ``server``; None: there is none.
 
     Raises:
         ConfigError: parts that cannot work together, saying which and what to choose instead.
@@ -238,6 +321,7 @@ def compose(
             f"algorithm: {type(config).__name__} has a local rule (start, gradient, finish); now an algorithm has a "
             "client program in its place: see docs/write-your-own.md"
         )
+    optimizer = _server(config, server)
     prepared = chained(transforms)
     needs_uniform = [name_of(t) for t in prepared if t.needs_uniform]
     weight = config.weight
@@ -257,7 +341,36 @@ def compose(
     hidden = [name_of(t) for t in prepared if t.linear_only]
     if hidden and not aggregator.linear:
         raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
-    return Algorithm(config.name, config, tuple(prepared), aggregator, config.server(), weight, config.local(args))
+    return Algorithm(config.name, config, tuple(prepared), aggregator, optimizer, weight, config.local(args))
+
+
+def _server(config: AlgorithmConfig, given: ServerOptimizer | None) -> ServerOptimizer:
+    """Return the server optimizer: the one given, or the algorithm's.
+
+    Raises:
+        ConfigError: the one given would be ignored, or the algorithm has a server rule of the old contract.
+    """
+    own = config.server()
+    if not isinstance(own, ServerOptimizer):
+        raise ConfigError(
+            f"algorithm: {type(config).__name__}.server() returns {type(own).__name__}; now an algorithm has start, "
+            "broadcast and step in the place of a server rule: see docs/write-your-own.md"
+        )
+    if given is None:
+        return own
+    if not config.uses_server:
+        raise ConfigError(f"server: {config.name} moves the model itself, without a server optimizer; leave it out")
+    if type(config).server is not AlgorithmConfig.server:
+        raise ConfigError(
+            f"server: {config.name} is an algorithm with a server optimizer of its own, {name_of(own)}: say it by the "
+            "algorithm's options and leave server out, or take algorithm=fedavg"
+        )
+    if config._server_lr is not None:
+        raise ConfigError(
+            f"server.lr={given.lr} and algorithm.server_lr={config._server_lr}: they are two words for the same; "
+            "leave out algorithm.server_lr"
+        )
+    return given
 
 
 def _length(layout: Layout) -> int:

@@ -1,16 +1,13 @@
-"""FedAvg, FedSGD, and FedAvg with a server optimizer: aliases over the same local loop."""
+"""FedAvg, FedSGD, and FedAvg with a server optimizer by its name in the literature: one program."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from fedray import optim
 from fedray.algorithms.base import AlgorithmConfig, algorithms
-from fedray.algorithms.server import AdaptiveServer, ServerRule, TorchServer
 from fedray.config.sections import LocalSection
-
-Variant = Literal["published", "torch"]
+from fedray.server import Adagrad, Adam, Momentum, ServerOptimizer, Yogi
+from fedray.server.adaptive import Variant, paper
 
 
 @algorithms.register("fedavg")
@@ -18,23 +15,14 @@ Variant = Literal["published", "torch"]
 class FedAvg(AlgorithmConfig):
     """Federated averaging (McMahan et al., arXiv:1602.05629, Algorithm 1).
 
-    >>> import torch
-    >>> from fedray.parts import Aggregate, Layout
-    >>> x, server = torch.zeros(1), FedAvg(server_lr=0.5).server()
-    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=10)
-    >>> server.step(x, Aggregate({"delta": torch.ones(1)}, weight=10.0, count=10))
-    >>> x
-    tensor([0.5000])
+    >>> FedAvg(server_lr=0.5).server()
+    SGD(lr=0.5, lr_schedule='constant')
 
     Args:
-        server_lr: the average update is multiplied by it; 1 is the paper's.
+        server_lr: another word for ``server.lr``: the average update is multiplied by it; 1 is the paper's.
     """
 
-    server_lr: float = 1.0
-
-    def server(self) -> ServerRule:
-        """Add the averaged update."""
-        return ServerRule(self.server_lr)
+    server_lr: float | None = None
 
 
 @algorithms.register("fedsgd")
@@ -59,16 +47,10 @@ class FedSGD(FedAvg):
 @algorithms.register("fedavgm")
 @dataclass(frozen=True)
 class FedAvgM(AlgorithmConfig):
-    """FedAvg with server momentum (Hsu et al., arXiv:1909.06335): ``v <- beta v + delta; x <- x + lr v``.
+    """FedAvg with server momentum (Hsu et al., arXiv:1909.06335): see :class:`fedray.server.Momentum`.
 
-    >>> import torch
-    >>> from fedray.parts import Aggregate, Layout
-    >>> x, server = torch.zeros(1), FedAvgM(momentum=0.5).server()
-    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=10)
-    >>> for _ in range(2):
-    ...     server.step(x, Aggregate({"delta": torch.ones(1)}, weight=10.0, count=10))
-    >>> x  # 1 + 1.5
-    tensor([2.5000])
+    >>> FedAvgM(momentum=0.5).server()
+    Momentum(lr=1.0, lr_schedule='constant', momentum=0.5, nesterov=False)
 
     Args:
         server_lr: server learning rate.
@@ -80,13 +62,9 @@ class FedAvgM(AlgorithmConfig):
     momentum: float = 0.9
     nesterov: bool = False
 
-    def __post_init__(self) -> None:
-        ServerRule(self.server_lr)  # torch would call it lr
-        super().__post_init__()
-
-    def server(self) -> ServerRule:
-        """Make SGD with momentum on the pseudo-gradient."""
-        return TorchServer(optim.SGD(self.server_lr, self.momentum, 0.0, self.nesterov))
+    def server(self) -> ServerOptimizer:
+        """Return server momentum."""
+        return Momentum(self.server_lr, self.momentum, self.nesterov)
 
 
 @dataclass(frozen=True)
@@ -99,27 +77,14 @@ class _Adaptive(AlgorithmConfig):
     tau: float = 1e-3
     initial: float | None = None
 
-    def __post_init__(self) -> None:
-        # The same ranges for every variant, by the names that the options have here.
-        self._published("adam")
-        super().__post_init__()
-
-    def _published(self, kind: Literal["adagrad", "yogi", "adam"]) -> ServerRule:
-        return AdaptiveServer(kind, self.server_lr, self.beta1, self.beta2, self.tau, self.initial)
-
 
 @algorithms.register("fedadam")
 @dataclass(frozen=True)
 class FedAdam(_Adaptive):
-    """Adam on the server (Reddi et al., arXiv:2003.00295, Algorithm 2).
+    """FedAvg with Adam on the server (Reddi et al., arXiv:2003.00295): see :class:`fedray.server.Adam`.
 
-    >>> import torch
-    >>> from fedray.parts import Aggregate, Layout
-    >>> x, server = torch.zeros(2), FedAdam(server_lr=0.1).server()
-    >>> server.start(x, Layout.of(torch.nn.Linear(2, 1, bias=False)), clients=10)
-    >>> server.step(x, Aggregate({"delta": torch.tensor([1.0, 100.0])}, weight=10.0, count=10))
-    >>> x  # nearly the same step for a small and a large gradient
-    tensor([0.0990, 0.1000])
+    >>> FedAdam(server_lr=0.03).server().lr
+    0.03
 
     Args:
         server_lr: eta.
@@ -127,38 +92,28 @@ class FedAdam(_Adaptive):
         beta2: decay of the second moment.
         tau: adaptivity, added to sqrt(v) (``eps`` of the torch variant).
         initial: first value of v; default tau^2.
-        variant: ``published`` has no bias correction and v starts at ``initial``; ``torch`` is torch.optim.Adam, which
+        variant: ``paper`` has no bias correction and v starts at ``initial``; ``torch`` is torch.optim.Adam, which
             corrects the bias of both moments and starts at 0, so that ``initial`` is to be left out.
     """
 
-    variant: Variant = "published"
+    variant: Variant = "paper"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "variant", paper(self.variant))
         super().__post_init__()
-        if self.variant == "torch" and self.initial is not None:
-            raise ValueError(
-                f"initial={self.initial}: torch.optim.Adam starts at 0; leave out one of initial and variant"
-            )
 
-    def server(self) -> ServerRule:
-        """Make Adam on the pseudo-gradient, by ``variant``."""
-        if self.variant == "torch":
-            return TorchServer(optim.Adam(self.server_lr, [self.beta1, self.beta2], self.tau))
-        return self._published("adam")
+    def server(self) -> ServerOptimizer:
+        """Return Adam."""
+        return Adam(self.server_lr, self.beta1, self.beta2, self.tau, self.initial, self.variant)
 
 
 @algorithms.register("fedyogi")
 @dataclass(frozen=True)
 class FedYogi(_Adaptive):
-    """Yogi on the server (Reddi et al., arXiv:2003.00295, Algorithm 2).  torch has no Yogi.
+    """FedAvg with Yogi on the server (Reddi et al., arXiv:2003.00295): see :class:`fedray.server.Yogi`.
 
-    >>> import torch
-    >>> from fedray.parts import Aggregate, Layout
-    >>> x, server = torch.zeros(2), FedYogi(server_lr=0.1).server()
-    >>> server.start(x, Layout.of(torch.nn.Linear(2, 1, bias=False)), clients=10)
-    >>> server.step(x, Aggregate({"delta": torch.tensor([1.0, 100.0])}, weight=10.0, count=10))
-    >>> x
-    tensor([0.0990, 0.1000])
+    >>> FedYogi(server_lr=0.03).server().lr
+    0.03
 
     Args:
         server_lr: eta.
@@ -168,44 +123,35 @@ class FedYogi(_Adaptive):
         initial: first value of v; default tau^2.
     """
 
-    def server(self) -> ServerRule:
-        """Make Yogi on the pseudo-gradient, as published."""
-        return self._published("yogi")
+    def server(self) -> ServerOptimizer:
+        """Return Yogi."""
+        return Yogi(self.server_lr, self.beta1, self.beta2, self.tau, self.initial)
 
 
 @algorithms.register("fedadagrad")
 @dataclass(frozen=True)
 class FedAdagrad(_Adaptive):
-    """Adagrad on the server (Reddi et al., arXiv:2003.00295, Algorithm 2, with beta1 = 0 as in their experiments).
+    """FedAvg with Adagrad on the server (Reddi et al., arXiv:2003.00295): see :class:`fedray.server.Adagrad`.
 
-    >>> import torch
-    >>> from fedray.parts import Aggregate, Layout
-    >>> x, server = torch.zeros(1), FedAdagrad(server_lr=0.1).server()
-    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=10)
-    >>> server.step(x, Aggregate({"delta": torch.ones(1)}, weight=10.0, count=10))
-    >>> x
-    tensor([0.0999])
+    >>> FedAdagrad(server_lr=0.03).server().lr
+    0.03
 
     Args:
         server_lr: eta.
-        beta1: decay of the first moment.
+        beta1: decay of the first moment; 0 as in the paper's experiments.
         beta2: without effect.
         tau: adaptivity, added to sqrt(v) (``eps`` of the torch variant).
         initial: first value of v; default tau^2.
-        variant: ``published``, or ``torch``: torch.optim.Adagrad (beta1 = 0; v starts at ``initial``, default tau^2).
+        variant: ``paper``, or ``torch``: torch.optim.Adagrad (beta1 = 0; v starts at ``initial``, default tau^2).
     """
 
     beta1: float = 0.0
-    variant: Variant = "published"
+    variant: Variant = "paper"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "variant", paper(self.variant))
         super().__post_init__()
-        if self.variant == "torch" and self.beta1 != 0.0:
-            raise ValueError(f"beta1={self.beta1}: torch.optim.Adagrad has none; leave out one of beta1 and variant")
 
-    def server(self) -> ServerRule:
-        """Make Adagrad on the pseudo-gradient, by ``variant``."""
-        if self.variant == "torch":
-            initial = self.tau**2 if self.initial is None else self.initial
-            return TorchServer(optim.Adagrad(self.server_lr, self.tau, initial))
-        return self._published("adagrad")
+    def server(self) -> ServerOptimizer:
+        """Return Adagrad."""
+        return Adagrad(self.server_lr, self.beta1, self.beta2, self.tau, self.initial, self.variant)

@@ -6,25 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.fedsam import ascended
-from fedray.algorithms.server import KeepingServer, ServerRule
-from fedray.core.messages import Aggregate
+from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
-
-
-class MomentumServer(KeepingServer):
-    """The server of FedCM: ``x <- x + lr * mean(delta)``, ``m <- -mean(delta) / mean(lr_i * K_i)``."""
-
-    broadcasts: ClassVar[Mapping[str, Width]] = {"momentum": "trained"}
-    keeps = broadcasts
-
-    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
-        super().move(params, delta, total)
-        self.kept["momentum"].copy_(delta / -total.parts["path"])
+from fedray.server import Server
 
 
 @algorithms.register("fedcm")
@@ -33,28 +23,24 @@ class FedCM(AlgorithmConfig):
     """FedCM (Xu et al., arXiv:2106.10874, Algorithm 2): steps along ``alpha * g + (1 - alpha) * m``.
 
     ``m`` is the last global change for a local step of rate 1.  The paper's clients all take K steps; where they
-    differ, the mean change is divided by the mean of ``lr * K``.
+    differ, the mean change is divided by the mean of ``lr * K``: ``m <- -mean(d_i) / mean(lr_i K_i)``.
 
     >>> FedCM(alpha=0.2).alpha
     0.2
 
     Args:
         alpha: the share of the client's own gradient, in (0, 1]; 1 is FedAvg.
-        server_lr: server learning rate.
+        server_lr: another word for ``server.lr``.
     """
 
     alpha: float = 0.1
-    server_lr: float = 1.0
+    server_lr: float | None = None
     sends: ClassVar[Mapping[str, Width]] = {"path": "scalar"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 < self.alpha <= 1.0:
             raise ValueError(f"alpha={self.alpha}: it must be above 0 and at most 1")
-
-    def server(self) -> ServerRule:
-        """Make the rule that keeps the last step."""
-        return MomentumServer(self.server_lr)
 
     def own(self, step: Step, grad: Tensor) -> None:
         """Change a client's own gradient, before it is mixed; by default not at all."""
@@ -69,6 +55,19 @@ class FedCM(AlgorithmConfig):
         trace = c.fit(gradient=mix)
         c.send("path", trace.lr * trace.steps.clamp(min=1.0))
 
+    def start(self, s: Server) -> Parts:
+        """Keep the last step, 0 at first."""
+        return {"momentum": torch.zeros_like(s.params)}
+
+    def broadcast(self, s: Server) -> Parts:
+        """Send the last step."""
+        return {"momentum": s.state["momentum"]}
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        """Move the model, and keep the step."""
+        s.move(total["delta"])
+        s.state["momentum"].copy_(total["delta"] / -total["path"])
+
 
 @algorithms.register("mofedsam")
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class MoFedSAM(FedCM):
     """MoFedSAM (Qu et al., arXiv:2206.02618, Algorithm 2): FedCM with the gradient at ``w + rho * g / ||g||``.
 
     >>> MoFedSAM(rho=0.05, alpha=0.2)
-    MoFedSAM(weight='auto', alpha=0.2, server_lr=1.0, rho=0.05)
+    MoFedSAM(weight='auto', alpha=0.2, server_lr=None, rho=0.05)
 
     Args:
         rho: the length of the ascent, >= 0; 0 is FedCM.

@@ -6,24 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
-from fedray.algorithms.scaffold import ControlServer
-from fedray.algorithms.server import ServerRule
-from fedray.core.messages import Aggregate
+from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
-
-
-class DriftServer(ControlServer):
-    """The server of FedDC: ``h <- h + |S| / N * mean(delta)``, ``x <- x + mean(delta) + h``, and SCAFFOLD's control."""
-
-    keeps: ClassVar[Mapping[str, Width]] = {"control": "trained", "drift": "trained"}
-
-    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
-        drift = self.kept["drift"].add_(delta, alpha=total.count / self.clients)
-        super().move(params, delta + drift, total)
+from fedray.server import Server
 
 
 @algorithms.register("feddc")
@@ -32,8 +22,9 @@ class FedDC(AlgorithmConfig):
     """FedDC (Gao et al., arXiv:2203.11751, Algorithm 1), with plain means.
 
     A client steps along ``g(w) + alpha (w + h_i - x) - c_i + c``, then ``h_i <- h_i + (w_i - x)``: its drift, from 0.
-    The server moves to the mean of ``w_i``, plus the mean drift.  It is FedDyn's step with the gradient correction of
-    the paper's third term, which is SCAFFOLD's: ``c_i <- c_i - c + (x - w_i) / (K lr)`` and c the mean of all c_i.
+    The server moves to the mean of ``w_i``, plus the mean drift h: ``h <- h + |S| / N * mean(d_i)``,
+    ``x <- x + mean(d_i) + h``.  It is FedDyn's step with the gradient correction of the paper's third term, which is
+    SCAFFOLD's: ``c_i <- c_i - c + (x - w_i) / (K lr)`` and c the mean of all c_i.
 
     Two things are as in the authors' code: c_i is SCAFFOLD's, with its own correction taken off again, where the paper
     writes the last update alone; and the mean drift is that of all N clients, which is the mean of ``w_i + h_i`` of the
@@ -51,14 +42,11 @@ class FedDC(AlgorithmConfig):
     sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
+    uses_server: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_above_0(alpha=self.alpha)
         super().__post_init__()
-
-    def server(self) -> ServerRule:
-        """Make the server's half."""
-        return DriftServer()
 
     def client(self, c: Clients) -> None:
         """Fit with penalty and correction, and move drift and control."""
@@ -73,3 +61,17 @@ class FedDC(AlgorithmConfig):
         c.state["drift"] = drift + c.delta
         c.state["control"] = control + change
         c.send("control", change)
+
+    def start(self, s: Server) -> Parts:
+        """Keep the means of controls and drifts, 0 at first."""
+        return {"control": torch.zeros_like(s.params), "drift": torch.zeros_like(s.params)}
+
+    def broadcast(self, s: Server) -> Parts:
+        """Send the mean control."""
+        return {"control": s.state["control"]}
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        """Move both means, and the model by the mean update and the mean drift."""
+        share = total.count / s.clients
+        s.params.add_(total["delta"] + s.state["drift"].add_(total["delta"], alpha=share))
+        s.state["control"].add_(total["control"] * share)

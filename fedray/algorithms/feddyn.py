@@ -6,31 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
-from fedray.algorithms.server import KeepingServer, ServerRule
-from fedray.core.messages import Aggregate
+from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
-
-
-class DynamicServer(KeepingServer):
-    """The server of FedDyn: ``h <- h - alpha |S| / N * mean(delta)``, ``x <- x + mean(delta) - h / alpha``.
-
-    Args:
-        alpha: as of the clients.
-    """
-
-    keeps: ClassVar[Mapping[str, Width]] = {"h": "trained"}
-
-    def __init__(self, alpha: float) -> None:
-        super().__init__()
-        self._alpha = alpha
-
-    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
-        h = self.kept["h"].sub_(delta, alpha=self._alpha * total.count / self.clients)
-        super().move(params, delta - h / self._alpha, total)
+from fedray.server import Server
 
 
 @algorithms.register("feddyn")
@@ -39,13 +22,14 @@ class FedDyn(AlgorithmConfig):
     """FedDyn (Acar et al., arXiv:2111.04263, Algorithm 1), with plain means as in the paper.
 
     A client steps along ``g(w) - h_i + alpha (w - x)`` and then sets ``h_i <- h_i - alpha (w_i - x)``; h_i starts at 0.
-    The paper's clients solve their local problem; here they do the configured work.  N is the whole federation.
+    The server sets ``h <- h - alpha |S| / N * mean(d_i)`` and ``x <- x + mean(d_i) - h / alpha``.  The paper's clients
+    solve their local problem; here they do the configured work.  N is the whole federation.
 
-    >>> import torch
-    >>> from fedray.parts import Aggregate, Layout
-    >>> x, server = torch.zeros(1), FedDyn(alpha=0.5).server()
-    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=4)
-    >>> server.step(x, Aggregate({"delta": torch.ones(1)}, weight=2.0, count=2))  # 2 of 4 clients
+    >>> from fedray.parts import Layout
+    >>> x, dyn = torch.zeros(1), FedDyn(alpha=0.5)
+    >>> s = Server(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=4)
+    >>> s.state = dyn.start(s)
+    >>> dyn.step(s, Aggregate({"delta": torch.ones(1)}, weight=2.0, count=2))  # 2 of 4 clients
     >>> x
     tensor([1.5000])
 
@@ -57,14 +41,11 @@ class FedDyn(AlgorithmConfig):
     state: ClassVar[Mapping[str, Width]] = {"h": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
+    uses_server: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_above_0(alpha=self.alpha)
         super().__post_init__()
-
-    def server(self) -> ServerRule:
-        """Make the server's half."""
-        return DynamicServer(self.alpha)
 
     def client(self, c: Clients) -> None:
         """Fit with the linear and the quadratic term, and move the linear one."""
@@ -75,3 +56,12 @@ class FedDyn(AlgorithmConfig):
 
         c.fit(gradient=bend)
         c.state["h"] = h - self.alpha * c.delta
+
+    def start(self, s: Server) -> Parts:
+        """Keep h, 0 at first."""
+        return {"h": torch.zeros_like(s.params)}
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        """Move h, and the model by both."""
+        h = s.state["h"].sub_(total["delta"], alpha=self.alpha * total.count / s.clients)
+        s.params.add_(total["delta"] - h / self.alpha)

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms
-from fedray.algorithms.server import ServerRule
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
 from fedray.local.program import Width
-
-
-class EffectiveSteps(ServerRule):
-    """The server of FedNova.
-
-    ``x <- x + lr * tau_eff * mean(delta / tau)``, ``tau_eff`` the weighted mean of all tau.
-    """
-
-    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
-        super().move(params, delta * total.parts["tau"], total)
+from fedray.server import Server
 
 
 @algorithms.register("fednova")
@@ -32,30 +21,32 @@ class EffectiveSteps(ServerRule):
 class FedNova(AlgorithmConfig):
     """FedNova (Wang et al., arXiv:2007.07481, equation 11, ``tau_eff = sum_i p_i tau_i``).
 
-    It equals FedAvg at equal local steps.
+    ``x <- x + lr * tau_eff * mean(d_i / tau_i)``, ``tau_eff`` the weighted mean of all tau.  It equals FedAvg at equal
+    local steps.
 
     >>> from fedray.parts import Layout
-    >>> x, server = torch.zeros(1), FedNova().server()
-    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=2)
+    >>> x = torch.zeros(1)
+    >>> s = Server(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=2)
     >>> per_step, tau = torch.tensor([0.5]), torch.tensor([4.0])  # means over clients with 1 and 7 steps
-    >>> server.step(x, Aggregate({"delta": per_step, "tau": tau}, weight=2.0, count=2))
+    >>> FedNova().step(s, Aggregate({"delta": per_step, "tau": tau}, weight=2.0, count=2))
     >>> x
     tensor([2.])
 
     Args:
-        server_lr: server learning rate.
+        server_lr: another word for ``server.lr``.
     """
 
-    server_lr: float = 1.0
+    server_lr: float | None = None
     sends: ClassVar[Mapping[str, Width]] = {"tau": "scalar"}
 
-    def doubts(self, optimizer: torch.optim.Optimizer) -> Iterator[str]:
-        """Say so if the optimizer is not sgd."""
-        if not isinstance(optimizer, torch.optim.SGD):
-            yield (
-                f"local.optimizer: fednova divides by the weight of a client's gradients, which it knows of sgd; the "
-                f"steps of {type(optimizer).__name__} are counted as plain ones"
-            )
+    def needs(self, optimizer: torch.optim.Optimizer, epochs: Any) -> str | None:
+        """Return words if the optimizer is not sgd."""
+        if isinstance(optimizer, torch.optim.SGD):
+            return None
+        return (
+            f"local.optimizer: fednova divides by the weight of a client's gradients, which it knows of sgd; the "
+            f"steps of {type(optimizer).__name__} are counted as plain ones"
+        )
 
     def client(self, c: Clients) -> None:
         """Send ``delta / ||a||_1`` and ``||a||_1``, where ``a`` are the gradients' weights in ``delta``.
@@ -74,6 +65,6 @@ class FedNova(AlgorithmConfig):
         c.send("delta", c.delta / tau)
         c.send("tau", tau)
 
-    def server(self) -> ServerRule:
-        """Make the rule that multiplies by the effective number of steps."""
-        return EffectiveSteps(self.server_lr)
+    def step(self, s: Server, total: Aggregate) -> None:
+        """Move the model by the mean of a step, times the effective number of steps."""
+        s.move(total["delta"] * total["tau"])

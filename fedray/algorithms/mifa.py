@@ -6,22 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from torch import Tensor
+import torch
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms
-from fedray.algorithms.server import KeepingServer, ServerRule
-from fedray.core.messages import Aggregate
+from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
 from fedray.local.program import Width
-
-
-class Memory(KeepingServer):
-    """The server of MIFA: ``G <- G + |S| / N * mean(d_i - last d_i)``, ``x <- x + lr * G``."""
-
-    keeps: ClassVar[Mapping[str, Width]] = {"mean": "trained"}
-
-    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
-        super().move(params, self.kept["mean"].add_(delta, alpha=total.count / self.clients), total)
+from fedray.server import Server
 
 
 @algorithms.register("mifa")
@@ -30,29 +21,26 @@ class MIFA(AlgorithmConfig):
     """MIFA (Gu et al., arXiv:2106.04159, Algorithm 1): the model moves by the mean of all N clients' last updates.
 
     A client that has never taken part counts 0, where the paper waits until all have.  Clients remember their last
-    update and send the change, so that the server keeps one vector.
+    update and send the change, so that the server keeps one vector: ``G <- G + |S| / N * mean(d_i - last d_i)``,
+    ``x <- x + lr * G``.
 
-    >>> import torch
-    >>> from fedray.parts import Aggregate, Layout
-    >>> x, server = torch.zeros(1), MIFA().server()
-    >>> server.start(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=4)
+    >>> from fedray.parts import Layout
+    >>> x, mifa = torch.zeros(1), MIFA()
+    >>> s = Server(x, Layout.of(torch.nn.Linear(1, 1, bias=False)), clients=4)
+    >>> s.state = mifa.start(s)
     >>> for change in (1.0, 0.0):  # of 2 of 4 clients, twice
-    ...     server.step(x, Aggregate({"delta": torch.tensor([change])}, weight=2.0, count=2))
+    ...     mifa.step(s, Aggregate({"delta": torch.tensor([change])}, weight=2.0, count=2))
     >>> x
     tensor([1.])
 
     Args:
-        server_lr: server learning rate.
+        server_lr: another word for ``server.lr``.
     """
 
-    server_lr: float = 1.0
+    server_lr: float | None = None
     state: ClassVar[Mapping[str, Width]] = {"last": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
-
-    def server(self) -> ServerRule:
-        """Make the rule that keeps the mean of the last updates."""
-        return Memory(self.server_lr)
 
     def client(self, c: Clients) -> None:
         """Fit, and send how the update differs from the last one."""
@@ -60,3 +48,11 @@ class MIFA(AlgorithmConfig):
         delta = c.delta
         c.send("delta", delta - c.state["last"])
         c.state["last"] = delta
+
+    def start(self, s: Server) -> Parts:
+        """Keep the mean of the last updates, 0 at first."""
+        return {"mean": torch.zeros_like(s.params)}
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        """Move the mean, and the model by it."""
+        s.move(s.state["mean"].add_(total["delta"], alpha=total.count / s.clients))

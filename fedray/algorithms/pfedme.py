@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
-from fedray.algorithms.server import ServerRule
-from fedray.core.messages import Parts
+from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
+from fedray.server import Server
 
 
 @algorithms.register("pfedme")
@@ -49,10 +49,6 @@ class PFedMe(AlgorithmConfig):
         check_above_0(lam=self.lam, inner_steps=self.inner_steps, inner_lr=self.inner_lr, beta=self.beta)
         super().__post_init__()
 
-    def server(self) -> ServerRule:
-        """Make the rule that goes ``beta`` of the way."""
-        return ServerRule(self.beta)
-
     def initial_state(self, c: Clients) -> Parts:
         """Return the global model."""
         return {"theta": c.anchor}
@@ -69,6 +65,10 @@ class PFedMe(AlgorithmConfig):
             grad.copy_(self.lam * (w - theta))
 
         c.fit(gradient=envelope)
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        """Move the model ``beta`` of the way."""
+        s.move(total["delta"] * self.beta)
 
     def personal(self, c: Clients) -> Tensor:
         """Return theta, ``[C, D]``."""

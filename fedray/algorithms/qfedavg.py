@@ -6,22 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from torch import Tensor
-
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
-from fedray.algorithms.server import ServerRule
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
 from fedray.local.program import Width
+from fedray.server import Server
 
 _LEAST = 1e-10
-
-
-class Fair(ServerRule):
-    """The server of q-FedAvg: ``x <- x + sum(F^q d) / sum(h / L)``."""
-
-    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
-        super().move(params, delta / total.parts["h"], total)
 
 
 @algorithms.register("qfedavg")
@@ -48,10 +39,6 @@ class QFedAvg(AlgorithmConfig):
         super().__post_init__()
         check_at_least_0(q=self.q)
 
-    def server(self) -> ServerRule:
-        """Make the rule that divides by the sum of h."""
-        return Fair()
-
     def client(self, c: Clients) -> None:
         """Fit, and send the update by the loss before it."""
         loss = c.losses(c.anchor) + _LEAST
@@ -59,3 +46,7 @@ class QFedAvg(AlgorithmConfig):
         scale, delta = loss.pow(self.q), c.delta
         c.send("delta", scale.unsqueeze(1) * delta)
         c.send("h", self.q * loss.pow(self.q - 1.0) * delta.square().sum(dim=1) / trace.lr + scale)
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        """Move the model by the sum of the updates over that of h."""
+        s.move(total["delta"] / total["h"])

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms
-from fedray.algorithms.server import KeepingServer, ServerRule
-from fedray.core.messages import Aggregate
+from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
-
-
-class ControlServer(KeepingServer):
-    """The server of SCAFFOLD: ``x <- x + lr * mean(delta)``, ``c <- c + |S| / N * mean(change of c_i)``."""
-
-    broadcasts: ClassVar[Mapping[str, Width]] = {"control": "trained"}
-    keeps = broadcasts
-
-    def move(self, params: Tensor, delta: Tensor, total: Aggregate) -> None:
-        super().move(params, delta, total)
-        self.kept["control"].add_(total.parts["control"] * (total.count / self.clients))
+from fedray.server import Server
 
 
 @algorithms.register("scaffold")
@@ -39,24 +28,25 @@ class Scaffold(AlgorithmConfig):
     ({'control': 'trained'}, {'control': 'trained'})
 
     Args:
-        server_lr: global step size.
+        server_lr: global step size, another word for ``server.lr``.
     """
 
-    server_lr: float = 1.0
+    server_lr: float | None = None
     state: ClassVar[Mapping[str, Width]] = {"control": "trained"}
     sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
 
-    def doubts(self, optimizer: torch.optim.Optimizer) -> Iterator[str]:
-        """Say so if the optimizer is not plain sgd."""
-        momentum = optimizer.param_groups[0].get("momentum", 0)
-        if not isinstance(optimizer, torch.optim.SGD) or momentum:
-            what = f"momentum {momentum:g}" if isinstance(optimizer, torch.optim.SGD) else type(optimizer).__name__
-            yield (
-                f"local.optimizer: scaffold's control variates are mean gradients with plain sgd alone; with {what} "
-                "they are mean steps divided by the learning rate, which its paper does not treat"
-            )
+    def needs(self, optimizer: torch.optim.Optimizer, epochs: Any) -> str | None:
+        """Return words if the optimizer is not plain sgd."""
+        sgd, momentum = isinstance(optimizer, torch.optim.SGD), optimizer.param_groups[0].get("momentum", 0)
+        if sgd and not momentum:
+            return None
+        what = f"momentum {momentum:g}" if sgd else type(optimizer).__name__
+        return (
+            f"local.optimizer: scaffold's control variates are mean gradients with plain sgd alone; with {what} "
+            "they are mean steps divided by the learning rate, which its paper does not treat"
+        )
 
     def client(self, c: Clients) -> None:
         """Step along ``g_i(y) - c_i + c``, and then set ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II)."""
@@ -69,6 +59,15 @@ class Scaffold(AlgorithmConfig):
         c.state["control"] = c.state["control"] + change
         c.send("control", change)
 
-    def server(self) -> ServerRule:
-        """Make the server's control variate."""
-        return ControlServer(self.server_lr)
+    def start(self, s: Server) -> Parts:
+        """Keep the server's control variate c, 0 at first."""
+        return {"control": torch.zeros_like(s.params)}
+
+    def broadcast(self, s: Server) -> Parts:
+        """Send c."""
+        return {"control": s.state["control"]}
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        """Move the model by the mean update, and ``c <- c + |S| / N * mean(change of c_i)``."""
+        s.move(total["delta"])
+        s.state["control"].add_(total["control"] * (total.count / s.clients))

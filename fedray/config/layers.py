@@ -141,7 +141,7 @@ def _tracking_as_list(layer: dict[str, Any]) -> dict[str, Any]:
 
 def _elsewhere() -> dict[str, str]:
     """Return the full keys of the options of sections, for whoever looks for them at the top."""
-    found: dict[str, str] = {"server": "algorithm.server_lr", "lr": "local.optimizer.lr", "trackers": "tracking"}
+    found: dict[str, str] = {"lr": "local.optimizer.lr", "trackers": "tracking"}
     for key, section in SECTIONS.items():
         for option in options_of(section):
             found[option] = f"{found[option]} or {key}.{option}" if option in found else f"{key}.{option}"

@@ -340,6 +340,7 @@ class ExperimentSchema(TopSection):
     model: Any
     algorithm: Any = "fedavg"
     transforms: list[Any] = field(default_factory=list)
+    server: Any = None
     aggregator: Any = "mean"
     attack: Any = None
     sampler: Any = "full"

@@ -30,7 +30,7 @@ class Broadcast:
 
     Args:
         round: round number, from 1.
-        parts: ``model`` ``[P]`` always; further parts ``[...]`` an algorithm's server rule adds.
+        parts: ``model`` ``[P]`` always; further parts ``[...]`` an algorithm adds.
         weight: total planned aggregation weight of the cohort: weights are divided by it before the sum, so that the
             sum has the magnitude of one update.
     """
@@ -151,8 +151,11 @@ class Aggregate:
     """The aggregate of a round's accepted updates.
 
     >>> import torch
-    >>> Aggregate({"delta": torch.ones(2)}, weight=40.0, count=2)
+    >>> total = Aggregate({"delta": torch.ones(2)}, weight=40.0, count=2)
+    >>> total
     Aggregate(parts={'delta': tensor([1., 1.])}, weight=40.0, count=2, expected=None)
+    >>> total["delta"]
+    tensor([1., 1.])
 
     Args:
         parts: each ``[k]``.
@@ -165,3 +168,7 @@ class Aggregate:
     weight: float
     count: int
     expected: float | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a part."""
+        return self.parts[name]

@@ -40,14 +40,14 @@ from fedray.core.losses import TASK_LOSS, LossFn
 from fedray.data import ClientData, DataSpec, data_sources
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.attacked import attacked
-from fedray.experiment.chosen import chosen_data, chosen_function, chosen_trackers
+from fedray.experiment.chosen import chosen_data, chosen_function, chosen_server, chosen_trackers
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import only_python_has
 from fedray.experiment.place import Place
 from fedray.experiment.preflight import check_fit, check_optimizer, check_single_rows, made_module
 from fedray.local.losses import losses
 from fedray.local.modes import carried_buffers
-from fedray.local.rate import scheduled
+from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import batch_statistics, decide
 from fedray.local.task import LocalTask, ModelFn
@@ -63,6 +63,7 @@ from fedray.run.watch import check_watched, monitors
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
+from fedray.server import ServerOptimizer, server_optimizers
 from fedray.tracking import Tracker, trackers
 from fedray.transforms import Transform, transforms
 
@@ -88,6 +89,8 @@ class Config:
     data: Any
     model: Any
     algorithm: AlgorithmConfig
+    server: ServerOptimizer | None
+    server_schedule: LRSchedule | None
     transforms: tuple[Transform, ...]
     tracking: tuple[Tracker, ...]
     aggregator: Aggregator
@@ -124,6 +127,7 @@ class Config:
         if not isinstance(schema.transforms, Sequence):
             kind = type(schema.transforms).__name__
             raise ConfigError(f"transforms: a list is needed, such as [fedray.Clip()]; this is a {kind}")
+        server, server_schedule = chosen_server(schema.server)
         return cls(
             name=name,
             raw=dict(raw),
@@ -132,6 +136,8 @@ class Config:
             data=chosen_data(schema.data),
             model=bind_part(models, schema.model, "model"),
             algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
+            server=server,
+            server_schedule=server_schedule,
             transforms=tuple(
                 bind_part(transforms, node, f"transforms[{i}]") for i, node in enumerate(schema.transforms)
             ),
@@ -165,12 +171,14 @@ class Config:
                 local[key] = said["name"] if key == "loss" and len(said) == 1 else said
         if self.loss is None:
             local["loss"] = "auto"
+        if "server.lr_schedule" in dumped and "server" in dumped:
+            dumped["server"]["lr_schedule"] = dumped["server.lr_schedule"]
         filled: dict[str, Any] = {
             "seed": self.schema.seed,
             "rounds": self.schema.rounds,
             **{key: dumped[key] for key in ("data", "model", "algorithm") if key in dumped},
             "transforms": [part for key, part in dumped.items() if key.startswith("transforms[")],
-            **{key: dumped[key] for key in ("aggregator", "attack", "sampler") if key in dumped},
+            **{key: dumped[key] for key in ("server", "aggregator", "attack", "sampler") if key in dumped},
             "local": local,
             "cluster": dump(self.place.cluster),
             "worker": dump(self.place.worker),
@@ -192,6 +200,8 @@ class Config:
             ("data", data_sources, self.data),
             ("model", models, self.model),
             ("algorithm", algorithms, self.algorithm),
+            *([("server", server_optimizers, self.server)] if self.server else []),
+            *([("server.lr_schedule", lr_schedules, self.server_schedule)] if self.server_schedule else []),
             *((f"transforms[{i}]", transforms, part) for i, part in enumerate(self.transforms)),
             ("aggregator", aggregators, self.aggregator),
             *([("attack", attacks, self.attack)] if self.attack else []),
@@ -208,7 +218,7 @@ class Config:
         for key, part in [*sections, *((key, part) for key, _, part in self._parts())]:
             yield from (f"{key}.{name}" for name in defaults_of(part))
             section, _, option = key.partition(".")
-            if option and getattr(part, "name", None) == getattr(SECTIONS[section], option, None):
+            if option and getattr(part, "name", None) == getattr(SECTIONS.get(section, ServerOptimizer), option, None):
                 yield f"{key}.name"
 
     def run_folder(self) -> RunFolder:
@@ -220,9 +230,9 @@ class Config:
         return RunFolder(next(path for path in itertools.chain([default], same_second) if not path.exists()))
 
     def algorithm_parts(self) -> Algorithm:
-        """Make a fresh algorithm, its server rule not started."""
+        """Put the parts of the algorithm together."""
         chain = [made(transform) for transform in self.transforms]
-        return compose(made(self.algorithm), chain, made(self.aggregator), self.local)
+        return compose(made(self.algorithm), chain, made(self.aggregator), self.local, made(self.server))
 
     def model_fn(self, spec: DataSpec) -> ModelFn:
         """Return what builds the module with its first parameters."""
@@ -247,6 +257,7 @@ class Config:
         else:
             data = self.data.load(self.schema.seed, self.place.sites)
         algorithm, sampler = self.algorithm_parts(), made(self.sampler).prepare(data)
+        check_rates(algorithm.server.schedule, algorithm.server.lr, self.schema.rounds, "server.lr_schedule")
         attackers = None
         if self.attack is not None:
             algorithm, attackers = attacked(algorithm, made(self.attack), data, self.schema.seed)
@@ -272,7 +283,7 @@ class Config:
         task, warnings = self._task(data, algorithm, sampler)
         plan = Plan(
             task=task,
-            algorithm=replace(algorithm, statistics=task.statistics),
+            algorithm=replace(algorithm, statistics=task.statistics, receives=task.receives),
             sampler=sampler,
             rounds=self.schema.rounds,
             evaluate=self.evaluate,
@@ -299,7 +310,7 @@ class Config:
             raise ConfigError(
                 f"algorithm: {chosen.name} needs classes, and the targets are {data.spec.task}'s; take another"
             )
-        receives = {name: width for name, width in algorithm.broadcast_widths(layout).items() if name != "model"}
+        vector = layout.pack(dict(module.state_dict()))
         task = LocalTask(
             model_fn=model_fn,
             optimizer_fn=self.optimizer,
@@ -308,7 +319,7 @@ class Config:
             layout=layout,
             args=algorithm.args,
             program=algorithm.program,
-            receives=receives,
+            receives=algorithm.received(vector, layout, len(data), data.spec.outputs, self.schema.seed),
             seed=self.schema.seed,
             statistics=self._statistics(algorithm, module, layout, data),
             carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
@@ -322,7 +333,8 @@ class Config:
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds)
             evaluated = data.test is not None or self.evaluate.clients_every > 0
             untried = check_fit(trial, module, evaluated, self.place.devices[0])
-            warnings = (*chosen.doubts(optimizer), *chosen.unused(self.local))
+            doubt = chosen.needs(optimizer, self.local.epochs)
+            warnings = (*((doubt,) if doubt else ()), *chosen.unused(self.local))
             warnings += (untried,) if untried else ()
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedray.config.binding import is_plain
-from fedray.config.registry import Registry, bind_part, made
+from fedray.config.registry import Imported, Registry, bind_part, made
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData, data_sources
 from fedray.experiment.given import GivenData
 from fedray.local.losses import losses
+from fedray.optim import LRSchedule, lr_schedules
+from fedray.server import ServerOptimizer, server_optimizers
 from fedray.tracking import Tracker, trackers
 
 
@@ -46,6 +48,20 @@ def chosen_trackers(nodes: list[Any]) -> tuple[Tracker, ...]:
             )
         found.append(tracker)
     return tuple(found)
+
+
+def chosen_server(node: Any) -> tuple[ServerOptimizer | None, LRSchedule | None]:
+    """Return the server optimizer of a config and the schedule of its learning rate; None where there is none.
+
+    Options without a name are those of ``sgd``.  Of an optimizer that is named by its import path the schedule is among
+    its options.
+    """
+    if node is None:
+        return None, None
+    server = bind_part(server_optimizers, node, "server", "sgd")
+    if isinstance(server, Imported):
+        return server, None  # type: ignore[return-value]
+    return server, bind_part(lr_schedules, server.lr_schedule, "server.lr_schedule", "constant")
 
 
 def chosen_function(registry: Registry, node: Any, key: str, default: str = "") -> Callable[..., Any]:

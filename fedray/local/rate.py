@@ -75,19 +75,20 @@ def scheduled(schedule: LRSchedule, optimizer: Optimizer, rounds: int) -> Learni
     if schedule != Constant() and len(rates) < len(optimizer.param_groups):
         raise ConfigError(f"local.lr_schedule: the optimizer {type(optimizer).__name__} has no lr to change")
     for made_with in dict.fromkeys(rate for rate in rates if rate > 0.0):
-        for round in range(1, rounds + 1):
-            _check(schedule, made_with, round, rounds)
+        check_rates(schedule, made_with, rounds, "local.lr_schedule")
     return LearningRate(schedule, rounds, rates[0] if rates else None)
 
 
-def _check(schedule: LRSchedule, made_with: float, round: int, rounds: int) -> None:
-    try:
-        rate = schedule.rate(made_with, round, rounds)
-        useful = 0.0 < rate < math.inf
-    except Exception as error:
-        raise ConfigError(f"local.lr_schedule: {type(schedule).__name__} failed: {one_line(error)}") from error
-    if not useful:
-        raise ConfigError(
-            f"local.lr_schedule: the learning rate of round {round} of {rounds} would be {rate}, it must be above 0; "
-            "give it a lowest rate, more rounds to fall in, or end the run before"
-        )
+def check_rates(schedule: LRSchedule, made_with: float, rounds: int, key: str) -> None:
+    """Raise ConfigError, which names ``key``, if a schedule raises or gives a rate that is no number above 0."""
+    for round in range(1, rounds + 1):
+        try:
+            rate = schedule.rate(made_with, round, rounds)
+            useful = 0.0 < rate < math.inf
+        except Exception as error:
+            raise ConfigError(f"{key}: {type(schedule).__name__} failed: {one_line(error)}") from error
+        if not useful:
+            raise ConfigError(
+                f"{key}: the learning rate of round {round} of {rounds} would be {rate}, it must be above 0; "
+                "give it a lowest rate, more rounds to fall in, or end the run before"
+            )

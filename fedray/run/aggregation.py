@@ -1,16 +1,22 @@
-"""From what workers have folded to the aggregate of a round, and what is told of it."""
+"""From what workers have folded to the aggregate of a round, to the moved model, and what is told of both."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
+import torch
 
 from fedray.aggregators.base import Accumulator, too_few
 from fedray.config.registry import name_of
-from fedray.core.errors import RunFailed
-from fedray.core.messages import Aggregate, BlockReport, Parts
+from fedray.core.errors import RunFailed, one_line
+from fedray.core.messages import BUFFERS, DELTA, STATISTICS, VECTOR, Aggregate, BlockReport, Parts
 from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.run.plan import Plan
+from fedray.run.state import ServerState
 
 
 def aggregate(
@@ -40,11 +46,55 @@ def aggregate(
     now = Now(plan.task.seed, record.round, {name: tensor.clone() for name, tensor in kept.items()})
     weight = float(np.concatenate([report.weight for report in reports]).sum())
     total = aggregator.finish(folded, weight, planned, len(clients), now)
-    if now.metrics:
-        record.metrics[name_of(aggregator)] = now.metrics
+    tell(record, name_of(aggregator), now.metrics)
     if plan.attackers is not None:
         lying = np.sort(clients[plan.attackers.among(clients)]).tolist()
         record.attackers = [plan.task.data.client_id(client) for client in lying]
         if now.shares:
             record.metrics["attack"] = {"share": sum(now.shares[client] for client in lying)}
     return total, now.state
+
+
+def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord) -> None:
+    """Transform the aggregate of a round and move the model by it, in place, and write what parts tell into its record.
+
+    Buffers and frozen parameters move by their averaged change, whatever the algorithm does.
+
+    Raises:
+        RunFailed: a part tells of something that is no number.
+    """
+    layout, algorithm = plan.layout, plan.algorithm
+    total = replace(total, expected=plan.expected)
+    for transform in reversed(algorithm.transforms):
+        now = Now(plan.task.seed, record.round)
+        tell(record, name_of(transform), transform.on_aggregate(total, now), now.metrics)
+    if BUFFERS in total.parts:
+        layout.round_integers(total.parts[BUFFERS])
+    if (change := total.parts.pop(STATISTICS, None)) is not None and total.count:
+        assert state.statistics is not None
+        carried = layout.among_buffers(plan.task.carried).to(change.device)
+        state.statistics = torch.where(carried, state.statistics, state.vector[-len(change) :]) + change
+        layout.round_integers(state.statistics)
+    apart = [name for name in VECTOR if name != DELTA and name in total.parts]
+    heard = {name: part for name, part in total.parts.items() if name not in apart}
+    state.server.enter(record.round)
+    told = algorithm.program.step(state.server, replace(total, parts=heard))
+    tell(record, algorithm.name, told)
+    tell(record, name_of(algorithm.server), state.server.metrics)
+    for name in apart:
+        state.vector[layout.spans[name]].add_(total.parts[name])
+
+
+def tell(record: RoundRecord, part: str, *metrics: Mapping[str, float] | None) -> None:
+    """Write numbers that a part tells of a round into its record, under its name, or name_2 where that is taken.
+
+    Raises:
+        RunFailed: something else than numbers by name.
+    """
+    try:
+        told = {str(name): float(value) for found in metrics for name, value in (found or {}).items()}
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise RunFailed(f"round {record.round}: {part} must tell numbers by name: {one_line(error)}") from error
+    if told:
+        places = itertools.chain([part], (f"{part}_{number}" for number in itertools.count(2)))
+        record.metrics[next(place for place in places if place not in record.metrics)] = told

@@ -231,8 +231,7 @@ class _Drive:
         vector = self._executor.global_vector(plan.layout.size)
         vector.copy_(plan.layout.pack(dict(last_of(plan.task.model_fn).state_dict())))
         store = ClientStore(run.folder.state, run.job().state_widths())
-        plan.algorithm.server.start(vector, plan.layout, len(plan.task.data))
-        state = ServerState(vector, store, kept=plan.initial_kept(str(vector.device)))
+        state = ServerState(plan.start(vector), store, kept=plan.initial_kept(str(vector.device)))
         if plan.algorithm.statistics:
             state.statistics = vector[-plan.layout.buffers :].clone()
         if run.resume:

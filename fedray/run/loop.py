@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,9 +21,9 @@ from torch import Tensor
 
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
-from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockReport, Broadcast, Failure
+from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure
 from fedray.core.record import RoundRecord
-from fedray.run.aggregation import aggregate
+from fedray.run.aggregation import aggregate, move
 from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
 from fedray.run.evaluation import HoldoutReport, TestReport
@@ -188,7 +187,8 @@ class Rounds:
 
     def _broadcast(self, round: int, weight: float) -> Broadcast:
         state = self._state
-        parts = {"model": state.vector, **self._plan.algorithm.server.broadcast()}
+        state.server.enter(round)
+        parts = {"model": state.vector, **self._plan.algorithm.program.broadcast(state.server)}
         if state.statistics is not None:
             parts[STATISTICS] = state.statistics
         return Broadcast(round, parts, weight)
@@ -235,14 +235,14 @@ class Rounds:
             inject.point("driver.fold", record.round)
             folded = {name: part.to(state.vector.device) for name, part in self._executor.collect().items()}
             total, kept = aggregate(plan, state.kept, folded, down.weight, reports, record)
-            self._move(total, record.round)
+            self._move(total, record)
             state.kept = kept
             for report in reports:
                 state.store.commit(report.state)
         elif any(transform.hides_empty for transform in plan.algorithm.transforms):
             sent = plan.algorithm.sends(plan.layout).items()
             zeros = {name: torch.zeros(width, device=state.vector.device) for name, width in sent}
-            self._move(Aggregate(zeros, 0.0, 0), record.round)
+            self._move(Aggregate(zeros, 0.0, 0), record)
         self._describe(record, reports, failures)
 
     def _trace(self, failure: Failure) -> str:
@@ -252,25 +252,14 @@ class Rounds:
         self._told.add(kind)
         return _AS_BEFORE if known else failure.trace
 
-    def _move(self, total: Aggregate, round: int) -> None:
+    def _move(self, total: Aggregate, record: RoundRecord) -> None:
         """Transform the aggregate of a round, and move the model by it."""
-        plan, state = self._plan, self._state
-        total = replace(total, expected=plan.expected)
-        inject.point("driver.aggregate", round)
-        state.whole = False
+        inject.point("driver.aggregate", record.round)
+        self._state.whole = False
         with torch.no_grad():
-            for transform in reversed(plan.algorithm.transforms):
-                transform.on_aggregate(total, plan.task.seed, round)
-            if BUFFERS in total.parts:
-                plan.layout.round_integers(total.parts[BUFFERS])
-            if (change := total.parts.pop(STATISTICS, None)) is not None and total.count:
-                assert state.statistics is not None
-                carried = plan.layout.among_buffers(plan.task.carried).to(change.device)
-                state.statistics = torch.where(carried, state.statistics, state.vector[-len(change) :]) + change
-                plan.layout.round_integers(state.statistics)
-            plan.algorithm.server.step(state.vector, total)
-        if not state.is_finite(plan.layout):
-            raise RunFailed(f"round {round}: the global model is no longer finite; lower the learning rates")
+            move(self._plan, self._state, total, record)
+        if not self._state.is_finite(self._plan.layout):
+            raise RunFailed(f"round {record.round}: the global model is no longer finite; lower the learning rates")
 
     def _describe(self, record: RoundRecord, reports: list[BlockReport], failures: list[Failure]) -> None:
         plan = self._plan

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from fedray.aggregators.base import Aggregator, too_few
 from fedray.algorithms.base import Algorithm
@@ -16,6 +17,7 @@ from fedray.core.layout import Layout
 from fedray.core.messages import Block, Ints, Parts
 from fedray.core.monitor import Monitor
 from fedray.core.record import RoundRecord
+from fedray.local.rate import LearningRate
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
 from fedray.run.absent import staying
@@ -24,6 +26,7 @@ from fedray.run.evaluation import HoldoutChunk, TestChunk
 from fedray.run.watch import Watch, judge, monitors
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Sampler
+from fedray.server import Server
 
 _HOLDOUT_CLIENTS = 64
 
@@ -52,7 +55,7 @@ class Plan:
 
     Args:
         task: local training.
-        algorithm: its parts; the server rule must be started.
+        algorithm: its parts.
         sampler: cohorts.
         rounds: the number of rounds in all.
         evaluate: the evaluations.
@@ -82,6 +85,19 @@ class Plan:
     def layout(self) -> Layout:
         """The model's layout."""
         return self.task.layout
+
+    @property
+    def server_rate(self) -> LearningRate:
+        """The server's learning rate of each round."""
+        optimizer = self.algorithm.server
+        return LearningRate(optimizer.schedule, self.rounds, optimizer.lr)
+
+    def start(self, vector: Tensor) -> Server:
+        """Start the server's half of the algorithm on a model ``[P]``, which is then moved along."""
+        data = self.task.data
+        server = self.algorithm.start(vector, self.layout, len(data), data.spec.outputs, self.task.seed)
+        server.rate = self.server_rate
+        return server
 
     def initial_kept(self, device: str) -> Parts:
         """Return the tensors that the server keeps for the aggregator, before the first round."""

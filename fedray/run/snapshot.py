@@ -21,16 +21,15 @@ from fedray.run.state import ServerState
 from fedray.run.watch import Watch
 from fedray.rundir.checkpoint import Checkpoint
 
-_RULE, _AGGREGATOR, _CLIENTS, _TRAINED = "rule.", "aggregator.", "clients.", "trained."
+_SERVER, _AGGREGATOR, _CLIENTS, _TRAINED = "rule.", "aggregator.", "clients.", "trained."
 
 
 def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Checkpoint:
     """Make a checkpoint of ``state``; ``origin`` says what wrote it."""
     clients, segments = state.store.index()
-    rule = plan.algorithm.server.state_dict()
     tensors = {
         "model": state.vector,
-        **_prefixed(_RULE, rule),
+        **_prefixed(_SERVER, state.server.state_dict()),
         **_prefixed(_AGGREGATOR, state.kept),
         **_prefixed(_CLIENTS, clients),
     }
@@ -90,7 +89,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     state.vector.copy_(model)
     if state.statistics is not None and STATISTICS in saved.tensors:
         state.statistics.copy_(saved.tensors[STATISTICS])
-    plan.algorithm.server.load_state_dict(_with_prefix(saved.tensors, _RULE))
+    state.server.load_state_dict(_with_prefix(saved.tensors, _SERVER))
     state.kept = {name: t.to(state.vector.device) for name, t in _with_prefix(saved.tensors, _AGGREGATOR).items()}
     if state.store.widths:
         rows = _with_prefix(saved.tensors, _CLIENTS)
@@ -129,7 +128,7 @@ def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
     """Return names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
     clients = [f"{name}[{width}]" for name, width in state.store.widths.items()]
     aggregator = [f"{name}[{tensor.numel()}]" for name, tensor in sorted(state.kept.items())]
-    kept = {"server": plan.algorithm.server.state_names(), "clients": clients}
+    kept = {"server": sorted(state.server.state_dict()), "clients": clients}
     # Not where it is empty: a fedray without such aggregators is to read what it could have written.
     return kept | ({"aggregator": aggregator} if aggregator else {})
 

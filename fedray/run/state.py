@@ -14,6 +14,7 @@ from fedray.run.budget import Totals
 from fedray.run.watch import Watch
 from fedray.rundir.client_state import ClientStore
 from fedray.rundir.client_table import ClientRows
+from fedray.server import Server
 
 COMPLETE = "evaluate"
 """The phase that a record has once its evaluation is in it."""
@@ -24,7 +25,7 @@ class ServerState:
     """The state of the server between rounds.
 
     Args:
-        vector: the global model ``[P]``.
+        server: the global model, and what the algorithm and the server optimizer keep.
         round: last finished round.
         store: index of the clients' state.
         halvings: the number of times that blocks were halved because a device had too little memory for them.
@@ -37,7 +38,7 @@ class ServerState:
         totals: the usage of all rounds so far.
     """
 
-    vector: Tensor
+    server: Server
     store: ClientStore
     round: int = 0
     halvings: int = 0
@@ -48,6 +49,11 @@ class ServerState:
     trained: ClientRows | None = None
     watches: dict[str, Watch] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+
+    @property
+    def vector(self) -> Tensor:
+        """The global model ``[P]``."""
+        return self.server.vector
 
     @property
     def to_evaluate(self) -> bool:

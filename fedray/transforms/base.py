@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from fedray.config.registry import Registry
 from fedray.core.messages import Aggregate, BlockUpdate
+from fedray.core.now import Now
 from fedray.local.program import Width
 
 
@@ -58,8 +59,17 @@ class Transform:
     def on_arrival(self, update: BlockUpdate, now: int) -> None:
         """Change single updates on the server's side before they are folded (weight by staleness)."""
 
-    def on_aggregate(self, total: Aggregate, seed: int, round: int) -> None:
-        """Change the aggregate in place, once a round, after the fold (noise, unmasking)."""
+    def on_aggregate(self, total: Aggregate, now: Now) -> Mapping[str, float] | None:
+        """Change the aggregate in place, once a round, after the fold (noise, unmasking).
+
+        Args:
+            total: the aggregate.
+            now: the round; it keeps no tensors for transforms.
+
+        Returns:
+            Numbers for the record of the round, which has them under the transform's name; or None.
+        """
+        return None
 
 
 transforms = Registry("transform", package="fedray.transforms", base=Transform, such_as="fedray.Clip(1.0)")

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from fedray.core.messages import Aggregate
+from fedray.core.now import Now
 from fedray.core.rng import torch_generator
 from fedray.transforms.base import Transform, transforms
 from fedray.transforms.clip import Clip
@@ -26,7 +27,7 @@ class Gaussian(Transform):
 
     >>> noise = Gaussian(multiplier=0.5).prepare((Clip(norm=2.0),))
     >>> total = Aggregate({"delta": torch.zeros(3)}, weight=10.0, count=10)
-    >>> noise.on_aggregate(total, seed=1, round=1)  # a standard deviation of 0.5 * 2 / 10
+    >>> noise.on_aggregate(total, Now(seed=1, round=1))  # a standard deviation of 0.5 * 2 / 10
     >>> total.parts["delta"]
     tensor([-0.0328,  0.1844,  0.0108])
 
@@ -67,7 +68,7 @@ class _Calibrated(Gaussian):
     def prepare(self, before: tuple[Transform, ...]) -> Transform:
         return self
 
-    def on_aggregate(self, total: Aggregate, seed: int, round: int) -> None:
+    def on_aggregate(self, total: Aggregate, now: Now) -> None:
         """Turn the mean ``delta`` ``[D]`` over those who came into one over those expected, and add the noise."""
         delta = total.parts["delta"]
         expected = total.expected or total.count
@@ -76,5 +77,5 @@ class _Calibrated(Gaussian):
         if self.multiplier == 0.0:
             return
         # Drawn on the CPU, so that the noise is the same on every device.
-        noise = torch.randn(delta.shape, generator=torch_generator(seed, "noise", round))
+        noise = torch.randn(delta.shape, generator=torch_generator(now.seed, "noise", now.round))
         delta.add_(noise.to(delta.device).mul_(self.multiplier * self.sensitivity / expected))

@@ -54,5 +54,5 @@ def test_the_servers_control_variate_is_the_mean_of_all_clients_own(sampler: Sam
     own, known = rows.read(everyone, run.state.store.of(everyone), torch.device("cpu"))
     rows.close()
     assert any(known)
-    server = run.plan.algorithm.server.state_dict()["control"]
+    server = run.state.server.state["control"]
     assert relative(own["control"].mean(dim=0), server) <= 1e-5

@@ -122,6 +122,6 @@ def test_an_attacker_clips_nothing_and_keeps_its_other_parts(tmp_path: Path) -> 
     lying = federation(class_problem(), tmp_path / "b", Scaffold(), rounds=1, attack=GaussianAttack(1.0, std=1.0))
     honest.run()
     lying.run()
-    controls = [one.plan.algorithm.server.state_dict()["control"] for one in (honest, lying)]
+    controls = [one.state.server.state["control"] for one in (honest, lying)]
     assert torch.equal(*controls)
     assert not torch.equal(honest.vector, lying.vector)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,12 @@ HASHES = [
 """That fedray's hashes of four rounds: in a copy of this folder, with ``git worktree add old 56f3766`` and
 ``PYTHONPATH=old``, by ``python -m fedray run run/config.yaml run.dir=anew rounds=4``, and the same by ``resume run`` to
 3 and to 4 rounds.  On an Intel processor: torch's kernels differ by maker as well as by vector instructions."""
+
+ALGORITHMS = EARLIER.with_name("earlier_algorithms.tar.gz")
+"""Two rounds of each algorithm that the fedray of 86cdb20 had with a server rule, and its hash of round 4.
+
+Of the same tables, by ``PYTHONPATH=old python -m fedray run c.yaml run.dir=NAME "algorithm={name: NAME}"`` and, of a
+copy, ``resume NAME rounds=4``; without log and exported model."""
 
 
 def computes_as_there() -> bool:
@@ -76,6 +83,20 @@ def test_a_run_of_an_earlier_fedray_goes_on_with_the_same_bits(cli: Cli, earlier
     assert cli("run", earlier / "config.yaml", "run.dir=anew", "rounds=4", "-q").status == 0
     one, other = (load_file(Path(folder) / "model.safetensors") for folder in (earlier, "anew"))
     assert all(one[name].allclose(other[name], atol=1e-5) for name in one)
+
+
+def test_runs_of_each_algorithm_of_an_earlier_fedray_go_on_with_the_same_bits(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tarfile.open(ALGORITHMS) as archive:
+        archive.extractall(tmp_path, filter="data")
+    rows = [line.split() for line in Path("expected.txt").read_text().splitlines()]
+    assert len(rows) == 14
+    for folder, rounds, expected in rows:
+        assert cli("resume", folder, f"rounds={rounds}", "-q").status == 0, folder
+        if computes_as_there():
+            assert hashes(Path(folder))[-1] == expected, folder
 
 
 def test_changed_training_files_are_named_and_do_not_change_what_the_model_reads(

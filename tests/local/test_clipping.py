@@ -86,7 +86,7 @@ def test_stacked_is_alone_with_algorithms_that_change_gradients(algorithm: Any) 
         task = local_task(PROBLEM, args=args, stack=stack, program=algorithm)
         vector = task.layout.pack(dict(PROBLEM.model_fn().state_dict()))
         state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.program.state}
-        sent = {name: torch.full((task.layout.trained,), 0.02) for name in algorithm.server().broadcasts}
+        sent = {name: torch.full((task.layout.trained,), 0.02) for name in task.receives}
         updates.append(train(task, [2, 3, 0, 1], Broadcast(1, {"model": vector, **sent}, 1.0), state))
     for name, part in updates[0].parts.items():
         assert relative(part, updates[1].parts[name]) <= 1e-5, name

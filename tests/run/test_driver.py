@@ -16,12 +16,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.algorithms.scaffold import ControlServer
-from fedray.algorithms.server import ServerRule
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection
 from fedray.core import inject
 from fedray.core.errors import ConfigError, RunFailed
@@ -38,6 +35,7 @@ from fedray.rundir import durable
 from fedray.rundir.checkpoint import rounds_in
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import Owner
+from fedray.server import Server
 from fedray.tracking.jsonl import JsonLines, read_records
 from fedray.transforms import TopK, Transform
 from tests.helpers import Problem, class_problem, federation
@@ -533,16 +531,16 @@ def test_it_is_finished_only_when_the_model_is_there(tmp_path: Path, monkeypatch
 def test_a_step_that_raises_half_way_is_in_no_checkpoint(
     tmp_path: Path, quiet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, steps = tmp_path / "run", itertools.count(1)
+    folder, steps, whole = tmp_path / "run", itertools.count(1), Scaffold.step
 
-    def half(self: ControlServer, params: Tensor, delta: Tensor, total: Aggregate) -> None:
-        ServerRule.move(self, params, delta, total)
+    def half(self: Scaffold, s: Server, total: Aggregate) -> None:
         if next(steps) == 4:
+            s.move(total["delta"])
             raise MemoryError("by hand")
-        self.kept["control"].add_(total.parts["control"] * (total.count / self.clients))
+        whole(self, s, total)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ControlServer, "move", half)
+        patch.setattr(Scaffold, "step", half)
         with pytest.raises(RunFailed, match="round 4: MemoryError: by hand"):
             go(run_in(folder))
     assert rounds_in(folder / "checkpoints") == [2]

@@ -15,6 +15,7 @@ from fedray.algorithms import FedAdam, FedAvg, FedAvgM
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import BUFFERS, Aggregate
+from fedray.core.now import Now
 from fedray.sampling import Poisson
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 from tests.helpers import class_problem, federation, train
@@ -47,7 +48,7 @@ class Nosy(Transform):
     def on_clients(self, update: object) -> None:
         update.parts["delta"].mul_(3.0)  # type: ignore[attr-defined]
 
-    def on_aggregate(self, total: Aggregate, seed: int, round: int) -> None:
+    def on_aggregate(self, total: Aggregate, now: Now) -> None:
         total.parts["delta"].add_(1.0)
 
 
@@ -153,7 +154,7 @@ def test_without_noise_an_empty_cohort_leaves_the_model_as_it_is(transforms: lis
 def test_mean_and_noise_are_over_the_expected_number_of_clients(multiplier: float) -> None:
     width, count, expected = 20_000, 3, 12.0
     total = Aggregate({"delta": torch.full((width,), 0.25)}, 3.0, count, expected)
-    Gaussian(multiplier).prepare((Clip(2.0),)).on_aggregate(total, 1, 1)
+    Gaussian(multiplier).prepare((Clip(2.0),)).on_aggregate(total, Now(1, 1))
     delta = total.parts["delta"]
     assert float(delta.mean()) == pytest.approx(0.25 * count / expected, abs=4 * multiplier * 2.0 / expected / 141)
     assert float(delta.std()) == pytest.approx(multiplier * 2.0 / expected, rel=0.03)

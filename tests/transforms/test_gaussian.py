@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from fedray.core.messages import Aggregate
+from fedray.core.now import Now
 from fedray.transforms import Clip, Gaussian, TopK
 
 
@@ -19,7 +20,7 @@ def aggregate(width: int, count: int) -> Aggregate:
 def noise(seed: int = 1, round: int = 1, *, multiplier: float = 2.0, count: int = 4, width: int = 20_000) -> Tensor:
     total = aggregate(width, count)
     calibrated = Gaussian(multiplier).prepare((Clip(5.0), Clip(0.5)))
-    calibrated.on_aggregate(total, seed, round)
+    calibrated.on_aggregate(total, Now(seed, round))
     assert not total.parts["control"].any()
     return total.parts["delta"]
 

@@ -21,10 +21,11 @@ from fedray.data.picture import label_picture
 from fedray.experiment.build import Config
 from fedray.experiment.capacity import check_gpus_used, worker_count
 from fedray.experiment.estimate.catalogue import call, summary
-from fedray.experiment.estimate.memory import Memory, memory, settle
+from fedray.experiment.estimate.memory import Memory, memory
 from fedray.experiment.estimate.pace import FirstRound, Pace, measure
 from fedray.local.schedule import step_bounds
 from fedray.run.plan import Plan
+from fedray.server import Server
 
 _PICTURED = 100_000
 _PROCESS = "about 0.25 GB"
@@ -43,8 +44,7 @@ def describe(config: Config) -> RenderableType:
     """
     check_gpus_used(config.place, config.data)
     plan = config.plan()
-    vector = plan.layout.pack(dict(plan.task.model_fn().state_dict()))
-    settle(plan, vector)
+    server = plan.start(plan.layout.pack(dict(plan.task.model_fn().state_dict())))
     first = FirstRound.of(plan)
     workers = worker_count(config.place)
     return Group(
@@ -54,8 +54,8 @@ def describe(config: Config) -> RenderableType:
         _section("model", _model(plan)),
         _section("algorithm", _algorithm(config, plan)),
         _section("round", _round(plan, first)),
-        _section("memory", _memory(config, memory(plan, workers), workers)),
-        _section("time", _time(config, plan, first, vector, workers)),
+        _section("memory", _memory(config, memory(plan, server, workers), workers)),
+        _section("time", _time(config, plan, first, server, workers)),
     )
 
 
@@ -109,11 +109,19 @@ def _algorithm(config: Config, plan: Plan) -> list[Row]:
         ("aggregator", f"{_part(config.aggregator)}: {summary(config.aggregator)}"),
         *_trimmed(config.aggregator, plan.sampler.expected(plan.task.data.sizes)),
         *_attack(config, plan),
-        ("server rule", f"{type(algorithm.server).__name__}: {summary(algorithm.server)}"),
+        *_server(plan),
         ("weight", f"{algorithm.weight}: {_WEIGHTS[algorithm.weight]}" if algorithm.aggregator.weighted else _ALIKE),
         ("optimizer", f"{_part(config.optimizer)} on the clients"),
         *([("learning rate", f"{_part(config.lr_schedule)}: {rate}")] if (rate := plan.task.rate.words) else []),
     ]
+
+
+def _server(plan: Plan) -> list[Row]:
+    algorithm = plan.algorithm
+    if not algorithm.program.uses_server:
+        return [("server", summary(type(algorithm.program).step))]
+    rates = [("server rate", rate)] if (rate := plan.server_rate.words) else []
+    return [("server", f"{algorithm.server}: {summary(algorithm.server)}"), *rates]
 
 
 def _attack(config: Config, plan: Plan) -> list[Row]:
@@ -190,13 +198,13 @@ def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
     ]
 
 
-def _time(config: Config, plan: Plan, first: FirstRound | None, vector: torch.Tensor, workers: int) -> list[Row]:
+def _time(config: Config, plan: Plan, first: FirstRound | None, server: Server, workers: int) -> list[Row]:
     if first is None:
         return [("a round", "no training: no cohort has a client")]
     wanted, found = config.place.worker.gpus, torch.cuda.device_count()
     if wanted > found:
         return [("a round", f"not measured: worker.gpus is {wanted:g}, and this machine has {counted(found, 'GPU')}")]
-    pace = measure(plan, config.place, vector, first)
+    pace = measure(plan, config.place, server, first)
     threads = config.place.worker.threads
     done = f"{counted(pace.clients, 'client')}, {counted(pace.steps, 'local step')}, {counted(threads, 'thread')}"
     measured = f"{_seconds(pace.block)} for {done}"

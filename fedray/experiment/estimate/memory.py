@@ -11,11 +11,12 @@ from torch import Tensor
 
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
-from fedray.core.messages import VECTOR, Aggregate
+from fedray.core.messages import VECTOR
 from fedray.local.modes import train_mode
 from fedray.local.schedule import batch_widths
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
+from fedray.server import Server
 
 _FLOAT, _DOUBLE, _INDEX = 4, 8, 8
 
@@ -37,7 +38,7 @@ class Memory:
     state: int
 
 
-def memory(plan: Plan, workers: int) -> Memory:
+def memory(plan: Plan, server: Server, workers: int) -> Memory:
     """Count the memory of a run: P of the vector, D of its trained part, W of all a client sends, S of its state.
 
     A worker holds the broadcast ``4 (P + extra parts)`` (shared by the workers of a node), its accumulator ``8 W``,
@@ -51,15 +52,16 @@ def memory(plan: Plan, workers: int) -> Memory:
     batch, the first has its gradients three times, as they are joined with those that arrive, and each other one a copy
     ``4 P`` and gradients twice; autograd's share lies on each.
 
-    The driver holds ``4 P`` and the server rule's state, the total ``8 W`` and its float32 result ``4 W``, what the
-    aggregator keeps, before and after the round, and a checkpoint on its way to disk.
+    The driver holds ``4 P`` and what the algorithm and the server optimizer keep, the total ``8 W`` and its float32
+    result ``4 W``, what the aggregator keeps, before and after the round, and a checkpoint on its way to disk.
 
     Aggregators that must see every update hold the rows of their share of the cohort, ``8 W`` a client with the copy
     made when rows are added, in the place of the worker's accumulator, and on the driver ``20 W`` a client: the rows,
     those that arrive, and a sorted copy with its int64 index.
 
     Args:
-        plan: the plan, its server rule started and moved once, so that it holds all its state.
+        plan: the plan.
+        server: its server, started.
         workers: the number of workers that share the cohort.
     """
     task, algorithm, layout = plan.task, plan.algorithm, plan.layout
@@ -84,7 +86,7 @@ def memory(plan: Plan, workers: int) -> Memory:
         "other devices": others * _FLOAT * (size + 2 * trained),
     }
     broadcast = sum(algorithm.broadcast_widths(layout).values()) + (size if algorithm.down else 0)
-    rule = sum(tensor.nbytes for tensor in algorithm.server.state_dict().values())
+    rule = sum(tensor.nbytes for tensor in server.state_dict().values())
     centre = sum(tensor.nbytes for tensor in plan.initial_kept("meta").values())
     saved = _FLOAT * size + rule + centre + (3 * _INDEX * len(task.data) if kept else 0)
     if algorithm.aggregator.linear:
@@ -97,21 +99,13 @@ def memory(plan: Plan, workers: int) -> Memory:
         worker={"broadcast": _FLOAT * broadcast, "accumulator": folded, "block sum": summed, **parts},
         driver={
             "model": _FLOAT * size,
-            "server rule": rule,
+            "server state": rule,
             "aggregation": gathered + 2 * centre,
             "checkpoint": saved,
         },
         checkpoint=saved,
         state=_FLOAT * kept * len(task.data),
     )
-
-
-def settle(plan: Plan, vector: Tensor) -> None:
-    """Start the plan's server rule and move it once by nothing, so that it holds what it will hold in a run."""
-    server = plan.algorithm.server
-    server.start(vector, plan.layout, len(plan.task.data))
-    zeros = {name: torch.zeros(width) for name, width in plan.algorithm.sends(plan.layout).items()}
-    server.step(vector.clone(), Aggregate(zeros, 1.0, 1))
 
 
 def activation_bytes(plan: Plan) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from fedray.core.messages import Block, BlockReport, Broadcast, Failure, Ints
 from fedray.experiment.capacity import worker_count
@@ -16,6 +15,7 @@ from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
 from fedray.rundir.client_state import ClientStore
+from fedray.server import Server
 
 _ROUNDS_TRIED = 100
 
@@ -64,21 +64,22 @@ class Pace:
     failures: tuple[Failure, ...]
 
 
-def measure(plan: Plan, place: Place, vector: Tensor, first: FirstRound) -> Pace:
+def measure(plan: Plan, place: Place, server: Server, first: FirstRound) -> Pace:
     """Train the round's first block twice in this process, the second time by the clock.
 
     A round is the work of its blocks over the workers, but no shorter than its longest block; a block's work is its
     clients' local steps.  Broadcast, aggregation and evaluation come on top.
 
     Args:
-        plan: the plan, its server rule started.
+        plan: the plan.
         place: the place of the run.
-        vector: the first model ``[P]``.
+        server: its server, started.
         first: the round.
     """
     algorithm = plan.algorithm
     block = first.blocks[0]
-    down = Broadcast(first.number, {"model": vector, **algorithm.server.broadcast()}, plan.weight(first.cohort))
+    sent = {"model": server.vector, **algorithm.program.broadcast(server)}
+    down = Broadcast(first.number, sent, plan.weight(first.cohort))
     with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
         task = replace(plan.task, data=plan.task.data.probe())
         executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.devices)

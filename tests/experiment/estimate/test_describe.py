@@ -58,12 +58,12 @@ def test_bytes_and_sizes_are_those_of_the_run(cli: Cli, small: Path, overrides: 
     for way in ("down", "up"):
         each = int(re.findall(r": ([\d,]+) bytes", line(text, way))[0].replace(",", ""))
         assert each * record["clients"]["ok"] == record["bytes"][way]
-    _, plan, _ = prepared(small, *overrides)
+    _, plan, server = prepared(small, *overrides)
     on_disk = (next(Path("out/checkpoints").iterdir()) / "tensors.safetensors").stat().st_size
-    estimate = memory(plan, 1).checkpoint
+    estimate = memory(plan, server, 1).checkpoint
     # The header of a safetensors file, which names the tensors, comes on top.
     assert estimate < on_disk < estimate + 1000
-    assert memory(plan, 1).state == sum(path.stat().st_size for path in Path("out").glob("state/*"))
+    assert memory(plan, server, 1).state == sum(path.stat().st_size for path in Path("out").glob("state/*"))
 
 
 def test_it_says_what_the_run_does(cli: Cli, small: Path) -> None:

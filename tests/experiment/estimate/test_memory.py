@@ -12,8 +12,8 @@ from tests.experiment.estimate.plans import prepared
 
 
 def test_memory_of_plain_averaging_by_hand(small: Path) -> None:
-    _, plan, _ = prepared(small, "local.stack=4", "local.optimizer={name: adam}")
-    costs = memory(plan, 2)
+    _, plan, server = prepared(small, "local.stack=4", "local.optimizer={name: adam}")
+    costs = memory(plan, server, 2)
     assert costs.worker == {
         "broadcast": 4 * 53,
         "accumulator": 8 * 53,
@@ -27,20 +27,20 @@ def test_memory_of_plain_averaging_by_hand(small: Path) -> None:
         "activations": 4 * activation_bytes(plan),
         "other devices": 0,
     }
-    assert costs.driver == {"model": 4 * 53, "server rule": 0, "aggregation": 12 * 53, "checkpoint": 4 * 53}
+    assert costs.driver == {"model": 4 * 53, "server state": 0, "aggregation": 12 * 53, "checkpoint": 4 * 53}
     assert (costs.checkpoint, costs.state) == (4 * 53, 0)
 
 
 @pytest.mark.parametrize("steps", ["local.batch_size=4", "local.steps=3"])
 def test_clients_that_finish_early_need_no_second_model(steps: str, small: Path) -> None:
     unequal = "data={name: digits, partition: {name: quantity, clients: 8}}"
-    _, plan, _ = prepared(small, unequal, "local.stack=4", steps)
-    assert memory(plan, 2).worker["local models"] == 4 * 4 * plan.layout.size
+    _, plan, server = prepared(small, unequal, "local.stack=4", steps)
+    assert memory(plan, server, 2).worker["local models"] == 4 * 4 * plan.layout.size
 
 
 def test_memory_of_several_devices_by_hand(small: Path) -> None:
-    _, plan, _ = prepared(small, "local.stack=off", "worker.gpus=3")
-    costs = memory(plan, 2).worker
+    _, plan, server = prepared(small, "local.stack=off", "worker.gpus=3")
+    costs = memory(plan, server, 2).worker
     assert costs["gradients"] == 4 * 3 * 53  # its own, joined, those that arrive
     assert costs["other devices"] == 2 * 4 * (53 + 2 * 53)
 
@@ -50,8 +50,8 @@ def test_gathered_aggregation_grows_with_the_cohort_and_nothing_else_does(small:
         totals = []
         for clients in (2, 4, 8):
             sampler = f"sampler={{name: uniform, clients: {clients}}}"
-            _, plan, _ = prepared(small, f"aggregator={aggregator}", sampler, "local.stack=1")
-            totals.append(sum(memory(plan, 2).driver.values()))
+            _, plan, server = prepared(small, f"aggregator={aggregator}", sampler, "local.stack=1")
+            totals.append(sum(memory(plan, server, 2).driver.values()))
         assert np.ptp(np.diff(totals) / np.array([2, 4])) == 0
         assert (totals[-1] > totals[0]) is grows
 

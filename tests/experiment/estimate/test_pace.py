@@ -28,10 +28,10 @@ def test_the_pace_scales_by_local_steps_and_workers(small: Path, monkeypatch: py
 
     monkeypatch.setattr(InlineExecutor, "run", timed)
     for workers, expected in ((1, 16.0), (2, 8.0), (8, 4.0)):
-        config, plan, vector = prepared(small, "local.stack=2", "cluster.name=ray", f"cluster.workers={workers}")
+        config, plan, server = prepared(small, "local.stack=2", "cluster.name=ray", f"cluster.workers={workers}")
         first = FirstRound.of(plan)
         assert first is not None
-        pace = measure(plan, config.place, vector, first)
+        pace = measure(plan, config.place, server, first)
         assert worker_count(config.place) == workers
         assert (pace.clients, pace.steps, pace.block, pace.failures) == (2, 6, 4.0, ())
         assert pace.round == pytest.approx(expected)
