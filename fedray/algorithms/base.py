@@ -82,7 +82,7 @@ class AlgorithmConfig(ClientProgram):
 
     @property
     def _server_lr(self) -> float | None:
-        """What is given as ``server_lr``, by algorithms that know this other word for ``server.lr``."""
+        """``server_lr`` of algorithms that know this other word for ``server.lr``, where it is given."""
         return getattr(self, "server_lr", None)
 
     def server(self) -> ServerOptimizer:

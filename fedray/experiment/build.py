@@ -263,11 +263,7 @@ class Config:
             algorithm, attackers = attacked(algorithm, made(self.attack), data, self.schema.seed)
         check_cohort(sampler, data.sizes)
         check_least(algorithm.aggregator, sampler, data.sizes, self.failures.dropout)
-        if self.failures.block_timeout is not None and self.place.launcher.in_process:
-            raise ConfigError(
-                f"failures.block_timeout: with cluster.name={self.place.cluster.name} there is no worker process to "
-                "replace; set cluster.name=ray, or leave it out"
-            )
+        self.place.check_timeout(self.failures.block_timeout)
         if self.evaluate.clients_every and not data.holdout_sizes.any():
             raise ConfigError(
                 "evaluate.clients_every: no client has held-out rows to evaluate on; "

@@ -37,6 +37,14 @@ class Place:
         own = [] if self.launcher.in_process else [silo.gpus or 0.0 for silo in data.silos.values()]
         return max(len(devices_of(gpus)) for gpus in (self.worker.gpus, *own))
 
+    def check_timeout(self, block_timeout: float | None) -> None:
+        """Raise ConfigError if ``failures.block_timeout`` is set where there is no worker to replace."""
+        if block_timeout is not None and self.launcher.in_process:
+            raise ConfigError(
+                f"failures.block_timeout: with cluster.name={self.cluster.name} there is no worker process to "
+                "replace; set cluster.name=ray, or leave it out"
+            )
+
     def sites(self) -> Sites:
         """Return where data that stays in its place is asked.
 

@@ -18,7 +18,7 @@ from fedray.optim import LRSchedule, OptimizerFn, lr_schedules
 
 @dataclass(frozen=True)
 class ServerOptimizer(ABC):
-    """The base of server optimizers: they take minus the mean update for the gradient of the global model.
+    """The base of server optimizers, for which minus the mean update is the gradient of the global model.
 
     That is FedOpt (Reddi et al., arXiv:2003.00295, Algorithm 1).  An optimizer holds its options alone; what it keeps
     from round to round are named tensors, which the engine hands it and saves in checkpoints.
@@ -62,7 +62,7 @@ class ServerOptimizer(ABC):
     def step(
         self, params: Tensor, delta: Tensor, lr: float, state: Parts, layout: Layout
     ) -> Mapping[str, float] | None:
-        """Move the parameters in place, and return numbers for the record of the round, if there are any.
+        """Move the parameters in place.
 
         Args:
             params: float32 ``[S]``, the parameters that all clients share.
@@ -70,6 +70,9 @@ class ServerOptimizer(ABC):
             lr: the learning rate of the round.
             state: what ``start`` has returned, as the rounds before have changed it; changed in place.
             layout: of the model: ``params`` begin with the first of its entries.
+
+        Returns:
+            Numbers for the record of the round, which has them under the optimizer's name; or None.
         """
 
 
