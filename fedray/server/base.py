@@ -34,8 +34,8 @@ class ServerOptimizer(ABC):
 
     Args:
         lr: server learning rate eta > 0.
-        lr_schedule: how it changes with the rounds, as ``local.lr_schedule``: a name of ``fedray list lr_schedules``
-            with its options.
+        lr_schedule: a schedule by which it changes with the rounds, as in ``local.lr_schedule``: its name, or
+            ``{name: cosine, warmup: 5}``.
     """
 
     lr: float = 1.0
@@ -68,7 +68,7 @@ class ServerOptimizer(ABC):
             params: float32 ``[S]``, the parameters that all clients share.
             delta: the mean update ``[S]``; to be left as it is.
             lr: the learning rate of the round.
-            state: what ``start`` has returned, as the rounds before have changed it; changed in place.
+            state: the tensors that ``start`` has returned, as the rounds before have changed them; changed in place.
             layout: of the model: ``params`` begin with the first of its entries.
 
         Returns:
