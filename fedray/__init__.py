@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 from fedray.core.collector import collector_off
 
 if TYPE_CHECKING:
+    from fedray import optim as optim
+    from fedray import parts as parts
+    from fedray import server as server
     from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
     from fedray.algorithms import (
         APFL,

@@ -27,6 +27,8 @@ The same class needs no package where a config names it ``my_module:First``.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from fedray.aggregators.base import Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.gathered import CoordinateWise, Gathered, Rows, Selected
 from fedray.algorithms.base import AlgorithmConfig, algorithms
@@ -110,3 +112,13 @@ __all__ = [
     "trackers",
     "transforms",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "ServerRule":
+            raise AttributeError(
+                "fedray.parts has no ServerRule any more; now an algorithm has start, broadcast and step itself: see "
+                "docs/write-your-own.md"
+            )
+        raise AttributeError(f"module 'fedray.parts' has no attribute {name!r}")

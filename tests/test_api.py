@@ -263,6 +263,7 @@ def test_parts_may_be_named_as_in_a_config(tmp_path: Path) -> None:
         {"name": "csv", "train": [str(path) for path in train_paths], "test": str(test_path), "target": "ill"},
         fedray.TrainArgs(rounds=3),
         algorithm={"name": "fedprox", "mu": 0.1},
+        server={"name": "adam", "lr": 0.01},
         transforms=["clip"],
         run_dir=tmp_path / "names",
         **options,  # type: ignore[arg-type]
@@ -276,6 +277,7 @@ def test_parts_may_be_named_as_in_a_config(tmp_path: Path) -> None:
         fedray.FederatedData.from_csv(train_paths, test=test_path, target="ill"),
         fedray.TrainArgs(rounds=3),
         algorithm=fedray.FedProx(mu=0.1),
+        server=fedray.server.Adam(lr=0.01),
         transforms=[fedray.Clip()],
         run_dir=tmp_path / "objects",
         **options,  # type: ignore[arg-type]

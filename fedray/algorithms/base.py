@@ -214,15 +214,16 @@ class Algorithm:
             server = self.start(vector, layout, clients, classes, seed)
             server.enter(1)
             sent = self.program.broadcast(server)
+            found = {name: (part.dtype, list(part.shape)) for name, part in sent.items()}
         except Exception as error:
             raise ConfigError(f"algorithm: the server's half of {self.name} fails: {one_line(error)}") from error
-        for name, part in sent.items():
-            if name in ("model", STATISTICS) or part.dim() != 1 or part.dtype != torch.float32:
+        for name, (dtype, shape) in found.items():
+            if name in ("model", STATISTICS) or len(shape) != 1 or dtype != torch.float32:
                 raise ConfigError(
-                    f"algorithm: {self.name} broadcasts {name}, {part.dtype} {list(part.shape)}; it must be a float32 "
-                    f"vector, of another name than model and {STATISTICS}"
+                    f"algorithm: {self.name} broadcasts {name}, {dtype} {shape}; it must be a float32 vector, of "
+                    f"another name than model and {STATISTICS}"
                 )
-        return {name: len(part) for name, part in sent.items()}
+        return {name: shape[0] for name, (_, shape) in found.items()}
 
     def download(self, layout: Layout) -> int:
         """Count the bytes one client receives in a round."""

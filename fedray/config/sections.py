@@ -256,7 +256,7 @@ class CheckpointSection:
             monitor = Monitor(str(said["metric"]), str(said.get("mode", "auto")))  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"best: {error}") from None
-        if monitor.section == "train":
+        if monitor.section in ("train", "metrics"):
             raise ValueError(f"best={monitor.metric}: it must be a metric of an evaluation, of test or clients_test")
         return monitor
 

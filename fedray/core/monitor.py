@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,8 +12,8 @@ from fedray.core.record import RoundRecord, more_is_better
 
 Mode = Literal["auto", "min", "max"]
 
-SECTIONS = ("train", "test", "clients_test")
-"""The sections of a record that hold metrics."""
+SECTIONS = ("train", "test", "clients_test", "metrics")
+"""The sections of a record that hold metrics; those of ``metrics`` stand there by the part that tells them."""
 
 
 class Unknown(LookupError):
@@ -31,7 +32,8 @@ class Monitor:
 
     Args:
         metric: section and name, as they stand in a record: ``train.loss``, ``test.accuracy``,
-            ``clients_test.accuracy`` (its mean over examples), ``clients_test.accuracy.p10``.
+            ``clients_test.accuracy`` (its mean over examples), ``clients_test.accuracy.p10``; and
+            ``metrics.fedexp.step``, which a part tells.
         mode: ``min``: less is better; ``max``: more is better; ``auto``: by :func:`more_is_better`.
 
     Raises:
@@ -63,20 +65,30 @@ class Monitor:
     def value(self, record: RoundRecord) -> float | None:
         """Return its value in a record; None where that has nothing of the section, as no evaluation was due.
 
+        What a part tells must be in the record of each round that some client took part in.
+
         Raises:
             Unknown: the record has other metrics there, which the message lists.
         """
         found: Any = getattr(record, self.section)
-        if not found:
+        silent = not record.clients.get("ok") if self.section == "metrics" else not found
+        if silent:
             return None
-        for name in self.metric.split(".")[1:]:
-            if not isinstance(found, dict) or name not in found:
-                known = listed(f"{self.section}.{name}" for name in getattr(record, self.section))
-                raise Unknown(f"no record has {self.metric}; there is {known}")
-            found = found[name]
-        if isinstance(found, dict):
-            found = found["mean"]
+        names = self.metric.split(".")[1:]
+        if self.section == "clients_test" and len(names) == 1:
+            names.append("mean")
+        for name in names:
+            found = found[name] if isinstance(found, dict) and name in found else Unknown
+        if found is Unknown or isinstance(found, dict):
+            known = listed(self._known(record), none="nothing in its place")
+            raise Unknown(f"no record has {self.metric}; there is {known}")
         return math.nan if found is None else float(found)  # a record that was read has nothing in the place of NaN
+
+    def _known(self, record: RoundRecord) -> Iterator[str]:
+        """Yield the metrics that a record has in the section."""
+        for name, found in getattr(record, self.section).items():
+            names = [f"{name}.{own}" for own in found] if self.section == "metrics" else [name]
+            yield from (f"{self.section}.{name}" for name in names)
 
     def better(self, value: float, than: float | None, by: float = 0.0) -> bool:
         """Tell if a value is better than another (or none) by more than ``by``; one that is not finite never is."""

@@ -380,7 +380,7 @@ class Config:
             threads=self.place.worker.threads,
             resume=resume,
             trackers=self.tracking,
-            notes=(*plan.task.notes, f"weight: {plan.algorithm.weight}", *self._code(), *self._earlier()),
+            notes=(*plan.notes, *self._code(), *self._earlier()),
             warnings=(*load_plugins(), *plan.task.data.warnings, *plan.warnings),
         )
         run.check_rounds()

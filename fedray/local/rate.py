@@ -44,15 +44,20 @@ class LearningRate:
                 group["lr"] = rate
 
     @property
+    def moves(self) -> bool:
+        """True where the schedule may give two rounds different rates."""
+        return self.made_with is not None and self.schedule != Constant()
+
+    @property
     def words(self) -> str:
         """The rates of the run in words; empty where there is one."""
-        if self.made_with is None or self.schedule == Constant():
+        if self.made_with is None or not self.moves:
             return ""
         rates = [self.schedule.rate(self.made_with, round, self.rounds) for round in range(1, self.rounds + 1)]
         ends = f"{rates[0]:.4g} in round 1, {rates[-1]:.4g} in round {self.rounds}"
         return f"{ends}; from {min(rates):.4g} to {max(rates):.4g}"
 
-    def stretched(self, rounds: int, first: int) -> str:
+    def stretched(self, rounds: int, first: int, what: str = "the learning rate") -> str:
         """Say what another number of ``rounds`` before has made of the rates from ``first`` on; empty: nothing."""
         before = replace(self, rounds=rounds)
         changed = [round for round in range(first, self.rounds + 1) if before.of(round) != self.of(round)]
@@ -60,7 +65,7 @@ class LearningRate:
             return ""
         one = changed[0]
         return (
-            f"rounds: {rounds} -> {self.rounds}: the schedule of the learning rate is spread over all rounds, so that "
+            f"rounds: {rounds} -> {self.rounds}: the schedule of {what} is spread over all rounds, so that "
             f"round {one} takes {self.of(one):.4g} instead of {before.of(one):.4g}"
         )
 

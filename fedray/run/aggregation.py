@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,6 +18,8 @@ from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.run.plan import Plan
 from fedray.run.state import ServerState
+
+_log = logging.getLogger(__name__)
 
 
 def aggregate(
@@ -79,6 +82,9 @@ def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord) 
     heard = {name: part for name, part in total.parts.items() if name not in apart}
     state.server.enter(record.round)
     told = algorithm.program.step(state.server, replace(total, parts=heard))
+    if algorithm.program.uses_server and not state.server.moved and record.round == 1:
+        words = "%s gave no update to s.move, so that the server optimizer %s is without effect; where that is meant, "
+        _log.warning(words + "say uses_server = False", algorithm.name, name_of(algorithm.server))
     tell(record, algorithm.name, told)
     tell(record, name_of(algorithm.server), state.server.metrics)
     for name in apart:

@@ -141,8 +141,12 @@ class Run:
             words = f"the callbacks of the Python that started this run ({listed(lost)}) are not there: it goes on "
             yield logging.WARNING, f"{words}without them; fedray.train(..., callbacks=[...], resume=True) has them"
         rounds = configs.rounds_before(self.folder.path, first)
-        if rounds is not None and (words := self.plan.task.rate.stretched(rounds, first)):
-            yield logging.WARNING, words
+        for rate, what in (
+            (self.plan.task.rate, "the learning rate"),
+            (self.plan.server_rate, "the server's learning rate"),
+        ):
+            if rounds is not None and (words := rate.stretched(rounds, first, what)):
+                yield logging.WARNING, words
 
     def warn(self) -> None:
         """Warn, before it starts, of what differs where it goes on; the log of the run has the same.

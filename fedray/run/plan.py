@@ -92,6 +92,12 @@ class Plan:
         optimizer = self.algorithm.server
         return LearningRate(optimizer.schedule, self.rounds, optimizer.lr)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on what was decided, for the head of the log."""
+        rate = (f"server learning rate: {self.server_rate.words}",) if self.server_rate.words else ()
+        return (*self.task.notes, *rate, f"weight: {self.algorithm.weight}")
+
     def start(self, vector: Tensor) -> Server:
         """Start the server's half of the algorithm on a model ``[P]``, which is then moved along."""
         data = self.task.data

@@ -39,7 +39,7 @@ class Server:
 
     Attributes:
         moments: the server optimizer's tensors; checkpointed.
-        metrics: numbers that the server optimizer has told of this round.
+        metrics: numbers that the server optimizer has told of this round; with its learning rate, where that changes.
         moved: the model was given to the server optimizer in this round.
     """
 
@@ -78,6 +78,8 @@ class Server:
         """Move the shared parameters by the mean update ``[S]``, as the server optimizer does."""
         self.moved = True
         self.metrics |= self.optimizer.step(self.params, delta, self.lr, self.moments, self.layout) or {}
+        if self.rate.moves:
+            self.metrics["lr"] = self.lr
 
     def state_dict(self) -> Parts:
         """Return all that is kept, the algorithm's tensors and the server optimizer's, for a checkpoint."""

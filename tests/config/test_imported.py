@@ -71,6 +71,12 @@ class Own(fedray.Mean):
 class Average(fedray.FedAvg):
     """FedAvg by another name."""
 
+@dataclass(frozen=True)
+class Steps(parts.ServerOptimizer):
+    """Plain steps by another name."""
+    def step(self, params, delta, lr, state, layout):
+        params.add_(delta * lr)
+
 class EvenOdd:
     def __init__(self, clients):
         self.clients = clients
@@ -86,7 +92,8 @@ PARTS: dict[str, Any] = {
     "sampler": {"name": "mine:sampler", "clients": 2},
     "transforms": ["mine:Halves"],
     "aggregator": "mine:Own",
-    "algorithm": {"name": "mine:Average", "server_lr": 0.5},
+    "algorithm": "mine:Average",
+    "server": {"name": "mine:Steps", "lr": 0.5, "lr_schedule": {"name": "step", "step_size": 1, "gamma": 0.5}},
 }
 LOCAL = {"loss": {"name": "mine:loss", "smooth": 0.1}, "optimizer": {"name": "mine:optimizer", "lr": 0.2}}
 REST = {"rounds": 2, "cluster": {"name": "inline"}, "tracking": []}
@@ -123,7 +130,7 @@ def test_a_run_of_which_every_part_is_ones_own(here: Path) -> None:
         fedray.FederatedModel("mine:net", LOCAL["optimizer"], LOCAL["loss"]),
         PARTS["data"],
         fedray.TrainArgs(rounds=2, tracking=[]),
-        **{name: PARTS[name] for name in ("sampler", "transforms", "aggregator", "algorithm")},
+        **{name: PARTS[name] for name in ("sampler", "transforms", "aggregator", "algorithm", "server")},
         cluster="inline",
         run_dir=here / "python",
         progress=False,
@@ -134,7 +141,8 @@ def test_a_run_of_which_every_part_is_ones_own(here: Path) -> None:
 def test_ones_own_is_what_the_same_of_fedray_is(here: Path) -> None:
     """Every part replaced by the registered one of the same meaning, one after the other."""
     same = {
-        "algorithm": {"name": "fedavg", "server_lr": 0.5},
+        "algorithm": "fedavg",
+        "server": {**PARTS["server"], "name": "sgd"},
         "aggregator": "mean",
         "local": {"loss": LOCAL["loss"], "optimizer": {"name": "sgd", "lr": 0.2}},
     }

@@ -16,7 +16,9 @@ RECORD = RoundRecord(
     3,
     train={"loss": 0.5},
     test={"loss": 0.4, "accuracy": 0.9},
+    clients={"sampled": 3, "ok": 2, "failed": 1},
     clients_test={"accuracy": {"mean": 0.8, "p10": 0.3, "std": 0.1}},
+    metrics={"fedexp": {"step": 2.5}, "krum": {"score": 0.5}},
 )
 
 
@@ -28,6 +30,7 @@ RECORD = RoundRecord(
         ("clients_test.accuracy", 0.8, "max"),
         ("clients_test.accuracy.p10", 0.3, "max"),
         ("clients_test.accuracy.std", 0.1, "min"),
+        ("metrics.fedexp.step", 2.5, "max"),
     ],
 )
 def test_a_metric_is_found_as_a_record_has_it_and_its_direction_by_its_name(
@@ -52,6 +55,8 @@ def test_less_is_better_of_losses_and_errors(metric: str) -> None:
         ("clients_test.loss", "clients_test.accuracy"),
         ("clients_test.accuracy.p25", "clients_test.accuracy"),
         ("test.loss.p10", "test.loss, test.accuracy"),
+        ("metrics.fedexp.stop", "metrics.fedexp.step, metrics.krum.score"),
+        ("metrics.fedexp", "metrics.fedexp.step, metrics.krum.score"),
     ],
 )
 def test_one_that_no_record_has_is_told_with_those_there_are(metric: str, known: str) -> None:
@@ -87,3 +92,10 @@ def test_what_is_not_finite_is_better_than_nothing(value: float) -> None:
     found = Monitor("test.score").value(record)
     assert found is not None
     assert math.isnan(found)
+
+
+def test_what_a_part_tells_is_missed_in_the_first_round_that_has_clients() -> None:
+    nobody, told = RoundRecord(1, clients={"ok": 0}), RoundRecord(1, clients={"ok": 3})
+    assert Monitor("metrics.fedexp.step").value(nobody) is None
+    with pytest.raises(Unknown, match=r"^no record has metrics\.fedexp\.step; there is nothing in its place$"):
+        Monitor("metrics.fedexp.step").value(told)

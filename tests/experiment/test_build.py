@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 import torch
 import yaml
 
+from fedray.config.binding import options_of
 from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 from fedray.experiment import build
 from fedray.experiment.build import Config
+from fedray.optim import Cosine, LRSchedule
 from fedray.rundir.folder import RunFolder
+from fedray.server import SGD, Adam, server_optimizers
 from tests.cli.command import SMALL
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
@@ -25,6 +29,11 @@ def bound(**changes: Any) -> Config:
     """The small config with other values at the top."""
     content = {**yaml.safe_load(SMALL), **changes}
     return Config.bind("small", content, content)
+
+
+def from_python(**changes: Any) -> Config:
+    """The small config with objects at the top, of which no person has written a text."""
+    return Config.bind("small", {}, {**yaml.safe_load(SMALL), **changes})
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -105,6 +114,46 @@ def test_the_loss_is_that_of_the_task_unless_the_config_names_one() -> None:
     spec = DataSpec((6,), 1, "regression")
     assert bound().loss_fn(spec) is build.losses["mse"]  # type: ignore[attr-defined]
     assert bound(local={"loss": "cross_entropy"}).loss_fn(spec) is build.losses["cross_entropy"]  # type: ignore[attr-defined]
+
+
+SERVERS = [(name, option) for name, kind in server_optimizers.items() for option in options_of(kind)]
+OTHER = {"lr": 0.02, "lr_schedule": {"name": "cosine", "T_max": 5, "eta_min": 0.01, "warmup": 2}, "nesterov": True}
+
+
+@pytest.mark.parametrize(("name", "option"), SERVERS, ids=[".".join(pair) for pair in SERVERS])
+def test_an_option_of_a_server_optimizer_is_said_in_a_file_and_in_python(
+    name: str, option: str, tmp_path: Path
+) -> None:
+    value = "torch" if option == "variant" else OTHER.get(option, 0.25)
+    file = bound(server={"name": name, option: value})
+    python = from_python(server=server_optimizers[name](**{option: value}))
+    assert file.server == python.server != server_optimizers[name]()
+    assert yaml.safe_load(file.to_yaml())["server"][option] == value
+    assert yaml.safe_load(python.to_yaml()) == yaml.safe_load(file.to_yaml())
+    (tmp_path / "again.yaml").write_text(python.to_yaml())
+    assert Config.load(tmp_path / "again.yaml").to_yaml() == python.to_yaml()
+    assert file.plan().algorithm.server == python.plan().algorithm.server == file.server
+
+
+def test_a_schedule_made_in_python_is_written_by_its_name_and_one_of_its_own_is_described() -> None:
+    @dataclass(frozen=True)
+    class Mine(LRSchedule):
+        def at(self, lr: float, t: int, rounds: int) -> float:
+            return lr / (1 + t)
+
+    named = yaml.safe_load(from_python(server=Adam(lr_schedule=Cosine(T_max=5))).to_yaml())["server"]
+    assert named["lr_schedule"] == {"name": "cosine", "T_max": 5, "eta_min": 0.0, "warmup": 0}
+    config = from_python(server=Adam(lr=0.5, lr_schedule=Mine()))
+    written = yaml.safe_load(config.to_yaml())
+    assert written["python"]["server.lr_schedule"].endswith("Mine")
+    assert written["server"]["lr"] == 0.5
+    assert [config.plan().server_rate.of(round) for round in (1, 2)] == [0.5, 0.25]
+
+
+def test_a_config_without_a_server_section_has_none() -> None:
+    assert "server" not in yaml.safe_load(bound().to_yaml())
+    assert bound(server={"lr": 0.5}).plan().algorithm.server == SGD(0.5)
+    assert bound(algorithm={"name": "scaffold", "server_lr": 0.5}).plan().algorithm.server == SGD(0.5)
 
 
 def test_code_of_ones_own_is_told_in_the_log(tmp_path: Path) -> None:

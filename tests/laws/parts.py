@@ -43,6 +43,7 @@ from fedray.algorithms import (
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
 from fedray.sampling import AvailabilityTrace, Full, Poisson, Sampler, Uniform, Weighted
+from fedray.server import SGD, Adagrad, Adam, Lamb, Momentum, ServerOptimizer, Yogi
 from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK, Transform
 
 ALGORITHMS: list[AlgorithmConfig] = [
@@ -78,6 +79,19 @@ ALGORITHMS: list[AlgorithmConfig] = [
     PFedMe(lam=5.0, inner_lr=0.1),
     PerFedAvg(alpha=0.1),
     PerFedAvg(alpha=0.1, exact=True),
+]
+
+SERVERS: list[ServerOptimizer] = [
+    SGD(0.7),
+    SGD(lr_schedule={"name": "cosine", "warmup": 1}),
+    Momentum(0.5, momentum=0.5),
+    Momentum(0.5, momentum=0.5, nesterov=True),
+    Adam(0.05),
+    Adam(0.05, variant="torch"),
+    Yogi(0.05),
+    Adagrad(0.05),
+    Adagrad(0.05, variant="torch"),
+    Lamb(0.05),
 ]
 
 TRANSFORMS: list[list[Transform]] = [

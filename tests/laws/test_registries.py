@@ -19,8 +19,9 @@ from fedray.core.errors import ConfigError
 from fedray.experiment.estimate.catalogue import KINDS
 from fedray.optim import OptimizerFn, optimizers
 from fedray.sampling import samplers
+from fedray.server import server_optimizers
 from fedray.transforms import transforms
-from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, TRANSFORMS
+from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, SERVERS, TRANSFORMS
 
 PARTS = [(kind, name) for kind, registry in KINDS.items() for name in registry]
 EVERY_PART = pytest.mark.parametrize(("kind", "name"), PARTS, ids=[f"{kind}-{name}" for kind, name in PARTS])
@@ -54,6 +55,7 @@ def required(schema: type) -> list[str]:
         (aggregators, AGGREGATORS),
         (attacks, ATTACKS),
         (samplers, SAMPLERS),
+        (server_optimizers, SERVERS),
         (transforms, [part for row in TRANSFORMS for part in row]),
     ],
     ids=lambda value: getattr(value, "kind", ""),

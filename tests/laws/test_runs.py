@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from fedray.aggregators import Aggregator, MultiKrum
-from fedray.algorithms import FedAvg, Scaffold
+from fedray.algorithms import MIFA, Ditto, FedAvg, FedCM, FedNova, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.attacks import Attack
 from fedray.config.sections import LocalSection
 from fedray.core.errors import RunFailed
 from fedray.sampling import Sampler, Uniform
+from fedray.server import ServerOptimizer
 from fedray.transforms import TopK, Transform
 from tests.helpers import Federation, class_problem, federation, personal, relative, remembered
-from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, TRANSFORMS, every
+from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, SERVERS, TRANSFORMS, every
 
 PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
 
@@ -64,6 +65,27 @@ def test_resuming_gives_the_same_bits_with_other_parts(
             first.run()
     else:
         resumes(tmp_path, Scaffold(), aggregator=aggregator, sampler=sampler)
+
+
+@every("server", SERVERS)
+@every("algorithm", [FedAvg(), Scaffold(), FedNova(), FedCM(alpha=0.3), MIFA(), Ditto()])
+def test_resuming_gives_the_same_bits_with_each_server_optimizer(
+    algorithm: AlgorithmConfig, server: ServerOptimizer, tmp_path: Path
+) -> None:
+    """And it is another run than one without: the optimizer has the last word."""
+    resumes(tmp_path, algorithm, server=server)
+    without = made(tmp_path / "without", algorithm)
+    without.run()
+    with_it = made(tmp_path / "with", algorithm, server=server)
+    with_it.run()
+    assert relative(with_it.vector, without.vector) > 1e-3
+
+
+@every("server", SERVERS)
+def test_it_learns_with_each_server_optimizer(server: ServerOptimizer, tmp_path: Path) -> None:
+    run = made(tmp_path, server=server, rounds=30, args=LocalSection(2, 4))
+    losses = [record.test["loss"] for record in run.run()]
+    assert losses[-1] < 0.75 * losses[0]
 
 
 @every("attack", ATTACKS)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from fedray.aggregators import CenteredClip, Krum, Median, MultiKrum
+from fedray.algorithms import FedAvg
 from fedray.attacks import ALIE, SignFlip
 from fedray.core.errors import RunFailed
-from fedray.core.messages import BlockReport, Broadcast
+from fedray.core.layout import Layout
+from fedray.core.messages import Aggregate, BlockReport, Broadcast, Parts
+from fedray.core.now import Now
 from fedray.core.record import RoundRecord
-from fedray.run.aggregation import aggregate
+from fedray.run.aggregation import aggregate, tell
 from fedray.run.executor import InlineExecutor
-from fedray.sampling import Uniform
+from fedray.sampling import Poisson, Uniform
+from fedray.server import SGD, Server
+from fedray.tracking.tensorboard import scalars
+from fedray.transforms import Transform
 from tests.helpers import Federation, class_problem, federation
 
 
@@ -76,3 +86,81 @@ def test_an_aggregator_without_shares_tells_none_and_no_attack_nobody(tmp_path: 
     assert "attack" not in record.metrics
     (record,) = federation(class_problem(), tmp_path, aggregator=Krum(0), rounds=1).run()
     assert (record.attackers, list(record.metrics)) == ([], ["krum"])
+
+
+def test_parts_of_one_name_are_told_apart() -> None:
+    record = RoundRecord(1)
+    for share in (0.25, 0.5):
+        tell(record, "clip", {"share": share}, {"norm": torch.tensor(2.0)})  # type: ignore[dict-item]
+    tell(record, "topk", None, {})
+    assert record.metrics == {"clip": {"share": 0.25, "norm": 2.0}, "clip_2": {"share": 0.5, "norm": 2.0}}
+
+
+@pytest.mark.parametrize("told", [{"a": torch.ones(2)}, {"a": "much"}, 0.5, {"a": None}])
+def test_what_is_no_number_ends_the_run_in_words(told: Any) -> None:
+    with pytest.raises(RunFailed, match=r"^round 3: mine must tell numbers by name: "):
+        tell(RoundRecord(3), "mine", told)
+
+
+@dataclass(frozen=True)
+class Talkative(FedAvg):
+    """Tells how far the model moves, and counts the rounds."""
+
+    def start(self, s: Server) -> Parts:
+        return {"rounds": torch.zeros(())}
+
+    def step(self, s: Server, total: Aggregate) -> Mapping[str, float]:
+        s.move(total["delta"])
+        return {"length": float(total["delta"].norm()), "rounds": float(s.state["rounds"].add_(1.0))}
+
+
+class Counting(Transform):
+    """Tells how many there were; in a round of nobody as well."""
+
+    hides_empty = True
+
+    def on_aggregate(self, total: Aggregate, now: Now) -> Mapping[str, float]:
+        now.metrics["round"] = now.round
+        return {"count": total.count}
+
+
+@dataclass(frozen=True)
+class Loud(SGD):
+    """Tells what it was given."""
+
+    def step(  # type: ignore[override]
+        self, params: torch.Tensor, delta: torch.Tensor, lr: float, state: Parts, layout: Layout
+    ) -> Mapping[str, float]:
+        super().step(params, delta, lr, state, layout)
+        return {"norm": float(delta.norm())}
+
+
+def test_what_any_hook_tells_is_in_the_record_of_its_round_also_where_nobody_came(tmp_path: Path) -> None:
+    halving = Loud(lr_schedule={"name": "exponential", "gamma": 0.5})
+    parts = {"transforms": [Counting()], "aggregator": CenteredClip(0.05), "server": halving}
+    run = federation(class_problem(), tmp_path, Talkative(), sampler=Poisson(0.2), rounds=8, **parts)  # type: ignore[arg-type]
+    records = run.run()
+    assert 0 in [record.clients["ok"] for record in records]
+    for number, record in enumerate(records, start=1):
+        assert record.metrics["Counting"] == {"count": record.clients["ok"], "round": number}
+        assert record.metrics["Talkative"]["rounds"] == number
+        assert record.metrics["sgd"] == {"norm": record.metrics["Talkative"]["length"], "lr": 0.5 ** (number - 1)}
+        assert ("centered_clip" in record.metrics) is (record.clients["ok"] > 0)
+        assert scalars(record)["Talkative/rounds"] == number
+        assert RoundRecord.from_json(record.to_json()) == record
+
+
+class Still(FedAvg):
+    """Does not do what it says."""
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        s.params.add_(total["delta"])
+
+
+def test_an_algorithm_that_leaves_the_server_optimizer_out_without_saying_so_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        federation(class_problem(), tmp_path, Still(), server=SGD(0.5)).run()
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith("Still gave no update to s.move, so that the server optimizer sgd is without effect")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import fedray
 from fedray import optim
 from fedray.algorithms import FedAvg, FedAvgM, FedCM, FedDC, FedDyn, FedExP, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
@@ -131,3 +135,74 @@ def test_a_preset_is_fedavg_with_its_optimizer(tmp_path: Path) -> None:
     for one in (preset, section):
         one.run()
     assert torch.equal(preset.vector, section.vector)
+
+
+def trained(folder: Path, rounds: int, resume: bool = False, **options: Any) -> fedray.Result:
+    model, data = fedray.FederatedModel("mlp", optim.SGD(0.1)), class_problem().data
+    args = fedray.TrainArgs(rounds=rounds, tracking=[], **options.pop("args", {}))
+    return fedray.train(model, data, args, cluster="inline", run_dir=folder, progress=False, resume=resume, **options)
+
+
+def test_a_resume_with_more_rounds_says_that_the_servers_curve_is_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = fedray.server.Adam(lr=0.2, lr_schedule="cosine")
+    result = trained(tmp_path, 2, server=server)
+    assert [record.metrics["adam"]["lr"] for record in result.history] == [0.2, 0.1]
+    assert "server learning rate: 0.2 in round 1, 0.1 in round 2; from 0.1 to 0.2" in (tmp_path / "log.txt").read_text()
+    with caplog.at_level(logging.WARNING):
+        trained(tmp_path, 4, resume=True, server=server)
+    told = "rounds: 2 -> 4: the schedule of the server's learning rate is spread over all rounds, so that round 3 takes"
+    assert any(record.getMessage().startswith(told) for record in caplog.records)
+
+
+def test_a_callback_hears_what_a_step_tells_and_a_run_may_stop_by_it(tmp_path: Path) -> None:
+    heard: list[float] = []
+    by_step = {"stop_metric": "metrics.fedexp.step", "stop_mode": "min", "stop_patience": 2}
+    result = trained(
+        tmp_path / "a",
+        20,
+        algorithm=fedray.FedExP(),
+        args=by_step,
+        callbacks=[lambda record: heard.append(record.metrics["fedexp"]["step"])],
+    )
+    assert heard == [record.metrics["fedexp"]["step"] for record in result.history]
+    best = heard.index(min(heard))
+    assert len(heard) == best + 3 < 20
+    with pytest.raises(fedray.RunFailed, match=r"^stop\.metric: no record has metrics\.fedexp\.step; there is nothing"):
+        trained(tmp_path / "b", 20, args=by_step)
+
+
+def test_an_algorithm_of_the_old_contract_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(AttributeError, match=r"no ServerRule any more; .* see docs/write-your-own\.md$"):
+        getattr(fedray.parts, "ServerRule")  # noqa: B009
+
+    @dataclass(frozen=True)
+    class Old(FedAvg):
+        def server(self) -> Any:
+            return object()
+
+    with pytest.raises(fedray.ConfigError, match=r"^algorithm: Old\.server\(\) returns object; .*write-your-own\.md$"):
+        trained(tmp_path, 1, algorithm=Old())
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (
+            {"model": torch.zeros(3)},
+            "broadcasts model, torch.float32 [3]; it must be a float32 vector, of another",
+        ),
+        ({"x": torch.zeros(3, 2)}, "broadcasts x, torch.float32 [3, 2]; it must be a float32 vector"),
+        ({"x": torch.zeros(3, dtype=torch.int64)}, "broadcasts x, torch.int64 [3]; it must be a float32 vector"),
+        ({"x": 1.0}, "the server's half of Sending fails: AttributeError"),
+    ],
+)
+def test_what_no_client_can_receive_is_refused_before_the_run(sent: Any, words: str, tmp_path: Path) -> None:
+    class Sending(FedAvg):
+        def broadcast(self, s: Server) -> Parts:
+            return sent  # type: ignore[no-any-return]
+
+    with pytest.raises(fedray.ConfigError, match=re.escape(words)):
+        trained(tmp_path / "run", 1, algorithm=Sending())
+    assert not (tmp_path / "run").exists()

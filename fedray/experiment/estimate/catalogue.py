@@ -21,11 +21,13 @@ from fedray.local.losses import losses
 from fedray.models import models
 from fedray.optim import lr_schedules, optimizers
 from fedray.sampling import samplers
+from fedray.server import server_optimizers
 from fedray.tracking import trackers
 from fedray.transforms import transforms
 
 KINDS: dict[str, Registry] = {
     "algorithms": algorithms,
+    "servers": server_optimizers,
     "models": models,
     "data": data_sources,
     "partitioners": partitioners,
