@@ -21,6 +21,7 @@ from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batch, Batches, Output, Trace
 from fedray.local.gradients import gradient_of
+from fedray.local.orders import Orders, chosen
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import Schedule
 from fedray.optim import OptimizerFn
@@ -87,7 +88,8 @@ class Step:
     Args:
         c: the block.
         number: of the step in its fit, from 0.
-        rows: the places of these clients in the block's tensors: ``c.state["own"][step.rows]`` is a view.
+        rows: the places of these clients in the block's tensors, to read and to assign ``c.state["own"][step.rows]``;
+            what is read may be a view or a copy.
         params: their parameters now, ``[A, D]``; in an objective gradients reach it, in a hook it may be changed.
         batch: their examples.
         lr: the client learning rate.
@@ -98,7 +100,7 @@ class Step:
 
     c: Clients
     number: int
-    rows: slice
+    rows: slice | Tensor
     params: Tensor
     batch: Batch
     lr: float
@@ -155,10 +157,7 @@ class Fit:
 
     Args:
         params: the matrix ``[C, D]`` that it trains in place.
-        schedule: the examples of each step.
-        batches: the same, to be taken.
-        seed: the name of its draws.
-        second: gives batches of another order.
+        orders: the batches of each step.
         objective: the loss; None: the task's.
         gradient: see :data:`Gradient`.
         after: see :data:`After`.
@@ -166,14 +165,31 @@ class Fit:
     """
 
     params: Tensor
-    schedule: Schedule
-    batches: Batches
-    seed: int
-    second: Callable[[int, int], Batch]
+    orders: Orders
     objective: Objective | None
     gradient: Gradient | None
     after: After | None
     optimizer: OptimizerFn
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The examples of each step."""
+        return self.orders.placed(self.orders.drawn)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The same, to be taken."""
+        return self.orders.batches(self.schedule)
+
+    @property
+    def seed(self) -> int:
+        """The name of its draws."""
+        return self.orders.seed
+
+    def rows(self, count: int) -> slice | Tensor:
+        """Return the places of the first ``count`` of its clients in the block."""
+        places = self.orders.places
+        return slice(0, count) if places is None else torch.from_numpy(places[:count]).to(self.params.device)
 
     @property
     def hooked(self) -> bool:
@@ -182,8 +198,7 @@ class Fit:
 
     def step(self, c: Clients, number: int, params: Tensor, batch: Batch, lr: float) -> Step:
         """Return a step, for objective and hooks."""
-        rows = slice(0, len(params))
-        return Step(c, number, rows, params, batch, lr, self.objective, self.second)
+        return Step(c, number, self.rows(len(params)), params, batch, lr, self.objective, self.orders.second)
 
 
 @dataclass(eq=False)
@@ -296,6 +311,7 @@ class Clients:
         self,
         params: Tensor | None = None,
         *,
+        where: Tensor | None = None,
         epochs: int | None = None,
         steps: int | None = None,
         objective: Objective | None = None,
@@ -309,6 +325,8 @@ class Clients:
 
         Args:
             params: the models, ``[C, D]`` or ``[C, P]`` (of which the parameters train); default: the clients'.
+            where: the clients that train, ``[C]``, such as ``~c.known``; the others stay as they are, and their later
+                fits draw the same; default: all.
             epochs: passes over the local data, instead of the configured ones.
             steps: local steps, instead of the configured work.
             objective: a step to one loss for each of its clients, ``[A]``; default: the task's.
@@ -326,32 +344,16 @@ class Clients:
         number = self._fits[own]
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
-        keys = task.data.keys(self.index)
-
-        def batches(seed: int) -> tuple[Schedule, Batches]:
-            schedule = Schedule.draw(args, self.counts, keys, seed, self.round, task.seed)
-            return schedule, Batches(self.rows, schedule, self.device)
-
-        orders: list[Batches] = []
-
-        def second(step: int, rows: int) -> Batch:
-            if not orders:
-                orders.append(batches(integer(seed, "local"))[1])
-            return orders[0].at(step, rows)
-
+        keys, some = task.data.keys(self.index), chosen(where, len(self))
+        orders = Orders(args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some)
         whole = self.params if own or params is None else params[:, : self.layout.trained]
-        schedule, first = batches(seed)
-        if not schedule.falls:
-            raise RuntimeError(
-                "clients step in the order of the configured work, and those of this fit would need another one: with "
-                "epochs or steps of its own set local.epochs to a number, without local.steps, or local.stack=off"
-            )
-        made = optimizer or self._optimizer
+        made, trained = optimizer or self._optimizer, orders.taken(whole)
         self._fitting = True
         try:
-            trace = self.stepper.fit(self, Fit(whole, schedule, first, seed, second, objective, gradient, after, made))
+            trace = self.stepper.fit(self, Fit(trained, orders, objective, gradient, after, made))
         finally:
             self._fitting = False
+        orders.put_back(whole, trained, trace)
         if own:
             self.traces.append(trace)
         return trace

@@ -88,7 +88,25 @@ class Schedule:
     @property
     def falls(self) -> bool:
         """True if nobody has more steps than who stands before it."""
-        return not (np.diff((self.count > 0).sum(axis=1)) > 0).any()
+        return not (np.diff(self.steps) > 0).any()
+
+    @property
+    def steps(self) -> Ints:
+        """The steps of each client, ``[C]``."""
+        found: Ints = (self.count > 0).sum(axis=1)
+        return found
+
+    def among(self, where: NDArray[np.bool_]) -> Schedule:
+        """Return the schedule in which those clients alone take their steps, ``[C]``.
+
+        >>> two = Schedule(np.zeros((2, 3, 1), dtype=int), np.array([[1, 1, 1], [1, 0, 0]]))
+        >>> two.among(np.array([False, True])).count
+        array([[0],
+               [1]])
+        """
+        count = np.where(where[:, None], self.count, 0)
+        longest = int((count > 0).sum(axis=1).max())
+        return Schedule(self.index[:, :longest], count[:, :longest])
 
     @classmethod
     def draw(

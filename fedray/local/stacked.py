@@ -154,7 +154,7 @@ class StackedStepper:
             step = fit.step(c, number, optimizer.whole, batch, trace.lr) if fit.hooked else None
             with self.drawing():
                 if fit.objective is None:
-                    loss, grads = self._gradients(c, number, batch, optimizer)
+                    loss, grads = self._gradients(c, fit.rows(n), number, batch, optimizer)
                     if not optimizer.apart:
                         grads = (torch.cat([grad.flatten(1) for grad in grads], dim=1),)
                 else:
@@ -174,13 +174,13 @@ class StackedStepper:
         return trace
 
     def _gradients(
-        self, c: Clients, number: int, batch: Batch, optimizer: LeadingRows
+        self, c: Clients, rows: slice | Tensor, number: int, batch: Batch, optimizer: LeadingRows
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the task's loss ``[A]`` and its gradient for each of the optimizer's leaves."""
         if self._dropout is not None:
             self._dropout.at(c.round, number)
         with autocast(self._task.args.precision, self._device):
-            logits = self._outputs(optimizer.leaves, c.keys[: len(optimizer)], batch.x)
+            logits = self._outputs(optimizer.leaves, c.keys[rows], batch.x)
         loss = self.loss(Output(logits, None, batch))
         self._forward_ends()
         return loss, torch.autograd.grad(loss.sum(), list(optimizer.leaves.values()), materialize_grads=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
-from fedray.algorithms import FedAvg, FedNova, Scaffold
+from fedray.algorithms import Ditto, FedAvg, FedNova, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import Broadcast
@@ -32,7 +32,7 @@ RECIPES = {
     "clients": LocalSection(DRAWN, 4, by_client={"2": {"steps": 5}, "4": {"epochs": 0}, "6": {"batch_size": 3}}),
 }
 EVERY_RECIPE = pytest.mark.parametrize("args", RECIPES.values(), ids=RECIPES)
-ALGORITHMS: list[AlgorithmConfig] = [FedAvg(), Scaffold(), FedNova()]
+ALGORITHMS: list[AlgorithmConfig] = [FedAvg(), Scaffold(), FedNova(), Ditto(epochs=2)]
 
 
 class Several(InlineExecutor):

@@ -8,23 +8,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from fedray.config.sections import LocalSection
-from fedray.local.clients import Clients
+from fedray.local.clients import Clients, Step
 from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
-from tests.helpers import class_problem, local_task, relative, train
+from tests.helpers import Problem, class_problem, local_task, relative, seeded, train
+from tests.local.test_clients import Dropping
 
 PROBLEM = class_problem((11, 11, 11, 11))
 DRAWN = {"name": "uniform", "low": 1, "high": 4}
 
 
-def task(program: Callable[[Clients], object], stack: Any, args: LocalSection) -> LocalTask:
+UNEQUAL = class_problem((5, 13, 9, 2))
+DROPPING = class_problem((11, 11, 11, 11), model_fn=Dropping)
+WORK = (
+    LocalSection(DRAWN, 4),
+    LocalSection(1, 4, DRAWN, clip_grad_norm=0.5),
+    LocalSection(1, 4, 3, by_client={"0": {"batch_size": 11}, "3": {"epochs": 4}}),
+)
+
+
+def task(program: Callable[[Clients], object], stack: Any, args: LocalSection, problem: Problem = PROBLEM) -> LocalTask:
     class Own(ClientProgram):
         def client(self, c: Clients) -> None:
             program(c)
 
-    return local_task(PROBLEM, stack=stack, args=args, program=Own())
+    return local_task(problem, stack=stack, args=args, program=Own())
 
 
 def in_order(task: LocalTask) -> list[int]:
@@ -65,10 +77,80 @@ def test_a_number_that_a_fit_says_is_that_of_every_client() -> None:
     assert update.examples.tolist() == [22] * 4
 
 
-def test_a_fit_that_would_need_the_clients_in_another_order_says_so() -> None:
-    def two(c: Clients) -> None:
-        c.fit(epochs=2)
+def changed(c: Clients, own: Tensor) -> Tensor:
+    c.send("delta", c.delta + own[:, : c.layout.trained] - c.anchor)
+    return own
 
-    args = LocalSection(1, 4, 3, by_client={"0": {"batch_size": 11}})
-    with pytest.raises(RuntimeError, match=r"^clients step in the order of the configured work.*local\.stack=off"):
-        train(task(two, 4, args), [0, 1, 2, 3])
+
+def longer(c: Clients) -> None:
+    """A fit in which the clients stand in another order than in the block, with a row of its own for each."""
+    own, seen = c.down["model"].repeat(len(c), 1), torch.zeros(len(c), 2)
+    pull = c.sizes.unsqueeze(1) / 50
+
+    def gradient(step: Step, grad: Tensor) -> None:
+        grad.copy_(step.gradient(batch=step.fresh_batch()) + pull[step.rows] * (step.params - c.anchor))
+        seen[step.rows] = seen[step.rows] + torch.stack([grad.norm(dim=1), step.params.sum(dim=1)], dim=1)
+
+    c.fit()
+    trace = c.fit(own, epochs=2, gradient=gradient)
+    assert trace.count.sum(axis=1).tolist() == (2 * c.counts).tolist()
+    c.send("seen", torch.cat([seen, trace.loss.unsqueeze(1).float()], dim=1))
+    changed(c, own)
+
+
+def plainly(c: Clients) -> None:
+    changed(c, c.down["model"].repeat(len(c), 1))
+    own = c.down["model"].repeat(len(c), 1)
+    c.fit(own, epochs=2)
+    changed(c, own)
+
+
+def some(c: Clients) -> None:
+    chosen = torch.from_numpy(c.index % 2 == 1)
+    c.fit()
+    before = c.params.clone()
+    trace = c.fit(where=chosen, gradient=lambda step, grad: grad.add_(step.params))
+    assert torch.equal(before[~chosen], c.params[~chosen])
+    assert (trace.steps.flatten() > 0).tolist() == chosen.tolist()
+    c.fit(epochs=1)
+
+
+@pytest.mark.parametrize("model_fn", [None, Dropping], ids=["mlp", "dropping"])
+@pytest.mark.parametrize("args", WORK, ids=range(len(WORK)))
+@pytest.mark.parametrize("program", [longer, plainly, some], ids=lambda program: program.__name__)
+def test_a_fit_may_have_an_order_of_its_own(
+    program: Callable[[Clients], object], args: LocalSection, model_fn: Callable[[], nn.Module] | None
+) -> None:
+    sizes = replace(UNEQUAL, model_fn=seeded(model_fn)) if model_fn else UNEQUAL
+    stacked, alone = (task(program, stack, args, sizes) for stack in (4, "off"))
+    order = in_order(alone)
+    together, expected = train(stacked, order), train(alone, order)
+    for name, part in expected.parts.items():
+        assert relative(together.parts[name], part) <= 1e-5
+    assert together.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert together.examples.tolist() == expected.examples.tolist()
+
+
+@pytest.mark.parametrize("stack", [4, "off"])
+def test_a_fit_of_some_changes_nothing_for_the_others(stack: Any) -> None:
+    """Nor for the fits that they have later, in what they draw: as if the fit had not been, but for its number."""
+
+    def rest(c: Clients) -> None:
+        c.fit(where=torch.from_numpy(c.index == 1))
+        c.fit()
+
+    def nobody(c: Clients) -> None:
+        c.fit(where=torch.zeros(len(c), dtype=torch.bool))
+        c.fit()
+
+    one, none = (train(task(program, stack, LocalSection(1, 4), DROPPING), [0, 1, 2, 3]) for program in (rest, nobody))
+    for client in (0, 2, 3):
+        assert torch.equal(one.parts["delta"][client], none.parts["delta"][client])
+        assert one.examples[client] == none.examples[client]
+    assert not torch.equal(one.parts["delta"][1], none.parts["delta"][1])
+
+
+@pytest.mark.parametrize("where", [torch.zeros(2, dtype=torch.bool), torch.zeros(4)], ids=["length", "dtype"])
+def test_the_clients_of_a_fit_are_one_bool_for_each(where: Tensor) -> None:
+    with pytest.raises(RuntimeError, match=r"^fit\(where=\): one bool for each client is needed"):
+        train(task(lambda c: c.fit(where=where), 4, LocalSection(1, 4)), [0, 1, 2, 3])

@@ -89,6 +89,11 @@ class Rows:
         self._resident = x.device == device or (x.device.type == device.type and device.index is None)
         self._remote = x.device.type != "cpu"
 
+    def of(self, places: NDArray[np.int64]) -> Rows:
+        """Return the rows of the clients at these places of the block, in their order."""
+        starts = self._starts[places, 0]
+        return Rows(self._x, self._y, starts, self._last[places, 0] + 1 - starts, self._device)
+
     def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Gather examples of the first A clients of the block.
 

@@ -1,0 +1,107 @@
+"""The batches of a fit: who takes how many steps, in which order the clients stand, and the same steps again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.config.local import LocalSection
+from fedray.core.messages import Ints
+from fedray.core.rng import integer
+from fedray.data.columns.rows import Rows
+from fedray.local.batches import Batch, Batches, Trace
+from fedray.local.schedule import Schedule
+
+
+@dataclass(eq=False)
+class Orders:
+    """The batches of a fit.
+
+    Args:
+        args: the work of the fit.
+        opened: the examples of the clients of a block.
+        sizes: their numbers of examples, ``[C]``.
+        keys: their keys, ``[C]``.
+        seed: names the orders of the examples.
+        work: the run's seed, which names how much a client does.
+        round: round number.
+        device: the device of the batches.
+        where: the clients that train, ``[C]``; None: all of them.
+    """
+
+    args: LocalSection
+    opened: Rows
+    sizes: Ints
+    keys: Ints
+    seed: int
+    work: int
+    round: int
+    device: torch.device
+    where: NDArray[np.bool_] | None = None
+    _others: list[Batches] = field(default_factory=list)
+
+    def _draw(self, seed: int) -> Schedule:
+        drawn = Schedule.draw(self.args, self.sizes, self.keys, seed, self.round, self.work)
+        return drawn if self.where is None else drawn.among(self.where)
+
+    @cached_property
+    def drawn(self) -> Schedule:
+        """The schedule, its clients in the order of the block."""
+        return self._draw(self.seed)
+
+    @cached_property
+    def places(self) -> Ints | None:
+        """The places in the block of the clients, those with the most steps first, ``[C]``; None: as they stand."""
+        return None if self.drawn.falls else np.argsort(-self.drawn.steps, kind="stable")
+
+    def placed(self, schedule: Schedule) -> Schedule:
+        """Return a schedule of the block, its clients in the order of ``places``."""
+        return schedule if self.places is None else Schedule(schedule.index[self.places], schedule.count[self.places])
+
+    def batches(self, schedule: Schedule) -> Batches:
+        """Return the batches of a schedule in the order of ``places``."""
+        rows = self.opened if self.places is None else self.opened.of(self.places)
+        return Batches(rows, schedule, self.device)
+
+    def second(self, step: int, rows: int) -> Batch:
+        """Return the batch of the first ``rows`` clients in a step, in another order of their examples."""
+        if not self._others:
+            self._others.append(self.batches(self.placed(self._draw(integer(self.seed, "local")))))
+        return self._others[0].at(step, rows)
+
+    def taken(self, models: Tensor) -> Tensor:
+        """Return the models ``[C, k]`` in the order of ``places``: a copy, or themselves."""
+        return models if self.places is None else models[torch.from_numpy(self.places).to(models.device)]
+
+    def put_back(self, models: Tensor, trained: Tensor, trace: Trace) -> None:
+        """Put what was ``taken`` into the models again, and bring the trace in the order of the block."""
+        if self.places is not None:
+            models[torch.from_numpy(self.places).to(models.device)] = trained
+            back = np.argsort(self.places)
+            trace.total, trace.count = trace.total[back], trace.count[back]
+
+
+def chosen(where: Any, count: int) -> NDArray[np.bool_] | None:
+    """Return the clients that a program chose for a fit, ``[C]``; None for all.
+
+    >>> chosen(torch.tensor([True, False]), 2)
+    array([ True, False])
+
+    Raises:
+        RuntimeError: it is not one bool for each client.
+    """
+    if where is None:
+        return None
+    found = np.asarray(where.cpu() if isinstance(where, Tensor) else where)
+    if found.shape != (count,) or found.dtype != np.bool_:
+        raise RuntimeError(
+            f"fit(where=): one bool for each client is needed, such as ~c.known, {[count]}; "
+            f"this is {list(found.shape)} of {found.dtype}"
+        )
+    return found
