@@ -79,7 +79,6 @@ ACROSS = {
     "cluster/test_resume": "a run that is killed, on Ray",
     "cluster/test_same_bits": "the same bits for any number of workers, on Ray",
     "cluster/test_silos": "silos on nodes of their own, on Ray",
-    "local/test_drawn_fits": "fits where work is drawn or a client's own, from the config to the stack",
     "local/test_buffers": "local.buffers, from a client's batch to the evaluation",
     "run/test_statistics": "statistics of clients, from their batches to the evaluation and the exported model",
     "slurm/test_faults": "faults of nodes, in real jobs",
