@@ -14,7 +14,7 @@ from torch import nn
 from fedray.aggregators import Aggregator
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.attacks import Attack
-from fedray.config.binding import bind, is_plain, options_of
+from fedray.config.binding import bind, options_of
 from fedray.config.flat import unflatten, with_options
 from fedray.config.layers import bind_cluster
 from fedray.config.sections import (
@@ -27,6 +27,7 @@ from fedray.config.sections import (
     ExperimentSchema,
     FailuresSection,
     LocalSection,
+    ModelSection,
     StopSection,
     TopSection,
     WorkerSection,
@@ -83,6 +84,9 @@ class FederatedModel:
         optimizer_fn: parameters to a ``torch.optim.Optimizer``, made anew for each client and round; default:
             ``TrainArgs.optimizer``.
         loss_fn: (output, target) to the mean loss of a batch; default: ``TrainArgs.loss``.
+        frozen: names of the tensors that are not trained, such as ``"body"`` or ``"*.bias"``: they may be of any type,
+            and never travel; parameters without a gradient are frozen anyway.
+        personal: names of the tensors that stay with their client, from round to round.
 
     Raises:
         ConfigError: a module or an optimizer instead of a function that makes one.
@@ -91,6 +95,8 @@ class FederatedModel:
     model_fn: Callable[[], nn.Module] | Named
     optimizer_fn: OptimizerFn | Named | None = None
     loss_fn: LossFn | Named | None = None
+    frozen: Sequence[str] = ()
+    personal: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, value, kind, such_as in (
@@ -102,6 +108,22 @@ class FederatedModel:
                 continue
             if isinstance(value, kind) or not callable(value):
                 raise ConfigError(f"{name}: a function is needed, such as {such_as}; this is a {type(value).__name__}")
+        self._regions()
+
+    def _regions(self) -> ModelSection:
+        said = {name: names for name in options_of(ModelSection) if (names := getattr(self, name))}
+        return bind(ModelSection, {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}, "model")
+
+    def part(self) -> Any:
+        """Return what stands in the place of the ``model`` section of a config."""
+        regions = self._regions()
+        if not isinstance(self.model_fn, str | Mapping):
+            return GivenModel(self.model_fn, regions)
+        named = {"name": self.model_fn} if isinstance(self.model_fn, str) else dict(self.model_fn)
+        twice = [name for name in options_of(ModelSection) if named.get(name) and getattr(regions, name)]
+        if twice:
+            raise ConfigError(f"model.{twice[0]}: given twice, in model_fn and in FederatedModel({twice[0]}=)")
+        return named | {name: names for name, names in vars(regions).items() if names}
 
 
 @with_options
@@ -304,7 +326,7 @@ def train(
         **args.layer(),
         **place.layer(),
         "data": data,
-        "model": model.model_fn if is_plain(model.model_fn) else GivenModel(model.model_fn),  # type: ignore[arg-type]
+        "model": model.part(),
         "transforms": transforms if not isinstance(transforms, tuple) else list(transforms),
     }
     for option, given in (("optimizer", model.optimizer_fn), ("loss", model.loss_fn)):

@@ -23,6 +23,7 @@ from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast, Parts
 from fedray.core.record import RoundRecord
+from fedray.core.regions import Regions
 from fedray.data import ClientData, FederatedData
 from fedray.experiment.attacked import attacked
 from fedray.local.clients import Clients
@@ -126,14 +127,17 @@ def local_task(
     **fields: Any,
 ) -> LocalTask:
     """A local training problem with its stacking decided; ``stack`` as in ``local.stack``."""
-    layout = Layout.of(problem.model_fn())
     options = {name: fields.pop(name) for name in ("buffers", "precision", "deterministic") if name in fields}
     wanted = {"program": FedAvg(), "args": replace(args or LocalSection(1, 4), **options), **fields}
+    regions = Regions(wanted["program"].region, buffers=wanted["args"].buffers)
+
+    def model_fn() -> nn.Module:
+        return regions.freeze(problem.model_fn())
+
+    layout = Layout.of(model_fn(), regions)
     if isinstance(program := wanted["program"], AlgorithmConfig):
         wanted = {"receives": received(program, layout), **wanted}
-    task = LocalTask(
-        problem.model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted
-    )
+    task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
     return replace(task, stacking=decide(task, stack, len(problem.data), "cpu"))
 
 

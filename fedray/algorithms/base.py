@@ -16,7 +16,7 @@ from fedray.config.registry import Registry, name_of
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
-from fedray.core.messages import BUFFERS, DELTA, STATISTICS, Aggregate, BlockUpdate, Broadcast, Parts
+from fedray.core.messages import DELTA, STATISTICS, Aggregate, BlockUpdate, Broadcast, Parts
 from fedray.local.program import ClientProgram, Width, width_of
 from fedray.server import SGD, Server, ServerOptimizer
 from fedray.server.base import check_above_0 as check_above_0
@@ -171,8 +171,7 @@ class Algorithm:
     def sends(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part a client sends."""
         vector = {name: span.stop - span.start for name, span in layout.spans.items()}
-        if self.args.buffers != "mean":
-            vector = {DELTA: vector[DELTA], **({STATISTICS: vector[BUFFERS]} if self.statistics else {})}
+        vector |= {STATISTICS: layout.buffers} if self.statistics else {}
         return vector | {name: width_of(width, layout) for name, width in self.program.sends.items()}
 
     def widths(self, layout: Layout) -> dict[str, int]:
@@ -186,8 +185,8 @@ class Algorithm:
             ConfigError: noise for the trained parameters, and buffers that clients would send without any.
         """
         needs_uniform = [name_of(t) for t in self.transforms if t.needs_uniform]
-        buffers = [entry.name for entry in layout.rest if entry.kind == "buffer"]
-        if needs_uniform and buffers and self.args.buffers == "mean":
+        buffers = [entry.name for entry in layout.rest if entry.region == "shared"]
+        if needs_uniform and buffers:
             raise ConfigError(
                 f"local.buffers: {needs_uniform[0]} protects the trained parameters, but clients also send buffers, "
                 f"such as {buffers[0]}; set it to keep or local, or take a model without them, such as one with "
@@ -227,8 +226,8 @@ class Algorithm:
 
     def download(self, layout: Layout) -> int:
         """Count the bytes one client receives in a round."""
-        delta = _length(layout)
-        return self._encoded(self.down, delta) + 4 * (sum(self.broadcast_widths(layout).values()) - delta)
+        delta, widths = _length(layout), self.broadcast_widths(layout) | {"model": layout.travels}
+        return self._encoded(self.down, delta) + 4 * (sum(widths.values()) - delta)
 
     def state(self) -> dict[str, Width]:
         """Return the widths of each client's state.

@@ -313,6 +313,21 @@ SECTIONS: dict[str, type] = {
 
 
 @dataclass(frozen=True)
+class ModelSection:
+    """The keys that every ``model`` section has beside the options of the model: the regions of its tensors.
+
+    Names are those of the module's ``state_dict``; a pattern may have ``*`` for anything, and a part means all in it.
+
+    Args:
+        frozen: the tensors that are not trained, of any type: they never travel.
+        personal: the tensors that stay with their client, from round to round.
+    """
+
+    frozen: list[str] = field(default_factory=list)
+    personal: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class TopSection:
     """The options at the top of the file, in no section.
 

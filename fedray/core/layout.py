@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
-from fedray.core.messages import BUFFERS, VECTOR
+from fedray.core.messages import BUFFERS, DELTA
+from fedray.core.regions import Entry, Region, Regions, described
 
-Kind = Literal["parameter", "frozen", "buffer"]
+Only = Literal["shared", "personal"] | Callable[[Entry], bool]
+"""The trained entries that a fit moves: those of a region, or those for which a function says True."""
 
 EXACT = 2**24
 """Largest magnitude of integers in the vector."""
@@ -22,27 +24,24 @@ EXACT = 2**24
 _COMPILED = "_orig_mod"
 """The name under which ``torch.compile`` holds the module that it wraps."""
 
-_KINDS = ("parameter",), ("parameter", "frozen"), ("parameter", "frozen", "buffer")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One named tensor of the module: its shape and its half-open place in the vector."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    kind: Kind
-    start: int
-    stop: int
+_GROUPS: tuple[tuple[str, Region], ...] = (
+    ("parameter", "shared"),
+    ("parameter", "personal"),
+    ("buffer", "shared"),
+    ("buffer", "personal"),
+    ("buffer", "frozen"),
+)
+"""The order of the vector."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """Names, shapes and offsets of a module's state in a vector of ``size`` = P float32 values.
 
-    The first ``trained`` = D values are the parameters that need a gradient, in the module's order; frozen parameters
-    and persistent buffers follow.  A tensor that the module shares under two names appears once.
+    The first ``shared`` = S values are the trained parameters that travel, those up to ``trained`` = D the ones that
+    stay with their client; persistent buffers follow: those that are averaged, those of each client, those that are
+    kept.  Within each of these the order is the module's.  Frozen tensors, of any type, stay in the module and have no
+    place.  A tensor that the module has under two names appears once.
 
     Integer and boolean buffers (BatchNorm's ``num_batches_tracked``) stand in the vector as float32 and are rounded
     back to their type on the way out: exact up to 2**24, and refused beyond.
@@ -55,66 +54,74 @@ class Layout:
 
     Args:
         entries: in the order of the vector.
-        shared: further names of the module's ``state_dict``, each with the name of the entry that it shares.
+        tied: further names of the module's ``state_dict``, each with the name of the tensor that it shares.
         wrapper: the start of all names where the module is wrapped by ``torch.compile`` or ``nn.DataParallel``.
+        frozen: names of the saved tensors that have no place in the vector.
     """
 
     entries: tuple[Entry, ...]
-    shared: tuple[tuple[str, str], ...] = ()
+    tied: tuple[tuple[str, str], ...] = ()
     wrapper: str = ""
+    frozen: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, module: nn.Module) -> Layout:
+    def of(cls, module: nn.Module, regions: Regions | None = None) -> Layout:
         """Return the layout of ``module``.
+
+        Args:
+            module: the model; parameters without a gradient are frozen.
+            regions: the region of each tensor; default: all that is not frozen is shared.
 
         Raises:
             ConfigError: a floating-point tensor that is not float32, a complex one, an integer beyond 2**24, or nothing
                 to train.
         """
-        parameters = list(module.named_parameters())
-        state = module.state_dict(keep_vars=True)
-        groups: list[tuple[Kind, list[tuple[str, Tensor]]]] = [
-            ("parameter", [(name, p) for name, p in parameters if p.requires_grad]),
-            ("frozen", [(name, p) for name, p in parameters if not p.requires_grad]),
-            ("buffer", [(name, b) for name, b in module.named_buffers() if name in state]),
-        ]
-        if not groups[0][1]:
+        regions = regions or Regions()
+        placed: list[Entry] = []
+        frozen: list[str] = []
+        found = described(module)
+        trains = {e.name.rpartition(".")[0] for e, tensor in found if e.kind == "parameter" and tensor.requires_grad}
+        for entry, tensor in found:
+            other = tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32)
+            of_frozen = entry.kind == "buffer" and other and entry.name.rpartition(".")[0] not in trains
+            if regions.stays(entry) or of_frozen or (entry.kind == "parameter" and not tensor.requires_grad):
+                frozen.append(entry.name)
+                continue
+            if other:
+                raise ConfigError(
+                    f"model: {entry.name} is {tensor.dtype}; the global vector is float32: build the model with "
+                    ".float(), or freeze what is not trained (model.frozen)"
+                )
+            if (worst := _beyond(tensor)) is not None:
+                raise ConfigError(
+                    f"model: {entry.name} holds {worst:,}, and integers are exact up to {EXACT:,}; keep it in smaller "
+                    "numbers, or out of the saved state (register_buffer(..., persistent=False))"
+                )
+            placed.append(replace(entry, region=regions(entry)))
+        if not any(entry.kind == "parameter" for entry in placed):
             raise ConfigError("model: it has no parameter that needs a gradient, so there is nothing to train")
-        entries: list[Entry] = []
-        start = 0
-        for kind, tensors in groups:
-            for name, tensor in tensors:
-                if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
-                    raise ConfigError(
-                        f"model: {name} is {tensor.dtype}; the global vector is float32: build the model with .float()"
-                    )
-                if (worst := _beyond(tensor)) is not None:
-                    raise ConfigError(
-                        f"model: {name} holds {worst:,}, and integers are exact up to {EXACT:,}; keep it in smaller "
-                        "numbers, or out of the saved state (register_buffer(..., persistent=False))"
-                    )
-                stop = start + tensor.numel()
-                entries.append(Entry(name, tuple(tensor.shape), tensor.dtype, kind, start, stop))
-                start = stop
-        first = {id(state[e.name]): e.name for e in entries if e.name in state}
+        placed.sort(key=lambda entry: _GROUPS.index((entry.kind, entry.region)))
+        state = module.state_dict(keep_vars=True)
+        first = {id(state[name]): name for name in (*(e.name for e in placed), *frozen) if name in state}
         again = ((name, first[id(tensor)]) for name, tensor in state.items() if id(tensor) in first)
-        return cls(tuple(entries), tuple((name, other) for name, other in again if name != other), _wrapper(module))
+        tied = tuple((name, other) for name, other in again if name != other)
+        return cls(_in_order(placed), tied, _wrapper(module), tuple(frozen))
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Layout:
         """Make a layout of what ``to_json`` has returned."""
-        entries: list[Entry] = []
-        for kind, name, dtype, shape in content["entries"]:
-            start = entries[-1].stop if entries else 0
-            entries.append(Entry(name, tuple(shape), getattr(torch, dtype), kind, start, start + math.prod(shape)))
-        shared = tuple((name, other) for name, other in content["shared"])
-        return cls(tuple(entries), shared, content.get("wrapper", ""))
+        entries = [
+            Entry(name, tuple(shape), getattr(torch, dtype), kind, region=rest[0] if rest else "shared")
+            for kind, name, dtype, shape, *rest in content["entries"]
+        ]
+        tied = tuple((name, other) for name, other in content.get("tied", content.get("shared", ())))
+        return cls(_in_order(entries), tied, content.get("wrapper", ""), tuple(content.get("frozen", ())))
 
     def to_json(self) -> dict[str, Any]:
         """Return enough to make a ``state_dict`` of a vector where the module is not at hand."""
-        entries = [[e.kind, e.name, str(e.dtype).removeprefix("torch."), list(e.shape)] for e in self.entries]
+        entries = [[e.kind, e.name, str(e.dtype).removeprefix("torch."), list(e.shape), e.region] for e in self.entries]
         wrapped = {"wrapper": self.wrapper} if self.wrapper else {}
-        return {"entries": entries, "shared": [list(names) for names in self.shared], **wrapped}
+        return {"entries": entries, "tied": [list(n) for n in self.tied], "frozen": list(self.frozen), **wrapped}
 
     @cached_property
     def size(self) -> int:
@@ -127,17 +134,61 @@ class Layout:
         return max(entry.stop for entry in self.entries if entry.kind == "parameter")
 
     @cached_property
+    def shared(self) -> int:
+        """S <= D, the number of leading values that are trained and travel: the length of an update."""
+        return max((e.stop for e in self.entries if e.kind == "parameter" and e.region == "shared"), default=0)
+
+    @cached_property
     def spans(self) -> dict[str, slice]:
-        """The places of trained parameters, frozen ones and buffers in the vector, by the part of an update."""
-        ends = [max((e.stop for e in self.entries if e.kind in kinds), default=0) for kinds in _KINDS]
-        places = zip(VECTOR, [0, *ends], ends, strict=False)
-        return {name: slice(start, stop) for name, start, stop in places if stop > start}
+        """The places of what travels, by the part of an update: trained parameters, and averaged buffers if any."""
+        ends = [e.stop for e in self.entries if e.kind == "buffer" and e.region == "shared"]
+        return {DELTA: slice(0, self.shared), **({BUFFERS: slice(self.trained, max(ends))} if ends else {})}
+
+    @cached_property
+    def travels(self) -> int:
+        """The number of values that travel, trained parameters and buffers."""
+        return sum(span.stop - span.start for span in self.spans.values())
+
+    @cached_property
+    def _home(self) -> list[slice]:
+        """The places of what stays with its client, parameters and buffers."""
+        places = [slice(e.start, e.stop) for e in self.entries if e.region == "personal"]
+        joined: list[slice] = []
+        for place in places:
+            if joined and joined[-1].stop == place.start:
+                place = slice(joined.pop().start, place.stop)
+            joined.append(place)
+        return joined
+
+    @cached_property
+    def personal(self) -> int:
+        """The number of values that stay with their client, parameters and buffers."""
+        return sum(place.stop - place.start for place in self._home)
+
+    def personal_of(self, models: Tensor) -> Tensor:
+        """Return a copy of what stays with its client of models ``[C, P]``: ``[C, personal]``."""
+        return torch.cat([models[..., place] for place in self._home], dim=-1)
+
+    def put_personal(self, models: Tensor, values: Tensor) -> None:
+        """Put values ``[C, personal]`` into models ``[C, P]``."""
+        pieces = values.split([place.stop - place.start for place in self._home], dim=-1)
+        for place, piece in zip(self._home, pieces, strict=True):
+            models[..., place] = piece
+
+    def chosen(self, only: Only | None) -> tuple[Entry, ...]:
+        """Return the trained entries that a fit moves; None: all."""
+        if only is None:
+            return self.parameters
+        if isinstance(only, str):
+            if only not in ("shared", "personal"):
+                raise ValueError(f"only={only!r}: it is 'shared', 'personal', or a function of an entry")
+            return tuple(entry for entry in self.parameters if entry.region == only)
+        return tuple(entry for entry in self.parameters if only(entry))
 
     @property
     def buffers(self) -> int:
         """B, the number of values in persistent buffers, which are the last of the vector."""
-        span = self.spans.get(BUFFERS, slice(0, 0))
-        return int(span.stop - span.start)
+        return self.size - self.trained
 
     def among_buffers(self, names: Collection[str]) -> Tensor:
         """Return for each value in buffers ``[B]`` True if its buffer is one of ``names``."""
@@ -151,7 +202,7 @@ class Layout:
 
     @cached_property
     def rest(self) -> tuple[Entry, ...]:
-        """Frozen parameters and buffers."""
+        """The buffers."""
         return tuple(entry for entry in self.entries if entry.kind != "parameter")
 
     @cached_property
@@ -175,21 +226,28 @@ class Layout:
             found[e.name] = view if e.dtype.is_floating_point else _to_integer(view, e.dtype)
         return found
 
-    def state_dict(self, vector: Tensor) -> dict[str, Tensor]:
+    def state_dict(self, vector: Tensor, frozen: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return the ``state_dict`` of a vector ``[P]`` for the plain module, no two tensors on the same memory.
+
+        ``frozen`` has the tensors that have no place in the vector, as :meth:`frozen_of` gives them.
 
         >>> wrapped = Layout.of(nn.DataParallel(nn.Linear(2, 1)))
         >>> [entry.name for entry in wrapped.entries], sorted(wrapped.state_dict(torch.zeros(3)))
         (['module.weight', 'module.bias'], ['bias', 'weight'])
         """
-        found = self.unpack(vector)
-        found |= {name: found[other].clone() for name, other in self.shared}
+        found = self.unpack(vector) | {name: frozen[name] for name in self.frozen if frozen is not None}
+        found |= {name: found[other].clone() for name, other in self.tied if other in found}
         return {self._plain(name): tensor for name, tensor in found.items()}
 
     def _plain(self, name: str) -> str:
         """Return a name as it is without wrappers; a part of a module may be compiled, too."""
         inside = name.removeprefix(self.wrapper)
         return ".".join(word for word in inside.split(".") if word != _COMPILED)
+
+    def frozen_of(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return the tensors of a module that have no place in the vector, by name."""
+        state = module.state_dict()
+        return {name: state[name].contiguous() for name in self.frozen}
 
     def split(self, matrix: Tensor) -> dict[str, Tensor]:
         """Return views ``[C, *shape]`` of the trained parameters of a matrix ``[C, D]``.
@@ -198,6 +256,11 @@ class Layout:
         """
         pieces = matrix.split([e.stop - e.start for e in self.parameters], dim=1)
         return {e.name: p.view(-1, *e.shape) for e, p in zip(self.parameters, pieces, strict=True)}
+
+    def buffers_of(self, models: Tensor) -> dict[str, Tensor]:
+        """Return the buffers ``[C, *shape]`` of models ``[C, P]``, each of its own type."""
+        views = ((e, models[:, e.start : e.stop].view(-1, *e.shape)) for e in self.rest)
+        return {e.name: v if e.dtype.is_floating_point else _to_integer(v, e.dtype) for e, v in views}
 
     def load(self, module: nn.Module, vector: Tensor) -> None:
         """Copy a vector ``[P]`` into ``module``."""
@@ -259,10 +322,9 @@ class Layout:
             tensors[e.name].copy_(_to_integer(vector[e.start : e.stop].view(e.shape), e.dtype))
 
     def round_integers(self, buffers: Tensor) -> None:
-        """Round the integer entries of the part of the vector that holds the buffers, in place (after averaging)."""
-        first = self.spans[BUFFERS].start
+        """Round the integer entries of buffers in place, after averaging: of all of them, or of the first ones."""
         for e in self.integers:
-            buffers[e.start - first : e.stop - first].round_()
+            buffers[e.start - self.trained : e.stop - self.trained].round_()
 
     @cached_property
     def _by_name(self) -> dict[str, Entry]:
@@ -273,6 +335,15 @@ class Layout:
         named: dict[str, Tensor] = dict(module.named_parameters())
         named.update(module.named_buffers())
         return {e.name: named[e.name] for e in self.entries}
+
+
+def _in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return entries with their places, one behind the other."""
+    placed: list[Entry] = []
+    for entry in entries:
+        start = placed[-1].stop if placed else 0
+        placed.append(replace(entry, start=start, stop=start + math.prod(entry.shape)))
+    return tuple(placed)
 
 
 def _beyond(tensor: Tensor) -> int | None:

@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Parts = dict[str, Tensor]
-"""Named tensors: ``delta`` always, ``frozen`` and ``buffers`` if they travel, ``control``... as an algorithm needs."""
+"""Named tensors: ``delta`` always, ``buffers`` if they travel, ``control``... as an algorithm needs."""
 
 STATISTICS = "statistics"
 """The change of a client's buffers where they stay with it or are dropped: for evaluations, never for the model."""
 
-VECTOR = DELTA, FROZEN, BUFFERS = "delta", "frozen", "buffers"
-"""The parts that together are the change of a vector: trained parameters, frozen ones, and statistics and counters.
+PERSONAL = "personal"
+"""The state of a client that is a part of its model: parameters and buffers that stay with it."""
+
+VECTOR = DELTA, BUFFERS = "delta", "buffers"
+"""The parts that together are the change of what travels: trained parameters, and statistics and counters.
 
 Transforms measure and change the first alone.
 """
@@ -105,9 +108,9 @@ class BlockUpdate:
     Args:
         round: round number.
         clients: client indices ``[C]``.
-        parts: each ``[C, k]``; ``delta`` ``[C, D]`` is local minus global for the trained parameters, ``frozen`` and
-            ``buffers`` are the same for the rest of the vector, if there is one and it is averaged; where it is not,
-            ``statistics`` is what ``buffers`` would be.
+        parts: each ``[C, k]``; ``delta`` ``[C, S]`` is local minus global for the trained parameters that travel,
+            ``buffers`` is the same for buffers that are averaged; where none are, ``statistics`` is what ``buffers``
+            would be.
         state: per-client state to be kept, each ``[C, k]``.
         weight: aggregation weight of each client, float64 ``[C]``.
         loss: mean training loss of each client over its local examples and epochs, float64 ``[C]``.

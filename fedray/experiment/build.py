@@ -29,6 +29,7 @@ from fedray.config.sections import (
     ExperimentSchema,
     FailuresSection,
     LocalSection,
+    ModelSection,
     RunSection,
     StopSection,
 )
@@ -37,10 +38,11 @@ from fedray.core.errors import ConfigError
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.core.losses import TASK_LOSS, LossFn
+from fedray.core.regions import Regions
 from fedray.data import ClientData, DataSpec, data_sources
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.attacked import attacked
-from fedray.experiment.chosen import chosen_data, chosen_function, chosen_server, chosen_trackers
+from fedray.experiment.chosen import chosen_data, chosen_function, chosen_model, chosen_server, chosen_trackers
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import only_python_has
 from fedray.experiment.place import Place
@@ -88,6 +90,7 @@ class Config:
     run: RunSection
     data: Any
     model: Any
+    regions: ModelSection
     algorithm: AlgorithmConfig
     server: ServerOptimizer | None
     server_schedule: LRSchedule | None
@@ -128,13 +131,15 @@ class Config:
             kind = type(schema.transforms).__name__
             raise ConfigError(f"transforms: a list is needed, such as [fedray.Clip()]; this is a {kind}")
         server, server_schedule = chosen_server(schema.server)
+        model, regions = chosen_model(schema.model)
         return cls(
             name=name,
             raw=dict(raw),
             schema=schema,
             place=Place(bind_cluster(schema), sections.pop("worker"), sections.pop("driver")),
             data=chosen_data(schema.data),
-            model=bind_part(models, schema.model, "model"),
+            model=model,
+            regions=regions,
             algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
             server=server,
             server_schedule=server_schedule,
@@ -163,6 +168,8 @@ class Config:
         parts = self._parts()
         objects = {key: words for key, registry, part in parts if (words := only_python_has(registry, part))}
         dumped = {key: dump(part) for key, _, part in parts if key not in objects}
+        if "model" in dumped:
+            dumped["model"] |= {name: names for name, names in dump(self.regions).items() if names}
         local = dump(self.local)
         for key in ("optimizer", "lr_schedule", "loss"):
             del local[key]
@@ -215,7 +222,8 @@ class Config:
     def _defaults(self) -> Iterator[str]:
         """Yield the keys that have their default value."""
         sections = [(key, getattr(self if hasattr(self, key) else self.place, key)) for key in SECTIONS]
-        for key, part in [*sections, *((key, part) for key, _, part in self._parts())]:
+        regions = [("model", self.regions)]
+        for key, part in [*sections, *regions, *((key, part) for key, _, part in self._parts())]:
             yield from (f"{key}.{name}" for name in defaults_of(part))
             section, _, option = key.partition(".")
             if option and getattr(part, "name", None) == getattr(SECTIONS.get(section, ServerOptimizer), option, None):
@@ -236,7 +244,12 @@ class Config:
 
     def model_fn(self, spec: DataSpec) -> ModelFn:
         """Return what builds the module with its first parameters."""
-        return partial(initial_model, self.model, spec, self.schema.seed)
+        return partial(initial_model, self.model, spec, self.schema.seed, self.model_regions())
+
+    def model_regions(self) -> Regions:
+        """Return the regions of the model's tensors, as the config and the algorithm say them."""
+        chosen: AlgorithmConfig = made(self.algorithm)
+        return Regions(chosen.region, self.regions.frozen, self.regions.personal, self.local.buffers)
 
     def loss_fn(self, spec: DataSpec) -> LossFn:
         """Return the loss: that of the config, or of the task."""
@@ -299,7 +312,7 @@ class Config:
         """Make the local training problem, try it, and return it with the warnings."""
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
-        layout = Layout.of(module)
+        layout = Layout.of(module, self.model_regions())
         algorithm.check(layout)
         chosen: AlgorithmConfig = made(self.algorithm)
         if chosen.needs_classes and data.spec.task != "classification":

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedray.config.binding import is_plain
+from fedray.config.binding import bind, is_plain, options_of
 from fedray.config.registry import Imported, Registry, bind_part, made
+from fedray.config.sections import ModelSection
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData, data_sources
-from fedray.experiment.given import GivenData
+from fedray.experiment.given import GivenData, GivenModel
 from fedray.local.losses import losses
+from fedray.models import models
 from fedray.optim import LRSchedule, lr_schedules
 from fedray.server import ServerOptimizer, server_optimizers
 from fedray.tracking import Tracker, trackers
@@ -31,6 +33,20 @@ def chosen_data(node: Any) -> Any:
             f"or the name of a data source ({', '.join(data_sources)}); this is a {type(node).__name__}"
         )
     return bind_part(data_sources, node, "data")
+
+
+def chosen_model(node: Any) -> tuple[Any, ModelSection]:
+    """Return the model of a config, or one made in Python in the place of it, and the regions of its tensors.
+
+    Raises:
+        ConfigError: it is no model.
+    """
+    if isinstance(node, GivenModel):
+        return node, node.regions
+    names = options_of(ModelSection)
+    said = {name: node[name] for name in names if name in node} if isinstance(node, Mapping) else {}
+    rest = {key: value for key, value in node.items() if key not in names} if said else node
+    return bind_part(models, rest, "model"), bind(ModelSection, said, "model")
 
 
 def chosen_trackers(nodes: list[Any]) -> tuple[Tracker, ...]:

@@ -157,7 +157,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
     encoding = saved.state.get("encoding") or folder.encoding()
     if encoding is not None and isinstance(config.data, TableSource):
         test, spec = config.data.read_test(encoding)
-        layout = Layout.of(config.model_fn(spec)())
+        layout = Layout.of(config.model_fn(spec)(), config.model_regions())
         now = {name: _sha256(path) for name, path in config.data.files().items() if path.is_file()}
         before = {name: mark for name, mark in saved.state.get("fingerprint", {}).items() if name in now}
         matters = "; the result does not depend on them"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from fedray.config.binding import is_plain
 from fedray.config.registry import Imported, Registry
+from fedray.config.sections import ModelSection
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData
 from fedray.data.sites import Sites, here
@@ -21,6 +22,7 @@ class GivenModel:
     """A function that makes the module, in the place of a model that a config names."""
 
     model_fn: Callable[[], nn.Module]
+    regions: ModelSection = field(default_factory=ModelSection)
     name: str = "python"
 
     def build(self, spec: DataSpec) -> nn.Module:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from fedray.config.sections import LocalSection
-from fedray.core.layout import Layout
+from fedray.core.layout import Layout, Only
 from fedray.core.messages import Ints, Parts
+from fedray.core.regions import Entry
 from fedray.core.rng import integer
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
@@ -70,7 +71,7 @@ class Steps(Protocol):
         """Train ``fit.params`` ``[C, D]`` in place."""
 
     def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
-        """Run the module on a batch, at ``params`` ``[A, k]`` or ``[k]``, cut to the first D, or at the step's."""
+        """Run the module on a batch, at ``params`` ``[A, D]``, ``[A, P]``, ``[D]`` or ``[P]``, or at the step's."""
 
     def loss(self, output: Output) -> Tensor:
         """Return the task's loss of each client, ``[A]``."""
@@ -94,6 +95,7 @@ class Step:
         batch: their examples.
         lr: the client learning rate.
         objective: the loss that is trained; None: the task's.
+        moved: the names of the tensors that the fit moves; None: all.
         second: gives the batch of another order of the examples.
         attached: the modules of a client that steps alone hold ``params``.
     """
@@ -105,8 +107,15 @@ class Step:
     batch: Batch
     lr: float
     objective: Objective | None = None
+    moved: frozenset[str] | None = None
     second: Callable[[int, int], Batch] | None = None
     attached: bool = True
+
+    @property
+    def anchor(self) -> Tensor:
+        """The parameters that these clients started from, ``[D]``, or ``[A, D]`` where some are personal; read-only."""
+        anchor = self.c.anchor
+        return anchor if anchor.dim() == 1 else anchor[self.rows]
 
     def forward(self, params: Tensor | None = None, batch: Batch | None = None, *, train: bool = True) -> Output:
         """Run the module on a batch.
@@ -114,8 +123,8 @@ class Step:
         All forwards of a step draw the same dropout masks.
 
         Args:
-            params: the parameters, ``[A, D]``, or ``[D]`` for one model; ``[A, P]`` and ``[P]`` are cut to their
-                parameters.  Default: those that are trained, whose forward alone may move running statistics.
+            params: the parameters, ``[A, D]``, or ``[D]`` for one model; ``[A, P]`` and ``[P]`` bring buffers of their
+                own.  Default: those that are trained, whose forward alone may move running statistics.
             batch: default: the step's.
             train: in training mode; False for a teacher.
         """
@@ -133,7 +142,7 @@ class Step:
         """Return the gradient of the objective at other parameters, or on another batch, ``[A, D]``.
 
         Args:
-            params: those parameters, ``[A, D]`` or ``[D]``; default: the step's.
+            params: those parameters, ``[A, D]`` or ``[D]``, of ``[A, P]`` or ``[P]`` the first; default: the step's.
             batch: default: the step's.
             graph: make it differentiable.
         """
@@ -156,7 +165,8 @@ class Fit:
     """A fit, as a stepper runs it.
 
     Args:
-        params: the matrix ``[C, D]`` that it trains in place.
+        models: the models ``[C, D]`` or, with buffers of their own, ``[C, P]``, whose parameters it trains in place.
+        only: the entries that it moves; None: all.
         orders: the batches of each step.
         objective: the loss; None: the task's.
         gradient: see :data:`Gradient`.
@@ -164,7 +174,8 @@ class Fit:
         optimizer: makes the optimizer.
     """
 
-    params: Tensor
+    models: Tensor
+    only: tuple[Entry, ...] | None
     orders: Orders
     objective: Objective | None
     gradient: Gradient | None
@@ -181,6 +192,11 @@ class Fit:
         """The same, to be taken."""
         return self.orders.batches(self.schedule)
 
+    @cached_property
+    def moved(self) -> frozenset[str] | None:
+        """The names of the entries that it moves; None: all of them."""
+        return None if self.only is None else frozenset(entry.name for entry in self.only)
+
     @property
     def seed(self) -> int:
         """The name of its draws."""
@@ -189,7 +205,7 @@ class Fit:
     def rows(self, count: int) -> slice | Tensor:
         """Return the places of the first ``count`` of its clients in the block."""
         places = self.orders.places
-        return slice(0, count) if places is None else torch.from_numpy(places[:count]).to(self.params.device)
+        return slice(0, count) if places is None else torch.from_numpy(places[:count]).to(self.models.device)
 
     @property
     def hooked(self) -> bool:
@@ -198,7 +214,8 @@ class Fit:
 
     def step(self, c: Clients, number: int, params: Tensor, batch: Batch, lr: float) -> Step:
         """Return a step, for objective and hooks."""
-        return Step(c, number, self.rows(len(params)), params, batch, lr, self.objective, self.orders.second)
+        rows = self.rows(len(params))
+        return Step(c, number, rows, params, batch, lr, self.objective, self.moved, self.orders.second)
 
 
 @dataclass(eq=False)
@@ -223,6 +240,7 @@ class Clients:
         known: True for those that have a state, ``[C]``.
         model: their models, ``[C, P]``: the global one until a fit.
         rows: their examples.
+        home: what of their models stays with them, as they start, ``[C, k]``; None: nothing does.
 
     Attributes:
         sent: the parts that clients send, by name.
@@ -238,6 +256,7 @@ class Clients:
     known: Tensor
     model: Tensor
     rows: Rows
+    home: Tensor | None = None
     sent: Parts = field(default_factory=dict)
     traces: list[Trace] = field(default_factory=list)
     _fits: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
@@ -258,8 +277,19 @@ class Clients:
 
     @cached_property
     def anchor(self) -> Tensor:
-        """The global parameters that the clients start from, ``[D]``; read-only."""
-        return self.down["model"][: self.layout.trained]
+        """The parameters that the clients start from; read-only.
+
+        They are the global ones, ``[D]``, or, where some are personal, ``[C, D]``: see :attr:`Step.anchor`.
+        """
+        start = self.down["model"]
+        if self.layout.shared < self.layout.trained and self.home is not None:
+            start = start.repeat(len(self), 1)
+            self.layout.put_personal(start, self.home)
+        return start[..., : self.layout.trained]
+
+    def shared(self, values: Tensor) -> Tensor:
+        """Return the columns of parameters that travel, ``[..., S]``, of values for all, ``[..., D]``: a view."""
+        return values[..., : self.layout.shared]
 
     @cached_property
     def params(self) -> Tensor:
@@ -268,8 +298,8 @@ class Clients:
 
     @property
     def delta(self) -> Tensor:
-        """The change of their parameters so far, ``[C, D]``."""
-        return self.params - self.anchor
+        """The change of their parameters that travel so far, ``[C, S]``."""
+        return self.shared(self.params) - self.shared(self.down["model"])
 
     @cached_property
     def counts(self) -> Ints:
@@ -304,7 +334,7 @@ class Clients:
         return made
 
     def send(self, name: str, value: Tensor) -> None:
-        """Send a part ``[C, k]`` or ``[C]`` besides the update, or ``delta`` ``[C, D]`` in its place."""
+        """Send a part ``[C, k]`` or ``[C]`` besides the update, or ``delta`` ``[C, S]`` in its place."""
         self.sent[name] = value.unsqueeze(1) if value.dim() == 1 else value
 
     def fit(
@@ -312,6 +342,7 @@ class Clients:
         params: Tensor | None = None,
         *,
         where: Tensor | None = None,
+        only: Only | None = None,
         epochs: int | None = None,
         steps: int | None = None,
         objective: Objective | None = None,
@@ -324,9 +355,11 @@ class Clients:
         The k-th fit of the clients' models draws the same orders and masks, whatever else is fitted.
 
         Args:
-            params: the models, ``[C, D]`` or ``[C, P]`` (of which the parameters train); default: the clients'.
+            params: the models, ``[C, D]``, or ``[C, P]`` with buffers of their own; default: the clients'.
             where: the clients that train, ``[C]``, such as ``~c.known``; the others stay as they are, and their later
                 fits draw the same; default: all.
+            only: the tensors that it moves: those of a region, or those for whose entry a function says True; the
+                optimizer never sees the others.  A fit of none is no fit, and draws nothing.
             epochs: passes over the local data, instead of the configured ones.
             steps: local steps, instead of the configured work.
             objective: a step to one loss for each of its clients, ``[A]``; default: the task's.
@@ -340,17 +373,22 @@ class Clients:
         if self._fitting:
             raise RuntimeError("a fit inside a fit would move clients that have finished: loop over step.gradient")
         task, own = self.task, params is None or params is self.params or params is self.model
+        entries = self.layout.chosen(only)
+        if not entries:
+            none = np.zeros((len(self), 1), dtype=np.int64)
+            return Trace(np.zeros(len(self)), none, self._optimizer([torch.zeros(1)]).param_groups[0], self.device)
         args = task.args.working(epochs, steps)
         number = self._fits[own]
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
         keys, some = task.data.keys(self.index), chosen(where, len(self))
         orders = Orders(args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some)
-        whole = self.params if own or params is None else params[:, : self.layout.trained]
+        whole = self.model if own or params is None else params
         made, trained = optimizer or self._optimizer, orders.taken(whole)
         self._fitting = True
         try:
-            trace = self.stepper.fit(self, Fit(trained, orders, objective, gradient, after, made))
+            fit = Fit(trained, None if only is None else entries, orders, objective, gradient, after, made)
+            trace = self.stepper.fit(self, fit)
         finally:
             self._fitting = False
         orders.put_back(whole, trained, trace)
@@ -364,9 +402,9 @@ class Clients:
         Every step has all C clients: who has no more examples has a count of 0.
 
         Args:
-            params: the parameters, ``[C, D]`` or ``[D]``; default: the clients' now.
+            params: the parameters, ``[C, D]`` or ``[D]``, with buffers ``[C, P]`` or ``[P]``; default: those now.
         """
-        place = (self.params if params is None else params)[..., : self.layout.trained].detach()
+        place = (self.params if params is None else params).detach()
         for start in range(0, int(self.counts.max()), _WIDTH):
             count = np.clip(self.counts - start, 0, _WIDTH)
             index = np.broadcast_to(np.arange(start, start + int(count.max())), (len(self), int(count.max())))

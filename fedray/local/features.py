@@ -8,19 +8,6 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 
-def head_of(module: nn.Module) -> str:
-    """Return the name of the last part of a module that has trained parameters itself.
-
-    >>> head_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2), nn.Softmax(1)))
-    '2'
-    """
-    head = ""
-    for name, part in module.named_modules():
-        if any(parameter.requires_grad for parameter in part.parameters(recurse=False)):
-            head = name
-    return head
-
-
 @contextmanager
 def watched(module: nn.Module, head: str) -> Iterator[list[Tensor]]:
     """Collect the inputs of a module's head, of each of its calls in this context."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.layout import Layout
+from fedray.core.regions import Entry
 from fedray.optim import OptimizerFn
 
 
@@ -35,19 +36,29 @@ class LeadingRows:
         optimizer_fn: makes the optimizer, one of ``fedray.optim.ELEMENTWISE`` with one parameter group.
         matrix: the matrix that it moves, in place, ``[C, D]``.
         layout: the places of the tensors in its columns.
-        joined: step on the whole in any case.
+        joined: step on all columns at once, or those of ``only``, in any case.
+        only: the entries whose columns it moves; None: all.
 
     Attributes:
         whole: the rows that are left, ``[A, D]``, a leaf of autograd's graph.
         leaves: their tensors ``[A, *shape]``, each a leaf of autograd's graph, by name.
-        apart: True if :meth:`step` takes a gradient for each leaf, not one ``[A, D]``.
+        apart: True if :meth:`step` takes a gradient for each leaf that moves, not those of :meth:`columns`.
         group: the optimizer's hyperparameters.
     """
 
-    def __init__(self, optimizer_fn: OptimizerFn, matrix: Tensor, layout: Layout, joined: bool = False) -> None:
+    def __init__(
+        self,
+        optimizer_fn: OptimizerFn,
+        matrix: Tensor,
+        layout: Layout,
+        joined: bool = False,
+        only: Sequence[Entry] | None = None,
+    ) -> None:
         self._layout = layout
+        self._names = [entry.name for entry in (layout.parameters if only is None else only)]
+        self._spans = None if only is None else _joined(only)
         self._look_at(matrix)
-        self._optimizer = optimizer_fn([self.whole])
+        self._optimizer = optimizer_fn(self.columns(self.whole))
         self.group = self._optimizer.param_groups[0]
         self.apart = not joined and matrix.device.type == "cpu" and isinstance(self._optimizer, torch.optim.SGD)
         self.group["params"] = self._stepped()
@@ -57,10 +68,31 @@ class LeadingRows:
 
     def _look_at(self, matrix: Tensor) -> None:
         self.whole = matrix.detach().requires_grad_()
-        self.leaves = {name: p.requires_grad_() for name, p in self._layout.split(matrix.detach()).items()}
+        self.leaves = self._layout.split(matrix.detach())
+        for name in self._names:
+            self.leaves[name].requires_grad_()
+
+    @property
+    def moved(self) -> list[Tensor]:
+        """The leaves that move."""
+        return [self.leaves[name] for name in self._names]
+
+    def joined(self, grads: Sequence[Tensor]) -> Tensor:
+        """Return one gradient ``[A, D]`` of those of the leaves that move; zero for the others."""
+        if self._spans is None:
+            return torch.cat([grad.flatten(1) for grad in grads], dim=1)
+        whole = torch.zeros_like(self.whole, requires_grad=False)
+        named = {name: whole[:, e.start : e.stop] for name, e in ((e.name, e) for e in self._layout.parameters)}
+        for name, grad in zip(self._names, grads, strict=True):
+            named[name].copy_(grad.flatten(1))
+        return whole
+
+    def columns(self, matrix: Tensor) -> list[Tensor]:
+        """Return the columns of a matrix ``[A, D]`` that move, in as few pieces as there are."""
+        return [matrix] if self._spans is None else [matrix.detach()[:, span] for span in self._spans]
 
     def _stepped(self) -> list[Tensor]:
-        return list(self.leaves.values()) if self.apart else [self.whole]
+        return self.moved if self.apart else self.columns(self.whole)
 
     def keep(self, count: int) -> None:
         """Let go of all rows but the first ``count``."""
@@ -77,7 +109,16 @@ class LeadingRows:
                 }
 
     def step(self, grads: Sequence[Tensor]) -> None:
-        """Take a step along the gradients: those of the leaves if ``apart``, else one ``[A, D]``."""
+        """Take a step along the gradients: those of the leaves that move if ``apart``, else of :meth:`columns`."""
         for param, grad in zip(self.group["params"], grads, strict=True):
             param.grad = grad
         self._optimizer.step()
+
+
+def _joined(entries: Sequence[Entry]) -> list[slice]:
+    """Return the columns of entries, neighbours as one span."""
+    spans: list[slice] = []
+    for entry in entries:
+        first = spans.pop().start if spans and spans[-1].stop == entry.start else entry.start
+        spans.append(slice(first, entry.stop))
+    return spans

@@ -7,15 +7,17 @@ from typing import ClassVar, Literal
 
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
+from fedray.core.regions import Entry, Region
 from fedray.local.clients import Clients
 
-Width = Literal["trained", "all", "buffers", "scalar"]
-"""Length of a per-client vector: D trained parameters, P entries with buffers, the P - D others, or one number."""
+Width = Literal["shared", "trained", "all", "buffers", "scalar"]
+"""Length of a per-client vector: the S trained parameters that travel, all D, P with buffers, P - D, or one number."""
 
 
 def width_of(width: Width, layout: Layout) -> int:
     """Return the number that a :data:`Width` stands for."""
-    sizes = {"trained": layout.trained, "all": layout.size, "buffers": layout.size - layout.trained, "scalar": 1}
+    parameters = {"shared": layout.shared, "trained": layout.trained}
+    sizes = {**parameters, "all": layout.size, "buffers": layout.size - layout.trained, "scalar": 1}
     return sizes[width]
 
 
@@ -32,6 +34,13 @@ class ClientProgram:
     >>> Decayed().plain, ClientProgram().plain
     (False, True)
     """
+
+    def region(self, entry: Entry) -> Region:
+        """Return the region of a tensor of the model; by default all are shared.
+
+        A buffer that is shared here is what ``local.buffers`` says.
+        """
+        return "shared"
 
     state: ClassVar[Mapping[str, Width]] = {}
     sends: ClassVar[Mapping[str, Width]] = {}

@@ -4,7 +4,8 @@ up on the first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -41,7 +42,8 @@ class Replica:
 
     Attributes:
         row: the vector ``[P]``.
-        trained: the parameters that need a gradient.
+        trained: the parameters that need a gradient, in the order of the row.
+        moved: those of them that a fit moves.
         hidden: the hidden state of model, loss and optimizer function.
     """
 
@@ -54,7 +56,27 @@ class Replica:
         self._loss = loss_on(task.loss_fn, self.device)
         parts = {"model": self.module, "local.loss": self._loss, "optimizer": task.optimizer_fn}
         self.hidden = HiddenState(parts, task.layout.tensors(self.module).values())
-        self.trained = [p for p in self.module.parameters() if p.requires_grad]
+        named = dict(self.module.named_parameters())
+        self.trained = [named[entry.name] for entry in task.layout.parameters]
+        self.moved = self.trained
+
+    @contextmanager
+    def moving(self, names: Collection[str] | None) -> Iterator[None]:
+        """Let gradients reach these parameters alone for the length of the context; None: all."""
+        if names is None:
+            yield
+            return
+        entries = self._task.layout.parameters
+        pairs = list(zip(entries, self.trained, strict=True))
+        self.moved = [parameter for entry, parameter in pairs if entry.name in names]
+        for entry, parameter in pairs:
+            parameter.requires_grad_(entry.name in names)
+        try:
+            yield
+        finally:
+            self.moved = self.trained
+            for parameter in self.trained:
+                parameter.requires_grad_()
 
     def follow(self, row: Tensor) -> None:
         """Take the values of ``row`` ``[P]``, which may be on another device, and forget the gradients."""
@@ -85,12 +107,18 @@ class Replica:
         for parameter, one in zip(self.trained, used, strict=True):
             parameter.grad = parameter.grad if one else None
 
+    def joined(self, grads: Sequence[Tensor]) -> Tensor:
+        """Return one gradient ``[D]`` of those of the parameters that move; zero for the others."""
+        of = {id(parameter): grad for parameter, grad in zip(self.moved, grads, strict=True)}
+        pieces = (of[id(p)] if id(p) in of else torch.zeros_like(p) for p in self.trained)
+        return torch.cat([piece.reshape(-1) for piece in pieces])
+
     def gradient(self) -> Tensor:
         """Return all gradients in one vector ``[D]``, zero where there is none."""
         pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.trained]
         return torch.cat([piece.reshape(-1) for piece in pieces])
 
     def set_gradient(self, grad: Tensor) -> None:
-        """Make the gradients views of ``grad`` ``[D]``."""
+        """Make the gradients of the parameters that move views of ``grad`` ``[D]``."""
         for parameter, piece in zip(self.trained, grad.split([p.numel() for p in self.trained]), strict=True):
-            parameter.grad = piece.view_as(parameter)
+            parameter.grad = piece.view_as(parameter) if parameter.requires_grad else None

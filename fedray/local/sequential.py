@@ -11,12 +11,13 @@ from torch.func import functional_call
 
 from fedray.core.draws import named
 from fedray.core.hidden_state import HiddenState
+from fedray.core.regions import head_of
 from fedray.core.rng import integer
 from fedray.local.batches import Batch, Output, Trace
 from fedray.local.clients import Clients, Fit, Step
 from fedray.local.clipping import clip_module
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
-from fedray.local.features import head_of, watched
+from fedray.local.features import watched
 from fedray.local.gradients import check_objective
 from fedray.local.replicas import Replica, share_out
 from fedray.local.task import LocalTask, autocast
@@ -91,10 +92,12 @@ class SequentialStepper:
             if params is None and step.attached:
                 logits = module(x)
             else:
-                row = (step.params if params is None else params)[..., : self._task.layout.trained]
-                tensors = self._task.layout.split(row.reshape(1, -1))
-                own = {name: tensor[0] for name, tensor in tensors.items()}
+                layout = self._task.layout
+                row = (step.params if params is None else params).reshape(1, -1)
+                own = {name: tensor[0] for name, tensor in layout.split(row[:, : layout.trained]).items()}
                 buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+                if row.shape[1] > layout.trained:
+                    buffers |= {name: buffer[0].clone() for name, buffer in layout.buffers_of(row).items()}
                 logits = functional_call(module, {**own, **buffers}, (x,))
         self._forward_ends()
         return Output(logits.unsqueeze(0), seen[0].unsqueeze(0) if len(seen) == 1 else None, batch)
@@ -121,11 +124,14 @@ class SequentialStepper:
             if self._dropout.seed != fit.seed:
                 self._dropout = NamedDropout(fit.seed)
             self._dropout.client = c.keys[0]
-        with self._holding(fit.params):
+        with contextlib.ExitStack() as entered:
+            entered.enter_context(self._holding(fit.models))
+            for replica in (first, *self._others):
+                entered.enter_context(replica.moving(fit.moved))
             for replica in (first, *self._others):
                 layout.write_integers(replica.module, self.row)
             total = torch.zeros((), dtype=torch.float64, device=first.device)
-            optimizer = fit.optimizer(list(first.trained))
+            optimizer = fit.optimizer(first.moved)
             trace = Trace(fit.schedule.count[0] * 0.0, fit.schedule.count, optimizer.param_groups[0], first.device)
             for number, n in enumerate(fit.batches.active):
                 batch = fit.batches.at(number, n)
@@ -143,7 +149,7 @@ class SequentialStepper:
 
     @contextlib.contextmanager
     def _holding(self, params: Tensor) -> Iterator[None]:
-        """Put a model ``[1, D]`` in the place of the row's for the length of the context, if it is another one."""
+        """Put another model ``[1, D]`` or ``[1, P]`` in the place of the row's for the length of the context."""
         place = self.row[: params.shape[1]]
         if params.data_ptr() == place.data_ptr():
             yield
@@ -172,9 +178,9 @@ class SequentialStepper:
                 check_objective(losses, 1)
                 # The forward at the model itself runs the module, whose parameters are leaves of their own.
                 pieces = torch.autograd.grad(
-                    losses.sum(), [leaf, *first.trained], allow_unused=True, materialize_grads=True
+                    losses.sum(), [leaf, *first.moved], allow_unused=True, materialize_grads=True
                 )
-            grad = torch.cat([piece.reshape(-1) for piece in pieces[1:]]).unsqueeze(0).add_(pieces[0])
+            grad = first.joined(pieces[1:]).unsqueeze(0).add_(pieces[0])
             loss = losses.detach()[0]
         if fit.gradient is not None:
             with torch.no_grad():
@@ -187,7 +193,7 @@ class SequentialStepper:
         return loss
 
     def _descend(self, optimizer: torch.optim.Optimizer) -> None:
-        clip_module(self._first.trained, self._task.args.clip_grad_norm)
+        clip_module(self._first.moved, self._task.args.clip_grad_norm)
         optimizer.step()
 
     def _backward(self, x: Tensor, y: Tensor, round: int, number: int) -> Tensor:

@@ -13,12 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import has_direct, per_example
+from fedray.core.regions import head_of
 from fedray.local.batched import batched_forward
 from fedray.local.batches import Batch, Output, Trace
 from fedray.local.clients import Clients, Fit, Step
 from fedray.local.clipping import clip_rows
 from fedray.local.dropout import NamedDropout, has_dropout
-from fedray.local.features import head_of, watched
+from fedray.local.features import watched
 from fedray.local.gradients import gradient_of
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
@@ -39,9 +40,10 @@ class StackedStepper:
     def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
         self._task = task
         self._device = device
-        # functional_call replaces every parameter: the module's own need no memory.  Buffers that are not saved stay.
-        for parameter in module.parameters():
-            parameter.data = torch.empty(0)
+        # functional_call replaces these parameters: the module's own need no memory.  What is frozen stays.
+        tensors = task.layout.tensors(module)
+        for entry in task.layout.parameters:
+            tensors[entry.name].data = torch.empty(0)
         self._template = train_mode(module).to(device)
         self._modes = {part: part.training for part in module.modules()}
         self._head = head_of(module)
@@ -52,6 +54,8 @@ class StackedStepper:
         self._watched = vmap(self._output_and_features, in_dims=(0, 0, 0), randomness="error")
         # Autocast chooses types operation by operation, which a batched product of our own would bypass.
         self._batched = batched_forward(module) if task.args.precision != "bf16" else None
+        last = list(module.modules())[-1]
+        self._ends_in_head = self._batched is not None and last is module.get_submodule(self._head)
 
     @staticmethod
     def fits(task: LocalTask, devices: Sequence[torch.device]) -> str | None:
@@ -83,7 +87,7 @@ class StackedStepper:
     def _output(self, params: Tensors, key: Tensor, x: Tensor) -> Tensor:
         if self._dropout is not None:
             self._dropout.client = key
-        output: Tensor = functional_call(self._template, {**params, **self._rest}, (x,))
+        output: Tensor = functional_call(self._template, {**self._rest, **params}, (x,))
         return output
 
     def _output_and_features(self, params: Tensors, key: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +105,7 @@ class StackedStepper:
             return outputs
 
     def _with_features(self, params: Tensors, keys: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self._batched is not None and self._batched.ends_in_head:
+        if self._batched is not None and self._batched.ends_in_head and self._ends_in_head:
             return self._batched.with_features(params, x)
         with sdpa_kernel(SDPBackend.MATH):
             found: tuple[Tensor, Tensor] = self._watched(params, keys, x)
@@ -110,11 +114,16 @@ class StackedStepper:
     def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
         """See :meth:`fedray.local.steppers.Stepper.forward`."""
         layout = self._task.layout
-        matrix = (step.params if params is None else params)[..., : layout.trained].expand(len(batch.x), -1)
+        matrix = (step.params if params is None else params).expand(len(batch.x), -1)
+        tensors = layout.split(matrix[:, : layout.trained])
+        if params is None and step.attached and step.moved is not None:
+            tensors = {name: t if name in step.moved else t.detach() for name, t in tensors.items()}
+        if matrix.shape[1] > layout.trained:
+            tensors |= layout.buffers_of(matrix)
         self._turn(step)
         with autocast(self._task.args.precision, self._device), self.drawing(), self._in_mode(train):
             keys = step.c.keys[step.rows][: len(batch.x)]
-            logits, features = self._with_features(layout.split(matrix), keys, batch.x)
+            logits, features = self._with_features(tensors, keys, batch.x)
         self._forward_ends()
         return Output(logits, features if features.shape[-1] else None, batch)
 
@@ -142,7 +151,8 @@ class StackedStepper:
     def fit(self, c: Clients, fit: Fit) -> Trace:
         """See :meth:`fedray.local.steppers.Stepper.fit`."""
         count, batches = fit.schedule.count, fit.batches
-        optimizer = LeadingRows(fit.optimizer, fit.params, self._task.layout, joined=fit.hooked)
+        params = fit.models[:, : self._task.layout.trained]
+        optimizer = LeadingRows(fit.optimizer, params, self._task.layout, fit.hooked, fit.only)
         if self._dropout is not None and self._dropout.seed != fit.seed:
             self._dropout = NamedDropout(fit.seed)
         losses = torch.zeros(len(batches.active), len(c), device=self._device)
@@ -156,7 +166,7 @@ class StackedStepper:
                 if fit.objective is None:
                     loss, grads = self._gradients(c, fit.rows(n), number, batch, optimizer)
                     if not optimizer.apart:
-                        grads = (torch.cat([grad.flatten(1) for grad in grads], dim=1),)
+                        grads = (optimizer.joined(grads),)
                 else:
                     assert step is not None
                     loss = fit.objective(step)
@@ -165,7 +175,8 @@ class StackedStepper:
             if step is not None and fit.gradient is not None:
                 with torch.no_grad():
                     fit.gradient(step, grads[0])
-            optimizer.step(clip_rows(grads, self._task.args.clip_grad_norm))
+            moving = grads if optimizer.apart else optimizer.columns(grads[0])
+            optimizer.step(clip_rows(moving, self._task.args.clip_grad_norm))
             if step is not None and fit.after is not None:
                 with torch.no_grad():
                     fit.after(step)
@@ -176,14 +187,14 @@ class StackedStepper:
     def _gradients(
         self, c: Clients, rows: slice | Tensor, number: int, batch: Batch, optimizer: LeadingRows
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the task's loss ``[A]`` and its gradient for each of the optimizer's leaves."""
+        """Return the task's loss ``[A]`` and its gradient for each of the optimizer's leaves that move."""
         if self._dropout is not None:
             self._dropout.at(c.round, number)
         with autocast(self._task.args.precision, self._device):
             logits = self._outputs(optimizer.leaves, c.keys[rows], batch.x)
         loss = self.loss(Output(logits, None, batch))
         self._forward_ends()
-        return loss, torch.autograd.grad(loss.sum(), list(optimizer.leaves.values()), materialize_grads=True)
+        return loss, torch.autograd.grad(loss.sum(), optimizer.moved, materialize_grads=True)
 
     def _turn(self, step: Step) -> None:
         if self._dropout is not None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from fedray.core.draws import drawn_since, named, put_back, traces
 from fedray.core.losses import ignored_class, per_example
-from fedray.core.messages import VECTOR, BlockUpdate, Broadcast, Parts
+from fedray.core.messages import PERSONAL, Broadcast, Parts
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
 from fedray.local.operations import work
@@ -189,7 +189,7 @@ def _compare(task: LocalTask, rows: tuple[int, int], steps: int, decays: bool) -
     # that the loss does not use: alone it is left as it is.
     plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
     # In full precision: what bfloat16 rounds away would hide what is looked for.
-    args = replace(task.args, epochs=1, steps=steps, batch_size=max(rows), buffers="mean", precision="fp32")
+    args = replace(task.args, epochs=1, steps=steps, batch_size=max(rows), precision="fp32")
     # A clip would hide a gradient that is too large.
     args = replace(args, clip_grad_norm=None, by_client={})
     trial = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
@@ -197,39 +197,45 @@ def _compare(task: LocalTask, rows: tuple[int, int], steps: int, decays: bool) -
         1, {"model": task.layout.pack(dict(task.model_fn().state_dict())), **_drawn(task, task.receives)}, 1.0
     )
     widths = {name: width_of(width, task.layout) for name, width in task.program.state.items()}
+    if task.layout.personal:
+        widths[PERSONAL] = task.layout.personal
     newcomers = torch.zeros(2, dtype=torch.bool)
 
-    def update(trainer: Trainer, rows: slice) -> Tensor:
+    def moved(trainer: Trainer, rows: slice) -> Parts:
         clients = few.pair[rows]
         state = {name: part.expand(len(clients), -1).clone() for name, part in _drawn(task, widths).items()}
-        return _moved(trainer.train(clients, down, state, known=newcomers[rows]))
+        c = trainer.run(clients, down, state, known=newcomers[rows])
+        return {
+            "model": c.model - down.parts["model"],
+            **c.sent,
+            **{f"{n} that it keeps": s for n, s in c.state.items()},
+        }
 
     block = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU])
     with put_back():
         before = traces()
-        stacked = update(block, slice(0, 2))
+        stacked = moved(block, slice(0, 2))
         if drawn := [*drawn_since(before), *sorted(block.hidden.drawn)]:
             return f"it draws from {drawn[0]}, which knows one client at a time", False
     changed = block.hidden.changed
     alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
     for row, client in enumerate(few.pair):
-        expected = update(alone, slice(row, row + 1))[0]
-        close = _TOLERANCE * (float(expected.nan_to_num().abs().max()) or 1.0)
-        if not torch.allclose(stacked[row], expected, rtol=0.0, atol=close, equal_nan=True):
-            kept = f": it remembers {min(changed)}" if changed else ""
-            return f"client {client} stacked is not what it is alone{kept}", bool(changed)
+        for name, values in moved(alone, slice(row, row + 1)).items():
+            if not _close(stacked[name][row], values[0]):
+                kept = f": it remembers {min(changed)}" if changed else ""
+                return f"client {client} stacked is not what it is alone{kept}", bool(changed)
     return None, bool(changed)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    close = _TOLERANCE * (float(other.nan_to_num().abs().max()) or 1.0) if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=0.0, atol=close, equal_nan=True)
 
 
 def _drawn(task: LocalTask, widths: Mapping[str, int]) -> Parts:
     """Return something small for what a run would have sent or kept, so that a program that uses it shows it."""
     draw = torch_generator(task.seed, "local")
     return {name: 0.01 * torch.randn(width, generator=draw) for name, width in widths.items()}
-
-
-def _moved(update: BlockUpdate) -> Tensor:
-    """Return the changes of everything in the vector, ``[C, P]``."""
-    return torch.cat([update.parts[name] for name in VECTOR if name in update.parts], dim=1)
 
 
 class _Few:

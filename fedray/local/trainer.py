@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.hidden_state import HiddenState
-from fedray.core.messages import DELTA, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
+from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.clients import Clients
 from fedray.local.steppers import stepper_for
 from fedray.local.task import LocalTask
@@ -28,6 +28,40 @@ class Trainer:
         self.device = devices[0]
         self._stepper = stepper_for(task, devices)
 
+    def run(
+        self,
+        clients: Ints,
+        down: Broadcast,
+        state: Parts,
+        buffers: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Clients:
+        """Run the program of C clients from the broadcast model; arguments and errors are those of :meth:`train`.
+
+        Returns:
+            The block as the program left it; its models are only valid until the next call.
+        """
+        task, layout = self.task, self.task.layout
+        local = self._stepper.locals(len(clients)).copy_(down.parts["model"])
+        if buffers is not None:
+            local[:, layout.trained :].copy_(buffers)
+        if known is None:
+            known = torch.ones(len(clients), dtype=torch.bool, device=self.device)
+        home = None
+        if layout.personal:
+            home = torch.where(known[:, None], state.pop(PERSONAL), layout.personal_of(local))
+            layout.put_personal(local, home)
+        rows = task.data.rows(clients, self.device)
+        c = Clients(task, self._stepper, down.round, clients, down.parts, state, known, local, rows, home)
+        with self._stepper.alone(c):
+            if task.program.state and not known.all():
+                for name, value in task.program.initial_state(c).items():
+                    c.state[name] = torch.where(known[:, None], c.state[name], value)
+            task.program.client(c)
+        if layout.personal:
+            c.state[PERSONAL] = layout.personal_of(local)
+        return c
+
     def train(
         self,
         clients: Ints,
@@ -42,7 +76,7 @@ class Trainer:
             clients: client indices ``[C]``, most local steps first; C = 1 for a sequential task.
             down: the round's broadcast, on ``self.device``.
             state: per-client state of the program, each ``[C, k]``; the result holds the new state.
-            buffers: the start of the clients' frozen parameters and buffers, ``[C, P - D]``, if not the broadcast one.
+            buffers: the start of the clients' buffers, ``[C, P - D]``, if not the broadcast one.
             known: True for the clients that have a state, ``[C]``; default: all.
 
         Returns:
@@ -51,43 +85,27 @@ class Trainer:
         Raises:
             Exception: whatever the user's model, loss, optimizer or data raises.
         """
-        task, layout, model = self.task, self.task.layout, down.parts["model"]
-        local = self._stepper.locals(len(clients)).copy_(model)
-        rest, given = local[:, layout.trained :], model[layout.trained :]
-        if buffers is not None:
-            rest.copy_(buffers)
-            given = given if task.args.buffers == "local" else buffers
-        if known is None:
-            known = torch.ones(len(clients), dtype=torch.bool, device=self.device)
-        rows = task.data.rows(clients, self.device)
-        c = Clients(task, self._stepper, down.round, clients, down.parts, state, known, local, rows)
-        with self._stepper.alone(c):
-            if task.program.state and not known.all():
-                for name, value in task.program.initial_state(c).items():
-                    c.state[name] = torch.where(known[:, None], c.state[name], value)
-            task.program.client(c)
-        if task.args.buffers == "local" and layout.rest:
-            c.state["buffers"] = rest.clone()
+        c, layout = self.run(clients, down, state, buffers, known), self.task.layout
+        rest = c.model[:, layout.trained :]
         with torch.no_grad():
+            travels = c.model[:, : layout.shared]
             if (sent := c.sent.pop(DELTA, None)) is not None:
-                c.params.copy_(sent)
+                travels.copy_(sent)
             else:
-                c.params.sub_(c.anchor)
-            if layout.rest and (task.args.buffers == "mean" or task.statistics):
-                stays = rest == given
+                travels.sub_(c.shared(down.parts["model"]))
+            if layout.rest and (BUFFERS in layout.spans or self.task.statistics):
+                start = down.parts["model"][layout.trained :] if buffers is None else buffers
+                stays = rest == start
                 # Infinity, as in a mask, less itself is not a number.
-                rest.sub_(given).masked_fill_(stays, 0.0)
-            if task.args.buffers != "mean":
-                if task.statistics:
-                    c.sent[STATISTICS] = rest[:, -layout.buffers :].clone()
-                rest.zero_()
-        spans = layout.spans if task.args.buffers == "mean" else {DELTA: layout.spans[DELTA]}
+                rest.sub_(start).masked_fill_(stays, 0.0)
+            if self.task.statistics:
+                c.sent[STATISTICS] = rest.clone()
         total = sum((trace.total for trace in c.traces), np.zeros(len(clients)))
         seen = sum((trace.count.sum(axis=1) for trace in c.traces), np.zeros(len(clients), dtype=np.int64))
         return BlockUpdate(
             round=down.round,
             clients=clients,
-            parts={name: local[:, span] for name, span in spans.items()} | c.sent,
+            parts={name: c.model[:, span] for name, span in layout.spans.items()} | c.sent,
             state=c.state,
             weight=c.counts.astype("float64"),
             loss=total / seen.clip(min=1),

@@ -8,6 +8,7 @@ from torch import nn
 
 from fedray.config.registry import bind_part
 from fedray.core.draws import named
+from fedray.core.regions import Regions
 from fedray.data.spec import DataSpec
 from fedray.models.registry import Model, models
 
@@ -30,15 +31,19 @@ def resolve_model(node: Any, key: str = "model") -> Model:
     return part
 
 
-def initial_model(model: Model, spec: DataSpec, seed: int) -> nn.Module:
+def initial_model(model: Model, spec: DataSpec, seed: int, regions: Regions | None = None) -> nn.Module:
     """Build the model with its first parameters: a function of the seed alone.
+
+    What ``regions`` has as frozen gets no gradient.
 
     The process's generators on the CPU are named by (seed, "init") while the model is built, and put back as they were:
     calling this neither reads nor moves them.  A user's factory that draws from a generator of its own, or on a device,
     is on its own.
 
     Raises:
-        ConfigError: the model does not fit the data, or the user's factory fails.
+        ConfigError: the model does not fit the data, the user's factory fails, or it has nothing of a name that is to
+            be frozen or personal.
     """
     with named(seed, "init"):
-        return model.build(spec)
+        module = model.build(spec)
+    return module if regions is None else regions.freeze(module)

@@ -20,6 +20,7 @@ from fedray.core.hardware import machine, versions
 from fedray.core.layout import Layout
 from fedray.core.record import RoundRecord
 from fedray.models.prototype import last_of
+from fedray.run import frozen
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.interrupt import StoppedEarly
@@ -233,7 +234,9 @@ class _Drive:
     def _initial_state(self) -> ServerState:
         run, plan = self._run, self._run.plan
         vector = self._executor.global_vector(plan.layout.size)
-        vector.copy_(plan.layout.pack(dict(last_of(plan.task.model_fn).state_dict())))
+        module = last_of(plan.task.model_fn)
+        vector.copy_(plan.layout.pack(dict(module.state_dict())))
+        self._frozen = frozen.keep(run.folder.path, plan.layout, module)
         store = ClientStore(run.folder.state, run.job().state_widths())
         state = ServerState(plan.start(vector), store, kept=plan.initial_kept(str(vector.device)))
         if plan.algorithm.statistics:
@@ -247,6 +250,11 @@ class _Drive:
         return state
 
     def _restore(self, state: ServerState, saved: Checkpoint) -> None:
+        if saved.state.get("frozen", self._frozen) != self._frozen:
+            raise ConfigError(
+                "model: what is frozen in it is not what it was when the run was started: resume with that model, "
+                "or train anew in another run.dir"
+            )
         restore(self._run.plan, state, saved)
         checkpoint.drop_after(self._run.folder.checkpoints, saved.round)
         state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))
@@ -263,7 +271,7 @@ class _Drive:
         run = self._run
         state.totals.seconds = time.time() - self._began
         state.store.flush()
-        wrote = {**origin(run.plan.task.data, run.hardware), "callbacks": list(run.callbacks)}
+        wrote = {**origin(run.plan.task.data, run.hardware), "callbacks": list(run.callbacks), "frozen": self._frozen}
         try:
             checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, wrote), run.plan.checkpoint.keep)
         except CheckpointError as error:
@@ -324,7 +332,8 @@ class _Drive:
             return
         inject.point("driver.end", state.round)
         self._executor.close()  # first, as it holds memory of the model's size on each worker
-        write_model(self._run.plan.layout, with_statistics(state.vector, state.statistics), folder / MODEL)
+        layout, vector = self._run.plan.layout, with_statistics(state.vector, state.statistics)
+        write_model(layout, vector, folder / MODEL, frozen.kept(folder, layout))
         self._write_best()
         self._status, words = rounds.ended or ("finished", "")
         if words:
@@ -339,7 +348,8 @@ class _Drive:
         except ValueError as error:
             _log.warning("the best model is not exported, as its checkpoint is damaged: %s", error)
             return
-        write_model(self._run.plan.layout, model_of(saved), folder.path / BEST_MODEL)
+        layout = self._run.plan.layout
+        write_model(layout, model_of(saved), folder.path / BEST_MODEL, frozen.kept(folder.path, layout))
         self._best_written = True
 
     def _best(self) -> dict[str, Any]:
@@ -386,6 +396,6 @@ class _Drive:
         }
 
 
-def write_model(layout: Layout, vector: Tensor, path: Path) -> None:
-    """Write the global model as safetensors with the names of the module's ``state_dict``."""
-    durable.replace(path, layout.state_dict(vector.detach().cpu()))
+def write_model(layout: Layout, vector: Tensor, path: Path, frozen: Mapping[str, Tensor]) -> None:
+    """Write the global model, frozen tensors included, as safetensors with the names of the module's ``state_dict``."""
+    durable.replace(path, layout.state_dict(vector.detach().cpu(), frozen))

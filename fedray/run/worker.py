@@ -22,6 +22,7 @@ from fedray.core import inject
 from fedray.core.errors import RunFailed, listed, one_line
 from fedray.core.messages import (
     BUFFERS,
+    PERSONAL,
     STATISTICS,
     Block,
     BlockReport,
@@ -83,9 +84,7 @@ class Job:
         """Return the length of each vector that a client keeps."""
         layout = self.task.layout
         widths = {name: width_of(width, layout) for name, width in self.algorithm.state().items()}
-        if self.task.args.buffers == "local" and layout.size > layout.trained:
-            widths["buffers"] = layout.size - layout.trained
-        return widths
+        return widths | ({PERSONAL: layout.personal} if layout.personal else {})
 
 
 Item = Block | TestChunk | HoldoutChunk
@@ -247,11 +246,9 @@ class Worker:
     def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
         algorithm = self.job.algorithm
         state, known = self.rows.read(clients, block.state, self.device)
-        buffers, there = state.pop("buffers", None), torch.tensor(known, dtype=torch.bool, device=self.device)
-        if buffers is not None:
-            buffers[~there] = self._down.parts["model"][self.job.task.layout.trained :]
-        if STATISTICS in self._down.parts and self.job.task.carried:
-            buffers = self._carried().expand(len(clients), -1)
+        there = torch.tensor(known, dtype=torch.bool, device=self.device)
+        carries = STATISTICS in self._down.parts and self.job.task.carried
+        buffers = self._carried().expand(len(clients), -1) if carries else None
         update = self._trainer.train(clients, self._hear(), state, buffers, there)
         if (statistics := update.parts.get(STATISTICS)) is not None:
             # What cannot be averaged is no reason to lose an update that does not need it.
@@ -274,12 +271,10 @@ class Worker:
         return self._heard
 
     def _carried(self) -> torch.Tensor:
-        """Return the global vector's rest ``[P - D]``, with the last cohort's mean for what is only written."""
+        """Return the global vector's buffers ``[P - D]``, with the last cohort's mean for what is only written."""
         layout, statistics = self.job.task.layout, self._down.parts[STATISTICS]
-        rest = self._down.parts["model"][layout.trained :].clone()
         mask = layout.among_buffers(self.job.task.carried).to(self.device)
-        rest[-layout.buffers :] = torch.where(mask, statistics, rest[-layout.buffers :])
-        return rest
+        return torch.where(mask, statistics, self._down.parts["model"][layout.trained :])
 
     def _advice(self, update: BlockUpdate, error: UpdateOutOfRange) -> str:
         """Return what to do about an update that is out of range."""
@@ -335,7 +330,7 @@ class Worker:
         started = time.perf_counter()
         evaluator, count = self.evaluator(), len(chunk.clients)
         with evaluator.named(self._down.round, -1 - chunk.index):
-            if "buffers" in self.job.state_widths():
+            if self.job.task.layout.personal:
                 values, segment = self._each_with_its_own(evaluator, chunk)
             else:
                 values, segment = self._held_out(evaluator, chunk.clients)
@@ -344,13 +339,19 @@ class Worker:
         return HoldoutReport(chunk.index, chunk.clients, sums, examples, time.perf_counter() - started)
 
     def _each_with_its_own(self, evaluator: Evaluator, chunk: HoldoutChunk) -> tuple[dict[str, Floats], Ints]:
-        """Return what ``_held_out`` does, by each client's own buffers; newcomers have those of the test set."""
+        """Return what ``_held_out`` does, by what of the model each client has of its own.
+
+        Newcomers have the buffers of the test set.
+        """
         state, known = self.rows.read(chunk.clients, chunk.state, self.device)
-        found, others = [], self._down.parts.get(STATISTICS)
-        # What a client keeps is the vector's rest, whose last entries are the buffers.
-        own = state["buffers"][:, state["buffers"].shape[1] - self.job.task.layout.buffers :]
+        found, others, layout = [], self._down.parts.get(STATISTICS), self.job.task.layout
         for position, client in enumerate(chunk.clients):
-            self._show(evaluator, own[position] if known[position] else others)
+            if known[position]:
+                own = self._down.parts["model"].clone()
+                layout.put_personal(own, state[PERSONAL][position])
+                layout.show(evaluator.module, own)
+            else:
+                self._show(evaluator, others)
             found.append(self._held_out(evaluator, np.array([client])))
         names = found[0][0]
         values = {name: np.concatenate([one[name] for one, _ in found]) for name in names}

@@ -13,6 +13,9 @@ BEST = "best.safetensors"
 
 CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
+FROZEN = "frozen.safetensors"
+"""The tensors of a model that never change, written once."""
+
 ENCODING = "encoding.json"
 """The encoding of tables as inputs and targets; also beside an exported model."""
 

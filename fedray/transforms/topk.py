@@ -53,7 +53,7 @@ class TopK(Codec):
     @property
     def state(self) -> Mapping[str, Width]:
         """The residual, with error feedback."""
-        return {"residual": "trained"} if self.error_feedback else {}
+        return {"residual": "shared"} if self.error_feedback else {}
 
     @property
     def enlarges(self) -> bool:

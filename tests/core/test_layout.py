@@ -78,8 +78,9 @@ def test_a_state_dict_comes_back_from_the_vector(make: Callable[[], nn.Module]) 
     assert vector.shape == (layout.size,)
     assert vector.dtype == torch.float32
     other = make()
-    for tensor in [*other.parameters(), *other.buffers()]:
-        tensor.detach().zero_()
+    for name, tensor in [*other.named_parameters(), *other.named_buffers()]:
+        if name not in layout.frozen:
+            tensor.detach().zero_()
     layout.load(other, vector)
     for name, tensor in other.state_dict().items():
         assert tensor.dtype == state[name].dtype
@@ -96,7 +97,7 @@ def test_a_layout_on_paper_makes_the_state_dict_without_the_module(make: Callabl
     vector = layout.pack(dict(module.state_dict()))
     again = Layout.from_json(json.loads(json.dumps(layout.to_json())))
     assert again == layout
-    found, wanted = again.state_dict(vector), module.state_dict()
+    found, wanted = again.state_dict(vector, layout.frozen_of(module)), module.state_dict()
     assert found.keys() == wanted.keys()
     for name, tensor in found.items():
         assert (tensor.dtype, tensor.shape) == (wanted[name].dtype, wanted[name].shape)
@@ -162,17 +163,17 @@ def test_a_buffer_that_the_module_has_rebound_is_read_and_attached_again() -> No
     assert module.get_buffer("average").tolist() == [4.0, 4.0, 4.0]
 
 
-def test_trained_parameters_lead_then_frozen_ones_then_saved_buffers() -> None:
+def test_trained_parameters_lead_then_saved_buffers_and_what_is_frozen_has_no_place() -> None:
     layout = Layout.of(Buffers())
     assert [(e.name, e.kind) for e in layout.entries] == [
         ("trained", "parameter"),
-        ("frozen", "frozen"),
         ("average", "buffer"),
         ("count", "buffer"),
         ("small", "buffer"),
         ("mask", "buffer"),
     ]
-    assert (layout.trained, layout.size) == (1, 1 + 2 + 3 + 1 + 2 + 3)
+    assert (layout.trained, layout.size) == (1, 1 + 3 + 1 + 2 + 3)
+    assert layout.frozen == ("frozen",)
     assert [e.start for e in layout.entries[1:]] == [e.stop for e in layout.entries[:-1]]
     assert [e.name for e in layout.integers] == ["count", "small", "mask"]
     assert [e.name for e in (*layout.parameters, *layout.rest)] == [e.name for e in layout.entries]

@@ -175,7 +175,7 @@ def test_local_buffers_survive_rounds_in_which_a_client_is_away(tmp_path: Path) 
     for client in clients:
         state, known = rows.read(torch.tensor([client]).numpy(), run.state.store.rows, torch.device("cpu"))
         assert known == [True]
-        seen = float(state["buffers"][0, count.start - layout.trained])
+        seen = float(state["personal"][0, count.start - layout.trained])
         assert seen == sum(client in cohort for cohort in rounds)
     rows.close()
 
