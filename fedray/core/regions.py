@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fedray.core.errors import ConfigError, listed
 
@@ -117,6 +118,8 @@ class Regions:
         Raises:
             ConfigError: a pattern that is the name of nothing.
         """
+        if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+            return module  # it has no shapes yet, which the preflight says
         found = list(described(module))
         names = [entry.name for entry, _ in found]
         for key, patterns in (("frozen", self.frozen), ("personal", self.personal)):

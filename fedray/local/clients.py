@@ -240,7 +240,7 @@ class Clients:
         known: True for those that have a state, ``[C]``.
         model: their models, ``[C, P]``: the global one until a fit.
         rows: their examples.
-        home: what of their models stays with them, as they start, ``[C, k]``; None: nothing does.
+        home: the parts of their models that stay with them, as they start, ``[C, k]``; None: there are none.
 
     Attributes:
         sent: the parts that clients send, by name.
