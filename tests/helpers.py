@@ -26,7 +26,6 @@ from fedray.core.record import RoundRecord
 from fedray.core.regions import Regions
 from fedray.data import ClientData, FederatedData
 from fedray.experiment.attacked import attacked
-from fedray.local.clients import Clients
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
@@ -265,18 +264,13 @@ def remembered(run: Federation) -> Parts:
 def personal(run: Federation) -> Tensor:
     """The models that the clients are evaluated with, ``[C, D]``: the global one unless the algorithm has others."""
     task, layout, program = run.plan.task, run.plan.layout, run.plan.algorithm.program
-    stepper = Trainer(task, [torch.device("cpu")])._stepper
-    down = {"model": run.vector.clone(), **program.broadcast(run.state.server)}
+    trainer = Trainer(task, [torch.device("cpu")])
+    parts = {"model": run.vector.clone(), **program.broadcast(run.state.server)}
+    down = Broadcast(run.state.round + 1, parts, 1.0)
     state, known, models = remembered(run), run.state.store.of(np.arange(len(task.data))), []
     for client in range(len(task.data)):
-        index, one = np.array([client]), slice(client, client + 1)
-        seen = torch.tensor([client in known])
-        local = stepper.locals(1).copy_(run.vector)
-        own = {name: part[one].clone() for name, part in state.items()}
-        c = Clients(task, stepper, run.state.round + 1, index, down, own, seen, local, task.data.rows(index))
-        with stepper.alone(c):
-            if not seen:
-                c.state |= {name: value.expand(1, -1).clone() for name, value in program.initial_state(c).items()}
+        own = {name: part[client : client + 1].clone() for name, part in state.items()}
+        with trainer.block(np.array([client]), down, own, known=torch.tensor([client in known])) as c:
             model = getattr(program, "personal", lambda c: None)(c)
         models.append((c.params if model is None else model)[:, : layout.trained].clone())
     return torch.cat(models)

@@ -3,6 +3,8 @@
 from fedray.algorithms.apfl import APFL
 from fedray.algorithms.ditto import Ditto
 from fedray.algorithms.fedavg import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedSGD, FedYogi
+from fedray.algorithms.fedbabu import FedBABU
+from fedray.algorithms.fedbn import FedBN
 from fedray.algorithms.fedcm import FedCM, MoFedSAM
 from fedray.algorithms.feddc import FedDC
 from fedray.algorithms.feddecorr import FedDecorr
@@ -11,7 +13,9 @@ from fedray.algorithms.fedexp import FedExP
 from fedray.algorithms.fedlc import FedLC, FedRS
 from fedray.algorithms.fednova import FedNova
 from fedray.algorithms.fedntd import FedNTD
+from fedray.algorithms.fedper import FedPer, LGFedAvg
 from fedray.algorithms.fedprox import FedProx
+from fedray.algorithms.fedrep import FedRep
 from fedray.algorithms.fedsam import FedSAM
 from fedray.algorithms.fedvarp import FedVARP
 from fedray.algorithms.mifa import MIFA
@@ -30,6 +34,8 @@ __all__ = [
     "FedAdam",
     "FedAvg",
     "FedAvgM",
+    "FedBABU",
+    "FedBN",
     "FedCM",
     "FedDC",
     "FedDecorr",
@@ -38,12 +44,15 @@ __all__ = [
     "FedLC",
     "FedNTD",
     "FedNova",
+    "FedPer",
     "FedProx",
     "FedRS",
+    "FedRep",
     "FedSAM",
     "FedSGD",
     "FedVARP",
     "FedYogi",
+    "LGFedAvg",
     "MoFedSAM",
     "PFedMe",
     "PerFedAvg",

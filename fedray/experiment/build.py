@@ -12,7 +12,6 @@ from typing import Any
 from warnings import catch_warnings
 
 import numpy as np
-from torch import nn
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
@@ -46,12 +45,19 @@ from fedray.experiment.chosen import chosen_data, chosen_function, chosen_model,
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import only_python_has
 from fedray.experiment.place import Place
-from fedray.experiment.preflight import check_fit, check_optimizer, check_single_rows, made_module
+from fedray.experiment.preflight import (
+    check_fit,
+    check_optimizer,
+    check_regions,
+    check_single_rows,
+    made_module,
+    needs_statistics,
+)
 from fedray.local.losses import losses
 from fedray.local.modes import carried_buffers
 from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing
-from fedray.local.stacking import batch_statistics, decide
+from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.local.work import check_names
 from fedray.models import initial_model, models
@@ -313,6 +319,7 @@ class Config:
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module, self.model_regions())
+        check_regions(made(self.algorithm), layout)
         algorithm.check(layout)
         chosen: AlgorithmConfig = made(self.algorithm)
         if chosen.needs_classes and data.spec.task != "classification":
@@ -330,7 +337,7 @@ class Config:
             program=algorithm.program,
             receives=algorithm.received(vector, layout, len(data), data.spec.outputs, self.schema.seed),
             seed=self.schema.seed,
-            statistics=self._statistics(algorithm, module, layout, data),
+            statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
             carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
         )
         trial = replace(task, data=data.probe())
@@ -356,24 +363,6 @@ class Config:
     def _evaluates(self, data: ClientData) -> bool:
         """Tell if there is an evaluation at all."""
         return self.evaluate.clients_every > 0 or (self.evaluate.every > 0 and data.test is not None)
-
-    def _statistics(self, algorithm: Algorithm, module: nn.Module, layout: Layout, data: ClientData) -> bool:
-        """Tell if evaluations need the clients' buffers, as the server's stay as they were.
-
-        Raises:
-            ConfigError: they do, and clients must not send them.
-        """
-        if self.local.buffers == "mean" or not layout.buffers or not self._evaluates(data):
-            return False
-        if not any(transform.needs_uniform for transform in algorithm.transforms):
-            return True
-        if normed := batch_statistics(module):
-            raise ConfigError(
-                f"evaluate: the model has {normed}, which local.buffers={self.local.buffers} leaves with the clients, "
-                "and beside clip or noise they send the update alone, so that nobody can evaluate the model; "
-                "set evaluate.every=0 and evaluate.clients_every=0, or take GroupNorm in the place of BatchNorm"
-            )
-        return False
 
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Build and check everything; the run folder is claimed when the run begins."""

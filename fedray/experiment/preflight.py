@@ -11,13 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedray.core.errors import ConfigError, an, one_line
+from fedray.algorithms.base import Algorithm, AlgorithmConfig
+from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
+from fedray.core.layout import Layout
 from fedray.core.metrics import example_values
 from fedray.data import ClientData
 from fedray.data.columns.checks import IGNORED
 from fedray.data.columns.rows import CPU
 from fedray.local.schedule import single_rows
+from fedray.local.stacking import batch_statistics
 from fedray.local.task import LocalTask, ModelFn
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn
@@ -65,6 +68,36 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> torch.optim
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise ConfigError("optimizer: SparseAdam needs sparse gradients, and clients train with dense ones; take Adam")
     return optimizer
+
+
+def check_regions(algorithm: AlgorithmConfig, layout: Layout) -> None:
+    """Raise ConfigError where an algorithm that keeps a part of the model with the clients finds none to keep."""
+    if type(algorithm).region is not AlgorithmConfig.region and not layout.personal:
+        names = listed([entry.name for entry in layout.entries])
+        raise ConfigError(
+            f"algorithm: {algorithm.name} keeps nothing with the clients in this model, and would be another "
+            f"algorithm; its tensors are {names}"
+        )
+
+
+def needs_statistics(algorithm: Algorithm, module: nn.Module, layout: Layout) -> bool:
+    """Tell if evaluations need the clients' buffers, as the server's stay as they were.
+
+    Raises:
+        ConfigError: they do, and clients must not send them.
+    """
+    buffers = algorithm.args.buffers
+    if buffers == "mean" or not layout.buffers:
+        return False
+    if not any(transform.needs_uniform for transform in algorithm.transforms):
+        return True
+    if normed := batch_statistics(module):
+        raise ConfigError(
+            f"evaluate: the model has {normed}, which local.buffers={buffers} leaves with the clients, "
+            "and beside clip or noise they send the update alone, so that nobody can evaluate the model; "
+            "set evaluate.every=0 and evaluate.clients_every=0, or take GroupNorm in the place of BatchNorm"
+        )
+    return False
 
 
 def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch.device = CPU) -> str | None:

@@ -1,13 +1,11 @@
-"""A block of clients in a round, its steps, and the fit, the one local loop: all that a client program sees."""
+"""A block of clients in a round, and the fit, its one local loop."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,27 +14,26 @@ from torch import Tensor
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout, Only
 from fedray.core.messages import Ints, Parts
-from fedray.core.regions import Entry
 from fedray.core.rng import integer
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
-from fedray.local.batches import Batch, Batches, Output, Trace
-from fedray.local.gradients import gradient_of
+from fedray.local.batches import Batches, Trace
 from fedray.local.orders import Orders, chosen
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import Schedule
+from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, evaluated
 from fedray.optim import OptimizerFn
 
-Objective = Callable[["Step"], Tensor]
-"""A loss to train: a step to one loss for each of its clients, ``[A]``."""
-
-Gradient = Callable[["Step", Tensor], Any]
-"""A hook before the optimizer: a step and its gradients ``[A, D]``, to be changed in place."""
-
-After = Callable[["Step"], Any]
-"""A hook after the optimizer: a step, whose ``params`` may be changed in place."""
+__all__ = ["After", "Clients", "Fit", "Fits", "Gradient", "Objective", "Step", "Task"]
 
 _WIDTH = 256
+
+
+class Fits(Steps, Protocol):
+    """The part of a stepper that a block needs."""
+
+    def fit(self, c: Clients, fit: Fit) -> Trace:
+        """Train ``fit.models`` ``[C, D]`` or ``[C, P]`` in place."""
 
 
 class Task(Protocol):
@@ -59,163 +56,6 @@ class Task(Protocol):
 
     @property
     def rate(self) -> LearningRate: ...
-
-
-class Steps(Protocol):
-    """The part of a stepper that a block needs, see :class:`fedray.local.steppers.Stepper`."""
-
-    def drawing(self) -> AbstractContextManager[object]:
-        """Return the context of a forward and its backward: dropout draws by name."""
-
-    def fit(self, c: Clients, fit: Fit) -> Trace:
-        """Train ``fit.params`` ``[C, D]`` in place."""
-
-    def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
-        """Run the module on a batch, at ``params`` ``[A, D]``, ``[A, P]``, ``[D]`` or ``[P]``, or at the step's."""
-
-    def loss(self, output: Output) -> Tensor:
-        """Return the task's loss of each client, ``[A]``."""
-
-
-@dataclass(eq=False)
-class Step:
-    """One step of the A <= C clients that still train.
-
-    >>> batch = Batch(torch.zeros(1, 3, 2), torch.zeros(1, 3), np.array([3]))
-    >>> step = Step(None, number=0, rows=slice(0, 1), params=torch.zeros(1, 4), batch=batch, lr=0.1)
-    >>> step.mean(torch.tensor([[1.0, 2.0, 6.0]]))
-    tensor([3.])
-
-    Args:
-        c: the block.
-        number: of the step in its fit, from 0.
-        rows: the places of these clients in the block's tensors, to read and to assign ``c.state["own"][step.rows]``;
-            what is read may be a view or a copy.
-        params: their parameters now, ``[A, D]``; in an objective gradients reach it, in a hook it may be changed.
-        batch: their examples.
-        lr: the client learning rate.
-        objective: the loss that is trained; None: the task's.
-        moved: the names of the tensors that the fit moves; None: all.
-        second: gives the batch of another order of the examples.
-        attached: the modules of a client that steps alone hold ``params``.
-    """
-
-    c: Clients
-    number: int
-    rows: slice | Tensor
-    params: Tensor
-    batch: Batch
-    lr: float
-    objective: Objective | None = None
-    moved: frozenset[str] | None = None
-    second: Callable[[int, int], Batch] | None = None
-    attached: bool = True
-
-    @property
-    def anchor(self) -> Tensor:
-        """The parameters that these clients started from, ``[D]``, or ``[A, D]`` where some are personal; read-only."""
-        anchor = self.c.anchor
-        return anchor if anchor.dim() == 1 else anchor[self.rows]
-
-    def forward(self, params: Tensor | None = None, batch: Batch | None = None, *, train: bool = True) -> Output:
-        """Run the module on a batch.
-
-        All forwards of a step draw the same dropout masks.
-
-        Args:
-            params: the parameters, ``[A, D]``, or ``[D]`` for one model; ``[A, P]`` and ``[P]`` bring buffers of their
-                own.  Default: those that are trained, whose forward alone may move running statistics.
-            batch: default: the step's.
-            train: in training mode; False for a teacher.
-        """
-        return self.c.stepper.forward(self, params, self.batch if batch is None else batch, train)
-
-    def mean(self, values: Tensor) -> Tensor:
-        """Return the mean of ``[A, B]`` values over each client's real examples, ``[A]``."""
-        return self.batch.mean(values)
-
-    def loss(self, output: Output | None = None) -> Tensor:
-        """Return the task's loss, ``[A]``, of an output; default: that of ``forward()``."""
-        return self.c.stepper.loss(self.forward() if output is None else output)
-
-    def gradient(self, params: Tensor | None = None, batch: Batch | None = None, *, graph: bool = False) -> Tensor:
-        """Return the gradient of the objective at other parameters, or on another batch, ``[A, D]``.
-
-        Args:
-            params: those parameters, ``[A, D]`` or ``[D]``, of ``[A, P]`` or ``[P]`` the first; default: the step's.
-            batch: default: the step's.
-            graph: make it differentiable.
-        """
-        at = copy.copy(self)
-        at.batch, at.attached = self.batch if batch is None else batch, False
-        with torch.enable_grad(), self.c.stepper.drawing():
-            place = (self.params if params is None else params)[..., : self.c.layout.trained]
-            place = place.expand(len(at.batch.x), -1)
-            at.params = place if graph and place.requires_grad else place.detach().requires_grad_()
-            return gradient_of((self.objective or Step.loss)(at), at.params, graph)
-
-    def fresh_batch(self) -> Batch:
-        """Return the batch of this step in another order of the examples."""
-        assert self.second is not None
-        return self.second(self.number, len(self.batch.x))
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A fit, as a stepper runs it.
-
-    Args:
-        models: the models ``[C, D]`` or, with buffers of their own, ``[C, P]``, whose parameters it trains in place.
-        only: the entries that it moves; None: all.
-        orders: the batches of each step.
-        objective: the loss; None: the task's.
-        gradient: see :data:`Gradient`.
-        after: see :data:`After`.
-        optimizer: makes the optimizer.
-    """
-
-    models: Tensor
-    only: tuple[Entry, ...] | None
-    orders: Orders
-    objective: Objective | None
-    gradient: Gradient | None
-    after: After | None
-    optimizer: OptimizerFn
-
-    @cached_property
-    def schedule(self) -> Schedule:
-        """The examples of each step."""
-        return self.orders.placed(self.orders.drawn)
-
-    @cached_property
-    def batches(self) -> Batches:
-        """The same, to be taken."""
-        return self.orders.batches(self.schedule)
-
-    @cached_property
-    def moved(self) -> frozenset[str] | None:
-        """The names of the entries that it moves; None: all of them."""
-        return None if self.only is None else frozenset(entry.name for entry in self.only)
-
-    @property
-    def seed(self) -> int:
-        """The name of its draws."""
-        return self.orders.seed
-
-    def rows(self, count: int) -> slice | Tensor:
-        """Return the places of the first ``count`` of its clients in the block."""
-        places = self.orders.places
-        return slice(0, count) if places is None else torch.from_numpy(places[:count]).to(self.models.device)
-
-    @property
-    def hooked(self) -> bool:
-        """True where the program looks into the steps."""
-        return any(hook is not None for hook in (self.objective, self.gradient, self.after))
-
-    def step(self, c: Clients, number: int, params: Tensor, batch: Batch, lr: float) -> Step:
-        """Return a step, for objective and hooks."""
-        rows = self.rows(len(params))
-        return Step(c, number, rows, params, batch, lr, self.objective, self.moved, self.orders.second)
 
 
 @dataclass(eq=False)
@@ -248,7 +88,7 @@ class Clients:
     """
 
     task: Task
-    stepper: Steps
+    stepper: Fits
     round: int
     index: Ints
     down: Parts
@@ -410,12 +250,12 @@ class Clients:
             index = np.broadcast_to(np.arange(start, start + int(count.max())), (len(self), int(count.max())))
             schedule = Schedule(np.where(index < self.counts[:, None], index, 0)[:, None], count[:, None])
             batch = Batches(self.rows, schedule, self.device).at(0, len(self))
-            yield Step(self, 0, slice(0, len(self)), place, batch, 0.0, lambda step: _evaluated(step), attached=False)
+            yield Step(self, 0, slice(0, len(self)), place, batch, 0.0, evaluated, attached=False)
 
     def losses(self, params: Tensor | None = None) -> Tensor:
         """Return the mean loss over all training examples, ``[C]``; ``params`` as for :meth:`scan`."""
         with torch.no_grad():
-            return self._mean([(step, _evaluated(step)) for step in self.scan(params)])
+            return self._mean([(step, evaluated(step)) for step in self.scan(params)])
 
     def gradients(self, params: Tensor | None = None) -> Tensor:
         """Return the gradient of that mean loss, ``[C, D]``; ``params`` as for :meth:`scan`."""
@@ -429,7 +269,3 @@ class Clients:
 def _like(numbers: Tensor, values: Tensor) -> Tensor:
     """Return one number for each client ``[C]`` in the shape of ``[C]`` or ``[C, D]`` values."""
     return numbers.to(values).view(-1, *(1 for _ in values.shape[1:]))
-
-
-def _evaluated(step: Step) -> Tensor:
-    return step.loss(step.forward(step.params, train=False))

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from fedray.core.errors import RunFailed
 from fedray.core.hidden_state import HiddenState
-from fedray.local.clients import Clients, Steps
+from fedray.local.clients import Clients, Fits
 from fedray.local.sequential import SequentialStepper
 from fedray.local.stacked import StackedStepper
 from fedray.local.task import LocalTask
 
 
-class Stepper(Steps, Protocol):
+class Stepper(Fits, Protocol):
     """The contract of a way to step: it trains the local models of a block in place."""
 
     @staticmethod

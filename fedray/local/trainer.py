@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -28,18 +29,19 @@ class Trainer:
         self.device = devices[0]
         self._stepper = stepper_for(task, devices)
 
-    def run(
+    @contextlib.contextmanager
+    def block(
         self,
         clients: Ints,
         down: Broadcast,
         state: Parts,
         buffers: Tensor | None = None,
         known: Tensor | None = None,
-    ) -> Clients:
-        """Run the program of C clients from the broadcast model; arguments and errors are those of :meth:`train`.
+    ) -> Iterator[Clients]:
+        """Return the context in which programs of C clients run; arguments and errors are those of :meth:`train`.
 
-        Returns:
-            The block as the program left it; its models are only valid until the next call.
+        It gives the block: its models are the broadcast one, with what is a client's own, and newcomers have their
+        first state.  Nothing that code of the user's remembers leaves the context.
         """
         task, layout = self.task, self.task.layout
         local = self._stepper.locals(len(clients)).copy_(down.parts["model"])
@@ -57,9 +59,25 @@ class Trainer:
             if task.program.state and not known.all():
                 for name, value in task.program.initial_state(c).items():
                     c.state[name] = torch.where(known[:, None], c.state[name], value)
-            task.program.client(c)
-        if layout.personal:
-            c.state[PERSONAL] = layout.personal_of(local)
+            yield c
+
+    def run(
+        self,
+        clients: Ints,
+        down: Broadcast,
+        state: Parts,
+        buffers: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Clients:
+        """Run the program of C clients from the broadcast model; arguments and errors are those of :meth:`train`.
+
+        Returns:
+            The block as the program left it; its models are only valid until the next call.
+        """
+        with self.block(clients, down, state, buffers, known) as c:
+            self.task.program.client(c)
+        if self.task.layout.personal:
+            c.state[PERSONAL] = self.task.layout.personal_of(c.model)
         return c
 
     def train(

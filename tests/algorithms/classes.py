@@ -43,6 +43,10 @@ class Classes:
         module = self.problem.model_fn()
         return torch.cat([p.detach().flatten() for p in module.parameters()]).double()
 
+    def names(self) -> list[str]:
+        """Return the names of the tensors of a model, in its order."""
+        return [name for name, _ in self.problem.model_fn().named_parameters()]
+
     def outputs(self, w: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and features."""
         w1, b1, w2, b2 = w.split([48, 8, 8 * CLASSES, CLASSES])
@@ -94,6 +98,9 @@ def assert_is_the_loop(
         )
         assert run.plan.task.stacking.stacked == (stack == 4), run.plan.task.stacking.reason
         run.run()
-        assert float((run.vector.double() - expected).abs().max() / expected.abs().max()) <= 1e-5
+        entries = {entry.name: slice(entry.start, entry.stop) for entry in run.plan.layout.entries}
+        # In the order of the module, not of the vector, which begins with what travels.
+        order = torch.cat([torch.arange(run.plan.layout.size)[entries[name]] for name in classes.names()])
+        assert float((run.vector.double()[order] - expected).abs().max() / expected.abs().max()) <= 1e-5
         if own is not None:
-            assert relative(personal(run).double(), torch.stack(own)) <= 1e-5
+            assert relative(personal(run).double()[:, order], torch.stack(own)) <= 1e-5

@@ -116,7 +116,8 @@ def test_the_size_of_a_stack_does_not_show(algorithm: AlgorithmConfig, tmp_path:
 @every("algorithm", ALGORITHMS)
 def test_it_learns(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
     run = made(tmp_path, algorithm, rounds=30, args=LocalSection(2, 4))
-    losses = [record.test["loss"] for record in run.run()]
+    # Of models that clients have a part of, the server's is none to be tested.
+    losses = [(record.train if run.plan.layout.personal else record.test)["loss"] for record in run.run()]
     assert losses[-1] < 0.75 * losses[0]
 
 

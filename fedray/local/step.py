@@ -1,0 +1,217 @@
+"""One step of clients in training, and the fit that it belongs to, as a stepper runs it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fedray.core.layout import Layout
+from fedray.core.messages import Parts
+from fedray.core.regions import Entry
+from fedray.local.batches import Batch, Batches, Output
+from fedray.local.gradients import gradient_of
+from fedray.local.orders import Orders
+from fedray.local.schedule import Schedule
+from fedray.optim import OptimizerFn
+
+Objective = Callable[["Step"], Tensor]
+"""A loss to train: a step to one loss for each of its clients, ``[A]``."""
+
+Gradient = Callable[["Step", Tensor], Any]
+"""A hook before the optimizer: a step and its gradients ``[A, D]``, to be changed in place."""
+
+After = Callable[["Step"], Any]
+"""A hook after the optimizer: a step, whose ``params`` may be changed in place."""
+
+
+class Steps(Protocol):
+    """The part of a stepper that a step needs, see :class:`fedray.local.steppers.Stepper`."""
+
+    def drawing(self) -> AbstractContextManager[object]:
+        """Return the context of a forward and its backward: dropout draws by name."""
+
+    def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
+        """Run the module on a batch, at ``params`` ``[A, D]``, ``[A, P]``, ``[D]`` or ``[P]``, or at the step's."""
+
+    def loss(self, output: Output) -> Tensor:
+        """Return the task's loss of each client, ``[A]``."""
+
+
+class Block(Protocol):
+    """The clients of a step, as it knows them: see :class:`fedray.local.clients.Clients`."""
+
+    round: int
+    down: Parts
+    state: Parts
+    known: Tensor
+
+    @property
+    def stepper(self) -> Steps: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    @property
+    def anchor(self) -> Tensor: ...
+
+    @property
+    def keys(self) -> Tensor: ...
+
+    @property
+    def sizes(self) -> Tensor: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+
+@dataclass(eq=False)
+class Step:
+    """One step of the A <= C clients that still train.
+
+    >>> batch = Batch(torch.zeros(1, 3, 2), torch.zeros(1, 3), np.array([3]))
+    >>> step = Step(None, number=0, rows=slice(0, 1), params=torch.zeros(1, 4), batch=batch, lr=0.1)
+    >>> step.mean(torch.tensor([[1.0, 2.0, 6.0]]))
+    tensor([3.])
+
+    Args:
+        c: the block.
+        number: of the step in its fit, from 0.
+        rows: the places of these clients in the block's tensors, to read and to assign ``c.state["own"][step.rows]``;
+            what is read may be a view or a copy.
+        params: their parameters now, ``[A, D]``; in an objective gradients reach it, in a hook it may be changed.
+        batch: their examples.
+        lr: the client learning rate.
+        objective: the loss that is trained; None: the task's.
+        moved: the names of the tensors that the fit moves; None: all.
+        second: gives the batch of another order of the examples.
+        attached: the modules of a client that steps alone hold ``params``.
+    """
+
+    c: Block
+    number: int
+    rows: slice | Tensor
+    params: Tensor
+    batch: Batch
+    lr: float
+    objective: Objective | None = None
+    moved: frozenset[str] | None = None
+    second: Callable[[int, int], Batch] | None = None
+    attached: bool = True
+
+    @property
+    def anchor(self) -> Tensor:
+        """The parameters that these clients started from, ``[D]``, or ``[A, D]`` where some are personal; read-only."""
+        anchor = self.c.anchor
+        return anchor if anchor.dim() == 1 else anchor[self.rows]
+
+    def forward(self, params: Tensor | None = None, batch: Batch | None = None, *, train: bool = True) -> Output:
+        """Run the module on a batch.
+
+        All forwards of a step draw the same dropout masks.
+
+        Args:
+            params: the parameters, ``[A, D]``, or ``[D]`` for one model; ``[A, P]`` and ``[P]`` bring buffers of their
+                own.  Default: those that are trained, whose forward alone may move running statistics.
+            batch: default: the step's.
+            train: in training mode; False for a teacher.
+        """
+        return self.c.stepper.forward(self, params, self.batch if batch is None else batch, train)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of ``[A, B]`` values over each client's real examples, ``[A]``."""
+        return self.batch.mean(values)
+
+    def loss(self, output: Output | None = None) -> Tensor:
+        """Return the task's loss, ``[A]``, of an output; default: that of ``forward()``."""
+        return self.c.stepper.loss(self.forward() if output is None else output)
+
+    def gradient(self, params: Tensor | None = None, batch: Batch | None = None, *, graph: bool = False) -> Tensor:
+        """Return the gradient of the objective at other parameters, or on another batch, ``[A, D]``.
+
+        Args:
+            params: those parameters, ``[A, D]`` or ``[D]``, of ``[A, P]`` or ``[P]`` the first; default: the step's.
+            batch: default: the step's.
+            graph: make it differentiable.
+        """
+        at = copy.copy(self)
+        at.batch, at.attached = self.batch if batch is None else batch, False
+        with torch.enable_grad(), self.c.stepper.drawing():
+            place = (self.params if params is None else params)[..., : self.c.layout.trained]
+            place = place.expand(len(at.batch.x), -1)
+            at.params = place if graph and place.requires_grad else place.detach().requires_grad_()
+            return gradient_of((self.objective or Step.loss)(at), at.params, graph)
+
+    def fresh_batch(self) -> Batch:
+        """Return the batch of this step in another order of the examples."""
+        assert self.second is not None
+        return self.second(self.number, len(self.batch.x))
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fit, as a stepper runs it.
+
+    Args:
+        models: the models ``[C, D]`` or, with buffers of their own, ``[C, P]``, whose parameters it trains in place.
+        only: the entries that it moves; None: all.
+        orders: the batches of each step.
+        objective: the loss; None: the task's.
+        gradient: see :data:`Gradient`.
+        after: see :data:`After`.
+        optimizer: makes the optimizer.
+    """
+
+    models: Tensor
+    only: tuple[Entry, ...] | None
+    orders: Orders
+    objective: Objective | None
+    gradient: Gradient | None
+    after: After | None
+    optimizer: OptimizerFn
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The examples of each step."""
+        return self.orders.placed(self.orders.drawn)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The same, to be taken."""
+        return self.orders.batches(self.schedule)
+
+    @cached_property
+    def moved(self) -> frozenset[str] | None:
+        """The names of the entries that it moves; None: all of them."""
+        return None if self.only is None else frozenset(entry.name for entry in self.only)
+
+    @property
+    def seed(self) -> int:
+        """The name of its draws."""
+        return self.orders.seed
+
+    def rows(self, count: int) -> slice | Tensor:
+        """Return the places of the first ``count`` of its clients in the block."""
+        places = self.orders.places
+        return slice(0, count) if places is None else torch.from_numpy(places[:count]).to(self.models.device)
+
+    @property
+    def hooked(self) -> bool:
+        """True where the program looks into the steps."""
+        return any(hook is not None for hook in (self.objective, self.gradient, self.after))
+
+    def step(self, c: Block, number: int, params: Tensor, batch: Batch, lr: float) -> Step:
+        """Return a step, for objective and hooks."""
+        rows = self.rows(len(params))
+        return Step(c, number, rows, params, batch, lr, self.objective, self.moved, self.orders.second)
+
+
+def evaluated(step: Step) -> Tensor:
+    """Return the task's loss of a step of an evaluation, ``[A]``."""
+    return step.loss(step.forward(step.params, train=False))

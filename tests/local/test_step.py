@@ -1,0 +1,135 @@
+"""A step's anchor, and fits that move some tensors only, stacked and alone, against plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedray import optim
+from fedray.config.sections import LocalSection
+from fedray.core.layout import Only
+from fedray.core.messages import Broadcast
+from fedray.core.regions import Entry, Region
+from fedray.local.clients import Clients
+from fedray.local.program import ClientProgram
+from fedray.local.schedule import Schedule
+from fedray.local.task import LocalTask
+from fedray.optim import OptimizerFn
+from tests.helpers import class_problem, local_task, relative, train
+
+SIZES = (11, 6, 3)
+PATHS = pytest.mark.parametrize("stack", [3, 1], ids=["stacked", "alone"])
+OPTIMIZERS: dict[str, OptimizerFn] = {
+    "sgd": optim.SGD(0.1),
+    "momentum and decay": optim.SGD(0.1, 0.9, 0.05),
+    "adam": optim.Adam(0.01, eps=1e-3),
+}
+
+
+class HeadAtHome(ClientProgram):
+    """The head is personal; a fit moves what it is told to."""
+
+    def __init__(self, only: Only | None = None, hooked: str = "") -> None:
+        self.only, self.hooked = only, hooked
+
+    def region(self, entry: Entry) -> Region:
+        return "personal" if entry.head else "shared"
+
+    def client(self, c: Clients) -> None:
+        if self.hooked == "gradient":
+            c.fit(only=self.only, gradient=lambda step, grad: grad.add_(0.01))
+        elif self.hooked == "objective":
+            c.fit(only=self.only, objective=lambda step: step.loss() + 0.01 * step.params.sum(dim=1))
+        else:
+            c.fit(only=self.only)
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def in_plain_torch(task: LocalTask, client: int, names: Callable[[str], bool], more: float) -> Tensor:
+    """The vector of a client after a loop in which the other tensors have no gradient."""
+    data, module = task.data, task.model_fn().train()
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(names(name))
+    optimizer = task.optimizer_fn([p for p in module.parameters() if p.requires_grad])
+    schedule = Schedule.draw(task.args, data.sizes[[client]], data.keys(np.array([client])), task.seed, 1)
+    x, y = (t[0] for t in data.rows(np.array([client])).take(np.arange(data.sizes[client])[None]))
+    for number in range(schedule.index.shape[1]):
+        chosen = torch.from_numpy(schedule.index[0, number, : schedule.count[0, number]])
+        optimizer.zero_grad()
+        task.loss_fn(module(x[chosen]), y[chosen]).backward()
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter.grad += more
+        optimizer.step()
+    return task.layout.pack(dict(module.state_dict()))
+
+
+@PATHS
+@pytest.mark.parametrize("hooked", ["", "gradient", "objective"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        ("personal", lambda name: name.startswith("4.")),
+        ("shared", lambda name: not name.startswith("4.")),
+        (lambda entry: entry.name in ("0.bias", "4.weight"), lambda name: name in ("0.bias", "4.weight")),
+        (None, lambda name: True),
+    ],
+    ids=["personal", "shared", "some", "all"],
+)
+def test_a_fit_of_some_tensors_never_moves_the_others(
+    only: Only | None, names: Callable[[str], bool], optimizer: str, hooked: str, stack: int
+) -> None:
+    problem = class_problem(SIZES, model_fn=net)
+    program = HeadAtHome(only, hooked)
+    args = LocalSection(2, 4, clip_grad_norm=None if hooked else 0.5)
+    task = local_task(problem, optimizer=OPTIMIZERS[optimizer], args=args, stack=stack, program=program)
+    assert task.stacking.stacked == (stack == 3), task.stacking.reason
+    layout = task.layout
+    first = layout.pack(dict(task.model_fn().state_dict()))
+    update = train(task, range(3), state={"personal": layout.personal_of(first).repeat(3, 1)})
+    for client in range(3):
+        ours = first.clone()
+        ours[: layout.shared] += update.parts["delta"][client]
+        layout.put_personal(ours, update.state["personal"][client])
+        if not hooked:  # the norm that is clipped is that of the tensors that move
+            continue
+        theirs = in_plain_torch(task, client, names, 0.01)
+        assert relative(ours - first, theirs - first) <= 1e-5
+        for entry in layout.parameters:
+            if not names(entry.name):
+                assert torch.equal(ours[entry.start : entry.stop], first[entry.start : entry.stop]), entry.name
+
+
+@PATHS
+def test_what_is_personal_comes_back_and_the_anchor_has_it(stack: int) -> None:
+    seen: list[Tensor] = []
+
+    class Looks(HeadAtHome):
+        def client(self, c: Clients) -> None:
+            c.fit(gradient=lambda step, grad: seen.append(step.anchor.clone()))
+
+    task = local_task(class_problem(SIZES, model_fn=net), args=LocalSection(1, 4), stack=stack, program=Looks())
+    layout = task.layout
+    model = layout.pack(dict(task.model_fn().state_dict()))
+    own = torch.randn(3, layout.personal)
+    seen.clear()
+    train(task, range(3), Broadcast(1, {"model": model}, 1.0), {"personal": own})
+    assert seen[0].shape == (len(own) if stack == 3 else 1, layout.trained)
+    assert torch.equal(seen[0][0, layout.shared :], own[0])
+    assert torch.equal(seen[0][0, : layout.shared], model[: layout.shared])
+    if stack == 3:
+        assert seen[-1].shape[0] == 1, "the anchor is that of the clients that still step"
+
+
+def test_a_region_that_there_is_not_is_said() -> None:
+    task = local_task(class_problem(SIZES, model_fn=net), stack=1, program=HeadAtHome("head"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^only='head': it is 'shared', 'personal', or a function of an entry"):
+        train(task, [0], state={"personal": torch.zeros(1, task.layout.personal)})

@@ -1,0 +1,81 @@
+"""What is frozen in a model: written once, exported with it, and the same when a run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import fedray
+from fedray.core.errors import ConfigError
+from fedray.run.frozen import fingerprint, kept
+from fedray.rundir import checkpoint
+
+
+class Headed(nn.Module):
+    """A body in bfloat16, never trained, and a head."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 6).bfloat16(), nn.Linear(6, 2)
+        self.body.weight.data.mul_(scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(torch.tanh(self.body(x.bfloat16()).float()))
+        return out
+
+
+def data() -> fedray.FederatedData:
+    x = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
+    return fedray.FederatedData.from_arrays(x, (x[:, 0] > 0).long(), clients=[i % 3 for i in range(24)])
+
+
+def trained(run_dir: Path, rounds: int, scale: float = 1.0, resume: bool = False) -> fedray.Result:
+    model = fedray.FederatedModel(lambda: Headed(scale), frozen=["body"])
+    args = fedray.TrainArgs(rounds=rounds, optimizer={"name": "sgd", "lr": 0.5}, checkpoint_every=1)
+    return fedray.train(model, data(), args, cluster="inline", run_dir=run_dir, progress=False, resume=resume)
+
+
+def test_bytes_checkpoints_and_the_vector_of_a_head_on_a_frozen_body_are_the_heads(tmp_path: Path) -> None:
+    result = trained(tmp_path / "run", 2)
+    saved = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert saved is not None
+    head = 6 * 2 + 2
+    assert saved.tensors["model"].shape == (head,)
+    record = result.history[-1]
+    assert (record.bytes["up"], record.bytes["down"]) == (3 * 4 * head, 3 * 4 * head)
+    exported = load_file(tmp_path / "run" / "model.safetensors")
+    assert exported.keys() == Headed().state_dict().keys()
+    assert exported["body.weight"].dtype == torch.bfloat16
+    assert all(torch.equal(exported[name], tensor) for name, tensor in result.model.state_dict().items())
+    assert not torch.equal(exported["head.weight"], torch.zeros(2, 6))
+
+
+def test_a_run_goes_on_with_the_same_frozen_tensors_alone(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", 4)
+    trained(tmp_path / "run", 2)
+    again = trained(tmp_path / "run", 4, resume=True)
+    assert [r.model_sha256 for r in again.history] == [r.model_sha256 for r in whole.history]
+    with pytest.raises(ConfigError, match=r"^model: what is frozen in it is not what it was"):
+        trained(tmp_path / "run", 6, scale=2.0, resume=True)
+
+
+def test_a_fingerprint_is_of_names_types_shapes_and_values() -> None:
+    ones = {"a": torch.ones(2)}
+    others = [{"b": torch.ones(2)}, {"a": torch.ones(2, 1)}, {"a": torch.ones(2).int()}, {"a": torch.zeros(2)}]
+    assert len({fingerprint(one) for one in [ones, *others]}) == 5
+    assert fingerprint({}) is None
+
+
+def test_frozen_tensors_that_are_gone_are_said(tmp_path: Path) -> None:
+    trained(tmp_path / "run", 1)
+    (tmp_path / "run" / "frozen.safetensors").unlink()
+    from fedray.run.snapshot import layout_of
+
+    saved = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert saved is not None
+    with pytest.raises(ConfigError, match="the frozen tensors of the model cannot be read"):
+        kept(tmp_path / "run", layout_of(saved))
