@@ -46,9 +46,9 @@ from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import only_python_has
 from fedray.experiment.place import Place
 from fedray.experiment.preflight import (
+    check_algorithm,
     check_fit,
     check_optimizer,
-    check_regions,
     check_single_rows,
     made_module,
     needs_statistics,
@@ -319,13 +319,9 @@ class Config:
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module, self.model_regions())
-        check_regions(made(self.algorithm), layout)
-        algorithm.check(layout)
         chosen: AlgorithmConfig = made(self.algorithm)
-        if chosen.needs_classes and data.spec.task != "classification":
-            raise ConfigError(
-                f"algorithm: {chosen.name} needs classes, and the targets are {data.spec.task}'s; take another"
-            )
+        check_algorithm(chosen, layout, data.spec)
+        algorithm.check(layout)
         vector = layout.pack(dict(module.state_dict()))
         task = LocalTask(
             model_fn=model_fn,

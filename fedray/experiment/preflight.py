@@ -16,7 +16,7 @@ from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.core.metrics import example_values
-from fedray.data import ClientData
+from fedray.data import ClientData, DataSpec
 from fedray.data.columns.checks import IGNORED
 from fedray.data.columns.rows import CPU
 from fedray.local.schedule import single_rows
@@ -70,8 +70,10 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> torch.optim
     return optimizer
 
 
-def check_regions(algorithm: AlgorithmConfig, layout: Layout) -> None:
-    """Raise ConfigError where an algorithm that keeps a part of the model with the clients finds none to keep."""
+def check_algorithm(algorithm: AlgorithmConfig, layout: Layout, spec: DataSpec) -> None:
+    """Raise ConfigError where an algorithm lacks classes, or a part of the model to keep with the clients."""
+    if algorithm.needs_classes and spec.task != "classification":
+        raise ConfigError(f"algorithm: {algorithm.name} needs classes, and the targets are {spec.task}'s; take another")
     if type(algorithm).region is not AlgorithmConfig.region and not layout.personal:
         names = listed([entry.name for entry in layout.entries])
         raise ConfigError(

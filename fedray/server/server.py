@@ -62,7 +62,7 @@ class Server:
     @property
     def params(self) -> Tensor:
         """The parameters that all clients share, ``[S]``: a view of the vector."""
-        return self.vector[: self.layout.trained]
+        return self.vector[: self.layout.shared]
 
     @property
     def lr(self) -> float:

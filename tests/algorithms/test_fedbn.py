@@ -30,10 +30,6 @@ def test_norms_stay_at_home_with_their_statistics(norm: str, stack: int | str, t
         "layer": lambda: nn.LayerNorm(8),
         "group": lambda: nn.GroupNorm(2, 8),
     }
-        "batch": lambda: nn.BatchNorm1d(8),
-        "layer": lambda: nn.LayerNorm(8),
-        "group": lambda: nn.GroupNorm(2, 8),
-    }
     problem = class_problem((12, 7, 9, 5), model_fn=lambda: net(kinds[norm]()))
     run = federation(
         problem,
