@@ -6,8 +6,7 @@ from pathlib import Path
 
 from fedray.core.errors import ConfigError
 from fedray.experiment.evaluate import Which, checkpoint_of
-from fedray.run.driver import write_model
-from fedray.run.frozen import kept
+from fedray.run.models import frozen_in, write_model
 from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder, as_json
@@ -41,7 +40,7 @@ def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bo
     folder.config()
     saved = checkpoint_of(folder, round)
     layout = layout_of(saved)
-    frozen = kept(folder.path, layout)
+    frozen = frozen_in(folder.path, layout)
     encoding = saved.state.get("encoding") or folder.encoding()
     beside = out.with_name(ENCODING)
     there = [out] if out.exists() else []

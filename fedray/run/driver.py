@@ -8,23 +8,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from fedray.config.registry import made
 from fedray.core import inject
 from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
 from fedray.core.hardware import machine, versions
-from fedray.core.layout import Layout
 from fedray.core.record import RoundRecord
 from fedray.models.prototype import last_of
-from fedray.run import frozen
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.interrupt import StoppedEarly
 from fedray.run.loop import Rounds
+from fedray.run.models import frozen_in, keep_frozen, write_model
 from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
 from fedray.run.snapshot import check_rounds, model_of, restore, snapshot
@@ -236,7 +232,7 @@ class _Drive:
         vector = self._executor.global_vector(plan.layout.size)
         module = last_of(plan.task.model_fn)
         vector.copy_(plan.layout.pack(dict(module.state_dict())))
-        self._frozen = frozen.keep(run.folder.path, plan.layout, module)
+        self._frozen = keep_frozen(run.folder.path, plan.layout, module)
         store = ClientStore(run.folder.state, run.job().state_widths())
         state = ServerState(plan.start(vector), store, kept=plan.initial_kept(str(vector.device)))
         if plan.algorithm.statistics:
@@ -333,7 +329,7 @@ class _Drive:
         inject.point("driver.end", state.round)
         self._executor.close()  # first, as it holds memory of the model's size on each worker
         layout, vector = self._run.plan.layout, with_statistics(state.vector, state.statistics)
-        write_model(layout, vector, folder / MODEL, frozen.kept(folder, layout))
+        write_model(layout, vector, folder / MODEL, frozen_in(folder, layout))
         self._write_best()
         self._status, words = rounds.ended or ("finished", "")
         if words:
@@ -349,7 +345,7 @@ class _Drive:
             _log.warning("the best model is not exported, as its checkpoint is damaged: %s", error)
             return
         layout = self._run.plan.layout
-        write_model(layout, model_of(saved), folder.path / BEST_MODEL, frozen.kept(folder.path, layout))
+        write_model(layout, model_of(saved), folder.path / BEST_MODEL, frozen_in(folder.path, layout))
         self._best_written = True
 
     def _best(self) -> dict[str, Any]:
@@ -394,8 +390,3 @@ class _Drive:
             "versions": versions(),
             "final": self._last.to_json() if self._last else None,
         }
-
-
-def write_model(layout: Layout, vector: Tensor, path: Path, frozen: Mapping[str, Tensor]) -> None:
-    """Write the global model, frozen tensors included, as safetensors with the names of the module's ``state_dict``."""
-    durable.replace(path, layout.state_dict(vector.detach().cpu(), frozen))

@@ -1,4 +1,4 @@
-"""The tensors of a model that never change: hashed and written once, whatever the rounds."""
+"""The model of a run as files: what is trained, and what is frozen, which is hashed and written once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str | None:
     return digest.hexdigest() if tensors else None
 
 
-def keep(run_dir: Path, layout: Layout, module: nn.Module) -> str | None:
+def keep_frozen(run_dir: Path, layout: Layout, module: nn.Module) -> str | None:
     """Write the frozen tensors of a run's model into its folder, unless they are there; returns their fingerprint."""
     tensors, path = layout.frozen_of(module), run_dir / FROZEN
     if tensors and not path.exists():
@@ -36,7 +36,7 @@ def keep(run_dir: Path, layout: Layout, module: nn.Module) -> str | None:
     return fingerprint(tensors)
 
 
-def kept(run_dir: Path, layout: Layout) -> dict[str, Tensor]:
+def frozen_in(run_dir: Path, layout: Layout) -> dict[str, Tensor]:
     """Read the frozen tensors of a run's model from its folder.
 
     Raises:
@@ -51,3 +51,8 @@ def kept(run_dir: Path, layout: Layout) -> dict[str, Tensor]:
         return load_file(run_dir / FROZEN)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{run_dir / FROZEN}: the frozen tensors of the model cannot be read: {error}") from None
+
+
+def write_model(layout: Layout, vector: Tensor, path: Path, frozen: Mapping[str, Tensor]) -> None:
+    """Write the global model, frozen tensors included, as safetensors with the names of the module's ``state_dict``."""
+    durable.replace(path, layout.state_dict(vector.detach().cpu(), frozen))

@@ -11,7 +11,7 @@ from torch import nn
 
 import fedray
 from fedray.core.errors import ConfigError
-from fedray.run.frozen import fingerprint, kept
+from fedray.run.models import fingerprint, frozen_in
 from fedray.rundir import checkpoint
 
 
@@ -78,4 +78,4 @@ def test_frozen_tensors_that_are_gone_are_said(tmp_path: Path) -> None:
     saved = checkpoint.newest(tmp_path / "run" / "checkpoints")
     assert saved is not None
     with pytest.raises(ConfigError, match="the frozen tensors of the model cannot be read"):
-        kept(tmp_path / "run", layout_of(saved))
+        frozen_in(tmp_path / "run", layout_of(saved))
