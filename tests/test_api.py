@@ -21,6 +21,7 @@ import fedray
 from fedray.experiment import build, launchers
 from fedray.experiment.build import Config
 from fedray.run import driver as run_module
+from fedray.run import models as run_models
 from fedray.run.driver import Run
 
 
@@ -155,7 +156,7 @@ def test_a_run_works_outside_the_main_thread(tmp_path: Path) -> None:
 
 
 def test_a_signal_that_comes_late_finds_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = run_module.write_model
+    write = run_models.write_model
 
     def interrupted(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)

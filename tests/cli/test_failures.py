@@ -19,6 +19,7 @@ from fedray.core import inject
 from fedray.core.record import RoundRecord
 from fedray.experiment import build, launchers, preflight
 from fedray.run import driver
+from fedray.run import models as run_models
 from fedray.tracking.jsonl import JsonLines
 from tests.cli.command import SMALL, Cli, hashes
 
@@ -227,7 +228,7 @@ def test_a_second_interrupt_ends_at_once(silos: Path) -> None:
 
 
 def test_a_signal_that_comes_late_finds_a_finished_run(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = driver.write_model
+    write = run_models.write_model
 
     def interrupted(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
