@@ -41,7 +41,7 @@ class FedSGD(FedAvg):
 
     def local(self, args: LocalSection) -> LocalSection:
         """Return one step on the whole local data."""
-        return replace(args, epochs=1, batch_size="full", steps=None, by_client={})
+        return replace(args, epochs=1, batch_size="full", steps=None, by_client=args.by_clients("lr"))
 
 
 @algorithms.register("fedavgm")

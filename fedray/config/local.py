@@ -13,7 +13,7 @@ from fedray.config.binding import nearest
 BufferPolicy = Literal["mean", "keep", "local"]
 LastBatch = Literal["keep", "merge", "drop"]
 
-BY_CLIENT = ("epochs", "steps", "batch_size")
+BY_CLIENT = ("epochs", "steps", "batch_size", "lr")
 """The options that a client can have of its own."""
 
 
@@ -33,8 +33,8 @@ class LocalSection:
             ``my_module:name`` is one's own.
         clip_grad_norm: the gradient of a client is scaled down to this norm before each step, as torch's
             ``clip_grad_norm_`` does; with what the algorithm has added to it, as that is what the optimizer gets.
-        by_client: ``epochs``, ``steps`` and ``batch_size`` of single clients, ``{hospital_a: {epochs: 5}}``, in the
-            place of those of all.
+        by_client: ``epochs``, ``steps``, ``batch_size`` and the optimizer's ``lr`` of single clients,
+            ``{hospital_a: {epochs: 5, lr: 0.01}}``, in the place of those of all.
         loss: ``auto``, by the data's task, or one of ``fedray list losses``; ``my_module:name`` is one's own.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
@@ -87,14 +87,28 @@ class LocalSection:
         """
         if epochs is None and steps is None:
             return self
-        batches = {name: {"batch_size": own.batch_size} for name, own in self.own.items()}
-        return replace(self, epochs=self.epochs if epochs is None else epochs, steps=steps, by_client=batches)
+        own = self.by_clients("batch_size", "lr")
+        return replace(self, epochs=self.epochs if epochs is None else epochs, steps=steps, by_client=own)
+
+    def by_clients(self, *options: str) -> dict[str, Any]:
+        """Return what ``by_client`` says of some options.
+
+        >>> LocalSection(by_client={7: {"epochs": 5, "lr": 0.1}, "b": {"steps": 1}}).by_clients("lr")
+        {7: {'lr': 0.1}}
+        """
+        found = {name: {k: v for k, v in own.items() if k in options} for name, own in self.by_client.items()}
+        return {name: own for name, own in found.items() if own}
 
     @cached_property
     def own(self) -> dict[str, LocalSection]:
         """The section of each client that has options of its own, by its name."""
         # YAML reads the name of a client without one as a number.
         return {str(name): self._of(str(name), given) for name, given in self.by_client.items()}
+
+    @cached_property
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each client that has one of its own, by its name."""
+        return {str(name): float(own["lr"]) for name, own in self.by_client.items() if "lr" in own}
 
     def _of(self, name: str, given: Any) -> LocalSection:
         if not isinstance(given, Mapping):
@@ -103,9 +117,13 @@ class LocalSection:
             if option not in BY_CLIENT:
                 hint, allowed = nearest(option, BY_CLIENT), ", ".join(BY_CLIENT)
                 raise ValueError(f"by_client.{name}.{option}: unknown key{hint}; allowed: {allowed}")
+        rate = given.get("lr", 1.0)
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0.0 < rate < float("inf"):
+            raise ValueError(f"by_client.{name}.lr={rate}: it must be a number above 0")
         # Who says its epochs does them, also where all others count steps.
         steps = {"steps": None} if "epochs" in given else {}
+        work = {option: value for option, value in given.items() if option != "lr"}
         try:
-            return replace(self, by_client={}, **{**steps, **given})
+            return replace(self, by_client={}, **{**steps, **work})
         except ValueError as error:
             raise ValueError(f"by_client.{name}: {error}") from None

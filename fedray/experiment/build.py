@@ -342,7 +342,7 @@ class Config:
         functions = HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn})
         with functions.put_back(), catch_warnings():
             optimizer = check_optimizer(self.optimizer, module)
-            rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds)
+            rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds, task.args.rates)
             evaluated = data.test is not None or self.evaluate.clients_every > 0
             untried = check_fit(trial, module, evaluated, self.place.devices[0])
             doubt = chosen.needs(optimizer, self.local.epochs)

@@ -22,6 +22,7 @@ from fedray.local.orders import Orders, chosen
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import Schedule
 from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, evaluated
+from fedray.local.work import shared_rate
 from fedray.optim import OptimizerFn
 
 __all__ = ["After", "Clients", "Fit", "Fits", "Gradient", "Objective", "Step", "Task"]
@@ -170,7 +171,8 @@ class Clients:
     def _optimizer(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
         """Make the configured optimizer, at the rate of the round."""
         made = self.task.optimizer_fn(params)
-        self.task.rate.enter(made.param_groups, self.round)
+        own = shared_rate(self.task.args, self.task.data, self.index) if self.task.args.rates else None
+        self.task.rate.enter(made.param_groups, self.round, own)
         return made
 
     def send(self, name: str, value: Tensor) -> None:

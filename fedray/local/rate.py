@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from torch.optim import Optimizer
@@ -35,10 +36,21 @@ class LearningRate:
         """Return the rate of the first parameter group in a round."""
         return None if self.made_with is None else self.schedule.rate(self.made_with, round, self.rounds)
 
-    def enter(self, groups: Iterable[dict[str, Any]], round: int) -> None:
-        """Give each parameter group of a new optimizer the rate of a round."""
+    def enter(self, groups: Iterable[dict[str, Any]], round: int, own: float | None = None) -> None:
+        """Give each parameter group of a new optimizer the rate of a round.
+
+        Args:
+            groups: the parameter groups.
+            round: round number.
+            own: what the client's rate is made with; that of the first group, to which those of others keep their
+                ratio.  Default: that of all clients.
+        """
+        first: float | None = None
         for group in groups:
             made_with = group.get("lr")
+            if own is not None and made_with is not None:
+                first = float(made_with) if first is None else first
+                group["lr"] = made_with = own if made_with == first else own * float(made_with) / first
             rate = None if made_with is None else self.schedule.rate(float(made_with), round, self.rounds)
             if rate != made_with:  # a tensor stays one where nothing changes
                 group["lr"] = rate
@@ -70,8 +82,16 @@ class LearningRate:
         )
 
 
-def scheduled(schedule: LRSchedule, optimizer: Optimizer, rounds: int) -> LearningRate:
+def scheduled(
+    schedule: LRSchedule, optimizer: Optimizer, rounds: int, by_client: Mapping[str, float] = MappingProxyType({})
+) -> LearningRate:
     """Return the learning rates of a run with such an optimizer.
+
+    Args:
+        schedule: the schedule.
+        optimizer: the optimizer, as it is made.
+        rounds: rounds of the run in all.
+        by_client: the rates of clients that have one of their own, by name.
 
     Raises:
         ConfigError: the schedule raises, or gives a rate that is no number above 0, or the optimizer has no rate.
@@ -81,6 +101,12 @@ def scheduled(schedule: LRSchedule, optimizer: Optimizer, rounds: int) -> Learni
         raise ConfigError(f"local.lr_schedule: the optimizer {type(optimizer).__name__} has no lr to change")
     for made_with in dict.fromkeys(rate for rate in rates if rate > 0.0):
         check_rates(schedule, made_with, rounds, "local.lr_schedule")
+    for name, own in by_client.items():
+        if len(rates) < len(optimizer.param_groups) or not all(rates):
+            raise ConfigError(
+                f"local.by_client.{name}.lr: the optimizer {type(optimizer).__name__} has no lr to change"
+            )
+        check_rates(schedule, own, rounds, f"local.lr_schedule of local.by_client.{name}")
     return LearningRate(schedule, rounds, rates[0] if rates else None)
 
 

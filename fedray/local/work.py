@@ -13,7 +13,7 @@ from fedray.config.amounts import Amount
 from fedray.config.binding import nearest
 from fedray.config.local import LocalSection
 from fedray.core.errors import ConfigError
-from fedray.core.messages import Ints
+from fedray.core.messages import Floats, Ints
 from fedray.core.rng import Stream
 from fedray.data import ClientData
 from fedray.data.columns.checks import id_keys
@@ -67,6 +67,34 @@ def amounts(amount: Amount, keys: Ints, seed: int, round: int) -> Ints:
     share = (drawn[:, 0] + drawn[:, 1] * 2.0**-24).numpy()
     found: Ints = amount["low"] + np.floor(share * (amount["high"] - amount["low"] + 1)).astype(np.int64)
     return found
+
+
+def own_rates(args: LocalSection, keys: Ints) -> Floats | None:
+    """Return the learning rate of each client of its own, ``[C]``, 0 for those who have that of all; None: all have.
+
+    >>> own_rates(LocalSection(by_client={"7": {"lr": 0.5}}), np.array([6, 7]))
+    array([0. , 0.5])
+    """
+    if not args.rates:
+        return None
+    found: Floats = np.zeros(len(keys))
+    for name, rate in args.rates.items():
+        found[np.isin(keys, _keys(name))] = rate
+    return found
+
+
+def shared_rate(args: LocalSection, data: ClientData, clients: Ints) -> float | None:
+    """Return the learning rate that the clients of a block have of their own; None: that of all.
+
+    Raises:
+        RuntimeError: they differ in it: the plan cuts blocks of one rate.
+    """
+    rates = own_rates(args, data.keys(clients))
+    if rates is None:
+        return None
+    if len(set(rates.tolist())) > 1:
+        raise RuntimeError(f"a block has clients of one learning rate: {rates.tolist()}")
+    return float(rates[0]) or None
 
 
 def check_names(args: LocalSection, data: ClientData) -> None:

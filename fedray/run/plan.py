@@ -20,6 +20,7 @@ from fedray.core.record import RoundRecord
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
+from fedray.local.work import own_rates
 from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
@@ -147,8 +148,9 @@ class Plan:
 
     def blocks(self, round: int, cohort: Ints, store: ClientStore, halvings: int = 0) -> list[Block]:
         """Cut the round's cohort into blocks, longest first."""
-        steps = self.steps(round, cohort)
-        pieces = cut(cohort, steps, self.block_size(halvings), self.task.data.pins(cohort))
+        steps, data = self.steps(round, cohort), self.task.data
+        rates = own_rates(self.task.args, data.keys(cohort))
+        pieces = cut(cohort, steps, self.block_size(halvings), data.pins(cohort), rates)
         unasked = self.left_out.get(round, frozenset())
         return [
             Block(
@@ -156,7 +158,7 @@ class Plan:
                 index,
                 clients,
                 store.of(clients),
-                self.task.data.pin(int(clients[0])),
+                data.pin(int(clients[0])),
                 tuple(sorted(unasked.intersection(clients.tolist()))) if unasked else (),
             )
             for index, clients in enumerate(pieces)

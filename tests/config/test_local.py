@@ -38,7 +38,9 @@ def test_a_client_has_options_of_its_own_and_the_rest_of_all() -> None:
     ("given", "message"),
     [
         ({"a": 3}, r"by_client\.a=3: it must be a section, such as"),
-        ({"a": {"lr": 3}}, r"by_client\.a\.lr: unknown key; allowed: epochs, steps, batch_size"),
+        ({"a": {"stack": 3}}, r"by_client\.a\.stack: unknown key; allowed: epochs, steps, batch_size, lr"),
+        ({"a": {"lr": 0}}, r"by_client\.a\.lr=0: it must be a number above 0"),
+        ({"a": {"lr": "x"}}, r"by_client\.a\.lr=x: it must be a number above 0"),
         ({"a": {"epoch": 3}}, r"by_client\.a\.epoch: unknown key \(did you mean 'epochs'\?\)"),
         ({"a": {"epochs": -3}}, r"by_client\.a: epochs=-3: it must be at least 0"),
         ({"a": {"batch_size": 0}}, r"by_client\.a: batch_size=0"),

@@ -16,6 +16,7 @@ from torch import nn
 import fedray
 from fedray.algorithms import FedAvg, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
+from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Broadcast
 from fedray.local.rate import LearningRate, scheduled
@@ -52,6 +53,31 @@ def test_stacked_is_alone_under_a_schedule() -> None:
     vector = tasks[0].layout.pack(dict(PROBLEM.model_fn().state_dict()))
     stacked, alone = (train(task, [2, 3, 0, 1], Broadcast(2, {"model": vector}, 1.0)) for task in tasks)
     assert relative(stacked.parts["delta"], alone.parts["delta"]) <= 1e-5
+
+
+@pytest.mark.parametrize("stack", [2, "off"])
+def test_clients_with_a_rate_of_their_own_train_as_if_it_were_that_of_all(stack: Stack) -> None:
+    """Bit for bit, under a schedule; SCAFFOLD divides by it."""
+    rate = LearningRate(Exponential(gamma=0.5), rounds=9)
+    args = LocalSection(1, 4, by_client={"1": {"lr": 0.05}, "3": {"lr": 0.05}})
+    task = replace(local_task(PROBLEM, stack=stack, args=args, optimizer=SGD(0.4), program=Scaffold()), rate=rate)
+    vector = task.layout.pack(dict(task.model_fn().state_dict()))
+    down = Broadcast(3, {"model": vector, "control": torch.full((task.layout.trained,), 0.02)}, 1.0)
+    for clients, lr in (([2, 0], 0.4), ([3, 1], 0.05)):
+        state = {"control": torch.full((2, task.layout.trained), 0.01)}
+        alike = replace(task, optimizer_fn=SGD(lr), args=LocalSection(1, 4))
+        one, other = (train(t, clients, down, state) for t in (task, alike))
+        for name, part in one.parts.items():
+            assert torch.equal(part, other.parts[name]), name
+    if stack == 2:
+        with pytest.raises(RuntimeError, match="a block has clients of one learning rate"):
+            train(task, [2, 1], down, {"control": torch.zeros(2, task.layout.trained)})
+
+
+def test_other_groups_keep_their_ratio_to_a_clients_own_rate() -> None:
+    optimizer = groups(0.1, 0.3, 0.1)
+    LearningRate(Exponential(gamma=0.5), rounds=9).enter(optimizer.param_groups, 2, own=0.2)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.3, 0.1])
 
 
 def groups(*rates: float | torch.Tensor) -> torch.optim.Optimizer:
@@ -157,3 +183,17 @@ def test_a_resume_with_more_rounds_says_that_the_curve_is_another(
         run(tmp_path, 4, "cosine", resume=True)
     told = "rounds: 2 -> 4: the schedule of the learning rate is spread over all rounds, so that round 3 takes 0.2"
     assert any(record.getMessage().startswith(told) for record in caplog.records)
+
+
+def test_a_rate_of_a_client_needs_an_optimizer_that_has_one_and_a_schedule_that_leaves_one() -> None:
+    unrated = Unrated([torch.zeros(1, requires_grad=True)])
+    with pytest.raises(ConfigError, match=r"^local\.by_client\.north\.lr: the optimizer Unrated has no lr to change"):
+        scheduled(Constant(), unrated, 3, {"north": 0.1})
+
+    @dataclass(frozen=True)
+    class Less(LRSchedule):
+        def at(self, lr: float, t: int, rounds: int) -> float:
+            return lr - 0.1 * t
+
+    with pytest.raises(ConfigError, match=r"^local\.lr_schedule of local\.by_client\.north: .* would be -0.*above 0"):
+        scheduled(Less(), groups(0.5), 3, {"north": 0.15})

@@ -33,3 +33,14 @@ def test_a_block_stays_within_one_silo(clients: list[tuple[int, int]], size: int
     assert all(len(set(pins[block].tolist())) == 1 for block in blocks)
     first = [int(steps[block[0]]) for block in blocks]
     assert first == sorted(first, reverse=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.integers(0, 2)), max_size=20), st.integers(1, 7))
+def test_a_block_has_one_rate(clients: list[tuple[int, int, int]], size: int) -> None:
+    steps, pins, rates = np.array(clients, dtype=np.int64).reshape(-1, 3).T
+    cohort = np.arange(len(clients))
+    blocks = cut(cohort, steps, size, pins, rates / 10)
+    assert sorted(int(client) for block in blocks for client in block) == cohort.tolist()
+    assert all(len(set(zip(pins[block].tolist(), rates[block].tolist(), strict=True))) == 1 for block in blocks)
+    same = cut(cohort, steps, size, pins, np.ones(len(clients)))
+    assert [block.tolist() for block in same] == [block.tolist() for block in cut(cohort, steps, size, pins)]
