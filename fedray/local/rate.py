@@ -42,7 +42,7 @@ class LearningRate:
         Args:
             groups: the parameter groups.
             round: round number.
-            own: what the client's rate is made with; that of the first group, to which those of others keep their
+            own: the rate of a client of its own, that of the first group, to which those of others keep their
                 ratio.  Default: that of all clients.
         """
         first: float | None = None
