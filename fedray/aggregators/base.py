@@ -103,9 +103,10 @@ class Aggregator(ABC):
         """Add ``other`` to ``into``."""
 
     @abstractmethod
-    def finish(self, total: Accumulator, weight: float, planned: float, count: int, now: Now) -> Aggregate:
+    def finish(self, total: Mapping[str, Tensor], weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Return the aggregate of ``count`` accepted clients with total weight ``weight``, of ``planned`` at the start.
 
+        ``total`` is an accumulator, or, where that is no sum, :class:`~fedray.aggregators.stored.StoredRows`.
         It may lie in the memory of ``total``, which is used up, but not in that of ``now.state``.
         """
 

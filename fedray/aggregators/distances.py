@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 
 from fedray.aggregators.gathered import column_pieces
+
+Pieces = Callable[[], Iterable[Tensor]]
+"""The columns of rows from left to right, ``[n, k]`` each, anew with each call."""
 
 CLOSE = 1e-6
 """The share of a pair's two squared norms below which its squared distance is computed again directly."""
@@ -33,10 +38,18 @@ def squared_distances(rows: Tensor) -> Tensor:
     Args:
         rows: finite, float32 or float64 ``[n, k]``.
     """
-    count = len(rows)
-    gram = torch.zeros(count, count, dtype=torch.float64, device=rows.device)
-    some = torch.arange(min(count, _MIDDLE), device=rows.device) * (count - 1) // max(1, min(count, _MIDDLE) - 1)
-    for piece in column_pieces(rows):
+    return pairwise(len(rows), lambda: column_pieces(rows))
+
+
+def pairwise(count: int, pieces: Pieces) -> Tensor:
+    """Return what :func:`squared_distances` does, of ``count`` rows that are given a few columns at a time.
+
+    Gram matrices of columns add up.  All columns are asked for once, and once more if some pairs are close.
+    """
+    gram = torch.zeros(count, count, dtype=torch.float64)
+    some = torch.arange(min(count, _MIDDLE)) * (count - 1) // max(1, min(count, _MIDDLE) - 1)
+    for piece in pieces():
+        gram, some = gram.to(piece.device), some.to(piece.device)
         centred = piece.to(torch.float64, copy=True).sub_(piece[some].median(dim=0).values)
         gram.addmm_(centred, centred.T)
     squares = gram.diagonal()
@@ -44,15 +57,15 @@ def squared_distances(rows: Tensor) -> Tensor:
     found = both - (gram + gram.T)
     close = torch.triu(found <= CLOSE * both, diagonal=1)
     if close.any():
-        found = torch.where(close | close.T, _directly(rows, close), found)
+        found = torch.where(close | close.T, _directly(pieces, close), found)
     return found.fill_diagonal_(0.0)
 
 
-def _directly(rows: Tensor, wanted: Tensor) -> Tensor:
+def _directly(pieces: Pieces, wanted: Tensor) -> Tensor:
     """Return the squared distances of the pairs that are true in the upper triangle ``wanted`` ``[n, n]``."""
-    found = torch.zeros(wanted.shape, dtype=torch.float64, device=rows.device)
+    found = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
     others = [(i, wanted[i].nonzero().flatten()) for i in wanted.any(dim=1).nonzero().flatten().tolist()]
-    for piece in column_pieces(rows):
+    for piece in pieces():
         exact = piece.double()
         for i, close in others:
             found[i, close] += (exact[close] - exact[i]).square_().sum(dim=1)

@@ -1,22 +1,24 @@
-"""Aggregators that see every update: the driver's memory is O(cohort x P)."""
+"""Aggregators that see every update: rows stay with the workers, and the driver reads as much as the rule asks for."""
 
 from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange
+from fedray.aggregators.stored import StoredRows
 from fedray.core.messages import DELTA, Aggregate, BlockUpdate, Floats, Ints, Parts
 from fedray.core.now import Now
 
 _CLIENT, _WEIGHT = "row.client", "row.weight"
-_COLUMNS = 1 << 22
+COLUMNS = 1 << 22
+"""The values that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +29,19 @@ class Rows:
     >>> rows = Rows(np.array([4, 7]), np.array([10.0, 30.0]), {"delta": torch.tensor([[1.0, 0.0], [0.0, 1.0]])})
     >>> len(rows), rows.delta[rows.clients == 7]
     (2, tensor([[0., 1.]]))
+    >>> [piece.tolist() for piece in rows.pieces("delta")]
+    [[[1.0, 0.0], [0.0, 1.0]]]
 
     Args:
         clients: client indices ``[n]``, rising.
         weight: the clients' aggregation weights, float64 ``[n]``.
-        parts: each float32 ``[n, k]``, as in a :class:`~fedray.core.messages.BlockUpdate`.
+        parts: each float32 ``[n, k]``, as in a :class:`~fedray.core.messages.BlockUpdate`.  They may lie with the
+            workers: then a whole part is brought here, O(n k) of memory, when it is asked for, and not by ``pieces``.
     """
 
     clients: Ints
     weight: Floats
-    parts: Parts
+    parts: Mapping[str, Tensor]
 
     @property
     def delta(self) -> Tensor:
@@ -47,9 +52,36 @@ class Rows:
         """Return the number of clients."""
         return len(self.clients)
 
+    def pieces(self, part: str, rows: Tensor | None = None) -> Iterator[Tensor]:
+        """Yield the columns of a part, from left to right, in pieces ``[n, k']`` of 4 million values at most.
+
+        How wide they are depends on the number of rows alone.
+
+        Args:
+            part: its name.
+            rows: the positions of those that are wanted, int64; by default all.
+        """
+        if isinstance(self.parts, StoredRows):
+            width, chosen = self.parts.widths[part], None if rows is None else rows.cpu().numpy()
+            step = _step(len(self) if rows is None else len(rows))
+            for start in range(0, max(1, width), step):
+                yield self.parts.columns(part, start, min(start + step, width), chosen)
+        else:
+            yield from column_pieces(self.parts[part] if rows is None else self.parts[part][rows])
+
+    def combined(self, shares: Tensor, part: str) -> Tensor:
+        """Return ``shares @ rows`` of a part, float64 ``[k]``, as :func:`combined` does; it reads no row of share 0."""
+        used = shares.nonzero().flatten()
+        if len(used) == len(self):
+            return _weighed(shares, self.pieces(part))
+        return _weighed(shares[used], self.pieces(part, used))
+
     @classmethod
-    def of(cls, gathered: Accumulator) -> Rows:
-        """Take the rows of an accumulator, which is empty afterwards."""
+    def of(cls, gathered: Mapping[str, Tensor]) -> Rows:
+        """Take the rows of an accumulator: what is in memory is taken out of it, what is stored stays where it is."""
+        if isinstance(gathered, StoredRows):
+            return cls(gathered.clients, gathered.weight, gathered)
+        gathered = cast(Accumulator, gathered)
         client, weight = gathered.pop(_CLIENT), gathered.pop(_WEIGHT)
         order = client.argsort(stable=True)
         in_order = bool((order[1:] > order[:-1]).all())
@@ -63,7 +95,9 @@ class Rows:
 class Gathered(Aggregator):
     """Base of aggregators that see the rows of all accepted updates.
 
-    An accumulator holds the rows themselves, so it costs 4 * P bytes for each client, on the workers and on the driver.
+    An accumulator holds the rows themselves, 4 * P bytes for each client.  They stay with the workers that trained them
+    until the rule reads them: ``rows.pieces`` a few columns at a time, ``rows.parts`` all of a part at once, which the
+    driver must then have room for.
 
     >>> class Largest(Gathered):  # of all updates the longest
     ...     def aggregate(self, rows, now):
@@ -73,10 +107,14 @@ class Gathered(Aggregator):
     >>> rows = Rows(np.arange(2), np.ones(2), {"delta": torch.tensor([[1.0, 5.0], [3.0, 2.0]])})
     >>> Largest().aggregate(rows, Now(seed=1, round=1))
     {'delta': tensor([1., 5.])}
+
+    Attributes:
+        by_columns: True if it reads no more than a few columns at a time: the driver's memory is then O(P).
     """
 
     linear: ClassVar[bool] = False
     weighted: ClassVar[bool] = False
+    by_columns: ClassVar[bool] = False
 
     def zero(self, widths: Mapping[str, int], device: str) -> Accumulator:
         """Return no rows."""
@@ -100,13 +138,18 @@ class Gathered(Aggregator):
         """Append the other rows; ``aggregate`` sees them in the order of the clients."""
         into.update({name: torch.cat([into[name], other[name]]) for name in into})
 
-    def finish(self, total: Accumulator, weight: float, planned: float, count: int, now: Now) -> Aggregate:
+    def finish(self, total: Mapping[str, Tensor], weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Aggregate the rows."""
         return Aggregate(self.aggregate(Rows.of(total), now), weight, count)
 
     @abstractmethod
     def aggregate(self, rows: Rows, now: Now) -> Parts:
         """Return each part ``[k]`` of the aggregate."""
+
+
+def by_columns(aggregator: Aggregator) -> bool:
+    """Tell if an aggregator reads no more than a few columns of rows at a time."""
+    return isinstance(aggregator, Gathered) and aggregator.by_columns
 
 
 class CoordinateWise(Gathered):
@@ -119,9 +162,11 @@ class CoordinateWise(Gathered):
     tensor([3., 5.])
     """
 
+    by_columns: ClassVar[bool] = True
+
     def aggregate(self, rows: Rows, now: Now) -> Parts:
-        """Reduce each part over the clients."""
-        return {name: self.reduce(part) for name, part in rows.parts.items()}
+        """Reduce each part over the clients, a few columns at a time."""
+        return {name: torch.cat([self.reduce(piece) for piece in rows.pieces(name)]) for name in rows.parts}
 
     @abstractmethod
     def reduce(self, rows: Tensor) -> Tensor:
@@ -147,11 +192,18 @@ class Selected(Gathered):
         with one_thread():
             shares = self.shares(rows, now)
             now.shares.update(zip(rows.clients.tolist(), shares.tolist(), strict=True))
-            return {name: combined(shares, part).to(part.dtype) for name, part in rows.parts.items()}
+            return {name: rows.combined(shares, name).float() for name in rows.parts}
 
     @abstractmethod
     def shares(self, rows: Rows, now: Now) -> Tensor:
         """Return each client's share, float64 ``[n]``."""
+
+
+def taken(gathered: Accumulator) -> tuple[Ints, Floats, Parts]:
+    """Take the rows out of an accumulator as they were added: clients, weights and parts; it is empty afterwards."""
+    rows = dict(gathered)
+    gathered.update({name: part.new_empty(0, *part.shape[1:]) for name, part in rows.items()})
+    return rows.pop(_CLIENT).cpu().numpy(), rows.pop(_WEIGHT).cpu().numpy(), rows
 
 
 def combined(shares: Tensor, rows: Tensor) -> Tensor:
@@ -167,13 +219,22 @@ def combined(shares: Tensor, rows: Tensor) -> Tensor:
     used = shares.nonzero().flatten()
     if len(used) < len(rows):
         shares, rows = shares[used], rows[used]
-    return torch.cat([shares @ piece.double() for piece in column_pieces(rows)])
+    return _weighed(shares, column_pieces(rows))
+
+
+def _weighed(shares: Tensor, pieces: Iterable[Tensor]) -> Tensor:
+    return torch.cat([shares @ piece.double() for piece in pieces])
 
 
 def column_pieces(rows: Tensor) -> tuple[Tensor, ...]:
     """Split ``[n, k]`` into columns enough for 32 MiB in float64; how many depends on ``n`` alone."""
-    pieces: tuple[Tensor, ...] = rows.split(max(1, _COLUMNS // max(1, len(rows))), dim=1)
+    pieces: tuple[Tensor, ...] = rows.split(_step(len(rows)), dim=1)
     return pieces
+
+
+def _step(count: int) -> int:
+    """Return the columns of a piece of so many rows."""
+    return max(1, COLUMNS // max(1, count))
 
 
 @contextlib.contextmanager

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from fedray.aggregators.base import aggregators
-from fedray.aggregators.distances import squared_distances
+from fedray.aggregators.distances import pairwise
 from fedray.aggregators.gathered import Rows, Selected
+from fedray.core.messages import DELTA
 from fedray.core.now import Now
 
 
@@ -35,6 +37,7 @@ class Krum(Selected):
     """
 
     byzantine: int
+    by_columns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.byzantine < 0:
@@ -51,7 +54,7 @@ class Krum(Selected):
 
     def _best(self, rows: Rows, now: Now, keep: int) -> Tensor:
         """Return ``1 / keep`` for the clients of the smallest scores."""
-        score = scores(squared_distances(rows.delta), self.byzantine)
+        score = scores(pairwise(len(rows), lambda: rows.pieces(DELTA)), self.byzantine)
         order = score.argsort(stable=True)
         now.metrics["score"] = float(score[order[0]])
         shares = torch.zeros_like(score)

@@ -71,8 +71,9 @@ class Mean(Aggregator):
             if coarse in into:
                 carry(into[name], into[coarse])
 
-    def finish(self, total: Accumulator, weight: float, planned: float, count: int, now: Now) -> Aggregate:
+    def finish(self, total: Mapping[str, Tensor], weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
+        total = dict(total)
         for name, second in _WIDE.items():
             if (coarse := total.pop(second, None)) is not None:
                 joined(total[name], coarse)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.aggregators.base import Accumulator
 from fedray.aggregators.gathered import Gathered, Rows
 from fedray.attacks.base import Attack
 from fedray.config.registry import name_of, nearest
@@ -116,9 +115,10 @@ class Attacked(Gathered):
         """Return the tensors that the server keeps for the aggregator."""
         return self.aggregator.initial_state(sent, device)
 
-    def finish(self, total: Accumulator, weight: float, planned: float, count: int, now: Now) -> Aggregate:
+    def finish(self, total: Mapping[str, Tensor], weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Let the attackers change their rows, then aggregate."""
         rows = Rows.of(total)
+        rows = replace(rows, parts=dict(rows.parts))  # here, where they can be changed
         self.attackers.forge(rows.delta, rows.clients, now.round)
         return Aggregate(self.aggregate(rows, now), weight, count)
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from fedray.aggregators.base import Accumulator, too_few
+from fedray.aggregators.base import too_few
 from fedray.config.registry import name_of
 from fedray.core.errors import RunFailed, one_line
 from fedray.core.messages import BUFFERS, DELTA, STATISTICS, VECTOR, Aggregate, BlockReport, Parts
@@ -23,7 +24,12 @@ _log = logging.getLogger(__name__)
 
 
 def aggregate(
-    plan: Plan, kept: Parts, folded: Accumulator, planned: float, reports: list[BlockReport], record: RoundRecord
+    plan: Plan,
+    kept: Parts,
+    folded: Mapping[str, Tensor],
+    planned: float,
+    reports: list[BlockReport],
+    record: RoundRecord,
 ) -> tuple[Aggregate, Parts]:
     """Aggregate a round, and write into its record what parts tell.
 
@@ -31,7 +37,7 @@ def aggregate(
         plan: the plan.
         kept: the tensors that the aggregator keeps; they stay as they are: should the round fail, the checkpoint of the
             last one is to be whole.
-        folded: an accumulator of all accepted updates; used up.
+        folded: all accepted updates, as executors collect them; used up.
         planned: total planned weight of the cohort.
         reports: of the round's blocks, at least one with a client.
         record: of the round.
@@ -41,6 +47,7 @@ def aggregate(
 
     Raises:
         RunFailed: too few clients for the aggregator.
+        RowsLost: updates that it wanted to look at were lost with their node.
     """
     aggregator = plan.algorithm.aggregator
     clients = np.concatenate([report.clients for report in reports])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -51,8 +51,14 @@ class Executor(Protocol):
             One report for each item, in any order; None if stopped.
         """
 
-    def collect(self) -> Accumulator:
-        """Merge and return what all workers have folded since ``publish``."""
+    def collect(self) -> Mapping[str, Tensor]:
+        """Return what all workers have folded since ``publish``: merged, or, if it is no sum, rows.
+
+        Rows may stay where they lie until they are read, before the next ``publish``.
+
+        Raises:
+            RowsLost: some are gone, here or when they are read; the round is to be done again.
+        """
 
     def usage(self) -> Usage:
         """Return what the last round took on the machines, from ``publish`` to ``collect``."""

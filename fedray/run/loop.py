@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.aggregators.stored import RowsLost, brought
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure
@@ -134,24 +135,30 @@ class Rounds:
         cohort = plan.cohort(number)
         staying = plan.staying(number, cohort)
         down = self._broadcast(number, plan.weight(staying) or 1.0)
-        reports = None
-        while reports is None or self._halve(reports):
-            self._executor.publish(down)
-            published = time.perf_counter()
-            inject.point("driver.round", number)
-            blocks = plan.blocks(number, staying, state.store, state.halvings)
-            reports = self._work([*blocks, *self._evaluations(plan.rounds)])
-            if reports is None:
-                return
-        trained = time.perf_counter()
-        yield from self._tell_pending(reports)
-        self._join()
-        record = RoundRecord(number, stack=plan.block_size(state.halvings))
-        done = [r for r in reports if isinstance(r, BlockReport)]
-        record.clients = {"sampled": len(cohort)}
-        if plan.failures.dropout:
-            record.clients["dropped"] = len(cohort) - len(staying)
-        self._aggregate(record, down, len(staying), done)
+        while True:
+            reports = None
+            while reports is None or self._halve(reports):
+                self._executor.publish(down)
+                published = time.perf_counter()
+                inject.point("driver.round", number)
+                blocks = plan.blocks(number, staying, state.store, state.halvings)
+                reports = self._work([*blocks, *self._evaluations(plan.rounds)])
+                if reports is None:
+                    return
+            trained = time.perf_counter()
+            yield from self._tell_pending(reports)
+            self._join()
+            record = RoundRecord(number, stack=plan.block_size(state.halvings))
+            done = [r for r in reports if isinstance(r, BlockReport)]
+            record.clients = {"sampled": len(cohort)}
+            if plan.failures.dropout:
+                record.clients["dropped"] = len(cohort) - len(staying)
+            try:
+                self._aggregate(record, down, len(staying), done)
+                break
+            except RowsLost as error:
+                # Its text: a handler that keeps the error keeps all memory of the frames that it passed.
+                _log.warning("round %d: %s; the round is done again", number, str(error))
         ended = time.perf_counter()
         record.seconds = ended - started
         record.phases = {"broadcast": published - started, "train": trained - published, "aggregate": ended - trained}
@@ -233,7 +240,7 @@ class Rounds:
             raise RunFailed(reason)
         if any(len(report.clients) for report in reports):
             inject.point("driver.fold", record.round)
-            folded = {name: part.to(state.vector.device) for name, part in self._executor.collect().items()}
+            folded = brought(self._executor.collect(), state.vector.device)
             total, kept = aggregate(plan, state.kept, folded, down.weight, reports, record)
             self._move(total, record)
             state.kept = kept

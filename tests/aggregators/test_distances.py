@@ -71,9 +71,9 @@ def test_outliers_do_not_make_the_others_close(far: float, where: slice, monkeyp
     """A centre that they move would leave every pair of the others to be computed a second time."""
     again = list[int]()
 
-    def count(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    def count(pieces: distances.Pieces, wanted: torch.Tensor) -> torch.Tensor:
         again.append(int(wanted.sum()))
-        return directly(rows, wanted)
+        return directly(pieces, wanted)
 
     directly = distances._directly
     monkeypatch.setattr(distances, "_directly", count)
@@ -90,7 +90,7 @@ def test_columns_in_pieces_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> N
     rows = drawn(6, 101, 1)
     rows[3] = rows[2] + np.float32(1e-6)
     whole = check(rows)
-    monkeypatch.setattr("fedray.aggregators.gathered._COLUMNS", 60)
+    monkeypatch.setattr("fedray.aggregators.gathered.COLUMNS", 60)
     np.testing.assert_allclose(check(rows), whole, rtol=1e-12)
     point = torch.from_numpy(rows[0]).double()
     np.testing.assert_allclose(distances_to(torch.from_numpy(rows), point).numpy(), np.sqrt(whole[0]), rtol=1e-9)

@@ -18,10 +18,11 @@ from fedray import optim
 from fedray.aggregators import Median
 from fedray.aggregators.base import Accumulator
 from fedray.aggregators.gathered import Rows, Selected
+from fedray.aggregators.stored import RowsLost, StoredRows
 from fedray.algorithms import FedAvg, Scaffold
 from fedray.config.sections import EvaluateSection, FailuresSection, LocalSection
 from fedray.core.errors import RunFailed
-from fedray.core.messages import Ints, Parts
+from fedray.core.messages import Broadcast, Ints, Parts
 from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.data.federated import FederatedData
@@ -639,3 +640,39 @@ def test_what_an_awaited_evaluation_takes_is_counted(tmp_path: Path) -> None:
     assert [record.bytes["network"] for record in records] == [5, 10, 10]
     assert (one.state.totals.cpu_seconds, one.state.totals.network) == (50.0, 25)
     assert one.state.totals.wall_seconds == pytest.approx(sum(record.seconds for record in records))
+
+
+def test_a_round_whose_rows_are_lost_is_done_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a node is gone after its work was done, before an aggregator has looked at it, or while it does."""
+    published: list[int] = []
+
+    class Gone:
+        """A row that is gone when it is looked at."""
+
+        clients, weight = np.zeros(1, dtype=np.int64), np.ones(1)
+
+        def read(self, part: str, rows: Ints, start: int, stop: int) -> NDArray[np.float32]:
+            raise RowsLost("node n2 is lost")
+
+    class Forgetful(InlineExecutor):
+        def publish(self, down: Broadcast) -> None:
+            published.append(down.round)
+            super().publish(down)
+
+        def collect(self) -> Any:
+            if published == [1, 2]:
+                raise RowsLost("node n2 is lost")
+            return StoredRows([Gone()], {"delta": 83}) if published == [1, 2, 2, 3] else super().collect()
+
+    def run(name: str) -> Federation:
+        return federation(class_problem(test=20), tmp_path / name, Scaffold(), aggregator=Median(), rounds=4)
+
+    quiet, one = run("a"), run("b")
+    expected = quiet.run()
+    one.executor = Forgetful
+    records = one.run()
+    assert published[:6] == [1, 2, 2, 3, 3, 4]
+    assert [r.model_sha256 for r in records] == [r.model_sha256 for r in expected]
+    assert [r.test for r in records] == [r.test for r in expected]
+    assert [r.clients for r in records] == [r.clients for r in expected]
+    assert caplog.text.count("node n2 is lost; the round is done again") == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
+from fedray.aggregators.stored import StoredRows
 from fedray.cluster.place.placement import GroupSpec, Node, alive
 from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.place.slots import WorkerArgs
@@ -19,7 +20,7 @@ from fedray.cluster.work.ledger import Ledger
 from fedray.cluster.work.node import worker_group
 from fedray.cluster.work.nodes import Nodes
 from fedray.cluster.work.payload import Payload
-from fedray.cluster.work.remote import GroupLost, RemoteWorkerGroup
+from fedray.cluster.work.remote import GroupLost, NodeShelf, RemoteWorkerGroup
 from fedray.cluster.work.scheduler import Scheduler
 from fedray.cluster.work.transport import Collective, ObjectStore
 from fedray.cluster.work.worker import RoundHeader
@@ -51,6 +52,8 @@ class RayExecutor:
         self._threads = torch.get_num_threads()
         self._header = RoundHeader(0, 0, 1.0)
         aggregator, widths = job.algorithm.aggregator, job.algorithm.widths(job.task.layout)
+        self._widths = widths
+        self._ledger: Ledger[Any] = Ledger({})
         self._transport = (
             Collective(aggregator, widths, args.driver.gpus)
             if args.reduce == "collective"
@@ -92,7 +95,7 @@ class RayExecutor:
 
         An item is done when its report is here and what was folded is in the memory of a group that is alive, or here.
         """
-        ledger: Ledger[Any] = Ledger(dict(enumerate(items)))
+        ledger = self._ledger = Ledger[Any](dict(enumerate(items)))
         blocks = any(isinstance(item, Block) for item in items)
 
         def drop(group: Any, error: Exception) -> None:
@@ -129,12 +132,17 @@ class RayExecutor:
                 return unseen(self._job, item, self._header.round - 1, reason)
         raise AssertionError("any group may evaluate on the test set")
 
-    def collect(self) -> Accumulator:
-        """Return what all groups have folded, merged: O(P) for a linear aggregator."""
+    def collect(self) -> Mapping[str, Tensor]:
+        """Return what all groups have folded: merged, O(P), or the rows where they lie."""
         totals = [total for group in self.nodes.own if (total := group.collect())]
+        if not self._job.algorithm.aggregator.linear:
+            others = [group for group in self.nodes.others if self._ledger.has_unkept(group)]
+            shelves = [NodeShelf(group, self.nodes.forget) for group in others]
+            own = [shelf for total in totals if isinstance(total, StoredRows) for shelf in total.shelves]
+            return StoredRows([*own, *shelves], self._widths)
         totals += [self._fetched] if self._fetched else []
-        first, *others = totals
-        for other in others:
+        first, *more = map(dict, totals)
+        for other in more:
             self._job.algorithm.aggregator.merge(first, other)
         return first
 

@@ -1,18 +1,20 @@
-"""The fold of a node: an accumulator in shared memory for each worker, added up in place, or rows."""
+"""The fold of a node: an accumulator in shared memory for each worker, added up in place, or rows in files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
-from fedray.aggregators.base import Accumulator, Aggregator
+from fedray.aggregators.base import Aggregator
+from fedray.aggregators.stored import StoredRows
 from fedray.cluster.work.memory import Buffer
-from fedray.cluster.work.worker import Arrays
+from fedray.cluster.work.rows import FileShelf, Held, RowFile
 
 
 class NodeFold:
-    """The node's part of a round's sum.
+    """The node's part of what a round folds.
 
     Args:
         aggregator: the rule that adds up.
@@ -24,31 +26,34 @@ class NodeFold:
         self.aggregator = aggregator
         self.widths = widths
         self._pinned = pinned
-        self._gathered: Accumulator | None = None
+        self._shelves: list[FileShelf] = []
 
-    def accumulator(self) -> Buffer | None:
-        """Make memory for a worker to fold into; None where what is folded is no sum, and is handed over as rows."""
-        return Buffer(self.widths, torch.float64, self._pinned) if self.aggregator.linear else None
+    def accumulator(self) -> Buffer | RowFile:
+        """Make memory for a worker to fold into: a sum, or rows."""
+        if self.aggregator.linear:
+            return Buffer(self.widths, torch.float64, self._pinned)
+        return RowFile(self.widths)
 
     def begin(self) -> None:
         """Forget the round before."""
-        self._gathered = None
+        for shelf in self._shelves:
+            shelf.close()
+        self._shelves = []
 
-    def gather(self, arrays: Arrays) -> None:
-        """Take rows that a worker hands over; they outlive it."""
-        rows = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        if self._gathered is None:
-            self._gathered = rows
-        else:
-            self.aggregator.merge(self._gathered, rows)
+    def hold(self, accumulator: Buffer | RowFile, held: Held) -> None:
+        """Note rows that a worker has written to its file; they outlive it."""
+        assert isinstance(accumulator, RowFile)
+        if len(held.clients):
+            self._shelves.append(accumulator.shelf(held))
 
-    def total(self, accumulators: Sequence[Buffer]) -> Accumulator:
-        """Return what was gathered, or the sum of accumulators, in the first of them; empty if nothing was folded."""
-        if not self.aggregator.linear:
-            return self._gathered or {}
-        if not accumulators:
+    def total(self, accumulators: Sequence[Buffer | RowFile]) -> Mapping[str, Tensor]:
+        """Return the rows that are held, or the sum of accumulators, in the first of them; empty if there is none."""
+        if self._shelves:
+            return StoredRows(self._shelves, self.widths)
+        sums = [accumulator.tensors for accumulator in accumulators if isinstance(accumulator, Buffer)]
+        if not sums:
             return {}
-        total, *others = (accumulator.tensors for accumulator in accumulators)
+        total, *others = sums
         for other in others:
             self.aggregator.merge(total, other)
         return total

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fedray.aggregators.base import Accumulator
 from fedray.cluster.place.placement import GroupSpec
 from fedray.cluster.work.base import Group
 from fedray.cluster.work.connections import Connection, WorkerDied, wait
@@ -146,8 +145,7 @@ class WorkerGroup(Group):
         if worker.connection:
             worker.connection.close()
             worker.connection = None
-        if worker.accumulator:
-            worker.accumulator.close()
+        worker.accumulator.close()
 
     # Work
 
@@ -240,12 +238,12 @@ class WorkerGroup(Group):
         return True
 
     def _receive(self, worker: Worker, connection: Connection) -> None:
-        reports, folded, reading = pickle.loads(connection.receive())
+        reports, held, reading = pickle.loads(connection.receive())
         worker.reading = worker.reading.plus(reading) if worker.reading else reading
-        if worker.accumulator is None:
-            self.fold.gather(folded)
-        # What is no sum is in this process now, and outlives the worker.
-        holder = worker if worker.accumulator else None
+        # Rows are in a file of this process, and outlive the worker.
+        holder = worker if self.fold.aggregator.linear else None
+        if held is not None:
+            self.fold.hold(worker.accumulator, held)
         self._ledger.accept(holder, {worker.shared[index]: report for index, report in reports.items()})
 
     @contextlib.contextmanager
@@ -278,9 +276,9 @@ class WorkerGroup(Group):
 
     # What has been folded
 
-    def collect(self) -> Accumulator:
+    def collect(self) -> Mapping[str, Tensor]:
         """Return what has been folded since :meth:`begin`, merged; empty if nothing was."""
-        return self.fold.total([w.accumulator for w in self.workers if w.accumulator and self._ledger.has_unkept(w)])
+        return self.fold.total([w.accumulator for w in self.workers if self._ledger.has_unkept(w)])
 
     def readings(self) -> list[Reading]:
         return [worker.reading for worker in self.workers if worker.reading]
@@ -293,6 +291,7 @@ class WorkerGroup(Group):
             self._spawner.kill(worker)
         if workers:
             self._spawner.close()
+            self.fold.begin()
             self._tickets.close()
             self._tickets_buffer.close()
             self.down.close()

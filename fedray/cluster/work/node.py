@@ -13,8 +13,10 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedray.aggregators.base import Accumulator, Aggregator
+from fedray.aggregators.stored import StoredRows
 from fedray.cluster.place.placement import GroupSpec
 from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.work.collective import ProcessGroup, ProcessGroupBroken, RankSpec
@@ -23,6 +25,7 @@ from fedray.cluster.work.payload import Payload
 from fedray.cluster.work.spawn import RaySpawner
 from fedray.cluster.work.worker import Arrays, RoundHeader
 from fedray.core import inject
+from fedray.core.messages import Floats, Ints
 from fedray.run.usage import Reading
 from fedray.run.worker import Job, Report
 
@@ -81,7 +84,7 @@ class NodeActor:
         self._call = -1
         self._answer: bytes = b""
         self._up: Answer | None = None
-        self._own: Accumulator | None = None
+        self._own: Mapping[str, torch.Tensor] | None = None
 
     def up(self) -> Answer:
         """Answer once its workers can do whatever they may be given."""
@@ -133,7 +136,7 @@ class NodeActor:
             raise ProcessGroupBroken("the broadcast of the process group did not arrive")
         return self._workers.down.tensors
 
-    def _folded(self) -> Accumulator:
+    def _folded(self) -> Mapping[str, torch.Tensor]:
         if self._own is None:
             self._own = self._workers.collect()
         return self._own
@@ -162,13 +165,27 @@ class NodeActor:
 
     def fold(self, *others: Arrays) -> Arrays:
         """Return what this group folded, and what others did, added up; a second call would give the same."""
-        total = self._folded()
+        total = dict(self._folded())
         inject.point("node.folded", self._workers.round)
         if others:
             total = {name: tensor.clone() for name, tensor in total.items()}
             for other in others:
                 merge_into(self._workers.fold.aggregator, total, other)
         return {name: tensor.cpu().numpy() for name, tensor in total.items()}
+
+    def held(self) -> tuple[Ints, Floats]:
+        """Return the clients whose rows are here, rising, and their weights."""
+        rows = self._folded()
+        inject.point("node.folded", self._workers.round)
+        assert isinstance(rows, StoredRows)
+        return rows.clients, rows.weight
+
+    def columns(self, part: str, rows: Ints, start: int, stop: int) -> NDArray[np.float32]:
+        """Return columns of some of these rows, see :class:`fedray.aggregators.stored.Shelf`."""
+        stored = self._folded()
+        inject.point("node.columns", self._workers.round)
+        assert isinstance(stored, StoredRows)
+        return stored.columns(part, start, stop, rows).numpy()
 
     def stop(self) -> None:
         """Leave the work in progress."""

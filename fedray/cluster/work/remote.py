@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -19,6 +21,7 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fedray.aggregators.stored import RowsLost
 from fedray.cluster.place.placement import GroupSpec
 from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.work.base import Group
@@ -28,6 +31,7 @@ from fedray.cluster.work.spawn import raised
 from fedray.cluster.work.worker import Arrays, RoundHeader
 from fedray.core import inject
 from fedray.core.errors import RunFailed
+from fedray.core.messages import Ints
 from fedray.run.usage import Reading
 from fedray.run.worker import Item, Report
 
@@ -136,7 +140,7 @@ class RemoteWorkerGroup(Group):
         """
         self._calls += 1
         packed = pickle.dumps(dict(items))
-        answer = self._ask(stopping, "work", self._calls, self.header, self._arrays, packed)
+        answer = self.ask(stopping, "work", self._calls, self.header, self._arrays, packed)
         if answer is None:
             return None
         self.network += len(packed) + len(answer)
@@ -150,11 +154,15 @@ class RemoteWorkerGroup(Group):
             GroupLost: this group, or one of the others, is gone.
         """
         theirs = [group.actor.fold.remote() for group in others]
-        folded: Arrays = self._ask(lambda: False, "fold", *theirs)
+        folded: Arrays = self.ask(lambda: False, "fold", *theirs)
         return folded
 
-    def _ask(self, stopping: Callable[[], bool], method: str, *args: Any) -> Any:
-        """Call the actor, again where the answer was lost on the way; None if stopped."""
+    def ask(self, stopping: Callable[[], bool], method: str, *args: Any) -> Any:
+        """Call the actor, again where the answer was lost on the way; None if stopped.
+
+        Raises:
+            GroupLost: the node is gone.
+        """
         for _ in range(_UNAVAILABLE):
             reference = getattr(self.actor, method).remote(*args)
             while not ray.wait([reference], timeout=_PATIENCE)[0]:
@@ -202,6 +210,35 @@ class RemoteWorkerGroup(Group):
         """End it."""
         ray.wait([self.actor.close.remote()], timeout=seconds)
         self.abandon()
+
+
+class NodeShelf:
+    """The rows that the group of another node holds.
+
+    Args:
+        group: the group.
+        lost: is told when it is lost.
+
+    Raises:
+        RowsLost: the node is gone.
+    """
+
+    def __init__(self, group: RemoteWorkerGroup, lost: Callable[[RemoteWorkerGroup, GroupLost], None]) -> None:
+        self._group, self._lost = group, lost
+        self.clients, self.weight = self._ask("held")
+
+    def read(self, part: str, rows: Ints, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the columns ``[start, stop)`` of some rows of a part."""
+        found: NDArray[np.float32] = self._ask("columns", part, rows, start, stop)
+        self._group.network += found.nbytes
+        return found
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        try:
+            return self._group.ask(lambda: False, method, *args)
+        except GroupLost as error:
+            self._lost(self._group, error)
+            raise RowsLost(f"node {self._group.spec.name} is lost, with updates that were to be looked at") from error
 
 
 class _AnswerLost(Exception):

@@ -15,6 +15,7 @@ from fedray.cluster.place.placement import GroupSpec
 from fedray.cluster.place.reservation import Reservation
 from fedray.cluster.work.connections import Connection, Endpoint, WorkerDied
 from fedray.cluster.work.memory import Buffer, Handle
+from fedray.cluster.work.rows import RowFile
 from fedray.cluster.work.worker import Channel, WorkerActor
 from fedray.run.usage import Reading
 from fedray.run.worker import Job
@@ -27,7 +28,7 @@ class Worker:
     Args:
         rank: its number in the group, and of its slot.
         queue: number of the ticket queue that it takes from.
-        accumulator: the accumulator of its fold; ``None``: the fold is no sum, and comes with its answers.
+        accumulator: memory of what it folds: a sum, or rows.
         connection: to its process; ``None`` before that is up.
         failed_starts: the times in a row that its process died before it was reached.
         shared: positions of the items whose tickets it takes now.
@@ -36,7 +37,7 @@ class Worker:
 
     rank: int
     queue: int
-    accumulator: Buffer | None = None
+    accumulator: Buffer | RowFile
     connection: Connection | None = None
     failed_starts: int = 0
     shared: list[int] = field(default_factory=list)
@@ -99,7 +100,7 @@ class RaySpawner:
     def start(self, worker: Worker) -> None:
         """See :class:`Spawner`."""
         size, endpoint = self._spec.slots[worker.rank].size, Endpoint()
-        up = worker.accumulator.handle if worker.accumulator else None
+        up = worker.accumulator.handle
         channel = Channel(endpoint, self._tickets, worker.rank, worker.queue, self._down, up)
         actor: Any = (
             ray.remote(WorkerActor)

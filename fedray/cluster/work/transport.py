@@ -70,6 +70,8 @@ class ObjectStore:
             total: is added to.
             drop: called for each group that is lost.
         """
+        if not self._aggregator.linear:
+            return 0  # rows stay on their nodes until they are read
         waiting = [group for group in groups if ledger.has_unkept(group)]
         breadth = math.ceil(len(waiting) / _FAN_IN)
         trees = [waiting[start : start + breadth] for start in range(0, len(waiting), breadth or 1)]

@@ -11,17 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedray.aggregators.gathered import taken
 from fedray.cluster.place.reservation import own_gpus
 from fedray.cluster.work.connections import Endpoint, serve
 from fedray.cluster.work.memory import Handle
 from fedray.cluster.work.pinning import pin
+from fedray.cluster.work.rows import Held, RowHandle, RowWriter
 from fedray.cluster.work.tickets import TicketQueue
 from fedray.core import inject
 from fedray.core.collector import collector_off
-from fedray.core.messages import Broadcast
+from fedray.core.messages import Broadcast, Floats, Ints
 from fedray.optim import TorchOptimizer
 from fedray.run.usage import Meter
 from fedray.run.worker import Item, Job, Report, Worker, devices_of
@@ -42,7 +45,7 @@ class Channel:
         rank: the worker's number in the group.
         queue: the ticket queue it takes from.
         down: memory of the broadcast.
-        up: memory of the worker's accumulator; ``None``: what it folds is no sum, and comes with its answers.
+        up: memory of what the worker folds: a sum, or, where it is none, rows.
     """
 
     endpoint: Endpoint
@@ -50,7 +53,7 @@ class Channel:
     rank: int
     queue: int
     down: Handle
-    up: Handle | None
+    up: Handle | RowHandle
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,11 @@ class WorkerActor:
         if libc is not None:
             libc.malloc_trim(0)
         self._down = channel.down.open()
-        self._up = channel.up.open() if channel.up else None
+        up = channel.up.open()
+        self._rows = up if isinstance(up, RowWriter) else None
+        self._up = None if isinstance(up, RowWriter) else up
+        self._clients: list[Ints] = []
+        self._weight: list[Floats] = []
         if gpus:
             for buffer in (self._down, self._up):
                 pin(buffer or {})
@@ -122,40 +129,53 @@ class WorkerActor:
             packed: the pickled list of items.
 
         Returns:
-            Pickled: the report of each item that was done, by its position in the list; what was folded, where there
-            is no accumulator for it; and a :class:`fedray.run.usage.Reading`.
+            Pickled: the report of each item that was done, by its position in the list; the
+            :class:`~fedray.cluster.work.rows.Held` rows, where what is folded is no sum; and a
+            :class:`fedray.run.usage.Reading`.
         """
         items: list[Item] = pickle.loads(packed)
         broadcast = Broadcast(header.round, self._down, header.weight)
         if header != self._begun:
             self._begin(broadcast)
             self._begun = header
-        reports: dict[int, Report] = {i: self._worker.handle(items[i]) for i in self._positions(len(items))}
+        reports: dict[int, Report] = {i: self._done(items[i]) for i in self._positions(len(items))}
         inject.point("worker.reply", header.round)
         reading = self._meter.read(self._name, sum(report.seconds for report in reports.values()))
-        return pickle.dumps((reports, self._hand_over(broadcast), reading))
+        return pickle.dumps((reports, self._hand_over(), reading))
 
     def _positions(self, count: int) -> Iterator[int]:
         while (position := self._tickets.take()) < count:
             yield position
 
+    def _done(self, item: Item) -> Report:
+        report = self._worker.handle(item)
+        if self._rows is not None:
+            # One block at a time: what this process holds does not grow with the cohort.
+            clients, weight, parts = taken(self._worker.finish())
+            self._rows.append(parts)
+            self._clients.append(clients)
+            self._weight.append(weight)
+        return report
+
     def _begin(self, broadcast: Broadcast) -> None:
+        if self._rows is not None:
+            self._rows.rewind()
         if self._folds_in_place:
             assert self._up is not None
             for part in self._up.values():
                 part.zero_()
         self._worker.begin(broadcast, self._up if self._folds_in_place else None)
 
-    def _hand_over(self, broadcast: Broadcast) -> Arrays | None:
-        if self._folds_in_place:
-            return None
-        folded = self._worker.finish()
-        if self._up is not None:
+    def _hand_over(self) -> Held | None:
+        if self._rows is not None:
+            clients = np.concatenate([*self._clients, np.zeros(0, dtype=np.int64)])
+            weight = np.concatenate([*self._weight, np.zeros(0)])
+            self._clients, self._weight = [], []  # what was told of is not told of again
+            return Held(self._rows.count - len(clients), clients, weight)
+        if self._up is not None and not self._folds_in_place:
             for name, part in self._up.items():
-                part.copy_(folded[name])
-            return None
-        self._worker.begin(broadcast)  # what was handed over must not be handed over again
-        return {name: tensor.cpu().numpy() for name, tensor in folded.items()}
+                part.copy_(self._worker.finish()[name])
+        return None
 
 
 def _let_others_finish() -> None:

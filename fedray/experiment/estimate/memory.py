@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.aggregators.gathered import COLUMNS, by_columns
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.messages import VECTOR
@@ -55,9 +56,10 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
     The driver holds ``4 P`` and what the algorithm and the server optimizer keep, the total ``8 W`` and its float32
     result ``4 W``, what the aggregator keeps, before and after the round, and a checkpoint on its way to disk.
 
-    Aggregators that must see every update hold the rows of their share of the cohort, ``8 W`` a client with the copy
-    made when rows are added, in the place of the worker's accumulator, and on the driver ``20 W`` a client: the rows,
-    those that arrive, and a sorted copy with its int64 index.
+    For aggregators that must see every update a worker's node holds the rows of its share of the cohort, ``4 W`` a
+    client, and the worker those of a block twice, in the place of its accumulator.  The driver reads them a few columns
+    at a time, 4 million values or as many as there are, of 20 bytes with what sorting or centring takes; or all of
+    them, ``4 W`` a client more.
 
     Args:
         plan: the plan.
@@ -93,7 +95,9 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         folded, gathered = _DOUBLE * sent, _DOUBLE * sent + _FLOAT * sent
     else:
         share = -(-cohort // workers)
-        folded, gathered = 2 * _FLOAT * sent * share, (2 * _FLOAT + _FLOAT + _INDEX) * sent * cohort
+        folded = _FLOAT * sent * (share + 2 * min(share, task.stacking.size))
+        at_hand = (_FLOAT + _DOUBLE + _INDEX) * min(sent * cohort, max(cohort, COLUMNS))
+        gathered = at_hand + _DOUBLE * sent + (0 if by_columns(algorithm.aggregator) else _FLOAT * sent * cohort)
     summed = _FLOAT * sent if stacked else 0
     return Memory(
         worker={"broadcast": _FLOAT * broadcast, "accumulator": folded, "block sum": summed, **parts},

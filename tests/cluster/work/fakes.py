@@ -72,7 +72,7 @@ class FakeProcess(Connection):
     def answer(self) -> None:
         """Tell what was done, for a second of processor time."""
         done: dict[int, Report] = {i: TestReport(i, {}, 0.0) for i in self._taken if i < len(self.items)}
-        self._far.send(pickle.dumps((done, {}, Reading("n/0", cpu_seconds=1.0))))
+        self._far.send(pickle.dumps((done, None, Reading("n/0", cpu_seconds=1.0))))
 
     def close(self) -> None:
         """Hang up."""

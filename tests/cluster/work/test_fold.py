@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.aggregators import Mean, Median
+from fedray.aggregators.stored import StoredRows
 from fedray.cluster.work.fold import NodeFold
 from fedray.cluster.work.memory import Buffer
+from fedray.cluster.work.rows import Held, RowFile
 
 WIDTHS = {"delta": 3, "control": 1}
 
@@ -17,12 +19,11 @@ WIDTHS = {"delta": 3, "control": 1}
 @given(st.permutations(range(4)))
 def test_the_sum_is_exact_whoever_comes_first_and_lies_in_the_first(order: list[int]) -> None:
     fold = NodeFold(Mean(), WIDTHS)
-    buffers = [fold.accumulator() for _ in order]
+    buffers = [buffer for _ in order if isinstance(buffer := fold.accumulator(), Buffer)]
     for number, buffer in enumerate(buffers):
-        assert buffer is not None
         buffer.tensors["delta"].fill_(3.0**number)
         buffer.tensors["control"].fill_(2.0**-number)
-    given_ = [buffer for number in order if (buffer := buffers[number]) is not None]
+    given_ = [buffers[number] for number in order]
     total = fold.total(given_)
     assert total["delta"].tolist() == [40.0] * 3
     assert total["control"].tolist() == [1.875]
@@ -36,14 +37,35 @@ def test_where_nothing_was_folded_there_is_nothing() -> None:
     assert NodeFold(Median(), WIDTHS).total([]) == {}
 
 
-def test_rows_are_gathered_as_they_come_and_forgotten_with_the_round() -> None:
+def rows_of(clients: list[int]) -> dict[str, torch.Tensor]:
+    """Rows whose every number is the client's."""
+    ids = torch.tensor(clients, dtype=torch.float32)[:, None]
+    return {"delta": ids.expand(-1, 3), "control": ids}
+
+
+def test_rows_come_in_the_order_of_the_clients_outlive_who_wrote_them_and_are_forgotten_with_the_round() -> None:
     fold = NodeFold(Median(), WIDTHS)
-    assert fold.accumulator() is None, "rows are handed over with the answer"
-    for value in (1.0, 2.0):
-        fold.gather({"delta": np.full((2, 3), value, np.float32), "control": np.full((2, 1), value, np.float32)})
-    assert fold.total([])["delta"][:, 0].tolist() == [1.0, 1.0, 2.0, 2.0]
+    first, second = fold.accumulator(), fold.accumulator()
+    assert isinstance(first, RowFile)
+    assert isinstance(second, RowFile)
+    told = [(first, [7, 2]), (second, [5]), (first, [1]), (second, [])]
+    writers = {id(file): file.handle.open() for file in (first, second)}
+    for file, clients in told:
+        before = writers[id(file)].count
+        writers[id(file)].append(rows_of(clients))
+        fold.hold(file, Held(before, np.array(clients, dtype=np.int64), 10.0 * np.array(clients)))
+    for file in (first, second):
+        writers[id(file)].append(rows_of([99]))  # of a worker that dies before it tells of it
+        file.close()
+    total = fold.total([first, second])
+    assert isinstance(total, StoredRows)
+    assert total.clients.tolist() == [1, 2, 5, 7]
+    assert total.weight.tolist() == [10.0, 20.0, 50.0, 70.0]
+    assert total["delta"].tolist() == [[1.0] * 3, [2.0] * 3, [5.0] * 3, [7.0] * 3]
     fold.begin()
     assert fold.total([]) == {}
+    for writer in writers.values():
+        writer.close()
 
 
 def test_an_accumulator_is_zeros_in_float64_that_other_processes_see() -> None:

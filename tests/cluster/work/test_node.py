@@ -14,12 +14,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.aggregators import Mean
+from fedray.aggregators import Mean, Median
 from fedray.cluster.place.placement import GroupSpec, Size, Slot
 from fedray.cluster.work import node
 from fedray.cluster.work.collective import ProcessGroupBroken
+from fedray.cluster.work.memory import Buffer
 from fedray.cluster.work.node import NodeActor, merge_into, read_only
 from fedray.cluster.work.payload import Payload
+from fedray.cluster.work.rows import Held, RowFile
 from fedray.cluster.work.worker import Arrays, RoundHeader
 from fedray.run.evaluation import TestChunk
 from tests import helpers
@@ -56,7 +58,7 @@ def broadcast(actor: NodeActor, value: float = 0.0) -> Arrays:
 def folded(actor: NodeActor, value: float) -> None:
     """As if the worker had folded so much."""
     for worker in actor._workers.workers:
-        assert worker.accumulator is not None
+        assert isinstance(worker.accumulator, Buffer)
         for tensor in worker.accumulator.tensors.values():
             tensor.fill_(value)
 
@@ -121,3 +123,27 @@ def test_arrays_of_the_object_store_are_seen_and_not_copied() -> None:
     array = np.arange(3.0)
     array.flags.writeable = False
     assert read_only({"a": array})["a"].data_ptr() == array.ctypes.data
+
+
+def test_rows_are_given_a_few_columns_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are forgotten with the round."""
+    threads = torch.get_num_threads()
+    job = helpers.federation(helpers.class_problem(), tmp_path, aggregator=Median()).job
+    monkeypatch.setattr(node, "worker_group", lambda none, spec, reservation: fake_group(job)[0])
+    actor = NodeActor(Payload(pickle.dumps(None), None, {}), SPEC, Reserved())  # type: ignore[arg-type]
+    actor._workers.spec = SPEC
+    actor.work(1, RoundHeader(1, 1, 1.0), broadcast(actor), ITEMS)
+    (worker,) = actor._workers.workers
+    assert isinstance(worker.accumulator, RowFile)
+    writer, width = worker.accumulator.handle.open(), job.task.layout.size
+    writer.append({"delta": torch.arange(2.0 * width).view(2, width)})
+    actor._workers.fold.hold(worker.accumulator, Held(0, np.array([9, 4]), np.array([1.0, 2.0])))
+    for _ in range(2):
+        clients, weight = actor.held()
+        assert (clients.tolist(), weight.tolist()) == ([4, 9], [2.0, 1.0])
+        assert actor.columns("delta", np.array([0, 1]), 1, 3).tolist() == [[width + 1, width + 2], [1, 2]]
+    actor.work(2, RoundHeader(2, 2, 1.0), broadcast(actor), ITEMS)
+    assert actor._folded() == {}
+    writer.close()
+    actor.close()
+    torch.set_num_threads(threads)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -17,14 +19,16 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from fedray.aggregators.stored import RowsLost
 from fedray.cluster.place.placement import GroupSpec, Size, Slot
 from fedray.cluster.work import remote
 from fedray.cluster.work.collective import ProcessGroupBroken
 from fedray.cluster.work.node import Answer
-from fedray.cluster.work.remote import GroupLost, NodeUnfit, RemoteWorkerGroup
+from fedray.cluster.work.remote import GroupLost, NodeShelf, NodeUnfit, RemoteWorkerGroup
 from fedray.cluster.work.worker import RoundHeader
 from fedray.core import inject
 from fedray.core.errors import RunFailed
+from fedray.core.messages import Floats, Ints
 from fedray.run.evaluation import TestChunk, TestReport
 from fedray.run.usage import Reading
 from tests.cluster.rayless import HERE, FakeRay, raised_there
@@ -48,6 +52,13 @@ class FakeNode:
 
     def fold(self, *others: int) -> int:
         return 1 + sum(others)
+
+    def held(self) -> tuple[Ints, Floats]:
+        return np.array([3, 8]), np.array([1.0, 2.0])
+
+    def columns(self, part: str, rows: Ints, start: int, stop: int) -> NDArray[np.float32]:
+        whole = {"delta": np.arange(8.0, dtype="f4").reshape(2, 4)}
+        return whole[part][rows, start:stop]
 
     def stop(self) -> None:
         pass
@@ -185,3 +196,20 @@ def test_sums_are_made_where_the_group_is_and_it_is_ended_with_its_room(make: Ma
     group.close()
     assert remote.ray.killed == [group.actor]  # type: ignore[attr-defined]
     assert group._reservation.closed == 1  # type: ignore[attr-defined]
+
+
+def test_rows_of_another_node_are_read_where_they_lie_and_counted(make: Make) -> None:
+    group = make(columns=[lost_answer()])
+    shelf = NodeShelf(group, lambda one, error: None)
+    assert (shelf.clients.tolist(), shelf.weight.tolist()) == ([3, 8], [1.0, 2.0])
+    assert shelf.read("delta", np.array([1, 0]), 1, 3).tolist() == [[5.0, 6.0], [1.0, 2.0]]
+    assert group.network == 2 * 2 * 4
+
+
+@pytest.mark.parametrize("method", ["held", "columns"])
+def test_rows_that_are_lost_with_their_node_are_told_of(method: str, make: Make) -> None:
+    group = make(**{method: [ActorDiedError()]})
+    told: list[RemoteWorkerGroup] = []
+    with pytest.raises(RowsLost, match=r"^node n is lost, with updates that were to be looked at$"):
+        NodeShelf(group, lambda one, error: told.append(one)).read("delta", np.array([0]), 0, 1)
+    assert told == [group]

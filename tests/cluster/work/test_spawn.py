@@ -14,10 +14,16 @@ from fedray.cluster.place.placement import GroupSpec, Size, Slot
 from fedray.cluster.work import spawn
 from fedray.cluster.work.connections import WorkerDied
 from fedray.cluster.work.memory import Handle
+from fedray.cluster.work.rows import RowFile
 from fedray.cluster.work.spawn import CannotStart, RaySpawner, Worker, raised
 from tests.cluster.rayless import FakeRay
 
 HANDLE = Handle("/nowhere", torch.float32, {})
+
+
+def worker_of(rank: int) -> Worker:
+    """A worker with memory for rows."""
+    return Worker(rank, 0, RowFile({}))
 
 
 class FakeWorker:
@@ -69,7 +75,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
 def test_each_process_gets_what_was_reserved_for_its_rank(make: Make) -> None:
     spawner, ray = make()
     for rank in range(2):
-        spawner.start(Worker(rank, queue=0))
+        spawner.start(worker_of(rank))
     options = [actor.options for actor in ray.made]
     assert [(one["num_cpus"], one["num_gpus"], one["memory"]) for one in options] == [(0.5, 0.0, 7), (2.0, 1.0, None)]
     assert [one["scheduling_strategy"].placement_group_bundle_index for one in options] == [0, 1]
@@ -78,7 +84,7 @@ def test_each_process_gets_what_was_reserved_for_its_rank(make: Make) -> None:
 
 def test_a_process_is_reached_at_its_own_endpoint_and_sent_to_serve(make: Make) -> None:
     spawner, ray = make()
-    worker = Worker(1, queue=0)
+    worker = worker_of(1)
     spawner.start(worker)
     assert spawner.up([worker], 0.0) == [worker]
     connection: Any = spawner.connect(worker)
@@ -87,7 +93,7 @@ def test_a_process_is_reached_at_its_own_endpoint_and_sent_to_serve(make: Make) 
 
 
 def test_all_that_are_up_are_named_and_who_is_late_cannot_start(make: Make) -> None:
-    workers = [Worker(rank, queue=0) for rank in range(2)]
+    workers = [worker_of(rank) for rank in range(2)]
     for timeout, named in ((1e9, workers[1:]), (-1.0, workers)):
         spawner, _ = make(timeout, ready=["late"])
         for worker in workers:
@@ -108,14 +114,14 @@ def test_what_it_raised_while_it_was_made_it_would_raise_again_and_a_death_it_wo
     fate: Exception, kind: type[Exception], words: str, make: Make
 ) -> None:
     spawner, _ = make(ready=[fate])
-    spawner.start(Worker(0, queue=0))
+    spawner.start(worker_of(0))
     with pytest.raises(kind, match=words):
-        spawner.connect(Worker(0, queue=0))
+        spawner.connect(worker_of(0))
 
 
 def test_a_lost_answer_is_asked_for_again(make: Make) -> None:
     spawner, _ = make(ready=[ActorUnavailableError("by hand", None)])
-    worker = Worker(0, queue=0)
+    worker = worker_of(0)
     spawner.start(worker)
     assert spawner.connect(worker) is None
     assert spawner.connect(worker) is not None
@@ -123,7 +129,7 @@ def test_a_lost_answer_is_asked_for_again(make: Make) -> None:
 
 def test_a_process_is_killed_once_and_what_was_reserved_given_back(make: Make) -> None:
     spawner, ray = make()
-    worker = Worker(0, queue=0)
+    worker = worker_of(0)
     spawner.start(worker)
     spawner.kill(worker)
     spawner.kill(worker)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.exceptions import ObjectStoreFullError
 
-from fedray.aggregators import Mean
+from fedray.aggregators import Mean, Median
 from fedray.cluster.work import transport
 from fedray.cluster.work.collective import ProcessGroupBroken
 from fedray.cluster.work.ledger import Ledger
@@ -94,6 +94,14 @@ def test_the_total_is_that_of_all_who_worked_and_are_there_each_once(fates: list
     assert dropped == [group for group in groups if group.lost and group not in idle]
     assert [group.takes for group in groups] == [int(group in there) for group in groups]
     assert not any(ledger.has_unkept(group) for group in there)
+
+
+def test_rows_stay_where_they_are() -> None:
+    groups = [Group(1.0), Group(2.0)]
+    ledger = ledger_of(groups)
+    assert fetch(ObjectStore(Median(), WIDTHS), groups, ledger) == ({}, 0, [])
+    assert [group.takes for group in groups] == [0, 0]
+    assert all(ledger.has_unkept(group) for group in groups), "they are lost with their node"
 
 
 def test_more_than_eight_are_added_up_among_themselves_first() -> None:

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from fedray.aggregators import Aggregator, Mean, Median
+from fedray.aggregators.gathered import Rows
 from fedray.cluster.work import worker as module
 from fedray.cluster.work.connections import Endpoint
+from fedray.cluster.work.fold import NodeFold
 from fedray.cluster.work.memory import Buffer
+from fedray.cluster.work.rows import Held
 from fedray.cluster.work.tickets import TicketQueue
-from fedray.cluster.work.worker import Arrays, Channel, RoundHeader, WorkerActor
+from fedray.cluster.work.worker import Channel, RoundHeader, WorkerActor
 from fedray.core.messages import Block, Broadcast
 from fedray.run.executor import InlineExecutor
 from tests.helpers import Federation, class_problem, federation
@@ -31,23 +34,24 @@ class Node:
         self.tickets = TicketQueue(self.buffer.handle)
         self.down = Buffer(one.job.algorithm.broadcast_widths(layout), torch.float32)
         self.down.tensors["model"].copy_(one.vector)
-        self.up = Buffer(one.job.algorithm.widths(layout), torch.float64) if aggregator.linear else None
-        up = self.up.handle if self.up else None
-        self.actor = WorkerActor(one.job, Channel(Endpoint(), self.buffer.handle, 0, 0, self.down.handle, up), "n/0", 0)
+        self.fold = NodeFold(aggregator, one.job.algorithm.widths(layout))
+        self.up = self.fold.accumulator()
+        channel = Channel(Endpoint(), self.buffer.handle, 0, 0, self.down.handle, self.up.handle)
+        self.actor = WorkerActor(one.job, channel, "n/0", 0)
 
-    def work(self, items: list[Block], header: RoundHeader) -> tuple[dict[int, object], Arrays | None]:
+    def work(self, items: list[Block], header: RoundHeader) -> tuple[dict[int, object], Held | None]:
         """Let it take all tickets there are."""
         self.tickets.open()
-        reports, folded, reading = pickle.loads(self.actor.work(header, pickle.dumps(items)))
+        reports, held, reading = pickle.loads(self.actor.work(header, pickle.dumps(items)))
         assert reading.worker == "n/0"
-        return reports, folded
+        return reports, held
 
     def close(self) -> None:
         self.actor._listener.close()
         self.actor._worker.close()
+        self.fold.begin()
         for buffer in (self.buffer, self.down, self.up):
-            if buffer is not None:
-                buffer.close()
+            buffer.close()
 
 
 Make = Callable[[Aggregator], Node]
@@ -89,11 +93,11 @@ def test_it_folds_in_place_to_the_bits_of_one_process_and_goes_on_in_the_round(m
     items, weight = blocks(node.one), node.one.plan.weight(node.one.plan.cohort(1))
     assert len(items) == 3
     header = RoundHeader(1, 1, weight)
-    assert node.up is not None
+    assert isinstance(node.up, Buffer)
     for some in (items[:1], items[1:]):
-        reports, folded = node.work(some, header)
+        reports, held = node.work(some, header)
         assert sorted(reports) == list(range(len(some)))
-        assert folded is None
+        assert held is None
     expected = inline(node.one, items, weight)
     assert all(torch.equal(node.up.tensors[name], part) for name, part in expected.items())
     node.work(items[:1], RoundHeader(1, 1, weight, take=1))
@@ -101,17 +105,27 @@ def test_it_folds_in_place_to_the_bits_of_one_process_and_goes_on_in_the_round(m
     assert all(torch.equal(node.up.tensors[name], part) for name, part in alone.items()), "a take begins at zero"
 
 
-def test_rows_are_handed_over_with_the_answer_and_only_once(make: Make) -> None:
+def test_rows_are_written_once_and_a_round_begins_with_none(make: Make) -> None:
     node = make(Median())
-    items, header = blocks(node.one), RoundHeader(1, 1, 1.0)
-    handed: list[np.ndarray] = []
-    for block in items:
-        _, folded = node.work([block], header)
-        assert folded is not None
-        assert len(folded["delta"]) == len(block.clients)
-        handed.append(folded["delta"])
-    expected = inline(node.one, items, 1.0)["delta"]
-    np.testing.assert_array_equal(np.concatenate(handed), expected.numpy())
+    items = blocks(node.one)
+    for number in (1, 2):
+        node.fold.begin()
+        first = 0
+        for block in items:
+            _, held = node.work([block], RoundHeader(number, 1, 1.0))
+            assert held is not None
+            assert (held.first, held.clients.tolist()) == (first, block.clients.tolist())
+            first += len(block.clients)
+            node.fold.hold(node.up, held)
+        _, nothing = node.work([], RoundHeader(number, 1, 1.0))
+        assert nothing is not None
+        assert len(nothing.clients) == 0
+        got = Rows.of(node.fold.total([]))
+        expected = Rows.of(inline(node.one, items, 1.0))
+        np.testing.assert_array_equal(got.clients, expected.clients)
+        np.testing.assert_array_equal(got.weight, expected.weight)
+        assert all(torch.equal(got.parts[name], part) for name, part in expected.parts.items())
+        assert not any(len(part) for part in node.actor._worker.finish().values()), "the worker holds none of them"
 
 
 def test_what_others_took_it_leaves(make: Make) -> None:

@@ -56,6 +56,20 @@ def test_gathered_aggregation_grows_with_the_cohort_and_nothing_else_does(small:
         assert (totals[-1] > totals[0]) is grows
 
 
+def test_who_reads_a_few_columns_at_a_time_holds_no_cohort(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedray.experiment.estimate.memory.COLUMNS", 8)
+
+    def aggregation(aggregator: str, clients: int) -> int:
+        sampler = f"sampler={{name: uniform, clients: {clients}}}"
+        _, plan, _ = prepared(small, f"aggregator={aggregator}", sampler, "local.stack=1")
+        return memory(plan, 2).driver["aggregation"]
+
+    for aggregator in ("median", "trimmed_mean", "{name: krum, byzantine: 0}", "{name: multi_krum, byzantine: 0}"):
+        assert aggregation(aggregator, 4) == aggregation(aggregator, 8)
+    for aggregator in ("geometric_median", "{name: centered_clip, radius: 1.0}"):
+        assert aggregation(aggregator, 8) - aggregation(aggregator, 4) == 4 * 4 * 53
+
+
 def test_activations_are_what_autograd_keeps(small: Path) -> None:
     # A batch of 5 inputs of 6 for the first layer, the 5 hidden values after ReLU, log-probabilities of 3 classes,
     # the targets, and the scalar weight of the mean.
