@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedray.aggregators.base import aggregators
 from fedray.aggregators.distances import distances_to
-from fedray.aggregators.gathered import Rows, Selected, combined
+from fedray.aggregators.gathered import Rows, Selected, combined, ordered
 from fedray.core.now import Now
 
 
@@ -71,5 +71,5 @@ class GeometricMedian(Selected):
 
 def _middle(rows: Tensor) -> Tensor:
     """Return the coordinate-wise median of ``[n, k]``, float64 ``[k]``: the mean of the middle two for an even n."""
-    ordered = rows.sort(dim=0).values
-    return (ordered[(len(rows) - 1) // 2].double() + ordered[len(rows) // 2].double()) / 2
+    values = ordered(rows)
+    return (values[(len(rows) - 1) // 2].double() + values[len(rows) // 2].double()) / 2

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import aggregators
-from fedray.aggregators.gathered import CoordinateWise
+from fedray.aggregators.gathered import CoordinateWise, ordered
 
 
 @aggregators.register("median")
@@ -24,8 +24,8 @@ class Median(CoordinateWise):
 
     def reduce(self, rows: Tensor) -> Tensor:
         """Return the median over dimension 0."""
-        ordered = rows.sort(dim=0).values
-        return (ordered[(len(rows) - 1) // 2] + ordered[len(rows) // 2]) / 2
+        values = ordered(rows)
+        return (values[(len(rows) - 1) // 2] + values[len(rows) // 2]) / 2
 
 
 @aggregators.register("trimmed_mean")
@@ -55,5 +55,4 @@ class TrimmedMean(CoordinateWise):
     def reduce(self, rows: Tensor) -> Tensor:
         """Return the mean over dimension 0 of what remains; sorted first, so the order of the rows does not matter."""
         cut = self.left_out(len(rows))
-        ordered = rows.sort(dim=0).values
-        return ordered[cut : len(rows) - cut].mean(dim=0, dtype=torch.float64).to(rows.dtype)
+        return ordered(rows)[cut : len(rows) - cut].mean(dim=0, dtype=torch.float64).to(rows.dtype)
