@@ -61,8 +61,8 @@ def test_who_reads_a_few_columns_at_a_time_holds_no_cohort(small: Path, monkeypa
 
     def aggregation(aggregator: str, clients: int) -> int:
         sampler = f"sampler={{name: uniform, clients: {clients}}}"
-        _, plan, _ = prepared(small, f"aggregator={aggregator}", sampler, "local.stack=1")
-        return memory(plan, 2).driver["aggregation"]
+        _, plan, server = prepared(small, f"aggregator={aggregator}", sampler, "local.stack=1")
+        return memory(plan, server, 2).driver["aggregation"]
 
     for aggregator in ("median", "trimmed_mean", "{name: krum, byzantine: 0}", "{name: multi_krum, byzantine: 0}"):
         assert aggregation(aggregator, 4) == aggregation(aggregator, 8)
