@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from fedray.sampling import AvailabilityTrace, Full, Poisson, Uniform, Weighted
     from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",

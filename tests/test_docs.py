@@ -267,6 +267,7 @@ def test_every_snippet_of_python_is_run() -> None:
         "README.md",
         "data.md",
         "between-rounds.md",
+        "compression.md",
         "write-your-own.md",
         "results.md",
     }
@@ -283,6 +284,13 @@ def test_the_python_of_the_page_on_algorithms(workplace: Path) -> None:
     names: dict[str, Any] = {}
     exec(python_of("write-your-own.md"), names)
     assert [record.round for record in names["result"].history] == [1, 2]
+
+
+def test_the_python_of_the_page_on_compression(workplace: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(python_of("compression.md"), names)
+    codec, values = names["Ternary"](), torch.tensor([[2.0, -2.0, 0.0]])
+    assert torch.equal(codec.decode(codec.encode(values, names["Draws"]()), 3), values)
 
 
 def test_the_python_of_the_page_on_rounds(

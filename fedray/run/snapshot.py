@@ -15,6 +15,7 @@ from fedray.core.messages import STATISTICS
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
 from fedray.run.by_client import columns, from_columns
+from fedray.run.earlier import upgraded
 from fedray.run.evaluation import with_statistics
 from fedray.run.plan import Plan
 from fedray.run.state import ServerState
@@ -64,6 +65,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     Raises:
         ConfigError: the plan cannot go on from there, as its model or its algorithm is another.
     """
+    saved = upgraded(saved, plan.layout, plan.algorithm.name)
     model = saved.tensors["model"]
     if model.shape != state.vector.shape:
         raise ConfigError(

@@ -24,7 +24,12 @@ from fedray.rundir import durable
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
+"""The format that is written: when it rises, see :mod:`fedray.run.earlier`."""
+
+READ = (1, FORMAT)
+"""The formats that are read."""
+
 _PREFIX = "round-"
 _log = logging.getLogger(__name__)
 
@@ -170,8 +175,9 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
     folder = folder_of(checkpoints, round)
     contents = _contents(folder, ("tensors.safetensors", "state.json"))
     state = json.loads(contents["state.json"])
-    if state.get("format") != FORMAT:
-        raise ValueError(f"{folder.name} has format {state.get('format')}; this fedray reads {FORMAT}")
+    if state.get("format") not in READ:
+        read = " and ".join(map(str, READ))
+        raise ValueError(f"{folder.name} has format {state.get('format')}; this fedray reads {read}")
     if state["round"] != round:
         raise ValueError(f"{folder.name} holds round {state['round']}")
     # Here, because who asks how a run stands, or lists its checkpoints, needs no torch.

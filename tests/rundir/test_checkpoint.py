@@ -233,7 +233,7 @@ def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(checkpoint, "FORMAT", 99)
     checkpoint.write(tmp_path, of_round(1), keep=1)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="has format 99; this fedray reads 1"):
+    with pytest.raises(ValueError, match="has format 99; this fedray reads 1 and 2"):
         checkpoint.read(tmp_path, 1)
 
 
