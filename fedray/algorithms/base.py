@@ -119,7 +119,7 @@ class AlgorithmConfig(ClientProgram):
         return args
 
     def needs(self, optimizer: Optimizer, epochs: Any) -> str | None:
-        """Return why the algorithm is not its paper's with such a local recipe, in one line; None: it is.
+        """Return why the algorithm is not its paper's with such a local recipe, in one line; None or empty: it is.
 
         The line stands as a warning in the plan and the log.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from fedray.algorithms.fedsam import ascended
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
+from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 
 
@@ -44,6 +45,14 @@ class FedCM(AlgorithmConfig):
 
     def own(self, step: Step, grad: Tensor) -> None:
         """Change a client's own gradient, before it is mixed; by default not at all."""
+
+    def needs(self, optimizer: torch.optim.Optimizer, epochs: Any) -> str | None:
+        """Return words if the optimizer is not plain sgd."""
+        other = no_plain_sgd(optimizer)
+        return other and (
+            f"local.optimizer: {self.name} mixes the last global step over lr * K into gradients, which is a mean "
+            f"gradient with plain sgd alone; with {other} it is a mean step, which its paper does not treat"
+        )
 
     def client(self, c: Clients) -> None:
         """Fit along the mixture, and send ``lr * K``."""

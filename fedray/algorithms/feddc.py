@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
+from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 
 
@@ -47,6 +48,14 @@ class FedDC(AlgorithmConfig):
     def __post_init__(self) -> None:
         check_above_0(alpha=self.alpha)
         super().__post_init__()
+
+    def needs(self, optimizer: torch.optim.Optimizer, epochs: Any) -> str | None:
+        """Return words if the optimizer is not plain sgd."""
+        other = no_plain_sgd(optimizer)
+        return other and (
+            f"local.optimizer: {self.name}'s correction is of mean gradients with plain sgd alone; with {other} it is "
+            "of mean steps divided by the learning rate, which its paper does not treat"
+        )
 
     def client(self, c: Clients) -> None:
         """Fit with penalty and correction, and move drift and control."""

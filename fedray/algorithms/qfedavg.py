@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from torch.optim import Optimizer
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
 from fedray.local.program import Width
+from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 
 _LEAST = 1e-10
@@ -38,6 +41,14 @@ class QFedAvg(AlgorithmConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least_0(q=self.q)
+
+    def needs(self, optimizer: Optimizer, epochs: Any) -> str | None:
+        """Return words if the optimizer is not plain sgd."""
+        other = no_plain_sgd(optimizer)
+        return other and (
+            f"local.optimizer: {self.name} takes 1 / lr for the Lipschitz constant of the gradient, as of plain sgd; "
+            f"the learning rate of {other} is no such bound, and its paper does not treat it"
+        )
 
     def client(self, c: Clients) -> None:
         """Fit, and send the update by the loss before it."""

@@ -13,6 +13,7 @@ from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
+from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 
 
@@ -39,12 +40,9 @@ class Scaffold(AlgorithmConfig):
 
     def needs(self, optimizer: torch.optim.Optimizer, epochs: Any) -> str | None:
         """Return words if the optimizer is not plain sgd."""
-        sgd, momentum = isinstance(optimizer, torch.optim.SGD), optimizer.param_groups[0].get("momentum", 0)
-        if sgd and not momentum:
-            return None
-        what = f"momentum {momentum:g}" if sgd else type(optimizer).__name__
-        return (
-            f"local.optimizer: scaffold's control variates are mean gradients with plain sgd alone; with {what} "
+        other = no_plain_sgd(optimizer)
+        return other and (
+            f"local.optimizer: {self.name}'s control variates are mean gradients with plain sgd alone; with {other} "
             "they are mean steps divided by the learning rate, which its paper does not treat"
         )
 

@@ -42,6 +42,19 @@ ELEMENTWISE: tuple[type[Optimizer], ...] = (
 """Optimizers that treat every value by itself: one instance over ``[C, D]`` trains C clients at once."""
 
 
+def no_plain_sgd(optimizer: Optimizer) -> str:
+    """Return words for an optimizer whose steps are not the gradients times the learning rate; empty: they are.
+
+    >>> x = [torch.zeros(1, requires_grad=True)]
+    >>> [no_plain_sgd(one) for one in (torch.optim.SGD(x, 0.1), torch.optim.SGD(x, 0.1, 0.9), torch.optim.Adam(x))]
+    ['', 'momentum 0.9', 'Adam']
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return type(optimizer).__name__
+    momentum = optimizer.param_groups[0]["momentum"]
+    return f"momentum {momentum:g}" if momentum else ""
+
+
 @dataclass(frozen=True)
 class TorchOptimizer:
     """Base: the fields are the keyword arguments of the ``torch.optim`` class; ValueError for one out of range.
