@@ -29,6 +29,8 @@ class LocalSection:
             ``merge``: they join the batch before; ``drop``: they are left out of this pass.  What fills no batch is one
             all the same: no client goes without a step.
         optimizer: ``{name: sgd, lr: 0.1, ...}``, see ``fedray list optimizers``; ``my_module:name`` is one's own.
+        accumulate: batches whose gradients make one step of the optimizer: a step is then of ``accumulate`` times
+            ``batch_size`` examples, which go through the model in so many pieces; with ``full`` all that there are.
         lr_schedule: the learning rate by round, ``{name: cosine, warmup: 5}``, see ``fedray list schedules``;
             ``my_module:name`` is one's own.
         clip_grad_norm: the gradient of a client is scaled down to this norm before each step, as torch's
@@ -52,6 +54,7 @@ class LocalSection:
     optimizer: Any = "sgd"
     lr_schedule: Any = "constant"
     clip_grad_norm: float | None = None
+    accumulate: int = 1
     by_client: Any = field(default_factory=dict)
     loss: Any = "auto"
     stack: int | str | bool = "auto"
@@ -70,6 +73,8 @@ class LocalSection:
             raise ValueError(f"batch_size={quoted}: it must be at least 1, or full")
         if isinstance(self.batch_size, int) and self.batch_size > MOST_STEPS:
             raise ValueError(f"batch_size={self.batch_size}: it must be at most {MOST_STEPS}")
+        if not 1 <= self.accumulate <= MOST_STEPS:
+            raise ValueError(f"accumulate={self.accumulate}: it must be at least 1 batch, and at most {MOST_STEPS}")
         object.__setattr__(self, "epochs", checked_amount(self.epochs, "epochs"))
         if self.steps is not None:
             object.__setattr__(self, "steps", checked_amount(self.steps, "steps"))
@@ -89,6 +94,15 @@ class LocalSection:
             return self
         own = self.by_clients("batch_size", "lr")
         return replace(self, epochs=self.epochs if epochs is None else epochs, steps=steps, by_client=own)
+
+    def pieces(self, rows: int) -> int:
+        """Return the number of pieces in which a batch of so many ``rows`` goes through the model.
+
+        >>> LocalSection(batch_size=8, accumulate=4).pieces(32), LocalSection(batch_size=8, accumulate=4).pieces(9)
+        (4, 2)
+        """
+        most = rows if self.batch_size == "full" else -(-rows // int(self.batch_size))  # type: ignore[arg-type]
+        return 1 if self.accumulate == 1 else max(1, min(most, self.accumulate) if self.batch_size == "full" else most)
 
     def by_clients(self, *options: str) -> dict[str, Any]:
         """Return what ``by_client`` says of some options.

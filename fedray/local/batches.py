@@ -40,6 +40,26 @@ class Batch:
         """Return the mean of ``[A, B]`` values over each client's real examples, ``[A]``."""
         return values.mean(dim=1) if self.share is None else (values * self.share.to(values.dtype)).sum(dim=1)
 
+    def cut(self, piece: slice) -> Batch:
+        """Return the examples at these places of each client's row.
+
+        >>> batch = Batch(torch.arange(6.0).view(2, 3), torch.zeros(2, 3), np.array([3, 1]), torch.ones(2, 3))
+        >>> batch.cut(slice(1, 3)).count, batch.cut(slice(1, 3)).x
+        (array([2, 0]), tensor([[1., 2.],
+                [4., 5.]]))
+        """
+        width = piece.stop - piece.start
+        count = np.clip(self.count - piece.start, 0, width)
+        share = None
+        if count.min() < width:
+            shares = (np.arange(width) < count[:, None]) / count[:, None].clip(min=1)
+            share = torch.from_numpy(shares).to(self.x.device, torch.float32)
+        return Batch(self.x[:, piece], self.y[:, piece], count, share)
+
+    def weight(self, whole: Batch) -> Tensor:
+        """Return the share of these examples of each client in a ``whole`` batch, ``[A]``."""
+        return torch.from_numpy(self.count / whole.count.clip(min=1)).to(self.x.device, torch.float32)
+
 
 class Batches:
     """The batches of a schedule.

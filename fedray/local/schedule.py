@@ -15,7 +15,7 @@ from fedray.local.work import amounts, sections
 
 
 def batch_sizes(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Ints:
-    """Return the examples of a batch of clients with ``sizes`` examples, before the last one of a pass, ``[C]``.
+    """Return the examples of a step of clients with ``sizes`` examples, before the last one of a pass, ``[C]``.
 
     Args:
         args: the local training.
@@ -25,7 +25,7 @@ def batch_sizes(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> In
     found = np.maximum(sizes, 1)
     for section, which in sections(args, keys):
         if section.batch_size != "full":
-            found[which] = int(section.batch_size)  # type: ignore[arg-type]
+            found[which] = int(section.batch_size) * section.accumulate  # type: ignore[arg-type]
     return found
 
 

@@ -14,7 +14,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.regions import head_of
 from fedray.core.rng import integer
 from fedray.local.batches import Batch, Output, Trace
-from fedray.local.clients import Clients, Fit, Step
+from fedray.local.clients import Clients, Fit, Objective, Step
 from fedray.local.clipping import clip_module
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.features import watched
@@ -173,15 +173,7 @@ class SequentialStepper:
             loss = self._backward(batch.x[0], batch.y[0], c.round, number)
             grad = first.gradient().unsqueeze(0)
         else:
-            with self.drawing():
-                losses = fit.objective(step)
-                check_objective(losses, 1)
-                # The forward at the model itself runs the module, whose parameters are leaves of their own.
-                pieces = torch.autograd.grad(
-                    losses.sum(), [leaf, *first.moved], allow_unused=True, materialize_grads=True
-                )
-            grad = first.joined(pieces[1:]).unsqueeze(0).add_(pieces[0])
-            loss = losses.detach()[0]
+            loss, grad = self._objective(fit.objective, step, leaf)
         if fit.gradient is not None:
             with torch.no_grad():
                 fit.gradient(step, grad)
@@ -192,16 +184,49 @@ class SequentialStepper:
                 fit.after(step)
         return loss
 
+    def _objective(self, objective: Objective, step: Step, leaf: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a program's objective, and its gradient ``[1, D]``."""
+        cut = self._cut(step.batch.x.shape[1])
+        found = []
+        for piece in cut:
+            at = step if len(cut) == 1 else step.cut(piece)
+            with self.drawing():
+                losses = objective(at)
+                check_objective(losses, 1)
+                # The forward at the model itself runs the module, whose parameters are leaves of their own.
+                grads = torch.autograd.grad(
+                    losses.sum(), [leaf, *self._first.moved], allow_unused=True, materialize_grads=True
+                )
+            grad = self._first.joined(grads[1:]).unsqueeze(0).add_(grads[0])
+            found.append((losses.detach()[0], grad, (piece.stop - piece.start) / step.batch.x.shape[1]))
+        if len(found) == 1:
+            return found[0][:2]
+        return sum(loss * share for loss, _, share in found), sum(grad * share for _, grad, share in found)
+
+    def _cut(self, rows: int) -> list[slice]:
+        """Return the pieces of a batch that are done one after the other."""
+        args = self._task.args
+        return [slice(0, rows)] if args.accumulate == 1 else share_out(rows, args.pieces(rows))
+
     def _descend(self, optimizer: torch.optim.Optimizer) -> None:
         clip_module(self._first.moved, self._task.args.clip_grad_norm)
         optimizer.step()
 
     def _backward(self, x: Tensor, y: Tensor, round: int, number: int) -> Tensor:
-        """Leave the gradients of a batch's mean loss with the first replica; returns that loss.
+        """Leave the gradients of a batch's mean loss with the first replica; returns that loss."""
+        losses = [self._piece(x, y, piece, round, number) for piece in self._cut(len(x))]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _piece(self, x: Tensor, y: Tensor, piece: slice, round: int, number: int) -> Tensor:
+        """Add the gradients of a piece of a batch to those of the first replica; returns its part of the mean loss.
 
         A GPU works while the next one is told what to do, so that one thread keeps all of them busy.
         """
-        first, *shares = share_out(len(x), 1 + len(self._others))
+        rows = piece.stop - piece.start
+        first, *shares = (
+            slice(piece.start + share.start, piece.start + share.stop)
+            for share in share_out(rows, 1 + len(self._others))
+        )
         others = self._others[: len(shares)]
         for other in others:
             other.follow(self.row)
@@ -209,7 +234,7 @@ class SequentialStepper:
         for replica, share in zip((self._first, *others), (first, *shares), strict=True):
             if self._dropout is not None:
                 self._dropout.at(round, number, share)
-            weight = (share.stop - share.start) / len(x) if others else 1.0
+            weight = (share.stop - share.start) / len(x) if others or rows < len(x) else 1.0
             with recomputing(self._dropout):
                 loss = replica.loss(x[share], y[share], weight)
                 if self._dropout is not None:
@@ -223,7 +248,7 @@ class SequentialStepper:
 
     def _turn(self, step: Step) -> None:
         if self._dropout is not None:
-            self._dropout.at(step.c.round, step.number)
+            self._dropout.at(step.c.round, step.number, step.piece or slice(0, 1))
 
     def _forward_ends(self) -> None:
         if self._dropout is not None:

@@ -23,9 +23,11 @@ from fedray.local.features import watched
 from fedray.local.gradients import gradient_of
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
+from fedray.local.replicas import share_out
 from fedray.local.task import LocalTask, autocast
 
 _NOTHING = contextlib.nullcontext()
+_WHOLE = slice(0, 1)
 
 Tensors = dict[str, Tensor]
 
@@ -157,20 +159,18 @@ class StackedStepper:
             self._dropout = NamedDropout(fit.seed)
         losses = torch.zeros(len(batches.active), len(c), device=self._device)
         trace = Trace(np.zeros(len(c)), count, optimizer.group, self._device)
+        pieces = None if self._task.args.accumulate == 1 else self._task.args.pieces
         for number, n in enumerate(batches.active):
             if n < len(optimizer):
                 optimizer.keep(n)
             batch = batches.at(number, n)
             step = fit.step(c, number, optimizer.whole, batch, trace.lr) if fit.hooked else None
             with self.drawing():
-                if fit.objective is None:
-                    loss, grads = self._gradients(c, fit.rows(n), number, batch, optimizer)
-                    if not optimizer.apart:
-                        grads = (optimizer.joined(grads),)
+                cut = share_out(batch.x.shape[1], pieces(batch.x.shape[1])) if pieces else ()
+                if len(cut) < 2:
+                    loss, grads = self._descent(c, fit, number, batch, step, optimizer)
                 else:
-                    assert step is not None
-                    loss = fit.objective(step)
-                    grads = (gradient_of(loss, optimizer.whole),)
+                    loss, grads = self._accumulated(c, fit, number, batch, step, optimizer, cut)
             losses[number, :n] = loss.detach()
             if step is not None and fit.gradient is not None:
                 with torch.no_grad():
@@ -184,21 +184,56 @@ class StackedStepper:
             trace.total += mean * examples
         return trace
 
-    def _gradients(
-        self, c: Clients, rows: slice | Tensor, number: int, batch: Batch, optimizer: LeadingRows
+    def _descent(
+        self,
+        c: Clients,
+        fit: Fit,
+        number: int,
+        batch: Batch,
+        step: Step | None,
+        optimizer: LeadingRows,
+        piece: slice | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the task's loss ``[A]`` and its gradient for each of the optimizer's leaves that move."""
+        """Return the loss ``[A]`` of a batch, or of a ``piece`` of a step's, and its gradients for the optimizer."""
+        if fit.objective is not None:
+            assert step is not None
+            loss = fit.objective(step)
+            return loss, (gradient_of(loss, optimizer.whole),)
         if self._dropout is not None:
-            self._dropout.at(c.round, number)
+            self._dropout.at(c.round, number, piece or _WHOLE)
         with autocast(self._task.args.precision, self._device):
-            logits = self._outputs(optimizer.leaves, c.keys[rows], batch.x)
+            logits = self._outputs(optimizer.leaves, c.keys[fit.rows(len(optimizer))], batch.x)
         loss = self.loss(Output(logits, None, batch))
         self._forward_ends()
-        return loss, torch.autograd.grad(loss.sum(), optimizer.moved, materialize_grads=True)
+        grads = torch.autograd.grad(loss.sum(), optimizer.moved, materialize_grads=True)
+        return loss, grads if optimizer.apart else (optimizer.joined(grads),)
+
+    def _accumulated(
+        self,
+        c: Clients,
+        fit: Fit,
+        number: int,
+        batch: Batch,
+        step: Step | None,
+        optimizer: LeadingRows,
+        cut: Sequence[slice],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what :meth:`_descent` does, one piece of the batch after the other: means over the whole."""
+        total = torch.zeros(len(batch.x), device=self._device)
+        sums: list[Tensor] = []
+        for piece in cut:
+            part = batch.cut(piece)
+            at = None if step is None else step.cut(piece)
+            loss, grads = self._descent(c, fit, number, part, at, optimizer, piece)
+            weight = part.weight(batch)
+            total += loss.detach() * weight
+            weighed = [grad * weight.view(-1, *[1] * (grad.dim() - 1)) for grad in grads]
+            sums = weighed if not sums else [sum_.add_(grad) for sum_, grad in zip(sums, weighed, strict=True)]
+        return total, tuple(sums)
 
     def _turn(self, step: Step) -> None:
         if self._dropout is not None:
-            self._dropout.at(step.c.round, step.number)
+            self._dropout.at(step.c.round, step.number, step.piece or _WHOLE)
 
     def _forward_ends(self) -> None:
         if self._dropout is not None:

@@ -92,6 +92,7 @@ class Step:
         moved: the names of the tensors that the fit moves; None: all.
         second: gives the batch of another order of the examples.
         attached: the modules of a client that steps alone hold ``params``.
+        piece: the places of ``batch`` in that of the whole step, where gradients are accumulated; None: all.
     """
 
     c: Block
@@ -104,6 +105,13 @@ class Step:
     moved: frozenset[str] | None = None
     second: Callable[[int, int], Batch] | None = None
     attached: bool = True
+    piece: slice | None = None
+
+    def cut(self, piece: slice) -> Step:
+        """Return the step with a piece of its batch."""
+        part = copy.copy(self)
+        part.batch, part.piece = self.batch.cut(piece), piece
+        return part
 
     @property
     def anchor(self) -> Tensor:
@@ -151,7 +159,8 @@ class Step:
     def fresh_batch(self) -> Batch:
         """Return the batch of this step in another order of the examples."""
         assert self.second is not None
-        return self.second(self.number, len(self.batch.x))
+        batch = self.second(self.number, len(self.batch.x))
+        return batch if self.piece is None else batch.cut(self.piece)
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ DRAWN = {"name": "uniform", "low": 1, "high": 4}
 RECIPES = {
     "epochs": LocalSection(DRAWN, 4),
     "steps": LocalSection(1, 4, DRAWN, clip_grad_norm=0.3),
+    "accumulate": LocalSection(2, 2, accumulate=3, clip_grad_norm=0.5),
     "clients": LocalSection(DRAWN, 4, by_client={"2": {"steps": 5}, "4": {"epochs": 0}, "6": {"batch_size": 3}}),
     "rates": LocalSection(2, 4, by_client={"1": {"lr": 0.3}, "2": {"lr": 0.02, "epochs": 3}, "5": {"lr": 0.3}}),
 }

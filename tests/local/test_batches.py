@@ -1,11 +1,22 @@
-"""Batches leave padding out."""
+"""Batches leave padding out, and go through the model in pieces."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from typing import Any
 
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedray import optim
+from fedray.config.sections import LocalSection
+from fedray.core.messages import BlockUpdate
 from fedray.local.batches import Batch, Trace
+from fedray.local.clients import Clients, Step
+from fedray.local.program import ClientProgram
+from tests.helpers import class_problem, local_task, relative, train
+from tests.local.test_clients import PROGRAMS, Dropping
 
 
 def test_a_mean_leaves_padding_out() -> None:
@@ -20,3 +31,75 @@ def test_the_course_of_a_fit_counts_steps_and_averages_over_examples() -> None:
     assert trace.steps.tolist() == [[3.0], [1.0]]
     assert trace.loss.tolist() == [2.0, 0.5]
     assert trace.lr == 0.5
+
+
+class Wide(nn.Module):
+    """Notes the rows of each forward in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Dropping()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            ROWS.append(len(x))
+        out: Tensor = self.inner(x)
+        return out
+
+
+ROWS: list[int] = []
+
+
+@pytest.mark.parametrize("stack", [3, "off"])
+@pytest.mark.parametrize("program", [lambda c: c.fit(), *PROGRAMS], ids=["plain", *(p.__name__ for p in PROGRAMS)])
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_gradients_of_several_batches_are_those_of_the_larger_one(program: Any, stack: Any, clip: float | None) -> None:
+    """With dropout, momentum, clients of 11, 6 and 3 examples, hooks and objectives; each fit in small pieces."""
+
+    class Own(ClientProgram):
+        def client(self, c: Clients) -> None:
+            program(c)
+
+    def trained(args: LocalSection) -> BlockUpdate:
+        options: dict[str, Any] = {"optimizer": optim.SGD(0.1, 0.5), "stack": stack, "program": Own()}
+        task = local_task(class_problem((11, 6, 3), model_fn=Wide), args=args, **options)
+        ROWS.clear()  # of what was tried before
+        return train(task, [0, 1, 2])
+
+    whole = trained(LocalSection(2, 8, clip_grad_norm=clip))
+    pieces = trained(LocalSection(2, 2, accumulate=4, clip_grad_norm=clip))
+    assert relative(pieces.parts["delta"], whole.parts["delta"]) <= 1e-5
+    assert pieces.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert pieces.examples.tolist() == whole.examples.tolist()
+    assert min(ROWS) <= 2
+    if program not in PROGRAMS:
+        assert max(ROWS) <= 2
+
+
+@pytest.mark.parametrize("stack", [3, "off"])
+def test_full_batches_go_through_in_so_many_pieces(stack: Any) -> None:
+    def trained(args: LocalSection) -> BlockUpdate:
+        task = local_task(class_problem((11, 6, 3), model_fn=Wide), args=args, stack=stack)
+        ROWS.clear()
+        return train(task, [0, 1, 2])
+
+    whole = trained(LocalSection(2, "full"))
+    pieces = trained(LocalSection(2, "full", accumulate=3))
+    assert relative(pieces.parts["delta"], whole.parts["delta"]) <= 1e-5
+    assert max(ROWS) == 4
+
+
+def test_a_fresh_batch_of_a_piece_is_a_piece() -> None:
+    rows: list[tuple[int, int]] = []
+
+    class Own(ClientProgram):
+        def client(self, c: Clients) -> None:
+            def objective(step: Step) -> Tensor:
+                rows.append((step.batch.x.shape[1], step.fresh_batch().x.shape[1]))
+                return step.loss()
+
+            c.fit(objective=objective)
+
+    task = local_task(class_problem((8,)), args=LocalSection(1, 2, accumulate=4), stack="off", program=Own())
+    train(task, [0])
+    assert rows == [(2, 2)] * 4
