@@ -140,6 +140,8 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
     Args:
         evaluate_every: rounds between evaluations on the test set; 0 never.
         evaluate_clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        evaluate_finetune: with each evaluation of clients also that of models that are first fine-tuned on the client's
+            own training data, for so many ``{"epochs": 1}`` or ``{"steps": 10}``.
         evaluate_before: also evaluate the model before training, as round 0.
         evaluate_keep_clients: evaluations whose numbers of each client are kept, newest and best; default: all.
         evaluate_batch_size: examples that are evaluated at once; ``auto``: as many as memory should allow.
@@ -158,6 +160,7 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
 
     evaluate_every: int = EvaluateSection.every
     evaluate_clients_every: int = EvaluateSection.clients_every
+    evaluate_finetune: dict[str, int] | None = EvaluateSection.finetune
     evaluate_before: bool = EvaluateSection.before
     evaluate_keep_clients: int | None = EvaluateSection.keep_clients
     evaluate_batch_size: int | str = EvaluateSection.batch_size

@@ -163,6 +163,8 @@ class EvaluateSection:
     Args:
         every: rounds between evaluations on the test set; 0 never.
         clients_every: rounds between evaluations on the clients' held-out data; 0 never.
+        finetune: with the clients' evaluation also that of models which are first fine-tuned on the client's training
+            data, for so many ``{epochs: 1}`` or ``{steps: 10}``; default: none.
         before: also evaluate the model before training, on all that is evaluated at all; its record is that of round 0.
         keep_clients: evaluations whose numbers of each client are kept in ``clients/``: so many of the newest, and the
             best beside them; default: all.
@@ -172,6 +174,7 @@ class EvaluateSection:
 
     every: int = 1
     clients_every: int = 0
+    finetune: dict[str, int] | None = None
     before: bool = False
     keep_clients: int | None = None
     batch_size: int | str = "auto"
@@ -181,6 +184,14 @@ class EvaluateSection:
             raise ValueError(f"batch_size={self.batch_size}: it must be at least 1, or auto")
         if self.every < 0 or self.clients_every < 0:
             raise ValueError(f"every={self.every}, clients_every={self.clients_every}: they must be at least 0")
+        if self.finetune is None:
+            return
+        if len(self.finetune) != 1 or not self.finetune.keys() <= {"epochs", "steps"}:
+            raise ValueError(f"finetune={self.finetune}: it must be either {{epochs: n}} or {{steps: n}}")
+        if min(self.finetune.values()) < 1:
+            raise ValueError(f"finetune={self.finetune}: it must be at least 1")
+        if not self.clients_every:
+            raise ValueError("finetune: clients are not evaluated; set clients_every to the rounds between evaluations")
         if self.keep_clients is not None and self.keep_clients < 1:
             raise ValueError(f"keep_clients={self.keep_clients}: it must be at least 1, or null for all")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fedray.core.errors import listed
-from fedray.core.record import RoundRecord, more_is_better
+from fedray.core.record import VIEWS, RoundRecord, more_is_better
 
 Mode = Literal["auto", "min", "max"]
 
-SECTIONS = ("train", "test", "clients_test", "metrics")
+SECTIONS = ("train", "test", *VIEWS.values(), "metrics")
 """The sections of a record that hold metrics; those of ``metrics`` stand there by the part that tells them."""
 
 
@@ -32,7 +32,7 @@ class Monitor:
 
     Args:
         metric: section and name, as they stand in a record: ``train.loss``, ``test.accuracy``,
-            ``clients_test.accuracy`` (its mean over examples), ``clients_test.accuracy.p10``; and
+            ``clients_test.accuracy`` (its mean over examples), ``clients_personal.accuracy.p10``; and
             ``metrics.fedexp.step``, which a part tells.
         mode: ``min``: less is better; ``max``: more is better; ``auto``: by :func:`more_is_better`.
 

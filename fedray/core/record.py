@@ -11,6 +11,10 @@ from typing import Any
 _LESS_IS_BETTER = frozenset({"brier", "error", "loss", "mae", "mse", "nll", "perplexity", "rmse", "std"})
 
 
+VIEWS = {"global": "clients_test", "personal": "clients_personal", "finetuned": "clients_finetuned"}
+"""The views of an evaluation of clients, each with the section of a record that has its numbers."""
+
+
 @dataclass(slots=True)
 class RoundRecord:
     """A finished round.
@@ -29,11 +33,14 @@ class RoundRecord:
         examples: training examples used, counted once for each local epoch.
         train: ``loss``, the mean over examples, of all local steps; ``lr``, the clients' learning rate.
         test: metrics on the central test set, where due.
-        clients_test: metrics on the clients' held-out data, where due, each with its spread: the ``mean`` over examples
-            and, each client counted once, ``client_mean``, ``std``, the percentiles ``p10``, ``p50``, ``p90``, and
-            ``worst``, the mean over the tenth of the clients that it is worst for.
+        clients_test: metrics of the global model on the clients' held-out data, where due, each with its spread: the
+            ``mean`` over examples and, each client counted once, ``client_mean``, ``std``, the percentiles ``p10``,
+            ``p50``, ``p90``, and ``worst``, the mean over the tenth of the clients that it is worst for.
+        clients_personal: the same of the clients' own models, where they have some.
+        clients_finetuned: the same of models that were fine-tuned on the client's training data.
         evaluated: number of clients evaluated (``clients``), where due, and number of those with held-out data that
-            nobody could reach (``missing``).
+            nobody could reach (``missing``); where clients keep something, of those who have (``taken_part``): the
+            others are evaluated as newcomers; and the training examples that evaluations used (``fitted``), if any.
         weight: sum of the accepted clients' aggregation weights.
         bytes: bytes that the cohort would receive (``down``) and send (``up``) over a network, and that did cross
             from node to node (``network``).
@@ -57,6 +64,8 @@ class RoundRecord:
     train: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     clients_test: dict[str, dict[str, float]] = field(default_factory=dict)
+    clients_personal: dict[str, dict[str, float]] = field(default_factory=dict)
+    clients_finetuned: dict[str, dict[str, float]] = field(default_factory=dict)
     evaluated: dict[str, int] = field(default_factory=dict)
     weight: float | None = None
     bytes: dict[str, int] = field(default_factory=dict)

@@ -59,6 +59,7 @@ from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
+from fedray.local.views import views_of
 from fedray.local.work import check_names
 from fedray.models import initial_model, models
 from fedray.models.prototype import Prototype
@@ -293,9 +294,14 @@ class Config:
                 "evaluate.before: there is nothing to evaluate before training; "
                 "evaluate on a test set (evaluate.every) or on held-out rows (evaluate.clients_every), or leave it out"
             )
-        check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data)
         check_names(self.local, data)
+        check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data)
         task, warnings = self._task(data, algorithm, sampler)
+        views = views_of(task, self.evaluate.finetune)
+        check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data, views.names)
+        if self.evaluate.every and data.test is not None and not views.shared:
+            instead = "evaluate.clients_every evaluates the clients' own"
+            warnings += (f"evaluate.every: the test set is not evaluated, as the server has no whole model; {instead}",)
         plan = Plan(
             task=task,
             algorithm=replace(algorithm, statistics=task.statistics, receives=task.receives),

@@ -86,6 +86,7 @@ class Clients:
     Attributes:
         sent: the parts that clients send, by name.
         traces: the fits of the models so far.
+        fitted: the number of examples that all fits so far used.
     """
 
     task: Task
@@ -100,6 +101,7 @@ class Clients:
     home: Tensor | None = None
     sent: Parts = field(default_factory=dict)
     traces: list[Trace] = field(default_factory=list)
+    fitted: int = 0
     _fits: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     _fitting: bool = False
 
@@ -234,24 +236,31 @@ class Clients:
         finally:
             self._fitting = False
         orders.put_back(whole, trained, trace)
+        self.fitted += int(trace.count.sum())
         if own:
             self.traces.append(trace)
         return trace
 
-    def scan(self, params: Tensor | None = None) -> Iterator[Step]:
+    def scan(
+        self, params: Tensor | None = None, examples: tuple[Rows, Ints] | None = None, *, rows: int | None = None
+    ) -> Iterator[Step]:
         """Go through all training examples once, in order, in evaluation mode.
 
         Every step has all C clients: who has no more examples has a count of 0.
 
         Args:
             params: the parameters, ``[C, D]`` or ``[D]``, with buffers ``[C, P]`` or ``[P]``; default: those now.
+            examples: other examples, with the number ``[C]`` of each client.
+            rows: the most rows of a step, those of all clients together; default: 256 of each client.
         """
         place = (self.params if params is None else params).detach()
-        for start in range(0, int(self.counts.max()), _WIDTH):
-            count = np.clip(self.counts - start, 0, _WIDTH)
+        store, counts = examples or (self.rows, self.counts)
+        width = _WIDTH if rows is None else min(_WIDTH, max(1, rows // len(self)))
+        for start in range(0, int(counts.max()), width):
+            count = np.clip(counts - start, 0, width)
             index = np.broadcast_to(np.arange(start, start + int(count.max())), (len(self), int(count.max())))
-            schedule = Schedule(np.where(index < self.counts[:, None], index, 0)[:, None], count[:, None])
-            batch = Batches(self.rows, schedule, self.device).at(0, len(self))
+            schedule = Schedule(np.where(index < counts[:, None], index, 0)[:, None], count[:, None])
+            batch = Batches(store, schedule, self.device).at(0, len(self))
             yield Step(self, 0, slice(0, len(self)), place, batch, 0.0, evaluated, attached=False)
 
     def losses(self, params: Tensor | None = None) -> Tensor:

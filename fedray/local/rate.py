@@ -41,17 +41,18 @@ class LearningRate:
 
         Args:
             groups: the parameter groups.
-            round: round number.
+            round: round number; past the last one, which an evaluation after it is, the rate stays.
             own: the rate of a client of its own, that of the first group, to which those of others keep their
                 ratio.  Default: that of all clients.
         """
         first: float | None = None
+        last = min(round, self.rounds)
         for group in groups:
             made_with = group.get("lr")
             if own is not None and made_with is not None:
                 first = float(made_with) if first is None else first
                 group["lr"] = made_with = own if made_with == first else own * float(made_with) / first
-            rate = None if made_with is None else self.schedule.rate(float(made_with), round, self.rounds)
+            rate = None if made_with is None else self.schedule.rate(float(made_with), last, self.rounds)
             if rate != made_with:  # a tensor stays one where nothing changes
                 group["lr"] = rate
 

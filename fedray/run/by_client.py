@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.messages import BlockReport
-from fedray.core.record import RoundRecord, more_is_better
+from fedray.core.record import VIEWS, RoundRecord, more_is_better
 from fedray.run.evaluation import HoldoutReport
 from fedray.rundir.client_table import TRAIN, ClientRows
 
@@ -40,28 +40,37 @@ def from_columns(tensors: Mapping[str, Tensor]) -> ClientRows:
     return ClientRows(TRAIN, found["clients"], found["examples"], {"loss": found["loss"]})
 
 
-def held_out(reports: Sequence[HoldoutReport]) -> ClientRows | None:
-    """Return the metrics of each client's held-out rows; None if nobody could be reached."""
+def held_out(reports: Sequence[HoldoutReport]) -> list[ClientRows]:
+    """Return the metrics of each client's held-out rows, by view; none if nobody could be reached."""
     seen = [report for report in reports if not report.failures]
     if not seen:
-        return None
+        return []
     clients = np.concatenate([report.clients for report in seen])
     order = np.argsort(clients)
     examples = np.concatenate([report.examples for report in seen])[order]
-    sums = {name: np.concatenate([report.sums[name] for report in seen])[order] for name in seen[0].sums}
-    return ClientRows("global", clients[order], examples, {name: values / examples for name, values in sums.items()})
+    found = []
+    for view, metrics in seen[0].sums.items():
+        sums = {name: np.concatenate([report.sums[view][name] for report in seen])[order] for name in metrics}
+        values = {name: column / examples for name, column in sums.items()}
+        found.append(ClientRows(view, clients[order], examples, values))
+    return found
 
 
-def evaluated_in(record: RoundRecord, reports: Sequence[HoldoutReport]) -> ClientRows | None:
+def evaluated_in(record: RoundRecord, reports: Sequence[HoldoutReport]) -> list[ClientRows]:
     """Tell a record of the clients' evaluation, the log of who is missing in it, and return ``held_out``."""
     missing = [failure for report in reports for failure in report.failures]
     for one in missing:
         _log.warning("round %d: client %r was not evaluated (%s): %s", one.round, one.name, one.stage, one.error)
-    rows = held_out(reports)
-    record.evaluated = {"clients": 0 if rows is None else len(rows.clients), "missing": len(missing)}
-    if rows is not None:
-        record.clients_test = spread(rows)
-    return rows
+    views = held_out(reports)
+    record.evaluated = {"clients": len(views[0].clients) if views else 0, "missing": len(missing)}
+    taken_part = [report.taken_part for report in reports if report.taken_part is not None]
+    if taken_part:
+        record.evaluated["taken_part"] = sum(taken_part)
+    if fitted := sum(report.fitted for report in reports):
+        record.evaluated["fitted"] = fitted
+    for rows in views:
+        setattr(record, VIEWS[rows.view], spread(rows))
+    return views
 
 
 def spread(rows: ClientRows) -> dict[str, dict[str, float]]:

@@ -21,15 +21,13 @@ from fedray.data.columns.rows import Examples
 from fedray.local.kernels import lack_told, memory_told
 from fedray.local.operations import largest
 from fedray.local.task import MOST_ROWS, Precision, autocast
+from fedray.local.views import Values, Views
 
 PIECE_BYTES = 256 << 20
 """Bytes of the largest tensor in the forward pass of a piece."""
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
 """The errors after which fewer rows, or fewer clients, must be taken at once."""
-
-Values = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""(output, target) to values of each example, each ``[B]``."""
 
 Take = Callable[[int, int], tuple[Tensor, Tensor]]
 """(start, stop) to the inputs and targets of these rows, on the device of the model."""
@@ -90,19 +88,23 @@ class TestChunk:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutChunk:
-    """Work item: evaluate the broadcast model on the held-out rows of some clients.
+    """Work item: evaluate the broadcast model, and what clients make of it, on the held-out rows of some clients.
 
     Args:
         index: its number among those of the round.
         clients: client indices ``[C]``.
         pin: as for a block.
         state: for clients that have state from an earlier round, where it lies.
+        views: what is evaluated.
+        stack: clients that step at once in views of their own models.
     """
 
     index: int
     clients: Ints
     pin: str | None = None
     state: dict[int, Row] = field(default_factory=dict)
+    views: Views = field(default_factory=Views)
+    stack: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +120,27 @@ class TestReport:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReport:
-    """For clients ``[C]`` their metric sums and numbers of held-out examples, or the reason why there are none."""
+    """For clients ``[C]`` their metric sums and numbers of held-out examples, or the reason why there are none.
+
+    Args:
+        index: of the chunk.
+        clients: client indices ``[C]``.
+        sums: of each view the metric sums, each ``[C]``.
+        examples: held-out examples ``[C]``.
+        seconds: the time that it took.
+        failures: the reasons.
+        taken_part: how many of the clients have kept something; None: none of them ever does.
+        fitted: the training examples that fits of the evaluation used.
+    """
 
     index: int
     clients: Ints
-    sums: dict[str, Floats]
+    sums: dict[str, dict[str, Floats]]
     examples: Ints
     seconds: float
     failures: tuple[Failure, ...] = ()
+    taken_part: int | None = None
+    fitted: int = 0
 
 
 def take_from(test: Examples, device: torch.device) -> Take:

@@ -296,7 +296,9 @@ class Rounds:
 
     def _evaluations(self, last: int) -> list[Item]:
         state = self._state
-        return [*self._plan.evaluations(state.round, last, state.store)] if state.to_evaluate else []
+        if not state.to_evaluate:
+            return []
+        return [*self._plan.evaluations(state.round, last, state.store, state.halvings)]
 
     def _tell_pending(self, reports: list[Report]) -> Iterator[RoundRecord]:
         record = self._state.pending
@@ -320,8 +322,8 @@ class Rounds:
         if holdouts:
             found = evaluated_in(record, holdouts)
             of_round = self._state.trained
-            if found is not None:
-                self._keep(record.round, [found] if of_round is None else [of_round, found])
+            if found:
+                self._keep(record.round, found if of_round is None else [of_round, *found])
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
         record.workers = record.workers or self._executor.workers  # round 0 has no other work
         record.phases[COMPLETE] = seconds / max(1, self._executor.workers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +21,7 @@ from fedray.core.record import RoundRecord
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
+from fedray.local.views import Views, views_of
 from fedray.local.work import own_rates
 from fedray.run.absent import staying
 from fedray.run.blocks import cut
@@ -164,19 +166,28 @@ class Plan:
             for index, clients in enumerate(pieces)
         ]
 
-    def evaluations(self, round: int, last: int, store: ClientStore) -> list[TestChunk | HoldoutChunk]:
+    @cached_property
+    def views(self) -> Views:
+        """The ways in which an evaluation sees each client."""
+        return views_of(self.task, self.evaluate.finetune)
+
+    def evaluations(
+        self, round: int, last: int, store: ClientStore, halvings: int = 0
+    ) -> list[TestChunk | HoldoutChunk]:
         """Cut the evaluations that are due after ``round`` of ``last`` into pieces; after round 0, all there are."""
         data, items = self.task.data, list[TestChunk | HoldoutChunk]()
 
         def due(every: int) -> bool:
             return every > 0 and (round == 0 or evaluated(every, round, last))
 
-        if data.test is not None and due(self.evaluate.every):
+        if data.test is not None and self.views.shared and due(self.evaluate.every):
             items += TestChunk.cut(len(data.test), self.task.evaluated_rows)
         if due(self.evaluate.clients_every):
             held = np.flatnonzero(data.holdout_sizes > 0)
             items += [
-                HoldoutChunk(index, clients, data.pin(int(clients[0])), store.of(clients))
+                HoldoutChunk(
+                    index, clients, data.pin(int(clients[0])), store.of(clients), self.views, self.block_size(halvings)
+                )
                 for index, clients in enumerate(cut(held, np.zeros_like(held), _HOLDOUT_CLIENTS, data.pins(held)))
             ]
         return items

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedray.config.sections import CheckpointSection, EvaluateSection, StopSection
-from fedray.core.errors import ConfigError, RunFailed, counted
+from fedray.core.errors import ConfigError, RunFailed, counted, listed
 from fedray.core.monitor import Monitor, Unknown
-from fedray.core.record import RoundRecord
+from fedray.core.record import VIEWS, RoundRecord
 from fedray.data import ClientData
 
 STOP, BEST = "stop.metric", "checkpoint.best"
@@ -70,8 +70,16 @@ def monitors(stop: StopSection, checkpoint: CheckpointSection) -> dict[str, Moni
     return {key: monitor for key, monitor in found.items() if monitor is not None}
 
 
-def check_watched(watched: Mapping[str, Monitor], evaluate: EvaluateSection, data: ClientData) -> None:
+def check_watched(
+    watched: Mapping[str, Monitor], evaluate: EvaluateSection, data: ClientData, views: Collection[str] = tuple(VIEWS)
+) -> None:
     """Check that some record will have these metrics, as far as that can be told before the first.
+
+    Args:
+        watched: the metrics, by their config keys.
+        evaluate: the evaluations.
+        data: the data.
+        views: the views of clients that there are.
 
     Raises:
         ConfigError: nothing of the kind is evaluated.
@@ -80,10 +88,15 @@ def check_watched(watched: Mapping[str, Monitor], evaluate: EvaluateSection, dat
         said = f"{key}={monitor.metric}: no record will have it"
         if monitor.section == "test" and data.test is None:
             raise ConfigError(f"{said}, as there is no test set; give one, or take a metric of clients_test or train")
+        there = [section for view, section in VIEWS.items() if view in views]
+        if monitor.section == "test" and "global" not in views:
+            raise ConfigError(f"{said}, as the server has no whole model to test; take a metric of {there[0]}")
         if monitor.section == "test" and not evaluate.every:
             raise ConfigError(f"{said}, as evaluate.every is 0; set it to the rounds between two evaluations")
-        if monitor.section == "clients_test" and not evaluate.clients_every:
+        if monitor.section in VIEWS.values() and not evaluate.clients_every:
             raise ConfigError(f"{said}, as evaluate.clients_every is 0; set it to the rounds between two evaluations")
+        if monitor.section in VIEWS.values() and monitor.section not in there:
+            raise ConfigError(f"{said}; with this algorithm and evaluate.finetune there is {listed(there)}")
 
 
 def judge(stop: StopSection, checkpoint: CheckpointSection, watches: dict[str, Watch], record: RoundRecord) -> bool:

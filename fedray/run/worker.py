@@ -40,6 +40,7 @@ from fedray.local.losses import loss_on
 from fedray.local.program import width_of
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
+from fedray.local.views import Values, see
 from fedray.models.prototype import forget, last_of
 from fedray.run.evaluation import (
     Evaluator,
@@ -303,7 +304,7 @@ class Worker:
             self._evaluator = Evaluator(
                 module,
                 task.loss_fn,
-                functools.partial(example_values, task.loss_fn, task.data.spec.task),
+                self._values(),
                 task.seed,
                 self.device,
                 task.args.precision,
@@ -311,6 +312,10 @@ class Worker:
             )
         self._show(self._evaluator, self._down.parts.get(STATISTICS))
         return self._evaluator
+
+    def _values(self) -> Values:
+        task = self.job.task
+        return functools.partial(example_values, task.loss_fn, task.data.spec.task)
 
     def _show(self, evaluator: Evaluator, buffers: torch.Tensor | None) -> None:
         self.job.task.layout.show(evaluator.module, self._down.parts["model"], buffers)
@@ -326,36 +331,24 @@ class Worker:
         return TestReport(chunk.index, metrics, time.perf_counter() - started)
 
     def evaluate_clients(self, chunk: HoldoutChunk) -> HoldoutReport:
-        """Evaluate the broadcast model on the clients' held-out rows."""
+        """Evaluate the broadcast model, and the clients' own, on the clients' held-out rows."""
         started = time.perf_counter()
-        evaluator, count = self.evaluator(), len(chunk.clients)
-        with evaluator.named(self._down.round, -1 - chunk.index):
-            if self.job.task.layout.personal:
-                values, segment = self._each_with_its_own(evaluator, chunk)
-            else:
+        data, views, sums = self.job.task.data, chunk.views, dict[str, dict[str, Floats]]()
+        if views.shared:
+            evaluator, count = self.evaluator(), len(chunk.clients)
+            with evaluator.named(self._down.round, -1 - chunk.index):
                 values, segment = self._held_out(evaluator, chunk.clients)
-        sums = {name: _sums(segment, value, count) for name, value in values.items()}
-        examples = np.bincount(segment, minlength=count).astype(np.int64)
-        return HoldoutReport(chunk.index, chunk.clients, sums, examples, time.perf_counter() - started)
-
-    def _each_with_its_own(self, evaluator: Evaluator, chunk: HoldoutChunk) -> tuple[dict[str, Floats], Ints]:
-        """Return what ``_held_out`` does, by what of the model each client has of its own.
-
-        Newcomers have the buffers of the test set.
-        """
-        state, known = self.rows.read(chunk.clients, chunk.state, self.device)
-        found, others, layout = [], self._down.parts.get(STATISTICS), self.job.task.layout
-        for position, client in enumerate(chunk.clients):
-            if known[position]:
-                own = self._down.parts["model"].clone()
-                layout.put_personal(own, state[PERSONAL][position])
-                layout.show(evaluator.module, own)
-            else:
-                self._show(evaluator, others)
-            found.append(self._held_out(evaluator, np.array([client])))
-        names = found[0][0]
-        values = {name: np.concatenate([one[name] for one, _ in found]) for name in names}
-        return values, np.concatenate([segment + position for position, (_, segment) in enumerate(found)])
+            sums["global"] = {name: _sums(segment, value, count) for name, value in values.items()}
+        fitted, taken_part = 0, None
+        if views.own or views.finetune:
+            state, known = self.rows.read(chunk.clients, chunk.state, self.device)
+            there = torch.tensor(known, dtype=torch.bool, device=self.device)
+            down, others = self._hear(), self._down.parts.get(STATISTICS)
+            seen = see(self._trainer, chunk.clients, down, state, there, others, views, self._values(), chunk.stack)
+            sums, fitted = sums | seen.sums, seen.fitted
+            taken_part = sum(known) if state else None
+        seconds, examples = time.perf_counter() - started, data.holdout_sizes[chunk.clients]
+        return HoldoutReport(chunk.index, chunk.clients, sums, examples, seconds, (), taken_part, fitted)
 
     def _held_out(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
         """Return the values of the clients' held-out rows, and of each row the position of its client.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fedray.core import inject
 from fedray.core.errors import ConfigError
-from fedray.core.record import headline, more_is_better
+from fedray.core.record import VIEWS, headline, more_is_better
 from fedray.rundir import durable
 from fedray.rundir.names import CLIENTS
 
@@ -38,7 +38,8 @@ class ClientRows:
     """Numbers of some clients in a round, seen in one way.
 
     Args:
-        view: ``train``: of their training; ``global``: of the global model on their held-out rows.
+        view: ``train``: of their training; of an evaluation on their held-out rows ``global``: of the global model,
+            ``personal``: of the client's own, ``finetuned``: of that after more training.
         clients: client indices ``[C]``, rising.
         examples: for each client the number of examples that its metrics are means over, ``[C]``.
         metrics: values of each client by name, float64 ``[C]``; ``loss`` is the first.
@@ -103,7 +104,8 @@ class ClientTable:
         folder: their folder; made with the first part.
         name_of: the id of the client with an index.
         keep: the newest evaluations that are kept, and the best one with them: that whose mean over examples is best,
-            of the accuracy where there is one, else of the first metric beside the loss, else of the loss; None: all.
+            of the accuracy where there is one, else of the first metric beside the loss, else of the loss, in the
+            most personal view that there is; None: all.
     """
 
     def __init__(self, folder: Path, name_of: Callable[[int], str], keep: int | None = None) -> None:
@@ -210,6 +212,7 @@ def _score(part: pyarrow.Table) -> float:
     """Return how good an evaluation is, higher is better."""
     names = [name for name in part.column_names if name not in ("round", "client", "view", "examples")]
     metric = headline(names)
-    seen = part["view"].to_numpy() != TRAIN
+    view = part["view"].to_numpy()
+    seen = view == max(set(view) - {TRAIN}, key=list(VIEWS).index)
     mean = np.average(part[metric].to_numpy()[seen], weights=part["examples"].to_numpy()[seen])
     return -math.inf if math.isnan(mean) else float(mean if more_is_better(metric) else -mean)

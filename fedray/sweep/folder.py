@@ -15,6 +15,7 @@ import yaml
 from fedray.config.layers import ConfigFile, on_slurm
 from fedray.config.sections import ClusterSection
 from fedray.core.errors import ConfigError, one_line
+from fedray.core.record import VIEWS
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.rundir import durable
@@ -202,7 +203,8 @@ def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
         return Outcome(cell, failed=status == "failed")
     final: dict[str, Any] = summary.get("final") or {}
     found = {f"{kind}.{name}": value for kind in ("train", "test") for name, value in final.get(kind, {}).items()}
-    clients = {f"clients_test.{name}": spread["mean"] for name, spread in final.get("clients_test", {}).items()}
+    views = ((view, final.get(view, {})) for view in VIEWS.values())
+    clients = {f"{view}.{name}": spread["mean"] for view, found in views for name, spread in found.items()}
     missing = final.get("evaluated", {}).get("missing")
     return Outcome(cell, found | clients | ({"clients_test.missing": missing} if missing else {}))
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from fedray.core.errors import counted
-from fedray.core.record import RoundRecord, headline
+from fedray.core.record import VIEWS, RoundRecord, headline
 from fedray.core.terminal import Grid, pairs, standard_output
 from fedray.rundir.client_table import TRAIN, newest_part
 from fedray.rundir.names import to_go_on
@@ -112,10 +112,17 @@ class Console(Tracker):
         if part is None:
             return
         rows = [row for row in part.to_pylist() if row["view"] != TRAIN]
-        columns = [name for name in part.column_names if name not in ("round", "view")]
-        cells = [[str(v) if isinstance(v, str | int) else _number(v) for v in map(row.get, columns)] for row in rows]
+        views = list(dict.fromkeys(row["view"] for row in rows))
+        metrics = [name for name in part.column_names if name not in ("round", "client", "view", "examples")]
+        seen = {(row["client"], row["view"]): row for row in rows}
+        columns = [(view, metric) for metric in metrics for view in views]
+        heads = [metric if views == ["global"] else f"{view} {metric}" for view, metric in columns]
+        cells = []
+        for client, examples in {row["client"]: row["examples"] for row in rows}.items():
+            numbers = [_number(seen[client, view][metric]) for view, metric in columns]
+            cells.append([client, str(examples), *numbers])
         self._line(f"held-out rows of each client, after round {rows[0]['round']}:")
-        out.print(Grid(columns, cells))
+        out.print(Grid(["client", "examples", *heads], cells))
 
     def _end_bar(self) -> None:
         bar, self._bar = self._bar, None
@@ -157,7 +164,7 @@ class _State:
         self._recent: deque[float] = deque(maxlen=_PACE_OF)
         self._train: dict[str, float] = {}
         self._test: dict[str, float] = {}
-        self._clients_test: dict[str, dict[str, float]] = {}
+        self._clients: dict[str, dict[str, dict[str, float]]] = {}
         self._evaluated: dict[str, int] = {}
 
     def add(self, record: RoundRecord) -> None:
@@ -170,7 +177,8 @@ class _State:
         self._train = record.train or self._train
         self._test = record.test or self._test
         if record.evaluated:
-            self._clients_test, self._evaluated = record.clients_test, record.evaluated
+            self._clients = {view: getattr(record, section) for view, section in VIEWS.items()}
+            self._evaluated = record.evaluated
 
     def words(self) -> str:
         """Return pace, time left, loss, metric and failures, as far as they are known."""
@@ -183,6 +191,9 @@ class _State:
         if self._test:
             name = headline(self._test)
             parts.append(f"test {name} {_number(self._test[name])}")
+        elif whose := [view for view, found in self._clients.items() if found]:
+            name = headline(found := self._clients[whose[-1]])
+            parts.append(f"clients' {whose[-1]} {name} {_number(found[name]['mean'])}")
         if self._failed:
             parts.append(f"failed {self._failed}")
         return "  ".join(parts)
@@ -194,11 +205,11 @@ class _State:
             *((f"train {name}", _number(value)) for name, value in self._train.items()),
             *((f"test {name}", _number(value)) for name, value in self._test.items()),
         ]
-        for name, spread in self._clients_test.items():
-            low, high = _number(spread.get("p10")), _number(spread.get("p90"))
-            rows.append(
-                (f"clients' {name}", f"{_number(spread.get('mean'))} (10 % of clients below {low}, 10 % above {high})")
-            )
+        for view, metrics in self._clients.items():
+            whose = "clients'" if view == "global" else f"clients' {view}"
+            for name, spread in metrics.items():
+                mean, low, high = (_number(spread.get(which)) for which in ("mean", "p10", "p90"))
+                rows.append((f"{whose} {name}", f"{mean} (10 % of clients below {low}, 10 % above {high})"))
         if best := summary.get("best"):
             kept = f", in {best['file']}" if "file" in best else ""
             rows.append(("best", f"{best['metric']} {_number(best['value'])} in round {best['round']:,}{kept}"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.core.errors import counted, one_line
-from fedray.core.record import RoundRecord
+from fedray.core.record import VIEWS, RoundRecord
 from fedray.tracking.base import RunInfo, Tracker, trackers
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 _GROUPS = {
     "test": "test",
     "clients_test": "test_clients",
+    "clients_personal": "test_clients/personal",
+    "clients_finetuned": "test_clients/finetuned",
     "evaluated": "test_clients/evaluated",
     "time": "time",
     "train": "train",
@@ -35,7 +37,8 @@ def scalars(record: RoundRecord) -> dict[str, float]:
     """Return the numbers of a record by section and name, as trackers tell them.
 
     ``train/<loss, lr>``, ``test/<metric>``, ``clients_test/<metric>/<mean, client_mean, std, p10, p50, p90, worst>``,
-    ``evaluated/<clients, missing>``, ``clients/<sampled, ok, failed, dropped, weight>``, ``time/round_seconds``,
+    ``clients_personal/...`` and ``clients_finetuned/...`` likewise, ``time/round_seconds``,
+    ``evaluated/<clients, missing, taken_part, fitted>``, ``clients/<sampled, ok, failed, dropped, weight>``,
     ``time/<phase>``, ``bytes/<up, down, network>``, ``usage/<nodes, retries, cpu_seconds, gpu_seconds, joules>``,
     ``usage/failures/<stage>`` and, over the workers, ``usage/<idle, rss, gpu_memory>/<mean, max>``; and
     ``<part>/<name>`` of what parts of the run tell.  A metric without a value is NaN.
@@ -63,7 +66,7 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
     sections: dict[str, dict[str, Any]] = {
         "train": record.train,
         "test": record.test,
-        **{f"clients_test/{metric}": spread for metric, spread in record.clients_test.items()},
+        **{f"{name}/{metric}": spread for name, view in _views(record).items() for metric, spread in view.items()},
         "evaluated": record.evaluated,
         "clients": record.clients if record.weight is None else {**record.clients, "weight": record.weight},
         # Round 0 is an evaluation only, and took no round's time.
@@ -75,6 +78,11 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
     for section, values in sections.items():
         for name, value in values.items():
             yield f"{section}/{name}", float("nan") if value is None else float(value)
+
+
+def _views(record: RoundRecord) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the sections of the views of clients that a record has."""
+    return {name: found for name in VIEWS.values() if (found := getattr(record, name))}
 
 
 def _usage(usage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -188,9 +196,10 @@ class TensorBoard(Tracker):
 
         assert self._run is not None
         file = self._file or self._open(self._run, record.round if self._run.resumed_from else 0)
-        if record.clients_test and not self._banded:
+        if (views := _views(record)) and not self._banded:
             self._banded = True
-            file.add(custom_scalars({"clients": {name: _band(name) for name in record.clients_test}}))
+            bands = {tag(f"{name}/{metric}"): _band(name, metric) for name, view in views.items() for metric in view}
+            file.add(custom_scalars({"clients": {title.partition("/")[2]: band for title, band in bands.items()}}))
         # One event for the whole record: a quarter of the time of an event for each number.
         values = [Summary.Value(tag=tag(name), simple_value=value) for name, value in scalars(record).items()]
         file.add(Summary(value=values), record.round)
@@ -207,5 +216,5 @@ def _verbatim(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def _band(metric: str) -> list[Any]:
-    return ["Margin", [tag(f"clients_test/{metric}/{name}") for name in ("p50", "p10", "p90")]]
+def _band(section: str, metric: str) -> list[Any]:
+    return ["Margin", [tag(f"{section}/{metric}/{name}") for name in ("p50", "p10", "p90")]]

@@ -73,13 +73,12 @@ def test_training_is_told_client_by_client_in_their_order() -> None:
 
 def test_held_out_rows_are_those_of_who_could_be_reached() -> None:
     reports = [
-        HoldoutReport(1, np.array([5]), {"loss": np.array([6.0])}, np.array([3]), 0.0),
-        HoldoutReport(0, np.array([2, 1]), {"loss": np.array([1.0, 8.0])}, np.array([2, 4]), 0.0),
+        HoldoutReport(1, np.array([5]), {"global": {"loss": np.array([6.0])}}, np.array([3]), 0.0),
+        HoldoutReport(0, np.array([2, 1]), {"global": {"loss": np.array([1.0, 8.0])}}, np.array([2, 4]), 0.0),
     ]
     none = np.zeros(0, dtype=np.int64)
     lost = HoldoutReport(2, none, {}, none, 0.0, (Failure(9, "nine", 1, "worker", "no node"),))
-    found = held_out([*reports, lost])
-    assert found is not None
+    (found,) = held_out([*reports, lost])
     assert (found.view, found.clients.tolist(), found.examples.tolist()) == ("global", [1, 2, 5], [4, 2, 3])
     assert found.metrics["loss"].tolist() == [2.0, 0.5, 2.0]
-    assert held_out([lost]) is None
+    assert held_out([lost]) == []

@@ -1,0 +1,164 @@
+"""The views of a client: what its own model, and one that is fine-tuned, make of its held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core.messages import Broadcast, Floats, Ints, Parts
+from fedray.core.rng import integer
+from fedray.data.columns.rows import Rows
+from fedray.local.clients import Clients
+from fedray.local.kernels import memory_told
+from fedray.local.program import ClientProgram
+from fedray.local.schedule import local_steps
+from fedray.local.task import LocalTask
+from fedray.local.trainer import Trainer
+
+Values = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""(outputs, targets) to values of each example, each ``[B]``."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """The ways in which an evaluation sees each client.
+
+    Args:
+        shared: ``global``: the server's model.
+        own: ``personal``: the model that the client would use in the coming round.
+        finetune: ``finetuned``: that model after so many ``epochs`` or ``steps`` on the client's training rows; None:
+            there is no such view.
+    """
+
+    shared: bool = True
+    own: bool = False
+    finetune: Mapping[str, int] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the views, in order."""
+        found = {"global": self.shared, "personal": self.own, "finetuned": bool(self.finetune)}
+        return tuple(name for name, there in found.items() if there)
+
+
+def views_of(task: LocalTask, finetune: Mapping[str, int] | None) -> Views:
+    """Return the views of a task: ``personal`` is there where clients have something of their own."""
+    kind = type(task.program)
+    own = kind.personal is not ClientProgram.personal or kind.predict is not ClientProgram.predict
+    return Views(serves(task), own or task.layout.personal > 0, finetune)
+
+
+def serves(task: LocalTask) -> bool:
+    """Tell if the server's row is a model: it has all that is trained, and the algorithm does not say otherwise."""
+    return task.program.global_model and task.layout.shared == task.layout.trained
+
+
+def whole_models(c: Clients, found: Tensor | None) -> Tensor:
+    """Return the models ``[C, P]`` that clients would use.
+
+    Args:
+        c: the clients, whose models are the broadcast one with what is their own.
+        found: what their program takes for their models: ``[C, D]``, or ``[C, P]`` with buffers, or one for all; None:
+            those of the clients.
+    """
+    if found is None:
+        return c.model
+    found = found.detach().expand(len(c), -1)
+    rest = c.model[:, found.shape[1] :]
+    return torch.cat([found, rest], dim=1) if rest.shape[1] else found
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The result of an evaluation of clients ``[C]``.
+
+    Args:
+        sums: of each view the metric sums over the held-out rows, ``[C]``.
+        fitted: the number of training examples that its fits used.
+    """
+
+    sums: dict[str, dict[str, Floats]]
+    fitted: int
+
+
+def see(
+    trainer: Trainer,
+    clients: Ints,
+    down: Broadcast,
+    state: Parts,
+    known: Tensor,
+    buffers: Tensor | None,
+    views: Views,
+    values: Values,
+    stack: int,
+) -> Seen:
+    """Evaluate clients by their own models, as many at once as step at once; nothing of it stays.
+
+    Args:
+        trainer: the trainer.
+        clients: client indices ``[C]``, each with held-out rows.
+        down: what they would receive in the coming round, whose number it has.
+        state: their state, each ``[C, k]``; it is left as it is.
+        known: True for those that have a state, ``[C]``.
+        buffers: the buffers ``[B]`` of the evaluated model, if not the broadcast one's.
+        views: what is asked for; of ``global`` nothing is done here.
+        values: from outputs (float32) and targets to what is measured.
+        stack: clients that step at once.
+    """
+    task = trainer.task
+    # Draws of their own: a fit of an evaluation repeats none of the coming round's.
+    drawn = replace(task, seed=integer(task.seed, "evaluate"))
+    tuned = views.finetune or {}
+    args = task.args.working(tuned.get("epochs"), tuned.get("steps"))
+    sizes, keys = task.data.sizes[clients], task.data.keys(clients)
+    steps = [local_steps(part, sizes, keys, drawn.seed, down.round) for part in (args, task.args)]
+    order = np.lexsort([-count for count in steps])
+    sums: dict[str, dict[str, Floats]] = {}
+    fitted = 0
+    for start in range(0, len(clients), stack):
+        places = order[start : start + stack]
+        rows = torch.from_numpy(places).to(trainer.device)
+        own = {name: part[rows] for name, part in state.items()}
+        rest = None if buffers is None else buffers.expand(len(places), -1)
+        with memory_told(), trainer.block(clients[places], down, own, rest, known[rows]) as c:
+            c.task = drawn
+            for view, found in _seen(c, drawn, views, values):
+                for name, sum_ in found.items():
+                    sums.setdefault(view, {}).setdefault(name, np.zeros(len(clients)))[places] = sum_
+            fitted += c.fitted
+    return Seen(sums, fitted)
+
+
+def _seen(c: Clients, task: LocalTask, views: Views, values: Values) -> Iterator[tuple[str, dict[str, Floats]]]:
+    held = _held_out(c)
+    models = whole_models(c, task.program.personal(c))
+    if views.own:
+        yield "personal", _sums(c, task, models, held, values)
+    if views.finetune:
+        c.model.copy_(models)
+        c.fit(epochs=views.finetune.get("epochs"), steps=views.finetune.get("steps"))
+        yield "finetuned", _sums(c, task, c.model, held, values)
+
+
+def _held_out(c: Clients) -> tuple[Rows, Ints]:
+    x, y, segment = c.task.data.holdout(c.index)
+    counts = np.bincount(segment, minlength=len(c)).astype(np.int64)
+    return Rows(x, y, np.cumsum(counts) - counts, counts, c.device), counts
+
+
+def _sums(c: Clients, task: LocalTask, models: Tensor, held: tuple[Rows, Ints], values: Values) -> dict[str, Floats]:
+    """Return the sum of each metric over the held-out rows of each client, ``[C]``."""
+    sums: dict[str, Floats] = {}
+    with torch.no_grad():
+        for step in c.scan(models, held, rows=task.evaluated_rows):
+            output, y = task.program.predict(step).float(), step.batch.y
+            count = torch.from_numpy(step.batch.count).to(output.device)
+            real = torch.arange(y.shape[1], device=output.device) < count[:, None]
+            for name, value in values(output.flatten(0, 1), y.flatten(0, 1)).items():
+                kept = torch.where(real, value.view(real.shape), 0.0).to("cpu", torch.float64)
+                sums[name] = sums.get(name, np.zeros(len(c))) + kept.sum(dim=1).numpy()
+    return sums
