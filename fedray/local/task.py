@@ -27,8 +27,8 @@ MOST_ROWS = 1024
 
 EVALUATED: dict[str, str] = {
     "keep": "evaluations take the mean of the statistics that the last cohort ended with",
-    "local": "evaluations on held-out rows take the client's own statistics; those on the test set, and those of "
-    "clients that have not trained, take the mean of the statistics that the last cohort ended with",
+    "local": "a client's personal model has the client's own statistics; the global model, and clients that have not "
+    "trained, take the mean of the statistics that the last cohort ended with",
 }
 """The statistics that evaluations take where the server's stay as they are."""
 

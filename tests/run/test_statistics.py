@@ -94,12 +94,15 @@ def test_one_round_against_plain_pytorch(buffers: BufferPolicy, tmp_path: Path) 
     }
     record = run(one, tmp_path / "run")[-1]
     assert record.test["loss"] == pytest.approx(loss_of(mean, mean, *TEST), rel=1e-5)
-    own = []
-    for client in range(3):
-        x, y, _ = data.holdout(np.array([client]))
-        own.append(loss_of(mean, locals_[client] if buffers == "local" else mean, x.numpy(), y.numpy()))
-    sizes = [len(part) for part in held]
-    assert record.clients_test["loss"]["mean"] == pytest.approx(np.average(own, weights=sizes), rel=1e-5)
+    views = {"clients_test": [mean] * 3} | ({"clients_personal": locals_} if buffers == "local" else {})
+    for view, statistics in views.items():
+        losses = []
+        for client in range(3):
+            x, y, _ = data.holdout(np.array([client]))
+            losses.append(loss_of(mean, statistics[client], x.numpy(), y.numpy()))
+        sizes = [len(part) for part in held]
+        assert getattr(record, view)["loss"]["mean"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-5)
+    assert bool(record.clients_personal) == (buffers == "local")
 
 
 @pytest.mark.parametrize("buffers", ["keep", "local"])
@@ -108,7 +111,8 @@ def test_after_a_resume_and_after_the_run_it_is_the_same(buffers: BufferPolicy, 
     run(config(buffers, rounds=2), tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     rest = list(config(buffers).experiment(folder, resume=True).records())
-    assert [rest[-1].test, rest[-1].clients_test] == [whole[-1].test, whole[-1].clients_test]
+    for view in ("test", "clients_test", "clients_personal"):
+        assert getattr(rest[-1], view) == getattr(whole[-1], view)
     assert evaluate_run(config(buffers), folder, None)["loss"] == rest[-1].test["loss"]
     export_model(folder, tmp_path / "model.safetensors")
     exported, written = load_file(tmp_path / "model.safetensors"), load_file(folder.path / "model.safetensors")
@@ -149,4 +153,4 @@ def test_statistics_do_not_pass_by_a_clip(tmp_path: Path) -> None:
 def test_the_log_says_which_statistics(tmp_path: Path) -> None:
     run(config("local"), tmp_path / "run")
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert "local.buffers=local: evaluations on held-out rows take the client's own statistics" in log
+    assert "local.buffers=local: a client's personal model has the client's own statistics" in log
