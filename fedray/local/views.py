@@ -112,11 +112,8 @@ def see(
     task = trainer.task
     # Draws of their own: a fit of an evaluation repeats none of the coming round's.
     drawn = replace(task, seed=integer(task.seed, "evaluate"))
-    tuned = views.finetune or {}
-    args = task.args.working(tuned.get("epochs"), tuned.get("steps"))
     sizes, keys = task.data.sizes[clients], task.data.keys(clients)
-    steps = [local_steps(part, sizes, keys, drawn.seed, down.round) for part in (args, task.args)]
-    order = np.lexsort([-count for count in steps])
+    order = np.argsort(-local_steps(task.args, sizes, keys, drawn.seed, down.round), kind="stable")
     sums: dict[str, dict[str, Floats]] = {}
     fitted = 0
     for start in range(0, len(clients), stack):
