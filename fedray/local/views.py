@@ -15,7 +15,6 @@ from fedray.data.columns.rows import Rows
 from fedray.local.clients import Clients
 from fedray.local.kernels import memory_told
 from fedray.local.program import ClientProgram
-from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 
@@ -94,40 +93,25 @@ def see(
     buffers: Tensor | None,
     views: Views,
     values: Values,
-    stack: int,
 ) -> Seen:
-    """Evaluate clients by their own models, as many at once as step at once; nothing of it stays.
+    """Evaluate a block of clients by their own models; nothing of it stays.
 
     Args:
         trainer: the trainer.
-        clients: client indices ``[C]``, each with held-out rows.
+        clients: client indices ``[C]``, each with held-out rows; C = 1 for a sequential task.
         down: what they would receive in the coming round, whose number it has.
-        state: their state, each ``[C, k]``; it is left as it is.
+        state: their state, each ``[C, k]``.
         known: True for those that have a state, ``[C]``.
         buffers: the buffers ``[B]`` of the evaluated model, if not the broadcast one's.
         views: what is asked for; of ``global`` nothing is done here.
         values: from outputs (float32) and targets to what is measured.
-        stack: clients that step at once.
     """
-    task = trainer.task
-    # Draws of their own: a fit of an evaluation repeats none of the coming round's.
-    drawn = replace(task, seed=integer(task.seed, "evaluate"))
-    sizes, keys = task.data.sizes[clients], task.data.keys(clients)
-    order = np.argsort(-local_steps(task.args, sizes, keys, drawn.seed, down.round), kind="stable")
-    sums: dict[str, dict[str, Floats]] = {}
-    fitted = 0
-    for start in range(0, len(clients), stack):
-        places = order[start : start + stack]
-        rows = torch.from_numpy(places).to(trainer.device)
-        own = {name: part[rows] for name, part in state.items()}
-        rest = None if buffers is None else buffers.expand(len(places), -1)
-        with memory_told(), trainer.block(clients[places], down, own, rest, known[rows]) as c:
-            c.task = drawn
-            for view, found in _seen(c, drawn, views, values):
-                for name, sum_ in found.items():
-                    sums.setdefault(view, {}).setdefault(name, np.zeros(len(clients)))[places] = sum_
-            fitted += c.fitted
-    return Seen(sums, fitted)
+    rest = None if buffers is None else buffers.expand(len(clients), -1)
+    with memory_told(), trainer.block(clients, down, state, rest, known) as c:
+        # Draws of their own: a fit of an evaluation repeats none of the coming round's.
+        task = c.task = replace(trainer.task, seed=integer(trainer.task.seed, "evaluate"))
+        sums = dict(_seen(c, task, views, values))
+        return Seen(sums, c.fitted)
 
 
 def _seen(c: Clients, task: LocalTask, views: Views, values: Values) -> Iterator[tuple[str, dict[str, Floats]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 import traceback
@@ -29,28 +28,24 @@ from fedray.core.messages import (
     BlockUpdate,
     Broadcast,
     Failure,
-    Floats,
     Ints,
     Row,
 )
-from fedray.core.metrics import Mean, example_values
 from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.losses import loss_on
 from fedray.local.program import width_of
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
-from fedray.local.views import Values, see
-from fedray.models.prototype import forget, last_of
+from fedray.models.prototype import forget
 from fedray.run.evaluation import (
-    Evaluator,
     HoldoutChunk,
     HoldoutReport,
     OutOfMemory,
     TestChunk,
     TestReport,
-    take_from,
 )
+from fedray.run.examiner import Examiner
 from fedray.rundir.client_state import StateRows
 
 
@@ -116,7 +111,7 @@ class Worker:
             forget(job.task.model_fn)
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
-        self._evaluator: Evaluator | None = None
+        self._examiner = Examiner(self.job.task, self._trainer, self.rows, keeps=bool(job.state_widths()))
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
         self._heard: Broadcast | None = None
@@ -144,9 +139,9 @@ class Worker:
                 case Block():
                     return self.train(item)
                 case TestChunk():
-                    return self.evaluate(item)
+                    return self._examiner.of_test(item, self._down)
                 case HoldoutChunk():
-                    return self.evaluate_clients(item)
+                    return self._examiner.of_clients(item, self._down, self._hear())
         except Exception as error:
             raise RunFailed(f"{self._words(item)} failed: {one_line(error)}") from error
 
@@ -294,88 +289,6 @@ class Worker:
     def _failure(self, client: int, stage: str, error: str, trace: str = "") -> Failure:
         return Failure(client, self.job.task.data.client_id(client), self._down.round, stage, error, trace)
 
-    # Evaluation
-
-    def evaluator(self) -> Evaluator:
-        """Return the evaluator with the broadcast model."""
-        task = self.job.task
-        if self._evaluator is None:
-            module = last_of(task.model_fn).to(self.device)
-            self._evaluator = Evaluator(
-                module,
-                task.loss_fn,
-                self._values(),
-                task.seed,
-                self.device,
-                task.args.precision,
-                task.layout.tensors(module).values(),
-            )
-        self._show(self._evaluator, self._down.parts.get(STATISTICS))
-        return self._evaluator
-
-    def _values(self) -> Values:
-        task = self.job.task
-        return functools.partial(example_values, task.loss_fn, task.data.spec.task)
-
-    def _show(self, evaluator: Evaluator, buffers: torch.Tensor | None) -> None:
-        self.job.task.layout.show(evaluator.module, self._down.parts["model"], buffers)
-
-    def evaluate(self, chunk: TestChunk) -> TestReport:
-        """Evaluate the broadcast model on a chunk of the test set."""
-        started = time.perf_counter()
-        test, evaluator = self.job.task.data.test, self.evaluator()
-        assert test is not None
-        with evaluator.named(self._down.round, chunk.index):
-            values = evaluator.values(take_from(test, self.device), chunk.stop, chunk.start)
-        metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
-        return TestReport(chunk.index, metrics, time.perf_counter() - started)
-
-    def evaluate_clients(self, chunk: HoldoutChunk) -> HoldoutReport:
-        """Evaluate the broadcast model, and the clients' own, on the clients' held-out rows."""
-        started = time.perf_counter()
-        data, views, sums = self.job.task.data, chunk.views, dict[str, dict[str, Floats]]()
-        if views.shared:
-            evaluator, count = self.evaluator(), len(chunk.clients)
-            with evaluator.named(self._down.round, -1 - chunk.index):
-                values, segment = self._held_out(evaluator, chunk.clients)
-            sums["global"] = {name: _sums(segment, value, count) for name, value in values.items()}
-        fitted, taken_part = 0, None
-        if views.own or views.finetune:
-            state, known = self.rows.read(chunk.clients, chunk.state, self.device)
-            there = torch.tensor(known, dtype=torch.bool, device=self.device)
-            down, others = self._hear(), self._down.parts.get(STATISTICS)
-            seen = see(self._trainer, chunk.clients, down, state, there, others, views, self._values(), chunk.stack)
-            sums, fitted = sums | seen.sums, seen.fitted
-            taken_part = sum(known) if state else None
-        seconds, examples = time.perf_counter() - started, data.holdout_sizes[chunk.clients]
-        return HoldoutReport(chunk.index, chunk.clients, sums, examples, seconds, (), taken_part, fitted)
-
-    def _held_out(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
-        """Return the values of the clients' held-out rows, and of each row the position of its client.
-
-        Where memory is too short for the rows of all clients, those of one half after those of the other.
-        """
-        try:
-            with memory_told():
-                x, y, segment = self.job.task.data.holdout(clients)
-        except MemoryError:
-            if len(clients) < 2:
-                raise
-            middle = len(clients) // 2
-            first, second = (self._held_out(evaluator, half) for half in (clients[:middle], clients[middle:]))
-            values = {name: np.concatenate([first[0][name], second[0][name]]) for name in first[0]}
-            return values, np.concatenate([first[1], second[1] + middle])
-        rows = self.job.task.evaluated_rows
-        parts = [
-            evaluator.values(
-                lambda start, stop: (x[start:stop].to(self.device), y[start:stop].to(self.device)),
-                min(start + rows, len(x)),
-                start,
-            )
-            for start in range(0, len(x), rows)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}, segment
-
     def close(self) -> None:
         """Close the state files, and give the process its switches back."""
         self.rows.close()
@@ -387,7 +300,3 @@ class _Raised(Exception):
 
     def __init__(self, reason: Exception) -> None:
         self.reason = reason
-
-
-def _sums(segment: Ints, values: Floats, count: int) -> Floats:
-    return np.bincount(segment, weights=values, minlength=count).astype(np.float64)

@@ -1,0 +1,137 @@
+"""The evaluations that a worker does: of the broadcast model, and of what clients make of it."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+import torch
+
+from fedray.core.messages import STATISTICS, Broadcast, Floats, Ints
+from fedray.core.metrics import Mean, example_values
+from fedray.local.kernels import memory_told
+from fedray.local.schedule import local_steps
+from fedray.local.task import LocalTask
+from fedray.local.trainer import Trainer
+from fedray.local.views import Values, see
+from fedray.local.work import own_rates
+from fedray.models.prototype import last_of
+from fedray.run.blocks import cut
+from fedray.run.evaluation import Evaluator, HoldoutChunk, HoldoutReport, TestChunk, TestReport, take_from
+from fedray.rundir.client_state import StateRows
+
+
+class Examiner:
+    """The evaluations of a worker, which change nothing of its training.
+
+    Args:
+        task: the local training problem.
+        trainer: the trainer of the task.
+        rows: the clients' state.
+        keeps: True where clients keep something from round to round.
+    """
+
+    def __init__(self, task: LocalTask, trainer: Trainer, rows: StateRows, *, keeps: bool) -> None:
+        self._task, self._trainer, self._rows, self._keeps = task, trainer, rows, keeps
+        self._device = trainer.device
+        self._evaluator: Evaluator | None = None
+
+    def _shown(self, down: Broadcast) -> Evaluator:
+        """Return the evaluator with the broadcast model."""
+        task = self._task
+        if self._evaluator is None:
+            module = last_of(task.model_fn).to(self._device)
+            self._evaluator = Evaluator(
+                module,
+                task.loss_fn,
+                self._values(),
+                task.seed,
+                self._device,
+                task.args.precision,
+                task.layout.tensors(module).values(),
+            )
+        task.layout.show(self._evaluator.module, down.parts["model"], down.parts.get(STATISTICS))
+        return self._evaluator
+
+    def _values(self) -> Values:
+        task = self._task
+        return functools.partial(example_values, task.loss_fn, task.data.spec.task)
+
+    def of_test(self, chunk: TestChunk, down: Broadcast) -> TestReport:
+        """Evaluate the broadcast model on a chunk of the test set."""
+        started = time.perf_counter()
+        test, evaluator = self._task.data.test, self._shown(down)
+        assert test is not None
+        with evaluator.named(down.round, chunk.index):
+            values = evaluator.values(take_from(test, self._device), chunk.stop, chunk.start)
+        metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
+        return TestReport(chunk.index, metrics, time.perf_counter() - started)
+
+    def of_clients(self, chunk: HoldoutChunk, down: Broadcast, heard: Broadcast) -> HoldoutReport:
+        """Evaluate the broadcast model, and the clients' own, on the clients' held-out rows.
+
+        Args:
+            chunk: the clients.
+            down: the broadcast.
+            heard: the broadcast as it reaches clients.
+        """
+        started = time.perf_counter()
+        data, views, sums = self._task.data, chunk.views, dict[str, dict[str, Floats]]()
+        if views.shared:
+            evaluator, count = self._shown(down), len(chunk.clients)
+            with evaluator.named(down.round, -1 - chunk.index):
+                values, segment = self._held_out(evaluator, chunk.clients)
+            sums["global"] = {name: _sums(segment, value, count) for name, value in values.items()}
+        fitted, taken_part = 0, 0
+        for piece in self._pieces(chunk, down.round) if views.own or views.finetune else ():
+            state, known = self._rows.read(piece, chunk.state, self._device)
+            there = torch.tensor(known, dtype=torch.bool, device=self._device)
+            others = down.parts.get(STATISTICS)
+            seen = see(self._trainer, piece, heard, state, there, others, views, self._values())
+            places = np.searchsorted(chunk.clients, piece)
+            for view, found in seen.sums.items():
+                for name, part in found.items():
+                    whole = sums.setdefault(view, {}).setdefault(name, np.zeros(len(chunk.clients)))
+                    whole[places] = part
+            fitted, taken_part = fitted + seen.fitted, taken_part + sum(known)
+        seconds, examples = time.perf_counter() - started, data.holdout_sizes[chunk.clients]
+        told = taken_part if views.own and self._keeps else None
+        return HoldoutReport(chunk.index, chunk.clients, sums, examples, seconds, (), told, fitted)
+
+    def _pieces(self, chunk: HoldoutChunk, round: int) -> list[Ints]:
+        """Cut the clients of a chunk into blocks."""
+        task, clients = self._task, chunk.clients
+        keys = task.data.keys(clients)
+        steps = local_steps(task.args, task.data.sizes[clients], keys, task.seed, round)
+        return cut(clients, steps, chunk.stack, np.zeros_like(clients), own_rates(task.args, keys))
+
+    def _held_out(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
+        """Return the values of the clients' held-out rows, and of each row the position of its client.
+
+        Where memory is too short for the rows of all clients, those of one half after those of the other.
+        """
+        try:
+            with memory_told():
+                x, y, segment = self._task.data.holdout(clients)
+        except MemoryError:
+            if len(clients) < 2:
+                raise
+            middle = len(clients) // 2
+            first, second = (self._held_out(evaluator, half) for half in (clients[:middle], clients[middle:]))
+            values = {name: np.concatenate([first[0][name], second[0][name]]) for name in first[0]}
+            return values, np.concatenate([first[1], second[1] + middle])
+        rows = self._task.evaluated_rows
+        parts = [
+            evaluator.values(
+                lambda start, stop: (x[start:stop].to(self._device), y[start:stop].to(self._device)),
+                min(start + rows, len(x)),
+                start,
+            )
+            for start in range(0, len(x), rows)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}, segment
+
+
+def _sums(segment: Ints, values: Floats, count: int) -> Floats:
+    return np.bincount(segment, weights=values, minlength=count).astype(np.float64)
