@@ -52,6 +52,7 @@ from fedray.experiment.preflight import (
     check_single_rows,
     made_module,
     needs_statistics,
+    untested,
 )
 from fedray.local.losses import losses
 from fedray.local.modes import carried_buffers
@@ -295,13 +296,9 @@ class Config:
                 "evaluate on a test set (evaluate.every) or on held-out rows (evaluate.clients_every), or leave it out"
             )
         check_names(self.local, data)
-        check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data)
         task, warnings = self._task(data, algorithm, sampler)
-        views = views_of(task, self.evaluate.finetune)
-        check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data, views.names)
-        if self.evaluate.every and data.test is not None and not views.shared:
-            instead = "evaluate.clients_every evaluates the clients' own"
-            warnings += (f"evaluate.every: the test set is not evaluated, as the server has no whole model; {instead}",)
+        check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data, views_of(task, self.evaluate).names)
+        warnings += untested(task, self.evaluate, data)
         plan = Plan(
             task=task,
             algorithm=replace(algorithm, statistics=task.statistics, receives=task.receives),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedray.algorithms.base import Algorithm, AlgorithmConfig
+from fedray.config.sections import EvaluateSection
 from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
@@ -22,6 +23,7 @@ from fedray.data.columns.rows import CPU
 from fedray.local.schedule import single_rows
 from fedray.local.stacking import batch_statistics
 from fedray.local.task import LocalTask, ModelFn
+from fedray.local.views import serves
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn
 
@@ -68,6 +70,14 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> torch.optim
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise ConfigError("optimizer: SparseAdam needs sparse gradients, and clients train with dense ones; take Adam")
     return optimizer
+
+
+def untested(task: LocalTask, evaluate: EvaluateSection, data: ClientData) -> tuple[str, ...]:
+    """Say that the test set is not evaluated, where the server has no whole model to do so with."""
+    if serves(task) or not evaluate.every or data.test is None:
+        return ()
+    instead = "evaluate.clients_every evaluates the clients' own"
+    return (f"evaluate.every: the test set is not evaluated, as the server has no whole model; {instead}",)
 
 
 def check_algorithm(algorithm: AlgorithmConfig, layout: Layout, spec: DataSpec) -> None:

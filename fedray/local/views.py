@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.config.sections import EvaluateSection
 from fedray.core.messages import Broadcast, Floats, Ints, Parts
 from fedray.core.rng import integer
 from fedray.data.columns.rows import Rows
@@ -44,11 +45,11 @@ class Views:
         return tuple(name for name, there in found.items() if there)
 
 
-def views_of(task: LocalTask, finetune: Mapping[str, int] | None) -> Views:
+def views_of(task: LocalTask, evaluate: EvaluateSection) -> Views:
     """Return the views of a task: ``personal`` is there where clients have something of their own."""
     kind = type(task.program)
     own = kind.personal is not ClientProgram.personal or kind.predict is not ClientProgram.predict
-    return Views(serves(task), own or task.layout.personal > 0, finetune)
+    return Views(serves(task), own or task.layout.personal > 0, evaluate.finetune)
 
 
 def serves(task: LocalTask) -> bool:
@@ -57,11 +58,11 @@ def serves(task: LocalTask) -> bool:
 
 
 def whole_models(c: Clients, found: Tensor | None) -> Tensor:
-    """Return the models ``[C, P]`` that clients would use.
+    """Return the clients' models ``[C, P]``, as they would be used.
 
     Args:
         c: the clients, whose models are the broadcast one with what is their own.
-        found: what their program takes for their models: ``[C, D]``, or ``[C, P]`` with buffers, or one for all; None:
+        found: the models by their program: ``[C, D]``, or ``[C, P]`` with buffers, or one for all; None:
             those of the clients.
     """
     if found is None:
@@ -94,7 +95,7 @@ def see(
     views: Views,
     values: Values,
 ) -> Seen:
-    """Evaluate a block of clients by their own models; nothing of it stays.
+    """Evaluate a block of clients by their own models, and leave no trace of it.
 
     Args:
         trainer: the trainer.

@@ -88,7 +88,7 @@ class TestChunk:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutChunk:
-    """Work item: evaluate the broadcast model, and what clients make of it, on the held-out rows of some clients.
+    """Work item: evaluate the broadcast model, and the clients' own, on the held-out rows of some clients.
 
     Args:
         index: its number among those of the round.
@@ -120,7 +120,7 @@ class TestReport:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReport:
-    """For clients ``[C]`` their metric sums and numbers of held-out examples, or the reason why there are none.
+    """Metric sums and numbers of held-out examples of clients ``[C]``, or the reasons for which there are none.
 
     Args:
         index: of the chunk.

@@ -169,7 +169,7 @@ class Plan:
     @cached_property
     def views(self) -> Views:
         """The ways in which an evaluation sees each client."""
-        return views_of(self.task, self.evaluate.finetune)
+        return views_of(self.task, self.evaluate)
 
     def evaluations(
         self, round: int, last: int, store: ClientStore, halvings: int = 0
