@@ -100,12 +100,12 @@ def see(
     Args:
         trainer: the trainer.
         clients: client indices ``[C]``, each with held-out rows; C = 1 for a sequential task.
-        down: what they would receive in the coming round, whose number it has.
+        down: the broadcast of the coming round, as they would receive it.
         state: their state, each ``[C, k]``.
         known: True for those that have a state, ``[C]``.
         buffers: the buffers ``[B]`` of the evaluated model, if not the broadcast one's.
-        views: what is asked for; of ``global`` nothing is done here.
-        values: from outputs (float32) and targets to what is measured.
+        views: the wanted views; of ``global`` nothing is done here.
+        values: gives the values of examples, of outputs (float32) and targets.
     """
     rest = None if buffers is None else buffers.expand(len(clients), -1)
     with memory_told(), trainer.block(clients, down, state, rest, known) as c:

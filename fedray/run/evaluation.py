@@ -95,7 +95,7 @@ class HoldoutChunk:
         clients: client indices ``[C]``.
         pin: as for a block.
         state: for clients that have state from an earlier round, where it lies.
-        views: what is evaluated.
+        views: the views that are evaluated.
         stack: clients that step at once in views of their own models.
     """
 
@@ -129,7 +129,7 @@ class HoldoutReport:
         examples: held-out examples ``[C]``.
         seconds: the time that it took.
         failures: the reasons.
-        taken_part: how many of the clients have kept something; None: none of them ever does.
+        taken_part: the number of these clients that have kept something; None: none of them ever does.
         fitted: the training examples that fits of the evaluation used.
     """
 
