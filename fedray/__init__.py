@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Ditto,
         FedAdagrad,
         FedAdam,
+        FedALA,
         FedAvg,
         FedAvgM,
         FedBABU,
@@ -58,9 +59,9 @@ __version__ = "0.2.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
-    "algorithms": "APFL Ditto FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC FedDecorr FedDyn FedExP "
-    "FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedSAM FedSGD FedVARP FedYogi LGFedAvg MIFA "
-    "MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
+    "algorithms": "APFL Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC FedDecorr FedDyn "
+    "FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedSAM FedSGD FedVARP FedYogi LGFedAvg "
+    "MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.partition": "Column Dirichlet IID Quantity Shards",
@@ -109,6 +110,7 @@ __all__ = [
     "ConfigError",
     "Dirichlet",
     "Ditto",
+    "FedALA",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",

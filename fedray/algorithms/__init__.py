@@ -2,6 +2,7 @@
 
 from fedray.algorithms.apfl import APFL
 from fedray.algorithms.ditto import Ditto
+from fedray.algorithms.fedala import FedALA
 from fedray.algorithms.fedavg import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedSGD, FedYogi
 from fedray.algorithms.fedbabu import FedBABU
 from fedray.algorithms.fedbn import FedBN
@@ -30,6 +31,7 @@ __all__ = [
     "MIFA",
     "MOON",
     "Ditto",
+    "FedALA",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",

@@ -15,6 +15,7 @@ from fedray.algorithms import (
     APFL,
     MOON,
     Ditto,
+    FedALA,
     FedAvg,
     FedCM,
     FedDC,
@@ -191,6 +192,7 @@ def test_the_median_of_one_client_is_that_client(aggregator: Aggregator, tmp_pat
         FedDecorr(beta=0.0),
         Ditto(lam=0.7),
         APFL(alpha=0.3),
+        FedALA(eta=0.0),
     ],
     ids=lambda limit: limit.name,
 )
