@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -18,6 +18,7 @@ from fedray.core.rng import integer
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
+from fedray.local.guards import check_rows, same_memory
 from fedray.local.orders import Orders, chosen
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import Schedule
@@ -28,6 +29,8 @@ from fedray.optim import OptimizerFn
 __all__ = ["After", "Clients", "Fit", "Fits", "Gradient", "Objective", "Step", "Task"]
 
 _WIDTH = 256
+
+_WRITTEN_INTO = ("model", "params", "anchor", "delta")
 
 
 class Fits(Steps, Protocol):
@@ -93,7 +96,7 @@ class Clients:
     stepper: Fits
     round: int
     index: Ints
-    down: Parts
+    down: Mapping[str, Tensor]
     state: Parts
     known: Tensor
     model: Tensor
@@ -104,6 +107,11 @@ class Clients:
     fitted: int = 0
     _fits: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     _fitting: bool = False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _WRITTEN_INTO and (name != "model" or "model" in self.__dict__):
+            raise AttributeError(f"c.{name} cannot be replaced: write into the models, c.params.copy_(...)")
+        object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -179,7 +187,9 @@ class Clients:
 
     def send(self, name: str, value: Tensor) -> None:
         """Send a part ``[C, k]`` or ``[C]`` besides the update, or ``delta`` ``[C, S]`` in its place."""
-        self.sent[name] = value.unsqueeze(1) if value.dim() == 1 else value
+        value = check_rows(name, value, len(self))
+        # The memory of the models becomes the update.
+        self.sent[name] = value.clone() if same_memory(value, self.model) else value
 
     def fit(
         self,

@@ -13,6 +13,8 @@ def check_objective(loss: Tensor, rows: int) -> None:
             f"an objective gives one loss for each client of step.rows, {[rows]}; this one gives {list(loss.shape)}: "
             "average with step.mean(values)"
         )
+    if not loss.requires_grad:
+        raise ValueError("an objective depends on step.params, and this one does not: call step.forward()")
 
 
 def gradient_of(loss: Tensor, params: Tensor, graph: bool = False) -> Tensor:

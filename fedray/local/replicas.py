@@ -54,7 +54,12 @@ class Replica:
         self.module = train_mode(module).to(device)
         task.layout.attach(self.module, self.row)
         self._loss = loss_on(task.loss_fn, self.device)
-        parts = {"model": self.module, "local.loss": self._loss, "optimizer": task.optimizer_fn}
+        parts = {
+            "model": self.module,
+            "local.loss": self._loss,
+            "optimizer": task.optimizer_fn,
+            "algorithm": task.program,
+        }
         self.hidden = HiddenState(parts, task.layout.tensors(self.module).values())
         named = dict(self.module.named_parameters())
         self.trained = [named[entry.name] for entry in task.layout.parameters]

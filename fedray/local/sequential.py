@@ -19,6 +19,7 @@ from fedray.local.clipping import clip_module
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.features import watched
 from fedray.local.gradients import check_objective
+from fedray.local.guards import check_in_place
 from fedray.local.replicas import Replica, share_out
 from fedray.local.task import LocalTask, autocast
 
@@ -176,12 +177,12 @@ class SequentialStepper:
             loss, grad = self._objective(fit.objective, step, leaf)
         if fit.gradient is not None:
             with torch.no_grad():
-                fit.gradient(step, grad)
+                check_in_place(fit.gradient(step, grad), grad, "gradient")
         first.set_gradient(grad[0])
         self._descend(optimizer)
         if fit.after is not None:
             with torch.no_grad():
-                fit.after(step)
+                check_in_place(fit.after(step), step.params, "after")
         return loss
 
     def _objective(self, objective: Objective, step: Step, leaf: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from fedray.local.clipping import clip_rows
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.features import watched
 from fedray.local.gradients import gradient_of
+from fedray.local.guards import check_in_place
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
 from fedray.local.replicas import share_out
@@ -49,7 +50,12 @@ class StackedStepper:
         self._template = train_mode(module).to(device)
         self._modes = {part: part.training for part in module.modules()}
         self._head = head_of(module)
-        parts = {"model": self._template, "local.loss": task.loss_fn, "optimizer": task.optimizer_fn}
+        parts = {
+            "model": self._template,
+            "local.loss": task.loss_fn,
+            "optimizer": task.optimizer_fn,
+            "algorithm": task.program,
+        }
         self.hidden = HiddenState(parts, task.layout.tensors(self._template).values())
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
         self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
@@ -76,7 +82,9 @@ class StackedStepper:
     @contextlib.contextmanager
     def alone(self, c: Clients) -> Iterator[None]:
         """Put back what the model, the loss or the optimizer function remember elsewhere."""
-        self._rest = self._task.layout.unpack(c.down["model"], self._task.layout.rest)
+        layout = self._task.layout
+        # Of its own, as a forward may change them.
+        self._rest = {name: rest.clone() for name, rest in layout.unpack(c.down["model"], layout.rest).items()}
         with self.hidden.put_back():
             yield
 
@@ -174,12 +182,12 @@ class StackedStepper:
             losses[number, :n] = loss.detach()
             if step is not None and fit.gradient is not None:
                 with torch.no_grad():
-                    fit.gradient(step, grads[0])
+                    check_in_place(fit.gradient(step, grads[0]), grads[0], "gradient")
             moving = grads if optimizer.apart else optimizer.columns(grads[0])
             optimizer.step(clip_rows(moving, self._task.args.clip_grad_norm))
             if step is not None and fit.after is not None:
                 with torch.no_grad():
-                    fit.after(step)
+                    check_in_place(fit.after(step), step.params, "after")
         for mean, examples in zip(losses.cpu().numpy(), count.T.astype(np.float32), strict=True):
             trace.total += mean * examples
         return trace

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from fedray.core.draws import drawn_since, named, put_back, traces
+from fedray.core.draws import named
+from fedray.core.errors import ConfigError
 from fedray.core.losses import ignored_class, per_example
-from fedray.core.messages import PERSONAL, Broadcast, Parts
 from fedray.core.rng import torch_generator
-from fedray.data.columns.rows import CPU
 from fedray.local.operations import work
-from fedray.local.program import width_of
 from fedray.local.schedule import batch_widths
-from fedray.local.task import LocalTask, Sharing, Stacking
-from fedray.local.trainer import Trainer
+from fedray.local.task import LocalTask, Stacking
+from fedray.local.trial import check_program, obstacle
 from fedray.models.prototype import hooked
-from fedray.optim import ELEMENTWISE, SGD, TorchOptimizer
+from fedray.optim import ELEMENTWISE, TorchOptimizer
 
 Stack = Literal["auto", "off"] | int
 
@@ -78,7 +74,17 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
         wanted: ``auto``, ``off``, or the number of clients in a block.
         cohort: expected cohort size.
         device: type of the workers' devices.
+
+    Raises:
+        ConfigError: the algorithm's program fails in the trial, or joins clients.
     """
+    stacking = _decided(task, wanted, cohort, device)
+    if not stacking.stacked:
+        check_program(task)
+    return stacking
+
+
+def _decided(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu", "cuda"]) -> Stacking:
     count = task.layout.trained
     if wanted in ("off", 1):
         return Stacking(1, False, "local.stack turns it off")
@@ -139,7 +145,9 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
             return slower
         if coupled(task, module):
             return COUPLED
-        return _trial(task, decays)
+        return obstacle(task, decays, _usual_batch(task))
+    except ConfigError:
+        raise
     except Exception as error:
         text = " ".join(str(error).split())
         return f"it does not run under vmap ({type(error).__name__}: {text[:120]})"
@@ -165,90 +173,6 @@ def _optimizer(task: LocalTask, module: nn.Module) -> tuple[type[Optimizer], int
     optimizer = task.optimizer_fn([p for p in module.parameters() if p.requires_grad])
     groups = optimizer.param_groups
     return type(optimizer), len(groups), bool(groups[0].get("weight_decay"))
-
-
-def _trial(task: LocalTask, decays: bool) -> str | None:
-    """Return the reason why two unequal clients are not in a stack what each is alone; None if they are."""
-    reason, remembers = _compare(task, (3, 2), 1, decays)
-    if reason is None and remembers:
-        reason, _ = _compare(task, (3, 2), 3, decays)  # what a step leaves in the model shows in the next ones
-    if reason is None:
-        # Without padding the loss itself is called, and it may look at values.
-        reason, _ = _compare(task, (_usual_batch(task),) * 2, 1, decays)
-    return reason
-
-
-def _compare(task: LocalTask, rows: tuple[int, int], steps: int, decays: bool) -> tuple[str | None, bool]:
-    """Run the algorithm's program on two clients, cut to so many ``rows`` each, for some steps, in a stack and alone.
-
-    Returns:
-        The difference, if there is one, and True if the model remembers something.
-    """
-    few = _Few(task, rows)
-    # Plain descent shows the gradients, where Adam would blow up rounding.  Decay stays, as it tells apart a parameter
-    # that the loss does not use: alone it is left as it is.
-    plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
-    # In full precision: what bfloat16 rounds away would hide what is looked for.
-    args = replace(task.args, epochs=1, steps=steps, batch_size=max(rows), precision="fp32")
-    # A clip would hide a gradient that is too large.
-    args = replace(args, clip_grad_norm=None, by_client={})
-    trial = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
-    down = Broadcast(
-        1, {"model": task.layout.pack(dict(task.model_fn().state_dict())), **_drawn(task, task.receives)}, 1.0
-    )
-    widths = {name: width_of(width, task.layout) for name, width in task.program.state.items()}
-    if task.layout.personal:
-        widths[PERSONAL] = task.layout.personal
-    newcomers = torch.zeros(2, dtype=torch.bool)
-
-    def moved(trainer: Trainer, rows: slice) -> Parts:
-        clients = few.pair[rows]
-        state = {name: part.expand(len(clients), -1).clone() for name, part in _drawn(task, widths).items()}
-        c = trainer.run(clients, down, state, known=newcomers[rows])
-        return {
-            "model": c.model - down.parts["model"],
-            **c.sent,
-            **{f"{n} that it keeps": s for n, s in c.state.items()},
-        }
-
-    block = Trainer(replace(trial, stacking=Stacking(2, True, "")), [CPU])
-    with put_back():
-        before = traces()
-        stacked = moved(block, slice(0, 2))
-        if drawn := [*drawn_since(before), *sorted(block.hidden.drawn)]:
-            return f"it draws from {drawn[0]}, which knows one client at a time", False
-    changed = block.hidden.changed
-    alone = Trainer(replace(trial, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
-    for row, client in enumerate(few.pair):
-        for name, values in moved(alone, slice(row, row + 1)).items():
-            if not _close(stacked[name][row], values[0]):
-                kept = f": it remembers {min(changed)}" if changed else ""
-                return f"client {client} stacked is not what it is alone{kept}", bool(changed)
-    return None, bool(changed)
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    close = _TOLERANCE * (float(other.nan_to_num().abs().max()) or 1.0) if other.numel() else 0.0
-    return torch.allclose(one, other, rtol=0.0, atol=close, equal_nan=True)
-
-
-def _drawn(task: LocalTask, widths: Mapping[str, int]) -> Parts:
-    """Return something small for what a run would have sent or kept, so that a program that uses it shows it."""
-    draw = torch_generator(task.seed, "local")
-    return {name: 0.01 * torch.randn(width, generator=draw) for name, width in widths.items()}
-
-
-class _Few:
-    """The two largest clients, cut to so many examples each: where they are unequal a stacked step has padding."""
-
-    def __init__(self, task: LocalTask, rows: tuple[int, int]) -> None:
-        sizes = task.data.sizes
-        self.pair = np.resize(np.argsort(-sizes, kind="stable")[:2], 2)
-        self.sizes = sizes.copy()
-        self.sizes[self.pair] = np.minimum(sizes[self.pair], rows if len(sizes) > 1 else max(rows))
-        self.keys = task.data.keys
-        self.rows = task.data.rows
-        self.label_counts = task.data.label_counts
 
 
 def batch_statistics(module: nn.Module) -> str | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -48,7 +47,7 @@ class Block(Protocol):
     """The clients of a step, as it knows them: see :class:`fedray.local.clients.Clients`."""
 
     round: int
-    down: Parts
+    down: Mapping[str, Tensor]
     state: Parts
     known: Tensor
 
@@ -71,7 +70,7 @@ class Block(Protocol):
     def labels(self) -> Tensor: ...
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One step of the A <= C clients that still train.
 
@@ -148,12 +147,12 @@ class Step:
             batch: default: the step's.
             graph: make it differentiable.
         """
-        at = copy.copy(self)
-        at.batch, at.attached = self.batch if batch is None else batch, False
+        batch = self.batch if batch is None else batch
         with torch.enable_grad(), self.c.stepper.drawing():
             place = (self.params if params is None else params)[..., : self.c.layout.trained]
-            place = place.expand(len(at.batch.x), -1)
-            at.params = place if graph and place.requires_grad else place.detach().requires_grad_()
+            place = place.expand(len(batch.x), -1)
+            place = place if graph and place.requires_grad else place.detach().requires_grad_()
+            at = replace(self, params=place, batch=batch, attached=False)
             return gradient_of((self.objective or Step.loss)(at), at.params, graph)
 
     def fresh_batch(self) -> Batch:

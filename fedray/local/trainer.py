@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.clients import Clients
+from fedray.local.guards import check_state, read_only
 from fedray.local.steppers import stepper_for
 from fedray.local.task import LocalTask
 
@@ -54,8 +56,9 @@ class Trainer:
             home = torch.where(known[:, None], state.pop(PERSONAL), layout.personal_of(local))
             layout.put_personal(local, home)
         rows = task.data.rows(clients, self.device)
-        c = Clients(task, self._stepper, down.round, clients, down.parts, state, known, local, rows, home)
-        with self._stepper.alone(c):
+        sent = MappingProxyType(down.parts)
+        c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home)
+        with self._stepper.alone(c), read_only(c.down):
             if task.program.state and not known.all():
                 for name, value in task.program.initial_state(c).items():
                     c.state[name] = torch.where(known[:, None], c.state[name], value)
@@ -75,7 +78,9 @@ class Trainer:
             The block as the program left it; its models are only valid until the next call.
         """
         with self.block(clients, down, state, buffers, known) as c:
+            widths = {name: part.shape[1] for name, part in c.state.items()}
             self.task.program.client(c)
+        c.state = check_state(c.state, widths, c.model)
         if self.task.layout.personal:
             c.state[PERSONAL] = self.task.layout.personal_of(c.model)
         return c

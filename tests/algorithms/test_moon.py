@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fedray.algorithms import MOON
+from fedray.core.errors import ConfigError
 from fedray.local.clients import Clients
 from tests.algorithms.classes import ROUNDS, Classes, assert_is_the_loop
-from tests.helpers import class_problem, federation, local_task, train
+from tests.helpers import class_problem, federation, local_task
 
 
 def cosine(one: Tensor, other: Tensor) -> Tensor:
@@ -48,9 +49,8 @@ def test_a_model_without_features_is_told_so() -> None:
             out: Tensor = self.head(x) + self.head(-x)
             return out
 
-    task = local_task(class_problem((5,), (6,), 3, Twice), stack="off", program=MOON())
-    with pytest.raises(ValueError, match="moon needs features"):
-        train(task, [0])
+    with pytest.raises(ConfigError, match=r"^algorithm: moon does not run .*ValueError: moon needs feat"):
+        local_task(class_problem((5,), (6,), 3, Twice), stack="off", program=MOON())
 
 
 def test_a_newcomers_last_model_is_the_global_one(tmp_path: Path) -> None:
@@ -61,5 +61,7 @@ def test_a_newcomers_last_model_is_the_global_one(tmp_path: Path) -> None:
             seen.append(torch.equal(c.state["previous"], c.anchor.expand(len(c), -1)))
             super().client(c)
 
-    federation(class_problem((5, 4), (6,), 3), tmp_path, Looks(), stack="off", rounds=2).run()
+    run = federation(class_problem((5, 4), (6,), 3), tmp_path, Looks(), stack="off", rounds=2)
+    seen.clear()
+    run.run()
     assert seen == [True, True, False, False]

@@ -186,7 +186,7 @@ def _looking(look: Callable[[Step], object], stack: int, model_fn: Callable[[], 
     class Looks(ClientProgram):
         def client(self, c: Clients) -> None:
             def gradient(step: Step, grad: Tensor) -> None:
-                if step.number == 1:
+                if step.number == 1 and begun:
                     with torch.enable_grad():
                         look(step)
                     seen.append(step)
@@ -194,9 +194,10 @@ def _looking(look: Callable[[Step], object], stack: int, model_fn: Callable[[], 
             c.fit(gradient=gradient)
 
     seen: list[Step] = []
+    begun: list[bool] = []
     task = local_task(class_problem(STEPS, (6,), 3, model_fn), args=LocalSection(2, 4), stack=stack, program=Looks())
     assert task.stacking.stacked == (stack > 1), task.stacking.reason
-    seen.clear()
+    begun.append(True)  # the trial before draws nothing
     for block in [range(3)] if stack > 1 else [[0], [1], [2]]:
         train(task, block)
     assert seen

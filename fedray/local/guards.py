@@ -1,0 +1,78 @@
+"""Guards against what a client program may say and nobody would hear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from fedray.core.messages import Parts
+
+
+def check_in_place(returned: object, changed: Tensor, hook: str) -> None:
+    """Raise TypeError if a hook returns a tensor other than the one that it is given to change.
+
+    >>> grad = torch.ones(1, 2)
+    >>> check_in_place(grad.mul_(2.0), grad, "gradient")
+    >>> check_in_place(grad * 2.0, grad, "gradient")
+    Traceback (most recent call last):
+    TypeError: gradient=... changes its tensor in place, and what it returns is not used: write grad.copy_(...)
+    """
+    if isinstance(returned, Tensor) and not same_memory(returned, changed):
+        what = "grad" if hook == "gradient" else "step.params"
+        raise TypeError(
+            f"{hook}=... changes its tensor in place, and what it returns is not used: write {what}.copy_(...)"
+        )
+
+
+def check_rows(name: str, value: Tensor, rows: int) -> Tensor:
+    """Return what is sent under a name as ``[C, k]``; raise ValueError unless it has a row for each client."""
+    if value.dim() not in (1, 2) or len(value) != rows:
+        raise ValueError(
+            f"send({name!r}): a row or a number for each of the block's clients, [{rows}, k] or [{rows}]; "
+            f"this one is {list(value.shape)}"
+        )
+    return value.unsqueeze(1) if value.dim() == 1 else value
+
+
+def same_memory(one: Tensor, other: Tensor) -> bool:
+    """Return True if two tensors lie in the same memory."""
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+@contextmanager
+def read_only(down: Mapping[str, Tensor]) -> Iterator[None]:
+    """Raise RuntimeError where a program changes what the server sent: other blocks read it, too."""
+    before = {name: part._version for name, part in down.items()}
+    yield
+    for name, part in down.items():
+        if part._version != before[name]:
+            also = ", of which c.anchor is a view" if name == "model" else ""
+            raise RuntimeError(
+                f"c.down[{name!r}]{also}, is read-only, as all clients share it: change a copy, .clone()"
+            )
+
+
+def check_state(kept: Mapping[str, Tensor], widths: Mapping[str, int], models: Tensor) -> Parts:
+    """Return what clients keep, in memory of its own.
+
+    Args:
+        kept: as the program leaves it.
+        widths: of what they had.
+        models: their models, ``[C, P]``, whose memory becomes the update.
+
+    Raises:
+        ValueError: a name or a shape that is none of theirs.
+    """
+    for name, value in kept.items():
+        if name not in widths:
+            raise ValueError(f"c.state[{name!r}]: nobody has it; initial_state names {', '.join(widths) or 'nothing'}")
+        if value.shape != (len(models), widths[name]):
+            raise ValueError(
+                f"c.state[{name!r}]: a row for each of the block's clients, {[len(models), widths[name]]}; "
+                f"this one is {list(value.shape)}"
+            )
+    if missing := [name for name in widths if name not in kept]:
+        raise ValueError(f"c.state[{missing[0]!r}]: the program has deleted it")
+    return {name: value.clone() if same_memory(value, models) else value for name, value in kept.items()}

@@ -1,0 +1,227 @@
+"""The trial of a run's program: two unequal clients, in a stack and alone, before anything starts."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core.draws import drawn_since, put_back, traces
+from fedray.core.errors import ConfigError, one_line
+from fedray.core.messages import PERSONAL, Broadcast, Parts
+from fedray.core.rng import torch_generator
+from fedray.data.columns.rows import CPU
+from fedray.local.program import ClientProgram, width_of
+from fedray.local.task import LocalTask, Sharing, Stacking
+from fedray.local.trainer import Trainer
+from fedray.optim import SGD
+
+_ROWS = (5, 2)
+"""Examples of the two: in batches of three, one of them has padding in its first step, and the other one more step."""
+
+_BATCH = 3
+_TOLERANCE = 1e-4
+
+_TRAPS = "see the traps in docs/write-your-own.md"
+_WAY_OUT = f"{_TRAPS}, or let clients step one by one (local.stack: off)"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The outcome of a trial.
+
+    Args:
+        reason: why the two are not in a stack what each is alone; None if they are.
+        changed: names of what the model, the loss, the optimizer function or the program remembered.
+        drawn: the reason is a draw from a generator of the process.
+    """
+
+    reason: str | None
+    changed: frozenset[str] = frozenset()
+    drawn: bool = False
+
+
+def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
+    """Return the reason why two unequal clients are not in a stack what each is alone; None if they are.
+
+    Args:
+        task: the local training problem.
+        decays: the optimizer decays weights.
+        usual_batch: examples in a step of the median client.
+
+    Raises:
+        ConfigError: the algorithm's program is the reason.
+        Exception: whatever the user's model or loss raises in a stack.
+    """
+    try:
+        found = _in_a_stack(task, decays, usual_batch)
+    except Exception as error:
+        if task.program.plain or _only_in_a_stack(task, decays, usual_batch) is not None:
+            raise
+        check_program(task)
+        if not _line_of(error, task.program):
+            raise
+        raise _refused(task.program, error, "in a stack of two clients, but alone", _WAY_OUT) from error
+    if task.program.plain or found.reason is None or found.drawn or found.changed:
+        return found.reason
+    if (own := _only_in_a_stack(task, decays, usual_batch)) is not None:
+        return own
+    raise ConfigError(
+        f"algorithm: with {_name(task.program)} {found.reason}, though it is with a plain fit: a row of the block "
+        f"reaches another one, or padding counts; {_WAY_OUT}"
+    )
+
+
+def check_program(task: LocalTask) -> None:
+    """Run the algorithm's program on two clients, one by one.
+
+    Raises:
+        ConfigError: it fails where a plain fit does not, or remembers something in itself.
+    """
+    if task.program.plain:
+        return
+    try:
+        runs = _Runs(task, _ROWS, None, False)
+        runs.alone()
+    except Exception as error:
+        try:
+            _Runs(_plain(task), _ROWS, None, False).alone()
+        except Exception:
+            return  # the model, the loss or the data, of which others tell
+        raise _refused(task.program, error, "on two clients", _TRAPS) from error
+    if kept := sorted(name for name in runs.changed if name.startswith("algorithm")):
+        raise ConfigError(
+            f"algorithm: {_name(task.program)} remembers {kept[0]}, which each worker would have by itself; "
+            "what a client keeps from round to round is its c.state"
+        )
+
+
+def _only_in_a_stack(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
+    """Return the reason why plain fits are no others in a stack than alone; None if they are."""
+    try:
+        return _in_a_stack(_plain(task), decays, usual_batch).reason
+    except Exception as error:
+        return one_line(error)
+
+
+def _plain(task: LocalTask) -> LocalTask:
+    return replace(task, program=ClientProgram(), receives={})
+
+
+def _in_a_stack(task: LocalTask, decays: bool, usual_batch: int) -> _Found:
+    found = _compared(_Runs(task, _ROWS, None, decays))
+    if found.reason is None and found.changed:
+        # What a step leaves in the model shows in the next ones.
+        found = _compared(_Runs(task, _ROWS, 3, decays))
+    if found.reason is None:
+        # Without padding the loss itself is called, and it may look at values.
+        found = _compared(_Runs(task, (usual_batch,) * 2, 1, decays))
+    return found
+
+
+def _compared(runs: _Runs) -> _Found:
+    stacked, drawn = runs.stacked()
+    if drawn:
+        return _Found(f"it draws from {drawn[0]}, which knows one client at a time", drawn=True)
+    changed = frozenset(runs.changed)
+    for row, alone in enumerate(runs.alone()):
+        for name, values in alone.items():
+            if not _close(stacked[name][row], values[0]):
+                kept = f": it remembers {min(changed)}" if changed else ""
+                return _Found(f"client {runs.clients[row]} stacked is not what it is alone{kept}", changed)
+    return _Found(None, changed)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    close = _TOLERANCE * (float(other.nan_to_num().abs().max()) or 1.0) if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=0.0, atol=close, equal_nan=True)
+
+
+class _Runs:
+    """The program on two clients, cut to so many ``rows`` each, for one pass over them or for some ``steps``."""
+
+    def __init__(self, task: LocalTask, rows: tuple[int, int], steps: int | None, decays: bool) -> None:
+        few = _Few(task, rows)
+        self.clients = few.pair
+        self.changed: set[str] = set()
+        # Plain descent shows the gradients, where Adam would blow up rounding.  Decay stays, as it tells apart a
+        # parameter that the loss does not use: alone it is left as it is.
+        plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
+        batch = _BATCH if steps is None else max(rows)
+        # In full precision: what bfloat16 rounds away would hide what is looked for, as would a clip of gradients.
+        args = replace(task.args, epochs=1, steps=steps, batch_size=batch, last_batch="keep", by_client={})
+        args = replace(args, precision="fp32", clip_grad_norm=None)
+        self._task = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
+        model = task.layout.pack(dict(task.model_fn().state_dict()))
+        self._down = Broadcast(1, {"model": model, **_drawn(task, task.receives)}, 1.0)
+        self._widths = {name: width_of(width, task.layout) for name, width in task.program.state.items()}
+        if task.layout.personal:
+            self._widths[PERSONAL] = task.layout.personal
+
+    def stacked(self) -> tuple[Parts, list[str]]:
+        """Return what the two send and keep, and the generators of the process that were drawn from."""
+        block = Trainer(replace(self._task, stacking=Stacking(2, True, "")), [CPU])
+        with put_back():
+            before = traces()
+            moved = self._moved(block, slice(0, 2))
+            drawn = [*drawn_since(before), *sorted(block.hidden.drawn)]
+        self.changed |= block.hidden.changed
+        return moved, drawn
+
+    def alone(self) -> list[Parts]:
+        """Return what each sends and keeps."""
+        alone = Trainer(replace(self._task, stacking=Stacking(1, False, ""), sharing=Sharing()), [CPU])
+        with put_back():
+            found = [self._moved(alone, slice(row, row + 1)) for row in range(2)]
+        self.changed |= alone.hidden.changed
+        return found
+
+    def _moved(self, trainer: Trainer, rows: slice) -> Parts:
+        clients = self.clients[rows]
+        state = {name: part.expand(len(clients), -1).clone() for name, part in _drawn(self._task, self._widths).items()}
+        c = trainer.run(clients, self._down, state, known=torch.zeros(len(clients), dtype=torch.bool))
+        kept = {f"{name} that it keeps": part for name, part in c.state.items()}
+        # The next run takes the memory of the models.
+        found = {"model": c.model - self._down.parts["model"], **c.sent, **kept}
+        return {name: part.clone() for name, part in found.items()}
+
+
+def _drawn(task: LocalTask, widths: Mapping[str, int]) -> Parts:
+    """Return something small for what a run would have sent or kept, so that a program that uses it shows it."""
+    draw = torch_generator(task.seed, "local")
+    return {name: 0.01 * torch.randn(width, generator=draw) for name, width in widths.items()}
+
+
+class _Few:
+    """The two largest clients, cut to so many examples each: where they are unequal a stacked step has padding."""
+
+    def __init__(self, task: LocalTask, rows: tuple[int, int]) -> None:
+        sizes = task.data.sizes
+        self.pair = np.resize(np.argsort(-sizes, kind="stable")[:2], 2)
+        self.sizes = sizes.copy()
+        self.sizes[self.pair] = np.minimum(sizes[self.pair], rows if len(sizes) > 1 else max(rows))
+        self.keys = task.data.keys
+        self.rows = task.data.rows
+        self.label_counts = task.data.label_counts
+
+
+def _refused(program: ClientProgram, error: Exception, where: str, advice: str) -> ConfigError:
+    line = _line_of(error, program)
+    at = f" ({line})" if line else ""
+    return ConfigError(f"algorithm: {_name(program)} does not run {where}: {one_line(error)}{at}; {advice}")
+
+
+def _name(program: ClientProgram) -> str:
+    return str(getattr(program, "name", type(program).__name__))
+
+
+def _line_of(error: Exception, program: ClientProgram) -> str | None:
+    """Return the line of the program that raised; None if it was code that the program calls."""
+    code = [getattr(kind.__dict__.get("client"), "__code__", None) for kind in type(program).__mro__]
+    files = {one.co_filename for one in code if one is not None}
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename.rpartition('/')[2]}, line {last.lineno}" if last.filename in files else None
