@@ -20,10 +20,10 @@ from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
 from fedray.optim import SGD
 
-_ROWS = (5, 2)
-"""Examples of the two: in batches of three, one of them has padding in its first step, and the other one more step."""
+_ROWS = (7, 3)
+"""Examples of the two: in batches of four, one of them has padding in its first step, and the other one more step."""
 
-_BATCH = 3
+_BATCH = 4
 _TOLERANCE = 1e-4
 
 _TRAPS = "see the traps in docs/write-your-own.md"
