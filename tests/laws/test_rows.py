@@ -11,7 +11,7 @@ import torch
 from fedray import FederatedData
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import LocalSection
-from fedray.core.messages import BlockUpdate, Broadcast
+from fedray.core.messages import PERSONAL, BlockUpdate, Broadcast
 from fedray.core.rng import torch_generator
 from fedray.local.program import width_of
 from tests.helpers import Problem, class_problem, local_task, train
@@ -37,10 +37,9 @@ def block(problem: Problem, algorithm: AlgorithmConfig) -> BlockUpdate:
     assert task.stacking.stacked, task.stacking.reason
     draw = torch_generator(3, "local")
     told = {name: 0.1 * torch.randn(width, generator=draw) for name, width in task.receives.items()}
-    kept = {
-        name: 0.1 * torch.randn(len(SIZES), width_of(width, task.layout), generator=draw)
-        for name, width in algorithm.state.items()
-    }
+    widths = {name: width_of(width, task.layout) for name, width in algorithm.state.items()}
+    widths |= {PERSONAL: task.layout.personal} if task.layout.personal else {}
+    kept = {name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in widths.items()}
     model = task.layout.pack(dict(problem.model_fn().state_dict()))
     return train(task, range(len(SIZES)), Broadcast(1, {"model": model, **told}, 1.0), kept)
 
