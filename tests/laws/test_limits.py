@@ -13,6 +13,7 @@ from fedray import optim
 from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Median, MultiKrum, TrimmedMean
 from fedray.algorithms import (
     APFL,
+    MIFA,
     MOON,
     Ditto,
     FedALA,
@@ -21,6 +22,7 @@ from fedray.algorithms import (
     FedDC,
     FedDecorr,
     FedDyn,
+    FedExP,
     FedLC,
     FedNova,
     FedNTD,
@@ -28,7 +30,10 @@ from fedray.algorithms import (
     FedRS,
     FedSAM,
     FedSGD,
+    FedVARP,
     MoFedSAM,
+    PFedMe,
+    QFedAvg,
     Scaffold,
 )
 from fedray.algorithms.base import AlgorithmConfig
@@ -86,19 +91,19 @@ def drifting() -> Problem:
     return linear_problem(sizes=(10,) * 5, features=3, spread=2.0)
 
 
-@pytest.mark.parametrize(
-    ("config", "exact"),
-    [
-        (FedSGD(), True),
-        (Scaffold(), True),
-        (FedDyn(alpha=1.0), True),
-        (FedDC(alpha=1.0), True),
-        (FedAvg(), False),
-        (FedProx(mu=0.1), False),
-        (FedNova(), False),
-    ],
-    ids=lambda value: getattr(value, "name", str(value)),
-)
+REST: list[tuple[AlgorithmConfig, bool]] = [
+    (FedSGD(), True),
+    (Scaffold(), True),
+    (FedDyn(alpha=1.0), True),
+    (FedDC(alpha=1.0), True),
+    (FedAvg(), False),
+    (FedProx(mu=0.1), False),
+    (FedNova(), False),
+]
+"""Algorithms, and True for those that come to rest where the pooled gradient is 0."""
+
+
+@pytest.mark.parametrize(("config", "exact"), REST, ids=lambda value: getattr(value, "name", str(value)))
 def test_where_it_comes_to_rest(config: AlgorithmConfig, exact: bool, tmp_path: Path) -> None:
     problem = drifting()
     run = federation(
@@ -177,25 +182,25 @@ def test_the_median_of_one_client_is_that_client(aggregator: Aggregator, tmp_pat
     assert relative(median.vector, mean.vector) <= 1e-6
 
 
+LIMITS: list[AlgorithmConfig] = [
+    FedProx(mu=0.0),
+    FedSAM(rho=0.0),
+    FedCM(alpha=1.0),
+    MoFedSAM(alpha=1.0, rho=0.0),
+    MOON(mu=0.0),
+    FedNTD(beta=0.0),
+    FedLC(tau=0.0),
+    FedRS(alpha=1.0),
+    FedDecorr(beta=0.0),
+    Ditto(lam=0.7),
+    APFL(alpha=0.3),
+    FedALA(eta=0.0),
+]
+"""The ends of ranges, where an algorithm is FedAvg."""
+
+
 @STACKS
-@pytest.mark.parametrize(
-    "limit",
-    [
-        FedProx(mu=0.0),
-        FedSAM(rho=0.0),
-        FedCM(alpha=1.0),
-        MoFedSAM(alpha=1.0, rho=0.0),
-        MOON(mu=0.0),
-        FedNTD(beta=0.0),
-        FedLC(tau=0.0),
-        FedRS(alpha=1.0),
-        FedDecorr(beta=0.0),
-        Ditto(lam=0.7),
-        APFL(alpha=0.3),
-        FedALA(eta=0.0),
-    ],
-    ids=lambda limit: limit.name,
-)
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
 def test_at_the_end_of_its_range_it_is_fedavg_bitwise(limit: AlgorithmConfig, stack: Stack, tmp_path: Path) -> None:
     plain, other = (
         federation(class_problem(), tmp_path / config.name, config, args=LocalSection(2, 4), stack=stack)
@@ -204,6 +209,28 @@ def test_at_the_end_of_its_range_it_is_fedavg_bitwise(limit: AlgorithmConfig, st
     plain.run()
     other.run()
     assert torch.equal(other.vector, plain.vector)
+
+
+PLAIN: list[AlgorithmConfig] = [
+    MIFA(),
+    FedVARP(),
+    FedExP(eps=1e9),
+    QFedAvg(q=0.0),
+    PFedMe(lam=4.0, inner_steps=1, inner_lr=0.25),
+]
+"""Those that are FedAvg with a plain mean, up to rounding, where everyone takes part."""
+
+
+@STACKS
+@pytest.mark.parametrize("limit", PLAIN, ids=lambda limit: limit.name)
+def test_with_everyone_it_is_fedavg_with_a_plain_mean(limit: AlgorithmConfig, stack: Stack, tmp_path: Path) -> None:
+    plain, other = (
+        federation(class_problem(), tmp_path / config.name, config, args=LocalSection(2, 4), stack=stack)
+        for config in (FedAvg(weight="uniform"), limit)
+    )
+    plain.run()
+    other.run()
+    assert relative(other.vector, plain.vector) <= 1e-5
 
 
 NOT_FEDAVG = [

@@ -14,6 +14,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.messages import PERSONAL, BlockUpdate, Broadcast
 from fedray.core.rng import torch_generator
 from fedray.local.program import width_of
+from fedray.local.task import LocalTask
 from tests.helpers import Problem, class_problem, local_task, train
 from tests.laws.parts import ALGORITHMS, every
 
@@ -31,16 +32,21 @@ def spoilt(problem: Problem, client: int) -> Problem:
     return replace(problem, data=data)
 
 
-def block(problem: Problem, algorithm: AlgorithmConfig) -> BlockUpdate:
-    """A stacked block of all clients, who remember something and have heard something."""
+def stacked(problem: Problem, algorithm: AlgorithmConfig) -> LocalTask:
+    """A task whose clients step in a stack."""
     task = local_task(problem, program=algorithm, args=LocalSection(2, 4), stack=4)
     assert task.stacking.stacked, task.stacking.reason
+    return task
+
+
+def block(task: LocalTask) -> BlockUpdate:
+    """A block of all clients, who remember something and have heard something."""
     draw = torch_generator(3, "local")
     told = {name: 0.1 * torch.randn(width, generator=draw) for name, width in task.receives.items()}
-    widths = {name: width_of(width, task.layout) for name, width in algorithm.state.items()}
+    widths = {name: width_of(width, task.layout) for name, width in task.program.state.items()}
     widths |= {PERSONAL: task.layout.personal} if task.layout.personal else {}
     kept = {name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in widths.items()}
-    model = task.layout.pack(dict(problem.model_fn().state_dict()))
+    model = task.layout.pack(dict(task.model_fn().state_dict()))
     return train(task, range(len(SIZES)), Broadcast(1, {"model": model, **told}, 1.0), kept)
 
 
@@ -48,7 +54,7 @@ def block(problem: Problem, algorithm: AlgorithmConfig) -> BlockUpdate:
 @every("algorithm", ALGORITHMS)
 def test_a_client_without_numbers_leaves_the_others_as_they_were(algorithm: AlgorithmConfig, client: int) -> None:
     problem = class_problem(SIZES)
-    whole, broken = block(problem, algorithm), block(spoilt(problem, client), algorithm)
+    whole, broken = (block(stacked(one, algorithm)) for one in (problem, spoilt(problem, client)))
     others = [c for c in range(len(SIZES)) if c != client]
     assert not torch.isfinite(broken.parts["delta"][client]).all()
     for name, part in whole.parts.items():

@@ -1,0 +1,178 @@
+"""The table of the algorithms: what each keeps and sends, and by which tests it is known to be its paper's.
+
+``python -m tests.laws.table`` prints it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import sys
+import textwrap
+from dataclasses import dataclass, fields
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.core.messages import VECTOR
+from tests.helpers import class_problem
+from tests.laws.parts import ALGORITHMS
+from tests.laws.test_limits import LIMITS, PLAIN, REST
+from tests.laws.test_rows import SIZES, block, stacked
+
+LAWS: dict[str, tuple[str, str]] = {
+    "fedsgd": ("gradient descent", "laws.test_limits:test_fedsgd_with_everyone_is_gradient_descent_on_the_pooled_data"),
+    "fedavgm": ("momentum 0: FedAvg, bitwise", "algorithms.test_fedavg:test_no_momentum_is_fedavg_bitwise"),
+    "fedadam": ("a preset of FedAvg", "server.test_server:test_a_preset_is_fedavg_with_its_optimizer"),
+    "fedyogi": ("a preset of FedAvg", "server.test_server:test_a_preset_is_fedavg_with_its_optimizer"),
+    "fedadagrad": ("a preset of FedAvg", "server.test_server:test_a_preset_is_fedavg_with_its_optimizer"),
+    "fednova": ("equal steps: FedAvg", "algorithms.test_fednova:test_fednova_at_equal_steps_is_fedavg"),
+    "perfedavg": ("alpha 0: FedAvg", "algorithms.test_perfedavg:test_without_an_inner_step_it_is_fedavg"),
+    "fedrep": ("no head: FedAvg, bitwise", "algorithms.test_fedrep:test_without_a_head_at_home_it_is_fedavg_bitwise"),
+}
+"""What an algorithm is in a limit, where the tables of ``test_limits`` do not say it, and the test."""
+
+ORACLES: dict[str, str] = {
+    "fedsgd": "algorithms.test_fedavg:test_fedsgd_is_one_step_along_the_gradient_of_all_rows",
+    "fedavgm": "algorithms.test_fedavg:test_fedavgm_is_the_papers_loop",
+    "fedadam": "server.test_adaptive:test_they_are_as_published",
+    "fedyogi": "server.test_adaptive:test_they_are_as_published",
+    "fedadagrad": "server.test_adaptive:test_they_are_as_published",
+    "fedcm": "algorithms.test_fedcm:test_it_is_the_papers_loop",
+    "mofedsam": "algorithms.test_fedcm:test_it_is_the_papers_loop",
+    "fedlc": "algorithms.test_fedlc:test_it_is_the_papers_loop",
+    "fedrs": "algorithms.test_fedlc:test_it_is_the_papers_loop",
+    "fednova": "algorithms.test_fednova:test_fednova_is_the_papers_loop_where_clients_take_unequal_steps",
+    "fedper": "algorithms.test_fedper:test_a_part_stays_at_home_and_the_rest_is_averaged",
+    "lg-fedavg": "algorithms.test_fedper:test_a_part_stays_at_home_and_the_rest_is_averaged",
+    "fedrep": "algorithms.test_fedrep:test_the_head_with_the_body_fixed_and_then_the_body",
+    "fedbabu": "algorithms.test_fedbabu:test_the_body_is_trained_and_averaged_and_the_head_stays_as_it_was_first",
+    "fedbn": "algorithms.test_fedbn:test_norms_stay_at_home_with_their_statistics",
+}
+"""The independent loop, where its name is not ``test_<name>_is_the_papers_loop``."""
+
+HOLES: dict[tuple[str, str], str] = {
+    ("fedper", "law"): "without a head it would have nothing at home, and be refused",
+    ("lg-fedavg", "law"): "as FedPer",
+    ("fedbabu", "law"): "as FedPer",
+    ("fedbn", "law"): "without norm layers it is FedAvg: nothing is personal",
+}
+"""What is empty, and why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One algorithm; ``law`` and ``oracle`` are empty where there is none."""
+
+    name: str
+    lines: int
+    stacks: str
+    state: str
+    sends: str
+    law: str
+    oracle: str
+
+
+def rows() -> list[Row]:
+    """One row for each registered algorithm."""
+    example = {config.name: config for config in reversed(ALGORITHMS)}
+    return [row(example[name]) for name in algorithms]
+
+
+def row(config: AlgorithmConfig) -> Row:
+    """The row of one."""
+    task = stacked(class_problem(SIZES, model_fn=normed), config)
+    update, layout = block(task), task.layout
+    words = {layout.personal: "region", layout.shared: "S", layout.trained: "D", layout.size: "P"}
+
+    def widths(parts: dict[str, Tensor]) -> str:
+        return ", ".join(f"{name} {words.get(part.shape[1], part.shape[1])}" for name, part in parts.items())
+
+    sent = {name: part for name, part in update.parts.items() if name not in VECTOR}
+    return Row(
+        config.name,
+        code_lines(type(config)),
+        f"{task.stacking.size}",
+        widths(update.state),
+        widths(sent),
+        law(config.name),
+        oracle(config.name),
+    )
+
+
+def normed() -> nn.Module:
+    """A model with a buffer and a layer that normalises, which stacks."""
+    module = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 3))
+    module.register_buffer("scale", torch.ones(5))
+    return module
+
+
+def code_lines(kind: type) -> int:
+    """Lines of a class that are code: no documentation, no comment, nothing empty."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue  # documentation
+        if isinstance(node, ast.stmt | ast.expr | ast.arg) and not _is_text(node, tree):
+            lines |= {node.lineno, node.end_lineno or node.lineno}
+    return len(lines)
+
+
+def _is_text(node: ast.AST, tree: ast.AST) -> bool:
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
+    return any(node is text for text in texts)
+
+
+def law(name: str) -> str:
+    """The words of the laws of an algorithm."""
+    found = [f"{options(limit)}: FedAvg, bitwise" for limit in LIMITS if limit.name == name]
+    found += [f"{options(limit)}: FedAvg, plain mean" for limit in PLAIN if limit.name == name]
+    found += [
+        f"{options(one)}: rests {'at' if exact else 'off'} the optimum" for one, exact in REST if one.name == name
+    ]
+    return "; ".join([*found, *(LAWS[name][0] for _ in "x" if name in LAWS)])
+
+
+def options(config: AlgorithmConfig) -> str:
+    """What was given, or ``any``."""
+    given = {f.name: getattr(config, f.name) for f in fields(config)}
+    return " ".join(f"{name} {value:g}" for name, value in given.items() if value != default(config, name)) or "always"
+
+
+def default(config: AlgorithmConfig, name: str) -> object:
+    """The default of an option."""
+    return next(f.default for f in fields(config) if f.name == name)
+
+
+def oracle(name: str) -> str:
+    """The test of an algorithm against an independent loop; empty if there is none."""
+    place = ORACLES.get(name, f"algorithms.test_{name}:test_{name}_is_the_papers_loop")
+    return place if exists(place) else ""
+
+
+def exists(place: str) -> bool:
+    """Whether there is a test ``module:function``."""
+    module, _, function = place.partition(":")
+    try:
+        return hasattr(importlib.import_module(f"tests.{module}"), function)
+    except ModuleNotFoundError:
+        return False
+
+
+def table(found: list[Row]) -> Table:
+    """The table, for a terminal."""
+    drawn = Table("algorithm", "lines", "stack", "keeps", "sends besides delta", "law", "oracle")
+    for one in found:
+        cells = [one.name, str(one.lines), one.stacks, one.state, one.sends]
+        why = {kind: HOLES.get((one.name, kind), "") for kind in ("law", "oracle")}
+        drawn.add_row(*cells, one.law or f"({why['law']})", one.oracle.partition(":")[0] or f"({why['oracle']})")
+    return drawn
+
+
+if __name__ == "__main__":
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200).print(table(rows()))
