@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         FedPer,
         FedProx,
         FedRep,
+        FedRoD,
         FedRS,
         FedSAM,
         FedSGD,
@@ -60,7 +61,7 @@ __version__ = "0.2.0"
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
     "algorithms": "APFL Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC FedDecorr FedDyn "
-    "FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedSAM FedSGD FedVARP FedYogi LGFedAvg "
+    "FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedRoD FedSAM FedSGD FedVARP FedYogi LGFedAvg "
     "MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
@@ -129,6 +130,7 @@ __all__ = [
     "FedProx",
     "FedRS",
     "FedRep",
+    "FedRoD",
     "FedSAM",
     "FedSGD",
     "FedVARP",

@@ -17,6 +17,7 @@ from fedray.algorithms.fedntd import FedNTD
 from fedray.algorithms.fedper import FedPer, LGFedAvg
 from fedray.algorithms.fedprox import FedProx
 from fedray.algorithms.fedrep import FedRep
+from fedray.algorithms.fedrod import FedRoD
 from fedray.algorithms.fedsam import FedSAM
 from fedray.algorithms.fedvarp import FedVARP
 from fedray.algorithms.mifa import MIFA
@@ -50,6 +51,7 @@ __all__ = [
     "FedProx",
     "FedRS",
     "FedRep",
+    "FedRoD",
     "FedSAM",
     "FedSGD",
     "FedVARP",

@@ -27,6 +27,7 @@ from fedray.algorithms import (
     FedNova,
     FedNTD,
     FedProx,
+    FedRoD,
     FedRS,
     FedSAM,
     FedSGD,
@@ -195,6 +196,7 @@ LIMITS: list[AlgorithmConfig] = [
     Ditto(lam=0.7),
     APFL(alpha=0.3),
     FedALA(eta=0.0),
+    FedRoD(gamma=0.0),
 ]
 """The ends of ranges, where an algorithm is FedAvg."""
 

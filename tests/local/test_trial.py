@@ -148,7 +148,7 @@ WRONG_IN_A_STACK: dict[str, tuple[Program, bool, str]] = {
         r"reaches another one",
     ),
     "others in an update": (centres, False, r"reaches another one"),
-    "the number of clients": (gradient(lambda s, g: g.mul_(len(s.c))), False, r"reaches another one"),
+    "the number of clients": (gradient(lambda s, g: g.mul_(len(g))), False, r"reaches another one"),
 }
 
 

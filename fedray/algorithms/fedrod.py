@@ -1,0 +1,83 @@
+"""Fed-RoD: a generic head trained with a balanced loss, and on top of it a personal one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.core.messages import Parts
+from fedray.local.batches import Output
+from fedray.local.clients import Clients, Step
+from fedray.local.program import Width
+
+_FEWEST = 1e-8
+"""The examples that a class which a client lacks is taken to have."""
+
+
+@algorithms.register("fedrod")
+@dataclass(frozen=True)
+class FedRoD(AlgorithmConfig):
+    """Fed-RoD (Chen and Chao, arXiv:2107.00778, linear), with the balanced softmax: one body, two heads.
+
+    Body and generic head are averaged, and trained on the loss of ``logits + gamma log m_k``, with m_k the client's
+    examples of class k; of a class that it lacks 1e-8 is taken.  The personal head, a second one like the model's own,
+    stays with its client: in each step it goes down the loss of the sum of both heads' logits, with features and
+    generic logits fixed, by plain descent at the client learning rate.  It begins at 0; the
+    paper does not say how.  A client is evaluated with the sum, the server's model is the generic one.
+
+    >>> FedRoD(gamma=0.5).gamma
+    0.5
+
+    Args:
+        gamma: power of the class counts, >= 0; with 0 what is sent is FedAvg's, bitwise.
+    """
+
+    gamma: float = 1.0
+    state: ClassVar[Mapping[str, Width]] = {"head": "trained"}
+    needs_classes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least_0(gamma=self.gamma)
+
+    def initial_state(self, c: Clients) -> Parts:
+        """Return a head of zeros."""
+        return {"head": torch.zeros_like(c.params)}
+
+    def client(self, c: Clients) -> None:
+        """Fit body and generic head, and with each step the personal head."""
+        prior = self.gamma * c.labels.clamp(min=_FEWEST).log().unsqueeze(1)  # [C, 1, K]
+        generic: list[Output] = []
+
+        def balanced(step: Step) -> Tensor:
+            generic[:] = [step.forward()]
+            return step.loss(generic[0]._replace(logits=generic[0].logits + prior[step.rows]))
+
+        def personal(step: Step, grad: Tensor) -> None:
+            head = c.state["head"][step.rows].clone().requires_grad_()
+            with torch.enable_grad():
+                other = step.forward(self._with(head, step.params.detach(), step))
+                both = step.loss(other._replace(logits=generic[0].logits.detach() + other.logits))
+                (slope,) = torch.autograd.grad(both.sum(), head)
+            c.state["head"][step.rows] = head.detach() - step.lr * slope
+
+        c.fit(objective=balanced, gradient=personal)
+
+    def predict(self, step: Step) -> Tensor:
+        """Return the sum of both heads' logits."""
+        other = self._with(step.c.state["head"][step.rows], step.params, step)
+        return step.forward(step.params, train=False).logits + step.forward(other, train=False).logits
+
+    def _with(self, head: Tensor, params: Tensor, step: Step) -> Tensor:
+        """Return models with another head."""
+        layout = step.c.layout
+        mask = torch.zeros(params.shape[-1], dtype=torch.bool, device=params.device)
+        for entry in layout.parameters:
+            mask[entry.start : entry.stop] = entry.head
+        wide = torch.nn.functional.pad(head, (0, params.shape[-1] - layout.trained))
+        return torch.where(mask, wide, params)
