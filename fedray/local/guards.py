@@ -48,10 +48,8 @@ def read_only(down: Mapping[str, Tensor]) -> Iterator[None]:
     yield
     for name, part in down.items():
         if part._version != before[name]:
-            also = ", of which c.anchor is a view" if name == "model" else ""
-            raise RuntimeError(
-                f"c.down[{name!r}]{also}, is read-only, as all clients share it: change a copy, .clone()"
-            )
+            also = ", of which c.anchor is a view," if name == "model" else ""
+            raise RuntimeError(f"c.down[{name!r}]{also} is read-only, as all clients share it: change a copy, .clone()")
 
 
 def check_state(kept: Mapping[str, Tensor], widths: Mapping[str, int], models: Tensor) -> Parts:

@@ -35,7 +35,7 @@ class _Found:
     """The outcome of a trial.
 
     Args:
-        reason: why the two are not in a stack what each is alone; None if they are.
+        reason: the difference of the two in a stack from what each is alone; None if there is none.
         changed: names of what the model, the loss, the optimizer function or the program remembered.
         drawn: the reason is a draw from a generator of the process.
     """

@@ -106,7 +106,7 @@ WRONG_ANYWHERE: dict[str, tuple[Program, bool, str]] = {
     "a loss for each example": (
         objective(lambda s: s.forward().logits.mean(2)),
         False,
-        r"this one gives \[1, 3\]: average with step.mean",
+        r"this one gives \[1, 4\]: average with step.mean",
     ),
     "a loss of nothing": (objective(lambda s: s.loss().detach()), False, r"an objective depends on step.params"),
     "a fit in a fit": (fits_in_a_fit, False, r"a fit inside a fit would move clients that have finished"),
