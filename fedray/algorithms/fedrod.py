@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.core.messages import Parts
-from fedray.local.batches import Output
 from fedray.local.clients import Clients, Step
 from fedray.local.program import Width
 
@@ -52,17 +51,17 @@ class FedRoD(AlgorithmConfig):
     def client(self, c: Clients) -> None:
         """Fit body and generic head, and with each step the personal head."""
         prior = self.gamma * c.labels.clamp(min=_FEWEST).log().unsqueeze(1)  # [C, 1, K]
-        generic: list[Output] = []
 
         def balanced(step: Step) -> Tensor:
-            generic[:] = [step.forward()]
-            return step.loss(generic[0]._replace(logits=generic[0].logits + prior[step.rows]))
+            out = step.forward()
+            return step.loss(out._replace(logits=out.logits + prior[step.rows]))
 
         def personal(step: Step, grad: Tensor) -> None:
             head = c.state["head"][step.rows].clone().requires_grad_()
+            generic = step.forward(step.params).logits
             with torch.enable_grad():
                 other = step.forward(self._with(head, step.params.detach(), step))
-                both = step.loss(other._replace(logits=generic[0].logits.detach() + other.logits))
+                both = step.loss(other._replace(logits=generic + other.logits))
                 (slope,) = torch.autograd.grad(both.sum(), head)
             c.state["head"][step.rows] = head.detach() - step.lr * slope
 

@@ -108,9 +108,7 @@ class Step:
 
     def cut(self, piece: slice) -> Step:
         """Return the step with a piece of its batch."""
-        part = copy.copy(self)
-        part.batch, part.piece = self.batch.cut(piece), piece
-        return part
+        return replace(self, batch=self.batch.cut(piece), piece=piece)
 
     @property
     def anchor(self) -> Tensor:
