@@ -52,7 +52,7 @@ class Aggregator(ABC):
     {'delta': tensor([5.])}
 
     Attributes:
-        linear: True for a weighted sum; False if it needs to see single updates (gathered on the driver).
+        linear: True for a weighted sum; False if it needs to see single updates, which are then kept.
         weighted: True if clients count by their weights, False if each counts the same.
     """
 
