@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from fedray.core.errors import ConfigError, RunFailed
     from fedray.core.record import RoundRecord
     from fedray.data import FederatedData
+    from fedray.data.augment import Crop, Flip, Normalize
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
     from fedray.rundir.client_table import read_clients
     from fedray.sampling import AvailabilityTrace, Full, Poisson, Uniform, Weighted
@@ -65,6 +66,7 @@ _NAMES = {
     "MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
+    "data.augment": "Crop Flip Normalize",
     "data.partition": "Column Dirichlet IID Quantity Shards",
     "attacks": "ALIE GaussianAttack SignFlip",
     "core.errors": "ConfigError RunFailed",
@@ -109,6 +111,7 @@ __all__ = [
     "Cluster",
     "Column",
     "ConfigError",
+    "Crop",
     "Dirichlet",
     "Ditto",
     "FedALA",
@@ -137,6 +140,7 @@ __all__ = [
     "FedYogi",
     "FederatedData",
     "FederatedModel",
+    "Flip",
     "Full",
     "Gaussian",
     "GaussianAttack",
@@ -148,6 +152,7 @@ __all__ = [
     "Median",
     "MoFedSAM",
     "MultiKrum",
+    "Normalize",
     "PFedMe",
     "PerFedAvg",
     "Poisson",

@@ -42,6 +42,7 @@ from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.core.rng import numpy_generator, torch_generator
 from fedray.data import ClientData, DataSpec, FederatedData
+from fedray.data.augment import Augmentation, augmentations
 from fedray.data.partition import Partitioner
 from fedray.data.registry import data_sources, partitioners
 from fedray.data.sources.base import Source
@@ -61,6 +62,7 @@ __all__ = [
     "Aggregator",
     "AlgorithmConfig",
     "Attack",
+    "Augmentation",
     "Batch",
     "BlockUpdate",
     "ClientData",
@@ -99,6 +101,7 @@ __all__ = [
     "aggregators",
     "algorithms",
     "attacks",
+    "augmentations",
     "data_sources",
     "losses",
     "lr_schedules",

@@ -39,6 +39,7 @@ Purpose = Literal[
     "partition",
     "data",
     "evaluate",
+    "augment",
 ]
 
 Words = TypeVar("Words", NDArray[np.int64], Tensor)

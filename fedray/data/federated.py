@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fedray.core.messages import Ints
-from fedray.data.columns.arrays import by_client, stack_dataset
+from fedray.data.columns.arrays import by_client, random_items, stack_dataset
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.checks import as_array
 from fedray.data.columns.contiguous import ContiguousData
@@ -94,12 +94,16 @@ class FederatedData(ContiguousData):
     ) -> Self:
         """Read a map-style ``torch.utils.data.Dataset`` of ``(x, y)`` pairs once, and split it by a partitioner.
 
-        Transforms are applied once, at reading.  ``test`` may be such a data set too.
+        Transforms are applied once, at reading; random ones are noticed, and told in a warning of each run on the data:
+        :meth:`with_augment` draws anew for each batch.  ``test`` may be such a data set too.
         """
         x, y = stack_dataset(dataset)
+        said = random_items(dataset, x)
         if test is not None and not isinstance(test, (Examples, tuple)):
             test = stack_dataset(test)
-        return cls.from_partition(x, y, partitioner, seed=seed, test=test)
+        data = cls.from_partition(x, y, partitioner, seed=seed, test=test)
+        data.warnings = (*data.warnings, *((said,) if said else ()))
+        return data
 
     @classmethod
     def from_csv(

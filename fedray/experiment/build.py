@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,7 @@ from fedray.core.layout import Layout
 from fedray.core.losses import TASK_LOSS, LossFn
 from fedray.core.regions import Regions
 from fedray.data import ClientData, DataSpec, data_sources
+from fedray.data.augment import Augment, Told, fit
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.attacked import attacked
 from fedray.experiment.chosen import chosen_data, chosen_function, chosen_model, chosen_server, chosen_trackers
@@ -71,7 +70,7 @@ from fedray.run.evaluation import rows_at_once
 from fedray.run.plan import Plan, check_cohort, check_cohorts, check_least
 from fedray.run.watch import check_watched, monitors
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import PYTHON
+from fedray.rundir.names import PYTHON, new_folder
 from fedray.sampling import Sampler, samplers
 from fedray.server import ServerOptimizer, server_optimizers
 from fedray.tracking import Tracker, trackers
@@ -97,6 +96,7 @@ class Config:
     budget: BudgetSection
     run: RunSection
     data: Any
+    augment: tuple[Any, ...]
     model: Any
     regions: ModelSection
     algorithm: AlgorithmConfig
@@ -140,12 +140,14 @@ class Config:
             raise ConfigError(f"transforms: a list is needed, such as [fedray.Clip()]; this is a {kind}")
         server, server_schedule = chosen_server(schema.server)
         model, regions = chosen_model(schema.model)
+        data, augment = chosen_data(schema.data)
         return cls(
             name=name,
             raw=dict(raw),
             schema=schema,
             place=Place(bind_cluster(schema), sections.pop("worker"), sections.pop("driver")),
-            data=chosen_data(schema.data),
+            data=data,
+            augment=augment,
             model=model,
             regions=regions,
             algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
@@ -176,6 +178,8 @@ class Config:
         parts = self._parts()
         objects = {key: words for key, registry, part in parts if (words := only_python_has(registry, part))}
         dumped = {key: dump(part) for key, _, part in parts if key not in objects}
+        if "data" in dumped and self.augment:
+            dumped["data"] |= {"augment": [dump(part) for part in self.augment]}
         if "model" in dumped:
             dumped["model"] |= {name: names for name, names in dump(self.regions).items() if names}
         local = dump(self.local)
@@ -239,11 +243,7 @@ class Config:
 
     def run_folder(self) -> RunFolder:
         """Return ``run.dir``, or a new folder named by the config and the time."""
-        if self.run.dir:
-            return RunFolder(Path(self.run.dir))
-        default = Path("runs") / self.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        same_second = (default.with_name(f"{default.name}-{number}") for number in itertools.count(2))
-        return RunFolder(next(path for path in itertools.chain([default], same_second) if not path.exists()))
+        return RunFolder(Path(self.run.dir) if self.run.dir else new_folder(self.name))
 
     def algorithm_parts(self) -> Algorithm:
         """Put the parts of the algorithm together."""
@@ -263,20 +263,19 @@ class Config:
         """Return the loss: that of the config, or of the task."""
         return self.loss or losses[TASK_LOSS[spec.task]]
 
-    def plan(self, encoding: Mapping[str, Any] | None = None) -> Plan:
+    def plan(self, encoding: Mapping[str, Any] | None = None, inputs: Told = None) -> Plan:
         """Load the data and build the plan of a run, checked: cohort, model, loss and data fit together.
 
         Args:
             encoding: of the tables of a run that goes on; by default it is learnt from them.
+            inputs: the changes of inputs that this run has told of; likewise.
 
         Raises:
             ConfigError: something does not fit.
         """
-        data: ClientData
-        if encoding is not None and isinstance(self.data, TableSource):
-            data = self.data.load(self.schema.seed, self.place.sites, encoding)
-        else:
-            data = self.data.load(self.schema.seed, self.place.sites)
+        known = (encoding,) if encoding is not None and isinstance(self.data, TableSource) else ()
+        data: ClientData = self.data.load(self.schema.seed, self.place.sites, *known)
+        data = data.with_augment(fit(data.with_augment(self.augment or data.augment), inputs).parts)
         algorithm, sampler = self.algorithm_parts(), made(self.sampler).prepare(data)
         check_rates(algorithm.server.schedule, algorithm.server.lr, self.schema.rounds, "server.lr_schedule")
         attackers = None
@@ -337,6 +336,7 @@ class Config:
             receives=algorithm.received(vector, layout, len(data), data.spec.outputs, self.schema.seed),
             seed=self.schema.seed,
             statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
+            augment=Augment(tuple(data.augment)),
             carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
         )
         trial = replace(task, data=data.probe())
@@ -368,7 +368,7 @@ class Config:
         self.place.check()
         for tracker in self.tracking:
             tracker.check()
-        plan = self.plan(folder.encoding() if resume else None)
+        plan = self.plan(folder.encoding(), folder.inputs()) if resume else self.plan()
         text = self.to_yaml()
         if not resume:
             folder.check_new()

@@ -10,6 +10,7 @@ from fedray.config.registry import Imported, Registry, bind_part, made
 from fedray.config.sections import ModelSection
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData, data_sources
+from fedray.data.augment import chosen
 from fedray.experiment.given import GivenData, GivenModel
 from fedray.local.losses import losses
 from fedray.models import models
@@ -18,21 +19,24 @@ from fedray.server import ServerOptimizer, server_optimizers
 from fedray.tracking import Tracker, trackers
 
 
-def chosen_data(node: Any) -> Any:
-    """Return the data source of a config, or data made in Python in the place of one.
+def chosen_data(node: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the data source of a config, or data made in Python, and the changes of their inputs.
 
     Raises:
         ConfigError: it is neither.
     """
     if isinstance(node, ClientData):
-        return GivenData(node)
+        return GivenData(node), chosen(node.augment)
     named = isinstance(node, str | Mapping | list | int | float)
     if not named and not callable(getattr(node, "load", None)):
         raise ConfigError(
             "data: a fedray.FederatedData is needed, such as fedray.FederatedData.from_arrays(x, y, clients) makes, "
             f"or the name of a data source ({', '.join(data_sources)}); this is a {type(node).__name__}"
         )
-    return bind_part(data_sources, node, "data")
+    if isinstance(node, Mapping) and "augment" in node:
+        rest = {key: value for key, value in node.items() if key != "augment"}
+        return bind_part(data_sources, rest, "data"), chosen(node["augment"] or ())
+    return bind_part(data_sources, node, "data"), ()
 
 
 def chosen_model(node: Any) -> tuple[Any, ModelSection]:

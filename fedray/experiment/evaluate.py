@@ -18,6 +18,7 @@ from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import Floats
 from fedray.core.metrics import Mean, auc, example_values, merge
+from fedray.data.augment import Augment, chosen
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
@@ -47,6 +48,7 @@ def evaluate_model(
     round: int = 0,
     device: torch.device = CPU,
     precision: Precision = "fp32",
+    augment: Augment | None = None,
 ) -> dict[str, float]:
     """Return mean metrics of a module over examples, as a run has them in its record.
 
@@ -63,6 +65,7 @@ def evaluate_model(
         round: the round in which a run evaluates this model, the one after that which made it.
         device: the device of the model.
         precision: as ``local.precision``.
+        augment: the changes of inputs.
 
     Raises:
         MemoryError: memory is too short for a single example (on a GPU ``torch.cuda.OutOfMemoryError``).
@@ -74,7 +77,7 @@ def evaluate_model(
             found[_MARGIN] = output[:, 1] - output[:, 0]
         return found
 
-    evaluator = Evaluator(module, loss, values, seed, device, precision)
+    evaluator = Evaluator(module, loss, values, seed, device, precision, augment=augment or Augment())
     means: list[Mapping[str, Mean]] = []
     margins: list[Floats] = []
     for chunk in TestChunk.cut(len(test), rows):
@@ -161,8 +164,10 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         now = {name: _sha256(path) for name, path in config.data.files().items() if path.is_file()}
         before = {name: mark for name, mark in saved.state.get("fingerprint", {}).items() if name in now}
         matters = "; the result does not depend on them"
+        augment = Augment(chosen(folder.inputs() or ()))
     else:
-        plan = config.plan(encoding)
+        plan = config.plan(encoding, folder.inputs())
+        augment = plan.task.augment
         test, spec, layout = plan.task.data.test, plan.task.data.spec, plan.layout
         now, before = dict(plan.task.data.fingerprint()), saved.state.get("fingerprint", {})
         matters = ""
@@ -186,6 +191,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
             round=saved.round + 1,
             device=place,
             precision=precision,
+            augment=augment,
         )
 
 

@@ -10,13 +10,15 @@ from fedray.run.models import frozen_in, write_model
 from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder, as_json
-from fedray.rundir.names import ENCODING
+from fedray.rundir.names import ENCODING, INPUTS
 
 SUFFIX = ".safetensors"
 
 
 def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bool = False) -> list[Path]:
-    """Write a checkpoint's model for ``load_state_dict``, and for a model of tables ``encoding.json`` beside it.
+    """Write a checkpoint's model for ``load_state_dict``, and beside it what its inputs need.
+
+    That is ``encoding.json`` for a model of tables, and ``inputs.json`` where inputs were normalised.
 
     Args:
         folder: of the run; neither its data nor its code is needed.
@@ -42,10 +44,10 @@ def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bo
     layout = layout_of(saved)
     frozen = frozen_in(folder.path, layout)
     encoding = saved.state.get("encoding") or folder.encoding()
-    beside = out.with_name(ENCODING)
+    needed = {ENCODING: encoding, INPUTS: folder.inputs()}
+    written = {out.with_name(name): as_json(content) for name, content in needed.items() if content}
     there = [out] if out.exists() else []
-    if encoding is not None and beside.exists() and beside.read_bytes() != as_json(encoding):
-        there.append(beside)
+    there += [path for path, content in written.items() if path.exists() and path.read_bytes() != content]
     if there and not force:
         raise ConfigError(
             f"{' and '.join(map(str, there))}: there already, and would be overwritten; choose another folder or name, "
@@ -54,9 +56,8 @@ def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bo
     path = out
     try:
         write_model(layout, model_of(saved), out, frozen)
-        if encoding is not None:
-            path = beside
-            durable.replace(beside, as_json(encoding))
+        for path, content in written.items():
+            durable.replace(path, content)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
-    return [out] if encoding is None else [out, beside]
+    return [out, *written]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -68,10 +68,17 @@ class Batches:
         rows: the block's examples.
         schedule: the places of the examples of each step in them.
         device: the device that they are taken to.
+        change: (inputs ``[A, B, ...]``, step) to the changed ones; None: they stay.
     """
 
-    def __init__(self, rows: Rows, schedule: Schedule, device: torch.device) -> None:
-        self._rows, self._schedule = rows, schedule
+    def __init__(
+        self,
+        rows: Rows,
+        schedule: Schedule,
+        device: torch.device,
+        change: Callable[[Tensor, int], Tensor] | None = None,
+    ) -> None:
+        self._rows, self._schedule, self._change = rows, schedule, change
         self.active = (schedule.count > 0).sum(axis=0).tolist()
         self._widths = schedule.count.max(axis=0)
         self._device = device
@@ -87,6 +94,8 @@ class Batches:
         """Return the batch of the first ``rows`` clients in a step."""
         count, width = self._schedule.count[:rows, step], int(self._widths[step])
         x, y = self._rows.take(self._schedule.index[:rows, step, :width])
+        if self._change is not None:
+            x = self._change(x, step)
         return Batch(x, y, count, self._shares[step, :rows, :width] if count.min() < width else None)
 
 

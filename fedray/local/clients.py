@@ -15,6 +15,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout, Only
 from fedray.core.messages import Ints, Parts
 from fedray.core.rng import integer
+from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
@@ -60,6 +61,9 @@ class Task(Protocol):
 
     @property
     def rate(self) -> LearningRate: ...
+
+    @property
+    def augment(self) -> Augment: ...
 
 
 @dataclass(eq=False)
@@ -236,7 +240,9 @@ class Clients:
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
         keys, some = task.data.keys(self.index), chosen(where, len(self))
-        orders = Orders(args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some)
+        orders = Orders(
+            args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some, task.augment
+        )
         whole = self.model if own or params is None else params
         made, trained = optimizer or self._optimizer, orders.taken(whole)
         self._fitting = True
@@ -270,8 +276,12 @@ class Clients:
             count = np.clip(counts - start, 0, width)
             index = np.broadcast_to(np.arange(start, start + int(count.max())), (len(self), int(count.max())))
             schedule = Schedule(np.where(index < counts[:, None], index, 0)[:, None], count[:, None])
-            batch = Batches(store, schedule, self.device).at(0, len(self))
+            batch = Batches(store, schedule, self.device, self._seen).at(0, len(self))
             yield Step(self, 0, slice(0, len(self)), place, batch, 0.0, evaluated, attached=False)
+
+    def _seen(self, x: Tensor, step: int) -> Tensor:
+        """Return inputs ``[C, B, ...]`` as evaluations see them."""
+        return self.task.augment.fixed(x.flatten(0, 1)).view(x.shape) if self.task.augment.parts else x
 
     def losses(self, params: Tensor | None = None) -> Tensor:
         """Return the mean loss over all training examples, ``[C]``; ``params`` as for :meth:`scan`."""

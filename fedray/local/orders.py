@@ -14,6 +14,7 @@ from torch import Tensor
 from fedray.config.local import LocalSection
 from fedray.core.messages import Ints
 from fedray.core.rng import integer
+from fedray.data.augment import Augment
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batch, Batches, Trace
 from fedray.local.schedule import Schedule
@@ -33,6 +34,7 @@ class Orders:
         round: round number.
         device: the device of the batches.
         where: the clients that train, ``[C]``; None: all of them.
+        augment: the changes of the inputs of batches.
     """
 
     args: LocalSection
@@ -44,6 +46,7 @@ class Orders:
     round: int
     device: torch.device
     where: NDArray[np.bool_] | None = None
+    augment: Augment = field(default_factory=Augment)
     _others: list[Batches] = field(default_factory=list)
 
     def _draw(self, seed: int) -> Schedule:
@@ -64,15 +67,23 @@ class Orders:
         """Return a schedule of the block, its clients in the order of ``places``."""
         return schedule if self.places is None else Schedule(schedule.index[self.places], schedule.count[self.places])
 
-    def batches(self, schedule: Schedule) -> Batches:
-        """Return the batches of a schedule in the order of ``places``."""
+    def batches(self, schedule: Schedule, seed: int) -> Batches:
+        """Return the batches of a schedule in the order of ``places``; ``seed`` names what is drawn for them."""
         rows = self.opened if self.places is None else self.opened.of(self.places)
-        return Batches(rows, schedule, self.device)
+        if not self.augment.parts:
+            return Batches(rows, schedule, self.device)
+        keys = torch.from_numpy(self.keys if self.places is None else self.keys[self.places]).to(self.device)
+
+        def change(x: Tensor, step: int) -> Tensor:
+            return self.augment.training(x, keys[: len(x)], seed, self.round, step)
+
+        return Batches(rows, schedule, self.device, change)
 
     def second(self, step: int, rows: int) -> Batch:
         """Return the batch of the first ``rows`` clients in a step, in another order of their examples."""
         if not self._others:
-            self._others.append(self.batches(self.placed(self._draw(integer(self.seed, "local")))))
+            seed = integer(self.seed, "local")
+            self._others.append(self.batches(self.placed(self._draw(seed)), seed))
         return self._others[0].at(step, rows)
 
     def taken(self, models: Tensor) -> Tensor:

@@ -190,7 +190,7 @@ class Fit:
     @cached_property
     def batches(self) -> Batches:
         """The same, to be taken."""
-        return self.orders.batches(self.schedule)
+        return self.orders.batches(self.schedule, self.seed)
 
     @cached_property
     def moved(self) -> frozenset[str] | None:

@@ -13,6 +13,7 @@ from torch import nn
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
+from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
 from fedray.local.program import ClientProgram
 from fedray.local.rate import LearningRate
@@ -80,6 +81,7 @@ class LocalTask:
         statistics: clients send the change of their buffers, as ``Algorithm.statistics`` says.
         carried: names of the buffers that clients take on from the mean of the last cohort's, for evaluations alone.
         evaluated_rows: the most rows that an evaluation takes at once.
+        augment: the changes of the inputs of batches.
         receives: lengths of what the server broadcasts besides the model, by name.
     """
 
@@ -97,6 +99,7 @@ class LocalTask:
     statistics: bool = False
     carried: frozenset[str] = frozenset()
     evaluated_rows: int = MOST_ROWS
+    augment: Augment = field(default_factory=Augment)
     receives: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -109,6 +112,7 @@ class LocalTask:
         return (
             f"an example: {shape} to {spec.outputs:,} {kind} ({spec.task})",
             *self.data.notes,
+            *((f"inputs: {self.augment.words}",) if self.augment.parts else ()),
             f"stacking: {self.stacking.reason}",
             *devices,
             *((f"learning rate: {self.rate.words}",) if self.rate.words else ()),

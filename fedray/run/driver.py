@@ -186,6 +186,7 @@ class Run:
                 # Not before: a config that cannot go on with what there is must not take the place of the one that can.
                 self.folder.keep_config(self.config, drive.first, self.defaults)
                 self.folder.keep_encoding(self.plan.task.data.encoding)
+                self.folder.keep_inputs(self.plan.task.augment.told)
                 yield from drive.records()
             finally:
                 executor.close()

@@ -17,6 +17,7 @@ from fedray.core.losses import LossFn
 from fedray.core.messages import Failure, Floats, Ints, Row
 from fedray.core.metrics import Mean
 from fedray.core.rng import integer
+from fedray.data.augment import Augment
 from fedray.data.columns.rows import Examples
 from fedray.local.kernels import lack_told, memory_told
 from fedray.local.operations import largest
@@ -25,6 +26,8 @@ from fedray.local.views import Values, Views
 
 PIECE_BYTES = 256 << 20
 """Bytes of the largest tensor in the forward pass of a piece."""
+
+_AS_THEY_ARE = Augment()
 
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
 """The errors after which fewer rows, or fewer clients, must be taken at once."""
@@ -172,6 +175,7 @@ class Evaluator:
         device: the device of the model.
         precision: ``local.precision``.
         placed: tensors of the model whose values the caller sets between evaluations.
+        augment: the changes of inputs.
     """
 
     def __init__(
@@ -183,7 +187,9 @@ class Evaluator:
         device: torch.device | None = None,
         precision: Precision = "fp32",
         placed: Iterable[Tensor] = (),
+        augment: Augment = _AS_THEY_ARE,
     ) -> None:
+        self._augment = augment
         self.module = module.eval()
         self._of, self._seed, self._precision = values, seed, precision
         self._device = device or torch.device("cpu")
@@ -211,6 +217,7 @@ class Evaluator:
         try:
             with memory_told(), lack_told(), torch.no_grad():
                 x, y = take(start, stop)
+                x = self._augment.fixed(x)
                 with autocast(self._precision, self._device):
                     output = self.module(x).float()
                 values = self._of(output, y)

@@ -50,6 +50,7 @@ class Examiner:
                 self._device,
                 task.args.precision,
                 task.layout.tensors(module).values(),
+                task.augment,
             )
         task.layout.show(self._evaluator.module, down.parts["model"], down.parts.get(STATISTICS))
         return self._evaluator

@@ -13,7 +13,7 @@ from typing import Any
 from fedray.core.errors import ConfigError
 from fedray.rundir import checkpoint, configs, durable
 from fedray.rundir.lock import check_free, driving
-from fedray.rundir.names import CLIENTS, CONFIG, ENCODING, LOG, METRICS, SUMMARY, config_of, to_go_on
+from fedray.rundir.names import CLIENTS, CONFIG, ENCODING, INPUTS, LOG, METRICS, SUMMARY, config_of, to_go_on
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class RunFolder:
                     return
                 for folder in (self.checkpoints, self.state, self.workers, self.clients):
                     shutil.rmtree(folder, ignore_errors=True)
-                for name in (METRICS, SUMMARY, LOG, ENCODING, CONFIG):
+                for name in (METRICS, SUMMARY, LOG, ENCODING, INPUTS, CONFIG):
                     (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
@@ -116,6 +116,24 @@ class RunFolder:
         if encoding is not None:
             durable.replace(self.path / ENCODING, as_json(encoding))
 
+    def inputs(self) -> list[dict[str, Any]] | None:
+        """Return the changes of inputs that the run makes for its model, by its ``inputs.json``; None: it has not said.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
+        path = self.path / INPUTS
+        try:
+            found: list[dict[str, Any]] | None = json.loads(path.read_bytes()) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
+        return found
+
+    def keep_inputs(self, inputs: list[dict[str, Any]]) -> None:
+        """Write ``inputs.json``, if inputs are changed."""
+        if inputs:
+            durable.replace(self.path / INPUTS, as_json(inputs))
+
     def keep_config(self, config: str, first: int | None = None, defaults: Collection[str] = ()) -> None:
         """Write the config that the run goes on with, from round ``first`` or after its newest checkpoint."""
         saved = checkpoint.rounds_in(self.checkpoints)
@@ -136,6 +154,6 @@ class RunFolder:
         return config_of(self.path)
 
 
-def as_json(encoding: Mapping[str, Any]) -> bytes:
-    """Return an encoding of tables as ``encoding.json`` holds it."""
+def as_json(encoding: Any) -> bytes:
+    """Return an encoding of tables as ``encoding.json`` holds it, or inputs as ``inputs.json`` does."""
     return json.dumps(encoding, indent=1, ensure_ascii=False).encode()

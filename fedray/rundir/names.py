@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +20,9 @@ FROZEN = "frozen.safetensors"
 
 ENCODING = "encoding.json"
 """The encoding of tables as inputs and targets; also beside an exported model."""
+
+INPUTS = "inputs.json"
+"""The changes of inputs before the model has them, where there are any; also beside an exported model."""
 
 Complete = Literal["finished", "budget", "early_stopped"]
 COMPLETE: tuple[Complete, ...] = ("finished", "budget", "early_stopped")
@@ -36,6 +41,13 @@ CLIENTS = "clients"
 
 PYTHON = "python"
 """First section of the config of a run that was started from Python: its arguments, without model and data."""
+
+
+def new_folder(name: str) -> Path:
+    """Return the path of a new run folder, named by the run and the time."""
+    default = Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    same_second = (default.with_name(f"{default.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([default], same_second) if not path.exists())
 
 
 def configs(run_dir: Path) -> list[tuple[int, Path]]:

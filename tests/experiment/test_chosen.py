@@ -17,8 +17,8 @@ from tests.helpers import class_problem
 
 def test_data_are_named_or_made() -> None:
     data = class_problem().data
-    assert chosen_data(data).data is data
-    assert chosen_data("digits").name == "digits"
+    assert chosen_data(data)[0].data is data
+    assert chosen_data("digits")[0].name == "digits"
     with pytest.raises(ConfigError, match=r"^data: a fedray\.FederatedData is needed"):
         chosen_data(object())
 

@@ -16,6 +16,7 @@ from fedray.algorithms import Ditto, FedAvg, FedNova, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import Broadcast
+from fedray.data.augment import Augment, Flip, Normalize
 from fedray.local.rate import LearningRate
 from fedray.optim import Cosine
 from fedray.run.executor import InlineExecutor
@@ -69,7 +70,8 @@ class Several(InlineExecutor):
 def made(folder: Path, args: LocalSection, algorithm: AlgorithmConfig, **options: Any) -> Federation:
     drop = FailuresSection(dropout=0.2)
     run = federation(PROBLEM, folder, algorithm, args=args, sampler=Uniform(6), rounds=4, failures=drop, **options)
-    task = replace(run.plan.task, rate=LearningRate(Cosine(warmup=1, eta_min=0.01), 4, 0.1))
+    changes = Augment((Flip(), Normalize([0.1], [2.0])))
+    task = replace(run.plan.task, rate=LearningRate(Cosine(warmup=1, eta_min=0.01), 4, 0.1), augment=changes)
     run.plan, run.job = replace(run.plan, task=task), replace(run.job, task=task)
     return run
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.data.columns.checks import as_array, as_examples, check_fits, check_ids, doubts, infer_spec, tensor
 from fedray.data.columns.contiguous import ContiguousData
@@ -163,3 +164,17 @@ def stack_dataset(dataset: Any) -> tuple[NDArray[Any], NDArray[Any]]:
                 f"{xs[0].shape}, {ys[0].shape}; resize or pad them to one shape"
             )
     return np.stack(xs), np.stack(ys)
+
+
+def random_items(dataset: Any, x: NDArray[Any]) -> str | None:
+    """Say that a data set gives other values when it is asked again, if it does; the first items are asked."""
+    if isinstance(getattr(dataset, "tensors", None), tuple):
+        return None
+    with put_back():
+        same = all(np.array_equal(as_array(dataset[number][0]), x[number]) for number in range(min(8, len(x))))
+    if same:
+        return None
+    return (
+        "the data set gives other values when it is asked again, as with random transforms, and is read once: leave "
+        "them out, and augment each batch anew by draws of the run: data.with_augment([...])"
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -58,6 +59,9 @@ class ClientData(ABC):
 
     encoding: Mapping[str, Any] | None = None
     """The encoding of tables as its inputs and targets, as in ``encoding.json``; None where there were no tables."""
+
+    augment: Sequence[Any] = ()
+    """The changes of the inputs of batches, see :meth:`with_augment`."""
 
     marks: Mapping[str, str] | None = None
     """A hash of each training file, where there are files: see :meth:`fingerprint`."""
@@ -126,6 +130,21 @@ class ClientData(ABC):
         Raises:
             ConfigError: fraction out of range, or the data has held-out rows already.
         """
+
+    def with_augment(self, augment: Sequence[Any]) -> Self:
+        """Return the same data, the inputs of whose batches are changed by parts, one after the other, on the device.
+
+        >>> from fedray import FederatedData
+        >>> data = FederatedData.from_arrays(np.zeros((3, 1, 8, 8)), [0, 1, 1], clients=[0, 0, 1])
+        >>> len(data.with_augment(["flip", {"name": "crop", "padding": 2}, "normalize"]).augment)
+        3
+
+        Args:
+            augment: the parts, made in Python or named as in a config; see ``fedray list augmentations``.
+        """
+        data = copy.copy(self)
+        data.augment = augment
+        return data
 
     def client_id(self, index: int) -> str:
         """Return a client's id: its name (``hospital_a``), or its number where clients are not named."""

@@ -121,6 +121,7 @@ class ContiguousData(ClientData):
     def _with(self, x: Tensor, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
         data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
+        data.augment = self.augment
         return data
 
     def fingerprint(self) -> Mapping[str, str]:

@@ -106,7 +106,9 @@ class LazyData(ClientData):
         held = held_sizes(self.sizes, fraction, self.holdout_sizes)
         if not held.any():
             return self
-        return LazyData(self._function, self._clients, self.sizes, self.spec, held=held, seed=seed, test=self.test)
+        data = LazyData(self._function, self._clients, self.sizes, self.spec, held=held, seed=seed, test=self.test)
+        data.augment = self.augment
+        return data
 
 
 def _joined(pieces: Sequence[Tensor]) -> Tensor:

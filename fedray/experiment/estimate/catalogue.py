@@ -17,6 +17,7 @@ from fedray.attacks import attacks
 from fedray.config.registry import Registry, nearest
 from fedray.core.errors import ConfigError
 from fedray.data import data_sources, partitioners
+from fedray.data.augment import augmentations
 from fedray.local.losses import losses
 from fedray.models import models
 from fedray.optim import lr_schedules, optimizers
@@ -31,6 +32,7 @@ KINDS: dict[str, Registry] = {
     "models": models,
     "data": data_sources,
     "partitioners": partitioners,
+    "augmentations": augmentations,
     "transforms": transforms,
     "aggregators": aggregators,
     "attacks": attacks,
