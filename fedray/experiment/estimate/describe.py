@@ -121,7 +121,7 @@ def _server(plan: Plan) -> list[Row]:
     if not algorithm.program.uses_server:
         return [("server", summary(type(algorithm.program).step))]
     rates = [("server rate", rate)] if (rate := plan.server_rate.words) else []
-    return [("server", f"{algorithm.server}: {summary(algorithm.server)}"), *rates]
+    return [("server", f"{_part(algorithm.server)}: {summary(algorithm.server)}"), *rates]
 
 
 def _attack(config: Config, plan: Plan) -> list[Row]:
