@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from fedray.experiment.attacked import attacked
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
+from fedray.local.trial import Untried, profile_of
 from fedray.optim import OptimizerFn
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
@@ -137,6 +139,8 @@ def local_task(
     if isinstance(program := wanted["program"], AlgorithmConfig):
         wanted = {"receives": received(program, layout), **wanted}
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
+    with contextlib.suppress(Untried):
+        task = replace(task, profile=profile_of(task))
     return replace(task, stacking=decide(task, stack, len(problem.data), "cpu"))
 
 
@@ -235,7 +239,7 @@ def federation(
         parts, attackers = attacked(parts, attack, problem.data, seed)
     task = local_task(problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, program=parts.program)
     task = replace(task, evaluated_rows=evaluated_rows)
-    parts = replace(parts, receives=task.receives)
+    parts = replace(parts, receives=task.receives).tried(task.profile)
     job = Job(task, parts, folder)
     vector = task.layout.pack(dict(problem.model_fn().state_dict()))
     plan = Plan(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +10,6 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 
 
 @algorithms.register("apfl")
@@ -36,7 +33,6 @@ class APFL(AlgorithmConfig):
 
     alpha: float = 0.5
     adaptive: bool = True
-    state: ClassVar[Mapping[str, Width]] = {"own": "trained", "alpha": "scalar"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

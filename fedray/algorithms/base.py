@@ -17,11 +17,12 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, STATISTICS, Aggregate, BlockUpdate, Broadcast, Parts
-from fedray.local.program import ClientProgram, Width, width_of
+from fedray.local.guards import RESERVED
+from fedray.local.program import ClientProgram, Profile
 from fedray.server import SGD, Server, ServerOptimizer
 from fedray.server.base import check_above_0 as check_above_0
 from fedray.server.base import check_at_least_0 as check_at_least_0
-from fedray.transforms.base import Transform
+from fedray.transforms.base import Transform, width_of
 from fedray.transforms.chain import chained
 from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 
@@ -154,6 +155,7 @@ class Algorithm:
         program: the algorithm itself: the clients' half and the server's.
         server: the server optimizer.
         receives: lengths of what the server broadcasts besides the model, by name.
+        profile: lengths of what clients send and keep, as a trial of the program saw them.
         statistics: clients also send the change of their buffers, which evaluations need where ``local.buffers`` is not
             ``mean``.
     """
@@ -167,12 +169,13 @@ class Algorithm:
     args: LocalSection
     statistics: bool = False
     receives: Mapping[str, int] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
 
     def sends(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part a client sends."""
         vector = {name: span.stop - span.start for name, span in layout.spans.items()}
         vector |= {STATISTICS: layout.buffers} if self.statistics else {}
-        return vector | {name: width_of(width, layout) for name, width in self.program.sends.items()}
+        return {**vector, **self.profile.sends}
 
     def widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each tensor of an accumulator."""
@@ -217,10 +220,10 @@ class Algorithm:
         except Exception as error:
             raise ConfigError(f"algorithm: the server's half of {self.name} fails: {one_line(error)}") from error
         for name, (dtype, shape) in found.items():
-            if name in ("model", STATISTICS) or len(shape) != 1 or dtype != torch.float32:
+            if name in RESERVED or len(shape) != 1 or dtype != torch.float32:
                 raise ConfigError(
                     f"algorithm: {self.name} broadcasts {name}, {dtype} {shape}; it must be a float32 vector, of "
-                    f"another name than model and {STATISTICS}"
+                    f"another name than {', '.join(RESERVED)}"
                 )
         return {name: shape[0] for name, (_, shape) in found.items()}
 
@@ -229,15 +232,30 @@ class Algorithm:
         delta, widths = _length(layout), self.broadcast_widths(layout) | {"model": layout.travels}
         return self._encoded(self.down, delta) + 4 * (sum(widths.values()) - delta)
 
-    def state(self) -> dict[str, Width]:
-        """Return the widths of each client's state.
+    def state(self, layout: Layout) -> dict[str, int]:
+        """Return the length of each part of a client's state.
 
         The program's by its names, a transform's by its place in the config.
         """
-        kept: dict[str, Width] = dict(self.program.state)
+        kept = dict(self.profile.keeps)
         for position, transform in enumerate(self.transforms):
-            kept |= {_placed(position, name): width for name, width in transform.state.items()}
+            kept |= {_placed(position, name): width_of(width, layout) for name, width in transform.state.items()}
         return kept
+
+    def tried(self, profile: Profile) -> Algorithm:
+        """Return the algorithm with what a trial of its program saw.
+
+        Raises:
+            ConfigError: a part cannot work with what clients send.
+        """
+        needs_uniform = [name_of(t) for t in self.transforms if t.needs_uniform]
+        if needs_uniform and profile.sends:
+            raise ConfigError(
+                f"transforms: {needs_uniform[0]} protects the update only, but {self.name} also sends "
+                f"{', '.join(profile.sends)}; use an algorithm whose clients send the update alone "
+                "(fedray list algorithms)"
+            )
+        return replace(self, profile=profile)
 
     def on_clients(self, update: BlockUpdate) -> None:
         """Apply the client halves of the transforms in their order.
@@ -321,6 +339,11 @@ def compose(
             f"algorithm: {type(config).__name__} has a local rule (start, gradient, finish); now an algorithm has a "
             "client program in its place: see docs/write-your-own.md"
         )
+    if old := [name for name in ("state", "sends") if isinstance(getattr(type(config), name, None), Mapping)]:
+        raise ConfigError(
+            f"algorithm: {type(config).__name__} declares {old[0]}; now a trial before the run sees what clients keep, "
+            "all of which initial_state returns, and what they send: see docs/write-your-own.md"
+        )
     optimizer = _server(config, server)
     prepared = chained(transforms)
     needs_uniform = [name_of(t) for t in prepared if t.needs_uniform]
@@ -330,12 +353,6 @@ def compose(
     if weight != "uniform" and (needs_uniform or config.uniform_only):
         who = needs_uniform[0] if needs_uniform else config.name
         raise ConfigError(f"algorithm.weight: {who} needs every client to weigh the same: set it to uniform or auto")
-    if needs_uniform and config.sends:
-        sent = ", ".join(config.sends)
-        raise ConfigError(
-            f"transforms: {needs_uniform[0]} protects the update only, but {config.name} also sends {sent}; "
-            "use an algorithm whose clients send the update alone (fedray list algorithms)"
-        )
     if needs_uniform and not aggregator.linear:
         raise ConfigError(f"aggregator: the noise of {needs_uniform[0]} is made for the mean of the updates: use mean")
     hidden = [name_of(t) for t in prepared if t.linear_only]

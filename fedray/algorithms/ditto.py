@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 
 
 @algorithms.register("ditto")
@@ -34,7 +31,6 @@ class Ditto(AlgorithmConfig):
 
     lam: float = 1.0
     epochs: int | None = None
-    state: ClassVar[Mapping[str, Width]] = {"own": "all"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

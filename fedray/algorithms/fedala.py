@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +10,6 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 from fedray.optim import SGD
 
 
@@ -37,7 +34,6 @@ class FedALA(AlgorithmConfig):
     """
 
     eta: float = 1.0
-    state: ClassVar[Mapping[str, Width]] = {"previous": "all", "mix": "trained"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

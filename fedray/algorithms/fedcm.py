@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.fedsam import ascended
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 
@@ -36,7 +34,6 @@ class FedCM(AlgorithmConfig):
 
     alpha: float = 0.1
     server_lr: float | None = None
-    sends: ClassVar[Mapping[str, Width]] = {"path": "scalar"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

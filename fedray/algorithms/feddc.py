@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 
@@ -39,8 +37,6 @@ class FedDC(AlgorithmConfig):
     """
 
     alpha: float = 0.1
-    state: ClassVar[Mapping[str, Width]] = {"drift": "trained", "control": "trained"}
-    sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
     uses_server: ClassVar[bool] = False
@@ -56,6 +52,10 @@ class FedDC(AlgorithmConfig):
             f"local.optimizer: {self.name}'s correction is of mean gradients with plain sgd alone; with {other} it is "
             "of mean steps divided by the learning rate, which its paper does not treat"
         )
+
+    def initial_state(self, c: Clients) -> Parts:
+        """Return drifts and controls of 0."""
+        return {"drift": torch.zeros_like(c.anchor), "control": torch.zeros_like(c.anchor)}
 
     def client(self, c: Clients) -> None:
         """Fit with penalty and correction, and move drift and control."""

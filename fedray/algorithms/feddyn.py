@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 from fedray.server import Server
 
 
@@ -38,7 +36,6 @@ class FedDyn(AlgorithmConfig):
     """
 
     alpha: float = 0.1
-    state: ClassVar[Mapping[str, Width]] = {"h": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
     uses_server: ClassVar[bool] = False
@@ -46,6 +43,10 @@ class FedDyn(AlgorithmConfig):
     def __post_init__(self) -> None:
         check_above_0(alpha=self.alpha)
         super().__post_init__()
+
+    def initial_state(self, c: Clients) -> Parts:
+        """Return linear terms of 0."""
+        return {"h": torch.zeros_like(c.anchor)}
 
     def client(self, c: Clients) -> None:
         """Fit with the linear and the quadratic term, and move the linear one."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
-from fedray.local.program import Width
 from fedray.server import Server
 
 
@@ -35,7 +33,6 @@ class FedExP(AlgorithmConfig):
     """
 
     eps: float = 1e-3
-    sends: ClassVar[Mapping[str, Width]] = {"square": "scalar"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
     uses_server: ClassVar[bool] = False

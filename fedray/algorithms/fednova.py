@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ import torch
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
-from fedray.local.program import Width
 from fedray.server import Server
 
 
@@ -37,7 +35,6 @@ class FedNova(AlgorithmConfig):
     """
 
     server_lr: float | None = None
-    sends: ClassVar[Mapping[str, Width]] = {"tau": "scalar"}
 
     def needs(self, optimizer: torch.optim.Optimizer, epochs: Any) -> str | None:
         """Return words if the optimizer is not sgd."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 
 _FEWEST = 1e-8
 """The examples that a class which a client lacks is taken to have."""
@@ -37,7 +35,6 @@ class FedRoD(AlgorithmConfig):
     """
 
     gamma: float = 1.0
-    state: ClassVar[Mapping[str, Width]] = {"head": "trained"}
     needs_classes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +10,6 @@ import torch
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
-from fedray.local.program import Width
 from fedray.server import Server
 
 
@@ -38,9 +36,12 @@ class MIFA(AlgorithmConfig):
     """
 
     server_lr: float | None = None
-    state: ClassVar[Mapping[str, Width]] = {"last": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
+
+    def initial_state(self, c: Clients) -> Parts:
+        """Return updates of 0."""
+        return {"last": torch.zeros_like(c.anchor)}
 
     def client(self, c: Clients) -> None:
         """Fit, and send how the update differs from the last one."""

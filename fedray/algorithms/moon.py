@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +12,6 @@ from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0, c
 from fedray.core.messages import Parts
 from fedray.local.batches import Output
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 
 
 def features_of(output: Output, algorithm: str) -> Tensor:
@@ -48,7 +45,6 @@ class MOON(AlgorithmConfig):
 
     mu: float = 1.0
     tau: float = 0.5
-    state: ClassVar[Mapping[str, Width]] = {"previous": "trained"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

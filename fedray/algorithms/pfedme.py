@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +10,6 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 from fedray.server import Server
 
 
@@ -42,7 +40,6 @@ class PFedMe(AlgorithmConfig):
     inner_steps: int = 5
     inner_lr: float = 0.01
     beta: float = 1.0
-    state: ClassVar[Mapping[str, Width]] = {"theta": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +10,6 @@ from torch.optim import Optimizer
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
-from fedray.local.program import Width
 from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 
@@ -34,7 +32,6 @@ class QFedAvg(AlgorithmConfig):
     """
 
     q: float = 1.0
-    sends: ClassVar[Mapping[str, Width]] = {"h": "scalar"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
 

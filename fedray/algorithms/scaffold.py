@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
 from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 
@@ -25,16 +23,14 @@ class Scaffold(AlgorithmConfig):
     Clients need the plain ``sgd`` optimizer for the paper's meaning of ``c_i``: with momentum or an adaptive
     optimizer the control variate is the average step divided by the learning rate.
 
-    >>> dict(Scaffold().state), dict(Scaffold().sends)  # c_i, and its change
-    ({'control': 'trained'}, {'control': 'trained'})
+    >>> Scaffold()  # clients keep c_i, and send its change
+    Scaffold(weight='auto', server_lr=None)
 
     Args:
         server_lr: global step size, another word for ``server.lr``.
     """
 
     server_lr: float | None = None
-    state: ClassVar[Mapping[str, Width]] = {"control": "trained"}
-    sends: ClassVar[Mapping[str, Width]] = {"control": "trained"}
     default_weight: ClassVar[Literal["examples", "uniform"]] = "uniform"
     uniform_only: ClassVar[bool] = True
 
@@ -45,6 +41,10 @@ class Scaffold(AlgorithmConfig):
             f"local.optimizer: {self.name}'s control variates are mean gradients with plain sgd alone; with {other} "
             "they are mean steps divided by the learning rate, which its paper does not treat"
         )
+
+    def initial_state(self, c: Clients) -> Parts:
+        """Return controls of 0."""
+        return {"control": torch.zeros_like(c.anchor)}
 
     def client(self, c: Clients) -> None:
         """Step along ``g_i(y) - c_i + c``, and then set ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II)."""

@@ -59,6 +59,7 @@ from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
+from fedray.local.trial import profile_of
 from fedray.local.views import views_of
 from fedray.local.work import check_names
 from fedray.models import initial_model, models
@@ -300,7 +301,7 @@ class Config:
         warnings += untested(task, self.evaluate, data)
         plan = Plan(
             task=task,
-            algorithm=replace(algorithm, statistics=task.statistics, receives=task.receives),
+            algorithm=replace(algorithm, statistics=task.statistics, receives=task.receives).tried(task.profile),
             sampler=sampler,
             rounds=self.schema.rounds,
             evaluate=self.evaluate,
@@ -321,8 +322,7 @@ class Config:
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module, self.model_regions())
-        chosen: AlgorithmConfig = made(self.algorithm)
-        check_algorithm(chosen, layout, data.spec)
+        check_algorithm(algorithm.program, layout, data.spec)
         algorithm.check(layout)
         vector = layout.pack(dict(module.state_dict()))
         task = LocalTask(
@@ -348,16 +348,17 @@ class Config:
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds, task.args.rates)
             evaluated = data.test is not None or self.evaluate.clients_every > 0
             untried = check_fit(trial, module, evaluated, self.place.devices[0])
-            doubt = chosen.needs(optimizer, self.local.epochs)
-            warnings = (*((doubt,) if doubt else ()), *chosen.unused(self.local))
-            warnings += (untried,) if untried else ()
+            doubt = algorithm.program.needs(optimizer, self.local.epochs)
+            warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
+            trial = replace(trial, profile=profile_of(trial))
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
             x, _ = trial.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
             rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
-        return replace(task, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows), warnings
+        task = replace(trial, data=data, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows)
+        return task, warnings
 
     def _evaluates(self, data: ClientData) -> bool:
         """Tell if there is an evaluation at all."""

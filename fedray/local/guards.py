@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from fedray.core.messages import Parts
+from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, Parts
+
+RESERVED = ("model", BUFFERS, PERSONAL, STATISTICS, DELTA)
+"""The names of what the engine itself sends and keeps; a program may send ``delta`` in the place of the update."""
 
 
 def check_in_place(returned: object, changed: Tensor, hook: str) -> None:
@@ -26,8 +29,23 @@ def check_in_place(returned: object, changed: Tensor, hook: str) -> None:
         )
 
 
+def check_name(name: str, call: str, allowed: tuple[str, ...] = ()) -> None:
+    """Raise ValueError if a name is one of the engine's, or none.
+
+    >>> check_name("control", "send")
+    >>> check_name("model", "send")
+    Traceback (most recent call last):
+    ValueError: send: the name 'model' is the engine's (model, buffers, personal, statistics, delta): take another
+    """
+    if name in RESERVED and name not in allowed:
+        raise ValueError(f"{call}: the name {name!r} is the engine's ({', '.join(RESERVED)}): take another")
+    if not name.isidentifier():
+        raise ValueError(f"{call}: the name {name!r} must be letters, digits and _, such as control")
+
+
 def check_rows(name: str, value: Tensor, rows: int) -> Tensor:
     """Return what is sent under a name as ``[C, k]``; raise ValueError unless it has a row for each client."""
+    check_name(name, "send", (DELTA,))
     if value.dim() not in (1, 2) or len(value) != rows:
         raise ValueError(
             f"send({name!r}): a row or a number for each of the block's clients, [{rows}, k] or [{rows}]; "
@@ -39,6 +57,38 @@ def check_rows(name: str, value: Tensor, rows: int) -> Tensor:
 def same_memory(one: Tensor, other: Tensor) -> bool:
     """Return True if two tensors lie in the same memory."""
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def first_state(name: str, value: Tensor, rows: int) -> Tensor:
+    """Return the first state of newcomers under a name as ``[C, k]``; raise ValueError unless it is of such a shape."""
+    check_name(name, "initial_state")
+    if value.dim() not in (1, 2) or (value.dim() == 2 and len(value) != rows):
+        raise ValueError(
+            f"initial_state: {name!r} is a row for all newcomers, [k], or one for each client of the block, "
+            f"[{rows}, k]; this one is {list(value.shape)}"
+        )
+    if not value.is_floating_point():
+        raise ValueError(f"initial_state: {name!r} must be of floating point; this one is {value.dtype}")
+    return value.detach().expand(rows, -1)
+
+
+def check_sent(sent: Mapping[str, Tensor], seen: Mapping[str, int]) -> None:
+    """Raise ValueError if clients send other names or widths than in the trial before the run.
+
+    >>> check_sent({"tau": torch.ones(2, 1)}, {"tau": 1})
+    >>> check_sent({}, {"tau": 1})
+    Traceback (most recent call last):
+    ValueError: send('tau', ...) was not called, but was in the trial before the run: send the same parts in every round
+    """
+    found = {name: value.shape[1] for name, value in sent.items() if name != DELTA}
+    same = "send the same parts in every round"
+    for name, width in found.items():
+        if name not in seen:
+            raise ValueError(f"send({name!r}, ...) was not called in the trial before the run: {same}")
+        if width != seen[name]:
+            raise ValueError(f"send({name!r}, ...): {width} numbers, {seen[name]} in the trial before the run: {same}")
+    if missing := [name for name in seen if name not in found]:
+        raise ValueError(f"send({missing[0]!r}, ...) was not called, but was in the trial before the run: {same}")
 
 
 @contextmanager

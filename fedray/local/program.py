@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
-from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.core.regions import Entry, Region
 from fedray.local.clients import Clients, Step
 
-Width = Literal["shared", "trained", "all", "buffers", "scalar"]
-"""Length of a per-client vector: the S trained parameters that travel, all D, P with buffers, P - D, or one number."""
 
+@dataclass(frozen=True)
+class Profile:
+    """The findings of a program's trial before the run: names and widths, the same in every round.
 
-def width_of(width: Width, layout: Layout) -> int:
-    """Return the number that a :data:`Width` stands for."""
-    parameters = {"shared": layout.shared, "trained": layout.trained}
-    sizes = {**parameters, "all": layout.size, "buffers": layout.size - layout.trained, "scalar": 1}
-    return sizes[width]
+    Args:
+        sends: the width of each part that clients send besides the update.
+        keeps: the width of each part of a client's state, in the order in which they lie on disk.
+    """
+
+    sends: Mapping[str, int] = field(default_factory=dict)
+    keeps: Mapping[str, int] = field(default_factory=dict)
 
 
 class ClientProgram:
     """The base of algorithms, as a worker runs them: :meth:`client` trains the clients of a block.
 
     A program works on all C clients of a block at once and never knows C, nor whether they are stacked.  It keeps
-    nothing in itself: what a client remembers stands in ``c.state`` under the names declared in ``state``; what it
-    sends besides ``delta``, its change of the model, is declared in ``sends``.  ``global_model`` is False where the
+    nothing in itself: what a client remembers stands in ``c.state`` under the names of :meth:`initial_state`; what it
+    sends besides ``delta``, its change of the model, it gives to ``c.send``.  A trial before the run sees the names and
+    widths of both, which are the same in every round.  ``global_model`` is False where the
     server's row is no model that anybody would use, so that nothing is evaluated by it.
 
     >>> class Decayed(ClientProgram):
@@ -38,6 +42,8 @@ class ClientProgram:
     (False, True)
     """
 
+    global_model: ClassVar[bool] = True
+
     def region(self, entry: Entry) -> Region:
         """Return the region of a tensor of the model; by default all are shared.
 
@@ -45,12 +51,8 @@ class ClientProgram:
         """
         return "shared"
 
-    state: ClassVar[Mapping[str, Width]] = {}
-    sends: ClassVar[Mapping[str, Width]] = {}
-    global_model: ClassVar[bool] = True
-
     def initial_state(self, c: Clients) -> Parts:
-        """Return the state of newcomers, ``[k]`` for all of them or ``[C, k]``; a name that is left out begins at 0."""
+        """Return all that clients keep, as newcomers have it: ``[k]`` for all of them or ``[C, k]``."""
         return {}
 
     def client(self, c: Clients) -> None:

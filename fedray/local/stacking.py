@@ -17,7 +17,7 @@ from fedray.core.rng import torch_generator
 from fedray.local.operations import work
 from fedray.local.schedule import batch_widths
 from fedray.local.task import LocalTask, Stacking
-from fedray.local.trial import check_program, obstacle
+from fedray.local.trial import obstacle
 from fedray.models.prototype import hooked
 from fedray.optim import ELEMENTWISE, TorchOptimizer
 
@@ -76,15 +76,8 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
         device: type of the workers' devices.
 
     Raises:
-        ConfigError: the algorithm's program fails in the trial, or joins clients.
+        ConfigError: the algorithm's program fails in a stack, or joins clients.
     """
-    stacking = _decided(task, wanted, cohort, device)
-    if not stacking.stacked:
-        check_program(task)
-    return stacking
-
-
-def _decided(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu", "cuda"]) -> Stacking:
     count = task.layout.trained
     if wanted in ("off", 1):
         return Stacking(1, False, "local.stack turns it off")

@@ -15,7 +15,7 @@ from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
-from fedray.local.program import ClientProgram
+from fedray.local.program import ClientProgram, Profile
 from fedray.local.rate import LearningRate
 from fedray.optim import OptimizerFn
 
@@ -83,6 +83,7 @@ class LocalTask:
         evaluated_rows: the most rows that an evaluation takes at once.
         augment: the changes of the inputs of batches.
         receives: lengths of what the server broadcasts besides the model, by name.
+        profile: the names and widths of what clients send and keep, as a trial has seen them.
     """
 
     model_fn: ModelFn
@@ -101,6 +102,7 @@ class LocalTask:
     evaluated_rows: int = MOST_ROWS
     augment: Augment = field(default_factory=Augment)
     receives: Mapping[str, int] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
 
     @property
     def notes(self) -> tuple[str, ...]:

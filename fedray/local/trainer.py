@@ -13,7 +13,7 @@ from torch import Tensor
 from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.clients import Clients
-from fedray.local.guards import check_state, read_only
+from fedray.local.guards import check_sent, check_state, first_state, read_only
 from fedray.local.steppers import stepper_for
 from fedray.local.task import LocalTask
 
@@ -59,9 +59,11 @@ class Trainer:
         sent = MappingProxyType(down.parts)
         c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home)
         with self._stepper.alone(c), read_only(c.down):
-            if task.program.state and not known.all():
+            if not known.all():
                 for name, value in task.program.initial_state(c).items():
-                    c.state[name] = torch.where(known[:, None], c.state[name], value)
+                    first = first_state(name, value, len(clients))
+                    had = state.get(name)
+                    c.state[name] = first.clone() if had is None else torch.where(known[:, None], had, first)
             yield c
 
     def run(
@@ -109,6 +111,7 @@ class Trainer:
             Exception: whatever the user's model, loss, optimizer or data raises.
         """
         c, layout = self.run(clients, down, state, buffers, known), self.task.layout
+        check_sent(c.sent, self.task.profile.sends)
         rest = c.model[:, layout.trained :]
         with torch.no_grad():
             travels = c.model[:, : layout.shared]

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from fedray.core.draws import drawn_since, put_back, traces
 from fedray.core.errors import ConfigError, one_line
-from fedray.core.messages import PERSONAL, Broadcast, Parts
+from fedray.core.messages import DELTA, PERSONAL, Broadcast, Ints, Parts
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
-from fedray.local.program import ClientProgram, width_of
+from fedray.local.program import ClientProgram, Profile
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
 from fedray.optim import SGD
@@ -28,6 +28,16 @@ _TOLERANCE = 1e-4
 
 _TRAPS = "see the traps in docs/write-your-own.md"
 _WAY_OUT = f"{_TRAPS}, or let clients step one by one (local.stack: off)"
+
+
+class Untried(ConfigError):
+    """The error that a program could not be tried, for reasons that are none of its own."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(
+            f"algorithm: what clients send and keep is known from a trial on two of them, whose plain fit fails here: "
+            f"{one_line(reason)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,6 @@ def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
     except Exception as error:
         if task.program.plain or _only_in_a_stack(task, decays, usual_batch) is not None:
             raise
-        check_program(task)
         if not _line_of(error, task.program):
             raise
         raise _refused(task.program, error, "in a stack of two clients, but alone", _WAY_OUT) from error
@@ -76,28 +85,30 @@ def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
     )
 
 
-def check_program(task: LocalTask) -> None:
-    """Run the algorithm's program on two clients, one by one.
+def profile_of(task: LocalTask) -> Profile:
+    """Run the algorithm's program on two clients, one by one, and return the names and widths of what it does with.
 
     Raises:
-        ConfigError: it fails where a plain fit does not, or remembers something in itself.
+        ConfigError: it fails, or remembers something in itself.
+        Untried: a plain fit fails as well, of which the model, the loss or the data are the reason.
     """
-    if task.program.plain:
-        return
+    if task.program.plain and type(task.program).initial_state is ClientProgram.initial_state:
+        return Profile()
     try:
         runs = _Runs(task, _ROWS, None, False)
         runs.alone()
     except Exception as error:
         try:
             _Runs(_plain(task), _ROWS, None, False).alone()
-        except Exception:
-            return  # the model, the loss or the data, of which others tell
+        except Exception as plain:
+            raise Untried(plain) from plain
         raise _refused(task.program, error, "on two clients", _TRAPS) from error
     if kept := sorted(name for name in runs.changed if name.startswith("algorithm")):
         raise ConfigError(
             f"algorithm: {_name(task.program)} remembers {kept[0]}, which each worker would have by itself; "
             "what a client keeps from round to round is its c.state"
         )
+    return Profile(runs.sent, runs.kept)
 
 
 def _only_in_a_stack(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
@@ -158,9 +169,8 @@ class _Runs:
         self._task = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
         model = task.layout.pack(dict(task.model_fn().state_dict()))
         self._down = Broadcast(1, {"model": model, **_drawn(task, task.receives)}, 1.0)
-        self._widths = {name: width_of(width, task.layout) for name, width in task.program.state.items()}
-        if task.layout.personal:
-            self._widths[PERSONAL] = task.layout.personal
+        self.kept: dict[str, int] = {}
+        self.sent: dict[str, int] = {}
 
     def stacked(self) -> tuple[Parts, list[str]]:
         """Return what the two send and keep, and the generators of the process that were drawn from."""
@@ -182,12 +192,22 @@ class _Runs:
 
     def _moved(self, trainer: Trainer, rows: slice) -> Parts:
         clients = self.clients[rows]
-        state = {name: part.expand(len(clients), -1).clone() for name, part in _drawn(self._task, self._widths).items()}
-        c = trainer.run(clients, self._down, state, known=torch.zeros(len(clients), dtype=torch.bool))
+        c = trainer.run(clients, self._down, self._state(trainer, clients))
         kept = {f"{name} that it keeps": part for name, part in c.state.items()}
+        self.sent = {name: part.shape[1] for name, part in c.sent.items() if name != DELTA}
         # The next run takes the memory of the models.
         found = {"model": c.model - self._down.parts["model"], **c.sent, **kept}
         return {name: part.clone() for name, part in found.items()}
+
+    def _state(self, trainer: Trainer, clients: Ints) -> Parts:
+        """Return the state of newcomers, a little changed: where it is 0, a program that uses it would not show it."""
+        newcomers = torch.zeros(len(clients), dtype=torch.bool)
+        own = self._task.layout.personal
+        first = {PERSONAL: torch.zeros(len(clients), own)} if own else {}
+        with trainer.block(clients, self._down, first, known=newcomers) as c:
+            self.kept = {name: part.shape[1] for name, part in c.state.items()}
+            state = {name: part + _drawn(self._task, self.kept)[name] for name, part in c.state.items()}
+            return state | ({} if c.home is None else {PERSONAL: c.home.clone()})
 
 
 def _drawn(task: LocalTask, widths: Mapping[str, int]) -> Parts:

@@ -34,7 +34,6 @@ from fedray.core.messages import (
 from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.losses import loss_on
-from fedray.local.program import width_of
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.models.prototype import forget
@@ -79,8 +78,7 @@ class Job:
     def state_widths(self) -> dict[str, int]:
         """Return the length of each vector that a client keeps."""
         layout = self.task.layout
-        widths = {name: width_of(width, layout) for name, width in self.algorithm.state().items()}
-        return widths | ({PERSONAL: layout.personal} if layout.personal else {})
+        return self.algorithm.state(layout) | ({PERSONAL: layout.personal} if layout.personal else {})
 
 
 Item = Block | TestChunk | HoldoutChunk

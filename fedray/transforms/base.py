@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from fedray.config.registry import Registry
+from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, BlockUpdate
 from fedray.core.now import Now
-from fedray.local.program import Width
+
+Width = Literal["shared", "trained", "all", "buffers", "scalar"]
+"""Length of a per-client vector: the S trained parameters that travel, all D, P with buffers, P - D, or one number."""
+
+
+def width_of(width: Width, layout: Layout) -> int:
+    """Return the number that a :data:`Width` stands for.
+
+    >>> import torch
+    >>> layout = Layout.of(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)))
+    >>> [width_of(width, layout) for width in ("shared", "trained", "all", "buffers", "scalar")]
+    [15, 15, 22, 7, 1]
+    """
+    parameters = {"shared": layout.shared, "trained": layout.trained}
+    sizes = {**parameters, "all": layout.size, "buffers": layout.size - layout.trained, "scalar": 1}
+    return sizes[width]
 
 
 class Transform:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.messages import BlockUpdate, Parts
-from fedray.local.program import Width
-from fedray.transforms.base import transforms
+from fedray.transforms.base import Width, transforms
 from fedray.transforms.codec import VALUES, Codec, Direction, Draws
 
 _INDEX = "index"

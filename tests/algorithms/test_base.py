@@ -16,6 +16,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.regions import Regions
+from fedray.local.program import Profile
 from fedray.optim import SGD, Adam, OptimizerFn
 from fedray.transforms import Clip, Gaussian, TopK, Transform
 
@@ -44,14 +45,20 @@ class Masked(Transform):
         (FedAvg(), [*PRIVATE, TopK(0.5)], r"^transforms\[2\]: topk with error feedback undoes the clip"),
         (FedAvg(weight="examples"), PRIVATE, r"^algorithm\.weight: gaussian needs every client to weigh the same"),
         (Scaffold(weight="examples"), [], r"^algorithm\.weight: scaffold needs every client to weigh the same"),
-        (Scaffold(), PRIVATE, r"^transforms: gaussian protects the update only, but scaffold also sends control"),
-        (FedNova(), PRIVATE, r"^transforms: gaussian protects the update only, but fednova also sends tau"),
     ],
 )
 def test_parts_that_cannot_work_together(config: AlgorithmConfig, transforms: list[Transform], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         made(config, transforms)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("config", "part"), [(Scaffold(), "control"), (FedNova(), "tau")])
+def test_noise_protects_the_update_alone(config: AlgorithmConfig, part: str) -> None:
+    seen = Profile({part: 1})
+    with pytest.raises(ConfigError, match=f"^transforms: gaussian protects the update only, but .* also sends {part};"):
+        made(config, PRIVATE).tried(seen)
+    assert made(config, [Clip(1.0)]).tried(seen).profile == seen
 
 
 @pytest.mark.parametrize("aggregator", [Median(), TrimmedMean(0.2)])
@@ -96,18 +103,18 @@ def test_what_travels_and_what_stays() -> None:
     layout = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
     trained, everything = layout.trained, layout.size
     assert (trained, everything) == (12, 17)
-    scaffold = made(Scaffold(), [TopK(0.1)])
+    scaffold = made(Scaffold(), [TopK(0.1)]).tried(Profile({"control": trained}, {"control": trained}))
     rest = everything - trained
     assert scaffold.sends(layout) == {"delta": trained, "buffers": rest, "control": trained}
     assert scaffold.widths(layout) == {**scaffold.sends(layout), "buffers.coarse": rest}
-    assert scaffold.state() == {"control": "trained", "transforms[0].residual": "shared"}
+    assert scaffold.state(layout) == {"control": trained, "transforms[0].residual": layout.shared}
     assert scaffold.upload(layout) == 8 * 2 + 4 * rest + 4 * trained
     assert made(FedAvg()).upload(layout) == 4 * everything
     for args in (replace(ARGS, buffers="keep"), replace(ARGS, buffers="local")):
         own = Layout.of(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), Regions(buffers=args.buffers))
         assert made(FedAvg(), args=args).upload(own) == 4 * trained
-    assert made(FedNova()).upload(layout) == 4 * everything + 4
-    assert made(FedAvg(), [TopK(0.1, error_feedback=False)]).state() == {}
+    assert made(FedNova()).tried(Profile({"tau": 1})).upload(layout) == 4 * everything + 4
+    assert made(FedAvg(), [TopK(0.1, error_feedback=False)]).state(layout) == {}
     # What is sparse stays sparse when it is clipped, and noise is added on the server.
     assert made(FedAvg(), [TopK(0.1), *PRIVATE]).upload(layout) == 8 * 2 + 4 * rest
 

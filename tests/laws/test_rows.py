@@ -13,7 +13,6 @@ from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import LocalSection
 from fedray.core.messages import PERSONAL, BlockUpdate, Broadcast
 from fedray.core.rng import torch_generator
-from fedray.local.program import width_of
 from fedray.local.task import LocalTask
 from tests.helpers import Problem, class_problem, local_task, train
 from tests.laws.parts import ALGORITHMS, every
@@ -43,7 +42,7 @@ def block(task: LocalTask) -> BlockUpdate:
     """A block of all clients, who remember something and have heard something."""
     draw = torch_generator(3, "local")
     told = {name: 0.1 * torch.randn(width, generator=draw) for name, width in task.receives.items()}
-    widths = {name: width_of(width, task.layout) for name, width in task.program.state.items()}
+    widths = dict(task.profile.keeps)
     widths |= {PERSONAL: task.layout.personal} if task.layout.personal else {}
     kept = {name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in widths.items()}
     model = task.layout.pack(dict(task.model_fn().state_dict()))

@@ -19,7 +19,7 @@ from fedray.core.errors import RunFailed
 from fedray.sampling import Sampler, Uniform
 from fedray.server import ServerOptimizer
 from fedray.transforms import TopK, Transform
-from tests.helpers import Federation, class_problem, federation, personal, relative, remembered
+from tests.helpers import Federation, class_problem, federation, local_task, personal, relative, remembered
 from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, SERVERS, TRANSFORMS, every
 
 PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
@@ -49,8 +49,9 @@ def resumes(folder: Path, *args: Any, **options: Any) -> None:
 
 @every("algorithm", ALGORITHMS)
 def test_resuming_gives_the_same_bits(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+    profile = local_task(class_problem(), program=algorithm).profile
     for number, transforms in enumerate(TRANSFORMS):
-        if not (algorithm.sends and any(t.needs_uniform for t in transforms)):
+        if not (profile.sends and any(t.needs_uniform for t in transforms)):
             resumes(tmp_path / str(number), algorithm, transforms=transforms)
 
 

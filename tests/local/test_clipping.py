@@ -85,7 +85,7 @@ def test_stacked_is_alone_with_algorithms_that_change_gradients(algorithm: Any) 
         args = LocalSection(2, 4, clip_grad_norm=0.1)
         task = local_task(PROBLEM, args=args, stack=stack, program=algorithm)
         vector = task.layout.pack(dict(PROBLEM.model_fn().state_dict()))
-        state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.program.state}
+        state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.profile.keeps}
         sent = {name: torch.full((task.layout.trained,), 0.02) for name in task.receives}
         updates.append(train(task, [2, 3, 0, 1], Broadcast(1, {"model": vector, **sent}, 1.0), state))
     for name, part in updates[0].parts.items():

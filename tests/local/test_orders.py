@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.local.clients import Clients, Step
-from fedray.local.program import ClientProgram
+from fedray.local.program import ClientProgram, Profile
 from fedray.local.task import LocalTask
 from tests.helpers import Problem, class_problem, local_task, relative, seeded, train
 from tests.local.test_clients import Dropping
@@ -42,7 +42,7 @@ def task(program: Callable[[Clients], object], stack: Any, args: LocalSection, p
 
 def in_order(task: LocalTask) -> list[int]:
     """The clients, most steps first, as a block has them."""
-    examples = train(replace(task, program=ClientProgram()), [0, 1, 2, 3]).examples
+    examples = train(replace(task, program=ClientProgram(), profile=Profile()), [0, 1, 2, 3]).examples
     return [int(client) for client in np.argsort(-examples, kind="stable")]
 
 

@@ -12,10 +12,9 @@ from torch import Tensor
 from fedray import optim
 from fedray.algorithms import FedNova, FedProx, Scaffold
 from fedray.config.sections import LocalSection
-from fedray.core.layout import Layout
 from fedray.core.messages import Broadcast
 from fedray.local.clients import Clients, Step
-from fedray.local.program import ClientProgram, width_of
+from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
 from tests.helpers import class_problem, linear_problem, local_task, relative, train
 
@@ -138,8 +137,3 @@ def test_hooks_see_the_clients_of_a_block_that_still_train() -> None:
     assert calls == ["gradient of 3", "after", "gradient of 2", "after", "gradient of 1", "after"]
     assert torch.equal(doubled.parts["delta"], 2.0 * train(task, ROWS).parts["delta"])
     assert (Spy().plain, ClientProgram().plain) == (False, True)
-
-
-def test_widths() -> None:
-    layout = Layout.of(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)))
-    assert [width_of(w, layout) for w in ("trained", "all", "buffers", "scalar")] == [15, 22, 7, 1]

@@ -36,7 +36,7 @@ def test_a_round_trains_as_with_an_optimizer_of_its_rate(algorithm: AlgorithmCon
     halved = replace(task, rate=LearningRate(Exponential(gamma=0.5), rounds=9))
     quarter = replace(task, optimizer_fn=SGD(0.1, momentum=0.5))
     vector = task.layout.pack(dict(task.model_fn().state_dict()))
-    state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.program.state}
+    state = {name: torch.full((4, task.layout.trained), 0.01) for name in task.profile.keeps}
     sent = {name: torch.full((task.layout.trained,), 0.02) for name in task.receives}
     down = Broadcast(3, {"model": vector, **sent}, 1.0)
     one, other = (train(t, [2, 3, 0, 1], down, state) for t in (halved, quarter))

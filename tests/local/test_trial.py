@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from fedray.algorithms.base import AlgorithmConfig
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, RunFailed
 from fedray.local.clients import Clients, Step
-from fedray.local.program import Width
-from tests.helpers import class_problem, local_task, train
+from fedray.local.program import Profile
+from tests.helpers import class_problem, federation, local_task, remembered, train
 
 Program = Callable[[Clients], Any]
 
@@ -24,8 +25,6 @@ def program(client: Program, keeps: bool = False) -> AlgorithmConfig:
     """An algorithm whose clients do this; they keep a model if ``keeps``."""
 
     class Tried(AlgorithmConfig):
-        state: ClassVar[dict[str, Width]] = {"own": "trained"} if keeps else {}
-
         def initial_state(self, c: Clients) -> dict[str, Tensor]:
             return {"own": c.anchor} if keeps else {}
 
@@ -216,8 +215,8 @@ def test_what_is_sent_or_kept_is_no_view_of_the_models(stack: Any) -> None:
     """Their memory becomes the update."""
 
     class Views(AlgorithmConfig):
-        state: ClassVar[dict[str, Width]] = {"own": "trained"}
-        sends: ClassVar[dict[str, Width]] = {"copy": "trained"}
+        def initial_state(self, c: Clients) -> dict[str, Tensor]:
+            return {"own": c.anchor}
 
         def client(self, c: Clients) -> None:
             c.fit()
@@ -230,3 +229,73 @@ def test_what_is_sent_or_kept_is_no_view_of_the_models(stack: Any) -> None:
     start = task.layout.pack(dict(task.model_fn().state_dict()))
     assert torch.equal(update.state["own"], update.parts["copy"])
     torch.testing.assert_close(update.state["own"] - start, update.parts["delta"])
+
+
+class Wide(AlgorithmConfig):
+    """Clients keep and send what is as wide as nothing in the model."""
+
+    def initial_state(self, c: Clients) -> dict[str, Tensor]:
+        return {"rounds": c.params.new_zeros(1), "table": c.params.new_zeros(len(c), 5)}
+
+    def client(self, c: Clients) -> None:
+        c.fit()
+        c.state["rounds"] = c.state["rounds"] + 1.0
+        c.state["table"] = c.state["table"] + c.sizes[:, None]
+        c.send("pair", c.labels[:, :2])
+        c.send("size", c.sizes)
+
+
+@pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
+def test_widths_are_seen(stack: Any, tmp_path: Path) -> None:
+    run = federation(class_problem(), tmp_path, Wide(), stack=stack)
+    assert run.plan.task.profile == Profile({"pair": 2, "size": 1}, {"rounds": 1, "table": 5})
+    assert list(run.job.state_widths()) == ["rounds", "table"]
+    run.run()
+    kept, sizes = remembered(run), torch.from_numpy(run.plan.task.data.sizes).float()
+    assert torch.equal(kept["rounds"], torch.full((len(sizes), 1), 3.0))
+    assert torch.equal(kept["table"], 3.0 * sizes[:, None].expand(-1, 5))
+
+
+@pytest.mark.parametrize(
+    ("part", "width", "words"),
+    [
+        ("size", 2, r"send\('size', ...\): 2 numbers, 1 in the trial before the run: send the same parts"),
+        ("more", 1, r"send\('more', ...\) was not called in the trial before the run"),
+        ("pair", 0, r"send\('pair', ...\) was not called, but was in the trial before the run"),
+    ],
+)
+def test_what_is_sent_otherwise_in_a_later_round_is_a_failure(
+    part: str, width: int, words: str, tmp_path: Path
+) -> None:
+    class Changing(Wide):
+        def client(self, c: Clients) -> None:
+            super().client(c)
+            if c.round == 2:
+                c.sent.pop(part, None)
+            if c.round == 2 and width:
+                c.send(part, c.sizes[:, None].expand(-1, width))
+
+    run = federation(class_problem(), tmp_path, Changing())
+    with pytest.raises(RunFailed, match=words):
+        run.run()
+
+
+@pytest.mark.parametrize("name", ["model", "buffers", "personal", "statistics", "a.b"])
+def test_names_of_the_engines_are_refused(name: str) -> None:
+    words = "the name '" + name + "' "
+    assert words in tried(lambda c: c.send(name, c.sizes))
+
+    class Keeps(AlgorithmConfig):
+        def initial_state(self, c: Clients) -> dict[str, Tensor]:
+            return {name: c.sizes}
+
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        local_task(class_problem(), program=Keeps())
+
+
+def test_an_algorithm_that_declares_is_refused() -> None:
+    class Declares(AlgorithmConfig):
+        state: ClassVar[dict[str, str]] = {"own": "trained"}
+
+    with pytest.raises(ConfigError, match=r"^algorithm: Declares declares state; .* see docs/write-your-own.md$"):
+        local_task(class_problem(), program=Declares())
