@@ -357,8 +357,7 @@ class Config:
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
             x, _ = trial.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
             rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
-        task = replace(trial, data=data, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows)
-        return task, warnings
+        return replace(trial, data=data, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows), warnings
 
     def _evaluates(self, data: ClientData) -> bool:
         """Tell if there is an evaluation at all."""
