@@ -38,7 +38,9 @@ def test_list_has_a_line_for_each_part(cli: Cli, kind: str) -> None:
     """Its name and a sentence about it, which is never cut; options stand below, if it has any."""
     first, *lines = cli("list", kind).out.splitlines()
     assert first == kind
-    told: dict[str, str] = {found[1]: found[2] for line in lines if (found := re.fullmatch(r"  (\w+) +(\S.*)", line))}
+    told: dict[str, str] = {
+        found[1]: found[2] for line in lines if (found := re.fullmatch(r"  ([\w-]+) +(\S.*)", line))
+    }
     assert list(told) == list(KINDS[kind])
     assert all(text.endswith(".") for text in told.values())
     assert len(lines) - len(told) == sum(
