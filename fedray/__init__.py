@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         APFL,
         MIFA,
         MOON,
+        Centralized,
         Ditto,
         FedAdagrad,
         FedAdam,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         FedVARP,
         FedYogi,
         LGFedAvg,
+        LocalOnly,
         MoFedSAM,
         PerFedAvg,
         PFedMe,
@@ -61,8 +63,9 @@ __version__ = "0.2.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
-    "algorithms": "APFL Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC FedDecorr FedDyn "
-    "FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedRoD FedSAM FedSGD FedVARP FedYogi LGFedAvg "
+    "algorithms": "APFL Centralized Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC FedDecorr "
+    "FedDyn FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedRoD FedSAM FedSGD FedVARP FedYogi LGFedAvg "
+    "LocalOnly "
     "MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
@@ -107,6 +110,7 @@ __all__ = [
     "MOON",
     "AvailabilityTrace",
     "CenteredClip",
+    "Centralized",
     "Clip",
     "Cluster",
     "Column",
@@ -148,6 +152,7 @@ __all__ = [
     "Int8",
     "Krum",
     "LGFedAvg",
+    "LocalOnly",
     "Mean",
     "Median",
     "MoFedSAM",

@@ -1,6 +1,7 @@
 """The algorithms: one small file each."""
 
 from fedray.algorithms.apfl import APFL
+from fedray.algorithms.centralized import Centralized
 from fedray.algorithms.ditto import Ditto
 from fedray.algorithms.fedala import FedALA
 from fedray.algorithms.fedavg import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedSGD, FedYogi
@@ -20,6 +21,7 @@ from fedray.algorithms.fedrep import FedRep
 from fedray.algorithms.fedrod import FedRoD
 from fedray.algorithms.fedsam import FedSAM
 from fedray.algorithms.fedvarp import FedVARP
+from fedray.algorithms.local_only import LocalOnly
 from fedray.algorithms.mifa import MIFA
 from fedray.algorithms.moon import MOON
 from fedray.algorithms.perfedavg import PerFedAvg
@@ -31,6 +33,7 @@ __all__ = [
     "APFL",
     "MIFA",
     "MOON",
+    "Centralized",
     "Ditto",
     "FedALA",
     "FedAdagrad",
@@ -57,6 +60,7 @@ __all__ = [
     "FedVARP",
     "FedYogi",
     "LGFedAvg",
+    "LocalOnly",
     "MoFedSAM",
     "PFedMe",
     "PerFedAvg",

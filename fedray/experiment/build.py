@@ -44,9 +44,11 @@ from fedray.experiment.chosen import chosen_data, chosen_function, chosen_model,
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import only_python_has
 from fedray.experiment.place import Place
+from fedray.experiment.pool import pooled
 from fedray.experiment.preflight import (
     check_algorithm,
     check_fit,
+    check_held_out,
     check_optimizer,
     check_single_rows,
     made_module,
@@ -285,17 +287,14 @@ class Config:
         check_cohort(sampler, data.sizes)
         check_least(algorithm.aggregator, sampler, data.sizes, self.failures.dropout)
         self.place.check_timeout(self.failures.block_timeout)
-        if self.evaluate.clients_every and not data.holdout_sizes.any():
-            raise ConfigError(
-                "evaluate.clients_every: no client has held-out rows to evaluate on; "
-                "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
-            )
+        check_held_out(self.evaluate, data)
         if self.evaluate.before and not self._evaluates(data):
             raise ConfigError(
                 "evaluate.before: there is nothing to evaluate before training; "
                 "evaluate on a test set (evaluate.every) or on held-out rows (evaluate.clients_every), or leave it out"
             )
         check_names(self.local, data)
+        data, algorithm, sampler = pooled(data, algorithm, sampler, self.schema.seed, self.failures, self.attack)
         task, warnings = self._task(data, algorithm, sampler)
         check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data, views_of(task, self.evaluate).names)
         warnings += untested(task, self.evaluate, data)

@@ -72,6 +72,15 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> torch.optim
     return optimizer
 
 
+def check_held_out(evaluate: EvaluateSection, data: ClientData) -> None:
+    """Raise ConfigError where clients are to be evaluated, and none has held-out rows."""
+    if evaluate.clients_every and not data.holdout_sizes.any():
+        raise ConfigError(
+            "evaluate.clients_every: no client has held-out rows to evaluate on; "
+            "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
+        )
+
+
 def untested(task: LocalTask, evaluate: EvaluateSection, data: ClientData) -> tuple[str, ...]:
     """Say that the test set is not evaluated, where the server has no whole model to do so with."""
     if serves(task) or not evaluate.every or data.test is None:

@@ -108,7 +108,8 @@ class Console(Tracker):
 
     def _clients(self, out: rich.console.Console, run: RunInfo) -> None:
         """Show what each client got in the last evaluation, where they are few."""
-        part = newest_part(run.run_dir) if run.clients <= MOST_CLIENTS else None
+        few = self._state.evaluated(run.clients) <= MOST_CLIENTS
+        part = newest_part(run.run_dir) if few else None
         if part is None:
             return
         rows = [row for row in part.to_pylist() if row["view"] != TRAIN]
@@ -179,6 +180,10 @@ class _State:
         if record.evaluated:
             self._clients = {view: getattr(record, section) for view, section in VIEWS.items()}
             self._evaluated = record.evaluated
+
+    def evaluated(self, otherwise: int) -> int:
+        """Return the number of clients that were last evaluated; ``otherwise`` where none were."""
+        return self._evaluated.get("clients", otherwise)
 
     def words(self) -> str:
         """Return pace, time left, loss, metric and failures, as far as they are known."""

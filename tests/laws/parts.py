@@ -16,6 +16,7 @@ from fedray.algorithms import (
     APFL,
     MIFA,
     MOON,
+    Centralized,
     Ditto,
     FedAdagrad,
     FedAdam,
@@ -42,6 +43,7 @@ from fedray.algorithms import (
     FedVARP,
     FedYogi,
     LGFedAvg,
+    LocalOnly,
     MoFedSAM,
     PerFedAvg,
     PFedMe,
@@ -94,6 +96,8 @@ ALGORITHMS: list[AlgorithmConfig] = [
     FedRep(head_epochs=1),
     FedBABU(),
     FedBN(),
+    LocalOnly(),
+    Centralized(),
 ]
 
 SERVERS: list[ServerOptimizer] = [

@@ -55,7 +55,8 @@ def test_a_client_without_numbers_leaves_the_others_as_they_were(algorithm: Algo
     problem = class_problem(SIZES)
     whole, broken = (block(stacked(one, algorithm)) for one in (problem, spoilt(problem, client)))
     others = [c for c in range(len(SIZES)) if c != client]
-    assert not torch.isfinite(broken.parts["delta"][client]).all()
+    moved = [part[client] for part in (broken.parts["delta"], *broken.state.values())]
+    assert not torch.isfinite(torch.cat(moved)).all()
     for name, part in whole.parts.items():
         assert torch.equal(broken.parts[name][others], part[others]), name
     for name, rows in whole.state.items():

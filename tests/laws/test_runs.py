@@ -41,7 +41,8 @@ def resumes(folder: Path, *args: Any, **options: Any) -> None:
     assert torch.equal(second.vector, whole.vector)
     hashes = [record.model_sha256 for record in records]
     assert [record.model_sha256 for record in [*early, *late]] == hashes
-    assert len(set(hashes)) > 1
+    # Where nothing leaves the clients, the server's model stays.
+    assert len(set(hashes)) == (len(hashes) if whole.plan.layout.shared else 1)
     assert [record.test for record in late] == [record.test for record in records[2:]]
     assert [record.clients for record in late] == [record.clients for record in records[2:]]
     assert second.state.store.rows.keys() == whole.state.store.rows.keys()

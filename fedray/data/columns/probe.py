@@ -71,3 +71,6 @@ class _Repeated(Rows):
 
     def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         return super().take((rows + self._shift[: len(rows)]) % _POOL)
+
+    def pick(self, clients: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        return super().pick(clients, (rows + self._shift[clients, 0]) % _POOL)

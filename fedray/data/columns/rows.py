@@ -104,8 +104,21 @@ class Rows:
         Returns:
             Inputs ``[A, B, ...]`` and targets ``[A, B, ...]`` on the device.
         """
-        count, width = rows.shape
-        flat = np.minimum(rows + self._starts[:count], self._last[:count])
+        count = len(rows)
+        return self._at(np.minimum(rows + self._starts[:count], self._last[:count]))
+
+    def pick(self, clients: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Gather examples of any clients, as :meth:`take` does.
+
+        Args:
+            clients: places of clients in the block ``[A, B]``.
+            rows: local example indices ``[A, B]``, each of an example that there is.
+        """
+        return self._at(self._starts[clients, 0] + rows)
+
+    def _at(self, flat: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Gather these rows of the store, ``[A, B]``."""
+        count, width = flat.shape
         index = torch.from_numpy(flat.reshape(-1))
         if self._remote:
             index = index.to(self._x.device, non_blocking=True)
