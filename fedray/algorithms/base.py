@@ -61,7 +61,6 @@ class AlgorithmConfig(ClientProgram):
         needs_classes: it works for targets that are classes alone.
         uses_server: its step gives the update to ``s.move``; False where it moves the model itself, so that a section
             ``server`` would be ignored, and is refused.
-        pools: one client has all training rows, and takes part alone.
     """
 
     weight: Weight = field(default="auto", kw_only=True)
@@ -71,7 +70,6 @@ class AlgorithmConfig(ClientProgram):
     uniform_only: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False
     uses_server: ClassVar[bool] = True
-    pools: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -33,7 +33,8 @@ class ClientProgram:
     nothing in itself: what a client remembers stands in ``c.state`` under the names of :meth:`initial_state`; what it
     sends besides ``delta``, its change of the model, it gives to ``c.send``.  A trial before the run sees the names and
     widths of both, which are the same in every round.  ``global_model`` is False where the
-    server's row is no model that anybody would use, so that nothing is evaluated by it.
+    server's row is no model that anybody would use, so that nothing is evaluated by it; ``pools`` is True where one
+    client has all training rows and takes part alone.
 
     >>> class Decayed(ClientProgram):
     ...     def client(self, c):
@@ -43,6 +44,7 @@ class ClientProgram:
     """
 
     global_model: ClassVar[bool] = True
+    pools: ClassVar[bool] = False
 
     def region(self, entry: Entry) -> Region:
         """Return the region of a tensor of the model; by default all are shared.
