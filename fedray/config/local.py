@@ -35,6 +35,8 @@ class LocalSection:
             ``my_module:name`` is one's own.
         clip_grad_norm: the gradient of a client is scaled down to this norm before each step, as torch's
             ``clip_grad_norm_`` does; with what the algorithm has added to it, as that is what the optimizer gets.
+        keep_optimizer: a client's optimizer goes on with what it remembered, its momentum or Adam's moments and counts,
+            from fit to fit of its model and from round to round; false: it begins afresh with each fit.
         by_client: ``epochs``, ``steps``, ``batch_size`` and the optimizer's ``lr`` of single clients,
             ``{hospital_a: {epochs: 5, lr: 0.01}}``, in the place of those of all.
         loss: ``auto``, by the data's task, or one of ``fedray list losses``; ``my_module:name`` is one's own.
@@ -55,6 +57,7 @@ class LocalSection:
     lr_schedule: Any = "constant"
     clip_grad_norm: float | None = None
     accumulate: int = 1
+    keep_optimizer: bool = False
     by_client: Any = field(default_factory=dict)
     loss: Any = "auto"
     stack: int | str | bool = "auto"

@@ -15,6 +15,9 @@ STATISTICS = "statistics"
 """The change of a client's buffers where they stay with it or are dropped: for evaluations, never for the model."""
 
 PERSONAL = "personal"
+
+OPTIMIZER = "optimizer"
+"""The state of a client's optimizer, where it is kept: a part of the client state."""
 """The state of a client that is a part of its model: parameters and buffers that stay with it."""
 
 VECTOR = DELTA, BUFFERS = "delta", "buffers"

@@ -349,6 +349,7 @@ class Config:
             untried = check_fit(trial, module, evaluated, self.place.devices[0])
             doubt = algorithm.program.needs(optimizer, self.local.epochs)
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
+            _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
             trial = replace(trial, profile=profile_of(trial))
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"

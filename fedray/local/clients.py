@@ -20,6 +20,7 @@ from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
 from fedray.local.guards import check_rows, same_memory
+from fedray.local.moments import Kept, Moments
 from fedray.local.orders import Orders, chosen
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import Schedule
@@ -65,6 +66,9 @@ class Task(Protocol):
     @property
     def augment(self) -> Augment: ...
 
+    @property
+    def moments(self) -> Moments | None: ...
+
 
 @dataclass(eq=False)
 class Clients:
@@ -89,6 +93,7 @@ class Clients:
         model: their models, ``[C, P]``: the global one until a fit.
         rows: their examples.
         home: the parts of their models that stay with them, as they start, ``[C, k]``; None: there are none.
+        kept: the state of their optimizers that is kept, ``[C, W]``; None: there is none.
 
     Attributes:
         sent: the parts that clients send, by name.
@@ -106,6 +111,7 @@ class Clients:
     model: Tensor
     rows: Rows
     home: Tensor | None = None
+    kept: Tensor | None = None
     sent: Parts = field(default_factory=dict)
     traces: list[Trace] = field(default_factory=list)
     fitted: int = 0
@@ -245,12 +251,16 @@ class Clients:
         )
         whole = self.model if own or params is None else params
         made, trained = optimizer or self._optimizer, orders.taken(whole)
+        goes_on = task.moments is not None and self.kept is not None and own and optimizer is None
+        kept = Kept(task.moments, orders.taken(self.kept)) if goes_on else None  # type: ignore[arg-type]
         self._fitting = True
         try:
-            fit = Fit(trained, None if only is None else entries, orders, objective, gradient, after, made)
+            fit = Fit(trained, None if only is None else entries, orders, objective, gradient, after, made, kept)
             trace = self.stepper.fit(self, fit)
         finally:
             self._fitting = False
+        if kept is not None:
+            orders.put_back(self.kept, kept.rows)  # type: ignore[arg-type]
         orders.put_back(whole, trained, trace)
         self.fitted += int(trace.count.sum())
         if own:

@@ -90,10 +90,11 @@ class Orders:
         """Return the models ``[C, k]`` in the order of ``places``: a copy, or themselves."""
         return models if self.places is None else models[torch.from_numpy(self.places).to(models.device)]
 
-    def put_back(self, models: Tensor, trained: Tensor, trace: Trace) -> None:
+    def put_back(self, models: Tensor, trained: Tensor, trace: Trace | None = None) -> None:
         """Put what was ``taken`` into the models again, and bring the trace in the order of the block."""
         if self.places is not None:
             models[torch.from_numpy(self.places).to(models.device)] = trained
+        if self.places is not None and trace is not None:
             back = np.argsort(self.places)
             trace.total, trace.count = trace.total[back], trace.count[back]
 

@@ -133,6 +133,9 @@ class SequentialStepper:
                 layout.write_integers(replica.module, self.row)
             total = torch.zeros((), dtype=torch.float64, device=first.device)
             optimizer = fit.optimizer(first.moved)
+            entries = layout.parameters if fit.only is None else fit.only
+            if fit.kept is not None:
+                fit.kept.enter(optimizer, first.moved, entries)
             trace = Trace(fit.schedule.count[0] * 0.0, fit.schedule.count, optimizer.param_groups[0], first.device)
             for number, n in enumerate(fit.batches.active):
                 batch = fit.batches.at(number, n)
@@ -144,6 +147,8 @@ class SequentialStepper:
                     self._descend(optimizer)
                 total += loss * int(batch.count[0])
             optimizer.zero_grad(set_to_none=True)
+            if fit.kept is not None:
+                fit.kept.leave(optimizer, first.moved, entries)
             layout.read_back(first.module, self.row)
         trace.total = total.reshape(1).cpu().numpy()
         return trace

@@ -24,6 +24,7 @@ from fedray.local.gradients import gradient_of
 from fedray.local.guards import check_in_place
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
+from fedray.local.moments import KeptRows
 from fedray.local.replicas import share_out
 from fedray.local.task import LocalTask, autocast
 
@@ -162,7 +163,11 @@ class StackedStepper:
         """See :meth:`fedray.local.steppers.Stepper.fit`."""
         count, batches = fit.schedule.count, fit.batches
         params = fit.models[:, : self._task.layout.trained]
-        optimizer = LeadingRows(fit.optimizer, params, self._task.layout, fit.hooked, fit.only)
+        layout, kept = self._task.layout, None
+        if fit.kept is not None:
+            optimizer: LeadingRows = (kept := KeptRows(fit.optimizer, params, layout, fit.only, fit.kept))
+        else:
+            optimizer = LeadingRows(fit.optimizer, params, layout, fit.hooked, fit.only)
         if self._dropout is not None and self._dropout.seed != fit.seed:
             self._dropout = NamedDropout(fit.seed)
         losses = torch.zeros(len(batches.active), len(c), device=self._device)
@@ -188,6 +193,8 @@ class StackedStepper:
             if step is not None and fit.after is not None:
                 with torch.no_grad():
                     check_in_place(fit.after(step), step.params, "after")
+        if kept is not None:
+            kept.leave()
         for mean, examples in zip(losses.cpu().numpy(), count.T.astype(np.float32), strict=True):
             trace.total += mean * examples
         return trace

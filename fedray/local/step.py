@@ -16,6 +16,7 @@ from fedray.core.messages import Parts
 from fedray.core.regions import Entry
 from fedray.local.batches import Batch, Batches, Output
 from fedray.local.gradients import gradient_of
+from fedray.local.moments import Kept
 from fedray.local.orders import Orders
 from fedray.local.schedule import Schedule
 from fedray.optim import OptimizerFn
@@ -172,6 +173,7 @@ class Fit:
         gradient: see :data:`Gradient`.
         after: see :data:`After`.
         optimizer: makes the optimizer.
+        kept: the state that it goes on with and leaves; None: it begins afresh.
     """
 
     models: Tensor
@@ -181,6 +183,7 @@ class Fit:
     gradient: Gradient | None
     after: After | None
     optimizer: OptimizerFn
+    kept: Kept | None = None
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
+from fedray.local.moments import Moments, moments_of
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.rate import LearningRate
 from fedray.optim import OptimizerFn
@@ -103,6 +105,15 @@ class LocalTask:
     augment: Augment = field(default_factory=Augment)
     receives: Mapping[str, int] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
+
+    @cached_property
+    def moments(self) -> Moments | None:
+        """The state of client optimizers that is kept; None: none.
+
+        Raises:
+            ConfigError: it is none that can be kept.
+        """
+        return moments_of(self.optimizer_fn, self.layout) if self.args.keep_optimizer else None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.hidden_state import HiddenState
-from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
+from fedray.core.messages import BUFFERS, DELTA, OPTIMIZER, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.clients import Clients
 from fedray.local.guards import check_sent, check_state, first_state, read_only
 from fedray.local.steppers import stepper_for
@@ -55,9 +55,10 @@ class Trainer:
         if layout.personal:
             home = torch.where(known[:, None], state.pop(PERSONAL), layout.personal_of(local))
             layout.put_personal(local, home)
+        kept = None if task.moments is None else state.pop(OPTIMIZER, None)
         rows = task.data.rows(clients, self.device)
         sent = MappingProxyType(down.parts)
-        c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home)
+        c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home, kept)
         with self._stepper.alone(c), read_only(c.down):
             if not known.all():
                 for name, value in task.program.initial_state(c).items():
@@ -83,6 +84,8 @@ class Trainer:
             widths = {name: part.shape[1] for name, part in c.state.items()}
             self.task.program.client(c)
         c.state = check_state(c.state, widths, c.model)
+        if c.kept is not None:
+            c.state[OPTIMIZER] = c.kept
         if self.task.layout.personal:
             c.state[PERSONAL] = self.task.layout.personal_of(c.model)
         return c

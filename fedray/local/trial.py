@@ -164,7 +164,9 @@ class _Runs:
         plain = SGD(lr=0.1, weight_decay=0.1 if decays else 0.0)
         batch = _BATCH if steps is None else max(rows)
         # In full precision: what bfloat16 rounds away would hide what is looked for, as would a clip of gradients.
-        args = replace(task.args, epochs=1, steps=steps, batch_size=batch, last_batch="keep", by_client={})
+        args = replace(
+            task.args, epochs=1, steps=steps, batch_size=batch, last_batch="keep", by_client={}, keep_optimizer=False
+        )
         args = replace(args, precision="fp32", clip_grad_norm=None)
         self._task = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
         model = task.layout.pack(dict(task.model_fn().state_dict()))

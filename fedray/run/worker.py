@@ -21,6 +21,7 @@ from fedray.core import inject
 from fedray.core.errors import RunFailed, listed, one_line
 from fedray.core.messages import (
     BUFFERS,
+    OPTIMIZER,
     PERSONAL,
     STATISTICS,
     Block,
@@ -78,7 +79,8 @@ class Job:
     def state_widths(self) -> dict[str, int]:
         """Return the length of each vector that a client keeps."""
         layout = self.task.layout
-        return self.algorithm.state(layout) | ({PERSONAL: layout.personal} if layout.personal else {})
+        kept = {} if self.task.moments is None else {OPTIMIZER: self.task.moments.width}
+        return self.algorithm.state(layout) | kept | ({PERSONAL: layout.personal} if layout.personal else {})
 
 
 Item = Block | TestChunk | HoldoutChunk

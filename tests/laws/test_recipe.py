@@ -18,7 +18,7 @@ from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import Broadcast
 from fedray.data.augment import Augment, Flip, Normalize
 from fedray.local.rate import LearningRate
-from fedray.optim import Cosine
+from fedray.optim import SGD, Cosine
 from fedray.run.executor import InlineExecutor
 from fedray.run.worker import Item, Job, Report, Worker
 from fedray.sampling import Uniform
@@ -31,6 +31,7 @@ RECIPES = {
     "epochs": LocalSection(DRAWN, 4),
     "steps": LocalSection(1, 4, DRAWN, clip_grad_norm=0.3),
     "accumulate": LocalSection(2, 2, accumulate=3, clip_grad_norm=0.5),
+    "kept": LocalSection(DRAWN, 4, keep_optimizer=True),
     "clients": LocalSection(DRAWN, 4, by_client={"2": {"steps": 5}, "4": {"epochs": 0}, "6": {"batch_size": 3}}),
     "rates": LocalSection(2, 4, by_client={"1": {"lr": 0.3}, "2": {"lr": 0.02, "epochs": 3}, "5": {"lr": 0.3}}),
 }
@@ -69,6 +70,8 @@ class Several(InlineExecutor):
 
 def made(folder: Path, args: LocalSection, algorithm: AlgorithmConfig, **options: Any) -> Federation:
     drop = FailuresSection(dropout=0.2)
+    if args.keep_optimizer:
+        options["optimizer"] = SGD(0.1, momentum=0.5)
     run = federation(PROBLEM, folder, algorithm, args=args, sampler=Uniform(6), rounds=4, failures=drop, **options)
     changes = Augment((Flip(), Normalize([0.1], [2.0])))
     task = replace(run.plan.task, rate=LearningRate(Cosine(warmup=1, eta_min=0.01), 4, 0.1), augment=changes)
