@@ -44,7 +44,7 @@ class Ditto(AlgorithmConfig):
         """Fit the global model, then the client's own."""
 
         def pull(step: Step, grad: Tensor) -> None:
-            grad.add_((step.params - c.anchor).mul_(self.lam))
+            grad.add_((step.params - step.anchor).mul_(self.lam))
 
         c.fit()
         c.fit(c.state["own"], epochs=self.epochs, gradient=pull)

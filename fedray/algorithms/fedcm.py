@@ -56,7 +56,7 @@ class FedCM(AlgorithmConfig):
 
         def mix(step: Step, grad: Tensor) -> None:
             self.own(step, grad)
-            grad.mul_(self.alpha).add_(c.down["momentum"], alpha=1.0 - self.alpha)
+            c.shared(grad).mul_(self.alpha).add_(c.down["momentum"], alpha=1.0 - self.alpha)
 
         trace = c.fit(gradient=mix)
         c.send("path", trace.lr * trace.steps.clamp(min=1.0))

@@ -62,8 +62,8 @@ class FedDC(AlgorithmConfig):
         drift, control, mean = c.state["drift"], c.state["control"], c.down["control"]
 
         def correct(step: Step, grad: Tensor) -> None:
-            away = step.params - c.anchor + drift[step.rows]
-            grad.add_(away.mul_(self.alpha)).add_(mean - control[step.rows])
+            away = c.shared(step.params) - c.shared(step.anchor) + drift[step.rows]
+            c.shared(grad).add_(away.mul_(self.alpha)).add_(mean - control[step.rows])
 
         trace = c.fit(gradient=correct)
         change = c.delta / (-trace.lr * trace.steps.clamp(min=1.0)) - mean

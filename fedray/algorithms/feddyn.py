@@ -53,7 +53,8 @@ class FedDyn(AlgorithmConfig):
         h = c.state["h"]
 
         def bend(step: Step, grad: Tensor) -> None:
-            grad.add_((step.params - c.anchor).mul_(self.alpha)).sub_(h[step.rows])
+            away = c.shared(step.params) - c.shared(step.anchor)
+            c.shared(grad).add_(away.mul_(self.alpha)).sub_(h[step.rows])
 
         c.fit(gradient=bend)
         c.state["h"] = h - self.alpha * c.delta

@@ -43,7 +43,7 @@ class FedNTD(AlgorithmConfig):
         def objective(step: Step) -> Tensor:
             out, y = step.forward(), step.batch.y
             wrong = ~functional.one_hot(y, out.logits.shape[-1]).bool()
-            both = out.logits, step.forward(c.anchor, train=False).logits
+            both = out.logits, step.forward(step.anchor, train=False).logits
             student, teacher = ((z[wrong].view(*y.shape, -1) / self.tau).log_softmax(-1) for z in both)
             divergence = (teacher.exp() * (teacher - student)).sum(-1)
             return step.loss(out) + self.beta * self.tau**2 * step.mean(divergence)

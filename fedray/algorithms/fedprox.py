@@ -34,6 +34,6 @@ class FedProx(AlgorithmConfig):
         """Pull the clients' parameters towards the global ones: ``mu * (w - w_t)`` is added to the gradient."""
 
         def pull(step: Step, grad: Tensor) -> None:
-            grad.add_((step.params - c.anchor).mul_(self.mu))
+            grad.add_((step.params - step.anchor).mul_(self.mu))
 
         c.fit(gradient=pull if self.mu else None)

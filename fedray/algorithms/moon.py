@@ -63,7 +63,7 @@ class MOON(AlgorithmConfig):
             z = features_of(out, self.name)
             near, far = (
                 functional.cosine_similarity(z, features_of(step.forward(model, train=False), self.name), dim=-1)
-                for model in (c.anchor, c.state["previous"][step.rows])
+                for model in (step.anchor, c.state["previous"][step.rows])
             )
             contrast = torch.logaddexp(near / self.tau, far / self.tau) - near / self.tau
             return step.loss(out) + self.mu * step.mean(contrast)

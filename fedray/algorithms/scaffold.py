@@ -50,7 +50,7 @@ class Scaffold(AlgorithmConfig):
         """Step along ``g_i(y) - c_i + c``, and then set ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II)."""
 
         def correct(step: Step, grad: Tensor) -> None:
-            grad.add_(c.down["control"] - c.state["control"][step.rows])
+            c.shared(grad).add_(c.down["control"] - c.state["control"][step.rows])
 
         trace = c.fit(gradient=correct)
         change = c.delta / (-trace.lr * trace.steps.clamp(min=1.0)) - c.down["control"]
