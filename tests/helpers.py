@@ -125,12 +125,13 @@ def local_task(
     args: LocalSection | None = None,
     stack: Stack = 3,
     seed: int = 7,
+    at_home: Sequence[str] = (),
     **fields: Any,
 ) -> LocalTask:
     """A local training problem with its stacking decided; ``stack`` as in ``local.stack``."""
     options = {name: fields.pop(name) for name in ("buffers", "precision", "deterministic") if name in fields}
     wanted = {"program": FedAvg(), "args": replace(args or LocalSection(1, 4), **options), **fields}
-    regions = Regions(wanted["program"].region, buffers=wanted["args"].buffers)
+    regions = Regions(wanted["program"].region, personal=at_home, buffers=wanted["args"].buffers)
 
     def model_fn() -> nn.Module:
         return regions.freeze(problem.model_fn())
@@ -225,6 +226,7 @@ def federation(
     failures: FailuresSection | None = None,
     checkpoint_every: int = 0,
     evaluated_rows: int = 1024,
+    at_home: Sequence[str] = (),
 ) -> Federation:
     """A small run, ready to go; every client takes part in every round unless ``sampler`` says otherwise."""
     parts = compose(
@@ -237,7 +239,15 @@ def federation(
     attackers = None
     if attack is not None:
         parts, attackers = attacked(parts, attack, problem.data, seed)
-    task = local_task(problem, optimizer=optimizer, args=parts.args, stack=stack, seed=seed, program=parts.program)
+    task = local_task(
+        problem,
+        optimizer=optimizer,
+        args=parts.args,
+        stack=stack,
+        seed=seed,
+        at_home=at_home,
+        program=parts.program,
+    )
     task = replace(task, evaluated_rows=evaluated_rows)
     parts = replace(parts, receives=task.receives).tried(task.profile)
     job = Job(task, parts, folder)

@@ -55,7 +55,7 @@ class FedDC(AlgorithmConfig):
 
     def initial_state(self, c: Clients) -> Parts:
         """Return drifts and controls of 0."""
-        return {"drift": torch.zeros_like(c.anchor), "control": torch.zeros_like(c.anchor)}
+        return {"drift": torch.zeros_like(c.shared(c.anchor)), "control": torch.zeros_like(c.shared(c.anchor))}
 
     def client(self, c: Clients) -> None:
         """Fit with penalty and correction, and move drift and control."""

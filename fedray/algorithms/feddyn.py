@@ -46,7 +46,7 @@ class FedDyn(AlgorithmConfig):
 
     def initial_state(self, c: Clients) -> Parts:
         """Return linear terms of 0."""
-        return {"h": torch.zeros_like(c.anchor)}
+        return {"h": torch.zeros_like(c.shared(c.anchor))}
 
     def client(self, c: Clients) -> None:
         """Fit with the linear and the quadratic term, and move the linear one."""

@@ -41,7 +41,7 @@ class MIFA(AlgorithmConfig):
 
     def initial_state(self, c: Clients) -> Parts:
         """Return updates of 0."""
-        return {"last": torch.zeros_like(c.anchor)}
+        return {"last": torch.zeros_like(c.shared(c.anchor))}
 
     def client(self, c: Clients) -> None:
         """Fit, and send how the update differs from the last one."""

@@ -44,7 +44,7 @@ class Scaffold(AlgorithmConfig):
 
     def initial_state(self, c: Clients) -> Parts:
         """Return controls of 0."""
-        return {"control": torch.zeros_like(c.anchor)}
+        return {"control": torch.zeros_like(c.shared(c.anchor))}
 
     def client(self, c: Clients) -> None:
         """Step along ``g_i(y) - c_i + c``, and then set ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II)."""

@@ -1,0 +1,44 @@
+"""Laws of regions: any algorithm goes with layers that stay with their client, and with layers that never change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fedray.algorithms.base import AlgorithmConfig
+from fedray.config.sections import LocalSection
+from fedray.sampling import Uniform
+from tests.helpers import class_problem, federation, personal, relative
+from tests.laws.parts import ALGORITHMS, every
+
+PROBLEM = class_problem((7, 3, 12, 9, 5))
+HEAD = ("3.*",)
+
+
+@every("algorithm", ALGORITHMS)
+def test_layers_at_home_never_travel_and_stacked_is_alone(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+    runs = [
+        federation(
+            PROBLEM,
+            tmp_path / str(stack),
+            algorithm,
+            args=LocalSection(2, 4),
+            stack=stack,
+            sampler=Uniform(4),
+            at_home=HEAD,
+        )
+        for stack in (3, "off")
+    ]
+    layout = runs[0].plan.layout
+    assert layout.personal >= 27
+    first = runs[0].vector.clone()
+    for run in runs:
+        run.run()
+        assert torch.equal(run.vector[layout.shared :], first[layout.shared :])
+        sent = run.plan.algorithm.sends(layout)
+        assert sent["delta"] == layout.shared
+    assert relative(runs[0].vector, runs[1].vector) <= 1e-5
+    assert relative(personal(runs[0]), personal(runs[1])) <= 1e-5
+    if layout.shared and algorithm.name not in ("lg-fedavg",):
+        assert not torch.equal(runs[0].vector, first)
