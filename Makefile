@@ -16,7 +16,7 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench clean
+.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench reference-personal clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ types: $(DEV) ## mypy --strict
 
 bench: $(RUN) ## every workload against a bare PyTorch loop, written to benchmarks/
 	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+reference-personal: $(RUN) ## personal models against training alone, FedAvg and fine-tuning: the table of docs/personal.md
+	@$(BIN)/python -m benchmarks.personal $(ARGS)
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) $(TRACKERS) .mypy_cache .pytest_cache .ruff_cache build dist

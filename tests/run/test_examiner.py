@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import fedray
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import EvaluateSection
 from fedray.core.messages import Block, Broadcast
@@ -105,3 +109,66 @@ def test_views_of_stacked_clients_are_those_of_each_alone(algorithm: AlgorithmCo
             found, expected = (getattr(record, section).get("loss", {}) for record in (one, other))
             assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert stacked.plan.task.stacking.stacked
+
+
+def test_views_reach_everything_that_tells_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table of clients, the best checkpoint, trackers, and the end of the run in the terminal."""
+    args = fedray.TrainArgs(
+        rounds=3,
+        evaluate_clients_every=1,
+        evaluate_finetune={"steps": 2},
+        evaluate_keep_clients=1,
+        checkpoint_best="clients_personal.accuracy.p10",
+        tracking=["csv"],
+    )
+    model = fedray.FederatedModel(PROBLEM.model_fn, loss_fn=PROBLEM.loss_fn)
+    result = fedray.train(
+        model, PROBLEM.data, args, algorithm=fedray.Ditto(), cluster="inline", run_dir=tmp_path / "run"
+    )
+    last = [row for row in result.clients().to_pylist() if row["round"] == 3]
+    seen = {view: [row for row in last if row["view"] == view] for view in ("train", *VIEWS)}
+    assert [row["view"] for row in last] == [view for view, rows in seen.items() for _ in rows]
+    for view, section in VIEWS.items():
+        assert [row["client"] for row in seen[view]] == [str(c) for c in np.flatnonzero(PROBLEM.data.holdout_sizes)]
+        values, sizes = zip(*((row["accuracy"], row["examples"]) for row in seen[view]), strict=True)
+        spread = getattr(result.history[-1], section)["accuracy"]
+        assert spread["mean"] == pytest.approx(np.average(values, weights=sizes))
+        assert spread["p10"] == pytest.approx(np.percentile(values, 10))
+    best = [record.clients_personal["accuracy"]["p10"] for record in result.history]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"]["value"] == max(best)
+    head = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0]
+    told = set(re.split("[,/.]", head.replace('"', "")))
+    assert {"clients_test", "clients_personal", "clients_finetuned", "worst"} <= told
+    out = capsys.readouterr().out
+    assert [f"{view} accuracy" in out for view in VIEWS] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("finetune", "every", "said"),
+    [
+        ({"epochs": 1}, 0, "finetune: clients are not evaluated"),
+        ({"epochs": 1, "steps": 1}, 1, "it must be either {epochs: n} or {steps: n}"),
+        ({"rounds": 1}, 1, "it must be either {epochs: n} or {steps: n}"),
+        ({"steps": 0}, 1, "it must be at least 1"),
+    ],
+)
+def test_a_view_that_cannot_be_is_refused_where_it_is_given(finetune: dict[str, int], every: int, said: str) -> None:
+    with pytest.raises(fedray.ConfigError, match=re.escape(said)):
+        fedray.TrainArgs(evaluate_clients_every=every, evaluate_finetune=finetune)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "metric", "said"),
+    [
+        (fedray.FedAvg(), "clients_personal.loss", "there is clients_test"),
+        (fedray.FedPer(), "clients_test.loss", "there is clients_personal"),
+        (fedray.FedPer(), "test.loss", "the server has no whole model to test; take a metric of clients_personal"),
+    ],
+)
+def test_nothing_waits_for_a_view_that_there_is_not(
+    algorithm: AlgorithmConfig, metric: str, said: str, tmp_path: Path
+) -> None:
+    model = fedray.FederatedModel(PROBLEM.model_fn, loss_fn=PROBLEM.loss_fn)
+    args = fedray.TrainArgs(evaluate_clients_every=1, stop_metric=metric)
+    with pytest.raises(fedray.ConfigError, match=said):
+        fedray.train(model, PROBLEM.data, args, algorithm=algorithm, cluster="inline", run_dir=tmp_path / "run")
