@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fedray import server as server
     from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
     from fedray.algorithms import (
+        AFL,
         APFL,
         MIFA,
         MOON,
@@ -63,9 +64,9 @@ __version__ = "0.2.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
-    "algorithms": "APFL Centralized Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC FedDecorr "
-    "FedDyn FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedRoD FedSAM FedSGD FedVARP FedYogi LGFedAvg "
-    "LocalOnly "
+    "algorithms": "AFL APFL Centralized Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC "
+    "FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedRoD FedSAM FedSGD FedVARP FedYogi "
+    "LGFedAvg LocalOnly "
     "MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
@@ -102,6 +103,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "AFL",
     "ALIE",
     "APFL",
     "BF16",

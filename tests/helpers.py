@@ -138,7 +138,7 @@ def local_task(
 
     layout = Layout.of(model_fn(), regions)
     if isinstance(program := wanted["program"], AlgorithmConfig):
-        wanted = {"receives": received(program, layout), **wanted}
+        wanted = {"receives": received(program, layout, len(problem.data)), **wanted}
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
     with contextlib.suppress(Untried):
         task = replace(task, profile=profile_of(task))

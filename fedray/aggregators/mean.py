@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.exact import LIMIT, WIDE_LIMIT, add_rounded, add_wide, carry, in_range, joined, values
-from fedray.core.messages import BUFFERS, DELTA, STATISTICS, VECTOR, Aggregate, BlockUpdate, Parts
+from fedray.core.messages import BUFFERS, DELTA, SHARE, STATISTICS, VECTOR, Aggregate, BlockUpdate, Parts
 from fedray.core.now import Now
 
 _WIDE = {name: f"{name}.coarse" for name in (BUFFERS, STATISTICS)}
@@ -48,13 +48,17 @@ class Mean(Aggregator):
 
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
         """Fold one block."""
-        shares = update.weight / weight
+        shares, slots = update.weight / weight, update.slots
+        parts = {name: rows for name, rows in update.parts.items() if name not in slots}
         if len(shares) == 1:
             # Without a vector for the block's sum.
-            sums, scale, limit = {name: rows[0] for name, rows in update.parts.items()}, float(shares[0]), 1.0
+            sums, scale, limit = {name: rows[0] for name, rows in parts.items()}, float(shares[0]), 1.0
         else:
-            sums, scale = _weighted(torch.from_numpy(shares.astype(np.float32)), update.parts), 1.0
+            sums, scale = _weighted(torch.from_numpy(shares.astype(np.float32)), parts), 1.0
             limit = float(shares.sum())
+        row = torch.from_numpy((np.ones(1) if len(shares) == 1 else shares).astype(np.float32))
+        weights = {name: _placed(row, slot, len(into[name + SHARE])) for name, slot in slots.items()}
+        sums |= {name: (placed @ update.parts[name]).flatten() for name, placed in weights.items()}
         for name, total in sums.items():
             _check(name, total, update.parts[name], limit)
         for name, total in sums.items():
@@ -62,6 +66,8 @@ class Mean(Aggregator):
                 add_wide(into[name], into[_WIDE[name]], total, scale)
             else:
                 add_rounded(into[name], total, scale)
+        for name, placed in weights.items():
+            add_rounded(into[name + SHARE], placed.sum(dim=1), scale)
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Add exactly."""
@@ -77,7 +83,19 @@ class Mean(Aggregator):
         for name, second in _WIDE.items():
             if (coarse := total.pop(second, None)) is not None:
                 joined(total[name], coarse)
-        return Aggregate({name: values(part, weight / planned) for name, part in total.items()}, weight, count)
+        means = {name: values(part, weight / planned) for name, part in total.items()}
+        shares = {name.removesuffix(SHARE): means.pop(name) for name in total if name.endswith(SHARE)}
+        for name, share in shares.items():
+            whole = means[name].view(len(share), -1)
+            means[name] = torch.where(share[:, None] > 0.0, whole / share[:, None], 0.0)
+        return Aggregate(means, weight, count, shares=shares)
+
+
+def _placed(row: Tensor, slot: Tensor, slots: int) -> Tensor:
+    """Return the weights ``[C]``, each in the row of its slot, ``[slots, C]``."""
+    placed = torch.zeros(slots, len(slot), device=slot.device)
+    placed[slot, torch.arange(len(slot), device=slot.device)] = row.to(slot.device)
+    return placed
 
 
 def _weighted(row: Tensor, parts: Parts) -> Parts:

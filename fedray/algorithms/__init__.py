@@ -1,5 +1,6 @@
 """The algorithms: one small file each."""
 
+from fedray.algorithms.afl import AFL
 from fedray.algorithms.apfl import APFL
 from fedray.algorithms.centralized import Centralized
 from fedray.algorithms.ditto import Ditto
@@ -30,6 +31,7 @@ from fedray.algorithms.qfedavg import QFedAvg
 from fedray.algorithms.scaffold import Scaffold
 
 __all__ = [
+    "AFL",
     "APFL",
     "MIFA",
     "MOON",

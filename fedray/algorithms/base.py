@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fedray.aggregators.base import Aggregator
+from fedray.algorithms.profiles import check_profile
 from fedray.config.registry import Registry, name_of
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
-from fedray.core.messages import DELTA, STATISTICS, Aggregate, BlockUpdate, Broadcast, Parts
+from fedray.core.messages import DELTA, SHARE, STATISTICS, Aggregate, BlockUpdate, Broadcast, Parts
 from fedray.local.guards import RESERVED
 from fedray.local.program import ClientProgram, Profile
 from fedray.server import SGD, Server, ServerOptimizer
@@ -165,7 +166,7 @@ class Algorithm:
     transforms: tuple[Transform, ...]
     aggregator: Aggregator
     server: ServerOptimizer
-    weight: Literal["examples", "uniform"]
+    weight: Literal["examples", "uniform", "own"]
     args: LocalSection
     statistics: bool = False
     receives: Mapping[str, int] = field(default_factory=dict)
@@ -179,7 +180,9 @@ class Algorithm:
 
     def widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each tensor of an accumulator."""
-        return dict(self.aggregator.widths(self.sends(layout)))
+        sends, slots = self.sends(layout), self.profile.slots
+        summed = {name: width * slots.get(name, 1) for name, width in sends.items()}
+        return dict(self.aggregator.widths({**summed, **{f"{name}{SHARE}": count for name, count in slots.items()}}))
 
     def check(self, layout: Layout) -> None:
         """Check that the parts fit the model.
@@ -248,14 +251,8 @@ class Algorithm:
         Raises:
             ConfigError: a part cannot work with what clients send.
         """
-        needs_uniform = [name_of(t) for t in self.transforms if t.needs_uniform]
-        if needs_uniform and profile.sends:
-            raise ConfigError(
-                f"transforms: {needs_uniform[0]} protects the update only, but {self.name} also sends "
-                f"{', '.join(profile.sends)}; use an algorithm whose clients send the update alone "
-                "(fedray list algorithms)"
-            )
-        return replace(self, profile=profile)
+        check_profile(self.name, profile, self.program.weight, self.transforms, self.aggregator)
+        return replace(self, profile=profile, weight="own" if profile.weighs else self.weight)
 
     def on_clients(self, update: BlockUpdate) -> None:
         """Apply the client halves of the transforms in their order.
@@ -272,7 +269,8 @@ class Algorithm:
     def upload(self, layout: Layout) -> int:
         """Count the bytes one client sends in a round."""
         delta = _length(layout)
-        return self._encoded(self.up, delta) + 4 * (sum(self.sends(layout).values()) - delta)
+        numbers = sum(self.sends(layout).values()) - delta + len(self.profile.slots) + self.profile.weighs
+        return self._encoded(self.up, delta) + 4 * numbers
 
     @cached_property
     def up(self) -> tuple[Codec, ...]:

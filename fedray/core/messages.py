@@ -11,6 +11,9 @@ from torch import Tensor
 Parts = dict[str, Tensor]
 """Named tensors: ``delta`` always, ``buffers`` if they travel, ``control``... as an algorithm needs."""
 
+SHARE = ".share"
+"""The end of the name of an accumulator's tensor that holds the weight in each slot of a part."""
+
 STATISTICS = "statistics"
 """The change of a client's buffers where they stay with it or are dropped: for evaluations, never for the model."""
 
@@ -118,6 +121,7 @@ class BlockUpdate:
         weight: aggregation weight of each client, float64 ``[C]``.
         loss: mean training loss of each client over its local examples and epochs, float64 ``[C]``.
         examples: examples seen (with repetition over epochs), int64 ``[C]``.
+        slots: of parts that are averaged by slots, the slot of each client, int64 ``[C]``.
     """
 
     round: int
@@ -127,6 +131,7 @@ class BlockUpdate:
     weight: Floats
     loss: Floats
     examples: Ints
+    slots: Parts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +173,15 @@ class Aggregate:
         weight: sum of the accepted clients' weights.
         count: number of accepted clients.
         expected: number of clients that a cohort is expected to have; None: as many as were accepted.
+        shares: of parts that are averaged by slots, each ``[slots, k]``, the share of the weight in each slot,
+            ``[slots]``; where it is 0 nobody was, and the part is 0.
     """
 
     parts: Parts
     weight: float
     count: int
     expected: float | None = None
+    shares: Parts = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Tensor:
         """Return a part."""

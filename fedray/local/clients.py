@@ -19,7 +19,7 @@ from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
-from fedray.local.guards import check_rows, same_memory
+from fedray.local.guards import check_rows, check_slots, same_memory
 from fedray.local.moments import Kept, Moments
 from fedray.local.orders import Orders, chosen
 from fedray.local.rate import LearningRate
@@ -97,6 +97,9 @@ class Clients:
 
     Attributes:
         sent: the parts that clients send, by name.
+        slots: of parts that are averaged by slots, the slot of each client and the number of slots.
+        weight: the weights ``[C]`` of the clients in all means, above 0, instead of those of ``algorithm.weight``;
+            best about 1.
         traces: the fits of the models so far.
         fitted: the number of examples that all fits so far used.
     """
@@ -113,6 +116,8 @@ class Clients:
     home: Tensor | None = None
     kept: Tensor | None = None
     sent: Parts = field(default_factory=dict)
+    slots: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    weight: Tensor | None = None
     traces: list[Trace] = field(default_factory=list)
     fitted: int = 0
     _fits: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
@@ -195,9 +200,20 @@ class Clients:
         self.task.rate.enter(made.param_groups, self.round, own)
         return made
 
-    def send(self, name: str, value: Tensor) -> None:
-        """Send a part ``[C, k]`` or ``[C]`` besides the update, or ``delta`` ``[C, S]`` in its place."""
+    def send(self, name: str, value: Tensor, *, slot: Tensor | Ints | None = None, slots: int = 1) -> None:
+        """Send a part ``[C, k]`` or ``[C]`` besides the update, or ``delta`` ``[C, S]`` in its place.
+
+        Args:
+            name: its name.
+            value: a row or a number for each client.
+            slot: integers ``[C]`` below ``slots``: the mean is taken within each slot, ``total[name]`` is
+                ``[slots, k]``, and ``total.shares[name]`` has the share of the weight in each, ``[slots]``.  With
+                ``slot=c.index, slots=N`` it is what each client said.
+            slots: the number of slots, the same in every round.
+        """
         value = check_rows(name, value, len(self))
+        if slot is not None:
+            self.slots[name] = check_slots(name, slot, slots, len(self)).to(self.device), slots
         # The memory of the models becomes the update.
         self.sent[name] = value.clone() if same_memory(value, self.model) else value
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
-from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, Parts
+from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, Floats, Ints, Parts
 
 RESERVED = ("model", BUFFERS, PERSONAL, STATISTICS, DELTA)
 """The names of what the engine itself sends and keeps; a program may send ``delta`` in the place of the update."""
@@ -52,6 +53,33 @@ def check_rows(name: str, value: Tensor, rows: int) -> Tensor:
             f"this one is {list(value.shape)}"
         )
     return value.unsqueeze(1) if value.dim() == 1 else value
+
+
+def check_slots(name: str, slot: Tensor | Ints, slots: int, rows: int) -> Tensor:
+    """Return the slots ``[C]`` of a part; raise ValueError unless each client has one of them.
+
+    >>> check_slots("loss", torch.tensor([2, 0]), 3, 2)
+    tensor([2, 0])
+    """
+    found = torch.as_tensor(slot)
+    if name == DELTA:
+        raise ValueError("send('delta', ...): the update is averaged over all; send slots under another name")
+    if found.is_floating_point() or found.shape != (rows,) or bool((found < 0).any()) or bool((found >= slots).any()):
+        raise ValueError(f"send({name!r}, slot=...): an integer from 0 to {slots - 1} for each of the {rows} clients")
+    return found.long()
+
+
+def check_weight(weight: Tensor | None, rows: int, seen: bool) -> Floats | None:
+    """Return a program's own weights ``[C]``; raise ValueError unless they are such, and there if they were before."""
+    if (weight is not None) != seen:
+        was = "set" if seen else "left alone"
+        raise ValueError(f"c.weight: it was {was} in the trial before the run: do so in every round")
+    if weight is None:
+        return None
+    if weight.shape != (rows,) or not bool((weight > 0).all()) or not bool(weight.isfinite().all()):
+        raise ValueError(f"c.weight: a number above 0 for each of the block's clients, [{rows}]; this is {weight}")
+    found: Floats = weight.detach().cpu().double().numpy()
+    return found
 
 
 def same_memory(one: Tensor, other: Tensor) -> bool:

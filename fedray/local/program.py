@@ -20,10 +20,14 @@ class Profile:
     Args:
         sends: the width of each part that clients send besides the update.
         keeps: the width of each part of a client's state, in the order in which they lie on disk.
+        slots: the number of slots of each part that is averaged by slots.
+        weighs: True if the program weighs clients itself.
     """
 
     sends: Mapping[str, int] = field(default_factory=dict)
     keeps: Mapping[str, int] = field(default_factory=dict)
+    slots: Mapping[str, int] = field(default_factory=dict)
+    weighs: bool = False
 
 
 class ClientProgram:

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import BUFFERS, DELTA, OPTIMIZER, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.clients import Clients
-from fedray.local.guards import check_sent, check_state, first_state, read_only
+from fedray.local.guards import check_sent, check_state, check_weight, first_state, read_only
 from fedray.local.steppers import stepper_for
 from fedray.local.task import LocalTask
 
@@ -114,7 +114,11 @@ class Trainer:
             Exception: whatever the user's model, loss, optimizer or data raises.
         """
         c, layout = self.run(clients, down, state, buffers, known), self.task.layout
-        check_sent(c.sent, self.task.profile.sends)
+        seen = self.task.profile
+        check_sent(c.sent, seen.sends)
+        if (slots := {name: count for name, (_, count) in c.slots.items()}) != seen.slots:
+            raise ValueError(f"send(..., slots=...): {slots}, in the trial before the run {seen.slots}")
+        weight = check_weight(c.weight, len(clients), seen.weighs)
         rest = c.model[:, layout.trained :]
         with torch.no_grad():
             travels = c.model[:, : layout.shared]
@@ -130,15 +134,16 @@ class Trainer:
             if self.task.statistics:
                 c.sent[STATISTICS] = rest.clone()
         total = sum((trace.total for trace in c.traces), np.zeros(len(clients)))
-        seen = sum((trace.count.sum(axis=1) for trace in c.traces), np.zeros(len(clients), dtype=np.int64))
+        examples = sum((trace.count.sum(axis=1) for trace in c.traces), np.zeros(len(clients), dtype=np.int64))
         return BlockUpdate(
             round=down.round,
             clients=clients,
             parts={name: c.model[:, span] for name, span in layout.spans.items()} | c.sent,
             state=c.state,
-            weight=c.counts.astype("float64"),
-            loss=total / seen.clip(min=1),
-            examples=seen,
+            weight=c.counts.astype("float64") if weight is None else weight,
+            loss=total / examples.clip(min=1),
+            examples=examples,
+            slots={name: slot for name, (slot, _) in c.slots.items()},
         )
 
     @property

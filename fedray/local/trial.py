@@ -108,7 +108,7 @@ def profile_of(task: LocalTask) -> Profile:
             f"algorithm: {_name(task.program)} remembers {kept[0]}, which each worker would have by itself; "
             "what a client keeps from round to round is its c.state"
         )
-    return Profile(runs.sent, runs.kept)
+    return Profile(runs.sent, runs.kept, runs.slots, runs.weighs)
 
 
 def _only_in_a_stack(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
@@ -173,6 +173,8 @@ class _Runs:
         self._down = Broadcast(1, {"model": model, **_drawn(task, task.receives)}, 1.0)
         self.kept: dict[str, int] = {}
         self.sent: dict[str, int] = {}
+        self.slots: dict[str, int] = {}
+        self.weighs = False
 
     def stacked(self) -> tuple[Parts, list[str]]:
         """Return what the two send and keep, and the generators of the process that were drawn from."""
@@ -197,8 +199,11 @@ class _Runs:
         c = trainer.run(clients, self._down, self._state(trainer, clients))
         kept = {f"{name} that it keeps": part for name, part in c.state.items()}
         self.sent = {name: part.shape[1] for name, part in c.sent.items() if name != DELTA}
+        self.slots, self.weighs = {name: count for name, (_, count) in c.slots.items()}, c.weight is not None
         # The next run takes the memory of the models.
-        found = {"model": c.model - self._down.parts["model"], **c.sent, **kept}
+        told = {f"slot of {name}": slot.float().unsqueeze(1) for name, (slot, _) in c.slots.items()}
+        told |= {} if c.weight is None else {"weight": c.weight.unsqueeze(1)}
+        found = {"model": c.model - self._down.parts["model"], **c.sent, **kept, **told}
         return {name: part.clone() for name, part in found.items()}
 
     def _state(self, trainer: Trainer, clients: Ints) -> Parts:

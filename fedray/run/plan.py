@@ -136,7 +136,7 @@ class Plan:
 
     def weight(self, clients: Ints) -> float:
         """Return the total aggregation weight of some clients."""
-        return float(len(clients) if self.algorithm.weight == "uniform" else self.task.data.sizes[clients].sum())
+        return float(self.task.data.sizes[clients].sum() if self.algorithm.weight == "examples" else len(clients))
 
     def steps(self, round: int, clients: Ints) -> Ints:
         """Return the local steps of some clients in a round, ``[C]``."""

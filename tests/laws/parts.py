@@ -13,6 +13,7 @@ import pytest
 
 from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
 from fedray.algorithms import (
+    AFL,
     APFL,
     MIFA,
     MOON,
@@ -81,6 +82,7 @@ ALGORITHMS: list[AlgorithmConfig] = [
     FedDecorr(beta=1.0),
     FedExP(),
     QFedAvg(q=0.5),
+    AFL(gamma=0.5),
     MIFA(),
     FedVARP(),
     FedDC(alpha=0.5),

@@ -12,6 +12,7 @@ from torch import Tensor
 from fedray import optim
 from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Median, MultiKrum, TrimmedMean
 from fedray.algorithms import (
+    AFL,
     APFL,
     MIFA,
     MOON,
@@ -218,6 +219,7 @@ PLAIN: list[AlgorithmConfig] = [
     FedVARP(),
     FedExP(eps=1e9),
     QFedAvg(q=0.0),
+    AFL(gamma=0.0),
     PFedMe(lam=4.0, inner_steps=1, inner_lr=0.25),
 ]
 """Those that are FedAvg with a plain mean, up to rounding, where everyone takes part."""

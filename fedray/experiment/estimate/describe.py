@@ -141,7 +141,11 @@ def _trimmed(aggregator: Aggregator, cohort: float) -> list[Row]:
 
 
 _ALIKE = "every client counts the same, whatever its weight, with this aggregator"
-_WEIGHTS = {"examples": "a client counts by its number of training examples", "uniform": "every client counts the same"}
+_WEIGHTS = {
+    "examples": "a client counts by its number of training examples",
+    "uniform": "every client counts the same",
+    "own": "the algorithm weighs clients itself",
+}
 
 
 def _round(plan: Plan, first: FirstRound | None) -> list[Row]:

@@ -1,0 +1,39 @@
+"""The check of an algorithm's parts against what its clients send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedray.aggregators.base import Aggregator
+from fedray.config.registry import name_of
+from fedray.core.errors import ConfigError
+from fedray.local.program import Profile
+from fedray.transforms.base import Transform
+from fedray.transforms.clip import Clip
+
+
+def check_profile(
+    name: str, profile: Profile, weight: str, transforms: Sequence[Transform], aggregator: Aggregator
+) -> None:
+    """Raise ConfigError if a part cannot work with what clients send.
+
+    Args:
+        name: the algorithm's.
+        profile: the findings of its trial.
+        weight: ``algorithm.weight``, as the user gave it.
+        transforms: in their order.
+        aggregator: the aggregator.
+    """
+    uniform = next((name_of(t) for t in transforms if t.needs_uniform), None)
+    if profile.weighs and (uniform or weight != "auto"):
+        who = f"{uniform} needs" if uniform else f"{weight} makes"
+        raise ConfigError(f"algorithm.weight: {who} weights of its own, but {name} weighs clients itself")
+    if uniform and profile.sends:
+        raise ConfigError(
+            f"transforms: {uniform} protects the update only, but {name} also sends {', '.join(profile.sends)}; "
+            "use an algorithm whose clients send the update alone (fedray list algorithms)"
+        )
+    works_on = next((name_of(t) for t in transforms if t.linear_only or isinstance(t, Clip)), None)
+    if profile.slots and (works_on or not aggregator.linear):
+        who = f"transforms: {works_on} works on" if works_on else f"aggregator: {name_of(aggregator)} is made for"
+        raise ConfigError(f"{who} the update alone, but {name} sends {', '.join(profile.slots)} by slots: leave it out")
