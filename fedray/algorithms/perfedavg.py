@@ -55,5 +55,6 @@ class PerFedAvg(AlgorithmConfig):
 
     def personal(self, c: Clients) -> Tensor:
         """Return the global model after one step for each client, ``[C, P]``."""
-        c.fit(steps=1, optimizer=SGD(self.alpha))
+        if self.alpha:
+            c.fit(steps=1, optimizer=SGD(self.alpha))
         return c.model
