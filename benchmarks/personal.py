@@ -115,6 +115,8 @@ def measured(split: str, method: str, seed: int) -> dict[str, Any]:
             progress=False,
         )
         seconds = time.perf_counter() - started
+    if result.stopped:
+        raise SystemExit("stopped; --lines FILE keeps what is measured")
     spread = getattr(result.history[-1], f"clients_{view}")["accuracy"]
     told = {"accuracy": spread["client_mean"], "worst": spread["worst"], "seconds": seconds}
     return {"split": split, "method": method, "seed": seed, **told}
