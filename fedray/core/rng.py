@@ -41,6 +41,7 @@ Purpose = Literal[
     "evaluate",
     "augment",
 ]
+_PURPOSES: tuple[str, ...] = get_args(Purpose)
 
 Words = TypeVar("Words", NDArray[np.int64], Tensor)
 
@@ -62,8 +63,8 @@ def digest(seed: int, purpose: Purpose, round: int = 0, client: int = 0) -> byte
     Raises:
         ValueError: unknown purpose.
     """
-    if purpose not in get_args(Purpose):
-        raise ValueError(f"unknown purpose {purpose!r}; known: {', '.join(get_args(Purpose))}")
+    if purpose not in _PURPOSES:
+        raise ValueError(f"unknown purpose {purpose!r}; known: {', '.join(_PURPOSES)}")
     hasher = hashlib.blake2b(digest_size=16, person=b"fedray.rng")
     for word in (str(int(seed)), purpose, str(int(round)), str(int(client))):
         data = word.encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +32,20 @@ def batch_sizes(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> In
 
 def batch_widths(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Ints:
     """Return the most examples that one step of clients with ``sizes`` examples uses, ``[C]``."""
-    size = batch_sizes(args, sizes, keys)
+    return _widths(args, sizes, batch_sizes(args, sizes, keys))
+
+
+def _widths(args: LocalSection, sizes: Ints, size: Ints) -> Ints:
     widest: Ints = np.where(sizes < size, sizes, size + (sizes % size if args.last_batch == "merge" else 0))
     return widest
 
 
 def batches(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Ints:
     """Return the steps in one pass over ``sizes`` examples each, ``[C]``."""
-    size = batch_sizes(args, sizes, keys)
+    return _passes(args, sizes, batch_sizes(args, sizes, keys))
+
+
+def _passes(args: LocalSection, sizes: Ints, size: Ints) -> Ints:
     passes: Ints = -(-sizes // size) if args.last_batch == "keep" else np.maximum(sizes // size, 1)
     return passes
 
@@ -55,7 +62,11 @@ def single_rows(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> ND
 
 def local_steps(args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int) -> Ints:
     """Return the local steps of clients with ``sizes`` examples in a round, ``[C]``."""
-    steps, passes = np.zeros_like(sizes), batches(args, sizes, keys)
+    return _steps(args, batches(args, sizes, keys), keys, seed, round)
+
+
+def _steps(args: LocalSection, passes: Ints, keys: Ints, seed: int, round: int) -> Ints:
+    steps = np.zeros_like(passes)
     for section, which in sections(args, keys):
         amount = section.epochs if section.steps is None else section.steps
         drawn = amounts(amount, keys[which], seed, round)
@@ -124,12 +135,14 @@ class Schedule:
             round: round number.
             work: the run's seed, which names how much a client does, the same in all orders of a round; default: seed.
         """
-        per_pass, steps = (
-            batches(args, sizes, keys),
-            local_steps(args, sizes, keys, seed if work is None else work, round),
-        )
-        size, widths = batch_sizes(args, sizes, keys)[:, None], batch_widths(args, sizes, keys)[:, None]
-        longest, width = int(steps.max()), int(widths.max())
+        each = batch_sizes(args, sizes, keys)
+        per_pass, width = _passes(args, sizes, each), int(_widths(args, sizes, each).max())
+        steps = _steps(args, per_pass, keys, seed if work is None else work, round)
+        longest = int(steps.max())
+        # One number for all is quicker than the same for each.
+        alike = not args.own and args.batch_size != "full"
+        size: Any = int(each[0]) if alike else each[:, None]
+        widths: Any = width if alike else _widths(args, sizes, each)[:, None]
         index = np.zeros((len(sizes), longest, width), dtype=np.int64)
         passes = int((-(-steps // per_pass)).max())
         stream = Stream(seed, "order", round)
