@@ -36,11 +36,13 @@ if TYPE_CHECKING:
         FedProx,
         FedRep,
         FedRoD,
+        FedRolex,
         FedRS,
         FedSAM,
         FedSGD,
         FedVARP,
         FedYogi,
+        HeteroFL,
         LGFedAvg,
         LocalOnly,
         MoFedSAM,
@@ -65,9 +67,8 @@ __version__ = "0.2.0"
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
     "algorithms": "AFL APFL Centralized Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC "
-    "FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedRoD FedSAM FedSGD FedVARP FedYogi "
-    "LGFedAvg LocalOnly "
-    "MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
+    "FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedRoD FedRolex FedSAM FedSGD FedVARP "
+    "FedYogi HeteroFL LGFedAvg LocalOnly MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.augment": "Crop Flip Normalize",
@@ -140,6 +141,7 @@ __all__ = [
     "FedRS",
     "FedRep",
     "FedRoD",
+    "FedRolex",
     "FedSAM",
     "FedSGD",
     "FedVARP",
@@ -151,6 +153,7 @@ __all__ = [
     "Gaussian",
     "GaussianAttack",
     "GeometricMedian",
+    "HeteroFL",
     "Int8",
     "Krum",
     "LGFedAvg",

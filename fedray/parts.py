@@ -49,6 +49,7 @@ from fedray.data.sources.base import Source
 from fedray.local.batches import Batch, Output, Trace
 from fedray.local.clients import Clients, Step
 from fedray.local.losses import losses
+from fedray.local.variants import Variant
 from fedray.models.registry import Model, models
 from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers
 from fedray.sampling import Sampler, samplers
@@ -98,6 +99,7 @@ __all__ = [
     "Tracker",
     "Transform",
     "UpdateOutOfRange",
+    "Variant",
     "aggregators",
     "algorithms",
     "attacks",

@@ -18,6 +18,7 @@ from fedray import optim
 from fedray.aggregators import Aggregator, Mean
 from fedray.algorithms import FedAvg
 from fedray.algorithms.base import AlgorithmConfig, compose
+from fedray.algorithms.variants import fitted
 from fedray.attacks import Attack
 from fedray.config.sections import BufferPolicy, CheckpointSection, EvaluateSection, FailuresSection, LocalSection
 from fedray.core.layout import Layout
@@ -142,6 +143,7 @@ def local_task(
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
     with contextlib.suppress(Untried):
         task = replace(task, profile=profile_of(task))
+    task = task.with_variants()
     return replace(task, stacking=decide(task, stack, len(problem.data), "cpu"))
 
 
@@ -249,7 +251,7 @@ def federation(
         program=parts.program,
     )
     task = replace(task, evaluated_rows=evaluated_rows)
-    parts = replace(parts, receives=task.receives).tried(task.profile)
+    parts = fitted(parts, task)
     job = Job(task, parts, folder)
     vector = task.layout.pack(dict(problem.model_fn().state_dict()))
     plan = Plan(

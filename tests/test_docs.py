@@ -270,6 +270,7 @@ def test_every_snippet_of_python_is_run() -> None:
         "compression.md",
         "write-your-own.md",
         "results.md",
+        "submodels.md",
     }
 
 
@@ -291,6 +292,13 @@ def test_the_python_of_the_page_on_compression(workplace: Path) -> None:
     exec(python_of("compression.md"), names)
     codec, values = names["Ternary"](), torch.tensor([[2.0, -2.0, 0.0]])
     assert torch.equal(codec.decode(codec.encode(values, names["Draws"]()), 3), values)
+
+
+def test_the_python_of_the_page_on_submodels(workplace: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(python_of("submodels.md"), names)
+    sent = names["result"].history[-1].bytes
+    assert 0 < sent["up"] < 20 * 4 * 722  # of 20 whole models
 
 
 def test_the_python_of_the_page_on_rounds(

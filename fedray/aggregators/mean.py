@@ -79,16 +79,20 @@ class Mean(Aggregator):
 
     def finish(self, total: Mapping[str, Tensor], weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
-        total = dict(total)
-        for name, second in _WIDE.items():
-            if (coarse := total.pop(second, None)) is not None:
-                joined(total[name], coarse)
-        means = {name: values(part, weight / planned) for name, part in total.items()}
+        means = {name: values(part, weight / planned) for name, part in self.totals(total).items()}
         shares = {name.removesuffix(SHARE): means.pop(name) for name in total if name.endswith(SHARE)}
         for name, share in shares.items():
             whole = means[name].view(len(share), -1)
             means[name] = torch.where(share[:, None] > 0.0, whole / share[:, None], 0.0)
         return Aggregate(means, weight, count, shares=shares)
+
+    def totals(self, accumulator: Mapping[str, Tensor]) -> Accumulator:
+        """Return the sums of the parts in steps of the grid, in the memory of an accumulator, which is used up."""
+        total = dict(accumulator)
+        for name, second in _WIDE.items():
+            if (coarse := total.pop(second, None)) is not None:
+                joined(total[name], coarse)
+        return total
 
 
 def _placed(row: Tensor, slot: Tensor, slots: int) -> Tensor:

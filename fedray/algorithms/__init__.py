@@ -22,6 +22,7 @@ from fedray.algorithms.fedrep import FedRep
 from fedray.algorithms.fedrod import FedRoD
 from fedray.algorithms.fedsam import FedSAM
 from fedray.algorithms.fedvarp import FedVARP
+from fedray.algorithms.heterofl import FedRolex, HeteroFL
 from fedray.algorithms.local_only import LocalOnly
 from fedray.algorithms.mifa import MIFA
 from fedray.algorithms.moon import MOON
@@ -57,10 +58,12 @@ __all__ = [
     "FedRS",
     "FedRep",
     "FedRoD",
+    "FedRolex",
     "FedSAM",
     "FedSGD",
     "FedVARP",
     "FedYogi",
+    "HeteroFL",
     "LGFedAvg",
     "LocalOnly",
     "MoFedSAM",

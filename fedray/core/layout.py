@@ -123,6 +123,11 @@ class Layout:
         wrapped = {"wrapper": self.wrapper} if self.wrapper else {}
         return {"entries": entries, "tied": [list(n) for n in self.tied], "frozen": list(self.frozen), **wrapped}
 
+    def like(self, module: nn.Module) -> Layout:
+        """Return the layout of a module that has the same tensors in other shapes."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.tensors(module).items()}
+        return replace(self, entries=_in_order(replace(entry, shape=shapes[entry.name]) for entry in self.entries))
+
     @cached_property
     def size(self) -> int:
         """P, the length of the vector."""

@@ -122,6 +122,7 @@ class BlockUpdate:
         loss: mean training loss of each client over its local examples and epochs, float64 ``[C]``.
         examples: examples seen (with repetition over epochs), int64 ``[C]``.
         slots: of parts that are averaged by slots, the slot of each client, int64 ``[C]``.
+        variant: the variant of the model that all of them trained; its parts are as long as that is.
     """
 
     round: int
@@ -132,6 +133,7 @@ class BlockUpdate:
     loss: Floats
     examples: Ints
     slots: Parts = field(default_factory=dict)
+    variant: int = 0
 
 
 @dataclass(frozen=True, slots=True)

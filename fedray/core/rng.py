@@ -40,6 +40,7 @@ Purpose = Literal[
     "data",
     "evaluate",
     "augment",
+    "variant",
 ]
 _PURPOSES: tuple[str, ...] = get_args(Purpose)
 

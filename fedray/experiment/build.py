@@ -13,6 +13,7 @@ import numpy as np
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
+from fedray.algorithms.variants import fitted
 from fedray.attacks import Attack, attacks
 from fedray.config.binding import defaults_of
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
@@ -300,7 +301,7 @@ class Config:
         warnings += untested(task, self.evaluate, data)
         plan = Plan(
             task=task,
-            algorithm=replace(algorithm, statistics=task.statistics, receives=task.receives).tried(task.profile),
+            algorithm=fitted(algorithm, task),
             sampler=sampler,
             rounds=self.schema.rounds,
             evaluate=self.evaluate,
@@ -321,8 +322,7 @@ class Config:
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module, self.model_regions())
-        check_algorithm(algorithm.program, layout, data.spec)
-        algorithm.check(layout)
+        check_algorithm(algorithm, layout, data.spec)
         vector = layout.pack(dict(module.state_dict()))
         task = LocalTask(
             model_fn=model_fn,
@@ -351,7 +351,7 @@ class Config:
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
-            trial = replace(trial, profile=profile_of(trial))
+            trial = replace(trial, profile=profile_of(trial)).with_variants()
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))

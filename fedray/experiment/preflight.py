@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedray.algorithms.base import Algorithm, AlgorithmConfig
+from fedray.algorithms.variants import check_variants
 from fedray.config.sections import EvaluateSection
 from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
@@ -89,16 +90,19 @@ def untested(task: LocalTask, evaluate: EvaluateSection, data: ClientData) -> tu
     return (f"evaluate.every: the test set is not evaluated, as the server has no whole model; {instead}",)
 
 
-def check_algorithm(algorithm: AlgorithmConfig, layout: Layout, spec: DataSpec) -> None:
-    """Raise ConfigError where an algorithm lacks classes, or a part of the model to keep with the clients."""
-    if algorithm.needs_classes and spec.task != "classification":
+def check_algorithm(algorithm: Algorithm, layout: Layout, spec: DataSpec) -> None:
+    """Raise ConfigError where an algorithm lacks classes, or the model what it or its parts need."""
+    program = algorithm.program
+    if program.needs_classes and spec.task != "classification":
         raise ConfigError(f"algorithm: {algorithm.name} needs classes, and the targets are {spec.task}'s; take another")
-    if type(algorithm).region is not AlgorithmConfig.region and not layout.personal:
+    if type(program).region is not AlgorithmConfig.region and not layout.personal:
         names = listed([entry.name for entry in layout.entries])
         raise ConfigError(
             f"algorithm: {algorithm.name} keeps nothing with the clients in this model, and would be another "
             f"algorithm; its tensors are {names}"
         )
+    algorithm.check(layout)
+    check_variants(algorithm, layout)
 
 
 def needs_statistics(algorithm: Algorithm, module: nn.Module, layout: Layout) -> bool:

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedray.core.messages import Parts
+from fedray.core.messages import Ints, Parts
 from fedray.core.regions import Entry, Region
 from fedray.local.clients import Clients, Step
+from fedray.local.variants import Variant, drawn
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,21 @@ class ClientProgram:
     def client(self, c: Clients) -> None:
         """Train the clients of a block; by default as FedAvg does."""
         c.fit()
+
+    def variants(self) -> tuple[Variant, ...]:
+        """Return the narrower models that clients train; none: all train the whole one."""
+        return ()
+
+    def variant_of(self, seed: int, keys: Ints) -> Ints:
+        """Return the variant that each client trains in all rounds, ``[C]``: its place in :meth:`variants`.
+
+        By default it is drawn, each with the same chance.
+
+        Args:
+            seed: the run's seed.
+            keys: the names of the clients in draws, ``[C]``.
+        """
+        return drawn(len(self.variants()), seed, keys)
 
     def personal(self, c: Clients) -> Tensor | None:
         """Return the models that clients would use in the coming round, for evaluations.

@@ -67,7 +67,7 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     on a CPU no large convolutions and attentions (see ``operations.work``: counted, so that it is the same on every
     machine), and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients
     as make a step worth its overhead, as far as they fit a cache, on a CPU at most half the cohort.  Clients that step
-    one by one are a block each.
+    one by one are a block each.  Of several variants of a model each is tried, and the smallest blocks are taken.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
@@ -78,6 +78,8 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     Raises:
         ConfigError: the algorithm's program fails in a stack, or joins clients.
     """
+    if task.submodels is not None:
+        return min((decide(part, wanted, cohort, device) for part in task.parts()), key=lambda found: found.size)
     count = task.layout.trained
     if wanted in ("off", 1):
         return Stacking(1, False, "local.stack turns it off")

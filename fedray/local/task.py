@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
+from fedray.core.messages import Ints
 from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
 from fedray.local.moments import Moments, moments_of
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.rate import LearningRate
+from fedray.local.variants import Submodels
 from fedray.optim import OptimizerFn
 
 ModelFn = Callable[[], nn.Module]
@@ -86,6 +89,7 @@ class LocalTask:
         augment: the changes of the inputs of batches.
         receives: lengths of what the server broadcasts besides the model, by name.
         profile: the names and widths of what clients send and keep, as a trial has seen them.
+        submodels: the narrower models that clients train; None: all train the whole one.
     """
 
     model_fn: ModelFn
@@ -105,6 +109,42 @@ class LocalTask:
     augment: Augment = field(default_factory=Augment)
     receives: Mapping[str, int] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
+    submodels: Submodels | None = None
+
+    def with_variants(self) -> LocalTask:
+        """Return the task with the variants of the model that its program has, if any.
+
+        Raises:
+            ConfigError: the model cannot be cut to one of them.
+        """
+        variants = self.program.variants()
+        if not variants:
+            return self
+        x, _ = self.data.probe().rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
+        models = Submodels(variants, self.model_fn, self.layout, x[0])
+        models.check()
+        return replace(self, submodels=models)
+
+    def variants(self, clients: Ints) -> Ints:
+        """Return the variant of the model that each client trains, ``[C]``; 0 where there is one model."""
+        if self.submodels is None:
+            return np.zeros(len(clients), dtype=np.int64)
+        return self.program.variant_of(self.seed, self.data.keys(clients))
+
+    def layouts(self, clients: Ints) -> list[tuple[Layout, int]]:
+        """Return the layouts of what some clients train, each with the number of those who do."""
+        layouts = (self.layout,) if self.submodels is None else self.submodels.layouts
+        counts = np.bincount(self.variants(clients), minlength=len(layouts)).tolist()
+        return list(zip(layouts, counts, strict=True))
+
+    def parts(self) -> tuple[LocalTask, ...]:
+        """Return the local training problem of each variant of the model; of the whole one, where there are none."""
+        if (models := self.submodels) is None:
+            return (self,)
+        return tuple(
+            replace(self, model_fn=models.prototype(number), layout=layout, submodels=None)
+            for number, layout in enumerate(models.layouts)
+        )
 
     @cached_property
     def moments(self) -> Moments | None:
@@ -126,11 +166,21 @@ class LocalTask:
             f"an example: {shape} to {spec.outputs:,} {kind} ({spec.task})",
             *self.data.notes,
             *((f"inputs: {self.augment.words}",) if self.augment.parts else ()),
+            *((f"variants: {self.trains}",) if self.trains else ()),
             f"stacking: {self.stacking.reason}",
             *devices,
             *((f"learning rate: {self.rate.words}",) if self.rate.words else ()),
             *((f"local.buffers={self.args.buffers}: {EVALUATED[self.args.buffers]}",) if self.statistics else ()),
         )
+
+    @property
+    def trains(self) -> str:
+        """The number of clients that train each variant of the model, in words; empty where there are none."""
+        if self.submodels is None:
+            return ""
+        everyone = self.layouts(np.arange(len(self.data)))
+        found = zip(self.submodels.names, everyone, strict=True)
+        return ", ".join(f"{count:,} clients at rate {name}: D = {layout.trained:,}" for name, (layout, count) in found)
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -49,7 +49,7 @@ def views_of(task: LocalTask, evaluate: EvaluateSection) -> Views:
     """Return the views of a task: ``personal`` is there where clients have something of their own."""
     kind = type(task.program)
     own = kind.personal is not ClientProgram.personal or kind.predict is not ClientProgram.predict
-    return Views(serves(task), own or task.layout.personal > 0, evaluate.finetune)
+    return Views(serves(task), own or task.layout.personal > 0 or task.submodels is not None, evaluate.finetune)
 
 
 def serves(task: LocalTask) -> bool:

@@ -13,12 +13,12 @@ from fedray.core.metrics import Mean, example_values
 from fedray.local.kernels import memory_told
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
-from fedray.local.trainer import Trainer
 from fedray.local.views import Values, see
 from fedray.local.work import own_rates
 from fedray.models.prototype import last_of
 from fedray.run.blocks import cut
 from fedray.run.evaluation import Evaluator, HoldoutChunk, HoldoutReport, TestChunk, TestReport, take_from
+from fedray.run.trained import Models
 from fedray.rundir.client_state import StateRows
 
 
@@ -27,14 +27,14 @@ class Examiner:
 
     Args:
         task: the local training problem.
-        trainer: the trainer of the task.
+        models: the models that clients train.
         rows: the clients' state.
         keeps: True where clients keep something from round to round.
     """
 
-    def __init__(self, task: LocalTask, trainer: Trainer, rows: StateRows, *, keeps: bool) -> None:
-        self._task, self._trainer, self._rows, self._keeps = task, trainer, rows, keeps
-        self._device = trainer.device
+    def __init__(self, task: LocalTask, models: Models, rows: StateRows, *, keeps: bool) -> None:
+        self._task, self._models, self._rows, self._keeps = task, models, rows, keeps
+        self._device = models.device
         self._evaluator: Evaluator | None = None
 
     def _shown(self, down: Broadcast) -> Evaluator:
@@ -69,13 +69,12 @@ class Examiner:
         metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
         return TestReport(chunk.index, metrics, time.perf_counter() - started)
 
-    def of_clients(self, chunk: HoldoutChunk, down: Broadcast, heard: Broadcast) -> HoldoutReport:
+    def of_clients(self, chunk: HoldoutChunk, down: Broadcast) -> HoldoutReport:
         """Evaluate the broadcast model, and the clients' own, on the clients' held-out rows.
 
         Args:
             chunk: the clients.
             down: the broadcast.
-            heard: the broadcast as it reaches clients.
         """
         started = time.perf_counter()
         data, views, sums = self._task.data, chunk.views, dict[str, dict[str, Floats]]()
@@ -88,8 +87,9 @@ class Examiner:
         for piece in self._pieces(chunk, down.round) if views.own or views.finetune else ():
             state, known = self._rows.read(piece, chunk.state, self._device)
             there = torch.tensor(known, dtype=torch.bool, device=self._device)
-            others = down.parts.get(STATISTICS)
-            seen = see(self._trainer, piece, heard, state, there, others, views, self._values())
+            model = self._models.of(piece, down)
+            others = model.down.parts.get(STATISTICS)
+            seen = see(model.trainer, piece, model.heard, state, there, others, views, self._values())
             places = np.searchsorted(chunk.clients, piece)
             for view, found in seen.sums.items():
                 for name, part in found.items():
@@ -105,7 +105,9 @@ class Examiner:
         task, clients = self._task, chunk.clients
         keys = task.data.keys(clients)
         steps = local_steps(task.args, task.data.sizes[clients], keys, task.seed, round)
-        return cut(clients, steps, chunk.stack, np.zeros_like(clients), own_rates(task.args, keys))
+        return cut(
+            clients, steps, chunk.stack, np.zeros_like(clients), own_rates(task.args, keys), task.variants(clients)
+        )
 
     def _held_out(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
         """Return the values of the clients' held-out rows, and of each row the position of its client.

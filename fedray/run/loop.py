@@ -159,6 +159,8 @@ class Rounds:
             except RowsLost as error:
                 # Its text: a handler that keeps the error keeps all memory of the frames that it passed.
                 _log.warning("round %d: %s; the round is done again", number, str(error))
+        accepted = np.concatenate([report.clients for report in done] or [cohort[:0]])
+        record.bytes = plan.traffic(cohort, accepted)
         ended = time.perf_counter()
         record.seconds = ended - started
         record.phases = {"broadcast": published - started, "train": trained - published, "aggregate": ended - trained}
@@ -279,7 +281,6 @@ class Rounds:
             if (rate := plan.task.rate.of(record.round)) is not None:
                 record.train["lr"] = rate
         record.weight = float(sum(report.weight.sum() for report in reports))
-        record.bytes = plan.traffic(record.clients["sampled"], len(examples))
         record.failures = [
             {"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)
         ]

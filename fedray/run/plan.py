@@ -151,8 +151,11 @@ class Plan:
     def blocks(self, round: int, cohort: Ints, store: ClientStore, halvings: int = 0) -> list[Block]:
         """Cut the round's cohort into blocks, longest first."""
         steps, data = self.steps(round, cohort), self.task.data
-        rates = own_rates(self.task.args, data.keys(cohort))
-        pieces = cut(cohort, steps, self.block_size(halvings), data.pins(cohort), rates)
+        rates, variants = own_rates(self.task.args, data.keys(cohort)), None
+        if self.task.submodels is not None:
+            variants = self.task.variants(cohort)
+            steps = steps * np.array([layout.trained for layout in self.task.submodels.layouts])[variants]
+        pieces = cut(cohort, steps, self.block_size(halvings), data.pins(cohort), rates, variants)
         unasked = self.left_out.get(round, frozenset())
         return [
             Block(
@@ -192,10 +195,11 @@ class Plan:
             ]
         return items
 
-    def traffic(self, sampled: int, accepted: int) -> dict[str, int]:
+    def traffic(self, sampled: Ints, accepted: Ints) -> dict[str, int]:
         """Count the bytes of a round: ``down`` to the sampled clients, ``up`` from the accepted ones."""
-        down, up = self.algorithm.download(self.layout), self.algorithm.upload(self.layout)
-        return {"down": down * sampled, "up": up * accepted}
+        down = sum(count * self.algorithm.download(layout) for layout, count in self.task.layouts(sampled))
+        up = sum(count * self.algorithm.upload(layout) for layout, count in self.task.layouts(accepted))
+        return {"down": down, "up": up}
 
 
 def check_cohort(sampler: Sampler, sizes: Ints) -> None:

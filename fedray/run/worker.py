@@ -36,7 +36,6 @@ from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.losses import loss_on
 from fedray.local.task import LocalTask
-from fedray.local.trainer import Trainer
 from fedray.models.prototype import forget
 from fedray.run.evaluation import (
     HoldoutChunk,
@@ -46,6 +45,7 @@ from fedray.run.evaluation import (
     TestReport,
 )
 from fedray.run.examiner import Examiner
+from fedray.run.trained import Models
 from fedray.rundir.client_state import StateRows
 
 
@@ -106,20 +106,20 @@ class Worker:
             data = resident(job.task.data, self.device, memory)
             loss = loss_on(job.task.loss_fn, self.device)
             job = self.job = replace(job, task=replace(job.task, data=data, loss_fn=loss))
-        self._trainer = Trainer(job.task, devices)
+        self._models = Models(job.task, job.algorithm, devices)
         if job.task.data.test is None and not job.task.data.holdout_sizes.any():
             forget(job.task.model_fn)
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
-        self._examiner = Examiner(self.job.task, self._trainer, self.rows, keeps=bool(job.state_widths()))
+        self._examiner = Examiner(self.job.task, self._models, self.rows, keeps=bool(job.state_widths()))
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
-        self._heard: Broadcast | None = None
 
     def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
         """Start a round: take the broadcast, and fold into ``into`` (zeroed by the caller) or a fresh accumulator."""
         parts = {name: part.to(self.device) for name, part in down.parts.items()}
-        self._down, self._heard = Broadcast(down.round, parts, down.weight), None
+        self._down = Broadcast(down.round, parts, down.weight)
+        self._models.forget()
         if into is None:
             into = self.job.algorithm.aggregator.zero(self._widths, str(self.device))
         self._accumulator = into
@@ -141,7 +141,7 @@ class Worker:
                 case TestChunk():
                     return self._examiner.of_test(item, self._down)
                 case HoldoutChunk():
-                    return self._examiner.of_clients(item, self._down, self._hear())
+                    return self._examiner.of_clients(item, self._down)
         except Exception as error:
             raise RunFailed(f"{self._words(item)} failed: {one_line(error)}") from error
 
@@ -243,9 +243,7 @@ class Worker:
         algorithm = self.job.algorithm
         state, known = self.rows.read(clients, block.state, self.device)
         there = torch.tensor(known, dtype=torch.bool, device=self.device)
-        carries = STATISTICS in self._down.parts and self.job.task.carried
-        buffers = self._carried().expand(len(clients), -1) if carries else None
-        update = self._trainer.train(clients, self._hear(), state, buffers, there)
+        update = self._models.of(clients, self._down).train(clients, state, there)
         if (statistics := update.parts.get(STATISTICS)) is not None:
             # What cannot be averaged is no reason to lose an update that does not need it.
             statistics.masked_fill_(~(statistics.abs() < WIDE_LIMIT), 0.0)
@@ -259,26 +257,13 @@ class Worker:
                 transform.on_arrival(update, self._down.round)
         return update
 
-    def _hear(self) -> Broadcast:
-        """Return the broadcast as it reaches clients; what is evaluated is the server's own."""
-        if self._heard is None:
-            task = self.job.task
-            self._heard = self.job.algorithm.heard(self._down, task.layout, task.seed)
-        return self._heard
-
-    def _carried(self) -> torch.Tensor:
-        """Return the global vector's buffers ``[P - D]``, with the last cohort's mean for what is only written."""
-        layout, statistics = self.job.task.layout, self._down.parts[STATISTICS]
-        mask = layout.among_buffers(self.job.task.carried).to(self.device)
-        return torch.where(mask, statistics, self._down.parts["model"][layout.trained :])
-
     def _advice(self, update: BlockUpdate, error: UpdateOutOfRange) -> str:
         """Return what to do about an update that is out of range."""
-        task = self.job.task
+        task, layout = self.job.task, self._models.layout(update.variant)
         if error.part == BUFFERS:
             peaks = update.parts[BUFFERS][error.positions].abs().amax(dim=0).nan_to_num(nan=float("inf"))
-            worst = int(peaks.argmax()) + task.layout.spans[BUFFERS].start
-            name = next(entry.name for entry in task.layout.rest if entry.start <= worst < entry.stop)
+            worst = int(peaks.argmax()) + layout.spans[BUFFERS].start
+            name = next(entry.name for entry in layout.rest if entry.start <= worst < entry.stop)
             return f"the largest change is that of {name}; scale the inputs, or set local.buffers: keep"
         data = "the inputs and the targets" if task.data.spec.task == "regression" else "the inputs"
         return f"lower the learning rate, or scale {data}"

@@ -33,6 +33,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "krum": {"aggregator": fedray.MultiKrum(byzantine=10, keep=5)},
     "alie": {"aggregator": fedray.TrimmedMean(0.1), "attack": fedray.ALIE(clients=0.3, z=1.0)},
     "gaussian_attack": {"attack": fedray.GaussianAttack(clients=0.1, std=0.01)},
+    "fedrolex": {"algorithm": fedray.FedRolex()},
     "centered_clip": {"aggregator": fedray.CenteredClip(radius=0.5)},
 }
 

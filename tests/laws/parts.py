@@ -38,11 +38,13 @@ from fedray.algorithms import (
     FedProx,
     FedRep,
     FedRoD,
+    FedRolex,
     FedRS,
     FedSAM,
     FedSGD,
     FedVARP,
     FedYogi,
+    HeteroFL,
     LGFedAvg,
     LocalOnly,
     MoFedSAM,
@@ -100,6 +102,8 @@ ALGORITHMS: list[AlgorithmConfig] = [
     FedBN(),
     LocalOnly(),
     Centralized(),
+    HeteroFL(),
+    FedRolex([1.0, 0.5], weight="uniform"),
 ]
 
 SERVERS: list[ServerOptimizer] = [

@@ -29,10 +29,12 @@ from fedray.algorithms import (
     FedNTD,
     FedProx,
     FedRoD,
+    FedRolex,
     FedRS,
     FedSAM,
     FedSGD,
     FedVARP,
+    HeteroFL,
     MoFedSAM,
     PFedMe,
     QFedAvg,
@@ -198,6 +200,8 @@ LIMITS: list[AlgorithmConfig] = [
     APFL(alpha=0.3),
     FedALA(eta=0.0),
     FedRoD(gamma=0.0),
+    HeteroFL([1.0]),
+    FedRolex([1.0, 1.0]),
 ]
 """The ends of ranges, where an algorithm is FedAvg."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
-from fedray.algorithms import Ditto, FedAvg, FedNova, Scaffold
+from fedray.algorithms import Ditto, FedAvg, FedNova, FedRolex, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import Broadcast
@@ -36,7 +36,7 @@ RECIPES = {
     "rates": LocalSection(2, 4, by_client={"1": {"lr": 0.3}, "2": {"lr": 0.02, "epochs": 3}, "5": {"lr": 0.3}}),
 }
 EVERY_RECIPE = pytest.mark.parametrize("args", RECIPES.values(), ids=RECIPES)
-ALGORITHMS: list[AlgorithmConfig] = [FedAvg(), Scaffold(), FedNova(), Ditto(epochs=2)]
+ALGORITHMS: list[AlgorithmConfig] = [FedAvg(), Scaffold(), FedNova(), Ditto(epochs=2), FedRolex()]
 
 
 class Several(InlineExecutor):

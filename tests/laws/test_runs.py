@@ -12,8 +12,9 @@ import torch
 
 from fedray.aggregators import Aggregator, Mean, MultiKrum
 from fedray.algorithms import MIFA, Ditto, FedAvg, FedCM, FedNova, Scaffold
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import AlgorithmConfig, compose
 from fedray.algorithms.profiles import check_profile
+from fedray.algorithms.variants import check_variants
 from fedray.attacks import Attack
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, RunFailed
@@ -51,10 +52,12 @@ def resumes(folder: Path, *args: Any, **options: Any) -> None:
 
 @every("algorithm", ALGORITHMS)
 def test_resuming_gives_the_same_bits(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
-    profile = local_task(class_problem(), program=algorithm).profile
+    task = local_task(class_problem(), program=algorithm)
+    profile, layout = task.profile, task.layout
     for number, transforms in enumerate(TRANSFORMS):
         try:
             check_profile(algorithm.name, profile, algorithm.weight, transforms, Mean())
+            check_variants(compose(algorithm, transforms, Mean(), LocalSection()), layout)
         except ConfigError:
             continue  # a transform beside which it cannot be
         resumes(tmp_path / str(number), algorithm, transforms=transforms)

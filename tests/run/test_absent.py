@@ -52,8 +52,8 @@ def test_who_drops_out_is_counted_and_the_others_give_the_bits_of_a_cohort_witho
         stay = len(run.plan.staying(record.round, np.arange(7)))
         assert record.clients == {"sampled": 7, "dropped": 7 - stay, "ok": stay, "failed": 0}
         assert record.failures == []
-        assert record.bytes["down"] == 7 * run.plan.traffic(1, 1)["down"]
-        assert record.bytes["up"] == stay * run.plan.traffic(1, 1)["up"]
+        assert record.bytes["down"] == 7 * run.plan.traffic(np.arange(1), np.arange(1))["down"]
+        assert record.bytes["up"] == stay * run.plan.traffic(np.arange(1), np.arange(1))["up"]
     assert len({record.clients["ok"] for record in records}) > 1
 
     class Listed(Full):

@@ -53,8 +53,11 @@ def test_bytes_are_those_of_all_that_travels(tmp_path: Path) -> None:
     problem = class_problem()
     plain, control = federation(problem, tmp_path).plan, federation(problem, tmp_path, Scaffold()).plan
     size = plain.layout.size * 4
-    assert plain.traffic(5, 3) == {"down": 5 * size, "up": 3 * size}
-    assert control.traffic(5, 3) == {"down": 10 * size, "up": 6 * size}  # the model, and a control variate as long
+    assert plain.traffic(np.arange(5), np.arange(3)) == {"down": 5 * size, "up": 3 * size}
+    assert control.traffic(np.arange(5), np.arange(3)) == {
+        "down": 10 * size,
+        "up": 6 * size,
+    }  # the model, and a control variate as long
 
 
 def test_more_clients_than_there_are_is_a_mistake_of_the_config() -> None:

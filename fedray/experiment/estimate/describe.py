@@ -96,6 +96,7 @@ def _model(plan: Plan) -> list[Row]:
     return [
         ("parameters", f"D = {layout.trained:,} trained"),
         ("vector", f"P = {layout.size:,} float32 values, {decimal(4 * layout.size)}; {rest}"),
+        *([("variants", words)] if (words := plan.task.trains) else []),
     ]
 
 
@@ -152,8 +153,10 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     sizes = plan.task.data.sizes
     expected = plan.sampler.expected(sizes)
     stacking, sharing = plan.task.stacking, plan.task.sharing
-    traffic = plan.traffic(1, 1)
-    down, up = (round(expected * traffic[way]) for way in ("down", "up"))
+    everyone = np.arange(len(sizes))
+    traffic = plan.traffic(everyone, everyone)
+    down, up = (round(expected * traffic[way] / len(sizes)) for way in ("down", "up"))
+    mean = "on average " if plan.task.submodels is not None else ""
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
     return [
         ("cohort", f"{expected:,.6g} of {counted(len(sizes), 'client')} expected ({_part(plan.sampler)})"),
@@ -164,8 +167,8 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         *([("devices", sharing.reason)] if sharing.reason else []),
         *(("waits", f"until a round is evaluated before the next: {key} decides by it") for key in plan.monitors),
         *(("warning", text) for text in plan.warnings),
-        ("down", f"{decimal(down)}: {traffic['down']:,} bytes to each client"),
-        ("up", f"{decimal(up)}: {traffic['up']:,} bytes from each client"),
+        ("down", f"{decimal(down)}: {mean}{traffic['down'] // len(sizes):,} bytes to each client"),
+        ("up", f"{decimal(up)}: {mean}{traffic['up'] // len(sizes):,} bytes from each client"),
         ("all rounds", f"{decimal(plan.rounds * down)} down, {decimal(plan.rounds * up)} up"),
     ]
 

@@ -67,7 +67,8 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         workers: the number of workers that share the cohort.
     """
     task, algorithm, layout = plan.task, plan.algorithm, plan.layout
-    size, trained = layout.size, layout.trained
+    largest = max((part.layout for part in task.parts()), key=lambda own: own.size)
+    size, trained = largest.size, largest.trained
     sends = algorithm.sends(layout)
     sent = sum(algorithm.widths(layout).values())
     kept = sum(Job(task, algorithm, Path()).state_widths().values())
@@ -90,7 +91,7 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
     broadcast = sum(algorithm.broadcast_widths(layout).values()) + (size if algorithm.down else 0)
     rule = sum(tensor.nbytes for tensor in server.state_dict().values())
     centre = sum(tensor.nbytes for tensor in plan.initial_kept("meta").values())
-    saved = _FLOAT * size + rule + centre + (3 * _INDEX * len(task.data) if kept else 0)
+    saved = _FLOAT * layout.size + rule + centre + (3 * _INDEX * len(task.data) if kept else 0)
     if algorithm.aggregator.linear:
         folded, gathered = _DOUBLE * sent, _DOUBLE * sent + _FLOAT * sent
     else:
@@ -102,7 +103,7 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
     return Memory(
         worker={"broadcast": _FLOAT * broadcast, "accumulator": folded, "block sum": summed, **parts},
         driver={
-            "model": _FLOAT * size,
+            "model": _FLOAT * layout.size,
             "server state": rule,
             "aggregation": gathered + 2 * centre,
             "checkpoint": saved,

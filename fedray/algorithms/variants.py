@@ -1,0 +1,68 @@
+"""Algorithms whose clients train models of different size, and the parts that they can have beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fedray.aggregators.holders import MeanOfHolders
+from fedray.aggregators.mean import Mean
+from fedray.algorithms.base import Algorithm
+from fedray.config.registry import name_of
+from fedray.core.errors import ConfigError
+from fedray.core.layout import Layout
+from fedray.local.task import LocalTask
+
+
+def check_variants(algorithm: Algorithm, layout: Layout) -> None:
+    """Raise ConfigError for a part that needs all updates to be of one length, or a client to keep a model.
+
+    Args:
+        algorithm: with attackers among its transforms; one without variants of the model has no such needs.
+        layout: of the whole model.
+    """
+    if not algorithm.program.variants():
+        return
+    who = f"{algorithm.name} has models of different size"
+    if type(algorithm.aggregator) is not Mean:
+        raise ConfigError(
+            f"aggregator: {who}, and takes for each entry the mean over those who hold it: use mean in the place of "
+            f"{name_of(algorithm.aggregator)}"
+        )
+    for transform in algorithm.transforms:
+        if transform.state or transform.needs_uniform or transform.linear_only or transform.hides_empty:
+            raise ConfigError(
+                f"transforms: {who}, and {name_of(transform)} keeps or protects updates of one length: leave it out"
+            )
+    if layout.personal:
+        stays = next(entry.name for entry in layout.entries if entry.region == "personal")
+        raise ConfigError(
+            f"algorithm: {who}, and nothing of them can stay with a client, as {stays} does here "
+            "(model.personal, local.buffers)"
+        )
+    if layout.frozen:
+        raise ConfigError(f"algorithm: {who}, and nothing of them can be frozen, as {layout.frozen[0]} is here")
+    if layout.tied:
+        raise ConfigError(f"algorithm: {who}, and no weights can be tied, as {' and '.join(layout.tied[0])} are here")
+    if layout.wrapper:
+        raise ConfigError(f"algorithm: {who}, which are cut of a plain module: give it without {layout.wrapper}")
+
+
+def fitted(algorithm: Algorithm, task: LocalTask) -> Algorithm:
+    """Return an algorithm as it runs a local training problem, which was tried.
+
+    Raises:
+        ConfigError: a part cannot work with what clients send.
+    """
+    if task.submodels is not None:
+        if more := [*task.profile.sends, *task.profile.keeps, *task.receives]:
+            raise ConfigError(
+                f"algorithm: {algorithm.name} has models of different size, and no vectors beside the model and its "
+                f"update, such as {more[0]}"
+            )
+        if task.args.keep_optimizer:
+            raise ConfigError(
+                f"local.keep_optimizer: {algorithm.name} has models of different size, of which nothing is kept: "
+                "leave it out"
+            )
+        algorithm = replace(algorithm, aggregator=MeanOfHolders(task.submodels))
+    return replace(algorithm, statistics=task.statistics, receives=task.receives).tried(task.profile)

@@ -1,0 +1,95 @@
+"""The models that a worker trains: the whole one, or a narrower one for each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedray.algorithms.base import Algorithm
+from fedray.core.layout import Layout
+from fedray.core.messages import STATISTICS, BlockUpdate, Broadcast, Ints, Parts
+from fedray.local.task import LocalTask
+from fedray.local.trainer import Trainer
+
+
+@dataclass
+class Trained:
+    """One of the models, with its trainer and the broadcast of the round.
+
+    Args:
+        number: its variant.
+        task: its local training problem.
+        trainer: of that.
+        down: the broadcast to its clients.
+        heard: the same as it reached them, through codecs.
+    """
+
+    number: int
+    task: LocalTask
+    trainer: Trainer
+    down: Broadcast
+    heard: Broadcast
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the model."""
+        return self.task.layout
+
+    def train(self, clients: Ints, state: Parts, known: Tensor) -> BlockUpdate:
+        """Train clients, see :meth:`fedray.local.trainer.Trainer.train`."""
+        carries = STATISTICS in self.down.parts and self.task.carried
+        buffers = self._carried(self.down).expand(len(clients), -1) if carries else None
+        update = self.trainer.train(clients, self.heard, state, buffers, known)
+        update.variant = self.number
+        return update
+
+    def _carried(self, down: Broadcast) -> Tensor:
+        """Return the global vector's buffers ``[P - D]``, with the last cohort's mean for what is only written."""
+        layout, statistics = self.layout, down.parts[STATISTICS]
+        mask = layout.among_buffers(self.task.carried).to(statistics.device)
+        return torch.where(mask, statistics, down.parts["model"][layout.trained :])
+
+
+class Models:
+    """All models of a worker; each is made for the first block of its clients.
+
+    Args:
+        task: the local training problem of the whole model.
+        algorithm: the broadcast passes through its codecs.
+        devices: of the worker.
+    """
+
+    def __init__(self, task: LocalTask, algorithm: Algorithm, devices: Sequence[torch.device]) -> None:
+        self._task, self._algorithm, self._devices = task, algorithm, devices
+        self._parts = task.parts()
+        self._trainers: dict[int, Trainer] = {}
+        self._told: dict[int, Trained] = {}
+        self.device = devices[0]
+        if task.submodels is None:
+            self._trainer(0)  # what it lacks shows before the first round
+
+    def _trainer(self, number: int) -> Trainer:
+        if number not in self._trainers:
+            self._trainers[number] = Trainer(self._parts[number], self._devices)
+        return self._trainers[number]
+
+    def layout(self, number: int) -> Layout:
+        """Return the layout of a variant."""
+        return self._parts[number].layout
+
+    def of(self, clients: Ints, down: Broadcast) -> Trained:
+        """Return the model that the clients of a block train, which has heard a broadcast to all."""
+        number = int(self._task.variants(clients[:1])[0])
+        if number not in self._told:
+            part, models = self._parts[number], self._task.submodels
+            own = down if models is None else models.received(number, down)
+            heard = self._algorithm.heard(own, part.layout, part.seed)
+            self._told[number] = Trained(number, part, self._trainer(number), own, heard)
+        return self._told[number]
+
+    def forget(self) -> None:
+        """Forget what clients have heard: another round begins."""
+        self._told.clear()
