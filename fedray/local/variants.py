@@ -78,12 +78,13 @@ class Submodels:
     layout: Layout
     x: Tensor = field(repr=False)
     _known: dict[int, tuple[object, Tensor]] = field(default_factory=dict, repr=False)
+    _whole: nn.Module | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.variants)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_known": {}}
+        return {**vars(self), "_known": {}, "_whole": None}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -116,7 +117,10 @@ class Submodels:
         """Return the places in the whole vector of a variant's values in a round, int64 ``[P of the variant]``."""
         key = round if self.variants[number].rolls else None
         if number not in self._known or self._known[number][0] != key:
-            self._known[number] = key, places(self.layout, self._kept(self.model_fn(), number, round))
+            # The same module for all rounds: building it may take minutes.
+            whole = self.model_fn() if self._whole is None else self._whole
+            self._whole = whole if key else None
+            self._known[number] = key, places(self.layout, self._kept(whole, number, round))
         return self._known[number][1]
 
     def _kept(self, module: nn.Module, number: int, round: int) -> Kept:
