@@ -23,7 +23,6 @@ from fedray.run.executor import InlineExecutor
 from fedray.run.worker import Item, Job, Report, Worker
 from fedray.sampling import Uniform
 from tests.helpers import Federation, class_problem, federation, relative
-from tests.laws.parts import every
 
 PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
 DRAWN = {"name": "uniform", "low": 1, "high": 4}
@@ -35,8 +34,17 @@ RECIPES = {
     "clients": LocalSection(DRAWN, 4, by_client={"2": {"steps": 5}, "4": {"epochs": 0}, "6": {"batch_size": 3}}),
     "rates": LocalSection(2, 4, by_client={"1": {"lr": 0.3}, "2": {"lr": 0.02, "epochs": 3}, "5": {"lr": 0.3}}),
 }
-EVERY_RECIPE = pytest.mark.parametrize("args", RECIPES.values(), ids=RECIPES)
 ALGORITHMS: list[AlgorithmConfig] = [FedAvg(), Scaffold(), FedNova(), Ditto(epochs=2), FedRolex()]
+EVERY_RECIPE = pytest.mark.parametrize(
+    ("args", "algorithm"),
+    [
+        pytest.param(args, algorithm, id=f"{name}-{algorithm.name}")
+        for name, args in RECIPES.items()
+        for algorithm in ALGORITHMS
+        # Models of different size are refused beside kept optimizers.
+        if not (args.keep_optimizer and algorithm.variants())
+    ],
+)
 
 
 class Several(InlineExecutor):
@@ -84,7 +92,6 @@ def bits(run: Federation, rounds: int | None = None) -> list[tuple[str | None, A
 
 
 @EVERY_RECIPE
-@every("algorithm", ALGORITHMS)
 def test_it_resumes_and_any_number_of_workers_gives_its_bits(
     args: LocalSection, algorithm: AlgorithmConfig, tmp_path: Path
 ) -> None:
@@ -101,7 +108,6 @@ def test_it_resumes_and_any_number_of_workers_gives_its_bits(
 
 
 @EVERY_RECIPE
-@every("algorithm", ALGORITHMS)
 def test_the_size_of_a_stack_does_not_show(args: LocalSection, algorithm: AlgorithmConfig, tmp_path: Path) -> None:
     def vector(stack: Any) -> Tensor:
         run = made(tmp_path / str(stack), args, algorithm, stack=stack)
