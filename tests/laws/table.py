@@ -51,6 +51,8 @@ ORACLES: dict[str, str] = {
     "lg-fedavg": "algorithms.test_fedper:test_a_part_stays_at_home_and_the_rest_is_averaged",
     "fedrep": "algorithms.test_fedrep:test_the_head_with_the_body_fixed_and_then_the_body",
     "fedbabu": "algorithms.test_fedbabu:test_the_body_is_trained_and_averaged_and_the_head_stays_as_it_was_first",
+    "heterofl": "algorithms.test_heterofl:test_it_is_the_loop_over_smaller_models",
+    "fedrolex": "algorithms.test_heterofl:test_it_is_the_loop_over_smaller_models",
     "fedbn": "algorithms.test_fedbn:test_norms_stay_at_home_with_their_statistics",
 }
 """The independent loop, where its name is not ``test_<name>_is_the_papers_loop``."""
@@ -141,7 +143,9 @@ def law(name: str) -> str:
 def options(config: AlgorithmConfig) -> str:
     """What was given, or ``any``."""
     given = {f.name: getattr(config, f.name) for f in fields(config)}
-    return " ".join(f"{name} {value:g}" for name, value in given.items() if value != default(config, name)) or "always"
+    own = {name: value for name, value in given.items() if value != default(config, name)}
+    words = (f"{name} {value if isinstance(value, list) else format(value, 'g')}" for name, value in own.items())
+    return " ".join(words) or "always"
 
 
 def default(config: AlgorithmConfig, name: str) -> object:
