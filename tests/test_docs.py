@@ -132,7 +132,19 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(path, tmp_path / f"{name}.csv")
     (diagnosis,) = (snippet for snippet in snippets("yaml") if snippet.text.startswith("# diagnosis.yaml"))
     (tmp_path / "diagnosis.yaml").write_text(diagnosis.text)
+    write_own_files(tmp_path, monkeypatch)
     return tmp_path
+
+
+def write_own_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Write the files that the page on algorithms prints, one for each kind of part; their names."""
+    page = [snippet for snippet in snippets("python") if snippet.page.name == "write-your-own.md"]
+    files = {found[1]: snippet.text for snippet in page if (found := re.match(r"# (my_\w+\.py)\n", snippet.text))}
+    monkeypatch.syspath_prepend(folder)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
+    return list(files)
 
 
 def test_every_fence_has_a_language_that_is_tested() -> None:
@@ -285,6 +297,24 @@ def test_the_python_of_the_page_on_algorithms(workplace: Path) -> None:
     names: dict[str, Any] = {}
     exec(python_of("write-your-own.md"), names)
     assert [record.round for record in names["result"].history] == [1, 2]
+
+
+@pytest.mark.parametrize("algorithm", ["my_ditto:Ditto", "my_moon:Moon"])
+def test_the_files_of_the_page_on_algorithms_are_run_as_printed(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each kind of part by ``module:name`` from the working directory."""
+    monkeypatch.chdir(tmp_path)
+    assert len(write_own_files(tmp_path, monkeypatch)) == 6
+    (config,) = (s.text for s in snippets("yaml") if s.page.name == "write-your-own.md" and "my_source" in s.text)
+    chosen = yaml.safe_load(config) | {"algorithm": {"name": algorithm}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(chosen))
+    assert fedray_main(["run", "mine.yaml", "run.dir=out", "-q"], monkeypatch) == 0
+    assert len((tmp_path / "out" / "rounds.txt").read_text().splitlines()) == 3
+    records = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert all("chosen" in record["metrics"]["Krum"] for record in records)
+    view = "clients_personal" if algorithm == "my_ditto:Ditto" else "clients_test"
+    assert records[-1][view]["accuracy"]["mean"] > 0.5
 
 
 def test_the_python_of_the_page_on_compression(workplace: Path) -> None:
