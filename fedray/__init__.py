@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fedray.algorithms import (
         AFL,
         APFL,
+        IFCA,
         MIFA,
         MOON,
         Centralized,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         FedNova,
         FedNTD,
         FedPer,
+        FedProto,
         FedProx,
         FedRep,
         FedRoD,
@@ -67,8 +69,8 @@ __version__ = "0.2.0"
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
     "algorithms": "AFL APFL Centralized Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC "
-    "FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProx FedRS FedRep FedRoD FedRolex FedSAM FedSGD FedVARP "
-    "FedYogi HeteroFL LGFedAvg LocalOnly MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
+    "FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex FedSAM FedSGD "
+    "FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.augment": "Crop Flip Normalize",
@@ -108,6 +110,7 @@ __all__ = [
     "ALIE",
     "APFL",
     "BF16",
+    "IFCA",
     "IID",
     "MIFA",
     "MOON",
@@ -137,6 +140,7 @@ __all__ = [
     "FedNTD",
     "FedNova",
     "FedPer",
+    "FedProto",
     "FedProx",
     "FedRS",
     "FedRep",

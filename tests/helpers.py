@@ -113,10 +113,10 @@ def class_problem(
     return Problem(seeded(model_fn or mlp), functional.cross_entropy, data)
 
 
-def received(algorithm: AlgorithmConfig, layout: Layout, clients: int = 6) -> dict[str, int]:
+def received(algorithm: AlgorithmConfig, layout: Layout, clients: int = 6, classes: int = 3) -> dict[str, int]:
     """The lengths of what the server sends besides the model."""
     parts = compose(algorithm, [], Mean(), LocalSection())
-    return parts.received(torch.zeros(layout.size), layout, clients, 3, 7)
+    return parts.received(torch.zeros(layout.size), layout, clients, classes, 7)
 
 
 def local_task(
@@ -139,7 +139,7 @@ def local_task(
 
     layout = Layout.of(model_fn(), regions)
     if isinstance(program := wanted["program"], AlgorithmConfig):
-        wanted = {"receives": received(program, layout, len(problem.data)), **wanted}
+        wanted = {"receives": received(program, layout, len(problem.data), problem.data.spec.outputs), **wanted}
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
     with contextlib.suppress(Untried):
         task = replace(task, profile=profile_of(task))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.exact import LIMIT, WIDE_LIMIT, add_rounded, add_wide, carry, in_range, joined, values
-from fedray.core.messages import BUFFERS, DELTA, SHARE, STATISTICS, VECTOR, Aggregate, BlockUpdate, Parts
+from fedray.core.messages import BUFFERS, SHARE, STATISTICS, VECTOR, Aggregate, BlockUpdate, Parts
 from fedray.core.now import Now
 
 _WIDE = {name: f"{name}.coarse" for name in (BUFFERS, STATISTICS)}
@@ -105,9 +105,11 @@ def _placed(row: Tensor, slot: Tensor, slots: int) -> Tensor:
 def _weighted(row: Tensor, parts: Parts) -> Parts:
     """Return the weighted sum of the rows of each part."""
     names = [name for name in VECTOR if name in parts]
-    first, widths = parts[DELTA], [parts[name].shape[1] for name in names]
-    places = [first.data_ptr() + start * first.itemsize for start in accumulate(widths, initial=0)]
     sums = {name: row.to(rows.device) @ rows for name, rows in parts.items() if name not in VECTOR}
+    if not names:
+        return sums
+    first, widths = parts[names[0]], [parts[name].shape[1] for name in names]
+    places = [first.data_ptr() + start * first.itemsize for start in accumulate(widths, initial=0)]
     if any(parts[name].data_ptr() != place for name, place in zip(names, places, strict=False)):
         return {name: row.to(parts[name].device) @ parts[name] for name in names} | sums
     # Columns of one matrix: the bits of a product depend on how wide that is, and should not on what does not train.

@@ -17,12 +17,14 @@ from fedray.algorithms.fedlc import FedLC, FedRS
 from fedray.algorithms.fednova import FedNova
 from fedray.algorithms.fedntd import FedNTD
 from fedray.algorithms.fedper import FedPer, LGFedAvg
+from fedray.algorithms.fedproto import FedProto
 from fedray.algorithms.fedprox import FedProx
 from fedray.algorithms.fedrep import FedRep
 from fedray.algorithms.fedrod import FedRoD
 from fedray.algorithms.fedsam import FedSAM
 from fedray.algorithms.fedvarp import FedVARP
 from fedray.algorithms.heterofl import FedRolex, HeteroFL
+from fedray.algorithms.ifca import IFCA
 from fedray.algorithms.local_only import LocalOnly
 from fedray.algorithms.mifa import MIFA
 from fedray.algorithms.moon import MOON
@@ -34,6 +36,7 @@ from fedray.algorithms.scaffold import Scaffold
 __all__ = [
     "AFL",
     "APFL",
+    "IFCA",
     "MIFA",
     "MOON",
     "Centralized",
@@ -54,6 +57,7 @@ __all__ = [
     "FedNTD",
     "FedNova",
     "FedPer",
+    "FedProto",
     "FedProx",
     "FedRS",
     "FedRep",

@@ -208,7 +208,8 @@ class Clients:
             value: a row or a number for each client.
             slot: integers ``[C]`` below ``slots``: the mean is taken within each slot, ``total[name]`` is
                 ``[slots, k]``, and ``total.shares[name]`` has the share of the weight in each, ``[slots]``.  With
-                ``slot=c.index, slots=N`` it is what each client said.
+                ``slot=c.index, slots=N`` it is what each client said.  Of ``delta`` an algorithm's own ``step`` makes
+                what it will.
             slots: the number of slots, the same in every round.
         """
         value = check_rows(name, value, len(self))

@@ -62,8 +62,6 @@ def check_slots(name: str, slot: Tensor | Ints, slots: int, rows: int) -> Tensor
     tensor([2, 0])
     """
     found = torch.as_tensor(slot)
-    if name == DELTA:
-        raise ValueError("send('delta', ...): the update is averaged over all; send slots under another name")
     if found.is_floating_point() or found.shape != (rows,) or bool((found < 0).any()) or bool((found >= slots).any()):
         raise ValueError(f"send({name!r}, slot=...): an integer from 0 to {slots - 1} for each of the {rows} clients")
     return found.long()

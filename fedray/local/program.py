@@ -21,7 +21,7 @@ class Profile:
     Args:
         sends: the width of each part that clients send besides the update.
         keeps: the width of each part of a client's state, in the order in which they lie on disk.
-        slots: the number of slots of each part that is averaged by slots.
+        slots: the number of slots of each part that is averaged by slots, the update among them.
         weighs: True if the program weighs clients itself.
     """
 

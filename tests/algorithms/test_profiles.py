@@ -86,7 +86,7 @@ def test_what_own_weights_and_slots_cannot_stand_beside(tmp_path: Path) -> None:
     ("client", "words"),
     [
         (lambda c: c.send("a", c.sizes, slot=c.index + 9, slots=3), "an integer from 0 to 2 for each of the"),
-        (lambda c: c.send("delta", c.delta, slot=c.index, slots=9), "the update is averaged over all"),
+        (lambda c: c.send("delta", c.delta, slot=c.index, slots=9), "Wrong sends delta by slots, and has no step"),
     ],
 )
 def test_slots_that_are_none_are_refused(client: Any, words: str, tmp_path: Path) -> None:

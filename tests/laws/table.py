@@ -30,6 +30,14 @@ LAWS: dict[str, tuple[str, str]] = {
     "fedadam": ("a preset of FedAvg", "server.test_server:test_a_preset_is_fedavg_with_its_optimizer"),
     "fedyogi": ("a preset of FedAvg", "server.test_server:test_a_preset_is_fedavg_with_its_optimizer"),
     "fedadagrad": ("a preset of FedAvg", "server.test_server:test_a_preset_is_fedavg_with_its_optimizer"),
+    "ifca": (
+        "clusters 1: FedAvg, plain mean",
+        "algorithms.test_ifca:test_one_cluster_is_fedavg_with_a_plain_mean",
+    ),
+    "fedproto": (
+        "lam 0: local_only, bitwise",
+        "algorithms.test_fedproto:test_without_the_distance_clients_train_alone_bitwise",
+    ),
     "fednova": ("equal steps: FedAvg", "algorithms.test_fednova:test_fednova_at_equal_steps_is_fedavg"),
     "perfedavg": ("alpha 0: FedAvg", "algorithms.test_perfedavg:test_without_an_inner_step_it_is_fedavg"),
     "fedrep": ("no head: FedAvg, bitwise", "algorithms.test_fedrep:test_without_a_head_at_home_it_is_fedavg_bitwise"),
@@ -53,6 +61,8 @@ ORACLES: dict[str, str] = {
     "fedbabu": "algorithms.test_fedbabu:test_the_body_is_trained_and_averaged_and_the_head_stays_as_it_was_first",
     "heterofl": "algorithms.test_heterofl:test_it_is_the_loop_over_smaller_models",
     "fedrolex": "algorithms.test_heterofl:test_it_is_the_loop_over_smaller_models",
+    "local_only": "algorithms.test_local_only:test_each_client_trains_alone",
+    "centralized": "algorithms.test_centralized:test_it_is_training_on_all_rows_judged_on_the_clients",
     "fedbn": "algorithms.test_fedbn:test_norms_stay_at_home_with_their_statistics",
 }
 """The independent loop, where its name is not ``test_<name>_is_the_papers_loop``."""
@@ -61,6 +71,8 @@ HOLES: dict[tuple[str, str], str] = {
     ("fedper", "law"): "without a head it would have nothing at home, and be refused",
     ("lg-fedavg", "law"): "as FedPer",
     ("fedbabu", "law"): "as FedPer",
+    ("local_only", "law"): "it is the limit that others are in",
+    ("centralized", "law"): "it is FedAvg of one client, which a run makes",
     ("fedbn", "law"): "without norm layers it is FedAvg: nothing is personal",
 }
 """What is empty, and why."""
