@@ -46,6 +46,8 @@ METHODS: dict[str, tuple[str, str]] = {
     "Per-FedAvg": ("perfedavg", "personal"),
     "FedALA": ("fedala", "personal"),
     "Fed-RoD": ("fedrod", "personal"),
+    "FedProto": ("fedproto", "personal"),
+    "IFCA": ("ifca", "personal"),
 }
 """The rows of the table: an algorithm, and the section of a record that judges it, ``clients_<section>``."""
 

@@ -251,11 +251,8 @@ class Algorithm:
         Raises:
             ConfigError: a part cannot work with what clients send.
         """
-        check_profile(self.name, profile, self.program.weight, self.transforms, self.aggregator)
-        if DELTA in profile.slots and type(self.program).step is AlgorithmConfig.step:
-            raise ConfigError(
-                f"algorithm: {self.name} sends delta by slots, and has no step that takes total['delta'] as [slots, S]"
-            )
+        plain = type(self.program).step is AlgorithmConfig.step
+        check_profile(self.name, profile, self.program.weight, self.transforms, self.aggregator, plain)
         return replace(self, profile=profile, weight="own" if profile.weighs else self.weight)
 
     def on_clients(self, update: BlockUpdate) -> None:

@@ -11,11 +11,51 @@ from torch.nn import functional
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.moon import features_of
+from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, Parts
 from fedray.core.regions import Entry, Region
 from fedray.local.batches import Output
 from fedray.local.clients import Clients, Step
 from fedray.server import Server
+
+_EXACT = "donot_use_mm_for_euclid_dist"
+
+
+def vectors(output: Output) -> Tensor:
+    """Return the features ``[A, B, f]`` of an output.
+
+    Raises:
+        ValueError: an example's features are no vector, or it has several classes.
+    """
+    z = features_of(output, FedProto.name)
+    if z.dim() != 3 or output.batch.y.dim() != 2:
+        each = f"{list(z.shape[2:])} features and {list(output.batch.y.shape[2:])} classes"
+        raise ValueError(f"{FedProto.name} needs a vector of features and one class for each example; here are {each}")
+    return z
+
+
+@torch.no_grad()
+def sums_of(c: Clients, classes: int) -> Tensor:
+    """Return the sum of the features of each class over all training examples of each client, ``[C, K f]``."""
+    sums = []
+    for step in c.scan():
+        z, y = vectors(step.forward(step.params, train=False)), step.batch.y
+        real = torch.arange(y.shape[1]) < torch.from_numpy(step.batch.count)[:, None]
+        of_class = functional.one_hot(y, classes).to(z) * real.to(z).unsqueeze(-1)  # [C, B, K]
+        sums.append(of_class.transpose(1, 2) @ z)
+    return torch.stack(sums).sum(dim=0).flatten(1)
+
+
+def width_of(layout: Layout) -> int:
+    """Return the number of features: the inputs of the head.
+
+    Raises:
+        ValueError: the head is frozen.
+    """
+    head = next((entry for entry in layout.parameters if entry.head), None)
+    if head is None:
+        raise ValueError("it needs features: the head of the model has no trained parameters")
+    return head.shape[-1]
 
 
 @algorithms.register("fedproto")
@@ -61,36 +101,25 @@ class FedProto(AlgorithmConfig):
 
         def objective(step: Step) -> Tensor:
             out, y = step.forward(), step.batch.y
-            away = (self._vectors(out) - prototypes[y]).square().mean(dim=-1)
+            away = (vectors(out) - prototypes[y]).square().mean(dim=-1)
             return step.loss(out) + self.lam * step.mean(away * known[y])
 
         c.fit(objective=objective if self.lam else None)
-        sums = prototypes.new_zeros(len(c), *prototypes.shape)
-        with torch.no_grad():
-            for step in c.scan():
-                z, y = self._vectors(step.forward(step.params, train=False)), step.batch.y
-                real = torch.arange(y.shape[1]) < torch.from_numpy(step.batch.count)[:, None]
-                of_class = functional.one_hot(y, len(known)).to(z) * real.to(z).unsqueeze(-1)  # [C, B, K]
-                sums += of_class.transpose(1, 2) @ z
-        c.send("sums", sums.flatten(1))
+        c.send("sums", sums_of(c, len(known)))
         c.send("counts", c.labels)
 
     def predict(self, step: Step) -> Tensor:
         """Return how near each prototype is, ``[A, B, K]``."""
         known = step.c.down["known"]
-        z = self._vectors(step.forward(step.params, train=False)).float()
+        z = vectors(step.forward(step.params, train=False)).float()
         # Products of matrices would round distances by how many rows there are.
-        exact = "donot_use_mm_for_euclid_dist"
-        away = torch.cdist(z, step.c.down["prototypes"].view(len(known), -1), compute_mode=exact)
-        farthest = (away * known).amax(dim=-1, keepdim=True)
-        return -torch.where(known > 0.0, away, 2.0 * farthest)
+        away = torch.cdist(z, step.c.down["prototypes"].view(len(known), -1), compute_mode=_EXACT)
+        return -torch.where(known > 0.0, away, 2.0 * (away * known).amax(dim=-1, keepdim=True))
 
     def start(self, s: Server) -> Parts:
         """Keep a prototype for each class, and 1 where there is one."""
-        head = next((entry for entry in s.layout.parameters if entry.head), None)
-        if head is None:
-            raise ValueError("it needs features: the head of the model has no trained parameters")
-        return {"prototypes": s.vector.new_zeros(s.classes * head.shape[-1]), "known": s.vector.new_zeros(s.classes)}
+        none = s.vector.new_zeros
+        return {"prototypes": none(s.classes * width_of(s.layout)), "known": none(s.classes)}
 
     def broadcast(self, s: Server) -> Parts:
         """Send both."""
@@ -103,11 +132,3 @@ class FedProto(AlgorithmConfig):
         prototypes[seen] = total["sums"].view(s.classes, -1)[seen] / total["counts"][seen].unsqueeze(1)
         s.state["known"][seen] = 1.0
         return {"known": float(s.state["known"].sum())}
-
-    def _vectors(self, output: Output) -> Tensor:
-        """Return features that are vectors, of examples with one class each, ``[A, B, f]``."""
-        z = features_of(output, self.name)
-        if z.dim() != 3 or output.batch.y.dim() != 2:
-            each = f"{list(z.shape[2:])} features and {list(output.batch.y.shape[2:])} classes"
-            raise ValueError(f"{self.name} needs a vector of features and one class for each example; here are {each}")
-        return z

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from fedray.aggregators.base import Aggregator
 from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
+from fedray.core.messages import DELTA
 from fedray.local.program import Profile
 from fedray.transforms.base import Transform
 from fedray.transforms.clip import Clip
 
 
 def check_profile(
-    name: str, profile: Profile, weight: str, transforms: Sequence[Transform], aggregator: Aggregator
+    name: str,
+    profile: Profile,
+    weight: str,
+    transforms: Sequence[Transform],
+    aggregator: Aggregator,
+    plain_step: bool = False,
 ) -> None:
     """Raise ConfigError if a part cannot work with what clients send.
 
@@ -23,7 +29,12 @@ def check_profile(
         weight: ``algorithm.weight``, as the user gave it.
         transforms: in their order.
         aggregator: the aggregator.
+        plain_step: the server's step is that of FedAvg.
     """
+    if DELTA in profile.slots and plain_step:
+        raise ConfigError(
+            f"algorithm: {name} sends delta by slots, and has no step that takes total['delta'] as [slots, S]"
+        )
     uniform = next((name_of(t) for t in transforms if t.needs_uniform), None)
     if profile.weighs and (uniform or weight != "auto"):
         who = f"{uniform} needs" if uniform else f"{weight} makes"
