@@ -13,6 +13,7 @@ import numpy as np
 
 from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
+from fedray.algorithms.rehearsal import check_step
 from fedray.algorithms.variants import fitted
 from fedray.attacks import Attack, attacks
 from fedray.config.binding import defaults_of
@@ -343,15 +344,15 @@ class Config:
         # What they warn of is warned of again by the clients, whose files it belongs in.
         functions = HiddenState({"local.loss": task.loss_fn, "optimizer": task.optimizer_fn})
         with functions.put_back(), catch_warnings():
-            optimizer = check_optimizer(self.optimizer, module)
+            optimizer, evaluated = check_optimizer(self.optimizer, module), self.evaluate.clients_every > 0
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds, task.args.rates)
-            evaluated = data.test is not None or self.evaluate.clients_every > 0
-            untried = check_fit(trial, module, evaluated, self.place.devices[0])
+            untried = check_fit(trial, module, evaluated or data.test is not None, self.place.devices[0])
             doubt = algorithm.program.needs(optimizer, self.local.epochs)
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
             trial = replace(trial, profile=profile_of(trial)).with_variants()
+            check_step(fitted(algorithm, trial), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
@@ -369,14 +370,13 @@ class Config:
         for tracker in self.tracking:
             tracker.check()
         plan = self.plan(folder.encoding(), folder.inputs()) if resume else self.plan()
-        text = self.to_yaml()
         if not resume:
             folder.check_new()
         run = Run(
             plan=plan,
             folder=folder,
             name=self.name,
-            config=text,
+            config=self.to_yaml(),
             defaults=frozenset(self._defaults()),
             threads=self.place.worker.threads,
             resume=resume,

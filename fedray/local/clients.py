@@ -13,13 +13,13 @@ from torch import Tensor
 
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout, Only
-from fedray.core.messages import Ints, Parts
+from fedray.core.messages import DELTA, Ints, Parts
 from fedray.core.rng import integer
 from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
-from fedray.local.guards import check_rows, check_slots, same_memory
+from fedray.local.guards import check_models, check_rows, check_slots, same_memory
 from fedray.local.moments import Kept, Moments
 from fedray.local.orders import Orders, chosen
 from fedray.local.rate import LearningRate
@@ -213,6 +213,11 @@ class Clients:
             slots: the number of slots, the same in every round.
         """
         value = check_rows(name, value, len(self))
+        if name == DELTA and value.shape[1] != self.layout.shared:
+            raise ValueError(
+                f"send('delta'): the update of what travels, {[len(self), self.layout.shared]}, as c.delta is; "
+                f"this one is {list(value.shape)}"
+            )
         if slot is not None:
             self.slots[name] = check_slots(name, slot, slots, len(self)).to(self.device), slots
         # The memory of the models becomes the update.
@@ -266,7 +271,7 @@ class Clients:
         orders = Orders(
             args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some, task.augment
         )
-        whole = self.model if own or params is None else params
+        whole = self.model if own or params is None else check_models("fit", params, len(self), self.layout)
         made, trained = optimizer or self._optimizer, orders.taken(whole)
         goes_on = task.moments is not None and self.kept is not None and own and optimizer is None
         kept = Kept(task.moments, orders.taken(self.kept)) if goes_on else None  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, DELTA, PERSONAL, STATISTICS, Floats, Ints, Parts
 
 RESERVED = ("model", BUFFERS, PERSONAL, STATISTICS, DELTA)
@@ -53,6 +54,16 @@ def check_rows(name: str, value: Tensor, rows: int) -> Tensor:
             f"this one is {list(value.shape)}"
         )
     return value.unsqueeze(1) if value.dim() == 1 else value
+
+
+def check_models(what: str, models: Tensor, rows: int, layout: Layout) -> Tensor:
+    """Return models, ``[C, D]`` or ``[C, P]``; raise ValueError where they are of another shape."""
+    if models.dim() != 2 or len(models) != rows or models.shape[1] not in (layout.trained, layout.size):
+        raise ValueError(
+            f"{what}: a model for each of the block's clients, {[rows, layout.trained]}, or with buffers "
+            f"{[rows, layout.size]}; this one is {list(models.shape)}"
+        )
+    return models
 
 
 def check_slots(name: str, slot: Tensor | Ints, slots: int, rows: int) -> Tensor:

@@ -18,6 +18,7 @@ from fedray.data.columns.rows import CPU
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
+from fedray.local.views import has_own, whole_models
 from fedray.optim import SGD
 
 _ROWS = (7, 3)
@@ -70,12 +71,12 @@ def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
     try:
         found = _in_a_stack(task, decays, usual_batch)
     except Exception as error:
-        if task.program.plain or _only_in_a_stack(task, decays, usual_batch) is not None:
+        if _plainly(task) or _only_in_a_stack(task, decays, usual_batch) is not None:
             raise
         if not _line_of(error, task.program):
             raise
         raise _refused(task.program, error, "in a stack of two clients, but alone", _WAY_OUT) from error
-    if task.program.plain or found.reason is None or found.drawn or found.changed:
+    if _plainly(task) or found.reason is None or found.drawn or found.changed:
         return found.reason
     if (own := _only_in_a_stack(task, decays, usual_batch)) is not None:
         return own
@@ -92,11 +93,12 @@ def profile_of(task: LocalTask) -> Profile:
         ConfigError: it fails, or remembers something in itself.
         Untried: a plain fit fails as well, of which the model, the loss or the data are the reason.
     """
-    if task.program.plain and type(task.program).initial_state is ClientProgram.initial_state:
+    if _plainly(task) and type(task.program).initial_state is ClientProgram.initial_state:
         return Profile()
     try:
         runs = _Runs(task, _ROWS, None, False)
         runs.alone()
+        _check_numbers(task)
     except Exception as error:
         try:
             _Runs(_plain(task), _ROWS, None, False).alone()
@@ -111,12 +113,31 @@ def profile_of(task: LocalTask) -> Profile:
     return Profile(runs.sent, runs.kept, runs.slots, runs.weighs)
 
 
+def _check_numbers(task: LocalTask) -> None:
+    """Raise ValueError where newcomers send or keep what is no number in their first round.
+
+    Where a server broadcasts something, that round is unknown here.
+    """
+    if task.receives:
+        return
+    for moved in _Runs(task, _ROWS, None, False, first=True).alone():
+        if wrong := [name for name, part in moved.items() if not part.isfinite().all()]:
+            plain = _Runs(_plain(task), _ROWS, None, False, first=True).alone()
+            if all(part.isfinite().all() for moved in plain for part in moved.values()):
+                raise ValueError(f"{wrong[0]} is not finite after a few examples, where a plain fit's model is")
+
+
 def _only_in_a_stack(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
     """Return the reason why plain fits are no others in a stack than alone; None if they are."""
     try:
         return _in_a_stack(_plain(task), decays, usual_batch).reason
     except Exception as error:
         return one_line(error)
+
+
+def _plainly(task: LocalTask) -> bool:
+    """Tell if clients only fit the model, and are evaluated with it."""
+    return task.program.plain and not has_own(task)
 
 
 def _plain(task: LocalTask) -> LocalTask:
@@ -155,7 +176,10 @@ def _close(one: Tensor, other: Tensor) -> bool:
 class _Runs:
     """The program on two clients, cut to so many ``rows`` each, for one pass over them or for some ``steps``."""
 
-    def __init__(self, task: LocalTask, rows: tuple[int, int], steps: int | None, decays: bool) -> None:
+    def __init__(
+        self, task: LocalTask, rows: tuple[int, int], steps: int | None, decays: bool, first: bool = False
+    ) -> None:
+        self._first = first
         few = _Few(task, rows)
         self.clients = few.pair
         self.changed: set[str] = set()
@@ -204,7 +228,19 @@ class _Runs:
         told = {f"slot of {name}": slot.float().unsqueeze(1) for name, (slot, _) in c.slots.items()}
         told |= {} if c.weight is None else {"weight": c.weight.unsqueeze(1)}
         found = {"model": c.model - self._down.parts["model"], **c.sent, **kept, **told}
-        return {name: part.clone() for name, part in found.items()}
+        found = {name: part.clone() for name, part in found.items()}
+        return found | self._evaluated(trainer, clients, dict(c.state))
+
+    def _evaluated(self, trainer: Trainer, clients: Ints, state: Parts) -> Parts:
+        """Return the models that the two are evaluated with, and the sums of their outputs."""
+        if not has_own(self._task):
+            return {}
+        with trainer.block(clients, self._down, state) as c:
+            models = whole_models(c, self._task.program.personal(c)).clone()
+            with torch.no_grad():
+                outputs = [(self._task.program.predict(step), step.batch.count) for step in c.scan(models)]
+        sums = [[out[row, :n].sum(dim=0).flatten() for row, n in enumerate(count)] for out, count in outputs]
+        return {"personal": models, "outputs": torch.stack([torch.stack(rows) for rows in sums]).sum(dim=0)}
 
     def _state(self, trainer: Trainer, clients: Ints) -> Parts:
         """Return the state of newcomers, a little changed: where it is 0, a program that uses it would not show it."""
@@ -213,7 +249,8 @@ class _Runs:
         first = {PERSONAL: torch.zeros(len(clients), own)} if own else {}
         with trainer.block(clients, self._down, first, known=newcomers) as c:
             self.kept = {name: part.shape[1] for name, part in c.state.items()}
-            state = {name: part + _drawn(self._task, self.kept)[name] for name, part in c.state.items()}
+            drawn = dict.fromkeys(self.kept, 0.0) if self._first else _drawn(self._task, self.kept)
+            state = {name: part + drawn[name] for name, part in c.state.items()}
             return state | ({} if c.home is None else {PERSONAL: c.home.clone()})
 
 

@@ -14,6 +14,7 @@ from fedray.core.messages import Broadcast, Floats, Ints, Parts
 from fedray.core.rng import integer
 from fedray.data.columns.rows import Rows
 from fedray.local.clients import Clients
+from fedray.local.guards import check_models
 from fedray.local.kernels import memory_told
 from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
@@ -47,9 +48,14 @@ class Views:
 
 def views_of(task: LocalTask, evaluate: EvaluateSection) -> Views:
     """Return the views of a task: ``personal`` is there where clients have something of their own."""
+    return Views(serves(task), has_own(task), evaluate.finetune)
+
+
+def has_own(task: LocalTask) -> bool:
+    """Tell if clients have something of their own: a part of the model, or what their program says."""
     kind = type(task.program)
     own = kind.personal is not ClientProgram.personal or kind.predict is not ClientProgram.predict
-    return Views(serves(task), own or task.layout.personal > 0 or task.submodels is not None, evaluate.finetune)
+    return own or task.layout.personal > 0 or task.submodels is not None
 
 
 def serves(task: LocalTask) -> bool:
@@ -67,7 +73,7 @@ def whole_models(c: Clients, found: Tensor | None) -> Tensor:
     """
     if found is None:
         return c.model
-    found = found.detach().expand(len(c), -1)
+    found = check_models("personal", found if found.dim() == 2 else found.expand(len(c), -1), len(c), c.layout).detach()
     rest = c.model[:, found.shape[1] :]
     return torch.cat([found, rest], dim=1) if rest.shape[1] else found
 

@@ -12,14 +12,16 @@ import pytest
 import torch
 import yaml
 
+from fedray.algorithms import FedAvg
 from fedray.config.binding import options_of
 from fedray.core.errors import ConfigError
+from fedray.core.messages import Aggregate
 from fedray.data.spec import DataSpec
 from fedray.experiment import build
 from fedray.experiment.build import Config
 from fedray.optim import Cosine, LRSchedule
 from fedray.rundir.folder import RunFolder
-from fedray.server import SGD, Adam, server_optimizers
+from fedray.server import SGD, Adam, Server, server_optimizers
 from tests.cli.command import SMALL
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
@@ -77,6 +79,15 @@ def test_a_wrong_part_is_named_by_its_key(changes: dict[str, Any], message: str)
 def test_what_does_not_fit_together_is_refused_by_the_plan(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         bound(**changes).plan()
+
+
+def test_a_plan_tries_the_servers_step() -> None:
+    class Deaf(FedAvg):
+        def step(self, s: Server, total: Aggregate) -> None:
+            s.move(total["deltas"])
+
+    with pytest.raises(ConfigError, match=r"^algorithm: the server's step of Deaf fails: KeyError: 'deltas'$"):
+        from_python(algorithm=Deaf()).plan()
 
 
 def test_a_plan_leaves_no_trace_and_is_the_same_again() -> None:

@@ -169,6 +169,34 @@ def test_what_is_wrong_in_a_stack_is_said_and_does_no_harm_alone(wrong: str) -> 
     assert not local_task(class_problem(), program=program(client, state), stack="off").stacking.stacked
 
 
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [
+        (lambda c: c.fit(c.anchor), r"fit: a model for each of the block's clients, .* this one is \[83\]"),
+        (lambda c: c.fit(c.params[:, :9]), r"fit: a model for each .* this one is \[1, 9\]"),
+        (lambda c: c.send("delta", c.delta[:, :9]), r"send\('delta'\): the update of what travels, \[1, 83\]"),
+        (gradient(lambda s, g: g.mul_(torch.nan)), r"model is not finite after a few examples, where a plain fit's"),
+    ],
+)
+def test_models_and_updates_have_their_shape_and_are_numbers(client: Program, words: str) -> None:
+    assert re.search(words, tried(client))
+
+
+@pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
+def test_what_clients_are_evaluated_with_is_tried(stack: Any) -> None:
+    class Narrow(AlgorithmConfig):
+        def personal(self, c: Clients) -> Tensor:
+            return c.params[:, :3]
+
+    class Fails(AlgorithmConfig):
+        def predict(self, step: Step) -> Tensor:
+            raise KeyError("head")
+
+    for wrong, words in ((Narrow(), r"personal: a model for each .* \[1, 3\]"), (Fails(), "KeyError: 'head'")):
+        with pytest.raises(ConfigError, match=words):
+            local_task(class_problem(), program=wrong, stack=stack)
+
+
 def test_a_model_that_does_not_stack_is_not_the_programs_fault() -> None:
     class Branching(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""The rehearsal of the server's step, before a run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedray.algorithms.base import Algorithm
+from fedray.core.errors import ConfigError, one_line
+from fedray.core.layout import Layout
+from fedray.core.messages import DELTA, STATISTICS, VECTOR, Aggregate
+from fedray.local.task import LocalTask
+
+_COUNT = 2
+
+
+def check_step(algorithm: Algorithm, task: LocalTask, vector: Tensor) -> None:
+    """Try the server's step on a copy of the model, with something small of everything that clients send.
+
+    Args:
+        algorithm: with what the trial of its program saw.
+        task: the local training problem.
+        vector: the model ``[P]``, which is left as it is.
+
+    Raises:
+        ConfigError: it fails, tells something else than numbers, or keeps other tensors than it started with.
+    """
+    who = f"algorithm: the server's step of {algorithm.name}"
+    try:
+        server = algorithm.start(vector.clone(), task.layout, len(task.data), task.data.spec.outputs, task.seed)
+        kept = {name: tensor.shape for name, tensor in server.state.items()}
+        server.enter(1)
+        told = algorithm.program.step(server, _small(algorithm, task.layout))
+        _ = {str(name): float(number) for name, number in (told or {}).items()}
+        left = {name: tensor.shape for name, tensor in server.state.items()}
+    except Exception as error:
+        raise ConfigError(f"{who} fails: {one_line(error)}") from error
+    if left != kept:
+        raise ConfigError(
+            f"{who} leaves {', '.join(left) or 'nothing'} in s.state, of other names or shapes than its start, "
+            f"{', '.join(kept) or 'nothing'}: start returns all"
+        )
+
+
+def _small(algorithm: Algorithm, layout: Layout) -> Aggregate:
+    """Return a mean as the server hears it: by slots ``[slots, k]``, everybody alike in each."""
+    slots = algorithm.profile.slots
+    parts = {
+        name: torch.full((slots[name], width) if name in slots else (width,), 0.01)
+        for name, width in algorithm.sends(layout).items()
+        if name == DELTA or name not in (*VECTOR, STATISTICS)
+    }
+    shares = {name: torch.full((count,), 1.0 / count) for name, count in slots.items()}
+    return Aggregate(parts, weight=float(_COUNT), count=_COUNT, shares=shares)
