@@ -26,6 +26,7 @@ EVERY_OPTION = pytest.mark.parametrize(("key", "option"), OPTIONS, ids=[".".join
 OTHER = {
     "cluster.name": "inline",
     "stop.metric": "test.loss",
+    "evaluate.finetune": {"steps": 3},
     "checkpoint.best": {"metric": "test.loss", "mode": "max"},
     "failures.left_out": {3: ["7"]},
     "failures.min_share": 0.25,
@@ -39,7 +40,10 @@ OTHER = {
 }
 
 # What an option needs beside it to mean anything.
-BESIDE = {f"stop.{option}": {"metric": "test.loss"} for option in ("patience", "min_delta", "mode")}
+BESIDE: dict[str, dict[str, Any]] = {
+    **{f"stop.{option}": {"metric": "test.loss"} for option in ("patience", "min_delta", "mode")},
+    "evaluate.finetune": {"clients_every": 1},
+}
 
 
 def other(key: str, option: str) -> Any:

@@ -20,6 +20,7 @@ from fedray.data.spec import DataSpec
 from fedray.experiment import build
 from fedray.experiment.build import Config
 from fedray.optim import Cosine, LRSchedule
+from fedray.rundir import names
 from fedray.rundir.folder import RunFolder
 from fedray.server import SGD, Adam, Server, server_optimizers
 from tests.cli.command import SMALL
@@ -111,13 +112,13 @@ def test_two_runs_of_a_second_have_folders_of_their_own(tmp_path: Path, monkeypa
             return cls(2026, 1, 2, 12)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(build, "datetime", Noon)
-    names = []
+    monkeypatch.setattr(names, "datetime", Noon)
+    made = []
     for _ in range(3):
         folder = bound().run_folder()
         folder.path.mkdir(parents=True)
-        names.append(folder.path.name)
-    assert names == ["2026-01-02_12-00-00", "2026-01-02_12-00-00-2", "2026-01-02_12-00-00-3"]
+        made.append(folder.path.name)
+    assert made == ["2026-01-02_12-00-00", "2026-01-02_12-00-00-2", "2026-01-02_12-00-00-3"]
     assert bound(run={"dir": "mine"}).run_folder() == RunFolder(Path("mine"))
 
 
