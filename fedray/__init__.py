@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         HeteroFL,
         LGFedAvg,
         LocalOnly,
+        Mime,
         MoFedSAM,
         PerFedAvg,
         PFedMe,
@@ -70,7 +71,7 @@ _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
     "algorithms": "AFL APFL Centralized Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC "
     "FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex FedSAM FedSGD "
-    "FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
+    "FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.augment": "Crop Flip Normalize",
@@ -164,6 +165,7 @@ __all__ = [
     "LocalOnly",
     "Mean",
     "Median",
+    "Mime",
     "MoFedSAM",
     "MultiKrum",
     "Normalize",

@@ -31,7 +31,7 @@ from fedray.experiment.attacked import attacked
 from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
-from fedray.local.trial import Untried, profile_of
+from fedray.local.trial import Untried, profiled
 from fedray.optim import OptimizerFn
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
@@ -142,7 +142,7 @@ def local_task(
         wanted = {"receives": received(program, layout, len(problem.data), problem.data.spec.outputs), **wanted}
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
     with contextlib.suppress(Untried):
-        task = replace(task, profile=profile_of(task))
+        task = profiled(task)
     task = task.with_variants()
     return replace(task, stacking=decide(task, stack, len(problem.data), "cpu"))
 

@@ -27,6 +27,7 @@ from fedray.algorithms.heterofl import FedRolex, HeteroFL
 from fedray.algorithms.ifca import IFCA
 from fedray.algorithms.local_only import LocalOnly
 from fedray.algorithms.mifa import MIFA
+from fedray.algorithms.mime import Mime
 from fedray.algorithms.moon import MOON
 from fedray.algorithms.perfedavg import PerFedAvg
 from fedray.algorithms.pfedme import PFedMe
@@ -70,6 +71,7 @@ __all__ = [
     "HeteroFL",
     "LGFedAvg",
     "LocalOnly",
+    "Mime",
     "MoFedSAM",
     "PFedMe",
     "PerFedAvg",

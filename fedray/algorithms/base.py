@@ -155,7 +155,7 @@ class Algorithm:
     Args:
         program: the algorithm itself: the clients' half and the server's.
         server: the server optimizer.
-        receives: lengths of what the server broadcasts besides the model, by name.
+        receives: lengths of what clients receive besides the model, by name.
         profile: lengths of what clients send and keep, as a trial of the program saw them.
         statistics: clients also send the change of their buffers, which evaluations need where ``local.buffers`` is not
             ``mean``.
@@ -180,7 +180,7 @@ class Algorithm:
 
     def widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each tensor of an accumulator."""
-        sends, slots = self.sends(layout), self.profile.slots
+        sends, slots = {**self.sends(layout), **self.profile.surveys}, self.profile.slots
         summed = {name: width * slots.get(name, 1) for name, width in sends.items()}
         return dict(self.aggregator.widths({**summed, **{f"{name}{SHARE}": count for name, count in slots.items()}}))
 
@@ -270,7 +270,8 @@ class Algorithm:
     def upload(self, layout: Layout) -> int:
         """Count the bytes one client sends in a round."""
         delta = _length(layout)
-        numbers = sum(self.sends(layout).values()) - delta + len(self.profile.slots) + self.profile.weighs
+        seen = self.profile
+        numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs + sum(seen.surveys.values())
         return self._encoded(self.up, delta) + 4 * numbers
 
     @cached_property

@@ -36,6 +36,9 @@ def check_profile(
             f"algorithm: {name} sends delta by slots, and has no step that takes total['delta'] as [slots, S]"
         )
     uniform = next((name_of(t) for t in transforms if t.needs_uniform), None)
+    if profile.surveys and (uniform or not aggregator.linear):
+        who = f"transforms: {uniform} protects" if uniform else f"aggregator: {name_of(aggregator)} is made for"
+        raise ConfigError(f"{who} the update alone, but {name} begins each round with a survey: leave it out")
     if profile.weighs and (uniform or weight != "auto"):
         who = f"{uniform} needs" if uniform else f"{weight} makes"
         raise ConfigError(f"algorithm.weight: {who} weights of its own, but {name} weighs clients itself")

@@ -47,7 +47,7 @@ def _small(algorithm: Algorithm, layout: Layout) -> Aggregate:
     slots = algorithm.profile.slots
     parts = {
         name: torch.full((slots[name], width) if name in slots else (width,), 0.01)
-        for name, width in algorithm.sends(layout).items()
+        for name, width in {**algorithm.sends(layout), **algorithm.profile.surveys}.items()
         if name == DELTA or name not in (*VECTOR, STATISTICS)
     }
     shares = {name: torch.full((count,), 1.0 / count) for name, count in slots.items()}

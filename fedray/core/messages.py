@@ -68,6 +68,7 @@ class Block:
         state: for clients that have state from an earlier round, where it lies.
         pin: the silo whose workers alone can read the clients' rows.
         left_out: those of the clients that are to be given up unasked.
+        survey: they answer the survey of the round, and do not train.
     """
 
     round: int
@@ -76,6 +77,7 @@ class Block:
     state: dict[int, Row] = field(default_factory=dict)
     pin: str | None = None
     left_out: tuple[int, ...] = ()
+    survey: bool = False
 
 
 @dataclass(frozen=True, slots=True)

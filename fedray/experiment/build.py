@@ -63,7 +63,7 @@ from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
-from fedray.local.trial import profile_of
+from fedray.local.trial import profiled
 from fedray.local.views import views_of
 from fedray.local.work import check_names
 from fedray.models import initial_model, models
@@ -351,7 +351,7 @@ class Config:
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
-            trial = replace(trial, profile=profile_of(trial)).with_variants()
+            trial = profiled(trial).with_variants()
             check_step(fitted(algorithm, trial), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]

@@ -128,15 +128,34 @@ def check_sent(sent: Mapping[str, Tensor], seen: Mapping[str, int]) -> None:
         raise ValueError(f"send({missing[0]!r}, ...) was not called, but was in the trial before the run: {same}")
 
 
+def check_survey(sent: Mapping[str, Tensor], slots: Mapping[str, object], weight: Tensor | None) -> None:
+    """Raise ValueError if a survey says what it cannot.
+
+    >>> check_survey({"gradient": torch.ones(2, 3)}, {}, None)
+    >>> check_survey({"delta": torch.ones(2, 3)}, {}, None)
+    Traceback (most recent call last):
+    ValueError: survey: it moves no model, so that it sends no delta: take another name
+    """
+    if not sent:
+        raise ValueError("survey: it sends nothing: c.send(name, value) is what it is for")
+    if DELTA in sent:
+        raise ValueError("survey: it moves no model, so that it sends no delta: take another name")
+    if slots or weight is not None:
+        what = "slots" if slots else "c.weight"
+        raise ValueError(f"survey: its means are over the whole cohort, weighted as algorithm.weight says, no {what}")
+
+
 @contextmanager
-def read_only(down: Mapping[str, Tensor]) -> Iterator[None]:
-    """Raise RuntimeError where a program changes what the server sent: other blocks read it, too."""
-    before = {name: part._version for name, part in down.items()}
+def read_only(
+    parts: Mapping[str, Tensor], where: str = "c.down", why: str = "as all clients share it"
+) -> Iterator[None]:
+    """Raise RuntimeError where a program changes what is not its own, as what the server sent: other blocks read it."""
+    before = {name: part._version for name, part in parts.items()}
     yield
-    for name, part in down.items():
+    for name, part in parts.items():
         if part._version != before[name]:
             also = ", of which c.anchor is a view," if name == "model" else ""
-            raise RuntimeError(f"c.down[{name!r}]{also} is read-only, as all clients share it: change a copy, .clone()")
+            raise RuntimeError(f"{where}[{name!r}]{also} is read-only, {why}: change a copy, .clone()")
 
 
 def check_state(kept: Mapping[str, Tensor], widths: Mapping[str, int], models: Tensor) -> Parts:

@@ -23,12 +23,14 @@ class Profile:
         keeps: the width of each part of a client's state, in the order in which they lie on disk.
         slots: the number of slots of each part that is averaged by slots, the update among them.
         weighs: True if the program weighs clients itself.
+        surveys: the width of each part that clients send in the survey of a round.
     """
 
     sends: Mapping[str, int] = field(default_factory=dict)
     keeps: Mapping[str, int] = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
     weighs: bool = False
+    surveys: Mapping[str, int] = field(default_factory=dict)
 
 
 class ClientProgram:
@@ -61,6 +63,15 @@ class ClientProgram:
     def initial_state(self, c: Clients) -> Parts:
         """Return all that clients keep, as newcomers have it: ``[k]`` for all of them or ``[C, k]``."""
         return {}
+
+    def survey(self, c: Clients) -> None:
+        """Ask the clients of a round before any of them trains; by default nobody is asked.
+
+        It sends at least one part by ``c.send``, under names of its own.  The means over all of the cohort, weighted as
+        ``algorithm.weight`` says (by 1 where the program has its own), stand in ``c.down`` when :meth:`client` runs in
+        the same round, and in ``total`` of the server's ``step``.  Who fails in it does not train in that round.  It
+        keeps nothing: its models are dropped, ``c.state`` is read-only, and fits of the round draw as without it.
+        """
 
     def client(self, c: Clients) -> None:
         """Train the clients of a block; by default as FedAvg does."""
@@ -102,4 +113,9 @@ class ClientProgram:
     @property
     def plain(self) -> bool:
         """True where clients only fit the model, as in FedAvg."""
-        return type(self).client is ClientProgram.client
+        return type(self).client is ClientProgram.client and not self.surveyed
+
+    @property
+    def surveyed(self) -> bool:
+        """True where rounds begin with a survey."""
+        return type(self).survey is not ClientProgram.survey

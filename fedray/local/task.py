@@ -87,7 +87,7 @@ class LocalTask:
         carried: names of the buffers that clients take on from the mean of the last cohort's, for evaluations alone.
         evaluated_rows: the most rows that an evaluation takes at once.
         augment: the changes of the inputs of batches.
-        receives: lengths of what the server broadcasts besides the model, by name.
+        receives: lengths of what clients receive besides the model, by name.
         profile: the names and widths of what clients send and keep, as a trial has seen them.
         submodels: the narrower models that clients train; None: all train the whole one.
     """

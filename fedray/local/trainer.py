@@ -13,7 +13,7 @@ from torch import Tensor
 from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import BUFFERS, DELTA, OPTIMIZER, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.clients import Clients
-from fedray.local.guards import check_sent, check_state, check_weight, first_state, read_only
+from fedray.local.guards import check_sent, check_state, check_survey, check_weight, first_state, read_only
 from fedray.local.steppers import stepper_for
 from fedray.local.task import LocalTask
 
@@ -145,6 +145,40 @@ class Trainer:
             examples=examples,
             slots={name: slot for name, (slot, _) in c.slots.items()},
         )
+
+    def ask(
+        self,
+        clients: Ints,
+        down: Broadcast,
+        state: Parts,
+        buffers: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Clients:
+        """Run the survey of C clients; arguments and errors are those of :meth:`train`.
+
+        Returns:
+            The block as the survey left it.
+        """
+        with self.block(clients, down, state, buffers, known) as c:
+            c.state = MappingProxyType(c.state)  # type: ignore[assignment]
+            with read_only(c.state, "c.state", "as a survey keeps nothing"):
+                self.task.program.survey(c)
+        check_survey(c.sent, c.slots, c.weight)
+        return c
+
+    def survey(
+        self,
+        clients: Ints,
+        down: Broadcast,
+        state: Parts,
+        buffers: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> BlockUpdate:
+        """Return what C clients answer in the survey of a round; arguments and errors are those of :meth:`train`."""
+        c = self.ask(clients, down, state, buffers, known)
+        check_sent(c.sent, self.task.profile.surveys)
+        none = np.zeros(len(clients))
+        return BlockUpdate(down.round, clients, c.sent, {}, c.counts.astype("float64"), none, none.astype(np.int64))
 
     @property
     def hidden(self) -> HiddenState:

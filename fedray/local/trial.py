@@ -110,15 +110,26 @@ def profile_of(task: LocalTask) -> Profile:
             f"algorithm: {_name(task.program)} remembers {kept[0]}, which each worker would have by itself; "
             "what a client keeps from round to round is its c.state"
         )
-    return Profile(runs.sent, runs.kept, runs.slots, runs.weighs)
+    if twice := [name for name in runs.surveys if name in task.receives or name in runs.sent]:
+        raise ConfigError(
+            f"algorithm: the survey of {_name(task.program)} sends {twice[0]}, as its server or its client does; "
+            "c.down and total have one of a name"
+        )
+    return Profile(runs.sent, runs.kept, runs.slots, runs.weighs, runs.surveys)
+
+
+def profiled(task: LocalTask) -> LocalTask:
+    """Return the task with its :func:`profile_of`, by which clients also receive the means of a survey."""
+    profile = profile_of(task)
+    return replace(task, profile=profile, receives={**task.receives, **profile.surveys})
 
 
 def _check_numbers(task: LocalTask) -> None:
     """Raise ValueError where newcomers send or keep what is no number in their first round.
 
-    Where a server broadcasts something, that round is unknown here.
+    Where a server broadcasts something, or clients answer a survey, that round is unknown here.
     """
-    if task.receives:
+    if task.receives or task.program.surveyed:
         return
     for moved in _Runs(task, _ROWS, None, False, first=True).alone():
         if wrong := [name for name, part in moved.items() if not part.isfinite().all()]:
@@ -198,6 +209,7 @@ class _Runs:
         self.kept: dict[str, int] = {}
         self.sent: dict[str, int] = {}
         self.slots: dict[str, int] = {}
+        self.surveys: dict[str, int] = {}
         self.weighs = False
 
     def stacked(self) -> tuple[Parts, list[str]]:
@@ -219,15 +231,20 @@ class _Runs:
         return found
 
     def _moved(self, trainer: Trainer, rows: slice) -> Parts:
-        clients = self.clients[rows]
-        c = trainer.run(clients, self._down, self._state(trainer, clients))
+        clients, down, asked = self.clients[rows], self._down, Parts()
+        if self._task.program.surveyed:
+            asked = trainer.ask(clients, down, self._state(trainer, clients)).sent
+            self.surveys = {name: part.shape[1] for name, part in asked.items()}
+            down = replace(down, parts={**down.parts, **_drawn(self._task, self.surveys)})
+            asked = {f"{name} of the survey": part.clone() for name, part in asked.items()}
+        c = trainer.run(clients, down, self._state(trainer, clients))
         kept = {f"{name} that it keeps": part for name, part in c.state.items()}
         self.sent = {name: part.shape[1] for name, part in c.sent.items() if name != DELTA}
         self.slots, self.weighs = {name: count for name, (_, count) in c.slots.items()}, c.weight is not None
         # The next run takes the memory of the models.
         told = {f"slot of {name}": slot.float().unsqueeze(1) for name, (slot, _) in c.slots.items()}
         told |= {} if c.weight is None else {"weight": c.weight.unsqueeze(1)}
-        found = {"model": c.model - self._down.parts["model"], **c.sent, **kept, **told}
+        found = {"model": c.model - self._down.parts["model"], **c.sent, **kept, **told, **asked}
         found = {name: part.clone() for name, part in found.items()}
         return found | self._evaluated(trainer, clients, dict(c.state))
 
@@ -285,7 +302,8 @@ def _name(program: ClientProgram) -> str:
 
 def _line_of(error: Exception, program: ClientProgram) -> str | None:
     """Return the line of the program that raised; None if it was code that the program calls."""
-    code = [getattr(kind.__dict__.get("client"), "__code__", None) for kind in type(program).__mro__]
+    own = [kind.__dict__.get(half) for kind in type(program).__mro__ for half in ("client", "survey")]
+    code = [getattr(one, "__code__", None) for one in own]
     files = {one.co_filename for one in code if one is not None}
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{last.filename.rpartition('/')[2]}, line {last.lineno}" if last.filename in files else None

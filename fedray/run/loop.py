@@ -22,7 +22,7 @@ from torch import Tensor
 from fedray.aggregators.stored import RowsLost, brought
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
-from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure
+from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
 from fedray.core.record import RoundRecord
 from fedray.run.aggregation import aggregate, move
 from fedray.run.budget import used_up
@@ -32,6 +32,7 @@ from fedray.run.executor import Executor
 from fedray.run.failure_policy import verdict
 from fedray.run.plan import Plan, saved
 from fedray.run.state import COMPLETE, ServerState
+from fedray.run.survey import Survey, surveyed
 from fedray.run.usage import charge
 from fedray.run.watch import patience_used_up
 from fedray.run.worker import Item, Report
@@ -135,21 +136,21 @@ class Rounds:
         cohort = plan.cohort(number)
         staying = plan.staying(number, cohort)
         down = self._broadcast(number, plan.weight(staying) or 1.0)
+        survey = None
+        if plan.task.profile.surveys and len(staying):
+            survey = self._survey(down, staying)
+            if survey is None:
+                return
+            down = survey.down
         while True:
-            reports = None
-            while reports is None or self._halve(reports):
-                self._executor.publish(down)
-                published = time.perf_counter()
-                inject.point("driver.round", number)
-                blocks = plan.blocks(number, staying, state.store, state.halvings)
-                reports = self._work([*blocks, *self._evaluations(plan.rounds)])
-                if reports is None:
-                    return
+            reports, published = self._train(down, staying if survey is None else survey.clients)
+            if reports is None:
+                return
             trained = time.perf_counter()
             yield from self._tell_pending(reports)
             self._join()
             record = RoundRecord(number, stack=plan.block_size(state.halvings))
-            done = [r for r in reports if isinstance(r, BlockReport)]
+            done = [r for r in reports if isinstance(r, BlockReport)] + list(survey.failed if survey else ())
             record.clients = {"sampled": len(cohort)}
             if plan.failures.dropout:
                 record.clients["dropped"] = len(cohort) - len(staying)
@@ -163,8 +164,9 @@ class Rounds:
         record.bytes = plan.traffic(cohort, accepted)
         ended = time.perf_counter()
         record.seconds = ended - started
+        published = published if survey is None else survey.began
         record.phases = {"broadcast": published - started, "train": trained - published, "aggregate": ended - trained}
-        self._measure(record)
+        self._measure(record, survey)
         state.round, state.pending = number, record
         state.trained = of_training(done) if plan.evaluate.clients_every else None
         kinds = len(state.totals.hardware)
@@ -197,10 +199,32 @@ class Rounds:
     def _broadcast(self, round: int, weight: float) -> Broadcast:
         state = self._state
         state.server.enter(round)
-        parts = {"model": state.vector, **self._plan.algorithm.program.broadcast(state.server)}
+        parts = self._plan.broadcast(state.server)
         if state.statistics is not None:
             parts[STATISTICS] = state.statistics
         return Broadcast(round, parts, weight)
+
+    def _train(self, down: Broadcast, clients: Ints, survey: bool = False) -> tuple[list[Report] | None, float]:
+        """Let clients train, or answer a survey, in blocks that fit; return None if stopped, and when it began."""
+        plan, state, reports = self._plan, self._state, None
+        while reports is None or self._halve(reports):
+            self._executor.publish(down)
+            published = time.perf_counter()
+            inject.point("driver.round", down.round)
+            blocks = plan.blocks(down.round, clients, state.store, state.halvings, survey)
+            reports = self._work([*blocks, *(() if survey else self._evaluations(plan.rounds))])
+            if reports is None:
+                break
+        return reports, published
+
+    def _survey(self, down: Broadcast, clients: Ints) -> Survey | None:
+        """Ask the clients of a round before they train; None if stopped."""
+        reports, began = self._train(down, clients, survey=True)
+        if reports is None:
+            return None
+        folded = brought(self._executor.collect(), self._state.vector.device)
+        done = [r for r in reports if isinstance(r, BlockReport)]
+        return surveyed(self._plan, down, clients, folded, done, began, self._executor.usage())
 
     def _work(self, items: list[Item]) -> list[Report] | None:
         reports = self._executor.run(items, self._stopping)
@@ -244,6 +268,7 @@ class Rounds:
             inject.point("driver.fold", record.round)
             folded = brought(self._executor.collect(), state.vector.device)
             total, kept = aggregate(plan, state.kept, folded, down.weight, reports, record)
+            total.parts.update({name: down.parts[name] for name in plan.task.profile.surveys})
             self._move(total, record)
             state.kept = kept
             for report in reports:
@@ -285,8 +310,9 @@ class Rounds:
             {"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)
         ]
 
-    def _measure(self, record: RoundRecord) -> None:
+    def _measure(self, record: RoundRecord, survey: Survey | None) -> None:
         usage = self._executor.usage()
+        usage = usage if survey is None else survey.usage.plus(usage)
         record.workers = self._executor.workers
         record.bytes["network"] = usage.network
         record.usage = usage.section(record.phases["train"], record.seconds)

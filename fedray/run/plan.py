@@ -108,6 +108,12 @@ class Plan:
         server.rate = self.server_rate
         return server
 
+    def broadcast(self, server: Server) -> Parts:
+        """Return what the server sends in a round, with zeros where the means of its survey will be."""
+        asked = self.task.profile.surveys.items()
+        zeros = {name: server.vector.new_zeros(width) for name, width in asked}
+        return {"model": server.vector, **self.algorithm.program.broadcast(server), **zeros}
+
     def initial_kept(self, device: str) -> Parts:
         """Return the tensors that the server keeps for the aggregator, before the first round."""
         return self.algorithm.aggregator.initial_state(self.algorithm.sends(self.layout), device)
@@ -148,7 +154,9 @@ class Plan:
         size: int = -(-self.task.stacking.size // 2**halvings)
         return size
 
-    def blocks(self, round: int, cohort: Ints, store: ClientStore, halvings: int = 0) -> list[Block]:
+    def blocks(
+        self, round: int, cohort: Ints, store: ClientStore, halvings: int = 0, survey: bool = False
+    ) -> list[Block]:
         """Cut the round's cohort into blocks, longest first."""
         steps, data = self.steps(round, cohort), self.task.data
         rates, variants = own_rates(self.task.args, data.keys(cohort)), None
@@ -165,6 +173,7 @@ class Plan:
                 store.of(clients),
                 data.pin(int(clients[0])),
                 tuple(sorted(unasked.intersection(clients.tolist()))) if unasked else (),
+                survey,
             )
             for index, clients in enumerate(pieces)
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,13 +38,21 @@ class Trained:
         """The layout of the model."""
         return self.task.layout
 
-    def train(self, clients: Ints, state: Parts, known: Tensor) -> BlockUpdate:
-        """Train clients, see :meth:`fedray.local.trainer.Trainer.train`."""
-        carries = STATISTICS in self.down.parts and self.task.carried
-        buffers = self._carried(self.down).expand(len(clients), -1) if carries else None
-        update = self.trainer.train(clients, self.heard, state, buffers, known)
+    def train(self, clients: Ints, state: Parts, known: Tensor, means: Parts) -> BlockUpdate:
+        """Train clients, who also hear the means of a survey, see :meth:`fedray.local.trainer.Trainer.train`."""
+        heard = replace(self.heard, parts={**self.heard.parts, **means}) if means else self.heard
+        update = self.trainer.train(clients, heard, state, self._buffers(clients), known)
         update.variant = self.number
         return update
+
+    def survey(self, clients: Ints, state: Parts, known: Tensor) -> BlockUpdate:
+        """Ask clients, see :meth:`fedray.local.trainer.Trainer.survey`."""
+        return self.trainer.survey(clients, self.heard, state, self._buffers(clients), known)
+
+    def _buffers(self, clients: Ints) -> Tensor | None:
+        """Return the start of the clients' buffers; None: the broadcast one."""
+        carries = STATISTICS in self.down.parts and self.task.carried
+        return self._carried(self.down).expand(len(clients), -1) if carries else None
 
     def _carried(self, down: Broadcast) -> Tensor:
         """Return the global vector's buffers ``[P - D]``, with the last cohort's mean for what is only written."""

@@ -64,6 +64,15 @@ class Usage:
     retries: int = 0
     network: int = 0
 
+    def plus(self, later: Usage) -> Usage:
+        """Return this usage and a later one of the same round as one."""
+        readings = {reading.worker: reading for reading in self.readings}
+        for reading in later.readings:
+            before = readings.get(reading.worker)
+            readings[reading.worker] = before.plus(reading) if before else reading
+        retries, network = self.retries + later.retries, self.network + later.network
+        return replace(later, readings=tuple(readings.values()), retries=retries, network=network)
+
     def section(self, work: float, seconds: float) -> dict[str, Any]:
         """Return the section ``usage`` of a round's record, see :class:`fedray.core.record.RoundRecord`.
 

@@ -30,6 +30,7 @@ from fedray.core.messages import (
     Broadcast,
     Failure,
     Ints,
+    Parts,
     Row,
 )
 from fedray.data.residence import resident
@@ -114,10 +115,13 @@ class Worker:
         self._examiner = Examiner(self.job.task, self._models, self.rows, keeps=bool(job.state_widths()))
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
+        self._surveyed: Parts = {}
 
     def begin(self, down: Broadcast, into: Accumulator | None = None) -> None:
         """Start a round: take the broadcast, and fold into ``into`` (zeroed by the caller) or a fresh accumulator."""
         parts = {name: part.to(self.device) for name, part in down.parts.items()}
+        # Evaluations see what all rounds begin with, whether or not the survey of one has been made.
+        self._surveyed = {name: parts.pop(name) for name in self.job.task.profile.surveys}
         self._down = Broadcast(down.round, parts, down.weight)
         self._models.forget()
         if into is None:
@@ -243,7 +247,13 @@ class Worker:
         algorithm = self.job.algorithm
         state, known = self.rows.read(clients, block.state, self.device)
         there = torch.tensor(known, dtype=torch.bool, device=self.device)
-        update = self._models.of(clients, self._down).train(clients, state, there)
+        model = self._models.of(clients, self._down)
+        if block.survey:
+            update = model.survey(clients, state, there)
+            if algorithm.weight != "examples":
+                update.weight = np.ones_like(update.weight)
+            return update
+        update = model.train(clients, state, there, self._surveyed)
         if (statistics := update.parts.get(STATISTICS)) is not None:
             # What cannot be averaged is no reason to lose an update that does not need it.
             statistics.masked_fill_(~(statistics.abs() < WIDE_LIMIT), 0.0)

@@ -116,8 +116,8 @@ def fold(executor: Executor, one: Federation, stopping: Callable[[], bool] = lam
     plan, vector = one.plan, one.state.vector
     cohort, blocks = plan.cohort(1), blocks_of(one)
     assert len(blocks) >= 10
-    sent = plan.algorithm.program.broadcast(one.state.server)
-    executor.publish(Broadcast(1, {"model": vector, **sent}, plan.weight(cohort)))
+    sent = plan.broadcast(one.state.server)
+    executor.publish(Broadcast(1, {**sent, "model": vector}, plan.weight(cohort)))
     reports = executor.run(blocks, stopping)
     assert reports is not None
     trained = [int(client) for report in reports if isinstance(report, BlockReport) for client in report.clients]

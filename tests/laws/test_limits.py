@@ -35,6 +35,7 @@ from fedray.algorithms import (
     FedSGD,
     FedVARP,
     HeteroFL,
+    Mime,
     MoFedSAM,
     PFedMe,
     QFedAvg,
@@ -100,6 +101,7 @@ REST: list[tuple[AlgorithmConfig, bool]] = [
     (Scaffold(), True),
     (FedDyn(alpha=1.0), True),
     (FedDC(alpha=1.0), True),
+    (Mime(beta=0.5), True),
     (FedAvg(), False),
     (FedProx(mu=0.1), False),
     (FedNova(), False),
@@ -202,6 +204,7 @@ LIMITS: list[AlgorithmConfig] = [
     FedRoD(gamma=0.0),
     HeteroFL([1.0]),
     FedRolex([1.0, 1.0]),
+    Mime(beta=0.0, lite=True),
 ]
 """The ends of ranges, where an algorithm is FedAvg."""
 

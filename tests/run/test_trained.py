@@ -25,7 +25,7 @@ def test_each_variant_has_a_trainer_of_its_own_and_hears_its_part(tmp_path: Path
         assert model.number == number
         assert model.layout is models.layout(number)
         assert len(model.down.parts["model"]) == model.layout.size
-        update = model.train(np.array([client]), {}, torch.zeros(1, dtype=torch.bool))
+        update = model.train(np.array([client]), {}, torch.zeros(1, dtype=torch.bool), {})
         assert update.variant == number
         assert update.parts["delta"].shape == (1, model.layout.shared)
     first = np.flatnonzero(numbers == 0)[:1]

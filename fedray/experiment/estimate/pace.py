@@ -78,24 +78,24 @@ def measure(plan: Plan, place: Place, server: Server, first: FirstRound) -> Pace
     """
     algorithm = plan.algorithm
     block = first.blocks[0]
-    sent = {"model": server.vector, **algorithm.program.broadcast(server)}
-    down = Broadcast(first.number, sent, plan.weight(first.cohort))
+    items = [replace(block, survey=True), block] if algorithm.profile.surveys else [block]
+    down = Broadcast(first.number, plan.broadcast(server), plan.weight(first.cohort))
     with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
         task = replace(plan.task, data=plan.task.data.probe())
         executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.devices)
         try:
             for _ in range(2):
                 executor.publish(down)
-                reports = executor.run([block], lambda: False)
+                reports = executor.run(items, lambda: False)
         finally:
             executor.close()
     assert reports is not None
-    report = reports[0]
+    report, block_seconds = reports[-1], sum(report.seconds for report in reports)
     assert isinstance(report, BlockReport)
     steps = _steps(plan, first.number, block.clients)
     work = _steps(plan, first.number, first.cohort) * plan.expected / len(first.cohort)
-    seconds = max(report.seconds, report.seconds * work / steps / worker_count(place))
-    return Pace(len(block.clients), steps, report.seconds, seconds, report.failures)
+    seconds = max(block_seconds, block_seconds * work / steps / worker_count(place))
+    return Pace(len(block.clients), steps, block_seconds, seconds, report.failures)
 
 
 def _steps(plan: Plan, round: int, clients: Ints) -> int:
