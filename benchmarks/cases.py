@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.algorithms import ALGORITHMS
 from benchmarks.figures import Figure, Goal, shown
 from benchmarks.processes import PeakPss, PeakRss, execute, measurement, module, title
 
@@ -204,11 +206,36 @@ class Milestones:
                 self.reached.setdefault(name, elapsed)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Rounds of algorithms against FedAvg's, taken in turn in one process, in processor time."""
+
+    rounds: int
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """A figure for each algorithm that is held to something."""
+        held = ((name, bound) for name, (_, bound) in ALGORITHMS.items() if bound is not None)
+        return tuple(Figure(f"{name} by FedAvg", "CPU s/round", Goal(bound, of="ratio")) for name, bound in held)
+
+    def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
+        """The figures, and the seconds of each round."""
+        said = measurement(module("benchmarks.algorithms", "--rounds", max(5, round(self.rounds * effort.share))))
+        for name, seconds in said.items():
+            say(f"{name}: {shown(statistics.median(seconds))} s/round")
+        note = "The other side is FedAvg, in turn in the same process. "
+        measured = [
+            replace(figure, fedray=[said[figure.name.removesuffix(" by FedAvg")]], bare=[said["FedAvg"]], note=note)
+            for figure in self.figures
+        ]
+        return measured, [said]
+
+
 def _speed(name: str, bare: str, rounds: int, bound: float) -> Speed:
     return Speed(name, tuple(bare.split()), rounds, Figure(name, "s/round", Goal(bound, of="ratio")))
 
 
-CASES: dict[str, Speed | Memory | Startup] = {
+CASES: dict[str, Speed | Memory | Startup | Beside] = {
     "tiny": _speed("tiny", "--processes 1 --threads 1", 20, bound=0.10),
     "ragged": _speed("ragged", "--processes 1 --threads 1", 8, bound=0.15),
     "cnn": _speed("cnn", "--processes 2 --threads 1", 3, bound=1.10),
@@ -220,6 +247,7 @@ CASES: dict[str, Speed | Memory | Startup] = {
         Figure("noop", "clients/s", Goal(100_000, at_least=True)),
         clients=1000,
     ),
+    "algorithms": Beside(30),
     "memory": Memory(
         (
             Figure("memory of wide", "GB", Goal(3.5)),
@@ -236,7 +264,7 @@ def _on_gpu(name: str, rounds: int, bound: float, place: str) -> Speed:
     return Speed(name, ("--device", "cuda"), rounds, figure, engine=engine)
 
 
-GPU_CASES: dict[str, Speed | Memory | Startup] = {
+GPU_CASES: dict[str, Speed | Memory | Startup | Beside] = {
     f"{name}-{place}": _on_gpu(name, rounds, bound, place)
     for name, rounds, bound in (("tiny", 50, 0.10), ("cnn", 20, 1.10), ("wide", 10, 1.25))
     for place in ("inline", "ray")

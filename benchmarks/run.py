@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.cases import CASES, FULL, GPU_CASES, ONCE, QUICK, Effort, Memory, Speed, Startup
+from benchmarks.cases import CASES, FULL, GPU_CASES, ONCE, QUICK, Beside, Effort, Memory, Speed, Startup
 from benchmarks.figures import Figure, markdown, table
 from benchmarks.machine import BUSY, busy, machine, slug, versions
 from benchmarks.processes import ROOT, CommandFailed
@@ -78,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(
-    case: Speed | Memory | Startup, effort: Effort, console: Console
+    case: Speed | Memory | Startup | Beside, effort: Effort, console: Console
 ) -> tuple[list[Figure], list[dict[str, Any]]]:
     try:
         return case.measure(effort, lambda line: console.print(f"  {line}", style="dim"))
     except CommandFailed as error:
         console.print(str(error), style="red", markup=False)
-        planned = case.figures if isinstance(case, Memory) else (case.figure,)
+        planned = case.figures if isinstance(case, Memory | Beside) else (case.figure,)
         return [replace(figure, error=str(error)) for figure in planned], []
 
 

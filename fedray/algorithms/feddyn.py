@@ -57,7 +57,7 @@ class FedDyn(AlgorithmConfig):
             c.shared(grad).add_(away.mul_(self.alpha)).sub_(h[step.rows])
 
         c.fit(gradient=bend)
-        c.state["h"] = h - self.alpha * c.delta
+        h.sub_(c.delta.mul_(self.alpha))
 
     def start(self, s: Server) -> Parts:
         """Keep h, 0 at first."""

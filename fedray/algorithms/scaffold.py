@@ -53,8 +53,8 @@ class Scaffold(AlgorithmConfig):
             c.shared(grad).add_(c.down["control"] - c.state["control"][step.rows])
 
         trace = c.fit(gradient=correct)
-        change = c.delta / (-trace.lr * trace.steps.clamp(min=1.0)) - c.down["control"]
-        c.state["control"] = c.state["control"] + change
+        change = c.delta.div_(-trace.lr * trace.steps.clamp(min=1.0)).sub_(c.down["control"])
+        c.state["control"].add_(change)
         c.send("control", change)
 
     def start(self, s: Server) -> Parts:

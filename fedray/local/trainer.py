@@ -53,7 +53,8 @@ class Trainer:
             known = torch.ones(len(clients), dtype=torch.bool, device=self.device)
         home = None
         if layout.personal:
-            home = torch.where(known[:, None], state.pop(PERSONAL), layout.personal_of(local))
+            home = state.pop(PERSONAL)
+            home[~known] = layout.personal_of(local[~known])
             layout.put_personal(local, home)
         kept = None if task.moments is None else state.pop(OPTIMIZER, None)
         rows = task.data.rows(clients, self.device)
@@ -64,7 +65,10 @@ class Trainer:
                 for name, value in task.program.initial_state(c).items():
                     first = first_state(name, value, len(clients))
                     had = state.get(name)
-                    c.state[name] = first.clone() if had is None else torch.where(known[:, None], had, first)
+                    if had is None:
+                        c.state[name] = first.clone()
+                    else:
+                        had[~known] = first[~known]
             yield c
 
     def run(

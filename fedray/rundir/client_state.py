@@ -67,7 +67,9 @@ class StateRows:
 
     def write(self, round: int, clients: Ints, state: Parts) -> dict[int, Row]:
         """Append the state ``[C, k]`` of ``clients``, and return the places of their rows."""
-        matrix = torch.cat([state[name] for name in self._widths], dim=1).cpu().contiguous().numpy()
+        parts = [state[name] for name in self._widths]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        matrix = whole.detach().cpu().contiguous().numpy()
         if round != self._round:
             self._forget()  # an open file takes room, also once it is deleted
             self._round, self._written = round, 0
