@@ -184,6 +184,8 @@ class EvaluateSection:
             raise ValueError(f"batch_size={self.batch_size}: it must be at least 1, or auto")
         if self.every < 0 or self.clients_every < 0:
             raise ValueError(f"every={self.every}, clients_every={self.clients_every}: they must be at least 0")
+        if self.keep_clients is not None and self.keep_clients < 1:
+            raise ValueError(f"keep_clients={self.keep_clients}: it must be at least 1, or null for all")
         if self.finetune is None:
             return
         if len(self.finetune) != 1 or not self.finetune.keys() <= {"epochs", "steps"}:
@@ -192,8 +194,6 @@ class EvaluateSection:
             raise ValueError(f"finetune={self.finetune}: it must be at least 1")
         if not self.clients_every:
             raise ValueError("finetune: clients are not evaluated; set clients_every to the rounds between evaluations")
-        if self.keep_clients is not None and self.keep_clients < 1:
-            raise ValueError(f"keep_clients={self.keep_clients}: it must be at least 1, or null for all")
 
 
 @dataclass(frozen=True)

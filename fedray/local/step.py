@@ -75,6 +75,7 @@ class Block(Protocol):
 class Step:
     """One step of the A <= C clients that still train.
 
+    >>> import numpy as np
     >>> batch = Batch(torch.zeros(1, 3, 2), torch.zeros(1, 3), np.array([3]))
     >>> step = Step(None, number=0, rows=slice(0, 1), params=torch.zeros(1, 4), batch=batch, lr=0.1)
     >>> step.mean(torch.tensor([[1.0, 2.0, 6.0]]))

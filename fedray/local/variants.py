@@ -59,8 +59,8 @@ def drawn(choices: int, seed: int, keys: Ints) -> Ints:
 class Submodels:
     """The variants of a model, as modules, layouts, and places in the whole.
 
-    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
-    >>> models = Submodels((Variant(1.0), Variant(0.5)), lambda: model, Layout.of(model), torch.zeros(1, 2))
+    >>> build = lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+    >>> models = Submodels((Variant(1.0), Variant(0.5)), build, Layout.of(build()), torch.zeros(1, 2))
     >>> [layout.size for layout in models.layouts]
     [17, 9]
     >>> models.places(1, round=1).tolist()
