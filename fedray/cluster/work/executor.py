@@ -167,6 +167,7 @@ class RayExecutor:
         torch.set_num_threads(self._threads)
         self.nodes.close()
         self._scheduler.close()
+        self._ledger = Ledger({})  # it knows who did what, and would keep their memory
 
 
 class _RayStarter:
