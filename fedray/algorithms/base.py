@@ -23,7 +23,7 @@ from fedray.local.program import ClientProgram, Profile
 from fedray.server import SGD, Server, ServerOptimizer
 from fedray.server.base import check_above_0 as check_above_0
 from fedray.server.base import check_at_least_0 as check_at_least_0
-from fedray.transforms.base import Transform, width_of
+from fedray.transforms.base import Transform
 from fedray.transforms.chain import chained
 from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 
@@ -242,7 +242,7 @@ class Algorithm:
         """
         kept = dict(self.profile.keeps)
         for position, transform in enumerate(self.transforms):
-            kept |= {_placed(position, name): width_of(width, layout) for name, width in transform.state.items()}
+            kept |= {_placed(position, name): layout.shared for name in transform.state}
         return kept
 
     def tried(self, profile: Profile) -> Algorithm:

@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from fedray.config.registry import Registry
-from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, BlockUpdate
 from fedray.core.now import Now
-
-Width = Literal["shared", "trained", "all", "buffers", "scalar"]
-"""Length of a per-client vector: the S trained parameters that travel, all D, P with buffers, P - D, or one number."""
-
-
-def width_of(width: Width, layout: Layout) -> int:
-    """Return the number that a :data:`Width` stands for.
-
-    >>> import torch
-    >>> layout = Layout.of(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)))
-    >>> [width_of(width, layout) for width in ("shared", "trained", "all", "buffers", "scalar")]
-    [15, 15, 22, 7, 1]
-    """
-    parameters = {"shared": layout.shared, "trained": layout.trained}
-    sizes = {**parameters, "all": layout.size, "buffers": layout.size - layout.trained, "scalar": 1}
-    return sizes[width]
 
 
 class Transform:
@@ -56,9 +39,12 @@ class Transform:
     hides_empty: ClassVar[bool] = False
 
     @property
-    def state(self) -> Mapping[str, Width]:
-        """Per-client vectors that the transform keeps from round to round, by name: no other transform sees them."""
-        return {}
+    def state(self) -> tuple[str, ...]:
+        """The names of per-client vectors ``[S]``, as long as an update, that the transform keeps from round to round.
+
+        They begin at 0, and no other transform sees them.
+        """
+        return ()
 
     @property
     def enlarges(self) -> bool:

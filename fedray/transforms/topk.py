@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.messages import BlockUpdate, Parts
-from fedray.transforms.base import Width, transforms
+from fedray.transforms.base import transforms
 from fedray.transforms.codec import VALUES, Codec, Direction, Draws
 
 _INDEX = "index"
@@ -50,9 +49,9 @@ class TopK(Codec):
             raise ValueError(f"fraction={self.fraction}: it must be above 0 and at most 1")
 
     @property
-    def state(self) -> Mapping[str, Width]:
+    def state(self) -> tuple[str, ...]:
         """The residual, with error feedback."""
-        return {"residual": "shared"} if self.error_feedback else {}
+        return ("residual",) if self.error_feedback else ()
 
     @property
     def enlarges(self) -> bool:
