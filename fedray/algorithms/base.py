@@ -232,7 +232,7 @@ class Algorithm:
 
     def download(self, layout: Layout) -> int:
         """Count the bytes one client receives in a round."""
-        delta, widths = _length(layout), self.broadcast_widths(layout) | {"model": layout.travels}
+        delta, widths = layout.shared, self.broadcast_widths(layout) | {"model": layout.travels}
         return self._encoded(self.down, delta) + 4 * (sum(widths.values()) - delta)
 
     def state(self, layout: Layout) -> dict[str, int]:
@@ -269,8 +269,7 @@ class Algorithm:
 
     def upload(self, layout: Layout) -> int:
         """Count the bytes one client sends in a round."""
-        delta = _length(layout)
-        seen = self.profile
+        delta, seen = layout.shared, self.profile
         numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs + sum(seen.surveys.values())
         return self._encoded(self.up, delta) + 4 * numbers
 
@@ -300,8 +299,9 @@ class Algorithm:
         """Return a broadcast as it reaches clients: codecs work on the trained entries of the model."""
         if not self.down:
             return down
-        model, trained = down.parts["model"].clone(), layout.spans[DELTA]
-        model[trained] = travelled(self.down, model[trained][None], Draws(seed, "broadcast", down.round))[0]
+        model = down.parts["model"].clone()
+        travels = model[: layout.shared]
+        travels.copy_(travelled(self.down, travels[None], Draws(seed, "broadcast", down.round))[0])
         return replace(down, parts={**down.parts, "model": model})
 
     @cached_property
@@ -388,12 +388,6 @@ def _server(config: AlgorithmConfig, given: ServerOptimizer | None) -> ServerOpt
             "leave out algorithm.server_lr"
         )
     return given
-
-
-def _length(layout: Layout) -> int:
-    """Return the number of trained entries of an update."""
-    trained = layout.spans[DELTA]
-    return int(trained.stop - trained.start)
 
 
 def _placed(position: int, name: str) -> str:
