@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import BUFFERS, DELTA
-from fedray.core.regions import Entry, Region, Regions, described
+from fedray.core.regions import Entry, Region, Regions, described, spans_of
 
 Only = Literal["shared", "personal"] | Callable[[Entry], bool]
 """The trained entries that a fit moves: those of a region, or those for which a function says True."""
@@ -157,13 +157,7 @@ class Layout:
     @cached_property
     def _home(self) -> list[slice]:
         """The places of what stays with its client, parameters and buffers."""
-        places = [slice(e.start, e.stop) for e in self.entries if e.region == "personal"]
-        joined: list[slice] = []
-        for place in places:
-            if joined and joined[-1].stop == place.start:
-                place = slice(joined.pop().start, place.stop)
-            joined.append(place)
-        return joined
+        return spans_of(entry for entry in self.entries if entry.region == "personal")
 
     @cached_property
     def personal(self) -> int:

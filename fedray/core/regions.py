@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -162,3 +162,17 @@ def described(module: nn.Module) -> list[tuple[Entry, Tensor]]:
             entry = Entry(name, tuple(tensor.shape), tensor.dtype, kind, head=of_head, owner=type(parts[owner]))
             found.append((entry, tensor))
     return found
+
+
+def spans_of(entries: Iterable[Entry]) -> list[slice]:
+    """Return the places of entries in the vector, neighbours as one.
+
+    >>> places = [(0, 2), (2, 3), (5, 6)]
+    >>> spans_of(Entry("", (1,), torch.float32, "parameter", start, stop) for start, stop in places)
+    [slice(0, 3, None), slice(5, 6, None)]
+    """
+    spans: list[slice] = []
+    for entry in entries:
+        start = spans.pop().start if spans and spans[-1].stop == entry.start else entry.start
+        spans.append(slice(start, entry.stop))
+    return spans

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.layout import Layout
-from fedray.core.regions import Entry
+from fedray.core.regions import Entry, spans_of
 from fedray.optim import OptimizerFn
 
 
@@ -56,7 +56,7 @@ class LeadingRows:
     ) -> None:
         self._layout = layout
         self._names = [entry.name for entry in (layout.parameters if only is None else only)]
-        self._spans = None if only is None else _joined(only)
+        self._spans = None if only is None else spans_of(only)
         self._look_at(matrix)
         self._optimizer = optimizer_fn(self.columns(self.whole))
         self.group = self._optimizer.param_groups[0]
@@ -113,12 +113,3 @@ class LeadingRows:
         for param, grad in zip(self.group["params"], grads, strict=True):
             param.grad = grad
         self._optimizer.step()
-
-
-def _joined(entries: Sequence[Entry]) -> list[slice]:
-    """Return the columns of entries, neighbours as one span."""
-    spans: list[slice] = []
-    for entry in entries:
-        first = spans.pop().start if spans and spans[-1].stop == entry.start else entry.start
-        spans.append(slice(first, entry.stop))
-    return spans
