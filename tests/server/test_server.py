@@ -14,7 +14,7 @@ from torch import nn
 
 import fedray
 from fedray import optim
-from fedray.algorithms import FedAvg, FedAvgM, FedCM, FedDC, FedDyn, FedExP, Scaffold
+from fedray.algorithms import AFL, IFCA, FedAvg, FedAvgM, FedCM, FedDC, FedDyn, FedExP, FedProto, Scaffold
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, Aggregate, Parts
@@ -25,20 +25,24 @@ from tests.server.rounds import aggregate, start, started
 
 SERVERS: list[ServerOptimizer] = [*(kind() for kind in server_optimizers.values()), Adam(variant="torch")]
 SERVERS += [Adagrad(variant="torch"), Momentum(nesterov=True)]
-LENGTHS_OF_THEIR_OWN = ("mime", "mimelite", "ifca", "afl", "fedproto")
-"""Algorithms whose clients send more than an update and single numbers: runs of theirs are resumed in tests/laws."""
-
-PLAIN = [config for config in ALGORITHMS if config.name not in LENGTHS_OF_THEIR_OWN]
-ROWS = [(config, None) for config in PLAIN]
+ROWS = [(config, None) for config in ALGORITHMS]
 ROWS += [(config, server) for config in (FedAvg(), Scaffold(), FedCM()) for server in SERVERS]  # type: ignore[misc]
 EVERY_ROW = pytest.mark.parametrize(("config", "optimizer"), ROWS, ids=[f"{c.name}-{s}" for c, s in ROWS])
 
 
-def with_parts(round: int) -> Aggregate:
-    """The mean of a round, with what every algorithm's clients may send besides."""
+def with_parts(round: int, config: AlgorithmConfig) -> Aggregate:
+    """The mean of a round, with what the algorithm's clients, four with two classes, may send besides."""
     total = aggregate(round)
+    delta = total["delta"]
     others = {name: torch.tensor([1.5]) for name in ("tau", "path", "square", "h")}
-    return replace(total, parts={**total.parts, "control": total["delta"] * 3.0, **others})
+    others |= {"control": delta * 3.0, "gradient": delta * -2.0}
+    others |= {"counts": torch.tensor([0.0, 2.5]), "sums": torch.arange(10.0) * round}
+    if isinstance(config, AFL):
+        others["loss"] = torch.tensor([0.1, 0.4, 0.0, 0.2]) * round
+    if isinstance(config, IFCA):
+        shares = torch.linspace(0.5, 1.5, config.clusters) / config.clusters
+        return replace(total, parts={"delta": torch.outer(shares, delta)}, shares={"delta": shares})
+    return replace(total, parts={**total.parts, **others})
 
 
 @EVERY_ROW
@@ -49,13 +53,13 @@ def test_a_restored_server_goes_on_with_the_same_bits(
     vector = start()
     server = started(config, vector, optimizer)
     for round in range(1, before + 1):
-        config.step(server, with_parts(round))
+        config.step(server, with_parts(round, config))
     saved = {name: tensor.clone() for name, tensor in server.state_dict().items()}
     other = started(config, vector.clone(), optimizer)
     other.load_state_dict(saved)
     for one in (server, other):
         for round in range(before + 1, before + 4):
-            config.step(one, with_parts(round))
+            config.step(one, with_parts(round, config))
     assert torch.equal(server.vector, other.vector)
     ends, restored = server.state_dict(), other.state_dict()
     assert ends.keys() == restored.keys() == saved.keys()
@@ -64,19 +68,19 @@ def test_a_restored_server_goes_on_with_the_same_bits(
 
 @EVERY_ROW
 def test_the_mean_is_left_as_it_is(config: AlgorithmConfig, optimizer: ServerOptimizer | None) -> None:
-    total = with_parts(1)
+    total = with_parts(1, config)
     before = {name: part.clone() for name, part in total.parts.items()}
     config.step(started(config, start(), optimizer), total)
     assert all(torch.equal(total.parts[name], before[name]) for name in before)
 
 
-@every("config", PLAIN)
+@every("config", ALGORITHMS)
 def test_an_algorithm_says_whether_it_gives_its_update_to_the_server_optimizer(config: AlgorithmConfig) -> None:
     server = started(config, start())
     server.enter(1)
-    config.step(server, with_parts(1))
+    config.step(server, with_parts(1, config))
     assert server.moved is config.uses_server
-    assert config.uses_server is not isinstance(config, FedDC | FedDyn | FedExP)
+    assert config.uses_server is not isinstance(config, FedDC | FedDyn | FedExP | IFCA | FedProto)
 
 
 class Keeping(FedAvg):
