@@ -71,28 +71,15 @@ class Trainer:
                         had[~known] = first[~known]
             yield c
 
-    def run(
-        self,
-        clients: Ints,
-        down: Broadcast,
-        state: Parts,
-        buffers: Tensor | None = None,
-        known: Tensor | None = None,
-    ) -> Clients:
-        """Run the program of C clients from the broadcast model; arguments and errors are those of :meth:`train`.
-
-        Returns:
-            The block as the program left it; its models are only valid until the next call.
-        """
-        with self.block(clients, down, state, buffers, known) as c:
-            widths = {name: part.shape[1] for name, part in c.state.items()}
-            self.task.program.client(c)
+    def run(self, c: Clients) -> None:
+        """Run the program of a block within its context, and leave its state in memory of its own."""
+        widths = {name: part.shape[1] for name, part in c.state.items()}
+        self.task.program.client(c)
         c.state = check_state(c.state, widths, c.model)
         if c.kept is not None:
             c.state[OPTIMIZER] = c.kept
         if self.task.layout.personal:
             c.state[PERSONAL] = self.task.layout.personal_of(c.model)
-        return c
 
     def train(
         self,
@@ -117,8 +104,9 @@ class Trainer:
         Raises:
             Exception: whatever the user's model, loss, optimizer or data raises.
         """
-        c, layout = self.run(clients, down, state, buffers, known), self.task.layout
-        seen = self.task.profile
+        with self.block(clients, down, state, buffers, known) as c:
+            self.run(c)
+        layout, seen = self.task.layout, self.task.profile
         check_sent(c.sent, seen.sends)
         if (slots := {name: count for name, (_, count) in c.slots.items()}) != seen.slots:
             raise ValueError(f"send(..., slots=...): {slots}, in the trial before the run {seen.slots}")
@@ -150,25 +138,12 @@ class Trainer:
             slots={name: slot for name, (slot, _) in c.slots.items()},
         )
 
-    def ask(
-        self,
-        clients: Ints,
-        down: Broadcast,
-        state: Parts,
-        buffers: Tensor | None = None,
-        known: Tensor | None = None,
-    ) -> Clients:
-        """Run the survey of C clients; arguments and errors are those of :meth:`train`.
-
-        Returns:
-            The block as the survey left it.
-        """
-        with self.block(clients, down, state, buffers, known) as c:
-            c.state = MappingProxyType(c.state)  # type: ignore[assignment]
-            with read_only(c.state, "c.state", "as a survey keeps nothing"):
-                self.task.program.survey(c)
+    def ask(self, c: Clients) -> None:
+        """Run the survey of a block within its context."""
+        c.state = MappingProxyType(c.state)  # type: ignore[assignment]
+        with read_only(c.state, "c.state", "as a survey keeps nothing"):
+            self.task.program.survey(c)
         check_survey(c.sent, c.slots, c.weight)
-        return c
 
     def survey(
         self,
@@ -179,7 +154,8 @@ class Trainer:
         known: Tensor | None = None,
     ) -> BlockUpdate:
         """Return what C clients answer in the survey of a round; arguments and errors are those of :meth:`train`."""
-        c = self.ask(clients, down, state, buffers, known)
+        with self.block(clients, down, state, buffers, known) as c:
+            self.ask(c)
         check_sent(c.sent, self.task.profile.surveys)
         none = np.zeros(len(clients))
         return BlockUpdate(down.round, clients, c.sent, {}, c.counts.astype("float64"), none, none.astype(np.int64))

@@ -233,11 +233,14 @@ class _Runs:
     def _moved(self, trainer: Trainer, rows: slice) -> Parts:
         clients, down, asked = self.clients[rows], self._down, Parts()
         if self._task.program.surveyed:
-            asked = trainer.ask(clients, down, self._state(trainer, clients)).sent
+            with trainer.block(clients, down, self._state(trainer, clients)) as c:
+                trainer.ask(c)
+            asked = c.sent
             self.surveys = {name: part.shape[1] for name, part in asked.items()}
             down = replace(down, parts={**down.parts, **_drawn(self._task, self.surveys)})
             asked = {f"{name} of the survey": part.clone() for name, part in asked.items()}
-        c = trainer.run(clients, down, self._state(trainer, clients))
+        with trainer.block(clients, down, self._state(trainer, clients)) as c:
+            trainer.run(c)
         kept = {f"{name} that it keeps": part for name, part in c.state.items()}
         self.sent = {name: part.shape[1] for name, part in c.sent.items() if name != DELTA}
         self.slots, self.weighs = {name: count for name, (_, count) in c.slots.items()}, c.weight is not None
