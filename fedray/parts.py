@@ -47,8 +47,9 @@ from fedray.data.partition import Partitioner
 from fedray.data.registry import data_sources, partitioners
 from fedray.data.sources.base import Source
 from fedray.local.batches import Batch, Output, Trace
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
 from fedray.local.losses import losses
+from fedray.local.step import Step
 from fedray.local.variants import Variant
 from fedray.models.registry import Model, models
 from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms
 from fedray.core.messages import Parts
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 
 
 @algorithms.register("apfl")

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.core.messages import Parts
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 
 
 @algorithms.register("ditto")

@@ -11,7 +11,8 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.fedsam import ascended
 from fedray.core.messages import Aggregate, Parts
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 

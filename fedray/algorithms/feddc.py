@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
 from fedray.core.messages import Aggregate, Parts
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 from fedray.optim.base import no_plain_sgd
 from fedray.server import Server
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
 from fedray.algorithms.moon import features_of
 from fedray.local.batches import Batch
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 
 _EPS = 1e-8
 

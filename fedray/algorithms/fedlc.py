@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 
 _FEWEST = 1e-8
 """The examples that a class which a client lacks is taken to have."""

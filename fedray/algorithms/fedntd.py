@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0, check_at_least_0
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 
 
 @algorithms.register("fedntd")

@@ -15,7 +15,8 @@ from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, Parts
 from fedray.core.regions import Entry, Region
 from fedray.local.batches import Output
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 from fedray.server import Server
 
 _EXACT = "donot_use_mm_for_euclid_dist"

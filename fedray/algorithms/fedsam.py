@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
-from fedray.local.clients import Clients, Gradient, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Gradient, Step
 
 
 def ascended(rho: float) -> Gradient:

@@ -11,7 +11,8 @@ from torch.nn import functional
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.batches import Output
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 
 
 def features_of(output: Output, algorithm: str) -> Tensor:

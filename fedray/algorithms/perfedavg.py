@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 from fedray.optim import SGD
 
 

@@ -28,8 +28,6 @@ from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, eval
 from fedray.local.work import shared_rate
 from fedray.optim import OptimizerFn
 
-__all__ = ["After", "Clients", "Fit", "Fits", "Gradient", "Objective", "Step", "Task"]
-
 _WIDTH = 256
 
 _WRITTEN_INTO = ("model", "params", "anchor", "delta")

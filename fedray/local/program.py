@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedray.core.messages import Ints, Parts
 from fedray.core.regions import Entry, Region
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
+from fedray.local.step import Step
 from fedray.local.variants import Variant, drawn
 
 

@@ -14,13 +14,14 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.regions import head_of
 from fedray.core.rng import integer
 from fedray.local.batches import Batch, Output, Trace
-from fedray.local.clients import Clients, Fit, Objective, Step
+from fedray.local.clients import Clients
 from fedray.local.clipping import clip_module
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.features import watched
 from fedray.local.gradients import check_objective
 from fedray.local.guards import check_in_place
 from fedray.local.replicas import Replica, share_out
+from fedray.local.step import Fit, Objective, Step
 from fedray.local.task import LocalTask, autocast
 
 

@@ -16,7 +16,7 @@ from fedray.core.losses import has_direct, per_example
 from fedray.core.regions import head_of
 from fedray.local.batched import batched_forward
 from fedray.local.batches import Batch, Output, Trace
-from fedray.local.clients import Clients, Fit, Step
+from fedray.local.clients import Clients
 from fedray.local.clipping import clip_rows
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.features import watched
@@ -26,6 +26,7 @@ from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
 from fedray.local.moments import KeptRows
 from fedray.local.replicas import share_out
+from fedray.local.step import Fit, Step
 from fedray.local.task import LocalTask, autocast
 
 _NOTHING = contextlib.nullcontext()

@@ -25,8 +25,9 @@ from fedray.data.spec import DataSpec
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import evaluate_run
 from fedray.experiment.export import export_model
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
+from fedray.local.step import Step
 from fedray.rundir.folder import RunFolder
 from tests.helpers import class_problem, local_task, relative, train
 

@@ -13,8 +13,9 @@ from fedray import optim
 from fedray.config.sections import LocalSection
 from fedray.core.messages import BlockUpdate
 from fedray.local.batches import Batch, Trace
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
+from fedray.local.step import Step
 from tests.helpers import class_problem, local_task, relative, train
 from tests.local.test_clients import PROGRAMS, Dropping
 

@@ -15,8 +15,9 @@ from torch.nn import functional
 from fedray import optim
 from fedray.config.sections import LocalSection
 from fedray.core.messages import BlockUpdate
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
+from fedray.local.step import Step
 from tests.helpers import class_problem, local_task, relative, train
 
 SIZES = (11, 6, 3)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram, Profile
+from fedray.local.step import Step
 from fedray.local.task import LocalTask
 from tests.helpers import Problem, class_problem, local_task, relative, seeded, train
 from tests.local.test_clients import Dropping

@@ -13,8 +13,9 @@ from fedray import optim
 from fedray.algorithms import FedNova, FedProx, Scaffold
 from fedray.config.sections import LocalSection
 from fedray.core.messages import Broadcast
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
+from fedray.local.step import Step
 from fedray.local.task import LocalTask
 from tests.helpers import class_problem, linear_problem, local_task, relative, train
 

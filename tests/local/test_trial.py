@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fedray.algorithms.base import AlgorithmConfig
 from fedray.core.errors import ConfigError, RunFailed
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
 from fedray.local.program import Profile
+from fedray.local.step import Step
 from tests.helpers import class_problem, federation, local_task, remembered, train
 
 Program = Callable[[Clients], Any]

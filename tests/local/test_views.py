@@ -17,8 +17,9 @@ from fedray.algorithms.base import AlgorithmConfig
 from fedray.config.sections import EvaluateSection, LocalSection
 from fedray.core.messages import Broadcast
 from fedray.core.record import RoundRecord
-from fedray.local.clients import Clients, Step
+from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
+from fedray.local.step import Step
 from fedray.local.trainer import Trainer
 from fedray.local.views import Views, views_of, whole_models
 from fedray.sampling import Uniform
