@@ -63,6 +63,7 @@ class Interrupts:
                 pass
         return None
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets jobs in the background ignore it
 sys.meta_path.insert(0, Interrupts())
 main()
 """
