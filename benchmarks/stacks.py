@@ -34,7 +34,7 @@ from benchmarks.processes import ROOT
 from benchmarks.run import RESULTS, free
 from fedray.aggregators import Mean
 from fedray.algorithms import FedAvg
-from fedray.algorithms.base import compose
+from fedray.algorithms.composition import compose
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import cross_entropy

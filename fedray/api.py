@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedray.aggregators import Aggregator
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.attacks import Attack
 from fedray.config.binding import bind, options_of
 from fedray.config.flat import unflatten, with_options
@@ -260,7 +260,7 @@ def train(
     data: ClientData | Named,
     args: TrainArgs | None = None,
     *,
-    algorithm: AlgorithmConfig | Named | None = None,
+    algorithm: Algorithm | Named | None = None,
     transforms: Sequence[Transform | Named] = (),
     aggregator: Aggregator | Named | None = None,
     server: ServerOptimizer | Named | None = None,

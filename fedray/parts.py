@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.aggregators.base import Aggregator, UpdateOutOfRange, aggregators
 from fedray.aggregators.gathered import CoordinateWise, Gathered, Rows, Selected
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.attacks.base import Attack, attacks
 from fedray.config.registry import Registry
 from fedray.core.errors import ConfigError, RunFailed
@@ -62,7 +62,7 @@ from fedray.transforms.codec import Codec, Draws
 __all__ = [
     "Aggregate",
     "Aggregator",
-    "AlgorithmConfig",
+    "Algorithm",
     "Attack",
     "Augmentation",
     "Batch",
@@ -122,9 +122,12 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name == "ServerRule":
+        gone = {
+            "AlgorithmConfig": "it is called Algorithm",
+            "ServerRule": "an algorithm has start, broadcast and step itself",
+        }
+        if name in gone:
             raise AttributeError(
-                "fedray.parts has no ServerRule any more; now an algorithm has start, broadcast and step itself: see "
-                "docs/write-your-own.md"
+                f"fedray.parts has no {name} any more; now {gone[name]}: see docs/write-your-own.md", name=name
             )
-        raise AttributeError(f"module 'fedray.parts' has no attribute {name!r}")
+        raise AttributeError(f"module 'fedray.parts' has no attribute {name!r}", name=name)

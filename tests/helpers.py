@@ -17,7 +17,8 @@ from torch.nn import functional
 from fedray import optim
 from fedray.aggregators import Aggregator, Mean
 from fedray.algorithms import FedAvg
-from fedray.algorithms.base import AlgorithmConfig, compose
+from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import compose
 from fedray.algorithms.variants import fitted
 from fedray.attacks import Attack
 from fedray.config.sections import BufferPolicy, CheckpointSection, EvaluateSection, FailuresSection, LocalSection
@@ -113,7 +114,7 @@ def class_problem(
     return Problem(seeded(model_fn or mlp), functional.cross_entropy, data)
 
 
-def received(algorithm: AlgorithmConfig, layout: Layout, clients: int = 6, classes: int = 3) -> dict[str, int]:
+def received(algorithm: Algorithm, layout: Layout, clients: int = 6, classes: int = 3) -> dict[str, int]:
     """The lengths of what the server sends besides the model."""
     parts = compose(algorithm, [], Mean(), LocalSection())
     return parts.received(torch.zeros(layout.size), layout, clients, classes, 7)
@@ -138,7 +139,7 @@ def local_task(
         return regions.freeze(problem.model_fn())
 
     layout = Layout.of(model_fn(), regions)
-    if isinstance(program := wanted["program"], AlgorithmConfig):
+    if isinstance(program := wanted["program"], Algorithm):
         wanted = {"receives": received(program, layout, len(problem.data), problem.data.spec.outputs), **wanted}
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
     with contextlib.suppress(Untried):
@@ -211,7 +212,7 @@ class Federation:
 def federation(
     problem: Problem,
     folder: Path,
-    algorithm: AlgorithmConfig | None = None,
+    algorithm: Algorithm | None = None,
     *,
     transforms: Sequence[Transform] = (),
     server: ServerOptimizer | None = None,

@@ -6,6 +6,8 @@ import inspect
 import pkgutil
 from importlib import import_module
 
+import pytest
+
 import fedray
 from fedray import parts
 from fedray.config.registry import Registry
@@ -39,3 +41,11 @@ def test_what_is_listed_is_all_there_is_and_in_order() -> None:
     words = {"annotations", "Any", "TYPE_CHECKING"}
     imported = {name for name in vars(parts) if not name.startswith("_")} - words
     assert imported == set(parts.__all__)
+
+
+@pytest.mark.parametrize("name", ["AlgorithmConfig", "ServerRule"])
+def test_a_name_of_before_is_told_with_what_stands_in_its_place(name: str) -> None:
+    with pytest.raises(
+        AttributeError, match=rf"^fedray\.parts has no {name} any more; now .*: see docs/write-your-own"
+    ):
+        getattr(parts, name)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
 from fedray.server import Server
@@ -16,7 +16,7 @@ from fedray.server import Server
 
 @algorithms.register("afl")
 @dataclass(frozen=True)
-class AFL(AlgorithmConfig):
+class AFL(Algorithm):
     """Agnostic federated learning (Mohri et al., arXiv:1902.00146, Algorithm 1): the least of the worst mixture.
 
     The model goes down ``sum_i l_i F_i``, and the shares l of the N clients go up it: ``l <- P(l + gamma F)``, with F_i

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -15,7 +15,7 @@ from fedray.local.step import Step
 
 @algorithms.register("apfl")
 @dataclass(frozen=True)
-class APFL(AlgorithmConfig):
+class APFL(Algorithm):
     """APFL (Deng et al., arXiv:2003.13461, Algorithm 1): clients are evaluated with ``alpha v + (1 - alpha) w``.
 
     In each local step ``w <- w - lr g(w)``, as in FedAvg, and on the same batch, with ``m = alpha v + (1 - alpha) w``,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 
 
 @algorithms.register("centralized")
 @dataclass(frozen=True)
-class Centralized(AlgorithmConfig):
+class Centralized(Algorithm):
     """One client that has the training rows of all, as if they could be brought together.
 
     In a round it takes as many local steps as the clients of a federated cohort together, with the same batch size and

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -14,7 +14,7 @@ from fedray.local.step import Step
 
 @algorithms.register("ditto")
 @dataclass(frozen=True)
-class Ditto(AlgorithmConfig):
+class Ditto(Algorithm):
     """Ditto (Li et al., arXiv:2012.04221, Algorithm 1) with FedAvg for the global model.
 
     Beside its part in FedAvg a client takes steps ``v <- v - lr (g(v) + lam (v - x))`` of a model v of its own, with x

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -16,7 +16,7 @@ from fedray.optim import SGD
 
 @algorithms.register("fedala")
 @dataclass(frozen=True)
-class FedALA(AlgorithmConfig):
+class FedALA(Algorithm):
     """FedALA (Zhang et al., arXiv:2212.01197, Algorithm 1): clients start from ``v + (x - v) * W`` in the head.
 
     v is the client's model after its last round, x the global one, W a matrix with an entry for each parameter of the

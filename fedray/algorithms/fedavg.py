@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.config.sections import LocalSection
 from fedray.server import Adagrad, Adam, Momentum, ServerOptimizer, Yogi
 from fedray.server.adaptive import Variant, paper
@@ -12,7 +12,7 @@ from fedray.server.adaptive import Variant, paper
 
 @algorithms.register("fedavg")
 @dataclass(frozen=True)
-class FedAvg(AlgorithmConfig):
+class FedAvg(Algorithm):
     """Federated averaging (McMahan et al., arXiv:1602.05629, Algorithm 1).
 
     >>> FedAvg(server_lr=0.5).server()
@@ -46,7 +46,7 @@ class FedSGD(FedAvg):
 
 @algorithms.register("fedavgm")
 @dataclass(frozen=True)
-class FedAvgM(AlgorithmConfig):
+class FedAvgM(Algorithm):
     """FedAvg with server momentum (Hsu et al., arXiv:1909.06335): see :class:`fedray.server.Momentum`.
 
     >>> FedAvgM(momentum=0.5).server()
@@ -68,7 +68,7 @@ class FedAvgM(AlgorithmConfig):
 
 
 @dataclass(frozen=True)
-class _Adaptive(AlgorithmConfig):
+class _Adaptive(Algorithm):
     """Base of the adaptive server optimizers: the options they share."""
 
     server_lr: float = 0.1

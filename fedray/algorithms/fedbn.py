@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.regions import Entry, Region
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -14,7 +14,7 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 @algorithms.register("fedbn")
 @dataclass(frozen=True)
-class FedBN(AlgorithmConfig):
+class FedBN(Algorithm):
     """FedBN (Li et al., arXiv:2102.07623): weights, biases and statistics of normalisation stay with their client.
 
     The paper speaks of batch normalisation; here layers of torch that normalise by group, instance, layer or root mean

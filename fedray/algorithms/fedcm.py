@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.algorithms.fedsam import ascended
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
@@ -19,7 +19,7 @@ from fedray.server import Server
 
 @algorithms.register("fedcm")
 @dataclass(frozen=True)
-class FedCM(AlgorithmConfig):
+class FedCM(Algorithm):
     """FedCM (Xu et al., arXiv:2106.10874, Algorithm 2): steps along ``alpha * g + (1 - alpha) * m``.
 
     ``m`` is the last global change for a local step of rate 1.  The paper's clients all take K steps; where they

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
+from fedray.algorithms.base import Algorithm, algorithms, check_above_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -18,7 +18,7 @@ from fedray.server import Server
 
 @algorithms.register("feddc")
 @dataclass(frozen=True)
-class FedDC(AlgorithmConfig):
+class FedDC(Algorithm):
     """FedDC (Gao et al., arXiv:2203.11751, Algorithm 1), with plain means.
 
     A client steps along ``g(w) + alpha (w + h_i - x) - c_i + c``, then ``h_i <- h_i + (w_i - x)``: its drift, from 0.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.algorithms.moon import features_of
 from fedray.local.batches import Batch
 from fedray.local.clients import Clients
@@ -34,7 +34,7 @@ def correlations(features: Tensor, batch: Batch) -> Tensor:
 
 @algorithms.register("feddecorr")
 @dataclass(frozen=True)
-class FedDecorr(AlgorithmConfig):
+class FedDecorr(Algorithm):
     """FedDecorr (Shi et al., arXiv:2210.00226, equation 4): ``CE + beta / d^2 ||K||_F^2``.
 
     K is the correlation matrix of a batch's features, which are what comes into the last layer with parameters, d their

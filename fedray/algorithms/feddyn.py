@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
+from fedray.algorithms.base import Algorithm, algorithms, check_above_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -17,7 +17,7 @@ from fedray.server import Server
 
 @algorithms.register("feddyn")
 @dataclass(frozen=True)
-class FedDyn(AlgorithmConfig):
+class FedDyn(Algorithm):
     """FedDyn (Acar et al., arXiv:2111.04263, Algorithm 1), with plain means as in the paper.
 
     A client steps along ``g(w) - h_i + alpha (w - x)`` and then sets ``h_i <- h_i - alpha (w_i - x)``; h_i starts at 0.

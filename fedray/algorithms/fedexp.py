@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
 from fedray.server import Server
@@ -13,7 +13,7 @@ from fedray.server import Server
 
 @algorithms.register("fedexp")
 @dataclass(frozen=True)
-class FedExP(AlgorithmConfig):
+class FedExP(Algorithm):
     """FedExP (Jhunjhunwala et al., arXiv:2301.09604, equation 8), with plain means as in the paper.
 
     ``x <- x + eta * mean(d_i)``, ``eta = max(1, mean(||d_i||^2) / (2 (||mean(d_i)||^2 + eps)))``.  The paper reports

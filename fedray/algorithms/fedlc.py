@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.local.clients import Clients
 from fedray.local.step import Step
 
@@ -17,7 +17,7 @@ _FEWEST = 1e-8
 
 @algorithms.register("fedlc")
 @dataclass(frozen=True)
-class FedLC(AlgorithmConfig):
+class FedLC(Algorithm):
     """FedLC (Zhang et al., arXiv:2209.00189, equation 5): the loss of ``logits - tau * m_k^(-1/4)``.
 
     m_k is the number of the client's training examples of class k; of a class that it lacks 1e-8 is taken, a margin of
@@ -50,7 +50,7 @@ class FedLC(AlgorithmConfig):
 
 @algorithms.register("fedrs")
 @dataclass(frozen=True)
-class FedRS(AlgorithmConfig):
+class FedRS(Algorithm):
     """FedRS (Li and Zhan, KDD 2021, equation 3): the restricted softmax, logits of classes a client lacks times alpha.
 
     The paper scales the class's row of the last layer, which is the same where that layer has no bias.

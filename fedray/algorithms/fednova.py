@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
 from fedray.server import Server
@@ -16,7 +16,7 @@ from fedray.server import Server
 
 @algorithms.register("fednova")
 @dataclass(frozen=True)
-class FedNova(AlgorithmConfig):
+class FedNova(Algorithm):
     """FedNova (Wang et al., arXiv:2007.07481, equation 11, ``tau_eff = sum_i p_i tau_i``).
 
     ``x <- x + lr * tau_eff * mean(d_i / tau_i)``, ``tau_eff`` the weighted mean of all tau.  It equals FedAvg at equal

@@ -8,14 +8,14 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_above_0, check_at_least_0
 from fedray.local.clients import Clients
 from fedray.local.step import Step
 
 
 @algorithms.register("fedntd")
 @dataclass(frozen=True)
-class FedNTD(AlgorithmConfig):
+class FedNTD(Algorithm):
     """FedNTD (Lee et al., arXiv:2106.03097, equation 6): ``CE + beta tau^2 KL(global || local)`` over not-true classes.
 
     Both distributions are softmax of the logits over tau, without the true class; the global model is run in evaluation

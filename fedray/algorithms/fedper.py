@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.regions import Entry, Region, matches
 
 
 @algorithms.register("fedper")
 @dataclass(frozen=True)
-class FedPer(AlgorithmConfig):
+class FedPer(Algorithm):
     """FedPer (Arivazhagan et al., arXiv:1912.00818): the last layers stay with their client, the others are averaged.
 
     All layers are trained together, by FedAvg's program.  A newcomer's last layers are the first ones of the run.

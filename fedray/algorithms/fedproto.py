@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.algorithms.moon import features_of
 from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, Parts
@@ -61,7 +61,7 @@ def width_of(layout: Layout) -> int:
 
 @algorithms.register("fedproto")
 @dataclass(frozen=True)
-class FedProto(AlgorithmConfig):
+class FedProto(Algorithm):
     """FedProto (Tan et al., arXiv:2105.00243, Algorithm 1): models stay with their clients, prototypes are averaged.
 
     A client trains a model of its own on ``loss + lam d``, with d the mean over examples of ``|z - P_y|^2 / f``: z are

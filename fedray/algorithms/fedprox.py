@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.local.clients import Clients
 from fedray.local.step import Step
 
 
 @algorithms.register("fedprox")
 @dataclass(frozen=True)
-class FedProx(AlgorithmConfig):
+class FedProx(Algorithm):
     """FedProx (Li et al., arXiv:1812.06127, Algorithm 2): local objective ``F_k(w) + mu / 2 * ||w - w_t||^2``.
 
     The paper's clients may do inexact, differing amounts of work; here the work is ``local.epochs``, as in FedAvg.

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -19,7 +19,7 @@ _FEWEST = 1e-8
 
 @algorithms.register("fedrod")
 @dataclass(frozen=True)
-class FedRoD(AlgorithmConfig):
+class FedRoD(Algorithm):
     """Fed-RoD (Chen and Chao, arXiv:2107.00778, linear), with the balanced softmax: one body, two heads.
 
     Body and generic head are averaged, and trained on the loss of ``logits + gamma log m_k``, with m_k the client's

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.local.clients import Clients
 from fedray.local.step import Gradient, Step
 
@@ -24,7 +24,7 @@ def ascended(rho: float) -> Gradient:
 
 @algorithms.register("fedsam")
 @dataclass(frozen=True)
-class FedSAM(AlgorithmConfig):
+class FedSAM(Algorithm):
     """FedSAM (Qu et al., arXiv:2206.02618, Algorithm 1): a step follows the gradient at ``w + rho * g / ||g||``.
 
     Both gradients are of the same batch, with the same dropout masks.

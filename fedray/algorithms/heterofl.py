@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import Ints
 from fedray.local.variants import Variant, drawn
 
 
 @algorithms.register("heterofl")
 @dataclass(frozen=True)
-class HeteroFL(AlgorithmConfig):
+class HeteroFL(Algorithm):
     """HeteroFL (Diao et al., arXiv:2010.01264): clients train the first channels of every layer.
 
     A client of rate r really has a module with ``ceil(r n)`` of the n outputs of every layer; the inputs of the first

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_above_0, check_at_least_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.core.rng import torch_generator
 from fedray.local.clients import Clients
@@ -17,7 +17,7 @@ from fedray.server import Server
 
 @algorithms.register("ifca")
 @dataclass(frozen=True)
-class IFCA(AlgorithmConfig):
+class IFCA(Algorithm):
     """IFCA (Ghosh et al., arXiv:2006.04088, Algorithm 1 with model averaging): one model for each cluster of clients.
 
     A client receives all k models ``w_j``, takes ``argmin_j F_i(w_j)`` with F_i the loss on all of its examples, the

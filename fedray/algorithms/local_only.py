@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.regions import Entry, Region
 
 
 @algorithms.register("local_only")
 @dataclass(frozen=True)
-class LocalOnly(AlgorithmConfig):
+class LocalOnly(Algorithm):
     """Each client alone: it trains a model of its own on its own data, and nothing leaves it.
 
     All clients begin with the run's first model, and in each round in which they are drawn go on with their own.  On

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
 from fedray.server import Server
@@ -15,7 +15,7 @@ from fedray.server import Server
 
 @algorithms.register("mifa")
 @dataclass(frozen=True)
-class MIFA(AlgorithmConfig):
+class MIFA(Algorithm):
     """MIFA (Gu et al., arXiv:2106.04159, Algorithm 1): the model moves by the mean of all N clients' last updates.
 
     A client that has never taken part counts 0, where the paper waits until all have.  Clients remember their last

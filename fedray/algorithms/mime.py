@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -18,7 +18,7 @@ from fedray.server import Server
 
 @algorithms.register("mime")
 @dataclass(frozen=True)
-class Mime(AlgorithmConfig):
+class Mime(Algorithm):
     """Mime with momentum (Karimireddy et al., arXiv:2008.03606, Algorithm 1): clients step as one central SGD would.
 
     Local steps go along ``(1 - beta) (g(y) - g(x) + c) + beta m``: g on the same batch at the client's model y and at

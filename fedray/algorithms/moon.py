@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_above_0, check_at_least_0
 from fedray.core.messages import Parts
 from fedray.local.batches import Output
 from fedray.local.clients import Clients
@@ -28,7 +28,7 @@ def features_of(output: Output, algorithm: str) -> Tensor:
 
 @algorithms.register("moon")
 @dataclass(frozen=True)
-class MOON(AlgorithmConfig):
+class MOON(Algorithm):
     """MOON (Li et al., arXiv:2103.16257, equation 3).
 
     To the task's loss is added ``-mu log(near / (near + far))`` with ``near = e^{cos(z, z_glob) / tau}`` and

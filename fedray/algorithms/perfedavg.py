@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.local.clients import Clients
 from fedray.local.step import Step
 from fedray.optim import SGD
@@ -15,7 +15,7 @@ from fedray.optim import SGD
 
 @algorithms.register("perfedavg")
 @dataclass(frozen=True)
-class PerFedAvg(AlgorithmConfig):
+class PerFedAvg(Algorithm):
     """Per-FedAvg (Fallah et al., arXiv:2002.07948, Algorithm 1): clients descend on ``f(w - alpha g(w))``.
 
     A step follows ``g(w - alpha g(w; b); b')`` on two batches b and b' of as many examples: first order, the paper's

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_above_0
+from fedray.algorithms.base import Algorithm, algorithms, check_above_0
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -16,7 +16,7 @@ from fedray.server import Server
 
 @algorithms.register("pfedme")
 @dataclass(frozen=True)
-class PFedMe(AlgorithmConfig):
+class PFedMe(Algorithm):
     """pFedMe (T. Dinh et al., arXiv:2006.08848, Algorithm 1), with plain means as in the paper.
 
     On each batch ``inner_steps`` steps ``theta <- theta - inner_lr (g(theta) + lam (theta - w))`` from ``theta = w``

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from torch.optim import Optimizer
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms, check_at_least_0
+from fedray.algorithms.base import Algorithm, algorithms, check_at_least_0
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
 from fedray.optim.base import no_plain_sgd
@@ -18,7 +18,7 @@ _LEAST = 1e-10
 
 @algorithms.register("qfedavg")
 @dataclass(frozen=True)
-class QFedAvg(AlgorithmConfig):
+class QFedAvg(Algorithm):
     """q-FedAvg (Li et al., arXiv:1905.10497, Algorithm 2): fairness by the power q of each client's loss.
 
     With F the loss of the broadcast model on all of a client's examples (1e-10 is added), d its update and L = 1 / lr:

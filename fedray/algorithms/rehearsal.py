@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, STATISTICS, VECTOR, Aggregate
@@ -14,7 +14,7 @@ from fedray.local.task import LocalTask
 _COUNT = 2
 
 
-def check_step(algorithm: Algorithm, task: LocalTask, vector: Tensor) -> None:
+def check_step(algorithm: Composition, task: LocalTask, vector: Tensor) -> None:
     """Try the server's step on a copy of the model, with something small of everything that clients send.
 
     Args:
@@ -42,7 +42,7 @@ def check_step(algorithm: Algorithm, task: LocalTask, vector: Tensor) -> None:
         )
 
 
-def _small(algorithm: Algorithm, layout: Layout) -> Aggregate:
+def _small(algorithm: Composition, layout: Layout) -> Aggregate:
     """Return a mean as the server hears it: by slots ``[slots, k]``, everybody alike in each."""
     slots = algorithm.profile.slots
     parts = {

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import Aggregate, Parts
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -18,7 +18,7 @@ from fedray.server import Server
 
 @algorithms.register("scaffold")
 @dataclass(frozen=True)
-class Scaffold(AlgorithmConfig):
+class Scaffold(Algorithm):
     """SCAFFOLD (Karimireddy et al., arXiv:1910.06378, Algorithm 1, option II), with plain means as in the paper.
 
     Clients need the plain ``sgd`` optimizer for the paper's meaning of ``c_i``: with momentum or an adaptive

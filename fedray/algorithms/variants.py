@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from fedray.aggregators.holders import MeanOfHolders
 from fedray.aggregators.mean import Mean
-from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.local.task import LocalTask
 
 
-def check_variants(algorithm: Algorithm, layout: Layout) -> None:
+def check_variants(algorithm: Composition, layout: Layout) -> None:
     """Raise ConfigError for a part that needs all updates to be of one length, or a client to keep a model.
 
     Args:
@@ -47,7 +47,7 @@ def check_variants(algorithm: Algorithm, layout: Layout) -> None:
         raise ConfigError(f"algorithm: {who}, which are cut of a plain module: give it without {layout.wrapper}")
 
 
-def fitted(algorithm: Algorithm, task: LocalTask) -> Algorithm:
+def fitted(algorithm: Composition, task: LocalTask) -> Composition:
     """Return an algorithm as it runs a local training problem, which was tried.
 
     Raises:

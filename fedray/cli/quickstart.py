@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.config.layers import to_yaml
 from fedray.core.errors import ConfigError
 from fedray.core.terminal import standard_output
@@ -108,7 +108,7 @@ def _row(name: str, data: ClientData, scores: dict[str, float]) -> list[str]:
     return [name, str(int(data.sizes.sum())), *(f"{scores[metric]:.3f}" for metric in ("accuracy", "auc", "loss"))]
 
 
-def _alone(experiment: Experiment, algorithm: Algorithm, data: ClientData) -> dict[str, float]:
+def _alone(experiment: Experiment, algorithm: Composition, data: ClientData) -> dict[str, float]:
     """Train the same model, epochs and batches on one data set: a federation of one client, in this process."""
     plan = replace(experiment.run.plan, task=replace(experiment.run.plan.task, data=data), algorithm=algorithm)
     with tempfile.TemporaryDirectory() as place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fedray.aggregators.gathered import Gathered
-from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.attacks.attackers import Attacked, Attackers
 from fedray.attacks.base import Attack
 from fedray.config.registry import name_of
@@ -13,7 +13,7 @@ from fedray.core.errors import ConfigError
 from fedray.data import ClientData
 
 
-def attacked(algorithm: Algorithm, attack: Attack, data: ClientData, seed: int) -> tuple[Algorithm, Attackers]:
+def attacked(algorithm: Composition, attack: Attack, data: ClientData, seed: int) -> tuple[Composition, Attackers]:
     """Return the algorithm with attackers among its parts, and who they are.
 
     Raises:

@@ -12,7 +12,8 @@ from warnings import catch_warnings
 import numpy as np
 
 from fedray.aggregators import Aggregator, aggregators
-from fedray.algorithms.base import Algorithm, AlgorithmConfig, algorithms, compose
+from fedray.algorithms.base import Algorithm, algorithms
+from fedray.algorithms.composition import Composition, compose
 from fedray.algorithms.rehearsal import check_step
 from fedray.algorithms.variants import fitted
 from fedray.attacks import Attack, attacks
@@ -104,7 +105,7 @@ class Config:
     augment: tuple[Any, ...]
     model: Any
     regions: ModelSection
-    algorithm: AlgorithmConfig
+    algorithm: Algorithm
     server: ServerOptimizer | None
     server_schedule: LRSchedule | None
     transforms: tuple[Transform, ...]
@@ -250,7 +251,7 @@ class Config:
         """Return ``run.dir``, or a new folder named by the config and the time."""
         return RunFolder(Path(self.run.dir) if self.run.dir else new_folder(self.name))
 
-    def algorithm_parts(self) -> Algorithm:
+    def algorithm_parts(self) -> Composition:
         """Put the parts of the algorithm together."""
         chain = [made(transform) for transform in self.transforms]
         return compose(made(self.algorithm), chain, made(self.aggregator), self.local, made(self.server))
@@ -261,8 +262,7 @@ class Config:
 
     def model_regions(self) -> Regions:
         """Return the regions of the model's tensors, as the config and the algorithm say them."""
-        chosen: AlgorithmConfig = made(self.algorithm)
-        return Regions(chosen.region, self.regions.frozen, self.regions.personal, self.local.buffers)
+        return Regions(made(self.algorithm).region, self.regions.frozen, self.regions.personal, self.local.buffers)
 
     def loss_fn(self, spec: DataSpec) -> LossFn:
         """Return the loss: that of the config, or of the task."""
@@ -318,7 +318,7 @@ class Config:
         return plan
 
     @put_back()
-    def _task(self, data: ClientData, algorithm: Algorithm, sampler: Sampler) -> tuple[LocalTask, tuple[str, ...]]:
+    def _task(self, data: ClientData, algorithm: Composition, sampler: Sampler) -> tuple[LocalTask, tuple[str, ...]]:
         """Make the local training problem, try it, and return it with the warnings."""
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)

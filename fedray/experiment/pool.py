@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.attacks import Attack
 from fedray.config.sections import FailuresSection
 from fedray.core.errors import ConfigError, listed
@@ -36,12 +36,12 @@ class Last(Sampler):
 
 def pooled(
     data: ClientData,
-    algorithm: Algorithm,
+    algorithm: Composition,
     sampler: Sampler,
     seed: int,
     failures: FailuresSection,
     attack: Attack | None,
-) -> tuple[ClientData, Algorithm, Sampler]:
+) -> tuple[ClientData, Composition, Sampler]:
     """Return the data, the algorithm and the sampler; those of one client with all training rows where it asks for it.
 
     In each round it takes the steps that a cohort is expected to take together, as clients do in the first round.

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedray.algorithms.base import Algorithm, AlgorithmConfig
+from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.algorithms.variants import check_variants
 from fedray.config.sections import EvaluateSection
 from fedray.core.errors import ConfigError, an, listed, one_line
@@ -90,12 +91,12 @@ def untested(task: LocalTask, evaluate: EvaluateSection, data: ClientData) -> tu
     return (f"evaluate.every: the test set is not evaluated, as the server has no whole model; {instead}",)
 
 
-def check_algorithm(algorithm: Algorithm, layout: Layout, spec: DataSpec) -> None:
+def check_algorithm(algorithm: Composition, layout: Layout, spec: DataSpec) -> None:
     """Raise ConfigError where an algorithm lacks classes, or the model what it or its parts need."""
     program = algorithm.program
     if program.needs_classes and spec.task != "classification":
         raise ConfigError(f"algorithm: {algorithm.name} needs classes, and the targets are {spec.task}'s; take another")
-    if type(program).region is not AlgorithmConfig.region and not layout.personal:
+    if type(program).region is not Algorithm.region and not layout.personal:
         names = listed([entry.name for entry in layout.entries])
         raise ConfigError(
             f"algorithm: {algorithm.name} keeps nothing with the clients in this model, and would be another "
@@ -105,7 +106,7 @@ def check_algorithm(algorithm: Algorithm, layout: Layout, spec: DataSpec) -> Non
     check_variants(algorithm, layout)
 
 
-def needs_statistics(algorithm: Algorithm, module: nn.Module, layout: Layout) -> bool:
+def needs_statistics(algorithm: Composition, module: nn.Module, layout: Layout) -> bool:
     """Tell if evaluations need the clients' buffers, as the server's stay as they were.
 
     Raises:

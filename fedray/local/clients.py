@@ -72,8 +72,8 @@ class Task(Protocol):
 class Clients:
     """A block of C clients in a round, those with the most local steps first.
 
-    >>> from fedray.parts import AlgorithmConfig
-    >>> class PerStep(AlgorithmConfig):
+    >>> from fedray.parts import Algorithm
+    >>> class PerStep(Algorithm):
     ...     def client(self, c: Clients) -> None:
     ...         trace = c.fit()
     ...         c.send("delta", c.delta / trace.steps)

@@ -83,7 +83,7 @@ class LocalTask:
         rate: the learning rate of each round.
         stacking: the decision for this run.
         sharing: the other one, for workers with several devices.
-        statistics: clients send the change of their buffers, as ``Algorithm.statistics`` says.
+        statistics: clients send the change of their buffers, as ``Composition.statistics`` says.
         carried: names of the buffers that clients take on from the mean of the last cohort's, for evaluations alone.
         evaluated_rows: the most rows that an evaluation takes at once.
         augment: the changes of the inputs of batches.

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from fedray.aggregators.base import Aggregator, too_few
-from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.attacks.attackers import Attackers
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection, StopSection
 from fedray.core.errors import ConfigError
@@ -72,7 +72,7 @@ class Plan:
     """
 
     task: LocalTask
-    algorithm: Algorithm
+    algorithm: Composition
     sampler: Sampler
     rounds: int
     evaluate: EvaluateSection = field(default_factory=EvaluateSection)

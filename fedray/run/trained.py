@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.core.layout import Layout
 from fedray.core.messages import STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.task import LocalTask
@@ -70,7 +70,7 @@ class Models:
         devices: of the worker.
     """
 
-    def __init__(self, task: LocalTask, algorithm: Algorithm, devices: Sequence[torch.device]) -> None:
+    def __init__(self, task: LocalTask, algorithm: Composition, devices: Sequence[torch.device]) -> None:
         self._task, self._algorithm, self._devices = task, algorithm, devices
         self._parts = task.parts()
         self._trainers: dict[int, Trainer] = {}

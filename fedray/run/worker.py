@@ -16,7 +16,7 @@ import torch
 
 from fedray.aggregators.base import Accumulator, UpdateOutOfRange
 from fedray.aggregators.exact import WIDE_LIMIT
-from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import Composition
 from fedray.core import inject
 from fedray.core.errors import RunFailed, listed, one_line
 from fedray.core.messages import (
@@ -72,7 +72,7 @@ class Job:
     """
 
     task: LocalTask
-    algorithm: Algorithm
+    algorithm: Composition
     state_folder: Path
     threads: int = 1
     said: Path | None = None

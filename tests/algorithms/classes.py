@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedray import optim
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
 from tests.helpers import class_problem, federation, personal, relative
 
@@ -75,7 +75,7 @@ class Classes:
 
 def assert_is_the_loop(
     classes: Classes,
-    algorithm: AlgorithmConfig,
+    algorithm: Algorithm,
     expected: Tensor,
     folder: Path,
     own: list[Tensor] | None = None,

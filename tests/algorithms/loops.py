@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedray import optim
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
 from tests.helpers import Problem, federation, linear_problem
 
@@ -51,9 +51,7 @@ class LeastSquares:
         return w
 
 
-def trained(
-    squares: LeastSquares, algorithm: AlgorithmConfig, folder: Path, args: LocalSection | None = None
-) -> Vector:
+def trained(squares: LeastSquares, algorithm: Algorithm, folder: Path, args: LocalSection | None = None) -> Vector:
     """Run fedray on the same clients, everyone in every round, and return the last model."""
     run = federation(
         squares.problem,

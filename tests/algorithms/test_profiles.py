@@ -10,7 +10,7 @@ import torch
 
 from fedray.aggregators import Median
 from fedray.algorithms import AFL, FedAvg
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.messages import Aggregate
 from fedray.local.clients import Clients
@@ -21,7 +21,7 @@ from tests.helpers import class_problem, federation, relative
 SIZES = (12, 7, 3, 9, 5)
 
 
-class Slotted(AlgorithmConfig):
+class Slotted(Algorithm):
     """Clients send a pair of numbers, by whether their number is odd; a third slot has nobody."""
 
     def client(self, c: Clients) -> None:
@@ -53,7 +53,7 @@ def test_means_are_those_of_each_slot(stack: Any, weight: Any, tmp_path: Path) -
     assert run.plan.algorithm.upload(run.plan.layout) == 4 * (run.plan.layout.shared + 2 + 1)
 
 
-class Weighing(AlgorithmConfig):
+class Weighing(Algorithm):
     """Weighs clients by their examples, itself."""
 
     def client(self, c: Clients) -> None:
@@ -90,7 +90,7 @@ def test_what_own_weights_and_slots_cannot_stand_beside(tmp_path: Path) -> None:
     ],
 )
 def test_slots_that_are_none_are_refused(client: Any, words: str, tmp_path: Path) -> None:
-    wrong = type("Wrong", (AlgorithmConfig,), {"client": lambda self, c: client(c)})
+    wrong = type("Wrong", (Algorithm,), {"client": lambda self, c: client(c)})
     with pytest.raises(ConfigError, match=words):
         federation(class_problem(SIZES), tmp_path, wrong())
 

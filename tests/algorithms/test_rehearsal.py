@@ -10,7 +10,7 @@ import torch
 
 from fedray.aggregators import Mean
 from fedray.algorithms import FedAvg
-from fedray.algorithms.base import Algorithm, compose
+from fedray.algorithms.composition import Composition, compose
 from fedray.algorithms.rehearsal import check_step
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
@@ -42,7 +42,7 @@ class Stepping(FedAvg):
         return {"length": total["delta"]} if self.kind == "told" else None
 
 
-def made(kind: str = "") -> Algorithm:
+def made(kind: str = "") -> Composition:
     wrong = type("Wrong", (Stepping,), {"kind": kind})
     return compose(wrong(), [], Mean(), LocalSection(2, 8))
 

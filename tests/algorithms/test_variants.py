@@ -11,7 +11,7 @@ from fedray.aggregators import Krum, Mean
 from fedray.aggregators.base import Aggregator
 from fedray.aggregators.holders import MeanOfHolders
 from fedray.algorithms import FedAvg, HeteroFL, Scaffold
-from fedray.algorithms.base import compose
+from fedray.algorithms.composition import compose
 from fedray.algorithms.variants import check_variants, fitted
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError

@@ -249,7 +249,7 @@ def test_a_part_that_lacks_a_method_is_named_before_anything_starts(
 
 def test_an_algorithm_that_raises_is_named_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_rule.py").write_text(
-        "import fedray.parts\n\n\nclass Own(fedray.parts.AlgorithmConfig):\n"
+        "import fedray.parts\n\n\nclass Own(fedray.parts.Algorithm):\n"
         "    def server(self):\n        raise KeyError('mu')\n"
     )
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 
 from fedray.aggregators import Mean
 from fedray.algorithms import Centralized
-from fedray.algorithms.base import compose
+from fedray.algorithms.composition import compose
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.errors import ConfigError
 from fedray.experiment.pool import Last, pooled

@@ -56,13 +56,13 @@ from fedray.algorithms import (
     QFedAvg,
     Scaffold,
 )
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
 from fedray.sampling import AvailabilityTrace, Full, Poisson, Sampler, Uniform, Weighted
 from fedray.server import SGD, Adagrad, Adam, Lamb, Momentum, ServerOptimizer, Yogi
 from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK, Transform
 
-ALGORITHMS: list[AlgorithmConfig] = [
+ALGORITHMS: list[Algorithm] = [
     FedAvg(),
     FedAvg(weight="uniform", server_lr=0.7),
     FedSGD(),

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from fedray.algorithms.base import AlgorithmConfig, algorithms
+from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import VECTOR
 from tests.helpers import class_problem
 from tests.laws.parts import ALGORITHMS
@@ -97,7 +97,7 @@ def rows() -> list[Row]:
     return [row(example[name]) for name in algorithms]
 
 
-def row(config: AlgorithmConfig) -> Row:
+def row(config: Algorithm) -> Row:
     """The row of one."""
     task = stacked(class_problem(SIZES, model_fn=normed), config)
     update, layout = block(task), task.layout
@@ -152,7 +152,7 @@ def law(name: str) -> str:
     return "; ".join([*found, *(LAWS[name][0] for _ in "x" if name in LAWS)])
 
 
-def options(config: AlgorithmConfig) -> str:
+def options(config: Algorithm) -> str:
     """What was given, or ``any``."""
     given = {f.name: getattr(config, f.name) for f in fields(config)}
     own = {name: value for name, value in given.items() if value != default(config, name)}
@@ -160,7 +160,7 @@ def options(config: AlgorithmConfig) -> str:
     return " ".join(words) or "always"
 
 
-def default(config: AlgorithmConfig, name: str) -> object:
+def default(config: Algorithm, name: str) -> object:
     """The default of an option."""
     return next(f.default for f in fields(config) if f.name == name)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from fedray.aggregators import Aggregator
 from fedray.algorithms import Scaffold
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import EvaluateSection, LocalSection
 from fedray.data.spec import DataSpec
 from fedray.models import CNN, LSTM, MLP, Logistic, Model, ResNet18GN, Transformer
@@ -86,7 +86,7 @@ def alike(folder: Path, model: str, *args: Any, **options: Any) -> None:
 
 @STACKS
 @every("algorithm", ALGORITHMS)
-def test_an_algorithm(algorithm: AlgorithmConfig, stack: Any, tmp_path: Path) -> None:
+def test_an_algorithm(algorithm: Algorithm, stack: Any, tmp_path: Path) -> None:
     alike(tmp_path, "mlp", algorithm, stack=stack)
 
 

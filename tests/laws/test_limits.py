@@ -41,7 +41,7 @@ from fedray.algorithms import (
     QFedAvg,
     Scaffold,
 )
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
 from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
@@ -96,7 +96,7 @@ def drifting() -> Problem:
     return linear_problem(sizes=(10,) * 5, features=3, spread=2.0)
 
 
-REST: list[tuple[AlgorithmConfig, bool]] = [
+REST: list[tuple[Algorithm, bool]] = [
     (FedSGD(), True),
     (Scaffold(), True),
     (FedDyn(alpha=1.0), True),
@@ -110,7 +110,7 @@ REST: list[tuple[AlgorithmConfig, bool]] = [
 
 
 @pytest.mark.parametrize(("config", "exact"), REST, ids=lambda value: getattr(value, "name", str(value)))
-def test_where_it_comes_to_rest(config: AlgorithmConfig, exact: bool, tmp_path: Path) -> None:
+def test_where_it_comes_to_rest(config: Algorithm, exact: bool, tmp_path: Path) -> None:
     problem = drifting()
     run = federation(
         problem, tmp_path, config, optimizer=optim.SGD(0.1), args=LocalSection(1, None, 5), rounds=400, stack=5
@@ -188,7 +188,7 @@ def test_the_median_of_one_client_is_that_client(aggregator: Aggregator, tmp_pat
     assert relative(median.vector, mean.vector) <= 1e-6
 
 
-LIMITS: list[AlgorithmConfig] = [
+LIMITS: list[Algorithm] = [
     FedProx(mu=0.0),
     FedSAM(rho=0.0),
     FedCM(alpha=1.0),
@@ -211,7 +211,7 @@ LIMITS: list[AlgorithmConfig] = [
 
 @STACKS
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
-def test_at_the_end_of_its_range_it_is_fedavg_bitwise(limit: AlgorithmConfig, stack: Stack, tmp_path: Path) -> None:
+def test_at_the_end_of_its_range_it_is_fedavg_bitwise(limit: Algorithm, stack: Stack, tmp_path: Path) -> None:
     plain, other = (
         federation(class_problem(), tmp_path / config.name, config, args=LocalSection(2, 4), stack=stack)
         for config in (FedAvg(), limit)
@@ -221,7 +221,7 @@ def test_at_the_end_of_its_range_it_is_fedavg_bitwise(limit: AlgorithmConfig, st
     assert torch.equal(other.vector, plain.vector)
 
 
-PLAIN: list[AlgorithmConfig] = [
+PLAIN: list[Algorithm] = [
     MIFA(),
     FedVARP(),
     FedExP(eps=1e9),
@@ -234,7 +234,7 @@ PLAIN: list[AlgorithmConfig] = [
 
 @STACKS
 @pytest.mark.parametrize("limit", PLAIN, ids=lambda limit: limit.name)
-def test_with_everyone_it_is_fedavg_with_a_plain_mean(limit: AlgorithmConfig, stack: Stack, tmp_path: Path) -> None:
+def test_with_everyone_it_is_fedavg_with_a_plain_mean(limit: Algorithm, stack: Stack, tmp_path: Path) -> None:
     plain, other = (
         federation(class_problem(), tmp_path / config.name, config, args=LocalSection(2, 4), stack=stack)
         for config in (FedAvg(weight="uniform"), limit)
@@ -254,7 +254,7 @@ NOT_FEDAVG = [
 
 
 @every("config", NOT_FEDAVG)
-def test_by_itself_it_is_not_fedavg(config: AlgorithmConfig, tmp_path: Path) -> None:
+def test_by_itself_it_is_not_fedavg(config: Algorithm, tmp_path: Path) -> None:
     """In the models that clients are evaluated with: cohorts of half, clients that differ in size and labels."""
     plain, other = (
         federation(class_problem(), tmp_path / one.name, one, args=LocalSection(2, 4), sampler=Uniform(3))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
 from fedray.algorithms import Ditto, FedAvg, FedNova, FedRolex, Scaffold
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import Broadcast
 from fedray.data.augment import Augment, Flip, Normalize
@@ -34,7 +34,7 @@ RECIPES = {
     "clients": LocalSection(DRAWN, 4, by_client={"2": {"steps": 5}, "4": {"epochs": 0}, "6": {"batch_size": 3}}),
     "rates": LocalSection(2, 4, by_client={"1": {"lr": 0.3}, "2": {"lr": 0.02, "epochs": 3}, "5": {"lr": 0.3}}),
 }
-ALGORITHMS: list[AlgorithmConfig] = [FedAvg(), Scaffold(), FedNova(), Ditto(epochs=2), FedRolex()]
+ALGORITHMS: list[Algorithm] = [FedAvg(), Scaffold(), FedNova(), Ditto(epochs=2), FedRolex()]
 EVERY_RECIPE = pytest.mark.parametrize(
     ("args", "algorithm"),
     [
@@ -76,7 +76,7 @@ class Several(InlineExecutor):
         super().close()
 
 
-def made(folder: Path, args: LocalSection, algorithm: AlgorithmConfig, **options: Any) -> Federation:
+def made(folder: Path, args: LocalSection, algorithm: Algorithm, **options: Any) -> Federation:
     drop = FailuresSection(dropout=0.2)
     if args.keep_optimizer:
         options["optimizer"] = SGD(0.1, momentum=0.5)
@@ -93,7 +93,7 @@ def bits(run: Federation, rounds: int | None = None) -> list[tuple[str | None, A
 
 @EVERY_RECIPE
 def test_it_resumes_and_any_number_of_workers_gives_its_bits(
-    args: LocalSection, algorithm: AlgorithmConfig, tmp_path: Path
+    args: LocalSection, algorithm: Algorithm, tmp_path: Path
 ) -> None:
     expected = bits(made(tmp_path / "whole", args, algorithm))
     assert len({sha for sha, _ in expected}) == 4
@@ -108,7 +108,7 @@ def test_it_resumes_and_any_number_of_workers_gives_its_bits(
 
 
 @EVERY_RECIPE
-def test_the_size_of_a_stack_does_not_show(args: LocalSection, algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+def test_the_size_of_a_stack_does_not_show(args: LocalSection, algorithm: Algorithm, tmp_path: Path) -> None:
     def vector(stack: Any) -> Tensor:
         run = made(tmp_path / str(stack), args, algorithm, stack=stack)
         run.run()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
 from fedray.sampling import Uniform
 from tests.helpers import class_problem, federation, personal, relative
@@ -18,7 +18,7 @@ HEAD = ("3.*",)
 
 # Of models of different size nothing can stay at home, which is said before a run.
 @every("algorithm", [algorithm for algorithm in ALGORITHMS if not algorithm.variants()])
-def test_layers_at_home_never_travel_and_stacked_is_alone(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+def test_layers_at_home_never_travel_and_stacked_is_alone(algorithm: Algorithm, tmp_path: Path) -> None:
     runs = [
         federation(
             PROBLEM,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedray import FederatedData
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
 from fedray.core.messages import PERSONAL, BlockUpdate, Broadcast
 from fedray.core.rng import torch_generator
@@ -31,7 +31,7 @@ def spoilt(problem: Problem, client: int) -> Problem:
     return replace(problem, data=data)
 
 
-def stacked(problem: Problem, algorithm: AlgorithmConfig) -> LocalTask:
+def stacked(problem: Problem, algorithm: Algorithm) -> LocalTask:
     """A task whose clients step in a stack."""
     task = local_task(problem, program=algorithm, args=LocalSection(2, 4), stack=4)
     assert task.stacking.stacked, task.stacking.reason
@@ -51,7 +51,7 @@ def block(task: LocalTask) -> BlockUpdate:
 
 @pytest.mark.parametrize("client", [0, 2])
 @every("algorithm", ALGORITHMS)
-def test_a_client_without_numbers_leaves_the_others_as_they_were(algorithm: AlgorithmConfig, client: int) -> None:
+def test_a_client_without_numbers_leaves_the_others_as_they_were(algorithm: Algorithm, client: int) -> None:
     problem = class_problem(SIZES)
     whole, broken = (block(stacked(one, algorithm)) for one in (problem, spoilt(problem, client)))
     others = [c for c in range(len(SIZES)) if c != client]

@@ -12,7 +12,8 @@ import torch
 
 from fedray.aggregators import Aggregator, Mean, MultiKrum
 from fedray.algorithms import MIFA, Ditto, FedAvg, FedCM, FedNova, Scaffold
-from fedray.algorithms.base import AlgorithmConfig, compose
+from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import compose
 from fedray.algorithms.profiles import check_profile
 from fedray.algorithms.variants import check_variants
 from fedray.attacks import Attack
@@ -52,7 +53,7 @@ def resumes(folder: Path, *args: Any, **options: Any) -> None:
 
 
 @every("algorithm", ALGORITHMS)
-def test_resuming_gives_the_same_bits(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+def test_resuming_gives_the_same_bits(algorithm: Algorithm, tmp_path: Path) -> None:
     task = local_task(class_problem(), program=algorithm)
     profile, layout = task.profile, task.layout
     for number, transforms in enumerate(TRANSFORMS):
@@ -80,7 +81,7 @@ def test_resuming_gives_the_same_bits_with_other_parts(
 @every("server", SERVERS)
 @every("algorithm", [FedAvg(), Scaffold(), FedNova(), FedCM(alpha=0.3), MIFA(), Ditto()])
 def test_resuming_gives_the_same_bits_with_each_server_optimizer(
-    algorithm: AlgorithmConfig, server: ServerOptimizer, tmp_path: Path
+    algorithm: Algorithm, server: ServerOptimizer, tmp_path: Path
 ) -> None:
     """And it is another run than one without: the optimizer has the last word."""
     resumes(tmp_path, algorithm, server=server)
@@ -111,7 +112,7 @@ def test_an_attack_resumes_and_blocks_do_not_show(attack: Attack, tmp_path: Path
 
 
 @every("algorithm", ALGORITHMS)
-def test_the_size_of_a_stack_does_not_show(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+def test_the_size_of_a_stack_does_not_show(algorithm: Algorithm, tmp_path: Path) -> None:
     """Neither in the model, nor in what clients remember, nor in the models that they are evaluated with."""
     runs = [made(tmp_path / str(stack), algorithm, stack=stack) for stack in ("off", 2, 3, 7)]
     for run in runs:
@@ -124,7 +125,7 @@ def test_the_size_of_a_stack_does_not_show(algorithm: AlgorithmConfig, tmp_path:
 
 
 @every("algorithm", ALGORITHMS)
-def test_it_learns(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+def test_it_learns(algorithm: Algorithm, tmp_path: Path) -> None:
     run = made(tmp_path, algorithm, rounds=30, args=LocalSection(2, 4))
     # Where the server has no model that anybody uses, there is none to be tested.
     losses = [(record.test if serves(run.plan.task) else record.train)["loss"] for record in run.run()]

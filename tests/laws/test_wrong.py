@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.local.clients import Clients
@@ -15,21 +15,21 @@ from fedray.local.task import Stacking
 from tests.helpers import Federation, class_problem, federation, relative
 
 
-class CountsPadding(AlgorithmConfig):
+class CountsPadding(Algorithm):
     """Its penalty is a mean over padding, too."""
 
     def client(self, c: Clients) -> None:
         c.fit(objective=lambda step: step.loss() + step.forward().logits.square().mean(dim=(1, 2)))
 
 
-class JoinsClients(AlgorithmConfig):
+class JoinsClients(Algorithm):
     """Its penalty is one number for all clients of a block."""
 
     def client(self, c: Clients) -> None:
         c.fit(objective=lambda step: step.loss() * (1.0 + step.forward().logits.square().mean()))
 
 
-def in_stacks(folder: Path, algorithm: AlgorithmConfig, size: int) -> Federation:
+def in_stacks(folder: Path, algorithm: Algorithm, size: int) -> Federation:
     """A run in stacks of this size, whatever the trial says."""
     run = federation(class_problem(), folder, algorithm, args=LocalSection(2, 4), stack="off")
     task = replace(run.plan.task, stacking=Stacking(size, size > 1, "forced"))
@@ -39,7 +39,7 @@ def in_stacks(folder: Path, algorithm: AlgorithmConfig, size: int) -> Federation
 
 
 @pytest.mark.parametrize("wrong", [CountsPadding(), JoinsClients()], ids=lambda wrong: wrong.name)
-def test_a_wrong_program_is_refused_and_would_break_the_law(wrong: AlgorithmConfig, tmp_path: Path) -> None:
+def test_a_wrong_program_is_refused_and_would_break_the_law(wrong: Algorithm, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="stacked is not what it is alone, though it is with a plain fit"):
         federation(class_problem(), tmp_path, wrong, stack=3)
     alone, two, three = (in_stacks(tmp_path / str(size), wrong, size).vector for size in (1, 2, 3))

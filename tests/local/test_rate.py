@@ -15,7 +15,7 @@ from torch import nn
 
 import fedray
 from fedray.algorithms import FedAvg, Scaffold
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Broadcast
@@ -30,7 +30,7 @@ PROBLEM = class_problem((7, 3, 12, 9), test=20)
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()])
 @pytest.mark.parametrize("stack", [4, "off"])
-def test_a_round_trains_as_with_an_optimizer_of_its_rate(algorithm: AlgorithmConfig, stack: Stack) -> None:
+def test_a_round_trains_as_with_an_optimizer_of_its_rate(algorithm: Algorithm, stack: Stack) -> None:
     """Bit for bit; SCAFFOLD divides by the rate, so its control variates show which one it has seen."""
     task = local_task(PROBLEM, stack=stack, optimizer=SGD(0.4, momentum=0.5), program=algorithm)
     halved = replace(task, rate=LearningRate(Exponential(gamma=0.5), rounds=9))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.local.clients import Clients
 from fedray.local.program import Profile
@@ -22,10 +22,10 @@ from tests.helpers import class_problem, federation, local_task, remembered, tra
 Program = Callable[[Clients], Any]
 
 
-def program(client: Program, keeps: bool = False) -> AlgorithmConfig:
+def program(client: Program, keeps: bool = False) -> Algorithm:
     """An algorithm whose clients do this; they keep a model if ``keeps``."""
 
-    class Tried(AlgorithmConfig):
+    class Tried(Algorithm):
         def initial_state(self, c: Clients) -> dict[str, Tensor]:
             return {"own": c.anchor} if keeps else {}
 
@@ -185,11 +185,11 @@ def test_models_and_updates_have_their_shape_and_are_numbers(client: Program, wo
 
 @pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
 def test_what_clients_are_evaluated_with_is_tried(stack: Any) -> None:
-    class Narrow(AlgorithmConfig):
+    class Narrow(Algorithm):
         def personal(self, c: Clients) -> Tensor:
             return c.params[:, :3]
 
-    class Fails(AlgorithmConfig):
+    class Fails(Algorithm):
         def predict(self, step: Step) -> Tensor:
             raise KeyError("head")
 
@@ -220,7 +220,7 @@ def test_a_model_that_fails_is_not_the_programs_fault() -> None:
 
 def test_what_a_program_remembers_in_itself_is_refused() -> None:
     @dataclass(frozen=True)
-    class Remembers(AlgorithmConfig):
+    class Remembers(Algorithm):
         seen: dict[int, Tensor] = field(default_factory=dict)
 
         def client(self, c: Clients) -> None:
@@ -243,7 +243,7 @@ def test_what_a_program_draws_is_named_one_by_one() -> None:
 def test_what_is_sent_or_kept_is_no_view_of_the_models(stack: Any) -> None:
     """Their memory becomes the update."""
 
-    class Views(AlgorithmConfig):
+    class Views(Algorithm):
         def initial_state(self, c: Clients) -> dict[str, Tensor]:
             return {"own": c.anchor}
 
@@ -260,7 +260,7 @@ def test_what_is_sent_or_kept_is_no_view_of_the_models(stack: Any) -> None:
     torch.testing.assert_close(update.state["own"] - start, update.parts["delta"])
 
 
-class Wide(AlgorithmConfig):
+class Wide(Algorithm):
     """Clients keep and send what is as wide as nothing in the model."""
 
     def initial_state(self, c: Clients) -> dict[str, Tensor]:
@@ -314,7 +314,7 @@ def test_names_of_the_engines_are_refused(name: str) -> None:
     words = "the name '" + name + "' "
     assert words in tried(lambda c: c.send(name, c.sizes))
 
-    class Keeps(AlgorithmConfig):
+    class Keeps(Algorithm):
         def initial_state(self, c: Clients) -> dict[str, Tensor]:
             return {name: c.sizes}
 
@@ -323,7 +323,7 @@ def test_names_of_the_engines_are_refused(name: str) -> None:
 
 
 def test_an_algorithm_that_declares_is_refused() -> None:
-    class Declares(AlgorithmConfig):
+    class Declares(Algorithm):
         state: ClassVar[dict[str, str]] = {"own": "trained"}
 
     with pytest.raises(ConfigError, match=r"^algorithm: Declares declares state; .* see docs/write-your-own.md$"):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedray.algorithms import Ditto, FedAvg, FedPer
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import EvaluateSection, LocalSection
 from fedray.core.messages import Broadcast
 from fedray.core.record import RoundRecord
@@ -30,7 +30,7 @@ EVALUATE = EvaluateSection(1, 1, finetune={"epochs": 1})
 STACKS = pytest.mark.parametrize("stack", [3, "off"])
 
 
-def ran(folder: Path, algorithm: AlgorithmConfig, **options: Any) -> tuple[Federation, list[RoundRecord]]:
+def ran(folder: Path, algorithm: Algorithm, **options: Any) -> tuple[Federation, list[RoundRecord]]:
     run = federation(PROBLEM, folder, algorithm, **{"evaluate": EVALUATE, **options})
     return run, run.run()
 
@@ -66,9 +66,7 @@ def tuned(run: Federation, models: Tensor, lr: float) -> Tensor:
 
 @STACKS
 @pytest.mark.parametrize("algorithm", [Ditto(lam=0.5), FedPer(), FedAvg()], ids=lambda a: a.name)
-def test_each_view_is_what_plain_pytorch_makes_of_the_model(
-    algorithm: AlgorithmConfig, stack: Any, tmp_path: Path
-) -> None:
+def test_each_view_is_what_plain_pytorch_makes_of_the_model(algorithm: Algorithm, stack: Any, tmp_path: Path) -> None:
     """A cohort of half, so that some have never taken part; batches of all rows, so that a pass is one step."""
     whole = {"sampler": Uniform(2), "rounds": 2, "args": LocalSection(1, "full"), "stack": stack}
     run, records = ran(tmp_path, algorithm, **whole)
@@ -157,16 +155,14 @@ class Nobodys(FedAvg):
 
 
 @pytest.mark.parametrize("algorithm", [FedPer(), Nobodys()], ids=lambda a: a.name)
-def test_where_the_servers_row_is_no_model_nothing_is_evaluated_by_it(
-    algorithm: AlgorithmConfig, tmp_path: Path
-) -> None:
+def test_where_the_servers_row_is_no_model_nothing_is_evaluated_by_it(algorithm: Algorithm, tmp_path: Path) -> None:
     _, records = ran(tmp_path, algorithm)
     assert [(record.test, record.clients_test) for record in records] == [({}, {})] * 3
     assert records[-1].clients_finetuned
 
 
 def test_views_are_named_in_order() -> None:
-    kinds: list[tuple[AlgorithmConfig, tuple[str, ...]]] = [
+    kinds: list[tuple[Algorithm, tuple[str, ...]]] = [
         (FedAvg(), ("global",)),
         (Ditto(), ("global", "personal")),
         (FedPer(), ("personal",)),
@@ -179,7 +175,7 @@ def test_views_are_named_in_order() -> None:
 
 
 @dataclass(frozen=True)
-class _Buffered(AlgorithmConfig):
+class _Buffered(Algorithm):
     """A program for a model with buffers."""
 
 

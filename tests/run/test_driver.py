@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from fedray.algorithms import FedAdam, FedAvg, FedAvgM, Scaffold
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection
 from fedray.core import inject
 from fedray.core.errors import ConfigError, RunFailed
@@ -53,7 +53,7 @@ class Costly(InlineExecutor):
 
 def run_in(
     folder: Path,
-    algorithm: AlgorithmConfig | None = None,
+    algorithm: Algorithm | None = None,
     transforms: Sequence[Transform] = (),
     *,
     resume: bool = False,

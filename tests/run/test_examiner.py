@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import fedray
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import EvaluateSection
 from fedray.core.messages import Block, Broadcast
 from fedray.core.record import VIEWS, RoundRecord
@@ -63,7 +63,7 @@ class Several(InlineExecutor):
         return reports
 
 
-def made(folder: Path, algorithm: AlgorithmConfig, **options: Any) -> Federation:
+def made(folder: Path, algorithm: Algorithm, **options: Any) -> Federation:
     wanted = {"sampler": Uniform(3), "rounds": 3, "evaluate": EVALUATE, "checkpoint_every": 1, **options}
     return federation(PROBLEM, folder, algorithm, **wanted)
 
@@ -81,7 +81,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 @every("algorithm", ALGORITHMS)
-def test_views_are_the_same_for_any_workers_after_kills_and_resumes(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+def test_views_are_the_same_for_any_workers_after_kills_and_resumes(algorithm: Algorithm, tmp_path: Path) -> None:
     whole = made(tmp_path / "whole", algorithm)
     records = whole.run()
     assert [record.round for record in records] == [0, 1, 2, 3]
@@ -102,7 +102,7 @@ def test_views_are_the_same_for_any_workers_after_kills_and_resumes(algorithm: A
 
 
 @every("algorithm", ALGORITHMS)
-def test_views_of_stacked_clients_are_those_of_each_alone(algorithm: AlgorithmConfig, tmp_path: Path) -> None:
+def test_views_of_stacked_clients_are_those_of_each_alone(algorithm: Algorithm, tmp_path: Path) -> None:
     stacked, alone = (made(tmp_path / str(stack), algorithm, stack=stack) for stack in (3, "off"))
     for one, other in zip(stacked.run(), alone.run(), strict=True):
         for section in VIEWS.values():
@@ -166,7 +166,7 @@ def test_a_view_that_cannot_be_is_refused_where_it_is_given(finetune: dict[str, 
     ],
 )
 def test_nothing_waits_for_a_view_that_there_is_not(
-    algorithm: AlgorithmConfig, metric: str, said: str, tmp_path: Path
+    algorithm: Algorithm, metric: str, said: str, tmp_path: Path
 ) -> None:
     model = fedray.FederatedModel(PROBLEM.model_fn, loss_fn=PROBLEM.loss_fn)
     args = fedray.TrainArgs(evaluate_clients_every=1, stop_metric=metric)

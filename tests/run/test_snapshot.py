@@ -10,7 +10,7 @@ import torch
 
 from fedray.aggregators import Aggregator, CenteredClip, Mean
 from fedray.algorithms import FedAvg, FedAvgM, Scaffold
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
@@ -21,7 +21,7 @@ from tests.helpers import class_problem, federation
 @pytest.mark.parametrize("aggregator", [Mean(), CenteredClip(0.05)], ids=name_of)
 @pytest.mark.parametrize("algorithm", [FedAvg(), FedAvgM(), Scaffold()], ids=name_of)
 def test_a_restored_state_goes_on_with_the_same_bits(
-    algorithm: AlgorithmConfig, aggregator: Aggregator, tmp_path: Path
+    algorithm: Algorithm, aggregator: Aggregator, tmp_path: Path
 ) -> None:
     whole = federation(class_problem(), tmp_path / "whole", algorithm, aggregator=aggregator, rounds=5)
     whole.run()

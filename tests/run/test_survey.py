@@ -13,7 +13,7 @@ import torch
 
 from fedray.aggregators import Median
 from fedray.algorithms import FedAvg, Mime
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.cluster.place.placement import GroupSpec, Node
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.cluster.work import executor as ray_executor
@@ -39,7 +39,7 @@ SIZES = (7, 3, 12, 9, 1, 5)
 
 
 @dataclass(frozen=True)
-class Asked(AlgorithmConfig):
+class Asked(Algorithm):
     """FedAvg that asks first who is there."""
 
     def survey(self, c: Clients) -> None:
@@ -160,7 +160,7 @@ def test_a_resumed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Bad(AlgorithmConfig):
+class Bad(Algorithm):
     """A program whose survey does what it may not."""
 
     what: str = ""

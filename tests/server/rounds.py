@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedray.aggregators import Mean
-from fedray.algorithms.base import AlgorithmConfig, compose
+from fedray.algorithms.base import Algorithm
+from fedray.algorithms.composition import compose
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate
@@ -27,7 +28,7 @@ WEIGHTS = [3.0, 10.0, 1.0, 6.0]
 Floats = NDArray[np.float64]
 
 
-def started(config: AlgorithmConfig, vector: Tensor, optimizer: ServerOptimizer | None = None) -> Server:
+def started(config: Algorithm, vector: Tensor, optimizer: ServerOptimizer | None = None) -> Server:
     """The server of four clients, whose model is ``vector``."""
     parts = compose(config, [], Mean(), LocalSection(), optimizer)
     return parts.start(vector, Layout.of(nn.Linear(SIZE - 1, 1)), 4, 2, 7)
@@ -52,7 +53,7 @@ def start() -> Tensor:
 
 
 def ours(
-    config: AlgorithmConfig,
+    config: Algorithm,
     optimizer: ServerOptimizer | None = None,
     lr: Callable[[int], float] | None = None,
 ) -> list[Tensor]:

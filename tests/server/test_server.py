@@ -15,7 +15,7 @@ from torch import nn
 import fedray
 from fedray import optim
 from fedray.algorithms import AFL, IFCA, FedAvg, FedAvgM, FedCM, FedDC, FedDyn, FedExP, FedProto, Scaffold
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, Aggregate, Parts
 from fedray.server import SGD, Adagrad, Adam, Momentum, Server, ServerOptimizer, server_optimizers
@@ -30,7 +30,7 @@ ROWS += [(config, server) for config in (FedAvg(), Scaffold(), FedCM()) for serv
 EVERY_ROW = pytest.mark.parametrize(("config", "optimizer"), ROWS, ids=[f"{c.name}-{s}" for c, s in ROWS])
 
 
-def with_parts(round: int, config: AlgorithmConfig) -> Aggregate:
+def with_parts(round: int, config: Algorithm) -> Aggregate:
     """The mean of a round, with what the algorithm's clients, four with two classes, may send besides."""
     total = aggregate(round)
     delta = total["delta"]
@@ -48,7 +48,7 @@ def with_parts(round: int, config: AlgorithmConfig) -> Aggregate:
 @EVERY_ROW
 @pytest.mark.parametrize("before", [0, 1, 3])
 def test_a_restored_server_goes_on_with_the_same_bits(
-    config: AlgorithmConfig, optimizer: ServerOptimizer | None, before: int
+    config: Algorithm, optimizer: ServerOptimizer | None, before: int
 ) -> None:
     vector = start()
     server = started(config, vector, optimizer)
@@ -67,7 +67,7 @@ def test_a_restored_server_goes_on_with_the_same_bits(
 
 
 @EVERY_ROW
-def test_the_mean_is_left_as_it_is(config: AlgorithmConfig, optimizer: ServerOptimizer | None) -> None:
+def test_the_mean_is_left_as_it_is(config: Algorithm, optimizer: ServerOptimizer | None) -> None:
     total = with_parts(1, config)
     before = {name: part.clone() for name, part in total.parts.items()}
     config.step(started(config, start(), optimizer), total)
@@ -75,7 +75,7 @@ def test_the_mean_is_left_as_it_is(config: AlgorithmConfig, optimizer: ServerOpt
 
 
 @every("config", ALGORITHMS)
-def test_an_algorithm_says_whether_it_gives_its_update_to_the_server_optimizer(config: AlgorithmConfig) -> None:
+def test_an_algorithm_says_whether_it_gives_its_update_to_the_server_optimizer(config: Algorithm) -> None:
     server = started(config, start())
     server.enter(1)
     config.step(server, with_parts(1, config))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedray.aggregators import Aggregator, Mean, Median, TrimmedMean
 from fedray.algorithms import FedAdam, FedAvg, FedAvgM
-from fedray.algorithms.base import AlgorithmConfig
+from fedray.algorithms.base import Algorithm
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import BUFFERS, Aggregate
 from fedray.core.now import Now
@@ -117,7 +117,7 @@ def test_what_is_sent_of_the_largest_is_of_the_trained_part(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("config", [None, FedAvgM(), FedAdam()])
-def test_an_empty_cohort_is_released_with_noise(config: AlgorithmConfig | None, tmp_path: Path) -> None:
+def test_an_empty_cohort_is_released_with_noise(config: Algorithm | None, tmp_path: Path) -> None:
     private: list[Transform] = [Clip(0.5), Gaussian(2.0)]
     run = federation(class_problem(SIZES), tmp_path, config, transforms=private, sampler=Poisson(0.2), rounds=12)
     empty, before = [], run.vector.clone()

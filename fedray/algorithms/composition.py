@@ -1,0 +1,272 @@
+"""An algorithm with the other parts that it runs with, checked to fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedray.aggregators.base import Aggregator
+from fedray.algorithms.base import Algorithm
+from fedray.algorithms.profiles import check_profile
+from fedray.config.registry import name_of
+from fedray.config.sections import LocalSection
+from fedray.core.errors import ConfigError, one_line
+from fedray.core.layout import Layout
+from fedray.core.messages import DELTA, SHARE, STATISTICS, BlockUpdate, Broadcast
+from fedray.local.guards import RESERVED
+from fedray.local.program import Profile
+from fedray.server import Server, ServerOptimizer
+from fedray.transforms.base import Transform
+from fedray.transforms.chain import chained
+from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
+
+
+@dataclass(frozen=True)
+class Composition:
+    """The parts of an algorithm, checked to fit together.  Made by :func:`compose`.
+
+    Args:
+        program: the algorithm itself: the clients' half and the server's.
+        server: the server optimizer.
+        receives: lengths of what clients receive besides the model, by name.
+        profile: lengths of what clients send and keep, as a trial of the program saw them.
+        statistics: clients also send the change of their buffers, which evaluations need where ``local.buffers`` is not
+            ``mean``.
+    """
+
+    name: str
+    program: Algorithm
+    transforms: tuple[Transform, ...]
+    aggregator: Aggregator
+    server: ServerOptimizer
+    weight: Literal["examples", "uniform", "own"]
+    args: LocalSection
+    statistics: bool = False
+    receives: Mapping[str, int] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
+
+    def sends(self, layout: Layout) -> dict[str, int]:
+        """Return the length of each part a client sends."""
+        vector = {name: span.stop - span.start for name, span in layout.spans.items()}
+        vector |= {STATISTICS: layout.buffers} if self.statistics else {}
+        return {**vector, **self.profile.sends}
+
+    def widths(self, layout: Layout) -> dict[str, int]:
+        """Return the length of each tensor of an accumulator."""
+        sends, slots = {**self.sends(layout), **self.profile.surveys}, self.profile.slots
+        summed = {name: width * slots.get(name, 1) for name, width in sends.items()}
+        return dict(self.aggregator.widths({**summed, **{f"{name}{SHARE}": count for name, count in slots.items()}}))
+
+    def check(self, layout: Layout) -> None:
+        """Check that the parts fit the model.
+
+        Raises:
+            ConfigError: noise for the trained parameters, and buffers that clients would send without any.
+        """
+        needs_uniform = [name_of(t) for t in self.transforms if t.needs_uniform]
+        buffers = [entry.name for entry in layout.rest if entry.region == "shared"]
+        if needs_uniform and buffers:
+            raise ConfigError(
+                f"local.buffers: {needs_uniform[0]} protects the trained parameters, but clients also send buffers, "
+                f"such as {buffers[0]}; set it to keep or local, or take a model without them, such as one with "
+                "GroupNorm in the place of BatchNorm"
+            )
+
+    def broadcast_widths(self, layout: Layout) -> dict[str, int]:
+        """Return the length of each part the server sends."""
+        return {"model": layout.size, **self.receives, **({STATISTICS: layout.buffers} if self.statistics else {})}
+
+    def start(self, vector: Tensor, layout: Layout, clients: int, classes: int, seed: int) -> Server:
+        """Start the server's half on a model ``[P]``, which is then moved along; the rest as :class:`Server` has it."""
+        server = Server(vector, layout, clients, classes, seed, self.server)
+        server.state = self.program.start(server)
+        return server
+
+    def received(self, vector: Tensor, layout: Layout, clients: int, classes: int, seed: int) -> dict[str, int]:
+        """Return the length of each part that the server sends besides the model, as it is in the first round.
+
+        Raises:
+            ConfigError: the algorithm's ``start`` or ``broadcast`` fails, or it sends what no client can receive.
+        """
+        try:
+            server = self.start(vector, layout, clients, classes, seed)
+            server.enter(1)
+            sent = self.program.broadcast(server)
+            found = {name: (part.dtype, list(part.shape)) for name, part in sent.items()}
+        except Exception as error:
+            raise ConfigError(f"algorithm: the server's half of {self.name} fails: {one_line(error)}") from error
+        for name, (dtype, shape) in found.items():
+            if name in RESERVED or len(shape) != 1 or dtype != torch.float32:
+                raise ConfigError(
+                    f"algorithm: {self.name} broadcasts {name}, {dtype} {shape}; it must be a float32 vector, of "
+                    f"another name than {', '.join(RESERVED)}"
+                )
+        return {name: shape[0] for name, (_, shape) in found.items()}
+
+    def download(self, layout: Layout) -> int:
+        """Count the bytes one client receives in a round."""
+        delta, widths = layout.shared, self.broadcast_widths(layout) | {"model": layout.travels}
+        return self._encoded(self.down, delta) + 4 * (sum(widths.values()) - delta)
+
+    def state(self, layout: Layout) -> dict[str, int]:
+        """Return the length of each part of a client's state.
+
+        The program's by its names, a transform's by its place in the config.
+        """
+        kept = dict(self.profile.keeps)
+        for position, transform in enumerate(self.transforms):
+            kept |= {_placed(position, name): layout.shared for name in transform.state}
+        return kept
+
+    def tried(self, profile: Profile) -> Composition:
+        """Return the algorithm with what a trial of its program saw.
+
+        Raises:
+            ConfigError: a part cannot work with what clients send.
+        """
+        plain = type(self.program).step is Algorithm.step
+        check_profile(self.name, profile, self.program.weight, self.transforms, self.aggregator, plain)
+        return replace(self, profile=profile, weight="own" if profile.weighs else self.weight)
+
+    def on_clients(self, update: BlockUpdate) -> None:
+        """Apply the client halves of the transforms in their order.
+
+        Each finds what it kept itself, and nothing else.
+        """
+        everything = update.state
+        for position, transform in enumerate(self.transforms):
+            update.state = {name: everything[_placed(position, name)] for name in transform.state}
+            transform.on_clients(update)
+            everything |= {_placed(position, name): update.state[name] for name in transform.state}
+        update.state = everything
+
+    def upload(self, layout: Layout) -> int:
+        """Count the bytes one client sends in a round."""
+        delta, seen = layout.shared, self.profile
+        numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs + sum(seen.surveys.values())
+        return self._encoded(self.up, delta) + 4 * numbers
+
+    @cached_property
+    def up(self) -> tuple[Codec, ...]:
+        """The codecs of updates, in their order."""
+        return tuple(t for t in self.transforms if isinstance(t, Codec) and t.up)
+
+    @cached_property
+    def down(self) -> tuple[Codec, ...]:
+        """The codecs of the broadcast model, in their order."""
+        return tuple(t for t in self.transforms if isinstance(t, Codec) and t.down)
+
+    def on_the_way_up(self, update: BlockUpdate, seed: int, keys: Sequence[int]) -> None:
+        """Let the trained entries of updates arrive as codecs leave them.
+
+        Args:
+            update: of a block.
+            seed: the run's seed.
+            keys: the clients' keys.
+        """
+        if self.up:
+            delta = update.parts[DELTA]
+            delta.copy_(travelled(self.up, delta, Draws(seed, "encode", update.round, keys)))
+
+    def heard(self, down: Broadcast, layout: Layout, seed: int) -> Broadcast:
+        """Return a broadcast as it reaches clients: codecs work on the trained entries of the model."""
+        if not self.down:
+            return down
+        model = down.parts["model"].clone()
+        travels = model[: layout.shared]
+        travels.copy_(travelled(self.down, travels[None], Draws(seed, "broadcast", down.round))[0])
+        return replace(down, parts={**down.parts, "model": model})
+
+    @cached_property
+    def _counted(self) -> dict[tuple[bool, int], int]:
+        return {}
+
+    def _encoded(self, codecs: tuple[Codec, ...], size: int) -> int:
+        name = codecs is self.up, size
+        if name not in self._counted:
+            self._counted[name] = encoded_bytes(codecs, size)
+        return self._counted[name]
+
+
+def compose(
+    config: Algorithm,
+    transforms: Sequence[Transform],
+    aggregator: Aggregator,
+    args: LocalSection,
+    server: ServerOptimizer | None = None,
+) -> Composition:
+    """Put the parts of an algorithm together if they fit one another: the one compatibility check.
+
+    Args:
+        config: the algorithm.
+        transforms: in their order.
+        aggregator: the aggregator.
+        args: the section ``local``.
+        server: of the section ``server``; None: there is none.
+
+    Raises:
+        ConfigError: parts that cannot work together, saying which and what to choose instead.
+    """
+    if hasattr(config, "rule"):
+        raise ConfigError(
+            f"algorithm: {type(config).__name__} has a local rule (start, gradient, finish); now an algorithm has a "
+            "client program in its place: see docs/write-your-own.md"
+        )
+    if old := [name for name in ("state", "sends") if isinstance(getattr(type(config), name, None), Mapping)]:
+        raise ConfigError(
+            f"algorithm: {type(config).__name__} declares {old[0]}; now a trial before the run sees what clients keep, "
+            "all of which initial_state returns, and what they send: see docs/write-your-own.md"
+        )
+    optimizer = _server(config, server)
+    prepared = chained(transforms)
+    needs_uniform = [name_of(t) for t in prepared if t.needs_uniform]
+    weight = config.weight
+    if weight == "auto":
+        weight = "uniform" if needs_uniform else config.default_weight
+    if weight != "uniform" and (needs_uniform or config.uniform_only):
+        who = needs_uniform[0] if needs_uniform else config.name
+        raise ConfigError(f"algorithm.weight: {who} needs every client to weigh the same: set it to uniform or auto")
+    if needs_uniform and not aggregator.linear:
+        raise ConfigError(f"aggregator: the noise of {needs_uniform[0]} is made for the mean of the updates: use mean")
+    hidden = [name_of(t) for t in prepared if t.linear_only]
+    if hidden and not aggregator.linear:
+        raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
+    return Composition(config.name, config, tuple(prepared), aggregator, optimizer, weight, config.local(args))
+
+
+def _server(config: Algorithm, given: ServerOptimizer | None) -> ServerOptimizer:
+    """Return the server optimizer: the one given, or the algorithm's.
+
+    Raises:
+        ConfigError: the one given would be ignored, or the algorithm has a server rule of the old contract.
+    """
+    own = config.server()
+    if not isinstance(own, ServerOptimizer):
+        raise ConfigError(
+            f"algorithm: {type(config).__name__}.server() returns {type(own).__name__}; now an algorithm has start, "
+            "broadcast and step in the place of a server rule: see docs/write-your-own.md"
+        )
+    if given is None:
+        return own
+    if not config.uses_server:
+        raise ConfigError(f"server: {config.name} moves the model itself, without a server optimizer; leave it out")
+    if type(config).server is not Algorithm.server:
+        raise ConfigError(
+            f"server: {config.name} is an algorithm with a server optimizer of its own, {name_of(own)}: say it by the "
+            "algorithm's options and leave server out, or take algorithm=fedavg"
+        )
+    if config._server_lr is not None:
+        raise ConfigError(
+            f"server.lr={given.lr} and algorithm.server_lr={config._server_lr}: they are two words for the same; "
+            "leave out algorithm.server_lr"
+        )
+    return given
+
+
+def _placed(position: int, name: str) -> str:
+    return f"transforms[{position}].{name}"
