@@ -7,12 +7,12 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from fedray.cli.common import FAILED, RunArgument
-from fedray.core.errors import counted
+from fedray.core.errors import ConfigError, counted
 from fedray.run.interrupt import held
 from fedray.rundir.names import to_go_on
 
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from fedray.experiment.status import Status
     from fedray.run.budget import Totals
 
+Seen = TypeVar("Seen")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")]
 
 
 def status(
     run_dir: RunArgument,
     as_json: AsJson = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Refresh until the run ends.")] = False,
-    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 2.0,
+    follow: Annotated[
+        bool, typer.Option("--watch", "-w", "--follow", "-f", help="Refresh until the run ends.")
+    ] = False,
+    every: Every = 2.0,
 ) -> None:
     """Say how a run stands: round, pace, time left, failures, last checkpoint.  Reads only the run folder's files."""
     with held():
@@ -39,16 +43,17 @@ def status(
     def look() -> Status:
         return read_status(run_dir, time.time())
 
+    check_one_run(run_dir)
     out = standard_output()
     if out.is_interactive and not as_json:
         from rich.live import Live
 
         with Live(_panel(look()), console=out, auto_refresh=False) as live:
-            for seen in _looks(look, follow, every):
+            for seen in looks(look, lambda seen: follow and not seen.over, every):
                 live.update(_panel(seen), refresh=True)
         return
     before = None
-    for seen in _looks(look, follow, every):
+    for seen in looks(look, lambda seen: follow and not seen.over, every):
         news = (seen.round, seen.state, seen.slurm)
         if news == before:
             continue
@@ -83,13 +88,26 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _looks(look: Callable[[], Status], follow: bool, every: float) -> Iterator[Status]:
-    """Look once, or again and again until the run is over or the user has seen enough."""
+def check_one_run(run_dir: Path) -> None:
+    """Raise ConfigError where a folder of runs is named in the place of one of them."""
+    with held():
+        from fedray.experiment.runs import find_runs
+        from fedray.rundir.names import configs
+
+    if not configs(run_dir) and (one := next(find_runs(run_dir), None)):
+        raise ConfigError(
+            f"{run_dir} is no run folder, but there are some below it, such as {one}; "
+            f"`fedray runs {run_dir}` lists them"
+        )
+
+
+def looks(look: Callable[[], Seen], again: Callable[[Seen], bool], every: float) -> Iterator[Seen]:
+    """Look once, and again and again as long as what was seen asks for it, or until the user has seen enough."""
     try:
         while True:
             seen = look()
             yield seen
-            if not follow or seen.over:
+            if not again(seen):
                 return
             time.sleep(every)
     except KeyboardInterrupt:

@@ -26,6 +26,8 @@ from fedray.tracking.jsonl import read_records
 RECENT = 20
 """Rounds over which the pace is taken."""
 
+_SECTIONS = frozenset(one.name for one in fields(RoundRecord))
+
 State = Literal["waiting", "running", "finished", "budget", "early_stopped", "stopped", "failed", "interrupted"]
 ENDED: frozenset[State] = frozenset({*COMPLETE, "stopped", "failed", "interrupted"})
 
@@ -117,13 +119,25 @@ def read_status(run_dir: Path, now: float) -> Status:
     Raises:
         ConfigError: it is no run folder, or its metrics are damaged before the last line.
     """
+    return read_run(run_dir, now)[0]
+
+
+def read_run(run_dir: Path, now: float, ask_slurm: bool = True) -> tuple[Status, list[dict[str, Any]]]:
+    """Read the status of a run and its records; arguments and errors are those of :func:`read_status`.
+
+    Args:
+        run_dir: a run folder.
+        now: seconds since the epoch, for ages.
+        ask_slurm: ask Slurm about the job of a run that has ended, too, as it may wait to go on.
+    """
     folder = RunFolder(run_dir)
     folder.config()
     metrics = run_dir / METRICS
     while True:
         owner = owner_of(run_dir)
-        driver, slurm = _driver(run_dir, owner)
         summary = _summary(run_dir / SUMMARY)
+        asked = ask_slurm or owner is not None or "status" not in summary
+        driver, slurm = _driver(run_dir, owner) if asked else (None, None)
         records = read_records(metrics) if metrics.exists() else []
         # A driver that ends well meanwhile writes its summary, lets go of the lock, and looks dead only then.
         if owner_of(run_dir) == owner:
@@ -137,7 +151,7 @@ def read_status(run_dir: Path, now: float) -> Status:
     begun = bool(done) or folder.log.exists() or (slurm is not None and slurm.over)
     state = state_of(driver, summary, begun)
     pace = pace_of(records)
-    return Status(
+    status = Status(
         name=str(summary.get("name", run_dir.resolve().name)),
         folder=str(run_dir),
         state=state,
@@ -160,6 +174,7 @@ def read_status(run_dir: Path, now: float) -> Status:
         limit=summary.get(state) if state in COMPLETE else None,
         error=summary.get("error") if state == "failed" else None,
     )
+    return status, records
 
 
 def state_of(driver: Driver | None, summary: Mapping[str, Any], begun: bool) -> State:
@@ -195,11 +210,15 @@ def failures_by_kind(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def totals_of(records: Sequence[Mapping[str, Any]]) -> Totals:
     """Add up what rounds used; sections of a record that this fedray does not know are passed over."""
-    known = {one.name for one in fields(RoundRecord)}
     totals = Totals()
     for record in records:
-        totals.add(RoundRecord.from_json({name: value for name, value in record.items() if name in known}))
+        totals.add(RoundRecord.from_json(known_sections(record)))
     return totals
+
+
+def known_sections(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without the sections that this fedray does not know."""
+    return {name: value for name, value in record.items() if name in _SECTIONS}
 
 
 def slurm_job(run_dir: Path, job: str | None = None) -> SlurmJob | None:

@@ -1,0 +1,72 @@
+"""The command that lists runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedray.cli.watching import AsJson, Every, looks
+from fedray.core.errors import ConfigError
+from fedray.run.interrupt import held
+
+if TYPE_CHECKING:
+    from fedray.experiment.runs import Listed
+
+USUAL = (Path("runs"), Path("sweeps"))
+
+
+def runs(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER", help="Where to look; default: runs and sweeps.", show_default=False),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="METRIC", help="Show this metric, such as test.loss, and the best run first."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until no run is under way.")] = False,
+    every: Every = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs in a folder: how each stands, its best metric and the round that had it, its time.
+
+    The run that changed last comes first.  Reads only the run folders' files.
+    """
+    with held():
+        from fedray.cli.run_table import RunTable
+        from fedray.core.terminal import show, standard_output
+        from fedray.experiment.runs import list_runs
+
+    wanted = folders or [folder for folder in USUAL if folder.is_dir()]
+    if not wanted:
+        raise ConfigError("there is neither a folder runs nor a folder sweeps here; name one: fedray runs FOLDER")
+
+    def look() -> list[Listed]:
+        return list_runs(wanted, time.time(), by)
+
+    def again(seen: list[Listed]) -> bool:
+        return watch and any(one.under_way for one in seen)
+
+    out = standard_output()
+    if out.is_interactive and watch and not as_json:
+        from rich.live import Live
+
+        with Live(RunTable(look(), time.time()), console=out, auto_refresh=False) as live:
+            for seen in looks(look, again, every):
+                live.update(RunTable(seen, time.time()), refresh=True)
+        return
+    before = None
+    for seen in looks(look, again, every):
+        if seen == before:
+            continue
+        before = seen
+        if as_json:
+            typer.echo(json.dumps([one.to_json() for one in seen]))
+        elif seen:
+            show(RunTable(seen, time.time()))
+        else:
+            typer.echo(f"no runs in {' and '.join(map(str, wanted))}")
