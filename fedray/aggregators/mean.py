@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
-from fedray.aggregators.exact import LIMIT, WIDE_LIMIT, add_rounded, add_wide, carry, in_range, joined, values
-from fedray.core.messages import BUFFERS, SHARE, STATISTICS, VECTOR, Aggregate, BlockUpdate, Parts
+from fedray.aggregators.exact import GRID, LIMIT, WIDE_LIMIT, add_rounded, add_wide, carry, in_range, joined, values
+from fedray.core.messages import BUFFERS, SHARE, STATISTICS, VECTOR, Aggregate, BlockUpdate, Floats, Parts
 from fedray.core.now import Now
 
 _WIDE = {name: f"{name}.coarse" for name in (BUFFERS, STATISTICS)}
@@ -50,24 +50,21 @@ class Mean(Aggregator):
         """Fold one block."""
         shares, slots = update.weight / weight, update.slots
         parts = {name: rows for name, rows in update.parts.items() if name not in slots}
-        if len(shares) == 1:
-            # Without a vector for the block's sum.
-            sums, scale, limit = {name: rows[0] for name, rows in parts.items()}, float(shares[0]), 1.0
-        else:
-            sums, scale = _weighted(torch.from_numpy(shares.astype(np.float32)), parts), 1.0
-            limit = float(shares.sum())
-        row = torch.from_numpy((np.ones(1) if len(shares) == 1 else shares).astype(np.float32))
-        weights = {name: _placed(row, slot, len(into[name + SHARE])) for name, slot in slots.items()}
-        sums |= {name: (placed @ update.parts[name]).flatten() for name, placed in weights.items()}
-        for name, total in sums.items():
+        sums, scale = _summed(shares, parts)
+        limit = 1.0 if len(shares) == 1 else float(shares.sum())
+        placed = list(_by_slot(shares, update))
+        for name, total in (*sums.items(), *((name, total) for name, _, total in placed)):
             _check(name, total, update.parts[name], limit)
         for name, total in sums.items():
             if name in _WIDE:
                 add_wide(into[name], into[_WIDE[name]], total, scale)
             else:
                 add_rounded(into[name], total, scale)
-        for name, placed in weights.items():
-            add_rounded(into[name + SHARE], placed.sum(dim=1), scale)
+        for name, place, total in placed:
+            first = place * len(total)
+            add_rounded(into[name][first : first + len(total)], total, scale)
+        for name, slot in slots.items():
+            into[name + SHARE].index_add_(0, slot, (torch.from_numpy(shares) / GRID).round_().to(slot.device))
 
     def merge(self, into: Accumulator, other: Accumulator) -> None:
         """Add exactly."""
@@ -79,12 +76,13 @@ class Mean(Aggregator):
 
     def finish(self, total: Mapping[str, Tensor], weight: float, planned: float, count: int, now: Now) -> Aggregate:
         """Divide by the accepted share of the planned weight; parts become float32."""
-        means = {name: values(part, weight / planned) for name, part in self.totals(total).items()}
-        shares = {name.removesuffix(SHARE): means.pop(name) for name in total if name.endswith(SHARE)}
-        for name, share in shares.items():
-            whole = means[name].view(len(share), -1)
-            means[name] = torch.where(share[:, None] > 0.0, whole / share[:, None], 0.0)
-        return Aggregate(means, weight, count, shares=shares)
+        sums = self.totals(total)
+        weights = {name.removesuffix(SHARE): sums.pop(name) for name in total if name.endswith(SHARE)}
+        # A slot that has everybody has a share of exactly 1, so that its mean is that of a part without slots, bitwise.
+        shares = {name: each / each.sum() for name, each in weights.items()}
+        means = {name: _within(sums.pop(name), weight / planned, share) for name, share in shares.items()}
+        means |= {name: values(part, weight / planned) for name, part in sums.items()}
+        return Aggregate(means, weight, count, shares={name: share.float() for name, share in shares.items()})
 
     def totals(self, accumulator: Mapping[str, Tensor]) -> Accumulator:
         """Return the sums of the parts in steps of the grid, in the memory of an accumulator, which is used up."""
@@ -95,11 +93,31 @@ class Mean(Aggregator):
         return total
 
 
-def _placed(row: Tensor, slot: Tensor, slots: int) -> Tensor:
-    """Return the weights ``[C]``, each in the row of its slot, ``[slots, C]``."""
-    placed = torch.zeros(slots, len(slot), device=slot.device)
-    placed[slot, torch.arange(len(slot), device=slot.device)] = row.to(slot.device)
-    return placed
+def _summed(shares: Floats, parts: Parts) -> tuple[Parts, float]:
+    """Return the sum of the rows of each part and the scale that is still to be applied to it."""
+    if len(shares) == 1:
+        # Without a vector for the block's sum.
+        return {name: rows[0] for name, rows in parts.items()}, float(shares[0])
+    return _weighted(torch.from_numpy(shares.astype(np.float32)), parts), 1.0
+
+
+def _by_slot(shares: Floats, update: BlockUpdate) -> Iterator[tuple[str, int, Tensor]]:
+    """Return the sum of each slot that a client of the block is in: its part, its place, and the sum ``[k]``.
+
+    It is the sum of all rows, of which those that are in other slots weigh 0.
+    """
+    for name, slot in update.slots.items():
+        # Beside the columns that make one matrix with it, the bits of its sum are those without slots.
+        parts = {n: update.parts[n] for n in (VECTOR if name in VECTOR else (name,)) if n in update.parts}
+        for place in slot.unique().tolist():
+            within = np.where((slot == place).cpu().numpy(), shares, 0.0)
+            yield name, place, _summed(within, parts)[0][name]
+
+
+def _within(total: Tensor, share: float, shares: Tensor) -> Tensor:
+    """Return the means within slots ``[slots, k]``, float32, of a sum in steps of the grid; 0 where nobody is."""
+    whole = total.view(len(shares), len(total) // len(shares)).mul(GRID).div_(share).div_(shares[:, None])
+    return torch.where(shares[:, None] > 0.0, whole, 0.0).float()
 
 
 def _weighted(row: Tensor, parts: Parts) -> Parts:

@@ -32,7 +32,7 @@ class IFCA(Algorithm):
     3
 
     Args:
-        clusters: k, at least 1; 1 is FedAvg with a plain mean.
+        clusters: k, at least 1; 1 is FedAvg with a plain mean, bitwise.
         spread: standard deviation of the noise, >= 0; with 0 all clients take the first model.
     """
 

@@ -225,3 +225,56 @@ def test_very_many_clients_do_not_leave_the_range_where_sums_are_exact() -> None
     assert float(total[BUFFERS].abs().max()) <= UNIT / GRID
     got = mean.finish(total, float(count), float(count), count, NOW)
     assert torch.equal(got.parts[BUFFERS], row[0])
+
+
+def slotted(slots: int, buffers: bool, draw: np.random.Generator) -> tuple[list[BlockUpdate], list[BlockUpdate]]:
+    """The same blocks of 4, 1 and 3 clients, without slots, and with slots drawn for each client."""
+    plain, placed = [], []
+    for count in (4, 1, 3):
+        rows = torch.from_numpy(draw.standard_normal((count, 40)).astype("f4"))
+        weight = draw.integers(1, 99, count).astype("f8").tolist()
+        parts = {BUFFERS: rows[:, 33:]} if buffers else {}
+        tau = torch.from_numpy(draw.standard_normal((count, 1)).astype("f4"))
+        slot = torch.from_numpy(draw.integers(0, slots, count))
+        plain.append(update(rows[:, :33], weight, (), tau=tau, **parts))
+        placed.append(update(rows[:, :33], weight, (), tau=tau, **parts))
+        placed[-1].slots = {"delta": slot, "tau": slot}
+    return plain, placed
+
+
+def finished(blocks: list[BlockUpdate], slots: int) -> Aggregate:
+    sent = {name: rows.shape[1] * (slots or 1) for name, rows in blocks[0].parts.items() if name != BUFFERS}
+    sent |= {BUFFERS: 7} if BUFFERS in blocks[0].parts else {}
+    sent |= {"delta.share": slots, "tau.share": slots} if slots else {}
+    weight = float(sum(block.weight.sum() for block in blocks))
+    total = Mean().zero(Mean().widths(sent), "cpu")
+    for block in blocks:
+        Mean().add(total, block, 3 * weight)
+    return Mean().finish(total, weight, 3 * weight, 8, NOW)
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+def test_a_slot_that_holds_everybody_is_the_plain_mean_bitwise(buffers: bool) -> None:
+    plain, placed = slotted(1, buffers, np.random.default_rng(5))
+    for block in placed:
+        block.slots = {name: slot + 1 for name, slot in block.slots.items()}  # of three, two are empty
+    one, other = finished(plain, 0), finished(placed, 3)
+    for name in ("delta", "tau"):
+        assert torch.equal(other[name][1], one[name])
+        assert not other[name][[0, 2]].any()
+        assert other.shares[name].tolist() == [0.0, 1.0, 0.0]
+    if buffers:
+        assert torch.equal(one[BUFFERS], other[BUFFERS])
+
+
+def test_means_within_slots_are_numpys() -> None:
+    _, blocks = slotted(3, True, np.random.default_rng(2))
+    found = finished(blocks, 3)
+    slot = np.concatenate([block.slots["delta"].numpy() for block in blocks])
+    weight = np.concatenate([block.weight for block in blocks])
+    rows = torch.cat([block.parts["delta"] for block in blocks]).double().numpy()
+    for place in range(3):
+        assert (slot == place).any()
+        mean = np.average(rows[slot == place], axis=0, weights=weight[slot == place])
+        np.testing.assert_allclose(found["delta"][place].numpy(), mean, rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(found.shares["delta"].numpy(), np.bincount(slot, weight, 3) / weight.sum(), rtol=1e-6)

@@ -31,8 +31,8 @@ LAWS: dict[str, tuple[str, str]] = {
     "fedyogi": ("a preset of FedAvg", "server.test_server:test_a_preset_is_fedavg_with_its_optimizer"),
     "fedadagrad": ("a preset of FedAvg", "server.test_server:test_a_preset_is_fedavg_with_its_optimizer"),
     "ifca": (
-        "clusters 1: FedAvg, plain mean",
-        "algorithms.test_ifca:test_one_cluster_is_fedavg_with_a_plain_mean",
+        "clusters 1: FedAvg, plain mean, bitwise",
+        "algorithms.test_ifca:test_one_cluster_is_fedavg_with_a_plain_mean_bitwise",
     ),
     "fedproto": (
         "lam 0: local_only, bitwise",
