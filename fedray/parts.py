@@ -56,7 +56,7 @@ from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, 
 from fedray.sampling import Sampler, samplers
 from fedray.server import Server, ServerOptimizer, server_optimizers
 from fedray.tracking.base import RunInfo, Tracker, trackers
-from fedray.transforms.base import Transform, transforms
+from fedray.transforms.base import Setting, Transform, transforms
 from fedray.transforms.codec import Codec, Draws
 
 __all__ = [
@@ -93,6 +93,7 @@ __all__ = [
     "Selected",
     "Server",
     "ServerOptimizer",
+    "Setting",
     "Source",
     "Step",
     "TorchOptimizer",

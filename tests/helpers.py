@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,8 +38,10 @@ from fedray.optim import OptimizerFn
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.plan import Plan
+from fedray.run.snapshot import restore, snapshot
 from fedray.run.state import ServerState
 from fedray.run.worker import Job
+from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore, StateRows
 from fedray.sampling import Full, Sampler
 from fedray.server import ServerOptimizer
@@ -149,27 +152,13 @@ def local_task(
 
 
 @dataclass
-class Saved:
-    """The state between two rounds, copied."""
-
-    vector: Tensor
-    round: int
-    rule: dict[str, Tensor]
-    rows: dict[str, Tensor]
-    segments: list[str]
-    pending: RoundRecord | None
-    halvings: int
-    kept: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass
 class Federation:
     """A plan with its state; ``run`` drives it inline."""
 
     plan: Plan
     job: Job
     state: ServerState
-    saves: list[Saved] = field(default_factory=list)
+    saves: list[Checkpoint] = field(default_factory=list)
     stopped: bool = False
     executor: Callable[[Job], InlineExecutor] = InlineExecutor
 
@@ -189,24 +178,16 @@ class Federation:
             self.stopped = loop.stopped
             executor.close()
 
-    def save(self) -> Saved:
-        """What a checkpoint holds."""
-        rows, segments = self.state.store.index()
-        self.state.store.kept |= set(segments)
-        rule = {name: tensor.clone() for name, tensor in self.state.server.state_dict().items()}
-        pending = RoundRecord.from_json(self.state.pending.to_json()) if self.state.pending else None
-        kept = {name: tensor.clone() for name, tensor in self.state.kept.items()}
-        return Saved(
-            self.state.vector.clone(), self.state.round, rule, rows, segments, pending, self.state.halvings, kept
-        )
+    def save(self) -> Checkpoint:
+        """A checkpoint, which shares nothing with the run."""
+        saved = snapshot(self.plan, self.state, {})
+        self.state.store.kept |= set(saved.state["segments"])
+        tensors = {name: tensor.clone() for name, tensor in saved.tensors.items()}
+        return Checkpoint(saved.round, tensors, json.loads(json.dumps(saved.state)))
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: Checkpoint) -> None:
         """Go on from ``saved``."""
-        self.state.vector.copy_(saved.vector)
-        self.state.server.load_state_dict(saved.rule)
-        self.state.store.restore(saved.rows, saved.segments)
-        self.state.kept = saved.kept
-        self.state.round, self.state.pending, self.state.halvings = saved.round, saved.pending, saved.halvings
+        restore(self.plan, self.state, saved)
 
 
 def federation(
@@ -252,13 +233,14 @@ def federation(
         program=parts.program,
     )
     task = replace(task, evaluated_rows=evaluated_rows)
-    parts = fitted(parts, task)
+    sampler = sampler or Full()
+    parts = fitted(parts, task, sampler, rounds)
     job = Job(task, parts, folder)
     vector = task.layout.pack(dict(problem.model_fn().state_dict()))
     plan = Plan(
         task,
         parts,
-        sampler or Full(),
+        sampler,
         rounds,
         evaluate or EvaluateSection(),
         failures or FailuresSection(),
@@ -266,7 +248,10 @@ def federation(
         attackers=attackers,
     )
     store = ClientStore(folder, job.state_widths())
-    return Federation(plan, job, ServerState(plan.start(vector), store, kept=plan.initial_kept("cpu")))
+    state = ServerState(
+        plan.start(vector), store, kept=plan.initial_kept("cpu"), transforms=parts.transforms.start("cpu")
+    )
+    return Federation(plan, job, state)
 
 
 def remembered(run: Federation) -> Parts:

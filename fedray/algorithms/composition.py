@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -17,13 +16,12 @@ from fedray.config.registry import name_of
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
-from fedray.core.messages import DELTA, SHARE, STATISTICS, BlockUpdate, Broadcast
+from fedray.core.messages import SHARE, STATISTICS
 from fedray.local.guards import RESERVED
 from fedray.local.program import Profile
 from fedray.server import Server, ServerOptimizer
 from fedray.transforms.base import Transform
-from fedray.transforms.chain import chained
-from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
+from fedray.transforms.chain import Chain
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Composition:
 
     name: str
     program: Algorithm
-    transforms: tuple[Transform, ...]
+    transforms: Chain
     aggregator: Aggregator
     server: ServerOptimizer
     weight: Literal["examples", "uniform", "own"]
@@ -54,7 +52,7 @@ class Composition:
         """Return the length of each part a client sends."""
         vector = {name: span.stop - span.start for name, span in layout.spans.items()}
         vector |= {STATISTICS: layout.buffers} if self.statistics else {}
-        return {**vector, **self.profile.sends}
+        return {**vector, **self.profile.sends, **self.transforms.sends}
 
     def widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each tensor of an accumulator."""
@@ -79,7 +77,8 @@ class Composition:
 
     def broadcast_widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part the server sends."""
-        return {"model": layout.size, **self.receives, **({STATISTICS: layout.buffers} if self.statistics else {})}
+        statistics = {STATISTICS: layout.buffers} if self.statistics else {}
+        return {"model": layout.size, **self.receives, **self.transforms.receives, **statistics}
 
     def start(self, vector: Tensor, layout: Layout, clients: int, classes: int, seed: int) -> Server:
         """Start the server's half on a model ``[P]``, which is then moved along; the rest as :class:`Server` has it."""
@@ -111,17 +110,14 @@ class Composition:
     def download(self, layout: Layout) -> int:
         """Count the bytes one client receives in a round."""
         delta, widths = layout.shared, self.broadcast_widths(layout) | {"model": layout.travels}
-        return self._encoded(self.down, delta) + 4 * (sum(widths.values()) - delta)
+        return self.transforms.encoded(delta, up=False) + 4 * (sum(widths.values()) - delta)
 
     def state(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part of a client's state.
 
         The program's by its names, a transform's by its place in the config.
         """
-        kept = dict(self.profile.keeps)
-        for position, transform in enumerate(self.transforms):
-            kept |= {_placed(position, name): layout.shared for name in transform.state}
-        return kept
+        return {**self.profile.keeps, **self.transforms.state(layout.shared)}
 
     def tried(self, profile: Profile) -> Composition:
         """Return the algorithm with what a trial of its program saw.
@@ -133,64 +129,11 @@ class Composition:
         check_profile(self.name, profile, self.program.weight, self.transforms, self.aggregator, plain)
         return replace(self, profile=profile, weight="own" if profile.weighs else self.weight)
 
-    def on_clients(self, update: BlockUpdate) -> None:
-        """Apply the client halves of the transforms in their order.
-
-        Each finds what it kept itself, and nothing else.
-        """
-        everything = update.state
-        for position, transform in enumerate(self.transforms):
-            update.state = {name: everything[_placed(position, name)] for name in transform.state}
-            transform.on_clients(update)
-            everything |= {_placed(position, name): update.state[name] for name in transform.state}
-        update.state = everything
-
     def upload(self, layout: Layout) -> int:
         """Count the bytes one client sends in a round."""
         delta, seen = layout.shared, self.profile
         numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs + sum(seen.surveys.values())
-        return self._encoded(self.up, delta) + 4 * numbers
-
-    @cached_property
-    def up(self) -> tuple[Codec, ...]:
-        """The codecs of updates, in their order."""
-        return tuple(t for t in self.transforms if isinstance(t, Codec) and t.up)
-
-    @cached_property
-    def down(self) -> tuple[Codec, ...]:
-        """The codecs of the broadcast model, in their order."""
-        return tuple(t for t in self.transforms if isinstance(t, Codec) and t.down)
-
-    def on_the_way_up(self, update: BlockUpdate, seed: int, keys: Sequence[int]) -> None:
-        """Let the trained entries of updates arrive as codecs leave them.
-
-        Args:
-            update: of a block.
-            seed: the run's seed.
-            keys: the clients' keys.
-        """
-        if self.up:
-            delta = update.parts[DELTA]
-            delta.copy_(travelled(self.up, delta, Draws(seed, "encode", update.round, keys)))
-
-    def heard(self, down: Broadcast, layout: Layout, seed: int) -> Broadcast:
-        """Return a broadcast as it reaches clients: codecs work on the trained entries of the model."""
-        if not self.down:
-            return down
-        model = down.parts["model"].clone()
-        travels = model[: layout.shared]
-        travels.copy_(travelled(self.down, travels[None], Draws(seed, "broadcast", down.round))[0])
-        return replace(down, parts={**down.parts, "model": model})
-
-    @cached_property
-    def _counted(self) -> dict[tuple[bool, int], int]:
-        return {}
-
-    def _encoded(self, codecs: tuple[Codec, ...], size: int) -> int:
-        name = codecs is self.up, size
-        if name not in self._counted:
-            self._counted[name] = encoded_bytes(codecs, size)
-        return self._counted[name]
+        return self.transforms.encoded(delta, up=True) + 4 * numbers
 
 
 def compose(
@@ -223,7 +166,7 @@ def compose(
             "all of which initial_state returns, and what they send: see docs/write-your-own.md"
         )
     optimizer = _server(config, server)
-    prepared = chained(transforms)
+    prepared = Chain.of(transforms)
     needs_uniform = [name_of(t) for t in prepared if t.needs_uniform]
     weight = config.weight
     if weight == "auto":
@@ -236,7 +179,7 @@ def compose(
     hidden = [name_of(t) for t in prepared if t.linear_only]
     if hidden and not aggregator.linear:
         raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
-    return Composition(config.name, config, tuple(prepared), aggregator, optimizer, weight, config.local(args))
+    return Composition(config.name, config, prepared, aggregator, optimizer, weight, config.local(args))
 
 
 def _server(config: Algorithm, given: ServerOptimizer | None) -> ServerOptimizer:
@@ -266,7 +209,3 @@ def _server(config: Algorithm, given: ServerOptimizer | None) -> ServerOptimizer
             "leave out algorithm.server_lr"
         )
     return given
-
-
-def _placed(position: int, name: str) -> str:
-    return f"transforms[{position}].{name}"

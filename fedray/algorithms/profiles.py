@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from fedray.aggregators.base import Aggregator
 from fedray.config.registry import name_of
@@ -17,7 +17,7 @@ def check_profile(
     name: str,
     profile: Profile,
     weight: str,
-    transforms: Sequence[Transform],
+    transforms: Iterable[Transform],
     aggregator: Aggregator,
     plain_step: bool = False,
 ) -> None:

@@ -11,6 +11,8 @@ from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.local.task import LocalTask
+from fedray.sampling import Sampler
+from fedray.transforms.base import Setting
 
 
 def check_variants(algorithm: Composition, layout: Layout) -> None:
@@ -47,8 +49,15 @@ def check_variants(algorithm: Composition, layout: Layout) -> None:
         raise ConfigError(f"algorithm: {who}, which are cut of a plain module: give it without {layout.wrapper}")
 
 
-def fitted(algorithm: Composition, task: LocalTask) -> Composition:
-    """Return an algorithm as it runs a local training problem, which was tried.
+def fitted(algorithm: Composition, task: LocalTask, sampler: Sampler, rounds: int, dropout: float = 0.0) -> Composition:
+    """Return an algorithm as it works in a run.
+
+    Args:
+        algorithm: the algorithm.
+        task: the local training problem, which was tried.
+        sampler: of cohorts.
+        rounds: the number of rounds in all.
+        dropout: the share of a cohort that drops out.
 
     Raises:
         ConfigError: a part cannot work with what clients send.
@@ -65,4 +74,20 @@ def fitted(algorithm: Composition, task: LocalTask) -> Composition:
                 "leave it out"
             )
         algorithm = replace(algorithm, aggregator=MeanOfHolders(task.submodels))
-    return replace(algorithm, statistics=task.statistics, receives=task.receives).tried(task.profile)
+    found = replace(algorithm, statistics=task.statistics, receives=task.receives).tried(task.profile)
+    setting = Setting(
+        sampler=sampler,
+        sizes=task.data.sizes,
+        dropout=dropout,
+        rounds=rounds,
+        layout=task.layout,
+        sends=found.sends(task.layout),
+        aggregator=name_of(found.aggregator),
+        linear=found.aggregator.linear,
+        uniform=found.weight == "uniform",
+        seed=task.seed,
+    )
+    found = replace(found, transforms=found.transforms.prepared(setting))
+    if task.submodels is not None and (more := [*found.transforms.sends, *found.transforms.receives]):
+        raise ConfigError(f"{more[0]}: {algorithm.name} has models of different size, and no vectors beside them")
+    return found

@@ -125,6 +125,7 @@ class BlockUpdate:
         examples: examples seen (with repetition over epochs), int64 ``[C]``.
         slots: of parts that are averaged by slots, the slot of each client, int64 ``[C]``.
         variant: the variant of the model that all of them trained; its parts are as long as that is.
+        received: the broadcasts for the transform that has the update in hand, each ``[k]``.
     """
 
     round: int
@@ -136,6 +137,7 @@ class BlockUpdate:
     examples: Ints
     slots: Parts = field(default_factory=dict)
     variant: int = 0
+    received: Parts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Now:
         state: the tensors that the part keeps from round to round; it changes them here, or puts others in their place.
         metrics: numbers for the record of the round, by name.
         shares: of the clients in the aggregate, by client index, where the part gives each client one.
+        part: its number: 0 for the aggregator, then the transforms in their order, so that no two draw the same.
     """
 
     seed: int
@@ -32,7 +33,8 @@ class Now:
     state: Parts = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     shares: dict[int, float] = field(default_factory=dict)
+    part: int = 0
 
     def generator(self, client: int = 0) -> np.random.Generator:
-        """Make a generator named by (seed, aggregate, round, client); ``client`` is a client's key, 0 for all."""
-        return numpy_generator(self.seed, "aggregate", self.round, client)
+        """Make a generator named by (seed, aggregate, round, client, part); ``client`` is a client's key, 0 for all."""
+        return numpy_generator(self.seed, "aggregate", self.round, client + (self.part << 64))

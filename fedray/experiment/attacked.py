@@ -21,7 +21,7 @@ def attacked(algorithm: Composition, attack: Attack, data: ClientData, seed: int
     """
     attackers = Attackers.of(attack, data, seed)
     if not attack.gathers:
-        return replace(algorithm, transforms=(*algorithm.transforms, attackers)), attackers
+        return replace(algorithm, transforms=algorithm.transforms.followed_by(attackers)), attackers
     if not isinstance(algorithm.aggregator, Gathered):
         raise ConfigError(
             f"attack: attackers of {name_of(attack)} look at all updates of a cohort, and with the aggregator "

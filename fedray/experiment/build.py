@@ -302,7 +302,7 @@ class Config:
         warnings += untested(task, self.evaluate, data)
         plan = Plan(
             task=task,
-            algorithm=fitted(algorithm, task),
+            algorithm=fitted(algorithm, task, sampler, self.schema.rounds, self.failures.dropout),
             sampler=sampler,
             rounds=self.schema.rounds,
             evaluate=self.evaluate,
@@ -352,7 +352,7 @@ class Config:
             _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
             trial = profiled(trial).with_variants()
-            check_step(fitted(algorithm, trial), trial, vector)
+            check_step(fitted(algorithm, trial, sampler, self.schema.rounds), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))

@@ -19,6 +19,7 @@ from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.run.plan import Plan
 from fedray.run.state import ServerState
+from fedray.transforms.base import Transform
 
 _log = logging.getLogger(__name__)
 
@@ -75,9 +76,11 @@ def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord) 
     """
     layout, algorithm = plan.layout, plan.algorithm
     total = replace(total, expected=plan.expected)
-    for transform in reversed(algorithm.transforms):
-        now = Now(plan.task.seed, record.round)
-        tell(record, name_of(transform), transform.on_aggregate(total, now), now.metrics)
+
+    def hear(transform: Transform, *metrics: Mapping[str, float] | None) -> None:
+        tell(record, name_of(transform), *metrics)
+
+    algorithm.transforms.on_aggregate(total, state.transforms, plan.task.seed, record.round, hear)
     if BUFFERS in total.parts:
         layout.round_integers(total.parts[BUFFERS])
     if (change := total.parts.pop(STATISTICS, None)) is not None and total.count:

@@ -235,7 +235,9 @@ class _Drive:
         vector.copy_(plan.layout.pack(dict(module.state_dict())))
         self._frozen = keep_frozen(run.folder.path, plan.layout, module)
         store = ClientStore(run.folder.state, run.job().state_widths())
-        state = ServerState(plan.start(vector), store, kept=plan.initial_kept(str(vector.device)))
+        device = str(vector.device)
+        transforms = plan.algorithm.transforms.start(device)
+        state = ServerState(plan.start(vector), store, kept=plan.initial_kept(device), transforms=transforms)
         if plan.algorithm.statistics:
             state.statistics = vector[-plan.layout.buffers :].clone()
         if run.resume:

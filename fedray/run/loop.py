@@ -199,7 +199,7 @@ class Rounds:
     def _broadcast(self, round: int, weight: float) -> Broadcast:
         state = self._state
         state.server.enter(round)
-        parts = self._plan.broadcast(state.server)
+        parts = self._plan.broadcast(state.server, state.transforms)
         if state.statistics is not None:
             parts[STATISTICS] = state.statistics
         return Broadcast(round, parts, weight)

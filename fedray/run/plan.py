@@ -108,11 +108,17 @@ class Plan:
         server.rate = self.server_rate
         return server
 
-    def broadcast(self, server: Server) -> Parts:
-        """Return what the server sends in a round, with zeros where the means of its survey will be."""
-        asked = self.task.profile.surveys.items()
-        zeros = {name: server.vector.new_zeros(width) for name, width in asked}
-        return {"model": server.vector, **self.algorithm.program.broadcast(server), **zeros}
+    def broadcast(self, server: Server, kept: Parts) -> Parts:
+        """Return what the server sends in a round, with zeros where the means of its survey will be.
+
+        Args:
+            server: the server's half of the algorithm.
+            kept: the tensors that the server keeps for transforms.
+        """
+        zeros = {name: server.vector.new_zeros(width) for name, width in self.task.profile.surveys.items()}
+        parts = self.algorithm.program.broadcast(server)
+        more = self.algorithm.transforms.broadcast(kept, self.task.seed, server.round)
+        return {"model": server.vector, **parts, **more, **zeros}
 
     def initial_kept(self, device: str) -> Parts:
         """Return the tensors that the server keeps for the aggregator, before the first round."""

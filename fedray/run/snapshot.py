@@ -22,7 +22,7 @@ from fedray.run.state import ServerState
 from fedray.run.watch import Watch
 from fedray.rundir.checkpoint import Checkpoint
 
-_SERVER, _AGGREGATOR, _CLIENTS, _TRAINED = "rule.", "aggregator.", "clients.", "trained."
+_SERVER, _AGGREGATOR, _TRANSFORMS, _CLIENTS, _TRAINED = "rule.", "aggregator.", "kept.", "clients.", "trained."
 
 
 def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Checkpoint:
@@ -32,6 +32,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "model": state.vector,
         **_prefixed(_SERVER, state.server.state_dict()),
         **_prefixed(_AGGREGATOR, state.kept),
+        **_prefixed(_TRANSFORMS, state.transforms),
         **_prefixed(_CLIENTS, clients),
     }
     if state.statistics is not None:
@@ -92,7 +93,9 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     if state.statistics is not None and STATISTICS in saved.tensors:
         state.statistics.copy_(saved.tensors[STATISTICS])
     state.server.load_state_dict(_with_prefix(saved.tensors, _SERVER))
-    state.kept = {name: t.to(state.vector.device) for name, t in _with_prefix(saved.tensors, _AGGREGATOR).items()}
+    device = state.vector.device
+    state.kept = {name: t.to(device) for name, t in _with_prefix(saved.tensors, _AGGREGATOR).items()}
+    state.transforms = {name: t.to(device) for name, t in _with_prefix(saved.tensors, _TRANSFORMS).items()}
     if state.store.widths:
         rows = _with_prefix(saved.tensors, _CLIENTS)
         state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
@@ -129,10 +132,12 @@ def layout_of(saved: Checkpoint) -> Layout:
 def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
     """Return names, and for clients lengths, of what is kept between rounds, in the order in which it lies on disk."""
     clients = [f"{name}[{width}]" for name, width in state.store.widths.items()]
-    aggregator = [f"{name}[{tensor.numel()}]" for name, tensor in sorted(state.kept.items())]
     kept = {"server": sorted(state.server.state_dict()), "clients": clients}
-    # Not where it is empty: a fedray without such aggregators is to read what it could have written.
-    return kept | ({"aggregator": aggregator} if aggregator else {})
+    for who, tensors in (("aggregator", state.kept), ("transforms", state.transforms)):
+        # Not where it is empty: a fedray without such parts is to read what it could have written.
+        if tensors:
+            kept[who] = [f"{name}[{tensor.numel()}]" for name, tensor in sorted(tensors.items())]
+    return kept
 
 
 def _federation(plan: Plan) -> str:

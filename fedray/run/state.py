@@ -31,6 +31,7 @@ class ServerState:
         halvings: the number of times that blocks were halved because a device had too little memory for them.
         whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
         kept: the tensors that the aggregator keeps.
+        transforms: those that the server keeps for transforms.
         statistics: the mean of the buffers ``[B]`` that the last cohort ended with, where evaluations need it.
         pending: record of the last finished round while it is not complete.
         trained: numbers of each client of the pending round, where clients are evaluated.
@@ -44,6 +45,7 @@ class ServerState:
     halvings: int = 0
     whole: bool = True
     kept: Parts = field(default_factory=dict)
+    transforms: Parts = field(default_factory=dict)
     statistics: Tensor | None = None
     pending: RoundRecord | None = None
     trained: ClientRows | None = None

@@ -94,7 +94,7 @@ class Models:
         if number not in self._told:
             part, models = self._parts[number], self._task.submodels
             own = down if models is None else models.received(number, down)
-            heard = self._algorithm.heard(own, part.layout, part.seed)
+            heard = self._algorithm.transforms.heard(own, part.layout.shared, part.seed)
             self._told[number] = Trained(number, part, self._trainer(number), own, heard)
         return self._told[number]
 

@@ -260,11 +260,9 @@ class Worker:
         if algorithm.weight == "uniform":
             update.weight = np.ones_like(update.weight)
         with torch.no_grad():
-            algorithm.on_clients(update)
             task = self.job.task
-            algorithm.on_the_way_up(update, task.seed, task.data.keys(clients).tolist())
-            for transform in reversed(algorithm.transforms):
-                transform.on_arrival(update, self._down.round)
+            algorithm.transforms.on_clients(update, self._down.parts)
+            algorithm.transforms.on_the_way(update, task.seed, task.data.keys(clients).tolist())
         return update
 
     def _advice(self, update: BlockUpdate, error: UpdateOutOfRange) -> str:

@@ -3,20 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+
 from fedray.config.registry import Registry
-from fedray.core.messages import Aggregate, BlockUpdate
+from fedray.core.layout import Layout
+from fedray.core.messages import Aggregate, BlockUpdate, Ints, Parts
 from fedray.core.now import Now
+from fedray.sampling import Full, Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """The run in which a transform works, as it is known before the first round.
+
+    >>> Setting(sizes=np.array([30, 10])).expected
+    2.0
+
+    Args:
+        before: the transforms that stand before it, prepared.
+        sampler: of cohorts.
+        sizes: the number of training examples of each client, ``[N]``.
+        dropout: the share of a cohort that drops out, as ``failures.dropout`` has it.
+        rounds: the number of rounds in all.
+        layout: of the model; None: there is none yet.
+        sends: lengths of all that a client sends, by name, without what transforms send.
+        aggregator: the aggregator's name.
+        linear: the aggregator takes sums alone, and looks at no single update.
+        uniform: every client weighs the same.
+        seed: the run's seed.
+    """
+
+    before: tuple[Transform, ...] = ()
+    sampler: Sampler = field(default_factory=Full)
+    sizes: Ints = field(default_factory=lambda: np.ones(1, dtype=np.int64))
+    dropout: float = 0.0
+    rounds: int = 1
+    layout: Layout | None = None
+    sends: Mapping[str, int] = field(default_factory=dict)
+    aggregator: str = "mean"
+    linear: bool = True
+    uniform: bool = True
+    seed: int = 0
+
+    @property
+    def expected(self) -> float:
+        """The number of clients that a cohort is expected to have, without those that drop out."""
+        return self.sampler.expected(self.sizes) * (1.0 - self.dropout)
 
 
 class Transform:
-    """The base of transforms: three moments of an update's way, at each of which nothing happens by default.
+    """The base of transforms: moments of an update's way, at each of which nothing happens by default.
 
     The client half runs on the rows of a block, in the order of the config; the server halves run in reverse order.
     The part ``delta`` holds the trained parameters alone: frozen ones, statistics and counters are a part of their own
     (``buffers``), which is to be left as it is.  One that changes the form in which an update travels is a
     :class:`~fedray.transforms.codec.Codec`.
+
+    A transform may also keep tensors on the server (:meth:`start`), tell clients something of them
+    (:meth:`broadcast`), and hear from clients beside their updates (:attr:`sends`).  These names are its own: no other
+    part of the run sees them, and two transforms may use the same.
 
     >>> import numpy as np, torch
     >>> class Signs(Transform):
@@ -51,12 +99,34 @@ class Transform:
         """True where an update may leave with a larger norm than it came with."""
         return False
 
-    def prepare(self, before: tuple[Transform, ...]) -> Transform:
-        """Return the transform as it works behind ``before``; ValueError if it cannot stand there."""
+    @property
+    def sends(self) -> Mapping[str, int]:
+        """The lengths of what each client sends for the transform beside its update, by name.
+
+        Its client half puts rows ``[C, k]`` of them into ``update.parts``; ``on_aggregate`` finds their mean.
+        """
+        return {}
+
+    def prepare(self, setting: Setting) -> Transform:
+        """Return the transform as it works in a run; ValueError, in one line, if it cannot work there."""
         return self
 
+    def start(self) -> Parts:
+        """Return the tensors that the server keeps for the transform from round to round, before the first.
+
+        They are ``now.state`` from then on, and are saved in checkpoints.
+        """
+        return {}
+
+    def broadcast(self, now: Now) -> Parts:
+        """Return what clients receive for the transform: float32 vectors, the same names in each round.
+
+        A client half finds them in ``update.received``.
+        """
+        return {}
+
     def on_clients(self, update: BlockUpdate) -> None:
-        """Change the updates ``[C, k]`` of a block in place, on the client's side; ``delta`` is ``[C, D]``."""
+        """Change the updates ``[C, k]`` of a block in place, on the client's side; ``delta`` is ``[C, S]``."""
 
     def on_arrival(self, update: BlockUpdate, now: int) -> None:
         """Change single updates on the server's side before they are folded (weight by staleness)."""
@@ -65,8 +135,8 @@ class Transform:
         """Change the aggregate in place, once a round, after the fold (noise, unmasking).
 
         Args:
-            total: the aggregate.
-            now: the round; it keeps no tensors for transforms.
+            total: the aggregate, with the means of what clients sent for the transform; zeros where nobody came.
+            now: the round; ``now.state`` is what the server keeps for the transform, to be changed there.
 
         Returns:
             Numbers for the record of the round, which has them under the transform's name; or None.

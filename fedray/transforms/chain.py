@@ -1,44 +1,254 @@
-"""The transforms of a run, in their order: each as it works behind the others."""
+"""The transforms of a run in their order, and the places at which they act."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
 
 from fedray.config.registry import name_of
-from fedray.core.errors import ConfigError
-from fedray.transforms.base import Transform
-from fedray.transforms.codec import Codec
+from fedray.core.errors import ConfigError, RunFailed, one_line
+from fedray.core.messages import DELTA, Aggregate, BlockUpdate, Broadcast, Parts
+from fedray.core.now import Now
+from fedray.transforms.base import Setting, Transform
+from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
+
+Hear = Callable[[Transform, Mapping[str, float] | None, Mapping[str, float]], None]
+"""A receiver of what a transform returned and what it wrote into ``now.metrics``."""
 
 
-def chained(transforms: Sequence[Transform]) -> list[Transform]:
-    """Return the transforms as they work behind one another.
+@dataclass(frozen=True)
+class Chain:
+    """The transforms of a run, each with names of its own for what it keeps, sends and receives.
 
-    Raises:
-        ConfigError: one cannot stand where it stands; the message says which, and where it could.
+    In checkpoints and messages these names begin with the transform's place in the config.
+
+    >>> from fedray.transforms import Clip, TopK
+    >>> chain = Chain.of([Clip(1.0), TopK(0.1)])
+    >>> chain.state(1000)
+    {'transforms[1].residual': 1000}
+
+    Args:
+        members: in their order.
     """
-    prepared: list[Transform] = []
-    private = [name_of(t) for t in transforms if t.needs_uniform]
-    for position, transform in enumerate(transforms):
-        name, bounded = name_of(transform), [name_of(t) for t in prepared if t.needs_uniform]
-        reason = _behind_a_codec(transform, prepared)
-        if private and isinstance(transform, Codec) and transform.rounds and transform.up:
-            reason = (
-                f"{name} may round an update to more than the clip that {private[0]} relies on: "
-                "leave it out, or set its direction to down"
-            )
-        elif bounded and transform.enlarges:
-            reason = (
-                f"{name} with error feedback undoes the clip that {bounded[0]} "
-                "relies on: put it before the clip, or set error_feedback to false"
-            )
-        if reason is None:
+
+    members: tuple[Transform, ...] = ()
+    _counted: dict[tuple[bool, int], int] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, transforms: Sequence[Transform]) -> Chain:
+        """Make a chain of transforms that can stand in their order.
+
+        Raises:
+            ConfigError: one cannot stand where it stands; the message says which, and where it could.
+        """
+        private = [name_of(t) for t in transforms if t.needs_uniform]
+        for position, transform in enumerate(transforms):
+            if reason := _misplaced(transform, transforms[:position], private):
+                raise ConfigError(f"transforms[{position}]: {reason}")
+        return cls(tuple(transforms))
+
+    def __iter__(self) -> Iterator[Transform]:
+        return iter(self.members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def followed_by(self, transform: Transform) -> Chain:
+        """Return the chain with one more at its end."""
+        return Chain((*self.members, transform))
+
+    def prepared(self, setting: Setting) -> Chain:
+        """Return the transforms as they work in a run.
+
+        Args:
+            setting: of the first of them.
+
+        Raises:
+            ConfigError: one cannot work in this run, or its server half fails.
+        """
+        members: tuple[Transform, ...] = ()
+        for position, transform in enumerate(self.members):
             try:
-                prepared.append(transform.prepare(tuple(prepared)))
+                members = (*members, transform.prepare(replace(setting, before=members)))
             except ValueError as error:
-                reason = str(error)
-        if reason is not None:
-            raise ConfigError(f"transforms[{position}]: {reason}")
-    return prepared
+                raise ConfigError(f"transforms[{position}]: {error}") from None
+        chain = Chain(members)
+        _ = chain.receives  # fails here, if ever
+        return chain
+
+    # Names and lengths
+
+    @property
+    def sends(self) -> dict[str, int]:
+        """The length of each part that clients send for a transform."""
+        return {_placed(i, name): width for i, part in enumerate(self.members) for name, width in part.sends.items()}
+
+    @cached_property
+    def receives(self) -> dict[str, int]:
+        """The length of each part that clients receive for a transform.
+
+        Raises:
+            ConfigError: a server half fails, or broadcasts something else than vectors.
+        """
+        found: dict[str, int] = {}
+        for position, transform in enumerate(self.members):
+            where = f"transforms[{position}]: the server's half of {name_of(transform)}"
+            try:
+                sent = transform.broadcast(Now(0, 1, transform.start(), part=position + 1))
+                shapes = {name: (part.dtype, list(part.shape)) for name, part in sent.items()}
+            except Exception as error:
+                raise ConfigError(f"{where} fails: {one_line(error)}") from error
+            for name, (dtype, shape) in shapes.items():
+                if len(shape) != 1 or dtype != torch.float32:
+                    raise ConfigError(f"{where} broadcasts {name}, {dtype} {shape}; it must be a float32 vector")
+                found[_placed(position, name)] = shape[0]
+        return found
+
+    def state(self, length: int) -> dict[str, int]:
+        """Return the length of each vector that a client keeps for a transform, where an update is so long."""
+        return {_placed(i, name): length for i, part in enumerate(self.members) for name in part.state}
+
+    # On the server
+
+    def start(self, device: str | torch.device) -> Parts:
+        """Return the tensors that the server keeps for transforms, before the first round."""
+        kept = {_placed(i, name): t for i, part in enumerate(self.members) for name, t in part.start().items()}
+        return {name: tensor.to(device) for name, tensor in kept.items()}
+
+    def broadcast(self, kept: Parts, seed: int, round: int) -> Parts:
+        """Return what clients receive for the transforms, of what the server keeps for them."""
+        found: Parts = {}
+        for position, transform in enumerate(self.members):
+            sent = transform.broadcast(Now(seed, round, _own(position, kept), part=position + 1))
+            found |= {_placed(position, name): part for name, part in sent.items()}
+        return found
+
+    def on_aggregate(self, total: Aggregate, kept: Parts, seed: int, round: int, hear: Hear) -> None:
+        """Let the server halves change the aggregate of a round, the last transform first.
+
+        Args:
+            total: the aggregate, in place; what was sent for transforms is no longer in it afterwards.
+            kept: the tensors that the server keeps for transforms, in place.
+            seed: the run's seed.
+            round: round number.
+            hear: receives the metrics of each.
+
+        Raises:
+            RunFailed: a transform drops or adds tensors of its state.
+        """
+        heard = {name: total.parts.pop(name) for name in self.sends}
+        for position, transform in reversed(list(enumerate(self.members))):
+            own = _own(position, heard)
+            if taken := own.keys() & total.parts.keys():
+                raise RunFailed(f"{name_of(transform)} sends {min(taken)}, which the algorithm sends as well")
+            now = Now(seed, round, _own(position, kept), part=position + 1)
+            names = sorted(now.state)
+            total.parts.update(own)
+            hear(transform, transform.on_aggregate(total, now), now.metrics)
+            for name in own:
+                total.parts.pop(name, None)
+            if sorted(now.state) != names:
+                raise RunFailed(
+                    f"round {round}: {name_of(transform)} keeps {sorted(now.state)} and began with {names}: "
+                    "start returns all that the server keeps for a transform"
+                )
+            kept.update({_placed(position, name): tensor for name, tensor in now.state.items()})
+
+    # On the client's side
+
+    def heard(self, down: Broadcast, travels: int, seed: int) -> Broadcast:
+        """Return a broadcast as it reaches clients' programs: through codecs, and without what is for transforms.
+
+        Args:
+            down: the broadcast.
+            travels: the number of entries of the model that are encoded, its first.
+            seed: the run's seed.
+        """
+        if self.receives:
+            down = replace(down, parts={name: part for name, part in down.parts.items() if name not in self.receives})
+        if not self.down:
+            return down
+        model = down.parts["model"].clone()
+        model[:travels] = travelled(self.down, model[None, :travels], Draws(seed, "broadcast", down.round))[0]
+        return replace(down, parts={**down.parts, "model": model})
+
+    def on_clients(self, update: BlockUpdate, down: Parts) -> None:
+        """Let the client halves change the updates of a block, in their order.
+
+        Each finds what it kept and received itself, and nothing of the others.
+
+        Args:
+            update: in place.
+            down: the parts of the broadcast.
+
+        Raises:
+            ValueError: a transform does not send what it says that it sends.
+        """
+        state, sent = update.state, Parts()
+        for position, transform in enumerate(self.members):
+            update.state = {name: state[_placed(position, name)] for name in transform.state}
+            update.received = _own(position, {name: down[name] for name in self.receives})
+            transform.on_clients(update)
+            state |= {_placed(position, name): update.state[name] for name in transform.state}
+            for name, width in transform.sends.items():
+                part = update.parts.pop(name, None)
+                if part is None or part.shape != (len(update.clients), width):
+                    found = "nothing" if part is None else list(part.shape)
+                    raise ValueError(f"{name_of(transform)} sends {found} as {name}, and said [C, {width}]")
+                sent[_placed(position, name)] = part
+        update.state, update.received = state, {}
+        update.parts.update(sent)
+
+    def on_the_way(self, update: BlockUpdate, seed: int, keys: Sequence[int]) -> None:
+        """Let updates arrive as codecs leave them, and as server halves want them to be folded.
+
+        Args:
+            update: of a block, in place.
+            seed: the run's seed.
+            keys: the clients' keys.
+        """
+        if self.up:
+            delta = update.parts[DELTA]
+            delta.copy_(travelled(self.up, delta, Draws(seed, "encode", update.round, keys)))
+        for transform in reversed(self.members):
+            transform.on_arrival(update, update.round)
+
+    # Codecs
+
+    @cached_property
+    def up(self) -> tuple[Codec, ...]:
+        """The codecs of updates, in their order."""
+        return tuple(t for t in self.members if isinstance(t, Codec) and t.up)
+
+    @cached_property
+    def down(self) -> tuple[Codec, ...]:
+        """The codecs of the broadcast model, in their order."""
+        return tuple(t for t in self.members if isinstance(t, Codec) and t.down)
+
+    def encoded(self, length: int, *, up: bool) -> int:
+        """Count the bytes of so many trained entries on their way up or down."""
+        if (up, length) not in self._counted:
+            self._counted[up, length] = encoded_bytes(self.up if up else self.down, length)
+        return self._counted[up, length]
+
+
+def _misplaced(transform: Transform, before: Sequence[Transform], private: Sequence[str]) -> str | None:
+    """Return why a transform cannot stand behind others; ``private`` has the names of those that rely on a clip."""
+    name, bounded = name_of(transform), [name_of(t) for t in before if t.needs_uniform]
+    if private and isinstance(transform, Codec) and transform.rounds and transform.up:
+        return (
+            f"{name} may round an update to more than the clip that {private[0]} relies on: "
+            "leave it out, or set its direction to down"
+        )
+    if bounded and transform.enlarges:
+        return (
+            f"{name} with error feedback undoes the clip that {bounded[0]} "
+            "relies on: put it before the clip, or set error_feedback to false"
+        )
+    return _behind_a_codec(transform, before)
 
 
 def _behind_a_codec(transform: Transform, before: Sequence[Transform]) -> str | None:
@@ -52,3 +262,13 @@ def _behind_a_codec(transform: Transform, before: Sequence[Transform]) -> str | 
             if (codec.up and transform.up) or (codec.down and transform.down):
                 return f"{name} would encode again what {name_of(codec)} has rounded: leave one of them out"
     return None
+
+
+def _placed(position: int, name: str) -> str:
+    return f"transforms[{position}].{name}"
+
+
+def _own(position: int, parts: Parts) -> Parts:
+    """Return the parts of a transform by its own names."""
+    start = _placed(position, "")
+    return {name.removeprefix(start): part for name, part in parts.items() if name.startswith(start)}

@@ -11,7 +11,7 @@ import torch
 from fedray.core.messages import Aggregate
 from fedray.core.now import Now
 from fedray.core.rng import torch_generator
-from fedray.transforms.base import Transform, transforms
+from fedray.transforms.base import Setting, Transform, transforms
 from fedray.transforms.clip import Clip
 
 
@@ -25,7 +25,7 @@ class Gaussian(Transform):
     what is released does not depend on how many came.  A round in which nobody came gives noise alone.  Drawn once per
     round on the server, named by (seed, noise, round).  This adds the noise; it does not account for the privacy spent.
 
-    >>> noise = Gaussian(multiplier=0.5).prepare((Clip(norm=2.0),))
+    >>> noise = Gaussian(multiplier=0.5).prepare(Setting(before=(Clip(norm=2.0),)))
     >>> total = Aggregate({"delta": torch.zeros(3)}, weight=10.0, count=10)
     >>> noise.on_aggregate(total, Now(seed=1, round=1))  # a standard deviation of 0.5 * 2 / 10
     >>> total.parts["delta"]
@@ -43,10 +43,12 @@ class Gaussian(Transform):
         if not self.multiplier >= 0.0:
             raise ValueError(f"multiplier={self.multiplier}: the noise multiplier must be at least 0")
 
-    def prepare(self, before: tuple[Transform, ...]) -> Transform:
+    def prepare(self, setting: Setting) -> Transform:
         """Take the sensitivity from the last ``clip`` before it."""
         sensitivity: float | None = None
-        for transform in before:
+        for transform in setting.before:
+            if isinstance(transform, Gaussian):
+                raise ValueError("gaussian stands before it already: say the noise of both in one multiplier")
             if isinstance(transform, Clip):
                 sensitivity = transform.norm
             elif transform.enlarges:
@@ -64,9 +66,6 @@ class _Calibrated(Gaussian):
     """A Gaussian mechanism that knows its sensitivity."""
 
     sensitivity: float = dataclasses.field(default=0.0)
-
-    def prepare(self, before: tuple[Transform, ...]) -> Transform:
-        return self
 
     def on_aggregate(self, total: Aggregate, now: Now) -> None:
         """Turn the mean ``delta`` ``[D]`` over those who came into one over those expected, and add the noise."""

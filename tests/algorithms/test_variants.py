@@ -17,6 +17,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.regions import Regions
+from fedray.sampling import Full
 from fedray.transforms import BF16, Clip, TopK, Transform
 from tests.helpers import class_problem, local_task
 
@@ -44,8 +45,10 @@ def test_it_fits() -> None:
     chain: list[Transform] = [Clip(1.0), TopK(0.5, error_feedback=False), BF16()]
     algorithm = compose(HeteroFL(), chain, Mean(), LocalSection())
     check_variants(algorithm, PLAIN)
-    assert isinstance(fitted(algorithm, local_task(class_problem(), program=HeteroFL())).aggregator, MeanOfHolders)
-    assert fitted(algorithm, local_task(class_problem())).aggregator is algorithm.aggregator
+    assert isinstance(
+        fitted(algorithm, local_task(class_problem(), program=HeteroFL()), Full(), 1).aggregator, MeanOfHolders
+    )
+    assert fitted(algorithm, local_task(class_problem()), Full(), 1).aggregator is algorithm.aggregator
 
 
 def test_what_an_algorithm_has_beside_the_model_is_refused() -> None:
@@ -53,7 +56,7 @@ def test_what_an_algorithm_has_beside_the_model_is_refused() -> None:
     other = local_task(class_problem(), program=Scaffold(), stack="off")
     task = replace(task, profile=other.profile, receives=other.receives)
     with pytest.raises(ConfigError, match=r"^algorithm: heterofl has models.*, such as control$"):
-        fitted(compose(HeteroFL(), [], Mean(), LocalSection()), task)
+        fitted(compose(HeteroFL(), [], Mean(), LocalSection()), task, Full(), 1)
     kept = local_task(class_problem(), program=HeteroFL(), stack="off", args=LocalSection(keep_optimizer=True))
     with pytest.raises(ConfigError, match=r"^local\.keep_optimizer: heterofl has models"):
-        fitted(compose(HeteroFL(), [], Mean(), LocalSection()), kept)
+        fitted(compose(HeteroFL(), [], Mean(), LocalSection()), kept, Full(), 1)

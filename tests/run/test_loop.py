@@ -179,7 +179,7 @@ def test_what_an_aggregator_keeps_and_tells(tmp_path: Path) -> None:
     whole = told(run.run())
     assert [one["asked"] for one in whole] == [1.0, 2.0, 3.0]
     assert len({one["draw"] for one in whole}) == 3
-    assert [int(saved.kept["asked"]) for saved in run.saves] == [1, 2, 3], "what is saved does not go on"
+    assert [int(saved.tensors["aggregator.asked"]) for saved in run.saves] == [1, 2, 3], "what is saved does not go on"
     again = federation(class_problem(), tmp_path / "b", aggregator=Counting())
     again.restore(run.saves[0])
     assert told(again.run()) == whole, "the first is told once it is complete"
@@ -499,9 +499,10 @@ def test_checkpoints_are_due_every_k_rounds_and_at_the_end_with_the_open_record(
     records = run.run()
     assert [saved.round for saved in run.saves] == [2, 4, 5]
     for saved in run.saves:
-        assert saved.pending is not None
-        assert saved.pending.round == saved.round
-        assert model_sha256(saved.vector) == saved.pending.model_sha256 == records[saved.round - 1].model_sha256
+        pending = saved.state["pending"]
+        assert pending["round"] == saved.round
+        found = model_sha256(saved.tensors["model"])
+        assert found == pending["model_sha256"] == records[saved.round - 1].model_sha256
     for saved in run.saves:
         again = federation(problem, tmp_path, Scaffold(), rounds=5)
         again.restore(saved)

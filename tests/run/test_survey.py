@@ -24,6 +24,7 @@ from fedray.cluster.work.group import WorkerGroup
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.messages import Aggregate
+from fedray.core.record import RoundRecord
 from fedray.local.clients import Clients
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
@@ -31,7 +32,7 @@ from fedray.run.worker import Item, Job, Report
 from fedray.sampling import Uniform
 from fedray.server import Server
 from fedray.transforms import Clip, Gaussian
-from tests.helpers import class_problem, federation
+from tests.helpers import Federation, class_problem, federation
 from tests.laws.test_held import Spawner
 from tests.run.test_loop import DROP, STACKS, Flaky
 
@@ -97,22 +98,26 @@ class Starter:
         return WorkerGroup(self._job, spec, partial(Spawner, self._job, {0: [False, False, True], 1: [True]}))
 
 
-def test_workers_that_die_in_a_survey_or_after_it_change_no_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def on_workers(run: Federation, monkeypatch: pytest.MonkeyPatch) -> list[RoundRecord]:
+    """The records of a run on two fake processes, both of which die once in the first round."""
     monkeypatch.setattr(ray_executor, "_RayStarter", Starter)
     monkeypatch.setattr(nodes, "_WATCH", 10**6)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     for name in ("_let_others_finish", "_keep_freed_memory"):
         monkeypatch.setattr(workers, name, lambda: None)
-    inline = federation(class_problem(SIZES), tmp_path / "a", Mime(), stack=2)
-    expected = [record.model_sha256 for record in inline.run()]
-    group = federation(class_problem(SIZES), tmp_path / "b", Mime(), stack=2)
-    executor = RayExecutor(group.job, WorkerArgs(2))
+    executor = RayExecutor(run.job, WorkerArgs(2))
     try:
-        records = list(Rounds(group.plan, group.state, executor, lambda state: None))
+        return list(Rounds(run.plan, run.state, executor, lambda state: None))
     finally:
         executor.close()
+
+
+def test_workers_that_die_in_a_survey_or_after_it_change_no_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inline = federation(class_problem(SIZES), tmp_path / "a", Mime(), stack=2)
+    expected = [record.model_sha256 for record in inline.run()]
+    records = on_workers(federation(class_problem(SIZES), tmp_path / "b", Mime(), stack=2), monkeypatch)
     assert [record.model_sha256 for record in records] == expected
     assert records[0].usage["retries"] >= 2  # one died in the survey, and one after it
     assert all(record.clients["ok"] == len(SIZES) for record in records)

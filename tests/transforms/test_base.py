@@ -17,7 +17,7 @@ from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import BUFFERS, Aggregate
 from fedray.core.now import Now
 from fedray.sampling import Poisson
-from fedray.transforms import Clip, Gaussian, TopK, Transform
+from fedray.transforms import Clip, Gaussian, Setting, TopK, Transform
 from tests.helpers import class_problem, federation, train
 
 SIZES = (8, 6, 10, 4)
@@ -105,7 +105,7 @@ def test_what_is_sent_of_the_largest_is_of_the_trained_part(tmp_path: Path) -> N
     assert run.job.state_widths() == {"transforms[0].residual": layout.trained}
     update = train(run.plan.task, [0], state={"transforms[0].residual": torch.zeros(1, layout.trained)})
     statistics = update.parts[BUFFERS].clone()
-    algorithm.on_clients(update)
+    algorithm.transforms.on_clients(update, {})
     kept = math.ceil(0.1 * layout.trained)
     assert int((update.parts["delta"] != 0).sum()) == kept
     assert torch.equal(update.parts[BUFFERS], statistics)
@@ -152,7 +152,7 @@ def test_without_noise_an_empty_cohort_leaves_the_model_as_it_is(transforms: lis
 def test_mean_and_noise_are_over_the_expected_number_of_clients(multiplier: float) -> None:
     width, count, expected = 20_000, 3, 12.0
     total = Aggregate({"delta": torch.full((width,), 0.25)}, 3.0, count, expected)
-    Gaussian(multiplier).prepare((Clip(2.0),)).on_aggregate(total, Now(1, 1))
+    Gaussian(multiplier).prepare(Setting(before=(Clip(2.0),))).on_aggregate(total, Now(1, 1))
     delta = total.parts["delta"]
     assert float(delta.mean()) == pytest.approx(0.25 * count / expected, abs=4 * multiplier * 2.0 / expected / 141)
     assert float(delta.std()) == pytest.approx(multiplier * 2.0 / expected, rel=0.03)

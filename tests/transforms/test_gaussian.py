@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedray.core.messages import Aggregate
 from fedray.core.now import Now
-from fedray.transforms import Clip, Gaussian, TopK
+from fedray.transforms import Clip, Gaussian, Setting, TopK
 
 
 def aggregate(width: int, count: int) -> Aggregate:
@@ -19,7 +19,7 @@ def aggregate(width: int, count: int) -> Aggregate:
 
 def noise(seed: int = 1, round: int = 1, *, multiplier: float = 2.0, count: int = 4, width: int = 20_000) -> Tensor:
     total = aggregate(width, count)
-    calibrated = Gaussian(multiplier).prepare((Clip(5.0), Clip(0.5)))
+    calibrated = Gaussian(multiplier).prepare(Setting(before=(Clip(5.0), Clip(0.5))))
     calibrated.on_aggregate(total, Now(seed, round))
     assert not total.parts["control"].any()
     return total.parts["delta"]
@@ -41,6 +41,6 @@ def test_the_noise_is_named_by_seed_and_round() -> None:
 
 def test_noise_needs_a_clip_before_it() -> None:
     with pytest.raises(ValueError, match="gaussian needs a clip before it"):
-        Gaussian(1.0).prepare(())
+        Gaussian(1.0).prepare(Setting())
     with pytest.raises(ValueError, match="gaussian needs a clip before it"):
-        Gaussian(1.0).prepare((TopK(0.5),))
+        Gaussian(1.0).prepare(Setting(before=(TopK(0.5),)))

@@ -83,7 +83,7 @@ def test_each_keeps_its_own_residual(tmp_path: Path) -> None:
         left.append(alone.state["residual"])
     together = update(rows.clone(), [1.0] * 3)
     together.state = {"control": rows.clone(), **dict(zip(NAMES, (first.clone(), second.clone()), strict=True))}
-    run.plan.algorithm.on_clients(together)
+    run.plan.algorithm.transforms.on_clients(together, {})
     assert torch.equal(together.parts["delta"], alone.parts["delta"])
     assert sorted(together.state) == ["control", *NAMES]
     assert torch.equal(together.state["control"], rows), "a rule's own is left alone"

@@ -84,11 +84,11 @@ def memory(plan: Plan, server: Server, workers: int) -> Memory:
         "optimizer": _FLOAT * at_once * trained * _optimizer_values(plan),
         "client state": 2 * _FLOAT * at_once * kept,
         "other parts sent": _FLOAT * at_once * sum(width for name, width in sends.items() if name not in VECTOR),
-        "transforms": _FLOAT * at_once * trained * (5 if algorithm.up else 2 if algorithm.transforms else 0),
+        "transforms": _FLOAT * at_once * trained * (5 if algorithm.transforms.up else 2 if algorithm.transforms else 0),
         "activations": at_once * activation_bytes(plan),
         "other devices": others * _FLOAT * (size + 2 * trained),
     }
-    broadcast = sum(algorithm.broadcast_widths(layout).values()) + (size if algorithm.down else 0)
+    broadcast = sum(algorithm.broadcast_widths(layout).values()) + (size if algorithm.transforms.down else 0)
     rule = sum(tensor.nbytes for tensor in server.state_dict().values())
     centre = sum(tensor.nbytes for tensor in plan.initial_kept("meta").values())
     saved = _FLOAT * layout.size + rule + centre + (3 * _INDEX * len(task.data) if kept else 0)

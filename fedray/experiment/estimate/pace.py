@@ -79,7 +79,11 @@ def measure(plan: Plan, place: Place, server: Server, first: FirstRound) -> Pace
     algorithm = plan.algorithm
     block = first.blocks[0]
     items = [replace(block, survey=True), block] if algorithm.profile.surveys else [block]
-    down = Broadcast(first.number, plan.broadcast(server), plan.weight(first.cohort))
+    down = Broadcast(
+        first.number,
+        plan.broadcast(server, algorithm.transforms.start(server.vector.device)),
+        plan.weight(first.cohort),
+    )
     with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
         task = replace(plan.task, data=plan.task.data.probe())
         executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.devices)
