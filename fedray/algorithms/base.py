@@ -16,7 +16,7 @@ from fedray.server import SGD, Server, ServerOptimizer
 from fedray.server.base import check_above_0 as check_above_0
 from fedray.server.base import check_at_least_0 as check_at_least_0
 
-Weight = Literal["auto", "examples", "uniform"]
+Weight = Literal["auto", "examples", "uniform", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class Algorithm(ClientProgram):
     tensor([3., 4.])
 
     Args:
-        weight: the clients' weights in the mean: ``examples`` (m_i), ``uniform`` (1), or ``auto``: the algorithm's own
-            choice, and ``uniform`` where a transform needs it.
+        weight: the clients' weights in the mean: ``examples`` (m_i), ``uniform`` (1), ``tokens`` (target positions that
+            the loss counts, where an example has several), or ``auto``: the algorithm's own choice, and ``uniform``
+            where a transform needs it.
 
     Attributes:
         needs_classes: it works for targets that are classes alone.

@@ -42,7 +42,7 @@ class Composition:
     transforms: Chain
     aggregator: Aggregator
     server: ServerOptimizer
-    weight: Literal["examples", "uniform", "own"]
+    weight: Literal["examples", "uniform", "tokens", "own"]
     args: LocalSection
     statistics: bool = False
     receives: Mapping[str, int] = field(default_factory=dict)

@@ -63,14 +63,27 @@ def _direct(loss: LossFn) -> LossFn | None:
     return next((each for known, each in _DIRECT.items() if known is loss), None)
 
 
+def ignore_index(loss: LossFn) -> int:
+    """Return the target that a loss leaves out of its mean, its ``ignore_index``; -100 as in torch where it has none.
+
+    >>> from functools import partial
+    >>> losses = F.cross_entropy, partial(F.cross_entropy, ignore_index=0), torch.nn.CrossEntropyLoss(ignore_index=2)
+    >>> [ignore_index(loss) for loss in losses]
+    [-100, 0, 2]
+    """
+    function = getattr(loss, "function", loss)
+    index = getattr(function, "keywords", {}).get("ignore_index", getattr(function, "ignore_index", -100))
+    return index if isinstance(index, int) else -100
+
+
 def ignored_class(loss: LossFn) -> int | None:
     """Return the class whose examples a loss leaves out of its mean (``ignore_index`` of torch's losses), if any.
 
     >>> ignored_class(torch.nn.CrossEntropyLoss(ignore_index=2)), ignored_class(torch.nn.CrossEntropyLoss())
     (2, None)
     """
-    index = getattr(getattr(loss, "function", loss), "ignore_index", None)
-    return index if isinstance(index, int) and index >= 0 else None
+    index = ignore_index(loss)
+    return index if index >= 0 else None
 
 
 def batch_loss(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:

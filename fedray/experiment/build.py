@@ -73,7 +73,7 @@ from fedray.optim import LRSchedule, OptimizerFn, lr_schedules, optimizers
 from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
-from fedray.run.plan import Plan, check_cohort, check_cohorts, check_least
+from fedray.run.plan import Plan, check_cohort, check_least, check_plan
 from fedray.run.watch import check_watched, monitors
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON, new_folder
@@ -314,7 +314,7 @@ class Config:
             attackers=attackers,
             warnings=warnings,
         )
-        check_cohorts(plan)
+        check_plan(plan)
         return plan
 
     @put_back()

@@ -27,6 +27,7 @@ from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
 from fedray.run.watch import Watch, judge, monitors
+from fedray.run.weights import check_weights, weights
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Sampler
 from fedray.server import Server
@@ -148,7 +149,7 @@ class Plan:
 
     def weight(self, clients: Ints) -> float:
         """Return the total aggregation weight of some clients."""
-        return float(self.task.data.sizes[clients].sum() if self.algorithm.weight == "examples" else len(clients))
+        return float(weights(self.algorithm.weight, self.task, clients).sum())
 
     def steps(self, round: int, clients: Ints) -> Ints:
         """Return the local steps of some clients in a round, ``[C]``."""
@@ -229,6 +230,12 @@ def check_least(aggregator: Aggregator, sampler: Sampler, sizes: Ints, dropout: 
     """Raise ConfigError if an aggregator needs more updates than a cohort is expected to have, dropouts aside."""
     if (expected := sampler.expected(sizes) * (1.0 - dropout)) < aggregator.least:
         raise ConfigError(too_few(aggregator, expected, "a cohort has"))
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise ConfigError for what of a run is known to fail before it begins."""
+    check_cohorts(plan)
+    check_weights(plan.algorithm.weight, plan.task)
 
 
 def check_cohorts(plan: Plan) -> None:

@@ -47,6 +47,7 @@ from fedray.run.evaluation import (
 )
 from fedray.run.examiner import Examiner
 from fedray.run.trained import Models
+from fedray.run.weights import weights
 from fedray.rundir.client_state import StateRows
 
 
@@ -250,15 +251,14 @@ class Worker:
         model = self._models.of(clients, self._down)
         if block.survey:
             update = model.survey(clients, state, there)
-            if algorithm.weight != "examples":
-                update.weight = np.ones_like(update.weight)
+            update.weight = weights(algorithm.weight, self.job.task, update.clients)
             return update
         update = model.train(clients, state, there, self._surveyed)
         if (statistics := update.parts.get(STATISTICS)) is not None:
             # What cannot be averaged is no reason to lose an update that does not need it.
             statistics.masked_fill_(~(statistics.abs() < WIDE_LIMIT), 0.0)
-        if algorithm.weight == "uniform":
-            update.weight = np.ones_like(update.weight)
+        if algorithm.weight != "own":
+            update.weight = weights(algorithm.weight, self.job.task, update.clients)
         with torch.no_grad():
             task = self.job.task
             algorithm.transforms.on_clients(update, self._down.parts)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
-from fedray.data.columns.checks import check_ids, id_keys
+from fedray.data.columns.checks import check_ids, counting, id_keys
 from fedray.data.columns.rows import CPU, Examples, Rows
 from fedray.data.sites import Silo
 from fedray.data.spec import DataSpec
@@ -116,6 +116,23 @@ class ClientData(ABC):
         Raises:
             ConfigError: the task is regression.
         """
+
+    def positions(self, clients: Ints, ignored: int) -> Ints:
+        """Count the target positions of clients' training examples other than ``ignored``, int64 ``[C]``.
+
+        >>> from fedray import FederatedData
+        >>> y = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1]])
+        >>> FederatedData.from_arrays(np.zeros((3, 2)), y, [0, 0, 1]).positions(np.arange(2), ignored=0)
+        array([3, 3])
+
+        Raises:
+            ConfigError: an example has one target, or numbers for targets.
+        """
+        found = []
+        for client in clients.tolist():
+            _, y = self.rows(np.array([client])).take(np.arange(self.sizes[client])[None])
+            found.append(int(counting(y[0], ignored).sum()))
+        return np.array(found, dtype=np.int64)
 
     @abstractmethod
     def with_holdout(self, fraction: float, seed: int) -> ClientData:

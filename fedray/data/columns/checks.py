@@ -98,6 +98,20 @@ def as_targets(values: Any, what: str = "y") -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
+def counting(y: Tensor, ignored: int) -> Tensor:
+    """Return which target positions are classes other than ``ignored``, of ``[N, T]`` or ``[N, ...]``.
+
+    Raises:
+        ConfigError: an example has one target, or numbers for targets.
+    """
+    if y.dim() < 2 or y.is_floating_point():
+        kind = "numbers for targets" if y.is_floating_point() else "one target"
+        raise ConfigError(
+            f"algorithm.weight: tokens counts the positions of targets, and an example has {kind} here; take examples"
+        )
+    return y != ignored
+
+
 def doubts(targets: NDArray[Any]) -> tuple[str, ...]:
     """Return what is to be said of float targets ``[N, k]`` that look like classes.
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.data.columns.base import ClientData, Ids
-from fedray.data.columns.checks import tensor
+from fedray.data.columns.checks import counting, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
 from fedray.data.columns.rows import CPU, Examples, Rows, decode, reading
 from fedray.data.spec import DataSpec
@@ -97,6 +97,16 @@ class ContiguousData(ClientData):
         cells = client[training][:, None] * self.spec.outputs + targets
         counts = np.bincount(cells.reshape(-1), minlength=len(self) * self.spec.outputs)
         return counts.reshape(len(self), self.spec.outputs)
+
+    def positions(self, clients: Ints, ignored: int) -> Ints:
+        sizes = self.sizes[clients]
+        client = np.repeat(np.arange(len(clients)), sizes)
+        within = np.arange(len(client)) - (np.cumsum(sizes) - sizes)[client]
+        rows = torch.from_numpy(self._starts[clients][client] + within).to(self._y.device)
+        counts = counting(self._y.index_select(0, rows), ignored).flatten(1).sum(dim=1)
+        found: Ints = np.zeros(len(clients), dtype=np.int64)
+        np.add.at(found, client, counts.cpu().numpy())
+        return found
 
     @property
     def nbytes(self) -> int:

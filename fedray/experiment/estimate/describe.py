@@ -145,6 +145,7 @@ _ALIKE = "every client counts the same, whatever its weight, with this aggregato
 _WEIGHTS = {
     "examples": "a client counts by its number of training examples",
     "uniform": "every client counts the same",
+    "tokens": "a client counts by the target positions of its training examples that the loss counts",
     "own": "the algorithm weighs clients itself",
 }
 
