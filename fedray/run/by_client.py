@@ -42,7 +42,7 @@ def from_columns(tensors: Mapping[str, Tensor]) -> ClientRows:
 
 def held_out(reports: Sequence[HoldoutReport]) -> list[ClientRows]:
     """Return the metrics of each client's held-out rows, by view; none if nobody could be reached."""
-    seen = [report for report in reports if not report.failures]
+    seen = [report for report in reports if len(report.clients)]
     if not seen:
         return []
     clients = np.concatenate([report.clients for report in seen])

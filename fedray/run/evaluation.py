@@ -134,6 +134,7 @@ class HoldoutReport:
         failures: the reasons.
         taken_part: the number of these clients that have kept something; None: none of them ever does.
         fitted: the training examples that fits of the evaluation used.
+        short: the reason for which it must be done again, fewer clients at once: too little memory; empty: it need not.
     """
 
     index: int
@@ -144,6 +145,13 @@ class HoldoutReport:
     failures: tuple[Failure, ...] = ()
     taken_part: int | None = None
     fitted: int = 0
+    short: str = ""
+
+    @classmethod
+    def without_room(cls, chunk: HoldoutChunk, reason: str, seconds: float) -> HoldoutReport:
+        """Return the report of a chunk several of whose clients had too little memory at once."""
+        none = np.zeros(0, dtype=np.int64)
+        return cls(chunk.index, none, {}, none, seconds, short=reason)
 
 
 def take_from(test: Examples, device: torch.device) -> Take:

@@ -7,17 +7,27 @@ import time
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from fedray.core.messages import STATISTICS, Broadcast, Floats, Ints
+from fedray.core.errors import one_line
+from fedray.core.messages import STATISTICS, Broadcast, Failure, Floats, Ints
 from fedray.core.metrics import Mean, example_values
 from fedray.local.kernels import memory_told
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
-from fedray.local.views import Values, see
+from fedray.local.views import Seen, Values, see
 from fedray.local.work import own_rates
 from fedray.models.prototype import last_of
 from fedray.run.blocks import cut
-from fedray.run.evaluation import Evaluator, HoldoutChunk, HoldoutReport, TestChunk, TestReport, take_from
+from fedray.run.evaluation import (
+    Evaluator,
+    HoldoutChunk,
+    HoldoutReport,
+    OutOfMemory,
+    TestChunk,
+    TestReport,
+    take_from,
+)
 from fedray.run.trained import Models
 from fedray.rundir.client_state import StateRows
 
@@ -83,22 +93,40 @@ class Examiner:
             with evaluator.named(down.round, -1 - chunk.index):
                 values, segment = self._held_out(evaluator, chunk.clients)
             sums["global"] = {name: _sums(segment, value, count) for name, value in values.items()}
-        fitted, taken_part = 0, 0
+        fitted, taken_part, failures = 0, 0, list[Failure]()
         for piece in self._pieces(chunk, down.round) if views.own or views.finetune else ():
+            found = self._seen(piece, chunk, down)
+            if isinstance(found, str):
+                if len(piece) > 1:
+                    return HoldoutReport.without_room(chunk, found, time.perf_counter() - started)
+                client, round = int(piece[0]), down.round - 1
+                failures.append(Failure(client, data.client_id(client), round, "memory", found))
+                continue
+            places = np.searchsorted(chunk.clients, piece)
+            for view, parts in found.sums.items():
+                for name, part in parts.items():
+                    whole = sums.setdefault(view, {}).setdefault(name, np.zeros(len(chunk.clients)))
+                    whole[places] = part
+            fitted, taken_part = fitted + found.fitted, taken_part + sum(int(c) in chunk.state for c in piece)
+        told = taken_part if views.own and self._keeps else None
+        left = np.isin(chunk.clients, [failure.client for failure in failures], invert=True)
+        clients, sums = chunk.clients[left], _at(sums, left)
+        seconds, examples = time.perf_counter() - started, data.holdout_sizes[clients]
+        return HoldoutReport(chunk.index, clients, sums, examples, seconds, tuple(failures), told, fitted)
+
+    def _seen(self, piece: Ints, chunk: HoldoutChunk, down: Broadcast) -> Seen | str:
+        """Return the evaluation of some clients by their own models, or the reason for which they have no room."""
+        try:
             state, known = self._rows.read(piece, chunk.state, self._device)
             there = torch.tensor(known, dtype=torch.bool, device=self._device)
             model = self._models.of(piece, down)
             others = model.down.parts.get(STATISTICS)
-            seen = see(model.trainer, piece, model.heard, state, there, others, views, self._values())
-            places = np.searchsorted(chunk.clients, piece)
-            for view, found in seen.sums.items():
-                for name, part in found.items():
-                    whole = sums.setdefault(view, {}).setdefault(name, np.zeros(len(chunk.clients)))
-                    whole[places] = part
-            fitted, taken_part = fitted + seen.fitted, taken_part + sum(known)
-        seconds, examples = time.perf_counter() - started, data.holdout_sizes[chunk.clients]
-        told = taken_part if views.own and self._keeps else None
-        return HoldoutReport(chunk.index, chunk.clients, sums, examples, seconds, (), told, fitted)
+            return see(model.trainer, piece, model.heard, state, there, others, chunk.views, self._values())
+        except OutOfMemory as error:
+            reason = one_line(error)
+        # Not in the handler: the error holds the frames that hold the memory.
+        torch.cuda.empty_cache()
+        return reason
 
     def _pieces(self, chunk: HoldoutChunk, round: int) -> list[Ints]:
         """Cut the clients of a chunk into blocks."""
@@ -138,3 +166,7 @@ class Examiner:
 
 def _sums(segment: Ints, values: Floats, count: int) -> Floats:
     return np.bincount(segment, weights=values, minlength=count).astype(np.float64)
+
+
+def _at(sums: dict[str, dict[str, Floats]], which: NDArray[np.bool_]) -> dict[str, dict[str, Floats]]:
+    return {view: {name: column[which] for name, column in columns.items()} for view, columns in sums.items()}

@@ -30,6 +30,7 @@ from fedray.run.by_client import evaluated_in, of_training
 from fedray.run.evaluation import HoldoutReport, TestReport
 from fedray.run.executor import Executor
 from fedray.run.failure_policy import verdict
+from fedray.run.halving import halve
 from fedray.run.plan import Plan, saved
 from fedray.run.state import COMPLETE, ServerState
 from fedray.run.survey import Survey, surveyed
@@ -183,12 +184,14 @@ class Rounds:
         record, reports = self._state.pending, list[Report]()
         if record is None:
             return
-        if items := self._evaluations(last):
+        if self._evaluations(last):
             started = time.perf_counter()
-            self._executor.publish(self._broadcast(record.round + 1, 1.0))
-            done = self._work(items)
-            if done is None:
-                return
+            done: list[Report] | None = None
+            while done is None or halve(self._plan, self._state, done):
+                self._executor.publish(self._broadcast(record.round + 1, 1.0))
+                done = self._work(self._evaluations(last))
+                if done is None:
+                    return
             reports = done
             self._join()
             if self._awaited:
@@ -207,7 +210,7 @@ class Rounds:
     def _train(self, down: Broadcast, clients: Ints, survey: bool = False) -> tuple[list[Report] | None, float]:
         """Let clients train, or answer a survey, in blocks that fit; return None if stopped, and when it began."""
         plan, state, reports = self._plan, self._state, None
-        while reports is None or self._halve(reports):
+        while reports is None or halve(plan, state, reports):
             self._executor.publish(down)
             published = time.perf_counter()
             inject.point("driver.round", down.round)
@@ -234,26 +237,6 @@ class Rounds:
             return None
         # Arrival order depends on who is fast; everything below folds in the order of the work instead.
         return sorted(reports, key=lambda report: (type(report).__name__, report.index))
-
-    def _halve(self, reports: list[Report]) -> bool:
-        """Halve the blocks of all workers, from here on, if one did not fit; True: the round must be done anew.
-
-        If only blocks that did not fit were halved, the bits would depend on which worker they met.  A client that had
-        no room alone is a failure, whatever the others do.
-        """
-        plan, state = self._plan, self._state
-        blocks = [[f for f in r.failures if f.stage == "memory"] for r in reports if isinstance(r, BlockReport)]
-        short = next((failures for failures in blocks if len(failures) > 1), None)
-        if short is None:
-            return False
-        state.halvings += 1
-        _log.warning(
-            "round %d: out of memory (%s); from here on %d clients step at once",
-            short[0].round,
-            short[0].error,
-            plan.block_size(state.halvings),
-        )
-        return True
 
     # The model
 
@@ -325,7 +308,7 @@ class Rounds:
         state = self._state
         if not state.to_evaluate:
             return []
-        return [*self._plan.evaluations(state.round, last, state.store, state.halvings)]
+        return [*self._plan.evaluations(state.round, last, state.store, state.halvings + state.view_halvings)]
 
     def _tell_pending(self, reports: list[Report]) -> Iterator[RoundRecord]:
         record = self._state.pending

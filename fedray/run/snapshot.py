@@ -48,6 +48,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "layout": plan.layout.to_json(),
         "totals": state.totals.to_json(),
         "halvings": state.halvings,
+        "view_halvings": state.view_halvings,
         "watches": {key: state.watches[key].to_json(m) for key, m in plan.monitors.items() if key in state.watches},
         **origin,
     }
@@ -102,6 +103,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
     state.round = saved.round
     state.totals = Totals.from_json(saved.state.get("totals", {}))
     state.halvings = saved.state.get("halvings", 0)
+    state.view_halvings = saved.state.get("view_halvings", 0)
     watches = saved.state.get("watches", {})
     state.watches = {key: Watch.from_json(watches.get(key), monitor) for key, monitor in plan.monitors.items()}
     pending = saved.state["pending"]

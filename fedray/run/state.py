@@ -29,6 +29,7 @@ class ServerState:
         round: last finished round.
         store: index of the clients' state.
         halvings: the number of times that blocks were halved because a device had too little memory for them.
+        view_halvings: the further halvings of the number of clients that are evaluated at once by models of their own.
         whole: false from when the server's step begins until the round is finished: such a state is none to go on from.
         kept: the tensors that the aggregator keeps.
         transforms: those that the server keeps for transforms.
@@ -43,6 +44,7 @@ class ServerState:
     store: ClientStore
     round: int = 0
     halvings: int = 0
+    view_halvings: int = 0
     whole: bool = True
     kept: Parts = field(default_factory=dict)
     transforms: Parts = field(default_factory=dict)
