@@ -156,6 +156,7 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
         keep: checkpoints kept.
         checkpoint_best: a metric of evaluations, such as ``test.accuracy``, or ``{"metric": ..., "mode": "min"}``: the
             checkpoint of the best evaluated model is kept, too, and exported as ``best.safetensors``.
+        checkpoint_history: also every n-th of those that ``checkpoint_every`` makes, for good; 0: none.
     """
 
     evaluate_every: int = EvaluateSection.every
@@ -172,6 +173,7 @@ class TrainArgs(BudgetSection, FailuresSection, LocalSection, TopSection):
     checkpoint_seconds: float = CheckpointSection.seconds
     keep: int = CheckpointSection.keep
     checkpoint_best: Any = CheckpointSection.best
+    checkpoint_history: int = CheckpointSection.history
 
     def __post_init__(self) -> None:
         self.sections()  # a wrong value is an error where it is given

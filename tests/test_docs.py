@@ -56,6 +56,7 @@ NOT_RUN = {
 }
 # Other exit statuses than 0 that are right here.
 STATUS = {
+    "diff": {1},  # of runs that differ
     "doctor": {0, 1},  # this machine may have an error
     "stop": {2},  # the run before it on the page has ended
 }

@@ -35,6 +35,7 @@ ORDER = """
     cluster       # Ray, and nothing else imports it
     slurm
     experiment    # config or Python objects to a run
+    replay        # rounds of a run done again
     sweep
     doctor
     api

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fedray.cli import ending, inspecting, jobs, many, runs, slurm, training, watching
+from fedray.cli import ending, inspecting, jobs, many, runs, slurm, training, verifying, watching
 from fedray.run.interrupt import exit_at_once, starting
 
 
@@ -75,6 +75,8 @@ app.command("config", cls=_Question)(inspecting.show_config)
 app.command(cls=_Command)(many.sweep)
 app.command(cls=_Question)(runs.runs)
 app.command(cls=_Question)(watching.status)
+app.command(cls=_Question)(verifying.verify)
+app.command(cls=_Question)(verifying.diff)
 app.command(cls=_Question)(ending.stop)
 app.command(cls=_Question)(ending.logs)
 app.command(cls=_Question)(watching.doctor)

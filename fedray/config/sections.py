@@ -242,17 +242,22 @@ class CheckpointSection:
             model had the best value is kept, too, and its model exported at the end as ``best.safetensors``.  Less is
             better of losses and errors, more of all else; ``{metric: test.score, mode: min}`` says it.  The evaluation
             of a round is then waited for, and a checkpoint written whenever there is a better one.
+        history: also every n-th of those that ``every`` makes, for good: ``every: 10, history: 5`` keeps rounds 50,
+            100...; ``fedray debug`` and ``verify`` begin at the nearest one.  0: none.
     """
 
     every: int = 10
     seconds: float = 0.0
     keep: int = 2
     best: Any = None
+    history: int = 0
 
     def __post_init__(self) -> None:
         self.monitor  # noqa: B018  # a name that no record can have is an error where it is given
         if self.every < 0 or not 0.0 <= self.seconds < float("inf") or self.keep < 1:
             raise ValueError("every and seconds must be at least 0, keep at least 1")
+        if self.history < 0 or (self.history and not self.every):
+            raise ValueError(f"history={self.history}: it counts the checkpoints of every, which must be at least 1")
 
     @property
     def monitor(self) -> Monitor | None:

@@ -23,7 +23,7 @@ from fedray.run.loop import Rounds
 from fedray.run.models import frozen_in, keep_frozen, write_model
 from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
-from fedray.run.snapshot import check_rounds, model_of, restore, snapshot
+from fedray.run.snapshot import check_rounds, first_state, model_of, restore, snapshot
 from fedray.run.state import ServerState
 from fedray.run.watch import BEST, Watch
 from fedray.run.worker import Job
@@ -234,12 +234,7 @@ class _Drive:
         module = last_of(plan.task.model_fn)
         vector.copy_(plan.layout.pack(dict(module.state_dict())))
         self._frozen = keep_frozen(run.folder.path, plan.layout, module)
-        store = ClientStore(run.folder.state, run.job().state_widths())
-        device = str(vector.device)
-        transforms = plan.algorithm.transforms.start(device)
-        state = ServerState(plan.start(vector), store, kept=plan.initial_kept(device), transforms=transforms)
-        if plan.algorithm.statistics:
-            state.statistics = vector[-plan.layout.buffers :].clone()
+        state = first_state(plan, vector, ClientStore(run.folder.state, run.job().state_widths()))
         if run.resume:
             saved = checkpoint.newest(run.folder.checkpoints, run.folder.state)
             if saved is None:
@@ -270,9 +265,12 @@ class _Drive:
         run = self._run
         state.totals.seconds = time.time() - self._began
         state.store.flush()
+        kept = run.plan.checkpoint
         wrote = {**origin(run.plan.task.data, run.hardware), "callbacks": list(run.callbacks), "frozen": self._frozen}
         try:
-            checkpoint.write(run.folder.checkpoints, snapshot(run.plan, state, wrote), run.plan.checkpoint.keep)
+            checkpoint.write(
+                run.folder.checkpoints, snapshot(run.plan, state, wrote), kept.keep, kept.every * kept.history
+            )
         except CheckpointError as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"

@@ -21,8 +21,25 @@ from fedray.run.plan import Plan
 from fedray.run.state import ServerState
 from fedray.run.watch import Watch
 from fedray.rundir.checkpoint import Checkpoint
+from fedray.rundir.client_state import ClientStore
 
 _SERVER, _AGGREGATOR, _TRANSFORMS, _CLIENTS, _TRAINED = "rule.", "aggregator.", "kept.", "clients.", "trained."
+
+
+def first_state(plan: Plan, vector: Tensor, store: ClientStore) -> ServerState:
+    """Return the state before the first round.
+
+    Args:
+        plan: the plan.
+        vector: the first model ``[P]``, which is moved along from then on.
+        store: the index of the clients' state, empty.
+    """
+    device = str(vector.device)
+    transforms = plan.algorithm.transforms.start(device)
+    state = ServerState(plan.start(vector), store, kept=plan.initial_kept(device), transforms=transforms)
+    if plan.algorithm.statistics:
+        state.statistics = vector[-plan.layout.buffers :].clone()
+    return state
 
 
 def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Checkpoint:

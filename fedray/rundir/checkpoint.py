@@ -64,10 +64,16 @@ def rounds_in(checkpoints: Path) -> list[int]:
     return sorted((int(name) for name in found if name.isdigit()), reverse=True)
 
 
-def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
+def write(checkpoints: Path, checkpoint: Checkpoint, keep: int, history: int = 0) -> None:
     """Write a checkpoint, and once it is known to be whole and on disk delete all but the newest ``keep``.
 
     One that is named as the best by a checkpoint that stays is kept, too.
+
+    Args:
+        checkpoints: the folder of all.
+        checkpoint: the new one.
+        keep: the number of the newest that stay.
+        history: those of rounds that are multiples of it stay, too; 0: none of them.
 
     Raises:
         CheckpointError: nothing usable was written (disk full, not writable, read back otherwise); earlier checkpoints
@@ -103,7 +109,7 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int) -> None:
     rounds = rounds_in(checkpoints)
     spared = {named for round in rounds[:keep] for named in _named_best(folder_of(checkpoints, round))}
     for round in rounds[keep:]:
-        if round not in spared:
+        if round not in spared and not (history and round % history == 0):
             shutil.rmtree(folder_of(checkpoints, round), ignore_errors=True)
 
 

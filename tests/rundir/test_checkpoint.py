@@ -242,3 +242,9 @@ def test_a_folder_of_another_round_is_not_taken_for_its_own(tmp_path: Path) -> N
     checkpoint.folder_of(tmp_path, 1).rename(checkpoint.folder_of(tmp_path, 5))
     with pytest.raises(ValueError, match="round"):
         checkpoint.read(tmp_path, 5)
+
+
+def test_a_history_stays_beside_the_newest(tmp_path: Path) -> None:
+    for round in range(1, 11):
+        checkpoint.write(tmp_path, of_round(round), keep=2, history=4)
+    assert checkpoint.rounds_in(tmp_path) == [10, 9, 8, 4]

@@ -1,0 +1,83 @@
+"""Rounds that are done again have the bits that they had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedray.core.errors import ConfigError
+from fedray.replay.recorded import Recorded
+from fedray.replay.rounds import Replay
+from tests.replay.conftest import Train, print_of
+
+
+def repeated(run: Path, start: int, last: int) -> dict[int, str | None]:
+    return {one.record.round: one.record.model_sha256 for one in Replay(Recorded.read(run)).rounds(start, last)}
+
+
+def recorded(run: Path, start: int, last: int) -> dict[int, str]:
+    records = Recorded.read(run).records
+    return {round: records[round]["model_sha256"] for round in range(start + 1, last + 1)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["algorithm=scaffold"],
+        ["algorithm=fedavgm", "local.keep_optimizer=true"],
+        ["algorithm=mime"],
+        ["algorithm=ifca", "algorithm.clusters=2"],
+        ["transforms=[{name: clip, norm: 0.5}, {name: gaussian, multiplier: 0.1}]"],
+        ["aggregator={name: krum, byzantine: 1}"],
+        ["evaluate.clients_every=1", "data.holdout=0.3", "algorithm=ditto"],
+        ["local.stack=off", "failures.dropout=0.3"],
+        [
+            "local.lr_schedule=cosine",
+            "stop={metric: test.loss, patience: 50}",
+            "checkpoint={every: 2, keep: 9, best: test.loss}",
+        ],
+    ],
+    ids=lambda changes: " ".join(changes) or "fedavg",
+)
+def test_from_the_start_and_from_a_checkpoint(changes: list[str], train: Train) -> None:
+    run = train(*changes)
+    before = print_of(run)
+    assert repeated(run, 0, 3) == recorded(run, 0, 3)
+    assert repeated(run, 4, 6) == recorded(run, 4, 6)
+    assert print_of(run) == before
+
+
+def test_across_a_change_of_the_config(train: Train) -> None:
+    run = train("rounds=3", "algorithm=scaffold")
+    train("rounds=6", "local.optimizer.lr=0.02", resume=True)
+    assert repeated(run, 0, 6) == recorded(run, 0, 6)
+
+
+def test_clients_that_a_machine_lost_are_left_out_again(train: Train) -> None:
+    plain = train(folder="plain")
+    cohort = Replay(Recorded.read(plain)).plan(2).cohort(2)
+    run = train(f"failures.left_out={{2: ['{cohort[0]}']}}", folder="lost")
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("left_out:", "left_out: {}\nignored:").split("\nignored:")[0])
+    records = Recorded.read(run).records
+    assert [one["stage"] for one in records[2]["failures"]] == ["left_out"]
+    found = Replay(Recorded.read(run)).plan(2).left_out
+    assert found == {2: frozenset([int(cohort[0])])}
+
+
+def test_blocks_are_as_small_as_memory_made_them(train: Train) -> None:
+    run = train()
+    read = Recorded.read(run)
+    halved = {round: {**record, "stack": 2} for round, record in read.records.items()}
+    shown = [one.record.stack for one in Replay(Recorded(read.folder, halved, read.summary)).rounds(0, 2)]
+    assert shown == [2, 2]
+
+
+def test_a_model_that_is_another_is_said(train: Train) -> None:
+    run = train()
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("- 5", "- 7"))
+    with pytest.raises(ConfigError, match="resume with the model"):
+        repeated(run, 4, 5)
