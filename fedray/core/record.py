@@ -33,14 +33,16 @@ class RoundRecord:
         examples: training examples used, counted once for each local epoch.
         train: ``loss``, the mean over examples, of all local steps; ``lr``, the clients' learning rate.
         test: metrics on the central test set, where due.
-        clients_test: metrics of the global model on the clients' held-out data, where due, each with its spread: the
-            ``mean`` over examples and, each client counted once, ``client_mean``, ``std``, the percentiles ``p10``,
-            ``p50``, ``p90``, and ``worst``, the mean over the tenth of the clients that it is worst for.
+        clients_test: metrics of the global model on the clients' held-out data, or own test sets, where due, each with
+            its spread: the ``mean`` over examples and, each client counted once, ``client_mean``, ``std``, the
+            percentiles ``p10``, ``p50``, ``p90``, and ``worst``, the mean over the tenth of the clients that it is
+            worst for.
         clients_personal: the same of the clients' own models, where they have some.
         clients_finetuned: the same of models that were fine-tuned on the client's training data.
-        evaluated: number of clients evaluated (``clients``), where due, and number of those with held-out data that
-            nobody could reach (``missing``); where clients keep something, of those who have (``taken_part``): the
-            others are evaluated as newcomers; and the training examples that evaluations used (``fitted``), if any.
+        evaluated: number of clients evaluated (``clients``), where due; of those that could not be, as nobody could
+            reach them (``missing``), and of those that have nothing to be evaluated on (``without``), if any; where
+            clients keep something, of those who have (``taken_part``): the others are evaluated as newcomers; and the
+            training examples that evaluations used (``fitted``), if any.
         weight: sum of the accepted clients' aggregation weights.
         bytes: bytes that the cohort would receive (``down``) and send (``up``) over a network, and that did cross
             from node to node (``network``).

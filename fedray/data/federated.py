@@ -13,6 +13,7 @@ from fedray.data.columns.checks import as_array
 from fedray.data.columns.contiguous import ContiguousData
 from fedray.data.columns.lazy import from_function
 from fedray.data.columns.rows import Examples
+from fedray.data.files.own_tests import TestFiles, own_files
 from fedray.data.partition import Named, Partitioner, assign_rows, chosen
 from fedray.data.spec import DataSpec
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FederatedData(ContiguousData):
-    """The examples of n clients, held contiguously, and an optional central test set.
+    """The examples of n clients, held contiguously, and an optional test set, central or of the clients' own.
 
     Usually made by one of the ``from_...`` constructors.  The constructor itself takes rows that are already in
     client order, see :class:`ContiguousData`.  Data of every kind, also lazy data and silos, is an instance.
@@ -47,6 +48,7 @@ class FederatedData(ContiguousData):
         clients: Any,
         *,
         test: Any = None,
+        test_clients: Any = None,
         ids: Sequence[str] | None = None,
         spec: DataSpec | None = None,
     ) -> Self:
@@ -59,6 +61,9 @@ class FederatedData(ContiguousData):
             clients: for each row its client: a number in [0, n), or a name.  Rows need not be in order; the rows of
                 a client keep theirs.
             test: a pair ``(x, y)`` or :class:`Examples`.
+            test_clients: for each row of ``test`` the client whose own it is, as in ``clients``; -1, or an
+                empty name: nobody's.  Then
+                each client is evaluated on its own test set, unless rows are held out, see :meth:`with_holdout`.
             ids: names of the clients: for numbers, in their order; for names, the order that clients shall have
                 (sorted by default).
             spec: shape and meaning of an example; by default read off the arrays.
@@ -67,7 +72,7 @@ class FederatedData(ContiguousData):
             ConfigError: lengths that differ, an empty client, bad ids, values that are not finite, a class in the
                 test set that training has not.
         """
-        return by_client(x, y, clients, test=test, ids=ids, spec=spec).of(cls)
+        return by_client(x, y, clients, test=test, ids=ids, spec=spec, test_clients=test_clients).of(cls)
 
     @classmethod
     def from_partition(
@@ -111,7 +116,7 @@ class FederatedData(ContiguousData):
         paths: str | Path | Sequence[str | Path],
         *,
         target: str,
-        test: str | Path | None = None,
+        test: TestFiles = None,
         task: Literal["auto", "classification", "regression"] = "auto",
         categorical: Mapping[str, Sequence[Any] | None] | Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
@@ -131,7 +136,10 @@ class FederatedData(ContiguousData):
         Args:
             paths: the files, one per client.
             target: name of the target column.
-            test: a file with the held-out test set, encoded as the training files are.
+            test: a file with the held-out test set, encoded as the training files are.  Or the clients' own: a list
+                of files, one for each client in the order of ``paths``, or ``{client: file}`` for some; together they
+                are the central test set.  Of a file that has the column of a ``column`` partitioner, each row is that
+                client's own.
             task: ``auto`` means classification if ``classes`` is given, the target is text, or it holds at most 20
                 different whole numbers; else regression.
             categorical: columns that hold categories, ``{column: [values]}``; with ``[columns]`` or ``{column: None}``
@@ -151,16 +159,21 @@ class FederatedData(ContiguousData):
             ConfigError: with file, line and column, for anything that cannot be read as described.
         """
         from fedray.data.encoding.encoding import Options
-        from fedray.data.encoding.fit import read_tables
+        from fedray.data.encoding.fit import TestTables, read_tables
         from fedray.data.encoding.saved import load_encoding
         from fedray.data.encoding.table import read_csv
 
         options = Options(target, task, categorical, classes, standardize, ignore)
         tables = [read_csv(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
-        held_out = None if test is None else read_csv(test)
+        names = None if partitioner is not None else ids or [table.path.stem for table in tables]
+        own = own_files(test, names)
+        if own is None:
+            tests = TestTables([] if test is None else [read_csv(test)])  # type: ignore[arg-type]
+        else:
+            tests = TestTables([read_csv(file) for file, _ in own], [number for _, number in own])
         read = load_encoding(encoding)
         rule = None if partitioner is None else chosen(partitioner)
-        return read_tables(tables, held_out, options, ids=ids, partitioner=rule, seed=seed, encoding=read).of(cls)
+        return read_tables(tables, tests, options, ids=ids, partitioner=rule, seed=seed, encoding=read).of(cls)
 
     @classmethod
     def from_folder(
@@ -184,7 +197,8 @@ class FederatedData(ContiguousData):
         Args:
             path: the folder, with files of one of the two kinds.
             target: name of the target column of Parquet files.
-            test: file of the same kind, outside the folder or in it, with the held-out test set.
+            test: file of the same kind, outside the folder or in it, with the held-out test set; or a folder of them,
+                named as the clients' are, with each client's own test set: together they are the central one.
             task: for Parquet, as for ``from_csv``.
             categorical: for Parquet, as for ``from_csv``.
             classes: for Parquet, as for ``from_csv``.

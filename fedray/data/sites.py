@@ -24,6 +24,7 @@ class Silo:
         node_resource: or a custom resource of theirs.
         cpus: CPUs of a worker of its own.
         gpus: GPUs of a worker of its own; a fraction shares one.  With neither, the node's workers train it.
+        test: file there with the client's own test set, on which it is evaluated; like its table, it stays there.
     """
 
     path: str
@@ -31,10 +32,12 @@ class Silo:
     node_resource: str | None = None
     cpus: float | None = None
     gpus: float | None = None
+    test: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.path:
-            raise ValueError("path: the name of a file is needed")
+        for key, path in (("path", self.path), ("test", self.test)):
+            if path == "" or (key == "path" and not path):
+                raise ValueError(f"{key}: the name of a file is needed")
         if (self.node_label is None) == (self.node_resource is None):
             raise ValueError("say where it is: either node_label, as in site=a, or node_resource")
         label, equals, value = (self.node_label or "").partition("=")

@@ -75,10 +75,10 @@ def check_optimizer(optimizer_fn: OptimizerFn, module: nn.Module) -> torch.optim
 
 
 def check_held_out(evaluate: EvaluateSection, data: ClientData) -> None:
-    """Raise ConfigError where clients are to be evaluated, and none has held-out rows."""
-    if evaluate.clients_every and not data.holdout_sizes.any():
+    """Raise ConfigError where clients are to be evaluated, and none has rows for it."""
+    if evaluate.clients_every and not data.evaluation_sizes.any():
         raise ConfigError(
-            "evaluate.clients_every: no client has held-out rows to evaluate on; "
+            "evaluate.clients_every: no client has held-out rows to evaluate on, or a test set of its own; "
             "set data.holdout=0.2 (in Python: data.with_holdout(0.2, seed)), or leave it out"
         )
 

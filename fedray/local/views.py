@@ -1,4 +1,4 @@
-"""The views of a client: what its own model, and one that is fine-tuned, make of its held-out rows."""
+"""The views of a client: what its own model, and one that is fine-tuned, make of the rows that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Seen:
     """The result of an evaluation of clients ``[C]``.
 
     Args:
-        sums: of each view the metric sums over the held-out rows, ``[C]``.
+        sums: of each view the metric sums over what each client is evaluated on, ``[C]``.
         fitted: the number of training examples that its fits used.
     """
 
@@ -105,7 +105,7 @@ def see(
 
     Args:
         trainer: the trainer.
-        clients: client indices ``[C]``, each with held-out rows; C = 1 for a sequential task.
+        clients: client indices ``[C]``, each with rows to be evaluated on; C = 1 for a sequential task.
         down: the broadcast of the coming round, as they would receive it.
         state: their state, each ``[C, k]``.
         known: True for those that have a state, ``[C]``.
@@ -122,7 +122,7 @@ def see(
 
 
 def _seen(c: Clients, task: LocalTask, views: Views, values: Values) -> Iterator[tuple[str, dict[str, Floats]]]:
-    held = _held_out(c)
+    held = _evaluated_on(c)
     models = whole_models(c, task.program.personal(c))
     if views.own:
         yield "personal", _sums(c, task, models, held, values)
@@ -132,14 +132,14 @@ def _seen(c: Clients, task: LocalTask, views: Views, values: Values) -> Iterator
         yield "finetuned", _sums(c, task, c.model, held, values)
 
 
-def _held_out(c: Clients) -> tuple[Rows, Ints]:
-    x, y, segment = c.task.data.holdout(c.index)
+def _evaluated_on(c: Clients) -> tuple[Rows, Ints]:
+    x, y, segment = c.task.data.evaluation(c.index)
     counts = np.bincount(segment, minlength=len(c)).astype(np.int64)
     return Rows(x, y, np.cumsum(counts) - counts, counts, c.device), counts
 
 
 def _sums(c: Clients, task: LocalTask, models: Tensor, held: tuple[Rows, Ints], values: Values) -> dict[str, Floats]:
-    """Return the sum of each metric over the held-out rows of each client, ``[C]``."""
+    """Return the sum of each metric over what each client is evaluated on, ``[C]``."""
     sums: dict[str, Floats] = {}
     with torch.no_grad():
         for step in c.scan(models, held, rows=task.evaluated_rows):

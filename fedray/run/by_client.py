@@ -41,7 +41,7 @@ def from_columns(tensors: Mapping[str, Tensor]) -> ClientRows:
 
 
 def held_out(reports: Sequence[HoldoutReport]) -> list[ClientRows]:
-    """Return the metrics of each client's held-out rows, by view; none if nobody could be reached."""
+    """Return the metrics of what each client was evaluated on, by view; none if nobody could be reached."""
     seen = [report for report in reports if len(report.clients)]
     if not seen:
         return []
@@ -56,13 +56,21 @@ def held_out(reports: Sequence[HoldoutReport]) -> list[ClientRows]:
     return found
 
 
-def evaluated_in(record: RoundRecord, reports: Sequence[HoldoutReport]) -> list[ClientRows]:
-    """Tell a record of the clients' evaluation, the log of who is missing in it, and return ``held_out``."""
+def evaluated_in(record: RoundRecord, reports: Sequence[HoldoutReport], without: int = 0) -> list[ClientRows]:
+    """Tell a record of the clients' evaluation, the log of who is missing in it, and return ``held_out``.
+
+    Args:
+        record: the record.
+        reports: of the evaluation.
+        without: the number of clients that have nothing to be evaluated on.
+    """
     missing = [failure for report in reports for failure in report.failures]
     for one in missing:
         _log.warning("round %d: client %r was not evaluated (%s): %s", one.round, one.name, one.stage, one.error)
     views = held_out(reports)
     record.evaluated = {"clients": len(views[0].clients) if views else 0, "missing": len(missing)}
+    if without:
+        record.evaluated["without"] = without
     taken_part = [report.taken_part for report in reports if report.taken_part is not None]
     if taken_part:
         record.evaluated["taken_part"] = sum(taken_part)

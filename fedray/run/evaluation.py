@@ -91,7 +91,7 @@ class TestChunk:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutChunk:
-    """Work item: evaluate the broadcast model, and the clients' own, on the held-out rows of some clients.
+    """Work item: evaluate the broadcast model, and the clients' own, on what some clients are evaluated on.
 
     Args:
         index: its number among those of the round.
@@ -123,13 +123,13 @@ class TestReport:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutReport:
-    """Metric sums and numbers of held-out examples of clients ``[C]``, or the reasons for which there are none.
+    """Metric sums and numbers of examples of clients ``[C]``, or the reasons for which there are none.
 
     Args:
         index: of the chunk.
         clients: client indices ``[C]``.
         sums: of each view the metric sums, each ``[C]``.
-        examples: held-out examples ``[C]``.
+        examples: the examples that each was evaluated on, ``[C]``.
         seconds: the time that it took.
         failures: the reasons.
         taken_part: the number of these clients that have kept something; None: none of them ever does.

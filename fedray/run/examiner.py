@@ -80,7 +80,7 @@ class Examiner:
         return TestReport(chunk.index, metrics, time.perf_counter() - started)
 
     def of_clients(self, chunk: HoldoutChunk, down: Broadcast) -> HoldoutReport:
-        """Evaluate the broadcast model, and the clients' own, on the clients' held-out rows.
+        """Evaluate the broadcast model, and the clients' own, on what each client is evaluated on.
 
         Args:
             chunk: the clients.
@@ -91,7 +91,7 @@ class Examiner:
         if views.shared:
             evaluator, count = self._shown(down), len(chunk.clients)
             with evaluator.named(down.round, -1 - chunk.index):
-                values, segment = self._held_out(evaluator, chunk.clients)
+                values, segment = self._evaluated(evaluator, chunk.clients)
             sums["global"] = {name: _sums(segment, value, count) for name, value in values.items()}
         fitted, taken_part, failures = 0, 0, list[Failure]()
         for piece in self._pieces(chunk, down.round) if views.own or views.finetune else ():
@@ -111,7 +111,7 @@ class Examiner:
         told = taken_part if views.own and self._keeps else None
         left = np.isin(chunk.clients, [failure.client for failure in failures], invert=True)
         clients, sums = chunk.clients[left], _at(sums, left)
-        seconds, examples = time.perf_counter() - started, data.holdout_sizes[clients]
+        seconds, examples = time.perf_counter() - started, data.evaluation_sizes[clients]
         return HoldoutReport(chunk.index, clients, sums, examples, seconds, tuple(failures), told, fitted)
 
     def _seen(self, piece: Ints, chunk: HoldoutChunk, down: Broadcast) -> Seen | str:
@@ -137,19 +137,19 @@ class Examiner:
             clients, steps, chunk.stack, np.zeros_like(clients), own_rates(task.args, keys), task.variants(clients)
         )
 
-    def _held_out(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
-        """Return the values of the clients' held-out rows, and of each row the position of its client.
+    def _evaluated(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
+        """Return the values of the rows that clients are evaluated on, and of each row the position of its client.
 
         Where memory is too short for the rows of all clients, those of one half after those of the other.
         """
         try:
             with memory_told():
-                x, y, segment = self._task.data.holdout(clients)
+                x, y, segment = self._task.data.evaluation(clients)
         except MemoryError:
             if len(clients) < 2:
                 raise
             middle = len(clients) // 2
-            first, second = (self._held_out(evaluator, half) for half in (clients[:middle], clients[middle:]))
+            first, second = (self._evaluated(evaluator, half) for half in (clients[:middle], clients[middle:]))
             values = {name: np.concatenate([first[0][name], second[0][name]]) for name in first[0]}
             return values, np.concatenate([first[1], second[1] + middle])
         rows = self._task.evaluated_rows

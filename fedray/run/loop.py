@@ -330,7 +330,7 @@ class Rounds:
         holdouts = [r for r in reports if isinstance(r, HoldoutReport)]
         record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}
         if holdouts:
-            found = evaluated_in(record, holdouts)
+            found = evaluated_in(record, holdouts, self._plan.task.data.unevaluated)
             of_round = self._state.trained
             if found:
                 self._keep(record.round, found if of_round is None else [of_round, *found])

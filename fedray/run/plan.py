@@ -100,7 +100,13 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """Notes on what was decided, for the head of the log."""
         rate = (f"server learning rate: {self.server_rate.words}",) if self.server_rate.words else ()
-        return (*self.task.notes, *rate, f"weight: {self.algorithm.weight}")
+        data, without = self.task.data, tuple[str, ...]()
+        if self.evaluate.clients_every and data.unevaluated:
+            what = "no held-out rows" if data.holdout_sizes.any() else "no test set of their own"
+            without = (
+                f"evaluate.clients_every: {data.unevaluated:,} of the clients have {what}, and are not evaluated",
+            )
+        return (*self.task.notes, *rate, f"weight: {self.algorithm.weight}", *without)
 
     def start(self, vector: Tensor) -> Server:
         """Start the server's half of the algorithm on a model ``[P]``, which is then moved along."""
@@ -202,7 +208,7 @@ class Plan:
         if data.test is not None and self.views.shared and due(self.evaluate.every):
             items += TestChunk.cut(len(data.test), self.task.evaluated_rows)
         if due(self.evaluate.clients_every):
-            held = np.flatnonzero(data.holdout_sizes > 0)
+            held = np.flatnonzero(data.evaluation_sizes > 0)
             items += [
                 HoldoutChunk(
                     index, clients, data.pin(int(clients[0])), store.of(clients), self.views, self.block_size(halvings)

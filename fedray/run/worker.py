@@ -109,7 +109,7 @@ class Worker:
             loss = loss_on(job.task.loss_fn, self.device)
             job = self.job = replace(job, task=replace(job.task, data=data, loss_fn=loss))
         self._models = Models(job.task, job.algorithm, devices)
-        if job.task.data.test is None and not job.task.data.holdout_sizes.any():
+        if job.task.data.test is None and not job.task.data.evaluation_sizes.any():
             forget(job.task.model_fn)
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
@@ -159,7 +159,7 @@ class Worker:
             case TestChunk():
                 return f"round {number - 1}: the evaluation on the test set"
             case HoldoutChunk():
-                return f"round {number - 1}: the evaluation on the held-out rows of {self._names(item.clients)}"
+                return f"round {number - 1}: the evaluation of {self._names(item.clients)}"
 
     def _names(self, clients: Ints) -> str:
         names = (repr(self.job.task.data.client_id(client)) for client in clients.tolist())

@@ -35,11 +35,13 @@ def ran(folder: Path, algorithm: Algorithm, **options: Any) -> tuple[Federation,
     return run, run.run()
 
 
-def judged(run: Federation, models: Tensor) -> dict[str, np.ndarray[Any, Any]]:
-    """Loss and accuracy of each client's model on its held-out rows, client by client in plain float64 PyTorch."""
+def judged(
+    run: Federation, models: Tensor, rows: list[tuple[Tensor, Tensor]] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Loss and accuracy of each client's model on its held-out (or other) rows, one by one in plain float64 PyTorch."""
     losses, accuracies = [], []
     for client, row in enumerate(models.double()):
-        x, y, _ = run.plan.task.data.holdout(np.array([client]))
+        x, y = rows[client] if rows else run.plan.task.data.holdout(np.array([client]))[:2]
         output = forward(run, row, x)
         losses.append(float(functional.cross_entropy(output, y)))
         accuracies.append(float((output.argmax(dim=1) == y).double().mean()))

@@ -53,7 +53,14 @@ class Columns:
 
 
 def by_client(
-    x: Any, y: Any, clients: Any, *, test: Any = None, ids: Sequence[str] | None = None, spec: DataSpec | None = None
+    x: Any,
+    y: Any,
+    clients: Any,
+    *,
+    test: Any = None,
+    ids: Sequence[str] | None = None,
+    spec: DataSpec | None = None,
+    test_clients: Any = None,
 ) -> Columns:
     """Sort rows by client; see ``FederatedData.from_arrays``."""
     inputs, targets = as_examples(x, y)
@@ -72,7 +79,32 @@ def by_client(
             test, spec = _fit_test(test, targets, spec)
     check_fits(inputs, targets, spec, "training data")
     sizes = np.bincount(index, minlength=count)
-    return Columns(inputs, targets, sizes, spec, make_examples(test, spec), names, said)
+    own = make_examples(test, spec)
+    if test_clients is not None:
+        own = _owned(own, as_array(test_clients), names, count)
+    return Columns(inputs, targets, sizes, spec, own, names, said)
+
+
+def _owned(test: Examples | None, labels: NDArray[Any], names: NDArray[np.bytes_] | None, count: int) -> Examples:
+    """Return a test set that knows whose own its examples are.
+
+    Raises:
+        ConfigError: there is none, it has another length, or a label is no client's.
+    """
+    if test is None:
+        raise ConfigError("test_clients: there is no test set whose examples they could be; give `test`")
+    if labels.shape != (len(test),):
+        raise ConfigError(f"test_clients: one label for each of the {len(test)} rows is needed, got {labels.shape}")
+    if labels.dtype.kind in "iu":
+        numbers = labels.astype(np.int64)
+        if len(numbers) and not -1 <= int(numbers.min()) <= int(numbers.max()) < count:
+            raise ConfigError(f"test_clients: clients are numbered from 0 to {count - 1}; -1 stands for nobody")
+        return Examples(test.x, test.y, numbers)
+    place = {"": -1} if names is None else {"": -1, **{name.decode(): number for number, name in enumerate(names)}}
+    for label in np.unique(labels.astype(np.str_)):
+        if str(label) not in place:
+            raise ConfigError(f"test_clients: {str(label)!r} is no client of the training rows; '' stands for nobody")
+    return Examples(test.x, test.y, np.array([place[str(label)] for label in labels], dtype=np.int64))
 
 
 def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, DataSpec]:

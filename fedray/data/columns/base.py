@@ -6,6 +6,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ Ids = Sequence[str] | NDArray[np.bytes_]
 
 
 class ClientData(ABC):
-    """The training examples of n clients, their local held-out examples, and an optional central test set.
+    """The training examples of n clients, what each is evaluated on, and an optional central test set.
 
     Every kind of data is one of these, wherever its rows lie; ``fedray.FederatedData`` has the constructors.
 
@@ -41,7 +42,7 @@ class ClientData(ABC):
         sizes: training examples of each client, int64 ``[n]``, each at least 1.
         spec: shape and meaning of an example.
         holdout_sizes: local held-out examples of each client, int64 ``[n]``; none by default.
-        test: central test set.
+        test: central test set; it may know whose own its examples are.
         ids: client ids, unique, each matching ``[A-Za-z0-9._-]{1,64}``; none means clients are their numbers.
 
     Raises:
@@ -108,6 +109,34 @@ class ClientData(ABC):
             Inputs ``[M, ...]``, targets ``[M, ...]`` (on the device of the store) and int64 ``[M]``: for each example
             the position of its client in ``clients``.
         """
+
+    @cached_property
+    def test_sizes(self) -> Ints:
+        """The examples of each client's own test set, int64 ``[n]``."""
+        return np.zeros_like(self.sizes) if self.test is None else self.test.sizes(len(self))
+
+    def own_test(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+        """Open the own test sets of some clients, who have some, as :meth:`holdout` opens held-out examples."""
+        assert self.test is not None
+        return self.test.of(clients)
+
+    @property
+    def evaluation_sizes(self) -> Ints:
+        """The examples that each client is evaluated on, int64 ``[n]``: see :meth:`evaluation`."""
+        return self.holdout_sizes if self.holdout_sizes.any() else self.test_sizes
+
+    @property
+    def unevaluated(self) -> int:
+        """The number of clients that have nothing to be evaluated on, where others have."""
+        sizes = self.evaluation_sizes
+        return int((sizes == 0).sum()) if sizes.any() else 0
+
+    def evaluation(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+        """Open the examples that some clients are evaluated on, as :meth:`holdout` does.
+
+        They are the held-out ones where some were asked for, and else each client's own test set.
+        """
+        return self.holdout(clients) if self.holdout_sizes.any() else self.own_test(clients)
 
     @abstractmethod
     def label_counts(self) -> Ints:

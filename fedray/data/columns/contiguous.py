@@ -25,7 +25,7 @@ from fedray.core.messages import Ints
 from fedray.data.columns.base import ClientData, Ids
 from fedray.data.columns.checks import counting, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
-from fedray.data.columns.rows import CPU, Examples, Rows, decode, reading
+from fedray.data.columns.rows import CPU, Examples, Rows, decode, nobodys, reading
 from fedray.data.spec import DataSpec
 from fedray.rundir import durable
 
@@ -62,7 +62,7 @@ class ContiguousData(ClientData):
         ids: Ids | None = None,
     ) -> None:
         self._x, self._y = x, y
-        self.notes = reading(x)
+        self.notes = (*reading(x), *nobodys(test))
         self._folder: Path | None = None
         self._hashes: dict[str, str] | None = None
         super().__init__(sizes, spec, holdout_sizes=holdout_sizes, test=test, ids=ids)
@@ -173,6 +173,7 @@ class ContiguousData(ClientData):
         }
         if self.test is not None:
             columns |= {"test_x": self.test.x.cpu().numpy(), "test_y": self.test.y.cpu().numpy()}
+            columns |= {} if self.test.clients is None else {"test_clients": self.test.clients}
         if self._ids is not None:
             columns |= {"ids": self._ids, "keys": self.keys(np.arange(len(self)))}
         return columns
@@ -238,7 +239,7 @@ def open_mapped(folder: str | Path) -> ContiguousData:
         # Mode "c" (copy on write): torch takes only writable memory, and nobody can write to the files through it.
         return tensor(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
 
-    test = Examples(mapped("test_x"), mapped("test_y")) if "test_x" in meta["columns"] else None
+    test = Examples(mapped("test_x"), mapped("test_y"), column("test_clients")) if "test_x" in meta["columns"] else None
     data = ContiguousData(
         mapped("x"),
         mapped("y"),

@@ -44,6 +44,10 @@ class Pooled(ClientData):
         self.notes = (*inner.notes, f"one client has all {int(self.sizes[-1]):,} training examples")
         self.warnings, self.augment = inner.warnings, inner.augment
 
+    @property
+    def unevaluated(self) -> int:
+        return self._inner.unevaluated
+
     def rows(self, clients: Ints, device: torch.device = CPU) -> Rows:
         last = len(self._inner)
         if last not in clients:
@@ -52,6 +56,9 @@ class Pooled(ClientData):
 
     def holdout(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
         return self._inner.holdout(clients)
+
+    def own_test(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+        return self._inner.own_test(clients)
 
     def label_counts(self) -> Ints:
         counts = self._inner.label_counts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
+from fedray.core.messages import Ints
 from fedray.data.columns.checks import as_array, as_examples, check_fits, tensor
 from fedray.data.spec import DataSpec
 
@@ -44,14 +46,23 @@ def reading(x: Tensor | NDArray[Any]) -> tuple[str, ...]:
 class Examples:
     """A plain set of examples, such as the held-out test set.
 
+    >>> test = Examples(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0]), clients=np.array([1, -1, 1]))
+    >>> len(test), test.sizes(2)
+    (3, array([0, 2]))
+    >>> x, y, whose = test.of(np.array([1]))
+    >>> x.flatten(), y, whose
+    (tensor([1., 3.]), tensor([0, 0]), array([0, 0]))
+
     Args:
         x: inputs ``[N, ...]``: float32, int64 tokens, or uint8 (images in [0, 1]; tables as they are).
         y: targets: int64 ``[N]`` classes or float32 ``[N, k]``.
+        clients: for each example the number of the client whose own it is, int64 ``[N]``; -1: it is nobody's.
     """
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
+    def __init__(self, x: Tensor, y: Tensor, clients: Ints | None = None) -> None:
         self.x = x
         self.y = y
+        self.clients = clients
 
     def __len__(self) -> int:
         return len(self.x)
@@ -63,7 +74,41 @@ class Examples:
 
     def to(self, device: torch.device) -> Examples:
         """Return the same examples resident on ``device``."""
-        return Examples(self.x.to(device), self.y.to(device))
+        return Examples(self.x.to(device), self.y.to(device), self.clients)
+
+    @cached_property
+    def _by_client(self) -> tuple[Ints, Ints]:
+        """The places of the examples in the order of their clients, and those clients."""
+        clients = np.full(len(self), -1) if self.clients is None else self.clients
+        order = np.argsort(clients, kind="stable")
+        return order, clients[order]
+
+    def sizes(self, count: int) -> Ints:
+        """Return the number of examples that are each client's own, int64 ``[count]``."""
+        return np.bincount(self._by_client[1] + 1, minlength=count + 1)[1:].astype(np.int64)
+
+    def of(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+        """Return the examples that are the own ones of some clients, in their order.
+
+        Returns:
+            Model inputs ``[M, ...]``, targets ``[M, ...]`` (where the examples lie) and int64 ``[M]``: for each example
+            the position of its client in ``clients``.
+        """
+        order, owners = self._by_client
+        first, last = (np.searchsorted(owners, clients, side) for side in ("left", "right"))
+        counts = last - first
+        segment = np.repeat(np.arange(len(clients)), counts)
+        within = np.arange(len(segment)) - (np.cumsum(counts) - counts)[segment]
+        index = torch.from_numpy(order[first[segment] + within]).to(self.x.device)
+        return decode(self.x.index_select(0, index)), self.y.index_select(0, index), segment
+
+
+def nobodys(test: Examples | None) -> tuple[str, ...]:
+    """Say how many examples of a test set are no client's own, where others are."""
+    owners = None if test is None else test.clients
+    if owners is None or not (count := int((owners < 0).sum())) or count == len(owners):
+        return ()
+    return (f"test: {count:,} of {len(owners):,} examples are no client's own",)
 
 
 class Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -75,7 +75,7 @@ def _lonely(answers: Sequence[Labels], paths: Sequence[str]) -> tuple[str, ...]:
 
 def check_columns(
     outlines: Sequence[Outline],
-    test: Outline | None,
+    tests: Sequence[Outline],
     options: Options,
     column: str | None = None,
     encoding: Encoding | None = None,
@@ -84,12 +84,12 @@ def check_columns(
 
     Args:
         outlines: of the training files; none, if there is an encoding.
-        test: of the test file.
+        tests: of the test files.
         options: the options for reading them.
         column: names the clients of the rows of training files, and is no input.
         encoding: of a run, whose columns are wanted; else those of the first file, and the declared ones.
     """
-    files = outlines if test is None else [*outlines, test]
+    files = [*outlines, *tests]
     every = list(outlines[0].columns) if encoding is None else [*encoding.order, options.target]
     wanted = [name for name in every if name not in options.ignore and name != column]
     whose = outlines[0].path if encoding is None else "the table that the model was trained on"
@@ -103,7 +103,7 @@ def check_columns(
                 f"{outline.path} has no target column {options.target!r}{nearest(options.target, outline.columns)}; "
                 f"its columns: {listed(outline.columns)}{hint}"
             )
-        for name in [*wanted, column] if column is not None and outline is not test else wanted:
+        for name in [*wanted, column] if column is not None and outline not in tests else wanted:
             if name not in outline.columns:
                 without = "" if encoding or name == column else f"; to do without it: `ignore: [{name}]`"
                 raise ConfigError(
@@ -176,14 +176,45 @@ def _categories(ask: Ask, declared: Mapping[str, list[str] | None]) -> dict[str,
     return categories
 
 
-def examples(table: Table | None, encoding: Encoding) -> Examples | None:
-    """Encode a table as a test set."""
-    return None if table is None else Examples(tensor(encoding.inputs(table)), tensor(encoding.targets(table)))
+@dataclass(frozen=True)
+class TestTables:
+    """The tables of a test set.
+
+    Args:
+        tables: the tables, of which there may be none.
+        owners: the number of the client whose own each is, -1 for nobody's; None: nobody's at all, or, where a column
+            names the client of a row and they have it, that client's.
+    """
+
+    __test__ = False
+
+    tables: Sequence[Table] = ()
+    owners: Sequence[int] | None = None
+
+    def encoded(self, encoding: Encoding) -> Examples | None:
+        """Return them as one test set, in their order; None if there are none."""
+        if not self.tables:
+            return None
+        inputs = np.concatenate([encoding.inputs(table) for table in self.tables])
+        targets = np.concatenate([encoding.targets(table) for table in self.tables])
+        return Examples(tensor(inputs), tensor(targets), self._of_files())
+
+    def _of_files(self) -> NDArray[np.int64] | None:
+        if self.owners is None:
+            return None
+        return np.repeat(np.array(self.owners, dtype=np.int64), [table.rows for table in self.tables])
+
+    def named(self, column: str | None, known: Sequence[str]) -> NDArray[np.str_] | None:
+        """Return the client whose own each row is, '' for nobody's, by a column of theirs; None if they lack it."""
+        if column is None or not self.tables or any(column not in table.columns for table in self.tables):
+            return None
+        found = [value or "" for table in self.tables for value in table.text(column)]
+        return np.array([value if value in known else "" for value in found], dtype=np.str_)
 
 
 def read_tables(
     tables: Sequence[Table],
-    test: Table | None,
+    test: TestTables,
     options: Options,
     *,
     ids: Sequence[str] | None = None,
@@ -205,7 +236,7 @@ def read_tables(
     outlines = ask(questions.outline)
     if encoding is not None:
         encoding.need(options)
-    check_columns(outlines, None if test is None else questions.outline(test), options, column, encoding)
+    check_columns(outlines, [questions.outline(table) for table in test.tables], options, column, encoding)
     names = None
     if partitioner is None:
         names = check_ids([table.path.stem for table in tables] if ids is None else ids, len(tables))
@@ -213,10 +244,11 @@ def read_tables(
         encoding = fit(ask, outlines, options, column)
     inputs = np.concatenate(ask(encoding.inputs))
     targets = np.concatenate(ask(encoding.targets))
-    held_out = examples(test, encoding)
+    held_out = test.encoded(encoding)
     if partitioner is not None:
         assigned = assign_rows(partitioner, targets, _Columns(tables), seed)
-        columns = by_client(inputs, targets, assigned, test=held_out, ids=ids, spec=encoding.spec)
+        own = test.named(column, ids or np.unique(np.asarray(assigned).astype(np.str_)).tolist())
+        columns = by_client(inputs, targets, assigned, test=held_out, ids=ids, spec=encoding.spec, test_clients=own)
     else:
         sizes = np.array([table.rows for table in tables])
         columns = Columns(inputs, targets, sizes, encoding.spec, held_out, names)

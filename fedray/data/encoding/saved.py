@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from fedray.core.errors import ConfigError
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.encoding import Encoding, Options
-from fedray.data.encoding.fit import check_columns, examples
+from fedray.data.encoding.fit import TestTables, check_columns
 from fedray.data.encoding.table import read_table
 
 Saved = Mapping[str, Any] | str | Path
@@ -37,15 +37,15 @@ def load_encoding(saved: Saved | None) -> Encoding | None:
     return Encoding.from_json(content)
 
 
-def encoded_test(test: Path, options: Options, encoding: Encoding, column: str | None = None) -> Examples:
-    """Read a test table; nothing but the encoding is needed for it.
+def encoded_test(tests: Sequence[Path], options: Options, encoding: Encoding, column: str | None = None) -> Examples:
+    """Read the tables of a test set; nothing but the encoding is needed for it.
 
     Raises:
         ConfigError: the table cannot be read, or the encoding does not fit it or the options.
     """
     encoding.need(options)
-    table = read_table(test)
-    check_columns([], questions.outline(table), options, column, encoding)
-    read = examples(table, encoding)
+    tables = [read_table(test) for test in tests]
+    check_columns([], [questions.outline(table) for table in tables], options, column, encoding)
+    read = TestTables(tables).encoded(encoding)
     assert read is not None
     return read

@@ -13,7 +13,7 @@ from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import need_folder
 from fedray.data.encoding.encoding import Encoding, Options
-from fedray.data.encoding.fit import read_tables
+from fedray.data.encoding.fit import TestTables, read_tables
 from fedray.data.encoding.table import read_parquet
 
 KINDS = (".npz", ".parquet")
@@ -40,21 +40,29 @@ def list_clients(folder: Path, kinds: tuple[str, ...], test: Path | None = None)
 def read_folder(folder: Path, options: Options | None, test: Path | None, encoding: Encoding | None = None) -> Columns:
     """Read a file per client; see ``FederatedData.from_folder``."""
     files = list_clients(folder, KINDS, test)
-    if test is not None and test.suffix.lower() != files[0].suffix.lower():
-        raise ConfigError(f"test: {test} must be a {files[0].suffix} file, as the clients' files are")
+    tests = [] if test is None else [test] if not test.is_dir() else list_clients(test, KINDS)
+    owners = _owners(files, tests) if test is not None and test.is_dir() else None
+    if tests and tests[0].suffix.lower() != files[0].suffix.lower():
+        raise ConfigError(f"test: {tests[0]} must be a {files[0].suffix} file, as the clients' files are")
     if files[0].suffix.lower() == ".parquet":
         if options is None:
             raise ConfigError("target: Parquet files need the name of the target column")
-        held_out = None if test is None else read_parquet(test)
+        held_out = TestTables([read_parquet(file) for file in tests], owners)
         return read_tables([read_parquet(file) for file in files], held_out, options, encoding=encoding)
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
-    return _from_npz(files, test)
+    return _from_npz(files, tests, owners)
 
 
-def _from_npz(files: list[Path], test: Path | None) -> Columns:
-    pairs = [read_npz(file) for file in files]
-    for file, (x, y) in zip(files, pairs, strict=True):
+def _owners(files: list[Path], tests: list[Path]) -> list[int]:
+    """Return the number of the client whose own each test file is, by its name; -1 for nobody's."""
+    number = {file.stem: place for place, file in enumerate(files)}
+    return [number.get(test.stem, -1) for test in tests]
+
+
+def _from_npz(files: list[Path], tests: list[Path], owners: list[int] | None) -> Columns:
+    pairs, held_out = [read_npz(file) for file in files], [read_npz(test) for test in tests]
+    for file, (x, y) in zip([*files, *tests], [*pairs, *held_out], strict=True):
         if len(x) == 0:
             raise ConfigError(f"{file} has no rows, so its client would be empty; leave it out or give it some")
         for name, array, first in (("x", x, pairs[0][0]), ("y", y, pairs[0][1])):
@@ -67,7 +75,8 @@ def _from_npz(files: list[Path], test: Path | None) -> Columns:
         np.concatenate([x for x, _ in pairs]),
         np.concatenate([y for _, y in pairs]),
         np.repeat(np.arange(len(files)), [len(x) for x, _ in pairs]),
-        test=None if test is None else read_npz(test),
+        test=(np.concatenate([x for x, _ in held_out]), np.concatenate([y for _, y in held_out])) if tests else None,
+        test_clients=None if owners is None else np.repeat(np.array(owners), [len(x) for x, _ in held_out]),
         ids=[file.stem for file in files],
     )
 

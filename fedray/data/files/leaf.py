@@ -92,7 +92,8 @@ def read_users(
 
     Args:
         path: a JSON file, a folder of them, or a folder with subfolders ``train`` and ``test``.
-        test: file or folder of the test set, whose users are pooled; default: ``test`` beside ``train``, if there.
+        test: file or folder of the test set: each training user's own rows in it are its own test set, all together
+            are the central one; default: ``test`` beside ``train``, if there.
         shape: shape to give to each input, e.g. ``(1, 28, 28)``.
         classes: number of classes where targets are numbers; default: those that occur in training.
 
@@ -132,8 +133,16 @@ def read_users(
         test=None if tx is None else (tx, ty),
         ids=[client_name(user) for user in users],
         spec=spec,
+        test_clients=None if tx is None else _owners(users, held_out),
     )
     return replace(columns, warnings=(*columns.warnings, *said))
+
+
+def _owners(users: Users, test: Users) -> NDArray[np.int64]:
+    """Return for each row of the test users the number of the training user that it is, -1 for none, ``[N]``."""
+    number = {user: place for place, user in enumerate(users)}
+    owners = [number.get(user, -1) for user in test]
+    return np.repeat(np.array(owners, dtype=np.int64), [len(targets) for _, targets in test.values()])
 
 
 def _reshape(x: NDArray[Any], shape: tuple[int, ...], path: Path) -> NDArray[Any]:

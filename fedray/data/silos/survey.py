@@ -7,28 +7,43 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.checks import check_ids, id_keys
+from fedray.data.columns.checks import check_ids, id_keys, tensor
 from fedray.data.columns.holdout import held_sizes
 from fedray.data.columns.lazy import LazyData
 from fedray.data.columns.probe import MadeUp
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.encoding import Encoding, Options
-from fedray.data.encoding.fit import check_columns, examples, fit
+from fedray.data.encoding.fit import TestTables, check_columns, fit
 from fedray.data.encoding.table import Table, read_table
 from fedray.data.sites import Silo, SiteData, Sites
 
 A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of a silo: the one to train on, and its own test set."""
+
+    table: Table
+    test: Table | None
+
+
+def _open_all(name: str, silo: Silo) -> _Tables:
+    """Read a silo's tables; called where they lie."""
+    return _Tables(_open(name, silo.path), None if silo.test is None else _open(name, silo.test))
 
 
 def _open(name: str, path: str) -> Table:
@@ -41,9 +56,15 @@ def _open(name: str, path: str) -> Table:
         return read_table(expanded)
 
 
-def _answer(name: str, question: Callable[[Table], A], table: Table) -> A:
+def _answer(name: str, question: Callable[[Table], A], tables: _Tables) -> A:
     with _said_by(name):
-        return question(table)
+        return question(tables.table)
+
+
+def _answer_of_test(name: str, question: Callable[[Table], A], tables: _Tables) -> A | None:
+    """Answer for the silo's own test set; None if it has none."""
+    with _said_by(name):
+        return None if tables.test is None else question(tables.test)
 
 
 @contextmanager
@@ -68,6 +89,7 @@ class SiloData(LazyData):
         totals: rows of each silo, int64 ``[n]``.
         held: the number of them that are held out, int64 ``[n]``.
         seed: decides which.
+        test_sizes: rows of each silo's own test set, int64 ``[n]``.
         counts: training rows per silo and class, int64 ``[n, classes]``; ``[n, 0]`` for regression.
         test: central test set.
         marks: a hash of each silo's file.
@@ -83,16 +105,39 @@ class SiloData(LazyData):
         counts: NDArray[np.int64],
         test: Examples | None,
         marks: Mapping[str, str],
+        test_sizes: NDArray[np.int64],
     ) -> None:
         self.encoding, self.marks = encoding.to_json(), marks
         self._silos, self._encoding = dict(silos), encoding
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.warnings = encoding.warnings
+        self._kept_tests: dict[int, tuple[Tensor, Tensor]] = {}
         super().__init__(self._read, list(silos), totals, encoding.spec, held=held, seed=seed, test=test, counts=counts)
+        self.test_sizes = test_sizes
 
     def _read(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        table = _open(name, self._silos[name].path)
-        return _answer(name, lambda table: (self._encoding.inputs(table), self._encoding.targets(table)), table)
+        return self._encoded(name, self._silos[name].path)
+
+    def _encoded(self, name: str, path: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        table = _open(name, path)
+        with _said_by(name):
+            return self._encoding.inputs(table), self._encoding.targets(table)
+
+    def own_test(self, clients: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+        own = [self._none(), *(self._own_test(int(client)) for client in clients[self.test_sizes[clients] > 0])]
+        segment = np.repeat(np.arange(len(clients)), self.test_sizes[clients])
+        return torch.cat([x for x, _ in own]), torch.cat([y for _, y in own]), segment
+
+    def _own_test(self, client: int) -> tuple[Tensor, Tensor]:
+        if client not in self._kept_tests:
+            name = self.client_id(client)
+            path, size = self._silos[name].test, int(self.test_sizes[client])
+            assert path is not None
+            x, y = self._encoded(name, path)
+            if len(x) != size:
+                raise ConfigError(f"silo {name!r}: its test set has {len(x)} rows, {size} when the run was started")
+            self._kept_tests[client] = tensor(x), tensor(y)
+        return self._kept_tests[client]
 
     def _load(self, client: int) -> tuple[Tensor, Tensor]:
         if client not in self._kept:
@@ -100,7 +145,7 @@ class SiloData(LazyData):
         return self._kept[client]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_kept": {}, "_kept_tests": {}}
 
     @property
     def silos(self) -> Mapping[str, Silo]:
@@ -146,18 +191,24 @@ def survey(
     """
     names = list(silos)
     ids = check_ids(names, len(names))
-    test_table = None if test is None else read_table(test)
-    sources = [SiteData(f"silo {name!r}", silo.where, partial(_open, name, silo.path)) for name, silo in silos.items()]
+    _check_evaluation(silos, holdout)
+    tests = TestTables([] if test is None else [read_table(test)])
+    sources = [SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo)) for name, silo in silos.items()]
     with sites.opened(sources) as them:
 
         def ask(question: Callable[[Table], A]) -> list[A]:
             return them.ask([partial(_answer, name, question) for name in names])
 
-        outlines = ask(questions.outline)
+        def ask_tests(question: Callable[[Table], A]) -> list[A | None]:
+            if not any(silo.test for silo in silos.values()):
+                return [None] * len(silos)
+            return them.ask([partial(_answer_of_test, name, question) for name in names])
+
+        outlines, own = ask(questions.outline), ask_tests(questions.outline)
         if encoding is not None:
             encoding.need(options)
-        outline = None if test_table is None else questions.outline(test_table)
-        check_columns(outlines, outline, options, encoding=encoding)
+        outer = [questions.outline(table) for table in tests.tables]
+        check_columns(outlines, [*outer, *(one for one in own if one is not None)], options, encoding=encoding)
         if encoding is None:
             encoding = fit(ask, outlines, options)
         totals = np.array([outline.rows for outline in outlines])
@@ -169,5 +220,17 @@ def survey(
                 for name, key, some in zip(names, id_keys(ids).tolist(), held.tolist(), strict=True)
             ]
         )
+        ask_tests(partial(questions.class_counts, encoding=encoding, seed=seed, key=0, held=0))  # can they be read?
         marks = dict(zip(names, ask(questions.fingerprint), strict=True))
-    return SiloData(silos, encoding, totals, held, seed, np.stack(counts), examples(test_table, encoding), marks)
+    sizes = np.array([0 if outline is None else outline.rows for outline in own], dtype=np.int64)
+    return SiloData(silos, encoding, totals, held, seed, np.stack(counts), tests.encoded(encoding), marks, sizes)
+
+
+def _check_evaluation(silos: Mapping[str, Silo], holdout: float) -> None:
+    """Raise ConfigError if silos have test sets of their own that nothing would be evaluated on."""
+    own = [name for name, silo in silos.items() if silo.test is not None]
+    if own and holdout:
+        raise ConfigError(
+            f"holdout: clients are evaluated on held-out rows, or on test sets of their own, which {listed(own)} "
+            "have; leave one of the two out"
+        )

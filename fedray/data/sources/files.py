@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.data.federated import FederatedData
+from fedray.data.files.own_tests import own_files
 from fedray.data.registry import data_sources
 from fedray.data.sources.base import Source, make_partitioner
 from fedray.data.sources.tables import TableSource
@@ -32,14 +33,22 @@ class Csv(TableSource):
     Args:
         train: the files, one per client, named after the files; or, with ``partition``, files whose rows are pooled.
         target: name of the target column.
+        test: file of the held-out test set; or a list of files, one for each client, or ``{client: file}``: the
+            clients' own test sets.
         ids: client ids in place of the files' names.
         partition: a partitioner for the pooled rows, e.g. ``{name: column, column: hospital}``.
     """
 
     train: list[str]
     target: str
+    test: Any = None
     ids: list[str] | None = None
     partition: dict[str, Any] | None = None
+
+    def tests(self) -> list[Path]:
+        names = None if self.partition is not None else self.ids or [Path(file).stem for file in self.train]
+        own = own_files(self.test, names)
+        return super().tests() if own is None else [file for file, _ in own]
 
     def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> FederatedData:
         return FederatedData.from_csv(
@@ -81,6 +90,7 @@ class Folder(TableSource):
 
     Args:
         path: the folder.
+        test: file of the held-out test set, or a folder of the clients' own, named as theirs.
         target: name of the target column; for Parquet only, as are the options but ``test``.
     """
 
@@ -99,6 +109,12 @@ class Folder(TableSource):
             ignore=self.ignore,
             encoding=encoding,
         )
+
+    def tests(self) -> list[Path]:
+        from fedray.data.files.folder import KINDS, list_clients
+
+        folder = None if self.test is None else Path(self.test)
+        return super().tests() if folder is None or not folder.is_dir() else list_clients(folder, KINDS)
 
     def files(self) -> Mapping[str, Path]:
         return {file.stem: file for file in sorted(Path(self.path).glob("*.parquet"))}

@@ -111,7 +111,7 @@ class Synthetic(Source):
         features: number of features f.
         classes: number of classes k, at least 2.
         heterogeneity: h, at least 0.
-        test: size of the central test set, drawn from the clients in turn; 0 for none.
+        test: size of the central test set, drawn from the clients in turn, whose own the examples are; 0 for none.
     """
 
     clients: int = 100
@@ -141,4 +141,7 @@ class Synthetic(Source):
         y = np.argmax(x @ teacher + bias[owner], axis=1)
         spec = DataSpec((self.features,), self.classes)
         test = (x[len(train) :], y[len(train) :]) if self.test else None
-        return FederatedData.from_arrays(x[: len(train)], y[: len(train)], train, test=test, spec=spec)
+        own = owner[len(train) :] if self.test else None
+        return FederatedData.from_arrays(
+            x[: len(train)], y[: len(train)], train, test=test, test_clients=own, spec=spec
+        )

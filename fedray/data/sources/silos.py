@@ -29,7 +29,8 @@ class Silos(TableSource):
     ('hospital_a', array([2]), ('no', 'yes'))
 
     Args:
-        silos: for each client ``{path: ..., node_label: site=a}``, see ``fedray.data.sites.Silo``.
+        silos: for each client ``{path: ..., node_label: site=a}``, with ``test: ...`` for a test set of its own; see
+            ``fedray.data.sites.Silo``.
         target: name of the target column.
     """
 

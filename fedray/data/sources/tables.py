@@ -56,9 +56,12 @@ class TableSource(Source):
         from fedray.data.encoding.saved import encoded_test
 
         read = Encoding.from_json(encoding)
-        if self.test is None:
-            return None, read.spec
-        return encoded_test(Path(self.test), self.options(), read, self.column()), read.spec
+        tests = self.tests()
+        return encoded_test(tests, self.options(), read, self.column()) if tests else None, read.spec
+
+    def tests(self) -> list[Path]:
+        """Return the files of the central test set, in their order."""
+        return [] if self.test is None else [Path(self.test)]
 
     def options(self) -> Options:
         """Return how its tables are to be read."""

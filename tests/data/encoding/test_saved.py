@@ -38,12 +38,12 @@ def test_a_test_table_needs_nothing_but_the_encoding(files: list[Path], write: F
     assert data.test is not None
     for path in files:
         path.unlink()
-    alone = encoded_test(test, Options("y", categorical=["sex"], ignore=["note"]), encoding)
+    alone = encoded_test([test], Options("y", categorical=["sex"], ignore=["note"]), encoding)
     assert alone.x.tolist() == data.test.x.tolist()
     assert alone.y.tolist() == data.test.y.tolist() == [1]
     test.write_text("age,note,y\n35,x,yes\n")
     with pytest.raises(ConfigError, match="no column 'sex', but the table that the model was trained on has"):
-        encoded_test(test, Options("y", categorical=["sex"], ignore=["note"]), encoding)
+        encoded_test([test], Options("y", categorical=["sex"], ignore=["note"]), encoding)
 
 
 @pytest.mark.parametrize("content", ["no json", "[1]", '{"format": 9}', '{"format": 1, "columns": [{"name": "a"}]}'])
