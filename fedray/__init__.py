@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fedray.core.collector import collector_off
 
 if TYPE_CHECKING:
+    from fedray import metrics as metrics
     from fedray import optim as optim
     from fedray import parts as parts
     from fedray import server as server
@@ -84,7 +85,7 @@ _NAMES = {
     "transforms": "BF16 Clip Gaussian Int8 TopK",
 }
 
-_MODULES = ("optim", "parts", "server")
+_MODULES = ("metrics", "optim", "parts", "server")
 """Modules whose names are public, too."""
 
 

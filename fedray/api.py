@@ -41,6 +41,7 @@ from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.experiment.shell import run_in_sight
+from fedray.metrics.base import Function, Metric
 from fedray.optim import OptimizerFn
 from fedray.run.driver import Run
 from fedray.run.interrupt import NOT_BEGUN, starting
@@ -268,6 +269,7 @@ def train(
     server: ServerOptimizer | Named | None = None,
     attack: Attack | Named | None = None,
     sampler: Sampler | Named | None = None,
+    metrics: Sequence[Metric | Function | Named] | None = None,
     cluster: Cluster | Literal["ray", "inline"] = "ray",
     run_dir: str | Path | None = None,
     resume: bool = False,
@@ -300,6 +302,8 @@ def train(
         server: the server optimizer, for example ``fedray.server.Adam(lr=0.01)``; default that of the algorithm.
         attack: of some of the clients, such as ``fedray.SignFlip(clients=0.2)``; default none.
         sampler: of cohorts; default all clients.
+        metrics: of evaluations, beside the loss, for example ``["accuracy", fedray.metrics.F1(average="macro")]``; or
+            functions from outputs and targets to a value of each example.  Default: what readers of the task expect.
         cluster: the place; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
         run_dir: the run folder; default ``runs/python/<time>``.
         resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call
@@ -345,6 +349,7 @@ def train(
         "aggregator": aggregator,
         "attack": attack,
         "sampler": sampler,
+        "metrics": metrics,
     }
     content |= {name: part for name, part in parts.items() if part is not None}
     if not isinstance(run_dir, str | Path | None):

@@ -51,6 +51,7 @@ from fedray.local.clients import Clients
 from fedray.local.losses import losses
 from fedray.local.step import Step
 from fedray.local.variants import Variant
+from fedray.metrics.base import MeanMetric, Metric, metrics
 from fedray.models.registry import Model, models
 from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers
 from fedray.sampling import Sampler, samplers
@@ -79,6 +80,8 @@ __all__ = [
     "LRSchedule",
     "Layout",
     "LossFn",
+    "MeanMetric",
+    "Metric",
     "Model",
     "Now",
     "OptimizerFn",
@@ -109,6 +112,7 @@ __all__ = [
     "data_sources",
     "losses",
     "lr_schedules",
+    "metrics",
     "models",
     "numpy_generator",
     "optimizers",

@@ -23,6 +23,8 @@ ORDER = """
     models
     optim
     sampling
+    tasks         # what a model's output says
+    metrics
     local         # the one local training loop
     server        # optimizers of the global model
     transforms
@@ -62,6 +64,7 @@ UNTESTED = {
     "cluster": "settings that Ray reads when it is imported: tests/cluster/test_same_bits.py looks at them in a worker",
     "cluster/start/preload": "an import, for the time that it saves",
     "data/spec": "fields",
+    "tasks/regression": "fields",
 }
 # A test file of what no single module does, by its folder or name.
 ACROSS = {
@@ -80,6 +83,7 @@ ACROSS = {
     "cluster/test_resume": "a run that is killed, on Ray",
     "cluster/test_same_bits": "the same bits for any number of workers, on Ray",
     "cluster/test_silos": "silos on nodes of their own, on Ray",
+    "metrics/test_runs": "metrics of runs, from what a client's rows add to the record and its files",
     "local/test_buffers": "local.buffers, from a client's batch to the evaluation",
     "run/test_statistics": "statistics of clients, from their batches to the evaluation and the exported model",
     "slurm/test_faults": "faults of nodes, in real jobs",

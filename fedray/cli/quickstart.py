@@ -124,7 +124,7 @@ def _scores(plan: Plan, folder: RunFolder) -> dict[str, float]:
     plan.layout.load(module, vector_of(plan, folder, None))
     test = plan.task.data.test
     assert test is not None
-    return evaluate_model(module, test, plan.task.data.spec.task, plan.task.loss_fn)
+    return evaluate_model(module, test, plan.task.measures)
 
 
 def _pooled(data: ClientData) -> FederatedData:

@@ -369,6 +369,7 @@ class ExperimentSchema(TopSection):
 
     data: Any
     model: Any
+    metrics: Any = None
     algorithm: Any = "fedavg"
     transforms: list[Any] = field(default_factory=list)
     server: Any = None

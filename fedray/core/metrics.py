@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-
-from fedray.core.losses import LossFn, per_example
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +27,6 @@ class Mean:
     def result(self) -> float:
         """``total / weight``."""
         return self.total / self.weight if self.weight else float("nan")
-
-
-def example_values(loss: LossFn, task: str, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Return values ``[B]``, one per example, whose mean over examples is the metric of that name.
-
-    ``loss`` is always there, as the loss function tells it of a batch of one; ``accuracy`` is for classification, from
-    logits ``[B, k]`` or ``[B, k, T]``; ``mse`` is for regression with an output for each target.
-    """
-    values = {"loss": per_example(loss, output, target)}
-    if task == "classification":
-        correct = (output.argmax(dim=1) == target).to(torch.float32)
-        values["accuracy"] = correct.flatten(1).mean(dim=1) if correct.dim() > 1 else correct
-    elif output.shape == target.shape:
-        values["mse"] = (output - target).square().flatten(1).mean(dim=1)
-    return values
 
 
 def merge(parts: list[Mapping[str, Mean]]) -> dict[str, Mean]:

@@ -75,7 +75,7 @@ class Monitor:
         if silent:
             return None
         names = self.metric.split(".")[1:]
-        if self.section == "clients_test" and len(names) == 1:
+        if self.section in VIEWS.values() and len(names) == 1:
             names.append("mean")
         for name in names:
             found = found[name] if isinstance(found, dict) and name in found else Unknown

@@ -51,6 +51,8 @@ class RoundRecord:
         workers: the number of workers that took part.
         stack: the largest number of clients that stepped at once.
         metrics: numbers that parts of the run tell of the round, by the name of the part.
+        tables: metrics that are no numbers, by the section and the metric's name: a confusion matrix as
+            ``{"test": {"confusion_matrix": {"classes": [...], "counts": [[...]]}}}``.
         attackers: ids of the clients whose updates were forged by an attack.
         usage: ``nodes``; ``retries`` (blocks done again because a worker was lost); ``cpu_seconds`` of the workers;
             ``gpu_seconds`` (GPUs reserved times seconds); ``joules``, where measured; ``failures`` (clients by stage);
@@ -76,6 +78,7 @@ class RoundRecord:
     workers: int = 0
     stack: int = 0
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     attackers: list[str] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
 

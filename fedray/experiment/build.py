@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,42 +11,23 @@ from warnings import catch_warnings
 
 import numpy as np
 
-from fedray.aggregators import Aggregator, aggregators
-from fedray.algorithms.base import Algorithm, algorithms
 from fedray.algorithms.composition import Composition, compose
 from fedray.algorithms.rehearsal import check_step
 from fedray.algorithms.variants import fitted
-from fedray.attacks import Attack, attacks
-from fedray.config.binding import defaults_of
-from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
 from fedray.config.plugins import load_plugins
-from fedray.config.registry import Registry, bind, bind_part, dump, imported_in, made
-from fedray.config.sections import (
-    SECTIONS,
-    BudgetSection,
-    CheckpointSection,
-    EvaluateSection,
-    ExperimentSchema,
-    FailuresSection,
-    LocalSection,
-    ModelSection,
-    RunSection,
-    StopSection,
-)
+from fedray.config.registry import made
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.core.losses import TASK_LOSS, LossFn
 from fedray.core.regions import Regions
-from fedray.data import ClientData, DataSpec, data_sources
+from fedray.data import ClientData, DataSpec
 from fedray.data.augment import Augment, Told, fit
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.attacked import attacked
-from fedray.experiment.chosen import chosen_data, chosen_function, chosen_model, chosen_server, chosen_trackers
+from fedray.experiment.bound import Bound
 from fedray.experiment.experiment import Experiment
-from fedray.experiment.given import only_python_has
-from fedray.experiment.place import Place
 from fedray.experiment.pool import pooled
 from fedray.experiment.preflight import (
     check_algorithm,
@@ -67,185 +48,24 @@ from fedray.local.task import LocalTask, ModelFn
 from fedray.local.trial import profiled
 from fedray.local.views import views_of
 from fedray.local.work import check_names
-from fedray.models import initial_model, models
+from fedray.metrics import Measures, Metric, measured
+from fedray.metrics.base import as_metric
+from fedray.models import initial_model
 from fedray.models.prototype import Prototype
-from fedray.optim import LRSchedule, OptimizerFn, lr_schedules, optimizers
 from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
 from fedray.run.plan import Plan, check_cohort, check_least, check_plan
 from fedray.run.watch import check_watched, monitors
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import PYTHON, new_folder
-from fedray.sampling import Sampler, samplers
-from fedray.server import ServerOptimizer, server_optimizers
-from fedray.tracking import Tracker, trackers
-from fedray.transforms import Transform, transforms
+from fedray.rundir.names import new_folder
+from fedray.sampling import Sampler
+from fedray.tasks import task_of
 
 
 @dataclass(frozen=True)
-class Config:
-    """An experiment, every section and part of it bound, nothing built yet.
-
-    A part that is named by its import path is an :class:`~fedray.config.imported.Imported`.
-    """
-
-    name: str
-    raw: dict[str, Any]
-    schema: ExperimentSchema
-    local: LocalSection
-    place: Place
-    evaluate: EvaluateSection
-    stop: StopSection
-    failures: FailuresSection
-    checkpoint: CheckpointSection
-    budget: BudgetSection
-    run: RunSection
-    data: Any
-    augment: tuple[Any, ...]
-    model: Any
-    regions: ModelSection
-    algorithm: Algorithm
-    server: ServerOptimizer | None
-    server_schedule: LRSchedule | None
-    transforms: tuple[Transform, ...]
-    tracking: tuple[Tracker, ...]
-    aggregator: Aggregator
-    attack: Attack | None
-    sampler: Sampler
-    optimizer: OptimizerFn
-    lr_schedule: LRSchedule
-    loss: LossFn | None
-
-    @classmethod
-    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Config:
-        """Read, merge, and bind a file.
-
-        Raises:
-            ConfigError: anything wrong in it, naming the full key.
-        """
-        raw, resolved = load_layers(path, overrides)
-        return cls.bind(path.stem, raw, resolved)
-
-    @classmethod
-    def bind(cls, name: str, raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> Config:
-        """Bind every section and part of an experiment.
-
-        Args:
-            name: its name for people.
-            raw: the text of a person, with interpolations unresolved; it stays as it is in the run's config.
-            resolved: the whole; parts may be objects.
-        """
-        schema = bind_top(resolved)
-        sections: dict[str, Any] = {
-            key: bind(section, getattr(schema, key), key) for key, section in SECTIONS.items() if key != "cluster"
-        }
-        local = sections["local"]
-        if not isinstance(schema.transforms, Sequence):
-            kind = type(schema.transforms).__name__
-            raise ConfigError(f"transforms: a list is needed, such as [fedray.Clip()]; this is a {kind}")
-        server, server_schedule = chosen_server(schema.server)
-        model, regions = chosen_model(schema.model)
-        data, augment = chosen_data(schema.data)
-        return cls(
-            name=name,
-            raw=dict(raw),
-            schema=schema,
-            place=Place(bind_cluster(schema), sections.pop("worker"), sections.pop("driver")),
-            data=data,
-            augment=augment,
-            model=model,
-            regions=regions,
-            algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
-            server=server,
-            server_schedule=server_schedule,
-            transforms=tuple(
-                bind_part(transforms, node, f"transforms[{i}]") for i, node in enumerate(schema.transforms)
-            ),
-            tracking=chosen_trackers(schema.tracking),
-            aggregator=bind_part(aggregators, schema.aggregator, "aggregator"),
-            attack=None if schema.attack is None else bind_part(attacks, schema.attack, "attack"),
-            sampler=bind_part(samplers, schema.sampler, "sampler"),
-            optimizer=chosen_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
-            lr_schedule=bind_part(lr_schedules, local.lr_schedule, "local.lr_schedule", "constant"),
-            loss=None if local.loss == "auto" else chosen_function(losses, local.loss, "local.loss"),
-            **sections,
-        )
-
-    def named(self, name: str) -> Config:
-        """Return the same experiment under another name."""
-        return replace(self, name=name)
-
-    def to_yaml(self) -> str:
-        """Write the whole config with every default; values from the environment stay references.
-
-        What Python alone has, such as a function, is described in a section of its own, which comes first.
-        """
-        parts = self._parts()
-        objects = {key: words for key, registry, part in parts if (words := only_python_has(registry, part))}
-        dumped = {key: dump(part) for key, _, part in parts if key not in objects}
-        if "data" in dumped and self.augment:
-            dumped["data"] |= {"augment": [dump(part) for part in self.augment]}
-        if "model" in dumped:
-            dumped["model"] |= {name: names for name, names in dump(self.regions).items() if names}
-        local = dump(self.local)
-        for key in ("optimizer", "lr_schedule", "loss"):
-            del local[key]
-            if f"local.{key}" in dumped:
-                said = dumped[f"local.{key}"]
-                local[key] = said["name"] if key == "loss" and len(said) == 1 else said
-        if self.loss is None:
-            local["loss"] = "auto"
-        if "server.lr_schedule" in dumped and "server" in dumped:
-            dumped["server"]["lr_schedule"] = dumped["server.lr_schedule"]
-        filled: dict[str, Any] = {
-            "seed": self.schema.seed,
-            "rounds": self.schema.rounds,
-            **{key: dumped[key] for key in ("data", "model", "algorithm") if key in dumped},
-            "transforms": [part for key, part in dumped.items() if key.startswith("transforms[")],
-            **{key: dumped[key] for key in ("server", "aggregator", "attack", "sampler") if key in dumped},
-            "local": local,
-            "cluster": dump(self.place.cluster),
-            "worker": dump(self.place.worker),
-            "driver": dump(self.place.driver),
-            "evaluate": dump(self.evaluate),
-            "stop": dump(self.stop),
-            "failures": dump(self.failures),
-            "checkpoint": dump(self.checkpoint),
-            "budget": dump(self.budget),
-            "tracking": [part for key, part in dumped.items() if key.startswith("tracking[")],
-            "run": dump(self.run),
-        }
-        first = {PYTHON: objects} if objects else {}
-        return to_yaml(overlay({**first, **filled}, self.raw))
-
-    def _parts(self) -> list[tuple[str, Registry, Any]]:
-        """Return key, registry and part of each part."""
-        return [
-            ("data", data_sources, self.data),
-            ("model", models, self.model),
-            ("algorithm", algorithms, self.algorithm),
-            *([("server", server_optimizers, self.server)] if self.server else []),
-            *([("server.lr_schedule", lr_schedules, self.server_schedule)] if self.server_schedule else []),
-            *((f"transforms[{i}]", transforms, part) for i, part in enumerate(self.transforms)),
-            ("aggregator", aggregators, self.aggregator),
-            *([("attack", attacks, self.attack)] if self.attack else []),
-            ("sampler", samplers, self.sampler),
-            ("local.optimizer", optimizers, self.optimizer),
-            ("local.lr_schedule", lr_schedules, self.lr_schedule),
-            *([("local.loss", losses, self.loss)] if self.loss else []),
-            *((f"tracking[{i}]", trackers, part) for i, part in enumerate(self.tracking)),
-        ]
-
-    def _defaults(self) -> Iterator[str]:
-        """Yield the keys that have their default value."""
-        sections = [(key, getattr(self if hasattr(self, key) else self.place, key)) for key in SECTIONS]
-        regions = [("model", self.regions)]
-        for key, part in [*sections, *regions, *((key, part) for key, _, part in self._parts())]:
-            yield from (f"{key}.{name}" for name in defaults_of(part))
-            section, _, option = key.partition(".")
-            if option and getattr(part, "name", None) == getattr(SECTIONS.get(section, ServerOptimizer), option, None):
-                yield f"{key}.name"
+class Config(Bound):
+    """An experiment, every section and part of it bound, nothing built yet: what is made of it."""
 
     def run_folder(self) -> RunFolder:
         """Return ``run.dir``, or a new folder named by the config and the time."""
@@ -267,6 +87,16 @@ class Config:
     def loss_fn(self, spec: DataSpec) -> LossFn:
         """Return the loss: that of the config, or of the task."""
         return self.loss or losses[TASK_LOSS[spec.task]]
+
+    def chosen_metrics(self) -> tuple[Metric, ...] | None:
+        """Return the metrics that are chosen; None: those that readers of such a task expect."""
+        if self.metrics is None:
+            return None
+        return tuple(as_metric(made(part), f"metrics[{i}]") for i, part in enumerate(self.metrics))
+
+    def measures(self, spec: DataSpec, loss: LossFn) -> Measures:
+        """Return what evaluations of some data measure."""
+        return measured(loss, task_of(spec), self.chosen_metrics())
 
     def plan(self, encoding: Mapping[str, Any] | None = None, inputs: Told = None) -> Plan:
         """Load the data and build the plan of a run, checked: cohort, model, loss and data fit together.
@@ -334,6 +164,7 @@ class Config:
             args=algorithm.args,
             program=algorithm.program,
             receives=algorithm.received(vector, layout, len(data), data.spec.outputs, self.schema.seed),
+            metrics=self.chosen_metrics(),
             seed=self.schema.seed,
             statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
             augment=Augment(tuple(data.augment)),
@@ -386,15 +217,3 @@ class Config:
         )
         run.check_rounds()
         return Experiment(run, self.place)
-
-    def _code(self) -> Iterator[str]:
-        """Say which code of the user's was imported because the config names it."""
-        for key, _, part in self._parts():
-            for one in imported_in(part):
-                yield f"{key}: {one.name} is code of your own, imported from {one.file()}"
-
-    def _earlier(self) -> Iterator[str]:
-        """Say what is written as in an earlier version, and how it is written now."""
-        if isinstance(self.raw.get("tracking"), Mapping):
-            names = ", ".join(str(dump(tracker)["name"]) for tracker in self.tracking)
-            yield f"tracking: a mapping is how earlier versions wrote it; it is read as the list of trackers [{names}]"

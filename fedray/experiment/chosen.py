@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedray.config.binding import bind, is_plain, options_of
@@ -13,6 +13,7 @@ from fedray.data import ClientData, data_sources
 from fedray.data.augment import chosen
 from fedray.experiment.given import GivenData, GivenModel
 from fedray.local.losses import losses
+from fedray.metrics.base import as_metric, metrics
 from fedray.models import models
 from fedray.optim import LRSchedule, lr_schedules
 from fedray.server import ServerOptimizer, server_optimizers
@@ -67,6 +68,25 @@ def chosen_trackers(nodes: list[Any]) -> tuple[Tracker, ...]:
                 f"tracking[{position}]: the same tracker as tracking[{found.index(tracker)}]; leave one of them out"
             )
         found.append(tracker)
+    return tuple(found)
+
+
+def chosen_metrics(nodes: Any) -> tuple[Any, ...] | None:
+    """Return the metrics of a config, or functions made in Python in the place of them; None: nobody has chosen any.
+
+    Raises:
+        ConfigError: one of them is no metric.
+    """
+    if nodes is None:
+        return None
+    if isinstance(nodes, str | Mapping) or not isinstance(nodes, Sequence):
+        raise ConfigError(f"metrics: a list is needed, such as [accuracy, auroc]; this is {nodes!r}")
+    found = []
+    for position, node in enumerate(nodes):
+        key = f"metrics[{position}]"
+        part = node if callable(node) and not isinstance(node, type) else bind_part(metrics, node, key)
+        as_metric(made(part), key)
+        found.append(part)
     return tuple(found)
 
 

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
-from fedray.core.losses import LossFn
 from fedray.core.messages import Floats
-from fedray.core.metrics import Mean, auc, example_values, merge
+from fedray.core.metrics import Mean, auc, merge
 from fedray.data.augment import Augment, chosen
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.sources.tables import TableSource
@@ -25,6 +24,7 @@ from fedray.experiment.build import Config
 from fedray.local.kernels import cuda_kernels
 from fedray.local.losses import loss_on
 from fedray.local.task import MOST_ROWS, Precision
+from fedray.metrics.measures import Measures, States, together
 from fedray.run.evaluation import Evaluator, TestChunk, rows_at_once, take_from
 from fedray.run.origin import changes
 from fedray.run.plan import Plan
@@ -40,8 +40,7 @@ _log = logging.getLogger("fedray")
 def evaluate_model(
     module: nn.Module,
     test: Examples,
-    task: str,
-    loss: LossFn,
+    measures: Measures,
     *,
     rows: int = MOST_ROWS,
     seed: int = 0,
@@ -50,16 +49,15 @@ def evaluate_model(
     precision: Precision = "fp32",
     augment: Augment | None = None,
 ) -> dict[str, float]:
-    """Return mean metrics of a module over examples, as a run has them in its record.
+    """Return the metrics of a module over examples, as a run has them in its record.
 
-    They are ``examples``, ``loss``, ``accuracy`` (and ``auc`` for two classes) or ``mse``. The AUC ranks by the second
-    class's logit minus the first's.
+    Beside them, ``examples`` is their number; for two classes ``auc`` is exact, by the second class's logit minus the
+    first's.
 
     Args:
         module: the model, on ``device``.
         test: the examples.
-        task: their task, as in ``DataSpec.task``.
-        loss: (output, target) to the mean loss of a batch.
+        measures: the loss and the metrics.
         rows: examples that are evaluated at once; where memory is too short, the half of them, and so on.
         seed: names, with ``round``, what model and loss draw.
         round: the round in which a run evaluates this model, the one after that which made it.
@@ -72,21 +70,24 @@ def evaluate_model(
     """
 
     def values(output: Tensor, y: Tensor) -> dict[str, Tensor]:
-        found = example_values(loss, task, output, y)
-        if task == "classification" and output.dim() == 2 and output.shape[1] == 2:
+        found = measures(output, y)
+        if y.dtype == torch.int64 and output.dim() == 2 and output.shape[1] == 2:
             found[_MARGIN] = output[:, 1] - output[:, 0]
         return found
 
-    evaluator = Evaluator(module, loss, values, seed, device, precision, augment=augment or Augment())
+    evaluator = Evaluator(module, measures.loss, values, seed, device, precision, augment=augment or Augment())
     means: list[Mapping[str, Mean]] = []
     margins: list[Floats] = []
+    states: list[States] = []
     for chunk in TestChunk.cut(len(test), rows):
         with evaluator.named(round, chunk.index):
             found = evaluator.values(take_from(test, device), chunk.stop, chunk.start)
         if _MARGIN in found:
             margins.append(found.pop(_MARGIN))
-        means.append({name: Mean(float(value.sum()), len(value)) for name, value in found.items()})
+        means.append({n: Mean(float(value.sum()), len(value)) for n, value in found.items() if n in measures.means})
+        states.append(measures.states(found, np.zeros(chunk.stop - chunk.start, dtype=np.int64), 1)[0])
     result = {"examples": float(len(test)), **{name: mean.result for name, mean in merge(means).items()}}
+    result |= measures.numbers(together(states))
     if margins:
         result["auc"] = auc(np.concatenate(margins), np.asarray(test.y))
     return result
@@ -184,8 +185,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         return evaluate_model(
             module.to(place),
             test,
-            spec.task,
-            loss,
+            config.measures(spec, loss),
             rows=rows,
             seed=seed,
             round=saved.round + 1,

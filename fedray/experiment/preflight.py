@@ -18,7 +18,6 @@ from fedray.config.sections import EvaluateSection
 from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
-from fedray.core.metrics import example_values
 from fedray.data import ClientData, DataSpec
 from fedray.data.columns.checks import IGNORED
 from fedray.data.columns.rows import CPU
@@ -187,7 +186,9 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         return None
     try:
         with torch.no_grad():
-            example_values(task.loss_fn, task.data.spec.task, output.float(), y)
+            _ = task.measures.trial(output.float(), y)
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(
             f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {one_line(error)[:300]}"

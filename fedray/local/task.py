@@ -22,7 +22,10 @@ from fedray.local.moments import Moments, moments_of
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.rate import LearningRate
 from fedray.local.variants import Submodels
+from fedray.metrics.base import Metric
+from fedray.metrics.measures import Measures, measured
 from fedray.optim import OptimizerFn
+from fedray.tasks import task_of
 
 ModelFn = Callable[[], nn.Module]
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -90,6 +93,7 @@ class LocalTask:
         receives: lengths of what clients receive besides the model, by name.
         profile: the names and widths of what clients send and keep, as a trial has seen them.
         submodels: the narrower models that clients train; None: all train the whole one.
+        metrics: the metrics of evaluations; None: those that readers of such a task expect.
     """
 
     model_fn: ModelFn
@@ -110,6 +114,16 @@ class LocalTask:
     receives: Mapping[str, int] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
     submodels: Submodels | None = None
+    metrics: tuple[Metric, ...] | None = None
+
+    @cached_property
+    def measures(self) -> Measures:
+        """The loss and the metrics of evaluations.
+
+        Raises:
+            ConfigError: a metric is none of such a task.
+        """
+        return measured(self.loss_fn, task_of(self.data.spec), self.metrics)
 
     def with_variants(self) -> LocalTask:
         """Return the task with the variants of the model that its program has, if any.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.config.sections import EvaluateSection
@@ -19,9 +21,11 @@ from fedray.local.kernels import memory_told
 from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
+from fedray.metrics.measures import Measures, States
+from fedray.metrics.sums import on_host
 
 Values = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""(outputs, targets) to values of each example, each ``[B]``."""
+"""(outputs, targets) to values of each example, each ``[B, ...]``."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,12 @@ class Seen:
     Args:
         sums: of each view the metric sums over what each client is evaluated on, ``[C]``.
         fitted: the number of training examples that its fits used.
+        states: of each view, for each client, the sums of the metrics that are no means.
     """
 
     sums: dict[str, dict[str, Floats]]
     fitted: int
+    states: dict[str, list[States]]
 
 
 def see(
@@ -99,7 +105,7 @@ def see(
     known: Tensor,
     buffers: Tensor | None,
     views: Views,
-    values: Values,
+    measures: Measures,
 ) -> Seen:
     """Evaluate a block of clients by their own models, and leave no trace of it.
 
@@ -111,25 +117,28 @@ def see(
         known: True for those that have a state, ``[C]``.
         buffers: the buffers ``[B]`` of the evaluated model, if not the broadcast one's.
         views: the wanted views; of ``global`` nothing is done here.
-        values: gives the values of examples, of outputs (float32) and targets.
+        measures: the metrics.
     """
     rest = None if buffers is None else buffers.expand(len(clients), -1)
     with memory_told(), trainer.block(clients, down, state, rest, known) as c:
         # Draws of their own: a fit of an evaluation repeats none of the coming round's.
         task = c.task = replace(trainer.task, seed=integer(trainer.task.seed, "evaluate"))
-        sums = dict(_seen(c, task, views, values))
-        return Seen(sums, c.fitted)
+        seen = dict(_seen(c, task, views, measures))
+        return Seen({view: sums for view, (sums, _) in seen.items()}, c.fitted, {v: s for v, (_, s) in seen.items()})
 
 
-def _seen(c: Clients, task: LocalTask, views: Views, values: Values) -> Iterator[tuple[str, dict[str, Floats]]]:
+_Sums = tuple[dict[str, Floats], list[States]]
+
+
+def _seen(c: Clients, task: LocalTask, views: Views, measures: Measures) -> Iterator[tuple[str, _Sums]]:
     held = _evaluated_on(c)
     models = whole_models(c, task.program.personal(c))
     if views.own:
-        yield "personal", _sums(c, task, models, held, values)
+        yield "personal", _sums(c, task, models, held, measures)
     if views.finetune:
         c.model.copy_(models)
         c.fit(epochs=views.finetune.get("epochs"), steps=views.finetune.get("steps"))
-        yield "finetuned", _sums(c, task, c.model, held, values)
+        yield "finetuned", _sums(c, task, c.model, held, measures)
 
 
 def _evaluated_on(c: Clients) -> tuple[Rows, Ints]:
@@ -138,15 +147,23 @@ def _evaluated_on(c: Clients) -> tuple[Rows, Ints]:
     return Rows(x, y, np.cumsum(counts) - counts, counts, c.device), counts
 
 
-def _sums(c: Clients, task: LocalTask, models: Tensor, held: tuple[Rows, Ints], values: Values) -> dict[str, Floats]:
-    """Return the sum of each metric over what each client is evaluated on, ``[C]``."""
+def _sums(c: Clients, task: LocalTask, models: Tensor, held: tuple[Rows, Ints], measures: Measures) -> _Sums:
+    """Return the sum of each mean over what each client is evaluated on, ``[C]``, and each client's other sums."""
     sums: dict[str, Floats] = {}
+    places: list[Ints] = []
+    rows: dict[str, list[NDArray[Any]]] = {}
     with torch.no_grad():
         for step in c.scan(models, held, rows=task.evaluated_rows):
             output, y = task.program.predict(step).float(), step.batch.y
             count = torch.from_numpy(step.batch.count).to(output.device)
             real = torch.arange(y.shape[1], device=output.device) < count[:, None]
-            for name, value in values(output.flatten(0, 1), y.flatten(0, 1)).items():
-                kept = torch.where(real, value.view(real.shape), 0.0).to("cpu", torch.float64)
+            found = measures(output.flatten(0, 1), y.flatten(0, 1))
+            for name in [name for name in found if name in measures.means]:
+                kept = torch.where(real, found.pop(name).view(real.shape), 0.0).to("cpu", torch.float64)
                 sums[name] = sums.get(name, np.zeros(len(c))) + kept.sum(dim=1).numpy()
-    return sums
+            if found:
+                places.append(np.repeat(np.arange(len(c)), step.batch.count))
+                for name, value in on_host({name: value[real.flatten()] for name, value in found.items()}).items():
+                    rows.setdefault(name, []).append(value)
+    whole = {name: np.concatenate(parts) for name, parts in rows.items()}
+    return sums, measures.states(whole, np.concatenate(places), len(c)) if places else []

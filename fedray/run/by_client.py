@@ -12,8 +12,12 @@ from torch import Tensor
 
 from fedray.core.messages import BlockReport
 from fedray.core.record import VIEWS, RoundRecord, more_is_better
+from fedray.metrics.measures import Measures, together
 from fedray.run.evaluation import HoldoutReport
 from fedray.rundir.client_table import TRAIN, ClientRows
+
+SPREAD = ("mean", "client_mean", "std", "p10", "p50", "p90", "worst")
+"""The numbers of a metric over clients, see :func:`spread`."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ def from_columns(tensors: Mapping[str, Tensor]) -> ClientRows:
     return ClientRows(TRAIN, found["clients"], found["examples"], {"loss": found["loss"]})
 
 
-def held_out(reports: Sequence[HoldoutReport]) -> list[ClientRows]:
+def held_out(reports: Sequence[HoldoutReport], measures: Measures) -> list[ClientRows]:
     """Return the metrics of what each client was evaluated on, by view; none if nobody could be reached."""
     seen = [report for report in reports if len(report.clients)]
     if not seen:
@@ -52,22 +56,31 @@ def held_out(reports: Sequence[HoldoutReport]) -> list[ClientRows]:
     for view, metrics in seen[0].sums.items():
         sums = {name: np.concatenate([report.sums[view][name] for report in seen])[order] for name in metrics}
         values = {name: column / examples for name, column in sums.items()}
-        found.append(ClientRows(view, clients[order], examples, values))
+        numbers = [report.numbers.get(view, {}) for report in seen]
+        for name in dict.fromkeys(name for one in numbers for name in one):
+            columns = [one.get(name, np.full(len(r.clients), np.nan)) for one, r in zip(numbers, seen, strict=True)]
+            values[name] = np.concatenate(columns)[order]
+        states = together(report.states.get(view, {}) for report in seen)
+        whole, tables = measures.numbers(states), measures.tables(states)
+        found.append(ClientRows(view, clients[order], examples, values, whole, tables))
     return found
 
 
-def evaluated_in(record: RoundRecord, reports: Sequence[HoldoutReport], without: int = 0) -> list[ClientRows]:
+def evaluated_in(
+    record: RoundRecord, reports: Sequence[HoldoutReport], measures: Measures, without: int = 0
+) -> list[ClientRows]:
     """Tell a record of the clients' evaluation, the log of who is missing in it, and return ``held_out``.
 
     Args:
         record: the record.
         reports: of the evaluation.
+        measures: its metrics.
         without: the number of clients that have nothing to be evaluated on.
     """
     missing = [failure for report in reports for failure in report.failures]
     for one in missing:
         _log.warning("round %d: client %r was not evaluated (%s): %s", one.round, one.name, one.stage, one.error)
-    views = held_out(reports)
+    views = held_out(reports, measures)
     record.evaluated = {"clients": len(views[0].clients) if views else 0, "missing": len(missing)}
     if without:
         record.evaluated["without"] = without
@@ -78,6 +91,8 @@ def evaluated_in(record: RoundRecord, reports: Sequence[HoldoutReport], without:
         record.evaluated["fitted"] = fitted
     for rows in views:
         setattr(record, VIEWS[rows.view], spread(rows))
+        if rows.tables:
+            record.tables[VIEWS[rows.view]] = dict(rows.tables)
     return views
 
 
@@ -88,16 +103,26 @@ def spread(rows: ClientRows) -> dict[str, dict[str, float]]:
     client once, the standard deviation as that of all there are (divided by C).  ``worst`` is the mean over the tenth
     of the clients, rounded up, that the metric is worst for.
 
+    Of a metric that is no mean over examples, such as F1, ``mean`` is that of all examples together; clients whose
+    examples give it no value are left out of the rest.
+
     >>> rows = ClientRows("global", np.array([0, 1]), np.array([30, 10]), {"accuracy": np.array([1.0, 0.5])})
     >>> {name: round(value, 3) for name, value in spread(rows)["accuracy"].items()}
     {'mean': 0.875, 'client_mean': 0.75, 'std': 0.25, 'p10': 0.55, 'p50': 0.75, 'p90': 0.95, 'worst': 0.5}
     """
     result: dict[str, dict[str, float]] = {}
     for name, values in rows.metrics.items():
+        if name in rows.whole:
+            mean, values = rows.whole[name], values[~np.isnan(values)]
+            if not len(values):
+                result[name] = {key: float("nan") for key in SPREAD} | {"mean": float(mean)}
+                continue
+        else:
+            mean = (values * rows.examples).sum() / rows.examples.sum()
         low, middle, high = np.percentile(values, [10, 50, 90])
         rising, tenth = np.sort(values), math.ceil(len(values) / 10)
         found = {
-            "mean": (values * rows.examples).sum() / rows.examples.sum(),
+            "mean": mean,
             "client_mean": values.mean(),
             "std": values.std(),
             "p10": low,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedray.core.draws import named
@@ -23,6 +24,8 @@ from fedray.local.kernels import lack_told, memory_told
 from fedray.local.operations import largest
 from fedray.local.task import MOST_ROWS, Precision, autocast
 from fedray.local.views import Values, Views
+from fedray.metrics.measures import States
+from fedray.metrics.sums import on_host
 
 PIECE_BYTES = 256 << 20
 """Bytes of the largest tensor in the forward pass of a piece."""
@@ -112,13 +115,21 @@ class HoldoutChunk:
 
 @dataclass(frozen=True, slots=True)
 class TestReport:
-    """Metric sums over a test chunk."""
+    """Metric sums over a test chunk.
+
+    Args:
+        index: of the chunk.
+        metrics: means, by name.
+        seconds: the time that it took.
+        states: the sums of the metrics that are no means, by their titles.
+    """
 
     __test__ = False
 
     index: int
     metrics: dict[str, Mean]
     seconds: float
+    states: States = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +146,8 @@ class HoldoutReport:
         taken_part: the number of these clients that have kept something; None: none of them ever does.
         fitted: the training examples that fits of the evaluation used.
         short: the reason for which it must be done again, fewer clients at once: too little memory; empty: it need not.
+        numbers: of each view the metrics that are no means, each ``[C]``, by name.
+        states: of each view their sums over these clients together, by their titles.
     """
 
     index: int
@@ -146,6 +159,8 @@ class HoldoutReport:
     taken_part: int | None = None
     fitted: int = 0
     short: str = ""
+    numbers: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    states: dict[str, States] = field(default_factory=dict)
 
     @classmethod
     def without_room(cls, chunk: HoldoutChunk, reason: str, seconds: float) -> HoldoutReport:
@@ -211,13 +226,16 @@ class Evaluator:
         with named(self._seed, "evaluate", round, number, devices), remembered:
             yield
 
-    def values(self, take: Take, stop: int, start: int = 0) -> dict[str, Floats]:
+    def values(self, take: Take, stop: int, start: int = 0) -> dict[str, NDArray[Any]]:
         """Return the values of each example; where memory is too short for all rows at once, by halves.
 
         Args:
             take: gives the rows.
             stop: end of the rows, exclusive.
             start: their beginning.
+
+        Returns:
+            Numbers in float64, keys as int64, each ``[B, ...]``.
 
         Raises:
             MemoryError: too little memory for a single row (on a GPU ``torch.cuda.OutOfMemoryError``).
@@ -229,7 +247,7 @@ class Evaluator:
                 with autocast(self._precision, self._device):
                     output = self.module(x).float()
                 values = self._of(output, y)
-            return {name: v.to("cpu", torch.float64).numpy() for name, v in values.items()}
+            return on_host(values)
         except OutOfMemory:
             if stop - start < 2:
                 raise

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import one_line
 from fedray.core.messages import STATISTICS, Broadcast, Failure, Floats, Ints
-from fedray.core.metrics import Mean, example_values
+from fedray.core.metrics import Mean
 from fedray.local.kernels import memory_told
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
-from fedray.local.views import Seen, Values, see
+from fedray.local.views import Seen, see
 from fedray.local.work import own_rates
+from fedray.metrics.measures import States, together
 from fedray.models.prototype import last_of
 from fedray.run.blocks import cut
 from fedray.run.evaluation import (
@@ -55,7 +56,7 @@ class Examiner:
             self._evaluator = Evaluator(
                 module,
                 task.loss_fn,
-                self._values(),
+                task.measures,
                 task.seed,
                 self._device,
                 task.args.precision,
@@ -65,10 +66,6 @@ class Examiner:
         task.layout.show(self._evaluator.module, down.parts["model"], down.parts.get(STATISTICS))
         return self._evaluator
 
-    def _values(self) -> Values:
-        task = self._task
-        return functools.partial(example_values, task.loss_fn, task.data.spec.task)
-
     def of_test(self, chunk: TestChunk, down: Broadcast) -> TestReport:
         """Evaluate the broadcast model on a chunk of the test set."""
         started = time.perf_counter()
@@ -76,8 +73,11 @@ class Examiner:
         assert test is not None
         with evaluator.named(down.round, chunk.index):
             values = evaluator.values(take_from(test, self._device), chunk.stop, chunk.start)
-        metrics = {name: Mean(float(v.sum()), len(v)) for name, v in values.items()}
-        return TestReport(chunk.index, metrics, time.perf_counter() - started)
+        measures = self._task.measures
+        means = {name: Mean(float(v.sum()), len(v)) for name, v in values.items() if name in measures.means}
+        everybody = np.zeros(chunk.stop - chunk.start, dtype=np.int64)
+        states = measures.states(values, everybody, 1)[0]
+        return TestReport(chunk.index, means, time.perf_counter() - started, states)
 
     def of_clients(self, chunk: HoldoutChunk, down: Broadcast) -> HoldoutReport:
         """Evaluate the broadcast model, and the clients' own, on what each client is evaluated on.
@@ -88,11 +88,14 @@ class Examiner:
         """
         started = time.perf_counter()
         data, views, sums = self._task.data, chunk.views, dict[str, dict[str, Floats]]()
+        measures, states = self._task.measures, dict[str, list[States]]()
         if views.shared:
             evaluator, count = self._shown(down), len(chunk.clients)
             with evaluator.named(down.round, -1 - chunk.index):
                 values, segment = self._evaluated(evaluator, chunk.clients)
-            sums["global"] = {name: _sums(segment, value, count) for name, value in values.items()}
+            means = {name: value for name, value in values.items() if name in measures.means}
+            sums["global"] = {name: _sums(segment, value, count) for name, value in means.items()}
+            states["global"] = measures.states(values, segment, count)
         fitted, taken_part, failures = 0, 0, list[Failure]()
         for piece in self._pieces(chunk, down.round) if views.own or views.finetune else ():
             found = self._seen(piece, chunk, down)
@@ -107,12 +110,21 @@ class Examiner:
                 for name, part in parts.items():
                     whole = sums.setdefault(view, {}).setdefault(name, np.zeros(len(chunk.clients)))
                     whole[places] = part
+            for view, own in found.states.items():
+                every = states.setdefault(view, [{} for _ in chunk.clients])
+                for place, one in zip(places.tolist(), own, strict=False):
+                    every[place] = one
             fitted, taken_part = fitted + found.fitted, taken_part + sum(int(c) in chunk.state for c in piece)
         told = taken_part if views.own and self._keeps else None
         left = np.isin(chunk.clients, [failure.client for failure in failures], invert=True)
         clients, sums = chunk.clients[left], _at(sums, left)
         seconds, examples = time.perf_counter() - started, data.evaluation_sizes[clients]
-        return HoldoutReport(chunk.index, clients, sums, examples, seconds, tuple(failures), told, fitted)
+        kept = {view: [one for one, there in zip(every, left, strict=True) if there] for view, every in states.items()}
+        numbers = {view: measures.columns(every) for view, every in kept.items()}
+        total = {view: together(every) for view, every in kept.items()}
+        return HoldoutReport(
+            chunk.index, clients, sums, examples, seconds, tuple(failures), told, fitted, "", numbers, total
+        )
 
     def _seen(self, piece: Ints, chunk: HoldoutChunk, down: Broadcast) -> Seen | str:
         """Return the evaluation of some clients by their own models, or the reason for which they have no room."""
@@ -121,7 +133,7 @@ class Examiner:
             there = torch.tensor(known, dtype=torch.bool, device=self._device)
             model = self._models.of(piece, down)
             others = model.down.parts.get(STATISTICS)
-            return see(model.trainer, piece, model.heard, state, there, others, chunk.views, self._values())
+            return see(model.trainer, piece, model.heard, state, there, others, chunk.views, self._task.measures)
         except OutOfMemory as error:
             reason = one_line(error)
         # Not in the handler: the error holds the frames that hold the memory.
@@ -137,7 +149,7 @@ class Examiner:
             clients, steps, chunk.stack, np.zeros_like(clients), own_rates(task.args, keys), task.variants(clients)
         )
 
-    def _evaluated(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, Floats], Ints]:
+    def _evaluated(self, evaluator: Evaluator, clients: Ints) -> tuple[dict[str, NDArray[Any]], Ints]:
         """Return the values of the rows that clients are evaluated on, and of each row the position of its client.
 
         Where memory is too short for the rows of all clients, those of one half after those of the other.

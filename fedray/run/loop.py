@@ -24,6 +24,7 @@ from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
 from fedray.core.record import RoundRecord
+from fedray.metrics.measures import together
 from fedray.run.aggregation import aggregate, move
 from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
@@ -328,9 +329,14 @@ class Rounds:
     def _describe_evaluation(self, record: RoundRecord, reports: list[Report]) -> None:
         tests = [r for r in reports if isinstance(r, TestReport)]
         holdouts = [r for r in reports if isinstance(r, HoldoutReport)]
+        measures = self._plan.task.measures
         record.test = {name: mean.result for name, mean in metrics.merge([r.metrics for r in tests]).items()}
+        states = together(r.states for r in tests)
+        record.test |= measures.numbers(states)
+        if tables := measures.tables(states):
+            record.tables["test"] = tables
         if holdouts:
-            found = evaluated_in(record, holdouts, self._plan.task.data.unevaluated)
+            found = evaluated_in(record, holdouts, measures, self._plan.task.data.unevaluated)
             of_round = self._state.trained
             if found:
                 self._keep(record.round, found if of_round is None else [of_round, *found])

@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,12 +43,16 @@ class ClientRows:
         clients: client indices ``[C]``, rising.
         examples: for each client the number of examples that its metrics are means over, ``[C]``.
         metrics: values of each client by name, float64 ``[C]``; ``loss`` is the first.
+        whole: of metrics that are no means over examples, the values of all examples together.
+        tables: metrics of all examples together that are no numbers, by name.
     """
 
     view: str
     clients: NDArray[np.int64]
     examples: NDArray[np.int64]
     metrics: dict[str, NDArray[np.float64]]
+    whole: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parts_in(folder: Path) -> dict[int, Path]:
@@ -214,5 +218,8 @@ def _score(part: pyarrow.Table) -> float:
     metric = headline(names)
     view = part["view"].to_numpy()
     seen = view == max(set(view) - {TRAIN}, key=list(VIEWS).index)
-    mean = np.average(part[metric].to_numpy()[seen], weights=part["examples"].to_numpy()[seen])
+    values, examples = part[metric].to_numpy()[seen], part["examples"].to_numpy()[seen]
+    # A metric may give some clients no value; a loss that is no number is a model's fault.
+    there = np.full(len(values), True) if metric == "loss" else ~np.isnan(values)
+    mean = np.average(values[there], weights=examples[there]) if there.any() else math.nan
     return -math.inf if math.isnan(mean) else float(mean if more_is_better(metric) else -mean)

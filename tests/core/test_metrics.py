@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedray.core.losses import LossFn, cross_entropy, mse, per_example
-from fedray.core.metrics import Mean, auc, example_values, merge
+from fedray.core.metrics import Mean, auc, merge
 
 # Whole numbers, which floats add exactly: the laws are about the monoid, not about rounding.
 MEANS = st.builds(Mean, st.integers(-1000, 1000).map(float), st.integers(0, 50).map(float))
@@ -87,21 +87,6 @@ def test_what_a_loss_joins_over_a_batch_does_not_show_in_the_loss_of_each_exampl
 def test_losses_by_name_are_torchs(name: str, oracle: Callable[[Tensor, Tensor], Tensor]) -> None:
     batch = CLASSES if name == "cross_entropy" else NUMBERS
     assert torch.equal({"cross_entropy": cross_entropy, "mse": mse}[name](*batch), oracle(*batch))
-
-
-@pytest.mark.parametrize("batch", [CLASSES, TOKENS], ids=["classes", "tokens"])
-def test_accuracy_is_the_share_of_right_answers(batch: tuple[Tensor, Tensor]) -> None:
-    output, target = batch
-    values = example_values(cross_entropy, "classification", output, target)
-    assert values["accuracy"].shape == values["loss"].shape == (7,)
-    expected = accuracy_score(target.flatten().numpy(), output.argmax(dim=1).flatten().numpy())
-    assert float(values["accuracy"].mean()) == pytest.approx(expected)
-
-
-def test_regression_has_the_squared_error_whatever_the_loss() -> None:
-    values = example_values(nn.L1Loss(), "regression", *NUMBERS)
-    assert set(values) == {"loss", "mse"}
-    np.testing.assert_allclose(values["mse"].numpy(), (NUMBERS[0] - 1).square().mean(dim=1).numpy(), rtol=1e-6)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=20))

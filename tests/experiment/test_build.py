@@ -25,8 +25,6 @@ from fedray.rundir.folder import RunFolder
 from fedray.server import SGD, Adam, Server, server_optimizers
 from tests.cli.command import SMALL
 
-CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
-
 
 def bound(**changes: Any) -> Config:
     """The small config with other values at the top."""
@@ -37,13 +35,6 @@ def bound(**changes: Any) -> Config:
 def from_python(**changes: Any) -> Config:
     """The small config with objects at the top, of which no person has written a text."""
     return Config.bind("small", {}, {**yaml.safe_load(SMALL), **changes})
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_that_is_written_out_says_the_same_again(path: Path, tmp_path: Path) -> None:
-    text = Config.load(path).to_yaml()
-    (tmp_path / "again.yaml").write_text(text)
-    assert Config.load(tmp_path / "again.yaml").to_yaml() == text
 
 
 @pytest.mark.parametrize(

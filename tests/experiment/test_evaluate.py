@@ -18,8 +18,10 @@ from fedray.core.errors import ConfigError
 from fedray.core.losses import cross_entropy, mse
 from fedray.data import Examples
 from fedray.experiment.evaluate import checkpoint_of, evaluate_model
+from fedray.metrics import measured
 from fedray.rundir.checkpoint import rounds_in
 from fedray.rundir.folder import RunFolder
+from fedray.tasks import Classification, Regression
 from tests.cli.command import Cli
 
 EARLIER = Path(__file__).resolve().parents[1] / "rundir" / "earlier"
@@ -72,7 +74,7 @@ def test_how_it_is_cut_does_not_change_what_is_measured(rows: int, piece: int) -
     y[: min(2, rows)] = [0, 1][: min(2, rows)]
     module = linear([[1.0, -2.0, 0.5], [0.0, 1.0, 1.0]])
     test = Examples(torch.from_numpy(x), torch.from_numpy(y))
-    found = evaluate_model(module, test, "classification", cross_entropy, rows=piece)
+    found = evaluate_model(module, test, measured(cross_entropy, Classification()), rows=piece)
     scores = x @ module.weight.detach().numpy().T
     assert found["examples"] == rows
     assert found["accuracy"] == pytest.approx(accuracy_score(y, scores.argmax(axis=1)))
@@ -92,7 +94,7 @@ def test_a_model_is_measured_in_evaluation_mode_and_without_a_graph() -> None:
             return super().forward(x)
 
     test = Examples(torch.zeros(3, 2), torch.zeros(3, 1))
-    assert evaluate_model(Watched(2, 1), test, "regression", mse).keys() == {"examples", "loss", "mse"}
+    assert evaluate_model(Watched(2, 1), test, measured(mse, Regression())).keys() == {"examples", "loss", "mse"}
     assert seen == [(False, False)]
 
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.core.losses import mse
 from fedray.core.messages import BlockReport, Failure
+from fedray.metrics import Measures
 from fedray.run.by_client import columns, from_columns, held_out, of_training, spread
 from fedray.run.evaluation import HoldoutReport
 from fedray.rundir.client_table import ClientRows
@@ -78,7 +80,17 @@ def test_held_out_rows_are_those_of_who_could_be_reached() -> None:
     ]
     none = np.zeros(0, dtype=np.int64)
     lost = HoldoutReport(2, none, {}, none, 0.0, (Failure(9, "nine", 1, "worker", "no node"),))
-    (found,) = held_out([*reports, lost])
+    (found,) = held_out([*reports, lost], Measures(mse))
     assert (found.view, found.clients.tolist(), found.examples.tolist()) == ("global", [1, 2, 5], [4, 2, 3])
     assert found.metrics["loss"].tolist() == [2.0, 0.5, 2.0]
-    assert held_out([lost]) == []
+    assert held_out([lost], Measures(mse)) == []
+
+
+def test_clients_that_a_metric_gives_no_value_are_left_out_of_its_spread() -> None:
+    values = np.array([0.5, np.nan, 1.0])
+    told = ClientRows("global", np.arange(3), np.array([4, 4, 2]), {"f1": values}, {"f1": 0.6})
+    found = spread(told)["f1"]
+    assert (found["mean"], found["client_mean"], found["p50"], found["worst"]) == (0.6, 0.75, 0.75, 0.5)
+    nobody = ClientRows("global", np.arange(1), np.array([4]), {"f1": np.array([np.nan])}, {"f1": 0.0})
+    assert spread(nobody)["f1"]["mean"] == 0.0
+    assert np.isnan(spread(nobody)["f1"]["p10"])

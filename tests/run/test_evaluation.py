@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,14 @@ from torch.nn.functional import cross_entropy
 
 import fedray
 from fedray.core.errors import ConfigError
-from fedray.core.metrics import example_values
 from fedray.data.columns.rows import CPU, Examples
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import evaluate_model, evaluate_run
 from fedray.experiment.given import GivenModel
+from fedray.metrics import measured
 from fedray.run.evaluation import Evaluator, TestChunk, rows_at_once, take_from
 from fedray.rundir.folder import RunFolder
+from fedray.tasks import Classification
 from tests.helpers import Problem, class_problem
 
 
@@ -41,6 +41,7 @@ class Narrow(nn.Module):
 
 
 SEEN: list[int] = []
+MEASURES = measured(cross_entropy, Classification())
 
 
 def examples(count: int) -> Examples:
@@ -51,13 +52,13 @@ def examples(count: int) -> Examples:
 
 def test_a_host_without_room_for_a_piece_takes_half_of_it() -> None:
     test, module = examples(50), Narrow(10)
-    found = evaluate_model(module, test, "classification", cross_entropy, rows=30)
+    found = evaluate_model(module, test, MEASURES, rows=30)
     assert [rows for rows in SEEN if rows <= 10] == [7, 8, 7, 8, 10, 10]
     module.room = 50
-    assert evaluate_model(module, test, "classification", cross_entropy) == pytest.approx(found)
+    assert evaluate_model(module, test, MEASURES) == pytest.approx(found)
     module.room = 0
     with pytest.raises(MemoryError):
-        evaluate_model(module, test, "classification", cross_entropy)
+        evaluate_model(module, test, MEASURES)
 
 
 def test_loading_rows_without_room_is_halved_too() -> None:
@@ -69,8 +70,7 @@ def test_loading_rows_without_room_is_halved_too() -> None:
         return test.slice(start, stop)
 
     module = nn.Linear(6, 3)
-    values = partial(example_values, cross_entropy, "classification")
-    evaluator = Evaluator(module, cross_entropy, values)
+    evaluator = Evaluator(module, cross_entropy, MEASURES)
     with evaluator.named(1, 0):
         parts, whole = evaluator.values(take, 9), evaluator.values(take_from(test, CPU), 9)
     np.testing.assert_allclose(parts["loss"], whole["loss"], rtol=1e-6)

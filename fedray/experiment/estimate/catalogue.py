@@ -19,6 +19,7 @@ from fedray.core.errors import ConfigError
 from fedray.data import data_sources, partitioners
 from fedray.data.augment import augmentations
 from fedray.local.losses import losses
+from fedray.metrics import metrics
 from fedray.models import models
 from fedray.optim import lr_schedules, optimizers
 from fedray.sampling import samplers
@@ -40,6 +41,7 @@ KINDS: dict[str, Registry] = {
     "optimizers": optimizers,
     "schedules": lr_schedules,
     "losses": losses,
+    "metrics": metrics,
     "trackers": trackers,
 }
 

@@ -1,0 +1,155 @@
+"""The measures of an evaluation: the loss, and the metrics of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.core.errors import ConfigError, one_line
+from fedray.core.losses import LossFn, per_example
+from fedray.core.messages import Floats, Ints
+from fedray.metrics.base import Metric, metrics
+from fedray.metrics.sums import State, added, on_host
+from fedray.tasks import Task
+
+LOSS = "loss"
+
+States = dict[str, State]
+"""The sums of each metric, by its title."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """The loss and the metrics of an evaluation.
+
+    Called with outputs (float32) and targets it returns rows: what each example adds, ``[B, ...]``, by name.  A metric
+    that is the mean of a value of each example has one row, by its own name, as has the loss.
+
+    Args:
+        loss: the loss, as it tells it of a batch of one.
+        metrics: metrics that know their task, each with a title of its own.
+        usual: nobody has chosen them: those that outputs are no good for, by their shape, are left out.
+    """
+
+    loss: LossFn
+    metrics: tuple[Metric, ...] = ()
+    usual: bool = False
+
+    def __call__(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        rows = {LOSS: per_example(self.loss, output, target)}
+        for metric in self.metrics:
+            if self.usual and not metric.fits(output, target):
+                continue
+            if metric.additive:
+                rows[metric.title] = metric.values(output, target)  # type: ignore[attr-defined]
+            else:
+                found = metric.update(output, target)
+                rows |= {f"{metric.title}/{name}": value for name, value in found.items()}
+        return rows
+
+    @cached_property
+    def summed(self) -> tuple[Metric, ...]:
+        """The metrics that are no mean of one value of each example."""
+        return tuple(metric for metric in self.metrics if not metric.additive)
+
+    @cached_property
+    def means(self) -> frozenset[str]:
+        """The names of the rows whose mean is the number itself."""
+        return frozenset({LOSS, *(metric.title for metric in self.metrics if metric.additive)})
+
+    def states(self, rows: Mapping[str, NDArray[Any]], group: Ints, count: int) -> list[States]:
+        """Add up rows for each group of examples: of the metrics that are no plain means.
+
+        Args:
+            rows: on the host, each ``[B, ...]``.
+            group: the group of each example, ``[B]``.
+            count: the number of groups.
+        """
+        found: list[States] = [{} for _ in range(count)]
+        for metric in self.summed:
+            start = f"{metric.title}/"
+            if not any(name.startswith(start) for name in rows):
+                continue
+            own = {name.removeprefix(start): value for name, value in rows.items() if name.startswith(start)}
+            for states, state in zip(found, metric.states(own, group, count), strict=True):
+                states[metric.title] = state
+        return found
+
+    def trial(self, output: Tensor, target: Tensor) -> dict[str, float]:
+        """Return the numbers of some examples, by name.
+
+        Raises:
+            ConfigError: a metric of the user's own fails, or gives no numbers.
+        """
+        for metric in self.metrics:
+            try:
+                if not self.usual or metric.fits(output, target):
+                    metric.numbers(metric.state(output, target))
+            except ConfigError as error:
+                raise ConfigError(f"metrics: {error}") from None
+            except Exception as error:
+                shapes = f"outputs {tuple(output.shape)} and targets {tuple(target.shape)}"
+                raise ConfigError(f"metrics: {metric.title} fails on {shapes}: {one_line(error)[:200]}") from error
+        host = on_host(self(output, target))
+        means = {name: float(host[name].mean()) for name in host if name in self.means}
+        return means | self.numbers(self.states(host, np.zeros(len(output), dtype=np.int64), 1)[0])
+
+    def numbers(self, states: States) -> dict[str, float]:
+        """Return the numbers of sums, by the names that they have in records."""
+        found: dict[str, float] = {}
+        for metric in self.summed:
+            if metric.title in states:
+                found |= metric.numbers(states[metric.title])
+        return found
+
+    def tables(self, states: States) -> dict[str, Any]:
+        """Return what else there is to tell of sums, by the metrics' titles."""
+        found = {m.title: m.table(states[m.title]) for m in self.summed if m.title in states}
+        return {title: table for title, table in found.items() if table is not None}
+
+    def columns(self, states: Sequence[States]) -> dict[str, Floats]:
+        """Return the numbers of each group, ``[G]``; NaN for a group that has none of that name."""
+        each = [self.numbers(one) for one in states] if self.summed else []
+        names = dict.fromkeys(name for found in each for name in found)
+        return {name: np.array([found.get(name, np.nan) for found in each]) for name in names}
+
+
+def together(parts: Iterable[States]) -> States:
+    """Add up sums, metric by metric, in the order given."""
+    every: dict[str, list[State]] = {}
+    for part in parts:
+        for title, state in part.items():
+            every.setdefault(title, []).append(state)
+    return {title: added(states) for title, states in every.items()}
+
+
+def measured(loss: LossFn, task: Task, chosen: Sequence[Metric] | None = None) -> Measures:
+    """Return what an evaluation of a task measures.
+
+    Args:
+        loss: the loss.
+        task: the task.
+        chosen: the metrics; None: those that the task's readers expect.
+
+    Raises:
+        ConfigError: one is none of such a task, or two have the same name.
+    """
+    found: dict[str, Metric] = {}
+    usual = [metrics[name]() for name in task.usual] if chosen is None else []
+    for position, metric in enumerate(chosen or usual):
+        if metric.title == LOSS or metric.title in found:
+            raise ConfigError(
+                f"metrics[{position}]: {metric.title} is there already; give it another name by label, as in "
+                f"{{name: {metric.name or 'f1'}, label: {metric.title}_2}}"
+            )
+        try:
+            found[metric.title] = metric.of(task)
+        except ConfigError as error:
+            raise ConfigError(f"metrics[{position}]: {error}") from None
+    return Measures(loss, tuple(found.values()), usual=chosen is None)

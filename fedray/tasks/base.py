@@ -1,0 +1,111 @@
+"""The task: what the output of a model says of an example."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar, Literal, NamedTuple, Self
+
+from torch import Tensor
+
+from fedray.data.spec import DataSpec
+
+
+class Answers(NamedTuple):
+    """The classes that a model gives to the positions of examples, and the right ones.
+
+    A position is what has one class: an example, a label of an example, a pixel, a token.
+
+    >>> import torch
+    >>> Answers(torch.tensor([[1], [0]]), torch.tensor([[1], [1]])).right
+    tensor([[ True],
+            [False]])
+
+    Args:
+        predicted: int64 ``[B, n]``.
+        actual: int64 ``[B, n]``.
+        known: False for positions that do not count, ``[B, n]``; None: all do.
+    """
+
+    predicted: Tensor
+    actual: Tensor
+    known: Tensor | None = None
+
+    @property
+    def right(self) -> Tensor:
+        """True where the answer is right, and the position counts, ``[B, n]``."""
+        right = self.predicted == self.actual
+        return right if self.known is None else right & self.known
+
+
+class Ranking(NamedTuple):
+    """Scores of positions, each of which belongs to a class or does not.
+
+    Args:
+        scores: the larger, the more a position is thought to belong, float ``[B, K, n]``: for each of K questions.
+        positive: True where it does, ``[B, K, n]``.
+        known: False for positions that do not count, ``[B, n]``; None: all do.
+    """
+
+    scores: Tensor
+    positive: Tensor
+    known: Tensor | None = None
+
+
+class Task:
+    """The base of tasks: what a model's output says of an example, for the loss and for metrics.
+
+    >>> import torch
+    >>> from fedray.tasks import Classification
+    >>> task = Classification().of(DataSpec((4,), 2, classes=("benign", "malignant")))
+    >>> isinstance(task, Task), task.classes
+    (True, ('benign', 'malignant'))
+    >>> task.answers(torch.tensor([[0.5, 2.0]]), torch.tensor([1])).right
+    tensor([[True]])
+    """
+
+    name: ClassVar[str] = "task"
+
+    kind: ClassVar[Literal["classes", "numbers"]] = "numbers"
+    """``classes`` where it has ``answers``, ``ranking`` and ``confidence``."""
+
+    usual: ClassVar[tuple[str, ...]] = ()
+    """The metrics that its readers expect, beside the loss."""
+
+    spec: ClassVar[DataSpec] = DataSpec((), 0)
+    """The examples that it is about."""
+
+    def of(self, spec: DataSpec) -> Self:
+        """Return the task of some data."""
+        found = copy.copy(self)
+        object.__setattr__(found, "spec", spec)
+        return found
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers; the numbers where they have none."""
+        return self.spec.classes or tuple(map(str, range(self.spec.outputs)))
+
+    @property
+    def several(self) -> bool:
+        """True where each class is a question of its own, and not one of which a position has one."""
+        return False
+
+    def answers(self, output: Tensor, target: Tensor) -> Answers:
+        """Return the classes that an output gives, and the right ones."""
+        raise NotImplementedError(f"{self.name} has no classes")
+
+    def ranking(self, output: Tensor, target: Tensor) -> Ranking:
+        """Return the scores for each class; of two classes, those for the second alone.
+
+        Scores may be anything that rises with the probability: margins, rather than probabilities, of which a confident
+        model gives many that are 1.
+        """
+        raise NotImplementedError(f"{self.name} has no classes")
+
+    def confidence(self, output: Tensor) -> Tensor:
+        """Return the probabilities of the classes that an output gives, ``[B, n]``."""
+        raise NotImplementedError(f"{self.name} has no classes")
+
+    def entropy(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of each example, summed over its positions, and their number, each ``[B]``."""
+        raise NotImplementedError(f"{self.name} has no classes")

@@ -1,0 +1,68 @@
+"""One of several classes: of an example, or of each of its positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedray.tasks.base import Answers, Ranking, Task
+
+
+def margins(logits: Tensor) -> Tensor:
+    """Return the log-odds of each class, ``[B, K, ...]``, of logits ``[B, K, ...]``.
+
+    >>> margins(torch.tensor([[0.0, 3.0]]))
+    tensor([[-3.,  3.]])
+    """
+    if logits.shape[1] == 2:
+        margin = logits[:, 1] - logits[:, 0]
+        return torch.stack([-margin, margin], dim=1)
+    each = []
+    for k in range(logits.shape[1]):
+        others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1)
+        each.append(logits[:, k] - others.logsumexp(dim=1))
+    return torch.stack(each, dim=1)
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """One of K classes: logits ``[B, K]``, int64 targets ``[B]``; for positions ``[B, K, T]`` and ``[B, T]``.
+
+    >>> task = Classification()
+    >>> logits, target = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([0, 1])
+    >>> task.answers(logits, target).predicted
+    tensor([[0],
+            [2]])
+    >>> task.confidence(logits)
+    tensor([[0.7870],
+            [0.5761]])
+    """
+
+    name: ClassVar[str] = "classification"
+    kind: ClassVar[Literal["classes", "numbers"]] = "classes"
+    usual: ClassVar[tuple[str, ...]] = ("accuracy",)
+
+    def answers(self, output: Tensor, target: Tensor) -> Answers:
+        """Return the class of the largest logit, and the right one, each ``[B, n]``."""
+        return Answers(output.argmax(dim=1).reshape(len(output), -1), target.reshape(len(target), -1))
+
+    def ranking(self, output: Tensor, target: Tensor) -> Ranking:
+        """Return the log-odds of each class against all others."""
+        logits, actual = output.reshape(*output.shape[:2], -1), target.reshape(len(target), 1, -1)
+        if output.shape[1] == 2:
+            return Ranking(margins(logits)[:, 1:], actual == 1)
+        classes = torch.arange(output.shape[1], device=output.device).view(1, -1, 1)
+        return Ranking(margins(logits), actual == classes)
+
+    def confidence(self, output: Tensor) -> Tensor:
+        """Return the largest of the softmax, ``[B, n]``."""
+        return F.softmax(output, dim=1).amax(dim=1).reshape(len(output), -1)
+
+    def entropy(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of each example, summed over its positions, and their number, each ``[B]``."""
+        each = F.cross_entropy(output, target, reduction="none").reshape(len(target), -1)
+        return each.sum(dim=1), torch.full_like(each[:, 0], each.shape[1])

@@ -1,0 +1,160 @@
+"""Metrics of runs: in records, tables of clients and checkpoints, against scikit-learn on the final models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as oracle
+from torch import Tensor
+
+import fedray
+from fedray.core.errors import ConfigError
+from fedray.metrics import F1, Metric
+from tests.helpers import class_problem
+
+PROBLEM = class_problem((9, 14, 12, 20, 11), classes=2, test=40, holdout=0.4)
+CHOSEN: list[Any] = [
+    "accuracy",
+    {"name": "f1", "average": "macro"},
+    {"name": "recall", "average": "none"},
+    "auroc",
+    "calibration_error",
+    "confusion_matrix",
+]
+ARGS = {"rounds": 2, "batch_size": 4, "evaluate_clients_every": 1, "optimizer": {"name": "sgd", "lr": 0.3}}
+
+
+def trained(folder: Path, metrics: Any = CHOSEN, **options: Any) -> fedray.Result:
+    model = fedray.FederatedModel(PROBLEM.model_fn)
+    args = fedray.TrainArgs(**{**ARGS, **options})
+    algorithm = fedray.Ditto(lam=0.5)
+    place: dict[str, Any] = {"cluster": "inline", "run_dir": folder, "progress": False}
+    return fedray.train(model, PROBLEM.data, args, algorithm=algorithm, metrics=metrics, **place)
+
+
+def outputs(result: fedray.Result, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        output: Tensor = result.model(x)
+    return output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> fedray.Result:
+    """A run with metrics of all kinds."""
+    return trained(tmp_path_factory.mktemp("metrics") / "run")
+
+
+def test_the_test_set_is_measured_as_scikit_learn_does(run: fedray.Result) -> None:
+    test = PROBLEM.data.test
+    assert test is not None
+    x, y = test.slice(0, len(test))
+    output, found = outputs(run, x), run.history[-1].test
+    said, margin = output.argmax(dim=1), output[:, 1] - output[:, 0]
+    assert list(found) == ["loss", "accuracy", "f1", "recall_0", "recall_1", "auroc", "calibration_error"]
+    assert found["accuracy"] == pytest.approx(oracle.accuracy_score(y, said))
+    assert found["f1"] == pytest.approx(oracle.f1_score(y, said, average="macro"))
+    assert [found["recall_0"], found["recall_1"]] == pytest.approx(oracle.recall_score(y, said, average=None))
+    assert found["auroc"] == pytest.approx(oracle.roc_auc_score(y, margin), abs=1e-2)
+    matrix = run.history[-1].tables["test"]["confusion_matrix"]
+    assert matrix == {"classes": ["0", "1"], "counts": oracle.confusion_matrix(y, said).tolist()}
+
+
+def test_each_client_is_measured_and_all_together(run: fedray.Result) -> None:
+    data, record = PROBLEM.data, run.history[-1]
+    table = run.clients().to_pylist()
+    last = {row["client"]: row for row in table if row["round"] == 2 and row["view"] == "global"}
+    x, y, segment = data.holdout(np.arange(len(data)))
+    said = outputs(run, x).argmax(dim=1).numpy()
+    for client in range(len(data)):
+        own = segment == client
+        found = last[data.client_id(client)]
+        labels = sorted({*y[own].tolist(), *said[own].tolist()})
+        expected = oracle.f1_score(y[own], said[own], average="macro", labels=labels, zero_division=0.0)
+        assert found["f1"] == pytest.approx(expected)
+        if len(set(y[own].tolist())) == 1:
+            assert np.isnan(found["auroc"])
+    whole = record.clients_test["f1"]
+    assert whole["mean"] == pytest.approx(oracle.f1_score(y, said, average="macro"))
+    assert whole["p50"] == pytest.approx(np.median([row["f1"] for row in last.values()]))
+    counts = record.tables["clients_test"]["confusion_matrix"]["counts"]
+    assert counts == oracle.confusion_matrix(y, said).tolist()
+    assert record.clients_personal.keys() == record.clients_test.keys()
+
+
+def test_one_by_one_and_in_blocks_of_any_size_it_is_the_same(run: fedray.Result, tmp_path: Path) -> None:
+    alone = trained(tmp_path / "run", stack="off")
+    for one, other in zip(run.history, alone.history, strict=True):
+        assert one.test == pytest.approx(other.test, abs=1e-4)
+        for section in ("clients_test", "clients_personal"):
+            for name, values in getattr(one, section).items():
+                assert values == pytest.approx(getattr(other, section)[name], abs=1e-4, nan_ok=True)
+
+
+def test_the_record_on_disk_has_them(run: fedray.Result) -> None:
+    lines = (run.run_dir / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert last["test"]["f1"] == run.history[-1].test["f1"]
+    assert last["tables"] == run.history[-1].tables
+    config = (run.run_dir / "config.yaml").read_text()
+    assert "metrics:\n- name: accuracy\n" in config
+    assert "average: macro" in config
+
+
+def test_without_a_choice_the_record_is_as_it_was(run: fedray.Result, tmp_path: Path) -> None:
+    plain = trained(tmp_path / "run", None)
+    assert [list(record.test) for record in plain.history] == [["loss", "accuracy"]] * 2
+    for one, other in zip(run.history, plain.history, strict=True):
+        assert one.model_sha256 == other.model_sha256
+        for name in ("loss", "accuracy"):
+            assert one.test[name] == other.test[name]
+            assert one.clients_personal[name] == other.clients_personal[name]
+    assert "metrics" not in (plain.run_dir / "config.yaml").read_text()
+    assert not plain.history[-1].tables
+
+
+def test_a_run_stops_and_keeps_its_best_by_them(tmp_path: Path) -> None:
+    result = trained(tmp_path / "run", ["f1"], rounds=3, checkpoint_best="clients_personal.f1", stop_metric="test.f1")
+    assert result.best is not None
+    values = [record.clients_personal["f1"]["mean"] for record in result.history]
+    summary = json.loads((result.run_dir / "summary.json").read_text())
+    assert summary["best"]["value"] == max(values)
+
+
+def worst(output: Tensor, target: Tensor) -> Tensor:
+    """The probability that an example's class was not given."""
+    return 1 - output.softmax(dim=1).gather(1, target[:, None])[:, 0]
+
+
+def test_functions_and_metrics_made_in_python_are_measured(tmp_path: Path) -> None:
+    result = trained(tmp_path / "run", [worst, F1(label="mine")])
+    assert list(result.history[-1].test) == ["loss", "worst", "mine"]
+    assert (
+        "tests.metrics.test_runs.worst" in (result.run_dir / "config.yaml").read_text()
+        or "worst" in (result.run_dir / "config.yaml").read_text()
+    )
+
+
+class Broken(Metric):
+    """Raises."""
+
+    def update(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        raise RuntimeError("no such thing")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        ([Broken()], r"metrics: broken fails on outputs \(2, 2\) and targets \(2,\): RuntimeError: no such thing"),
+        (["mse"], r"metrics\[0\]: mse is a metric of numbers, and the task is classification"),
+        ([lambda o, t: o], r"metrics: lambda: it must give one value for each example, \(2,\), got shape \(2, 2\)"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_the_run(metrics: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        trained(tmp_path / "run", metrics)
+    assert not (tmp_path / "run").exists()
