@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from fedray.aggregators.base import aggregators
 from fedray.aggregators.distances import distances_to
-from fedray.aggregators.gathered import Gathered, Rows, combined, one_thread
+from fedray.aggregators.gathered import Gathered, Rows, one_thread
 from fedray.core.messages import DELTA, Parts
 from fedray.core.now import Now
 
@@ -43,6 +44,7 @@ class CenteredClip(Gathered):
 
     radius: float
     steps: int = 1
+    by_columns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.radius > 0.0:
@@ -59,10 +61,10 @@ class CenteredClip(Gathered):
         centre = {name: now.state[name].double() for name in rows.parts}
         with one_thread():
             for _ in range(self.steps):
-                distance = distances_to(rows.delta, centre[DELTA])
+                distance = distances_to(rows.pieces(DELTA), centre[DELTA])
                 factor = (self.radius / distance.clamp(min=self.radius)).div_(len(rows))
-                for name, part in rows.parts.items():
-                    centre[name] += combined(factor, part) - factor.sum() * centre[name]
+                for name in rows.parts:
+                    centre[name] += rows.combined(factor, name) - factor.sum() * centre[name]
         now.metrics.update(clipped=float((distance > self.radius).sum()), share=float(factor.sum()))
         now.state.update({name: point.float() for name, point in centre.items()})
         return {name: kept.clone() for name, kept in now.state.items()}

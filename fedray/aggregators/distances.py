@@ -72,18 +72,18 @@ def _directly(pieces: Pieces, wanted: Tensor) -> Tensor:
     return found + found.T
 
 
-def distances_to(rows: Tensor, point: Tensor) -> Tensor:
+def distances_to(pieces: Iterable[Tensor], point: Tensor) -> Tensor:
     """Return the distance of each row from a point, float64 ``[n]``.
 
-    >>> distances_to(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(2, dtype=torch.float64))
+    >>> distances_to([torch.tensor([[3.0, 4.0], [0.0, 0.0]])], torch.zeros(2, dtype=torch.float64))
     tensor([5., 0.], dtype=torch.float64)
 
     Args:
-        rows: ``[n, k]``.
+        pieces: the columns of the rows from left to right, ``[n, k']`` each.
         point: float64 ``[k]``.
     """
-    squares = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    pieces = column_pieces(rows)
-    for piece, place in zip(pieces, point.split(pieces[0].shape[1]), strict=True):
-        squares += (piece.double() - place).square_().sum(dim=1)
+    squares, start = torch.zeros((), dtype=torch.float64, device=point.device), 0
+    for piece in pieces:
+        squares = squares + (piece.double() - point[start : start + piece.shape[1]]).square_().sum(dim=1)
+        start += piece.shape[1]
     return squares.sqrt_()

@@ -62,9 +62,10 @@ class Rows:
             part: its name.
             rows: the positions of those that are wanted, int64; by default all.
         """
-        if isinstance(self.parts, StoredRows):
-            width, chosen = self.width(part), None if rows is None else rows.cpu().numpy()
-            step = _step(len(self) if rows is None else len(rows))
+        width, step = self.width(part), _step(len(self) if rows is None else len(rows))
+        # One piece that holds them all is kept: a rule that goes over the rows many times reads it once.
+        if isinstance(self.parts, StoredRows) and (width > step or rows is not None):
+            chosen = None if rows is None else rows.cpu().numpy()
             for start in range(0, max(1, width), step):
                 yield self.parts.columns(part, start, min(start + step, width), chosen)
         else:
@@ -171,7 +172,7 @@ class CoordinateWise(Gathered):
 
     def aggregate(self, rows: Rows, now: Now) -> Parts:
         """Reduce each part over the clients, a few columns at a time."""
-        return {name: _joined(map(self.reduce, rows.pieces(name)), rows.width(name)) for name in rows.parts}
+        return {name: joined(map(self.reduce, rows.pieces(name)), rows.width(name)) for name in rows.parts}
 
     @abstractmethod
     def reduce(self, rows: Tensor) -> Tensor:
@@ -243,10 +244,10 @@ def ordered(rows: Tensor) -> Tensor:
 
 
 def _weighed(shares: Tensor, pieces: Iterable[Tensor], width: int) -> Tensor:
-    return _joined((shares @ piece.double() for piece in pieces), width)
+    return joined((shares @ piece.double() for piece in pieces), width)
 
 
-def _joined(pieces: Iterable[Tensor], width: int) -> Tensor:
+def joined(pieces: Iterable[Tensor], width: int) -> Tensor:
     """Return pieces ``[k']`` as one ``[width]``.
 
     Each goes to its place at once: small memory kept between large that is free would keep that from being used again.

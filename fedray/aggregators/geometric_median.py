@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedray.aggregators.base import aggregators
 from fedray.aggregators.distances import distances_to
-from fedray.aggregators.gathered import Rows, Selected, combined, ordered
+from fedray.aggregators.gathered import Rows, Selected, joined, ordered
+from fedray.core.messages import DELTA
 from fedray.core.now import Now
 
 
@@ -43,6 +44,7 @@ class GeometricMedian(Selected):
     iterations: int = 100
     eps: float = 1e-6
     tolerance: float = 1e-6
+    by_columns: ClassVar[bool] = True
     weighted: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -55,14 +57,13 @@ class GeometricMedian(Selected):
 
     def shares(self, rows: Rows, now: Now) -> Tensor:
         """Return the shares of the last step."""
-        delta = rows.delta
-        weight = torch.from_numpy(rows.weight / rows.weight.sum()).to(delta.device)
-        point = _middle(delta)
+        point = joined((_middle(piece) for piece in rows.pieces(DELTA)), rows.width(DELTA))
+        weight = torch.from_numpy(rows.weight / rows.weight.sum()).to(point.device)
         shares, gradient, done = weight, 1.0, 0
         while done < self.iterations and gradient > self.tolerance:
-            inverse = weight / distances_to(delta, point).clamp_(min=self.eps)
+            inverse = weight / distances_to(rows.pieces(DELTA), point).clamp_(min=self.eps)
             shares = inverse / inverse.sum()
-            further = combined(shares, delta)
+            further = rows.combined(shares, DELTA)
             gradient = float(torch.linalg.vector_norm(further - point) * inverse.sum())
             point, done = further, done + 1
         now.metrics.update(iterations=float(done), gradient=gradient)

@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 
 from fedray.aggregators import distances
 from fedray.aggregators.distances import distances_to, squared_distances
+from fedray.aggregators.gathered import column_pieces
 
 
 def drawn(count: int, width: int, seed: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -93,11 +94,12 @@ def test_columns_in_pieces_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("fedray.aggregators.gathered.COLUMNS", 60)
     np.testing.assert_allclose(check(rows), whole, rtol=1e-12)
     point = torch.from_numpy(rows[0]).double()
-    np.testing.assert_allclose(distances_to(torch.from_numpy(rows), point).numpy(), np.sqrt(whole[0]), rtol=1e-9)
+    found = distances_to(column_pieces(torch.from_numpy(rows)), point)
+    np.testing.assert_allclose(found.numpy(), np.sqrt(whole[0]), rtol=1e-9)
 
 
 @given(st.integers(1, 9), st.integers(1, 30), st.integers(0, 2**16))
 def test_distances_to_a_point_are_numpys(count: int, width: int, seed: int) -> None:
     rows, point = drawn(count, width, seed), np.random.default_rng(seed + 1).standard_normal(width)
-    got = distances_to(torch.from_numpy(rows), torch.from_numpy(point)).numpy()
+    got = distances_to(column_pieces(torch.from_numpy(rows)), torch.from_numpy(point)).numpy()
     np.testing.assert_allclose(got, np.linalg.norm(rows - point, axis=1), rtol=1e-12)

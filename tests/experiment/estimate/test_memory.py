@@ -59,15 +59,18 @@ def test_gathered_aggregation_grows_with_the_cohort_and_nothing_else_does(small:
 def test_who_reads_a_few_columns_at_a_time_holds_no_cohort(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedray.experiment.estimate.memory.COLUMNS", 8)
 
-    def aggregation(aggregator: str, clients: int) -> int:
+    def aggregation(aggregator: str, clients: int, *more: str) -> int:
         sampler = f"sampler={{name: uniform, clients: {clients}}}"
-        _, plan, server = prepared(small, f"aggregator={aggregator}", sampler, "local.stack=1")
+        _, plan, server = prepared(small, f"aggregator={aggregator}", sampler, "local.stack=1", *more)
         return memory(plan, server, 2).driver["aggregation"]
 
-    for aggregator in ("median", "trimmed_mean", "{name: krum, byzantine: 0}", "{name: multi_krum, byzantine: 0}"):
+    for aggregator in ("median", "trimmed_mean", "geometric_median"):
         assert aggregation(aggregator, 4) == aggregation(aggregator, 8)
-    for aggregator in ("geometric_median", "{name: centered_clip, radius: 1.0}"):
-        assert aggregation(aggregator, 8) - aggregation(aggregator, 4) == 4 * 4 * 53
+    for options in ("krum, byzantine: 0", "multi_krum, byzantine: 0", "centered_clip, radius: 1.0"):
+        assert aggregation(f"{{name: {options}}}", 4) == aggregation(f"{{name: {options}}}", 8)
+    # Attackers that look at all of a cohort have all of it brought to the driver.
+    looks = "attack={name: alie, clients: 0.3}"
+    assert aggregation("median", 8, looks) - aggregation("median", 4, looks) == 4 * 4 * 53
 
 
 def test_activations_are_what_autograd_keeps(small: Path) -> None:
