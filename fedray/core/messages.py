@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,10 @@ STATISTICS = "statistics"
 """The change of a client's buffers where they stay with it or are dropped: for evaluations, never for the model."""
 
 PERSONAL = "personal"
+"""The state of a client that is a part of its model: parameters and buffers that stay with it."""
 
 OPTIMIZER = "optimizer"
 """The state of a client's optimizer, where it is kept: a part of the client state."""
-"""The state of a client that is a part of its model: parameters and buffers that stay with it."""
 
 VECTOR = DELTA, BUFFERS = "delta", "buffers"
 """The parts that together are the change of what travels: trained parameters, and statistics and counters.
@@ -49,12 +50,11 @@ class Broadcast:
     weight: float
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The place of a client's state on disk: a segment file and a row in it."""
+class Row(NamedTuple):
+    """The place of a client's state on disk: a segment file and the number of a row in it."""
 
     segment: str
-    index: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

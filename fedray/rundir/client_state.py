@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.messages import Ints, Parts, Row
@@ -22,6 +24,11 @@ from fedray.rundir import durable
 
 Seal = tuple[int, str]
 """The number of bytes of a segment that count, and their SHA-256."""
+
+Matrix = NDArray[np.float32]
+
+_COPIED = 1 << 20
+"""The bytes of rows that are copied at once."""
 
 _SUFFIX = ".f32"
 
@@ -47,34 +54,46 @@ class StateRows:
         """Read the state ``[C, k]`` of ``clients``, zero where there is none, and say which of them have some."""
         if not self._widths:
             return {}, [False] * len(clients)
-        matrix = np.zeros((len(clients), self._width), dtype=np.float32)
-        ids = clients.tolist()
-        known = [client in rows for client in ids]
-        for position, client in enumerate(ids) if rows else ():
-            if known[position]:
-                self._read_row(rows[client], matrix[position])
-        parts = torch.from_numpy(matrix).to(device).split(list(self._widths.values()), dim=1)
+        places = [rows.get(client) for client in clients.tolist()]
+        parts = torch.from_numpy(self.matrix(places)).to(device).split(list(self._widths.values()), dim=1)
+        known = [place is not None for place in places]
         return dict(zip(self._widths, (p.contiguous() for p in parts), strict=True)), known
 
-    def _read_row(self, row: Row, into: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
-        if row.segment not in self._open:
-            if len(self._open) > 64:
-                self._forget()
-            self._open[row.segment] = os.open(self._folder / row.segment, os.O_RDONLY)
-        got = os.preadv(self._open[row.segment], [into.data.cast("B")], row.index * self._width * 4)
-        if got != self._width * 4:
-            raise OSError(f"client state {row.segment} row {row.index} is cut short: {got} of {self._width * 4} bytes")
+    def matrix(self, places: Sequence[Row | None]) -> Matrix:
+        """Return the rows at some places, ``[C, sum of widths]``, zero for None."""
+        found = np.zeros((len(places), self._width), dtype=np.float32)
+        # A cohort has many short rows: what is done for each of them counts.
+        size, into, at, read = self._width * 4, found.reshape(-1).data.cast("B"), 0, os.preadv
+        for place in places:
+            if place is not None:
+                segment, number = place
+                file = self._open.get(segment)
+                if file is None:
+                    file = self._opened(segment)
+                if (got := read(file, [into[at : at + size]], number * size)) != size:
+                    raise OSError(f"client state {segment} row {number} is cut short: {got} of {size} bytes")
+            at += size
+        return found
+
+    def _opened(self, segment: str) -> int:
+        if len(self._open) > 64:
+            self._forget()
+        self._open[segment] = file = os.open(self._folder / segment, os.O_RDONLY)
+        return file
 
     def write(self, round: int, clients: Ints, state: Parts) -> dict[int, Row]:
         """Append the state ``[C, k]`` of ``clients``, and return the places of their rows."""
         parts = [state[name] for name in self._widths]
         whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        matrix = whole.detach().cpu().contiguous().numpy()
+        return self.append(round, clients, whole.detach().cpu().contiguous().numpy())
+
+    def append(self, round: int, clients: Ints, matrix: Matrix) -> dict[int, Row]:
+        """Append whole rows ``[C, sum of widths]``, and return their places."""
         if round != self._round:
             self._forget()  # an open file takes room, also once it is deleted
             self._round, self._written = round, 0
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-        data, place = matrix.data.cast("B"), self._written * self._width * 4
+        data, place = matrix.reshape(-1).data.cast("B"), self._written * self._width * 4
         # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
         file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
@@ -85,7 +104,8 @@ class StateRows:
             os.close(file)
         first = self._written
         self._written += len(clients)
-        return {client: Row(self._segment, first + offset) for offset, client in enumerate(clients.tolist())}
+        places = map(Row, repeat(self._segment), range(first, self._written))
+        return dict(zip(clients.tolist(), places, strict=True))
 
     def _forget(self) -> None:
         for file in self._open.values():
@@ -112,6 +132,7 @@ class ClientStore:
         self.folder = folder
         self.widths = dict(widths)
         self.rows: dict[int, Row] = {}
+        self._live: dict[str, int] = {}
         self.kept: frozenset[str] = frozenset()
         self._ends: dict[str, int] = {}
         self._seals: dict[str, Seal] = {}
@@ -127,15 +148,22 @@ class ClientStore:
 
     def commit(self, rows: Mapping[int, Row]) -> None:
         """Accept new rows."""
-        self.rows.update(rows)
-        for row in rows.values():
-            self._ends[row.segment] = max(self._ends.get(row.segment, 0), row.index + 1)
+        # What a segment has of the index is counted along: to go through all rows each round would take longer.
+        mine, live, ends = self.rows, self._live, self._ends
+        for client, row in rows.items():
+            if (old := mine.get(client)) is not None:
+                live[old.segment] -= 1
+            segment, index = mine[client] = row
+            live[segment] = live.get(segment, 0) + 1
+            ends[segment] = max(ends.get(segment, 0), index + 1)
+        for segment in [segment for segment, count in live.items() if not count]:
+            del live[segment]
 
     def index(self) -> tuple[dict[str, Tensor], list[str]]:
         """Return the index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
-        segments = sorted({row.segment for row in self.rows.values()})
+        segments = sorted(self._live)
         number = {name: i for i, name in enumerate(segments)}
-        table = [(client, number[row.segment], row.index) for client, row in sorted(self.rows.items())]
+        table = [(client, number[row.segment], row.number) for client, row in sorted(self.rows.items())]
         columns = torch.tensor(table, dtype=torch.int64).reshape(-1, 3).t().contiguous()
         names = ("client", "segment", "row")
         return {name: column.clone() for name, column in zip(names, columns, strict=True)}, segments
@@ -147,7 +175,7 @@ class ClientStore:
         appended.
         """
         known, self._seals = self._seals, {}
-        for name in sorted({row.segment for row in self.rows.values()}):
+        for name in sorted(self._live):
             size = 4 * sum(self.widths.values()) * self._ends[name]
             self._seals[name] = known[name] if name in known else (size, _sha256(self.folder / name, size))
         return self._seals
@@ -164,28 +192,27 @@ class ClientStore:
             if not (self.folder / name).is_file():
                 raise FileNotFoundError(f"client state segment {name} is missing in {self.folder}")
         triples = zip(columns["client"].tolist(), columns["segment"].tolist(), columns["row"].tolist(), strict=True)
-        self.rows = {}
+        self.rows, self._live = {}, {}
         self.commit({client: Row(segments[segment], row) for client, segment, row in triples})
         self._seals = dict(seals or {})
 
     def flush(self) -> None:
         """Force all committed rows to disk, and the names of their segments."""
-        names = {row.segment for row in self.rows.values()}
+        names = set(self._live)
         folders = (self.folder, self.folder.parent) if names else ()
         for path in (*(self.folder / name for name in names), *folders):
             durable.sync(path)
 
     def compact(self, round: int) -> None:
         """Rewrite the live rows into one segment once less than half of the rows in their segments are live."""
-        names = {row.segment for row in self.rows.values()}
-        self._ends = {name: self._ends[name] for name in names}
-        if len(names) < 2 or sum(self._ends.values()) <= 2 * len(self.rows):
+        self._ends = {name: self._ends[name] for name in self._live}
+        if len(self._live) < 2 or sum(self._ends.values()) <= 2 * len(self.rows):
             return
-        rows = StateRows(self.folder, self.widths)
-        for client, row in sorted(self.rows.items()):
-            one = np.array([client], dtype=np.int64)
-            state, _ = rows.read(one, {client: row}, torch.device("cpu"))
-            self.commit(rows.write(round, one, state))
+        rows, items = StateRows(self.folder, self.widths), sorted(self.rows.items())
+        at_once = max(1, _COPIED // (4 * sum(self.widths.values())))
+        for start in range(0, len(items), at_once):
+            clients, places = zip(*items[start : start + at_once], strict=True)
+            self.commit(rows.append(round, np.array(clients, dtype=np.int64), rows.matrix(places)))
         rows.close()
 
     def collect_garbage(self) -> None:
@@ -194,7 +221,7 @@ class ClientStore:
         A segment that is missed by one call alone may be in use: workers in the middle of a round may be writing one
         that is not committed yet.
         """
-        needed = self.kept | {row.segment for row in self.rows.values()}
+        needed = self.kept | self._live.keys()
         unneeded = {path.name for path in self.folder.glob(f"*{_SUFFIX}")} - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedray.core.messages import Row
+from fedray.rundir import client_state
 from fedray.rundir.client_state import ClientStore, StateRows, damage
 
 WIDTHS = {"control": 3, "residual": 2}
@@ -198,7 +199,11 @@ def test_a_write_that_fails_halfway_shifts_no_rows(store: ClientStore, monkeypat
     assert held(store, 1, 2) == [2.0, 3.0]
 
 
-def test_compaction_keeps_every_value_and_frees_the_rest(store: ClientStore) -> None:
+@pytest.mark.parametrize("copied", [1, 40, 1 << 20])
+def test_compaction_keeps_every_value_and_frees_the_rest(
+    store: ClientStore, monkeypatch: pytest.MonkeyPatch, copied: int
+) -> None:
+    monkeypatch.setattr(client_state, "_COPIED", copied)
     for round in range(1, 6):
         commit(store, round, {client: 10.0 * round + client for client in range(4)})
     before = held(store, *range(4))
