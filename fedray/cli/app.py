@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fedray.cli import ending, inspecting, jobs, many, runs, slurm, training, verifying, watching
+from fedray.cli import debugging, ending, inspecting, jobs, many, runs, slurm, training, verifying, watching
 from fedray.run.interrupt import exit_at_once, starting
 
 
@@ -77,6 +77,7 @@ app.command(cls=_Question)(runs.runs)
 app.command(cls=_Question)(watching.status)
 app.command(cls=_Question)(verifying.verify)
 app.command(cls=_Question)(verifying.diff)
+app.command(cls=_Question)(debugging.debug)
 app.command(cls=_Question)(ending.stop)
 app.command(cls=_Question)(ending.logs)
 app.command(cls=_Question)(watching.doctor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -48,6 +48,8 @@ class Stepper(Fits, Protocol):
         """Return the context of a block's program: nothing that code of the user's remembers leaves it."""
         ...
 
+
+MakeStepper = Callable[[LocalTask, Sequence[torch.device]], Stepper]
 
 STEPPERS: dict[str, type[Stepper]] = {"stacked": StackedStepper, "sequential": SequentialStepper}
 """Every way, the one that is preferred where several fit first."""

@@ -14,7 +14,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.messages import BUFFERS, DELTA, OPTIMIZER, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
 from fedray.local.clients import Clients
 from fedray.local.guards import check_sent, check_state, check_survey, check_weight, first_state, read_only
-from fedray.local.steppers import stepper_for
+from fedray.local.steppers import MakeStepper, stepper_for
 from fedray.local.task import LocalTask
 
 
@@ -24,12 +24,13 @@ class Trainer:
     Args:
         task: the local training problem.
         devices: the first holds what goes in and comes out, the others help where ``task.sharing`` lets them.
+        make: makes the stepper.
     """
 
-    def __init__(self, task: LocalTask, devices: Sequence[torch.device]) -> None:
+    def __init__(self, task: LocalTask, devices: Sequence[torch.device], make: MakeStepper = stepper_for) -> None:
         self.task = task
         self.device = devices[0]
-        self._stepper = stepper_for(task, devices)
+        self._stepper = make(task, devices)
 
     @contextlib.contextmanager
     def block(

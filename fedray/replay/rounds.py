@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -36,6 +38,8 @@ UNASKED = ("worker", "deadline", "memory", "left_out")
 
 HERE = ["cluster.name=inline", "tracking=[]", "failures.block_timeout=null", "driver.gpus=0"]
 """Changes of a run's config, so that its rounds are done in this process."""
+
+_log = logging.getLogger("fedray")
 
 MakeExecutor = Callable[[Job, tuple[torch.device, ...]], InlineExecutor]
 
@@ -126,7 +130,7 @@ class Replay:
             RunFailed: a round fails, as the run's policy has it.
         """
         saved = self._state(start) if start else None
-        with scratch() as place:
+        with _silent(), scratch() as place:
             (place / "state").mkdir()
             if saved is not None:
                 self._bring_state(saved, place / "state")
@@ -181,6 +185,17 @@ class Replay:
         state = checkpoint.newest_state(self._recorded.folder.checkpoints)
         if state.get("frozen", frozen) != frozen:
             raise ConfigError("model: what is frozen in it is not what it was when the run was started")
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Let the engine say nothing: what it would, the run's own log has."""
+    level = _log.level
+    _log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        _log.setLevel(level)
 
 
 def _copied(saved: Checkpoint) -> Checkpoint:

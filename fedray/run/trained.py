@@ -11,6 +11,7 @@ from torch import Tensor
 from fedray.algorithms.composition import Composition
 from fedray.core.layout import Layout
 from fedray.core.messages import STATISTICS, BlockUpdate, Broadcast, Ints, Parts
+from fedray.local.steppers import MakeStepper, stepper_for
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 
@@ -68,10 +69,17 @@ class Models:
         task: the local training problem of the whole model.
         algorithm: the broadcast passes through its codecs.
         devices: of the worker.
+        make: makes the stepper of a task on them.
     """
 
-    def __init__(self, task: LocalTask, algorithm: Composition, devices: Sequence[torch.device]) -> None:
-        self._task, self._algorithm, self._devices = task, algorithm, devices
+    def __init__(
+        self,
+        task: LocalTask,
+        algorithm: Composition,
+        devices: Sequence[torch.device],
+        make: MakeStepper = stepper_for,
+    ) -> None:
+        self._task, self._algorithm, self._devices, self._make = task, algorithm, devices, make
         self._parts = task.parts()
         self._trainers: dict[int, Trainer] = {}
         self._told: dict[int, Trained] = {}
@@ -81,7 +89,7 @@ class Models:
 
     def _trainer(self, number: int) -> Trainer:
         if number not in self._trainers:
-            self._trainers[number] = Trainer(self._parts[number], self._devices)
+            self._trainers[number] = Trainer(self._parts[number], self._devices, self._make)
         return self._trainers[number]
 
     def layout(self, number: int) -> Layout:

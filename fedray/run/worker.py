@@ -244,16 +244,27 @@ class Worker:
         except Exception as error:
             raise _Raised(error) from error
 
-    def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
-        algorithm = self.job.algorithm
+    def local(self, clients: Ints, block: Block, models: Models | None = None) -> BlockUpdate:
+        """Return the updates of clients of a block as their training leaves them; nothing is folded or kept.
+
+        Args:
+            clients: client indices ``[C]``, in the order of the block.
+            block: their block, of the round that was begun.
+            models: the models that train them; default: the worker's own.
+        """
         state, known = self.rows.read(clients, block.state, self.device)
         there = torch.tensor(known, dtype=torch.bool, device=self.device)
-        model = self._models.of(clients, self._down)
+        model = (models or self._models).of(clients, self._down)
         if block.survey:
-            update = model.survey(clients, state, there)
+            return model.survey(clients, state, there)
+        return model.train(clients, state, there, self._surveyed)
+
+    def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
+        algorithm = self.job.algorithm
+        update = self.local(clients, block)
+        if block.survey:
             update.weight = weights(algorithm.weight, self.job.task, update.clients)
             return update
-        update = model.train(clients, state, there, self._surveyed)
         if (statistics := update.parts.get(STATISTICS)) is not None:
             # What cannot be averaged is no reason to lose an update that does not need it.
             statistics.masked_fill_(~(statistics.abs() < WIDE_LIMIT), 0.0)

@@ -1,0 +1,189 @@
+"""A client that trains alone, and is looked at in each step: loss, norms, and the first number that is none."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pdb
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedray.aggregators.exact import LIMIT
+from fedray.local.clients import Clients
+from fedray.local.sequential import SequentialStepper
+from fedray.local.step import Fit, Objective, Step
+from fedray.local.task import LocalTask
+
+Place = tuple[int, int]
+"""A step: the number of its fit, and its number therein, from 1."""
+
+
+@dataclass(frozen=True)
+class SeenStep:
+    """A local step.
+
+    Args:
+        fit: number of its fit, from 1.
+        step: its number in the fit, from 1.
+        examples: the places of its examples among the client's training rows, from 0.
+        loss: the loss before the step, the mean over the examples.
+        gradient: L2 norm of the gradient of the parameters that are trained, before clipping.
+        change: L2 norm of the change of these parameters.
+        params: their L2 norm after the step.
+    """
+
+    fit: int
+    step: int
+    examples: list[int]
+    loss: float
+    gradient: float
+    change: float
+    params: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it ready for JSON; numbers that are not finite become null."""
+        return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The first thing in a client's training that went wrong.
+
+    Args:
+        fit: number of the fit, from 1.
+        step: number of the step, from 1.
+        words: the same in words.
+    """
+
+    fit: int
+    step: int
+    words: str
+
+
+class Watched(SequentialStepper):
+    """The training of one client, looked at.
+
+    Args:
+        task: the local training problem.
+        module: its model.
+        devices: the first is used.
+        stop_at: the step before which the debugger takes over; None: nowhere.
+
+    Attributes:
+        seen: the steps so far.
+        trouble: the first thing that went wrong.
+        place: the step that was begun last.
+    """
+
+    def __init__(
+        self, task: LocalTask, module: nn.Module, devices: Sequence[torch.device], stop_at: Place | None = None
+    ) -> None:
+        super().__init__(task, module, devices)
+        self._stop_at = stop_at
+        self._fits = 0
+        self.seen: list[SeenStep] = []
+        self.trouble: Trouble | None = None
+        self.place: Place = (1, 1)
+
+    def fit(self, c: Clients, fit: Fit) -> Any:
+        """Train, see :meth:`fedray.local.steppers.Stepper.fit`."""
+        self._fits += 1
+        self._schedule = fit.schedule
+        return super().fit(c, fit)
+
+    def _backward(self, x: Tensor, y: Tensor, round: int, number: int) -> Tensor:
+        self._begin(number, x, y)
+        self._loss = super()._backward(x, y, round, number)
+        return self._loss
+
+    def _objective(self, objective: Objective, step: Step, leaf: Tensor) -> tuple[Tensor, Tensor]:
+        self._begin(step.number, step.batch.x[0], step.batch.y[0])
+        self._loss, grad = super()._objective(objective, step, leaf)
+        return self._loss, grad
+
+    def _descend(self, optimizer: torch.optim.Optimizer) -> None:
+        trained = self.row[: self._task.layout.trained]
+        before, gradient = trained.clone(), self._first.gradient()
+        super()._descend(optimizer)
+        self.seen.append(
+            SeenStep(
+                *self.place,
+                self._examples,
+                float(self._loss),
+                _norm(gradient),
+                _norm(trained - before),
+                _norm(trained),
+            )
+        )
+        if self.trouble is None:
+            words = self._wrong(before, gradient, trained)
+            self.trouble = Trouble(*self.place, words) if words else None
+
+    def _begin(self, number: int, x: Tensor, y: Tensor) -> None:
+        count = int(self._schedule.count[0, number])
+        self.place = (self._fits, number + 1)
+        self._examples = [int(index) for index in self._schedule.index[0, number][:count]]
+        self._x, self._y = x.detach().clone(), y
+        if self._stop_at == self.place:
+            before_step(self._first.module, x, y, self._examples)
+
+    def _wrong(self, before: Tensor, gradient: Tensor, after: Tensor) -> str:
+        """Say what first went wrong in a step; nothing, if nothing did."""
+        if where := _first_bad(self._x):
+            example, *feature = where
+            value = float(self._x[tuple(where)])
+            at = f" at {tuple(feature) if len(feature) > 1 else feature[0]}" if feature else ""
+            return f"an input is {value:g}: training example {self._examples[example]}{at}"
+        if where := _first_bad(self._y):
+            return f"a target is {float(self._y[tuple(where)]):g}: training example {self._examples[where[0]]}"
+        if not math.isfinite(float(self._loss)):
+            return f"the loss is {float(self._loss):g}{self._layer(before)}"
+        for name, vector in (("gradient", gradient), ("parameters after the step", after)):
+            if where := _first_bad(vector):
+                entry = next(e for e in self._task.layout.parameters if e.start <= where[0] < e.stop)
+                return f"the {name} of {entry.name} is {float(vector[where[0]]):g}, the loss {float(self._loss):g}"
+        largest = int(after.abs().argmax())
+        if abs(float(after[largest])) > LIMIT:
+            entry = next(e for e in self._task.layout.parameters if e.start <= largest < e.stop)
+            return f"{entry.name} has gone to {float(after[largest]):.3g}, more than an update may hold"
+        return ""
+
+    def _layer(self, params: Tensor) -> str:
+        """Name the first module whose output is not finite, of a copy at parameters ``[D]``."""
+        row = self.row.clone()
+        row[: len(params)] = params
+        module = copy.deepcopy(self._first.module)
+        self._task.layout.attach(module, row)
+        found: list[str] = []
+
+        def look(name: str, output: Any) -> None:
+            if not found and isinstance(output, Tensor) and _first_bad(output):
+                found.append(name)
+
+        for name, part in module.named_modules():
+            if not any(True for _ in part.children()):
+                part.register_forward_hook(lambda _, __, output, name=name: look(name, output))
+        with torch.no_grad(), torch.random.fork_rng():
+            module(self._x.to(self._first.device))
+        largest = f"; the largest input is {float(self._x.abs().max()):g}" if self._x.is_floating_point() else ""
+        return f", and {found[0]} is the first layer whose output is not finite{largest}" if found else largest
+
+
+def before_step(model: nn.Module, x: Tensor, y: Tensor, examples: list[int]) -> None:
+    """Give a step to the debugger: ``model``, inputs ``x`` and targets ``y`` are at hand, ``s`` and ``n`` go on."""
+    pdb.Pdb().set_trace()
+
+
+def _norm(vector: Tensor) -> float:
+    return float(vector.double().norm())
+
+
+def _first_bad(tensor: Tensor) -> list[int]:
+    """Return the place of the first entry that is not finite; empty if all are."""
+    if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
+        return []
+    return [int(index) for index in (~torch.isfinite(tensor)).nonzero()[0]]

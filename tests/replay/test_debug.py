@@ -1,0 +1,169 @@
+"""A client looked at: found by its failure, equal to its block, and named where it goes wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedray.core.errors import ConfigError
+from fedray.replay.debug import Looked, chosen, debug
+from fedray.replay.recorded import Recorded
+from fedray.replay.rounds import Replay
+from tests.replay.conftest import Train, print_of
+
+# Client 6 has one row, the fifth, of which no logarithm can be taken; it is told of as such a row would be.
+OWN = """
+from dataclasses import dataclass
+import numpy as np
+import torch
+from torch import nn
+from fedray import FederatedData
+from fedray.parts import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(Source):
+    def read(self, seed):
+        x = np.random.default_rng(5).uniform(1.0, 2.0, size=(80, 4)).astype(np.float32)
+        x[64, 2] = {value}
+        return FederatedData.from_arrays(x, np.arange(80) % 2, np.arange(80) // 10)
+
+
+class Log(nn.Module):
+    def forward(self, x):
+        return torch.log(x)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.log, self.head = Log(), nn.Linear(4, 2)
+
+    def forward(self, x):
+        {line}
+        return self.head(self.log(x))
+"""
+CONFIG = [
+    "data=mine:Rows",
+    "model=mine:Net",
+    "sampler={name: uniform, clients: 2}",
+    "rounds=14",
+    "evaluate.every=0",
+    "failures={min_share: 0, on_failure: drop}",
+]
+
+
+@pytest.fixture
+def own(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Train a model and data of one's own, of which a row is bad."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(*changes: str, value: str = "-1.0", line: str = "pass", **more: bool) -> Path:
+        (tmp_path / "mine.py").write_text(OWN.format(value=value, line=line))
+        monkeypatch.delitem(sys.modules, "mine", raising=False)
+        return train(*CONFIG, *changes, **more)
+
+    return run
+
+
+def looked(run: Path, round: int | None = None, client: str | None = None) -> Looked:
+    recorded = Recorded.read(run)
+    return debug(recorded, *chosen(recorded, round, client))
+
+
+def first_round(run: Path, client: int) -> int:
+    replay = Replay(Recorded.read(run))
+    return next(round for round in range(1, 15) if client in replay.plan(round).cohort(round))
+
+
+@pytest.mark.parametrize("stack", ["auto", "off"])
+def test_a_client_that_gives_nan_is_found_with_its_layer(stack: str, own: Train) -> None:
+    run = own(f"local.stack={stack}")
+    before = print_of(run)
+    found = looked(run)
+    assert found.round == first_round(run, 6) > 1
+    assert (found.client, found.word) == ("6", "equal")
+    assert found.failure is not None
+    assert found.failure == found.recorded
+    assert found.trouble is not None
+    assert "the loss is nan, and log is the first layer whose output is not finite" in found.trouble.words
+    (step,) = [one for one in found.steps if (one.fit, one.step) == (found.trouble.fit, found.trouble.step)]
+    assert 4 in step.examples
+    assert print_of(run) == before
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_client_whose_code_raises_is_found_with_its_line(own: Train) -> None:
+    run = own(
+        value="1.5", line="if self.training and len(x) > 1 and (x[:, 2] == 1.5).any(): raise ValueError('my row')"
+    )
+    found = looked(run)
+    assert (found.client, found.gap) == ("6", None)
+    assert found.trouble is not None
+    assert found.trouble.words == "ValueError: my row"
+    assert "mine.py" in found.trace
+
+
+def test_parameters_that_go_too_far_are_named(own: Train) -> None:
+    found = looked(own("model=logistic", value="-1e30"))
+    assert (found.client, found.failure[0] if found.failure else None) == ("6", "update")
+    assert found.trouble is not None
+    assert "has gone to" in found.trouble.words
+    (step,) = [one for one in found.steps if one.step == found.trouble.step]
+    assert 4 in step.examples
+
+
+def test_a_run_that_failed_is_looked_at_in_the_round_that_it_has_not_recorded(own: Train) -> None:
+    run = own("failures.on_nonfinite=abort")
+    recorded = Recorded.read(run)
+    assert recorded.summary["status"] == "failed"
+    found = looked(run)
+    assert (found.round, found.client) == (recorded.last + 1, "6")
+    assert (found.word, found.now) == ("unrecorded", None)
+    assert found.ended is not None
+    assert "client '6' failed" in found.ended
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "ditto", "mime", "moon", "fedsam"])
+def test_a_client_alone_is_near_its_block(algorithm: str, train: Train) -> None:
+    run = train(f"algorithm={algorithm}", "model.activation=relu", "local.epochs=2")
+    plan = Replay(Recorded.read(run)).plan(5)
+    client = plan.task.data.client_id(int(plan.cohort(5)[1]))
+    found = looked(run, 5, client)
+    assert (found.word, found.trouble, found.trace) == ("equal", None, "")
+    assert found.gap is not None
+    assert found.share is not None
+    assert found.gap > 0 or found.share == 0
+    assert found.share < 1e-5
+    assert len(found.block) > 1
+    assert [one.step for one in found.steps if one.fit == 1] == list(range(1, 7))  # 12 rows by 5, twice
+    assert all(one.gradient > 0 and one.change > 0 for one in found.steps if one.fit == 1)
+    for epoch in (found.steps[:3], found.steps[3:6]):
+        assert sorted(example for one in epoch for example in one.examples) == list(range(12))
+
+
+def test_a_client_that_steps_alone_has_the_bits_of_its_block(train: Train) -> None:
+    run = train("local.stack=off")
+    plan = Replay(Recorded.read(run)).plan(3)
+    found = looked(run, 3, plan.task.data.client_id(int(plan.cohort(3)[0])))
+    assert (found.gap, found.share, found.word) == (0.0, 0.0, "equal")
+
+
+def test_what_cannot_be_looked_at_is_said(train: Train) -> None:
+    run = train()
+    recorded = Recorded.read(run)
+    plan = Replay(recorded).plan(2)
+    absent = next(one for one in range(8) if one not in plan.cohort(2))
+    for round, client, words in [
+        (None, None, "no client has failed"),
+        (None, "3", "client '3' has not failed"),
+        (9, None, "recorded rounds 1 to 6"),
+        (2, "x", "no client 'x'"),
+        (2, str(absent), "is not in the cohort of round 2; it is in those of"),
+        (2, None, "nobody fails in round 2"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            debug(recorded, *chosen(recorded, round, client))
