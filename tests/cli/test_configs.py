@@ -1,17 +1,21 @@
-"""Every file in configs/ loads, binds, and plans; those that a newcomer starts with also run."""
+"""Every file in configs/ loads, binds, plans and runs, and every algorithm has one."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from fedray.algorithms.base import algorithms
 from fedray.data.tables.hospitals import write_hospitals
 from fedray.experiment.build import Config
 from tests.cli.command import Cli
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((ROOT / "configs").glob("*.yaml"))
+# What is digits with another algorithm, and is called like it, plans as digits does.
+OWN = [path for path in EXPERIMENTS if path.stem not in algorithms]
 # Without training in earnest: the first block of each round, on as few data as the file allows.
 QUICK = ("cluster.name=inline", "local.epochs=1", "tracking=[]")
 
@@ -28,9 +32,20 @@ def test_there_are_experiments() -> None:
     assert len(EXPERIMENTS) >= 10
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_an_experiment_says_what_it_is_and_plans(cli: Cli, tables: None, path: Path) -> None:
-    assert path.read_text().startswith("# ")
+def test_every_algorithm_has_one_that_is_called_like_it() -> None:
+    text = {path.stem: path.read_text() for path in EXPERIMENTS} | {
+        "fedavg": (ROOT / "configs/digits.yaml").read_text()
+    }
+    line = "(?m)^algorithm: {{name: {}[,}}]"
+    assert [name for name in algorithms if not re.search(line.format(name), text.get(name, ""))] == []
+
+
+def test_an_experiment_says_what_it_is() -> None:
+    assert [path.stem for path in EXPERIMENTS if not path.read_text().startswith("# ")] == []
+
+
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
+def test_an_experiment_plans(cli: Cli, tables: None, path: Path) -> None:
     outcome = cli("plan", path, *QUICK)
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith(f"{path.stem}: ")
