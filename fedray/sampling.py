@@ -64,11 +64,22 @@ class Sampler(ABC):
 samplers = Registry("sampler", package="fedray.sampling", base=Sampler, such_as="fedray.Uniform(10)")
 
 
-def _check_count(clients: int, sizes: Ints) -> None:
-    if clients < 1:
-        raise ValueError(f"clients={clients}: a cohort has at least 1 client")
-    if clients > len(sizes):
-        raise ValueError(f"clients={clients}: the data has only {len(sizes)} clients")
+@dataclass(frozen=True)
+class _OfSize(Sampler):
+    """The base of samplers whose cohorts have one size."""
+
+    clients: int
+
+    def check(self, sizes: Ints) -> None:
+        """Raise ValueError if the cohort is empty, or larger than the federation."""
+        if self.clients < 1:
+            raise ValueError(f"clients={self.clients}: a cohort has at least 1 client")
+        if self.clients > len(sizes):
+            raise ValueError(f"clients={self.clients}: the data has only {len(sizes)} clients")
+
+    def expected(self, sizes: Ints) -> float:
+        """Return the fixed number."""
+        return float(self.clients)
 
 
 @samplers.register("full")
@@ -91,7 +102,7 @@ class Full(Sampler):
 
 @samplers.register("uniform")
 @dataclass(frozen=True)
-class Uniform(Sampler):
+class Uniform(_OfSize):
     """A fixed number of clients, uniformly without replacement.
 
     >>> [Uniform(clients=2).cohort(np.full(100, 5), seed=1, round=round).tolist() for round in (1, 2)]
@@ -101,20 +112,10 @@ class Uniform(Sampler):
         clients: cohort size, 1 to n.
     """
 
-    clients: int
-
-    def check(self, sizes: Ints) -> None:
-        """Raise ValueError if the cohort is larger than the federation."""
-        _check_count(self.clients, sizes)
-
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
         """Draw ``clients`` distinct indices."""
         chosen = numpy_generator(seed, "cohort", round).choice(len(sizes), self.clients, replace=False, shuffle=False)
         return np.sort(chosen.astype(np.int64))
-
-    def expected(self, sizes: Ints) -> float:
-        """Return the fixed number."""
-        return float(self.clients)
 
 
 @samplers.register("poisson")
@@ -148,7 +149,7 @@ class Poisson(Sampler):
 
 @samplers.register("weighted")
 @dataclass(frozen=True)
-class Weighted(Sampler):
+class Weighted(_OfSize):
     """A fixed number of clients without replacement, likelier with more examples.
 
     Successive sampling with probability proportional to the number of examples among those left, by the Gumbel-top-k
@@ -161,20 +162,10 @@ class Weighted(Sampler):
         clients: cohort size, 1 to n.
     """
 
-    clients: int
-
-    def check(self, sizes: Ints) -> None:
-        """Raise ValueError if the cohort is larger than the federation."""
-        _check_count(self.clients, sizes)
-
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
         """Return the ``clients`` largest perturbed log sizes."""
         score = np.log(sizes) + numpy_generator(seed, "cohort", round).gumbel(size=len(sizes))
         return np.sort(np.argsort(-score, kind="stable")[: self.clients])
-
-    def expected(self, sizes: Ints) -> float:
-        """Return the fixed number."""
-        return float(self.clients)
 
 
 @samplers.register("trace")

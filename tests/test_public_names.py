@@ -61,3 +61,30 @@ def test_help_and_the_start_of_a_node_need_neither_torch_nor_ray(module: str) ->
     code = f"import sys, {module}; print([name for name in ('torch', 'ray') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "letters"),
+    [
+        ("FedDyn", "alpha"),
+        ("FedSAM", "rho"),
+        ("MOON", "mu tau"),
+        ("FedNTD", "beta tau"),
+        ("FedLC", "tau"),
+        ("QFedAvg", "q"),
+        ("PFedMe", "lam inner_steps inner_lr beta"),
+        ("PerFedAvg", "alpha exact"),
+        ("Mime", "beta lite"),
+        ("IFCA", "clusters"),
+        ("HeteroFL", "rates"),
+        ("Ditto", "lam"),
+        ("FedPer", "layers"),
+        ("APFL", "alpha"),
+        ("FedProx", "mu"),
+        ("Krum", "byzantine"),
+        ("MultiKrum", "byzantine keep"),
+        ("CenteredClip", "radius steps"),
+    ],
+)
+def test_arguments_come_in_the_order_of_the_papers_letters(name: str, letters: str) -> None:
+    assert " ".join(inspect.signature(getattr(fedray, name)).parameters).startswith(letters)

@@ -30,6 +30,10 @@ class FedDC(Algorithm):
     writes the last update alone; and the mean drift is that of all N clients, which is the mean of ``w_i + h_i`` of the
     paper where everyone takes part.  Their clip of gradients at 10 is ``local.clip_grad_norm``'s.
 
+    Two are not.  All clients count alike, where the paper weighs them by their examples, and its code divides alpha and
+    c by a client's examples over the mean number.  K and lr are those of a client and round, where the code has one
+    ``K lr`` for all: the mean number of steps, and the first learning rate.
+
     >>> FedDC(alpha=0.01).alpha
     0.01
 

@@ -17,7 +17,9 @@ class FedVARP(MIFA):
 
     y_i is a client's last update, 0 before its first.  The paper's server keeps all of them; here each client remembers
     its own and sends the change, so that the server keeps their mean G alone: ``x <- x + lr (mean(d_i - y_i) + G)``,
-    ``G <- G + |S| / N * mean(d_i - y_i)``.  With everyone in every round it is FedAvg with a plain mean.
+    ``G <- G + |S| / N * mean(d_i - y_i)``.  The paper divides updates by the client's step and the number of steps, and
+    multiplies the sum by both, which is the same where all clients have the same.  With everyone in every round it is
+    FedAvg with a plain mean.
 
     >>> import torch
     >>> from fedray.parts import Layout

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedray import optim
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
+from fedray.sampling import Sampler
 from tests.helpers import Problem, federation, linear_problem
 
 Vector = NDArray[np.float64]
@@ -51,8 +52,14 @@ class LeastSquares:
         return w
 
 
-def trained(squares: LeastSquares, algorithm: Algorithm, folder: Path, args: LocalSection | None = None) -> Vector:
-    """Run fedray on the same clients, everyone in every round, and return the last model."""
+def trained(
+    squares: LeastSquares,
+    algorithm: Algorithm,
+    folder: Path,
+    args: LocalSection | None = None,
+    sampler: Sampler | None = None,
+) -> Vector:
+    """Run fedray on the same clients, by default everyone in every round, and return the last model."""
     run = federation(
         squares.problem,
         folder,
@@ -60,6 +67,7 @@ def trained(squares: LeastSquares, algorithm: Algorithm, folder: Path, args: Loc
         optimizer=optim.SGD(LR),
         args=args or LocalSection(1, None, STEPS),
         rounds=ROUNDS,
+        sampler=sampler,
     )
     run.run()
     return run.vector.double().numpy()

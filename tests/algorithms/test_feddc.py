@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedray import optim
 from fedray.algorithms import FedDC
-from fedray.config.sections import LocalSection
 from fedray.sampling import Full, Sampler, Uniform
-from tests.algorithms.loops import LR, ROUNDS, STEPS, LeastSquares, assert_equal_models
-from tests.helpers import federation
+from tests.algorithms.loops import LR, ROUNDS, STEPS, LeastSquares, assert_equal_models, trained
 
 
 @pytest.mark.parametrize("sampler", [Full(), Uniform(2)], ids=repr)
@@ -35,14 +32,4 @@ def test_feddc_is_the_papers_loop(sampler: Sampler, tmp_path: Path) -> None:
             ends.append(end)
         w = np.mean(ends, axis=0) + drift.mean(axis=0)
         server = server + np.sum(changes, axis=0) / 4
-    run = federation(
-        squares.problem,
-        tmp_path,
-        FedDC(alpha=alpha),
-        optimizer=optim.SGD(LR),
-        args=LocalSection(1, None, STEPS),
-        rounds=ROUNDS,
-        sampler=sampler,
-    )
-    run.run()
-    assert_equal_models(run.vector.double().numpy(), w)
+    assert_equal_models(trained(squares, FedDC(alpha=alpha), tmp_path, sampler=sampler), w)

@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedray import optim
 from fedray.algorithms import FedDyn
-from fedray.config.sections import LocalSection
 from fedray.sampling import Full, Sampler, Uniform
-from tests.algorithms.loops import LR, ROUNDS, STEPS, LeastSquares, assert_equal_models
-from tests.helpers import federation
+from tests.algorithms.loops import LR, ROUNDS, STEPS, LeastSquares, assert_equal_models, trained
 
 
 @pytest.mark.parametrize("sampler", [Full(), Uniform(2)], ids=repr)
@@ -32,14 +29,4 @@ def test_feddyn_is_the_papers_loop(sampler: Sampler, tmp_path: Path) -> None:
             ends.append(end)
         server = server - alpha / 4 * sum(end - w for end in ends)
         w = np.mean(ends, axis=0) - server / alpha
-    run = federation(
-        squares.problem,
-        tmp_path,
-        FedDyn(alpha=alpha),
-        optimizer=optim.SGD(LR),
-        args=LocalSection(1, None, STEPS),
-        rounds=ROUNDS,
-        sampler=sampler,
-    )
-    run.run()
-    assert_equal_models(run.vector.double().numpy(), w)
+    assert_equal_models(trained(squares, FedDyn(alpha=alpha), tmp_path, sampler=sampler), w)

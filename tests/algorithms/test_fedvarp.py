@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedray import optim
 from fedray.algorithms import FedVARP
-from fedray.config.sections import LocalSection
 from fedray.sampling import Full, Sampler, Uniform
-from tests.algorithms.loops import LR, ROUNDS, STEPS, LeastSquares, assert_equal_models
-from tests.helpers import federation
+from tests.algorithms.loops import ROUNDS, LeastSquares, assert_equal_models, trained
 
 
 @pytest.mark.parametrize("sampler", [Full(), Uniform(2)], ids=repr)
@@ -25,14 +22,4 @@ def test_fedvarp_is_the_papers_loop(sampler: Sampler, tmp_path: Path) -> None:
         updates = np.array([squares.descend(client, w) - w for client in cohort])
         w = w + 0.8 * ((updates - last[cohort]).mean(axis=0) + last.mean(axis=0))
         last[cohort] = updates
-    run = federation(
-        squares.problem,
-        tmp_path,
-        FedVARP(server_lr=0.8),
-        optimizer=optim.SGD(LR),
-        args=LocalSection(1, None, STEPS),
-        rounds=ROUNDS,
-        sampler=sampler,
-    )
-    run.run()
-    assert_equal_models(run.vector.double().numpy(), w)
+    assert_equal_models(trained(squares, FedVARP(server_lr=0.8), tmp_path, sampler=sampler), w)

@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedray import optim
 from fedray.algorithms import MIFA
-from fedray.config.sections import LocalSection
 from fedray.sampling import Full, Sampler, Uniform
-from tests.algorithms.loops import LR, ROUNDS, STEPS, LeastSquares, assert_equal_models
-from tests.helpers import federation
+from tests.algorithms.loops import ROUNDS, LeastSquares, assert_equal_models, trained
 
 
 @pytest.mark.parametrize("sampler", [Full(), Uniform(2)], ids=repr)
@@ -24,14 +21,4 @@ def test_mifa_is_the_papers_loop(sampler: Sampler, tmp_path: Path) -> None:
         for client in sampler.cohort(squares.problem.data.sizes, 7, number):
             last[client] = squares.descend(client, w) - w
         w = w + np.mean(last, axis=0)
-    run = federation(
-        squares.problem,
-        tmp_path,
-        MIFA(),
-        optimizer=optim.SGD(LR),
-        args=LocalSection(1, None, STEPS),
-        rounds=ROUNDS,
-        sampler=sampler,
-    )
-    run.run()
-    assert_equal_models(run.vector.double().numpy(), w)
+    assert_equal_models(trained(squares, MIFA(), tmp_path, sampler=sampler), w)
