@@ -234,7 +234,8 @@ class Result:
     False
 
     Args:
-        model: the trained module, on the CPU, in evaluation mode.
+        model: the server's trained module, on the CPU, in evaluation mode; what clients keep of their own is in it as
+            it was at the start, as the log says: ``fedray evaluate RUN_DIR --clients`` evaluates their models.
         history: one record for each round of the run, oldest first, those before a resume too; with
             ``evaluate_before`` the first is that of round 0.
         run_dir: the run folder.

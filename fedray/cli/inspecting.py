@@ -19,16 +19,23 @@ def evaluate(
     data: Annotated[str | None, typer.Option("--data", help="Another test set: short for data.test=PATH.")] = None,
     round: Round = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
+    clients: Annotated[
+        bool, typer.Option("--clients", help="Each client's models on its held-out rows, or own test set.")
+    ] = False,
 ) -> None:
-    """Evaluate a run's model on its test set, or on another one."""
+    """Evaluate a run's model on its test set, or on another one; or its clients, by the models that they would use."""
     with held():
         from fedray.core.terminal import pairs, show
         from fedray.experiment.evaluate import evaluate_run
+        from fedray.experiment.evaluate_clients import evaluate_clients, views_told
 
     config_of(run_dir)
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
     loaded, folder = loaded_from(run_dir, load_layers(config_path(run_dir), changes))
-    metrics = evaluate_run(loaded, folder, round)
+    if clients:
+        show(pairs(views_told(evaluate_clients(loaded, folder, round, device))))
+        return
+    metrics = evaluate_run(loaded, folder, round, device)
     show(pairs((name, f"{value:.6g}") for name, value in metrics.items()))
 
 
@@ -43,10 +50,12 @@ def export(
     Of a model of tables, encoding.json beside it says how new tables become inputs.
     """
     with held():
-        from fedray.experiment.export import export_model
+        from fedray.experiment.export import export_model, lacking
         from fedray.rundir.folder import RunFolder
 
     typer.echo(f"wrote {' and '.join(map(str, export_model(RunFolder(run_dir), out, round, force=force)))}")
+    if words := lacking(RunFolder(run_dir), round):
+        typer.echo(words, err=True)
 
 
 def plan(config: ConfigArgument, overrides: Overrides = None) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedray.config.registry import made
 from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
 from fedray.core.messages import Floats
@@ -24,8 +25,10 @@ from fedray.experiment.build import Config
 from fedray.local.kernels import cuda_kernels
 from fedray.local.losses import loss_on
 from fedray.local.task import MOST_ROWS, Precision
+from fedray.local.views import is_model
 from fedray.metrics.measures import Measures, States, together
 from fedray.run.evaluation import Evaluator, TestChunk, rows_at_once, take_from
+from fedray.run.models import load_frozen
 from fedray.run.origin import changes
 from fedray.run.plan import Plan
 from fedray.run.snapshot import model_of
@@ -154,9 +157,9 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         device: ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        ConfigError: no test set, no checkpoint, or no such device.
+        ConfigError: no test set, no checkpoint, no such device, or a server without a whole model.
     """
-    place = _device(device)
+    place = device_named(device)
     saved = checkpoint_of(folder, round)
     encoding = saved.state.get("encoding") or folder.encoding()
     if encoding is not None and isinstance(config.data, TableSource):
@@ -176,7 +179,13 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         _log.warning("the training data are not those that the model was trained on (%s)%s", words, matters)
     if test is None:
         raise ConfigError("data.test: this run has no test set; give one with --data PATH")
+    if not is_model(made(config.algorithm), layout):
+        raise ConfigError(
+            f"{folder.path}: the server of this run has no whole model to test, as clients keep a part of it, or the "
+            f"algorithm says so; evaluate the models of its clients: fedray evaluate {folder.path} --clients"
+        )
     module = config.model_fn(spec)()
+    load_frozen(saved.state, layout, module, folder.path)
     layout.load(module, _fitting(saved, layout, folder))
     x, _ = test.slice(0, 2)
     rows = rows_at_once(config.evaluate.batch_size, module, x)  # type: ignore[arg-type]
@@ -195,7 +204,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         )
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
     """Return a device of this machine by its name.
 
     Raises:

@@ -6,13 +6,19 @@ from pathlib import Path
 
 from fedray.core.errors import ConfigError
 from fedray.experiment.evaluate import Which, checkpoint_of
-from fedray.run.models import frozen_in, write_model
+from fedray.run.models import frozen_in, no_model, write_model
 from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder, as_json
 from fedray.rundir.names import ENCODING, INPUTS
 
 SUFFIX = ".safetensors"
+
+
+def lacking(folder: RunFolder, round: Which = None) -> str:
+    """Say what an exported model lacks, where clients have what the server has not; nothing if it is whole."""
+    saved = checkpoint_of(folder, round)
+    return no_model(layout_of(saved), saved.state.get("global_model", True))
 
 
 def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bool = False) -> list[Path]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.config.sections import EvaluateSection
+from fedray.core.layout import Layout
 from fedray.core.messages import Broadcast, Floats, Ints, Parts
 from fedray.core.rng import integer
 from fedray.data.columns.rows import Rows
@@ -63,8 +64,13 @@ def has_own(task: LocalTask) -> bool:
 
 
 def serves(task: LocalTask) -> bool:
+    """Tell if the server's row is a model."""
+    return is_model(task.program, task.layout)
+
+
+def is_model(program: ClientProgram, layout: Layout) -> bool:
     """Tell if the server's row is a model: it has all that is trained, and the algorithm does not say otherwise."""
-    return task.program.global_model and task.layout.shared == task.layout.trained
+    return program.global_model and layout.shared == layout.trained
 
 
 def whole_models(c: Clients, found: Tensor | None) -> Tensor:

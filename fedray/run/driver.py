@@ -20,7 +20,7 @@ from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.interrupt import StoppedEarly
 from fedray.run.loop import Rounds
-from fedray.run.models import frozen_in, keep_frozen, write_model
+from fedray.run.models import check_frozen, frozen_in, keep_frozen, write_model
 from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
 from fedray.run.snapshot import check_rounds, first_state, model_of, restore, snapshot
@@ -244,11 +244,7 @@ class _Drive:
         return state
 
     def _restore(self, state: ServerState, saved: Checkpoint) -> None:
-        if saved.state.get("frozen", self._frozen) != self._frozen:
-            raise ConfigError(
-                "model: what is frozen in it is not what it was when the run was started: resume with that model, "
-                "or train anew in another run.dir"
-            )
+        check_frozen(saved.state, self._frozen)
         restore(self._run.plan, state, saved)
         checkpoint.drop_after(self._run.folder.checkpoints, saved.round)
         state.store.kept = frozenset(checkpoint.segments(self._run.folder.checkpoints))

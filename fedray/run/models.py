@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
 from fedray.rundir import durable
 from fedray.rundir.names import FROZEN
+
+_log = logging.getLogger("fedray")
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str | None:
@@ -51,6 +55,53 @@ def frozen_in(run_dir: Path, layout: Layout) -> dict[str, Tensor]:
         return load_file(run_dir / FROZEN)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{run_dir / FROZEN}: the frozen tensors of the model cannot be read: {error}") from None
+
+
+def check_frozen(saved: Mapping[str, Any], now: str | None) -> None:
+    """Raise ConfigError if the fingerprint of what is frozen in a model is not that of a checkpoint's state."""
+    if saved.get("frozen", now) != now:
+        raise ConfigError(
+            "model: what is frozen in it is not what it was when the run was started: resume with that model, "
+            "or train anew in another run.dir"
+        )
+
+
+def load_frozen(saved: Mapping[str, Any], layout: Layout, module: nn.Module, run_dir: Path) -> None:
+    """Put the frozen tensors of a run into a module, where the module's own are others.
+
+    Raises:
+        ConfigError: those in the run's folder are not what a checkpoint's state says of them.
+    """
+    now = fingerprint(layout.frozen_of(module))
+    if (known := saved.get("frozen", now)) == now:
+        return
+    found = frozen_in(run_dir, layout)
+    if fingerprint(found) != known:
+        raise ConfigError(f"{run_dir / FROZEN}: neither these frozen tensors nor the model's own are those of the run")
+    _log.warning(
+        "model: what is frozen in it is not what it was when the run was started; it is evaluated with that of %s",
+        run_dir / FROZEN,
+    )
+    module.load_state_dict(found, strict=False)
+
+
+def no_model(layout: Layout, program_says: bool = True) -> str:
+    """Say why a server's row is no whole model; nothing if it is one.
+
+    >>> from fedray.core.regions import Regions
+    >>> layout = Layout.of(nn.Linear(2, 1), Regions(personal=("bias",)))
+    >>> no_model(layout)
+    "bias of the server's model is as it was at the start: clients keep their own, which evaluations use"
+
+    Args:
+        layout: of the model.
+        program_says: False where the algorithm says that it is none.
+    """
+    names = [entry.name for entry in layout.entries if entry.region == "personal" and entry.kind == "parameter"]
+    if not names:
+        return "" if program_says else "with this algorithm the server's row is no model that a client would use"
+    verb = "is as it was" if len(names) == 1 else "are as they were"
+    return f"{listed(names)} of the server's model {verb} at the start: clients keep their own, which evaluations use"
 
 
 def write_model(layout: Layout, vector: Tensor, path: Path, frozen: Mapping[str, Tensor]) -> None:

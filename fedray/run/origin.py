@@ -45,6 +45,13 @@ def compare(saved: Mapping[str, Any], data: ClientData, hardware: Mapping[str, s
         yield logging.WARNING, words
 
 
+def warn_of_changes(saved: Mapping[str, Any], data: ClientData) -> None:
+    """Warn where the training data are not those of a checkpoint that is evaluated."""
+    before = saved.get("fingerprint", {})
+    if before and (words := changes(before, dict(data.fingerprint()))):
+        logging.getLogger("fedray").warning("the training data are not those that the model was trained on (%s)", words)
+
+
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return what differs between two fingerprints, in words; nothing if nothing does.
 

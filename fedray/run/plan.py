@@ -26,6 +26,7 @@ from fedray.local.work import own_rates
 from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
+from fedray.run.models import no_model
 from fedray.run.watch import Watch, judge, monitors
 from fedray.run.weights import check_weights, weights
 from fedray.rundir.client_state import ClientStore
@@ -106,7 +107,9 @@ class Plan:
             without = (
                 f"evaluate.clients_every: {data.unevaluated:,} of the clients have {what}, and are not evaluated",
             )
-        return (*self.task.notes, *rate, f"weight: {self.algorithm.weight}", *without)
+        words = no_model(self.layout, self.task.program.global_model)
+        lacking = (f"model.safetensors, result.model: {words}",) if words else ()
+        return (*self.task.notes, *lacking, *rate, f"weight: {self.algorithm.weight}", *without)
 
     def start(self, vector: Tensor) -> Server:
         """Start the server's half of the algorithm on a model ``[P]``, which is then moved along."""

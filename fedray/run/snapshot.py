@@ -63,6 +63,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "keeps": _keeps(plan, state),
         "federation": _federation(plan) if state.store.widths else None,
         "layout": plan.layout.to_json(),
+        "global_model": plan.task.program.global_model,
         "totals": state.totals.to_json(),
         "halvings": state.halvings,
         "view_halvings": state.view_halvings,

@@ -138,3 +138,19 @@ def test_the_best_model_is_kept_exported_and_evaluated_by_that_name(cli: Cli, sm
     assert (wrong.status, "'beast' is no round: give its number, or best" in wrong.err) == (2, True)
     assert cli("run", small, "run.dir=plain", "-q").status == 0
     cli("export", "plain", "x.safetensors", "--round", "best").refused("plain: no round is its best", "checkpoint.best")
+
+
+def test_the_clients_of_a_run_are_evaluated_by_their_own_models(cli: Cli, small: Path) -> None:
+    options = ["algorithm=fedper", "data.holdout=0.3", "evaluate.clients_every=1", "run.dir=out", "-q"]
+    run = cli("run", small, *options)
+    assert run.status == 0
+    refused = cli("evaluate", "out")
+    assert refused.status == 2
+    assert refused.err.endswith("evaluate the models of its clients: fedray evaluate out --clients\n")
+    shown = cli("evaluate", "out", "--clients").out
+    record = json.loads(Path("out/metrics.jsonl").read_text().splitlines()[-1])
+    assert f"personal accuracy  {record['clients_personal']['accuracy']['mean']:.6g} (client_mean " in shown
+    exported = cli("export", "out", "model.safetensors")
+    assert exported.out == "wrote model.safetensors\n"
+    assert "of the server's model are as they were at the start: clients keep their own" in exported.err
+    assert "--device: this machine has no 'tpu'" in cli("evaluate", "out", "--clients", "--device", "tpu").err
