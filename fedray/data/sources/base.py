@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,7 @@ class Source:
         Raises:
             ConfigError: files that are missing or wrong, a partition that cannot be.
         """
+        seed = split_seed(self, seed)
         return self.read(seed).with_holdout(self.holdout, seed)
 
     def read(self, seed: int) -> ClientData:
@@ -62,9 +63,25 @@ class Source:
         raise NotImplementedError
 
 
-def make_partitioner(node: dict[str, Any]) -> Partitioner:
+def split_seed(source: object, seed: int) -> int:
+    """Return the seed of what is drawn of a source's rows: the test set, who has which, which are held out.
+
+    That is ``partition.seed``, a key that each ``partition`` section may have beside the options of the partitioner, so
+    that runs of several seeds have one split; by default the run's.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    partition = getattr(source, "partition", None)
+    own = partition.get("seed", seed) if isinstance(partition, Mapping) else seed
+    if type(own) is not int:
+        raise ConfigError(f"data.partition.seed={own}: it must be a whole number")
+    return own
+
+
+def make_partitioner(node: Mapping[str, Any]) -> Partitioner:
     """Make the partitioner of a ``partition`` section."""
-    return chosen(node, "data.partition")
+    return chosen({key: value for key, value in node.items() if key != "seed"}, "data.partition")
 
 
 def need_fraction(name: str, fraction: float) -> None:

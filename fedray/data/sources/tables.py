@@ -11,7 +11,7 @@ from fedray.core.errors import ConfigError
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Examples
 from fedray.data.sites import Sites, here
-from fedray.data.sources.base import Source
+from fedray.data.sources.base import Source, split_seed
 from fedray.data.spec import DataSpec
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class TableSource(Source):
     def load(
         self, seed: int, sites: Callable[[], Sites] = here, encoding: Mapping[str, Any] | None = None
     ) -> ClientData:
+        seed = split_seed(self, seed)
         return self.read(seed, encoding).with_holdout(self.holdout, seed)
 
     def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> ClientData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +42,35 @@ def test_every_source_has_options_that_a_config_can_hold() -> None:
         node = {key: value for key, value in required.items() if key in fields}
         part = bind_part(data_sources, {"name": name, **node}, "data")
         assert bind_part(data_sources, dump(part), "data") == part
+
+
+@pytest.mark.parametrize("name", ["digits", "breast_cancer"])
+def test_a_split_may_have_a_seed_of_its_own(name: str) -> None:
+    def split(run: int, **own: int) -> list[Any]:
+        partition = {"name": "dirichlet", "clients": 4, "alpha": 0.5, **own}
+        data = bind_part(data_sources, {"name": name, "partition": partition, "holdout": 0.2}, "data").load(run)
+        assert data.test is not None
+        return [data.sizes.tolist(), data.holdout_sizes.tolist(), data.label_counts().tolist(), data.test.x.tolist()]
+
+    assert split(1, seed=5) == split(2, seed=5) == split(5)
+    assert split(1) != split(2)
+
+
+def test_a_seed_of_a_split_is_a_whole_number() -> None:
+    for wrong in ("x", 1.5, True, None):
+        with pytest.raises(ConfigError, match=r"data.partition.seed=.*: it must be a whole number"):
+            load(name="digits", partition={"name": "iid", "seed": wrong})
+
+
+def test_the_seed_of_a_split_is_heeded_by_tables(tmp_path: Path) -> None:
+    path = tmp_path / "all.csv"
+    path.write_text("a,y\n" + "".join(f"{n},{n % 2}\n" for n in range(60)))
+
+    def split(run: int, **own: int) -> list[Any]:
+        partition = {"name": "quantity", "clients": 4, **own}
+        node = {"name": "csv", "train": [str(path)], "target": "y", "partition": partition, "holdout": 0.3}
+        data = bind_part(data_sources, node, "data").load(run)
+        return [data.sizes.tolist(), data.holdout_sizes.tolist(), data.label_counts().tolist()]
+
+    assert split(1, seed=5) == split(2, seed=5) == split(5)
+    assert split(1) != split(2)
