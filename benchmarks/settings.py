@@ -51,6 +51,7 @@ PERSONAL = {
     "FedALA": Row("fedala"),
     "Fed-RoD": Row("fedrod"),
     "FedProto": Row("fedproto"),
+    "FedAMP": Row("fedamp"),
     "IFCA": Row("ifca"),
 }
 """Personal algorithms at their defaults, and what they are compared with.

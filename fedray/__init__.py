@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         FedAdagrad,
         FedAdam,
         FedALA,
+        FedAMP,
         FedAvg,
         FedAvgM,
         FedBABU,
@@ -70,9 +71,9 @@ __version__ = "0.2.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
-    "algorithms": "AFL APFL Centralized Ditto FedALA FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM FedDC "
-    "FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex FedSAM FedSGD "
-    "FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
+    "algorithms": "AFL APFL Centralized Ditto FedALA FedAMP FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM "
+    "FedDC FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex FedSAM "
+    "FedSGD FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.augment": "Crop Flip Normalize",
@@ -127,6 +128,7 @@ __all__ = [
     "Dirichlet",
     "Ditto",
     "FedALA",
+    "FedAMP",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",

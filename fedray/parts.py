@@ -55,7 +55,7 @@ from fedray.metrics.base import MeanMetric, Metric, metrics
 from fedray.models.registry import Model, models
 from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers
 from fedray.sampling import Sampler, samplers
-from fedray.server import Server, ServerOptimizer, server_optimizers
+from fedray.server import PerClient, Server, ServerOptimizer, server_optimizers
 from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.transforms.base import Setting, Transform, transforms
 from fedray.transforms.codec import Codec, Draws
@@ -87,6 +87,7 @@ __all__ = [
     "OptimizerFn",
     "Output",
     "Partitioner",
+    "PerClient",
     "Registry",
     "RoundRecord",
     "Rows",

@@ -117,12 +117,6 @@ def class_problem(
     return Problem(seeded(model_fn or mlp), functional.cross_entropy, data)
 
 
-def received(algorithm: Algorithm, layout: Layout, clients: int = 6, classes: int = 3) -> dict[str, int]:
-    """The lengths of what the server sends besides the model."""
-    parts = compose(algorithm, [], Mean(), LocalSection())
-    return parts.received(torch.zeros(layout.size), layout, clients, classes, 7)
-
-
 def local_task(
     problem: Problem,
     *,
@@ -142,9 +136,9 @@ def local_task(
         return regions.freeze(problem.model_fn())
 
     layout = Layout.of(model_fn(), regions)
-    if isinstance(program := wanted["program"], Algorithm):
-        wanted = {"receives": received(program, layout, len(problem.data), problem.data.spec.outputs), **wanted}
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
+    if isinstance(program := wanted["program"], Algorithm) and "receives" not in wanted:
+        task = compose(program, [], Mean(), LocalSection()).received(task, torch.zeros(layout.size))
     with contextlib.suppress(Untried):
         task = profiled(task)
     task = task.with_variants()
@@ -267,12 +261,14 @@ def personal(run: Federation) -> Tensor:
     """The models that the clients are evaluated with, ``[C, D]``: the global one unless the algorithm has others."""
     task, layout, program = run.plan.task, run.plan.layout, run.plan.algorithm.program
     trainer = Trainer(task, [torch.device("cpu")])
-    parts = {"model": run.vector.clone(), **program.broadcast(run.state.server)}
-    down = Broadcast(run.state.round + 1, parts, 1.0)
+    parts, alone = run.plan.broadcast(run.state.server, run.state.transforms)
+    down = Broadcast(run.state.round + 1, parts | {"model": run.vector.clone()}, 1.0)
     state, known, models = remembered(run), run.state.store.of(np.arange(len(task.data))), []
     for client in range(len(task.data)):
         own = {name: part[client : client + 1].clone() for name, part in state.items()}
-        with trainer.block(np.array([client]), down, own, known=torch.tensor([client in known])) as c:
+        mine = {name: part.row(client)[None] for name, part in alone.items()}
+        heard = replace(down, parts={**down.parts, **mine})
+        with trainer.block(np.array([client]), heard, own, known=torch.tensor([client in known])) as c:
             model = getattr(program, "personal", lambda c: None)(c)
         models.append((c.params if model is None else model)[:, : layout.trained].clone())
     return torch.cat(models)

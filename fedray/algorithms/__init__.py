@@ -5,6 +5,7 @@ from fedray.algorithms.apfl import APFL
 from fedray.algorithms.centralized import Centralized
 from fedray.algorithms.ditto import Ditto
 from fedray.algorithms.fedala import FedALA
+from fedray.algorithms.fedamp import FedAMP
 from fedray.algorithms.fedavg import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedSGD, FedYogi
 from fedray.algorithms.fedbabu import FedBABU
 from fedray.algorithms.fedbn import FedBN
@@ -43,6 +44,7 @@ __all__ = [
     "Centralized",
     "Ditto",
     "FedALA",
+    "FedAMP",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",

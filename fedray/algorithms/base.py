@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from fedray.config.registry import Registry
 from fedray.config.sections import LocalSection
 from fedray.core.messages import DELTA, Aggregate, Parts
 from fedray.local.program import ClientProgram
-from fedray.server import SGD, Server, ServerOptimizer
+from fedray.server import SGD, PerClient, Server, ServerOptimizer
 from fedray.server.base import check_above_0 as check_above_0
 from fedray.server.base import check_at_least_0 as check_at_least_0
 
@@ -89,8 +90,11 @@ class Algorithm(ClientProgram):
         """
         return {}
 
-    def broadcast(self, s: Server) -> Parts:
-        """Return what clients receive besides ``model`` in round ``s.round``: vectors, the same names in each round."""
+    def broadcast(self, s: Server) -> Mapping[str, Tensor | PerClient]:
+        """Return what clients receive besides ``model`` in round ``s.round``: the same names in each round.
+
+        A vector is the same for all of them, a :class:`~fedray.server.PerClient` has a row for each.
+        """
         return {}
 
     def step(self, s: Server, total: Aggregate) -> Mapping[str, float] | None:

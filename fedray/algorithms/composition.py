@@ -19,7 +19,8 @@ from fedray.core.layout import Layout
 from fedray.core.messages import SHARE, STATISTICS
 from fedray.local.guards import RESERVED
 from fedray.local.program import Profile
-from fedray.server import Server, ServerOptimizer
+from fedray.local.task import LocalTask
+from fedray.server import PerClient, Server, ServerOptimizer
 from fedray.transforms.base import Transform
 from fedray.transforms.chain import Chain
 
@@ -32,6 +33,7 @@ class Composition:
         program: the algorithm itself: the clients' half and the server's.
         server: the server optimizer.
         receives: lengths of what clients receive besides the model, by name.
+        addressed: lengths of the rows that each client receives alone.
         profile: lengths of what clients send and keep, as a trial of the program saw them.
         statistics: clients also send the change of their buffers, which evaluations need where ``local.buffers`` is not
             ``mean``.
@@ -46,6 +48,7 @@ class Composition:
     args: LocalSection
     statistics: bool = False
     receives: Mapping[str, int] = field(default_factory=dict)
+    addressed: Mapping[str, int] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
 
     def sends(self, layout: Layout) -> dict[str, int]:
@@ -86,17 +89,22 @@ class Composition:
         server.state = self.program.start(server)
         return server
 
-    def received(self, vector: Tensor, layout: Layout, clients: int, classes: int, seed: int) -> dict[str, int]:
-        """Return the length of each part that the server sends besides the model, as it is in the first round.
+    def received(self, task: LocalTask, vector: Tensor) -> LocalTask:
+        """Return a local training problem with the lengths of what clients receive, as they are in the first round.
+
+        Args:
+            task: the local training problem.
+            vector: the model ``[P]``, which is left as it is.
 
         Raises:
             ConfigError: the algorithm's ``start`` or ``broadcast`` fails, or it sends what no client can receive.
         """
         try:
-            server = self.start(vector, layout, clients, classes, seed)
+            server = self.start(vector.clone(), task.layout, len(task.data), task.data.spec.outputs, task.seed)
             server.enter(1)
             sent = self.program.broadcast(server)
-            found = {name: (part.dtype, list(part.shape)) for name, part in sent.items()}
+            alone = {name: part.width for name, part in sent.items() if isinstance(part, PerClient)}
+            found = {name: (part.dtype, list(part.shape)) for name, part in sent.items() if isinstance(part, Tensor)}
         except Exception as error:
             raise ConfigError(f"algorithm: the server's half of {self.name} fails: {one_line(error)}") from error
         for name, (dtype, shape) in found.items():
@@ -105,19 +113,22 @@ class Composition:
                     f"algorithm: {self.name} broadcasts {name}, {dtype} {shape}; it must be a float32 vector, of "
                     f"another name than {', '.join(RESERVED)}"
                 )
-        return {name: shape[0] for name, (_, shape) in found.items()}
+        if taken := [name for name in alone if name in RESERVED]:
+            raise ConfigError(f"algorithm: {self.name} broadcasts {taken[0]}, a name of the engine's: take another")
+        return replace(task, receives={name: shape[0] for name, (_, shape) in found.items()}, addressed=alone)
 
     def download(self, layout: Layout) -> int:
         """Count the bytes one client receives in a round."""
         delta, widths = layout.shared, self.broadcast_widths(layout) | {"model": layout.travels}
-        return self.transforms.encoded(delta, up=False) + 4 * (sum(widths.values()) - delta)
+        numbers = sum(widths.values()) - delta + sum(self.addressed.values())
+        return self.transforms.encoded(delta, up=False) + 4 * numbers
 
     def state(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part of a client's state.
 
         The program's by its names, a transform's by its place in the config.
         """
-        return {**self.profile.keeps, **self.transforms.state(layout.shared)}
+        return {**self.profile.rows, **self.transforms.state(layout.shared)}
 
     def tried(self, profile: Profile) -> Composition:
         """Return the algorithm with what a trial of its program saw.
@@ -132,7 +143,8 @@ class Composition:
     def upload(self, layout: Layout) -> int:
         """Count the bytes one client sends in a round."""
         delta, seen = layout.shared, self.profile
-        numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs + sum(seen.surveys.values())
+        numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs
+        numbers += sum(seen.surveys.values()) + sum(seen.apart.values())
         return self.transforms.encoded(delta, up=True) + 4 * numbers
 
 

@@ -47,6 +47,13 @@ def check_profile(
             f"transforms: {uniform} protects the update only, but {name} also sends {', '.join(profile.sends)}; "
             "use an algorithm whose clients send the update alone (fedray list algorithms)"
         )
+    hides = next((name_of(t) for t in transforms if t.needs_uniform or t.linear_only), None)
+    if profile.apart and (hides or not aggregator.linear):
+        who = f"transforms: {hides} protects" if hides else f"aggregator: {name_of(aggregator)} is made for"
+        raise ConfigError(
+            f"{who} the update alone, but of {name} the server keeps each client's {', '.join(profile.apart)}: "
+            "leave it out"
+        )
     works_on = next((name_of(t) for t in transforms if t.linear_only or isinstance(t, Clip)), None)
     if profile.slots and (works_on or not aggregator.linear):
         who = f"transforms: {works_on} works on" if works_on else f"aggregator: {name_of(aggregator)} is made for"

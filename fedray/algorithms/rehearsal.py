@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,8 @@ from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, STATISTICS, VECTOR, Aggregate
 from fedray.local.task import LocalTask
+from fedray.server import PerClient, Server
+from fedray.server.rows import HeldRows
 
 _COUNT = 2
 
@@ -30,6 +33,7 @@ def check_step(algorithm: Composition, task: LocalTask, vector: Tensor) -> None:
         server = algorithm.start(vector.clone(), task.layout, len(task.data), task.data.spec.outputs, task.seed)
         kept = {name: tensor.shape for name, tensor in server.state.items()}
         server.enter(1)
+        _check_rows(algorithm, server)
         told = algorithm.program.step(server, _small(algorithm, task.layout))
         _ = {str(name): float(number) for name, number in (told or {}).items()}
         left = {name: tensor.shape for name, tensor in server.state.items()}
@@ -40,6 +44,22 @@ def check_step(algorithm: Composition, task: LocalTask, vector: Tensor) -> None:
             f"{who} leaves {', '.join(left) or 'nothing'} in s.state, of other names or shapes than its start, "
             f"{', '.join(kept) or 'nothing'}: start returns all"
         )
+
+
+def _check_rows(algorithm: Composition, server: Server) -> None:
+    """Let the server make the rows of a client that has sent nothing yet, and of one that has.
+
+    Raises:
+        ValueError: one is of another length than it says, or not finite.
+    """
+    sent = {name: torch.full((_COUNT, width), 0.01) for name, width in algorithm.profile.apart.items()}
+    for client, rows in ((0, HeldRows()), (1, HeldRows(np.arange(_COUNT), sent))):
+        server.rows = rows
+        for name, part in algorithm.program.broadcast(server).items():
+            row = part.row(client) if isinstance(part, PerClient) else torch.zeros(algorithm.receives[name])
+            width = algorithm.addressed.get(name, len(row))
+            if row.shape != (width,) or not row.isfinite().all():
+                raise ValueError(f"the {name} for a client is {list(row.shape)}, or not finite; it must be [{width}]")
 
 
 def _small(algorithm: Composition, layout: Layout) -> Aggregate:

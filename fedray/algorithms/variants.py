@@ -63,7 +63,7 @@ def fitted(algorithm: Composition, task: LocalTask, sampler: Sampler, rounds: in
         ConfigError: a part cannot work with what clients send.
     """
     if task.submodels is not None:
-        if more := [*task.profile.sends, *task.profile.keeps, *task.receives]:
+        if more := [*task.profile.sends, *task.profile.rows, *task.receives, *task.addressed]:
             raise ConfigError(
                 f"algorithm: {algorithm.name} has models of different size, and no vectors beside the model and its "
                 f"update, such as {more[0]}"
@@ -74,7 +74,8 @@ def fitted(algorithm: Composition, task: LocalTask, sampler: Sampler, rounds: in
                 "leave it out"
             )
         algorithm = replace(algorithm, aggregator=MeanOfHolders(task.submodels))
-    found = replace(algorithm, statistics=task.statistics, receives=task.receives).tried(task.profile)
+    found = replace(algorithm, statistics=task.statistics, receives=task.receives, addressed=task.addressed)
+    found = found.tried(task.profile)
     setting = Setting(
         sampler=sampler,
         sizes=task.data.sizes,

@@ -21,6 +21,9 @@ STATISTICS = "statistics"
 PERSONAL = "personal"
 """The state of a client that is a part of its model: parameters and buffers that stay with it."""
 
+SENT = "sent."
+"""The beginning of the name of a part that the server keeps of each client, among what is kept of it."""
+
 OPTIMIZER = "optimizer"
 """The state of a client's optimizer, where it is kept: a part of the client state."""
 
@@ -69,6 +72,7 @@ class Block:
         pin: the silo whose workers alone can read the clients' rows.
         left_out: those of the clients that are to be given up unasked.
         survey: they answer the survey of the round, and do not train.
+        addressed: the places of the rows that the server sends to each of them alone.
     """
 
     round: int
@@ -78,6 +82,7 @@ class Block:
     pin: str | None = None
     left_out: tuple[int, ...] = ()
     survey: bool = False
+    addressed: dict[int, Row] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,13 +163,13 @@ class Config(Bound):
             layout=layout,
             args=algorithm.args,
             program=algorithm.program,
-            receives=algorithm.received(vector, layout, len(data), data.spec.outputs, self.schema.seed),
             metrics=self.chosen_metrics(),
             seed=self.schema.seed,
             statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
             augment=Augment(tuple(data.augment)),
             carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
         )
+        task = algorithm.received(task, vector)
         trial = replace(task, data=data.probe())
         # The trials leave no trace in what the user gave, of which the run makes its own copies later.
         # What they warn of is warned of again by the clients, whose files it belongs in.

@@ -19,7 +19,7 @@ from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
-from fedray.local.guards import check_models, check_rows, check_slots, same_memory
+from fedray.local.guards import check_apart, check_models, check_rows, check_slots, same_memory
 from fedray.local.moments import Kept, Moments
 from fedray.local.orders import Orders, chosen
 from fedray.local.rate import LearningRate
@@ -96,6 +96,7 @@ class Clients:
     Attributes:
         sent: the parts that clients send, by name.
         slots: of parts that are averaged by slots, the slot of each client and the number of slots.
+        apart: the parts of which the server keeps each client's.
         weight: the weights ``[C]`` of the clients in all means, above 0, instead of those of ``algorithm.weight``;
             best about 1.
         traces: the fits of the models so far.
@@ -115,6 +116,7 @@ class Clients:
     kept: Tensor | None = None
     sent: Parts = field(default_factory=dict)
     slots: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    apart: Parts = field(default_factory=dict)
     weight: Tensor | None = None
     traces: list[Trace] = field(default_factory=list)
     fitted: int = 0
@@ -198,7 +200,9 @@ class Clients:
         self.task.rate.enter(made.param_groups, self.round, own)
         return made
 
-    def send(self, name: str, value: Tensor, *, slot: Tensor | Ints | None = None, slots: int = 1) -> None:
+    def send(
+        self, name: str, value: Tensor, *, slot: Tensor | Ints | None = None, slots: int = 1, apart: bool = False
+    ) -> None:
         """Send a part ``[C, k]`` or ``[C]`` besides the update, or ``delta`` ``[C, S]`` in its place.
 
         Args:
@@ -209,8 +213,14 @@ class Clients:
                 ``slot=c.index, slots=N`` it is what each client said.  Of ``delta`` an algorithm's own ``step`` makes
                 what it will.
             slots: the number of slots, the same in every round.
+            apart: there is no mean: the server keeps the row of each client, on disk, in the place of the one that it
+                sent before, ``s.rows.read(name, clients)``.
         """
         value = check_rows(name, value, len(self))
+        if apart:
+            check_apart(name, slot)
+            self.apart[name] = value.clone() if same_memory(value, self.model) else value
+            return
         if name == DELTA and value.shape[1] != self.layout.shared:
             raise ValueError(
                 f"send('delta'): the update of what travels, {[len(self), self.layout.shared]}, as c.delta is; "

@@ -56,6 +56,13 @@ def check_rows(name: str, value: Tensor, rows: int) -> Tensor:
     return value.unsqueeze(1) if value.dim() == 1 else value
 
 
+def check_apart(name: str, slot: object) -> None:
+    """Raise ValueError for a part that has no mean, and is one of the engine's or has slots."""
+    check_name(name, "send")
+    if slot is not None:
+        raise ValueError(f"send({name!r}): a mean within slots, or each client's row apart, not both")
+
+
 def check_models(what: str, models: Tensor, rows: int, layout: Layout) -> Tensor:
     """Return models, ``[C, D]`` or ``[C, P]``; raise ValueError where they are of another shape."""
     if models.dim() != 2 or len(models) != rows or models.shape[1] not in (layout.trained, layout.size):
@@ -128,14 +135,18 @@ def check_sent(sent: Mapping[str, Tensor], seen: Mapping[str, int]) -> None:
         raise ValueError(f"send({missing[0]!r}, ...) was not called, but was in the trial before the run: {same}")
 
 
-def check_survey(sent: Mapping[str, Tensor], slots: Mapping[str, object], weight: Tensor | None) -> None:
+def check_survey(
+    sent: Mapping[str, Tensor], slots: Mapping[str, object], weight: Tensor | None, apart: Mapping[str, Tensor]
+) -> None:
     """Raise ValueError if a survey says what it cannot.
 
-    >>> check_survey({"gradient": torch.ones(2, 3)}, {}, None)
-    >>> check_survey({"delta": torch.ones(2, 3)}, {}, None)
+    >>> check_survey({"gradient": torch.ones(2, 3)}, {}, None, {})
+    >>> check_survey({"delta": torch.ones(2, 3)}, {}, None, {})
     Traceback (most recent call last):
     ValueError: survey: it moves no model, so that it sends no delta: take another name
     """
+    if apart:
+        raise ValueError(f"survey: it keeps nothing: send {next(iter(apart))} apart by the client's program")
     if not sent:
         raise ValueError("survey: it sends nothing: c.send(name, value) is what it is for")
     if DELTA in sent:

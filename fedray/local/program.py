@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedray.core.messages import Ints, Parts
+from fedray.core.messages import SENT, Ints, Parts
 from fedray.core.regions import Entry, Region
 from fedray.local.clients import Clients
 from fedray.local.step import Step
@@ -25,6 +25,7 @@ class Profile:
         slots: the number of slots of each part that is averaged by slots, the update among them.
         weighs: True if the program weighs clients itself.
         surveys: the width of each part that clients send in the survey of a round.
+        apart: the width of each part of which the server keeps each client's.
     """
 
     sends: Mapping[str, int] = field(default_factory=dict)
@@ -32,6 +33,12 @@ class Profile:
     slots: Mapping[str, int] = field(default_factory=dict)
     weighs: bool = False
     surveys: Mapping[str, int] = field(default_factory=dict)
+    apart: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The widths of all that is kept of a client, by it or by the server, in the order in which it lies on disk."""
+        return {**self.keeps, **{SENT + name: width for name, width in self.apart.items()}}
 
 
 class ClientProgram:

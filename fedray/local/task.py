@@ -91,6 +91,7 @@ class LocalTask:
         evaluated_rows: the most rows that an evaluation takes at once.
         augment: the changes of the inputs of batches.
         receives: lengths of what clients receive besides the model, by name.
+        addressed: lengths of the rows that the server sends to each client alone, by name.
         profile: the names and widths of what clients send and keep, as a trial has seen them.
         submodels: the narrower models that clients train; None: all train the whole one.
         metrics: the metrics of evaluations; None: those that readers of such a task expect.
@@ -112,6 +113,7 @@ class LocalTask:
     evaluated_rows: int = MOST_ROWS
     augment: Augment = field(default_factory=Augment)
     receives: Mapping[str, int] = field(default_factory=dict)
+    addressed: Mapping[str, int] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
     submodels: Submodels | None = None
     metrics: tuple[Metric, ...] | None = None

@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 
 from fedray.core.hidden_state import HiddenState
-from fedray.core.messages import BUFFERS, DELTA, OPTIMIZER, PERSONAL, STATISTICS, BlockUpdate, Broadcast, Ints, Parts
+from fedray.core.messages import (
+    BUFFERS,
+    DELTA,
+    OPTIMIZER,
+    PERSONAL,
+    SENT,
+    STATISTICS,
+    BlockUpdate,
+    Broadcast,
+    Ints,
+    Parts,
+)
 from fedray.local.clients import Clients
 from fedray.local.guards import check_sent, check_state, check_survey, check_weight, first_state, read_only
 from fedray.local.steppers import MakeStepper, stepper_for
@@ -58,6 +69,8 @@ class Trainer:
             home[~known] = layout.personal_of(local[~known])
             layout.put_personal(local, home)
         kept = None if task.moments is None else state.pop(OPTIMIZER, None)
+        for name in task.profile.apart:
+            state.pop(SENT + name, None)  # the server's
         rows = task.data.rows(clients, self.device)
         sent = MappingProxyType(down.parts)
         c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home, kept)
@@ -109,6 +122,8 @@ class Trainer:
             self.run(c)
         layout, seen = self.task.layout, self.task.profile
         check_sent(c.sent, seen.sends)
+        check_sent(c.apart, seen.apart)
+        c.state |= {SENT + name: part for name, part in c.apart.items()}
         if (slots := {name: count for name, (_, count) in c.slots.items()}) != seen.slots:
             raise ValueError(f"send(..., slots=...): {slots}, in the trial before the run {seen.slots}")
         weight = check_weight(c.weight, len(clients), seen.weighs)
@@ -144,7 +159,7 @@ class Trainer:
         c.state = MappingProxyType(c.state)  # type: ignore[assignment]
         with read_only(c.state, "c.state", "as a survey keeps nothing"):
             self.task.program.survey(c)
-        check_survey(c.sent, c.slots, c.weight)
+        check_survey(c.sent, c.slots, c.weight, c.apart)
 
     def survey(
         self,

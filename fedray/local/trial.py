@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedray.core.draws import drawn_since, put_back, traces
 from fedray.core.errors import ConfigError, one_line
-from fedray.core.messages import DELTA, PERSONAL, Broadcast, Ints, Parts
+from fedray.core.messages import DELTA, PERSONAL, Broadcast, Parts
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
 from fedray.local.program import ClientProgram, Profile
@@ -110,12 +110,12 @@ def profile_of(task: LocalTask) -> Profile:
             f"algorithm: {_name(task.program)} remembers {kept[0]}, which each worker would have by itself; "
             "what a client keeps from round to round is its c.state"
         )
-    if twice := [name for name in runs.surveys if name in task.receives or name in runs.sent]:
+    if twice := [name for name in runs.surveys if name in {**task.receives, **task.addressed, **runs.sent}]:
         raise ConfigError(
             f"algorithm: the survey of {_name(task.program)} sends {twice[0]}, as its server or its client does; "
             "c.down and total have one of a name"
         )
-    return Profile(runs.sent, runs.kept, runs.slots, runs.weighs, runs.surveys)
+    return Profile(runs.sent, runs.kept, runs.slots, runs.weighs, runs.surveys, runs.apart)
 
 
 def profiled(task: LocalTask) -> LocalTask:
@@ -129,7 +129,7 @@ def _check_numbers(task: LocalTask) -> None:
 
     Where a server broadcasts something, or clients answer a survey, that round is unknown here.
     """
-    if task.receives or task.program.surveyed:
+    if task.receives or task.addressed or task.program.surveyed:
         return
     for moved in _Runs(task, _ROWS, None, False, first=True).alone():
         if wrong := [name for name, part in moved.items() if not part.isfinite().all()]:
@@ -152,7 +152,7 @@ def _plainly(task: LocalTask) -> bool:
 
 
 def _plain(task: LocalTask) -> LocalTask:
-    return replace(task, program=ClientProgram(), receives={})
+    return replace(task, program=ClientProgram(), receives={}, addressed={})
 
 
 def _in_a_stack(task: LocalTask, decays: bool, usual_batch: int) -> _Found:
@@ -206,9 +206,12 @@ class _Runs:
         self._task = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
         model = task.layout.pack(dict(task.model_fn().state_dict()))
         self._down = Broadcast(1, {"model": model, **_drawn(task, task.receives)}, 1.0)
+        draw = torch_generator(task.seed, "local", 1)
+        self._addressed = {name: 0.01 * torch.randn(2, width, generator=draw) for name, width in task.addressed.items()}
         self.kept: dict[str, int] = {}
         self.sent: dict[str, int] = {}
         self.slots: dict[str, int] = {}
+        self.apart: dict[str, int] = {}
         self.surveys: dict[str, int] = {}
         self.weighs = False
 
@@ -231,15 +234,15 @@ class _Runs:
         return found
 
     def _moved(self, trainer: Trainer, rows: slice) -> Parts:
-        clients, down, asked = self.clients[rows], self._down, Parts()
+        clients, down, asked = self.clients[rows], self._heard(rows), Parts()
         if self._task.program.surveyed:
-            with trainer.block(clients, down, self._state(trainer, clients)) as c:
+            with trainer.block(clients, down, self._state(trainer, rows)) as c:
                 trainer.ask(c)
             asked = c.sent
             self.surveys = {name: part.shape[1] for name, part in asked.items()}
             down = replace(down, parts={**down.parts, **_drawn(self._task, self.surveys)})
             asked = {f"{name} of the survey": part.clone() for name, part in asked.items()}
-        with trainer.block(clients, down, self._state(trainer, clients)) as c:
+        with trainer.block(clients, down, self._state(trainer, rows)) as c:
             trainer.run(c)
         kept = {f"{name} that it keeps": part for name, part in c.state.items()}
         self.sent = {name: part.shape[1] for name, part in c.sent.items() if name != DELTA}
@@ -247,27 +250,35 @@ class _Runs:
         # The next run takes the memory of the models.
         told = {f"slot of {name}": slot.float().unsqueeze(1) for name, (slot, _) in c.slots.items()}
         told |= {} if c.weight is None else {"weight": c.weight.unsqueeze(1)}
+        self.apart = {name: part.shape[1] for name, part in c.apart.items()}
+        told |= {f"{name} that it sends apart": part for name, part in c.apart.items()}
         found = {"model": c.model - self._down.parts["model"], **c.sent, **kept, **told, **asked}
         found = {name: part.clone() for name, part in found.items()}
-        return found | self._evaluated(trainer, clients, dict(c.state))
+        return found | self._evaluated(trainer, rows, dict(c.state))
 
-    def _evaluated(self, trainer: Trainer, clients: Ints, state: Parts) -> Parts:
+    def _heard(self, rows: slice) -> Broadcast:
+        """Return what some of the two receive."""
+        own = {name: part[rows] for name, part in self._addressed.items()}
+        return replace(self._down, parts={**self._down.parts, **own}) if own else self._down
+
+    def _evaluated(self, trainer: Trainer, rows: slice, state: Parts) -> Parts:
         """Return the models that the two are evaluated with, and the sums of their outputs."""
         if not has_own(self._task):
             return {}
-        with trainer.block(clients, self._down, state) as c:
+        with trainer.block(self.clients[rows], self._heard(rows), state) as c:
             models = whole_models(c, self._task.program.personal(c)).clone()
             with torch.no_grad():
                 outputs = [(self._task.program.predict(step), step.batch.count) for step in c.scan(models)]
         sums = [[out[row, :n].sum(dim=0).flatten() for row, n in enumerate(count)] for out, count in outputs]
         return {"personal": models, "outputs": torch.stack([torch.stack(rows) for rows in sums]).sum(dim=0)}
 
-    def _state(self, trainer: Trainer, clients: Ints) -> Parts:
+    def _state(self, trainer: Trainer, rows: slice) -> Parts:
         """Return the state of newcomers, a little changed: where it is 0, a program that uses it would not show it."""
+        clients = self.clients[rows]
         newcomers = torch.zeros(len(clients), dtype=torch.bool)
         own = self._task.layout.personal
         first = {PERSONAL: torch.zeros(len(clients), own)} if own else {}
-        with trainer.block(clients, self._down, first, known=newcomers) as c:
+        with trainer.block(clients, self._heard(rows), first, known=newcomers) as c:
             self.kept = {name: part.shape[1] for name, part in c.state.items()}
             drawn = dict.fromkeys(self.kept, 0.0) if self._first else _drawn(self._task, self.kept)
             state = {name: part + drawn[name] for name, part in c.state.items()}

@@ -103,6 +103,7 @@ class HoldoutChunk:
         state: for clients that have state from an earlier round, where it lies.
         views: the views that are evaluated.
         stack: clients that step at once in views of their own models.
+        addressed: the places of the rows that the server sends to each of them alone.
     """
 
     index: int
@@ -111,6 +112,7 @@ class HoldoutChunk:
     state: dict[int, Row] = field(default_factory=dict)
     views: Views = field(default_factory=Views)
     stack: int = 1
+    addressed: dict[int, Row] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from fedray.local.views import Seen, see
 from fedray.local.work import own_rates
 from fedray.metrics.measures import States, together
 from fedray.models.prototype import last_of
+from fedray.run.addressed import AddressedRows
 from fedray.run.blocks import cut
 from fedray.run.evaluation import (
     Evaluator,
@@ -40,11 +41,15 @@ class Examiner:
         task: the local training problem.
         models: the models that clients train.
         rows: the clients' state.
+        addressed: the rows that the server sends to single ones.
         keeps: True where clients keep something from round to round.
     """
 
-    def __init__(self, task: LocalTask, models: Models, rows: StateRows, *, keeps: bool) -> None:
+    def __init__(
+        self, task: LocalTask, models: Models, rows: StateRows, addressed: AddressedRows, *, keeps: bool
+    ) -> None:
         self._task, self._models, self._rows, self._keeps = task, models, rows, keeps
+        self._addressed = addressed
         self._device = models.device
         self._evaluator: Evaluator | None = None
 
@@ -133,7 +138,8 @@ class Examiner:
             there = torch.tensor(known, dtype=torch.bool, device=self._device)
             model = self._models.of(piece, down)
             others = model.down.parts.get(STATISTICS)
-            return see(model.trainer, piece, model.heard, state, there, others, chunk.views, self._task.measures)
+            heard = model.with_parts(self._addressed.of(piece, chunk.addressed))
+            return see(model.trainer, piece, heard, state, there, others, chunk.views, self._task.measures)
         except OutOfMemory as error:
             reason = one_line(error)
         # Not in the handler: the error holds the frames that hold the memory.

@@ -25,6 +25,7 @@ from fedray.core.errors import RunFailed
 from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
 from fedray.core.record import RoundRecord
 from fedray.metrics.measures import together
+from fedray.run.addressed import Addressed
 from fedray.run.aggregation import aggregate, move
 from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
@@ -88,6 +89,7 @@ class Rounds:
         self._plan, self._state, self._executor = plan, state, executor
         self._save, self._stopping, self._clock, self._keep = save, stopping, clock, keep
         self._awaited = awaited or bool(plan.monitors)
+        self._addressed = Addressed(state.store.folder, plan.algorithm.addressed)
         self._background: list[Future[None]] = []
         self._told: set[tuple[int, str]] = set()
         self.stopped = False
@@ -203,7 +205,8 @@ class Rounds:
     def _broadcast(self, round: int, weight: float) -> Broadcast:
         state = self._state
         state.server.enter(round)
-        parts = self._plan.broadcast(state.server, state.transforms)
+        parts, alone = self._plan.broadcast(state.server, state.transforms)
+        self._addressed.begin(round, alone)
         if state.statistics is not None:
             parts[STATISTICS] = state.statistics
         return Broadcast(round, parts, weight)
@@ -231,7 +234,7 @@ class Rounds:
         return surveyed(self._plan, down, clients, folded, done, began, self._executor.usage())
 
     def _work(self, items: list[Item]) -> list[Report] | None:
-        reports = self._executor.run(items, self._stopping)
+        reports = self._executor.run([self._addressed.with_rows(item) for item in items], self._stopping)
         if reports is None:
             self.stopped = True
             self._join()

@@ -31,7 +31,7 @@ from fedray.run.watch import Watch, judge, monitors
 from fedray.run.weights import check_weights, weights
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Sampler
-from fedray.server import Server
+from fedray.server import PerClient, Server
 
 _HOLDOUT_CLIENTS = 64
 
@@ -118,17 +118,21 @@ class Plan:
         server.rate = self.server_rate
         return server
 
-    def broadcast(self, server: Server, kept: Parts) -> Parts:
+    def broadcast(self, server: Server, kept: Parts) -> tuple[Parts, dict[str, PerClient]]:
         """Return what the server sends in a round, with zeros where the means of its survey will be.
+
+        That is what it sends to all clients, and what it sends to each of them alone.
 
         Args:
             server: the server's half of the algorithm.
             kept: the tensors that the server keeps for transforms.
         """
         zeros = {name: server.vector.new_zeros(width) for name, width in self.task.profile.surveys.items()}
-        parts = self.algorithm.program.broadcast(server)
+        sent = self.algorithm.program.broadcast(server)
+        parts = {name: part for name, part in sent.items() if isinstance(part, Tensor)}
+        alone = {name: part for name, part in sent.items() if isinstance(part, PerClient)}
         more = self.algorithm.transforms.broadcast(kept, self.task.seed, server.round)
-        return {"model": server.vector, **parts, **more, **zeros}
+        return {"model": server.vector, **parts, **more, **zeros}, alone
 
     def initial_kept(self, device: str) -> Parts:
         """Return the tensors that the server keeps for the aggregator, before the first round."""

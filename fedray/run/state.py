@@ -15,6 +15,7 @@ from fedray.run.watch import Watch
 from fedray.rundir.client_state import ClientStore
 from fedray.rundir.client_table import ClientRows
 from fedray.server import Server
+from fedray.server.rows import StoredRows
 
 COMPLETE = "evaluate"
 """The phase that a record has once its evaluation is in it."""
@@ -53,6 +54,9 @@ class ServerState:
     trained: ClientRows | None = None
     watches: dict[str, Watch] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+
+    def __post_init__(self) -> None:
+        self.server.rows = StoredRows(self.store, self.vector.device)
 
     @property
     def vector(self) -> Tensor:

@@ -39,16 +39,19 @@ class Trained:
         """The layout of the model."""
         return self.task.layout
 
-    def train(self, clients: Ints, state: Parts, known: Tensor, means: Parts) -> BlockUpdate:
-        """Train clients, who also hear the means of a survey, see :meth:`fedray.local.trainer.Trainer.train`."""
-        heard = replace(self.heard, parts={**self.heard.parts, **means}) if means else self.heard
-        update = self.trainer.train(clients, heard, state, self._buffers(clients), known)
+    def with_parts(self, parts: Parts) -> Broadcast:
+        """Return what clients hear, with more parts."""
+        return replace(self.heard, parts={**self.heard.parts, **parts}) if parts else self.heard
+
+    def train(self, clients: Ints, state: Parts, known: Tensor, more: Parts) -> BlockUpdate:
+        """Train clients, who also hear the means of a survey and rows of their own, see :meth:`Trainer.train`."""
+        update = self.trainer.train(clients, self.with_parts(more), state, self._buffers(clients), known)
         update.variant = self.number
         return update
 
-    def survey(self, clients: Ints, state: Parts, known: Tensor) -> BlockUpdate:
-        """Ask clients, see :meth:`fedray.local.trainer.Trainer.survey`."""
-        return self.trainer.survey(clients, self.heard, state, self._buffers(clients), known)
+    def survey(self, clients: Ints, state: Parts, known: Tensor, more: Parts) -> BlockUpdate:
+        """Ask clients, who also hear rows of their own, see :meth:`Trainer.survey`."""
+        return self.trainer.survey(clients, self.with_parts(more), state, self._buffers(clients), known)
 
     def _buffers(self, clients: Ints) -> Tensor | None:
         """Return the start of the clients' buffers; None: the broadcast one."""

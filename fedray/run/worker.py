@@ -23,6 +23,7 @@ from fedray.core.messages import (
     BUFFERS,
     OPTIMIZER,
     PERSONAL,
+    SENT,
     STATISTICS,
     Block,
     BlockReport,
@@ -38,6 +39,7 @@ from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.losses import loss_on
 from fedray.local.task import LocalTask
 from fedray.models.prototype import forget
+from fedray.run.addressed import AddressedRows
 from fedray.run.evaluation import (
     HoldoutChunk,
     HoldoutReport,
@@ -113,7 +115,10 @@ class Worker:
             forget(job.task.model_fn)
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
-        self._examiner = Examiner(self.job.task, self._models, self.rows, keeps=bool(job.state_widths()))
+        self._addressed = AddressedRows(job.state_folder, job.algorithm.addressed, self.device)
+        self._examiner = Examiner(
+            self.job.task, self._models, self.rows, self._addressed, keeps=bool(job.state_widths())
+        )
         self._accumulator: Accumulator = {}
         self._down = Broadcast(0, {}, 1.0)
         self._surveyed: Parts = {}
@@ -125,6 +130,7 @@ class Worker:
         self._surveyed = {name: parts.pop(name) for name in self.job.task.profile.surveys}
         self._down = Broadcast(down.round, parts, down.weight)
         self._models.forget()
+        self._addressed.close()
         if into is None:
             into = self.job.algorithm.aggregator.zero(self._widths, str(self.device))
         self._accumulator = into
@@ -177,6 +183,7 @@ class Worker:
                 inject.point("worker.block", block.round, block.index)
                 update = self._updates(block, given_up)
                 if update is not None:
+                    _check_apart(update)
                     self.job.algorithm.aggregator.add(self._accumulator, update, self._down.weight)
                 break
             except UpdateOutOfRange as error:
@@ -255,9 +262,10 @@ class Worker:
         state, known = self.rows.read(clients, block.state, self.device)
         there = torch.tensor(known, dtype=torch.bool, device=self.device)
         model = (models or self._models).of(clients, self._down)
+        own = self._addressed.of(clients, block.addressed)
         if block.survey:
-            return model.survey(clients, state, there)
-        return model.train(clients, state, there, self._surveyed)
+            return model.survey(clients, state, there, own)
+        return model.train(clients, state, there, {**self._surveyed, **own})
 
     def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
         algorithm = self.job.algorithm
@@ -296,7 +304,15 @@ class Worker:
     def close(self) -> None:
         """Close the state files, and give the process its switches back."""
         self.rows.close()
+        self._addressed.close()
         self._open.close()
+
+
+def _check_apart(update: BlockUpdate) -> None:
+    """Raise UpdateOutOfRange for rows of clients that reach others, and are not finite."""
+    for name, rows in update.state.items():
+        if name.startswith(SENT) and (bad := torch.nonzero(~rows.isfinite().all(dim=1)).flatten().tolist()):
+            raise UpdateOutOfRange(bad, f"{name.removeprefix(SENT)} is not finite", name)
 
 
 class _Raised(Exception):

@@ -3,6 +3,7 @@
 from fedray.server.adaptive import Adagrad, Adam, Yogi
 from fedray.server.base import ServerOptimizer, server_optimizers
 from fedray.server.lamb import Lamb
+from fedray.server.rows import PerClient, SentRows
 from fedray.server.server import Server
 from fedray.server.sgd import SGD, Momentum
 
@@ -12,6 +13,8 @@ __all__ = [
     "Adam",
     "Lamb",
     "Momentum",
+    "PerClient",
+    "SentRows",
     "Server",
     "ServerOptimizer",
     "Yogi",

@@ -12,6 +12,7 @@ from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.local.rate import LearningRate
 from fedray.server.base import ServerOptimizer
+from fedray.server.rows import HeldRows, SentRows
 from fedray.server.sgd import SGD
 
 
@@ -36,6 +37,7 @@ class Server:
         rate: its learning rate of each round; default: the optimizer's.
         round: of a broadcast the round that it begins, of a step the round that it ends; from 1, and 0 at the start.
         state: the algorithm's tensors, as ``start`` returned them and ``step`` has changed them; checkpointed.
+        rows: the last parts that each client sent apart from the means, in the rounds before; on disk, checkpointed.
 
     Attributes:
         moments: the server optimizer's tensors; checkpointed.
@@ -52,6 +54,7 @@ class Server:
     rate: LearningRate = field(default_factory=LearningRate)
     round: int = 0
     state: Parts = field(default_factory=dict)
+    rows: SentRows = field(default_factory=HeldRows)
     moments: Parts = field(init=False)
     metrics: dict[str, float] = field(init=False, default_factory=dict)
     moved: bool = field(init=False, default=False)

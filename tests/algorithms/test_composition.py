@@ -134,5 +134,5 @@ def test_noise_asks_that_no_buffer_travels_without_it(buffers: Literal["mean", "
 def test_each_run_keeps_server_state_of_its_own() -> None:
     parts, layout = made(Scaffold()), Layout.of(nn.Linear(2, 1))
     one, other = (parts.start(torch.zeros(3), layout, 2, 1, 7) for _ in range(2))
-    parts.program.broadcast(one)["control"].add_(1.0)
-    assert not parts.program.broadcast(other)["control"].any()
+    one.state["control"].add_(1.0)
+    assert not other.state["control"].any()

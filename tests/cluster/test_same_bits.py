@@ -116,7 +116,7 @@ def fold(executor: Executor, one: Federation, stopping: Callable[[], bool] = lam
     plan, vector = one.plan, one.state.vector
     cohort, blocks = plan.cohort(1), blocks_of(one)
     assert len(blocks) >= 10
-    sent = plan.broadcast(one.state.server, one.state.transforms)
+    sent, _ = plan.broadcast(one.state.server, one.state.transforms)
     executor.publish(Broadcast(1, {**sent, "model": vector}, plan.weight(cohort)))
     reports = executor.run(blocks, stopping)
     assert reports is not None

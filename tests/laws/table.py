@@ -38,6 +38,10 @@ LAWS: dict[str, tuple[str, str]] = {
         "lam 0: local_only, bitwise",
         "algorithms.test_fedproto:test_without_the_distance_clients_train_alone_bitwise",
     ),
+    "fedamp": (
+        "lam 0: local_only, bitwise",
+        "algorithms.test_fedamp:test_without_the_distance_clients_train_alone_bitwise",
+    ),
     "fednova": ("equal steps: FedAvg", "algorithms.test_fednova:test_fednova_at_equal_steps_is_fedavg"),
     "perfedavg": ("alpha 0: FedAvg", "algorithms.test_perfedavg:test_without_an_inner_step_it_is_fedavg"),
     "fedrep": ("no head: FedAvg, bitwise", "algorithms.test_fedrep:test_without_a_head_at_home_it_is_fedavg_bitwise"),

@@ -42,6 +42,9 @@ def block(task: LocalTask) -> BlockUpdate:
     """A block of all clients, who remember something and have heard something."""
     draw = torch_generator(3, "local")
     told = {name: 0.1 * torch.randn(width, generator=draw) for name, width in task.receives.items()}
+    told |= {
+        name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in task.addressed.items()
+    }  # rows
     widths = dict(task.profile.keeps)
     widths |= {PERSONAL: task.layout.personal} if task.layout.personal else {}
     kept = {name: 0.1 * torch.randn(len(SIZES), width, generator=draw) for name, width in widths.items()}

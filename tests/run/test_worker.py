@@ -63,7 +63,7 @@ def test_half_an_update_is_no_failed_client(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("fedray.aggregators.mean.add_rounded", short)
     run = federation(class_problem(), tmp_path, Scaffold())
     worker = Worker(run.job, [torch.device("cpu")])
-    worker.begin(Broadcast(1, {"model": run.vector, **run.plan.algorithm.program.broadcast(run.state.server)}, 37.0))
+    worker.begin(Broadcast(1, run.plan.broadcast(run.state.server, {})[0], 37.0))
     with pytest.raises(torch.cuda.OutOfMemoryError):
         worker.train(Block(1, 0, np.array([2, 3]), left_out=(2,)))
     worker.close()

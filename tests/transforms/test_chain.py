@@ -69,7 +69,7 @@ def test_the_norm_follows_the_clients(tmp_path: Path) -> None:
     norm = 0.1
     for number in range(1, 5):
         clients = run.plan.cohort(number).tolist()
-        down = run.plan.broadcast(run.state.server, run.state.transforms)
+        down, _ = run.plan.broadcast(run.state.server, run.state.transforms)
         assert float(down["transforms[0].norm"]) == pytest.approx(norm, rel=1e-6)
         before = run.vector.clone()
         norms = []

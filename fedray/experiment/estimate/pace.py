@@ -11,6 +11,7 @@ import numpy as np
 from fedray.core.messages import Block, BlockReport, Broadcast, Failure, Ints
 from fedray.experiment.capacity import worker_count
 from fedray.experiment.place import Place
+from fedray.run.addressed import Addressed
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
@@ -79,18 +80,17 @@ def measure(plan: Plan, place: Place, server: Server, first: FirstRound) -> Pace
     algorithm = plan.algorithm
     block = first.blocks[0]
     items = [replace(block, survey=True), block] if algorithm.profile.surveys else [block]
-    down = Broadcast(
-        first.number,
-        plan.broadcast(server, algorithm.transforms.start(server.vector.device)),
-        plan.weight(first.cohort),
-    )
+    parts, alone = plan.broadcast(server, algorithm.transforms.start(server.vector.device))
+    down = Broadcast(first.number, parts, plan.weight(first.cohort))
     with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
         task = replace(plan.task, data=plan.task.data.probe())
+        addressed = Addressed(Path(folder), algorithm.addressed)
+        addressed.begin(first.number, alone)
         executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.devices)
         try:
             for _ in range(2):
                 executor.publish(down)
-                reports = executor.run(items, lambda: False)
+                reports = executor.run([addressed.with_rows(item) for item in items], lambda: False)
         finally:
             executor.close()
     assert reports is not None

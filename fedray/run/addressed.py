@@ -1,0 +1,106 @@
+"""The rows that the server sends to single clients: written once a round, and read by who trains or evaluates them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core.errors import RunFailed, one_line
+from fedray.core.messages import Block, Ints, Row
+from fedray.run.evaluation import HoldoutChunk, TestChunk
+from fedray.rundir.client_state import StateRows
+from fedray.server import PerClient
+
+FOLDER = "addressed"
+"""The folder of the rows, below that of the clients' state, where all workers can read."""
+
+
+class Addressed:
+    """The driver's side: the rows of a round.
+
+    Args:
+        folder: the folder of the clients' state; left rows of a killed run are deleted.
+        widths: length of each part; none: nothing is sent so, and nothing done.
+    """
+
+    def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
+        self._folder, self._widths = folder / FOLDER, dict(widths)
+        self._parts: Mapping[str, PerClient] = {}
+        self._round = 0
+        self._places: dict[int, Row] = {}
+        if widths:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._rows = StateRows(self._folder, widths)
+            self._clear()
+
+    def begin(self, round: int, parts: Mapping[str, PerClient]) -> None:
+        """Take over the parts of a round; the rows of the one before are deleted."""
+        if self._widths:
+            self._clear()
+            # A writer of its own, as a round may be published again: for its evaluation, and with its clients.
+            self._rows = StateRows(self._folder, self._widths)
+            self._round, self._parts, self._places = round, parts, {}
+
+    def with_rows(self, item: Block | HoldoutChunk | TestChunk) -> Block | HoldoutChunk | TestChunk:
+        """Return a work item with the places of its clients' rows, which are written if they are not yet."""
+        if not self._widths or isinstance(item, TestChunk):
+            return item
+        if missing := [client for client in item.clients.tolist() if client not in self._places]:
+            made = {name: torch.stack([self._row(name, client) for client in missing]) for name in self._widths}
+            self._places |= self._rows.write(self._round, np.array(missing, dtype=np.int64), made)
+        return replace(item, addressed={client: self._places[client] for client in item.clients.tolist()})
+
+    def _row(self, name: str, client: int) -> Tensor:
+        """Return the row of one client, made for it alone, so that it does not depend on who else is asked for.
+
+        Raises:
+            RunFailed: the algorithm cannot make it, or makes another one than it has said.
+        """
+        where = f"round {self._round}: the server's {name} for client {client}"
+        try:
+            with torch.no_grad():
+                row = self._parts[name].row(client).detach().to("cpu")
+        except Exception as error:
+            raise RunFailed(f"{where} fails: {one_line(error)}") from error
+        if row.shape != (self._widths[name],) or not row.isfinite().all():
+            raise RunFailed(f"{where} is {list(row.shape)}, or not finite; it must be finite [{self._widths[name]}]")
+        return row.float()
+
+    def _clear(self) -> None:
+        for path in self._folder.glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+class AddressedRows:
+    """The worker's side.
+
+    Args:
+        folder: the folder of the clients' state.
+        widths: length of each part.
+        device: the device of what is read.
+    """
+
+    def __init__(self, folder: Path, widths: Mapping[str, int], device: torch.device) -> None:
+        self._rows, self._widths, self._device = StateRows(folder / FOLDER, widths), widths, device
+
+    def of(self, clients: Ints, places: Mapping[int, Row]) -> dict[str, Tensor]:
+        """Return the rows of clients, each ``[C, k]``."""
+        if not self._widths:
+            return {}
+        found, there = self._rows.read(clients, places, self._device)
+        if not all(there):
+            raise RunFailed(
+                f"the server's {', '.join(self._widths)} for some of {len(clients)} clients were not written"
+            )
+        return found
+
+    def close(self) -> None:
+        """Close the files, which are deleted after each round."""
+        self._rows.close()
