@@ -60,6 +60,14 @@ class Aggregator(ABC):
     weighted: ClassVar[bool] = True
 
     @property
+    def subtracts(self) -> bool:
+        """True if ``add`` takes ``update.start`` off ``delta`` itself, where one client's update has a start.
+
+        That saves a pass over memory where models are large.
+        """
+        return False
+
+    @property
     def least(self) -> int:
         """The smallest number of updates that it can work with; 0: any."""
         return 0

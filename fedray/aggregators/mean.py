@@ -11,8 +11,19 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator, Aggregator, UpdateOutOfRange, aggregators
-from fedray.aggregators.exact import GRID, LIMIT, WIDE_LIMIT, add_rounded, add_wide, carry, in_range, joined, values
-from fedray.core.messages import BUFFERS, SHARE, STATISTICS, VECTOR, Aggregate, BlockUpdate, Floats, Parts
+from fedray.aggregators.exact import (
+    GRID,
+    LIMIT,
+    WIDE_LIMIT,
+    add_change,
+    add_rounded,
+    add_wide,
+    carry,
+    in_range,
+    joined,
+    values,
+)
+from fedray.core.messages import BUFFERS, DELTA, SHARE, STATISTICS, VECTOR, Aggregate, BlockUpdate, Floats, Parts
 from fedray.core.now import Now
 
 _WIDE = {name: f"{name}.coarse" for name in (BUFFERS, STATISTICS)}
@@ -38,6 +49,11 @@ class Mean(Aggregator):
     {'delta': tensor([6., 1.])}
     """
 
+    @property
+    def subtracts(self) -> bool:
+        """True where ``add`` is this one: another may look at updates itself."""
+        return type(self).add is Mean.add
+
     def widths(self, sent: Mapping[str, int]) -> Mapping[str, int]:
         """Add a second tensor for buffers and statistics: whole multiples of UNIT."""
         return {**sent, **{coarse: sent[name] for name, coarse in _WIDE.items() if name in sent}}
@@ -48,13 +64,16 @@ class Mean(Aggregator):
 
     def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
         """Fold one block."""
-        shares, slots = update.weight / weight, update.slots
-        parts = {name: rows for name, rows in update.parts.items() if name not in slots}
+        shares, slots, start = update.weight / weight, update.slots, update.start
+        apart = slots if start is None else {DELTA, *slots}
+        parts = {name: rows for name, rows in update.parts.items() if name not in apart}
         sums, scale = _summed(shares, parts)
         limit = 1.0 if len(shares) == 1 else float(shares.sum())
         placed = list(_by_slot(shares, update))
         for name, total in (*sums.items(), *((name, total) for name, _, total in placed)):
             _check(name, total, update.parts[name], limit)
+        if start is not None and not add_change(into[DELTA], update.parts[DELTA][0], start, scale):
+            raise _out_of_range(DELTA, LIMIT, [0])
         for name, total in sums.items():
             if name in _WIDE:
                 add_wide(into[name], into[_WIDE[name]], total, scale)
@@ -141,5 +160,8 @@ def _check(name: str, total: Tensor, rows: Tensor, share: float) -> None:
         return
     peaks = torch.linalg.vector_norm(rows, ord=float("inf"), dim=1)
     bad = torch.nonzero(~(peaks < limit)).flatten().tolist()
-    reason = f"{name} is not finite, or beyond {limit:,.0f} in magnitude"
-    raise UpdateOutOfRange(bad or list(range(len(rows))), reason, name)
+    raise _out_of_range(name, limit, bad or list(range(len(rows))))
+
+
+def _out_of_range(name: str, limit: float, positions: list[int]) -> UpdateOutOfRange:
+    return UpdateOutOfRange(positions, f"{name} is not finite, or beyond {limit:,.0f} in magnitude", name)

@@ -140,6 +140,11 @@ class Composition:
         check_profile(self.name, profile, self.program.weight, self.transforms, self.aggregator, plain)
         return replace(self, profile=profile, weight="own" if profile.weighs else self.weight)
 
+    @property
+    def subtracts(self) -> bool:
+        """True if the aggregator subtracts what updates start from, as no transform looks at them before it does."""
+        return self.aggregator.subtracts and not self.transforms
+
     def upload(self, layout: Layout) -> int:
         """Count the bytes one client sends in a round."""
         delta, seen = layout.shared, self.profile

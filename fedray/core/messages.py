@@ -131,6 +131,8 @@ class BlockUpdate:
         slots: of parts that are averaged by slots, the slot of each client, int64 ``[C]``.
         variant: the variant of the model that all of them trained; its parts are as long as that is.
         received: the broadcasts for the transform that has the update in hand, each ``[k]``.
+        start: the parameters ``[S]`` that are still to be subtracted from ``delta``, which only an aggregator that
+            ``subtracts`` is given; None: that is done.
     """
 
     round: int
@@ -143,6 +145,7 @@ class BlockUpdate:
     slots: Parts = field(default_factory=dict)
     variant: int = 0
     received: Parts = field(default_factory=dict)
+    start: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,20 @@ class Trainer:
         task: the local training problem.
         devices: the first holds what goes in and comes out, the others help where ``task.sharing`` lets them.
         make: makes the stepper.
+        subtracted: the model that clients start from is subtracted from theirs; False: where one client trains on the
+            CPU, it may be left to whoever takes the update, as its ``start``.
     """
 
-    def __init__(self, task: LocalTask, devices: Sequence[torch.device], make: MakeStepper = stepper_for) -> None:
+    def __init__(
+        self,
+        task: LocalTask,
+        devices: Sequence[torch.device],
+        make: MakeStepper = stepper_for,
+        subtracted: bool = True,
+    ) -> None:
         self.task = task
         self.device = devices[0]
+        self._subtracted = subtracted or self.device.type != "cpu"
         self._stepper = make(task, devices)
 
     @contextlib.contextmanager
@@ -127,18 +136,20 @@ class Trainer:
         if (slots := {name: count for name, (_, count) in c.slots.items()}) != seen.slots:
             raise ValueError(f"send(..., slots=...): {slots}, in the trial before the run {seen.slots}")
         weight = check_weight(c.weight, len(clients), seen.weighs)
-        rest = c.model[:, layout.trained :]
+        rest, left = c.model[:, layout.trained :], None
         with torch.no_grad():
-            travels = c.model[:, : layout.shared]
+            travels, start = c.model[:, : layout.shared], c.shared(down.parts["model"])
             if (sent := c.sent.pop(DELTA, None)) is not None:
                 travels.copy_(sent)
+            elif self._subtracted or len(clients) > 1 or slots:
+                travels.sub_(start)
             else:
-                travels.sub_(c.shared(down.parts["model"]))
+                left = start
             if layout.rest and (BUFFERS in layout.spans or self.task.statistics):
-                start = down.parts["model"][layout.trained :] if buffers is None else buffers
-                stays = rest == start
+                before = down.parts["model"][layout.trained :] if buffers is None else buffers
+                stays = rest == before
                 # Infinity, as in a mask, less itself is not a number.
-                rest.sub_(start).masked_fill_(stays, 0.0)
+                rest.sub_(before).masked_fill_(stays, 0.0)
             if self.task.statistics:
                 c.sent[STATISTICS] = rest.clone()
         total = sum((trace.total for trace in c.traces), np.zeros(len(clients)))
@@ -152,6 +163,7 @@ class Trainer:
             loss=total / examples.clip(min=1),
             examples=examples,
             slots={name: slot for name, (slot, _) in c.slots.items()},
+            start=left,
         )
 
     def ask(self, c: Clients) -> None:

@@ -92,7 +92,8 @@ class Models:
 
     def _trainer(self, number: int) -> Trainer:
         if number not in self._trainers:
-            self._trainers[number] = Trainer(self._parts[number], self._devices, self._make)
+            subtracted = not self._algorithm.subtracts
+            self._trainers[number] = Trainer(self._parts[number], self._devices, self._make, subtracted)
         return self._trainers[number]
 
     def layout(self, number: int) -> Layout:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedray.aggregators.exact import GRID, LIMIT, add_rounded, in_range, values
+from fedray.aggregators.exact import GRID, LIMIT, add_change, add_rounded, in_range, values
 
 
 @given(st.floats(-6e4, 6e4, width=32))
@@ -65,3 +65,34 @@ def test_what_cannot_be_summed_exactly_is_out_of_range(bad: float) -> None:
     assert in_range(torch.tensor([1.0, -1.0]), LIMIT)
     assert in_range(torch.zeros(0), LIMIT)
     assert not in_range(torch.tensor([1.0, bad, -1.0]), LIMIT)
+    below = torch.full((100,), torch.nextafter(torch.tensor(LIMIT), torch.tensor(0.0)).item())
+    assert in_range(below, LIMIT)
+    assert not in_range(below, float(below[0]))
+
+
+@given(st.integers(1, 70_000), st.floats(1e-3, 1.0), st.integers(0, 2**16))
+@settings(max_examples=25, deadline=None)
+def test_a_change_is_added_as_if_it_had_been_written_down(length: int, scale: float, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    start = torch.randn(length, generator=draw)
+    end = start + torch.randn(length, generator=draw) * 10.0 ** torch.randint(-9, 4, (length,), generator=draw)
+    total = torch.randn(length, generator=draw).double().div(GRID).round()
+    expected, kept = total.clone(), (end.clone(), start.clone())
+    add_rounded(expected, end - start, scale)
+    assert add_change(total, end, start, scale)
+    assert torch.equal(total, expected)
+    assert torch.equal(end, kept[0])
+    assert torch.equal(start, kept[1])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), LIMIT])
+@pytest.mark.parametrize("place", [0, 40_000, 69_999])
+def test_of_a_change_that_is_out_of_range_nothing_is_added(bad: float, place: int) -> None:
+    draw = torch.Generator().manual_seed(4)
+    start, end, total = (torch.randn(70_000, generator=draw) for _ in range(3))
+    total = total.double().div(GRID).round()
+    total[:100] = 0.0  # and not minus 0
+    before = total.clone()
+    start[place], end[place] = 0.0, bad
+    assert not add_change(total, end, start, 0.3)
+    assert torch.equal(total.view(torch.int64), before.view(torch.int64))

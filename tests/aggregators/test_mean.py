@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -136,6 +138,31 @@ def test_a_client_out_of_range_is_named_and_nothing_is_folded(bad: float, part: 
         mean.add(total, update(parts["delta"], [1.0] * rows, control=parts["control"]), 5.0)
     assert raised.value.positions == [rows - 1]
     assert all(torch.equal(total[name], before[name]) for name in total)
+
+
+def test_an_update_beside_its_start_is_folded_as_its_difference() -> None:
+    rows, _, _ = blocks_of(2, 1, scale=3.0, seed=1)
+    mean, widths = Mean(), {"delta": WIDTH, "control": 2}
+    found, expected = mean.zero(widths, "cpu"), mean.zero(widths, "cpu")
+    mean.add(found, replace(update(rows[:1], [3.0], control=torch.ones(1, 2)), start=rows[1]), 7.0)
+    mean.add(expected, update(rows[:1] - rows[1], [3.0], control=torch.ones(1, 2)), 7.0)
+    assert all(torch.equal(found[name], expected[name]) for name in widths)
+    for part, bad in (("delta", rows[0] * math.nan), ("control", torch.full((2,), LIMIT))):
+        parts = {"delta": rows[:1], "control": torch.ones(1, 2), part: bad.unsqueeze(0)}
+        lost = replace(update(parts["delta"], [3.0], control=parts["control"]), start=rows[1])
+        with pytest.raises(UpdateOutOfRange, match=part) as raised:
+            mean.add(found, lost, 7.0)
+        assert raised.value.positions == [0]
+        assert all(torch.equal(found[name], expected[name]) for name in widths)
+
+
+def test_only_its_own_way_of_adding_subtracts() -> None:
+    class Looking(Mean):
+        def add(self, into: Accumulator, update: BlockUpdate, weight: float) -> None:
+            super().add(into, update, weight)
+
+    assert Mean().subtracts
+    assert not Looking().subtracts
 
 
 @pytest.mark.parametrize("clients", [8, 1000])

@@ -28,6 +28,12 @@ def made(config: Algorithm, transforms: list[Transform] | None = None, args: Loc
     return compose(config, transforms or [], Mean(), args)
 
 
+def test_updates_keep_their_start_only_where_nothing_looks_at_them() -> None:
+    assert made(FedAvg()).subtracts
+    assert not made(FedAvg(), [Clip(1.0)]).subtracts
+    assert not compose(FedAvg(), [], Median(), ARGS).subtracts
+
+
 class Masked(Transform):
     """Stands for secure aggregation: single updates are hidden."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Accumulator
-from fedray.aggregators.exact import add_rounded
 from fedray.algorithms import Scaffold
 from fedray.core.messages import Block, BlockReport, Broadcast
+from fedray.local.stacking import Stack
 from fedray.run.evaluation import TestChunk
 from fedray.run.executor import InlineExecutor
 from fedray.run.worker import Worker
+from fedray.transforms import Transform
 from tests.helpers import Federation, class_problem, federation
 from tests.run.test_loop import Flaky, marked
 
@@ -53,12 +53,8 @@ def test_a_block_without_a_client_that_failed_is_the_block_of_the_others(bad: in
 
 
 def test_half_an_update_is_no_failed_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = itertools.count(1)
-
     def short(total: Tensor, addend: Tensor, scale: float = 1.0) -> None:
-        if next(parts) == 2:
-            raise torch.cuda.OutOfMemoryError("by hand")
-        add_rounded(total, addend, scale)
+        raise torch.cuda.OutOfMemoryError("by hand")
 
     monkeypatch.setattr("fedray.aggregators.mean.add_rounded", short)
     run = federation(class_problem(), tmp_path, Scaffold())
@@ -66,6 +62,9 @@ def test_half_an_update_is_no_failed_client(tmp_path: Path, monkeypatch: pytest.
     worker.begin(Broadcast(1, run.plan.broadcast(run.state.server, {})[0], 37.0))
     with pytest.raises(torch.cuda.OutOfMemoryError):
         worker.train(Block(1, 0, np.array([2, 3]), left_out=(2,)))
+    folded = worker.finish()
+    assert bool(folded["delta"].any())
+    assert not folded["control"].any()
     worker.close()
 
 
@@ -113,3 +112,24 @@ def test_the_inline_executor_stops_between_items_and_gives_threads_back(tmp_path
     assert torch.equal(executor.collect()["delta"], expected["delta"])
     executor.close()
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("stack", ["off", 1, 3])
+def test_an_update_that_nobody_looks_at_is_folded_beside_its_start_with_the_same_bits(
+    stack: Stack, tmp_path: Path
+) -> None:
+    class Looking(Transform):
+        """Sees every update and changes none."""
+
+    blocks = [[client] for client in (2, 0, 3, 5)]
+    folded = [
+        fold(federation(marked(0, sizes=(9, 4, 7, 5, 4, 1)), tmp_path, transforms=seen, stack=stack), *blocks)
+        for seen in ([], [Looking()])
+    ]
+    (quick, of_quick), (seen, of_seen) = folded
+    assert bool(quick["delta"].any())
+    assert torch.equal(quick["delta"], seen["delta"])
+    for one, other in zip(of_quick, of_seen, strict=True):
+        assert one.clients.tolist() == other.clients.tolist()
+        assert [(f.client, f.error) for f in one.failures] == [(f.client, f.error) for f in other.failures]
+    assert [f.client for report in of_quick for f in report.failures] == [0]
