@@ -128,10 +128,11 @@ def values(total: Tensor, share: float) -> Tensor:
         total: steps of the grid, float64 ``[n]``.
         share: the divisor.
     """
-    narrow = total.view(torch.float32)[: len(total)]
+    narrow, size = total.view(torch.float32)[: len(total)], _CACHED << 4
+    means = total.new_empty(min(size, len(total)))
     # The narrow pieces lie before the wide ones that are still to be read.
-    for piece, target in zip(total.split(_CACHED << 4), narrow.split(_CACHED << 4), strict=True):
-        target.copy_(piece.mul(GRID).div_(share))
+    for piece, target in zip(total.split(size), narrow.split(size), strict=True):
+        target.copy_(torch.div(piece, share / GRID, out=means[: len(piece)]))
     return narrow
 
 
