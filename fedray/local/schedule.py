@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -99,9 +100,10 @@ class Schedule:
     @property
     def falls(self) -> bool:
         """True if nobody has more steps than who stands before it."""
-        return not (np.diff(self.steps) > 0).any()
+        steps = self.steps
+        return not (steps[1:] > steps[:-1]).any()
 
-    @property
+    @cached_property
     def steps(self) -> Ints:
         """The steps of each client, ``[C]``."""
         found: Ints = (self.count > 0).sum(axis=1)
@@ -136,13 +138,14 @@ class Schedule:
             work: the run's seed, which names how much a client does, the same in all orders of a round; default: seed.
         """
         each = batch_sizes(args, sizes, keys)
-        per_pass, width = _passes(args, sizes, each), int(_widths(args, sizes, each).max())
+        per_pass, widest = _passes(args, sizes, each), _widths(args, sizes, each)
+        width = int(widest.max())
         steps = _steps(args, per_pass, keys, seed if work is None else work, round)
         longest = int(steps.max())
         # One number for all is quicker than the same for each.
         alike = not args.own and args.batch_size != "full"
         size: Any = int(each[0]) if alike else each[:, None]
-        widths: Any = width if alike else _widths(args, sizes, each)[:, None]
+        widths: Any = width if alike else widest[:, None]
         index = np.zeros((len(sizes), longest, width), dtype=np.int64)
         passes = int((-(-steps // per_pass)).max())
         stream = Stream(seed, "order", round)

@@ -39,12 +39,15 @@ class StateRows:
     Args:
         folder: the folder of segments, visible to all workers that share the state.
         widths: length of each named vector; a row is their concatenation, float32, in this order.
+
+    Attributes:
+        width: length of a row.
     """
 
     def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
         self._folder = folder
         self._widths = dict(widths)
-        self._width = sum(widths.values())
+        self.width = sum(widths.values())
         self._segment = ""
         self._round = -1
         self._written = 0
@@ -55,24 +58,25 @@ class StateRows:
         if not self._widths:
             return {}, [False] * len(clients)
         places = [rows.get(client) for client in clients.tolist()]
-        parts = torch.from_numpy(self.matrix(places)).to(device).split(list(self._widths.values()), dim=1)
+        parts = self.parts(places, list(self._widths.values()))
         known = [place is not None for place in places]
-        return dict(zip(self._widths, (p.contiguous() for p in parts), strict=True)), known
+        return {name: torch.from_numpy(part).to(device) for name, part in zip(self._widths, parts, strict=True)}, known
 
-    def matrix(self, places: Sequence[Row | None]) -> Matrix:
-        """Return the rows at some places, ``[C, sum of widths]``, zero for None."""
-        found = np.zeros((len(places), self._width), dtype=np.float32)
+    def parts(self, places: Sequence[Row | None], widths: Sequence[int]) -> list[Matrix]:
+        """Return the rows at some places, zero for None, cut into parts ``[C, k]`` of these widths, whole in sum."""
+        found = [np.zeros((len(places), width), dtype=np.float32) for width in widths]
         # A cohort has many short rows: what is done for each of them counts.
-        size, into, at, read = self._width * 4, found.reshape(-1).data.cast("B"), 0, os.preadv
-        for place in places:
+        into = [(part.reshape(-1).data.cast("B"), 4 * width) for part, width in zip(found, widths, strict=True)]
+        size, read = self.width * 4, os.preadv
+        for row, place in enumerate(places):
             if place is not None:
                 segment, number = place
                 file = self._open.get(segment)
                 if file is None:
                     file = self._opened(segment)
-                if (got := read(file, [into[at : at + size]], number * size)) != size:
+                pieces = [part[row * length : (row + 1) * length] for part, length in into]
+                if (got := read(file, pieces, number * size)) != size:
                     raise OSError(f"client state {segment} row {number} is cut short: {got} of {size} bytes")
-            at += size
         return found
 
     def _opened(self, segment: str) -> int:
@@ -93,7 +97,7 @@ class StateRows:
             self._forget()  # an open file takes room, also once it is deleted
             self._round, self._written = round, 0
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-        data, place = matrix.reshape(-1).data.cast("B"), self._written * self._width * 4
+        data, place = matrix.reshape(-1).data.cast("B"), self._written * self.width * 4
         # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
         file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
@@ -212,7 +216,8 @@ class ClientStore:
         at_once = max(1, _COPIED // (4 * sum(self.widths.values())))
         for start in range(0, len(items), at_once):
             clients, places = zip(*items[start : start + at_once], strict=True)
-            self.commit(rows.append(round, np.array(clients, dtype=np.int64), rows.matrix(places)))
+            (whole,) = rows.parts(places, [rows.width])
+            self.commit(rows.append(round, np.array(clients, dtype=np.int64), whole))
         rows.close()
 
     def collect_garbage(self) -> None:
