@@ -96,10 +96,15 @@ class LeadingRows:
 
     def keep(self, count: int) -> None:
         """Let go of all rows but the first ``count``."""
-        before, state = self.group["params"], self._optimizer.state
+        before = self.group["params"]
         self._look_at(self.whole[:count])
         self.group["params"] = self._stepped()
-        for old, new in zip(before, self.group["params"], strict=True):
+        self.take_over(before, self.group["params"], count)
+
+    def take_over(self, before: Sequence[Tensor], params: Sequence[Tensor], count: int) -> None:
+        """Give ``params`` what is remembered of the first ``count`` rows of those ``before``."""
+        state = self._optimizer.state
+        for old, new in zip(before, params, strict=True):
             if old in state:
                 state[new] = {
                     # What is remembered of each value has the shape of the values; the rest, as the number of steps, is

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -15,6 +16,9 @@ from fedray.core.layout import Layout
 from fedray.core.regions import Entry
 from fedray.local.leading import LeadingRows
 from fedray.optim import OptimizerFn
+
+_ALONE = torch.zeros(1, dtype=torch.int64)
+"""The place of a client that is alone."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +57,49 @@ class Moments:
     def _number(self, which: int, entry: int) -> int:
         return len(self.tensors) * self.trained + which * len(self.entries) + entry
 
-    def load(self, row: Tensor, entry: Entry, shape: Sequence[int]) -> dict[str, Any]:
-        """Return the optimizer's state of a parameter from a client's ``row``; empty where it begins afresh."""
+    def alike(self, rows: Tensor) -> list[Tensor]:
+        """Return the places of the ``rows`` ``[C, W]`` with the same numbers and flags, those of each such group."""
+        numbers = rows[:, self._number(0, 0) :].cpu().numpy()
+        _, group = np.unique(numbers, axis=0, return_inverse=True)
+        return [torch.from_numpy(np.flatnonzero(group == each)).to(rows.device) for each in range(group.max() + 1)]
+
+    def load(self, rows: Tensor, entry: Entry, shape: Sequence[int]) -> dict[str, Any]:
+        """Return the optimizer's state of a parameter from ``rows`` ``[n, W]`` of the same numbers and flags.
+
+        Args:
+            rows: those of clients whose optimizers step as one.
+            entry: the parameter.
+            shape: of what holds that parameter of all of them, row by row.
+
+        Returns:
+            Its state; empty where it begins afresh.
+        """
         place = self.entries.index(entry)
-        if not row[self._number(len(self.numbers), place)]:
+        if not rows[0, self._number(len(self.numbers), place)]:
             return {}
         found: dict[str, Any] = {}
         for number, name in enumerate(self.tensors):
             first = number * self.trained
-            found[name] = row[first + entry.start : first + entry.stop].view(*shape).clone()
+            found[name] = rows[:, first + entry.start : first + entry.stop].reshape(*shape).clone()
         for number, name in enumerate(self.numbers):
-            value = row[self._number(number, place)]
+            value = rows[0, self._number(number, place)]
             found[name] = value.cpu().clone() if name in self.as_tensor else value.item()
         return found
 
-    def save(self, row: Tensor, entry: Entry, state: Mapping[str, Any]) -> None:
-        """Write the optimizer's state of a parameter into a client's ``row``; there is none before its first step."""
+    def save(self, rows: Tensor, places: Tensor, entry: Entry, state: Mapping[str, Any]) -> None:
+        """Write the optimizer's state of a parameter into the ``rows`` at some places; before its first step is none.
+
+        The state holds that of all of them, as :meth:`load` gives it.
+        """
         place = self.entries.index(entry)
         if not all(name in state for name in (*self.tensors, *self.numbers)):
             return
         for number, name in enumerate(self.tensors):
             first = number * self.trained
-            row[first + entry.start : first + entry.stop] = state[name].reshape(-1)
+            rows[places, first + entry.start : first + entry.stop] = state[name].reshape(len(places), -1)
         for number, name in enumerate(self.numbers):
-            row[self._number(number, place)] = float(state[name])
-        row[self._number(len(self.numbers), place)] = 1.0
+            rows[places, self._number(number, place)] = float(state[name])
+        rows[places, self._number(len(self.numbers), place)] = 1.0
 
 
 def moments_of(optimizer_fn: OptimizerFn, layout: Layout) -> Moments:
@@ -134,23 +156,28 @@ class Kept:
     moments: Moments
     rows: Tensor
 
-    def enter(self, optimizer: Optimizer, params: Sequence[Tensor], entries: Sequence[Entry], client: int = 0) -> None:
-        """Give an optimizer what it remembers of a client's parameters."""
+    def enter(
+        self, optimizer: Optimizer, params: Sequence[Tensor], entries: Sequence[Entry], places: Tensor = _ALONE
+    ) -> None:
+        """Give an optimizer what it remembers of the parameters of clients whose numbers are the same."""
+        rows = self.rows[places]
         for param, entry in zip(params, entries, strict=True):
-            if state := self.moments.load(self.rows[client], entry, param.shape):
+            if state := self.moments.load(rows, entry, param.shape):
                 optimizer.state[param].update(state)
 
-    def leave(self, optimizer: Optimizer, params: Sequence[Tensor], entries: Sequence[Entry], client: int = 0) -> None:
-        """Keep what an optimizer remembers of a client's parameters."""
+    def leave(
+        self, optimizer: Optimizer, params: Sequence[Tensor], entries: Sequence[Entry], places: Tensor = _ALONE
+    ) -> None:
+        """Keep what an optimizer remembers of their parameters."""
         for param, entry in zip(params, entries, strict=True):
-            self.moments.save(self.rows[client], entry, optimizer.state.get(param, {}))
+            self.moments.save(self.rows, places, entry, optimizer.state.get(param, {}))
 
 
 class KeptRows(LeadingRows):
     """An optimizer over the leading rows of a matrix in which clients remember what is their own.
 
-    They differ in how many steps they have taken, and may begin afresh: each tensor of each client is a parameter of
-    its own, of one optimizer, whose loops over tensors are torch's.
+    They differ in how many steps they have taken, and may begin afresh: those who are alike in that step as one.  Their
+    rows are taken out of the matrix for a step and put back, as they need not stand next to one another.
 
     >>> layout, matrix = Layout.of(torch.nn.Linear(2, 1)), torch.zeros(2, 3)
     >>> moments = moments_of(lambda p: torch.optim.SGD(p, lr=1.0, momentum=0.5), layout)
@@ -172,15 +199,15 @@ class KeptRows(LeadingRows):
     ) -> None:
         self._entries = tuple(layout.parameters if only is None else only)
         super().__init__(optimizer_fn, matrix, layout, True, only)
-        plain = matrix.detach()
-        self._of = [[row[entry.start : entry.stop] for entry in self._entries] for row in plain]
-        self._optimizer = optimizer_fn([piece for pieces in self._of for piece in pieces])
+        self._kept = kept
+        columns = self.columns(matrix)
+        self._alike = [(places, [column[places] for column in columns]) for places in kept.moments.alike(kept.rows)]
+        self._optimizer = optimizer_fn([piece for _, pieces in self._alike for piece in pieces])
         self.group = self._optimizer.param_groups[0]
         if "foreach" in self.group:
             self.group["foreach"] = True
-        self._kept = kept
-        for client, pieces in enumerate(self._of):
-            kept.enter(self._optimizer, pieces, self._entries, client)
+        for places, pieces in self._alike:
+            kept.enter(self._optimizer, pieces, self._entries, places)
 
     def columns(self, matrix: Tensor) -> list[Tensor]:
         """Return the columns of a matrix ``[A, D]`` that move, parameter by parameter."""
@@ -189,16 +216,33 @@ class KeptRows(LeadingRows):
     def keep(self, count: int) -> None:
         """Let go of all rows but the first ``count``."""
         self._look_at(self.whole[:count])
-        self.group["params"] = [piece for pieces in self._of[:count] for piece in pieces]
+        still = []
+        for places, pieces in self._alike:
+            # They stand in order.
+            left = int((places < count).sum())
+            if left < len(places):
+                self._kept.leave(self._optimizer, pieces, self._entries, places)
+                shorter = [piece[:left] for piece in pieces]
+                self.take_over(pieces, shorter, left)
+                places, pieces = places[:left], shorter
+            if left:
+                still.append((places, pieces))
+        self._alike = still
+        self.group["params"] = [piece for _, pieces in still for piece in pieces]
 
     def step(self, grads: Sequence[Tensor]) -> None:
         """Take a step along the gradients of :meth:`columns`."""
-        for row, pieces in enumerate(self._of[: len(self)]):
-            for piece, grad in zip(pieces, grads, strict=True):
-                piece.grad = grad[row]
+        columns = self.columns(self.whole)
+        for places, pieces in self._alike:
+            for piece, column, grad in zip(pieces, columns, grads, strict=True):
+                piece.copy_(column[places])
+                piece.grad = grad[places]
         self._optimizer.step()
+        for places, pieces in self._alike:
+            for piece, column in zip(pieces, columns, strict=True):
+                column[places] = piece
 
     def leave(self) -> None:
         """Keep what is remembered of each row."""
-        for client, pieces in enumerate(self._of):
-            self._kept.leave(self._optimizer, pieces, self._entries, client)
+        for places, pieces in self._alike:
+            self._kept.leave(self._optimizer, pieces, self._entries, places)

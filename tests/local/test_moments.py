@@ -108,7 +108,9 @@ def test_fits_of_the_models_go_on_and_those_of_others_begin_afresh(stack: Any) -
     state = {OPTIMIZER: torch.zeros(3, task.moments.width)}
     update = train(task, [0, 1, 2], state=state)
     steps = {
-        (client, entry.name): task.moments.load(update.state[OPTIMIZER][client], entry, entry.shape).get("step")
+        (client, entry.name): task.moments.load(update.state[OPTIMIZER][client : client + 1], entry, entry.shape).get(
+            "step"
+        )
         for client in range(3)
         for entry in task.layout.parameters
     }
