@@ -1,8 +1,10 @@
 """What algorithms cost beside FedAvg: rounds of ``tiny`` in this process, taken in turn, in processor time.
 
-    python -m benchmarks.algorithms --rounds 30
+    python -m benchmarks.algorithms --turns 30
 
-All train the same clients stacked; each round of each is timed by itself, so that a busy machine disturbs all alike.
+All train the same clients stacked, with the memory of workers.  A turn of each is a few rounds, and what a run does
+beside them counts, as the compaction of client state every few rounds; the order of a turn is that of the one before,
+reversed, so that a busy machine disturbs all alike.
 """
 
 from __future__ import annotations
@@ -20,29 +22,34 @@ from torch.nn.functional import cross_entropy
 
 import fedray
 from benchmarks.bare import WORKLOADS, make_data
+from fedray.cluster.work.worker import _keep_freed_memory
 from fedray.experiment.build import Config
 from fedray.rundir.folder import RunFolder
 from fedray.sampling import Uniform
 
 WARMUP = 15
-"""Rounds before the timed ones: by then about two thirds of the clients have a state to be read."""
+"""Rounds before the timed ones: by then most clients have a state to be read."""
 
-ALGORITHMS: dict[str, tuple[Any, float | None]] = {
-    "FedAvg": (fedray.FedAvg(), None),
-    "FedPer": (fedray.FedPer(), 1.1),
-    "FedRep": (fedray.FedRep(), 1.4),
-    "SCAFFOLD": (fedray.Scaffold(), 2.0),
-    "FedDyn": (fedray.FedDyn(), 2.0),
-    "Ditto": (fedray.Ditto(), 2.2),
-    "FedSAM": (fedray.FedSAM(), 2.5),
-    "MOON": (fedray.MOON(), 2.5),
-    "APFL": (fedray.APFL(), 3.0),
+ROUNDS = 4
+"""Rounds of a turn."""
+
+ALGORITHMS: dict[str, tuple[dict[str, Any], float | None]] = {
+    "FedAvg": ({"algorithm": fedray.FedAvg()}, None),
+    "FedPer": ({"algorithm": fedray.FedPer()}, 1.1),
+    "FedRep": ({"algorithm": fedray.FedRep()}, 1.4),
+    "SCAFFOLD": ({"algorithm": fedray.Scaffold()}, 2.0),
+    "FedDyn": ({"algorithm": fedray.FedDyn()}, 2.0),
+    "Ditto": ({"algorithm": fedray.Ditto()}, 2.2),
+    "FedSAM": ({"algorithm": fedray.FedSAM()}, 2.5),
+    "MOON": ({"algorithm": fedray.MOON()}, 2.5),
+    "APFL": ({"algorithm": fedray.APFL()}, 3.0),
+    "Krum": ({"algorithm": fedray.FedAvg(), "aggregator": fedray.Krum(byzantine=50)}, 6.0),
 }
-"""Each with the ratio to FedAvg's round that it is held to."""
+"""The parts of each, and the ratio to FedAvg's round that it is held to."""
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of processor time of each timed round, by algorithm.
+def measure(turns: int) -> dict[str, list[float]]:
+    """Return the seconds of processor time of a round in each turn, by algorithm.
 
     Raises:
         RuntimeError: clients were not stacked.
@@ -53,7 +60,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     data = fedray.FederatedData.from_arrays(x, y, clients)
     model = fedray.FederatedModel(workload.model_fn, fedray.optim.SGD(lr=workload.lr), cross_entropy)
     args = fedray.TrainArgs(
-        rounds=WARMUP + rounds,
+        rounds=WARMUP + ROUNDS * turns,
         epochs=workload.epochs,
         batch_size=workload.batch,
         evaluate_every=0,
@@ -63,14 +70,14 @@ def measure(rounds: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in ALGORITHMS}
     with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder, contextlib.ExitStack() as opened:
         runs = {}
-        for name, (algorithm, _) in ALGORITHMS.items():
+        for name, (parts, _) in ALGORITHMS.items():
             content = {
                 **args.layer(),
                 **fedray.Cluster("inline").layer(),
                 "data": data,
                 "model": model.part(),
-                "algorithm": algorithm,
                 "sampler": Uniform(workload.cohort),
+                **parts,
             }
             content["local"] |= {"optimizer": model.optimizer_fn, "loss": model.loss_fn}
             experiment = Config.bind("bench", {}, content).experiment(RunFolder(Path(folder) / name))
@@ -78,20 +85,27 @@ def measure(rounds: int) -> dict[str, list[float]]:
                 raise RuntimeError(f"{name}: {experiment.run.plan.task.stacking.reason}")
             runs[name] = records = experiment.records()
             opened.callback(getattr(records, "close", lambda: None))
-        for number in range(1, WARMUP + rounds):
-            for name, run in runs.items():
-                before = time.process_time()
+        for run in runs.values():
+            for _ in range(WARMUP):
                 next(run)
-                if number > WARMUP:
-                    seconds[name].append(time.process_time() - before)
+        order = list(runs)
+        for _ in range(turns):
+            for name in order:
+                before = time.process_time()
+                for _ in range(ROUNDS):
+                    next(runs[name])
+                seconds[name].append((time.process_time() - before) / ROUNDS)
+            order.reverse()
     return seconds
 
 
 def main() -> None:
     """Measure, and print the seconds as JSON."""
     parser = argparse.ArgumentParser(description="The algorithms beside FedAvg, timed.")
-    parser.add_argument("--rounds", type=int, default=30)
-    print(json.dumps(measure(parser.parse_args().rounds)))
+    parser.add_argument("--turns", type=int, default=30)
+    turns = parser.parse_args().turns
+    _keep_freed_memory()
+    print(json.dumps(measure(turns)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.algorithms import ALGORITHMS
-from benchmarks.figures import Figure, Goal, shown
+from benchmarks.figures import Figure, Goal, interval, shown
 from benchmarks.processes import PeakPss, PeakRss, execute, measurement, module, title
 
 GB = 1e9
@@ -210,7 +210,7 @@ class Milestones:
 class Beside:
     """Rounds of algorithms against FedAvg's, taken in turn in one process, in processor time."""
 
-    rounds: int
+    turns: int
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -219,15 +219,21 @@ class Beside:
         return tuple(Figure(f"{name} by FedAvg", "CPU s/round", Goal(bound, of="ratio")) for name, bound in held)
 
     def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
-        """The figures, and the seconds of each round."""
-        said = measurement(module("benchmarks.algorithms", "--rounds", max(5, round(self.rounds * effort.share))))
+        """The figures, each turn beside FedAvg's a pair, and the seconds of a round in each turn."""
+        said = measurement(module("benchmarks.algorithms", "--turns", max(5, round(self.turns * effort.share))))
         for name, seconds in said.items():
             say(f"{name}: {shown(statistics.median(seconds))} s/round")
-        note = "The other side is FedAvg, in turn in the same process. "
-        measured = [
-            replace(figure, fedray=[said[figure.name.removesuffix(" by FedAvg")]], bare=[said["FedAvg"]], note=note)
-            for figure in self.figures
-        ]
+        measured = []
+        for figure in self.figures:
+            seconds = said[figure.name.removesuffix(" by FedAvg")]
+            pairs = [ours / theirs for ours, theirs in zip(seconds, said["FedAvg"], strict=True)]
+            middle, (low, high) = statistics.median(pairs), interval(pairs)
+            note = (
+                f"The other side is FedAvg, in turn in the same process. Median of the pairs {middle:.2f} "
+                f"({low:.2f} to {high:.2f} with 95 %), of all seconds {sum(seconds) / sum(said['FedAvg']):.2f}."
+            )
+            each = [[[one] for one in side] for side in (seconds, said["FedAvg"])]
+            measured.append(replace(figure, fedray=each[0], bare=each[1], note=note))
         return measured, [said]
 
 
