@@ -47,6 +47,7 @@ OTHERS = {"cat", "cd", "git", "pip", "ray", "sbatch", "scancel", "source", "tens
 ALSO = {
     "run": ["cluster.name=inline", "rounds=3"],
     "resume": ["rounds=5"],
+    "compare": ["cluster.name=inline", "rounds=2", "--quiet"],
     "slurm": ["--print"],
     "sweep --slurm": ["--print"],
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fedray.cli import debugging, ending, inspecting, jobs, many, runs, slurm, training, verifying, watching
+from fedray.cli import comparing, debugging, ending, inspecting, jobs, many, runs, slurm, training, verifying, watching
 from fedray.run.interrupt import exit_at_once, starting
 
 
@@ -73,6 +73,7 @@ app.command(cls=_Question)(inspecting.plan)
 app.command("list", cls=_Question)(inspecting.list_parts)
 app.command("config", cls=_Question)(inspecting.show_config)
 app.command(cls=_Command)(many.sweep)
+app.command(cls=_Command)(comparing.compare)
 app.command(cls=_Question)(runs.runs)
 app.command(cls=_Question)(watching.status)
 app.command(cls=_Question)(verifying.verify)

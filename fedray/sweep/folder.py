@@ -100,17 +100,7 @@ class Sweep:
         Raises:
             ConfigError: a mistake in the config, or the cell's folder holds a run of another one.
         """
-        wanted = _computed(self.config_of(cell))
-        folder = self.run_folder(cell)
-        if not (folder.path / CONFIG).exists():
-            return
-        before = _computed(Config.load(config_path(folder.path)))
-        for key in {**wanted, **before}:
-            if before.get(key) != wanted.get(key):
-                raise ConfigError(
-                    f"{key}: {folder.path} holds a run with {before.get(key)!r}, the sweep wants {wanted.get(key)!r};\n"
-                    "give the sweep another --dir, or delete that run"
-                )
+        check_same(self.run_folder(cell), self.config_of(cell), "the sweep")
 
     def run_folder(self, cell: Cell) -> RunFolder:
         """Return the folder of a cell's run, there or not."""
@@ -207,6 +197,19 @@ def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
     clients = {f"{view}.{name}": spread["mean"] for view, found in views for name, spread in found.items()}
     missing = final.get("evaluated", {}).get("missing")
     return Outcome(cell, found | clients | ({"clients_test.missing": missing} if missing else {}))
+
+
+def check_same(folder: RunFolder, config: Config, who: str) -> None:
+    """Raise ConfigError if a folder holds a run of another config; where it runs and what is kept may differ."""
+    if not (folder.path / CONFIG).exists():
+        return
+    wanted, before = _computed(config), _computed(Config.load(config_path(folder.path)))
+    for key in {**wanted, **before}:
+        if before.get(key) != wanted.get(key):
+            raise ConfigError(
+                f"{key}: {folder.path} holds a run with {before.get(key)!r}, {who} wants {wanted.get(key)!r};\n"
+                "take another --dir, or delete that run"
+            )
 
 
 def _computed(config: Config) -> dict[str, Any]:

@@ -1,0 +1,217 @@
+"""A config compared with its baselines: each client alone, and all rows in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedray.config.layers import Layers, overlay
+from fedray.core.errors import ConfigError
+from fedray.core.messages import PERSONAL
+from fedray.core.record import VIEWS
+from fedray.data import ClientData
+from fedray.experiment.build import Config
+from fedray.experiment.evaluate import checkpoint_of, evaluate_model, evaluate_run
+from fedray.experiment.experiment import Experiment
+from fedray.models.prototype import last_of
+from fedray.run.plan import Plan
+from fedray.run.snapshot import first_state, model_of, restore
+from fedray.run.worker import Job
+from fedray.rundir.client_state import ClientStore, StateRows
+from fedray.rundir.folder import RunFolder
+from fedray.rundir.names import COMPLETE, CONFIG
+from fedray.sweep.folder import check_same
+
+ALONE, POOLED = "local_only", "centralized"
+
+MOST_CLIENTS = 10
+"""Clients up to which each has a line of its own."""
+
+# What baselines do without: parts that say how updates travel, or who lies.
+_PLAIN: dict[str, Any] = {
+    "transforms": [],
+    "server": None,
+    "aggregator": "mean",
+    "attack": None,
+    "failures": {"dropout": 0.0},
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A run of a comparison.
+
+    Args:
+        algorithm: its name.
+        words: the data that its models are trained on, in words.
+        config: its config.
+        folder: its run folder.
+    """
+
+    algorithm: str
+    words: str
+    config: Config
+    folder: RunFolder
+
+    def check(self) -> None:
+        """Raise ConfigError if its folder holds a run of another config."""
+        check_same(self.folder, self.config, "the comparison")
+
+    @property
+    def done(self) -> bool:
+        """True if nothing is left to do."""
+        return self.folder.summary().get("status") in COMPLETE
+
+    def experiment(self) -> Experiment:
+        """Build its run, fresh or to be resumed.
+
+        Raises:
+            ConfigError: it cannot be built.
+        """
+        begun = (self.folder.path / CONFIG).exists()
+        return self.config.experiment(self.folder, resume=begun)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a comparison.
+
+    Args:
+        words: the data that the models are trained on.
+        rows: the number of training rows of a model; None: they differ.
+        test: metrics on the test set; where there are several models, their mean, each client counted once.
+        own: metrics on the clients' own held-out rows, each with its spread, as in a record.
+        note: the reason for what is missing.
+    """
+
+    words: str
+    rows: int | None = None
+    test: dict[str, float] = field(default_factory=dict)
+    own: dict[str, dict[str, float]] = field(default_factory=dict)
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return asdict(self)
+
+
+def contenders(name: str, layers: Layers, algorithms: Sequence[str], folder: Path) -> list[Contender]:
+    """Return the runs of a comparison: the baselines, the config as it is, and with other algorithms.
+
+    Args:
+        name: of the config.
+        layers: the config, see :func:`fedray.config.layers.load_layers`.
+        algorithms: names of further algorithms.
+        folder: of all the run folders.
+
+    Raises:
+        ConfigError: a mistake in the config, or nothing to compare by: neither a test set nor held-out rows.
+    """
+    own = Config.bind(name, *layers)
+    data = own.plan().task.data
+    evaluate = replace(own.evaluate, every=own.evaluate.every or own.schema.rounds)
+    if data.holdout_sizes.any() and not evaluate.clients_every:
+        evaluate = replace(evaluate, clients_every=own.schema.rounds)
+    if data.test is None and not evaluate.clients_every:
+        raise ConfigError(
+            "data: there is nothing to compare by; give a test set, or hold out a share of each client's rows "
+            "(data.holdout=0.2)"
+        )
+    told = {"evaluate": {"every": evaluate.every, "clients_every": evaluate.clients_every}}
+
+    def laid(algorithm: str | None, words: str, plain: bool = False) -> Contender:
+        over: dict[str, Any] = {**told, **(_PLAIN if plain else {})}
+        if algorithm is not None:
+            over["algorithm"] = {"name": algorithm}
+        config = Config.bind(name, *(overlay(layer, over) for layer in layers))
+        chosen = algorithm or str(_name(config))
+        return Contender(chosen, words, config, RunFolder(folder / chosen.replace(":", ".")))
+
+    mine = laid(None, "federated")
+    names = [one for one in dict.fromkeys(algorithms) if one != mine.algorithm]
+    if reserved := [one for one in (mine.algorithm, *names) if one in (ALONE, POOLED)]:
+        raise ConfigError(f"algorithm: {reserved[0]} is a baseline that is compared in any case; name another one")
+    return [
+        laid(ALONE, "each client alone", plain=True),
+        laid(POOLED, "all rows in one place", plain=True),
+        replace(mine, words=f"federated, {mine.algorithm}"),
+        *(laid(one, f"federated, {one}") for one in names),
+    ]
+
+
+def _name(config: Config) -> str:
+    return config.algorithm_parts().name
+
+
+def lines(contender: Contender, note: str = "") -> Iterator[Line]:
+    """Yield the lines of a run that is finished; of one that could not be, its note.
+
+    Raises:
+        ConfigError: the run's checkpoint cannot be read.
+    """
+    if note:
+        yield Line(contender.words, note=note)
+        return
+    final: dict[str, Any] = contender.folder.summary().get("final") or {}
+    own: dict[str, dict[str, float]] = final.get(VIEWS["personal"]) or final.get(VIEWS["global"]) or {}
+    if contender.algorithm == ALONE:
+        plan = contender.config.plan(contender.folder.encoding(), contender.folder.inputs())
+        yield from _alone(plan, contender, own)
+        return
+    test = evaluate_run(contender.config, contender.folder, None) if final.get("test") else {}
+    note = "" if test or contender.config.evaluate.every == 0 else "no model of all"
+    sizes = contender.config.plan(contender.folder.encoding()).task.data.sizes
+    rows = int(sizes[-1] if contender.algorithm == POOLED else sizes.sum())
+    yield Line(contender.words, rows, {name: value for name, value in test.items() if name != "examples"}, own, note)
+
+
+def _alone(plan: Plan, contender: Contender, own: dict[str, dict[str, float]]) -> Iterator[Line]:
+    """Yield a line for each client, where they are few, and one for all: their models on the one test set."""
+    data = plan.task.data
+    found = dict(_tested(plan, contender.folder)) if data.test is not None else {}
+    if len(data) <= MOST_CLIENTS:
+        for client, test in found.items():
+            yield Line(f"{data.client_id(client)} alone", int(data.sizes[client]), test)
+    names = dict.fromkeys(name for test in found.values() for name in test)
+    mean = {name: float(np.mean([test[name] for test in found.values()])) for name in names}
+    absent = len(data) - len(found)
+    note = f"{absent} of them never drawn" if data.test is not None and absent else ""
+    yield Line("each client alone, mean", None, mean, own, note)
+
+
+def _tested(plan: Plan, folder: RunFolder) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield each client that has trained, with what its own model gives on the test set."""
+    data: ClientData = plan.task.data
+    saved = checkpoint_of(folder, None)
+    module = last_of(plan.task.model_fn)
+    vector = plan.layout.pack(dict(module.state_dict()))
+    job = Job(plan.task, plan.algorithm, folder.state)
+    state = first_state(plan, vector.clone(), ClientStore(folder.state, job.state_widths()))
+    restore(plan, state, saved)
+    rows = StateRows(folder.state, job.state_widths())
+    try:
+        for client in range(len(data)):
+            one = np.array([client])
+            kept, (known,) = rows.read(one, state.store.of(one), vector.device)
+            if not known:
+                continue
+            model = model_of(saved).clone().unsqueeze(0)
+            plan.layout.put_personal(model, kept[PERSONAL])
+            plan.layout.load(module, model[0])
+            assert data.test is not None
+            found = evaluate_model(
+                module,
+                data.test,
+                plan.task.measures,
+                rows=plan.task.evaluated_rows,
+                seed=plan.task.seed,
+                round=saved.round + 1,
+                augment=plan.task.augment,
+            )
+            yield client, {name: value for name, value in found.items() if name != "examples"}
+    finally:
+        rows.close()

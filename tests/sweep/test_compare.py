@@ -1,0 +1,105 @@
+"""A config and its baselines: what each line is of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedray.config.layers import load_layers
+from fedray.core.errors import ConfigError
+from fedray.sweep.compare import Contender, Line, contenders, lines
+
+SMALL = """\
+seed: 3
+data: {name: synthetic, clients: 4, examples: 12, features: 6, classes: 3, heterogeneity: 0.5, test: 30}
+model: {name: mlp, hidden: [5]}
+local: {batch_size: 5, optimizer: {name: sgd, lr: 0.1}}
+rounds: 3
+cluster: {name: inline}
+tracking: []
+"""
+
+
+def made(folder: Path, *changes: str, algorithms: Sequence[str] = ()) -> list[Contender]:
+    path = folder / "small.yaml"
+    path.write_text(SMALL)
+    return contenders("small", load_layers(path, changes), algorithms, folder / "out")
+
+
+def compared(folder: Path, *changes: str, algorithms: Sequence[str] = ()) -> list[Line]:
+    wanted = made(folder, *changes, algorithms=algorithms)
+    for one in wanted:
+        for _ in one.experiment().records():
+            pass
+        assert one.done
+    return [line for one in wanted for line in lines(one)]
+
+
+def test_every_line_of_a_comparison(tmp_path: Path) -> None:
+    found = compared(tmp_path, "data.holdout=0.25", algorithms=["fedprox", "fedavg"])
+    alone = [f"{client} alone" for client in range(4)]
+    rest = ["each client alone, mean", "all rows in one place", "federated, fedavg", "federated, fedprox"]
+    assert [line.words for line in found] == [*alone, *rest]
+    assert [line.rows for line in found] == [9] * 4 + [None] + [36] * 3
+    assert all({"loss", "accuracy"} <= set(line.test) for line in found)
+    mean = sum(line.test["accuracy"] for line in found[:4]) / 4
+    assert found[4].test["accuracy"] == pytest.approx(mean)
+    assert all("worst" in line.own["accuracy"] for line in found[4:])
+
+
+def test_one_client_alone_is_what_is_federated(tmp_path: Path) -> None:
+    alone, mean, pooled, federated = compared(tmp_path, "data.clients=1", "data.examples=40", "data.holdout=0.25")
+    assert alone.test == mean.test == pytest.approx(federated.test, rel=1e-5)
+    assert mean.own["loss"]["mean"] == pytest.approx(federated.own["loss"]["mean"], rel=1e-5)
+    assert pooled.test["loss"] == pytest.approx(federated.test["loss"], rel=0.1)  # its examples come in another order
+
+
+def test_baselines_do_without_what_speaks_of_updates(tmp_path: Path) -> None:
+    parts = ["aggregator=median", "attack={name: sign_flip, clients: 0.25}"]
+    wanted = made(tmp_path, *parts, "failures.dropout=0.1", "server={name: adam, lr: 0.1}")
+    alone, pooled, own = (one.config for one in wanted)
+    for config in (alone, pooled):
+        assert (config.transforms, config.attack, config.server, config.failures.dropout) == ((), None, None, 0.0)
+    assert own.attack is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "algorithms", "words"),
+    [
+        (["data.test=0"], [], "nothing to compare by"),
+        (["algorithm=local_only"], [], "local_only is a baseline"),
+        ([], ["centralized"], "centralized is a baseline"),
+        ([], ["fedprx"], "did you mean 'fedprox'"),
+    ],
+)
+def test_what_is_refused(changes: list[str], algorithms: list[str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        made(tmp_path, *changes, algorithms=algorithms)
+
+
+def test_options_of_the_own_algorithm_are_not_those_of_others(tmp_path: Path) -> None:
+    wanted: dict[str, Any] = {
+        one.algorithm: one.config.algorithm
+        for one in made(tmp_path, "algorithm={name: fedprox, mu: 0.5}", algorithms=["ditto"])
+    }
+    assert wanted["fedprox"].mu == 0.5
+    assert set(wanted) == {"local_only", "centralized", "fedprox", "ditto"}
+
+
+def test_a_folder_with_a_run_of_another_config_is_refused(tmp_path: Path) -> None:
+    compared(tmp_path)
+    for one in made(tmp_path):
+        one.check()
+    other = made(tmp_path, "local.optimizer.lr=0.2")[0]
+    with pytest.raises(ConfigError, match=r"local.optimizer.lr: .* the comparison wants 0.2"):
+        other.check()
+
+
+def test_an_algorithm_without_a_model_of_all_has_its_clients_alone(tmp_path: Path) -> None:
+    found = compared(tmp_path, "algorithm=fedper", "data.holdout=0.25")
+    line = found[-1]
+    assert (line.words, line.test, line.note) == ("federated, fedper", {}, "no model of all")
+    assert "accuracy" in line.own
