@@ -91,14 +91,15 @@ def table(found: list[dict[str, Any]]) -> Iterator[str]:
             continue
         first, second = [key for key in there[0] if key not in ("split", "method", "seed", "seconds")]
         seeds = len({one["seed"] for one in there})
-        yield f"| {name}, {seeds} seeds | {first} | {second} | processor seconds |"
+        yield f"| {name}, {seeds} seed{'s' * (seeds > 1)} | {first} | {second} | processor seconds |"
         yield "|---|---|---|---|"
         for row in setting.rows:
             own = [one for one in there if one["method"] == row]
             if own:
                 mean, half = interval([one[first] for one in own])
+                spread = f" ± {half:.3f}" if len(own) > 1 else ""
                 other, seconds = (float(np.mean([one[key] for one in own])) for key in (second, "seconds"))
-                yield f"| {row} | {mean:.3f} ± {half:.3f} | {other:.3f} | {seconds:.1f} |"
+                yield f"| {row} | {mean:.3f}{spread} | {other:.3f} | {seconds:.1f} |"
         yield ""
 
 

@@ -41,6 +41,8 @@ def test_a_table_has_a_line_for_each_method_and_says_who_is_short() -> None:
     assert lines[1] == "| Ditto | 0.940 ± 0.127 | 0.500 | 2.0 |"
     assert [line.split(" | ")[0] for line in lines] == ["| FedAvg", "| Ditto", "| APFL"]
     assert not last
+    assert list(table(found[3:]))[:1] == ["| two classes, 1 seed | accuracy | worst tenth | processor seconds |"]
+    assert list(table(found[3:]))[2] == "| FedAvg | 0.700 | 0.500 | 2.0 |"
 
 
 def test_what_a_file_has_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
