@@ -51,6 +51,13 @@ class Composition:
     addressed: Mapping[str, int] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
 
+    @property
+    def tellers(self) -> tuple[str, ...]:
+        """The names of the parts that may tell metrics of a round; the second of a name is called ``name_2``."""
+        parts = [name_of(self.aggregator), *(name_of(t) for t in self.transforms), self.name, name_of(self.server)]
+        times = [parts[:place].count(name) + 1 for place, name in enumerate(parts)]
+        return tuple(name if time == 1 else f"{name}_{time}" for name, time in zip(parts, times, strict=True))
+
     def sends(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part a client sends."""
         vector = {name: span.stop - span.start for name, span in layout.spans.items()}

@@ -238,7 +238,8 @@ class CheckpointSection:
         every: rounds between checkpoints; 0: only at the end or when stopped.
         seconds: also after the first round that ends so many seconds after the last checkpoint; 0: never.
         keep: the number that are kept.
-        best: a metric of evaluations, ``test.accuracy`` or ``clients_test.loss.p90``: the checkpoint of the round whose
+        best: a metric of evaluations, ``test.accuracy`` or ``clients_test.loss.p90``, or one that a part tells of the
+            round, ``metrics.fedexp.step``: the checkpoint of the round whose
             model had the best value is kept, too, and its model exported at the end as ``best.safetensors``.  Less is
             better of losses and errors, more of all else; ``{metric: test.score, mode: min}`` says it.  The evaluation
             of a round is then waited for, and a checkpoint written whenever there is a better one.
@@ -272,8 +273,8 @@ class CheckpointSection:
             monitor = Monitor(str(said["metric"]), str(said.get("mode", "auto")))  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"best: {error}") from None
-        if monitor.section in ("train", "metrics"):
-            raise ValueError(f"best={monitor.metric}: it must be a metric of an evaluation, of test or clients_test")
+        if monitor.section == "train":
+            raise ValueError(f"best={monitor.metric}: it must be a metric of an evaluation, or one that a part tells")
         return monitor
 
 

@@ -15,6 +15,10 @@ VIEWS = {"global": "clients_test", "personal": "clients_personal", "finetuned": 
 """The views of an evaluation of clients, each with the section of a record that has its numbers."""
 
 
+SPREAD = ("mean", "client_mean", "std", "p10", "p50", "p90", "worst")
+"""The numbers that describe how a metric spreads over clients."""
+
+
 @dataclass(slots=True)
 class RoundRecord:
     """A finished round.

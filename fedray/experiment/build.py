@@ -56,7 +56,7 @@ from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
 from fedray.run.plan import Plan, check_cohort, check_least, check_plan
-from fedray.run.watch import check_watched, monitors
+from fedray.run.watch import check_named, check_watched, monitors
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import new_folder
 from fedray.sampling import Sampler
@@ -127,8 +127,11 @@ class Config(Bound):
             )
         check_names(self.local, data)
         data, algorithm, sampler = pooled(data, algorithm, sampler, self.schema.seed, self.failures, self.attack)
-        task, warnings = self._task(data, algorithm, sampler)
-        check_watched(monitors(self.stop, self.checkpoint), self.evaluate, data, views_of(task, self.evaluate).names)
+        task, warnings, measured = self._task(data, algorithm, sampler)
+        watched = monitors(self.stop, self.checkpoint)
+        check_watched(watched, self.evaluate, data, views_of(task, self.evaluate).names)
+        tellers = (*algorithm.tellers, *(["attack"] if self.attack else []))
+        check_named(watched, measured, task.measures, tellers)
         warnings += untested(task, self.evaluate, data)
         plan = Plan(
             task=task,
@@ -148,8 +151,10 @@ class Config(Bound):
         return plan
 
     @put_back()
-    def _task(self, data: ClientData, algorithm: Composition, sampler: Sampler) -> tuple[LocalTask, tuple[str, ...]]:
-        """Make the local training problem, try it, and return it with the warnings."""
+    def _task(
+        self, data: ClientData, algorithm: Composition, sampler: Sampler
+    ) -> tuple[LocalTask, tuple[str, ...], tuple[str, ...] | None]:
+        """Make the local training problem, try it, and return it with warnings and the names of what is measured."""
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module, self.model_regions())
@@ -177,7 +182,7 @@ class Config(Bound):
         with functions.put_back(), catch_warnings():
             optimizer, evaluated = check_optimizer(self.optimizer, module), self.evaluate.clients_every > 0
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds, task.args.rates)
-            untried = check_fit(trial, module, evaluated or data.test is not None, self.place.devices[0])
+            untried, measured = check_fit(trial, module, evaluated or data.test is not None, self.place.devices[0])
             doubt = algorithm.program.needs(optimizer, self.local.epochs)
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept
@@ -189,7 +194,8 @@ class Config(Bound):
             sharing = decide_sharing(replace(trial, stacking=stacking), self.place.most_devices(data))
             x, _ = trial.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
             rows = rows_at_once(self.evaluate.batch_size, module, x[0])  # type: ignore[arg-type]
-        return replace(trial, data=data, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows), warnings
+        task = replace(trial, data=data, rate=rate, stacking=stacking, sharing=sharing, evaluated_rows=rows)
+        return task, warnings, measured
 
     def _evaluates(self, data: ClientData) -> bool:
         """Tell if there is an evaluation at all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -125,7 +125,20 @@ def needs_statistics(algorithm: Composition, module: nn.Module, layout: Layout) 
     return False
 
 
-def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch.device = CPU) -> str | None:
+class Tried(NamedTuple):
+    """What a try of the model told.
+
+    Args:
+        untried: the reason why nothing was tried, for a warning: workers have GPUs, this machine has none, and the
+            model does not run on its CPU.
+        metrics: the names of what an evaluation measures; None: nothing is evaluated, or it was not tried.
+    """
+
+    untried: str | None = None
+    metrics: tuple[str, ...] | None = None
+
+
+def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch.device = CPU) -> Tried:
     """Put one small batch through model and loss, and through the evaluation if there is one.
 
     Args:
@@ -133,10 +146,6 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         module: its model.
         evaluated: True if the model is evaluated by fedray.
         device: the workers'; a model that runs on no CPU is tried there, if this machine has such a device.
-
-    Returns:
-        The reason why nothing was tried, for a warning: workers have GPUs, this machine has none, and the model does
-        not run on its CPU.
 
     Raises:
         ConfigError: naming the part that does not fit, with the shapes.
@@ -153,7 +162,7 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         raise
     except Exception as error:
         if device.type == "cuda" and not torch.cuda.is_available():
-            return f"model: it was not tried, as it does not run on this machine's CPU: {one_line(error)[:200]}"
+            return Tried(f"model: it was not tried, as it does not run on this machine's CPU: {one_line(error)[:200]}")
         raise ConfigError(f"model: it does not take the data ({shapes}): {one_line(error)[:300]}") from error
     if isinstance(task.model_fn, Prototype):
         task.model_fn.check(x)
@@ -183,17 +192,16 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
     if loss.numel() != 1:
         raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(loss.shape)}")
     if not evaluated:
-        return None
+        return Tried()
     try:
         with torch.no_grad():
-            _ = task.measures.trial(output.float(), y)
+            return Tried(metrics=tuple(task.measures.trial(output.float(), y)))
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(
             f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {one_line(error)[:300]}"
         ) from error
-    return None
 
 
 def _output(module: nn.Module, x: torch.Tensor, device: torch.device) -> Any:

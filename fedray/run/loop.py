@@ -179,8 +179,8 @@ class Rounds:
             everything = ", ".join(state.totals.hardware)
             _log.warning("round %d: workers of more than one kind (%s): results may differ in bits", number, everything)
         state.whole = True
-        plan.judge(state.watches, record)
-        self._start_background(record)
+        best = plan.judge(state.watches, record)  # by what parts tell; evaluations are judged once they are there
+        self._start_background(record, best)
 
     def _complete(self, last: int) -> Iterator[RoundRecord]:
         """Evaluate the model after the last finished round, with nothing beside it, and tell that round's record."""
@@ -347,9 +347,9 @@ class Rounds:
         record.workers = record.workers or self._executor.workers  # round 0 has no other work
         record.phases[COMPLETE] = seconds / max(1, self._executor.workers)
 
-    def _start_background(self, record: RoundRecord) -> None:
+    def _start_background(self, record: RoundRecord, best: bool) -> None:
         since = self._clock() - self._saved_at
-        due = saved(self._plan.checkpoint, record.round, self._plan.rounds, since)
+        due = best or saved(self._plan.checkpoint, record.round, self._plan.rounds, since)
         if due:
             self._saved_at = self._clock()
         if due or self._plan.layout.size <= HASHED_EVERY_ROUND:

@@ -6,11 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fedray.config.binding import nearest
 from fedray.config.sections import CheckpointSection, EvaluateSection, StopSection
 from fedray.core.errors import ConfigError, RunFailed, counted, listed
 from fedray.core.monitor import Monitor, Unknown
-from fedray.core.record import VIEWS, RoundRecord
+from fedray.core.record import SPREAD, VIEWS, RoundRecord
 from fedray.data import ClientData
+from fedray.metrics.measures import Measures
 
 STOP, BEST = "stop.metric", "checkpoint.best"
 
@@ -99,11 +101,44 @@ def check_watched(
             raise ConfigError(f"{said}; with this algorithm and evaluate.finetune there is {listed(there)}")
 
 
+def check_named(
+    watched: Mapping[str, Monitor], measured: Collection[str] | None, measures: Measures, parts: Collection[str]
+) -> None:
+    """Check the names of these metrics within their sections, as far as they are known before the first round.
+
+    Args:
+        watched: the metrics, by their config keys.
+        measured: the names that a small evaluation has told; None: it was not tried.
+        measures: what is measured; of sums there may be more names than a small evaluation tells.
+        parts: the parts of the run that may tell metrics of a round.
+
+    Raises:
+        ConfigError: no record will have one of them.
+    """
+    for key, monitor in watched.items():
+        section, name, *more = monitor.metric.split(".")
+        said = f"{key}={monitor.metric}: no record will have it"
+        if section == "metrics":
+            if name not in parts:
+                raise ConfigError(f"{said}{nearest(name, parts)}; parts that may tell metrics are {listed(parts)}")
+            if len(more) != 1:
+                raise ConfigError(f"{said}; name what {name} tells, as in metrics.{name}.NAME")
+            continue
+        titles = [metric.title for metric in measures.summed]
+        known = ["loss", "lr"] if section == "train" else measured
+        if known is not None and name not in known and not any(name.startswith(title) for title in titles):
+            there = listed(f"{section}.{one}" for one in known)
+            raise ConfigError(f"{said}{nearest(name, known)}; there is {there}")
+        if more and (section not in VIEWS.values() or len(more) > 1 or more[0] not in SPREAD):
+            which = f"{section}.{name}" + (f".{{{','.join(SPREAD)}}}" if section in VIEWS.values() else "")
+            raise ConfigError(f"{said}; there is {which}")
+
+
 def judge(stop: StopSection, checkpoint: CheckpointSection, watches: dict[str, Watch], record: RoundRecord) -> bool:
     """Look at what a record has of the metrics that decide; one that is looked at again counts once.
 
     Returns:
-        True if its model is the best that was evaluated so far.
+        True if its model is the best so far.
 
     Raises:
         RunFailed: no record has one of these metrics.

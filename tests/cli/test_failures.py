@@ -347,7 +347,10 @@ def test_a_run_ends_early_and_goes_on_with_more_patience(cli: Cli, small: Path) 
         ("stop.patience=5", "stop: metric: a value is needed, such as test.loss"),
         ("stop.metric=clients_test.loss", "no record will have it, as evaluate.clients_every is 0"),
         ("checkpoint.best=3", "best=3: it must be a metric, such as test.accuracy"),
-        ("checkpoint.best=train.loss", "best=train.loss: it must be a metric of an evaluation"),
+        (
+            "checkpoint.best=train.loss",
+            "best=train.loss: it must be a metric of an evaluation, or one that a part tells",
+        ),
         ("checkpoint.best={metric: test.loss, mode: least}", "best: mode=least: it must be auto, min or max"),
         ("checkpoint.best={metric: test.loss, mod: min}", "such as test.accuracy, or {metric: test.score, mode: min}"),
         ("budget.gpu_hours=0", "gpu_hours=0.0: it must be above 0"),

@@ -272,7 +272,8 @@ def test_a_model_for_gpus_alone_is_refused_where_cpus_train_and_warned_of_where_
     with pytest.raises(ConfigError, match=r"^model: it does not take the data .*expected a CUDA tensor"):
         check_fit(task, problem.model_fn(), evaluated=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    said = check_fit(task, problem.model_fn(), True, torch.device("cuda", 0))
+    said, measured = check_fit(task, problem.model_fn(), True, torch.device("cuda", 0))
+    assert measured is None
     assert said == (
         "model: it was not tried, as it does not run on this machine's CPU: RuntimeError: fused kernel: expected a "
         "CUDA tensor"

@@ -15,23 +15,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import cross_entropy
 
+import fedray
 from fedray import optim
-from fedray.algorithms import Scaffold
-from fedray.config.sections import CheckpointSection, EvaluateSection, StopSection
+from fedray.aggregators import Mean
+from fedray.algorithms import FedExP, Scaffold
+from fedray.algorithms.composition import compose
+from fedray.config.sections import CheckpointSection, EvaluateSection, LocalSection, StopSection
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.monitor import Monitor
 from fedray.core.record import RoundRecord
+from fedray.metrics import Recall
+from fedray.metrics.measures import measured
 from fedray.run.driver import Run
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import model_sha256
-from fedray.run.watch import STOP, Watch, check_watched, judge, monitors, patience_used_up
+from fedray.run.watch import STOP, Watch, check_named, check_watched, judge, monitors, patience_used_up
 from fedray.rundir.checkpoint import newest_state, rounds_in
 from fedray.rundir.client_table import read_clients
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import LOCK
+from fedray.tasks.inferred import task_of
 from fedray.tracking.jsonl import JsonLines, read_records
-from tests.helpers import class_problem, federation
+from fedray.transforms import Clip
+from tests.helpers import class_problem, federation, local_task
 
 # The decision, against another's
 
@@ -124,6 +132,53 @@ def test_a_metric_that_no_record_will_have_is_refused_before_the_run(
     check_watched(monitors(StopSection("train.loss"), CheckpointSection()), EvaluateSection(0), data)
 
 
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("test.acuracy", r"no record will have it .did you mean 'accuracy'.*; there is test.loss, test.accuracy$"),
+        ("test.accuracy.p10", "no record will have it; there is test.accuracy$"),
+        ("clients_test.f1", "no record will have it; there is clients_test.loss, clients_test.accuracy$"),
+        ("clients_test.loss.p20", r"no record will have it; there is clients_test.loss.{mean,client_mean,std,p10,.*}$"),
+        ("clients_personal.loss.p10.p10", r"no record will have it; there is clients_personal.loss.{mean,"),
+        ("train.accuracy", "no record will have it; there is train.loss, train.lr$"),
+        (
+            "metrics.fedexq.step",
+            "no record will have it .did you mean 'fedexp'.*; parts that may tell metrics are mean",
+        ),
+        ("metrics.fedexp", r"no record will have it; name what fedexp tells, as in metrics.fedexp.NAME$"),
+    ],
+)
+def test_a_wrong_name_within_a_section_is_told_before_the_run(metric: str, words: str) -> None:
+    measures = local_task(class_problem()).measures
+    parts = compose(FedExP(), [Clip(1.0), Clip(2.0)], Mean(), LocalSection()).tellers
+    assert parts == ("mean", "clip", "clip_2", "fedexp", "sgd")
+    with pytest.raises(ConfigError, match=f"^stop.metric={metric}: {words}"):
+        check_named({"stop.metric": Monitor(metric)}, ("loss", "accuracy"), measures, parts)
+
+
+@pytest.mark.parametrize(
+    "metric", ["test.loss", "clients_test.loss", "clients_test.loss.worst", "train.lr", "metrics.clip_2.share"]
+)
+def test_a_name_that_a_record_may_have_is_taken(metric: str) -> None:
+    measures = local_task(class_problem()).measures
+    check_named({"stop.metric": Monitor(metric)}, ("loss", "accuracy"), measures, ["clip_2"])
+
+
+def test_names_are_not_doubted_where_nothing_was_tried_or_sums_may_tell_more() -> None:
+    check_named({"stop.metric": Monitor("test.anything")}, None, local_task(class_problem()).measures, [])
+    many = measured(cross_entropy, task_of(class_problem().data.spec), [Recall()])
+    check_named({"stop.metric": Monitor("test.recall_2")}, ("loss", "recall"), many, [])
+
+
+def test_a_config_is_refused_for_a_wrong_name_before_it_starts(tmp_path: Path) -> None:
+    args = fedray.TrainArgs(stop_metric="test.acc", evaluate_clients_every=1)
+    with pytest.raises(
+        ConfigError, match=r"^stop.metric=test.acc: no record will have it .*there is test.loss, test.acc"
+    ):
+        fedray.train(fedray.FederatedModel(PROBLEM.model_fn), PROBLEM.data, args, cluster="inline", run_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 # Runs
 
 PROBLEM = class_problem(test=15, holdout=0.3)
@@ -163,7 +218,7 @@ def ending(folder: Path) -> dict[str, Any]:
     """What was decided, and what is left of it."""
     summary = RunFolder(folder).summary()
     keys = ("status", "early_stopped", "best", "rounds")
-    lines = [(r["round"], r["test"], r["model_sha256"]) for r in read_records(folder / "metrics.jsonl")]
+    lines = [(r["round"], r.get("test"), r["model_sha256"]) for r in read_records(folder / "metrics.jsonl")]
     models = [load_file(folder / name) for name in ("model.safetensors", "best.safetensors")]
     values = [{name: tensor.tolist() for name, tensor in model.items()} for model in models]
     clients = read_clients(folder).to_pylist()
@@ -254,6 +309,41 @@ def test_the_best_checkpoint_stays_and_no_other_beyond_those_that_are_kept(tmp_p
     assert len(seen) == ROUNDS
     for number, (rounds, best) in enumerate(seen, 1):
         assert rounds == sorted({number, best}, reverse=True)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_best_by_what_a_part_tells_is_kept_and_comes_out_the_same_after_any_death(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model after the round that the part told it of, evaluated or not; a kill finds each checkpoint whole."""
+    kept = CheckpointSection(every=0, keep=1, best={"metric": "metrics.fedexp.step", "mode": mode})
+    evaluate = EvaluateSection(5, 5)
+
+    def one(folder: Path, resume: bool = False) -> Run:
+        run = run_in(folder, StopSection(), kept, evaluate, resume=resume)
+        made = federation(PROBLEM, folder / "state", FedExP(), rounds=ROUNDS, evaluate=evaluate)
+        return replace(run, plan=replace(made.plan, checkpoint=kept))
+
+    def die(tracker: JsonLines, record: RoundRecord) -> None:
+        copy = tmp_path / str(record.round)
+        shutil.copytree(tmp_path / "run", copy)
+        (copy / LOCK).unlink()
+        write(tracker, record)
+
+    write = JsonLines.round
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "round", die)
+        records = go(one(tmp_path / "run"))
+    steps = [record.metrics["fedexp"]["step"] for record in records]
+    best = steps.index(min(steps) if mode == "min" else max(steps)) + 1
+    expected = ending(tmp_path / "run")
+    assert (expected["best"]["round"], expected["best"]["value"]) == (best, steps[best - 1])
+    layout = federation(PROBLEM, tmp_path / "other").plan.layout
+    model = {name: torch.tensor(value) for name, value in expected["models"][1].items()}
+    assert model_sha256(layout.pack(model)) == records[best - 1].model_sha256
+    for number in (1, best, ROUNDS - 1):
+        go(one(tmp_path / str(number), resume=True))
+        assert ending(tmp_path / str(number)) == expected
 
 
 def test_an_early_stop_is_an_end_and_more_patience_goes_on(tmp_path: Path, endless: list[RoundRecord]) -> None:
