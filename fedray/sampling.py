@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import csv
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,6 +61,10 @@ class Sampler(ABC):
     @abstractmethod
     def expected(self, sizes: Ints) -> float:
         """Return the expected number of clients in a cohort."""
+
+    def fingerprint(self) -> str | None:
+        """Return a hash of what it draws by beside its options, as a file; None, the default: there is nothing."""
+        return None
 
 
 samplers = Registry("sampler", package="fedray.sampling", base=Sampler, such_as="fedray.Uniform(10)")
@@ -218,6 +224,13 @@ class AvailabilityTrace(Sampler):
             return available
         chosen = numpy_generator(seed, "cohort", round).choice(available, self.clients, replace=False, shuffle=False)
         return np.sort(chosen)
+
+    def fingerprint(self) -> str | None:
+        """Return a hash of who is available in each round; None before :meth:`prepare`."""
+        if self._available is None:
+            return None
+        rounds = [available.tolist() for available in self._available]
+        return hashlib.sha256(json.dumps(rounds).encode()).hexdigest()
 
     def expected(self, sizes: Ints) -> float:
         """Return the mean over the rounds of the file."""

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from fedray.rundir.names import to_go_on
 
 _PERIOD = 0.1
 _PATIENCE = 0.2
+_fedray = logging.getLogger("fedray")
 _of_cluster = logging.getLogger("fedray.cluster")
 
 
@@ -59,8 +60,15 @@ class DriverActor:
         """Ask the run to end with a checkpoint."""
         self._stop.set()
 
-    def answer(self, stop: bool) -> None:
-        """Let a run with callbacks go on from a record that they were called with, or end if one of them says so."""
+    def answer(self, stop: bool, said: Sequence[tuple[int, str]] = ()) -> None:
+        """Let a run with callbacks go on from a record that they were called with, or end if one of them says so.
+
+        Args:
+            stop: it is to end.
+            said: lines of theirs for the log of the run, each with its level.
+        """
+        for level, words in said:
+            _fedray.log(level, "%s", words)
         if stop:
             self._stop.set()
         self._answers.release()
@@ -90,26 +98,42 @@ class DriverActor:
 
 
 class _Listener(logging.Handler):
-    """A handler that appends each warning to a list."""
+    """A handler that hands each line of a log to a function."""
 
-    def __init__(self, to: list[RoundRecord | str]) -> None:
-        super().__init__(logging.WARNING)
-        self._to = to
+    def __init__(self, level: int, take: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__(level)
+        self._take = take
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append the warning."""
-        self._to.append(record.getMessage())
+        """Hand it on."""
+        self._take(record)
 
 
 @contextlib.contextmanager
 def _warnings(to: list[RoundRecord | str]) -> Iterator[None]:
     """Append warnings of the cluster, as of a worker that died, to a list: the launcher has the terminal."""
-    listener = _Listener(to)
+    listener = _Listener(logging.WARNING, lambda record: to.append(record.getMessage()))
     _of_cluster.addHandler(listener)
     try:
         yield
     finally:
         _of_cluster.removeHandler(listener)
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[tuple[int, str]]]:
+    """Give a list that fills with what fedray's log is told in the context, as by callbacks, each with its level."""
+    said: list[tuple[int, str]] = []
+    whole = logging.Formatter()  # with the traceback
+    listener = _Listener(logging.INFO, lambda record: said.append((record.levelno, whole.format(record))))
+    level = _fedray.level
+    _fedray.addHandler(listener)
+    _fedray.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        _fedray.removeHandler(listener)
+        _fedray.setLevel(level)
 
 
 def _taken(waiting: list[RoundRecord | str]) -> list[RoundRecord | str]:
@@ -181,10 +205,12 @@ def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], boo
             for one in message:
                 if isinstance(one, str):
                     _of_cluster.warning("%s", one)
-                else:
+                elif not run.callbacks:
                     yield one
-                    if run.callbacks:
-                        actor.answer.remote(stopping())
+                else:
+                    with _heard() as said:
+                        yield one
+                    actor.answer.remote(stopping(), said)
     except RayTaskError as error:
         raise RunFailed(f"the driver failed: {error}") from error
     except RayError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +13,8 @@ from fedray.experiment.experiment import Experiment
 from fedray.run.interrupt import StopSignals, exit_at_once
 from fedray.tracking.callbacks import Callbacks
 from fedray.tracking.console import Console
+
+_log = logging.getLogger("fedray")
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ def run_in_sight(
                 who = told.tell(record)
                 if who and record.round < run.plan.rounds:
                     stops[0]()
-                    console.note(f"{who} stops the run after round {record.round}: saving a checkpoint")
+                    words = f"{who} stops the run after round {record.round}: saving a checkpoint"
+                    console.note(words)
+                    _log.info("%s", words)
         # Not by the signals: one that comes late finds a run that is finished all the same.
         summary = run.folder.summary()
         if summary["status"] != "stopped":

@@ -127,7 +127,7 @@ class Run:
         Raises:
             ConfigError: it cannot go on so, see ``fedray.run.origin.compare``.
         """
-        yield from compare(saved, self.plan.task.data, self.hardware)
+        yield from compare(saved, self.plan.task.data, self.hardware, self.plan.sampler)
         first = saved["round"] + 1
         keys = configs.config_changes(self.folder.path, self.config, first, self.defaults)
         if keys:
@@ -262,7 +262,8 @@ class _Drive:
         state.totals.seconds = time.time() - self._began
         state.store.flush()
         kept = run.plan.checkpoint
-        wrote = {**origin(run.plan.task.data, run.hardware), "callbacks": list(run.callbacks), "frozen": self._frozen}
+        begun = origin(run.plan.task.data, run.hardware, run.plan.sampler)
+        wrote = {**begun, "callbacks": list(run.callbacks), "frozen": self._frozen}
         try:
             checkpoint.write(
                 run.folder.checkpoints, snapshot(run.plan, state, wrote), kept.keep, kept.every * kept.history

@@ -8,20 +8,29 @@ from typing import Any
 
 from fedray.core.errors import ConfigError, listed
 from fedray.data import ClientData
+from fedray.sampling import Sampler
 
 
-def origin(data: ClientData, hardware: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a checkpoint keeps of the data that its rounds were trained on, and of the hardware."""
-    return {"machine": dict(hardware), "encoding": data.encoding, "fingerprint": dict(data.fingerprint())}
+def origin(data: ClientData, hardware: Mapping[str, str], sampler: Sampler) -> dict[str, Any]:
+    """Return what a checkpoint keeps of the data that its rounds were trained on, of the sampler, and the hardware."""
+    return {
+        "machine": dict(hardware),
+        "encoding": data.encoding,
+        "fingerprint": dict(data.fingerprint()),
+        "cohorts": sampler.fingerprint(),
+    }
 
 
-def compare(saved: Mapping[str, Any], data: ClientData, hardware: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+def compare(
+    saved: Mapping[str, Any], data: ClientData, hardware: Mapping[str, str], sampler: Sampler
+) -> Iterator[tuple[int, str]]:
     """Yield what is to be said where a run goes on, each with its level: the data or the hardware are others.
 
     Args:
         saved: the state of the checkpoint.
         data: the data that the run goes on with.
         hardware: the hardware that it goes on with.
+        sampler: the sampler that it goes on with.
 
     Raises:
         ConfigError: the tables were encoded in another way, so that the model would read other inputs.
@@ -39,6 +48,11 @@ def compare(saved: Mapping[str, Any], data: ClientData, hardware: Mapping[str, s
     elif found := changes(saved["fingerprint"], data.fingerprint()):
         words = f"the training data are not those of the checkpoint ({found}): the rounds from here on learn from them"
         yield logging.WARNING, words
+    if None not in (known := saved.get("cohorts"), now := sampler.fingerprint()) and known != now:
+        words = (
+            "what cohorts are drawn by, such as the file of sampler.name=trace, is not what it was: the rounds from "
+        )
+        yield logging.WARNING, words + "here on are drawn by what it says now, those before stay as they are"
     if saved["machine"] != hardware:
         there = f"{saved['machine']}; now {dict(hardware)}"
         words = f"the checkpoint was written on other hardware or versions ({there}): results may differ in bits"

@@ -86,6 +86,37 @@ def test_a_run_with_callbacks_goes_on_once_each_record_is_answered(last: int, ra
     assert ray.calls.count("answer") == last
 
 
+def test_what_callbacks_say_reaches_the_log_of_the_run_before_it_goes_on(
+    ray: FakeRay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said once here, and once by the driver, with the traceback as it was here; of other times nothing is repeated."""
+    here, events = logging.getLogger("fedray"), list[str]()
+
+    class Run(Behind):
+        def records(self, executor: Any, stopping: Any) -> Iterator[Any]:
+            for number in (1, 2, 3):
+                yield number
+                events.extend(record.getMessage() for record in caplog.records)
+                caplog.clear()
+
+    run: Any = Run(callbacks=("m.f",))
+    with caplog.at_level(logging.INFO, "fedray"):  # as it is where a run has a log
+        here.warning("before")
+        caplog.clear()
+        records: Iterator[Any] = stream(Actor(ray, DriverActor(0)), run, WorkerArgs(), lambda: False)
+        for number in records:
+            if number == 2:
+                here.info("m.f stops the run after round 2")
+                try:
+                    raise ZeroDivisionError("by hand")
+                except ZeroDivisionError:
+                    here.warning("callback m.g failed", exc_info=True)
+    said = ["m.f stops the run after round 2", "callback m.g failed"]
+    assert events[:3] == [*said, said[0]]
+    assert events[3].startswith(f"{said[1]}\nTraceback ")
+    assert len(events) == 4
+
+
 def test_warnings_of_the_cluster_reach_whoever_asked_for_the_run(
     ray: FakeRay, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -33,6 +33,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "krum": {"aggregator": fedray.MultiKrum(byzantine=10, keep=5)},
     "alie": {"aggregator": fedray.TrimmedMean(0.1), "attack": fedray.ALIE(clients=0.3, z=1.0)},
     "gaussian_attack": {"attack": fedray.GaussianAttack(clients=0.1, std=0.01)},
+    "ditto": {"algorithm": fedray.Ditto(lam=0.5)},
+    "mime": {"algorithm": fedray.Mime()},
     "fedrolex": {"algorithm": fedray.FedRolex()},
     "centered_clip": {"aggregator": fedray.CenteredClip(radius=0.5)},
 }
@@ -72,6 +74,8 @@ def test_a_callback_stops_after_the_same_round_wherever_it_is_called(tmp_path: P
         result = problem.train(tmp_path / str(number), place, rounds=10**6, callbacks=[enough])
         assert (result.stopped, len(result.history), len(seen)) == (True, 3, 3)
         assert seen == [record.test["loss"] for record in result.history]
+        log = RunFolder(tmp_path / str(number)).log.read_text()
+        assert log.count("enough stops the run after round 3: saving a checkpoint") == 1
         places[number] = problem.hashes(result), seen
     assert places[0] == places[1]
 

@@ -18,10 +18,11 @@ from fedray.cli import main
 from fedray.cluster.place.sites import RaySites
 from fedray.config.layers import to_yaml
 from fedray.core.errors import ConfigError
-from fedray.core.record import RoundRecord
+from fedray.core.record import VIEWS, RoundRecord
 from fedray.data import ClientData
 from fedray.data.sites import SiteData
 from fedray.experiment.build import Config
+from fedray.rundir.client_table import read_clients
 from fedray.rundir.folder import RunFolder
 from tests.faults.nodes import Nodes, eventually, fault
 
@@ -129,6 +130,41 @@ def test_the_bits_are_those_of_one_machine_that_has_all_files(
     same(there, run(as_csv, tmp_path / "csv"))
     monkeypatch.setenv("SITE_DATA", str(together))
     same(there, run(config(place, SILOS, cluster={"name": "inline"}), tmp_path / "inline"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["ditto", "mime"])
+def test_surveys_and_views_are_those_of_one_machine_too(
+    algorithm: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On test sets of the silos' own, which stay there; a worker of the second node dies after a survey, or a block."""
+    for name in ("alpha", "gamma"):
+        (place.folder(HOME[name]) / f"{name}_test.csv").write_text(table(f"{name}_test"))
+    place.nodes.plan(second=[fault("worker.folded", 2, block=2)])
+    own = {name: silo | {"test": f"$SITE_DATA/{name}_test.csv"} for name, silo in SILOS.items() if name != "beta"}
+    content = config(place, SILOS | own, algorithm={"name": algorithm})
+    content["data"]["holdout"] = 0.0
+    content["evaluate"] = {"clients_every": 1, "finetune": {"epochs": 1}}
+    there = run(content, tmp_path / "ray")
+    assert place.nodes.to_come() == []
+    assert sum(record.usage["retries"] for record in there) == 1
+    for site in "ab":
+        shutil.copytree(place.folder(site), tmp_path / "together", dirs_exist_ok=True)
+    monkeypatch.setenv("SITE_DATA", str(tmp_path / "together"))
+    inline = run({**content, "cluster": {"name": "inline"}}, tmp_path / "inline")
+    same(there, inline)
+    for record, other in zip(there, inline, strict=True):
+        assert record.evaluated == other.evaluated
+        assert (record.evaluated["clients"], record.evaluated["without"]) == (2, 1)
+        for section in VIEWS.values():
+            for name, values in getattr(record, section).items():
+                assert values == pytest.approx(getattr(other, section)[name], rel=1e-6)
+    assert there[-1].clients_finetuned
+    assert bool(there[-1].clients_personal) == (algorithm != "mime")
+    assert {row["client"] for row in read_clients(tmp_path / "ray").to_pylist() if row["view"] != "train"} == {
+        "alpha",
+        "gamma",
+    }
 
 
 @pytest.mark.slow

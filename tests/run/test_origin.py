@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
 from fedray.run.origin import changes, compare, origin
+from fedray.sampling import AvailabilityTrace, Full, Sampler
 
 HERE = {"cpu": "AVX2", "gpu": "none"}
 
@@ -23,13 +25,13 @@ def data(shift: float = 0.0, clients: int = 3) -> FederatedData:
 
 
 def test_nothing_is_said_of_what_is_as_it_was() -> None:
-    saved = json.loads(json.dumps(origin(data(), HERE)))
-    assert list(compare(saved, data(), HERE)) == []
+    saved = json.loads(json.dumps(origin(data(), HERE, Full())))
+    assert list(compare(saved, data(), HERE, Full())) == []
 
 
 def test_other_rows_clients_and_hardware_are_named() -> None:
-    saved = json.loads(json.dumps(origin(data(), HERE)))
-    (level, words), (_, hardware) = compare(saved, data(shift=0.5, clients=4), {**HERE, "cpu": "AVX512"})
+    saved = json.loads(json.dumps(origin(data(), HERE, Full())))
+    (level, words), (_, hardware) = compare(saved, data(shift=0.5, clients=4), {**HERE, "cpu": "AVX512"}, Full())
     assert level == logging.WARNING
     assert "not those of the checkpoint (changed: 1; new: 3)" in words
     assert "written on other hardware or versions" in hardware
@@ -38,13 +40,31 @@ def test_other_rows_clients_and_hardware_are_named() -> None:
 def test_another_encoding_is_refused() -> None:
     tables = data()
     tables.encoding = {"columns": [{"name": "age", "mean": 40.0}]}
-    saved = json.loads(json.dumps(origin(tables, HERE)))
-    assert list(compare(saved, tables, HERE)) == []
+    saved = json.loads(json.dumps(origin(tables, HERE, Full())))
+    assert list(compare(saved, tables, HERE, Full())) == []
     tables.encoding = {"columns": [{"name": "age", "mean": 40.5}]}
     with pytest.raises(ConfigError, match="encoded otherwise"):
-        list(compare(saved, tables, HERE))
+        list(compare(saved, tables, HERE, Full()))
 
 
 def test_long_lists_end_after_ten() -> None:
     words = changes({str(number): "a" for number in range(30)}, {})
     assert words == "gone: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more"
+
+
+def test_another_file_of_who_is_available_is_told_where_a_run_goes_on(tmp_path: Path) -> None:
+    """One that was written anew with the same content is not."""
+    file = tmp_path / "trace.csv"
+
+    def trace(text: str) -> Sampler:
+        file.write_text("round,client\n" + text)
+        return AvailabilityTrace(str(file)).prepare(data())
+
+    saved = json.loads(json.dumps(origin(data(), HERE, trace("1,0\n1,2\n2,1\n"))))
+    assert list(compare(saved, data(), HERE, trace("1,2\n2,1\n1,0\n"))) == []
+    ((level, words),) = compare(saved, data(), HERE, trace("1,0\n1,2\n2,1\n3,1\n"))
+    assert level == logging.WARNING
+    assert words.startswith("what cohorts are drawn by, such as the file of sampler.name=trace, is not what it was")
+    assert list(compare(saved, data(), HERE, Full())) == []  # of which the changed config tells
+    del saved["cohorts"]
+    assert list(compare(saved, data(), HERE, trace("1,0\n"))) == []
