@@ -9,6 +9,7 @@ import typer
 
 from fedray.cli.common import ConfigArgument, Overrides, Round, RunArgument, loaded_from
 from fedray.config.layers import load_layers
+from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
 from fedray.rundir.names import config_of, config_path
 
@@ -32,6 +33,10 @@ def evaluate(
     config_of(run_dir)
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
     loaded, folder = loaded_from(run_dir, load_layers(config_path(run_dir), changes))
+    if clients and data and getattr(loaded.data, "holdout", None):
+        raise ConfigError(
+            "--data: with --clients each is evaluated on the rows that data.holdout sets aside; leave it out"
+        )
     if clients:
         show(pairs(views_told(evaluate_clients(loaded, folder, round, device))))
         return

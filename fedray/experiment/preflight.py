@@ -126,12 +126,12 @@ def needs_statistics(algorithm: Composition, module: nn.Module, layout: Layout) 
 
 
 class Tried(NamedTuple):
-    """What a try of the model told.
+    """The result of a try of the model.
 
     Args:
         untried: the reason why nothing was tried, for a warning: workers have GPUs, this machine has none, and the
             model does not run on its CPU.
-        metrics: the names of what an evaluation measures; None: nothing is evaluated, or it was not tried.
+        metrics: the names of the numbers of an evaluation; None: nothing is evaluated, or it was not tried.
     """
 
     untried: str | None = None

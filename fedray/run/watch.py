@@ -109,7 +109,7 @@ def check_named(
     Args:
         watched: the metrics, by their config keys.
         measured: the names that a small evaluation has told; None: it was not tried.
-        measures: what is measured; of sums there may be more names than a small evaluation tells.
+        measures: the loss and the metrics; of sums there may be more names than a small evaluation tells.
         parts: the parts of the run that may tell metrics of a round.
 
     Raises:

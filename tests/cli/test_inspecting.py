@@ -153,4 +153,8 @@ def test_the_clients_of_a_run_are_evaluated_by_their_own_models(cli: Cli, small:
     exported = cli("export", "out", "model.safetensors")
     assert exported.out == "wrote model.safetensors\n"
     assert "of the server's model are as they were at the start: clients keep their own" in exported.err
+    assert (
+        "--data: with --clients each is evaluated on the rows that data.holdout"
+        in cli("evaluate", "out", "--clients", "--data", 9).err
+    )
     assert "--device: this machine has no 'tpu'" in cli("evaluate", "out", "--clients", "--device", "tpu").err
