@@ -14,7 +14,7 @@ import torch
 
 from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
-from fedray.core.messages import Block, BlockReport, BlockUpdate, Parts
+from fedray.core.messages import DELTA, Block, BlockReport, BlockUpdate, Parts
 from fedray.data import ClientData
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.replay.doubts import Doubt
@@ -258,7 +258,10 @@ def _alone(
 def _row(update: BlockUpdate, place: int) -> Parts:
     """Return a copy of what one client's training gives: what it sends, and what it keeps."""
     parts = {**update.parts, **{f"state.{name}": part for name, part in update.state.items()}}
-    return {name: part[place].detach().clone() for name, part in parts.items()}
+    found = {name: part[place].detach().clone() for name, part in parts.items()}
+    if update.start is not None:  # still to be subtracted
+        found[DELTA].sub_(update.start)
+    return found
 
 
 def _difference(one: Parts, other: Parts) -> tuple[float, float]:
