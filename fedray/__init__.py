@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fedray import optim as optim
     from fedray import parts as parts
     from fedray import server as server
+    from fedray import tasks as tasks
     from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
     from fedray.algorithms import (
         AFL,
@@ -86,7 +87,7 @@ _NAMES = {
     "transforms": "BF16 Clip Gaussian Int8 TopK",
 }
 
-_MODULES = ("metrics", "optim", "parts", "server")
+_MODULES = ("metrics", "optim", "parts", "server", "tasks")
 """Modules whose names are public, too."""
 
 

@@ -53,6 +53,7 @@ from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS
 from fedray.sampling import Sampler
 from fedray.server import ServerOptimizer
+from fedray.tasks import Task
 from fedray.tracking.callbacks import Callback, Callbacks
 from fedray.tracking.jsonl import read_records
 from fedray.transforms import Transform
@@ -88,6 +89,7 @@ class FederatedModel:
         frozen: names of the tensors that are not trained, such as ``"body"`` or ``"*.bias"``: they may be of any type,
             and never travel; parameters without a gradient are frozen anyway.
         personal: names of the tensors that stay with their client, from round to round.
+        task: of its outputs, such as ``"binary"``; default: by targets, shape of the outputs, and loss.
 
     Raises:
         ConfigError: a module or an optimizer instead of a function that makes one.
@@ -98,6 +100,7 @@ class FederatedModel:
     loss_fn: LossFn | Named | None = None
     frozen: Sequence[str] = ()
     personal: Sequence[str] = ()
+    task: Task | Named | None = None
 
     def __post_init__(self) -> None:
         for name, value, kind, such_as in (
@@ -303,21 +306,18 @@ def train(
         server: the server optimizer, for example ``fedray.server.Adam(lr=0.01)``; default that of the algorithm.
         attack: of some of the clients, such as ``fedray.SignFlip(clients=0.2)``; default none.
         sampler: of cohorts; default all clients.
-        metrics: of evaluations, beside the loss, for example ``["accuracy", fedray.metrics.F1(average="macro")]``; or
-            functions from outputs and targets to a value of each example.  Default: what readers of the task expect.
+        metrics: of evaluations, beside the loss, such as ``["auroc", fedray.metrics.F1(average="macro")]``, or
+            functions (output, target) to a value of each example.  Default: what readers of the task expect.
         cluster: the place; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
         run_dir: the run folder; default ``runs/python/<time>``.
         resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call
             (``rounds`` may be larger).
         progress: show progress on the terminal.
         callbacks: functions that are called in this process after each round, in order, each with the round's complete
-            :class:`fedray.RoundRecord`: its number, ``train``, ``test`` and ``clients_test`` metrics where they were
-            due, failures, seconds, bytes, the model's hash.  ``metrics.jsonl`` has it by then.  One that returns True
-            stops the run with a checkpoint, as a signal would: ``result.stopped`` is True, and ``resume=True`` goes on.
-            Anything else that is returned means nothing.  One that raises is named in a warning and left out.  The next
-            cohort is drawn once all have returned, so that the round in which a run stops depends on nobody's speed;
-            evaluations, which else run beside the next round, and the callbacks' own time are then waited for in each
-            round.  A run that is resumed may tell again the round that it goes on from.
+            :class:`fedray.RoundRecord`, which ``metrics.jsonl`` has by then.  One that returns True stops the run with
+            a checkpoint, as a signal would: ``result.stopped`` is True, and ``resume=True`` goes on.  One that raises
+            is named in a warning and left out.  Each round waits for its evaluations and for the callbacks, so that
+            the round in which a run stops depends on nobody's speed.  A resume may tell its first round again.
 
     Returns:
         The trained module and the history.
@@ -344,14 +344,14 @@ def train(
             if content["local"][option] != getattr(LocalSection, option):
                 raise ConfigError(f"{option}: given twice, in FederatedModel({option}_fn=) and TrainArgs({option}=)")
             content["local"][option] = given
-    parts = {
+    parts: dict[str, Any] = {
         "algorithm": algorithm,
         "server": server,
         "aggregator": aggregator,
         "attack": attack,
         "sampler": sampler,
-        "metrics": metrics,
     }
+    parts |= {"metrics": metrics, "task": model.task}
     content |= {name: part for name, part in parts.items() if part is not None}
     if not isinstance(run_dir, str | Path | None):
         raise ConfigError(f"run_dir: the path of a folder is needed; this is {an(type(run_dir).__name__)}")

@@ -56,6 +56,7 @@ from fedray.models.registry import Model, models
 from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers
 from fedray.sampling import Sampler, samplers
 from fedray.server import PerClient, Server, ServerOptimizer, server_optimizers
+from fedray.tasks.base import Task, tasks
 from fedray.tracking.base import RunInfo, Tracker, trackers
 from fedray.transforms.base import Setting, Transform, transforms
 from fedray.transforms.codec import Codec, Draws
@@ -100,6 +101,7 @@ __all__ = [
     "Setting",
     "Source",
     "Step",
+    "Task",
     "TorchOptimizer",
     "Trace",
     "Tracker",
@@ -120,6 +122,7 @@ __all__ = [
     "partitioners",
     "samplers",
     "server_optimizers",
+    "tasks",
     "torch_generator",
     "trackers",
     "transforms",

@@ -64,7 +64,6 @@ UNTESTED = {
     "cluster": "settings that Ray reads when it is imported: tests/cluster/test_same_bits.py looks at them in a worker",
     "cluster/start/preload": "an import, for the time that it saves",
     "data/spec": "fields",
-    "tasks/regression": "fields",
 }
 # A test file of what no single module does, by its folder or name.
 ACROSS = {
@@ -91,6 +90,7 @@ ACROSS = {
     "slurm/test_jobs": "real jobs",
     "slurm/test_stop": "fedray stop of real jobs",
     "slurm/test_sweep": "sweeps as job arrays, in real jobs",
+    "tasks/test_runs": "tasks of runs, from what a person names to the loss and the record",
     "tracking/test_browser": "TensorBoard in a browser",
 }
 

@@ -370,6 +370,7 @@ class ExperimentSchema(TopSection):
 
     data: Any
     model: Any
+    task: Any = None
     metrics: Any = None
     algorithm: Any = "fedavg"
     transforms: list[Any] = field(default_factory=list)

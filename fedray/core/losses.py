@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MethodType
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +32,6 @@ def mse(output: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(output, target)
 
 
-TASK_LOSS = {"classification": "cross_entropy", "regression": "mse"}
-
-
 def _each_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     if target.dim() > 1:
         return F.cross_entropy(output, target, reduction="none").flatten(1).mean(dim=1)
@@ -54,11 +52,16 @@ _DIRECT: dict[LossFn, LossFn] = {
 
 
 def has_direct(loss: LossFn) -> bool:
-    """Return True if the losses of single examples are known for this function without vmap."""
+    """Return True if the losses of single examples are known for this function without vmap.
+
+    They are for the functions of this module, torch's of the same kind, and an object with a method ``each``.
+    """
     return _direct(loss) is not None
 
 
 def _direct(loss: LossFn) -> LossFn | None:
+    if isinstance(each := getattr(loss, "each", None), MethodType):
+        return each
     # By identity: a loss of the user's need not be hashable.
     return next((each for known, each in _DIRECT.items() if known is loss), None)
 

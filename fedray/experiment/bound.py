@@ -45,6 +45,7 @@ from fedray.optim import LRSchedule, OptimizerFn, lr_schedules, optimizers
 from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
 from fedray.server import ServerOptimizer, server_optimizers
+from fedray.tasks import Task, tasks
 from fedray.tracking import Tracker, trackers
 from fedray.transforms import Transform, transforms
 
@@ -71,6 +72,7 @@ class Bound:
     augment: tuple[Any, ...]
     model: Any
     regions: ModelSection
+    task: Task | None
     metrics: tuple[Any, ...] | None
     algorithm: Algorithm
     server: ServerOptimizer | None
@@ -123,6 +125,7 @@ class Bound:
             augment=augment,
             model=model,
             regions=regions,
+            task=None if schema.task is None else bind_part(tasks, schema.task, "task"),
             metrics=chosen_metrics(schema.metrics),
             algorithm=bind_part(algorithms, schema.algorithm, "algorithm"),
             server=server,
@@ -169,7 +172,7 @@ class Bound:
         filled: dict[str, Any] = {
             "seed": self.schema.seed,
             "rounds": self.schema.rounds,
-            **{key: dumped[key] for key in ("data", "model") if key in dumped},
+            **{key: dumped[key] for key in ("data", "model", "task") if key in dumped},
             **({} if self.metrics is None else {"metrics": _list(dumped, "metrics")}),
             **{key: dumped[key] for key in ("algorithm",) if key in dumped},
             "transforms": _list(dumped, "transforms"),
@@ -194,6 +197,7 @@ class Bound:
         return [
             ("data", data_sources, self.data),
             ("model", models, self.model),
+            *([("task", tasks, self.task)] if self.task else []),
             *((f"metrics[{i}]", metrics, part) for i, part in enumerate(self.metrics or ())),
             ("algorithm", algorithms, self.algorithm),
             *([("server", server_optimizers, self.server)] if self.server else []),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
-from fedray.core.losses import TASK_LOSS, LossFn
+from fedray.core.losses import LossFn
 from fedray.core.regions import Regions
 from fedray.data import ClientData, DataSpec
 from fedray.data.augment import Augment, Told, fit
@@ -37,9 +37,10 @@ from fedray.experiment.preflight import (
     check_single_rows,
     made_module,
     needs_statistics,
+    output_shape,
+    two_examples,
     untested,
 )
-from fedray.local.losses import losses
 from fedray.local.modes import carried_buffers
 from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing
@@ -60,7 +61,8 @@ from fedray.run.watch import check_named, check_watched, monitors
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import new_folder
 from fedray.sampling import Sampler
-from fedray.tasks import task_of
+from fedray.tasks import Task, infer
+from fedray.tasks.inferred import Shape
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,23 @@ class Config(Bound):
 
     def model_fn(self, spec: DataSpec) -> ModelFn:
         """Return what builds the module with its first parameters."""
-        return partial(initial_model, self.model, spec, self.schema.seed, self.model_regions())
+        seen = spec if self.task is None else made(self.task).for_model(spec)
+        return partial(initial_model, self.model, seen, self.schema.seed, self.model_regions())
 
     def model_regions(self) -> Regions:
         """Return the regions of the model's tensors, as the config and the algorithm say them."""
         return Regions(made(self.algorithm).region, self.regions.frozen, self.regions.personal, self.local.buffers)
 
-    def loss_fn(self, spec: DataSpec) -> LossFn:
+    def about(self, spec: DataSpec, target: Shape, output: Callable[[], Shape | None]) -> tuple[Task, str]:
+        """Return the task: that of the config, or by data, model and loss, with the reason; see :func:`infer`."""
+        if self.task is not None:
+            task: Task = made(self.task)
+            return task.of(spec, target), "as the config says"
+        return infer(spec, target, self.loss, output)
+
+    def loss_fn(self, task: Task) -> LossFn:
         """Return the loss: that of the config, or of the task."""
-        return self.loss or losses[TASK_LOSS[spec.task]]
+        return self.loss or task.loss_fn
 
     def chosen_metrics(self) -> tuple[Metric, ...] | None:
         """Return the metrics that are chosen; None: those that readers of such a task expect."""
@@ -94,9 +104,9 @@ class Config(Bound):
             return None
         return tuple(as_metric(made(part), f"metrics[{i}]") for i, part in enumerate(self.metrics))
 
-    def measures(self, spec: DataSpec, loss: LossFn) -> Measures:
-        """Return what evaluations of some data measure."""
-        return measured(loss, task_of(spec), self.chosen_metrics())
+    def measures(self, task: Task, loss: LossFn) -> Measures:
+        """Return what evaluations measure."""
+        return measured(loss, task, self.chosen_metrics())
 
     def plan(self, encoding: Mapping[str, Any] | None = None, inputs: Told = None) -> Plan:
         """Load the data and build the plan of a run, checked: cohort, model, loss and data fit together.
@@ -160,15 +170,19 @@ class Config(Bound):
         layout = Layout.of(module, self.model_regions())
         check_algorithm(algorithm, layout, data.spec)
         vector = layout.pack(dict(module.state_dict()))
+        x, y = two_examples(data.probe())
+        about, why = self.about(data.spec, tuple(y.shape), lambda: output_shape(module, x, self.place.devices[0]))
         task = LocalTask(
             model_fn=model_fn,
             optimizer_fn=self.optimizer,
-            loss_fn=self.loss_fn(data.spec),
+            loss_fn=self.loss_fn(about),
             data=data,
             layout=layout,
             args=algorithm.args,
             program=algorithm.program,
             metrics=self.chosen_metrics(),
+            task=about,
+            why=why,
             seed=self.schema.seed,
             statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
             augment=Augment(tuple(data.augment)),

@@ -22,6 +22,7 @@ from fedray.data.augment import Augment, chosen
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
+from fedray.experiment.preflight import output_shape
 from fedray.local.kernels import cuda_kernels
 from fedray.local.losses import loss_on
 from fedray.local.task import MOST_ROWS, Precision
@@ -189,12 +190,13 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
     layout.load(module, _fitting(saved, layout, folder))
     x, _ = test.slice(0, 2)
     rows = rows_at_once(config.evaluate.batch_size, module, x)  # type: ignore[arg-type]
-    loss, precision, seed = loss_on(config.loss_fn(spec), place), config.local.precision, config.schema.seed
+    about, _ = config.about(spec, tuple(test.slice(0, 2)[1].shape), lambda: output_shape(module, x, CPU))
+    loss, precision, seed = loss_on(config.loss_fn(about), place), config.local.precision, config.schema.seed
     with cuda_kernels(precision, config.local.deterministic) if place.type == "cuda" else nullcontext():
         return evaluate_model(
             module.to(place),
             test,
-            config.measures(spec, loss),
+            config.measures(about, loss),
             rows=rows,
             seed=seed,
             round=saved.round + 1,

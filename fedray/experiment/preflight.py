@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.data import ClientData, DataSpec
-from fedray.data.columns.checks import IGNORED
 from fedray.data.columns.rows import CPU
 from fedray.local.schedule import single_rows
 from fedray.local.stacking import batch_statistics
@@ -27,6 +26,7 @@ from fedray.local.task import LocalTask, ModelFn
 from fedray.local.views import serves
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn
+from fedray.tasks import logits_of
 
 
 def made_module(model_fn: ModelFn) -> nn.Module:
@@ -150,9 +150,7 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
     Raises:
         ConfigError: naming the part that does not fit, with the shapes.
     """
-    rows = task.data.rows(np.zeros(1, dtype=np.int64), torch.device("cpu"))
-    x, y = rows.take(np.zeros((1, 2), dtype=np.int64))
-    x, y = x[0], y[0]
+    x, y = two_examples(task.data)
     shapes = f"inputs {tuple(x.shape)}, targets {tuple(y.shape)} {y.dtype}"
     placed = [*module.parameters(), *module.buffers()]
     try:
@@ -166,14 +164,8 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         raise ConfigError(f"model: it does not take the data ({shapes}): {one_line(error)[:300]}") from error
     if isinstance(task.model_fn, Prototype):
         task.model_fn.check(x)
-    classes = task.data.spec.outputs if task.data.spec.task == "classification" else 0
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if isinstance(shape, tuple) and len(shape) == y.dim() + 1 and shape[2:] == y.shape[1:] and shape[1] < classes:
-        more = f"; {IGNORED}" if y.dim() > 1 else ""
-        raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes{more}")
-    # Of [B] and [B, 1] torch would compare each with each.
-    if not classes and isinstance(output, torch.Tensor) and output.dim() != y.dim():
-        raise ConfigError(f"model: it gives {shape} for targets {tuple(y.shape)}; they must have as many dimensions")
+    shape = tuple(output.shape)
+    task.about.check(shape, tuple(y.shape))
     try:
         with torch.no_grad(), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -204,16 +196,30 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         ) from error
 
 
-def _output(module: nn.Module, x: torch.Tensor, device: torch.device) -> Any:
+def two_examples(data: ClientData) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs and targets ``[2, ...]``: the first example of the first client, twice."""
+    x, y = data.rows(np.zeros(1, dtype=np.int64), CPU).take(np.zeros((1, 2), dtype=np.int64))
+    return x[0], y[0]
+
+
+def output_shape(module: nn.Module, x: torch.Tensor, device: torch.device) -> tuple[int, ...] | None:
+    """Return the shape of a model's outputs; None where it does not run, as :func:`check_fit` will tell."""
+    try:
+        with HiddenState({"model": module}, [*module.parameters(), *module.buffers()]).put_back():
+            return tuple(_output(module, x, device).shape)
+    except Exception:
+        return None
+
+
+def _output(module: nn.Module, x: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return the model's output on the CPU, from a copy on ``device`` if it runs on no CPU."""
     with torch.no_grad():
         try:
-            return module.eval()(x)
+            return logits_of(module.eval()(x))
         except Exception:
             if device.type != "cuda" or not torch.cuda.is_available():
                 raise
-            output = copy.deepcopy(module).to(device)(x.to(device))
-            return output.cpu() if isinstance(output, torch.Tensor) else output
+            return logits_of(copy.deepcopy(module).to(device)(x.to(device))).cpu()
 
 
 def check_single_rows(task: LocalTask, module: nn.Module, dropped: bool) -> tuple[str, ...]:
@@ -256,7 +262,7 @@ def _single_row_fails(task: LocalTask, module: nn.Module, client: int) -> str | 
         x, y = rows.take(np.zeros((1, count), dtype=np.int64))
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                task.loss_fn(module(x[0]), y[0])
+                task.loss_fn(logits_of(module(x[0])), y[0])
             errors.append(None)
         except Exception as error:
             errors.append(one_line(error)[:200])

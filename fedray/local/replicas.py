@@ -16,6 +16,7 @@ from fedray.core.losses import batch_loss
 from fedray.local.losses import loss_on
 from fedray.local.modes import train_mode
 from fedray.local.task import LocalTask, autocast
+from fedray.tasks import logits_of
 
 
 def share_out(count: int, devices: int) -> list[slice]:
@@ -92,7 +93,7 @@ class Replica:
     def loss(self, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
         """Return ``weight`` times the rows' mean loss, whose ``backward`` leaves the gradients with the parameters."""
         with autocast(self._task.args.precision, self.device):
-            loss = batch_loss(self._loss, self.module(x.to(self.device)), y.to(self.device))
+            loss = batch_loss(self._loss, logits_of(self.module(x.to(self.device))), y.to(self.device))
         return loss if weight == 1.0 else loss * weight
 
     def loss_of(self, output: Tensor, y: Tensor) -> Tensor:

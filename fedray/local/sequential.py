@@ -23,6 +23,7 @@ from fedray.local.guards import check_in_place
 from fedray.local.replicas import Replica, share_out
 from fedray.local.step import Fit, Objective, Step
 from fedray.local.task import LocalTask, autocast
+from fedray.tasks import logits_of
 
 
 class SequentialStepper:
@@ -92,7 +93,7 @@ class SequentialStepper:
             watched(module, self._head) as seen,
         ):
             if params is None and step.attached:
-                logits = module(x)
+                logits = logits_of(module(x))
             else:
                 layout = self._task.layout
                 row = (step.params if params is None else params).reshape(1, -1)
@@ -100,7 +101,7 @@ class SequentialStepper:
                 buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
                 if row.shape[1] > layout.trained:
                     buffers |= {name: buffer[0].clone() for name, buffer in layout.buffers_of(row).items()}
-                logits = functional_call(module, {**own, **buffers}, (x,))
+                logits = logits_of(functional_call(module, {**own, **buffers}, (x,)))
         self._forward_ends()
         return Output(logits.unsqueeze(0), seen[0].unsqueeze(0) if len(seen) == 1 else None, batch)
 

@@ -28,6 +28,7 @@ from fedray.local.moments import KeptRows
 from fedray.local.replicas import share_out
 from fedray.local.step import Fit, Step
 from fedray.local.task import LocalTask, autocast
+from fedray.tasks import logits_of
 
 _NOTHING = contextlib.nullcontext()
 _WHOLE = slice(0, 1)
@@ -99,8 +100,7 @@ class StackedStepper:
     def _output(self, params: Tensors, key: Tensor, x: Tensor) -> Tensor:
         if self._dropout is not None:
             self._dropout.client = key
-        output: Tensor = functional_call(self._template, {**self._rest, **params}, (x,))
-        return output
+        return logits_of(functional_call(self._template, {**self._rest, **params}, (x,)))
 
     def _output_and_features(self, params: Tensors, key: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         with watched(self._template, self._head) as seen:

@@ -25,7 +25,7 @@ from fedray.local.variants import Submodels
 from fedray.metrics.base import Metric
 from fedray.metrics.measures import Measures, measured
 from fedray.optim import OptimizerFn
-from fedray.tasks import task_of
+from fedray.tasks import Task, task_of
 
 ModelFn = Callable[[], nn.Module]
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -95,6 +95,8 @@ class LocalTask:
         profile: the names and widths of what clients send and keep, as a trial has seen them.
         submodels: the narrower models that clients train; None: all train the whole one.
         metrics: the metrics of evaluations; None: those that readers of such a task expect.
+        task: the meaning of the model's outputs; None: by the data.
+        why: the reason for this task, where it is not that of the data alone.
     """
 
     model_fn: ModelFn
@@ -117,6 +119,13 @@ class LocalTask:
     profile: Profile = field(default_factory=Profile)
     submodels: Submodels | None = None
     metrics: tuple[Metric, ...] | None = None
+    task: Task | None = None
+    why: str = ""
+
+    @cached_property
+    def about(self) -> Task:
+        """The meaning of the model's outputs."""
+        return task_of(self.data.spec) if self.task is None else self.task
 
     @cached_property
     def measures(self) -> Measures:
@@ -125,7 +134,7 @@ class LocalTask:
         Raises:
             ConfigError: a metric is none of such a task.
         """
-        return measured(self.loss_fn, task_of(self.data.spec), self.metrics)
+        return measured(self.loss_fn, self.about, self.metrics)
 
     def with_variants(self) -> LocalTask:
         """Return the task with the variants of the model that its program has, if any.
@@ -180,6 +189,7 @@ class LocalTask:
         devices = (f"devices: {self.sharing.reason}",) if self.sharing.reason else ()
         return (
             f"an example: {shape} to {spec.outputs:,} {kind} ({spec.task})",
+            *((f"task: {self.about.name}: {self.why}",) if self.why else ()),
             *self.data.notes,
             *((f"inputs: {self.augment.words}",) if self.augment.parts else ()),
             *((f"variants: {self.trains}",) if self.trains else ()),

@@ -31,9 +31,37 @@ class Accuracy(MeanMetric):
     needs: ClassVar[Literal["classes", "numbers", ""]] = "classes"
     label: str | None = None
 
+    def of(self, task: Task) -> Metric:
+        """Return the metric of a task; where some positions may not count, that over all that do."""
+        found = super().of(task)
+        return PositionAccuracy(self.title).of(task) if task.partial else found
+
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the share of right positions of each example, ``[B]``."""
         return self.task.answers(output, target).right.to(torch.float32).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class PositionAccuracy(Metric):
+    """The share of right answers of the positions that count.
+
+    Args:
+        label: the name of the number in records.
+    """
+
+    label: str | None = "accuracy"
+
+    needs: ClassVar[Literal["classes", "numbers", ""]] = "classes"
+
+    def update(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return of each example the right positions, and those that count."""
+        found = self.task.answers(output, target)
+        known = torch.ones_like(found.right) if found.known is None else found.known
+        return {"right": found.right.double().sum(dim=1), "known": known.double().sum(dim=1)}
+
+    def compute(self, state: State) -> float:
+        """Return the share."""
+        return float(state["right"] / state["known"])
 
 
 class OfNumbers(Metric):

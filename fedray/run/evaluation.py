@@ -26,6 +26,7 @@ from fedray.local.task import MOST_ROWS, Precision, autocast
 from fedray.local.views import Values, Views
 from fedray.metrics.measures import States
 from fedray.metrics.sums import on_host
+from fedray.tasks import logits_of
 
 PIECE_BYTES = 256 << 20
 """Bytes of the largest tensor in the forward pass of a piece."""
@@ -247,7 +248,7 @@ class Evaluator:
                 x, y = take(start, stop)
                 x = self._augment.fixed(x)
                 with autocast(self._precision, self._device):
-                    output = self.module(x).float()
+                    output = logits_of(self.module(x)).float()
                 values = self._of(output, y)
             return on_host(values)
         except OutOfMemory:

@@ -1,8 +1,28 @@
-"""Tasks: what the output of a model says of an example."""
+"""Tasks: the meaning of what a model gives for an example, its loss, and the metrics that its readers expect."""
 
-from fedray.tasks.base import Answers, Ranking, Task
+from fedray.tasks.base import Answers, Ranking, Task, TaskLoss, tasks
+from fedray.tasks.binary import Binary, Multilabel
 from fedray.tasks.classification import Classification
-from fedray.tasks.inferred import inferred, task_of
+from fedray.tasks.inferred import infer, inferred, task_of
+from fedray.tasks.outputs import logits_of
+from fedray.tasks.positions import CausalLM, Segmentation, TokenClassification
 from fedray.tasks.regression import Regression
 
-__all__ = ["Answers", "Classification", "Ranking", "Regression", "Task", "inferred", "task_of"]
+__all__ = [
+    "Answers",
+    "Binary",
+    "CausalLM",
+    "Classification",
+    "Multilabel",
+    "Ranking",
+    "Regression",
+    "Segmentation",
+    "Task",
+    "TaskLoss",
+    "TokenClassification",
+    "infer",
+    "inferred",
+    "logits_of",
+    "task_of",
+    "tasks",
+]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor
 
+from fedray.config.registry import Registry
+from fedray.core.losses import LossFn
 from fedray.data.spec import DataSpec
 
 
@@ -74,8 +77,13 @@ class Task:
     spec: ClassVar[DataSpec] = DataSpec((), 0)
     """The examples that it is about."""
 
-    def of(self, spec: DataSpec) -> Self:
-        """Return the task of some data."""
+    def of(self, spec: DataSpec, target: tuple[int, ...] = ()) -> Self:
+        """Return the task of some data.
+
+        Args:
+            spec: the examples.
+            target: the shape of some targets, if that is known.
+        """
         found = copy.copy(self)
         object.__setattr__(found, "spec", spec)
         return found
@@ -84,6 +92,31 @@ class Task:
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their numbers; the numbers where they have none."""
         return self.spec.classes or tuple(map(str, range(self.spec.outputs)))
+
+    @property
+    def partial(self) -> bool:
+        """True where some positions may not count."""
+        return False
+
+    @property
+    def loss_fn(self) -> LossFn:
+        """Its loss, for ``local.loss: auto``."""
+        return TaskLoss(self)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of a batch."""
+        raise NotImplementedError(f"{self.name} has no loss of its own")
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each example, ``[B]``."""
+        raise NotImplementedError(f"{self.name} has no loss of its own")
+
+    def for_model(self, spec: DataSpec) -> DataSpec:
+        """Return the examples as a model that the config names sees them."""
+        return spec
+
+    def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+        """Raise ConfigError, with both shapes, unless outputs and targets of these shapes go together."""
 
     @property
     def several(self) -> bool:
@@ -109,3 +142,29 @@ class Task:
     def entropy(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of each example, summed over its positions, and their number, each ``[B]``."""
         raise NotImplementedError(f"{self.name} has no classes")
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """The loss of a task, as a function that knows the loss of each example.
+
+    Args:
+        task: the task.
+    """
+
+    task: Task
+
+    @property
+    def ignore_index(self) -> int | None:
+        """The target that does not count, if there is one."""
+        return getattr(self.task, "ignore_index", None)
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.task.loss(output, target)
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each example, ``[B]``."""
+        return self.task.each(output, target)
+
+
+tasks = Registry("task", package="fedray.tasks", base=Task, such_as="fedray.tasks.Binary()")

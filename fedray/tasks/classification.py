@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedray.tasks.base import Answers, Ranking, Task
+from fedray.core.errors import ConfigError
+from fedray.core.losses import LossFn, cross_entropy
+from fedray.data.columns.checks import IGNORED
+from fedray.tasks.base import Answers, Ranking, Task, tasks
 
 
 def margins(logits: Tensor) -> Tensor:
@@ -28,6 +31,7 @@ def margins(logits: Tensor) -> Tensor:
     return torch.stack(each, dim=1)
 
 
+@tasks.register("classification")
 @dataclass(frozen=True)
 class Classification(Task):
     """One of K classes: logits ``[B, K]``, int64 targets ``[B]``; for positions ``[B, K, T]`` and ``[B, T]``.
@@ -42,9 +46,20 @@ class Classification(Task):
             [0.5761]])
     """
 
-    name: ClassVar[str] = "classification"
     kind: ClassVar[Literal["classes", "numbers"]] = "classes"
     usual: ClassVar[tuple[str, ...]] = ("accuracy",)
+
+    @property
+    def loss_fn(self) -> LossFn:
+        """Cross-entropy."""
+        return cross_entropy
+
+    def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+        """Raise ConfigError where there are fewer outputs than classes."""
+        classes = self.spec.outputs
+        if len(shape) == len(target) + 1 and shape[2:] == target[1:] and shape[1] < classes:
+            more = f"; {IGNORED}" if len(target) > 1 else ""
+            raise ConfigError(f"model: it gives {shape[1]} outputs for {classes} classes{more}")
 
     def answers(self, output: Tensor, target: Tensor) -> Answers:
         """Return the class of the largest logit, and the right one, each ``[B, n]``."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fedray.data.spec import DataSpec
 from fedray.tasks.base import Task
+from fedray.tasks.binary import Binary, Multilabel
 from fedray.tasks.classification import Classification
 from fedray.tasks.regression import Regression
 
 _BY_KIND: dict[str, type[Task]] = {"classification": Classification, "regression": Regression}
+
+Shape = tuple[int, ...]
 
 
 def task_of(spec: DataSpec) -> Task:
@@ -21,6 +28,32 @@ def task_of(spec: DataSpec) -> Task:
     return _BY_KIND[spec.task]().of(spec)
 
 
+def infer(spec: DataSpec, target: Shape, loss: Any, output: Callable[[], Shape | None]) -> tuple[Task, str]:
+    """Return the task of data, a model and a loss, and the reason for it, where it is not that of the data alone.
+
+    >>> infer(DataSpec((4,), 2), (8,), None, lambda: (8, 1))[1]
+    'one output for two classes'
+
+    Args:
+        spec: the data.
+        target: the shape of some targets.
+        loss: the loss; None: the task's own.
+        output: gives the shape of the model's outputs for these targets, None if that is not known; asked where it
+            matters.
+    """
+    yes_no = loss is F.binary_cross_entropy_with_logits or isinstance(loss, nn.BCEWithLogitsLoss)
+    if spec.task == "regression":
+        if not yes_no:
+            return task_of(spec), ""
+        return (Binary() if spec.outputs == 1 else Multilabel()).of(spec), "the loss is binary cross-entropy"
+    if spec.outputs == 2 and (shape := output()) is not None:
+        if len(target) == 1 and shape in (target, (*target, 1)):
+            return Binary().of(spec), "one output for two classes"
+        if len(target) == 2 and shape == target:
+            return Multilabel().of(spec, target), "an output for each target, 0 or 1"
+    return task_of(spec), ""
+
+
 def inferred(output: Tensor, target: Tensor) -> Task:
     """Return the task of an output and its targets, by their shapes and types alone.
 
@@ -29,6 +62,8 @@ def inferred(output: Tensor, target: Tensor) -> Task:
     >>> inferred(torch.zeros(5, 3), torch.zeros(5, dtype=torch.int64)).name, inferred(numbers, numbers).name
     ('classification', 'regression')
     """
+    shapes = tuple(output.shape), tuple(target.shape)
     if target.is_floating_point():
         return task_of(DataSpec((), target[0].numel(), "regression"))
-    return task_of(DataSpec((), max(output.shape[1], 1)))
+    single = shapes[0] == shapes[1] or (*shapes[1], 1) == shapes[0]
+    return infer(DataSpec((), 2 if single else output.shape[1]), shapes[1], None, lambda: shapes[0])[0]

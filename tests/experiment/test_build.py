@@ -17,12 +17,13 @@ from fedray.config.binding import options_of
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Aggregate
 from fedray.data.spec import DataSpec
-from fedray.experiment import build
 from fedray.experiment.build import Config
+from fedray.local.losses import losses
 from fedray.optim import Cosine, LRSchedule
 from fedray.rundir import names
 from fedray.rundir.folder import RunFolder
 from fedray.server import SGD, Adam, Server, server_optimizers
+from fedray.tasks import task_of
 from tests.cli.command import SMALL
 
 
@@ -115,8 +116,8 @@ def test_two_runs_of_a_second_have_folders_of_their_own(tmp_path: Path, monkeypa
 
 def test_the_loss_is_that_of_the_task_unless_the_config_names_one() -> None:
     spec = DataSpec((6,), 1, "regression")
-    assert bound().loss_fn(spec) is build.losses["mse"]  # type: ignore[attr-defined]
-    assert bound(local={"loss": "cross_entropy"}).loss_fn(spec) is build.losses["cross_entropy"]  # type: ignore[attr-defined]
+    assert bound().loss_fn(task_of(spec)) is losses["mse"]
+    assert bound(local={"loss": "cross_entropy"}).loss_fn(task_of(spec)) is losses["cross_entropy"]
 
 
 SERVERS = [(name, option) for name, kind in server_optimizers.items() for option in options_of(kind)]

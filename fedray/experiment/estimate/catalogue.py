@@ -24,6 +24,7 @@ from fedray.models import models
 from fedray.optim import lr_schedules, optimizers
 from fedray.sampling import samplers
 from fedray.server import server_optimizers
+from fedray.tasks import tasks
 from fedray.tracking import trackers
 from fedray.transforms import transforms
 
@@ -41,6 +42,7 @@ KINDS: dict[str, Registry] = {
     "optimizers": optimizers,
     "schedules": lr_schedules,
     "losses": losses,
+    "tasks": tasks,
     "metrics": metrics,
     "trackers": trackers,
 }

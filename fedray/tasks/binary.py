@@ -1,0 +1,126 @@
+"""Questions of yes or no: one for each example, or several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedray.core.errors import ConfigError
+from fedray.data.spec import DataSpec
+from fedray.tasks.base import Answers, Ranking, Task, tasks
+
+
+class YesNo(Task):
+    """The base of tasks with a logit for each question, whose sign is the answer."""
+
+    kind: ClassVar[Literal["classes", "numbers"]] = "classes"
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean binary cross-entropy of the logits."""
+        return F.binary_cross_entropy_with_logits(output, target.to(output.dtype).reshape(output.shape))
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the binary cross-entropy of each example, the mean over its questions, ``[B]``."""
+        wanted = target.to(output.dtype).reshape(output.shape)
+        losses = F.binary_cross_entropy_with_logits(output, wanted, reduction="none")
+        return losses.reshape(len(output), -1).mean(dim=1)
+
+    def answers(self, output: Tensor, target: Tensor) -> Answers:
+        """Return 1 where a logit is above 0, and where a target is above one half, each ``[B, n]``."""
+        said, is_ = output.reshape(len(output), -1) > 0, target.reshape(len(target), -1) > 0.5
+        return Answers(said.to(torch.int64), is_.to(torch.int64))
+
+    def confidence(self, output: Tensor) -> Tensor:
+        """Return the probabilities of the answers, ``[B, n]``."""
+        return torch.sigmoid(output.reshape(len(output), -1).abs())
+
+
+@tasks.register("binary")
+@dataclass(frozen=True)
+class Binary(YesNo):
+    """Yes or no by one logit: outputs ``[B]`` or ``[B, 1]``, targets 0 and 1, integers ``[B]`` or floats ``[B, 1]``.
+
+    The loss is binary cross-entropy.  A model that the config names gets one output.
+
+    >>> task = Binary().of(DataSpec((4,), 2, classes=("benign", "malignant")))
+    >>> task.answers(torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 1])).right.flatten()
+    tensor([True, True])
+    >>> task.loss(torch.zeros(2, 1), torch.tensor([0, 1]))
+    tensor(0.6931)
+    """
+
+    usual: ClassVar[tuple[str, ...]] = ("accuracy", "auroc", "f1", "sensitivity", "specificity")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of no and yes."""
+        return self.spec.classes if len(self.spec.classes) == 2 else ("0", "1")
+
+    def for_model(self, spec: DataSpec) -> DataSpec:
+        """Return the examples as a named model sees them: with one output."""
+        return DataSpec(spec.shape, 1, spec.task, spec.classes, spec.vocabulary)
+
+    def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+        """Raise ConfigError unless there is one output and one target for each example."""
+        if shape not in ((target[0],), (target[0], 1)) or target not in ((target[0],), (target[0], 1)):
+            raise ConfigError(
+                f"task: binary has one output and one target, 0 or 1, for each example; the model gives {shape} for "
+                f"targets {target}"
+            )
+        if self.spec.task == "classification" and self.spec.outputs > 2:
+            raise ConfigError(f"task: binary has targets 0 and 1, and there are {self.spec.outputs} classes")
+
+    def ranking(self, output: Tensor, target: Tensor) -> Ranking:
+        """Return the logits."""
+        return Ranking(output.reshape(len(output), 1, 1), target.reshape(len(target), 1, 1) > 0.5)
+
+
+@tasks.register("multilabel")
+@dataclass(frozen=True)
+class Multilabel(YesNo):
+    """Several questions of yes or no: logits ``[B, L]``, targets ``[B, L]`` of 0 and 1, integers or floats.
+
+    The loss is binary cross-entropy, the mean over labels.
+
+    >>> Multilabel().answers(torch.tensor([[-1.0, 3.0]]), torch.tensor([[1.0, 1.0]])).right
+    tensor([[False,  True]])
+
+    Args:
+        names: the names of the labels, in order; default: their numbers.
+    """
+
+    names: list[str] = field(default_factory=list)
+
+    usual: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "auroc")
+
+    def of(self, spec: DataSpec, target: tuple[int, ...] = ()) -> Self:
+        """Return the task of some data, whose integers are no classes but a row of labels each."""
+        return super().of(replace(spec, outputs=target[1], classes=()) if len(target) == 2 else spec)
+
+    @property
+    def several(self) -> bool:
+        """True: each label is a question of its own."""
+        return True
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels."""
+        return tuple(self.names) or tuple(map(str, range(self.spec.outputs)))
+
+    def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+        """Raise ConfigError unless there is an output for each target."""
+        if shape != target or len(shape) != 2:
+            raise ConfigError(
+                f"task: multilabel has an output and a target, 0 or 1, for each label, [B, L]; the model gives {shape} "
+                f"for targets {target}"
+            )
+        if self.names and len(self.names) != shape[1]:
+            raise ConfigError(f"task.names: {len(self.names)} names are given for {shape[1]} labels")
+
+    def ranking(self, output: Tensor, target: Tensor) -> Ranking:
+        """Return the logits of each label."""
+        return Ranking(output.unsqueeze(2), target.unsqueeze(2) > 0.5)
