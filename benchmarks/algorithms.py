@@ -30,7 +30,7 @@ from fedray.sampling import Uniform
 WARMUP = 15
 """Rounds before the timed ones: by then most clients have a state to be read."""
 
-ROUNDS = 4
+ROUNDS = 3
 """Rounds of a turn."""
 
 ALGORITHMS: dict[str, tuple[dict[str, Any], float | None]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -136,7 +137,7 @@ class ClientStore:
         self.folder = folder
         self.widths = dict(widths)
         self.rows: dict[int, Row] = {}
-        self._live: dict[str, int] = {}
+        self._live: Counter[str] = Counter()
         self.kept: frozenset[str] = frozenset()
         self._ends: dict[str, int] = {}
         self._seals: dict[str, Seal] = {}
@@ -153,15 +154,17 @@ class ClientStore:
     def commit(self, rows: Mapping[int, Row]) -> None:
         """Accept new rows."""
         # What a segment has of the index is counted along: to go through all rows each round would take longer.
-        mine, live, ends = self.rows, self._live, self._ends
-        for client, row in rows.items():
-            if (old := mine.get(client)) is not None:
-                live[old.segment] -= 1
-            segment, index = mine[client] = row
-            live[segment] = live.get(segment, 0) + 1
-            ends[segment] = max(ends.get(segment, 0), index + 1)
-        for segment in [segment for segment, count in live.items() if not count]:
-            del live[segment]
+        gone = Counter([row.segment for row in map(self.rows.get, rows) if row is not None])
+        self.rows.update(rows)
+        self._live.update([row.segment for row in rows.values()])
+        self._live.subtract(gone)
+        for segment in gone:
+            if not self._live[segment]:
+                del self._live[segment]
+        ends = self._ends
+        for segment, number in rows.values():
+            if number >= ends.get(segment, 0):
+                ends[segment] = number + 1
 
     def index(self) -> tuple[dict[str, Tensor], list[str]]:
         """Return the index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
@@ -196,7 +199,7 @@ class ClientStore:
             if not (self.folder / name).is_file():
                 raise FileNotFoundError(f"client state segment {name} is missing in {self.folder}")
         triples = zip(columns["client"].tolist(), columns["segment"].tolist(), columns["row"].tolist(), strict=True)
-        self.rows, self._live = {}, {}
+        self.rows, self._live = {}, Counter()
         self.commit({client: Row(segments[segment], row) for client, segment, row in triples})
         self._seals = dict(seals or {})
 
@@ -227,7 +230,7 @@ class ClientStore:
         that is not committed yet.
         """
         needed = self.kept | self._live.keys()
-        unneeded = {path.name for path in self.folder.glob(f"*{_SUFFIX}")} - needed
+        unneeded = {path.name for path in self.folder.iterdir() if path.suffix == _SUFFIX} - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)
         self._condemned = unneeded
