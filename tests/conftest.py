@@ -22,6 +22,7 @@ settings.register_profile("fedray", derandomize=True, deadline=None, max_example
 settings.load_profile("fedray")
 
 _RAY = ("tests/cluster/", "tests/faults/", "tests/cli/test_jobs.py")
+_LAWS = ("tests/laws/test_runs.py", "tests/laws/test_limits.py")
 
 
 def _no_gpu() -> str | None:
@@ -44,12 +45,17 @@ def _no_trackers() -> str | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests run side by side, file by file; those that bring up Ray follow one another, as each fills the machine."""
+    """Tests run side by side, file by file, and laws by algorithm.
+
+    Those that bring up Ray follow one another, as each fills the machine.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.startswith(_RAY) else nodeid.partition("::")[0]
+            file, _, case = nodeid.partition("::")
+            # A run of an algorithm is made once for its laws.
+            return "ray" if file.startswith(_RAY) else case.partition("[")[2] if file in _LAWS else file
 
     return Files(config, log)
 

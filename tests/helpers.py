@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.local.trial import Untried, profiled
 from fedray.optim import OptimizerFn
-from fedray.run.executor import InlineExecutor
+from fedray.run.executor import Executor, InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.plan import Plan
 from fedray.run.snapshot import restore, snapshot
@@ -99,6 +100,20 @@ def class_problem(
     seed: int = 4,
 ) -> Problem:
     """Random inputs (or tokens) of any shape with learnable classes; an MLP unless ``model_fn`` says otherwise."""
+    return _class_problem(tuple(sizes), shape, classes, model_fn, test, holdout, vocabulary, seed)
+
+
+@cache
+def _class_problem(
+    sizes: tuple[int, ...],
+    shape: tuple[int, ...],
+    classes: int,
+    model_fn: Callable[[], nn.Module] | None,
+    test: int,
+    holdout: float,
+    vocabulary: int,
+    seed: int,
+) -> Problem:
     draw = np.random.default_rng(seed)
     owner = np.repeat(np.arange(len(sizes)), sizes)
     x = draw.standard_normal((len(owner) + test, *shape)).astype("f4")
@@ -115,6 +130,25 @@ def class_problem(
         return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 8), nn.Tanh(), nn.Linear(8, classes))
 
     return Problem(seeded(model_fn or mlp), functional.cross_entropy, data)
+
+
+_DECIDED: dict[str, tuple[Problem, LocalTask]] = {}
+
+
+def shared_task(problem: Problem, *, program: Any, optimizer: OptimizerFn | None = None, **options: Any) -> LocalTask:
+    """Return :func:`local_task`, made once of one problem and the same options: its trials are most of a run's cost.
+
+    Parts of fedray's own say in their ``repr`` all that they are; a task of others is made anew.
+    """
+    options |= {"program": program, "optimizer": optimizer}
+    parts = [program] if optimizer is None else [program, optimizer]
+    if not all(is_dataclass(part) and type(part).__module__.startswith("fedray.") for part in parts):
+        return local_task(problem, **options)
+    key = repr((id(problem), sorted(options.items())))
+    if key not in _DECIDED:
+        # With its problem, as the id of what is gone may be given again.
+        _DECIDED[key] = problem, local_task(problem, **options)
+    return _DECIDED[key][1]
 
 
 def local_task(
@@ -154,7 +188,7 @@ class Federation:
     state: ServerState
     saves: list[Checkpoint] = field(default_factory=list)
     stopped: bool = False
-    executor: Callable[[Job], InlineExecutor] = InlineExecutor
+    executor: Callable[[Job], Executor] = InlineExecutor
 
     @property
     def vector(self) -> Tensor:
@@ -217,7 +251,7 @@ def federation(
     attackers = None
     if attack is not None:
         parts, attackers = attacked(parts, attack, problem.data, seed)
-    task = local_task(
+    task = shared_task(
         problem,
         optimizer=optimizer,
         args=parts.args,

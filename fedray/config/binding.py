@@ -112,11 +112,11 @@ def check_types(schema: type, node: Mapping[str, Any], key: str) -> tuple[Any, d
     """
     types = {field.name: str(field.type) for field in dataclasses.fields(schema)}
     objects = {name: value for name, value in node.items() if types[name] in _ANYTHING and not is_plain(value)}
-    typed = OmegaConf.structured(schema)
-    for name, value in node.items():
-        held = ([] if types[name].startswith("list") else None) if name in objects else value
-        typed = _assign(typed, str(name), held, f"{key}." if key else "")
-    return typed, objects
+    held = {
+        str(name): ([] if types[name].startswith("list") else None) if name in objects else value
+        for name, value in node.items()
+    }
+    return _assigned(schema, held, f"{key}." if key else ""), objects
 
 
 def _check_finite(bound: Any, names: Iterable[str], key: str) -> None:
@@ -131,8 +131,22 @@ def _check_finite(bound: Any, names: Iterable[str], key: str) -> None:
                 raise ConfigError(f"{key + ': ' if key else ''}{field.name}={number}: it must be a finite number")
 
 
-def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
-    """Return ``typed`` with one more value; one at a time, as not every error of OmegaConf says where it belongs."""
+def _assigned(schema: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """Return the defaults of a schema with values."""
+    typed = OmegaConf.structured(schema)
+    checked = {name: _checked(typed, name, value, prefix) for name, value in values.items()}
+    try:
+        # The defaults are nobody else's: `merge` would copy them all first, for a millisecond and more.
+        return OmegaConf.unsafe_merge(typed, OmegaConf.create(checked))
+    except (OmegaConfBaseException, TypeError):
+        typed = OmegaConf.structured(schema)
+        for name, value in checked.items():
+            typed = _assign(typed, name, value, prefix)
+        return typed
+
+
+def _checked(typed: Any, name: str, value: Any, prefix: str) -> Any:
+    """Return a value as it is to be merged; a name stands for a section with it."""
     now = OmegaConf.is_missing(typed, name) or typed[name]
     if isinstance(now, DictConfig) and "name" in now and isinstance(value, str):
         value = {"name": value}
@@ -140,6 +154,11 @@ def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
         raise ConfigError(f"{prefix}{name}: expected a section with keys, got {value!r}")
     if OmegaConf.is_list(now) and not isinstance(value, list | tuple):
         raise ConfigError(f"{prefix}{name}: expected a list, got {value!r}")
+    return value
+
+
+def _assign(typed: Any, name: str, value: Any, prefix: str) -> Any:
+    """Return ``typed`` with one more value; one at a time, as not every error of OmegaConf says where it belongs."""
     try:
         return OmegaConf.merge(typed, OmegaConf.create({name: value}))
     except (OmegaConfBaseException, TypeError) as error:

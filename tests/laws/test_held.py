@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,79 +12,20 @@ import torch
 from fedray.aggregators import Aggregator, CenteredClip, GeometricMedian, Krum, Median, MultiKrum, TrimmedMean
 from fedray.algorithms import Scaffold
 from fedray.cluster.place.placement import GroupSpec, Size, Slot
-from fedray.cluster.work import group as groups
-from fedray.cluster.work import worker as workers
-from fedray.cluster.work.connections import Connection, Endpoint
 from fedray.cluster.work.group import WorkerGroup
-from fedray.cluster.work.memory import Handle
-from fedray.cluster.work.spawn import Worker
-from fedray.cluster.work.worker import Channel, RoundHeader, WorkerActor
+from fedray.cluster.work.worker import RoundHeader
 from fedray.core.messages import Block, Broadcast
 from fedray.core.now import Now
 from fedray.run.executor import InlineExecutor
-from fedray.run.worker import Job
+from tests.cluster.work.within import Spawner, keep_this_process_as_it_is
 from tests.helpers import Federation, class_problem, federation
 
 RULES = [Median(), TrimmedMean(0.2), Krum(1), MultiKrum(1), GeometricMedian(), CenteredClip(0.1)]
 
 
-class Process(Connection):
-    """A worker's own code in this process, which does one block for each call, and may die before it answers."""
-
-    def __init__(self, actor: WorkerActor, dies: list[bool]) -> None:
-        self.socket, self._far = multiprocessing.Pipe()
-        self.actor, self._dies = actor, dies
-        every = actor._positions
-        actor._positions = lambda count: itertools.islice(every(count), 1)  # type: ignore[method-assign]
-
-    def send(self, header: RoundHeader, packed: bytes) -> None:
-        answer = self.actor.work(header, packed)
-        if self._dies and self._dies.pop(0):
-            self._far.close()
-        else:
-            self._far.send(answer)
-
-    def close(self) -> None:
-        if not self.socket.closed:
-            super().close()
-            self._far.close()
-            self.actor._listener.close()
-            self.actor._worker.close()
-            self.actor._tickets.close()
-
-
-class Spawner:
-    """Starts them; the first of a rank dies when ``dies`` says so, by the number of the call."""
-
-    def __init__(self, job: Job, dies: dict[int, list[bool]], tickets: Handle, down: Handle) -> None:
-        self._job, self._tickets, self._down, self._dies = job, tickets, down, dies
-        self._processes: dict[int, Process] = {}
-
-    def start(self, worker: Worker) -> None:
-        channel = Channel(Endpoint(), self._tickets, worker.rank, 0, self._down, worker.accumulator.handle)
-        actor = WorkerActor(self._job, channel, f"n/{worker.rank}", 0)
-        self._processes[worker.rank] = Process(actor, self._dies.pop(worker.rank, []))
-
-    def up(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
-        return list(workers)
-
-    def connect(self, worker: Worker) -> Process:
-        return self._processes[worker.rank]
-
-    def kill(self, worker: Worker) -> None:
-        self._processes.pop(worker.rank).close()
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a worker does to its process it does not do to this one."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(workers, "_let_others_finish", lambda: None)
-    monkeypatch.setattr(workers, "_keep_freed_memory", lambda: None)
-    monkeypatch.setattr(groups, "_PATIENCE", 0.0)
+    keep_this_process_as_it_is(monkeypatch)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

@@ -47,8 +47,9 @@ from fedray.config.sections import LocalSection
 from fedray.local.stacking import Stack
 from fedray.sampling import Full, Poisson, Sampler, Uniform, Weighted
 from fedray.transforms import Clip, Gaussian, TopK, Transform
-from tests.helpers import Federation, Problem, class_problem, federation, linear_problem, personal, relative
+from tests.helpers import Federation, Problem, class_problem, federation, linear_problem, relative
 from tests.laws.parts import ALGORITHMS, every
+from tests.laws.usual import Runs
 
 STACKS = pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
 
@@ -113,7 +114,7 @@ REST: list[tuple[Algorithm, bool]] = [
 def test_where_it_comes_to_rest(config: Algorithm, exact: bool, tmp_path: Path) -> None:
     problem = drifting()
     run = federation(
-        problem, tmp_path, config, optimizer=optim.SGD(0.1), args=LocalSection(1, None, 5), rounds=400, stack=5
+        problem, tmp_path, config, optimizer=optim.SGD(0.45), args=LocalSection(1, None, 5), rounds=80, stack=5
     )
     run.run()
     norm = float(pooled_gradient(problem, run, run.vector).norm())
@@ -123,7 +124,7 @@ def test_where_it_comes_to_rest(config: Algorithm, exact: bool, tmp_path: Path) 
         assert 0.02 <= norm <= 1.0
     # At rest either way: another round changes nothing that shows.
     before = run.vector.clone()
-    run.run(401)
+    run.run(81)
     assert relative(run.vector, before) <= 1e-5
 
 
@@ -254,12 +255,7 @@ NOT_FEDAVG = [
 
 
 @every("config", NOT_FEDAVG)
-def test_by_itself_it_is_not_fedavg(config: Algorithm, tmp_path: Path) -> None:
+def test_by_itself_it_is_not_fedavg(config: Algorithm, ran: Runs) -> None:
     """In the models that clients are evaluated with: cohorts of half, clients that differ in size and labels."""
-    plain, other = (
-        federation(class_problem(), tmp_path / one.name, one, args=LocalSection(2, 4), sampler=Uniform(3))
-        for one in (FedAvg(weight=config.default_weight), config)
-    )
-    plain.run()
-    other.run()
-    assert relative(personal(other), personal(plain)) > 1e-4
+    plain = ran(FedAvg(weight=config.default_weight), 2)
+    assert relative(ran(config, 2).kept["evaluated"], plain.kept["evaluated"]) > 1e-4

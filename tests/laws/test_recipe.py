@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,9 @@ RECIPES = {
 }
 ALGORITHMS: list[Algorithm] = [FedAvg(), Scaffold(), FedNova(), Ditto(epochs=2), FedRolex()]
 EVERY_RECIPE = pytest.mark.parametrize(
-    ("args", "algorithm"),
+    ("recipe", "algorithm"),
     [
-        pytest.param(args, algorithm, id=f"{name}-{algorithm.name}")
+        pytest.param(name, algorithm, id=f"{name}-{algorithm.name}")
         for name, args in RECIPES.items()
         for algorithm in ALGORITHMS
         # Models of different size are refused beside kept optimizers.
@@ -91,32 +91,51 @@ def bits(run: Federation, rounds: int | None = None) -> list[tuple[str | None, A
     return [(record.model_sha256, record.train) for record in run.run(rounds)]
 
 
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, LocalSection, Algorithm], tuple[Any, Any]]:
+    """Return a run in stacks of three with its bits, made once, with a checkpoint after two rounds."""
+    done: dict[str, tuple[Any, Any]] = {}
+
+    def get(recipe: str, args: LocalSection, algorithm: Algorithm) -> tuple[Any, Any]:
+        key = f"{recipe} {algorithm!r}"
+        if key not in done:
+            run = made(tmp_path_factory.mktemp("whole"), args, algorithm, checkpoint_every=2)
+            found = bits(run)
+            done[key] = run, found
+        return done[key]
+
+    return get
+
+
 @EVERY_RECIPE
 def test_it_resumes_and_any_number_of_workers_gives_its_bits(
-    args: LocalSection, algorithm: Algorithm, tmp_path: Path
+    recipe: str, algorithm: Algorithm, whole: Any, tmp_path: Path
 ) -> None:
-    expected = bits(made(tmp_path / "whole", args, algorithm))
+    args = RECIPES[recipe]
+    run, expected = whole(recipe, args, algorithm)
     assert len({sha for sha, _ in expected}) == 4
     assert len({train["lr"] for _, train in expected}) == 4
-    several = made(tmp_path / "several", args, algorithm)
+    several = made(tmp_path, args, algorithm)
     several.executor = Several
     assert bits(several) == expected
-    first, second = (made(tmp_path / "parts", args, algorithm) for _ in "ab")
-    early = bits(first, 2)
-    second.restore(first.save())
-    assert [*early, *bits(second)] == expected
+    # In its folder, where what it wrote after the checkpoint is still there, as it is after a crash.
+    second = made(run.job.state_folder, args, algorithm)
+    second.restore(run.saves[0])
+    assert bits(second) == expected[1:]
 
 
 @EVERY_RECIPE
-def test_the_size_of_a_stack_does_not_show(args: LocalSection, algorithm: Algorithm, tmp_path: Path) -> None:
+def test_the_size_of_a_stack_does_not_show(recipe: str, algorithm: Algorithm, whole: Any, tmp_path: Path) -> None:
+    args = RECIPES[recipe]
+
     def vector(stack: Any) -> Tensor:
         run = made(tmp_path / str(stack), args, algorithm, stack=stack)
         run.run()
         return run.vector
 
     alone = vector("off")
-    for stack in (2, 7):
-        assert relative(vector(stack), alone) <= 1e-5
+    for stacked in (whole(recipe, args, algorithm)[0].vector, vector(7)):
+        assert relative(stacked, alone) <= 1e-5
 
 
 def test_drawn_work_is_another_number_of_examples_in_each_round(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from fedray.algorithms.base import Algorithm
-from fedray.config.sections import LocalSection
 from fedray.sampling import Uniform
 from tests.helpers import class_problem, federation, personal, relative
 from tests.laws.parts import ALGORITHMS, every
@@ -24,7 +23,7 @@ def test_layers_at_home_never_travel_and_stacked_is_alone(algorithm: Algorithm, 
             PROBLEM,
             tmp_path / str(stack),
             algorithm,
-            args=LocalSection(2, 4),
+            rounds=2,  # in the second, who was there in the first goes on with what stayed at home
             stack=stack,
             sampler=Uniform(4),
             at_home=HEAD,

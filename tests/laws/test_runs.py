@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedray import optim
 from fedray.aggregators import Aggregator, Mean, MultiKrum
 from fedray.algorithms import MIFA, Ditto, FedAvg, FedCM, FedNova, Scaffold
 from fedray.algorithms.base import Algorithm
@@ -19,12 +21,15 @@ from fedray.algorithms.variants import check_variants
 from fedray.attacks import Attack
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.record import VIEWS
 from fedray.local.views import serves
 from fedray.sampling import Sampler, Uniform
 from fedray.server import ServerOptimizer
 from fedray.transforms import TopK, Transform
-from tests.helpers import Federation, class_problem, federation, local_task, personal, relative, remembered
+from tests.cluster.work.within import Deaths, workers_within
+from tests.helpers import Federation, class_problem, federation, local_task, relative, remembered
 from tests.laws.parts import AGGREGATORS, ALGORITHMS, ATTACKS, SAMPLERS, SERVERS, TRANSFORMS, every
+from tests.laws.usual import PIECES, ROUNDS, Runs, told, usual
 
 PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8), test=20)
 
@@ -33,36 +38,84 @@ def made(folder: Path, *args: Any, **options: Any) -> Federation:
     return federation(PROBLEM, folder, *args, **{"sampler": Uniform(4), "rounds": 4, **options})
 
 
-def resumes(folder: Path, *args: Any, **options: Any) -> None:
-    """A run that is taken up again after its second round ends with the bits of one that was never stopped."""
-    whole = made(folder / "whole", *args, **options)
+def resumes(folder: Path, *args: Any, **options: Any) -> Federation:
+    """A run that is taken up again after its second round ends with the bits of one that was never stopped: this."""
+    whole = made(folder, *args, checkpoint_every=2, **options)
     records = whole.run()
-    first = made(folder / "parts", *args, **options)
-    early = first.run(2)
-    second = made(folder / "parts", *args, **options)
-    second.restore(first.save())
+    rows, kept = whole.state.store.rows.keys(), remembered(whole)
+    # What the first one wrote after its checkpoint is still there, as it is after a crash.
+    second = made(folder, *args, **options)
+    second.restore(whole.saves[0])
     late = second.run()
     assert torch.equal(second.vector, whole.vector)
     hashes = [record.model_sha256 for record in records]
-    assert [record.model_sha256 for record in [*early, *late]] == hashes
+    assert [record.model_sha256 for record in late] == hashes[1:]
     # Where nothing leaves the clients, the server's model stays.
     assert len(set(hashes)) == (len(hashes) if whole.plan.layout.shared else 1)
-    assert [record.test for record in late] == [record.test for record in records[2:]]
-    assert [record.clients for record in late] == [record.clients for record in records[2:]]
-    assert second.state.store.rows.keys() == whole.state.store.rows.keys()
+    assert [record.test for record in late] == [record.test for record in records[1:]]
+    assert [record.clients for record in late] == [record.clients for record in records[1:]]
+    assert second.state.store.rows.keys() == rows
+    assert all(torch.equal(part, kept[name]) for name, part in remembered(second).items())
+    return whole
 
 
 @every("algorithm", ALGORITHMS)
-def test_resuming_gives_the_same_bits(algorithm: Algorithm, tmp_path: Path) -> None:
-    task = local_task(class_problem(), program=algorithm)
-    profile, layout = task.profile, task.layout
-    for number, transforms in enumerate(TRANSFORMS):
-        try:
-            check_profile(algorithm.name, profile, algorithm.weight, transforms, Mean())
-            check_variants(compose(algorithm, transforms, Mean(), LocalSection()), layout)
-        except ConfigError:
-            continue  # a transform beside which it cannot be
-        resumes(tmp_path / str(number), algorithm, transforms=transforms)
+def test_workers_deaths_and_a_resume_do_not_show(
+    algorithm: Algorithm, ran: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the model, what clients remember, nor what anybody is told."""
+    whole = ran(algorithm, 2)
+    assert [record.round for record in whole.records] == list(range(ROUNDS + 1))
+    assert whole.records[-1].clients_finetuned
+    hashes = [record.model_sha256 for record in whole.records]
+    # Where nothing leaves the clients, the server's model stays.
+    assert len(set(hashes)) == (len(hashes) if whole.run.plan.layout.shared else 1)
+    monkeypatch.setattr(*PIECES)
+
+    def on(count: int, dies: Deaths) -> Federation:
+        run = usual(tmp_path / str(min(count, 2)), algorithm)
+        run.executor = workers_within(monkeypatch, count, dies)
+        return run
+
+    # It dies of a block, and later of pieces of evaluations.
+    one = on(1, {0: [call in (1, 8, 17) for call in range(18)]})
+    records = one.run()
+    assert told(records) == told(whole.records)
+    first, second = on(2, {1: [True]}), on(3, {0: [True], 2: [False, True]})
+    early = first.run(2)
+    # The last round's record is told with its evaluation, which who goes on from the checkpoint does again.
+    second.restore(first.saves[1])
+    late = second.run()
+    assert told(early) == told(whole.records[:3])
+    assert told(late) == told(whole.records[2:])
+    for run in (one, second):
+        found = {"model": run.vector, **remembered(run)}
+        assert {name for name, part in found.items() if not torch.equal(part, whole.kept[name])} == set()
+    retries = [sum(record.usage.get("retries", 0) for record in part) for part in (records, early, late)]
+    assert retries[0] >= 3
+    assert min(retries) >= 1
+
+
+def beside(algorithm: Algorithm) -> list[list[Transform]]:
+    """Return the transforms that there can be beside an algorithm."""
+    task, found = local_task(class_problem(), program=algorithm), []
+    for transforms in TRANSFORMS[1:]:
+        with contextlib.suppress(ConfigError):
+            check_profile(algorithm.name, task.profile, algorithm.weight, transforms, Mean())
+            check_variants(compose(algorithm, transforms, Mean(), LocalSection()), task.layout)
+            found.append(transforms)
+    return found
+
+
+@every("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("some", ["some", pytest.param("all", marks=pytest.mark.slow)])
+def test_resuming_gives_the_same_bits_with_transforms(algorithm: Algorithm, some: str, tmp_path: Path) -> None:
+    """Each transform is met by several algorithms, and each algorithm meets two that it can be beside."""
+    rows, number = beside(algorithm), ALGORITHMS.index(algorithm)
+    if some == "some":
+        rows = [rows[(number + step) % len(rows)] for step in range(0, min(4, len(rows)), 3)]
+    for place, transforms in enumerate(rows):
+        resumes(tmp_path / str(place), algorithm, transforms=transforms)
 
 
 @every("aggregator", AGGREGATORS)
@@ -84,17 +137,15 @@ def test_resuming_gives_the_same_bits_with_each_server_optimizer(
     algorithm: Algorithm, server: ServerOptimizer, tmp_path: Path
 ) -> None:
     """And it is another run than one without: the optimizer has the last word."""
-    resumes(tmp_path, algorithm, server=server)
+    with_it = resumes(tmp_path / "with", algorithm, server=server)
     without = made(tmp_path / "without", algorithm)
     without.run()
-    with_it = made(tmp_path / "with", algorithm, server=server)
-    with_it.run()
     assert relative(with_it.vector, without.vector) > 1e-3
 
 
 @every("server", SERVERS)
 def test_it_learns_with_each_server_optimizer(server: ServerOptimizer, tmp_path: Path) -> None:
-    run = made(tmp_path, server=server, rounds=30, args=LocalSection(2, 4))
+    run = made(tmp_path, server=server, **LEARNS)
     losses = [record.test["loss"] for record in run.run()]
     assert losses[-1] < 0.75 * losses[0]
 
@@ -112,21 +163,25 @@ def test_an_attack_resumes_and_blocks_do_not_show(attack: Attack, tmp_path: Path
 
 
 @every("algorithm", ALGORITHMS)
-def test_the_size_of_a_stack_does_not_show(algorithm: Algorithm, tmp_path: Path) -> None:
-    """Neither in the model, nor in what clients remember, nor in the models that they are evaluated with."""
-    runs = [made(tmp_path / str(stack), algorithm, stack=stack) for stack in ("off", 2, 3, 7)]
-    for run in runs:
-        run.run()
-    assert [run.plan.task.stacking.stacked for run in runs] == [False, True, True, True]
-    alone = {"model": runs[0].vector, **remembered(runs[0]), "personal": personal(runs[0])}
-    for run in runs[1:]:
-        stacked = {"model": run.vector, **remembered(run), "personal": personal(run)}
-        assert {name: part for name in alone if (part := relative(stacked[name], alone[name])) > 1e-5} == {}
+def test_the_size_of_a_stack_does_not_show(algorithm: Algorithm, ran: Runs) -> None:
+    """Neither in the model, nor in what clients remember, nor in the models that they are evaluated with, and how."""
+    runs = [ran(algorithm, stack) for stack in ("off", 2, 9)]
+    assert [one.run.plan.task.stacking.stacked for one in runs] == [False, True, True]
+    alone = runs[0]
+    for one in runs[1:]:
+        assert {name: d for name, part in alone.kept.items() if (d := relative(one.kept[name], part)) > 1e-5} == {}
+        for record, expected in zip(one.records, alone.records, strict=True):
+            for section in VIEWS.values():
+                losses = [getattr(record, section).get("loss", {}) for record in (record, expected)]
+                assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-5)
+
+
+LEARNS: dict[str, Any] = {"rounds": 12, "args": LocalSection(2, 4), "optimizer": optim.SGD(0.3)}
 
 
 @every("algorithm", ALGORITHMS)
 def test_it_learns(algorithm: Algorithm, tmp_path: Path) -> None:
-    run = made(tmp_path, algorithm, rounds=30, args=LocalSection(2, 4))
+    run = made(tmp_path, algorithm, **LEARNS)
     # Where the server has no model that anybody uses, there is none to be tested.
     losses = [(record.test if serves(run.plan.task) else record.train)["loss"] for record in run.run()]
     assert losses[-1] < 0.75 * losses[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,8 +16,9 @@ from fedray.algorithms import Ditto
 from fedray.config.sections import EvaluateSection, FailuresSection
 from fedray.local.clients import Clients
 from fedray.run.evaluation import OutOfMemory
+from tests.cluster.work.within import workers_within
 from tests.helpers import class_problem, federation
-from tests.run.test_examiner import Several, told
+from tests.laws.usual import told
 
 PROBLEM = class_problem((7, 3, 12, 9, 6, 5, 8, 4), test=20, holdout=0.3)
 EVALUATE = EvaluateSection(1, 1, finetune={"epochs": 1}, before=True)
@@ -78,7 +78,7 @@ def test_the_numbers_are_those_of_a_run_that_never_had_room_for_more(
     first = federation(PROBLEM, tmp_path / "first", Narrow(), evaluate=EVALUATE, stack=8)
     records = first.run()
     several = federation(PROBLEM, tmp_path / "several", Narrow(), evaluate=EVALUATE, stack=8)
-    several.executor = partial(Several, count=3)
+    several.executor = workers_within(monkeypatch, 3, {1: [True]})
     assert told(several.run()) == told(records)
     Narrow.seen.clear()
     warned = federation(PROBLEM, tmp_path / "warned", Narrow(), evaluate=EVALUATE, stack=8)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +13,18 @@ import torch
 from fedray.aggregators import Median
 from fedray.algorithms import FedAvg, Mime
 from fedray.algorithms.base import Algorithm
-from fedray.cluster.place.placement import GroupSpec, Node
-from fedray.cluster.place.slots import WorkerArgs
-from fedray.cluster.work import executor as ray_executor
-from fedray.cluster.work import nodes
-from fedray.cluster.work import worker as workers
-from fedray.cluster.work.executor import RayExecutor
-from fedray.cluster.work.group import WorkerGroup
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.core.messages import Aggregate
 from fedray.core.record import RoundRecord
 from fedray.local.clients import Clients
 from fedray.run.executor import InlineExecutor
-from fedray.run.loop import Rounds
-from fedray.run.worker import Item, Job, Report
+from fedray.run.worker import Item, Report
 from fedray.sampling import Uniform
 from fedray.server import Server
 from fedray.transforms import Clip, Gaussian
+from tests.cluster.work.within import workers_within
 from tests.helpers import Federation, class_problem, federation
-from tests.laws.test_held import Spawner
 from tests.run.test_loop import DROP, STACKS, Flaky
 
 SIZES = (7, 3, 12, 9, 1, 5)
@@ -83,33 +74,10 @@ def test_means_are_heard_in_the_same_round_and_nothing_else_changes(
     assert asked.plan.algorithm.download(layout) - plain.plan.algorithm.download(layout) == 4 * 2
 
 
-class Starter:
-    """One node of fake processes."""
-
-    here = "0"
-
-    def __init__(self, job: Job, args: WorkerArgs, stopping: Callable[[], bool]) -> None:
-        self._job = job
-
-    def alive(self) -> list[Node]:
-        return [Node("0", "n", {"CPU": 4.0})]
-
-    def own(self, spec: GroupSpec) -> WorkerGroup:
-        return WorkerGroup(self._job, spec, partial(Spawner, self._job, {0: [False, False, True], 1: [True]}))
-
-
 def on_workers(run: Federation, monkeypatch: pytest.MonkeyPatch) -> list[RoundRecord]:
-    """The records of a run on two fake processes, both of which die once in the first round."""
-    monkeypatch.setattr(ray_executor, "_RayStarter", Starter)
-    monkeypatch.setattr(nodes, "_WATCH", 10**6)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    for name in ("_let_others_finish", "_keep_freed_memory"):
-        monkeypatch.setattr(workers, name, lambda: None)
-    executor = RayExecutor(run.job, WorkerArgs(2))
-    try:
-        return list(Rounds(run.plan, run.state, executor, lambda state: None))
-    finally:
-        executor.close()
+    """The records of a run on two workers in this process, both of which die once in the first round."""
+    run.executor = workers_within(monkeypatch, 2, {0: [False, False, True], 1: [True]})
+    return run.run()
 
 
 def test_workers_that_die_in_a_survey_or_after_it_change_no_bit(
@@ -128,7 +96,7 @@ def test_who_fails_in_the_survey_does_not_train(stack: int | str, tmp_path: Path
     trained: list[list[int]] = []
 
     class Watching(InlineExecutor):
-        def run(self, items: list[Item], stopping: Callable[[], bool]) -> list[Report] | None:  # type: ignore[override]
+        def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
             trained.append(sorted(c for item in items for c in item.clients.tolist()))  # type: ignore[union-attr]
             return super().run(items, stopping)
 
