@@ -13,6 +13,9 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
+# Tests start processes by the hundred, each of which would compile fedray anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,16 +213,33 @@ LIMITS: list[Algorithm] = [
 """The ends of ranges, where an algorithm is FedAvg."""
 
 
+@pytest.fixture(scope="session")
+def fedavg(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Stack, str], Tensor]:
+    """Return FedAvg's model in stacks of a size, with weights of a kind."""
+
+    @cache
+    def get(stack: Stack, weight: Any) -> Tensor:
+        run = federation(
+            class_problem(),
+            tmp_path_factory.mktemp("fedavg"),
+            FedAvg(weight=weight),
+            args=LocalSection(2, 4),
+            stack=stack,
+        )
+        run.run()
+        return run.vector
+
+    return get
+
+
 @STACKS
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
-def test_at_the_end_of_its_range_it_is_fedavg_bitwise(limit: Algorithm, stack: Stack, tmp_path: Path) -> None:
-    plain, other = (
-        federation(class_problem(), tmp_path / config.name, config, args=LocalSection(2, 4), stack=stack)
-        for config in (FedAvg(), limit)
-    )
-    plain.run()
-    other.run()
-    assert torch.equal(other.vector, plain.vector)
+def test_at_the_end_of_its_range_it_is_fedavg_bitwise(
+    limit: Algorithm, stack: Stack, fedavg: Any, tmp_path: Path
+) -> None:
+    run = federation(class_problem(), tmp_path, limit, args=LocalSection(2, 4), stack=stack)
+    run.run()
+    assert torch.equal(run.vector, fedavg(stack, "examples"))
 
 
 PLAIN: list[Algorithm] = [
@@ -235,14 +255,12 @@ PLAIN: list[Algorithm] = [
 
 @STACKS
 @pytest.mark.parametrize("limit", PLAIN, ids=lambda limit: limit.name)
-def test_with_everyone_it_is_fedavg_with_a_plain_mean(limit: Algorithm, stack: Stack, tmp_path: Path) -> None:
-    plain, other = (
-        federation(class_problem(), tmp_path / config.name, config, args=LocalSection(2, 4), stack=stack)
-        for config in (FedAvg(weight="uniform"), limit)
-    )
-    plain.run()
-    other.run()
-    assert relative(other.vector, plain.vector) <= 1e-5
+def test_with_everyone_it_is_fedavg_with_a_plain_mean(
+    limit: Algorithm, stack: Stack, fedavg: Any, tmp_path: Path
+) -> None:
+    run = federation(class_problem(), tmp_path, limit, args=LocalSection(2, 4), stack=stack)
+    run.run()
+    assert relative(run.vector, fedavg(stack, "uniform")) <= 1e-5
 
 
 NOT_FEDAVG = [
