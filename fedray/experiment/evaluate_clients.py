@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 from fedray.config.sections import BudgetSection, CheckpointSection, StopSection
 from fedray.core.errors import ConfigError
@@ -65,7 +67,9 @@ def evaluate_clients(config: Config, folder: RunFolder, round: Which, device: st
         state = first_state(plan, vector, ClientStore(folder.state, job.state_widths()))
         restore(plan, state, saved)
         state.pending = RoundRecord(saved.round)
-        (record,) = Rounds(plan, state, executor, save=lambda _: None)
+        with tempfile.TemporaryDirectory(prefix="fedray-evaluate-") as scratch:
+            # Not in the run's own folder: it may go on meanwhile.
+            (record,) = Rounds(plan, state, executor, save=lambda _: None, addressed=Path(scratch))
     finally:
         executor.close()
     if not record.evaluated.get("clients"):

@@ -101,6 +101,7 @@ class Clients:
             best about 1.
         traces: the fits of the models so far.
         fitted: the number of examples that all fits so far used.
+        others: the number of fits of other models so far, with the configured optimizer.
     """
 
     task: Task
@@ -120,6 +121,7 @@ class Clients:
     weight: Tensor | None = None
     traces: list[Trace] = field(default_factory=list)
     fitted: int = 0
+    others: int = 0
     _fits: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     _fitting: bool = False
 
@@ -281,8 +283,8 @@ class Clients:
         )
         whole = self.model if own or params is None else check_models("fit", params, len(self), self.layout)
         made, trained = optimizer or self._optimizer, orders.taken(whole)
-        goes_on = task.moments is not None and self.kept is not None and own and optimizer is None
-        kept = Kept(task.moments, orders.taken(self.kept)) if goes_on else None  # type: ignore[arg-type]
+        mine = self._kept_of(None if own else params) if optimizer is None else None
+        kept = None if mine is None else Kept(task.moments, orders.taken(mine))  # type: ignore[arg-type]
         self._fitting = True
         try:
             fit = Fit(trained, None if only is None else entries, orders, objective, gradient, after, made, kept)
@@ -290,12 +292,35 @@ class Clients:
         finally:
             self._fitting = False
         if kept is not None:
-            orders.put_back(self.kept, kept.rows)  # type: ignore[arg-type]
+            orders.put_back(mine, kept.rows)  # type: ignore[arg-type]
         orders.put_back(whole, trained, trace)
         self.fitted += int(trace.count.sum())
         if own:
             self.traces.append(trace)
         return trace
+
+    def _kept_of(self, other: Tensor | None) -> Tensor | None:
+        """Return the kept state of the optimizers of the next fit, ``[C, W]``, a view; None: none is kept.
+
+        That of the clients' models, or of the k-th fit of other ones in the round.
+
+        Raises:
+            RuntimeError: there are more of these than in the trial before the run.
+        """
+        if other is None:
+            place = 0
+        else:
+            self.others += 1
+            place = self.others
+        if self.kept is None or self.task.moments is None:
+            return None
+        width = self.task.moments.width
+        if (place + 1) * width > self.kept.shape[1]:
+            raise RuntimeError(
+                f"local.keep_optimizer: fit number {place} of other models than the clients' own, "
+                f"{self.kept.shape[1] // width - 1} in the trial before the run: fit as many in every round"
+            )
+        return self.kept[:, place * width : (place + 1) * width]
 
     def scan(
         self, params: Tensor | None = None, examples: tuple[Rows, Ints] | None = None, *, rows: int | None = None

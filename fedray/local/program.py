@@ -26,6 +26,7 @@ class Profile:
         weighs: True if the program weighs clients itself.
         surveys: the width of each part that clients send in the survey of a round.
         apart: the width of each part of which the server keeps each client's.
+        others: the number of fits of other models than the clients' own, with the configured optimizer.
     """
 
     sends: Mapping[str, int] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Profile:
     weighs: bool = False
     surveys: Mapping[str, int] = field(default_factory=dict)
     apart: Mapping[str, int] = field(default_factory=dict)
+    others: int = 0
 
     @property
     def rows(self) -> dict[str, int]:

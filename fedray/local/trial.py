@@ -115,7 +115,7 @@ def profile_of(task: LocalTask) -> Profile:
             f"algorithm: the survey of {_name(task.program)} sends {twice[0]}, as its server or its client does; "
             "c.down and total have one of a name"
         )
-    return Profile(runs.sent, runs.kept, runs.slots, runs.weighs, runs.surveys, runs.apart)
+    return Profile(runs.sent, runs.kept, runs.slots, runs.weighs, runs.surveys, runs.apart, runs.others)
 
 
 def profiled(task: LocalTask) -> LocalTask:
@@ -212,6 +212,7 @@ class _Runs:
         self.sent: dict[str, int] = {}
         self.slots: dict[str, int] = {}
         self.apart: dict[str, int] = {}
+        self.others = 0
         self.surveys: dict[str, int] = {}
         self.weighs = False
 
@@ -250,6 +251,7 @@ class _Runs:
         # The next run takes the memory of the models.
         told = {f"slot of {name}": slot.float().unsqueeze(1) for name, (slot, _) in c.slots.items()}
         told |= {} if c.weight is None else {"weight": c.weight.unsqueeze(1)}
+        self.others = max(self.others, c.others)
         self.apart = {name: part.shape[1] for name, part in c.apart.items()}
         told |= {f"{name} that it sends apart": part for name, part in c.apart.items()}
         found = {"model": c.model - self._down.parts["model"], **c.sent, **kept, **told, **asked}
@@ -267,6 +269,7 @@ class _Runs:
             return {}
         with trainer.block(self.clients[rows], self._heard(rows), state) as c:
             models = whole_models(c, self._task.program.personal(c)).clone()
+            self.others = max(self.others, c.others)
             with torch.no_grad():
                 outputs = [(self._task.program.predict(step), step.batch.count) for step in c.scan(models)]
         sums = [[out[row, :n].sum(dim=0).flatten() for row, n in enumerate(count)] for out, count in outputs]

@@ -18,19 +18,19 @@ from fedray.rundir.client_state import StateRows
 from fedray.server import PerClient
 
 FOLDER = "addressed"
-"""The folder of the rows, below that of the clients' state, where all workers can read."""
+"""The folder of a run's rows, below that of the clients' state."""
 
 
 class Addressed:
     """The driver's side: the rows of a round.
 
     Args:
-        folder: the folder of the clients' state; left rows of a killed run are deleted.
+        folder: a folder of their own, where all workers can read; what is left there of a killed run is deleted.
         widths: length of each part; none: nothing is sent so, and nothing done.
     """
 
     def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
-        self._folder, self._widths = folder / FOLDER, dict(widths)
+        self._folder, self._widths = folder.absolute(), dict(widths)
         self._parts: Mapping[str, PerClient] = {}
         self._round = 0
         self._places: dict[int, Row] = {}
@@ -53,7 +53,8 @@ class Addressed:
             return item
         if missing := [client for client in item.clients.tolist() if client not in self._places]:
             made = {name: torch.stack([self._row(name, client) for client in missing]) for name in self._widths}
-            self._places |= self._rows.write(self._round, np.array(missing, dtype=np.int64), made)
+            written = self._rows.write(self._round, np.array(missing, dtype=np.int64), made)
+            self._places |= {c: Row(str(self._folder / row.segment), row.number) for c, row in written.items()}
         return replace(item, addressed={client: self._places[client] for client in item.clients.tolist()})
 
     def _row(self, name: str, client: int) -> Tensor:
@@ -82,13 +83,12 @@ class AddressedRows:
     """The worker's side.
 
     Args:
-        folder: the folder of the clients' state.
         widths: length of each part.
         device: the device of what is read.
     """
 
-    def __init__(self, folder: Path, widths: Mapping[str, int], device: torch.device) -> None:
-        self._rows, self._widths, self._device = StateRows(folder / FOLDER, widths), widths, device
+    def __init__(self, widths: Mapping[str, int], device: torch.device) -> None:
+        self._rows, self._widths, self._device = StateRows(Path("/"), widths), widths, device
 
     def of(self, clients: Ints, places: Mapping[int, Row]) -> dict[str, Tensor]:
         """Return the rows of clients, each ``[C, k]``."""

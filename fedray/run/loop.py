@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from fedray.core.errors import RunFailed
 from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
 from fedray.core.record import RoundRecord
 from fedray.metrics.measures import together
-from fedray.run.addressed import Addressed
+from fedray.run.addressed import FOLDER, Addressed
 from fedray.run.aggregation import aggregate, move
 from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
@@ -68,6 +69,7 @@ class Rounds:
             it, a round is evaluated and its record yielded before the next round begins, so that the round in which the
             run stops does not depend on who is faster.
         keep: keeps what each client got; called before the record is told, so that whoever reads that finds it.
+        addressed: the folder for what the server sends to single clients; default: below that of the clients' state.
 
     Attributes:
         stopped: it ended because it was asked to.
@@ -85,11 +87,12 @@ class Rounds:
         clock: Callable[[], float] = time.monotonic,
         awaited: bool = False,
         keep: Keep = lambda round, rows: None,
+        addressed: Path | None = None,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
         self._save, self._stopping, self._clock, self._keep = save, stopping, clock, keep
         self._awaited = awaited or bool(plan.monitors)
-        self._addressed = Addressed(state.store.folder, plan.algorithm.addressed)
+        self._addressed = Addressed(addressed or state.store.folder / FOLDER, plan.algorithm.addressed)
         self._background: list[Future[None]] = []
         self._told: set[tuple[int, str]] = set()
         self.stopped = False

@@ -83,7 +83,8 @@ class Job:
     def state_widths(self) -> dict[str, int]:
         """Return the length of each vector that a client keeps."""
         layout = self.task.layout
-        kept = {} if self.task.moments is None else {OPTIMIZER: self.task.moments.width}
+        fits = 1 + self.task.profile.others
+        kept = {} if self.task.moments is None else {OPTIMIZER: self.task.moments.width * fits}
         return self.algorithm.state(layout) | kept | ({PERSONAL: layout.personal} if layout.personal else {})
 
 
@@ -115,7 +116,7 @@ class Worker:
             forget(job.task.model_fn)
         self.rows = StateRows(job.state_folder, job.state_widths())
         self._widths = job.algorithm.widths(job.task.layout)
-        self._addressed = AddressedRows(job.state_folder, job.algorithm.addressed, self.device)
+        self._addressed = AddressedRows(job.algorithm.addressed, self.device)
         self._examiner = Examiner(
             self.job.task, self._models, self.rows, self._addressed, keeps=bool(job.state_widths())
         )

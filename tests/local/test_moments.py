@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from fedray import optim
+from fedray.algorithms import Ditto
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
-from fedray.core.messages import OPTIMIZER
+from fedray.core.messages import OPTIMIZER, Broadcast
 from fedray.local.clients import Clients
 from fedray.local.moments import Kept, moments_of
 from fedray.local.program import ClientProgram
 from fedray.local.schedule import Schedule
 from fedray.optim import OptimizerFn
 from fedray.sampling import Uniform
-from tests.helpers import Federation, class_problem, federation, local_task, relative, remembered, train
+from tests.helpers import Federation, class_problem, federation, local_task, personal, relative, remembered, train
 
 PROBLEM = class_problem((7, 3, 12, 9, 1, 5, 8))
 KEEP = LocalSection({"name": "uniform", "low": 0, "high": 3}, 4, keep_optimizer=True, clip_grad_norm=2.0)
@@ -88,10 +89,12 @@ def test_it_is_one_torch_optimizer_that_is_never_made_anew(optimizer: OptimizerF
 
 
 @pytest.mark.parametrize("stack", [3, "off"])
-def test_fits_of_the_models_go_on_and_those_of_others_begin_afresh(stack: Any) -> None:
+def test_fits_of_the_models_go_on_and_so_does_each_fit_of_others(stack: Any) -> None:
     class Two(ClientProgram):
         def client(self, c: Clients) -> None:
             other = c.down["model"].repeat(len(c), 1)
+            c.fit(other.clone(), steps=1)
+            c.fit(other.clone(), steps=1, optimizer=OPTIMIZERS["adam"])  # a program's own begins afresh
             for _ in range(2):
                 c.fit(epochs=1, only=lambda entry: entry.name.endswith("weight"))
             c.fit(other, epochs=1)
@@ -105,8 +108,16 @@ def test_fits_of_the_models_go_on_and_those_of_others_begin_afresh(stack: Any) -
         program=Two(),
     )
     assert task.moments is not None
-    state = {OPTIMIZER: torch.zeros(3, task.moments.width)}
-    update = train(task, [0, 1, 2], state=state)
+    width = task.moments.width
+    assert task.profile.others == 2
+    state = {OPTIMIZER: torch.zeros(3, 3 * width)}
+    for _ in range(2):
+        update = train(task, [0, 1, 2], state=state)
+        state = {OPTIMIZER: update.state[OPTIMIZER].clone()}
+    for place, taken in ((1, [1, 1, 1]), (2, [2, 2, 1])):
+        own = update.state[OPTIMIZER][:, place * width : (place + 1) * width]
+        loaded = [task.moments.load(row[None], entry, entry.shape) for row in own for entry in task.layout.parameters]
+        assert [float(one["step"]) for one in loaded] == [2.0 * n for n in taken for _ in task.layout.parameters]
     steps = {
         (client, entry.name): task.moments.load(update.state[OPTIMIZER][client : client + 1], entry, entry.shape).get(
             "step"
@@ -116,7 +127,61 @@ def test_fits_of_the_models_go_on_and_those_of_others_begin_afresh(stack: Any) -
     }
     for (client, name), count in steps.items():
         passes = (2 if name.endswith("weight") else 0) + (client == 0)
-        assert (None if count is None else float(count)) == (passes * [2, 2, 1][client] or None)
+        assert (None if count is None else float(count)) == (2 * passes * [2, 2, 1][client] or None)
+
+
+@pytest.mark.parametrize("stack", [3, "off"])
+def test_dittos_own_model_goes_on_with_its_momentum(stack: Any, tmp_path: Path) -> None:
+    """Against torch: one optimizer of the own model for all rounds, and a gradient towards the global one."""
+    problem, lam = class_problem((8, 6, 4)), 0.3
+    run = federation(
+        problem,
+        tmp_path,
+        Ditto(lam=lam),
+        optimizer=OPTIMIZERS["sgd"],
+        args=LocalSection(1, None, 2, keep_optimizer=True),
+        rounds=3,
+        stack=stack,
+    )
+    layout, anchors = run.plan.layout, [run.vector.clone()]
+    for number in range(1, 4):
+        run.run(number)
+        anchors.append(run.vector.clone())
+    own = personal(run)
+    for client in range(3):
+        module = problem.model_fn()
+        plain = OPTIMIZERS["sgd"](module.parameters())
+        x, y = problem.data.rows(np.array([client])).take(np.arange(problem.data.sizes[client])[None])
+        for anchor in anchors[:3]:
+            towards = layout.unpack(anchor, layout.parameters)
+            for _ in range(2):
+                plain.zero_grad()
+                problem.loss_fn(module(x[0]), y[0]).backward()
+                for name, param in module.named_parameters():
+                    assert param.grad is not None
+                    param.grad.add_(lam * (param.detach() - towards[name]))
+                plain.step()
+        assert relative(own[client], layout.pack(dict(module.state_dict()))) <= 1e-5
+
+
+def test_more_fits_of_others_than_in_the_trial_are_refused_in_words() -> None:
+    class Growing(ClientProgram):
+        def client(self, c: Clients) -> None:
+            for _ in range(1 + (c.round > 1)):
+                c.fit(c.down["model"].repeat(len(c), 1))
+            c.fit()
+
+    task = local_task(
+        class_problem((8, 6)),
+        optimizer=OPTIMIZERS["adam"],
+        args=LocalSection(1, 4, keep_optimizer=True),
+        program=Growing(),
+    )
+    assert task.moments is not None
+    state = {OPTIMIZER: torch.zeros(2, 2 * task.moments.width)}
+    down = Broadcast(2, {"model": task.layout.pack(dict(task.model_fn().state_dict()))}, 1.0)
+    with pytest.raises(RuntimeError, match=r"^local\.keep_optimizer: fit number 2 of other models .* 1 in the trial"):
+        train(task, [0, 1], down, state)
 
 
 class Odd(torch.optim.SGD):

@@ -11,7 +11,7 @@ import numpy as np
 from fedray.core.messages import Block, BlockReport, Broadcast, Failure, Ints
 from fedray.experiment.capacity import worker_count
 from fedray.experiment.place import Place
-from fedray.run.addressed import Addressed
+from fedray.run.addressed import FOLDER, Addressed
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
@@ -84,7 +84,7 @@ def measure(plan: Plan, place: Place, server: Server, first: FirstRound) -> Pace
     down = Broadcast(first.number, parts, plan.weight(first.cohort))
     with tempfile.TemporaryDirectory(prefix="fedray-plan-") as folder:
         task = replace(plan.task, data=plan.task.data.probe())
-        addressed = Addressed(Path(folder), algorithm.addressed)
+        addressed = Addressed(Path(folder) / FOLDER, algorithm.addressed)
         addressed.begin(first.number, alone)
         executor = InlineExecutor(Job(task, algorithm, Path(folder), place.worker.threads), place.devices)
         try:
