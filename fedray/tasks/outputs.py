@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from fedray.core.errors import ConfigError
+
 
 def logits_of(output: Any) -> Tensor:
     """Return the tensor that a model gives: its output, or ``logits`` of it, as Hugging Face models have it.
@@ -17,11 +19,12 @@ def logits_of(output: Any) -> Tensor:
     (tensor([1.]), tensor([0.]))
 
     Raises:
-        TypeError: it has none.
+        ConfigError: it has none.
     """
     if isinstance(output, Tensor):
         return output
     found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if not isinstance(found, Tensor):
-        raise TypeError(f"it gives {type(output).__name__}; a tensor is needed, or an object with a tensor .logits")
+        kind = type(output).__name__
+        raise ConfigError(f"model: it gives {kind}; a tensor is needed, or an object with a tensor .logits")
     return found

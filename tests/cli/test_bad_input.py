@@ -96,7 +96,10 @@ def nothing_started(folder: Path) -> bool:
         (["sampler={name: weighted, clients: 0}"], ["sampler", "at least 1 client"]),
         (["data={name: digits}", "model=lstm"], ["model.name: lstm needs token sequences"]),
         (["data={name: digits, partition: {name: iid, clients: 2000}}"], ["partition.clients", "cannot give 2000"]),
-        (["evaluate.clients_every=3"], ["evaluate.clients_every: no client has held-out rows", "data.holdout=0.2"]),
+        (
+            ["data=digits", "evaluate.clients_every=3"],
+            ["evaluate.clients_every: no client has held-out", "holdout=0.2"],
+        ),
         (["local.loss=mse"], ["local.loss", "does not fit the model's output"]),
         # GPUs that nobody can have
         (["worker.gpus=1.5"], ["worker: gpus=1.5: above 1 it must be a whole number"]),
@@ -227,7 +230,7 @@ def other(spec):
     [
         ("narrow", ["model", "2 outputs for 3 classes"]),
         ("sequence", ["local.loss", "does not fit the model's output (2, 3, 1)"]),
-        ("pair", ["local.loss", "does not fit the model's output tuple"]),
+        ("pair", ["model: it gives tuple; a tensor is needed, or an object with a tensor .logits"]),
         ("wrong_input", ["model", "does not take the data", "(2, 6)"]),
         ("frozen", ["model", "nothing to train"]),
         ("half", ["model", "weight is torch.float16", ".float()"]),

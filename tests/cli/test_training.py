@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_a_run_from_python_goes_on_without_its_callbacks_and_says_so(
     options: dict[str, Any] = {"cluster": "inline", "run_dir": "out", "progress": False}
     assert fedray.train(fedray.FederatedModel("logistic"), data, args, callbacks=[enough], **options).stopped
     assert cli("resume", "out", "-q").status == 0
-    (said, _) = [record.getMessage() for record in caplog.records if "callbacks" in record.getMessage()]
+    said = next(text for text in map(logging.LogRecord.getMessage, caplog.records) if text.startswith("the callbacks"))
     assert said.startswith("the callbacks of the Python that started this run (tests.cli.test_training.")
     assert said.endswith("without them; fedray.train(..., callbacks=[...], resume=True) has them")
     assert len(hashes(Path("out"))) == 4

@@ -57,7 +57,10 @@ def test_a_wrong_part_is_named_by_its_key(changes: dict[str, Any], message: str)
     ("changes", "message"),
     [
         ({"failures": {"block_timeout": 5}}, r"^failures\.block_timeout: with cluster\.name=inline there is no worker"),
-        ({"evaluate": {"clients_every": 1}}, r"^evaluate\.clients_every: no client has held-out rows"),
+        (
+            {"data": "digits", "evaluate": {"clients_every": 1}},
+            r"^evaluate\.clients_every: no client has held-out",
+        ),
         (
             {"evaluate": {"before": True, "every": 0}},
             r"^evaluate\.before: there is nothing to evaluate before training",

@@ -582,7 +582,7 @@ def test_a_reader_that_leaves_ends_the_run_with_a_checkpoint(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("fedray.run.examiner.example_values", "round 1: the evaluation on the test set failed: IndexError: by hand"),
+        ("fedray.run.examiner.take_from", "round 1: the evaluation on the test set failed: IndexError: by hand"),
         (
             "fedray.rundir.client_state.StateRows.write",
             r"round 1: the block of clients '2', .* failed: IndexError: by hand",

@@ -470,7 +470,7 @@ def test_client_evaluation_is_the_weighted_mean_and_the_spread_over_clients(
     if missing:
         run.executor = Unreached
     (record,) = run.run()
-    assert record.evaluated == {"clients": 5 - missing, "missing": missing}
+    assert record.evaluated == {"clients": 5 - missing, "missing": missing, "without": 1}
     assert caplog.text.count("was not evaluated (worker): no node") == missing
     module = problem.model_fn().eval()
     run.plan.layout.load(module, run.vector)

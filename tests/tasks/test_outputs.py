@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fedray.core.errors import ConfigError
 from fedray.tasks import logits_of
 
 
@@ -17,5 +18,5 @@ def test_a_tensor_is_it_and_else_its_logits() -> None:
 
 @pytest.mark.parametrize("output", [(torch.ones(1),), {"loss": torch.ones(1)}, None])
 def test_anything_else_is_named(output: object) -> None:
-    with pytest.raises(TypeError, match=f"it gives {type(output).__name__}; a tensor is needed"):
+    with pytest.raises(ConfigError, match=f"it gives {type(output).__name__}; a tensor is needed"):
         logits_of(output)

@@ -74,7 +74,7 @@ def test_it_says_what_the_run_does(cli: Cli, small: Path) -> None:
     assert "\x1b" not in text
     assert line(text, "clients") == "8"
     assert line(text, "training") == "72 examples; a client has 9"
-    assert line(text, "test") == "30 examples; held out on clients: 24"
+    assert line(text, "test") == "30 examples; 30 are the own ones of 8 clients; held out on clients: 24"
     assert "label shares per client (all 8 clients; one bar each)" in text
     assert line(text, "parameters") == "D = 53 trained"
     assert line(text, "vector").startswith("P = 53 float32 values, 212 bytes")
