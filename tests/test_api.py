@@ -309,10 +309,10 @@ def test_a_model_that_is_none_says_so(tmp_path: Path) -> None:
     [
         ([0.5, 1.0, 1.5, 2.0], nn.Flatten(0), None, r"model: it gives \(2,\) for targets \(2, 1\)"),
         (
-            [0, 1, 0, 1],
+            [0, 1, 0, 2],
             nn.Flatten(0),
-            lambda output, y: nn.functional.binary_cross_entropy_with_logits(output, y.float()),
-            r"evaluate: the model's output \(2,\) cannot be evaluated \(inputs \(2, 3\), targets \(2,\) torch.int64\)",
+            lambda output, y: nn.functional.mse_loss(output, y.float()),
+            r"metrics: accuracy fails on outputs \(2,\) and targets \(2,\)",
         ),
     ],
 )

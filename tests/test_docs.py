@@ -5,6 +5,7 @@ Nothing on these pages is skipped in silence: what is not run here stands below,
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
 import re
@@ -204,9 +205,13 @@ def fedray_main(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return ended.value.code or 0
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(s.page == page for s in snippets("bash"))], ids=lambda page: page.name
-)
+def has_commands(page: Path) -> bool:
+    """Whether a page shows commands of ours."""
+    of_page = [snippet for snippet in snippets("bash") if snippet.page == page]
+    return any(words[0] == "fedray" for snippet in of_page for words in commands(snippet.text))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if has_commands(page)], ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_one_after_the_other(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,6 +290,7 @@ def test_every_snippet_of_python_is_run() -> None:
         "write-your-own.md",
         "results.md",
         "submodels.md",
+        "tasks.md",
     }
 
 
@@ -331,6 +337,17 @@ def test_the_python_of_the_page_on_submodels(workplace: Path) -> None:
     exec(python_of("submodels.md"), names)
     sent = names["result"].history[-1].bytes
     assert 0 < sent["up"] < 20 * 4 * 722  # of 20 whole models
+
+
+def test_the_python_of_the_page_on_tasks(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(python_of("tasks.md"), names)
+    shown = capsys.readouterr().out.splitlines()
+    binary, of_metrics, last = (line for line in shown if "{" in line)
+    assert set(ast.literal_eval(binary)) == {"loss", "accuracy", "auroc", "f1", "sensitivity", "specificity"}
+    assert "'counts': " in of_metrics
+    assert ast.literal_eval(last).keys() == {"client", "view", "f1", "auroc"}
+    assert 0.0 < names["result"].history[-1].test["brier"] < 0.5
 
 
 def test_the_python_of_the_page_on_rounds(

@@ -110,8 +110,13 @@ class Composition:
             server = self.start(vector.clone(), task.layout, len(task.data), task.data.spec.outputs, task.seed)
             server.enter(1)
             sent = self.program.broadcast(server)
-            alone = {name: part.width for name, part in sent.items() if isinstance(part, PerClient)}
-            found = {name: (part.dtype, list(part.shape)) for name, part in sent.items() if isinstance(part, Tensor)}
+            alone: dict[str, int] = {}
+            found: dict[str, tuple[torch.dtype, list[int]]] = {}
+            for name, part in sent.items():
+                if isinstance(part, PerClient):
+                    alone[name] = part.width
+                else:
+                    found[name] = part.dtype, list(part.shape)
         except Exception as error:
             raise ConfigError(f"algorithm: the server's half of {self.name} fails: {one_line(error)}") from error
         for name, (dtype, shape) in found.items():

@@ -34,7 +34,7 @@ def defaults_of(part: Any) -> Iterator[str]:
 
     >>> from fedray.config.sections import CheckpointSection
     >>> list(defaults_of(CheckpointSection(keep=3)))
-    ['every', 'seconds', 'best']
+    ['every', 'seconds', 'best', 'history']
     """
     for field in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
         made = field.default_factory

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,8 +129,18 @@ class Replay:
             ConfigError: the model is not that of the run, or the checkpoint is damaged.
             RunFailed: a round fails, as the run's policy has it.
         """
+        with contextlib.closing(self._rounds(start, last)) as rounds:
+            while True:
+                # Nobody between two rounds is to be silent with the engine.
+                with _silent():
+                    one = next(rounds, None)
+                if one is None:
+                    return
+                yield one
+
+    def _rounds(self, start: int, last: int) -> Generator[Repeated, None, None]:
         saved = self._state(start) if start else None
-        with _silent(), scratch() as place:
+        with scratch() as place:
             (place / "state").mkdir()
             if saved is not None:
                 self._bring_state(saved, place / "state")

@@ -14,7 +14,7 @@ from torch import nn
 
 import fedray
 from fedray import optim
-from fedray.algorithms import AFL, IFCA, FedAvg, FedAvgM, FedCM, FedDC, FedDyn, FedExP, FedProto, Scaffold
+from fedray.algorithms import AFL, IFCA, FedAMP, FedAvg, FedAvgM, FedCM, FedDC, FedDyn, FedExP, FedProto, Scaffold
 from fedray.algorithms.base import Algorithm
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, Aggregate, Parts
@@ -80,7 +80,7 @@ def test_an_algorithm_says_whether_it_gives_its_update_to_the_server_optimizer(c
     server.enter(1)
     config.step(server, with_parts(1, config))
     assert server.moved is config.uses_server
-    assert config.uses_server is not isinstance(config, FedDC | FedDyn | FedExP | IFCA | FedProto)
+    assert config.uses_server is not isinstance(config, FedAMP | FedDC | FedDyn | FedExP | IFCA | FedProto)
 
 
 class Keeping(FedAvg):
@@ -177,7 +177,7 @@ def test_a_callback_hears_what_a_step_tells_and_a_run_may_stop_by_it(tmp_path: P
     assert heard == [record.metrics["fedexp"]["step"] for record in result.history]
     best = heard.index(min(heard))
     assert len(heard) == best + 3 < 20
-    with pytest.raises(fedray.RunFailed, match=r"^stop\.metric: no record has metrics\.fedexp\.step; there is nothing"):
+    with pytest.raises(fedray.ConfigError, match=r"^stop\.metric=metrics\.fedexp\.step: no record will have it"):
         trained(tmp_path / "b", 20, args=by_step)
 
 
