@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from tests.faults.nodes import Nodes, our_buffers
+from tests.faults.nodes import Nodes, eventually, our_buffers
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,14 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         with cluster.connected():
             yield cluster
             for title in ("ray::WorkerActor", "ray::NodeActor", "ray::DriverActor"):
-                assert not cluster.processes(title), f"{title} is left"
+                # Ray kills an actor that is still starting without waiting for its process.
+                eventually(partial(_none_of, cluster, title), f"{title} is no more")
             assert not list(cluster.folder.glob("fedray-data-*"))
             assert not cluster.reserved()
             assert not our_buffers()
     finally:
         cluster.close()
+
+
+def _none_of(cluster: Nodes, title: str) -> bool:
+    return not cluster.processes(title)
