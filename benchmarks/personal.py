@@ -122,8 +122,6 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder with mnist10k and leaf_synthetic")
     parser.add_argument("--lines", type=Path, help="a file of JSON lines: what it has is not measured again")
     asked = parser.parse_args()
-    logging.getLogger("fedray").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
     found = [json.loads(line) for line in asked.lines.read_text().splitlines()] if _there(asked.lines) else []
     known = {(one["split"], one["method"], one["seed"]) for one in found}
     for setting in [SETTINGS[name] for name in asked.splits]:
@@ -148,4 +146,7 @@ def _there(path: Path | None) -> bool:
 
 
 if __name__ == "__main__":
+    # Switches of the process, which is ours here alone.
+    logging.getLogger("fedray").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
     sys.exit(main())
