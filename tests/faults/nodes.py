@@ -132,14 +132,14 @@ class Nodes:
     # Processes
 
     def processes(self, title: str, name: str | None = None) -> list[int]:
-        """Ids of the processes, on one node or all, whose command line begins with ``title``."""
+        """Ids of the processes, on one node or all, whose command line begins with ``title``; ended ones have none."""
         mark = str(self._plan(name) if name else self.folder)
         return sorted(
             process.pid
             for process in psutil.process_iter(["environ", "cmdline"])
             if process.pid != os.getpid()
             and (process.info["environ"] or {}).get(inject.PLAN, "").startswith(mark)
-            and " ".join(process.info["cmdline"]).startswith(title)
+            and " ".join(process.info["cmdline"] or []).startswith(title)
         )
 
     def reserved(self) -> list[str]:

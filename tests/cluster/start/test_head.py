@@ -46,7 +46,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def marked(mark: str) -> list[str]:
     """Command lines of the processes alive that have the mark, but for this one and its threads."""
     return [
-        " ".join(process.info["cmdline"])
+        " ".join(process.info["cmdline"] or [])
         for process in psutil.process_iter(["environ", "cmdline"])
         if (process.info["environ"] or {}).get(MARK) == mark
     ]
