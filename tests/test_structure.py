@@ -39,6 +39,7 @@ ORDER = """
     experiment    # config or Python objects to a run
     replay        # rounds of a run done again
     sweep
+    report        # pages and figures
     doctor
     api
     cli

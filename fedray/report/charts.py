@@ -1,0 +1,273 @@
+"""The charts of a report: their numbers, the table of these, and how they are drawn on axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, FAINT, PAPER = "#1b1f24", "#8a919a", "#ffffff"
+SERIES = ("#0072b2", "#d55e00", "#008f68", "#b0508a", "#3d8fc4", "#b07a00", "#5a5fc0", "#6b7280")
+"""Colours of series that people with any colour vision tell apart, after Okabe and Ito, darkened for white paper."""
+
+_STROKES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 3)))
+_MOST_NOTES, _MOST_TICKS, _FEW_TICKS = 12, 25, 10
+
+
+class Chart(Protocol):
+    """A figure: what it shows, and how it is drawn."""
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+
+    @property
+    def caption(self) -> str:
+        """A sentence on it, which readers who do not see it hear."""
+
+    @property
+    def inches(self) -> tuple[float, float]:
+        """Its width and height; a column of a paper is 3.5 wide."""
+
+    def draw(self, axes: Axes) -> None:
+        """Draw it."""
+
+    def table(self) -> Iterator[Sequence[Any]]:
+        """Yield its numbers, a head and lines, for a CSV file."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve, with an interval around it if there is one.
+
+    Args:
+        name: the words of the legend.
+        x: places, rising.
+        y: values; NaN: none.
+        low: lower ends of the interval.
+        high: upper ends.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves over one axis.
+
+    Args:
+        name: of its files.
+        caption: a sentence on it.
+        x: the words of the horizontal axis.
+        y: those of the vertical one.
+        curves: at most eight are told apart.
+        whole: the horizontal axis counts, as rounds do.
+    """
+
+    name: str
+    caption: str
+    x: str
+    y: str
+    curves: Sequence[Curve]
+    whole: bool = True
+    inches: tuple[float, float] = (3.5, 2.3)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw it."""
+        for number, one in enumerate(self.curves):
+            colour = SERIES[number % len(SERIES)]
+            # A single evaluation is a point, of which a line shows nothing.
+            mark = "o" if len(one.x) < 2 else None
+            axes.plot(one.x, one.y, color=colour, linestyle=_STROKES[number % 8], marker=mark, label=one.name)
+            if len(one.low):
+                axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.18, linewidth=0)
+        axes.set(xlabel=self.x, ylabel=self.y)
+        axes.grid(axis="y")
+        if self.whole:
+            _count(axes)
+        if len(self.curves) > 1:
+            axes.legend()
+
+    def table(self) -> Iterator[Sequence[Any]]:
+        """Yield a line for each point of each curve."""
+        yield ["curve", self.x, self.y, "low", "high"]
+        for one in self.curves:
+            for place, x in enumerate(one.x):
+                ends = [one.low[place], one.high[place]] if len(one.low) else ["", ""]
+                yield [one.name, x, one.y[place], *ends]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A map of numbers, the larger the darker; they stand in it where there is room.
+
+    Args:
+        name: of its files.
+        caption: a sentence on it.
+        rows: names, from the top.
+        columns: names.
+        values: the numbers, ``[rows, columns]``.
+        shades: the depth of the colour, from 0 to 1, ``[rows, columns]``; default: values over the largest.
+        x: the words of the horizontal axis.
+        y: those of the vertical one.
+    """
+
+    name: str
+    caption: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
+    shades: Sequence[Sequence[float]] | None = None
+    x: str = ""
+    y: str = ""
+
+    @property
+    def inches(self) -> tuple[float, float]:
+        """Its width and height: few lines need less."""
+        return 3.5, min(3.4, 1.1 + 0.24 * len(self.rows))
+
+    def draw(self, axes: Axes) -> None:
+        """Draw it."""
+        values = np.asarray(self.values, float)
+        largest = np.nanmax(values) if values.size and not np.isnan(values).all() else 0.0
+        shades = values / (largest or 1.0) if self.shades is None else np.asarray(self.shades, float)
+        # Clear rather than white where there is little: it suits dark pages, too.
+        image = np.zeros((*shades.shape, 4))
+        image[..., :3] = [int(SERIES[0][at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        image[..., 3] = np.nan_to_num(np.clip(shades, 0, 1))
+        axes.imshow(image, aspect="auto", interpolation="nearest", origin="upper")
+        _ticks(axes, self.columns, across=True)
+        _ticks(axes, self.rows, across=False)
+        axes.set(xlabel=self.x, ylabel=self.y)
+        if max(values.shape) <= _MOST_NOTES:
+            for (row, column), value in np.ndenumerate(values):
+                colour = PAPER if image[row, column, 3] > 0.5 else INK
+                axes.text(column, row, f"{value:,.6g}", ha="center", va="center", color=colour, fontsize=6.5)
+
+    def table(self) -> Iterator[Sequence[Any]]:
+        """Yield a line for each row."""
+        yield [self.y, *self.columns]
+        for name, line in zip(self.rows, self.values, strict=True):
+            yield [name, *line]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Values of many, such as clients, sorted: a point for each.
+
+    Args:
+        name: of its files.
+        caption: a sentence on it.
+        x: the words of the horizontal axis, which numbers them.
+        y: those of the vertical one.
+        series: names of series, each with its values.
+    """
+
+    name: str
+    caption: str
+    x: str
+    y: str
+    series: Sequence[tuple[str, Sequence[float]]]
+    inches: tuple[float, float] = (3.5, 2.3)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw it, with a line for the mean of each series."""
+        for number, (name, values) in enumerate(self.series):
+            colour, there = SERIES[number % len(SERIES)], np.sort([one for one in values if not np.isnan(one)])
+            axes.plot(
+                np.arange(1, len(there) + 1),
+                there,
+                linestyle="",
+                marker="os^Dvx+*"[number % 8],
+                markersize=max(1.5, min(4.0, 60 / max(1, len(there)))),
+                color=colour,
+                label=name,
+            )
+            if len(there):
+                axes.axhline(float(there.mean()), color=colour, linewidth=0.8, linestyle=_STROKES[1])
+        axes.set(xlabel=self.x, ylabel=self.y)
+        axes.grid(axis="y")
+        _count(axes)
+        if len(self.series) > 1:
+            axes.legend()
+
+    def table(self) -> Iterator[Sequence[Any]]:
+        """Yield a line for each value, in the order in which they are given."""
+        yield ["series", self.y]
+        for name, values in self.series:
+            for value in values:
+                yield [name, value]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars, one for each group and series.
+
+    Args:
+        name: of its files.
+        caption: a sentence on it.
+        groups: names of the groups, along the horizontal axis.
+        series: names of series, each with its values by group; NaN: none.
+        x: the words of the horizontal axis.
+        y: those of the vertical one.
+    """
+
+    name: str
+    caption: str
+    groups: Sequence[str]
+    series: Sequence[tuple[str, Sequence[float]]]
+    x: str = ""
+    y: str = ""
+    inches: tuple[float, float] = (3.5, 2.3)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw it."""
+        places, width = np.arange(len(self.groups)), 0.8 / max(1, len(self.series))
+        for number, (name, values) in enumerate(self.series):
+            shift = (number - (len(self.series) - 1) / 2) * width
+            hatch = ("", "//", "..", "xx")[number // len(SERIES) % 4]
+            axes.bar(places + shift, values, width * 0.92, color=SERIES[number % 8], hatch=hatch, label=name)
+        _ticks(axes, self.groups, across=True)
+        axes.set(xlabel=self.x, ylabel=self.y)
+        axes.grid(axis="y")
+        if len(self.series) > 1:
+            axes.legend()
+
+    def table(self) -> Iterator[Sequence[Any]]:
+        """Yield a line for each group."""
+        yield [self.x, *(name for name, _ in self.series)]
+        for place, group in enumerate(self.groups):
+            yield [group, *(values[place] for _, values in self.series)]
+
+
+def _count(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
+
+
+def _ticks(axes: Axes, names: Sequence[str], across: bool) -> None:
+    """Name the ticks, all where there is room, else a few of them."""
+    step = 1 if len(names) <= _MOST_TICKS else -(-len(names) // _FEW_TICKS)
+    places = list(range(0, len(names), step))
+    shown = [_short(names[place]) for place in places]
+    if across:
+        steep = sum(map(len, shown)) > 45
+        axes.set_xticks(places, shown, rotation=45 if steep else 0, ha="right" if steep else "center")
+        if steep:
+            axes.tick_params(axis="x", pad=1)
+    else:
+        axes.set_yticks(places, shown)
+
+
+def _short(name: str, most: int = 18) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
