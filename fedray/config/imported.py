@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from fedray.config.binding import bind, nearest
+from fedray.config.hooks import check_hooks
 from fedray.core.errors import ConfigError, an, listed
 
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -91,6 +92,7 @@ class Imported:
         if not self.fits(made):
             expected = self.gives or f"{an(self.kind)} (fedray.parts.{getattr(self.base, '__name__', '')})"
             raise ConfigError(f"{self.key}.name: {self.name} must return {expected}, got {type(made).__name__}")
+        check_hooks(type(made), self.key)
         return made
 
     def called(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -117,6 +119,8 @@ class Imported:
                 f"{self.key}.name: {self.name} is an object of type {type(found).__name__};"
                 f" name a function or a class that makes the {self.kind} when called"
             )
+        if isinstance(found, type):
+            check_hooks(found, self.key)
         return found  # type: ignore[no-any-return]
 
     def is_maker(self, found: Any) -> bool:

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedray.config.binding import bind, is_plain, nearest, options_of
+from fedray.config.hooks import check_hooks
 from fedray.config.imported import Imported, imported_in, made
 from fedray.config.plugins import load_plugins
 from fedray.config.strict import strict
@@ -153,6 +154,7 @@ def bind_part(registry: Registry, node: Any, key: str, default: str = "") -> Any
         return part
     entry = registry.lookup(name, f"{key}.name")
     if isinstance(entry, type):
+        check_hooks(entry, key)
         needed = f" by {name}; where {key}.name is changed, nothing that the section said before is kept"
         return bind(entry, options, key, needed=needed)
     if options:
@@ -168,6 +170,7 @@ def checked(part: T, key: str, registry: Registry) -> T:
         raise ConfigError(
             f"{key}: expected {an(registry.kind)}{such_as} or the name of one ({', '.join(registry)}), got {got}"
         )
+    check_hooks(type(part), key)
     if not dataclasses.is_dataclass(part):
         return part
     try:
