@@ -168,7 +168,7 @@ def _leaf(seed: int, shared: Path) -> ClientData:
 _SGD: dict[str, Any] = {"epochs": 2, "batch_size": 10, "optimizer": {"name": "sgd", "lr": 0.1}}
 _FEDPROX: dict[str, Any] = {"epochs": 20, "batch_size": 10, "optimizer": {"name": "sgd", "lr": 0.01}}
 _DROPPED: dict[str, Any] = {"dropout": 0.9, "min_share": 0.0}
-_PARTIAL: dict[str, Any] = {"epochs": {"name": "uniform", "low": 1, "high": 20}}
+_PARTIAL: dict[str, Any] = {"epochs": {"name": "uniform", "low": 1, "high": 20, "clients": 0.9}}
 
 _ALL = (
     Setting("two classes", _digits, {"name": "mlp", "hidden": [32]}, 30, 12, _SGD, PERSONAL),

@@ -18,22 +18,28 @@ class Drawn:
     """A whole number that each client draws anew in each round, uniformly from ``low`` to ``high``, both included.
 
     >>> bind(Drawn, {"name": "uniform", "low": 1, "high": 5}, "local.steps")
-    Drawn(low=1, high=5, name='uniform')
+    Drawn(low=1, high=5, clients=1.0, name='uniform')
 
     Args:
         low: the least, at least 0.
         high: the most.
+        clients: the chance of each client, anew in each round, to be one of those who draw, from 0 to 1; the others do
+            ``high``.  With 0.9 and ``low`` 1 they are the stragglers of FedProx (arXiv:1812.06127), who come to a part
+            of the work; there nine of ten clients of a cohort are chosen exactly.
         name: of the distribution.
     """
 
     low: int
     high: int
+    clients: float = 1.0
     name: Literal["uniform"] = "uniform"
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= MOST_STEPS:
             said = f"low={self.low}, high={self.high}"
             raise ValueError(f"{said}: they must be at least 0 and at most {MOST_STEPS}, and low at most high")
+        if not 0.0 <= self.clients <= 1.0:
+            raise ValueError(f"clients={self.clients}: the share of clients that draw must be from 0 to 1")
 
 
 Amount = int | dict[str, Any]
@@ -48,7 +54,8 @@ def checked_amount(value: Any, name: str) -> Amount:
     """
     if isinstance(value, Mapping):
         drawn = asdict(bind(Drawn, value, name))
-        return {"name": drawn.pop("name"), **drawn}
+        share = drawn.pop("clients")
+        return {"name": drawn.pop("name"), **drawn, **({} if share == 1.0 else {"clients": share})}
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError(f"{name}={value}: it must be a whole number, or drawn: {{name: uniform, low: 1, high: 5}}")
     number = int(value)

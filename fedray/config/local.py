@@ -22,7 +22,8 @@ class LocalSection:
     """``local``: a client's training in a round.
 
     Args:
-        epochs: passes over the client's data; ``{name: uniform, low: 1, high: 5}``: drawn by each client in each round.
+        epochs: passes over the client's data; ``{name: uniform, low: 1, high: 5}``: drawn by each client in each round;
+            with ``clients: 0.9`` by nine of ten, and the others do 5.
         batch_size: examples in a step, at least 1; ``full``, or null: all that the client has, one step an epoch.
         steps: exactly so many steps instead of ``epochs``, or drawn as they are.
         last_batch: the use of the rows that are left when a pass is cut into batches: ``keep``: a smaller batch;

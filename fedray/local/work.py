@@ -66,6 +66,9 @@ def amounts(amount: Amount, keys: Ints, seed: int, round: int) -> Ints:
     drawn = Stream(seed, "work", round).uniform(clients, torch.zeros_like(clients), 2).double()
     share = (drawn[:, 0] + drawn[:, 1] * 2.0**-24).numpy()
     found: Ints = amount["low"] + np.floor(share * (amount["high"] - amount["low"] + 1)).astype(np.int64)
+    if (part := amount.get("clients", 1.0)) < 1.0:
+        coin = Stream(seed, "work", round).uniform(clients, torch.ones_like(clients), 1)[:, 0]
+        found[(coin >= part).numpy()] = amount["high"]
     return found
 
 

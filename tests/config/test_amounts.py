@@ -18,6 +18,8 @@ DRAWN = {"name": "uniform", "low": 1, "high": 5}
 
 def test_an_amount_is_written_as_a_config_has_it() -> None:
     assert checked_amount({"low": 1, "high": 5}, "steps") == DRAWN
+    assert checked_amount({"low": 1, "high": 5, "clients": 0.9}, "steps") == {**DRAWN, "clients": 0.9}
+    assert checked_amount({"low": 1, "high": 5, "clients": 1}, "steps") == DRAWN
     assert type(checked_amount(np.int64(3), "steps")) is int
     assert bounds(checked_amount(MOST_STEPS, "steps")) == (MOST_STEPS, MOST_STEPS)
 
@@ -33,6 +35,8 @@ def test_an_amount_is_written_as_a_config_has_it() -> None:
         ({"low": 1}, r"{0}\.high: a value is needed"),
         ({"low": 3, "high": 2}, "{0}: low=3, high=2: .* low at most high"),
         ({"low": -1, "high": 2}, "{0}: low=-1"),
+        ({"low": 1, "high": 2, "clients": 1.5}, "{0}: clients=1.5: the share of clients that draw .* from 0 to 1"),
+        ({"low": 1, "high": 2, "clients": 2}, "{0}: clients=2.0: "),
         ({"low": 1, "high": 2, "name": "normal"}, r"{0}\.name: .*normal"),
         ({"low": 1, "hight": 2}, r"{0}\.hight: unknown key \(did you mean 'high'\?\)"),
     ],

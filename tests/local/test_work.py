@@ -39,6 +39,17 @@ def test_a_draw_is_named_by_seed_round_and_client() -> None:
     assert amounts(3, KEYS[:2], 1, 1).tolist() == [3, 3]
 
 
+def test_some_clients_draw_and_the_others_do_the_most() -> None:
+    drawn, all_draw = amounts({**DRAWN, "clients": 0.9}, KEYS, 1, 1), amounts(DRAWN, KEYS, 1, 1)
+    whole = drawn != all_draw
+    assert set(drawn[whole].tolist()) == {6}
+    assert stats.binomtest(int(whole.sum()), len(KEYS), 0.1 * 0.8).pvalue > 1e-3  # a fifth of the others has drawn 6
+    assert amounts({**DRAWN, "clients": 0.9}, KEYS[7:9], 1, 1).tolist() == drawn[7:9].tolist()
+    again = amounts({**DRAWN, "clients": 0.9}, KEYS, 1, 2) != amounts(DRAWN, KEYS, 1, 2)
+    assert (again & whole).sum() < 0.3 * whole.sum()  # others in another round
+    assert set(amounts({**DRAWN, "clients": 0.0}, KEYS, 1, 1).tolist()) == {6}
+
+
 def test_clients_are_known_by_their_names_and_by_their_numbers() -> None:
     args = LocalSection(1, by_client={"south": {"epochs": 7}, "1": {"steps": 2}})
     data = named("north", "south", "1")
