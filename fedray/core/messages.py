@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from fedray.core.places import Ints as Ints
+from fedray.core.places import Places
 
 Parts = dict[str, Tensor]
 """Named tensors: ``delta`` always, ``buffers`` if they travel, ``control``... as an algorithm needs."""
@@ -33,7 +35,6 @@ VECTOR = DELTA, BUFFERS = "delta", "buffers"
 Transforms measure and change the first alone.
 """
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
@@ -51,13 +52,6 @@ class Broadcast:
     round: int
     parts: Parts
     weight: float
-
-
-class Row(NamedTuple):
-    """The place of a client's state on disk: a segment file and the number of a row in it."""
-
-    segment: str
-    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +72,11 @@ class Block:
     round: int
     index: int
     clients: Ints
-    state: dict[int, Row] = field(default_factory=dict)
+    state: Places = field(default_factory=Places)
     pin: str | None = None
     left_out: tuple[int, ...] = ()
     survey: bool = False
-    addressed: dict[int, Row] = field(default_factory=dict)
+    addressed: Places = field(default_factory=Places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +160,7 @@ class BlockReport:
     weight: Floats
     loss: Floats
     examples: Ints
-    state: dict[int, Row]
+    state: Places
     failures: tuple[Failure, ...]
     seconds: float
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fedray.core.errors import RunFailed, one_line
-from fedray.core.messages import Block, Ints, Row
+from fedray.core.messages import Block, Ints
+from fedray.core.places import Places
 from fedray.run.evaluation import HoldoutChunk, TestChunk
 from fedray.rundir.client_state import StateRows
+from fedray.rundir.index import Index
 from fedray.server import PerClient
 
 FOLDER = "addressed"
@@ -33,7 +34,7 @@ class Addressed:
         self._folder, self._widths = folder.absolute(), dict(widths)
         self._parts: Mapping[str, PerClient] = {}
         self._round = 0
-        self._places: dict[int, Row] = {}
+        self._index = Index()
         if widths:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._rows = StateRows(self._folder, widths)
@@ -45,17 +46,19 @@ class Addressed:
             self._clear()
             # A writer of its own, as a round may be published again: for its evaluation, and with its clients.
             self._rows = StateRows(self._folder, self._widths)
-            self._round, self._parts, self._places = round, parts, {}
+            self._round, self._parts, self._index = round, parts, Index()
 
     def with_rows(self, item: Block | HoldoutChunk | TestChunk) -> Block | HoldoutChunk | TestChunk:
         """Return a work item with the places of its clients' rows, which are written if they are not yet."""
         if not self._widths or isinstance(item, TestChunk):
             return item
-        if missing := [client for client in item.clients.tolist() if client not in self._places]:
-            made = {name: torch.stack([self._row(name, client) for client in missing]) for name in self._widths}
-            written = self._rows.write(self._round, np.array(missing, dtype=np.int64), made)
-            self._places |= {c: Row(str(self._folder / row.segment), row.number) for c, row in written.items()}
-        return replace(item, addressed={client: self._places[client] for client in item.clients.tolist()})
+        missing = item.clients[self._index.of(item.clients).at(item.clients) < 0]
+        if len(missing):
+            made = {name: torch.stack([self._row(name, one) for one in missing.tolist()]) for name in self._widths}
+            new = self._rows.write(self._round, missing, made)
+            files = tuple(str(self._folder / name) for name in new.segments)
+            self._index.update(Places(new.clients, files, new.segment, new.number))
+        return replace(item, addressed=self._index.of(item.clients))
 
     def _row(self, name: str, client: int) -> Tensor:
         """Return the row of one client, made for it alone, so that it does not depend on who else is asked for.
@@ -90,7 +93,7 @@ class AddressedRows:
     def __init__(self, widths: Mapping[str, int], device: torch.device) -> None:
         self._rows, self._widths, self._device = StateRows(Path("/"), widths), widths, device
 
-    def of(self, clients: Ints, places: Mapping[int, Row]) -> dict[str, Tensor]:
+    def of(self, clients: Ints, places: Places) -> dict[str, Tensor]:
         """Return the rows of clients, each ``[C, k]``."""
         if not self._widths:
             return {}

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from fedray.core.draws import named
 from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import LossFn
-from fedray.core.messages import Failure, Floats, Ints, Row
+from fedray.core.messages import Failure, Floats, Ints
 from fedray.core.metrics import Mean
+from fedray.core.places import Places
 from fedray.core.rng import integer
 from fedray.data.augment import Augment
 from fedray.data.columns.rows import Examples
@@ -110,10 +111,10 @@ class HoldoutChunk:
     index: int
     clients: Ints
     pin: str | None = None
-    state: dict[int, Row] = field(default_factory=dict)
+    state: Places = field(default_factory=Places)
     views: Views = field(default_factory=Views)
     stack: int = 1
-    addressed: dict[int, Row] = field(default_factory=dict)
+    addressed: Places = field(default_factory=Places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class Examiner:
                 every = states.setdefault(view, [{} for _ in chunk.clients])
                 for place, one in zip(places.tolist(), own, strict=False):
                     every[place] = one
-            fitted, taken_part = fitted + found.fitted, taken_part + sum(int(c) in chunk.state for c in piece)
+            fitted, taken_part = fitted + found.fitted, taken_part + len(chunk.state.only(piece))
         told = taken_part if views.own and self._keeps else None
         left = np.isin(chunk.clients, [failure.client for failure in failures], invert=True)
         clients, sums = chunk.clients[left], _at(sums, left)

@@ -32,8 +32,8 @@ from fedray.core.messages import (
     Failure,
     Ints,
     Parts,
-    Row,
 )
+from fedray.core.places import Places
 from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.losses import loss_on
@@ -203,10 +203,10 @@ class Worker:
         inject.point("worker.folded", block.round, block.index)
         none = np.zeros(0)
         columns = none.astype(np.int64), none, none, none.astype(np.int64)
-        state: dict[int, Row] = {}
+        state = Places()
         if update is not None:
             columns = update.clients, update.weight, update.loss, update.examples
-            state = self.rows.write(block.round, update.clients, update.state) if update.state else {}
+            state = self.rows.write(block.round, update.clients, update.state) if update.state else state
         failures = tuple(given_up[client] for client in sorted(given_up))
         return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started)
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedray.core.messages import Ints, Parts, Row
+from fedray.core.messages import Ints, Parts
+from fedray.core.places import Places
 from fedray.rundir import durable
+from fedray.rundir.index import Index
 
 Seal = tuple[int, str]
 """The number of bytes of a segment that count, and their SHA-256."""
@@ -30,6 +30,9 @@ Matrix = NDArray[np.float32]
 
 _COPIED = 1 << 20
 """The bytes of rows that are copied at once."""
+
+_MOST, _LEFT = 2.0, 1.75
+"""Rows in segments for each live one: before some are rewritten, and after."""
 
 _SUFFIX = ".f32"
 
@@ -54,45 +57,58 @@ class StateRows:
         self._written = 0
         self._open: dict[str, int] = {}
 
-    def read(self, clients: Ints, rows: Mapping[int, Row], device: torch.device) -> tuple[Parts, list[bool]]:
+    def read(self, clients: Ints, places: Places, device: torch.device) -> tuple[Parts, list[bool]]:
         """Read the state ``[C, k]`` of ``clients``, zero where there is none, and say which of them have some."""
         if not self._widths:
             return {}, [False] * len(clients)
-        places = [rows.get(client) for client in clients.tolist()]
-        parts = self.parts(places, list(self._widths.values()))
-        known = [place is not None for place in places]
-        return {name: torch.from_numpy(part).to(device) for name, part in zip(self._widths, parts, strict=True)}, known
+        at = places.at(clients)
+        known, found = at >= 0, [np.empty((len(clients), width), dtype=np.float32) for width in self._widths.values()]
+        if not known.all():
+            for part in found:
+                part[~known] = 0.0
+        into, which = np.flatnonzero(known), at[known]
+        order = np.argsort(places.segment[which], kind="stable")
+        self._fill(found, places, which[order], into[order], np.ones_like(into))
+        parts = {name: torch.from_numpy(part).to(device) for name, part in zip(self._widths, found, strict=True)}
+        return parts, known.tolist()
 
-    def parts(self, places: Sequence[Row | None], widths: Sequence[int]) -> list[Matrix]:
-        """Return the rows at some places, zero for None, cut into parts ``[C, k]`` of these widths, whole in sum."""
-        found = [np.zeros((len(places), width), dtype=np.float32) for width in widths]
-        # A cohort has many short rows: what is done for each of them counts.
-        into = [(part.reshape(-1).data.cast("B"), 4 * width) for part, width in zip(found, widths, strict=True)]
-        size, read = self.width * 4, os.preadv
-        for row, place in enumerate(places):
-            if place is not None:
-                segment, number = place
-                file = self._open.get(segment)
-                if file is None:
-                    file = self._opened(segment)
-                pieces = [part[row * length : (row + 1) * length] for part, length in into]
-                if (got := read(file, pieces, number * size)) != size:
-                    raise OSError(f"client state {segment} row {number} is cut short: {got} of {size} bytes")
+    def whole(self, places: Places) -> Matrix:
+        """Return whole rows ``[n, sum of widths]``; what lies side by side is read at once."""
+        found = np.empty((len(places), self.width), dtype=np.float32)
+        apart = (np.diff(places.segment) != 0) | (np.diff(places.number) != 1)
+        first = np.flatnonzero(np.concatenate([[True], apart]))
+        self._fill([found], places, first, first, np.diff(first, append=len(places)))
         return found
 
-    def _opened(self, segment: str) -> int:
-        if len(self._open) > 64:
-            self._forget()
-        self._open[segment] = file = os.open(self._folder / segment, os.O_RDONLY)
+    def _fill(self, found: Sequence[Matrix], places: Places, which: Ints, into: Ints, counts: Ints) -> None:
+        """Read runs ``[n]``: from the place ``which`` so many rows on, into the parts of the rows from ``into`` on."""
+        runs = places.segment[which].tolist(), places.number[which].tolist(), into.tolist(), counts.tolist()
+        # A cohort has many short rows: what is done for each of them counts.
+        parts = [(part.reshape(-1).data.cast("B"), 4 * part.shape[1]) for part in found]
+        size, read, file, last = self.width * 4, os.preadv, -1, -1
+        for segment, number, row, count in zip(*runs, strict=True):
+            if segment != last:
+                file, last = self._file(places.segments[segment]), segment
+            pieces = [part[row * length : (row + count) * length] for part, length in parts]
+            if (got := read(file, pieces, number * size)) != count * size:
+                where = f"{places.segments[segment]} row {number + got // size}"
+                raise OSError(f"client state {where} is cut short: {got % size} of {size} bytes")
+
+    def _file(self, segment: str) -> int:
+        file = self._open.get(segment)
+        if file is None:
+            if len(self._open) > 64:
+                self._forget()
+            self._open[segment] = file = os.open(f"{self._folder}/{segment}", os.O_RDONLY)
         return file
 
-    def write(self, round: int, clients: Ints, state: Parts) -> dict[int, Row]:
+    def write(self, round: int, clients: Ints, state: Parts) -> Places:
         """Append the state ``[C, k]`` of ``clients``, and return the places of their rows."""
         parts = [state[name] for name in self._widths]
         whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return self.append(round, clients, whole.detach().cpu().contiguous().numpy())
 
-    def append(self, round: int, clients: Ints, matrix: Matrix) -> dict[int, Row]:
+    def append(self, round: int, clients: Ints, matrix: Matrix) -> Places:
         """Append whole rows ``[C, sum of widths]``, and return their places."""
         if round != self._round:
             self._forget()  # an open file takes room, also once it is deleted
@@ -100,7 +116,7 @@ class StateRows:
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
         data, place = matrix.reshape(-1).data.cast("B"), self._written * self.width * 4
         # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
-        file = os.open(self._folder / self._segment, os.O_WRONLY | os.O_CREAT, 0o666)
+        file = os.open(f"{self._folder}/{self._segment}", os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             while data:
                 done = os.pwrite(file, data, place)
@@ -109,8 +125,7 @@ class StateRows:
             os.close(file)
         first = self._written
         self._written += len(clients)
-        places = map(Row, repeat(self._segment), range(first, self._written))
-        return dict(zip(clients.tolist(), places, strict=True))
+        return Places(clients, (self._segment,), np.zeros_like(clients), np.arange(first, self._written))
 
     def _forget(self) -> None:
         for file in self._open.values():
@@ -136,8 +151,7 @@ class ClientStore:
     def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
         self.folder = folder
         self.widths = dict(widths)
-        self.rows: dict[int, Row] = {}
-        self._live: Counter[str] = Counter()
+        self._index = Index()
         self.kept: frozenset[str] = frozenset()
         self._ends: dict[str, int] = {}
         self._seals: dict[str, Seal] = {}
@@ -145,35 +159,31 @@ class ClientStore:
         if widths:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def of(self, clients: Ints) -> dict[int, Row]:
-        """Return the places of the state of ``clients``; newcomers are absent."""
-        if not self.rows:
-            return {}
-        return {client: self.rows[client] for client in clients.tolist() if client in self.rows}
+    @property
+    def rows(self) -> Places:
+        """The places of all committed rows, those of the clients in order."""
+        return self._index.of(self._index.clients)
 
-    def commit(self, rows: Mapping[int, Row]) -> None:
+    def of(self, clients: Ints) -> Places:
+        """Return the places of the state of ``clients``; newcomers are absent."""
+        return self._index.of(clients)
+
+    def commit(self, places: Places) -> None:
         """Accept new rows."""
-        # What a segment has of the index is counted along: to go through all rows each round would take longer.
-        gone = Counter([row.segment for row in map(self.rows.get, rows) if row is not None])
-        self.rows.update(rows)
-        self._live.update([row.segment for row in rows.values()])
-        self._live.subtract(gone)
-        for segment in gone:
-            if not self._live[segment]:
-                del self._live[segment]
-        ends = self._ends
-        for segment, number in rows.values():
-            if number >= ends.get(segment, 0):
-                ends[segment] = number + 1
+        self._index.update(places)
+        ends = np.zeros(len(places.segments), dtype=np.int64)
+        np.maximum.at(ends, places.segment, places.number + 1)
+        for name, end in zip(places.segments, ends.tolist(), strict=True):
+            self._ends[name] = max(end, self._ends.get(name, 0))
 
     def index(self) -> tuple[dict[str, Tensor], list[str]]:
         """Return the index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
-        segments = sorted(self._live)
-        number = {name: i for i, name in enumerate(segments)}
-        table = [(client, number[row.segment], row.number) for client, row in sorted(self.rows.items())]
-        columns = torch.tensor(table, dtype=torch.int64).reshape(-1, 3).t().contiguous()
-        names = ("client", "segment", "row")
-        return {name: column.clone() for name, column in zip(names, columns, strict=True)}, segments
+        rows = self.rows
+        order = np.argsort(np.array(rows.segments))
+        number = np.empty_like(order)
+        number[order] = np.arange(len(order))
+        columns = {"client": rows.clients, "segment": number[rows.segment], "row": rows.number}
+        return {name: torch.from_numpy(column) for name, column in columns.items()}, sorted(rows.segments)
 
     def seals(self) -> dict[str, Seal]:
         """Return the seal of each segment that the index refers to.
@@ -182,7 +192,7 @@ class ClientStore:
         appended.
         """
         known, self._seals = self._seals, {}
-        for name in sorted(self._live):
+        for name in sorted(self._index.live):
             size = 4 * sum(self.widths.values()) * self._ends[name]
             self._seals[name] = known[name] if name in known else (size, _sha256(self.folder / name, size))
         return self._seals
@@ -198,29 +208,40 @@ class ClientStore:
         for name in segments:
             if not (self.folder / name).is_file():
                 raise FileNotFoundError(f"client state segment {name} is missing in {self.folder}")
-        triples = zip(columns["client"].tolist(), columns["segment"].tolist(), columns["row"].tolist(), strict=True)
-        self.rows, self._live = {}, Counter()
-        self.commit({client: Row(segments[segment], row) for client, segment, row in triples})
+        clients, segment, number = (columns[name].numpy() for name in ("client", "segment", "row"))
+        self._index = Index()
+        self.commit(Places(clients, tuple(segments), segment, number))
         self._seals = dict(seals or {})
 
     def flush(self) -> None:
         """Force all committed rows to disk, and the names of their segments."""
-        names = set(self._live)
+        names = set(self._index.live)
         folders = (self.folder, self.folder.parent) if names else ()
         for path in (*(self.folder / name for name in names), *folders):
             durable.sync(path)
 
     def compact(self, round: int) -> None:
-        """Rewrite the live rows into one segment once less than half of the rows in their segments are live."""
-        self._ends = {name: self._ends[name] for name in self._live}
-        if len(self._live) < 2 or sum(self._ends.values()) <= 2 * len(self.rows):
+        """Rewrite live rows once more than ``_MOST`` times as many are stored, until ``_LEFT`` times as many are.
+
+        Those of the emptiest segments are: to rewrite all would copy each row many times over, as most of a segment
+        that was written lately are written anew soon.
+        """
+        live = self._index.live
+        self._ends = ends = {name: self._ends[name] for name in live}
+        stored, wanted = sum(ends.values()), sum(live.values())
+        if len(live) < 2 or stored <= _MOST * wanted:
             return
-        rows, items = StateRows(self.folder, self.widths), sorted(self.rows.items())
-        at_once = max(1, _COPIED // (4 * sum(self.widths.values())))
-        for start in range(0, len(items), at_once):
-            clients, places = zip(*items[start : start + at_once], strict=True)
-            (whole,) = rows.parts(places, [rows.width])
-            self.commit(rows.append(round, np.array(clients, dtype=np.int64), whole))
+        emptiest = []
+        for name in sorted(live, key=lambda name: live[name] / ends[name]):
+            if stored <= _LEFT * wanted:
+                break
+            emptiest.append(name)
+            stored -= ends[name] - live[name]
+        rows, moved = StateRows(self.folder, self.widths), self._index.within(emptiest)
+        at_once = max(1, _COPIED // (4 * rows.width))
+        for start in range(0, len(moved), at_once):
+            some = moved.only(moved.clients[start : start + at_once])
+            self.commit(rows.append(round, some.clients, rows.whole(some)))
         rows.close()
 
     def collect_garbage(self) -> None:
@@ -229,7 +250,7 @@ class ClientStore:
         A segment that is missed by one call alone may be in use: workers in the middle of a round may be writing one
         that is not committed yet.
         """
-        needed = self.kept | self._live.keys()
+        needed = self.kept | self._index.live.keys()
         unneeded = {path.name for path in self.folder.iterdir() if path.suffix == _SUFFIX} - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)
@@ -241,7 +262,7 @@ class ClientStore:
         In this order, as the round may have asked for its rows before ``compact`` moves them: the segments that it
         asked for are then deleted in a later round at the earliest.
         """
-        if self.rows:
+        if self._index.live:
             self.collect_garbage()
             self.compact(round)
 

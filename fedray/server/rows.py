@@ -96,7 +96,7 @@ class StoredRows(SentRows):
 
     @property
     def clients(self) -> Ints:
-        return np.array(sorted(self._store.rows), dtype=np.int64)
+        return self._store.rows.clients
 
     def read(self, name: str, clients: Ints) -> Tensor:
         found, _ = self._rows.read(clients, self._store.of(clients), self._device)

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from fedray.core.messages import Aggregate, Block, BlockReport, Broadcast, Failure, Row
+from fedray.core.messages import Aggregate, Block, BlockReport, Broadcast, Failure
+from fedray.core.places import Places
+
+PLACES = Places(np.array([4]), ("w0-17",), np.array([0]), np.array([3]))
 
 MESSAGES = [
     Broadcast(3, {"model": torch.arange(4.0)}, 12.5),
-    Row("w0-17", 3),
-    Block(2, 1, np.array([4, 7]), {4: Row("w0-1", 0)}, "hospital", (7,)),
+    PLACES,
+    Block(2, 1, np.array([4, 7]), PLACES, "hospital", (7,)),
     Failure(4, "a", 2, "train", "ValueError: x"),
-    BlockReport(0, np.array([1]), np.ones(1), np.zeros(1), np.array([5]), {1: Row("s", 0)}, (), 0.5),
+    BlockReport(0, np.array([1]), np.ones(1), np.zeros(1), np.array([5]), PLACES, (), 0.5),
     Aggregate({"delta": torch.ones(2)}, 3.0, 2),
 ]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedray.core.losses import mse
 from fedray.core.messages import BlockReport, Failure
+from fedray.core.places import Places
 from fedray.metrics import Measures
 from fedray.run.by_client import columns, from_columns, held_out, of_training, spread
 from fedray.run.evaluation import HoldoutReport
@@ -26,7 +27,7 @@ def rows(values: list[float], examples: list[int] | None = None, metric: str = "
 
 def block(index: int, *clients: int) -> BlockReport:
     ids = np.array(clients, dtype=np.int64)
-    return BlockReport(index, ids, np.ones(len(ids)), np.array(clients) / 10, 2 * ids, {}, (), 0.0)
+    return BlockReport(index, ids, np.ones(len(ids)), np.array(clients) / 10, 2 * ids, Places(), (), 0.0)
 
 
 PAIRS = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 50)), min_size=1, max_size=40)

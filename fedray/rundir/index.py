@@ -1,0 +1,91 @@
+"""An index of rows: where the last one of each client lies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+
+from fedray.core.places import Ints, Places
+
+
+def _column(length: int, value: int) -> Ints:
+    return np.full(length, value, dtype=np.int64)
+
+
+def _longer(column: Ints, length: int, value: int) -> Ints:
+    """Return a column of at least this length; what is new has a value."""
+    return np.concatenate([column, _column(max(length, 2 * len(column)) - len(column), value)])
+
+
+class Index:
+    """The places of the last row of each client, as columns over all of them; threads may ask while one updates.
+
+    >>> index = Index()
+    >>> index.update(Places(np.array([7, 4]), ("a",), np.array([0, 0]), np.array([0, 1])))
+    >>> index.update(Places(np.array([4]), ("b",), np.array([0]), np.array([0])))
+    >>> index.of(np.array([4, 5])), index.live
+    (Places({4: Row(segment='b', number=0)}), {'a': 1, 'b': 1})
+    """
+
+    def __init__(self) -> None:
+        self._segment, self._number = _column(0, -1), _column(0, 0)  # by client; -1: there is no row
+        self._numbers: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._live = _column(16, 0)  # by segment
+        self._free = list(range(16))
+        self._lock = threading.Lock()
+
+    def update(self, places: Places) -> None:
+        """Take rows over, in the place of the clients' rows before."""
+        if not len(places):
+            return
+        with self._lock:
+            if (count := int(places.clients.max()) + 1) > len(self._segment):
+                self._segment, self._number = _longer(self._segment, count, -1), _longer(self._number, count, 0)
+            before = self._segment[places.clients]
+            now = np.array([self._number_of(name) for name in places.segments])[places.segment]
+            self._segment[places.clients], self._number[places.clients] = now, places.number
+            self._live += np.bincount(now, minlength=len(self._live))
+            self._live -= np.bincount(before[before >= 0], minlength=len(self._live))
+            for number in [number for number in self._names if not self._live[number]]:
+                del self._numbers[self._names.pop(number)]
+                self._free.append(number)
+
+    def _number_of(self, name: str) -> int:
+        """Return the number of a segment; those of dead ones are given again, so that all stay small."""
+        found = self._numbers.get(name)
+        if found is None:
+            if not self._free:
+                self._free = list(range(len(self._live), 2 * len(self._live)))
+                self._live = _longer(self._live, 0, 0)
+            self._numbers[name] = found = self._free.pop()
+            self._names[found] = name
+        return found
+
+    def of(self, clients: Ints) -> Places:
+        """Return the places of the rows of ``clients``, in their order; who has none is absent."""
+        with self._lock:
+            known = clients[clients < len(self._segment)]
+            known = known[self._segment[known] >= 0]
+            segment, place = self._segment[known], np.empty_like(self._live)
+            used = np.flatnonzero(np.bincount(segment, minlength=len(self._live)))
+            place[used] = np.arange(len(used))
+            names = tuple(self._names[number] for number in used.tolist())
+            return Places(known, names, place[segment], self._number[known])
+
+    @property
+    def clients(self) -> Ints:
+        """The clients that have a row, ``[n]``, ascending."""
+        return np.flatnonzero(self._segment >= 0)
+
+    @property
+    def live(self) -> dict[str, int]:
+        """The number of clients whose row lies in each segment; those with none are not there."""
+        return {name: int(self._live[number]) for name, number in self._numbers.items()}
+
+    def within(self, segments: Iterable[str]) -> Places:
+        """Return the places of the rows that lie in some segments, in the order in which they lie there."""
+        clients = np.flatnonzero(np.isin(self._segment, [self._numbers[name] for name in segments]))
+        return self.of(clients[np.lexsort((self._number[clients], self._segment[clients]))])
