@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -85,18 +87,18 @@ def bind(
             meant = f" (write {elsewhere[name]})" if elsewhere and name in elsewhere else nearest(name, allowed)
             raise ConfigError(f"{prefix}{name}: unknown key{meant}; allowed: {options}")
     typed, objects = check_types(schema, node, key)
-    OmegaConf.set_struct(typed, False)
-    OmegaConf.set_readonly(typed, False)
-    for field in dataclasses.fields(schema):  # type: ignore[arg-type]
-        if not field.init:
-            del typed[field.name]  # the class makes it itself; a frozen one could not be given another
+    values: dict[str, Any] = copy.deepcopy(_usual(cast(type, schema)))
     try:
-        bound = OmegaConf.to_object(typed)
-        if objects:
-            bound = dataclasses.replace(bound, **objects)  # type: ignore[type-var]
+        said: Any = OmegaConf.to_object(typed)
     except MissingMandatoryValue as error:
-        missing = str(error.full_key or error.key)
-        raise ConfigError(f"{prefix}{missing}: a value is needed{needed}") from None
+        raise ConfigError(f"{prefix}{error.full_key or error.key}: a value is needed{needed}") from None
+    except (ValueError, TypeError) as error:  # of a section within
+        raise ConfigError(f"{key}: {error}" if key else str(error)) from None
+    values |= {field.name: getattr(said, field.name) for field in dataclasses.fields(said)} | objects
+    if missing := [name for name in allowed if name not in values]:
+        raise ConfigError(f"{prefix}{missing[0]}: a value is needed{needed}")
+    try:
+        bound = schema(**values)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{key}: {error}" if key else str(error)) from None
     assert isinstance(bound, schema)
@@ -132,17 +134,48 @@ def _check_finite(bound: Any, names: Iterable[str], key: str) -> None:
 
 
 def _assigned(schema: type, values: Mapping[str, Any], prefix: str) -> Any:
-    """Return the defaults of a schema with values."""
-    typed = OmegaConf.structured(schema)
+    """Return values as OmegaConf types them, and defaults that each instance has its own of."""
+    own = (name for name, field in _options(schema).items() if field.default_factory is not dataclasses.MISSING)
+    some = _only(schema, frozenset(values).union(own))
+    typed = OmegaConf.structured(some)
     checked = {name: _checked(typed, name, value, prefix) for name, value in values.items()}
     try:
         # The defaults are nobody else's: `merge` would copy them all first, for a millisecond and more.
         return OmegaConf.unsafe_merge(typed, OmegaConf.create(checked))
     except (OmegaConfBaseException, TypeError):
-        typed = OmegaConf.structured(schema)
+        typed = OmegaConf.structured(some)
         for name, value in checked.items():
             typed = _assign(typed, name, value, prefix)
         return typed
+
+
+def _options(schema: type) -> dict[str, dataclasses.Field[Any]]:
+    """Return the options of a dataclass by name."""
+    return {field.name: field for field in dataclasses.fields(schema) if field.init}
+
+
+@cache
+def _only(schema: type, names: frozenset[str]) -> type:
+    """Return the dataclass with these options alone: OmegaConf takes its time for each."""
+    hints = get_type_hints(schema)
+    fields: list[tuple[str, Any, Any]] = []
+    for name, option in _options(schema).items():
+        if name in names:
+            usual: dict[str, Any] = {"default": option.default, "default_factory": option.default_factory}
+            fields.append((name, hints[name], dataclasses.field(**usual, metadata=option.metadata)))
+    return dataclasses.make_dataclass(schema.__name__, fields, kw_only=True)
+
+
+@cache
+def _usual(schema: type) -> dict[str, Any]:
+    """Return the defaults of a dataclass as OmegaConf types them, without those that each instance has its own of."""
+    found = {}
+    for name, field in _options(schema).items():
+        if field.default_factory is dataclasses.MISSING:
+            typed = OmegaConf.structured(_only(schema, frozenset([name])))
+            if not OmegaConf.is_missing(typed, name):
+                found[name] = getattr(OmegaConf.to_object(typed), name)
+    return found
 
 
 def _checked(typed: Any, name: str, value: Any, prefix: str) -> Any:

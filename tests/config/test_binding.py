@@ -120,3 +120,19 @@ def test_at_the_top_the_key_stands_alone() -> None:
         ConfigError, match=r"^lenght: unknown key \(did you mean 'length'\?\); allowed: length, colours$"
     ):
         bind(Collar, {"lenght": 1.0}, "")
+
+
+def test_a_default_has_its_fields_type_and_what_is_made_is_made_each_time() -> None:
+    made = iter(range(9))
+
+    @dataclass
+    class Kept:
+        share: float = 1
+        pair: tuple[float, float] = (1, 2)
+        number: int = field(default_factory=lambda: next(made))
+
+    first, second = bind(Kept, None, ""), bind(Kept, {}, "")
+    assert second.number > first.number
+    assert bind(Kept, {"number": 77}, "").number == 77
+    for bound in (first, second):
+        assert [type(value) for value in (bound.share, *bound.pair)] == [float] * 3
