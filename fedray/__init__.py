@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from fedray.data import FederatedData
     from fedray.data.augment import Crop, Flip, Normalize
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
+    from fedray.predict import Predictions, Predictor, load
     from fedray.rundir.client_table import read_clients
     from fedray.sampling import AvailabilityTrace, Full, Poisson, Uniform, Weighted
     from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK
@@ -82,6 +83,7 @@ _NAMES = {
     "attacks": "ALIE GaussianAttack SignFlip",
     "core.errors": "ConfigError RunFailed",
     "core.record": "RoundRecord",
+    "predict": "Predictions Predictor load",
     "rundir.client_table": "read_clients",
     "sampling": "AvailabilityTrace Full Poisson Uniform Weighted",
     "transforms": "BF16 Clip Gaussian Int8 TopK",
@@ -176,6 +178,8 @@ __all__ = [
     "PFedMe",
     "PerFedAvg",
     "Poisson",
+    "Predictions",
+    "Predictor",
     "QFedAvg",
     "Quantity",
     "Result",
@@ -189,6 +193,7 @@ __all__ = [
     "TrimmedMean",
     "Uniform",
     "Weighted",
+    "load",
     "read_clients",
     "train",
 ]

@@ -291,6 +291,7 @@ def test_every_snippet_of_python_is_run() -> None:
         "results.md",
         "submodels.md",
         "tasks.md",
+        "predictions.md",
     }
 
 
@@ -348,6 +349,14 @@ def test_the_python_of_the_page_on_tasks(workplace: Path, capsys: pytest.Capture
     assert "'counts': " in of_metrics
     assert ast.literal_eval(last).keys() == {"client", "view", "f1", "auroc"}
     assert 0.0 < names["result"].history[-1].test["brier"] < 0.5
+
+
+def test_the_python_of_the_page_on_predictions(workplace: Path) -> None:
+    config = Config.load(workplace / "diagnosis.yaml", ["rounds=1", "cluster.name=inline", "run.dir=runs/first"])
+    list(config.experiment(config.run_folder()).records())
+    names: dict[str, Any] = {}
+    exec(python_of("predictions.md"), names)
+    assert names["found"].to_pandas()["predicted"].isin(["benign", "malignant"]).all()
 
 
 def test_the_python_of_the_page_on_rounds(

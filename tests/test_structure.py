@@ -38,6 +38,7 @@ ORDER = """
     slurm
     experiment    # config or Python objects to a run
     replay        # rounds of a run done again
+    predict       # models of runs, used elsewhere
     sweep
     report        # pages and figures
     doctor

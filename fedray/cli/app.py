@@ -7,7 +7,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fedray.cli import comparing, debugging, ending, inspecting, jobs, many, runs, slurm, training, verifying, watching
+from fedray.cli import (
+    comparing,
+    debugging,
+    ending,
+    inspecting,
+    jobs,
+    many,
+    predicting,
+    runs,
+    slurm,
+    training,
+    verifying,
+    watching,
+)
 from fedray.run.interrupt import exit_at_once, starting
 
 
@@ -68,6 +81,7 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Show the versi
 app.command(cls=_Command)(training.run)
 app.command(cls=_Command)(training.resume)
 app.command(cls=_Question)(inspecting.evaluate)
+app.command(cls=_Question)(predicting.predict)
 app.command(cls=_Question)(inspecting.export)
 app.command(cls=_Question)(inspecting.plan)
 app.command("list", cls=_Question)(inspecting.list_parts)

@@ -183,6 +183,7 @@ class Config(Bound):
             metrics=self.chosen_metrics(),
             task=about,
             why=why,
+            target=tuple(y.shape[1:]),
             seed=self.schema.seed,
             statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
             augment=Augment(tuple(data.augment)),

@@ -6,6 +6,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from fedray.config.sections import BudgetSection, CheckpointSection, StopSection
 from fedray.core.errors import ConfigError
 from fedray.core.messages import STATISTICS
@@ -19,6 +21,7 @@ from fedray.run.models import check_frozen, fingerprint
 from fedray.run.origin import warn_of_changes
 from fedray.run.snapshot import first_state, restore
 from fedray.run.worker import Job
+from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore, damage
 from fedray.rundir.folder import RunFolder
 
@@ -45,11 +48,33 @@ def evaluate_clients(config: Config, folder: RunFolder, round: Which, device: st
             "--clients: the rows of silos lie at their nodes, where a run with evaluate.clients_every evaluates them; "
             "where all files can be read here, say cluster.name=inline"
         )
+    record = record_of(config, folder, saved, place)
+    if not record.evaluated.get("clients"):
+        raise ConfigError("--clients: none of the clients could be evaluated; the warnings above say why")
+    return record
+
+
+def record_of(
+    config: Config, folder: RunFolder, saved: Checkpoint, place: torch.device, *, same_data: bool = True
+) -> RoundRecord:
+    """Evaluate the clients of a config from a checkpoint, and return the record.
+
+    Args:
+        config: the config; ``evaluate.clients_every`` may be 0 in it.
+        folder: the run's folder.
+        saved: the checkpoint.
+        place: the device.
+        same_data: the training data are to be those of the run, or it is warned of it.
+
+    Raises:
+        ConfigError: the checkpoint is one of another model; what clients have kept is gone.
+    """
     evaluate = replace(config.evaluate, clients_every=1, every=0, before=False)
     asked = replace(config, evaluate=evaluate, stop=StopSection(), checkpoint=CheckpointSection())
     encoding = saved.state.get("encoding") or folder.encoding()
     plan = replace(asked.plan(encoding, folder.inputs()), rounds=saved.round, budget=BudgetSection())
-    warn_of_changes(saved.state, plan.task.data)
+    if same_data:
+        warn_of_changes(saved.state, plan.task.data)
     module = last_of(plan.task.model_fn)
     check_frozen(saved.state, fingerprint(plan.layout.frozen_of(module)))
     if broken := damage(folder.state, saved.state["seals"]) if saved.state.get("seals") else None:
@@ -72,8 +97,6 @@ def evaluate_clients(config: Config, folder: RunFolder, round: Which, device: st
             (record,) = Rounds(plan, state, executor, save=lambda _: None, addressed=Path(scratch))
     finally:
         executor.close()
-    if not record.evaluated.get("clients"):
-        raise ConfigError("--clients: none of the clients could be evaluated; the warnings above say why")
     return record
 
 

@@ -97,6 +97,7 @@ class LocalTask:
         metrics: the metrics of evaluations; None: those that readers of such a task expect.
         task: the meaning of the model's outputs; None: by the data.
         why: the reason for this task, where it is not that of the data alone.
+        target: the shape of one target; None: not known.
     """
 
     model_fn: ModelFn
@@ -121,6 +122,7 @@ class LocalTask:
     metrics: tuple[Metric, ...] | None = None
     task: Task | None = None
     why: str = ""
+    target: tuple[int, ...] | None = None
 
     @cached_property
     def about(self) -> Task:

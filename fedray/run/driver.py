@@ -15,11 +15,14 @@ from fedray.core import inject
 from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
 from fedray.core.hardware import machine, versions
 from fedray.core.record import RoundRecord
+from fedray.local.views import has_own
 from fedray.models.prototype import last_of
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
+from fedray.run.federation import Federation
 from fedray.run.interrupt import StoppedEarly
 from fedray.run.loop import Rounds
+from fedray.run.meaning import Meaning
 from fedray.run.models import check_frozen, frozen_in, keep_frozen, write_model
 from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
@@ -187,6 +190,8 @@ class Run:
                 self.folder.keep_config(self.config, drive.first, self.defaults)
                 self.folder.keep_encoding(self.plan.task.data.encoding)
                 self.folder.keep_inputs(self.plan.task.augment.told)
+                if has_own(self.plan.task):
+                    Federation.of(self.plan.task.data).write(self.folder.path)
                 yield from drive.records()
             finally:
                 executor.close()
@@ -263,7 +268,8 @@ class _Drive:
         state.store.flush()
         kept = run.plan.checkpoint
         begun = origin(run.plan.task.data, run.hardware, run.plan.sampler)
-        wrote = {**begun, "callbacks": list(run.callbacks), "frozen": self._frozen}
+        meaning = Meaning.of(run.plan.task).to_json()
+        wrote = {**begun, "callbacks": list(run.callbacks), "frozen": self._frozen, "meaning": meaning}
         try:
             checkpoint.write(
                 run.folder.checkpoints, snapshot(run.plan, state, wrote), kept.keep, kept.every * kept.history

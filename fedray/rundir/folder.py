@@ -13,7 +13,18 @@ from typing import Any
 from fedray.core.errors import ConfigError
 from fedray.rundir import checkpoint, configs, durable
 from fedray.rundir.lock import check_free, driving
-from fedray.rundir.names import CLIENTS, CONFIG, ENCODING, INPUTS, LOG, METRICS, SUMMARY, config_of, to_go_on
+from fedray.rundir.names import (
+    CLIENTS,
+    CONFIG,
+    ENCODING,
+    FEDERATION,
+    INPUTS,
+    LOG,
+    METRICS,
+    SUMMARY,
+    config_of,
+    to_go_on,
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class RunFolder:
                     return
                 for folder in (self.checkpoints, self.state, self.workers, self.clients):
                     shutil.rmtree(folder, ignore_errors=True)
-                for name in (METRICS, SUMMARY, LOG, ENCODING, INPUTS, CONFIG):
+                for name in (METRICS, SUMMARY, LOG, ENCODING, INPUTS, FEDERATION, CONFIG):
                     (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 

@@ -24,6 +24,9 @@ ENCODING = "encoding.json"
 INPUTS = "inputs.json"
 """The changes of inputs before the model has them, where there are any; also beside an exported model."""
 
+FEDERATION = "federation.safetensors"
+"""The clients of a run whose clients have models of their own: the names and the sizes, for who has not their data."""
+
 Complete = Literal["finished", "budget", "early_stopped"]
 COMPLETE: tuple[Complete, ...] = ("finished", "budget", "early_stopped")
 """The statuses, in a summary, of a run that came to its end: it leaves a model, and its exit status is 0."""

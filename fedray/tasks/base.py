@@ -135,6 +135,14 @@ class Task:
         """
         raise NotImplementedError(f"{self.name} has no classes")
 
+    def predicted(self, output: Tensor) -> Tensor:
+        """Return what an output says: the numbers of classes, or numbers, ``[B, ...]``."""
+        return output
+
+    def probabilities(self, output: Tensor) -> Tensor | None:
+        """Return the probability of each class, ``[B, K, ...]``; None where there are no classes."""
+        return None
+
     def confidence(self, output: Tensor) -> Tensor:
         """Return the probabilities of the classes that an output gives, ``[B, n]``."""
         raise NotImplementedError(f"{self.name} has no classes")

@@ -74,6 +74,15 @@ class Binary(YesNo):
         if self.spec.task == "classification" and self.spec.outputs > 2:
             raise ConfigError(f"task: binary has targets 0 and 1, and there are {self.spec.outputs} classes")
 
+    def predicted(self, output: Tensor) -> Tensor:
+        """Return 1 where the logit is above 0, ``[B]``."""
+        return (output.reshape(len(output)) > 0).to(torch.int64)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Return the probabilities of no and yes, ``[B, 2]``."""
+        logit = output.reshape(len(output))
+        return torch.sigmoid(torch.stack([-logit, logit], dim=1))
+
     def ranking(self, output: Tensor, target: Tensor) -> Ranking:
         """Return the logits."""
         return Ranking(output.reshape(len(output), 1, 1), target.reshape(len(target), 1, 1) > 0.5)
@@ -120,6 +129,14 @@ class Multilabel(YesNo):
             )
         if self.names and len(self.names) != shape[1]:
             raise ConfigError(f"task.names: {len(self.names)} names are given for {shape[1]} labels")
+
+    def predicted(self, output: Tensor) -> Tensor:
+        """Return 1 for each label that an example is said to have, ``[B, L]``."""
+        return (output > 0).to(torch.int64)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Return the probability of each label, ``[B, L]``."""
+        return torch.sigmoid(output)
 
     def ranking(self, output: Tensor, target: Tensor) -> Ranking:
         """Return the logits of each label."""

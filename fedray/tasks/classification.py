@@ -73,6 +73,14 @@ class Classification(Task):
         classes = torch.arange(output.shape[1], device=output.device).view(1, -1, 1)
         return Ranking(margins(logits), actual == classes)
 
+    def predicted(self, output: Tensor) -> Tensor:
+        """Return the class of the largest logit, ``[B, ...]``."""
+        return output.argmax(dim=1)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Return the softmax, ``[B, K, ...]``."""
+        return F.softmax(output, dim=1)
+
     def confidence(self, output: Tensor) -> Tensor:
         """Return the largest of the softmax, ``[B, n]``."""
         return F.softmax(output, dim=1).amax(dim=1).reshape(len(output), -1)

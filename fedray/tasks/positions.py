@@ -113,6 +113,14 @@ class Tokens(Positions):
         """Return outputs as ``[B, K, T]``."""
         return output.transpose(1, 2)
 
+    def predicted(self, output: Tensor) -> Tensor:
+        """Return the class of the largest logit of each token, ``[B, T]``."""
+        return output.argmax(dim=2)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Return the softmax of each token, ``[B, K, T]``."""
+        return F.softmax(output.transpose(1, 2), dim=1)
+
     def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
         """Raise ConfigError unless there are logits for each token."""
         if len(shape) != 3 or shape[:2] != target:

@@ -192,6 +192,11 @@ class ClientData(ABC):
         data.augment = augment
         return data
 
+    @property
+    def ids(self) -> NDArray[np.bytes_] | None:
+        """The names of the clients, ``[n]``; None: they are their numbers."""
+        return self._ids
+
     def client_id(self, index: int) -> str:
         """Return a client's id: its name (``hospital_a``), or its number where clients are not named."""
         return str(int(index)) if self._ids is None else str(self._ids[index].decode())

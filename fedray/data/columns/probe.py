@@ -20,7 +20,8 @@ _POOL = 256
 class MadeUp(ClientData):
     """Clients as those of ``like``, whose training rows are drawn from a few random ones; the same at each call.
 
-    It can be trained on, and nothing else: it has no held-out rows and no test set.
+    It can be trained on, and nothing else: it has no held-out rows and no test set.  Labels are those of
+    ``like``, where it has counted them.
 
     Args:
         like: any data with features for inputs.
@@ -54,7 +55,9 @@ class MadeUp(ClientData):
         raise TypeError("made-up rows can be trained on, and nothing else")
 
     def label_counts(self) -> NDArray[np.int64]:
-        raise TypeError("made-up rows can be trained on, and nothing else")
+        if not self._like.counted:
+            raise TypeError("made-up rows can be trained on, and nothing else")
+        return self._like.label_counts()
 
     def with_holdout(self, fraction: float, seed: int) -> ClientData:
         raise TypeError("made-up rows can be trained on, and nothing else")

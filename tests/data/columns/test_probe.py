@@ -52,3 +52,8 @@ def test_it_is_for_trials_and_nothing_else() -> None:
     for refused in (lambda: data.holdout(np.array([0])), data.label_counts, lambda: data.with_holdout(0.1, 0)):
         with pytest.raises(TypeError, match="can be trained on, and nothing else"):
             refused()
+
+
+def test_labels_are_those_that_were_counted() -> None:
+    data = FederatedData.from_arrays(np.zeros((3, 2)), [0, 1, 1], clients=["a", "a", "b"])
+    assert MadeUp(data).label_counts().tolist() == [[1, 1], [0, 1]]

@@ -1,0 +1,54 @@
+"""The command that predicts rows by a run's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedray.cli.common import Round
+from fedray.core.errors import ConfigError
+from fedray.run.interrupt import held
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.", show_default=False)],
+    rows: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ROWS.csv", help="A table, CSV or Parquet; or .npy, .npz with x, of arrays.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write to this .csv, .parquet or .npz; default: CSV on standard output."),
+    ] = None,
+    client: Annotated[
+        str | None, typer.Option("--client", metavar="ID", help="By the personal model of this client.")
+    ] = None,
+    round: Round = None,
+    made_by: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODULE:NAME", help="What makes the module, of a run from Python."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Predict new rows by a run's model: a class with a probability for each, or a number; needs no training data.
+
+    Rows keep their order, and columns that are no inputs of the model, as the ids of patients, stand first.
+    """
+    with held():
+        from fedray.predict.loaded import load
+        from fedray.predict.rows import read_rows
+
+    if out is not None and out.exists() and not force:
+        raise ConfigError(f"{out}: there already, and would be overwritten; choose another name, or say --force")
+    predictor = load(model, round=round, client=client, model=made_by, device=device)
+    found = predictor.predict(read_rows(rows))
+    if out is None:
+        typer.echo(found.to_csv(), nl=False)
+        return
+    found.write(out)
+    typer.echo(f"wrote {out}: {len(found):,} rows, by the model after round {predictor.round}")

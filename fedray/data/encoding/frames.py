@@ -1,0 +1,117 @@
+"""Rows to be predicted, from a file or from memory, as a table and as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fedray.config.registry import nearest
+from fedray.core.errors import ConfigError, an, listed
+from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.table import Table, read_table
+
+KINDS = "a pandas DataFrame, a dict of columns, a pyarrow.Table, or the path of a CSV or Parquet file"
+_SPELLINGS = (("False", "True"), ("false", "true"), ("0", "1"), ("no", "yes"))
+
+
+class Frame(Table):
+    """A table that is in memory alone."""
+
+    def where(self, row: int) -> str:
+        """Return the place of row ``row``, its number from 1."""
+        return f"row {row + 1}"
+
+
+def is_table(rows: Any) -> bool:
+    """Tell if rows are a table: :data:`KINDS`."""
+    frame = hasattr(rows, "columns") and hasattr(rows, "iloc")
+    return frame or isinstance(rows, str | Path | Mapping | pa.Table)
+
+
+def table_of(rows: Any, encoding: Encoding) -> Table:
+    """Return rows as a table, whose columns the encoding can read as it reads those of files.
+
+    Whole numbers that stand in a column of floats, as pandas has them where some are missing, are categories as they
+    would be written in a file, and so are True and False.
+
+    >>> from fedray.data.encoding.encoding import Options
+    >>> encoding = Encoding(Options("ill"), {"age": (50.0, 10.0, 50.0)}, {"sex": ["0", "1"]}, ["age", "sex"], None)
+    >>> table_of({"age": [40, None], "sex": [1.0, None]}, encoding).text("sex")
+    ['1', None]
+
+    Args:
+        rows: :data:`KINDS`.
+        encoding: the encoding of the model.
+
+    Raises:
+        ConfigError: they are something else, cannot be read, or columns are not of one length.
+    """
+    if isinstance(rows, str | Path):
+        return read_table(rows)
+    if not is_table(rows):
+        raise ConfigError(f"rows: {KINDS} is needed; this is {an(type(rows).__name__)}")
+    if isinstance(rows, pa.Table):
+        found = dict(zip(rows.column_names, rows.columns, strict=True))
+    else:
+        names = list(rows.columns) if hasattr(rows, "columns") else list(rows)
+        found = {str(name): pa.chunked_array([_array(rows[name], str(name))]) for name in names}
+    lengths = {name: len(column) for name, column in found.items()}
+    if len(set(lengths.values())) > 1:
+        raise ConfigError(f"columns have different lengths: {listed(f'{n} {k}' for n, k in lengths.items())}")
+    count = next(iter(lengths.values()), 0)
+    columns = {name: _plain(column, encoding.categories.get(name)) for name, column in found.items()}
+    return Frame(Path("the rows"), columns, count)
+
+
+def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:
+    """Return the inputs of rows that are to be predicted, which need no target.
+
+    Raises:
+        ConfigError: a column is missing, or a cell does not fit, with its line.
+    """
+    if not table.rows:
+        raise ConfigError(f"{table.path}: there are no rows")
+    if missing := [name for name in encoding.order if name not in table.columns]:
+        hints = nearest(missing[0], [name for name in table.columns if name not in encoding.order])
+        raise ConfigError(
+            f"{table.path}: there is no column {listed(map(repr, missing))}{hints}; the model needs "
+            f"{listed(encoding.order)}"
+        )
+    return encoding.inputs(table)
+
+
+def beside(table: Table, encoding: Encoding) -> list[str]:
+    """Return the names of the columns that are no inputs, such as the ids of patients."""
+    return [name for name in table.columns if name not in encoding.order]
+
+
+def _array(values: Any, name: str) -> pa.Array:
+    try:
+        found = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError):
+        found = pa.array([None if value is None or value != value else str(value) for value in values])
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def _plain(column: pa.ChunkedArray, categories: list[str] | None) -> pa.ChunkedArray:
+    """Return a column as one of a file would be: numbers, or text."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _plain(column.cast(kind.value_type), categories)
+    if pa.types.is_boolean(kind):
+        if categories is None:
+            return column.cast(pa.int8())
+        no, yes = next((pair for pair in _SPELLINGS if set(pair) & set(categories)), _SPELLINGS[0])
+        return pc.if_else(column, yes, no)
+    if pa.types.is_floating(kind) and categories is not None:
+        there = pc.drop_null(column)
+        if pc.all(pc.equal(there, pc.floor(there)), min_count=0).as_py():
+            return column.cast(pa.int64())
+        return column
+    return column if pa.types.is_integer(kind) or pa.types.is_floating(kind) else column.cast(pa.string())

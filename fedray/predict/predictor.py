@@ -1,0 +1,153 @@
+"""A trained model with all that stands between rows, as a person has them, and what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedray.core.errors import ConfigError, an
+from fedray.core.losses import cross_entropy
+from fedray.data.augment import Augment
+from fedray.data.columns.checks import as_inputs, tensor
+from fedray.data.columns.rows import CPU, Examples
+from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.frames import beside, inputs_of, is_table, table_of
+from fedray.local.kernels import cuda_kernels
+from fedray.local.task import MOST_ROWS, Precision
+from fedray.predict.predictions import Predictions
+from fedray.run.evaluation import Evaluator, TestChunk, take_from
+from fedray.tasks import Task
+
+Outputs = Callable[[Tensor], Tensor]
+"""Stored inputs ``[N, ...]`` to outputs, float32 ``[N, ...]`` on the CPU."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model that predicts rows; :func:`fedray.load` makes one of a run folder or an export.
+
+    >>> from fedray.data.spec import DataSpec
+    >>> from fedray.tasks import Classification
+    >>> task = Classification().of(DataSpec((2,), 2, classes=("low", "high")))
+    >>> with torch.no_grad():
+    ...     layer = nn.Linear(2, 2)
+    ...     _ = layer.load_state_dict({"weight": torch.eye(2), "bias": torch.zeros(2)})
+    >>> predictor = Predictor(task, outputs_of(layer))
+    >>> predictor.predict([[0.0, 3.0], [1.0, 0.0]]).predicted
+    array(['high', 'low'], dtype='<U4')
+    >>> predictor.predict_proba([[0.0, 0.0]])
+    array([[0.5, 0.5]])
+
+    Args:
+        task: the meaning of the model's outputs.
+        outputs: the model.
+        encoding: of tables as its inputs; None: its inputs are arrays.
+        round: the round after which the model was as it is.
+    """
+
+    task: Task
+    outputs: Outputs
+    encoding: Encoding | None = None
+    round: int = 0
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """The names of the classes, in the order of the columns of :meth:`predict_proba`; none for regression."""
+        return np.array(self.task.classes if self.task.kind == "classes" else (), dtype=np.str_)
+
+    def predict(self, rows: Any) -> Predictions:
+        """Predict rows.
+
+        Args:
+            rows: of a model of tables a pandas DataFrame, a dict of columns, a pyarrow.Table, or the path of a CSV or
+                Parquet file, with the columns of the training tables, in any order; the target may be missing, and
+                what is no input, as the ids of patients, goes along in ``rest``.  Of another model an array or a
+                tensor of inputs ``[N, ...]``.
+
+        Raises:
+            ConfigError: with line and column, for what does not fit the model.
+        """
+        if self.encoding is None:
+            return Predictions.of(self.outputs(tensor(self._array(rows))), self.task)
+        table = table_of(rows, self.encoding)
+        found = self.outputs(tensor(inputs_of(table, self.encoding)))
+        rest = {name: table.columns[name] for name in beside(table, self.encoding)}
+        return Predictions.of(found, self.task, rest)
+
+    def predict_proba(self, rows: Any) -> NDArray[np.float64]:
+        """Return the probability of each class, ``[N, K]``, in the order of :attr:`classes_`.
+
+        Raises:
+            ConfigError: as :meth:`predict`; the model gives numbers, not classes.
+        """
+        shares = self.predict(rows).probabilities
+        if shares is None:
+            raise ConfigError("predict_proba: this model gives numbers, not classes; take predict")
+        return shares
+
+    def _array(self, rows: Any) -> NDArray[Any]:
+        if is_table(rows):
+            raise ConfigError(
+                f"rows: this model was not trained on tables, so an array of inputs {list(self.task.spec.shape)} for "
+                f"each example is needed; this is {an(type(rows).__name__)}"
+            )
+        x = as_inputs(rows, "rows")
+        spec = self.task.spec
+        if spec.vocabulary == 0 and x.dtype == np.int64:
+            x = x.astype(np.float32)
+        if x.shape[1:] != spec.shape:
+            more = "; for a single example give rows[None]" if x.shape == spec.shape else ""
+            raise ConfigError(f"rows: inputs have shape {x.shape[1:]}, the model takes {spec.shape}{more}")
+        if not len(x):
+            raise ConfigError("rows: there are no rows")
+        if spec.vocabulary and int(x.max()) >= spec.vocabulary:
+            raise ConfigError(f"rows: token {int(x.max())} is outside the vocabulary of {spec.vocabulary}")
+        return x
+
+
+def outputs_of(
+    module: nn.Module,
+    *,
+    rows: int = MOST_ROWS,
+    seed: int = 0,
+    round: int = 0,
+    device: torch.device = CPU,
+    precision: Precision = "fp32",
+    deterministic: bool = True,
+    augment: Augment | None = None,
+) -> Outputs:
+    """Return the outputs of a module, as :func:`fedray.experiment.evaluate.evaluate_model` has them: the same bits.
+
+    Args:
+        module: the model, on ``device``.
+        rows: examples that are done at once.
+        seed: names, with ``round``, what the model draws.
+        round: the round in which a run evaluates this model, the one after that which made it.
+        device: the device of the model.
+        precision: as ``local.precision``.
+        deterministic: as ``local.deterministic``.
+        augment: the changes of inputs.
+    """
+
+    def values(output: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return {"output": output}
+
+    evaluator = Evaluator(module, cross_entropy, values, seed, device, precision, augment=augment or Augment())
+
+    def outputs(x: Tensor) -> Tensor:
+        take = take_from(Examples(x, torch.zeros(len(x))), device)
+        parts = []
+        with cuda_kernels(precision, deterministic) if device.type == "cuda" else nullcontext():
+            for chunk in TestChunk.cut(len(x), rows):
+                with evaluator.named(round, chunk.index):
+                    parts.append(evaluator.values(take, chunk.stop, chunk.start)["output"])
+        return torch.from_numpy(np.concatenate(parts)).to(torch.float32)
+
+    return outputs

@@ -1,0 +1,41 @@
+"""fedray predict, on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.csv
+
+from tests.cli.command import Cli
+
+TABLES = {
+    "a": "age,sex,ill\n30,f,no\n70,m,yes\n75,f,yes\n",
+    "b": "age,sex,ill\n20,m,no\n80,f,yes\n35,m,no\n",
+    "new": "patient,sex,age\np1,f,33\np2,,81\n",
+}
+
+
+def test_scores_of_new_patients(cli: Cli, small: Path) -> None:
+    for name, text in TABLES.items():
+        Path(f"{name}.csv").write_text(text)
+    data = "data={name: csv, train: [a.csv, b.csv], target: ill, categorical: [sex]}"
+    own = "algorithm={name: ditto}"
+    assert cli("run", small, "run.dir=out", data, own, "-q").status == 0
+    Path("a.csv").unlink()
+    outcome = cli("predict", "out", "new.csv")
+    assert outcome.status == 0
+    assert outcome.out.splitlines()[0] == '"patient","predicted","no","yes"'
+    cli("predict", "out", "new.csv", "-o", "scores.csv")
+    assert Path("scores.csv").read_text() == outcome.out
+    found = pyarrow.csv.read_csv("scores.csv").to_pydict()
+    assert found["patient"] == ["p1", "p2"]
+    assert [abs(no + yes - 1) < 1e-12 for no, yes in zip(found["no"], found["yes"], strict=True)] == [True, True]
+    cli("predict", "out", "new.csv", "-o", "scores.csv").refused("scores.csv: there already", "--force")
+    wrote = cli("predict", "out", "new.csv", "-o", "scores.csv", "--force", "--client", "b")
+    assert wrote.out == "wrote scores.csv: 2 rows, by the model after round 3\n"
+    assert Path("scores.csv").read_text() != outcome.out
+    Path("new.csv").write_text(TABLES["new"].replace(",f,", ",x,"))
+    cli("predict", "out", "new.csv").refused("new.csv, line 2, column 'sex': unknown category 'x'; known: f, m")
+    cli("predict", "out", "newer.csv").refused("newer.csv does not exist")
+    assert json.loads(Path("out/encoding.json").read_text())["target"] == "ill"
