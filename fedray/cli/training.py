@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -45,3 +46,16 @@ def quickstart(
             from fedray.cli.quickstart import hospitals
 
         hospitals(folder, lambda experiment: train(experiment, quiet=False))
+
+
+def new(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The folder to make.", show_default=False)],
+) -> None:
+    """Write a small project of your own: a config, a model, a data function, a test, a README; it runs at once."""
+    with held():
+        from fedray.cli.study import FILES, write_study
+
+    write_study(study)
+    typer.echo(f"wrote {study}: {', '.join(FILES)}")
+    typer.echo(f"  train  cd {shlex.quote(str(study))} && fedray run config.yaml")
+    typer.echo("  test   pytest   (there)")
