@@ -25,8 +25,8 @@ class IFCA(Algorithm):
     where nobody did.  The paper draws the first models at random; here the first is the run's first model, and the
     others are that with normal noise on each parameter.  Its averaging of gradients, and layers that clusters share,
     are left out.  Buffers are one mean for all.  Clients are evaluated with the model that they would take.  The
-    server's vector is the mean of the models, which nobody uses: what is said of it, such as its hash, is said of all
-    of them.  Models go down in float32, whatever encodes the broadcast.
+    server's vector is the first cluster's model, and goes down as any model does, encoded where the broadcast is; those
+    of the others stand beside it, and go down in float32.
 
     >>> IFCA(clusters=3).clusters
     3
@@ -49,7 +49,8 @@ class IFCA(Algorithm):
 
     def taken(self, c: Clients) -> tuple[Tensor, Tensor]:
         """Return the cluster of each client, ``[C]``, and its model, ``[C, S]``."""
-        models, losses = c.down["models"].view(self.clusters, -1), []
+        others = [c.down["others"].view(-1, c.layout.shared)] if self.clusters > 1 else []
+        models, losses = torch.cat([c.shared(c.down["model"]).unsqueeze(0), *others]), []
         for model in models:
             whole = c.anchor.expand_as(c.params).clone()
             c.shared(whole).copy_(model)
@@ -70,18 +71,18 @@ class IFCA(Algorithm):
         return c.params
 
     def start(self, s: Server) -> Parts:
-        """Keep the models, one after the other."""
-        models = s.params.repeat(self.clusters, 1)
+        """Keep the models of all clusters but the first, one after the other."""
         noise = torch.randn(self.clusters - 1, len(s.params), generator=torch_generator(s.seed, "init", round=1))
-        models[1:] += self.spread * noise.to(models.device)
-        return {"models": models.flatten()}
+        others = (s.params + self.spread * noise.to(s.params.device)).flatten()
+        return {"others": others} if self.clusters > 1 else {}
 
     def broadcast(self, s: Server) -> Parts:
-        """Send all models."""
-        return {"models": s.state["models"]}
+        """Send those models, beside the first."""
+        return s.state
 
     def step(self, s: Server, total: Aggregate) -> dict[str, float]:
         """Move each model by the mean update of its cluster."""
-        models = s.state["models"].view(self.clusters, -1).add_(total["delta"])
-        s.params.copy_(models.mean(dim=0))
+        s.params.add_(total["delta"][0])
+        if self.clusters > 1:
+            s.state["others"].add_(total["delta"][1:].flatten())
         return {f"share_{number}": float(share) for number, share in enumerate(total.shares["delta"])}

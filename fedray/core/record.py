@@ -50,7 +50,8 @@ class RoundRecord:
         weight: sum of the accepted clients' aggregation weights.
         bytes: bytes that the cohort would receive (``down``) and send (``up``) over a network, and that did cross
             from node to node (``network``).
-        model_sha256: SHA-256 of the global vector's float32 bytes after the round.
+        model_sha256: SHA-256 of the global vector's float32 bytes after the round; where that is no model that clients
+            use (IFCA, FedProto), of all that the algorithm keeps on the server as well.
         failures: one object for each failed client.
         workers: the number of workers that took part.
         stack: the largest number of clients that stepped at once.

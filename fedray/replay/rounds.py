@@ -22,8 +22,8 @@ from fedray.replay.doubts import Doubt, doubts
 from fedray.replay.recorded import Recorded
 from fedray.run.absent import left_out
 from fedray.run.executor import InlineExecutor
-from fedray.run.loop import Rounds, model_sha256
-from fedray.run.models import fingerprint
+from fedray.run.loop import Rounds
+from fedray.run.models import fingerprint, model_sha256
 from fedray.run.plan import Plan
 from fedray.run.snapshot import first_state, restore, snapshot
 from fedray.run.state import ServerState
@@ -177,7 +177,7 @@ class Replay:
             state.store.kept = frozenset(path.name for path in (place / "state").iterdir())
             self._enter(plan, state, start + 1)
             for record in Rounds(plan, state, executor, lambda state: None, awaited=True):
-                record.model_sha256 = model_sha256(state.vector)
+                record.model_sha256 = model_sha256(state.vector, plan.beside(state.server))
                 yield Repeated(record, state, plan)
                 if record.round >= last:
                     return

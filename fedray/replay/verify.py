@@ -11,7 +11,7 @@ from fedray.core.errors import ConfigError
 from fedray.replay.doubts import Doubt
 from fedray.replay.recorded import Recorded, sampled, stretches
 from fedray.replay.rounds import Replay
-from fedray.run.loop import model_sha256
+from fedray.run.snapshot import hash_of
 from fedray.rundir import checkpoint
 
 CLOSE = 0.01
@@ -139,6 +139,6 @@ def _checkpoints(recorded: Recorded) -> Iterator[tuple[int, str | None]]:
             continue
         then = recorded.records.get(round, {}).get("model_sha256")
         if wrong is None and then is not None:
-            model = checkpoint.read(recorded.folder.checkpoints, round).tensors["model"]
-            wrong = None if model_sha256(model) == then else "it holds another model than the recorded one"
+            found = hash_of(checkpoint.read(recorded.folder.checkpoints, round))
+            wrong = None if found == then else "it holds another model than the recorded one"
         yield round, wrong

@@ -8,7 +8,6 @@ by it whether there is to be another one, who then has it before the next cohort
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections import Counter
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fedray.aggregators.stored import RowsLost, brought
 from fedray.core import inject, metrics
@@ -34,6 +32,7 @@ from fedray.run.evaluation import HoldoutReport, TestReport
 from fedray.run.executor import Executor
 from fedray.run.failure_policy import verdict
 from fedray.run.halving import halve
+from fedray.run.models import model_sha256
 from fedray.run.plan import Plan, saved
 from fedray.run.state import COMPLETE, ServerState
 from fedray.run.survey import Survey, surveyed
@@ -282,7 +281,7 @@ class Rounds:
         self._state.whole = False
         with torch.no_grad():
             move(self._plan, self._state, total, record)
-        if not self._state.is_finite(self._plan.layout):
+        if not self._state.is_finite(self._plan.layout, self._plan.beside(self._state.server)):
             raise RunFailed(f"round {record.round}: the global model is no longer finite; lower the learning rates")
 
     def _describe(self, record: RoundRecord, reports: list[BlockReport], failures: list[Failure]) -> None:
@@ -362,7 +361,7 @@ class Rounds:
             self._background.append(self._pool.submit(self._checkpoint, record))
 
     def _hash(self, record: RoundRecord) -> None:
-        record.model_sha256 = model_sha256(self._state.vector)
+        record.model_sha256 = model_sha256(self._state.vector, self._plan.beside(self._state.server))
 
     def _checkpoint(self, record: RoundRecord) -> None:
         started = time.perf_counter()
@@ -373,11 +372,6 @@ class Rounds:
         waiting, self._background = self._background, []
         for future in waiting:
             future.result()
-
-
-def model_sha256(vector: Tensor) -> str:
-    """Return the SHA-256 of a vector's float32 bytes, little-endian."""
-    return hashlib.sha256(vector.detach().cpu().contiguous().numpy().data.cast("B")).hexdigest()
 
 
 def _words(failure: Failure) -> tuple[int, str, str, str, str]:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,6 +31,18 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str | None:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest() if tensors else None
+
+
+def model_sha256(vector: Tensor, beside: Mapping[str, Tensor] = MappingProxyType({})) -> str:
+    """Return the SHA-256 of a vector's bytes, little-endian, and of the tensors beside it in the order of their names.
+
+    >>> model_sha256(torch.ones(2)) == hashlib.sha256(bytes([0, 0, 128, 63] * 2)).hexdigest()
+    True
+    """
+    digest = hashlib.sha256()
+    for tensor in (vector, *(beside[name] for name in sorted(beside))):
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def keep_frozen(run_dir: Path, layout: Layout, module: nn.Module) -> str | None:

@@ -134,6 +134,10 @@ class Plan:
         more = self.algorithm.transforms.broadcast(kept, self.task.seed, server.round)
         return {"model": server.vector, **parts, **more, **zeros}, alone
 
+    def beside(self, server: Server) -> Parts:
+        """Return what a round is known by beside the vector: nothing, or where that is no model all that is kept."""
+        return {} if self.task.program.global_model else server.state_dict()
+
     def initial_kept(self, device: str) -> Parts:
         """Return the tensors that the server keeps for the aggregator, before the first round."""
         return self.algorithm.aggregator.initial_state(self.algorithm.sends(self.layout), device)

@@ -17,6 +17,7 @@ from fedray.run.budget import Totals
 from fedray.run.by_client import columns, from_columns
 from fedray.run.earlier import upgraded
 from fedray.run.evaluation import with_statistics
+from fedray.run.models import model_sha256
 from fedray.run.plan import Plan
 from fedray.run.state import ServerState
 from fedray.run.watch import Watch
@@ -133,6 +134,12 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
 def model_of(saved: Checkpoint) -> Tensor:
     """Return the global vector ``[P]`` of a checkpoint as it is evaluated and exported."""
     return with_statistics(saved.tensors["model"], saved.tensors.get(STATISTICS))
+
+
+def hash_of(saved: Checkpoint) -> str:
+    """Return the hash that the record of a checkpoint's round has."""
+    beside = {} if saved.state.get("global_model", True) else _with_prefix(saved.tensors, _SERVER)
+    return model_sha256(saved.tensors["model"], beside)
 
 
 def layout_of(saved: Checkpoint) -> Layout:

@@ -68,6 +68,11 @@ class ServerState:
         """True while the record of the last round lacks its evaluation."""
         return self.pending is not None and COMPLETE not in self.pending.phases
 
-    def is_finite(self, layout: Layout) -> bool:
-        """Return True if all trained parameters are finite; a buffer may be infinite, as masks are."""
-        return bool(torch.isfinite(self.vector[: layout.trained].sum()))
+    def is_finite(self, layout: Layout, beside: Parts) -> bool:
+        """Return True if all trained parameters are finite; a buffer may be infinite, as masks are.
+
+        Args:
+            layout: of the model.
+            beside: the tensors beside the vector, of :meth:`fedray.run.plan.Plan.beside`.
+        """
+        return all(bool(torch.isfinite(part.sum())) for part in (self.vector[: layout.trained], *beside.values()))

@@ -30,7 +30,8 @@ from fedray.data.spec import DataSpec
 from fedray.run.evaluation import HoldoutChunk
 from fedray.run.executor import InlineExecutor
 from fedray.run.failure_policy import unseen
-from fedray.run.loop import Rounds, model_sha256
+from fedray.run.loop import Rounds
+from fedray.run.models import model_sha256
 from fedray.run.usage import Reading, Usage
 from fedray.run.worker import Item, Job, Report
 from fedray.rundir.client_state import StateRows

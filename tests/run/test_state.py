@@ -21,6 +21,6 @@ def test_a_round_lacks_its_evaluation_until_its_record_has_that_phase(tmp_path: 
 
 def test_a_model_is_finite_if_its_trained_parameters_are(tmp_path: Path) -> None:
     one = federation(class_problem(), tmp_path)
-    assert one.state.is_finite(one.plan.layout)
+    assert one.state.is_finite(one.plan.layout, {})
     one.state.vector[3] = math.inf
-    assert not one.state.is_finite(one.plan.layout)
+    assert not one.state.is_finite(one.plan.layout, {})

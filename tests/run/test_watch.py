@@ -30,7 +30,7 @@ from fedray.metrics import Recall
 from fedray.metrics.measures import measured
 from fedray.run.driver import Run
 from fedray.run.executor import InlineExecutor
-from fedray.run.loop import model_sha256
+from fedray.run.models import model_sha256
 from fedray.run.watch import STOP, Watch, check_named, check_watched, judge, monitors, patience_used_up
 from fedray.rundir.checkpoint import newest_state, rounds_in
 from fedray.rundir.client_table import read_clients
