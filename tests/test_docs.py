@@ -268,6 +268,8 @@ def names_of_data(folder: Path) -> dict[str, Any]:
         "x": x,
         "y": y,
         "clients": y,
+        "ids": y[:, None],
+        "age": x[:, :1],
         "x_test": x,
         "y_test": y,
         "dataset": torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y)),

@@ -317,6 +317,8 @@ def fit(data: ClientData, told: Told = None) -> Augment:
     for position, given in enumerate(chosen(data.augment)):
         part: Augmentation = made(given)
         try:
+            if data.spec.columns:
+                raise ValueError("inputs are several columns; change them before they are given, or in the model")
             if data.spec.vocabulary:
                 raise ValueError("inputs are tokens, which have no values to change")
             part.check(data.spec)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from fedray.core.messages import Ints
 from fedray.data.columns.arrays import by_client, random_items, stack_dataset
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.checks import as_array
+from fedray.data.columns.checks import as_array, as_examples
 from fedray.data.columns.contiguous import ContiguousData
 from fedray.data.columns.lazy import from_function
 from fedray.data.columns.rows import Examples
@@ -56,8 +56,10 @@ class FederatedData(ContiguousData):
 
         Args:
             x: inputs ``[N, ...]``: floats, integer tokens, or uint8 images (handed out as float32 in [0, 1]); used
-                without a copy where type and order allow.
-            y: targets ``[N]`` integer class indices, or floats ``[N]`` or ``[N, k]`` for regression.
+                without a copy where type and order allow.  Or several columns of them: ``{"ids": ids, "age": age}``, by
+                whose names a model is called, or ``(ids, age)``, by place.
+            y: targets ``[N, ...]``: integers are class indices, floats numbers for regression.  None: tokens are
+                their own targets; other inputs have none, and the model gives a loss of each.
             clients: for each row its client: a number in [0, n), or a name.  Rows need not be in order; the rows of
                 a client keep theirs.
             test: a pair ``(x, y)`` or :class:`Examples`.
@@ -89,8 +91,8 @@ class FederatedData(ContiguousData):
 
         The partitioner may also be named as in a config: ``{"name": "dirichlet", "clients": 20, "alpha": 0.3}``.
         """
-        x, y = as_array(x), as_array(y)
-        assigned = assign_rows(chosen(partitioner), y, {}, seed)
+        labels = as_examples(x, None)[1] if y is None else as_array(y)
+        assigned = assign_rows(chosen(partitioner), labels, {}, seed)
         return cls.from_arrays(x, y, assigned, test=test, spec=spec)
 
     @classmethod
@@ -191,8 +193,9 @@ class FederatedData(ContiguousData):
     ) -> Self:
         """Read a folder with one Parquet or NPZ file per client, named by the client's id.
 
-        A Parquet file is a table, read as ``from_csv`` reads one.  An NPZ file holds arrays ``x`` and ``y``; nothing is
-        standardised.  Clients are in the order of their names.
+        A Parquet file is a table, read as ``from_csv`` reads one.  An NPZ file holds arrays ``x`` and ``y``, or, in the
+        place of ``x``, several columns by their names; without ``y`` there are no targets.  Nothing is standardised.
+        Clients are in the order of their names.
 
         Args:
             path: the folder, with files of one of the two kinds.

@@ -19,6 +19,7 @@ from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.data import ClientData, DataSpec
+from fedray.data.columns.inputs import Inputs, shapes
 from fedray.data.columns.rows import CPU
 from fedray.local.schedule import single_rows
 from fedray.local.stacking import batch_statistics
@@ -26,7 +27,7 @@ from fedray.local.task import LocalTask, ModelFn
 from fedray.local.views import serves
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn
-from fedray.tasks import logits_of
+from fedray.tasks import Unsupervised, outputs_of
 
 
 def made_module(model_fn: ModelFn) -> nn.Module:
@@ -151,7 +152,7 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         ConfigError: naming the part that does not fit, with the shapes.
     """
     x, y = two_examples(task.data)
-    shapes = f"inputs {tuple(x.shape)}, targets {tuple(y.shape)} {y.dtype}"
+    told = f"inputs {shapes(x)}, targets {tuple(y.shape)} {y.dtype}"
     placed = [*module.parameters(), *module.buffers()]
     try:
         with HiddenState({"model": module}, placed).put_back():
@@ -161,10 +162,12 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
     except Exception as error:
         if device.type == "cuda" and not torch.cuda.is_available():
             return Tried(f"model: it was not tried, as it does not run on this machine's CPU: {one_line(error)[:200]}")
-        raise ConfigError(f"model: it does not take the data ({shapes}): {one_line(error)[:300]}") from error
+        raise ConfigError(f"model: it does not take the data ({told}): {one_line(error)[:300]}") from error
     if isinstance(task.model_fn, Prototype):
         task.model_fn.check(x)
     shape = tuple(output.shape)
+    if not task.data.spec.outputs and not isinstance(task.about, Unsupervised):
+        raise ConfigError(f"task: {task.about.name} needs targets, and the data has none; give them, or leave task out")
     task.about.check(shape, tuple(y.shape))
     try:
         with torch.no_grad(), warnings.catch_warnings(record=True) as said:
@@ -172,7 +175,7 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
             loss = task.loss_fn(output, y)
     except Exception as error:
         raise ConfigError(
-            f"local.loss: it does not fit the model's output {shape} ({shapes}): {one_line(error)[:300]}"
+            f"local.loss: it does not fit the model's output {shape} ({told}): {one_line(error)[:300]}"
         ) from error
     if shape != tuple(y.shape) and any("target size" in str(warning.message) for warning in said):
         raise ConfigError(
@@ -192,17 +195,17 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         raise
     except Exception as error:
         raise ConfigError(
-            f"evaluate: the model's output {shape} cannot be evaluated ({shapes}): {one_line(error)[:300]}"
+            f"evaluate: the model's output {shape} cannot be evaluated ({told}): {one_line(error)[:300]}"
         ) from error
 
 
-def two_examples(data: ClientData) -> tuple[torch.Tensor, torch.Tensor]:
+def two_examples(data: ClientData) -> tuple[Inputs, torch.Tensor]:
     """Return inputs and targets ``[2, ...]``: the first example of the first client, twice."""
     x, y = data.rows(np.zeros(1, dtype=np.int64), CPU).take(np.zeros((1, 2), dtype=np.int64))
     return x[0], y[0]
 
 
-def output_shape(module: nn.Module, x: torch.Tensor, device: torch.device) -> tuple[int, ...] | None:
+def output_shape(module: nn.Module, x: Inputs, device: torch.device) -> tuple[int, ...] | None:
     """Return the shape of a model's outputs; None where it does not run, as :func:`check_fit` will tell."""
     try:
         with HiddenState({"model": module}, [*module.parameters(), *module.buffers()]).put_back():
@@ -211,15 +214,15 @@ def output_shape(module: nn.Module, x: torch.Tensor, device: torch.device) -> tu
         return None
 
 
-def _output(module: nn.Module, x: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _output(module: nn.Module, x: Inputs, device: torch.device) -> torch.Tensor:
     """Return the model's output on the CPU, from a copy on ``device`` if it runs on no CPU."""
     with torch.no_grad():
         try:
-            return logits_of(module.eval()(x))
+            return outputs_of(module.eval(), x)
         except Exception:
             if device.type != "cuda" or not torch.cuda.is_available():
                 raise
-            return logits_of(copy.deepcopy(module).to(device)(x.to(device))).cpu()
+            return outputs_of(copy.deepcopy(module).to(device), x.to(device)).cpu()
 
 
 def check_single_rows(task: LocalTask, module: nn.Module, dropped: bool) -> tuple[str, ...]:
@@ -262,7 +265,7 @@ def _single_row_fails(task: LocalTask, module: nn.Module, client: int) -> str | 
         x, y = rows.take(np.zeros((1, count), dtype=np.int64))
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                task.loss_fn(logits_of(module(x[0])), y[0])
+                task.loss_fn(outputs_of(module, x[0]), y[0])
             errors.append(None)
         except Exception as error:
             errors.append(one_line(error)[:200])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.messages import Floats, Ints
+from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.schedule import Schedule
 
@@ -25,13 +26,13 @@ class Batch:
     tensor([2., 4.])
 
     Args:
-        x: inputs ``[A, B, ...]``.
+        x: inputs ``[A, B, ...]``, or columns of them.
         y: targets ``[A, B, ...]``.
         count: real examples of each client, ``[A]``; the rest of its row is padding.
         share: the share of each example in its client's mean, ``[A, B]``, 0 for padding; None: there is no padding.
     """
 
-    x: Tensor
+    x: Inputs
     y: Tensor
     count: Ints
     share: Tensor | None = None
@@ -53,12 +54,12 @@ class Batch:
         share = None
         if count.min() < width:
             shares = (np.arange(width) < count[:, None]) / count[:, None].clip(min=1)
-            share = torch.from_numpy(shares).to(self.x.device, torch.float32)
+            share = torch.from_numpy(shares).to(self.y.device, torch.float32)
         return Batch(self.x[:, piece], self.y[:, piece], count, share)
 
     def weight(self, whole: Batch) -> Tensor:
         """Return the share of these examples of each client in a ``whole`` batch, ``[A]``."""
-        return torch.from_numpy(self.count / whole.count.clip(min=1)).to(self.x.device, torch.float32)
+        return torch.from_numpy(self.count / whole.count.clip(min=1)).to(self.y.device, torch.float32)
 
 
 class Batches:
@@ -76,7 +77,7 @@ class Batches:
         rows: Rows,
         schedule: Schedule,
         device: torch.device,
-        change: Callable[[Tensor, int], Tensor] | None = None,
+        change: Callable[[Inputs, int], Inputs] | None = None,
     ) -> None:
         self._rows, self._schedule, self._change = rows, schedule, change
         self.active = (schedule.count > 0).sum(axis=0).tolist()

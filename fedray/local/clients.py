@@ -17,6 +17,7 @@ from fedray.core.messages import DELTA, Ints, Parts
 from fedray.core.rng import integer
 from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
+from fedray.data.columns.inputs import InputColumns, Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
 from fedray.local.guards import check_apart, check_models, check_rows, check_slots, same_memory
@@ -344,9 +345,11 @@ class Clients:
             batch = Batches(store, schedule, self.device, self._seen).at(0, len(self))
             yield Step(self, 0, slice(0, len(self)), place, batch, 0.0, evaluated, attached=False)
 
-    def _seen(self, x: Tensor, step: int) -> Tensor:
+    def _seen(self, x: Inputs, step: int) -> Inputs:
         """Return inputs ``[C, B, ...]`` as evaluations see them."""
-        return self.task.augment.fixed(x.flatten(0, 1)).view(x.shape) if self.task.augment.parts else x
+        if isinstance(x, InputColumns) or not self.task.augment.parts:
+            return x
+        return self.task.augment.fixed(x.flatten(0, 1)).view(x.shape)
 
     def losses(self, params: Tensor | None = None) -> Tensor:
         """Return the mean loss over all training examples, ``[C]``; ``params`` as for :meth:`scan`."""

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fedray.data.columns.inputs import Inputs, call
+
 
 @dataclass(frozen=True)
 class Work:
@@ -27,7 +29,7 @@ class Work:
     scores: float = 0.0
 
 
-def work(module: nn.Module, x: Tensor) -> Work:
+def work(module: nn.Module, x: Inputs) -> Work:
     """Return the work of ``module`` on the examples ``x`` ``[B, ...]``, the same on every machine.
 
     >>> work(nn.Conv2d(3, 6, 5), torch.zeros(2, 3, 32, 32))  # 28 * 28 places, 3 * 5 * 5 inputs
@@ -39,11 +41,11 @@ def work(module: nn.Module, x: Tensor) -> Work:
     """
     counting = _Count()
     with torch.no_grad(), torch.random.fork_rng(devices=[]), counting:
-        module.train()(x)
+        call(module.train(), x)
     return Work(**{name: sum(counts) / len(counts) for name, counts in counting.found.items() if counts})
 
 
-def largest(module: nn.Module, x: Tensor) -> int:
+def largest(module: nn.Module, x: Inputs) -> int:
     """Return the numbers of the largest tensor in a forward pass without gradients, for one example.
 
     >>> largest(nn.Sequential(nn.Linear(2, 50), nn.Linear(50, 3)), torch.zeros(4, 2))
@@ -55,8 +57,9 @@ def largest(module: nn.Module, x: Tensor) -> int:
     """
     counting = _Count(elsewhere=[*module.parameters(), *module.buffers()])
     with torch.no_grad(), torch.random.fork_rng(devices=[]), counting:
-        module.eval()(x)
-    return math.ceil(max(counting.largest, x.numel()) / len(x))
+        call(module.eval(), x)
+    numbers: int = max(counting.largest, x.numel())
+    return math.ceil(numbers / len(x))
 
 
 class _Count(TorchDispatchMode):

@@ -15,6 +15,7 @@ from fedray.config.local import LocalSection
 from fedray.core.messages import Ints
 from fedray.core.rng import integer
 from fedray.data.augment import Augment
+from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batch, Batches, Trace
 from fedray.local.schedule import Schedule
@@ -74,7 +75,7 @@ class Orders:
             return Batches(rows, schedule, self.device)
         keys = torch.from_numpy(self.keys if self.places is None else self.keys[self.places]).to(self.device)
 
-        def change(x: Tensor, step: int) -> Tensor:
+        def change(x: Inputs, step: int) -> Inputs:
             return self.augment.training(x, keys[: len(x)], seed, self.round, step)
 
         return Batches(rows, schedule, self.device, change)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import batch_loss
+from fedray.data.columns.inputs import Inputs
 from fedray.local.losses import loss_on
 from fedray.local.modes import train_mode
 from fedray.local.task import LocalTask, autocast
-from fedray.tasks import logits_of
+from fedray.tasks import outputs_of
 
 
 def share_out(count: int, devices: int) -> list[slice]:
@@ -90,10 +91,10 @@ class Replica:
         for parameter in self.trained:
             parameter.grad = None
 
-    def loss(self, x: Tensor, y: Tensor, weight: float = 1.0) -> Tensor:
+    def loss(self, x: Inputs, y: Tensor, weight: float = 1.0) -> Tensor:
         """Return ``weight`` times the rows' mean loss, whose ``backward`` leaves the gradients with the parameters."""
         with autocast(self._task.args.precision, self.device):
-            loss = batch_loss(self._loss, logits_of(self.module(x.to(self.device))), y.to(self.device))
+            loss = batch_loss(self._loss, outputs_of(self.module, x.to(self.device)), y.to(self.device))
         return loss if weight == 1.0 else loss * weight
 
     def loss_of(self, output: Tensor, y: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from fedray.core.draws import named
 from fedray.core.hidden_state import HiddenState
 from fedray.core.regions import head_of
 from fedray.core.rng import integer
+from fedray.data.columns.inputs import Inputs, arguments, plain
 from fedray.local.batches import Batch, Output, Trace
 from fedray.local.clients import Clients
 from fedray.local.clipping import clip_module
@@ -23,7 +24,7 @@ from fedray.local.guards import check_in_place
 from fedray.local.replicas import Replica, share_out
 from fedray.local.step import Fit, Objective, Step
 from fedray.local.task import LocalTask, autocast
-from fedray.tasks import logits_of
+from fedray.tasks import logits_of, outputs_of
 
 
 class SequentialStepper:
@@ -93,7 +94,7 @@ class SequentialStepper:
             watched(module, self._head) as seen,
         ):
             if params is None and step.attached:
-                logits = logits_of(module(x))
+                logits = outputs_of(module, x)
             else:
                 layout = self._task.layout
                 row = (step.params if params is None else params).reshape(1, -1)
@@ -101,7 +102,7 @@ class SequentialStepper:
                 buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
                 if row.shape[1] > layout.trained:
                     buffers |= {name: buffer[0].clone() for name, buffer in layout.buffers_of(row).items()}
-                logits = logits_of(functional_call(module, {**own, **buffers}, (x,)))
+                logits = logits_of(functional_call(module, {**own, **buffers}, *arguments(plain(x))))
         self._forward_ends()
         return Output(logits.unsqueeze(0), seen[0].unsqueeze(0) if len(seen) == 1 else None, batch)
 
@@ -194,7 +195,7 @@ class SequentialStepper:
 
     def _objective(self, objective: Objective, step: Step, leaf: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a program's objective, and its gradient ``[1, D]``."""
-        cut = self._cut(step.batch.x.shape[1])
+        cut = self._cut(step.batch.y.shape[1])
         found = []
         for piece in cut:
             at = step if len(cut) == 1 else step.cut(piece)
@@ -206,7 +207,7 @@ class SequentialStepper:
                     losses.sum(), [leaf, *self._first.moved], allow_unused=True, materialize_grads=True
                 )
             grad = self._first.joined(grads[1:]).unsqueeze(0).add_(grads[0])
-            found.append((losses.detach()[0], grad, (piece.stop - piece.start) / step.batch.x.shape[1]))
+            found.append((losses.detach()[0], grad, (piece.stop - piece.start) / step.batch.y.shape[1]))
         if len(found) == 1:
             return found[0][:2]
         return sum(loss * share for loss, _, share in found), sum(grad * share for _, grad, share in found)
@@ -220,12 +221,12 @@ class SequentialStepper:
         clip_module(self._first.moved, self._task.args.clip_grad_norm)
         optimizer.step()
 
-    def _backward(self, x: Tensor, y: Tensor, round: int, number: int) -> Tensor:
+    def _backward(self, x: Inputs, y: Tensor, round: int, number: int) -> Tensor:
         """Leave the gradients of a batch's mean loss with the first replica; returns that loss."""
         losses = [self._piece(x, y, piece, round, number) for piece in self._cut(len(x))]
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def _piece(self, x: Tensor, y: Tensor, piece: slice, round: int, number: int) -> Tensor:
+    def _piece(self, x: Inputs, y: Tensor, piece: slice, round: int, number: int) -> Tensor:
         """Add the gradients of a piece of a batch to those of the first replica; returns its part of the mean loss.
 
         A GPU works while the next one is told what to do, so that one thread keeps all of them busy.

@@ -14,7 +14,7 @@ from fedray.local.modes import train_mode
 from fedray.local.replicas import share_out
 from fedray.local.stacking import COUPLED, batch_statistics, coupled
 from fedray.local.task import LocalTask, Sharing
-from fedray.tasks import logits_of
+from fedray.tasks import outputs_of
 
 _ROWS = 5
 _TOLERANCE = 1e-4
@@ -67,7 +67,7 @@ def _joined(task: LocalTask, module: nn.Module) -> str | None:
             for share in share_out(_ROWS, devices):
                 if dropout is not None:
                     dropout.at(1, 0, share)
-                parts.append(logits_of(module(x[share])))
+                parts.append(outputs_of(module, x[share]))
             outputs.append(torch.cat(parts))
         if drawn_since(before):
             return "the model draws at random, and not by nn.Dropout"

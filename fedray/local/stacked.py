@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import has_direct, per_example
 from fedray.core.regions import head_of
+from fedray.data.columns.inputs import Inputs, arguments, plain
 from fedray.local.batched import batched_forward
 from fedray.local.batches import Batch, Output, Trace
 from fedray.local.clients import Clients
@@ -34,6 +35,7 @@ _NOTHING = contextlib.nullcontext()
 _WHOLE = slice(0, 1)
 
 Tensors = dict[str, Tensor]
+Plain = Tensor | dict[str, Tensor]
 
 
 class StackedStepper:
@@ -64,7 +66,9 @@ class StackedStepper:
         self._vmapped = vmap(self._output, in_dims=(0, 0, 0), randomness="error")
         self._watched = vmap(self._output_and_features, in_dims=(0, 0, 0), randomness="error")
         # Autocast chooses types operation by operation, which a batched product of our own would bypass.
-        self._batched = batched_forward(module) if task.args.precision != "bf16" else None
+        self._batched = (
+            batched_forward(module) if task.args.precision != "bf16" and not task.data.spec.columns else None
+        )
         last = list(module.modules())[-1]
         self._ends_in_head = self._batched is not None and last is module.get_submodule(self._head)
 
@@ -97,30 +101,30 @@ class StackedStepper:
 
     # The module
 
-    def _output(self, params: Tensors, key: Tensor, x: Tensor) -> Tensor:
+    def _output(self, params: Tensors, key: Tensor, x: Plain) -> Tensor:
         if self._dropout is not None:
             self._dropout.client = key
-        return logits_of(functional_call(self._template, {**self._rest, **params}, (x,)))
+        return logits_of(functional_call(self._template, {**self._rest, **params}, *arguments(x)))
 
-    def _output_and_features(self, params: Tensors, key: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _output_and_features(self, params: Tensors, key: Tensor, x: Plain) -> tuple[Tensor, Tensor]:
         with watched(self._template, self._head) as seen:
             output = self._output(params, key, x)
         # vmap returns tensors alone: no features are those of an empty shape.
-        return output, seen[0] if len(seen) == 1 else output.new_zeros(len(x), 0)
+        return output, seen[0] if len(seen) == 1 else output.new_zeros(len(output), 0)
 
-    def _outputs(self, params: Tensors, keys: Tensor, x: Tensor) -> Tensor:
+    def _outputs(self, params: Tensors, keys: Tensor, x: Inputs) -> Tensor:
         if self._batched is not None:
             return self._batched(params, x)
         # vmap knows the plain kernel of attention; the fused ones it would run client by client, with a warning.
         with sdpa_kernel(SDPBackend.MATH):
-            outputs: Tensor = self._vmapped(params, keys, x)
+            outputs: Tensor = self._vmapped(params, keys, plain(x))
             return outputs
 
-    def _with_features(self, params: Tensors, keys: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _with_features(self, params: Tensors, keys: Tensor, x: Inputs) -> tuple[Tensor, Tensor]:
         if self._batched is not None and self._batched.ends_in_head and self._ends_in_head:
             return self._batched.with_features(params, x)
         with sdpa_kernel(SDPBackend.MATH):
-            found: tuple[Tensor, Tensor] = self._watched(params, keys, x)
+            found: tuple[Tensor, Tensor] = self._watched(params, keys, plain(x))
             return found
 
     def forward(self, step: Step, params: Tensor | None, batch: Batch, train: bool) -> Output:
@@ -155,7 +159,7 @@ class StackedStepper:
             if batch.share is None and not has_direct(loss_fn):
                 losses: Tensor = vmap(loss_fn)(logits, batch.y)
                 return losses
-            values = per_example(loss_fn, logits.flatten(0, 1), batch.y.flatten(0, 1)).view(batch.x.shape[:2])
+            values = per_example(loss_fn, logits.flatten(0, 1), batch.y.flatten(0, 1)).view(batch.y.shape[:2])
         return batch.mean(values)
 
     # The loop
@@ -180,7 +184,7 @@ class StackedStepper:
             batch = batches.at(number, n)
             step = fit.step(c, number, optimizer.whole, batch, trace.lr) if fit.hooked else None
             with self.drawing():
-                cut = share_out(batch.x.shape[1], pieces(batch.x.shape[1])) if pieces else ()
+                cut = share_out(batch.y.shape[1], pieces(batch.y.shape[1])) if pieces else ()
                 if len(cut) < 2:
                     loss, grads = self._descent(c, fit, number, batch, step, optimizer)
                 else:

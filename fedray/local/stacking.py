@@ -20,7 +20,7 @@ from fedray.local.task import LocalTask, Stacking
 from fedray.local.trial import obstacle
 from fedray.models.prototype import hooked
 from fedray.optim import ELEMENTWISE, TorchOptimizer
-from fedray.tasks import logits_of
+from fedray.tasks import outputs_of
 
 Stack = Literal["auto", "off"] | int
 
@@ -191,6 +191,6 @@ def coupled(task: LocalTask, module: nn.Module) -> bool:
         # A fresh model may say the same of all examples.
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
-        output = logits_of(module.eval()(x))
+        output = outputs_of(module.eval(), x)
         whole, apart = task.loss_fn(output, y), per_example(task.loss_fn, output, y).mean()
     return not torch.isclose(whole, apart, rtol=_TOLERANCE, atol=0.0, equal_nan=True).item()

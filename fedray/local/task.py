@@ -186,11 +186,9 @@ class LocalTask:
     def notes(self) -> tuple[str, ...]:
         """Notes on what was decided, for the head of the log."""
         spec = self.data.spec
-        kind = "classes" if spec.task == "classification" else "targets"
-        shape = " x ".join(map(str, spec.shape))
         devices = (f"devices: {self.sharing.reason}",) if self.sharing.reason else ()
         return (
-            f"an example: {shape} to {spec.outputs:,} {kind} ({spec.task})",
+            f"an example: {spec.inputs} to {spec.targets}",
             *((f"task: {self.about.name}: {self.why}",) if self.why else ()),
             *self.data.notes,
             *((f"inputs: {self.augment.words}",) if self.augment.parts else ()),

@@ -302,7 +302,7 @@ class _Few:
         self.pair = np.resize(np.argsort(-sizes, kind="stable")[:2], 2)
         self.sizes = sizes.copy()
         self.sizes[self.pair] = np.minimum(sizes[self.pair], rows if len(sizes) > 1 else max(rows))
-        self.keys = task.data.keys
+        self.keys, self.spec = task.data.keys, task.data.spec
         self.rows = task.data.rows
         self.label_counts = task.data.label_counts
 

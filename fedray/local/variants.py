@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from fedray.core.layout import Layout
 from fedray.core.messages import STATISTICS, Broadcast, Ints, Parts
 from fedray.core.rng import Stream
+from fedray.data.columns.inputs import Inputs
 from fedray.models.narrow import Kept, check_narrow, kept_units, narrow, places
 from fedray.models.prototype import Prototype
+from fedray.tasks import outputs_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Submodels:
     variants: tuple[Variant, ...]
     model_fn: Callable[[], nn.Module]
     layout: Layout
-    x: Tensor = field(repr=False)
+    x: Inputs = field(repr=False)
     _known: dict[int, tuple[object, Tensor]] = field(default_factory=dict, repr=False)
     _whole: nn.Module | None = field(default=None, repr=False)
 
@@ -109,7 +111,7 @@ class Submodels:
         """Raise ConfigError where the whole module, or what is left of it, cannot be a variant."""
         whole = self.model_fn().eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            outputs = whole(self.x).shape
+            outputs = outputs_of(whole, self.x).shape
         for number in range(len(self)):
             check_narrow(self.module(number), self.x, outputs)
 

@@ -12,12 +12,14 @@ from fedray.data.spec import DataSpec
 def misfit(spec: DataSpec, name: str, needs: str) -> ConfigError:
     """Return the error that model ``name`` needs other inputs than those of ``spec``."""
     what = f"tokens of shape {spec.shape}" if spec.vocabulary else str(spec.shape)
+    if spec.columns:
+        what = f"several columns ({spec.inputs}), for which a module of your own is needed"
     return ConfigError(f"model.name: {name} needs {needs}; the data has {what}")
 
 
 def feature_count(spec: DataSpec, name: str) -> int:
     """Return the length of a flattened input; ConfigError if the inputs are tokens, whose values are only names."""
-    if spec.vocabulary:
+    if spec.vocabulary or spec.columns:
         raise misfit(spec, name, "numeric inputs")
     return prod(spec.shape)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
+from fedray.data.columns.inputs import Inputs, call, like
 from fedray.models.prototype import hooked
 
 Units = Callable[[int], Tensor]
@@ -44,7 +45,7 @@ _LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
 """Layers whose units are the last dimension of what they are given; that of the others is the second."""
 
 
-def kept_units(module: nn.Module, x: Tensor, units: Units) -> Kept:
+def kept_units(module: nn.Module, x: Inputs, units: Units) -> Kept:
     """Return the units of every layer that stay; all inputs of the first layer do, and all outputs of the last.
 
     In a forward pass units that do not stay are not a number, so that each layer sees which of its inputs are missing:
@@ -64,7 +65,7 @@ def kept_units(module: nn.Module, x: Tensor, units: Units) -> Kept:
         ConfigError: a layer that cannot be cut, with its name.
     """
     layers = dict(_layers(module))
-    x = torch.ones_like(x) if x.is_floating_point() else x
+    x = like(x, lambda one: torch.ones_like(one) if one.is_floating_point() else one)
     order: list[str] = []
     with _watched(layers, lambda name, layer, given: order.append(name)):
         _run(module, x)
@@ -145,7 +146,7 @@ def places(layout: Layout, kept: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
     return torch.cat(found)
 
 
-def check_narrow(module: nn.Module, x: Tensor, outputs: torch.Size) -> None:
+def check_narrow(module: nn.Module, x: Inputs, outputs: torch.Size) -> None:
     """Raise ConfigError unless a narrower module takes inputs ``[B, ...]`` and gives what the whole one does."""
     output = _run(module, x)
     if output.shape != outputs:
@@ -191,11 +192,11 @@ def _cut(tensor: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
     return tensor
 
 
-def _run(module: nn.Module, x: Tensor) -> Tensor:
+def _run(module: nn.Module, x: Inputs) -> Tensor:
     modes = {part: part.training for part in module.modules()}
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output: Tensor = module.eval()(x)
+            output: Tensor = call(module.eval(), x)
     except ConfigError:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedray.aggregators.exact import LIMIT
+from fedray.data.columns.inputs import Inputs, call, named, parts
 from fedray.local.clients import Clients
 from fedray.local.sequential import SequentialStepper
 from fedray.local.step import Fit, Objective, Step
@@ -95,7 +96,7 @@ class Watched(SequentialStepper):
         self._schedule = fit.schedule
         return super().fit(c, fit)
 
-    def _backward(self, x: Tensor, y: Tensor, round: int, number: int) -> Tensor:
+    def _backward(self, x: Inputs, y: Tensor, round: int, number: int) -> Tensor:
         self._begin(number, x, y)
         self._loss = super()._backward(x, y, round, number)
         return self._loss
@@ -123,7 +124,7 @@ class Watched(SequentialStepper):
             words = self._wrong(before, gradient, trained)
             self.trouble = Trouble(*self.place, words) if words else None
 
-    def _begin(self, number: int, x: Tensor, y: Tensor) -> None:
+    def _begin(self, number: int, x: Inputs, y: Tensor) -> None:
         count = int(self._schedule.count[0, number])
         self.place = (self._fits, number + 1)
         self._examples = [int(index) for index in self._schedule.index[0, number][:count]]
@@ -133,11 +134,13 @@ class Watched(SequentialStepper):
 
     def _wrong(self, before: Tensor, gradient: Tensor, after: Tensor) -> str:
         """Say what first went wrong in a step; nothing, if nothing did."""
-        if where := _first_bad(self._x):
-            example, *feature = where
-            value = float(self._x[tuple(where)])
-            at = f" at {tuple(feature) if len(feature) > 1 else feature[0]}" if feature else ""
-            return f"an input is {value:g}: training example {self._examples[example]}{at}"
+        for name, column in named(self._x).items():
+            if where := _first_bad(column):
+                example, *feature = where
+                value = float(column[tuple(where)])
+                at = f" at {tuple(feature) if len(feature) > 1 else feature[0]}" if feature else ""
+                of = "" if name == "x" else f" of {name}"
+                return f"an input{of} is {value:g}: training example {self._examples[example]}{at}"
         if where := _first_bad(self._y):
             return f"a target is {float(self._y[tuple(where)]):g}: training example {self._examples[where[0]]}"
         if not math.isfinite(float(self._loss)):
@@ -168,12 +171,13 @@ class Watched(SequentialStepper):
             if not any(True for _ in part.children()):
                 part.register_forward_hook(lambda _, __, output, name=name: look(name, output))
         with torch.no_grad(), torch.random.fork_rng():
-            module(self._x.to(self._first.device))
-        largest = f"; the largest input is {float(self._x.abs().max()):g}" if self._x.is_floating_point() else ""
+            call(module, self._x.to(self._first.device))
+        sizes = [float(column.abs().max()) for column in parts(self._x) if column.is_floating_point()]
+        largest = f"; the largest input is {max(sizes):g}" if sizes else ""
         return f", and {found[0]} is the first layer whose output is not finite{largest}" if found else largest
 
 
-def before_step(model: nn.Module, x: Tensor, y: Tensor, examples: list[int]) -> None:
+def before_step(model: nn.Module, x: Inputs, y: Tensor, examples: list[int]) -> None:
     """Give a step to the debugger: ``model``, inputs ``x`` and targets ``y`` are at hand, ``s`` and ``n`` go on."""
     pdb.Pdb().set_trace()
 

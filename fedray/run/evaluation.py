@@ -20,6 +20,7 @@ from fedray.core.metrics import Mean
 from fedray.core.places import Places
 from fedray.core.rng import integer
 from fedray.data.augment import Augment
+from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Examples
 from fedray.local.kernels import lack_told, memory_told
 from fedray.local.operations import largest
@@ -27,7 +28,7 @@ from fedray.local.task import MOST_ROWS, Precision, autocast
 from fedray.local.views import Values, Views
 from fedray.metrics.measures import States
 from fedray.metrics.sums import on_host
-from fedray.tasks import logits_of
+from fedray.tasks import outputs_of
 
 PIECE_BYTES = 256 << 20
 """Bytes of the largest tensor in the forward pass of a piece."""
@@ -37,11 +38,11 @@ _AS_THEY_ARE = Augment()
 OutOfMemory = (torch.cuda.OutOfMemoryError, MemoryError)
 """The errors after which fewer rows, or fewer clients, must be taken at once."""
 
-Take = Callable[[int, int], tuple[Tensor, Tensor]]
+Take = Callable[[int, int], tuple[Inputs, Tensor]]
 """(start, stop) to the inputs and targets of these rows, on the device of the model."""
 
 
-def rows_at_once(batch_size: int | Literal["auto"], module: nn.Module, x: Tensor) -> int:
+def rows_at_once(batch_size: int | Literal["auto"], module: nn.Module, x: Inputs) -> int:
     """Return the rows of a piece of an evaluation, the same on every machine.
 
     >>> rows_at_once("auto", nn.Linear(8, 3), torch.zeros(2, 8))
@@ -176,7 +177,7 @@ class HoldoutReport:
 def take_from(test: Examples, device: torch.device) -> Take:
     """Return the access of an evaluation to a test set."""
 
-    def take(start: int, stop: int) -> tuple[Tensor, Tensor]:
+    def take(start: int, stop: int) -> tuple[Inputs, Tensor]:
         x, y = test.slice(start, stop, device)
         # Matrix products look at where rows lie in memory: a copy lies the same everywhere, a view of a file does not.
         return x.clone(), y
@@ -249,7 +250,7 @@ class Evaluator:
                 x, y = take(start, stop)
                 x = self._augment.fixed(x)
                 with autocast(self._precision, self._device):
-                    output = logits_of(self.module(x)).float()
+                    output = outputs_of(self.module, x).float()
                 values = self._of(output, y)
             return on_host(values)
         except OutOfMemory:

@@ -4,9 +4,10 @@ from fedray.tasks.base import Answers, Ranking, Task, TaskLoss, tasks
 from fedray.tasks.binary import Binary, Multilabel
 from fedray.tasks.classification import Classification
 from fedray.tasks.inferred import infer, inferred, task_of
-from fedray.tasks.outputs import logits_of
+from fedray.tasks.outputs import logits_of, outputs_of
 from fedray.tasks.positions import CausalLM, Segmentation, TokenClassification
 from fedray.tasks.regression import Regression
+from fedray.tasks.unsupervised import Unsupervised
 
 __all__ = [
     "Answers",
@@ -20,9 +21,11 @@ __all__ = [
     "Task",
     "TaskLoss",
     "TokenClassification",
+    "Unsupervised",
     "infer",
     "inferred",
     "logits_of",
+    "outputs_of",
     "task_of",
     "tasks",
 ]

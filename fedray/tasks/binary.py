@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
 
@@ -44,7 +45,8 @@ class YesNo(Task):
 class Binary(YesNo):
     """Yes or no by one logit: outputs ``[B]`` or ``[B, 1]``, targets 0 and 1, integers ``[B]`` or floats ``[B, 1]``.
 
-    The loss is binary cross-entropy.  A model that the config names gets one output.
+    Of the pixels of a picture, too: as many outputs as targets, ``[B, 1, H, W]``.  The loss is binary cross-entropy.  A
+    model that the config names gets one output.
 
     >>> task = Binary().of(DataSpec((4,), 2, classes=("benign", "malignant")))
     >>> task.answers(torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 1])).right.flatten()
@@ -62,11 +64,13 @@ class Binary(YesNo):
 
     def for_model(self, spec: DataSpec) -> DataSpec:
         """Return the examples as a named model sees them: with one output."""
-        return DataSpec(spec.shape, 1, spec.task, spec.classes, spec.vocabulary)
+        return replace(spec, outputs=1)
 
     def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
-        """Raise ConfigError unless there is one output and one target for each example."""
-        if shape not in ((target[0],), (target[0], 1)) or target not in ((target[0],), (target[0], 1)):
+        """Raise ConfigError unless there is one output and one target for each example, or for each of its pixels."""
+        single = (target[0],), (target[0], 1)
+        pixels = len(target) > 2 and shape[0] == target[0] and math.prod(shape) == math.prod(target)
+        if not pixels and (shape not in single or target not in single):
             raise ConfigError(
                 f"task: binary has one output and one target, 0 or 1, for each example; the model gives {shape} for "
                 f"targets {target}"
@@ -85,7 +89,7 @@ class Binary(YesNo):
 
     def ranking(self, output: Tensor, target: Tensor) -> Ranking:
         """Return the logits."""
-        return Ranking(output.reshape(len(output), 1, 1), target.reshape(len(target), 1, 1) > 0.5)
+        return Ranking(output.reshape(len(output), 1, -1), target.reshape(len(target), 1, -1) > 0.5)
 
 
 @tasks.register("multilabel")

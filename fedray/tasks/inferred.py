@@ -13,6 +13,7 @@ from fedray.tasks.base import Task
 from fedray.tasks.binary import Binary, Multilabel
 from fedray.tasks.classification import Classification
 from fedray.tasks.regression import Regression
+from fedray.tasks.unsupervised import Unsupervised
 
 _BY_KIND: dict[str, type[Task]] = {"classification": Classification, "regression": Regression}
 
@@ -42,10 +43,13 @@ def infer(spec: DataSpec, target: Shape, loss: Any, output: Callable[[], Shape |
             matters.
     """
     yes_no = loss is F.binary_cross_entropy_with_logits or isinstance(loss, nn.BCEWithLogitsLoss)
+    if not spec.outputs:
+        return Unsupervised().of(spec), "there are no targets"
     if spec.task == "regression":
         if not yes_no:
             return task_of(spec), ""
-        return (Binary() if spec.outputs == 1 else Multilabel()).of(spec), "the loss is binary cross-entropy"
+        found = Binary() if spec.outputs == 1 or spec.target else Multilabel()
+        return found.of(spec), "the loss is binary cross-entropy"
     if spec.outputs == 2 and (shape := output()) is not None:
         if len(target) == 1 and shape in (target, (*target, 1)):
             return Binary().of(spec), "one output for two classes"

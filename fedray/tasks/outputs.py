@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
+from fedray.data.columns.inputs import Inputs, call
+
+
+def outputs_of(module: nn.Module, x: Inputs) -> Tensor:
+    """Return the tensor that a model gives for inputs, see :func:`logits_of`.
+
+    Raises:
+        ConfigError: it gives none.
+    """
+    return logits_of(call(module, x))
 
 
 def logits_of(output: Any) -> Tensor:

@@ -28,7 +28,8 @@ def numbered(sizes: list[int], **options: object) -> FederatedData:
 
 def inputs(data: ClientData, client: int) -> NDArray[Any]:
     """A client's training inputs."""
-    return data.rows(np.array([client])).take(np.arange(data.sizes[client])[None])[0][0].numpy()
+    found: NDArray[Any] = data.rows(np.array([client])).take(np.arange(data.sizes[client])[None])[0][0].numpy()
+    return found
 
 
 def column(data: ClientData, client: int) -> NDArray[Any]:

@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
-from fedray.data.columns.checks import as_array, as_examples, check_fits, check_ids, doubts, infer_spec, tensor
+from fedray.data.columns.checks import (
+    as_array,
+    as_examples,
+    check_fits,
+    check_ids,
+    doubts,
+    infer_spec,
+    same_shapes,
+    tensor,
+    tensors,
+    widened,
+    with_inputs,
+)
 from fedray.data.columns.contiguous import ContiguousData
 from fedray.data.columns.rows import Examples, make_examples
 from fedray.data.spec import DataSpec
@@ -24,7 +36,7 @@ class Columns:
     """Rows in the order of their clients, as :class:`ContiguousData` takes them.
 
     Args:
-        x: inputs ``[N, ...]``.
+        x: inputs ``[N, ...]``, or :class:`InputColumns` of them.
         y: targets ``[N, ...]``.
         sizes: rows of each client, int64 ``[n]``.
         spec: shape and meaning of an example.
@@ -35,7 +47,7 @@ class Columns:
         marks: a hash of each training file, by its name or its client's.
     """
 
-    x: NDArray[Any]
+    x: Any
     y: NDArray[Any]
     sizes: NDArray[np.int64]
     spec: DataSpec
@@ -47,7 +59,7 @@ class Columns:
 
     def of(self, kind: type[D]) -> D:
         """Return them as data of some kind."""
-        data = kind(tensor(self.x), tensor(self.y), self.sizes, self.spec, test=self.test, ids=self.ids)
+        data = kind(tensors(self.x), tensor(self.y), self.sizes, self.spec, test=self.test, ids=self.ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
         return data
 
@@ -117,13 +129,13 @@ def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, Da
     if not isinstance(test, tuple) or len(test) != 2:
         return test, spec
     x, y = as_examples(*test, where="test")
-    if y.dtype == targets.dtype == np.int64:
+    if y is x:
+        spec = replace(spec, outputs=max(spec.outputs, int(y.max()) + 1))
+    elif y.dtype == targets.dtype == np.int64:
         unseen = np.setdiff1d(y, targets)
         if len(unseen):
             raise ConfigError(f"test: class {unseen[0]} does not occur in the training data; give `spec` to allow it")
-    if x.dtype == np.int64 and x.size:
-        spec = replace(spec, vocabulary=max(spec.vocabulary, int(x.max()) + 1))
-    return (x, y), spec
+    return (x, y), widened(spec, with_inputs(spec, x)) if same_shapes(x, spec) else spec
 
 
 def number_clients(

@@ -18,6 +18,7 @@ from torch import Tensor
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.data.columns.checks import check_ids, counting, id_keys
+from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import CPU, Examples, Rows
 from fedray.data.sites import Silo
 from fedray.data.spec import DataSpec
@@ -102,7 +103,7 @@ class ClientData(ABC):
         """Open the training rows of a block of clients ``[C]`` for batches on ``device``."""
 
     @abstractmethod
-    def holdout(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+    def holdout(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         """Open the local held-out examples of some clients.
 
         Returns:
@@ -115,7 +116,7 @@ class ClientData(ABC):
         """The examples of each client's own test set, int64 ``[n]``."""
         return np.zeros_like(self.sizes) if self.test is None else self.test.sizes(len(self))
 
-    def own_test(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+    def own_test(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         """Open the own test sets of some clients, who have some, as :meth:`holdout` opens held-out examples."""
         assert self.test is not None
         return self.test.of(clients)
@@ -131,7 +132,7 @@ class ClientData(ABC):
         sizes = self.evaluation_sizes
         return int((sizes == 0).sum()) if sizes.any() else 0
 
-    def evaluation(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+    def evaluation(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         """Open the examples that some clients are evaluated on, as :meth:`holdout` does.
 
         They are the held-out ones where some were asked for, and else each client's own test set.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import keyword
+import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
-from fedray.data.spec import DataSpec
+from fedray.data.columns.inputs import InputColumns, Inputs, like, named
+from fedray.data.spec import Column, DataSpec
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -53,16 +57,60 @@ def _floats(array: NDArray[Any], what: str) -> NDArray[np.float32]:
     return values
 
 
-def as_inputs(values: Any, what: str = "x") -> NDArray[Any]:
+def as_inputs(values: Any, what: str = "x", rows: int | None = None) -> Any:
     """Return inputs as stored: uint8 unchanged (bytes of images), other integers as int64 tokens, the rest as float32.
 
     Args:
-        values: array, tensor or nested sequence, ``[N, ...]``.
+        values: array, tensor or nested sequence, ``[N, ...]``; or several columns of such, as a dict, or as a tuple of
+            arrays of ``rows`` rows each.
         what: the word for it in an error.
+        rows: the number of targets, by which columns are told from rows; None: not known.
+
+    Returns:
+        An array, or :class:`InputColumns` of arrays.
 
     Raises:
-        ConfigError: not numeric, no batch axis, NaN or infinite values, negative tokens.
+        ConfigError: not numeric, no batch axis, NaN or infinite values, negative tokens; columns that are not of one
+            length, or whose names a model cannot be called with.
     """
+    if (columns := _columns(values, what, rows)) is not None:
+        found = InputColumns(columns)
+        found = InputColumns(
+            {name: _column(one, at) for (name, one), at in zip(columns.items(), named(found), strict=True)}
+        )
+        if len(lengths := {name: len(one) for name, one in found.columns.items()}) and len(set(lengths.values())) > 1:
+            said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise ConfigError(f"{what}: its columns must have as many rows each: {said}")
+        return found
+    return _column(values, what)
+
+
+def _columns(values: Any, what: str, rows: int | None) -> dict[str, Any] | None:
+    """Return the columns of inputs by name; None where there is but one array."""
+    if isinstance(values, InputColumns):
+        return values.columns
+    if isinstance(values, Mapping):
+        for name in values:
+            if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+                raise ConfigError(
+                    f"{what}: a model is called as model(name=...), and {name!r} is no name of an argument; rename it"
+                )
+        if not values:
+            raise ConfigError(f"{what} is a dict without columns; at least one is needed")
+        return dict(values)
+    if not isinstance(values, tuple) or not all(isinstance(one, np.ndarray | Tensor) and one.ndim for one in values):
+        return None
+    lengths = {len(one) for one in values}
+    if rows is None or lengths != {rows}:
+        return None
+    if len(values) == rows:
+        raise ConfigError(
+            f"{what} is a tuple of {rows} arrays of {rows} rows: give a dict of columns, or np.stack(...) of rows"
+        )
+    return {str(place): one for place, one in enumerate(values)}
+
+
+def _column(values: Any, what: str) -> NDArray[Any]:
     array = as_array(values)
     if array.ndim == 0 or array.dtype.kind not in "bfiu":
         raise ConfigError(f"{what} must be an array of numbers with one row per example, got {_kind(array)}")
@@ -78,7 +126,9 @@ def as_inputs(values: Any, what: str = "x") -> NDArray[Any]:
 
 
 def as_targets(values: Any, what: str = "y") -> NDArray[Any]:
-    """Return targets as stored: integers as int64 class indices ``[N]``, floats as float32 ``[N, k]``.
+    """Return targets as stored: integers as int64 class indices ``[N, ...]``, floats as float32 ``[N, ...]``.
+
+    Floats ``[N]`` become ``[N, 1]``.
 
     Raises:
         ConfigError: not numeric, a wrong number of axes, NaN or infinite values, negative class indices.
@@ -89,8 +139,6 @@ def as_targets(values: Any, what: str = "y") -> NDArray[Any]:
             f"{what} must hold class indices or real targets, got {_kind(array)}; number the classes first"
         )
     if array.dtype.kind == "f":
-        if array.ndim > 2:
-            raise ConfigError(f"{what} must be [N] or [N, k] for regression, got shape {array.shape}")
         return _floats(array[:, None] if array.ndim == 1 else array, what)
     if array.size and int(array.min()) < 0:
         more = f"; {IGNORED}" if array.ndim > 1 else ""
@@ -113,12 +161,12 @@ def counting(y: Tensor, ignored: int) -> Tensor:
 
 
 def doubts(targets: NDArray[Any]) -> tuple[str, ...]:
-    """Return what is to be said of float targets ``[N, k]`` that look like classes.
+    """Return what is to be said of float targets ``[N, ...]`` that look like classes.
 
     >>> doubts(np.array([[0.0], [2.0]], dtype=np.float32))[0][:63]
     'targets are whole numbers from 0 to 2 written as floats, and ar'
     """
-    if targets.dtype != np.float32 or not targets.size:
+    if targets.dtype != np.float32 or not targets.size or targets.ndim > 2:
         return ()
     said = ""
     if targets.shape[1] == 1 and are_classes(targets):
@@ -149,38 +197,82 @@ def _kind(array: NDArray[Any]) -> str:
     return f"{array.dtype} of shape {array.shape}"
 
 
-def as_examples(x: Any, y: Any, where: str = "") -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return inputs and targets of equal, non-zero length; ``where`` names the set in errors (``test``)."""
+def as_examples(x: Any, y: Any, where: str = "") -> tuple[Any, NDArray[Any]]:
+    """Return inputs and targets of equal length; ``where`` names the set in errors (``test``).
+
+    Without targets (None) the inputs are their own where they are tokens, and else each example has none: ``[N, 0]``.
+    """
     prefix = f"{where} " if where else ""
-    inputs, targets = as_inputs(x, f"{prefix}x"), as_targets(y, f"{prefix}y")
+    if y is None:
+        inputs = as_inputs(x, f"{prefix}x", _rows(x))
+        tokens = isinstance(inputs, np.ndarray) and inputs.dtype == np.int64 and inputs.ndim > 1
+        return inputs, inputs if tokens else np.zeros((len(inputs), 0), dtype=np.float32)
+    targets = as_targets(y, f"{prefix}y")
+    inputs = as_inputs(x, f"{prefix}x", len(targets))
     if len(inputs) != len(targets):
         raise ConfigError(f"{prefix}x has {len(inputs)} rows but {prefix}y has {len(targets)}")
     return inputs, targets
 
 
-def infer_spec(x: NDArray[Any], y: NDArray[Any]) -> DataSpec:
+def _rows(x: Any) -> int | None:
+    """Return the rows of a tuple of arrays, where there are no targets to tell them by."""
+    return len(x[0]) if isinstance(x, tuple) and len(x) and isinstance(x[0], np.ndarray | Tensor) else None
+
+
+def infer_spec(x: Any, y: NDArray[Any]) -> DataSpec:
     """Infer the specification from stored columns: integer targets are classes ``0 .. max``, float ones regression."""
-    vocabulary = int(x.max()) + 1 if x.dtype == np.int64 else 0
     if y.dtype == np.int64:
-        return DataSpec(x.shape[1:], int(y.max()) + 1, "classification", vocabulary=vocabulary)
-    return DataSpec(x.shape[1:], y.shape[1], "regression", vocabulary=vocabulary)
+        spec = DataSpec(x.shape[1:] if isinstance(x, np.ndarray) else (), int(y.max()) + 1, "classification")
+    else:
+        shape = y.shape[1:]
+        spec = DataSpec((), math.prod(shape), "regression", target=shape if len(shape) > 1 else ())
+    return with_inputs(spec, x)
 
 
-def check_fits(x: NDArray[Any], y: NDArray[Any], spec: DataSpec, where: str) -> None:
+def with_inputs(spec: DataSpec, x: Any) -> DataSpec:
+    """Return a specification with the inputs that stored ones are."""
+    if isinstance(x, InputColumns):
+        columns = (Column(name, one.shape[1:], _vocabulary(one)) for name, one in x.columns.items())
+        return replace(spec, shape=(), vocabulary=0, columns=tuple(columns))
+    return replace(spec, shape=x.shape[1:], vocabulary=_vocabulary(x), columns=())
+
+
+def _vocabulary(x: NDArray[Any]) -> int:
+    return int(x.max()) + 1 if x.dtype == np.int64 and x.size else 0
+
+
+def widened(spec: DataSpec, found: DataSpec) -> DataSpec:
+    """Return a specification that also knows the tokens of another one of the same columns."""
+    tokens = {column.name: column.vocabulary for column in found.columns}
+    columns = tuple(replace(one, vocabulary=max(one.vocabulary, tokens[one.name])) for one in spec.columns)
+    return replace(spec, vocabulary=max(spec.vocabulary, found.vocabulary), columns=columns)
+
+
+def same_shapes(x: Any, spec: DataSpec) -> bool:
+    """Tell if stored inputs have the names and shapes that a specification says."""
+    if isinstance(x, InputColumns):
+        return {name: one.shape[1:] for name, one in x.columns.items()} == {c.name: c.shape for c in spec.columns}
+    return not spec.columns and x.shape[1:] == spec.shape
+
+
+def check_fits(x: Any, y: NDArray[Any], spec: DataSpec, where: str) -> None:
     """Raise ConfigError unless the columns have the shape, kind and classes that ``spec`` promises."""
-    if x.shape[1:] != spec.shape:
+    if not same_shapes(x, spec):
+        if isinstance(x, InputColumns) or spec.columns:
+            raise ConfigError(f"{where}: inputs are {with_inputs(spec, x).inputs}, expected {spec.inputs}")
         raise ConfigError(f"{where}: inputs have shape {x.shape[1:]}, expected {spec.shape}")
     if spec.task == "classification":
         if y.dtype != np.int64:
             raise ConfigError(f"{where}: classification needs integer targets, got {y.dtype}")
         if y.size and int(y.max()) >= spec.outputs:
             raise ConfigError(f"{where}: class {int(y.max())} is unknown; known are 0 to {spec.outputs - 1}")
-    elif y.dtype != np.float32 or y.shape[1:] != (spec.outputs,):
-        raise ConfigError(
-            f"{where}: regression needs {spec.outputs} float target(s) per row, got {y.dtype} of shape {y.shape[1:]}"
-        )
-    if x.dtype == np.int64 and x.size and int(x.max()) >= spec.vocabulary:
-        raise ConfigError(f"{where}: token {int(x.max())} is outside the vocabulary of {spec.vocabulary}")
+    elif y.dtype != np.float32 or y.shape[1:] != spec.target_shape:
+        wanted = f"float targets of shape {spec.target}" if spec.target else f"{spec.outputs} float target(s)"
+        raise ConfigError(f"{where}: regression needs {wanted} per row, got {y.dtype} of shape {y.shape[1:]}")
+    for column in spec.columns or (Column("", spec.shape, spec.vocabulary),):
+        if (tokens := _vocabulary(x[column.name] if column.name else x)) > column.vocabulary:
+            of = f" of {column.name}" if column.name else ""
+            raise ConfigError(f"{where}: token {tokens - 1} is outside the vocabulary of {column.vocabulary}{of}")
 
 
 def check_ids(ids: Sequence[str] | NDArray[Any], count: int) -> NDArray[np.bytes_]:
@@ -225,6 +317,12 @@ def id_keys(ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
     """Return the keys of named clients for random draws, int64 in [0, 2**63): a hash of each name."""
     hashes = (hashlib.blake2b(name, digest_size=8).digest() for name in ids)
     return np.array([int.from_bytes(word, "little") >> 1 for word in hashes], dtype=np.int64)
+
+
+def tensors(x: Any) -> Inputs:
+    """Return inputs of arrays as inputs of tensors, see :func:`tensor`."""
+    found: Inputs = like(x, tensor)
+    return found
 
 
 def tensor(array: NDArray[Any]) -> Tensor:

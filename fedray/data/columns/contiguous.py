@@ -25,6 +25,7 @@ from fedray.core.messages import Ints
 from fedray.data.columns.base import ClientData, Ids
 from fedray.data.columns.checks import counting, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
+from fedray.data.columns.inputs import InputColumns, Inputs, parts
 from fedray.data.columns.rows import CPU, Examples, Rows, decode, nobodys, reading
 from fedray.data.spec import DataSpec
 from fedray.rundir import durable
@@ -38,8 +39,8 @@ class ContiguousData(ClientData):
 
     Args:
         x: inputs ``[N, ...]``, clients one after the other, training rows before held-out rows: float32, int64
-            tokens, or uint8 images (kept as bytes, handed out as float32 in [0, 1]).
-        y: targets: int64 ``[N]`` (or ``[N, T]``) classes, or float32 ``[N, k]``.
+            tokens, or uint8 images (kept as bytes, handed out as float32 in [0, 1]); or columns of such.
+        y: targets: int64 ``[N]`` (or ``[N, T]``) classes, or float32 ``[N, ...]``.
         sizes: training examples of each client, int64 ``[n]``, each at least 1.
         spec: shape and meaning of an example.
         holdout_sizes: local held-out examples of each client, int64 ``[n]``; none by default.
@@ -52,7 +53,7 @@ class ContiguousData(ClientData):
 
     def __init__(
         self,
-        x: Tensor,
+        x: Inputs,
         y: Tensor,
         sizes: Ints,
         spec: DataSpec,
@@ -80,12 +81,12 @@ class ContiguousData(ClientData):
     def rows(self, clients: Ints, device: torch.device = CPU) -> Rows:
         return Rows(self._x, self._y, self._starts[clients], self.sizes[clients], device)
 
-    def holdout(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+    def holdout(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         counts = self.holdout_sizes[clients]
         segment = np.repeat(np.arange(len(clients)), counts)
         within = np.arange(len(segment)) - (np.cumsum(counts) - counts)[segment]
         flat = (self._starts[clients] + self.sizes[clients])[segment] + within
-        index = torch.from_numpy(flat).to(self._x.device)
+        index = torch.from_numpy(flat).to(self._y.device)
         return decode(self._x.index_select(0, index)), self._y.index_select(0, index), segment
 
     def label_counts(self) -> Ints:
@@ -114,7 +115,7 @@ class ContiguousData(ClientData):
         return sum(tensor.nbytes for tensor in tensors)
 
     def to(self, device: torch.device) -> Self:
-        if torch.device(device) == self._x.device:
+        if torch.device(device) == self._y.device:
             return self
         test = None if self.test is None else self.test.to(device)
         return self._with(self._x.to(device), self._y.to(device), self.sizes, self.holdout_sizes, test)
@@ -124,11 +125,11 @@ class ContiguousData(ClientData):
         if not held.any():
             return self
         order = training_first(seed, self.keys(np.arange(len(self))), self.sizes, held)
-        index = torch.from_numpy(order).to(self._x.device)
+        index = torch.from_numpy(order).to(self._y.device)
         x, y = self._x.index_select(0, index), self._y.index_select(0, index)
         return self._with(x, y, self.sizes - held, held, self.test)
 
-    def _with(self, x: Tensor, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
+    def _with(self, x: Inputs, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
         data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
         data.augment = self.augment
@@ -139,17 +140,17 @@ class ContiguousData(ClientData):
 
     def _row_hashes(self) -> dict[str, str]:
         if self._hashes is None:
-            x, y = self._x.cpu().numpy(), self._y.cpu().numpy()
+            columns = [one.cpu().numpy() for one in (*parts(self._x), self._y)]
             if len(self) <= NAMED:
                 ends = self._starts.tolist()
                 bounds = zip(ends, ends[1:], self.sizes.tolist(), strict=False)
                 self._hashes = {
-                    self.client_id(client): _digest(x[start:stop], y[start:stop], size)
+                    self.client_id(client): _digest(*(one[start:stop] for one in columns), size)
                     for client, (start, stop, size) in enumerate(bounds)
                 }
             else:
                 sizes = _digest(self.sizes, self.keys(np.arange(len(self))))
-                self._hashes = {"all clients": _digest(x, y, sizes)}
+                self._hashes = {"all clients": _digest(*columns, sizes)}
         return self._hashes
 
     def share(self, folder: Path) -> ContiguousData:
@@ -166,13 +167,13 @@ class ContiguousData(ClientData):
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         columns = {
-            "x": self._x.cpu().numpy(),
+            **_numbered("x", self._x),
             "y": self._y.cpu().numpy(),
             "sizes": self.sizes,
             "holdout_sizes": self.holdout_sizes,
         }
         if self.test is not None:
-            columns |= {"test_x": self.test.x.cpu().numpy(), "test_y": self.test.y.cpu().numpy()}
+            columns |= {**_numbered("test_x", self.test.x), "test_y": self.test.y.cpu().numpy()}
             columns |= {} if self.test.clients is None else {"test_clients": self.test.clients}
         if self._ids is not None:
             columns |= {"ids": self._ids, "keys": self.keys(np.arange(len(self)))}
@@ -189,7 +190,8 @@ class ContiguousData(ClientData):
             "encoding": self.encoding,
         }
         meta = json.dumps(described)
-        hashed = [columns[name] for name in sorted(columns) if name not in ("x", "y")]  # whose hashes are in meta
+        rows = {"y", *_numbered("x", self._x)}  # whose hashes are in meta
+        hashed = [columns[name] for name in sorted(columns) if name not in rows]
         final = folder / _digest(meta, *hashed)
         try:
             if not final.exists():
@@ -203,6 +205,13 @@ class ContiguousData(ClientData):
                     f"data: its {size} cannot be written below {folder}: {reason}; set TMPDIR to where there is room"
                 ) from error
         return final
+
+
+def _numbered(name: str, x: Inputs) -> dict[str, NDArray[Any]]:
+    """Return the columns of inputs by the names of their files: those of several are numbered."""
+    if not isinstance(x, InputColumns):
+        return {name: x.cpu().numpy()}
+    return {f"{name}{place}": one.cpu().numpy() for place, one in enumerate(x.columns.values())}
 
 
 def _digest(*parts: NDArray[Any] | str | int) -> str:
@@ -229,8 +238,7 @@ def open_mapped(folder: str | Path) -> ContiguousData:
     """Map the columns that :meth:`ContiguousData.share` left in ``folder`` into memory."""
     folder = Path(folder)
     meta = json.loads((folder / "meta.json").read_text())
-    fields = meta["spec"]
-    spec = DataSpec(**{**fields, "shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})
+    spec = DataSpec.of(meta["spec"])
 
     def column(name: str) -> NDArray[Any] | None:
         return np.load(folder / f"{name}.npy", allow_pickle=False) if name in meta["columns"] else None
@@ -239,9 +247,14 @@ def open_mapped(folder: str | Path) -> ContiguousData:
         # Mode "c" (copy on write): torch takes only writable memory, and nobody can write to the files through it.
         return tensor(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
 
-    test = Examples(mapped("test_x"), mapped("test_y"), column("test_clients")) if "test_x" in meta["columns"] else None
+    def inputs(name: str) -> Inputs:
+        if not spec.columns:
+            return mapped(name)
+        return InputColumns({one.name: mapped(f"{name}{place}") for place, one in enumerate(spec.columns)})
+
+    test = Examples(inputs("test_x"), mapped("test_y"), column("test_clients")) if "test_y" in meta["columns"] else None
     data = ContiguousData(
-        mapped("x"),
+        inputs("x"),
         mapped("y"),
         np.load(folder / "sizes.npy"),
         spec,

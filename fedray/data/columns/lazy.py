@@ -14,8 +14,19 @@ from torch import Tensor
 from fedray.core.draws import name_draws, put_back
 from fedray.core.errors import ConfigError, one_line
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.checks import as_examples, check_fits, doubts, id_keys, infer_spec, tensor
+from fedray.data.columns.checks import (
+    as_examples,
+    check_fits,
+    doubts,
+    id_keys,
+    infer_spec,
+    same_shapes,
+    tensor,
+    tensors,
+    widened,
+)
 from fedray.data.columns.holdout import held_sizes, training_first
+from fedray.data.columns.inputs import InputColumns, Inputs, joined
 from fedray.data.columns.rows import CPU, Rows, decode, make_examples, reading
 from fedray.data.spec import DataSpec
 
@@ -53,7 +64,7 @@ class LazyData(ClientData):
         self._seed = seed
         self._counts, self.counted = counts, counts is not None
 
-    def _load(self, client: int) -> tuple[Tensor, Tensor]:
+    def _load(self, client: int) -> tuple[Inputs, Tensor]:
         """Call the function for a client's rows, and put the training rows first."""
         x, y = _call(self._function, self._clients[client], self.client_id(client))
         held, total = int(self.holdout_sizes[client]), int(self.sizes[client] + self.holdout_sizes[client])
@@ -65,16 +76,16 @@ class LazyData(ClientData):
             only = np.array([client])
             order = training_first(self._seed, self.keys(only), np.array([total]), np.array([held]))
             x, y = x[order], y[order]
-        return decode(tensor(x)), tensor(y)
+        return decode(tensors(x)), tensor(y)
 
     def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
         with put_back():
             loaded = [self._load(int(client)) for client in clients]
         totals = self.sizes[clients] + self.holdout_sizes[clients]
-        x, y = (_joined([pair[side] for pair in loaded]).to(device) for side in (0, 1))
+        x, y = (joined([pair[side] for pair in loaded]).to(device) for side in (0, 1))
         return Rows(x, y, np.cumsum(totals) - totals, self.sizes[clients], device)
 
-    def holdout(self, clients: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    def holdout(self, clients: NDArray[np.int64]) -> tuple[Inputs, Tensor, NDArray[np.int64]]:
         kept = [self._none()]
         # One client at a time, so that only held-out rows are in memory together.
         with put_back():
@@ -82,14 +93,16 @@ class LazyData(ClientData):
                 x, y = self._load(int(client))
                 kept.append((x[int(self.sizes[client]) :].clone(), y[int(self.sizes[client]) :].clone()))
         segment = np.repeat(np.arange(len(clients)), self.holdout_sizes[clients])
-        return torch.cat([x for x, _ in kept]), torch.cat([y for _, y in kept]), segment
+        return joined([x for x, _ in kept]), torch.cat([y for _, y in kept]), segment
 
-    def _none(self) -> tuple[Tensor, Tensor]:
-        tokens = self.spec.vocabulary > 0
-        x = torch.empty((0, *self.spec.shape), dtype=torch.int64 if tokens else torch.float32)
-        if self.spec.task == "classification":
+    def _none(self) -> tuple[Inputs, Tensor]:
+        spec = self.spec
+        x: Inputs = _empty(spec.shape, spec.vocabulary > 0)
+        if spec.columns:
+            x = InputColumns({one.name: _empty(one.shape, one.vocabulary > 0) for one in spec.columns})
+        if spec.task == "classification":
             return x, torch.empty(0, dtype=torch.int64)
-        return x, torch.empty((0, self.spec.outputs), dtype=torch.float32)
+        return x, torch.empty((0, *spec.target_shape), dtype=torch.float32)
 
     def label_counts(self) -> NDArray[np.int64]:
         self._need_classes()
@@ -111,11 +124,11 @@ class LazyData(ClientData):
         return data
 
 
-def _joined(pieces: Sequence[Tensor]) -> Tensor:
-    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
+def _empty(shape: tuple[int, ...], tokens: bool) -> Tensor:
+    return torch.empty((0, *shape), dtype=torch.int64 if tokens else torch.float32)
 
 
-def _call(function: Callable[[Any], Any], client: Any, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _call(function: Callable[[Any], Any], client: Any, name: str) -> tuple[Any, NDArray[Any]]:
     # Inside ``put_back``: what a function draws is the same whenever it is called.
     name_draws(0, "data", client=int(id_keys(np.array([name.encode()]))[0]))
     made = function(client)
@@ -171,12 +184,13 @@ def from_function(
     return LazyData(function, listed, np.asarray(sizes, dtype=np.int64), spec, test=test)
 
 
-def _widen(spec: DataSpec | None, x: NDArray[Any], y: NDArray[Any], client: str) -> DataSpec:
+def _widen(spec: DataSpec | None, x: Any, y: NDArray[Any], client: str) -> DataSpec:
     found = infer_spec(x, y)
     if spec is None:
         return found
-    if (found.shape, found.task) != (spec.shape, spec.task):
+    if not same_shapes(x, spec) or (found.task, found.target) != (spec.task, spec.target):
         raise ConfigError(
-            f"client {client!r} has inputs {found.shape} for {found.task}, others have {spec.shape} for {spec.task}"
+            f"client {client!r} has inputs {found.inputs} for {found.targets}, others have {spec.inputs} for "
+            f"{spec.targets}"
         )
-    return replace(spec, outputs=max(spec.outputs, found.outputs), vocabulary=max(spec.vocabulary, found.vocabulary))
+    return replace(widened(spec, found), outputs=max(spec.outputs, found.outputs))

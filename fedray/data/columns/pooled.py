@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedray.core.messages import Ints
 from fedray.data.columns.base import ClientData
+from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import CPU, Rows
 
 POOL = "centralized"
@@ -54,10 +55,10 @@ class Pooled(ClientData):
             return self._inner.rows(clients, device)
         return _Joined(self._inner.rows(np.arange(last), device), self._inner.sizes, clients)
 
-    def holdout(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+    def holdout(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         return self._inner.holdout(clients)
 
-    def own_test(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+    def own_test(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         return self._inner.own_test(clients)
 
     def label_counts(self) -> Ints:
@@ -98,7 +99,7 @@ class _Joined(Rows):
         self._first = np.append(self._ends - sizes, 0)[clients][:, None]
         self._sizes = np.append(sizes, sizes.sum())[clients][:, None]
 
-    def take(self, rows: Ints) -> tuple[Tensor, Tensor]:
+    def take(self, rows: Ints) -> tuple[Inputs, Tensor]:
         count = len(rows)
         places = self._first[:count] + np.minimum(rows, self._sizes[:count] - 1)
         owners = np.searchsorted(self._ends, places, side="right")

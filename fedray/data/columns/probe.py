@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedray.core.rng import numpy_generator
 from fedray.data.columns.base import ClientData
+from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import CPU, Rows
 from fedray.data.sites import Silo
 
@@ -34,7 +35,7 @@ class MadeUp(ClientData):
         if spec.task == "classification":
             y = torch.from_numpy(generator.integers(0, spec.outputs, _POOL))
         else:
-            y = torch.from_numpy(generator.standard_normal((_POOL, spec.outputs)).astype(np.float32))
+            y = torch.from_numpy(generator.standard_normal((_POOL, *spec.target_shape)).astype(np.float32))
         self._x, self._y, self._like = x, y, like
         super().__init__(like.sizes, spec, ids=like._ids)
 
@@ -51,7 +52,7 @@ class MadeUp(ClientData):
     def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
         return _Repeated(self._x, self._y, clients, device)
 
-    def holdout(self, clients: NDArray[np.int64]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    def holdout(self, clients: NDArray[np.int64]) -> tuple[Inputs, Tensor, NDArray[np.int64]]:
         raise TypeError("made-up rows can be trained on, and nothing else")
 
     def label_counts(self) -> NDArray[np.int64]:
@@ -72,8 +73,8 @@ class _Repeated(Rows):
         super().__init__(x, y, np.zeros_like(clients), np.full_like(clients, _POOL), device)
         self._shift = 17 * clients[:, None]
 
-    def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def take(self, rows: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
         return super().take((rows + self._shift[: len(rows)]) % _POOL)
 
-    def pick(self, clients: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def pick(self, clients: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
         return super().pick(clients, (rows + self._shift[clients, 0]) % _POOL)

@@ -12,35 +12,48 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
-from fedray.data.columns.checks import as_array, as_examples, check_fits, tensor
+from fedray.data.columns.checks import as_array, as_examples, check_fits, tensor, tensors
+from fedray.data.columns.inputs import InputColumns, Inputs, like
 from fedray.data.spec import DataSpec
 
 CPU = torch.device("cpu")
 
 
-def decode(x: Tensor) -> Tensor:
+def decode(x: Inputs) -> Any:
     """Return model inputs ``[N, ...]`` of stored ones.
 
     Bytes become float32, those of images in [0, 1]; all else stays.
     """
+    if isinstance(x, InputColumns):
+        return x.map(decode)
     if x.dtype != torch.uint8:
         return x
     return x.to(torch.float32).div_(255) if x.dim() > 2 else x.to(torch.float32)
 
 
-def reading(x: Tensor | NDArray[Any]) -> tuple[str, ...]:
-    """Say what stored inputs ``[N, ...]`` of bytes are taken for.
+def reading(x: Inputs | NDArray[Any]) -> tuple[str, ...]:
+    """Say what stored inputs ``[N, ...]`` of bytes, and of several columns, are taken for.
 
     >>> reading(torch.zeros(5, 28, 28, dtype=torch.uint8))
     ('inputs: bytes of images, divided by 255',)
     >>> reading(np.zeros((5, 784), dtype=np.uint8))
     ('inputs: bytes of a table, taken as they are; images, which are divided by 255, have more axes',)
     """
+    if isinstance(x, InputColumns):
+        placed = all(name.isdigit() for name in x)
+        kinds = [f"{name} ({_kind(one)})" for name, one in x.columns.items()]
+        called = "by place" if placed else "by name"
+        bytes_ = (f"column {name}: {note}" for name, one in x.columns.items() for note in reading(one))
+        return (f"inputs: columns {', '.join(kinds)}; the model is called with them {called}", *bytes_)
     if x.dtype not in (torch.uint8, np.uint8):
         return ()
     if x.ndim > 2:
         return ("inputs: bytes of images, divided by 255",)
     return ("inputs: bytes of a table, taken as they are; images, which are divided by 255, have more axes",)
+
+
+def _kind(x: Any) -> str:
+    return {"int64": "tokens", "uint8": "bytes"}.get(str(x.dtype).removeprefix("torch."), "numbers")
 
 
 class Examples:
@@ -54,12 +67,12 @@ class Examples:
     (tensor([1., 3.]), tensor([0, 0]), array([0, 0]))
 
     Args:
-        x: inputs ``[N, ...]``: float32, int64 tokens, or uint8 (images in [0, 1]; tables as they are).
-        y: targets: int64 ``[N]`` classes or float32 ``[N, k]``.
+        x: inputs ``[N, ...]``: float32, int64 tokens, or uint8 (images in [0, 1]; tables as they are); or columns.
+        y: targets: int64 ``[N, ...]`` classes or float32 ``[N, ...]``.
         clients: for each example the number of the client whose own it is, int64 ``[N]``; -1: it is nobody's.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, clients: Ints | None = None) -> None:
+    def __init__(self, x: Inputs, y: Tensor, clients: Ints | None = None) -> None:
         self.x = x
         self.y = y
         self.clients = clients
@@ -67,7 +80,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.x)
 
-    def slice(self, start: int, stop: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
+    def slice(self, start: int, stop: int, device: torch.device = CPU) -> tuple[Inputs, Tensor]:
         """Return rows ``start`` to ``stop`` (exclusive) as model inputs and targets on ``device``."""
         x, y = self.x[start:stop], self.y[start:stop]
         return decode(x.to(device)), y.to(device)
@@ -87,7 +100,7 @@ class Examples:
         """Return the number of examples that are each client's own, int64 ``[count]``."""
         return np.bincount(self._by_client[1] + 1, minlength=count + 1)[1:].astype(np.int64)
 
-    def of(self, clients: Ints) -> tuple[Tensor, Tensor, Ints]:
+    def of(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         """Return the examples that are the own ones of some clients, in their order.
 
         Returns:
@@ -99,7 +112,7 @@ class Examples:
         counts = last - first
         segment = np.repeat(np.arange(len(clients)), counts)
         within = np.arange(len(segment)) - (np.cumsum(counts) - counts)[segment]
-        index = torch.from_numpy(order[first[segment] + within]).to(self.x.device)
+        index = torch.from_numpy(order[first[segment] + within]).to(self.y.device)
         return decode(self.x.index_select(0, index)), self.y.index_select(0, index), segment
 
 
@@ -115,7 +128,7 @@ class Rows:
     """The opened training rows of a block of C clients.
 
     Args:
-        x: inputs of the store, ``[N, ...]``.
+        x: inputs of the store, ``[N, ...]``, or columns of them.
         y: targets of the store, ``[N, ...]``.
         starts: row of the store where each client starts, int64 ``[C]``.
         sizes: training examples of each client, int64 ``[C]``.
@@ -125,21 +138,21 @@ class Rows:
     __slots__ = ("_device", "_last", "_remote", "_resident", "_starts", "_x", "_y")
 
     def __init__(
-        self, x: Tensor, y: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64], device: torch.device
+        self, x: Inputs, y: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64], device: torch.device
     ) -> None:
         self._x, self._y = x, y
         self._starts = starts[:, None]
         self._last = (starts + sizes - 1)[:, None]
         self._device = device
-        self._resident = x.device == device or (x.device.type == device.type and device.index is None)
-        self._remote = x.device.type != "cpu"
+        self._resident = y.device == device or (y.device.type == device.type and device.index is None)
+        self._remote = y.device.type != "cpu"
 
     def of(self, places: NDArray[np.int64]) -> Rows:
         """Return the rows of the clients at these places of the block, in their order."""
         starts = self._starts[places, 0]
         return Rows(self._x, self._y, starts, self._last[places, 0] + 1 - starts, self._device)
 
-    def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def take(self, rows: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
         """Gather examples of the first A clients of the block.
 
         Args:
@@ -152,7 +165,7 @@ class Rows:
         count = len(rows)
         return self._at(np.minimum(rows + self._starts[:count], self._last[:count]))
 
-    def pick(self, clients: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def pick(self, clients: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
         """Gather examples of any clients, as :meth:`take` does.
 
         Args:
@@ -161,16 +174,21 @@ class Rows:
         """
         return self._at(self._starts[clients, 0] + rows)
 
-    def _at(self, flat: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _at(self, flat: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
         """Gather these rows of the store, ``[A, B]``."""
         count, width = flat.shape
         index = torch.from_numpy(flat.reshape(-1))
         if self._remote:
-            index = index.to(self._x.device, non_blocking=True)
-        x, y = self._gathered(self._x, index), self._gathered(self._y, index)
-        if x.dtype == torch.uint8:
-            x = decode(x)
-        return x.view(count, width, *x.shape[1:]), y.view(count, width, *y.shape[1:])
+            index = index.to(self._y.device, non_blocking=True)
+
+        def placed(store: Tensor) -> Tensor:
+            found = self._gathered(store, index)
+            if found.dtype == torch.uint8:
+                found = decode(found)
+            return found.view(count, width, *found.shape[1:])
+
+        x = self._x.map(placed) if isinstance(self._x, InputColumns) else placed(self._x)
+        return x, placed(self._y)
 
     def _gathered(self, store: Tensor, index: Tensor) -> Tensor:
         if self._resident:
@@ -185,7 +203,7 @@ def make_examples(test: Any, spec: DataSpec, where: str = "test") -> Examples | 
     """Check a test set, given as None, a pair ``(x, y)`` or :class:`Examples`, against ``spec``."""
     if test is None or isinstance(test, Examples):
         if test is not None:
-            check_fits(as_array(test.x), as_array(test.y), spec, where)
+            check_fits(like(test.x, as_array), as_array(test.y), spec, where)
         return test
     if not isinstance(test, tuple) or len(test) != 2:
         raise ConfigError(f"{where}: expected a pair (x, y), got {type(test).__name__}")
@@ -193,4 +211,4 @@ def make_examples(test: Any, spec: DataSpec, where: str = "test") -> Examples | 
     if len(x) == 0:
         raise ConfigError(f"{where}: the test set has no rows; leave it out or give it some")
     check_fits(x, y, spec, where)
-    return Examples(tensor(x), tensor(y))
+    return Examples(tensors(x), tensor(y))

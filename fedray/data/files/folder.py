@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import need_folder
+from fedray.data.columns.inputs import InputColumns, joined
 from fedray.data.encoding.encoding import Encoding, Options
 from fedray.data.encoding.fit import TestTables, read_tables
 from fedray.data.encoding.table import read_parquet
@@ -62,42 +63,64 @@ def _owners(files: list[Path], tests: list[Path]) -> list[int]:
 
 def _from_npz(files: list[Path], tests: list[Path], owners: list[int] | None) -> Columns:
     pairs, held_out = [read_npz(file) for file in files], [read_npz(test) for test in tests]
+    expected = _arrays(*pairs[0])
     for file, (x, y) in zip([*files, *tests], [*pairs, *held_out], strict=True):
         if len(x) == 0:
             raise ConfigError(f"{file} has no rows, so its client would be empty; leave it out or give it some")
-        for name, array, first in (("x", x, pairs[0][0]), ("y", y, pairs[0][1])):
+        arrays = _arrays(x, y)
+        if arrays.keys() != expected.keys():
+            raise ConfigError(f"{file} has the arrays {listed(arrays)}, but {files[0]} has {listed(expected)}")
+        for name, array in arrays.items():
+            first = expected[name]
             if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
                 raise ConfigError(
                     f"{file}: {name} has rows {array.shape[1:]} of {array.dtype}, but {files[0]} has "
                     f"{first.shape[1:]} of {first.dtype}"
                 )
+
+    def whole(found: list[tuple[Any, NDArray[Any] | None]]) -> tuple[Any, NDArray[Any] | None]:
+        targets = [y for _, y in found if y is not None]
+        return joined([x for x, _ in found]), joined(targets) if targets else None
+
     return by_client(
-        np.concatenate([x for x, _ in pairs]),
-        np.concatenate([y for _, y in pairs]),
+        *whole(pairs),
         np.repeat(np.arange(len(files)), [len(x) for x, _ in pairs]),
-        test=(np.concatenate([x for x, _ in held_out]), np.concatenate([y for _, y in held_out])) if tests else None,
+        test=whole(held_out) if tests else None,
         test_clients=None if owners is None else np.repeat(np.array(owners), [len(x) for x, _ in held_out]),
         ids=[file.stem for file in files],
     )
 
 
-def read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read the arrays ``x`` and ``y`` of an NPZ file; pickled objects in it are refused.
+def _arrays(x: Any, y: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an NPZ file by their names."""
+    inputs = x.columns if isinstance(x, InputColumns) else {"x": x}
+    return inputs if y is None else {**inputs, "y": y}
+
+
+def read_npz(file: Path) -> tuple[Any, NDArray[Any] | None]:
+    """Read the inputs and the targets ``y`` of an NPZ file; pickled objects in it are refused.
+
+    Inputs are the array ``x``, or, where there is none, all arrays but ``y``: columns by their names.  Without ``y``
+    there are no targets.
 
     Raises:
-        ConfigError: missing or unreadable file, no ``x`` or ``y``, or different lengths.
+        ConfigError: missing or unreadable file, no inputs, or different lengths.
     """
     if not file.is_file():
         raise ConfigError(f"data file {file} does not exist (current folder: {Path.cwd()})")
     try:
         with np.load(file, allow_pickle=False) as archive:
-            if "x" not in archive or "y" not in archive:
-                raise ConfigError(f"{file} must hold arrays x and y; it has: {listed(archive)}")
-            x, y = archive["x"], archive["y"]
-    except ConfigError:
-        raise
+            found = {name: archive[name] for name in archive}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{file} cannot be read as NPZ without pickled objects: {error}") from None
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-        raise ConfigError(f"{file}: x has shape {x.shape} and y {y.shape}; they need one row per example each")
-    return x, y
+    y = found.get("y")
+    names = ["x"] if "x" in found else [name for name in found if name != "y"]
+    if not names:
+        raise ConfigError(f"{file} must hold inputs: an array x, or several by their names; it has: {listed(found)}")
+    if names == ["x"] and y is None and len(found) > 1:
+        raise ConfigError(f"{file} must hold arrays x and y; it has: {listed(found)}")
+    found = {name: found[name] for name in (*names, *(["y"] if y is not None else []))}
+    if any(one.ndim == 0 for one in found.values()) or len({len(one) for one in found.values()}) > 1:
+        said = " and ".join(f"{name} {one.shape}" for name, one in found.items())
+        raise ConfigError(f"{file}: {said}: they need one row per example each")
+    return found["x"] if names == ["x"] else InputColumns({name: found[name] for name in names}), y

@@ -66,14 +66,11 @@ def _section(title: str, rows: list[Row]) -> RenderableType:
 def _data(data: ClientData) -> list[Row]:
     held, own = int(data.holdout_sizes.sum()), data.test_sizes
     whose = f"; {int(own.sum()):,} are the own ones of {counted(int((own > 0).sum()), 'client')}" if own.any() else ""
-    shape = " x ".join(map(str, data.spec.shape))
-    tokens = f" tokens of {data.spec.vocabulary:,}" if data.spec.vocabulary else ""
-    kind = "classes" if data.spec.task == "classification" else "targets"
     silos = listed((f"{name} ({silo})" for name, silo in data.silos.items()), none="")
     return [
         ("clients", f"{len(data):,}"),
         *([("silos", silos)] if silos else []),
-        ("an example", f"{shape}{tokens} to {data.spec.outputs:,} {kind} ({data.spec.task})"),
+        ("an example", f"{data.spec.inputs} to {data.spec.targets}"),
         ("training", f"{int(data.sizes.sum()):,} examples; a client has {_spread(data.sizes)}"),
         ("test", f"{0 if data.test is None else len(data.test):,} examples{whose}; held out on clients: {held:,}"),
     ]

@@ -18,7 +18,7 @@ from fedray.local.schedule import batch_widths
 from fedray.run.plan import Plan
 from fedray.run.worker import Job
 from fedray.server import Server
-from fedray.tasks import logits_of
+from fedray.tasks import outputs_of
 
 _FLOAT, _DOUBLE, _INDEX = 4, 8, 8
 
@@ -138,7 +138,7 @@ def activation_bytes(plan: Plan) -> int:
         x, y = task.data.probe().rows(client).take(np.arange(batch)[None])
         # What is drawn here does not matter, only that the generators are put back.
         with put_back(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = task.loss_fn(logits_of(module(x[0])), y[0])
+            loss = task.loss_fn(outputs_of(module, x[0]), y[0])
     except Exception as error:
         words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ConfigError(f"client {task.data.client_id(int(client[0]))!r}: a training step fails: {words}") from error

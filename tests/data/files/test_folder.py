@@ -62,6 +62,11 @@ def test_npz_folder_gives_one_client_per_file(tmp_path: Path) -> None:
     [
         ({"x": np.zeros((2, 3)), "labels": np.zeros(2)}, r"must hold arrays x and y; it has: x, labels"),
         ({"x": np.zeros((2, 3)), "y": np.zeros(3, dtype=int)}, r"one row per example"),
+        (
+            {"age": np.zeros((2, 1)), "y": np.zeros(2, dtype=int)},
+            r"b\.npz has the arrays age, y, but .*a\.npz has x, y",
+        ),
+        ({"y": np.zeros(2, dtype=int)}, r"must hold inputs: an array x, or several by their names; it has: y"),
         ({"x": np.zeros((0, 2)), "y": np.zeros(0, dtype=int)}, r"b\.npz has no rows"),
         ({"x": np.zeros((1, 3)), "y": np.zeros(1, dtype=int)}, r"b\.npz: x has rows \(3,\) of float64, but .*a\.npz"),
         ({"x": np.array([[{}]], dtype=object), "y": np.zeros(1, dtype=int)}, r"without pickled objects"),
@@ -88,3 +93,15 @@ def test_folder_mistakes_are_clear_errors(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").touch()
     with pytest.raises(ConfigError, match="several kinds"):
         FederatedData.from_folder(tmp_path)
+
+
+def test_npz_files_may_hold_columns_by_name_and_no_targets(tmp_path: Path) -> None:
+    for name, rows in (("a", 2), ("b", 3)):
+        np.savez(tmp_path / f"{name}.npz", age=np.full((rows, 1), rows, "f4"), ids=np.ones((rows, 4), int))
+    np.savez(tmp_path / "test.npz", age=np.zeros((1, 1), "f4"), ids=np.ones((1, 4), int))
+    data = FederatedData.from_folder(tmp_path, test=tmp_path / "test.npz")
+    assert data.spec.inputs == "age 1, ids 4 tokens of 2"
+    assert data.spec.targets == "no target"
+    x, y = data.rows(np.array([1])).take(np.arange(3)[None])
+    assert x["age"][0, :, 0].tolist() == [3.0, 3.0, 3.0]
+    assert y.shape == (1, 3, 0)
