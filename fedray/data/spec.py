@@ -63,8 +63,9 @@ class DataSpec:
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> DataSpec:
         """Return one of its fields, as ``dataclasses.asdict`` and JSON leave them."""
-        columns = tuple(Column(one["name"], tuple(one["shape"]), one["vocabulary"]) for one in fields["columns"])
-        tuples = {name: tuple(fields[name]) for name in ("shape", "classes", "target")}
+        told = fields.get("columns", ())
+        columns = tuple(Column(one["name"], tuple(one["shape"]), one["vocabulary"]) for one in told)
+        tuples = {name: tuple(fields.get(name, ())) for name in ("shape", "classes", "target")}
         return cls(**{**fields, **tuples, "columns": columns})
 
     @property

@@ -11,6 +11,7 @@ from torch import nn
 
 from fedray.core.errors import ConfigError
 from fedray.data.augment import Augment, chosen
+from fedray.data.columns.probe import drawn
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
 from fedray.predict.kept import Rest, encoding_of, meaning_of
 from fedray.predict.predictor import Predictor, outputs_of
@@ -85,7 +86,7 @@ def global_model(folder: RunFolder, round: Which, model: Any, device: str) -> Pr
     except (KeyError, RuntimeError) as error:
         raise ConfigError(f"model: it is not the one that the run has trained: {str(error).splitlines()[0]}") from None
     encoding, augment = encoding_of(folder, saved), Augment(chosen(folder.inputs() or ()))
-    example = torch.zeros(2, *meaning.spec.shape, dtype=torch.int64 if meaning.spec.vocabulary else torch.float32)
+    example = drawn(meaning.spec, 2, torch.Generator().manual_seed(0))
     outputs = outputs_of(
         module.to(place),
         rows=rows_at_once(rest.batch_size, module, example.to(place)),  # type: ignore[arg-type]

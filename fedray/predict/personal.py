@@ -15,7 +15,7 @@ from fedray.core.errors import ConfigError, listed
 from fedray.core.messages import Ints
 from fedray.data.augment import chosen
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.probe import MadeUp
+from fedray.data.columns.probe import MadeUp, drawn
 from fedray.data.columns.rows import CPU, Rows, decode
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
@@ -216,10 +216,7 @@ class _Tried(MadeUp):
         spec = meaning.spec
         self._like = like
         generator = torch.Generator().manual_seed(0)
-        if spec.vocabulary:
-            self._x = torch.randint(spec.vocabulary, (_POOL, *spec.shape), generator=generator)
-        else:
-            self._x = torch.randn(_POOL, *spec.shape, generator=generator)
+        self._x = drawn(spec, _POOL, generator)
         self._y = targets(meaning, _POOL)
         ClientData.__init__(self, like.sizes, spec, ids=like.ids)
 

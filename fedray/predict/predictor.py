@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedray.core.errors import ConfigError, an
 from fedray.core.losses import cross_entropy
 from fedray.data.augment import Augment
-from fedray.data.columns.checks import as_inputs, tensor
+from fedray.data.columns.checks import as_examples, as_inputs, check_fits, tensor, tensors
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.frames import beside, inputs_of, is_table, table_of
@@ -69,13 +69,13 @@ class Predictor:
             rows: of a model of tables a pandas DataFrame, a dict of columns, a pyarrow.Table, or the path of a CSV or
                 Parquet file, with the columns of the training tables, in any order; the target may be missing, and
                 what is no input, as the ids of patients, goes along in ``rest``.  Of another model an array or a
-                tensor of inputs ``[N, ...]``.
+                tensor of inputs ``[N, ...]``, or columns of them as it was trained on, a dict or a tuple.
 
         Raises:
             ConfigError: with line and column, for what does not fit the model.
         """
         if self.encoding is None:
-            return Predictions.of(self.outputs(tensor(self._array(rows))), self.task)
+            return Predictions.of(self.outputs(tensors(self._array(rows))), self.task)
         table = table_of(rows, self.encoding)
         found = self.outputs(tensor(inputs_of(table, self.encoding)))
         rest = {name: table.columns[name] for name in beside(table, self.encoding)}
@@ -92,14 +92,16 @@ class Predictor:
             raise ConfigError("predict_proba: this model gives numbers, not classes; take predict")
         return shares
 
-    def _array(self, rows: Any) -> NDArray[Any]:
+    def _array(self, rows: Any) -> Any:
+        spec = self.task.spec
+        if spec.columns:
+            return self._columns(rows)
         if is_table(rows):
             raise ConfigError(
                 f"rows: this model was not trained on tables, so an array of inputs {list(self.task.spec.shape)} for "
                 f"each example is needed; this is {an(type(rows).__name__)}"
             )
         x = as_inputs(rows, "rows")
-        spec = self.task.spec
         if spec.vocabulary == 0 and x.dtype == np.int64:
             x = x.astype(np.float32)
         if x.shape[1:] != spec.shape:
@@ -109,6 +111,13 @@ class Predictor:
             raise ConfigError("rows: there are no rows")
         if spec.vocabulary and int(x.max()) >= spec.vocabulary:
             raise ConfigError(f"rows: token {int(x.max())} is outside the vocabulary of {spec.vocabulary}")
+        return x
+
+    def _columns(self, rows: Any) -> Any:
+        x, none = as_examples(rows, None, "rows:")
+        if not len(x):
+            raise ConfigError("rows: there are no rows")
+        check_fits(x, none, replace(self.task.spec, task="regression", outputs=0, target=()), "rows")
         return x
 
 

@@ -50,8 +50,7 @@ class Meaning:
             ConfigError: it is something else.
         """
         try:
-            spec = DataSpec(**{name: _tuples(value) for name, value in content["spec"].items()})
-            return cls(spec, _tuples(content["target"]), content["task"])
+            return cls(DataSpec.of(content["spec"]), _tuples(content["target"]), content["task"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"what a model's inputs are is not written as fedray does: {one_line(error)}") from None
 

@@ -8,6 +8,7 @@ import pytest
 
 from fedray.core.errors import ConfigError
 from fedray.data import DataSpec
+from fedray.data.spec import Column
 from fedray.run.meaning import Meaning
 from fedray.tasks import Multilabel, Segmentation
 
@@ -19,6 +20,8 @@ from fedray.tasks import Multilabel, Segmentation
         Meaning(DataSpec((2,), 2, classes=("no", "yes")), (), {"name": "binary"}),
         Meaning(DataSpec((1, 4, 4), 3), (4, 4), {"name": "segmentation", "ignore_index": 255}),
         Meaning(DataSpec((5,), 4, "regression"), (4,), {"name": "multilabel", "names": ["a", "b", "c", "d"]}),
+        Meaning(DataSpec((), 2, columns=(Column("a", (3,)), Column("b", (5,), 40))), (), {"name": "classification"}),
+        Meaning(DataSpec((4,), 64, "regression", target=(8, 8)), (8, 8), {"name": "regression"}),
         Meaning(DataSpec((12,), 9, vocabulary=9), (12,), {"name": "causal_lm", "shift": True}),
     ],
 )

@@ -11,11 +11,29 @@ from torch import Tensor
 
 from fedray.core.rng import numpy_generator
 from fedray.data.columns.base import ClientData
-from fedray.data.columns.inputs import Inputs
+from fedray.data.columns.inputs import InputColumns, Inputs
 from fedray.data.columns.rows import CPU, Rows
 from fedray.data.sites import Silo
+from fedray.data.spec import DataSpec
 
 _POOL = 256
+
+
+def drawn(spec: DataSpec, count: int, generator: torch.Generator) -> Inputs:
+    """Return ``count`` random inputs of a shape.
+
+    >>> drawn(DataSpec((), 2, columns=(Column("a", (3,)), Column("b", (5,), 40))), 2, torch.Generator())["b"].shape
+    torch.Size([2, 5])
+    """
+
+    def one(shape: tuple[int, ...], vocabulary: int) -> Tensor:
+        if vocabulary:
+            return torch.randint(vocabulary, (count, *shape), generator=generator)
+        return torch.randn(count, *shape, generator=generator)
+
+    if spec.columns:
+        return InputColumns({column.name: one(column.shape, column.vocabulary) for column in spec.columns})
+    return one(spec.shape, spec.vocabulary)
 
 
 class MadeUp(ClientData):

@@ -187,6 +187,10 @@ def test_a_run_on_columns_is_the_run_on_one_packed_tensor(
         assert other.history[-1].model_sha256 == found[0].history[-1].model_sha256
         assert other.history[-1].test == found[0].history[-1].test
         assert other.history[-1].clients_test == found[0].history[-1].clients_test
+    packed, several = (fedray.load(one.run_dir, model=m) for one, m in zip(found, (Joined, ByName), strict=False))
+    assert np.array_equal(several.predict(SIDES).outputs, packed.predict(PACKED).outputs)
+    with pytest.raises(ConfigError, match="rows: inputs are age 3, expected age 3, ids 5 tokens of 20, picture 4 x 4"):
+        several.predict({"age": AGE})
 
 
 def test_programs_with_other_forwards_run_on_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
