@@ -53,6 +53,9 @@ class Imported:
     given: ClassVar[tuple[str, ...]] = ()
     """Keyword arguments that fedray passes, if there is a parameter of that name."""
 
+    origin: ClassVar[str] = "code of your own"
+    """Words for whose code it is."""
+
     gives: ClassVar[str] = ""
     """Words for what the call must return; empty: by ``kind`` and ``base``."""
 

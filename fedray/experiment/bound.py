@@ -226,7 +226,7 @@ class Bound:
         """Say which code of the user's was imported because the config names it."""
         for key, _, part in self._parts():
             for one in imported_in(part):
-                yield f"{key}: {one.name} is code of your own, imported from {one.file()}"
+                yield f"{key}: {one.name} is {one.origin}, imported from {one.file()}"
 
     def _earlier(self) -> Iterator[str]:
         """Say what is written as in an earlier version, and how it is written now."""

@@ -50,7 +50,7 @@ from fedray.local.trial import profiled
 from fedray.local.views import views_of
 from fedray.local.work import check_names
 from fedray.metrics import Measures, Metric, measured
-from fedray.metrics.base import as_metric
+from fedray.metrics.given import as_metric
 from fedray.models import initial_model
 from fedray.models.prototype import Prototype
 from fedray.run.absent import left_out

@@ -13,7 +13,9 @@ from fedray.data import ClientData, data_sources
 from fedray.data.augment import chosen
 from fedray.experiment.given import GivenData, GivenModel
 from fedray.local.losses import losses
-from fedray.metrics.base import as_metric, metrics
+from fedray.metrics.base import metrics
+from fedray.metrics.given import as_metric
+from fedray.metrics.torch_metric import named_torchmetric
 from fedray.models import models
 from fedray.optim import LRSchedule, lr_schedules
 from fedray.server import ServerOptimizer, server_optimizers
@@ -84,7 +86,8 @@ def chosen_metrics(nodes: Any) -> tuple[Any, ...] | None:
     found = []
     for position, node in enumerate(nodes):
         key = f"metrics[{position}]"
-        part = node if callable(node) and not isinstance(node, type) else bind_part(metrics, node, key)
+        made_already = callable(node) and not isinstance(node, type)
+        part = node if made_already else named_torchmetric(node, key) or bind_part(metrics, node, key)
         as_metric(made(part), key)
         found.append(part)
     return tuple(found)

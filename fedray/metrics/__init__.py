@@ -18,6 +18,7 @@ from fedray.metrics.means import MAE, MSE, R2, RMSE, Accuracy, Perplexity
 from fedray.metrics.measures import Measures, measured
 from fedray.metrics.ranking import AUROC, AveragePrecision
 from fedray.metrics.sums import Counts
+from fedray.metrics.torch_metric import TorchMetric
 
 __all__ = [
     "AUROC",
@@ -44,6 +45,7 @@ __all__ = [
     "Recall",
     "Sensitivity",
     "Specificity",
+    "TorchMetric",
     "measured",
     "metrics",
 ]

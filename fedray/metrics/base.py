@@ -200,22 +200,3 @@ class UserMetric(ImportedFunction):
 metrics = Registry(
     "metric", package="fedray.metrics", imported=UserMetric, such_as="a function or a fedray.metrics.Metric"
 )
-
-
-def as_metric(part: Any, key: str) -> Metric:
-    """Return the metric that a part is, or that a function makes.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    inner = part.function if isinstance(part, UserMetric) else part
-    if isinstance(inner, Metric):
-        return inner
-    if isinstance(inner, type) or not callable(inner):
-        raise ConfigError(
-            f"{key}: a metric is needed, or a function from outputs and targets to a value of each example; "
-            f"this is {inner!r}"
-        )
-    if isinstance(part, UserMetric):
-        return FunctionMetric(part, part.name.rpartition(":")[2])
-    return FunctionMetric(part, getattr(part, "__name__", type(part).__name__).strip("<>"))

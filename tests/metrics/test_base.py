@@ -9,12 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.experiment.chosen import chosen_metrics
 from fedray.metrics import F1, MSE, Accuracy, Counts, FunctionMetric, Metric
-from fedray.metrics.base import as_metric
+from fedray.metrics.given import as_metric
 from fedray.metrics.sums import added
 from fedray.tasks import Classification, Regression
 
@@ -52,15 +51,6 @@ def test_states_are_added_name_by_name() -> None:
 def test_a_metric_of_another_kind_of_task_is_refused(metric: Metric, task: Regression, words: str) -> None:
     with pytest.raises(ConfigError, match=f"{words}, and the task is {task.name}"):
         metric.of(task)
-
-
-def absolute(output: Tensor, target: Tensor) -> Tensor:
-    return (output - target).abs().mean(dim=1)
-
-
-def test_a_function_is_a_metric_by_its_name() -> None:
-    assert as_metric(absolute, "metrics[0]") == FunctionMetric(absolute, "absolute")
-    assert as_metric(lambda output, target: output, "metrics[0]").title == "lambda"
 
 
 @pytest.mark.parametrize("value", [torch.zeros(()), torch.zeros(3, 2), 1.0])
