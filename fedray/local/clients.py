@@ -124,6 +124,7 @@ class Clients:
     fitted: int = 0
     others: int = 0
     _fits: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    _orders: list[Orders] = field(default_factory=list)
     _fitting: bool = False
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -279,8 +280,8 @@ class Clients:
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
         keys, some = task.data.keys(self.index), chosen(where, len(self))
-        orders = Orders(
-            args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some, task.augment
+        orders = self._drawn(
+            Orders(args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some, task.augment)
         )
         whole = self.model if own or params is None else check_models("fit", params, len(self), self.layout)
         made, trained = optimizer or self._optimizer, orders.taken(whole)
@@ -299,6 +300,14 @@ class Clients:
         if own:
             self.traces.append(trace)
         return trace
+
+    def _drawn(self, orders: Orders) -> Orders:
+        """Return the same orders of a fit before, which have been drawn, where there are some."""
+        for before in self._orders:
+            if before.same(orders):
+                return before
+        self._orders.append(orders)
+        return orders
 
     def _kept_of(self, other: Tensor | None) -> Tensor | None:
         """Return the kept state of the optimizers of the next fit, ``[C, W]``, a view; None: none is kept.

@@ -50,6 +50,11 @@ class Orders:
     augment: Augment = field(default_factory=Augment)
     _others: list[Batches] = field(default_factory=list)
 
+    def same(self, other: Orders) -> bool:
+        """Return True for the same draws of the clients of one block, all of which train."""
+        alike = (self.seed, self.round, self.args) == (other.seed, other.round, other.args)
+        return alike and self.opened is other.opened and self.where is None and other.where is None
+
     def _draw(self, seed: int) -> Schedule:
         drawn = Schedule.draw(self.args, self.sizes, self.keys, seed, self.round, self.work)
         return drawn if self.where is None else drawn.among(self.where)

@@ -72,10 +72,12 @@ class Trainer:
             local[:, layout.trained :].copy_(buffers)
         if known is None:
             known = torch.ones(len(clients), dtype=torch.bool, device=self.device)
+        newcomers = None if bool(known.all()) else ~known
         home = None
         if layout.personal:
             home = state.pop(PERSONAL)
-            home[~known] = layout.personal_of(local[~known])
+            if newcomers is not None:
+                home[newcomers] = layout.personal_of(local[newcomers])
             layout.put_personal(local, home)
         kept = None if task.moments is None else state.pop(OPTIMIZER, None)
         for name in task.profile.apart:
@@ -84,14 +86,14 @@ class Trainer:
         sent = MappingProxyType(down.parts)
         c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home, kept)
         with self._stepper.alone(c), read_only(c.down):
-            if not known.all():
+            if newcomers is not None:
                 for name, value in task.program.initial_state(c).items():
                     first = first_state(name, value, len(clients))
                     had = state.get(name)
                     if had is None:
                         c.state[name] = first.clone()
                     else:
-                        had[~known] = first[~known]
+                        had[newcomers] = first[newcomers]
             yield c
 
     def run(self, c: Clients) -> None:

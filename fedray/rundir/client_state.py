@@ -31,7 +31,7 @@ Matrix = NDArray[np.float32]
 _COPIED = 1 << 20
 """The bytes of rows that are copied at once."""
 
-_MOST, _LEFT = 2.0, 1.75
+_MOST, _LEFT = 2.5, 2.25
 """Rows in segments for each live one: before some are rewritten, and after."""
 
 _SUFFIX = ".f32"
