@@ -52,7 +52,7 @@ class Orders:
 
     def same(self, other: Orders) -> bool:
         """Return True for the same draws of the clients of one block, all of which train."""
-        alike = (self.seed, self.round, self.args) == (other.seed, other.round, other.args)
+        alike = (self.seed, self.work, self.args) == (other.seed, other.work, other.args)
         return alike and self.opened is other.opened and self.where is None and other.where is None
 
     def _draw(self, seed: int) -> Schedule:

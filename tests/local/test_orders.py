@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.local.clients import Clients
+from fedray.local.orders import Orders
 from fedray.local.program import ClientProgram, Profile
+from fedray.local.schedule import Schedule
 from fedray.local.step import Step
 from fedray.local.task import LocalTask
 from tests.helpers import Problem, class_problem, local_task, relative, seeded, train
@@ -156,3 +158,33 @@ def test_a_fit_of_some_changes_nothing_for_the_others(stack: Any) -> None:
 def test_the_clients_of_a_fit_are_one_bool_for_each(where: Tensor) -> None:
     with pytest.raises(ConfigError, match=r"RuntimeError: fit\(where=\): one bool for each client is needed"):
         task(lambda c: c.fit(where=where), 4, LocalSection(1, 4))
+
+
+def test_fits_of_the_same_order_draw_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first fit of the clients' models and that of others; a second one, other epochs, some clients have theirs."""
+    drawn: list[int] = []
+    ends: list[Tensor] = []
+
+    def fits(c: Clients) -> None:
+        models = [c.down["model"].repeat(len(c), 1) for _ in range(4)]
+        c.fit()
+        c.fit(models[0])
+        c.fit(models[1], epochs=2)
+        c.fit()
+        c.fit(models[2], where=c.sizes > 5)
+        ends.append(torch.cat([c.model, *models], dim=1).clone())
+
+    once = task(fits, "on", LocalSection(1, 4), UNEQUAL)
+    draw = Schedule.draw
+
+    def counted(*args: Any) -> Schedule:
+        drawn.append(1)
+        return draw(*args)
+
+    monkeypatch.setattr(Schedule, "draw", counted)
+    train(once, [1, 2, 0, 3])
+    assert len(drawn) == 4
+    monkeypatch.setattr(Orders, "same", lambda self, other: False)
+    train(once, [1, 2, 0, 3])
+    assert len(drawn) == 4 + 5
+    assert torch.equal(ends[-2], ends[-1])
