@@ -96,7 +96,7 @@ class Config(Bound):
 
     def loss_fn(self, task: Task) -> LossFn:
         """Return the loss: that of the config, or of the task."""
-        return self.loss or task.loss_fn
+        return task.scaled(self.loss or task.loss_fn)
 
     def chosen_metrics(self) -> tuple[Metric, ...] | None:
         """Return the metrics that are chosen; None: those that readers of such a task expect."""
@@ -108,12 +108,18 @@ class Config(Bound):
         """Return what evaluations measure."""
         return measured(loss, task, self.chosen_metrics())
 
-    def plan(self, encoding: Mapping[str, Any] | None = None, inputs: Told = None) -> Plan:
+    def plan(
+        self,
+        encoding: Mapping[str, Any] | None = None,
+        inputs: Told = None,
+        meaning: Mapping[str, Any] | None = None,
+    ) -> Plan:
         """Load the data and build the plan of a run, checked: cohort, model, loss and data fit together.
 
         Args:
             encoding: of the tables of a run that goes on; by default it is learnt from them.
             inputs: the changes of inputs that this run has told of; likewise.
+            meaning: the task that its checkpoints tell of; likewise.
 
         Raises:
             ConfigError: something does not fit.
@@ -137,7 +143,7 @@ class Config(Bound):
             )
         check_names(self.local, data)
         data, algorithm, sampler = pooled(data, algorithm, sampler, self.schema.seed, self.failures, self.attack)
-        task, warnings, measured = self._task(data, algorithm, sampler)
+        task, warnings, measured = self._task(data, algorithm, sampler, meaning)
         watched = monitors(self.stop, self.checkpoint)
         check_watched(watched, self.evaluate, data, views_of(task, self.evaluate).names)
         tellers = (*algorithm.tellers, *(["attack"] if self.attack else []))
@@ -162,7 +168,7 @@ class Config(Bound):
 
     @put_back()
     def _task(
-        self, data: ClientData, algorithm: Composition, sampler: Sampler
+        self, data: ClientData, algorithm: Composition, sampler: Sampler, meaning: Mapping[str, Any] | None
     ) -> tuple[LocalTask, tuple[str, ...], tuple[str, ...] | None]:
         """Make the local training problem, try it, and return it with warnings and the names of what is measured."""
         model_fn = Prototype(self.model_fn(data.spec))
@@ -172,6 +178,7 @@ class Config(Bound):
         vector = layout.pack(dict(module.state_dict()))
         x, y = two_examples(data.probe())
         about, why = self.about(data.spec, tuple(y.shape), lambda: output_shape(module, x, self.place.devices[0]))
+        about = about.told((meaning or {}).get("task")).learnt(data)
         task = LocalTask(
             model_fn=model_fn,
             optimizer_fn=self.optimizer,
@@ -182,7 +189,7 @@ class Config(Bound):
             program=algorithm.program,
             metrics=self.chosen_metrics(),
             task=about,
-            why=why,
+            why="; ".join(filter(None, (why, about.words))),
             target=tuple(y.shape[1:]),
             seed=self.schema.seed,
             statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
@@ -221,7 +228,7 @@ class Config(Bound):
         self.place.check()
         for tracker in self.tracking:
             tracker.check()
-        plan = self.plan(folder.encoding(), folder.inputs()) if resume else self.plan()
+        plan = self.plan(folder.encoding(), folder.inputs(), folder.meaning()) if resume else self.plan()
         if not resume:
             folder.check_new()
         run = Run(

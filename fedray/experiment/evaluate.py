@@ -171,7 +171,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         matters = "; the result does not depend on them"
         augment = Augment(chosen(folder.inputs() or ()))
     else:
-        plan = config.plan(encoding, folder.inputs())
+        plan = config.plan(encoding, folder.inputs(), saved.state.get("meaning"))
         augment = plan.task.augment
         test, spec, layout = plan.task.data.test, plan.task.data.spec, plan.layout
         now, before = dict(plan.task.data.fingerprint()), saved.state.get("fingerprint", {})
@@ -191,6 +191,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
     x, _ = test.slice(0, 2)
     rows = rows_at_once(config.evaluate.batch_size, module, x)  # type: ignore[arg-type]
     about, _ = config.about(spec, tuple(test.slice(0, 2)[1].shape), lambda: output_shape(module, x, CPU))
+    about = about.told((saved.state.get("meaning") or {}).get("task"))
     loss, precision, seed = loss_on(config.loss_fn(about), place), config.local.precision, config.schema.seed
     with cuda_kernels(precision, config.local.deterministic) if place.type == "cuda" else nullcontext():
         return evaluate_model(

@@ -72,7 +72,8 @@ def record_of(
     evaluate = replace(config.evaluate, clients_every=1, every=0, before=False)
     asked = replace(config, evaluate=evaluate, stop=StopSection(), checkpoint=CheckpointSection())
     encoding = saved.state.get("encoding") or folder.encoding()
-    plan = replace(asked.plan(encoding, folder.inputs()), rounds=saved.round, budget=BudgetSection())
+    plan = asked.plan(encoding, folder.inputs(), saved.state.get("meaning"))
+    plan = replace(plan, rounds=saved.round, budget=BudgetSection())
     if same_data:
         warn_of_changes(saved.state, plan.task.data)
     module = last_of(plan.task.model_fn)

@@ -10,7 +10,7 @@ from fedray.run.models import frozen_in, no_model, write_model
 from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder, as_json
-from fedray.rundir.names import ENCODING, INPUTS
+from fedray.rundir.names import ENCODING, INPUTS, OUTPUTS
 
 SUFFIX = ".safetensors"
 
@@ -24,7 +24,8 @@ def lacking(folder: RunFolder, round: Which = None) -> str:
 def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bool = False) -> list[Path]:
     """Write a checkpoint's model for ``load_state_dict``, and beside it what its inputs need.
 
-    That is ``encoding.json`` for a model of tables, and ``inputs.json`` where inputs were normalised.
+    That is ``encoding.json`` for a model of tables, ``inputs.json`` where inputs were normalised, and ``outputs.json``
+    where targets were standardised: ``output * std + mean`` is in their own unit.
 
     Args:
         folder: of the run; neither its data nor its code is needed.
@@ -50,7 +51,8 @@ def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bo
     layout = layout_of(saved)
     frozen = frozen_in(folder.path, layout)
     encoding = saved.state.get("encoding") or folder.encoding()
-    needed = {ENCODING: encoding, INPUTS: folder.inputs()}
+    task = (saved.state.get("meaning") or {}).get("task") or {}
+    needed = {ENCODING: encoding, INPUTS: folder.inputs(), OUTPUTS: task if task.get("standardize_target") else None}
     written = {out.with_name(name): as_json(content) for name, content in needed.items() if content}
     there = [out] if out.exists() else []
     there += [path for path, content in written.items() if path.exists() and path.read_bytes() != content]

@@ -20,6 +20,8 @@ from fedray.tasks import Task
 
 LOSS = "loss"
 
+_ANY = Task()
+
 States = dict[str, State]
 """The sums of each metric, by its title."""
 
@@ -35,14 +37,17 @@ class Measures:
         loss: the loss, as it tells it of a batch of one.
         metrics: metrics that know their task, each with a title of its own.
         usual: nobody has chosen them: those that outputs are no good for, by their shape, are left out.
+        task: the task, which knows the unit of the outputs.
     """
 
     loss: LossFn
     metrics: tuple[Metric, ...] = ()
     usual: bool = False
+    task: Task = _ANY
 
     def __call__(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         rows = {LOSS: per_example(self.loss, output, target)}
+        output = self.task.unscaled(output)
         for metric in self.metrics:
             if self.usual and not metric.fits(output, target):
                 continue
@@ -90,7 +95,7 @@ class Measures:
         for metric in self.metrics:
             try:
                 if not self.usual or metric.fits(output, target):
-                    metric.numbers(metric.state(output, target))
+                    metric.numbers(metric.state(self.task.unscaled(output), target))
             except ConfigError as error:
                 raise ConfigError(f"metrics: {error}") from None
             except Exception as error:
@@ -152,4 +157,4 @@ def measured(loss: LossFn, task: Task, chosen: Sequence[Metric] | None = None) -
             found[metric.title] = metric.of(task)
         except ConfigError as error:
             raise ConfigError(f"metrics[{position}]: {error}") from None
-    return Measures(loss, tuple(found.values()), usual=chosen is None)
+    return Measures(loss, tuple(found.values()), chosen is None, task)

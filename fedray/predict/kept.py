@@ -53,8 +53,8 @@ def meaning_of(folder: RunFolder, saved: Checkpoint, rest: Rest) -> tuple[Meanin
             f"inputs are; one that `fedray resume {folder.path} rounds=MORE` writes does"
         )
     said = rest.section("task")
-    if said is None:
-        return meaning, meaning.task
+    if said is None or (written and meaning.section is not None):
+        return meaning, meaning.task  # which has what it had learnt
     own: Task = made(bind_part(tasks, said, "task"))
     return meaning, own.of(meaning.spec, (1, *(meaning.target or ())))
 

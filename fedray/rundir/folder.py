@@ -122,6 +122,11 @@ class RunFolder:
             raise ConfigError(f"{path} cannot be read: {error}") from None
         return content
 
+    def meaning(self) -> Mapping[str, Any] | None:
+        """Return what the model's inputs and outputs are, by the newest checkpoint; None: none says it."""
+        saved: Mapping[str, Any] | None = checkpoint.newest_state(self.checkpoints).get("meaning")
+        return saved
+
     def keep_encoding(self, encoding: Mapping[str, Any] | None) -> None:
         """Write ``encoding.json``, if the run has tables."""
         if encoding is not None:

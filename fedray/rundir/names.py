@@ -21,6 +21,9 @@ FROZEN = "frozen.safetensors"
 ENCODING = "encoding.json"
 """The encoding of tables as inputs and targets; also beside an exported model."""
 
+OUTPUTS = "outputs.json"
+"""The unit of the outputs of an exported model, where its targets were standardised."""
+
 INPUTS = "inputs.json"
 """The changes of inputs before the model has them, where there are any; also beside an exported model."""
 

@@ -159,7 +159,7 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
     final: dict[str, Any] = contender.folder.summary().get("final") or {}
     own: dict[str, dict[str, float]] = final.get(VIEWS["personal"]) or final.get(VIEWS["global"]) or {}
     if contender.algorithm == ALONE:
-        plan = contender.config.plan(contender.folder.encoding(), contender.folder.inputs())
+        plan = contender.config.plan(contender.folder.encoding(), contender.folder.inputs(), contender.folder.meaning())
         yield from _alone(plan, contender, own)
         return
     test = evaluate_run(contender.config, contender.folder, None) if final.get("test") else {}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor
 
 from fedray.config.registry import Registry
 from fedray.core.losses import LossFn
+from fedray.data.columns.base import ClientData
 from fedray.data.spec import DataSpec
 
 
@@ -135,9 +137,30 @@ class Task:
         """
         raise NotImplementedError(f"{self.name} has no classes")
 
-    def predicted(self, output: Tensor) -> Tensor:
-        """Return what an output says: the numbers of classes, or numbers, ``[B, ...]``."""
+    @property
+    def words(self) -> str:
+        """Words for the log on what it has learnt; empty: nothing."""
+        return ""
+
+    def learnt(self, data: ClientData) -> Self:
+        """Return the task with what it learns from the training examples of the clients."""
+        return self
+
+    def told(self, section: Mapping[str, Any] | None) -> Self:
+        """Return the task with what that of a run had learnt, whose ``section`` of a config is in its checkpoints."""
+        return self
+
+    def scaled(self, loss: LossFn) -> LossFn:
+        """Return a loss, given targets in their own unit, where the model's outputs have another."""
+        return loss
+
+    def unscaled(self, output: Tensor) -> Tensor:
+        """Return outputs ``[B, ...]`` as metrics see them: in the unit of the targets."""
         return output
+
+    def predicted(self, output: Tensor) -> Tensor:
+        """Return what an output says: the numbers of classes, or numbers in the targets' unit, ``[B, ...]``."""
+        return self.unscaled(output)
 
     def probabilities(self, output: Tensor) -> Tensor | None:
         """Return the probability of each class, ``[B, K, ...]``; None where there are no classes."""

@@ -147,6 +147,10 @@ class ClientData(ABC):
             ConfigError: the task is regression.
         """
 
+    def targets(self, client: int) -> Tensor:
+        """Return the training targets of a client, ``[m, ...]``."""
+        return self.rows(np.array([client])).take(np.arange(self.sizes[client])[None])[1][0]
+
     def positions(self, clients: Ints, ignored: int) -> Ints:
         """Count the target positions of clients' training examples other than ``ignored``, int64 ``[C]``.
 

@@ -99,6 +99,10 @@ class ContiguousData(ClientData):
         counts = np.bincount(cells.reshape(-1), minlength=len(self) * self.spec.outputs)
         return counts.reshape(len(self), self.spec.outputs)
 
+    def targets(self, client: int) -> Tensor:
+        start = int(self._starts[client])
+        return self._y[start : start + int(self.sizes[client])]
+
     def positions(self, clients: Ints, ignored: int) -> Ints:
         sizes = self.sizes[clients]
         client = np.repeat(np.arange(len(clients)), sizes)
