@@ -156,5 +156,7 @@ def measured(loss: LossFn, task: Task, chosen: Sequence[Metric] | None = None) -
         try:
             found[metric.title] = metric.of(task)
         except ConfigError as error:
+            if chosen is None:
+                continue  # such as ranks of thousands of labels
             raise ConfigError(f"metrics[{position}]: {error}") from None
     return Measures(loss, tuple(found.values()), chosen is None, task)

@@ -10,10 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.core.errors import ConfigError
 from fedray.core.messages import Floats, Ints
 from fedray.metrics.base import Metric, metrics
 from fedray.metrics.confusion import part
 from fedray.metrics.sums import Counts, State
+from fedray.tasks import Task
+
+MOST_CLASSES = 1_000
+"""The classes, or labels, above which no ranks are counted."""
 
 _SCORES = 1 << 17
 """Keys of one question: one of 2**16 bfloat16 scores, and if the class is there."""
@@ -46,6 +51,15 @@ class Ranked(Metric):
 
     needs: ClassVar[Literal["classes", "numbers", ""]] = "classes"
     counted: ClassVar[frozenset[str]] = frozenset({"scores"})
+
+    def of(self, task: Task) -> Metric:
+        """Return the metric of a task; ConfigError where it has too many classes."""
+        if task.kind == "classes" and (count := len(task.classes)) > MOST_CLASSES:
+            raise ConfigError(
+                f"{self.title} counts each position once for each of {count:,} classes, which would take longer than "
+                f"training; it is for at most {MOST_CLASSES:,}, take accuracy or perplexity"
+            )
+        return super().of(task)
 
     def update(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return a key for each question and position: of the score, and if the class is there."""

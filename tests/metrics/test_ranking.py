@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
+from fedray.core.errors import ConfigError
 from fedray.data import DataSpec
-from fedray.metrics import AUROC, AveragePrecision
+from fedray.metrics import AUROC, AveragePrecision, measured
 from fedray.metrics.ranking import keys_of
-from fedray.tasks import Classification
+from fedray.tasks import Classification, Multilabel
+from fedray.tasks.classification import margins
 
 
 def scores(kind: str, rows: int = 20_000) -> tuple[Tensor, Tensor]:
@@ -79,3 +81,20 @@ def test_a_score_that_is_no_number_leaves_no_value() -> None:
     assert math.isnan(AUROC().on(output, y))
     output[3, 1] = math.inf
     assert not math.isnan(AUROC().on(output, y))
+
+
+def test_margins_of_many_classes_are_those_of_one_against_all_others_summed() -> None:
+    logits = torch.randn(7, 40, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 30
+    each = []
+    for k in range(40):
+        others = torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1)
+        each.append(logits[:, k] - others.logsumexp(dim=1))
+    assert torch.allclose(margins(logits), torch.stack(each, dim=1), rtol=1e-12, atol=1e-12)
+
+
+def test_ranks_of_a_vocabulary_are_refused_and_no_default() -> None:
+    words = r"auroc counts each position once for each of 5,000 classes.* at most 1,000, take accuracy or perplexity"
+    with pytest.raises(ConfigError, match=words):
+        AUROC().of(Classification().of(DataSpec((4,), 5_000)))
+    labels = Multilabel().of(DataSpec((4,), 5_000, "regression"))
+    assert [metric.title for metric in measured(labels.loss_fn, labels).metrics] == ["accuracy", "f1"]
