@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from fedray.core.messages import Ints
 from fedray.data.columns.arrays import by_client, random_items, stack_dataset
@@ -13,13 +13,14 @@ from fedray.data.columns.checks import as_array, as_examples
 from fedray.data.columns.contiguous import ContiguousData
 from fedray.data.columns.lazy import from_function
 from fedray.data.columns.rows import Examples
-from fedray.data.files.own_tests import TestFiles, own_files
+from fedray.data.files.own_tests import TestFiles
 from fedray.data.partition import Named, Partitioner, assign_rows, chosen
 from fedray.data.spec import DataSpec
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
+    from fedray.data.encoding.options import TableOptions
     from fedray.data.encoding.saved import Saved
 
 
@@ -119,21 +120,25 @@ class FederatedData(ContiguousData):
         *,
         target: str,
         test: TestFiles = None,
-        task: Literal["auto", "classification", "regression"] = "auto",
-        categorical: Mapping[str, Sequence[Any] | None] | Sequence[str] | None = None,
-        classes: Sequence[str] | None = None,
-        standardize: bool = True,
-        ignore: Sequence[str] = (),
         ids: Sequence[str] | None = None,
         partitioner: Partitioner | Named | None = None,
         seed: int = 0,
         encoding: Saved | None = None,
+        **options: Unpack[TableOptions],
     ) -> Self:
-        """Read one CSV file with a header per client (silo); columns are matched by name.
+        """Read one table with a header per client (silo), text, Excel or Parquet; columns are matched by name.
 
         Numeric columns are standardised with means and variances from federated sums (see ``moments.Sums``), a
         missing number (empty, NA, NaN, null) becomes the federated mean; categorical columns become one 0/1 input
-        per category, all zeros where missing.
+        per category, all zeros where missing.  Dates are days since 1970, booleans 0 and 1.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     text = "alter;größe;krank\\n40;1,80;nein\\n60;-9;ja\\n"
+        ...     _ = Path(folder, "nord.csv").write_text(text, encoding="latin-1")
+        ...     data = FederatedData.from_csv(f"{folder}/nord.csv", target="krank", csv={"missing": ["-9"]})
+        >>> data.spec.classes, data.encoding["columns"][1]["mean"]
+        (('ja', 'nein'), 1.8)
 
         Args:
             paths: the files, one per client.
@@ -142,40 +147,51 @@ class FederatedData(ContiguousData):
                 of files, one for each client in the order of ``paths``, or ``{client: file}`` for some; together they
                 are the central test set.  Of a file that has the column of a ``column`` partitioner, each row is that
                 client's own.
-            task: ``auto`` means classification if ``classes`` is given, the target is text, or it holds at most 20
-                different whole numbers; else regression.
-            categorical: columns that hold categories, ``{column: [values]}``; with ``[columns]`` or ``{column: None}``
-                the categories are the sorted union over the training files.
-            classes: class names in the order of their indices; default: the sorted union over the training files.
-            standardize: centre numeric columns and scale them to unit (population) variance; a constant column is
-                only centred.  Regression targets are never scaled.
-            ignore: columns that are no inputs, such as the ids of patients; a file may lack them.
             ids: client ids; default: the files' names without suffix.
             partitioner: instead of one client per file, split the rows of all files; a ``column`` partitioner
                 takes the clients' names from that column, which is then no input.
             seed: seed of the partitioner.
             encoding: the ``encoding.json`` of a run, or what it holds, to be used instead of learning one from the
                 files: for going on with the run, and for its model.
+            options: for reading tables:
+
+                ``task``: ``auto`` means classification if ``classes`` is given, the target is text, or it holds at most
+                20 different whole numbers; else regression.
+
+                ``categorical``: columns that hold categories, ``{column: [values]}``; with ``[columns]`` or ``{column:
+                None}`` the categories are the sorted union over the training files; with ``{column: {"top": 20}}`` the
+                most frequent ones, and ``other`` for the rest; with ``{column: {"hash": 64}}`` inputs by a hash.
+
+                ``ordinal``: ``{column: ["low", "mid", "high"]}``: 0, 1, 2, standardised as numbers are.
+
+                ``classes``: class names in the order of their indices; default: the sorted union over the training
+                files.
+
+                ``standardize`` (True): centre numeric columns and scale them to unit (population) variance; a constant
+                column is only centred.  Regression targets are never scaled.
+
+                ``columns``: the inputs, in this order; by default all columns of the first file.  ``ignore``: columns
+                that are no inputs, such as the ids of patients; a file may lack them.
+
+                ``missing``: ``{column: [0]}``: values that stand for a missing one.  ``missing_columns="impute"`` fills
+                in columns that a file lacks, ``missing_target="drop"`` leaves out rows without a target,
+                ``unseen="other"`` takes values of no known category for ``other`` where the column has it, else for
+                missing ones.
+
+                ``csv``: the way text is written, where it is not found right: ``delimiter``, ``decimal``,
+                ``thousands``, ``encoding``, ``quote``, ``dates``, ``missing``, ``sheet``; ``files`` has what differs in
+                one: ``{"files": {"nord": {"decimal": ","}}}``.
 
         Raises:
             ConfigError: with file, line and column, for anything that cannot be read as described.
         """
-        from fedray.data.encoding.encoding import Options
-        from fedray.data.encoding.fit import TestTables, read_tables
+        from fedray.data.encoding.options import Options
         from fedray.data.encoding.saved import load_encoding
-        from fedray.data.encoding.table import read_csv
+        from fedray.data.files.csvs import read_csvs
 
-        options = Options(target, task, categorical, classes, standardize, ignore)
-        tables = [read_csv(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
-        names = None if partitioner is not None else ids or [table.path.stem for table in tables]
-        own = own_files(test, names)
-        if own is None:
-            tests = TestTables([] if test is None else [read_csv(test)])  # type: ignore[arg-type]
-        else:
-            tests = TestTables([read_csv(file) for file, _ in own], [number for _, number in own])
-        read = load_encoding(encoding)
+        files = [paths] if isinstance(paths, (str, Path)) else paths
         rule = None if partitioner is None else chosen(partitioner)
-        return read_tables(tables, tests, options, ids=ids, partitioner=rule, seed=seed, encoding=read).of(cls)
+        return read_csvs(files, Options(target, **options), test, ids, rule, seed, load_encoding(encoding)).of(cls)
 
     @classmethod
     def from_folder(
@@ -184,12 +200,8 @@ class FederatedData(ContiguousData):
         *,
         target: str | None = None,
         test: str | Path | None = None,
-        task: Literal["auto", "classification", "regression"] = "auto",
-        categorical: Mapping[str, Sequence[Any] | None] | Sequence[str] | None = None,
-        classes: Sequence[str] | None = None,
-        standardize: bool = True,
-        ignore: Sequence[str] = (),
         encoding: Saved | None = None,
+        **options: Unpack[TableOptions],
     ) -> Self:
         """Read a folder with one Parquet or NPZ file per client, named by the client's id.
 
@@ -202,22 +214,21 @@ class FederatedData(ContiguousData):
             target: name of the target column of Parquet files.
             test: file of the same kind, outside the folder or in it, with the held-out test set; or a folder of them,
                 named as the clients' are, with each client's own test set: together they are the central one.
-            task: for Parquet, as for ``from_csv``.
-            categorical: for Parquet, as for ``from_csv``.
-            classes: for Parquet, as for ``from_csv``.
-            standardize: for Parquet, as for ``from_csv``.
-            ignore: for Parquet, as for ``from_csv``.
             encoding: for Parquet, as for ``from_csv``.
+            options: for Parquet, as for ``from_csv``.
 
         Raises:
             ConfigError: a missing folder, no file or both kinds in it, files that do not fit together.
         """
-        from fedray.data.encoding.encoding import Options
+        from fedray.core.errors import ConfigError
+        from fedray.data.encoding.options import Options
         from fedray.data.encoding.saved import load_encoding
         from fedray.data.files.folder import read_folder
 
-        options = None if target is None else Options(target, task, categorical, classes, standardize, ignore)
-        return read_folder(Path(path), options, None if test is None else Path(test), load_encoding(encoding)).of(cls)
+        if target is None and options:
+            raise ConfigError(f"target: the name of the target column is needed for {', '.join(options)}")
+        read = None if target is None else Options(target, **options)
+        return read_folder(Path(path), read, None if test is None else Path(test), load_encoding(encoding)).of(cls)
 
     @classmethod
     def from_leaf(cls, path: str | Path, *, test: str | Path | None = None) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from fedray.config.sections import check_amounts, check_gpus
 
@@ -19,12 +19,13 @@ class Silo:
     """The place of a client's table, and the resources of its worker.
 
     Args:
-        path: CSV or Parquet file; environment variables in it (``$NAME``) are those of the silo's node.
+        path: CSV, Excel or Parquet file; environment variables in it (``$NAME``) are those of the silo's node.
         node_label: ``label=value`` of the Ray nodes that have the file.
         node_resource: or a custom resource of theirs.
         cpus: CPUs of a worker of its own.
         gpus: GPUs of a worker of its own; a fraction shares one.  With neither, the node's workers train it.
         test: file there with the client's own test set, on which it is evaluated; like its table, it stays there.
+        csv: the way its tables are written, where that differs from what the data section says.
     """
 
     path: str
@@ -33,6 +34,7 @@ class Silo:
     cpus: float | None = None
     gpus: float | None = None
     test: str | None = None
+    csv: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for key, path in (("path", self.path), ("test", self.test)):

@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config.registry import nearest
+from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed, one_line
-from fedray.data.encoding.table import Table
+from fedray.data.encoding.options import Options
+from fedray.data.encoding.table import Kind, Table
+from fedray.data.encoding.words import canonical, numbered
 from fedray.data.spec import DataSpec
 
-FORMAT = 1
+FORMAT = 2
+OTHER = "other"
+"""The category of values that are none of the others."""
 
-Task = Literal["auto", "classification", "regression"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options for reading tables; see :meth:`fedray.data.FederatedData.from_csv`."""
-
-    target: str
-    task: Task = "auto"
-    categorical: Mapping[str, Sequence[Any] | None] | Sequence[str] | None = None
-    classes: Sequence[str] | None = None
-    standardize: bool = True
-    ignore: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        if isinstance(self.ignore, str) or not all(isinstance(name, str) for name in self.ignore):
-            raise ConfigError(f"ignore: expected names of columns, as in [patient_id], got {self.ignore!r}")
-        if self.target in self.ignore:
-            raise ConfigError(f"ignore: {self.target!r} is the target")
-        for name in self.ignore:
-            if isinstance(self.categorical, (Mapping, list, tuple)) and name in self.categorical:
-                raise ConfigError(f"ignore: {name!r} is declared as categorical too; leave it out of one of them")
-        if self.task not in ("auto", "classification", "regression"):
-            raise ConfigError(f"task: {self.task!r} is unknown; known: auto, classification, regression")
-        if self.task == "regression" and self.classes is not None:
-            raise ConfigError("classes: a regression target has none; leave them out or set task: classification")
-        if self.classes is not None and len(set(map(str, self.classes))) != len(self.classes):
-            raise ConfigError(f"classes: a name is given twice: {listed(self.classes)}")
-        if not isinstance(self.categorical, (Mapping, list, tuple, type(None))):
-            raise ConfigError(f"categorical: expected [columns] or {{column: [values]}}, got {self.categorical!r}")
-        columns = self.categorical if isinstance(self.categorical, Mapping) else {}
-        for where, values in {"classes": self.classes, **columns}.items():
-            if not isinstance(values, (list, tuple, type(None))):
-                of = where if where == "classes" else f"categorical.{where}"
-                raise ConfigError(f"{of}: expected a list of values, as in [f, m], got {values!r}")
-            if any(isinstance(value, bool) for value in values or ()):
-                raise ConfigError(f'{where}: YAML reads bare yes, no, on and off as true and false; quote them: ["no"]')
-
-    @property
-    def declared(self) -> dict[str, list[str] | None]:
-        """Categorical columns with their categories, None where the silos' union is to be taken."""
-        if isinstance(self.categorical, Mapping):
-            given = self.categorical.items()
-            return {name: None if values is None else [str(value) for value in values] for name, values in given}
-        return dict.fromkeys(self.categorical or ())
+_SAVED = ("missing", "missing_columns", "missing_target", "unseen", "csv")
 
 
 @dataclass(frozen=True)
@@ -72,12 +33,14 @@ class Encoding:
 
     Args:
         options: as the user gave them.
-        numeric: numeric columns with (mean, deviation, fill): inputs are ``(value or fill - mean) / deviation``; 0 and
-            1 where they are not standardised.
-        categories: categorical columns with their categories.
+        numeric: numeric and ordinal columns with (mean, deviation, fill): inputs are ``(value or fill - mean) /
+            deviation``; 0 and 1 where they are not standardised.
+        categories: categorical columns with their categories; the last of ``top`` ones is ``other``.
         order: all input columns in the order of the inputs, that of the first file.
         classes: class names, None for regression.
         warnings: things in the tables that look like a mistake.
+        kinds: numeric columns that were dates or booleans.
+        files: the way each training file is written, in words, where it is not the usual one.
     """
 
     options: Options
@@ -86,64 +49,97 @@ class Encoding:
     order: list[str]
     classes: list[str] | None
     warnings: tuple[str, ...] = ()
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it for ``encoding.json``; floats survive JSON exactly."""
-        columns: list[dict[str, Any]] = []
-        for name in self.order:
-            if name in self.categories:
-                columns.append({"name": name, "categories": self.categories[name]})
-            else:
-                mean, deviation, fill = self.numeric[name]
-                columns.append({"name": name, "mean": mean, "deviation": deviation, "fill": fill})
+        options = self.options
         return {
             "format": FORMAT,
-            "target": self.options.target,
+            "target": options.target,
             "task": self.spec.task,
             "classes": self.classes,
-            "standardize": self.options.standardize,
-            "ignore": list(self.options.ignore),
-            "columns": columns,
+            "standardize": options.standardize,
+            "ignore": list(options.ignore),
+            "chosen": options.columns is not None,
+            **{key: getattr(options, key) for key in _SAVED},
+            "columns": [self._column(name) for name in self.order],
+            "files": self.files,
         }
+
+    def _column(self, name: str) -> dict[str, Any]:
+        """Return a column for ``encoding.json``."""
+        if name in self.categories:
+            top = {"top": self.options.top[name]} if name in self.options.top else {}
+            return {"name": name, "categories": self.categories[name], **top}
+        if name in self.options.hashed:
+            return {"name": name, "hash": self.options.hashed[name]}
+        mean, deviation, fill = self.numeric[name]
+        column: dict[str, Any] = {"name": name, "mean": mean, "deviation": deviation, "fill": fill}
+        if name in self.kinds:
+            column["kind"] = self.kinds[name]
+        if name in self.options.levels:
+            column["levels"] = self.options.levels[name]
+        return column
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Encoding:
-        """Return the encoding that :meth:`to_json` wrote.
+        """Return the encoding that :meth:`to_json` wrote, of this format or the first.
 
         Raises:
             ConfigError: it is something else, or of another version.
         """
-        if content.get("format") != FORMAT:
-            raise ConfigError(f"the encoding has format {content.get('format')!r}; this fedray reads {FORMAT}")
+        if content.get("format") not in (1, FORMAT):
+            raise ConfigError(f"the encoding has format {content.get('format')!r}; this fedray reads 1 and {FORMAT}")
         try:
-            columns: list[dict[str, Any]] = content["columns"]
+            columns: dict[str, dict[str, Any]] = {str(one["name"]): one for one in content["columns"]}
             categories = {
-                str(one["name"]): [str(v) for v in one["categories"]] for one in columns if "categories" in one
+                name: [str(v) for v in one["categories"]] for name, one in columns.items() if "categories" in one
+            }
+            declared: dict[str, Any] = dict(categories)
+            declared |= {
+                name: {key: one[key]} for name, one in columns.items() for key in ("top", "hash") if key in one
             }
             numeric = {
-                str(one["name"]): (float(one["mean"]), float(one["deviation"]), float(one["fill"]))
-                for one in columns
-                if "categories" not in one
+                name: (float(one["mean"]), float(one["deviation"]), float(one["fill"]))
+                for name, one in columns.items()
+                if name not in declared
             }
-            order = [str(one["name"]) for one in columns]
             classes = None if content["classes"] is None else [str(name) for name in content["classes"]]
-            task, standardize, ignore = content["task"], content["standardize"], content["ignore"]
-            options = Options(content["target"], task, categories, classes, standardize, ignore)
+            options = Options(
+                content["target"],
+                content["task"],
+                declared,
+                classes,
+                content["standardize"],
+                content["ignore"],
+                columns=list(columns) if content.get("chosen") else None,
+                ordinal={name: one["levels"] for name, one in columns.items() if "levels" in one},
+                **{key: content[key] for key in _SAVED if key in content},
+            )
+            kinds = {name: one["kind"] for name, one in columns.items() if "kind" in one}
+            files = dict(content.get("files", {}))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the encoding is not one of fedray's: {one_line(error)}") from None
-        return cls(options, numeric, categories, order, classes)
+        return cls(options, numeric, categories, list(columns), classes, kinds=kinds, files=files)
 
     def need(self, options: Options) -> None:
         """Raise ConfigError, naming the option, if tables are to be read in another way than this one."""
-        declared = options.declared
+        own, declared = self.options, options.declared
         same = {
-            "target": options.target == self.options.target,
-            "standardize": options.standardize == self.options.standardize or not self.numeric,
+            "target": options.target == own.target,
+            "standardize": options.standardize == own.standardize or not self.numeric,
             "task": options.task in ("auto", self.spec.task),
             "classes": options.classes is None or [str(name) for name in options.classes] == self.classes,
             "categorical": set(declared) == set(self.categories)
-            and all(given in (None, self.categories[name]) for name, given in declared.items()),
+            and all(given in (None, self.categories[name]) for name, given in declared.items())
+            and (options.top, options.hashed) == (own.top, own.hashed),
+            "ordinal": options.levels == own.levels,
+            "columns": options.columns is None or list(options.columns) == self.order,
             "ignore": not any(name in options.ignore for name in self.order),
+            "unseen": options.unseen == own.unseen,
+            "missing": _words(options.missing) == _words(own.missing),
         }
         for name, kept in same.items():
             if not kept:
@@ -153,41 +149,87 @@ class Encoding:
                 )
 
     @property
+    def features(self) -> list[str]:
+        """The names of the inputs, in their order: a column, ``column=category``, or ``column#number`` of a hash."""
+        names = []
+        for name in self.order:
+            if name in self.categories:
+                names += [f"{name}={category}" for category in self.categories[name]]
+            elif name in self.options.hashed:
+                names += [f"{name}#{number}" for number in range(self.options.hashed[name])]
+            else:
+                names.append(name)
+        return names
+
+    @property
     def spec(self) -> DataSpec:
         """Shape and meaning of an example."""
-        features = sum(len(self.categories.get(name, [name])) for name in self.order)
+        features = sum(
+            len(self.categories[name]) if name in self.categories else self.options.hashed.get(name, 1)
+            for name in self.order
+        )
         if self.classes is None:
             return DataSpec((features,), 1, "regression")
         return DataSpec((features,), len(self.classes), "classification", tuple(self.classes))
 
     def inputs(self, table: Table) -> NDArray[np.float32]:
         """Return inputs ``[rows, features]``; an unknown category raises ConfigError with file, line and column."""
-        blocks = [
-            self._one_hot(table, name) if name in self.categories else self._scaled(table, name) for name in self.order
-        ]
-        joined = np.concatenate(blocks, axis=1)
+        joined = np.concatenate([self._block(table, name) for name in self.order], axis=1)
         if joined.size and np.abs(joined).max() > np.finfo(np.float32).max:
             raise ConfigError(f"{table.path} has a number so far from the training data that float32 cannot hold it")
         return joined.astype(np.float32)
 
+    def _block(self, table: Table, name: str) -> NDArray[np.float64]:
+        if name in self.categories:
+            return self._one_hot(table, name)
+        return self._hashed(table, name) if name in self.options.hashed else self._scaled(table, name)
+
     def _scaled(self, table: Table, name: str) -> NDArray[np.float64]:
         center, scale, fill = self.numeric[name]
-        values = table.numbers(name)
+        values = column_values(table, name, self.options)
+        kind, expected = table.kind(name), self.kinds.get(name)
+        if name not in self.options.levels and kind != "empty" and "dates" in (kind, expected) and kind != expected:
+            raise ConfigError(
+                f"{table.path}: column {name!r} has {kind}, and {expected or 'numbers'} in the tables that the model "
+                "was trained on"
+            )
         return ((np.where(np.isnan(values), fill, values) - center) / scale)[:, None]
 
     def _one_hot(self, table: Table, name: str) -> NDArray[np.float64]:
-        known = {category: number for number, category in enumerate(self.categories[name])}
-        block = np.zeros((table.rows, len(known)))
-        for row, value in enumerate(table.text(name)):
+        known = numbered(self.categories[name])
+        other = known.get(OTHER) if name in self.options.top or self.options.unseen == "other" else None
+        block = np.zeros((table.rows, len(self.categories[name])))
+        for row, value in enumerate(table.text(name, known)):
             if value is None:
                 continue
-            if value not in known:
+            number = known.get(value, known.get(canonical(value), other))
+            if number is not None:
+                block[row, number] = 1.0
+            elif self.options.unseen == "error":
                 raise ConfigError(
-                    f"{table.where(row)}, column {name!r}: unknown category {value!r}{nearest(value, known)}; "
-                    f"known: {listed(known)}"
+                    f"{table.where(row)}, column {name!r}: unknown category {value!r}"
+                    f"{nearest(value, self.categories[name])}; known: {listed(self.categories[name])}\n"
+                    "correct it, or take such values for missing ones: `unseen: other`"
                 )
-            block[row, known[value]] = 1.0
         return block
+
+    def _hashed(self, table: Table, name: str) -> NDArray[np.float64]:
+        size = self.options.hashed[name]
+        block = np.zeros((table.rows, size))
+        for row, value in enumerate(table.text(name)):
+            if value is not None:
+                digest = hashlib.blake2b(canonical(value).encode(), digest_size=8).digest()
+                block[row, int.from_bytes(digest, "big") % size] = 1.0
+        return block
+
+    def unseen(self, table: Table) -> dict[str, int]:
+        """Count the cells of each categorical column that are of no known category."""
+        counts = {}
+        for name, categories in self.categories.items():
+            known = numbered(categories)
+            cells = [cell for cell in table.text(name, known) if cell is not None]
+            counts[name] = sum(cell not in known and canonical(cell) not in known for cell in cells)
+        return {name: count for name, count in counts.items() if count}
 
     def targets(self, table: Table) -> NDArray[Any]:
         """Return targets, int64 ``[rows]`` classes or float32 ``[rows, 1]``.
@@ -198,13 +240,13 @@ class Encoding:
         if self.classes is None:
             values = table.numbers(name, target=True)
             if np.isnan(values).any():
-                raise ConfigError(f"{table.where(int(np.argmax(np.isnan(values))))}: the target {name!r} is missing")
+                raise self._without(table, int(np.argmax(np.isnan(values))))
             return values[:, None].astype(np.float32)
         known = {label: number for number, label in enumerate(self.classes)}
         numbers = np.empty(table.rows, dtype=np.int64)
-        for row, label in enumerate(table.text(name)):
+        for row, label in enumerate(table.text(name, known)):
             if label is None:
-                raise ConfigError(f"{table.where(row)}: the target {name!r} is missing")
+                raise self._without(table, row)
             number = known.get(label, known.get(canonical(label)))
             if number is None:
                 source = "given" if self.options.classes is not None else "seen in training"
@@ -215,11 +257,23 @@ class Encoding:
             numbers[row] = number
         return numbers
 
+    def _without(self, table: Table, row: int) -> ConfigError:
+        return ConfigError(
+            f"{table.where(row)}: the target {self.options.target!r} is missing; to leave such rows out: "
+            "`missing_target: drop`"
+        )
 
-def canonical(label: str) -> str:
-    """Write whole numbers in one form, so that ``1``, ``01`` and ``1.0`` are one class; other text stays."""
-    try:
-        value = float(label)
-    except ValueError:
-        return label
-    return str(int(value)) if value.is_integer() else label
+
+def column_values(table: Table, name: str, options: Options) -> NDArray[np.float64]:
+    """Return the values of a numeric or ordinal column, float64 ``[rows]``, NaN where they are missing.
+
+    Raises:
+        ConfigError: a cell that is no number, or no level of an ordinal column, with its line.
+    """
+    if name in options.levels:
+        return table.levels(name, options.levels[name], lenient=options.unseen == "other")
+    return table.numbers(name)
+
+
+def _words(missing: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {name: sorted(map(str, words)) for name, words in missing.items()}

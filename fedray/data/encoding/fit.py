@@ -7,21 +7,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.config.registry import nearest
-from fedray.core.errors import ConfigError, listed
+from fedray.core.errors import ConfigError, counted, listed
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import check_ids, tensor
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
-from fedray.data.encoding.encoding import Encoding, Options
+from fedray.data.encoding.check import check_columns, input_columns
+from fedray.data.encoding.encoding import OTHER, Encoding
 from fedray.data.encoding.moments import federated_moments
+from fedray.data.encoding.options import Options
 from fedray.data.encoding.questions import LABEL_LIMIT, Labels, Outline
-from fedray.data.encoding.table import SEPARATED, Table, single_but_separated
+from fedray.data.encoding.table import Kind, Table
 from fedray.data.partition import Partitioner, assign_rows
 
 A = TypeVar("A")
@@ -73,60 +75,6 @@ def _lonely(answers: Sequence[Labels], paths: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def check_columns(
-    outlines: Sequence[Outline],
-    tests: Sequence[Outline],
-    options: Options,
-    column: str | None = None,
-    encoding: Encoding | None = None,
-) -> None:
-    """Raise ConfigError unless all files have the columns that are wanted, and some rows.
-
-    Args:
-        outlines: of the training files; none, if there is an encoding.
-        tests: of the test files.
-        options: the options for reading them.
-        column: names the clients of the rows of training files, and is no input.
-        encoding: of a run, whose columns are wanted; else those of the first file, and the declared ones.
-    """
-    files = [*outlines, *tests]
-    every = list(outlines[0].columns) if encoding is None else [*encoding.order, options.target]
-    wanted = [name for name in every if name not in options.ignore and name != column]
-    whose = outlines[0].path if encoding is None else "the table that the model was trained on"
-    for outline in files:
-        if options.target not in outline.columns:
-            looks = any(questions.all_numbers({name}) for name in outline.columns)
-            hint = "; its first line looks like data: is the header missing?" if looks else ""
-            if single_but_separated(outline.columns):
-                hint = SEPARATED
-            raise ConfigError(
-                f"{outline.path} has no target column {options.target!r}{nearest(options.target, outline.columns)}; "
-                f"its columns: {listed(outline.columns)}{hint}"
-            )
-        for name in [*wanted, column] if column is not None and outline not in tests else wanted:
-            if name not in outline.columns:
-                without = "" if encoding or name == column else f"; to do without it: `ignore: [{name}]`"
-                raise ConfigError(
-                    f"{outline.path} has no column {name!r}, but {whose} has; columns are matched by name{without}"
-                )
-        for name in outline.columns:
-            if name not in wanted and name not in options.ignore and name != column:
-                raise ConfigError(
-                    f"{outline.path} has a column {name!r} that {whose} lacks; columns are matched by name; "
-                    f"to do without it: `ignore: [{name}]`"
-                )
-    for name in options.declared if encoding is None else ():
-        if name not in wanted or name == options.target:
-            why = "is the target" if name == options.target else f"is no column of {whose}"
-            raise ConfigError(f"categorical: {name!r} {why}{nearest(name, wanted)}")
-    for name in options.ignore if outlines else ():
-        if not any(name in outline.columns for outline in files):
-            raise ConfigError(f"ignore: {name!r} is a column of no file{nearest(name, outlines[0].columns)}")
-    for outline in files:
-        if outline.rows == 0:
-            raise ConfigError(f"{outline.path} has no rows; neither a client nor a test set can be empty")
-
-
 def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | None = None) -> Encoding:
     """Learn the encoding of the silos' tables from merged sums, categories and class names.
 
@@ -137,43 +85,154 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | N
         column: names the clients of rows, and is no input.
 
     Raises:
-        ConfigError: a column without any value, a cell that cannot be read.
+        ConfigError: a column without any value, a cell that cannot be read, dates in one file and numbers in another.
     """
-    declared = options.declared
-    first = outlines[0]
-    order = [name for name in first.columns if name not in (options.target, column, *options.ignore)]
+    order, paths = input_columns(outlines, options, column), [outline.path for outline in outlines]
     if not order:
-        raise ConfigError(f"{first.path} has no columns beside the target {options.target!r}")
-    names = [name for name in order if name not in declared]
-    numeric: dict[str, tuple[float, float, float]] = {}
-    if names:
-        mean, deviation = federated_moments(
-            lambda center: ask(partial(questions.sums, columns=names, center=center)), len(names)
-        )
-        for name, center, scale in zip(names, mean.tolist(), deviation.tolist(), strict=True):
-            if np.isnan(center):
-                raise ConfigError(
-                    f"column {name!r} has no value in any training file; leave it out: `ignore: [{name}]`"
-                )
-            numeric[name] = (center, scale or 1.0, center) if options.standardize else (0.0, 1.0, center)
-    categories = _categories(ask, {name: declared[name] for name in order if name in declared})
-    classes, warnings = _class_names(ask, options, [o.path for o in outlines])
-    for warning in warnings:
+        raise ConfigError(f"{paths[0]} has no columns beside the target {options.target!r}")
+    named = {**options.declared, **options.hashed}
+    names = [name for name in order if name not in named]
+    kinds = _kinds(ask, [name for name in names if name not in options.levels], paths)
+    numeric = _numeric(ask, names, options)
+    categories, differing = _categories(ask, order, options, paths)
+    classes, warnings = _class_names(ask, options, paths)
+    for warning in (*differing, *warnings):
         _log.warning("%s", warning)
-    return Encoding(options, numeric, categories, order, classes, warnings)
+    files = {Path(outline.path).name: outline.form for outline in outlines if outline.form}
+    return Encoding(options, numeric, categories, order, classes, (*differing, *warnings), kinds, files)
 
 
-def _categories(ask: Ask, declared: Mapping[str, list[str] | None]) -> dict[str, list[str]]:
-    open_ones = [name for name, given in declared.items() if given is None]
+def tell(outlines: Sequence[Outline], encoding: Encoding) -> None:
+    """Say in the log how files are written, which columns they lack or hold dates, which rows are left out."""
+    for outline in outlines:
+        missing = [name for name in encoding.order if name not in outline.columns]
+        told = [
+            outline.form,
+            f"{outline.dropped:,} of {outline.rows + outline.dropped:,} rows have no target and are left out"
+            if outline.dropped
+            else "",
+            f"filled in, as it lacks them: {listed(missing)}" if missing else "",
+        ]
+        if any(told):
+            _log.info("%s: %s", outline.path, "; ".join(filter(None, told)))
+    for kind, how in (("dates", "days since 1970-01-01"), ("booleans", "1 and 0")):
+        names = [name for name, found in encoding.kinds.items() if found == kind]
+        if names:
+            _log.info("%s, taken as %s: %s", kind, how, listed(names))
+
+
+def tell_unseen(paths: Sequence[str], counts: Sequence[Mapping[str, int]]) -> None:
+    """Say in the log which cells of which files are of no known category."""
+    for path, found in zip(paths, counts, strict=True):
+        for name, count in found.items():
+            _log.info("%s, column %r: %s of no known category", path, name, counted(count, "cell"))
+
+
+def _kinds(ask: Ask, names: Sequence[str], paths: Sequence[str]) -> dict[str, Kind]:
+    """Return which numeric columns are dates or booleans, on which files must agree."""
+    answers = ask(partial(questions.kinds, columns=names)) if names else []
+    agreed: dict[str, Kind] = {}
+    for name in names:
+        found: dict[Kind, str] = {}
+        for path, answer in zip(paths, answers, strict=True):
+            found.setdefault(answer[name], path)
+        found.pop("empty", None)
+        if "dates" in found and len(found) > 1:
+            told = ", ".join(f"{kind} in {path}" for kind, path in found.items())
+            raise ConfigError(f"column {name!r} has {told}; correct it, or leave it out: `ignore: [{name}]`")
+        if set(found) in ({"dates"}, {"booleans"}):
+            agreed[name] = next(iter(found))
+    return agreed
+
+
+def _numeric(ask: Ask, names: Sequence[str], options: Options) -> dict[str, tuple[float, float, float]]:
+    """Return (mean, deviation, fill) of numeric and ordinal columns, from sums of all files."""
+    numeric: dict[str, tuple[float, float, float]] = {}
+    if not names:
+        return numeric
+    mean, deviation = federated_moments(
+        lambda center: ask(partial(questions.sums, columns=names, center=center, options=options)), len(names)
+    )
+    for name, center, scale in zip(names, mean.tolist(), deviation.tolist(), strict=True):
+        if np.isnan(center):
+            raise ConfigError(f"column {name!r} has no value in any training file; leave it out: `ignore: [{name}]`")
+        numeric[name] = (center, scale or 1.0, center) if options.standardize else (0.0, 1.0, center)
+    return numeric
+
+
+def _categories(
+    ask: Ask, order: Sequence[str], options: Options, paths: Sequence[str]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Return the categories of categorical columns, and warnings of columns that files code differently."""
+    declared = {name: given for name, given in options.declared.items() if name in order}
+    open_ones = [name for name, given in declared.items() if given is None and name not in options.top]
     answers = ask(partial(questions.categories, columns=open_ones)) if open_ones else []
+    counts = ask(partial(questions.frequent, columns=list(options.top))) if options.top else []
     categories: dict[str, list[str]] = {}
+    warnings: list[str] = []
     for name, given in declared.items():
-        categories[name] = sorted({value for answer in answers for value in answer[name]}) if given is None else given
+        if name in options.top:
+            categories[name] = _most_frequent(name, [count[name] for count in counts], options.top[name])
+        elif given is not None:
+            categories[name] = given
+        else:
+            values = [answer[name] for answer in answers]
+            categories[name] = sorted({value for one in values for value in one})
+            warnings += coded_differently(name, values, paths)
         if not categories[name]:
             raise ConfigError(
                 f"categorical column {name!r} has no value in any training file; leave it out: `ignore: [{name}]`"
             )
-    return categories
+    return categories, tuple(warnings)
+
+
+def _most_frequent(name: str, counts: Sequence[Mapping[str, int]], most: int) -> list[str]:
+    """Return the most frequent values of all files together, ties by name, and ``other``."""
+    total = Counter[str]()
+    for count in counts:
+        total.update(count)
+    total.pop(OTHER, None)
+    if not total:
+        raise ConfigError(
+            f"categorical.{name}: no value stands in {questions.FEWEST} rows of a file, as of ids or free text\n"
+            f"leave the column out: `ignore: [{name}]`, or hash its values: `categorical: {{{name}: {{hash: 64}}}}`"
+        )
+    ranked = sorted(total, key=lambda value: (-total[value], value))
+    return [*ranked[:most], OTHER]
+
+
+def coded_differently(name: str, values: Sequence[Sequence[str]], paths: Sequence[str]) -> list[str]:
+    """Return warnings of a column whose categories do not agree.
+
+    A file shares none with any other, or two categories differ by case alone.
+
+    >>> coded_differently("sex", [["f", "m"], ["1", "2"]], ["a.csv", "b.csv"])[0].partition(";")[0]
+    "column 'sex' may be coded differently in b.csv (1, 2) than elsewhere (f, m)"
+    >>> coded_differently("sex", [["f", "m"], ["f"]], ["a.csv", "b.csv"])
+    []
+    """
+    advice = f"; correct it if the codes mean the same, else list all: `categorical: {{{name}: [...]}}`"
+    every = {value for one in values for value in one}
+    found = []
+    alone = []
+    for place, (path, one) in enumerate(zip(paths, values, strict=True)):
+        others = {value for number, other in enumerate(values) if number != place for value in other}
+        if one and others and not others & set(one):
+            alone.append((path, one, sorted(others)))
+    if alone:
+        # Of two files each is alone: the later one is named.
+        path, one, elsewhere = alone[-1]
+        found.append(
+            f"column {name!r} may be coded differently in {path} ({listed(one)}) than elsewhere "
+            f"({listed(elsewhere)}){advice}"
+        )
+    alike: dict[str, set[str]] = {}
+    for value in every:
+        alike.setdefault(value.casefold(), set()).add(value)
+    twins = [" and ".join(sorted(group)) for _, group in sorted(alike.items()) if len(group) > 1]
+    if twins:
+        found.append(f"column {name!r} has categories that differ by case alone: {listed(twins)}{advice}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -242,6 +301,10 @@ def read_tables(
         names = check_ids([table.path.stem for table in tables] if ids is None else ids, len(tables))
     if encoding is None:
         encoding = fit(ask, outlines, options, column)
+    told = [*outlines, *(questions.outline(table) for table in test.tables)]
+    tell(told, encoding)
+    if encoding.options.unseen == "other":
+        tell_unseen([outline.path for outline in told], [encoding.unseen(table) for table in (*tables, *test.tables)])
     inputs = np.concatenate(ask(encoding.inputs))
     targets = np.concatenate(ask(encoding.targets))
     held_out = test.encoded(encoding)

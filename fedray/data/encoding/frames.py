@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fedray.config.registry import nearest
+from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, an, listed
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.table import Table, read_table
+from fedray.data.encoding.reading import read_table
+from fedray.data.encoding.table import Reading, Table
 
-KINDS = "a pandas DataFrame, a dict of columns, a pyarrow.Table, or the path of a CSV or Parquet file"
+KINDS = "a pandas DataFrame, a dict of columns, a pyarrow.Table, or the path of a CSV, Excel or Parquet file"
 _SPELLINGS = (("False", "True"), ("false", "true"), ("0", "1"), ("no", "yes"))
 
 
@@ -34,13 +35,14 @@ def is_table(rows: Any) -> bool:
     return frame or isinstance(rows, str | Path | Mapping | pa.Table)
 
 
-def table_of(rows: Any, encoding: Encoding) -> Table:
+def table_of(rows: Any, encoding: Encoding, csv: Mapping[str, Any] | None = None) -> Table:
     """Return rows as a table, whose columns the encoding can read as it reads those of files.
 
     Whole numbers that stand in a column of floats, as pandas has them where some are missing, are categories as they
-    would be written in a file, and so are True and False.
+    would be written in a file, and so are True and False.  Words for missing values and sentinels are those of the
+    training tables; no row is left out.
 
-    >>> from fedray.data.encoding.encoding import Options
+    >>> from fedray.data.encoding.options import Options
     >>> encoding = Encoding(Options("ill"), {"age": (50.0, 10.0, 50.0)}, {"sex": ["0", "1"]}, ["age", "sex"], None)
     >>> table_of({"age": [40, None], "sex": [1.0, None]}, encoding).text("sex")
     ['1', None]
@@ -48,12 +50,16 @@ def table_of(rows: Any, encoding: Encoding) -> Table:
     Args:
         rows: :data:`KINDS`.
         encoding: the encoding of the model.
+        csv: the dialect of a file, where it is not found right and differs from that of the training tables.
 
     Raises:
         ConfigError: they are something else, cannot be read, or columns are not of one length.
     """
+    path = Path(rows) if isinstance(rows, str | Path) else Path("the rows")
+    told = encoding.options.reading(path, csv)
+    reading = Reading(told.dialect, told.missing)
     if isinstance(rows, str | Path):
-        return read_table(rows)
+        return read_table(path, reading)
     if not is_table(rows):
         raise ConfigError(f"rows: {KINDS} is needed; this is {an(type(rows).__name__)}")
     if isinstance(rows, pa.Table):
@@ -66,7 +72,7 @@ def table_of(rows: Any, encoding: Encoding) -> Table:
         raise ConfigError(f"columns have different lengths: {listed(f'{n} {k}' for n, k in lengths.items())}")
     count = next(iter(lengths.values()), 0)
     columns = {name: _plain(column, encoding.categories.get(name)) for name, column in found.items()}
-    return Frame(Path("the rows"), columns, count)
+    return Frame(path, columns, count, reading)
 
 
 def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:
@@ -77,7 +83,8 @@ def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:
     """
     if not table.rows:
         raise ConfigError(f"{table.path}: there are no rows")
-    if missing := [name for name in encoding.order if name not in table.columns]:
+    missing = [name for name in encoding.order if name not in table.columns]
+    if missing and (encoding.options.missing_columns == "error" or len(missing) == len(encoding.order)):
         hints = nearest(missing[0], [name for name in table.columns if name not in encoding.order])
         raise ConfigError(
             f"{table.path}: there is no column {listed(map(repr, missing))}{hints}; the model needs "
@@ -114,4 +121,5 @@ def _plain(column: pa.ChunkedArray, categories: list[str] | None) -> pa.ChunkedA
         if pc.all(pc.equal(there, pc.floor(there)), min_count=0).as_py():
             return column.cast(pa.int64())
         return column
-    return column if pa.types.is_integer(kind) or pa.types.is_floating(kind) else column.cast(pa.string())
+    kept = pa.types.is_integer, pa.types.is_floating, pa.types.is_date, pa.types.is_timestamp
+    return column if any(test(kind) for test in kept) else column.cast(pa.string())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,12 +17,17 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
 from fedray.data.columns.holdout import training_first
-from fedray.data.encoding.encoding import Encoding, canonical
+from fedray.data.encoding.encoding import Encoding, column_values
 from fedray.data.encoding.moments import Sums
-from fedray.data.encoding.table import Table, names_rows
+from fedray.data.encoding.options import Options
+from fedray.data.encoding.table import Kind, Table
+from fedray.data.encoding.words import canonical, names_rows
 
 LABEL_LIMIT = 20
 """The number of different whole numbers above which a target is a quantity, not a class."""
+
+FEWEST = 5
+"""The fewest rows of a value that is told of a column of many values: what fewer have may name a person."""
 
 _WHOLE = re.compile("-?[0-9]+")
 
@@ -34,11 +40,15 @@ class Outline:
         path: the file, for errors.
         rows: the number of its rows.
         columns: their names, in the order of the file.
+        form: the way the file is written, in words, where it is not the usual one.
+        dropped: the number of rows without a target that were left out.
     """
 
     path: str
     rows: int
     columns: tuple[str, ...]
+    form: str = ""
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,21 +65,27 @@ class Labels:
 
 
 def outline(table: Table) -> Outline:
-    """Return the table's number of rows and the names of its columns."""
-    return Outline(str(table.path), table.rows, tuple(table.columns))
+    """Return the table's number of rows, the names of its columns, and its dialect."""
+    return Outline(str(table.path), table.rows, tuple(table.columns), table.written, table.dropped)
 
 
-def sums(table: Table, columns: Sequence[str], center: NDArray[np.float64]) -> Sums:
-    """Sum numeric columns about ``center`` ``[k]``: counts, sums and sums of squares.
+def kinds(table: Table, columns: Sequence[str]) -> dict[str, Kind]:
+    """Return if columns hold numbers, dates, booleans, text, or nothing."""
+    return {name: table.kind(name) for name in columns}
+
+
+def sums(table: Table, columns: Sequence[str], center: NDArray[np.float64], options: Options | None = None) -> Sums:
+    """Sum numeric and ordinal columns about ``center`` ``[k]``: counts, sums and sums of squares.
 
     Raises:
-        ConfigError: a cell that is neither missing nor a number, with its line.
+        ConfigError: a cell that is neither missing nor a number, or no level, with its line.
     """
-    return Sums.of(np.stack([table.numbers(name) for name in columns], axis=1), center)
+    read = options or Options("")
+    return Sums.of(np.stack([column_values(table, name, read) for name in columns], axis=1), center)
 
 
 def categories(table: Table, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the different values of categorical columns, sorted.
+    """Return the different values of categorical columns, sorted; whole numbers in one form.
 
     Raises:
         ConfigError: a column of ids, whose values are told to nobody.
@@ -77,14 +93,25 @@ def categories(table: Table, columns: Sequence[str]) -> dict[str, tuple[str, ...
     return {name: _names(table, name) for name in columns}
 
 
+def frequent(table: Table, columns: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return how many rows each value has that at least five rows have, of columns of many values."""
+    counts = {name: Counter(canonical(cell) for cell in table.text(name) if cell is not None) for name in columns}
+    return {name: {word: n for word, n in sorted(count.items()) if n >= FEWEST} for name, count in counts.items()}
+
+
+def unseen(table: Table, encoding: Encoding) -> dict[str, int]:
+    """Count the cells of each categorical column that are of no known category."""
+    return encoding.unseen(table)
+
+
 def _names(table: Table, name: str) -> tuple[str, ...]:
-    values = [value for value in table.text(name) if value is not None]
+    values = [canonical(value) for value in table.text(name) if value is not None]
     found = set(values)
     if names_rows(len(found), len(values)):
         raise ConfigError(
             f"{table.path}: column {name!r} has {len(found):,} different values in {len(values):,} rows, "
-            f"as ids or free text have, not categories\nleave it out: `ignore: [{name}]`, or list its values: "
-            f"`categorical: {{{name}: [...]}}`"
+            f"as ids or free text have, not categories\nleave it out: `ignore: [{name}]`, list its values: "
+            f"`categorical: {{{name}: [...]}}`, or take its most frequent ones: `categorical: {{{name}: {{top: 20}}}}`"
         )
     return tuple(sorted(found))
 
@@ -108,7 +135,7 @@ def labels(table: Table, target: str, classes: bool) -> Labels:
     kind: Literal["whole", "numbers", "text"] = "text"
     if all(_WHOLE.fullmatch(label) for label in found):
         kind = "whole"
-    elif all_numbers(found):
+    elif all_numbers(found) or _decimals(table, target):
         kind = "numbers"
     if kind == "text" and names_rows(len(found), len(values)):
         raise ConfigError(
@@ -138,6 +165,17 @@ def class_counts(table: Table, encoding: Encoding, seed: int, key: int, held: in
         return np.zeros(0, dtype=np.int64)
     order = training_first(seed, np.array([key]), np.array([table.rows]), np.array([held]))
     return np.bincount(targets[order[: table.rows - held]], minlength=len(encoding.classes))
+
+
+def _decimals(table: Table, name: str) -> bool:
+    """Tell if a column holds numbers with decimal commas, or groups of thousands."""
+    if table.kind(name) != "numbers":
+        return False
+    try:
+        table.numbers(name)
+    except ConfigError:
+        return False
+    return True
 
 
 def all_numbers(words: set[str]) -> bool:

@@ -10,9 +10,11 @@ from typing import Any
 from fedray.core.errors import ConfigError
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
-from fedray.data.encoding.encoding import Encoding, Options
-from fedray.data.encoding.fit import TestTables, check_columns
-from fedray.data.encoding.table import read_table
+from fedray.data.encoding.check import check_columns
+from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.fit import TestTables, tell, tell_unseen
+from fedray.data.encoding.options import Options
+from fedray.data.encoding.reading import read_table
 
 Saved = Mapping[str, Any] | str | Path
 """An encoding as ``encoding.json`` holds it, or that file's path."""
@@ -44,8 +46,12 @@ def encoded_test(tests: Sequence[Path], options: Options, encoding: Encoding, co
         ConfigError: the table cannot be read, or the encoding does not fit it or the options.
     """
     encoding.need(options)
-    tables = [read_table(test) for test in tests]
-    check_columns([], [questions.outline(table) for table in tables], options, column, encoding)
+    tables = [read_table(test, options.reading(test)) for test in tests]
+    outlines = [questions.outline(table) for table in tables]
+    check_columns([], outlines, options, column, encoding)
+    tell(outlines, encoding)
+    if encoding.options.unseen == "other":
+        tell_unseen([outline.path for outline in outlines], [encoding.unseen(table) for table in tables])
     read = TestTables(tables).encoded(encoding)
     assert read is not None
     return read

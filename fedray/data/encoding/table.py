@@ -1,35 +1,45 @@
-"""One table, read from a CSV or Parquet file, with errors that name file, line and column."""
+"""One table, whatever file it comes from: cells as text and as numbers, and errors that name file, line and column."""
 
 from __future__ import annotations
 
-import csv
-import os
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
-from fedray.core.errors import ConfigError, counted
+from fedray.config.binding import nearest
+from fedray.core.errors import ConfigError, listed
+from fedray.data.encoding.dates import as_days, looks_like_date
+from fedray.data.encoding.decimals import Marks, all_marks, decimal_mark, marks_of, plain_numbers
+from fedray.data.encoding.dialect import Dialect, Form
+from fedray.data.encoding.words import BOOLEANS, MissingWords, canonical, is_number, names_rows, numbered
 
 LARGEST = float(np.finfo(np.float32).max)
-_DECIMAL_COMMA = re.compile(r"[+-]?[0-9][0-9. ]*,[0-9]+")
-_KINDS = {b"PAR1": "a Parquet file", b"PK\x03\x04": "an Excel workbook or another zip file", b"\x1f\x8b": "compressed"}
-SEPARATED = "; columns are separated by commas"
-MISSING = ("", "na", "nan", "n/a", "null", "none")
+
+Kind = Literal["numbers", "dates", "booleans", "text", "empty"]
 
 
-def single_but_separated(columns: Iterable[str]) -> bool:
-    """Tell if a header of one column looks like several that something else than a comma separates."""
-    only = list(columns)
-    return len(only) == 1 and any(separator in only[0] for separator in ";\t|")
+@dataclass(frozen=True)
+class Reading:
+    """All that decides how the cells of a file are read.
+
+    Args:
+        dialect: of the file, as far as it is given.
+        missing: words and numbers of missing values in single columns.
+        drop: the column without whose value a row is left out.
+        keep: values of that column that are none of the words for missing ones.
+    """
+
+    dialect: Dialect = field(default_factory=Dialect)
+    missing: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    drop: str | None = None
+    keep: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -40,62 +50,213 @@ class Table:
         path: the file, for errors.
         columns: its columns by name, in the order of the file, all of length ``rows``.
         rows: number of rows.
+        reading: all that decides on the values of cells.
+        form: the dialect of a text file; None for another one.
+        kept: the numbers in the file of the rows that are left, int64 ``[rows]``; None: all are.
+        dropped: the number of rows that were left out.
     """
 
     path: Path
     columns: dict[str, pa.ChunkedArray]
     rows: int
+    reading: Reading = Reading()
+    form: Form | None = None
+    kept: NDArray[np.int64] | None = None
+    dropped: int = 0
 
     def where(self, row: int) -> str:
-        """Return the place of row ``row``: ``FILE, line 7`` in a CSV file; in another file, its number from 1."""
-        if self.path.suffix.lower() == ".parquet":
+        """Return the place of row ``row``: ``FILE, line 7`` in a text file; in another file, its number from 1."""
+        if self.kept is not None:
+            row = int(self.kept[row])
+        if self.path.suffix.lower() in (".xlsx", ".xlsm"):
+            return f"{self.path}, row {row + 2}"
+        if self.path.suffix.lower() == ".parquet" or not self.path.is_file():
             return f"{self.path}, row {row + 1}"
-        for number, (line, _) in enumerate(_records(self.path)):
+        for number, (line, _) in enumerate((self.form or Form()).records(self.path)):
             # Record 0 is the header.
             if number == row + 1:
                 return f"{self.path}, line {line}"
         return str(self.path)
 
-    def text(self, name: str) -> list[str | None]:
-        """Return a column as text, None where it is missing (empty, NA, NaN, N/A, null, None in any case)."""
+    def with_rows_of(self, target: str, keep: Collection[str] = ()) -> Table:
+        """Return the table without the rows in which a column has no value; ``keep`` as for ``text``."""
+        if target not in self.columns:
+            return self
+        mask = np.array([value is not None for value in self.text(target, keep)], dtype=bool)
+        kept = np.flatnonzero(mask)
+        if len(kept) == self.rows:
+            return self
+        columns = {name: column.filter(pa.array(mask)) for name, column in self.columns.items()}
+        return replace(self, columns=columns, rows=len(kept), kept=kept, dropped=self.rows - len(kept))
+
+    def text(self, name: str, keep: Collection[str] = ()) -> list[str | None]:
+        """Return a column as text, None where it is missing; all of a column that the file lacks is.
+
+        Args:
+            name: of the column.
+            keep: values that are none of the words for missing ones.
+        """
+        if name not in self.columns:
+            return [None] * self.rows
         column = self._trimmed[name] if name in self._trimmed else self.columns[name].cast(pa.string())
-        return [None if value is None or value.lower() in MISSING else value for value in column.to_pylist()]
+        cells = column.to_pylist()
+        different = set(cells) - {None}
+        values = set(keep) | ({"-"} if "+" in different else set())
+        gone = {word for word in different if word not in values and self._missing(name).has(word)}
+        return [None if value is None or value in gone else value for value in cells]
+
+    def kind(self, name: str) -> Kind:
+        """Return what the values of a column are."""
+        if name not in self.columns:
+            return "empty"
+        column = self.columns[name]
+        if name not in self._trimmed:
+            if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+                return "dates"
+            if pa.types.is_boolean(column.type):
+                return "booleans"
+            return "empty" if column.null_count == self.rows else "numbers"
+        present = self._present(name)
+        if not len(present):
+            return "empty"
+        first = str(present[0].as_py())
+        if looks_like_date(first, self._dates) and as_days(self._words(name), self._dates) is not None:
+            return "dates"
+        if _boolean(first) is not None:
+            words = self._words(name)
+            if any(word.lower() in BOOLEANS for word in words) and all(_boolean(word) is not None for word in words):
+                return "booleans"
+        return "numbers" if pc.any(pc.match_substring_regex(present, "[0-9]")).as_py() else "text"
 
     def numbers(self, name: str, *, target: bool = False) -> NDArray[np.float64]:
         """Return a column as float64 ``[rows]``, NaN where it is missing; ``target``: it is the one to predict.
 
+        Dates are days since 1970, booleans 0 and 1.
+
         Raises:
             ConfigError: a cell that is neither missing nor a number that float32 can hold.
         """
-        column = self.columns[name]
+        if name not in self.columns:
+            return np.full(self.rows, np.nan)
         if name in self._trimmed:
-            column = self._trimmed[name]
-            missing = pc.is_in(pc.utf8_lower(column), value_set=pa.array(MISSING))
-            column = pc.if_else(missing, None, column)
-        try:
-            values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy().astype(np.float64)
-        except pa.ArrowException:
-            values = np.array([_number(value) for value in column.to_pylist()])
+            values = self._parsed(name)
+        else:
+            values = _of_type(self.columns[name])
         bad = np.flatnonzero(np.abs(values) > LARGEST)
         if len(bad):
             value = str(self.columns[name][int(bad[0])].as_py())
             raise ConfigError(
                 f"{self.where(int(bad[0]))}, column {name!r}: {value!r} {self._remedy(name, value, target)}"
             )
+        if self._missing(name).numbers:
+            values = np.where(np.isin(values, list(self._missing(name).numbers)), np.nan, values)
         return values
+
+    def levels(self, name: str, levels: Sequence[str], *, lenient: bool = False) -> NDArray[np.float64]:
+        """Return the place of each value of an ordinal column in its levels, from 0; NaN where it is missing.
+
+        Args:
+            name: of the column.
+            levels: its values, from low to high.
+            lenient: take another value for a missing one.
+
+        Raises:
+            ConfigError: another value, with its line.
+        """
+        known = numbered(levels)
+        values = np.full(self.rows, np.nan)
+        for row, value in enumerate(self.text(name, known)):
+            if value is None:
+                continue
+            place = known.get(value, known.get(canonical(value)))
+            if place is not None:
+                values[row] = place
+            elif not lenient:
+                raise ConfigError(
+                    f"{self.where(row)}, column {name!r}: unknown level {value!r}{nearest(value, levels)}; "
+                    f"known, from low to high: {listed(levels)}"
+                )
+        return values
+
+    def _parsed(self, name: str) -> NDArray[np.float64]:
+        """Return the numbers of a column of text; infinity for what is none."""
+        column = self._trimmed[name]
+        kind = self.kind(name)
+        words = {} if kind in ("numbers", "text") else dict.fromkeys(self._words(name), 0.0)
+        if kind == "dates":
+            words = as_days(words, self._dates) or {}
+        elif kind == "booleans":
+            words = {word: _boolean(word) or 0.0 for word in words}
+        if words:
+            return np.array([words.get(cell, np.nan) for cell in column.to_pylist()])
+        column = pc.if_else(self._absent(name), None, column)
+        try:
+            mark = self._decimal(name, column)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}, column {name!r}: {error}") from None
+        column = plain_numbers(column, mark, self.reading.dialect.thousands)
+        try:
+            values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy().astype(np.float64)
+        except pa.ArrowException:
+            values = np.array([_number(value) for value in column.to_pylist()])
+        return values
+
+    def _decimal(self, name: str, column: pa.ChunkedArray) -> str:
+        dialect = self.reading.dialect
+        if dialect.decimal is not None:
+            return dialect.decimal
+        if dialect.thousands is not None and dialect.thousands in ",.":
+            return "." if dialect.thousands == "," else ","
+        own = marks_of(column)
+        return "." if own == Marks() else decimal_mark(own, self.marks, self.form.delimiter if self.form else ",")
+
+    @cached_property
+    def marks(self) -> Marks:
+        """The cells of all columns that show the file's decimal mark."""
+        return all_marks(self._trimmed.values())
+
+    @property
+    def written(self) -> str:
+        """The way the file is written, in words; empty for commas, UTF-8 and decimal points."""
+        if self.form is None:
+            return f"sheet {self.reading.dialect.sheet}" if self.reading.dialect.sheet else ""
+        dialect, comma = self.reading.dialect, self.marks.comma and not self.marks.point
+        mark = dialect.decimal or ("," if comma else ".")
+        return ", ".join(filter(None, [str(self.form), "decimal comma" if mark == "," else ""]))
+
+    @property
+    def _dates(self) -> str | None:
+        return self.reading.dialect.dates
+
+    def _missing(self, name: str) -> MissingWords:
+        return MissingWords.of([*(self.reading.dialect.missing or ()), *self.reading.missing.get(name, ())])
+
+    def _absent(self, name: str) -> pa.ChunkedArray:
+        return pc.is_in(pc.utf8_lower(self._trimmed[name]), value_set=pa.array(sorted(self._missing(name).words)))
+
+    def _present(self, name: str) -> pa.ChunkedArray:
+        column = self._trimmed[name]
+        return pc.filter(column, pc.and_(pc.invert(self._absent(name)), pc.is_valid(column)))
+
+    def _words(self, name: str) -> list[str]:
+        """Return the different values of a column of text, in the order in which they come."""
+        return [str(word) for word in self._present(name).unique().to_pylist()]
 
     def _remedy(self, name: str, value: str, target: bool) -> str:
         """Say what is wrong with a cell that is no number, and what to do, by what else the column holds."""
-        if _DECIMAL_COMMA.fullmatch(value.strip()):
-            return "is not a number (a decimal comma? write 1.5, not 1,5)"
-        if _is_number(value):
+        if "," in value and is_number(value.strip().replace(".", "").replace(",", ".")):
+            return "is not a number (a decimal comma? other cells have points; write one of the two)"
+        if is_number(value):
+            if "." in value and is_number(value) and np.isfinite(float(value)) and abs(float(value)) <= LARGEST:
+                return "is not a number where the decimal mark is a comma; write one of the two"
             return "is not a finite number below 3e38; correct it, or leave it empty if missing"
         if target:
             return "is not a number; correct it, or say `task: classification` if the target is a class"
         words = [cell for cell in self.text(name) if cell is not None]
-        if any(map(_is_number, words)) or name not in self._trimmed:
+        if any(map(is_number, words)) or name not in self._trimmed:
             return (
-                f"is not a number; correct it, leave it empty if missing, or leave the column out: `ignore: [{name}]`"
+                f"is not a number; correct it, leave it empty if missing (or say `csv: {{missing: [{value}]}}`), or "
+                f"leave the column out: `ignore: [{name}]`"
             )
         if names_rows(len(set(words)), len(words)):
             return f"is not a number; the column looks like ids or free text: leave it out: `ignore: [{name}]`"
@@ -107,20 +268,24 @@ class Table:
         return {name: pc.utf8_trim_whitespace(column) for name, column in strings.items()}
 
 
-def names_rows(different: int, values: int) -> bool:
-    """Return whether a column names single rows: more than ten different values, and more than half of all differ.
-
-    >>> names_rows(10, 10), names_rows(11, 20), names_rows(11, 22)
-    (False, True, False)
-    """
-    return different > 10 and 2 * different > values
-
-
-def _is_number(word: str) -> bool:
+def _of_type(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Return a column that is no text as float64; infinity for what is no number."""
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+        moments = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None))).cast(pa.int64())
+        days: NDArray[np.float64] = pc.cast(moments, pa.float64()).to_numpy().astype(np.float64) / 86_400e6
+        return days
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
     try:
-        return "_" not in word and float(word) is not None
-    except ValueError:
-        return False
+        values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy().astype(np.float64)
+    except pa.ArrowException:
+        values = np.array([_number(value) for value in column.to_pylist()])
+    return values
+
+
+def _boolean(word: str) -> float | None:
+    """Return 1 or 0 for a word of a column of booleans, None for another word."""
+    return {"1": 1.0, "0": 0.0}.get(word, BOOLEANS.get(word.lower()))
 
 
 def _number(value: object) -> float:
@@ -131,124 +296,3 @@ def _number(value: object) -> float:
         return float("inf") if "_" in str(value) else float(str(value))
     except ValueError:
         return float("inf")
-
-
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the records of a CSV file, each with the number of its first line; empty lines are skipped."""
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream)
-        line = 1
-        for record in reader:
-            if record:
-                yield line, record
-            line = reader.line_num + 1
-
-
-def _existing(path: str | Path) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise ConfigError(
-            f"the path of a file is needed, got an object of type {type(path).__name__}; "
-            "tables in memory go into FederatedData.from_arrays(x, y, clients)"
-        )
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise ConfigError(f"data file {path} {what} (current folder: {Path.cwd()})")
-    return path
-
-
-def _check_header(path: Path, names: list[str]) -> None:
-    seen: set[str] = set()
-    for number, name in enumerate(names):
-        if not name:
-            raise ConfigError(f"{path}: column {number + 1} has no name (an index column? write the file without it)")
-        if "\n" in name:
-            raise ConfigError(f"{path}: the column name {name!r} has a line break")
-        if name in seen:
-            raise ConfigError(f"{path}: the column name {name!r} occurs twice; columns are matched by name")
-        seen.add(name)
-    if all(_number(name) < float("inf") for name in names):
-        shown = ",".join(names[:4]) + (",..." if len(names) > 4 else "")
-        raise ConfigError(f"{path} has no header: its first line is {shown!r}; the first line must name the columns")
-
-
-def read_csv(path: str | Path) -> Table:
-    """Read a comma-separated UTF-8 file with a header line; cells are kept as text until they are used.
-
-    Raises:
-        ConfigError: missing or empty file, no header (a first line of numbers only), unnamed or repeated columns, a
-            row with too few or too many cells (with its line number), a file that is not UTF-8.
-    """
-    path = _existing(path)
-    with path.open("rb") as file:
-        start = file.read(4)
-    for magic, kind in _KINDS.items():
-        if start.startswith(magic):
-            hint = "; `data.name: folder` and `silos` read Parquet" if magic == b"PAR1" else ""
-            raise ConfigError(f"{path} is {kind}, not CSV: save it as CSV in UTF-8{hint}")
-    try:
-        header = next(_records(path), None)
-        if header is None:
-            raise ConfigError(f"{path} is empty; a header line that names the columns is required")
-        names = [name.strip() for name in header[1]]
-        _check_header(path, names)
-        raw = [str(number) for number in range(len(names))]
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(column_names=raw, skip_rows=header[0], use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(raw, pa.string())),
-        )
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text; save it as CSV in UTF-8") from None
-    except pa.ArrowInvalid as error:
-        raise _explain(path, str(error)) from None
-    return Table(path, dict(zip(names, table.columns, strict=True)), table.num_rows)
-
-
-def _explain(path: Path, reason: str) -> ConfigError:
-    """Find what pyarrow could not read with the csv module, which knows line numbers, and return the error."""
-    try:
-        records = list(_records(path))
-    except (UnicodeDecodeError, csv.Error) as error:
-        return ConfigError(f"{path} cannot be read as UTF-8 CSV: {error}")
-    width = len(records[0][1])
-    for line, record in records[1:]:
-        if len(record) != width:
-            hint = SEPARATED if single_but_separated(records[0][1]) else ""
-            found, named = counted(len(record), "cell"), counted(width, "column")
-            return ConfigError(f"{path}, line {line}: {found}, but the header names {named}{hint}")
-    if len(records) == 1:
-        return ConfigError(f"{path} has a header but no rows; neither a client nor a test set can be empty")
-    return ConfigError(f"{path} cannot be read as CSV: {reason}")
-
-
-def read_parquet(path: str | Path) -> Table:
-    """Read a Parquet file of flat columns (numbers, booleans, text).
-
-    Raises:
-        ConfigError: missing or unreadable file, or repeated columns.
-    """
-    path = _existing(path)
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ConfigError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-    names = [str(name) for name in table.column_names]
-    _check_header(path, names)
-    columns = [_plain(column) for column in table.columns]
-    return Table(path, dict(zip(names, columns, strict=True)), table.num_rows)
-
-
-def read_table(path: str | Path) -> Table:
-    """Read a Parquet file if it is called ``.parquet``, else a CSV file; errors as for either."""
-    return read_parquet(path) if Path(path).suffix.lower() == ".parquet" else read_csv(path)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _plain(column.cast(kind.value_type))
-    if pa.types.is_large_string(kind):
-        return column.cast(pa.string())
-    return column.cast(pa.int8()) if pa.types.is_boolean(kind) else column

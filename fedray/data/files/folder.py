@@ -13,9 +13,10 @@ from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import need_folder
 from fedray.data.columns.inputs import InputColumns, joined
-from fedray.data.encoding.encoding import Encoding, Options
+from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.fit import TestTables, read_tables
-from fedray.data.encoding.table import read_parquet
+from fedray.data.encoding.options import Options
+from fedray.data.encoding.reading import read_table
 
 KINDS = (".npz", ".parquet")
 
@@ -48,8 +49,9 @@ def read_folder(folder: Path, options: Options | None, test: Path | None, encodi
     if files[0].suffix.lower() == ".parquet":
         if options is None:
             raise ConfigError("target: Parquet files need the name of the target column")
-        held_out = TestTables([read_parquet(file) for file in tests], owners)
-        return read_tables([read_parquet(file) for file in files], held_out, options, encoding=encoding)
+        held_out = TestTables([read_table(file, options.reading(file)) for file in tests], owners)
+        tables = [read_table(file, options.reading(file)) for file in files]
+        return read_tables(tables, held_out, options, encoding=encoding)
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
     return _from_npz(files, tests, owners)

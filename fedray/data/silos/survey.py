@@ -25,9 +25,12 @@ from fedray.data.columns.lazy import LazyData
 from fedray.data.columns.probe import MadeUp
 from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
-from fedray.data.encoding.encoding import Encoding, Options
-from fedray.data.encoding.fit import TestTables, check_columns, fit
-from fedray.data.encoding.table import Table, read_table
+from fedray.data.encoding.check import check_columns
+from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.fit import TestTables, fit, tell, tell_unseen
+from fedray.data.encoding.options import Options
+from fedray.data.encoding.reading import read_table
+from fedray.data.encoding.table import Table
 from fedray.data.sites import Silo, SiteData, Sites
 
 A = TypeVar("A")
@@ -41,19 +44,20 @@ class _Tables:
     test: Table | None
 
 
-def _open_all(name: str, silo: Silo) -> _Tables:
+def _open_all(name: str, silo: Silo, options: Options) -> _Tables:
     """Read a silo's tables; called where they lie."""
-    return _Tables(_open(name, silo.path), None if silo.test is None else _open(name, silo.test))
+    test = None if silo.test is None else _open(name, silo.test, silo, options)
+    return _Tables(_open(name, silo.path, silo, options), test)
 
 
-def _open(name: str, path: str) -> Table:
+def _open(name: str, path: str, silo: Silo, options: Options) -> Table:
     """Read a silo's table; called where it lies."""
     with _said_by(name):
         expanded = os.path.expandvars(path)
         unknown = re.findall(r"\$\{?(\w+)", expanded)
         if unknown:
             raise ConfigError(f"path {path}: the environment has no {listed(unknown)} here")
-        return read_table(expanded)
+        return read_table(expanded, options.reading(expanded, silo.csv))
 
 
 def _answer(name: str, question: Callable[[Table], A], tables: _Tables) -> A:
@@ -93,6 +97,7 @@ class SiloData(LazyData):
         counts: training rows per silo and class, int64 ``[n, classes]``; ``[n, 0]`` for regression.
         test: central test set.
         marks: a hash of each silo's file.
+        options: the options for reading the tables.
     """
 
     def __init__(
@@ -106,9 +111,10 @@ class SiloData(LazyData):
         test: Examples | None,
         marks: Mapping[str, str],
         test_sizes: NDArray[np.int64],
+        options: Options,
     ) -> None:
         self.encoding, self.marks = encoding.to_json(), marks
-        self._silos, self._encoding = dict(silos), encoding
+        self._silos, self._encoding, self._options = dict(silos), encoding, options
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.warnings = encoding.warnings
         self._kept_tests: dict[int, tuple[Tensor, Tensor]] = {}
@@ -119,7 +125,7 @@ class SiloData(LazyData):
         return self._encoded(name, self._silos[name].path)
 
     def _encoded(self, name: str, path: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        table = _open(name, path)
+        table = _open(name, path, self._silos[name], self._options)
         with _said_by(name):
             return self._encoding.inputs(table), self._encoding.targets(table)
 
@@ -192,8 +198,10 @@ def survey(
     names = list(silos)
     ids = check_ids(names, len(names))
     _check_evaluation(silos, holdout)
-    tests = TestTables([] if test is None else [read_table(test)])
-    sources = [SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo)) for name, silo in silos.items()]
+    tests = TestTables([] if test is None else [read_table(test, options.reading(test))])
+    sources = [
+        SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo, options)) for name, silo in silos.items()
+    ]
     with sites.opened(sources) as them:
 
         def ask(question: Callable[[Table], A]) -> list[A]:
@@ -211,6 +219,12 @@ def survey(
         check_columns(outlines, [*outer, *(one for one in own if one is not None)], options, encoding=encoding)
         if encoding is None:
             encoding = fit(ask, outlines, options)
+        told = [*outlines, *outer, *(one for one in own if one is not None)]
+        tell(told, encoding)
+        if encoding.options.unseen == "other":
+            unseen = partial(questions.unseen, encoding=encoding)
+            found = [*ask(unseen), *map(unseen, tests.tables), *(one for one in ask_tests(unseen) if one is not None)]
+            tell_unseen([outline.path for outline in told], found)
         totals = np.array([outline.rows for outline in outlines])
         held = held_sizes(totals, holdout, np.zeros_like(totals))
         count = partial(questions.class_counts, encoding=encoding, seed=seed)
@@ -223,7 +237,9 @@ def survey(
         ask_tests(partial(questions.class_counts, encoding=encoding, seed=seed, key=0, held=0))  # can they be read?
         marks = dict(zip(names, ask(questions.fingerprint), strict=True))
     sizes = np.array([0 if outline is None else outline.rows for outline in own], dtype=np.int64)
-    return SiloData(silos, encoding, totals, held, seed, np.stack(counts), tests.encoded(encoding), marks, sizes)
+    return SiloData(
+        silos, encoding, totals, held, seed, np.stack(counts), tests.encoded(encoding), marks, sizes, options
+    )
 
 
 def _check_evaluation(silos: Mapping[str, Silo], holdout: float) -> None:

@@ -51,20 +51,12 @@ class Csv(TableSource):
         return super().tests() if own is None else [file for file, _ in own]
 
     def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> FederatedData:
-        return FederatedData.from_csv(
-            self.train,
-            target=self.target,
-            test=self.test,
-            task=self.task,
-            categorical=self.categorical,
-            classes=self.classes,
-            standardize=self.standardize,
-            ignore=self.ignore,
-            ids=self.ids,
-            partitioner=None if self.partition is None else make_partitioner(self.partition),
-            seed=seed,
-            encoding=encoding,
-        )
+        from fedray.data.encoding.saved import load_encoding
+        from fedray.data.files.csvs import read_csvs
+
+        partitioner = None if self.partition is None else make_partitioner(self.partition)
+        read = load_encoding(encoding)
+        return read_csvs(self.train, self.options(), self.test, self.ids, partitioner, seed, read).of(FederatedData)
 
     def column(self) -> str | None:
         return None if self.partition is None else getattr(make_partitioner(self.partition), "column", None)
@@ -98,17 +90,12 @@ class Folder(TableSource):
     target: str | None = None
 
     def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> FederatedData:
-        return FederatedData.from_folder(
-            self.path,
-            target=self.target,
-            test=self.test,
-            task=self.task,
-            categorical=self.categorical,
-            classes=self.classes,
-            standardize=self.standardize,
-            ignore=self.ignore,
-            encoding=encoding,
-        )
+        from fedray.data.encoding.saved import load_encoding
+        from fedray.data.files.folder import read_folder
+
+        options = None if self.target is None else self.options()
+        test = None if self.test is None else Path(self.test)
+        return read_folder(Path(self.path), options, test, load_encoding(encoding)).of(FederatedData)
 
     def tests(self) -> list[Path]:
         from fedray.data.files.folder import KINDS, list_clients

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from fedray.data.sources.base import Source, split_seed
 from fedray.data.spec import DataSpec
 
 if TYPE_CHECKING:
-    from fedray.data.encoding.encoding import Options
+    from fedray.data.encoding.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +25,18 @@ class TableSource(Source):
     Args:
         test: file of the held-out test set.
         task: auto, classification or regression.
-        categorical: ``[columns]`` or ``{column: [values]}``.
+        categorical: ``[columns]`` or ``{column: [values]}``; of many values ``{column: {top: 20}}`` or ``{hash: 64}``.
         classes: class names in the order of their indices.
         standardize: centre and scale numeric columns by federated sums.
         ignore: columns that are no inputs, such as the ids of patients; they leave no table.
+        columns: the columns that are inputs; by default all.
+        ordinal: ``{column: [low, mid, high]}``: levels as numbers.
+        missing: ``{column: [0]}``: values that stand for a missing one.
+        missing_columns: error, or impute: fill in columns that a file lacks.
+        missing_target: error, or drop: leave out rows without a target.
+        unseen: error, or other: take values of no known category for ``other``, else for missing ones.
+        csv: the way text is written, where it is not found: delimiter, decimal, thousands, encoding, quote, dates,
+            missing, sheet, and under ``files`` what differs in single files.
     """
 
     test: str | None = None
@@ -37,6 +45,13 @@ class TableSource(Source):
     classes: list[str] | None = None
     standardize: bool = True
     ignore: list[str] = field(default_factory=list)
+    columns: list[str] | None = None
+    ordinal: dict[str, Any] = field(default_factory=dict)
+    missing: dict[str, Any] = field(default_factory=dict)
+    missing_columns: Literal["error", "impute"] = "error"
+    missing_target: Literal["error", "drop"] = "error"
+    unseen: Literal["error", "other"] = "error"
+    csv: Any = None
 
     def load(
         self, seed: int, sites: Callable[[], Sites] = here, encoding: Mapping[str, Any] | None = None
@@ -66,12 +81,14 @@ class TableSource(Source):
 
     def options(self) -> Options:
         """Return how its tables are to be read."""
-        from fedray.data.encoding.encoding import Options
+        from fedray.data.encoding.options import Options
 
         target = getattr(self, "target", None)
         if target is None:
             raise ConfigError("target: the name of the target column is needed")
-        return Options(target, self.task, self.categorical, self.classes, self.standardize, self.ignore)
+        return Options(
+            target, **{field.name: getattr(self, field.name) for field in fields(Options) if field.name != "target"}
+        )
 
     def column(self) -> str | None:
         """Return the column that names the client of a row, if there is one."""

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
-from fedray.data.encoding.encoding import Encoding, Options
+from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.options import Options
 from fedray.data.encoding.saved import load_encoding
 
 HEADER = "age,sex,note,y\n"
@@ -50,6 +51,70 @@ def test_json_gives_the_same_encoding(
     assert (other.numeric, other.categories, other.order, other.classes) == (numeric, categories, one.order, classes)
     assert other.spec == one.spec
     assert other.to_json() == one.to_json()
+
+
+def test_the_first_format_is_read_and_one_of_the_future_is_not() -> None:
+    first = {
+        "format": 1, "target": "y", "task": "classification", "classes": ["no", "yes"], "standardize": True,
+        "ignore": ["id"],
+        "columns": [
+            {"name": "age", "mean": 50.0, "deviation": 10.0, "fill": 50.0}, {"name": "sex", "categories": ["f"]},
+        ],
+    }  # fmt: skip
+    encoding = Encoding.from_json(first)
+    encoding.need(Options("y", categorical=["sex"], ignore=["id"]))
+    assert (encoding.order, encoding.numeric) == (["age", "sex"], {"age": (50.0, 10.0, 50.0)})
+    again = encoding.to_json()
+    assert (again["format"], {key: again[key] for key in first if key != "format"}) == (
+        2,
+        {key: value for key, value in first.items() if key != "format"},
+    )
+    with pytest.raises(ConfigError, match="format 3; this fedray reads 1 and 2"):
+        Encoding.from_json({**first, "format": 3})
+
+
+WARDS = "u,grade,ward,y\n" + "".join(
+    f"{n},{('low', 'mid', 'high', '')[n % 4]},{'A' if n % 2 else f'w{n % 8}'},{'pq'[n % 2]}\n" for n in range(40)
+)
+
+
+def test_everything_that_is_decided_survives_json(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(WARDS)
+    (tmp_path / "b.csv").write_text(WARDS.replace("A,", "B,"))
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    options: dict[str, Any] = {
+        "target": "y",
+        "categorical": {"ward": {"top": 3}},
+        "ordinal": {"grade": ["low", "mid", "high"]},
+        "missing": {"u": [0]},
+        "unseen": "other",
+        "missing_columns": "impute",
+    }
+    data = FederatedData.from_csv(files, **options)
+    saved = json.loads(json.dumps(data.encoding))
+    assert saved["columns"][2] == {"name": "ward", "categories": ["A", "B", "w0", "other"], "top": 3}
+    assert saved["columns"][1]["levels"] == ["low", "mid", "high"]
+    rows = np.array([0, 1])
+    first, again = (
+        one.rows(rows).take(np.tile(np.arange(40), (2, 1)))[0].numpy()
+        for one in (data, FederatedData.from_csv(files, encoding=saved, **options))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert Encoding.from_json(saved).to_json() == saved
+    pooled = np.array([0, 1, 2] * 20)
+    expected = (np.array([0, 1, 2]) - pooled.mean()) / pooled.std()
+    np.testing.assert_allclose(first[0, :4, 1], [*expected, 0.0], atol=1e-7)
+    np.testing.assert_array_equal(
+        first[0, :5, 2:], [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 1]]
+    )
+    for changed, named in (
+        ({"ordinal": {"grade": ["low", "high", "mid"]}}, "ordinal"),
+        ({"categorical": {"ward": {"top": 2}}}, "categorical"),
+        ({"missing": {}}, "missing"),
+        ({"unseen": "error"}, "unseen"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{named}: the model was trained"):
+            FederatedData.from_csv(files, encoding=saved, **{**options, **changed})
 
 
 def test_tables_that_change_are_read_as_before(files: list[Path], tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_bare_yes_and_no_of_yaml_are_told_apart_from_text(write: Files) -> None:
     a = write("a.csv", "u,v,y\n1,yes,no\n2,no,yes\n")
     with pytest.raises(ConfigError, match=r'^classes: YAML reads bare yes, no, .* quote them: \["no"\]$'):
         FederatedData.from_csv([a], target="y", classes=[False, True])  # type: ignore[list-item]
-    with pytest.raises(ConfigError, match=r"^v: YAML reads bare yes, no"):
+    with pytest.raises(ConfigError, match=r"^categorical.v: YAML reads bare yes, no"):
         FederatedData.from_csv([a], target="y", categorical={"v": [True, False]})
 
 
@@ -142,7 +142,7 @@ def test_lists_in_messages_end_after_ten(write: Files) -> None:
     wards = [f"w{n:02}" for n in range(40)]
     path = write("a.csv", "ward,y\n" + "".join(f"{ward},{y}\n" for ward in wards for y in "ppq"))
     test = write("t.csv", "ward,y\nnowhere,p\n")
-    with pytest.raises(ConfigError, match=r"known: w00, w01.* w09 and 30 more$"):
+    with pytest.raises(ConfigError, match=r"known: w00, w01.* w09 and 30 more\ncorrect it, or .*`unseen: other`$"):
         FederatedData.from_csv(path, target="y", categorical=["ward"], test=test)
 
 
@@ -160,3 +160,80 @@ def test_a_class_that_one_silo_alone_has_is_named(write: Files, caplog: pytest.L
     declared = FederatedData.from_csv(files, target="y", classes=data.spec.classes)
     alone = FederatedData.from_csv(files[1:], target="y")
     assert (caplog.text, declared.warnings, alone.warnings) == ("", (), ())
+
+
+def test_a_feature_that_one_silo_codes_differently_is_named(write: Files, caplog: pytest.LogCaptureFixture) -> None:
+    files = [
+        write("a.csv", "sex,ward,y\nm,N,p\nw,S,q\n"),
+        write("b.csv", "sex,ward,y\n1,n,p\n2.0,S,q\n"),
+        write("c.csv", "sex,ward,y\nw,S,p\n,N,q\n"),
+    ]
+    data = FederatedData.from_csv(files, target="y", categorical=["sex", "ward"])
+    assert len(data.warnings) == 2
+    assert (
+        f"column 'sex' may be coded differently in {files[1]} (1, 2) than elsewhere (m, w); correct it" in caplog.text
+    )
+    assert "column 'ward' has categories that differ by case alone: N and n; correct it" in caplog.text
+    alike = FederatedData.from_csv([files[0], files[2]], target="y", categorical=["sex", "ward"])
+    declared = FederatedData.from_csv(files, target="y", categorical={"sex": ["m", "w", 1, 2], "ward": ["N", "n", "S"]})
+    assert (alike.warnings, declared.warnings) == ((), ())
+
+
+def test_codes_are_the_same_with_and_without_a_decimal_point(write: Files) -> None:
+    """As pandas writes whole numbers of a column with missing ones."""
+    a, b = write("a.csv", "cp,y\n1,p\n2,q\n"), write("b.csv", "cp,y\n1.0,p\n,q\n2.0,q\n")
+    data = FederatedData.from_csv([a, b], target="y", categorical=["cp"])
+    assert inputs(data, 1).tolist() == [[1, 0], [0, 0], [0, 1]]
+    assert data.warnings == ()
+
+
+def test_an_unseen_category_is_other_or_missing_if_asked_for(write: Files, caplog: pytest.LogCaptureFixture) -> None:
+    a = write("a.csv", "ward,kind,grade,y\nn,other,low,p\ns,x,high,q\n")
+    test = write("t.csv", "ward,kind,grade,y\nnowhere,z,mid,p\ns,x,low,q\n")
+    options: dict[str, Any] = {"categorical": ["ward", "kind"], "ordinal": {"grade": ["low", "high"]}, "target": "y"}
+    with pytest.raises(
+        ConfigError, match=r"t\.csv, line 2, column 'ward': unknown category 'nowhere'.*\n.*unseen: other"
+    ):
+        FederatedData.from_csv(a, test=test, **options)
+    caplog.set_level("INFO", logger="fedray")
+    data = FederatedData.from_csv(a, test=test, unseen="other", **options)
+    assert data.test is not None
+    assert data.test.x.tolist() == [[0, 0, 1, 0, 0], [0, 1, 0, 1, -1]]
+    assert "t.csv, column 'ward': 1 cell of no known category" in caplog.text
+
+
+def test_the_most_frequent_values_are_those_of_all_silos_and_rare_ones_are_told_to_nobody(write: Files) -> None:
+    counts = [{"a": 9, "b": 6, "c": 4}, {"b": 6, "d": 7, "other": 8}]
+    paths = [
+        write(f"{n}.csv", "w,y\n" + "".join(f"{word},{'pq'[i % 2]}\n" for word, m in one.items() for i in range(m)))
+        for n, one in enumerate(counts)
+    ]
+    data = FederatedData.from_csv(paths, target="y", categorical={"w": {"top": 2}})
+    assert data.encoding is not None
+    assert data.encoding["columns"][0]["categories"] == ["b", "a", "other"]
+    assert np.concatenate([inputs(data, client) for client in range(2)]).sum(axis=0).tolist() == [12, 9, 19]
+    every = FederatedData.from_csv(paths, target="y", categorical={"w": {"top": 9}})
+    assert every.encoding is not None
+    assert every.encoding["columns"][0]["categories"] == ["b", "a", "d", "other"]
+    ids = write("ids.csv", "w,y\n" + "".join(f"P{n},{'pq'[n % 2]}\n" for n in range(30)))
+    with pytest.raises(
+        ConfigError, match=r"categorical\.w: no value stands in 5 rows of a file.*\n.*hash: 64"
+    ) as refused:
+        FederatedData.from_csv(ids, target="y", categorical={"w": {"top": 5}})
+    assert "P1" not in str(refused.value)
+
+
+def test_hashed_values_need_no_list_and_are_the_same_for_ever(write: Files) -> None:
+    path = write("a.csv", "w,y\n" + "".join(f"P{n},{'pq'[n % 2]}\n" for n in range(30)) + "P0,p\n,q\n")
+    data = FederatedData.from_csv(path, target="y", categorical={"w": {"hash": 16}})
+    x = inputs(data, 0)
+    assert x.shape == (32, 16)
+    assert x.sum(axis=1).tolist() == [1.0] * 31 + [0.0]
+    assert x[0].tolist() == x[30].tolist()
+    assert x[:4].argmax(axis=1).tolist() == [9, 10, 5, 2]
+
+
+def test_a_target_with_decimal_commas_is_a_number(write: Files) -> None:
+    data = FederatedData.from_csv(write("a.csv", "u;y\n1;0,5\n2;1.234,5\n3;2\n"), target="y")
+    assert data.spec.task == "regression"
+    assert targets(data, 0) == [[0.5], [1234.5], [2.0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pyarrow.parquet
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.data.encoding.encoding import Encoding, Options
+from fedray.data import FederatedData
+from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.frames import beside, inputs_of, table_of
+from fedray.data.encoding.options import Options
+from tests.data.reading import Files, inputs
 
 ENCODING = Encoding(
     Options("ill"),
@@ -82,3 +86,67 @@ def test_a_missing_column_is_named_with_one_that_is_nearly_called_so() -> None:
         inputs_of(table_of({name: [] for name in columns()}, ENCODING), ENCODING)
     with pytest.raises(ConfigError, match=r"a pandas DataFrame, .* is needed; this is a list"):
         table_of([[1, 2]], ENCODING)
+
+
+TEXT = (
+    "id;age;seen;sex;grade;ward;y\nP1;40,5;01.03.2020;f;low;A1;no\nP2;60;02.03.2020;m;high;B2;yes\n"
+    "P3;;;f;mid;A1;no\nP4;-9;05.03.2020;;;C3;yes\n"
+)
+OPTIONS: dict[str, Any] = {
+    "target": "y",
+    "ignore": ["id"],
+    "categorical": {"sex": ["f", "m"], "ward": {"hash": 8}},
+    "ordinal": {"grade": ["low", "mid", "high"]},
+    "csv": {"missing": ["-9"]},
+}
+
+
+@pytest.fixture
+def data(write: Files) -> FederatedData:
+    """A hospital."""
+    return FederatedData.from_csv(write("a.csv", TEXT), **OPTIONS)
+
+
+def test_a_file_and_a_frame_are_the_rows_that_were_trained_on(
+    data: FederatedData, write: Files, tmp_path: Path
+) -> None:
+    encoding = Encoding.from_json(json.loads(json.dumps(data.encoding)))
+    expected = inputs(data, 0)
+    new = write("new.csv", "\n".join(line.rpartition(";")[0] for line in TEXT.splitlines()))
+    np.testing.assert_array_equal(inputs_of(table_of(new, encoding), encoding), expected)
+    frame = pandas.DataFrame(
+        {
+            "age": [40.5, 60, np.nan, -9],
+            "seen": pandas.to_datetime(["2020-03-01", "2020-03-02", None, "2020-03-05"]),
+            "sex": ["f", "m", "f", None],
+            "grade": ["low", "high", "mid", None],
+            "ward": pandas.Categorical(["A1", "B2", "A1", "C3"]),
+        }
+    )
+    np.testing.assert_array_equal(inputs_of(table_of(frame, encoding), encoding), expected)
+    np.testing.assert_array_equal(inputs_of(table_of(pa.Table.from_pandas(frame), encoding), encoding), expected)
+    np.testing.assert_array_equal(inputs_of(table_of(frame.astype(object), encoding), encoding), expected)
+    with pytest.raises(ConfigError, match=r"the rows: column 'seen' has numbers, and dates in the tables"):
+        inputs_of(table_of({**frame, "seen": [1, 2, 3, 4]}, encoding), encoding)
+    assert encoding.features[:5] == ["age", "seen", "sex=f", "sex=m", "grade"]
+    assert len(encoding.features) == expected.shape[1] == encoding.spec.shape[0]
+
+
+def test_rows_without_a_target_are_kept_where_training_left_them_out(write: Files) -> None:
+    a = write("a.csv", "u,v,y\n1,2,p\n3,4,\n5,6,q\n")
+    data = FederatedData.from_csv(a, target="y", missing_target="drop", missing_columns="impute")
+    assert data.sizes.tolist() == [2]
+    assert data.encoding is not None
+    encoding = Encoding.from_json(data.encoding)
+    assert inputs_of(table_of(a, encoding), encoding).shape == (3, 2)
+    assert inputs_of(table_of({"u": [1.0]}, encoding), encoding).tolist() == [[-1.0, 0.0]]
+
+
+def test_a_file_that_does_not_tell_its_decimal_mark_is_read_as_it_is_said(write: Files) -> None:
+    data = FederatedData.from_csv(write("a.csv", "u;y\n1,5;p\n2.000;q\n"), target="y", standardize=False)
+    assert data.encoding is not None
+    encoding = Encoding.from_json(data.encoding)
+    new = write("new.csv", "u;id\n1.234;7\n")
+    with pytest.raises(ConfigError, match="may be a number of thousands"):
+        inputs_of(table_of(new, encoding), encoding)
+    assert inputs_of(table_of(new, encoding, {"decimal": ","}), encoding).tolist() == [[1234.0]]

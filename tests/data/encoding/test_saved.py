@@ -12,7 +12,7 @@ import pytest
 
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
-from fedray.data.encoding.encoding import Options
+from fedray.data.encoding.options import Options
 from fedray.data.encoding.saved import encoded_test, load_encoding
 from fedray.rundir import durable
 from fedray.rundir.folder import as_json

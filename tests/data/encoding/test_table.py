@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
-from fedray.data.encoding.table import read_csv
+from fedray.data.encoding.reading import read_csv
 from tests.data.reading import Files, inputs
 
 
@@ -37,10 +37,10 @@ GOOD = "u,v,y\n1,2,p\n3,4,q\n"
         ('u,v,y\n1,"2\n",p\n1,2,p,9\n', {}, r"bad\.csv, line 4: 4 cells, but the header names 3"),
         ("u,v,y\n1,2,p\n1,two,p\n", {}, r"line 3, column 'v': 'two' is not a number.*if missing.*`ignore: \[v\]`"),
         ("u,v,y\n\n1,inf,p\n", {}, r"bad\.csv, line 3, column 'v': 'inf' is not a finite number"),
-        ('u,v,y\n1,"82,7",p\n', {}, r"line 2, column 'v': '82,7' is not a number \(a decimal comma\? write 1\.5, not"),
+        ('u,v,y\n1,"82,7",p\n1,1.5,q\n', {}, r"line 2, column 'v': '82,7' is not a number \(a decimal comma\? other"),
         ("u,v,y\n1,red,p\n1,blue,q\n", {}, r"'red' is not a number; declare .*`categorical: \[v\]`, or leave"),
-        (b"PAR1....", {}, r"bad\.csv is a Parquet file, not CSV.*`data\.name: folder`"),
-        (b"PK\x03\x04...", {}, r"bad\.csv is an Excel workbook.*save it as CSV"),
+        (b"PAR1....", {}, r"bad\.csv is a Parquet file, not CSV.*called `\.parquet`"),
+        (b"PK\x03\x04...", {}, r"bad\.csv is an Excel workbook.*called `\.xlsx`"),
         ("u,v,y\n1,1_000,p\n", {}, r"bad\.csv, line 2, column 'v': '1_000'"),
         ("u,v,y\n1,2,\n", {}, r"bad\.csv, line 2: the target 'y' is missing"),
         ("u,v,y\n1,2,r\n", {"classes": ["p", "q"]}, r"line 2, column 'y': class 'r' is not .* classes given: p, q"),
@@ -49,8 +49,8 @@ GOOD = "u,v,y\n1,2,p\n3,4,q\n"
         ("u,v,w,y\n1,2,3,p\n", {}, r"bad\.csv has a column 'w' that .*good\.csv lacks"),
         ("u,u,y\n1,2,p\n", {}, r"'u' occurs twice"),
         (",u,v,y\n0,1,2,p\n", {}, r"column 1 has no name"),
-        (b"u,v,y\n1,2,\xff\n", {}, r"UTF-8"),
-        (b"u,v,\xff\n1,2,3\n", {}, r"UTF-8"),
+        (b"u,v,y\n1,2,\xff\n", {"csv": {"encoding": "utf-8"}}, r"bad\.csv is not utf-8 text; give its encoding"),
+        (b"u,v,y\n1,2,\0\n", {}, r"bad\.csv is no text: it has zero bytes"),
         ("u,v,y\n1,red,p\n", {"categorical": {"v": ["2", "4", "reed"]}}, r"line 2, column 'v': .*'red' \(did you"),
         ("u,v,y\n1,2,p\n", {"categorical": ["w"]}, r"categorical: 'w' is no column"),
         ("u,v,y\n1,2,p\n", {"categorical": ["y"]}, r"categorical: 'y' is the target"),

@@ -24,7 +24,7 @@ from fedray.data import FederatedData, data_sources
 from fedray.data.encoding import questions
 from fedray.data.encoding.moments import Sums
 from fedray.data.encoding.questions import Labels, Outline
-from fedray.data.encoding.table import read_csv
+from fedray.data.encoding.reading import read_csv
 from fedray.data.silos.survey import SiloData
 from fedray.data.sites import LocalSites, OpenSiteData, SiteData, Sites
 
@@ -149,6 +149,7 @@ def test_only_sums_counts_and_names_leave_a_silo(folder: Path) -> None:
     """Every question is asked, and no answer holds a number of a row, as text, float64, or float32."""
     sites = Recorded()
     load(folder, lambda: sites, holdout=0.3)
+    load(folder, lambda: sites, categorical={"ward": {"top": 2}}, unseen="other")
     assert {question for question, _ in sites.crossed} == asked()
     allowed = {Outline: 0, Sums: 0, dict: 0, Labels: 0, np.ndarray: 0, str: 0}
     for _, answer in sites.crossed:
@@ -248,9 +249,10 @@ def test_classes_of_silos_are_those_of_one_file(
 
 
 def test_a_class_that_one_silo_alone_has_is_named(folder: Path) -> None:
-    (warning,) = load(folder).warnings
+    coded, warning = load(folder).warnings
+    assert coded.startswith("column 'ward' may be coded differently in ")
     assert f"classes that one file alone has: 'no' ({folder}/a.csv);" in warning
-    assert load(folder, classes=["no", "yes"]).warnings == ()
+    assert load(folder, classes=["no", "yes"]).warnings == (coded,)
 
 
 def test_a_pickle_holds_no_row(folder: Path) -> None:
@@ -332,7 +334,7 @@ def test_a_mistake_is_one_clear_error(folder: Path, options: dict[str, Any], mes
 
 
 def test_a_file_that_may_not_be_read_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def locked(path: str) -> None:
+    def locked(path: str, reading: Any) -> None:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr("fedray.data.silos.survey.read_table", locked)
