@@ -41,6 +41,7 @@ class LocalSection:
         by_client: ``epochs``, ``steps``, ``batch_size`` and the optimizer's ``lr`` of single clients,
             ``{hospital_a: {epochs: 5, lr: 0.01}}``, in the place of those of all.
         loss: ``auto``, by the data's task, or one of ``fedray list losses``; ``my_module:name`` is one's own.
+        class_weights: ``balanced``: examples count as their class is rare in all clients together; null: all alike.
         stack: ``auto``, ``off``, or how many clients step at once.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
         deterministic: on a GPU, take only kernels that give equal bits for equal inputs; a model with an operation that
@@ -61,6 +62,7 @@ class LocalSection:
     keep_optimizer: bool = False
     by_client: Any = field(default_factory=dict)
     loss: Any = "auto"
+    class_weights: str | None = None
     stack: int | str | bool = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool = True
@@ -77,6 +79,8 @@ class LocalSection:
             raise ValueError(f"batch_size={quoted}: it must be at least 1, or full")
         if isinstance(self.batch_size, int) and self.batch_size > MOST_STEPS:
             raise ValueError(f"batch_size={self.batch_size}: it must be at most {MOST_STEPS}")
+        if self.class_weights not in (None, "balanced"):
+            raise ValueError(f"class_weights={self.class_weights}: it must be balanced, or null")
         if not 1 <= self.accumulate <= MOST_STEPS:
             raise ValueError(f"accumulate={self.accumulate}: it must be at least 1 batch, and at most {MOST_STEPS}")
         object.__setattr__(self, "epochs", checked_amount(self.epochs, "epochs"))

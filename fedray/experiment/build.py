@@ -41,6 +41,7 @@ from fedray.experiment.preflight import (
     two_examples,
     untested,
 )
+from fedray.local.class_weights import balanced
 from fedray.local.modes import carried_buffers
 from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing
@@ -97,6 +98,12 @@ class Config(Bound):
     def loss_fn(self, task: Task) -> LossFn:
         """Return the loss: that of the config, or of the task."""
         return task.scaled(self.loss or task.loss_fn)
+
+    def weighted(self, loss: LossFn, task: Task, target: Shape, data: ClientData) -> LossFn:
+        """Return the loss to train with: with class weights, if they are asked for."""
+        if self.local.class_weights is None:
+            return loss
+        return balanced(loss, task, target, data.label_counts() if data.spec.task == "classification" else None)
 
     def chosen_metrics(self) -> tuple[Metric, ...] | None:
         """Return the metrics that are chosen; None: those that readers of such a task expect."""
@@ -182,7 +189,7 @@ class Config(Bound):
         task = LocalTask(
             model_fn=model_fn,
             optimizer_fn=self.optimizer,
-            loss_fn=self.loss_fn(about),
+            loss_fn=self.weighted(self.loss_fn(about), about, tuple(y.shape[1:]), data),
             data=data,
             layout=layout,
             args=algorithm.args,

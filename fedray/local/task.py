@@ -18,6 +18,7 @@ from fedray.core.losses import LossFn
 from fedray.core.messages import Ints
 from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
+from fedray.local.class_weights import unweighted
 from fedray.local.moments import Moments, moments_of
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.rate import LearningRate
@@ -136,7 +137,7 @@ class LocalTask:
         Raises:
             ConfigError: a metric is none of such a task.
         """
-        return measured(self.loss_fn, self.about, self.metrics)
+        return measured(unweighted(self.loss_fn), self.about, self.metrics)
 
     def with_variants(self) -> LocalTask:
         """Return the task with the variants of the model that its program has, if any.

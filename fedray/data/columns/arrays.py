@@ -45,6 +45,7 @@ class Columns:
         warnings: warnings raised while they were read.
         encoding: their encoding from tables, see :class:`ClientData`.
         marks: a hash of each training file, by its name or its client's.
+        notes: lines for the log on what was found in files.
     """
 
     x: Any
@@ -56,11 +57,13 @@ class Columns:
     warnings: tuple[str, ...] = ()
     encoding: Mapping[str, Any] | None = None
     marks: Mapping[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
     def of(self, kind: type[D]) -> D:
         """Return them as data of some kind."""
         data = kind(tensors(self.x), tensor(self.y), self.sizes, self.spec, test=self.test, ids=self.ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
+        data.notes = (*data.notes, *self.notes)
         return data
 
 

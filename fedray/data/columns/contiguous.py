@@ -136,6 +136,7 @@ class ContiguousData(ClientData):
     def _with(self, x: Inputs, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
         data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
+        data.notes = self.notes
         data.augment = self.augment
         return data
 

@@ -102,8 +102,9 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | N
     return Encoding(options, numeric, categories, order, classes, (*differing, *warnings), kinds, files)
 
 
-def tell(outlines: Sequence[Outline], encoding: Encoding) -> None:
-    """Say in the log how files are written, which columns they lack or hold dates, which rows are left out."""
+def found_in(outlines: Sequence[Outline], encoding: Encoding) -> tuple[str, ...]:
+    """Return lines for the log: how files are written, what they lack, which columns are dates, what is left out."""
+    notes = []
     for outline in outlines:
         missing = [name for name in encoding.order if name not in outline.columns]
         told = [
@@ -114,18 +115,21 @@ def tell(outlines: Sequence[Outline], encoding: Encoding) -> None:
             f"filled in, as it lacks them: {listed(missing)}" if missing else "",
         ]
         if any(told):
-            _log.info("%s: %s", outline.path, "; ".join(filter(None, told)))
+            notes.append(f"{outline.path}: {'; '.join(filter(None, told))}")
     for kind, how in (("dates", "days since 1970-01-01"), ("booleans", "1 and 0")):
         names = [name for name, found in encoding.kinds.items() if found == kind]
         if names:
-            _log.info("%s, taken as %s: %s", kind, how, listed(names))
+            notes.append(f"{kind}, taken as {how}: {listed(names)}")
+    return tuple(notes)
 
 
-def tell_unseen(paths: Sequence[str], counts: Sequence[Mapping[str, int]]) -> None:
-    """Say in the log which cells of which files are of no known category."""
-    for path, found in zip(paths, counts, strict=True):
-        for name, count in found.items():
-            _log.info("%s, column %r: %s of no known category", path, name, counted(count, "cell"))
+def unseen_in(paths: Sequence[str], counts: Sequence[Mapping[str, int]]) -> tuple[str, ...]:
+    """Return lines for the log: the cells of files that are of no known category."""
+    return tuple(
+        f"{path}, column {name!r}: {counted(count, 'cell')} of no known category"
+        for path, found in zip(paths, counts, strict=True)
+        for name, count in found.items()
+    )
 
 
 def _kinds(ask: Ask, names: Sequence[str], paths: Sequence[str]) -> dict[str, Kind]:
@@ -302,9 +306,10 @@ def read_tables(
     if encoding is None:
         encoding = fit(ask, outlines, options, column)
     told = [*outlines, *(questions.outline(table) for table in test.tables)]
-    tell(told, encoding)
+    notes = found_in(told, encoding)
     if encoding.options.unseen == "other":
-        tell_unseen([outline.path for outline in told], [encoding.unseen(table) for table in (*tables, *test.tables)])
+        unseen = [encoding.unseen(table) for table in (*tables, *test.tables)]
+        notes += unseen_in([outline.path for outline in told], unseen)
     inputs = np.concatenate(ask(encoding.inputs))
     targets = np.concatenate(ask(encoding.targets))
     held_out = test.encoded(encoding)
@@ -317,7 +322,7 @@ def read_tables(
         columns = Columns(inputs, targets, sizes, encoding.spec, held_out, names)
     files = [str(table.path) for table in tables] if names is None else [name.decode() for name in names]
     marks = dict(zip(files, ask(questions.fingerprint), strict=True))
-    return replace(columns, warnings=encoding.warnings, encoding=encoding.to_json(), marks=marks)
+    return replace(columns, warnings=encoding.warnings, encoding=encoding.to_json(), marks=marks, notes=notes)
 
 
 class _Columns(Mapping[str, NDArray[Any]]):

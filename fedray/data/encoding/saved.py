@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.fit import TestTables, tell, tell_unseen
+from fedray.data.encoding.fit import TestTables, found_in, unseen_in
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
+
+_log = logging.getLogger("fedray")
 
 Saved = Mapping[str, Any] | str | Path
 """An encoding as ``encoding.json`` holds it, or that file's path."""
@@ -49,9 +52,11 @@ def encoded_test(tests: Sequence[Path], options: Options, encoding: Encoding, co
     tables = [read_table(test, options.reading(test)) for test in tests]
     outlines = [questions.outline(table) for table in tables]
     check_columns([], outlines, options, column, encoding)
-    tell(outlines, encoding)
+    notes = found_in(outlines, encoding)
     if encoding.options.unseen == "other":
-        tell_unseen([outline.path for outline in outlines], [encoding.unseen(table) for table in tables])
+        notes += unseen_in([outline.path for outline in outlines], [encoding.unseen(table) for table in tables])
+    for note in notes:
+        _log.info("%s", note)
     read = TestTables(tables).encoded(encoding)
     assert read is not None
     return read

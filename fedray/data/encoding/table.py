@@ -107,6 +107,11 @@ class Table:
 
     def kind(self, name: str) -> Kind:
         """Return what the values of a column are."""
+        if name not in self._kinds:
+            self._kinds[name] = self._kind(name)
+        return self._kinds[name]
+
+    def _kind(self, name: str) -> Kind:
         if name not in self.columns:
             return "empty"
         column = self.columns[name]
@@ -178,8 +183,22 @@ class Table:
                 )
         return values
 
+    @cached_property
+    def _read(self) -> dict[str, NDArray[np.float64]]:
+        """The numbers of columns of text that have been read, as sums and inputs are of the same."""
+        return {}
+
+    @cached_property
+    def _kinds(self) -> dict[str, Kind]:
+        return {}
+
     def _parsed(self, name: str) -> NDArray[np.float64]:
         """Return the numbers of a column of text; infinity for what is none."""
+        if name not in self._read:
+            self._read[name] = self._parse(name)
+        return self._read[name]
+
+    def _parse(self, name: str) -> NDArray[np.float64]:
         column = self._trimmed[name]
         kind = self.kind(name)
         words = {} if kind in ("numbers", "text") else dict.fromkeys(self._words(name), 0.0)

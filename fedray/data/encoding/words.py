@@ -45,13 +45,14 @@ class MissingWords:
 
 
 def canonical(label: str) -> str:
-    """Write whole numbers in one form, so that ``1``, ``01`` and ``1.0`` are one class; other text stays.
+    """Write whole numbers in one form, so that ``1``, ``01``, ``1.0`` and ``1,0`` are one class; other text stays.
 
-    >>> [canonical(word) for word in ("01", "1.0", "1.5", "one")]
-    ['1', '1', '1.5', 'one']
+    >>> [canonical(word) for word in ("01", "1.0", "1,0", "1.5", "one")]
+    ['1', '1', '1', '1.5', 'one']
     """
+    whole, comma, zeros = label.partition(",")
     try:
-        value = float(label)
+        value = float(whole if comma and zeros in ("0", "00") else label)
     except ValueError:
         return label
     return str(int(value)) if value.is_integer() else label

@@ -27,7 +27,7 @@ from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.fit import TestTables, fit, tell, tell_unseen
+from fedray.data.encoding.fit import TestTables, fit, found_in, unseen_in
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
 from fedray.data.encoding.table import Table
@@ -220,11 +220,11 @@ def survey(
         if encoding is None:
             encoding = fit(ask, outlines, options)
         told = [*outlines, *outer, *(one for one in own if one is not None)]
-        tell(told, encoding)
+        notes = found_in(told, encoding)
         if encoding.options.unseen == "other":
             unseen = partial(questions.unseen, encoding=encoding)
             found = [*ask(unseen), *map(unseen, tests.tables), *(one for one in ask_tests(unseen) if one is not None)]
-            tell_unseen([outline.path for outline in told], found)
+            notes += unseen_in([outline.path for outline in told], found)
         totals = np.array([outline.rows for outline in outlines])
         held = held_sizes(totals, holdout, np.zeros_like(totals))
         count = partial(questions.class_counts, encoding=encoding, seed=seed)
@@ -237,9 +237,10 @@ def survey(
         ask_tests(partial(questions.class_counts, encoding=encoding, seed=seed, key=0, held=0))  # can they be read?
         marks = dict(zip(names, ask(questions.fingerprint), strict=True))
     sizes = np.array([0 if outline is None else outline.rows for outline in own], dtype=np.int64)
-    return SiloData(
-        silos, encoding, totals, held, seed, np.stack(counts), tests.encoded(encoding), marks, sizes, options
-    )
+    read = tests.encoded(encoding)
+    data = SiloData(silos, encoding, totals, held, seed, np.stack(counts), read, marks, sizes, options)
+    data.notes = (*data.notes, *notes)
+    return data
 
 
 def _check_evaluation(silos: Mapping[str, Silo], holdout: float) -> None:

@@ -12,18 +12,18 @@ from fedray.data import FederatedData
 from tests.data.reading import Files, inputs
 
 
-def test_a_column_that_a_file_lacks_is_filled_in_if_asked_for(write: Files, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_that_a_file_lacks_is_filled_in_if_asked_for(write: Files) -> None:
     a = write("ost.csv", "age,hba1c,sex,y\n40,5,f,p\n60,7,m,q\n")
     b = write("west.csv", "y,age,bmi\np,50,20\nq,70,30\n")
     with pytest.raises(ConfigError, match=r"west\.csv has no column 'hba1c'.*fill it in: `missing_columns: impute`"):
         FederatedData.from_csv([a, b], target="y", categorical=["sex"])
-    caplog.set_level("INFO", logger="fedray")
     options: dict[str, Any] = {"target": "y", "categorical": ["sex"], "missing_columns": "impute"}
     options |= {"standardize": False}
     data = FederatedData.from_csv([a, b], **options)
     assert inputs(data, 0).tolist() == [[40, 5, 1, 0, 25], [60, 7, 0, 1, 25]]
     assert inputs(data, 1).tolist() == [[50, 6, 0, 0, 20], [70, 6, 0, 0, 30]]
-    assert "west.csv: filled in, as it lacks them: hba1c, sex" in caplog.text
+    assert f"{b}: filled in, as it lacks them: hba1c, sex" in data.notes
+    assert data.with_holdout(0.5, seed=1).notes == data.notes
     scaled = FederatedData.from_csv([a, b], **{**options, "standardize": True})
     pooled = np.array([40, 60, 50, 70])
     np.testing.assert_allclose(inputs(scaled, 1)[:, 0], (pooled[2:] - pooled.mean()) / pooled.std(), rtol=1e-6)

@@ -40,17 +40,14 @@ def test_a_table_as_a_hospital_has_it_is_read_as_pandas_reads_it_with_every_opti
     assert str(latin.form) == "delimiter semicolon, encoding cp1252"
 
 
-def test_rows_without_a_target_are_left_out_and_lines_stay_those_of_the_file(
-    write: Files, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", logger="fedray")
+def test_rows_without_a_target_are_left_out_and_lines_stay_those_of_the_file(write: Files) -> None:
     options = {"target": "Befund", "categorical": ["Diät"], "ignore": ["Patient"], "missing_target": "drop"}
     path = write("klinik.csv", CLINIC)
     data = FederatedData.from_csv(path, test=path, **options)  # type: ignore[arg-type]
     assert targets(data, 0) == [1, 0, 0]
     assert data.test is not None
     assert len(data.test.y) == 3
-    assert caplog.text.count("1 of 4 rows have no target and are left out") == 2
+    assert sum("1 of 4 rows have no target and are left out" in note for note in data.notes) == 2
     with pytest.raises(ConfigError, match=r"wrong\.csv, line 4: the target 'y' is missing; .*`missing_target: drop`"):
         FederatedData.from_csv(write("wrong.csv", "u,y\n1,p\n\n2,NA\n"), target="y")
     kept = write("kept.csv", "u,y\n1,\n2,p\nx,q\n")
