@@ -35,6 +35,7 @@ OTHER = {
     "local.steps": {"name": "uniform", "low": 1, "high": 5},
     "local.by_client": {"7": {"epochs": 5, "batch_size": 4}},
     "local.loss": "mse",
+    "local.class_weights": "balanced",
     "local.lr_schedule": {"name": "cosine", "T_max": 5, "eta_min": 0.01, "warmup": 2},
     "local.optimizer": {"name": "adam", "lr": 0.02, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,14 +38,24 @@ def test_other_rows_clients_and_hardware_are_named() -> None:
     assert "written on other hardware or versions" in hardware
 
 
+def encoded(mean: float, **other: Any) -> dict[str, Any]:
+    """An encoding of the first format."""
+    column = {"name": "age", "mean": mean, "deviation": 1.0, "fill": mean}
+    meaning: dict[str, Any] = {"target": "y", "task": "regression", "classes": None, "standardize": True, "ignore": []}
+    return {"format": 1, **meaning, "columns": [column], **other}
+
+
 def test_another_encoding_is_refused() -> None:
     tables = data()
-    tables.encoding = {"columns": [{"name": "age", "mean": 40.0}]}
+    tables.encoding = encoded(40.0)
     saved = json.loads(json.dumps(origin(tables, HERE, Full())))
     assert list(compare(saved, tables, HERE, Full())) == []
-    tables.encoding = {"columns": [{"name": "age", "mean": 40.5}]}
-    with pytest.raises(ConfigError, match="encoded otherwise"):
-        list(compare(saved, tables, HERE, Full()))
+    tables.encoding = encoded(40.0, format=2, csv={"delimiter": ";"}, files={"a.csv": "delimiter semicolon"})
+    assert list(compare(saved, tables, HERE, Full())) == []
+    for others in (encoded(40.5), encoded(40.0, missing={"age": [0]}), None):
+        tables.encoding = others
+        with pytest.raises(ConfigError, match="encoded otherwise"):
+            list(compare(saved, tables, HERE, Full()))
 
 
 def test_long_lists_end_after_ten() -> None:

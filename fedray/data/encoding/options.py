@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -201,6 +202,8 @@ class Options:
 
 def _names_of(path: str | Path) -> tuple[str, str, str]:
     """Return the names that a file may have in ``csv.files``."""
+    if not isinstance(path, str | os.PathLike):
+        return "", "", ""  # is refused where it is read
     name = Path(path).name
     return name, Path(name).stem, name.partition(".")[0]
 
