@@ -46,6 +46,9 @@ class Place:
         return self.root / site
 
 
+THEIRS = {"name": "torchmetrics.classification.MulticlassF1Score", "num_classes": 2, "label": "theirs"}
+
+
 def table(name: str) -> str:
     draw = np.random.default_rng(ROWS.get(name, 0))
     rows = draw.standard_normal((ROWS.get(name, 9), 3)) * [1.0, 20.0, 0.1] + [5.0, -3.0, 0.0]
@@ -89,6 +92,7 @@ def config(place: Place, silos: dict[str, Any], **sections: Any) -> dict[str, An
         "rounds": 3,
         "cluster": {"name": "ray", "workers": 1, "start_timeout": 60.0},
         "evaluate": {"clients_every": 1},
+        "metrics": ["accuracy", {"name": "f1", "average": "macro"}, THEIRS],
         "tracking": [],
         **sections,
     }

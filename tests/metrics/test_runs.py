@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rich.console
 import torch
 from sklearn import metrics as oracle
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import fedray
 from fedray.core.errors import ConfigError
+from fedray.core.record import RoundRecord
 from fedray.metrics import F1, Metric
+from fedray.tracking import Console, RunInfo
 from tests.helpers import class_problem
 
 PROBLEM = class_problem((9, 14, 12, 20, 11), classes=2, test=40, holdout=0.4)
@@ -158,3 +163,53 @@ def test_what_cannot_be_measured_is_told_before_the_run(metrics: Any, words: str
     with pytest.raises(ConfigError, match=words):
         trained(tmp_path / "run", metrics)
     assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_has_each_of_them_by_its_name(run: fedray.Result) -> None:
+    events = EventAccumulator(str(run.run_dir))
+    events.Reload()
+    tags, record = events.Tags()["scalars"], run.history[-1]
+    for name, value in record.test.items():
+        (last,) = (point.value for point in events.Scalars(f"test/{name}") if point.step == 2)
+        assert last == pytest.approx(value)
+        assert f"test_clients/{name}/p50" in tags
+        assert any("personal" in tag and f"/{name}/mean" in tag for tag in tags)
+
+
+@pytest.mark.parametrize("chosen", [["f1"], ["auroc", "calibration_error"]])
+def test_the_terminal_shows_the_first_of_them(chosen: list[str], run: fedray.Result) -> None:
+    out = io.StringIO()
+    console = Console(console=rich.console.Console(file=out, width=120, _environ={}), every=0)
+    console.start(RunInfo(Path("runs/x"), "metrics", 1, 0, clients=5, parameters=5))
+    test = {name: run.history[-1].test[name] for name in ("loss", *chosen)}
+    console.round(RoundRecord(1, test=test))
+    console.close()
+    assert f"test {chosen[0]} {test[chosen[0]]:.4g}" in out.getvalue()
+
+
+def test_silos_measure_what_one_machine_with_their_tables_does(tmp_path: Path) -> None:
+    for name, shift in (("north", 0.0), ("south", 1.5), ("test", 0.5)):
+        rows = "".join(f"{i + shift},{i * shift},{'yes' if i % 3 == 0 else 'no'}\n" for i in range(12))
+        (tmp_path / f"{name}.csv").write_text("u,v,y\n" + rows)
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("north", "south")}
+    rest = {"target": "y", "test": str(tmp_path / "test.csv"), "holdout": 0.5}
+    places = {name: {"node_label": f"site={name}", "path": path} for name, path in files.items()}
+    calls = {"name": "torchmetrics.classification.MulticlassF1Score", "num_classes": 2, "label": "theirs"}
+    args = fedray.TrainArgs(rounds=2, evaluate_clients_every=1, stack="off")
+    found = [
+        fedray.train(
+            fedray.FederatedModel("logistic"),
+            {**section, **rest},
+            args,
+            metrics=[{"name": "f1", "average": "macro"}, calls, "auroc", "confusion_matrix"],
+            cluster="inline",
+            run_dir=tmp_path / str(section["name"]),
+            progress=False,
+        ).history[-1]
+        for section in ({"name": "silos", "silos": places}, {"name": "csv", "train": list(files.values())})
+    ]
+    assert found[0].test == found[1].test
+    assert found[0].test["theirs"] == pytest.approx(found[0].test["f1"])
+    assert found[0].tables == found[1].tables
+    for name, values in found[0].clients_test.items():
+        assert values == pytest.approx(found[1].clients_test[name], nan_ok=True)
