@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from fedray.cli import (
     comparing,
+    data,
     debugging,
     ending,
     inspecting,
@@ -83,6 +84,7 @@ app.command(cls=_Command)(training.resume)
 app.command(cls=_Question)(inspecting.evaluate)
 app.command(cls=_Question)(predicting.predict)
 app.command(cls=_Question)(inspecting.export)
+app.command(cls=_Question)(data.data)
 app.command(cls=_Question)(inspecting.plan)
 app.command("list", cls=_Question)(inspecting.list_parts)
 app.command("config", cls=_Question)(inspecting.show_config)

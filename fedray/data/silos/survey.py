@@ -27,7 +27,7 @@ from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.fit import TestTables, fit, found_in, unseen_in
+from fedray.data.encoding.fit import Ask, TestTables, fit, found_in, unseen_in
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
 from fedray.data.encoding.table import Table
@@ -170,6 +170,24 @@ class SiloData(LazyData):
         if fraction == 0.0:
             return self
         raise ConfigError("holdout: silos are asked once; say it in the data section")
+
+
+@contextmanager
+def opened(silos: Mapping[str, Silo], options: Options, sites: Sites) -> Iterator[Ask]:
+    """Open the silos' tables where they lie, and give what asks them.
+
+    Raises:
+        ConfigError: a silo that cannot be reached, a file that cannot be read.
+    """
+    sources = [
+        SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo, options)) for name, silo in silos.items()
+    ]
+    with sites.opened(sources) as them:
+
+        def ask(question: Callable[[Table], A]) -> list[A]:
+            return them.ask([partial(_answer, name, question) for name in silos])
+
+        yield ask
 
 
 def survey(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedray.config.registry import bind
 from fedray.core.errors import ConfigError
@@ -13,6 +14,9 @@ from fedray.data.columns.base import ClientData
 from fedray.data.registry import data_sources
 from fedray.data.sites import Silo, Sites, here
 from fedray.data.sources.tables import TableSource
+
+if TYPE_CHECKING:
+    from fedray.data.encoding.fit import Ask
 
 
 @data_sources.register("silos")
@@ -45,6 +49,14 @@ class Silos(TableSource):
 
     def _bound(self) -> dict[str, Silo]:
         return {str(name): bind(Silo, silo, f"silos.{name}") for name, silo in self.silos.items()}
+
+    @contextmanager
+    def opened(self, sites: Callable[[], Sites] = here) -> Iterator[tuple[list[str], Ask]]:
+        from fedray.data.silos.survey import opened
+
+        silos = self._bound()
+        with opened(silos, self.options(), sites()) as ask:
+            yield list(silos), ask
 
     def load(
         self, seed: int, sites: Callable[[], Sites] = here, encoding: Mapping[str, Any] | None = None

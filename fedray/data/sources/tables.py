@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,9 @@ from fedray.data.sources.base import Source, split_seed
 from fedray.data.spec import DataSpec
 
 if TYPE_CHECKING:
+    from fedray.data.encoding.fit import Ask
     from fedray.data.encoding.options import Options
+    from fedray.data.encoding.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,25 @@ class TableSource(Source):
         """Return the files of the central test set, in their order."""
         return [] if self.test is None else [Path(self.test)]
 
+    @contextmanager
+    def opened(self, sites: Callable[[], Sites] = here) -> Iterator[tuple[list[str], Ask]]:
+        """Open the training tables where they lie: the names of their sites, and questions to them.
+
+        Rows that a column assigns to clients are a site for each of these.
+
+        Raises:
+            ConfigError: a table cannot be read; a site cannot be reached.
+        """
+        from fedray.data.encoding.reading import read_table
+
+        options, files = self.options(), self.files()
+        names, tables = list(files), [read_table(path, options.reading(path)) for path in files.values()]
+        if (column := self.column()) is not None:
+            names, tables = by_column(tables, column)
+        if not tables:
+            raise ConfigError("there is no training table")
+        yield names, lambda question: [question(table) for table in tables]
+
     def options(self) -> Options:
         """Return how its tables are to be read."""
         from fedray.data.encoding.options import Options
@@ -97,3 +119,25 @@ class TableSource(Source):
     def files(self) -> Mapping[str, Path]:
         """Return the training files that this process may read, by their names in a fingerprint."""
         return {}
+
+
+def by_column(tables: Sequence[Table], column: str) -> tuple[list[str], list[Table]]:
+    """Cut tables by the values of a column, and return these and a table for each.
+
+    Raises:
+        ConfigError: a table has no such column, or several tables have rows of one value.
+    """
+    import pyarrow as pa
+
+    found: dict[str, Table] = {}
+    for table in tables:
+        if column not in table.columns:
+            raise ConfigError(f"{table.path} has no column {column!r}, which names the client of a row")
+        values = [value or "" for value in table.text(column)]
+        for name in sorted(set(values)):
+            if name in found:
+                raise ConfigError(f"{table.path}: rows of {name!r} are in {found[name].path}, too; join the two files")
+            mask = pa.array([value == name for value in values])
+            columns = {key: cells.filter(mask) for key, cells in table.columns.items()}
+            found[name] = replace(table, columns=columns, rows=values.count(name))
+    return list(found), list(found.values())
