@@ -89,7 +89,7 @@ $(RUN): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 # Flower is an oracle for our server rules; its pins exclude ours (CONTRIBUTING.md), so it comes without them.
 $(DEV): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@echo "Installing fedray and its tools into $(VENV); the first time takes some minutes"
-	@$(PIP) -e ".[jobs,report,metrics,test,oracle,dev]"
+	@$(PIP) -e ".[jobs,onnx,report,metrics,test,oracle,dev]"
 	@$(PIP) --no-deps flwr
 	@touch $(RUN) $@
 

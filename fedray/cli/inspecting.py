@@ -46,19 +46,39 @@ def evaluate(
 
 def export(
     run_dir: RunArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="The file to write: .safetensors, .pt2 or .onnx.", show_default=False),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="safetensors|exported-program|onnx",
+            help="Tensors, or a program that needs none of the model's code; default: as OUT is called.",
+        ),
+    ] = None,
+    scaling: Annotated[
+        bool, typer.Option("--with-scaling", help="Of a program: scaling of numbers is its first layer.")
+    ] = False,
     round: Round = None,
+    made_by: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODULE:NAME", help="What makes the module, of a run from Python."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
-    """Write a checkpoint's model for load_state_dict of the plain PyTorch module; needs no data.
+    """Write a checkpoint's model as tensors for load_state_dict, or as a program; needs no data.
 
-    Of a model of tables, encoding.json beside it says how new tables become inputs.
+    Beside it, OUT.json says what its inputs and outputs are, and encoding.json how new tables become inputs.
     """
     with held():
-        from fedray.experiment.export import export_model, lacking
+        from fedray.experiment.export import lacking
+        from fedray.predict.exported import export as write
         from fedray.rundir.folder import RunFolder
 
-    typer.echo(f"wrote {' and '.join(map(str, export_model(RunFolder(run_dir), out, round, force=force)))}")
+    found = write(RunFolder(run_dir), out, to, round=round, scaling=scaling, model=made_by, force=force)
+    typer.echo(f"wrote {' and '.join(map(str, found))}")
     if words := lacking(RunFolder(run_dir), round):
         typer.echo(words, err=True)
 

@@ -13,7 +13,12 @@ from fedray.run.interrupt import held
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.", show_default=False)],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="A run folder, or a model that `fedray export` wrote.", show_default=False
+        ),
+    ],
     rows: Annotated[
         Path,
         typer.Argument(

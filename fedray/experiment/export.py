@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fedray.core.errors import ConfigError
 from fedray.experiment.evaluate import Which, checkpoint_of
-from fedray.run.models import frozen_in, no_model, write_model
+from fedray.run.models import frozen_in, no_model
 from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir import durable
+from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.folder import RunFolder, as_json
 from fedray.rundir.names import ENCODING, INPUTS, OUTPUTS
 
@@ -49,13 +52,29 @@ def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bo
     folder.config()
     saved = checkpoint_of(folder, round)
     layout = layout_of(saved)
-    frozen = frozen_in(folder.path, layout)
-    encoding = saved.state.get("encoding") or folder.encoding()
+    tensors = layout.state_dict(model_of(saved).detach().cpu(), frozen_in(folder.path, layout))
+    needed = {ENCODING: saved.state.get("encoding") or folder.encoding(), INPUTS: folder.inputs(), **outputs_in(saved)}
+    return write_all(out, tensors, {out.with_name(name): content for name, content in needed.items()}, force=force)
+
+
+def outputs_in(saved: Checkpoint) -> dict[str, Any]:
+    """Return the content of ``outputs.json``, by that name: nothing where outputs are in the unit of the targets."""
     task = (saved.state.get("meaning") or {}).get("task") or {}
-    needed = {ENCODING: encoding, INPUTS: folder.inputs(), OUTPUTS: task if task.get("standardize_target") else None}
-    written = {out.with_name(name): as_json(content) for name, content in needed.items() if content}
+    return {OUTPUTS: task if task.get("standardize_target") else None}
+
+
+def write_all(out: Path, content: durable.Content, beside: Mapping[Path, Any], *, force: bool = False) -> list[Path]:
+    """Write an exported model, and what it needs beside it, as JSON, unless that is nothing.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: something is there already, or a file cannot be written.
+    """
+    written = {path: as_json(needed) for path, needed in beside.items() if needed}
     there = [out] if out.exists() else []
-    there += [path for path, content in written.items() if path.exists() and path.read_bytes() != content]
+    there += [path for path, needed in written.items() if path.exists() and path.read_bytes() != needed]
     if there and not force:
         raise ConfigError(
             f"{' and '.join(map(str, there))}: there already, and would be overwritten; choose another folder or name, "
@@ -63,9 +82,9 @@ def export_model(folder: RunFolder, out: Path, round: Which = None, *, force: bo
         )
     path = out
     try:
-        write_model(layout, model_of(saved), out, frozen)
-        for path, content in written.items():
-            durable.replace(path, content)
+        durable.replace(out, content)
+        for path, needed in written.items():
+            durable.replace(path, needed)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
     return [out, *written]

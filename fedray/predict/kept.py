@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -16,11 +17,15 @@ from fedray.config.layers import ConfigFile
 from fedray.config.registry import bind, bind_part, made
 from fedray.config.sections import EvaluateSection, LocalSection
 from fedray.core.errors import ConfigError
+from fedray.data.columns.inputs import Inputs
+from fedray.data.columns.probe import drawn
 from fedray.data.encoding.encoding import Encoding
 from fedray.experiment.chosen import chosen_model
 from fedray.experiment.given import GivenModel
 from fedray.models import initial_model
 from fedray.run.meaning import Meaning
+from fedray.run.models import load_frozen, no_model
+from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON, config_path
@@ -130,19 +135,58 @@ class Rest:
         Raises:
             ConfigError: it cannot be built here.
         """
-        said = self.section("model") if given is None else given
-        if said is None:
-            raise ConfigError(
-                "model: this run was started from Python, which alone has it; give the function that makes it: "
-                "fedray.load(RUN_DIR, model=make_it), or fedray predict --model my_module:make_it"
-            )
-        try:
-            part = GivenModel(said) if callable(said) else chosen_model(said)[0]
-            return initial_model(part, task.for_model(meaning.spec), self.seed)
-        except ConfigError as error:
-            name = said.get("name") if isinstance(said, Mapping) else said
-            if ":" not in str(name) or callable(said):
-                raise
-            raise ConfigError(
-                f"{error}\n{name} is code of your own: start in the folder that has it (this is {Path.cwd()})"
-            ) from None
+        return built(self.section("model") if given is None else given, meaning, task, self.seed)
+
+
+def built(said: Any, meaning: Meaning, task: Task, seed: int) -> nn.Module:
+    """Return a module with its first parameters.
+
+    Args:
+        said: the section of the model, or a function that makes it; None: there is neither.
+        meaning: of its inputs.
+        task: of its outputs.
+        seed: names what it draws.
+
+    Raises:
+        ConfigError: it cannot be built here.
+    """
+    if said is None:
+        raise ConfigError(
+            "model: this run was started from Python, which alone has it; give the function that makes it: "
+            "fedray.load(RUN_DIR, model=make_it), or fedray predict --model my_module:make_it"
+        )
+    try:
+        part = GivenModel(said) if callable(said) else chosen_model(said)[0]
+        return initial_model(part, task.for_model(meaning.spec), seed)
+    except ConfigError as error:
+        name = said.get("name") if isinstance(said, Mapping) else said
+        if ":" not in str(name) or callable(said):
+            raise
+        raise ConfigError(
+            f"{error}\n{name} is code of your own: start in the folder that has it (this is {Path.cwd()})"
+        ) from None
+
+
+def trained(
+    folder: RunFolder, saved: Checkpoint, rest: Rest, meaning: Meaning, task: Task, model: Any = None
+) -> nn.Module:
+    """Return the module of a checkpoint on the CPU, as the server has it.
+
+    Raises:
+        ConfigError: it has no whole model, or it cannot be built here.
+    """
+    layout = layout_of(saved)
+    if words := no_model(layout, saved.state.get("global_model", True)):
+        raise ConfigError(f"{folder.path}: {words}; take the model of one of them: --client ID, or load(..., client=)")
+    module = rest.module(meaning, task, model)
+    load_frozen(saved.state, layout, module, folder.path)
+    try:
+        layout.load(module, model_of(saved))
+    except (KeyError, RuntimeError) as error:
+        raise ConfigError(f"model: it is not the one that the run has trained: {str(error).splitlines()[0]}") from None
+    return module
+
+
+def example_of(meaning: Meaning) -> Inputs:
+    """Return the inputs of two examples, drawn."""
+    return drawn(meaning.spec, 2, torch.Generator().manual_seed(0))

@@ -35,7 +35,7 @@ class Tied(nn.Module):
 
 def test_export_writes_any_checkpoint(cli: Cli, small: Path) -> None:
     cli("run", small, "run.dir=out", "checkpoint.every=1")
-    assert cli("export", "out", "last.safetensors").out == "wrote last.safetensors\n"
+    assert cli("export", "out", "last.safetensors").out == "wrote last.safetensors and last.safetensors.json\n"
     assert cli("export", "out", "before.safetensors", "--round", 2).status == 0
     assert Path("last.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()
     assert Path("before.safetensors").read_bytes() != Path("last.safetensors").read_bytes()
@@ -151,7 +151,7 @@ def test_the_clients_of_a_run_are_evaluated_by_their_own_models(cli: Cli, small:
     record = json.loads(Path("out/metrics.jsonl").read_text().splitlines()[-1])
     assert f"personal accuracy  {record['clients_personal']['accuracy']['mean']:.6g} (client_mean " in shown
     exported = cli("export", "out", "model.safetensors")
-    assert exported.out == "wrote model.safetensors\n"
+    assert exported.out == "wrote model.safetensors and model.safetensors.json\n"
     assert "of the server's model are as they were at the start: clients keep their own" in exported.err
     assert (
         "--data: with --clients each is evaluated on the rows that data.holdout"

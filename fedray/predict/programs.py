@@ -1,0 +1,194 @@
+"""Models as programs that need none of their code: torch.export's, and ONNX; each is run, and compared with torch."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedray.core.errors import ConfigError, one_line
+from fedray.data.augment import Augment
+from fedray.data.encoding.encoding import Encoding
+from fedray.predict.predictor import Outputs
+from fedray.tasks import logits_of
+
+INPUT, OUTPUT = "x", "output"
+"""The names of what a program takes and gives."""
+
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_TOLERANCE = 1e-4
+
+
+class Program(nn.Module):
+    """A model as it is exported: outputs ``[N, ...]`` of inputs ``[N, ...]``, with what happens to these before.
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> _ = nn.init.ones_(layer.weight)
+    >>> scaling = (torch.tensor([10.0, 0.0]), torch.tensor([2.0, 1.0]), torch.tensor([10.0, 0.0]))
+    >>> Program(layer, scaling)(torch.tensor([[14.0, 1.0], [float("nan"), 0.0]])).flatten()
+    tensor([3., 0.], grad_fn=<ViewBackward0>)
+
+    Args:
+        module: the model.
+        scaling: of each input the centre, the scale and the value of a missing one, each ``[features]``; None: inputs
+            are as the model takes them.
+        augment: the changes of inputs that are always made.
+    """
+
+    center: Tensor
+    scale: Tensor
+    fill: Tensor
+
+    def __init__(
+        self, module: nn.Module, scaling: tuple[Tensor, Tensor, Tensor] | None = None, augment: Augment | None = None
+    ) -> None:
+        super().__init__()
+        self.module, self._augment, self.scaled = module, augment or Augment(), scaling is not None
+        for name, values in zip(("center", "scale", "fill"), scaling or (), strict=False):
+            self.register_buffer(name, values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs."""
+        if self.scaled:
+            x = (torch.where(torch.isnan(x), self.fill, x) - self.center) / self.scale
+        return logits_of(self.module(self._augment.fixed(x)))
+
+
+def scaling_of(encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
+    """Return of each input of a table's model the centre, the scale, and the value of a missing one, ``[features]``."""
+    triples: list[tuple[float, float, float]] = []
+    for name in encoding.order:
+        if name in encoding.numeric:
+            triples.append(encoding.numeric[name])
+        else:
+            width = len(encoding.categories[name]) if name in encoding.categories else encoding.options.hashed[name]
+            triples += [(0.0, 1.0, 0.0)] * width
+    center, scale, fill = torch.tensor(triples, dtype=torch.float64).to(torch.float32).unbind(dim=1)
+    return center.clone(), scale.clone(), fill.clone()
+
+
+def exported_program(model: Program, example: Tensor) -> bytes:
+    """Return a model as torch.export's program, for ``torch.export.load`` of a ``.pt2`` file.
+
+    Args:
+        model: the model, in evaluation mode.
+        example: inputs of two examples or more.
+
+    Raises:
+        ConfigError: it cannot be traced, or gives other outputs.
+    """
+    content = io.BytesIO()
+    with _quiet():
+        torch.export.save(_traced(model, example), content)
+        _check("exported-program", run_program(content.getvalue()), model, example)
+    return content.getvalue()
+
+
+def onnx(model: Program, example: Tensor) -> bytes:
+    """Return a model as an ONNX graph, whose input is ``x`` and whose output is ``output``.
+
+    Raises:
+        ConfigError: a package is lacking, it cannot be exported, or gives other outputs.
+    """
+    check_packages()
+    with _quiet():
+        try:
+            program: Any = torch.onnx.export(
+                _traced(model, example), dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            )
+        except Exception as error:  # of any kind: it runs through the user's code, and torch's passes
+            raise _refused("onnx", error) from error
+        content: bytes = program.model_proto.SerializeToString()
+        _check("onnx", run_onnx(content), model, example)
+    return content
+
+
+def check_packages() -> None:
+    """Raise ConfigError where a package that ONNX needs is not installed."""
+    for name in _PACKAGES:
+        if find_spec(name) is None:
+            raise ConfigError(f"onnx: the package `{name}` is not installed; install it: pip install 'fedray[onnx]'")
+
+
+def run_program(content: bytes) -> Outputs:
+    """Return the outputs of a program that :func:`exported_program` has made."""
+    with _quiet():
+        module = torch.export.load(io.BytesIO(content)).module()
+
+    def outputs(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            found: Tensor = module(x)
+        return found.float()
+
+    return outputs
+
+
+def run_onnx(content: bytes) -> Outputs:
+    """Return the outputs of a graph that :func:`onnx` has made.
+
+    Raises:
+        ConfigError: a package is lacking.
+    """
+    check_packages()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def outputs(x: Tensor) -> Tensor:
+        (found,) = session.run([OUTPUT], {INPUT: x.numpy()})
+        return torch.from_numpy(np.asarray(found, dtype=np.float32))
+
+    return outputs
+
+
+def _traced(model: Program, example: Tensor) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:  # of any kind: it runs the user's code
+        raise _refused("exported-program", error) from error
+
+
+def _refused(kind: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"--to {kind}: this model cannot be exported so: {one_line(error)}\n"
+        "--to safetensors writes its tensors, whatever it does"
+    )
+
+
+def _check(kind: str, found: Callable[[Tensor], Tensor], model: Program, example: Tensor) -> None:
+    """Compare the outputs of a program with those of the model, for another number of examples, too."""
+    for x in (example, torch.cat([example, example[:1]])):
+        with torch.no_grad():
+            wanted = model(x).float()
+        try:
+            outputs = found(x)
+        except Exception as error:  # of any kind
+            raise _refused(kind, error) from error
+        if outputs.shape != wanted.shape or not torch.allclose(outputs, wanted, rtol=_TOLERANCE, atol=_TOLERANCE):
+            away = float((outputs - wanted).abs().max()) if outputs.shape == wanted.shape else float("nan")
+            raise ConfigError(
+                f"--to {kind}: what was exported gives other outputs than the model (by up to {away:.2g}), as of one "
+                "that draws, or whose code depends on values; nothing was written"
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch's exporters say of themselves from a person who can do nothing about it."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

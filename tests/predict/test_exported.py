@@ -1,0 +1,94 @@
+"""An export predicts as its run does, wherever it is, and needs no code of the model where it is a program."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import fedray
+from fedray.core.errors import ConfigError
+from fedray.predict.exported import export, kind_of
+from fedray.rundir.folder import RunFolder
+from tests.predict.conftest import Trained
+
+
+@pytest.mark.parametrize(
+    ("name", "scaling"),
+    [
+        ("m.safetensors", False),
+        pytest.param("m.pt2", False, marks=pytest.mark.slow),
+        pytest.param("m.pt2", True, marks=pytest.mark.slow),
+        pytest.param("m.onnx", False, marks=pytest.mark.slow),
+        pytest.param("m.onnx", True, marks=pytest.mark.slow),
+    ],
+)
+def test_it_predicts_as_its_run(name: str, scaling: bool, hospitals: Trained, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    written = export(RunFolder(hospitals.folder), tmp_path / "there" / name, scaling=scaling)
+    assert [path.name for path in written if "encoding" not in path.name] == [name, f"{name}.json"]
+    elsewhere = Path(shutil.move(tmp_path / "there", tmp_path / "elsewhere"))
+    wanted = fedray.load(hospitals.folder).predict(hospitals.test)
+    found = fedray.load(elsewhere / name).predict(hospitals.test)
+    assert np.allclose(found.outputs, wanted.outputs, rtol=1e-4, atol=1e-5)
+    assert found.predicted.tolist() == wanted.predicted.tolist()
+    assert found.classes == wanted.classes
+    if name == "m.safetensors":
+        assert np.array_equal(found.outputs, wanted.outputs)
+
+
+def test_tensors_of_a_run_from_python_need_its_function(tmp_path: Path) -> None:
+    x, y = np.eye(4, dtype="f4"), np.arange(4) % 2
+
+    def net() -> nn.Module:
+        return nn.Linear(4, 2)
+
+    data = fedray.FederatedData.from_arrays(x, y, [0, 0, 1, 1])
+    model, args, folder = fedray.FederatedModel(net), fedray.TrainArgs(rounds=1), tmp_path / "run"
+    result = fedray.train(model, data, args, cluster="inline", run_dir=folder, progress=False)
+    out = tmp_path / "model.safetensors"
+    export(RunFolder(result.run_dir), out)
+    with pytest.raises(ConfigError, match="give the function that makes it"):
+        fedray.load(out)
+    found = fedray.load(out, model=net).predict(x)
+    with torch.no_grad():
+        assert np.array_equal(found.outputs, result.model(torch.from_numpy(x)).numpy())
+    with pytest.raises(ConfigError, match=r"model\.safetensors: these are no tensors of this model"):
+        fedray.load(out, model=lambda: nn.Linear(4, 3))
+    assert load_file(out).keys() == {"weight", "bias"}
+
+
+@pytest.mark.parametrize(
+    ("out", "to", "message"),
+    [
+        ("m.bin", None, r"m\.bin: the format is safetensors, so call the file m\.safetensors"),
+        ("m.onnx", "safetensors", r"m\.onnx: with --to safetensors call the file m\.safetensors"),
+        ("m.onnx", "tensorflow", r"--to tensorflow: there is no such format; there are safetensors"),
+    ],
+)
+def test_other_formats_are_refused(out: str, to: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind_of(Path(out), to)
+
+
+def test_what_an_export_cannot_do_is_said(hospitals: Trained, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--with-scaling: tensors have no first layer"):
+        export(RunFolder(hospitals.folder), tmp_path / "m.safetensors", scaling=True)
+    out = tmp_path / "m.safetensors"
+    export(RunFolder(hospitals.folder), out)
+    with pytest.raises(ConfigError, match="rounds and clients are those of a run folder"):
+        fedray.load(out, client="hospital_a")
+    beside = tmp_path / "m.safetensors.json"
+    content = json.loads(beside.read_text())
+    beside.write_text(json.dumps({**content, "format": 9}))
+    with pytest.raises(ConfigError, match="not what this fedray writes beside an export"):
+        fedray.load(out)
+    beside.unlink()
+    with pytest.raises(ConfigError, match=r"there is no m\.safetensors\.json beside it"):
+        fedray.load(out)
