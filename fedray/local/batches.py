@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,20 @@ from fedray.core.messages import Floats, Ints
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.schedule import Schedule
+
+
+def share_out(count: int, devices: int) -> list[slice]:
+    """Cut the rows of a batch into a contiguous share for each device; shares differ by one row at most, larger first.
+
+    A batch with fewer rows than there are devices uses fewer of them.
+
+    >>> share_out(8, 3)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
+    """
+    used = max(1, min(devices, count))
+    least, more = divmod(count, used)
+    starts = [least * share + min(share, more) for share in range(used + 1)]
+    return [slice(start, stop) for start, stop in pairwise(starts)]
 
 
 @dataclass(frozen=True, eq=False)

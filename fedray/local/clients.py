@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from fedray.data.columns.base import ClientData
 from fedray.data.columns.inputs import InputColumns, Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
-from fedray.local.guards import check_apart, check_models, check_rows, check_slots, same_memory
+from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
 from fedray.local.moments import Kept, Moments
-from fedray.local.orders import Orders, chosen
+from fedray.local.numbers import fit_numbers
+from fedray.local.orders import Orders, chosen, each_ones
 from fedray.local.rate import LearningRate
-from fedray.local.schedule import Schedule
+from fedray.local.schedule import Schedule, batches
 from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, evaluated
 from fedray.local.work import shared_rate
 from fedray.optim import OptimizerFn
@@ -241,8 +242,8 @@ class Clients:
         *,
         where: Tensor | None = None,
         only: Only | None = None,
-        epochs: int | None = None,
-        steps: int | None = None,
+        epochs: int | Tensor | Sequence[int] | None = None,
+        steps: int | Tensor | Sequence[int] | None = None,
         objective: Objective | None = None,
         gradient: Gradient | None = None,
         after: After | None = None,
@@ -253,13 +254,16 @@ class Clients:
         The k-th fit of the clients' models draws the same orders and masks, whatever else is fitted.
 
         Args:
-            params: the models, ``[C, D]``, or ``[C, P]`` with buffers of their own; default: the clients'.
+            params: the models, ``[C, D]``, or ``[C, P]`` with buffers of their own; default: the clients'.  Numbers of
+                any other width, ``[C, k]``, are trained as well, where an objective says what they are: it runs models
+                by ``step.forward(params)``, and ``step.params`` are the numbers.
             where: the clients that train, ``[C]``, such as ``~c.known``; the others stay as they are, and their later
                 fits draw the same; default: all.
             only: the tensors that it moves: those of a region, or those for whose entry a function says True; the
                 optimizer never sees the others.  A fit of none is no fit, and draws nothing.
-            epochs: passes over the local data, instead of the configured ones.
-            steps: local steps, instead of the configured work.
+            epochs: passes over the local data, instead of the configured ones; one number, or one for each client,
+                integers ``[C]`` (0: it does not train).
+            steps: local steps, instead of the configured work; likewise.
             objective: a step to one loss for each of its clients, ``[A]``; default: the task's.
             gradient: is given each step and its gradients ``[A, D]`` before the optimizer, to change them in place.
             after: is given each step after the optimizer, to change ``step.params`` in place.
@@ -267,6 +271,7 @@ class Clients:
 
         Raises:
             RuntimeError: a fit inside a fit, which would move clients that have finished.
+            ValueError: numbers that are no models without an objective, or an amount of work that is none.
         """
         if self._fitting:
             raise RuntimeError("a fit inside a fit would move clients that have finished: loop over step.gradient")
@@ -275,22 +280,25 @@ class Clients:
         if not entries:
             none = np.zeros((len(self), 1), dtype=np.int64)
             return Trace(np.zeros(len(self)), none, self._optimizer([torch.zeros(1)]).param_groups[0], self.device)
-        args = task.args.working(epochs, steps)
+        args, work = self._working(epochs, steps)
         number = self._fits[own]
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
         keys, some = task.data.keys(self.index), chosen(where, len(self))
         orders = self._drawn(
-            Orders(args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some, task.augment)
+            Orders(
+                args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some, task.augment, work
+            )
         )
-        whole = self.model if own or params is None else check_models("fit", params, len(self), self.layout)
+        free = not own and params is not None and is_free(params, len(self), self.layout, objective, only)
+        whole = self.model if own or params is None else params
         made, trained = optimizer or self._optimizer, orders.taken(whole)
-        mine = self._kept_of(None if own else params) if optimizer is None else None
+        mine = self._kept_of(None if own else params) if optimizer is None and not free else None
         kept = None if mine is None else Kept(task.moments, orders.taken(mine))  # type: ignore[arg-type]
         self._fitting = True
         try:
-            fit = Fit(trained, None if only is None else entries, orders, objective, gradient, after, made, kept)
-            trace = self.stepper.fit(self, fit)
+            fit = Fit(trained, None if only is None else entries, orders, objective, gradient, after, made, kept, free)
+            trace = fit_numbers(self, fit, args) if free else self.stepper.fit(self, fit)
         finally:
             self._fitting = False
         if kept is not None:
@@ -308,6 +316,16 @@ class Clients:
                 return before
         self._orders.append(orders)
         return orders
+
+    def _working(self, epochs: Any, steps: Any) -> tuple[LocalSection, Ints | None]:
+        """Return the section that a fit works by, and the steps of each client ``[C]``, where it says these itself."""
+        each, said = each_ones("epochs", epochs, len(self)), each_ones("steps", steps, len(self))
+        if said is None and (each is None or steps is not None):
+            return self.task.args.working(None if each is not None else epochs, steps), None
+        args = self.task.args.working(1, None)
+        if said is None and each is not None:
+            said = each * batches(args, self.counts, self.task.data.keys(self.index))
+        return args, said
 
     def _kept_of(self, other: Tensor | None) -> Tensor | None:
         """Return the kept state of the optimizers of the next fit, ``[C, W]``, a view; None: none is kept.

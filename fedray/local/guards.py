@@ -73,6 +73,20 @@ def check_models(what: str, models: Tensor, rows: int, layout: Layout) -> Tensor
     return models
 
 
+def is_free(models: Tensor, rows: int, layout: Layout, objective: object, only: object) -> bool:
+    """Tell if what is to be fitted are numbers of any kind ``[C, k]``, no models, as an objective must say.
+
+    Raises:
+        ValueError: they are of another shape, there is no objective, or ``only`` names tensors of them.
+    """
+    if objective is None or models.dim() != 2 or len(models) != rows:
+        check_models("fit", models, rows, layout)
+    free = models.shape[1] not in (layout.trained, layout.size)
+    if free and only is not None:
+        raise ValueError(f"fit(only=): it names tensors of a model, and {list(models.shape)} are none")
+    return free
+
+
 def check_slots(name: str, slot: Tensor | Ints, slots: int, rows: int) -> Tensor:
     """Return the slots ``[C]`` of a part; raise ValueError unless each client has one of them.
 

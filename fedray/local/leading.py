@@ -38,6 +38,7 @@ class LeadingRows:
         layout: the places of the tensors in its columns.
         joined: step on all columns at once, or those of ``only``, in any case.
         only: the entries whose columns it moves; None: all.
+        free: the columns are numbers of any kind, no tensors of a model.
 
     Attributes:
         whole: the rows that are left, ``[A, D]``, a leaf of autograd's graph.
@@ -53,8 +54,9 @@ class LeadingRows:
         layout: Layout,
         joined: bool = False,
         only: Sequence[Entry] | None = None,
+        free: bool = False,
     ) -> None:
-        self._layout = layout
+        self._layout, self._free = layout, free
         self._names = [entry.name for entry in (layout.parameters if only is None else only)]
         self._spans = None if only is None else spans_of(only)
         self._look_at(matrix)
@@ -68,6 +70,8 @@ class LeadingRows:
 
     def _look_at(self, matrix: Tensor) -> None:
         self.whole = matrix.detach().requires_grad_()
+        if self._free:
+            return
         self.leaves = self._layout.split(matrix.detach())
         for name in self._names:
             self.leaves[name].requires_grad_()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedray.config.amounts import MOST_STEPS
 from fedray.config.local import LocalSection
 from fedray.core.messages import Ints
 from fedray.core.rng import integer
@@ -36,6 +38,7 @@ class Orders:
         device: the device of the batches.
         where: the clients that train, ``[C]``; None: all of them.
         augment: the changes of the inputs of batches.
+        steps: the steps of each client, ``[C]``; None: those of ``args``.
     """
 
     args: LocalSection
@@ -48,15 +51,17 @@ class Orders:
     device: torch.device
     where: NDArray[np.bool_] | None = None
     augment: Augment = field(default_factory=Augment)
+    steps: Ints | None = None
     _others: list[Batches] = field(default_factory=list)
 
     def same(self, other: Orders) -> bool:
-        """Return True for the same draws of the clients of one block, all of which train."""
+        """Return True for the same draws of the clients of one block, all of which train, and as the section says."""
         alike = (self.seed, self.work, self.args) == (other.seed, other.work, other.args)
-        return alike and self.opened is other.opened and self.where is None and other.where is None
+        own = any(said is not None for said in (self.where, other.where, self.steps, other.steps))
+        return alike and self.opened is other.opened and not own
 
     def _draw(self, seed: int) -> Schedule:
-        drawn = Schedule.draw(self.args, self.sizes, self.keys, seed, self.round, self.work)
+        drawn = Schedule.draw(self.args, self.sizes, self.keys, seed, self.round, self.work, self.steps)
         return drawn if self.where is None else drawn.among(self.where)
 
     @cached_property
@@ -123,3 +128,30 @@ def chosen(where: Any, count: int) -> NDArray[np.bool_] | None:
             f"this is {list(found.shape)} of {found.dtype}"
         )
     return found
+
+
+def each_ones(name: str, value: Any, count: int) -> Ints | None:
+    """Return a number of epochs or steps of each client, as a program says it for a fit, ``[C]``; None: one for all.
+
+    >>> each_ones("epochs", torch.tensor([2, 0]), 2), each_ones("epochs", 2, 2)
+    (array([2, 0]), None)
+
+    Args:
+        name: the argument's.
+        value: one number, or None, or a whole number for each client.
+        count: C.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if value is None or isinstance(value, Integral):
+        return None
+    found = np.asarray(value.cpu() if isinstance(value, Tensor) else value)
+    whole = found.dtype.kind in "iu"
+    if not whole or found.shape != (count,) or found.min(initial=0) < 0 or found.max(initial=0) > MOST_STEPS:
+        span = f", from {found.min()} to {found.max()}" if whole and found.size else ""
+        raise ValueError(
+            f"fit({name}=): a whole number, or one of at least 0 for each client, {[count]}; "
+            f"this is {list(found.shape)} of {found.dtype}{span}"
+        )
+    return found.astype(np.int64)

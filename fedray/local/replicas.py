@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +17,6 @@ from fedray.local.losses import loss_on
 from fedray.local.modes import train_mode
 from fedray.local.task import LocalTask, autocast
 from fedray.tasks import outputs_of
-
-
-def share_out(count: int, devices: int) -> list[slice]:
-    """Cut the rows of a batch into a contiguous share for each device; shares differ by one row at most, larger first.
-
-    A batch with fewer rows than there are devices uses fewer of them.
-
-    >>> share_out(8, 3)
-    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
-    """
-    used = max(1, min(devices, count))
-    least, more = divmod(count, used)
-    starts = [least * share + min(share, more) for share in range(used + 1)]
-    return [slice(start, stop) for start, stop in pairwise(starts)]
 
 
 class Replica:

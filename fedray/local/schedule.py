@@ -123,7 +123,14 @@ class Schedule:
 
     @classmethod
     def draw(
-        cls, args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: int, work: int | None = None
+        cls,
+        args: LocalSection,
+        sizes: Ints,
+        keys: Ints,
+        seed: int,
+        round: int,
+        work: int | None = None,
+        steps: Ints | None = None,
     ) -> Schedule:
         """Draw each pass as a fresh permutation of the client's examples, named by (seed, round, client, epoch).
 
@@ -136,11 +143,13 @@ class Schedule:
             seed: names the orders.
             round: round number.
             work: the run's seed, which names how much a client does, the same in all orders of a round; default: seed.
+            steps: the steps of each client, ``[C]``, in the place of those of ``args``.
         """
         each = batch_sizes(args, sizes, keys)
         per_pass, widest = _passes(args, sizes, each), _widths(args, sizes, each)
         width = int(widest.max())
-        steps = _steps(args, per_pass, keys, seed if work is None else work, round)
+        if steps is None:
+            steps = _steps(args, per_pass, keys, seed if work is None else work, round)
         longest = int(steps.max())
         # One number for all is quicker than the same for each.
         alike = not args.own and args.batch_size != "full"

@@ -14,15 +14,15 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.regions import head_of
 from fedray.core.rng import integer
 from fedray.data.columns.inputs import Inputs, arguments, plain
-from fedray.local.batches import Batch, Output, Trace
+from fedray.local.batches import Batch, Output, Trace, share_out
 from fedray.local.clients import Clients
 from fedray.local.clipping import clip_module
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.features import watched
 from fedray.local.gradients import check_objective
 from fedray.local.guards import check_in_place
-from fedray.local.replicas import Replica, share_out
-from fedray.local.step import Fit, Objective, Step
+from fedray.local.replicas import Replica
+from fedray.local.step import Block, Fit, Objective, Step
 from fedray.local.task import LocalTask, autocast
 from fedray.tasks import logits_of, outputs_of
 
@@ -76,6 +76,13 @@ class SequentialStepper:
                 entered.enter_context(replica.hidden.put_back(integer(task.seed, "local", c.round, client)))
             yield
 
+    def begin(self, c: Block, seed: int) -> None:
+        """See :meth:`fedray.local.step.Steps.begin`."""
+        if self._dropout is not None:
+            if self._dropout.seed != seed:
+                self._dropout = NamedDropout(seed)
+            self._dropout.client = c.keys[0]
+
     def drawing(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which dropout draws by name, computed again in a backward, too."""
         return recomputing(self._dropout)
@@ -124,10 +131,7 @@ class SequentialStepper:
     def fit(self, c: Clients, fit: Fit) -> Trace:
         """See :meth:`fedray.local.steppers.Stepper.fit`."""
         layout, first = self._task.layout, self._first
-        if self._dropout is not None:
-            if self._dropout.seed != fit.seed:
-                self._dropout = NamedDropout(fit.seed)
-            self._dropout.client = c.keys[0]
+        self.begin(c, fit.seed)
         with contextlib.ExitStack() as entered:
             entered.enter_context(self._holding(fit.models))
             for replica in (first, *self._others):

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from fedray.core.draws import drawn_since, named, traces
+from fedray.local.batches import share_out
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.modes import train_mode
-from fedray.local.replicas import share_out
 from fedray.local.stacking import COUPLED, batch_statistics, coupled
 from fedray.local.task import LocalTask, Sharing
 from fedray.tasks import outputs_of

@@ -16,7 +16,7 @@ from fedray.core.losses import has_direct, per_example
 from fedray.core.regions import head_of
 from fedray.data.columns.inputs import Inputs, arguments, plain
 from fedray.local.batched import batched_forward
-from fedray.local.batches import Batch, Output, Trace
+from fedray.local.batches import Batch, Output, Trace, share_out
 from fedray.local.clients import Clients
 from fedray.local.clipping import clip_rows
 from fedray.local.dropout import NamedDropout, has_dropout
@@ -26,8 +26,7 @@ from fedray.local.guards import check_in_place
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
 from fedray.local.moments import KeptRows
-from fedray.local.replicas import share_out
-from fedray.local.step import Fit, Step
+from fedray.local.step import Block, Fit, Step
 from fedray.local.task import LocalTask, autocast
 from fedray.tasks import logits_of
 
@@ -94,6 +93,11 @@ class StackedStepper:
         self._rest = {name: rest.clone() for name, rest in layout.unpack(c.down["model"], layout.rest).items()}
         with self.hidden.put_back():
             yield
+
+    def begin(self, c: Block, seed: int) -> None:
+        """See :meth:`fedray.local.step.Steps.begin`."""
+        if self._dropout is not None and self._dropout.seed != seed:
+            self._dropout = NamedDropout(seed)
 
     def drawing(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which dropout draws by name."""
@@ -173,8 +177,7 @@ class StackedStepper:
             optimizer: LeadingRows = (kept := KeptRows(fit.optimizer, params, layout, fit.only, fit.kept))
         else:
             optimizer = LeadingRows(fit.optimizer, params, layout, fit.hooked, fit.only)
-        if self._dropout is not None and self._dropout.seed != fit.seed:
-            self._dropout = NamedDropout(fit.seed)
+        self.begin(c, fit.seed)
         losses = torch.zeros(len(batches.active), len(c), device=self._device)
         trace = Trace(np.zeros(len(c)), count, optimizer.group, self._device)
         pieces = None if self._task.args.accumulate == 1 else self._task.args.pieces

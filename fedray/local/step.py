@@ -34,6 +34,9 @@ After = Callable[["Step"], Any]
 class Steps(Protocol):
     """The part of a stepper that a step needs, see :class:`fedray.local.steppers.Stepper`."""
 
+    def begin(self, c: Block, seed: int) -> None:
+        """Begin a fit: dropout draws by its seed."""
+
     def drawing(self) -> AbstractContextManager[object]:
         """Return the context of a forward and its backward: dropout draws by name."""
 
@@ -94,6 +97,7 @@ class Step:
         second: gives the batch of another order of the examples.
         attached: the modules of a client that steps alone hold ``params``.
         piece: the places of ``batch`` in that of the whole step, where gradients are accumulated; None: all.
+        free: ``params`` ``[A, k]`` are numbers of any kind, no models.
     """
 
     c: Block
@@ -107,6 +111,7 @@ class Step:
     second: Callable[[int, int], Batch] | None = None
     attached: bool = True
     piece: slice | None = None
+    free: bool = False
 
     def cut(self, piece: slice) -> Step:
         """Return the step with a piece of its batch."""
@@ -129,6 +134,8 @@ class Step:
             batch: default: the step's.
             train: in training mode; False for a teacher.
         """
+        if params is None and self.free:
+            raise ValueError("step.forward(): what this fit trains is no model: name one, step.forward(params)")
         return self.c.stepper.forward(self, params, self.batch if batch is None else batch, train)
 
     def mean(self, values: Tensor) -> Tensor:
@@ -143,13 +150,15 @@ class Step:
         """Return the gradient of the objective at other parameters, or on another batch, ``[A, D]``.
 
         Args:
-            params: those parameters, ``[A, D]`` or ``[D]``, of ``[A, P]`` or ``[P]`` the first; default: the step's.
+            params: those parameters, ``[A, D]`` or ``[D]``, of ``[A, P]`` or ``[P]`` the first, or what else the fit
+                trains; default: the step's.
             batch: default: the step's.
             graph: make it differentiable.
         """
         batch = self.batch if batch is None else batch
         with torch.enable_grad(), self.c.stepper.drawing():
-            place = (self.params if params is None else params)[..., : self.c.layout.trained]
+            place = self.params if params is None else params
+            place = place if self.free else place[..., : self.c.layout.trained]
             place = place.expand(len(batch.x), -1)
             place = place if graph and place.requires_grad else place.detach().requires_grad_()
             at = replace(self, params=place, batch=batch, attached=False)
@@ -175,6 +184,7 @@ class Fit:
         after: see :data:`After`.
         optimizer: makes the optimizer.
         kept: the state that it goes on with and leaves; None: it begins afresh.
+        free: ``models`` ``[C, k]`` are numbers of any kind, for :func:`fedray.local.numbers.fit_numbers`.
     """
 
     models: Tensor
@@ -185,6 +195,7 @@ class Fit:
     after: After | None
     optimizer: OptimizerFn
     kept: Kept | None = None
+    free: bool = False
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -219,7 +230,8 @@ class Fit:
     def step(self, c: Block, number: int, params: Tensor, batch: Batch, lr: float) -> Step:
         """Return a step, for objective and hooks."""
         rows = self.rows(len(params))
-        return Step(c, number, rows, params, batch, lr, self.objective, self.moved, self.orders.second)
+        second, attached = self.orders.second, not self.free
+        return Step(c, number, rows, params, batch, lr, self.objective, self.moved, second, attached, free=self.free)
 
 
 def evaluated(step: Step) -> Tensor:

@@ -119,9 +119,25 @@ def some(c: Clients) -> None:
     c.fit(epochs=1)
 
 
+def each_its_own(c: Clients) -> None:
+    """Epochs and steps that a program says for each client, some of them none."""
+    own = c.down["model"].repeat(len(c), 1)
+    epochs = torch.from_numpy(c.index) % 3
+    c.fit()
+    trace = c.fit(own, epochs=epochs, gradient=lambda step, grad: grad.add_(step.params - step.anchor))
+    assert trace.count.sum(axis=1).tolist() == (c.counts * epochs.numpy()).tolist()
+    steps = [int(size) % 4 for size in c.counts]
+    trace = c.fit(own, steps=steps, gradient=lambda step, grad: grad.add_(step.gradient(batch=step.fresh_batch())))
+    assert trace.steps.flatten().tolist() == steps
+    trace = c.fit(own, steps=steps, where=torch.from_numpy(c.index % 2 == 0))
+    assert trace.steps.flatten().tolist() == [n * (i % 2 == 0) for n, i in zip(steps, c.index.tolist(), strict=True)]
+    c.fit(epochs=1)
+    changed(c, own)
+
+
 @pytest.mark.parametrize("model_fn", [None, Dropping], ids=["mlp", "dropping"])
 @pytest.mark.parametrize("args", WORK, ids=range(len(WORK)))
-@pytest.mark.parametrize("program", [longer, plainly, some], ids=lambda program: program.__name__)
+@pytest.mark.parametrize("program", [longer, plainly, some, each_its_own], ids=lambda program: program.__name__)
 def test_a_fit_may_have_an_order_of_its_own(
     program: Callable[[Clients], object], args: LocalSection, model_fn: Callable[[], nn.Module] | None
 ) -> None:
@@ -188,3 +204,30 @@ def test_fits_of_the_same_order_draw_it_once(monkeypatch: pytest.MonkeyPatch) ->
     train(once, [1, 2, 0, 3])
     assert len(drawn) == 4 + 5
     assert torch.equal(ends[-2], ends[-1])
+
+
+@pytest.mark.parametrize("stack", [4, "off"])
+def test_the_same_number_for_each_client_is_that_number(stack: Any) -> None:
+    def by(**work: Any) -> Callable[[Clients], object]:
+        return lambda c: [c.fit(**{name: of(len(c)) for name, of in work.items()}), c.fit(epochs=1)]
+
+    own = LocalSection(1, 4, by_client={"1": {"epochs": 3}, "2": {"steps": 5}, "3": {"batch_size": 11}})
+    for one, each in (
+        (by(epochs=lambda count: 2), by(epochs=lambda count: [2] * count)),
+        (by(steps=lambda count: 3), by(steps=lambda count: torch.full((count,), 3))),
+        (by(steps=lambda count: 3), by(epochs=lambda count: [7] * count, steps=lambda count: 3)),
+    ):
+        found, expected = (
+            train(task(program, stack, own), [3] if stack == "off" else range(4)) for program in (each, one)
+        )
+        assert torch.equal(found.parts["delta"], expected.parts["delta"])
+        assert found.examples.tolist() == expected.examples.tolist()
+
+
+@pytest.mark.parametrize("value", [[1, 2], [1.5], torch.tensor([[1]]), torch.tensor([-1]), np.array([True])], ids=str)
+@pytest.mark.parametrize("name", ["epochs", "steps"])
+def test_what_is_no_amount_of_work_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"fit\({name}=\): a whole number, or one of at least 0 for each client, \[1\]"
+    ):
+        train(task(lambda c: c.fit(**{name: value}), "off", LocalSection(1, 4)), [0])

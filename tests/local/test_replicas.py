@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedray import optim
-from fedray.local.replicas import Replica, share_out
+from fedray.local.batches import share_out
+from fedray.local.replicas import Replica
 from tests.helpers import class_problem, local_task
 
 
