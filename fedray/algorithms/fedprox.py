@@ -16,8 +16,8 @@ from fedray.local.step import Step
 class FedProx(Algorithm):
     """FedProx (Li et al., arXiv:1812.06127, Algorithm 2): local objective ``F_k(w) + mu / 2 * ||w - w_t||^2``.
 
-    The paper's clients may do inexact, differing amounts of work; here the work is ``local.epochs``, as in FedAvg, which
-    may be drawn, or drawn by nine of ten clients: ``{name: uniform, low: 1, high: 20, clients: 0.9}``.
+    The paper's clients may do inexact, differing amounts of work; here the work is ``local.epochs``, as in FedAvg.
+    Nine of ten clients may draw it, as there: ``{name: uniform, low: 1, high: 20, clients: 0.9}``.
 
     >>> FedProx(mu=0.1).mu
     0.1

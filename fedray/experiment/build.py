@@ -15,7 +15,7 @@ from fedray.algorithms.composition import Composition, compose
 from fedray.algorithms.rehearsal import check_step
 from fedray.algorithms.variants import fitted
 from fedray.config.plugins import load_plugins
-from fedray.config.registry import made
+from fedray.config.registry import made, name_of
 from fedray.core.draws import put_back
 from fedray.core.errors import ConfigError
 from fedray.core.hidden_state import HiddenState
@@ -47,7 +47,7 @@ from fedray.local.rate import check_rates, scheduled
 from fedray.local.sharing import decide_sharing
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
-from fedray.local.trial import profiled
+from fedray.local.trial import Untried, profiled
 from fedray.local.views import views_of
 from fedray.local.work import check_names
 from fedray.metrics import Measures, Metric, measured
@@ -216,7 +216,7 @@ class Config(Bound):
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
-            trial = profiled(trial).with_variants()
+            trial = _profiled(trial, untried).with_variants()
             check_step(fitted(algorithm, trial, sampler, self.schema.rounds), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]
@@ -252,3 +252,21 @@ class Config(Bound):
         )
         run.check_rounds()
         return Experiment(run, self.place)
+
+
+def _profiled(task: LocalTask, untried: str | None) -> LocalTask:
+    """Return the task with what a trial has seen of its program.
+
+    Raises:
+        ConfigError: the trial fails, or cannot be made, as ``untried`` says that the model runs on no CPU.
+    """
+    try:
+        return profiled(task)
+    except Untried:
+        if untried is None:
+            raise
+        raise ConfigError(
+            f"algorithm: the clients of {name_of(task.program)} are tried before a run, to see what they send and "
+            "keep, and the model does not run on this machine's CPU: start the run on a machine with a GPU, give the "
+            "model a way to run on a CPU, or take an algorithm whose clients only train, such as fedavg"
+        ) from None

@@ -16,6 +16,8 @@ from fedray import optim
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
+from fedray.experiment.build import Config
+from fedray.experiment.given import GivenModel
 from fedray.experiment.preflight import check_fit
 from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
@@ -279,6 +281,28 @@ def test_a_model_for_gpus_alone_is_refused_where_cpus_train_and_warned_of_where_
         "CUDA tensor"
     )
     assert rows_at_once("auto", problem.model_fn(), torch.zeros(2, 6)) == 1024
+
+
+def test_a_program_that_cannot_be_tried_without_a_gpu_is_refused_in_one_line_and_plain_fits_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    problem = class_problem(model_fn=OnGpus, test=5)
+
+    def config(algorithm: str) -> Config:
+        model = GivenModel(problem.model_fn)
+        said = {"rounds": 2, "worker": {"gpus": 1}, "cluster": {"name": "ray"}, "algorithm": algorithm}
+        return Config.bind("gpus", {}, {**said, "data": problem.data, "model": model})
+
+    plan = config("fedavg").plan()
+    assert any("it does not run on this machine's CPU" in line for line in plan.warnings)
+    with pytest.raises(ConfigError) as raised:
+        config("ditto").plan()
+    assert str(raised.value) == (
+        "algorithm: the clients of ditto are tried before a run, to see what they send and keep, and the model does "
+        "not run on this machine's CPU: start the run on a machine with a GPU, give the model a way to run on a CPU, "
+        "or take an algorithm whose clients only train, such as fedavg"
+    )
 
 
 @pytest.mark.gpu
