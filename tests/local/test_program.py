@@ -12,11 +12,13 @@ from torch import Tensor
 from fedray import optim
 from fedray.algorithms import FedNova, FedProx, Scaffold
 from fedray.config.sections import LocalSection
-from fedray.core.messages import Broadcast
+from fedray.core.messages import Broadcast, Parts
 from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
+from fedray.local.stacking import Stack
 from fedray.local.step import Step
 from fedray.local.task import LocalTask
+from fedray.local.trainer import Trainer
 from tests.helpers import class_problem, linear_problem, local_task, relative, train
 
 ROWS = [0, 1, 2]
@@ -138,3 +140,26 @@ def test_hooks_see_the_clients_of_a_block_that_still_train() -> None:
     assert calls == ["gradient of 3", "after", "gradient of 2", "after", "gradient of 1", "after"]
     assert torch.equal(doubled.parts["delta"], 2.0 * train(task, ROWS).parts["delta"])
     assert (Spy().plain, ClientProgram().plain) == (False, True)
+
+
+@pytest.mark.parametrize("stack", [2, "off"])
+def test_newcomers_begin_with_the_first_state_and_the_others_with_their_own(stack: Stack) -> None:
+    class Counts(ClientProgram):
+        def initial_state(self, c: Clients) -> Parts:
+            return {"times": torch.full((1,), 5.0), "own": c.sizes.unsqueeze(1)}
+
+        def client(self, c: Clients) -> None:
+            c.fit()
+            c.state["times"] = c.state["times"] + 1.0
+
+    problem = class_problem((4, 4))
+    task = local_task(problem, program=Counts(), stack=stack)
+    trainer = Trainer(task, [torch.device("cpu")])
+    model = task.layout.pack(dict(task.model_fn().state_dict()))
+    down, found = Broadcast(1, {"model": model}, 1.0), []
+    for some in [[0, 1]] if stack == 2 else [[0], [1]]:
+        state = {"times": torch.tensor([[1.0], [0.0]])[some], "own": torch.tensor([[9.0], [0.0]])[some]}
+        known = torch.tensor([True, False])[some]
+        found.append(trainer.train(np.array(some), down, state, known=known).state)
+    assert torch.cat([state["times"] for state in found]).tolist() == [[2.0], [6.0]]
+    assert torch.cat([state["own"] for state in found]).tolist() == [[9.0], [4.0]]

@@ -18,6 +18,7 @@ from fedray.core.regions import Entry, Region
 from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
 from fedray.local.schedule import Schedule
+from fedray.local.step import Step
 from fedray.local.task import LocalTask
 from fedray.optim import OptimizerFn
 from tests.helpers import class_problem, local_task, relative, train
@@ -134,3 +135,75 @@ def test_a_region_that_there_is_not_is_said() -> None:
     words = r"ValueError: only='head': it is 'shared', 'personal', or a function of an entry"
     with pytest.raises(ConfigError, match=words):
         local_task(class_problem(SIZES, model_fn=net), stack=1, program=HeadAtHome("head"))  # type: ignore[arg-type]
+
+
+@PATHS
+def test_the_gradient_elsewhere_is_that_of_the_fits_own_objective(stack: int) -> None:
+    seen: list[tuple[int, Tensor, Tensor]] = []
+
+    class Penalised(ClientProgram):
+        def client(self, c: Clients) -> None:
+            def objective(step: Step) -> Tensor:
+                return 2.0 * step.loss() + 3.0 * step.params.square().sum(dim=1)
+
+            def look(step: Step, grad: Tensor) -> None:
+                at = step.params + 0.1
+                own, plain = step.gradient(at), torch.zeros_like(grad)
+                for row, client in enumerate(c.index[: len(at)]):
+                    module = class_problem(SIZES).model_fn()
+                    named = {n: t[0] for n, t in c.layout.split(at[row : row + 1]).items()}
+                    count = int(step.batch.count[row])
+                    leaves = {n: t.clone().requires_grad_() for n, t in named.items()}
+                    with torch.enable_grad():
+                        out = torch.func.functional_call(module, leaves, (step.batch.x[row, :count],))
+                        loss = 2.0 * nn.functional.cross_entropy(out, step.batch.y[row, :count])
+                    grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+                    for entry in c.layout.parameters:
+                        plain[row, entry.start : entry.stop] = grads[entry.name].flatten()
+                    seen.append((int(client), own[row].clone(), plain[row] + 6.0 * at[row]))
+
+            c.fit(objective=objective, gradient=look)
+
+    train(local_task(class_problem(SIZES), args=LocalSection(1, 4), stack=stack, program=Penalised()), range(3))
+    assert len(seen) > 6
+    assert max(relative(found, expected) for _, found, expected in seen) <= 1e-5
+
+
+@PATHS
+def test_a_fresh_batch_has_other_examples_of_the_same_pass(stack: int) -> None:
+    first: dict[int, list[float]] = {}
+    second: dict[int, list[float]] = {}
+
+    class Looks(ClientProgram):
+        def client(self, c: Clients) -> None:
+            def look(step: Step, grad: Tensor) -> None:
+                for held, batch in ((first, step.batch), (second, step.fresh_batch())):
+                    for row, client in enumerate(c.index[: len(grad)].tolist()):
+                        held.setdefault(client, []).extend(batch.x[row, : int(batch.count[row]), 0].tolist())
+
+            c.fit(epochs=1, gradient=look)
+
+    task = local_task(class_problem(SIZES), args=LocalSection(1, 4), stack=stack, program=Looks())
+    first.clear()  # of the trial
+    second.clear()
+    train(task, range(3))
+    assert all(sorted(first[client]) == sorted(second[client]) for client in range(3))
+    assert any(first[client] != second[client] for client in range(3))
+
+
+@PATHS
+def test_the_anchor_of_a_step_is_where_its_clients_began_in_whatever_order_they_stand(stack: int) -> None:
+    class Reversed(HeadAtHome):
+        def client(self, c: Clients) -> None:
+            def look(step: Step, grad: Tensor) -> None:
+                if step.number == 0:
+                    assert torch.equal(step.params, step.anchor)
+                grad.add_(step.params - step.anchor)
+
+            c.fit(steps=[1 + int(client) for client in c.index], gradient=look)
+
+    problem = class_problem(SIZES, model_fn=net)
+    task = local_task(problem, args=LocalSection(2, 4), stack=stack, program=Reversed())
+    first = task.layout.pack(dict(task.model_fn().state_dict()))
+    home = task.layout.personal_of(first).repeat(3, 1) * torch.tensor([[0.5], [1.0], [2.0]])
+    train(task, range(3), state={"personal": home})
