@@ -84,7 +84,10 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def table(found: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the lines of a table of what ``measured`` has returned: the first figure with its interval."""
+    """Yield the lines of a table of what ``measured`` has returned: the first figure with its interval.
+
+    A row of fewer seeds than others of its table says of how many.
+    """
     for name, setting in SETTINGS.items():
         there = [one for one in found if one["split"] == name]
         if not there:
@@ -98,8 +101,9 @@ def table(found: list[dict[str, Any]]) -> Iterator[str]:
             if own:
                 mean, half = interval([one[first] for one in own])
                 spread = f" ± {half:.3f}" if len(own) > 1 else ""
+                fewer = f" ({len(own)} seed{'s' * (len(own) > 1)})" if len(own) < seeds else ""
                 other, seconds = (float(np.mean([one[key] for one in own])) for key in (second, "seconds"))
-                yield f"| {row} | {mean:.3f}{spread} | {other:.3f} | {seconds:.1f} |"
+                yield f"| {row}{fewer} | {mean:.3f}{spread} | {other:.3f} | {seconds:.1f} |"
         yield ""
 
 
@@ -113,6 +117,19 @@ def missed(found: list[dict[str, Any]]) -> list[str]:
     return sorted(method for method, mean in means.items() if mean < LEAST)
 
 
+def written(page: str, tables: list[str]) -> str:
+    """Return a page with tables in the place of those that end it.
+
+    >>> print(written("How.\\n\\n| a, 1 seed | x |\\n|---|---|\\n", ["| a, 2 seeds | x |", "|---|---|"]))
+    How.
+    <BLANKLINE>
+    | a, 2 seeds | x |
+    |---|---|
+    <BLANKLINE>
+    """
+    return page[: page.index("\n| ") + 1] + "\n".join(tables).rstrip() + "\n"
+
+
 def main() -> int:
     """Measure what is asked for, and print the tables; 1 if a method misses its threshold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -121,6 +138,7 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", help="rows of the tables; all where it is not said")
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder with mnist10k and leaf_synthetic")
     parser.add_argument("--lines", type=Path, help="a file of JSON lines: what it has is not measured again")
+    parser.add_argument("--write", type=Path, help="a page whose tables, which end it, are made anew")
     asked = parser.parse_args()
     found = [json.loads(line) for line in asked.lines.read_text().splitlines()] if _there(asked.lines) else []
     known = {(one["split"], one["method"], one["seed"]) for one in found}
@@ -136,6 +154,8 @@ def main() -> int:
                         with asked.lines.open("a") as file:
                             file.write(json.dumps(found[-1]) + "\n")
     print("\n".join(table(found)))
+    if asked.write:
+        asked.write.write_text(written(asked.write.read_text(), list(table(found))))
     if short := missed(found):
         print(f"below {LEAST} on two classes each: {', '.join(short)}")
     return int(bool(short))

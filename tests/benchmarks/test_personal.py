@@ -38,8 +38,9 @@ def test_a_table_has_a_line_for_each_method_and_says_who_is_short() -> None:
     assert missed(found) == ["APFL"]
     head, _, *lines, last = table(found)
     assert head == "| two classes, 2 seeds | accuracy | worst tenth | processor seconds |"
+    assert lines[0] == "| FedAvg (1 seed) | 0.700 | 0.500 | 2.0 |"
     assert lines[1] == "| Ditto | 0.940 ± 0.127 | 0.500 | 2.0 |"
-    assert [line.split(" | ")[0] for line in lines] == ["| FedAvg", "| Ditto", "| APFL"]
+    assert [line.split(" | ")[0] for line in lines] == ["| FedAvg (1 seed)", "| Ditto", "| APFL (1 seed)"]
     assert not last
     assert list(table(found[3:]))[:1] == ["| two classes, 1 seed | accuracy | worst tenth | processor seconds |"]
     assert list(table(found[3:]))[2] == "| FedAvg | 0.700 | 0.500 | 2.0 |"
@@ -56,8 +57,15 @@ def test_what_a_file_has_is_not_measured_again(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(personal, "measured", fake)
     words = ["personal", "--splits", "two classes", "MNIST", "--methods", "Ditto", "--seeds", "2"]
     monkeypatch.setattr("sys.argv", [*words, "--shared", str(tmp_path), "--lines", str(lines)])
+    page = tmp_path / "page.md"
+    page.write_text("How it is done.\n\n| an old table |\n|---|\n")
     for _ in range(2):
         assert personal.main() == 0
+        monkeypatch.setattr(
+            "sys.argv", [*words, "--shared", str(tmp_path), "--lines", str(lines), "--write", str(page)]
+        )
+    assert page.read_text().startswith("How it is done.\n\n| two classes, 2 seeds | accuracy |")
+    assert page.read_text().endswith("| Ditto | 0.950 ± 0.000 | 0.500 | 2.0 |\n")
     assert asked == [("Ditto", 1)]
     assert len(lines.read_text().splitlines()) == 2
 

@@ -299,3 +299,25 @@ def test_a_model_of_a_single_tensor_steps_in_a_stack_too(optimizer: optim.TorchO
             train(task, block).parts["delta"].clone() for block in ([range(3)] if stack == 3 else [[0], [1], [2]])
         ]
     assert relative(updates[0], torch.cat(updates[1:])) <= 1e-5
+
+
+@PATHS
+def test_each_fit_of_a_round_has_an_order_of_its_own_and_fits_of_other_models_theirs(stack: int) -> None:
+    seen: dict[str, list[list[float]]] = {}
+
+    def orders(c: Clients) -> None:
+        def fit(name: str, params: Tensor | None = None) -> None:
+            took: list[float] = []
+            c.fit(params, gradient=lambda step, grad: took.extend(step.batch.x[0, :, 0].tolist()))
+            if c.index[0] == 0:
+                seen.setdefault(name, []).append(took)
+
+        for _ in range(2):
+            fit("own")
+            fit("other", c.down["model"].repeat(len(c), 1))
+
+    run(orders, None, stack)
+    first, second = seen["own"][-2:]
+    assert sorted(first) == sorted(second)
+    assert first != second
+    assert seen["other"][-2:] == [first, second]  # those of fits are counted apart
