@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from fedray.local.guards import check_in_place, check_rows, check_state, read_only
+from fedray.local.guards import check_in_place, check_rows, check_slots, check_state, read_only
 
 MODELS = torch.zeros(2, 5)
 
@@ -58,3 +60,12 @@ def test_what_is_kept_is_no_view_of_the_models() -> None:
     kept = check_state({"own": own, "view": view}, {"own": 3, "view": 3}, MODELS)
     assert kept["own"] is own
     assert kept["view"].data_ptr() != MODELS.data_ptr()
+
+
+@pytest.mark.parametrize("slot", [[0, 3], [-1, 0], [0.0, 1.0], [0], [[0, 1]]], ids=str)
+def test_a_slot_is_a_place_below_their_number_for_each_client(slot: list[Any]) -> None:
+    assert check_slots("part", torch.tensor([2, 0]), 3, 2).tolist() == [2, 0]
+    with pytest.raises(
+        ValueError, match=r"^send\('part', slot=...\): an integer from 0 to 2 for each of the 2 clients$"
+    ):
+        check_slots("part", torch.tensor(slot), 3, 2)
