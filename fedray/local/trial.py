@@ -276,22 +276,25 @@ class _Runs:
         return {"personal": models, "outputs": torch.stack([torch.stack(rows) for rows in sums]).sum(dim=0)}
 
     def _state(self, trainer: Trainer, rows: slice) -> Parts:
-        """Return the state of newcomers, a little changed: where it is 0, a program that uses it would not show it."""
+        """Return the state of newcomers, a little changed, and of each otherwise.
+
+        Where it is 0, a program that uses it would not show it, and where all have the same, one that joins them.
+        """
         clients = self.clients[rows]
         newcomers = torch.zeros(len(clients), dtype=torch.bool)
         own = self._task.layout.personal
         first = {PERSONAL: torch.zeros(len(clients), own)} if own else {}
         with trainer.block(clients, self._heard(rows), first, known=newcomers) as c:
             self.kept = {name: part.shape[1] for name, part in c.state.items()}
-            drawn = dict.fromkeys(self.kept, 0.0) if self._first else _drawn(self._task, self.kept)
-            state = {name: part + drawn[name] for name, part in c.state.items()}
+            drawn = {} if self._first else _drawn(self._task, self.kept, 2)
+            state = {name: part + (drawn[name][rows] if drawn else 0.0) for name, part in c.state.items()}
             return state | ({} if c.home is None else {PERSONAL: c.home.clone()})
 
 
-def _drawn(task: LocalTask, widths: Mapping[str, int]) -> Parts:
+def _drawn(task: LocalTask, widths: Mapping[str, int], *clients: int) -> Parts:
     """Return something small for what a run would have sent or kept, so that a program that uses it shows it."""
     draw = torch_generator(task.seed, "local")
-    return {name: 0.01 * torch.randn(width, generator=draw) for name, width in widths.items()}
+    return {name: 0.01 * torch.randn(*clients, width, generator=draw) for name, width in widths.items()}
 
 
 class _Few:

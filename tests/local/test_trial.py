@@ -92,6 +92,11 @@ def centres(c: Clients) -> None:
     c.send("delta", c.delta - c.delta.mean(0))
 
 
+def averages_states(c: Clients) -> None:
+    mean = c.state["own"].mean(dim=0)
+    c.fit(gradient=lambda step, grad: grad.add_(step.params - mean))
+
+
 def changes_anchor(step: Step, grad: Tensor) -> None:
     step.c.anchor.add_(0.1)
 
@@ -148,6 +153,7 @@ WRONG_IN_A_STACK: dict[str, tuple[Program, bool, str]] = {
         r"reaches another one",
     ),
     "others in an update": (centres, False, r"reaches another one"),
+    "others' states": (averages_states, True, r"reaches another one"),
     "the number of clients": (gradient(lambda s, g: g.mul_(len(g))), False, r"reaches another one"),
 }
 
