@@ -43,7 +43,7 @@ def fit_numbers(c: _Clients, fit: Fit, args: LocalSection) -> Trace:
             optimizer.keep(n)
         batch = batches.at(number, n)
         step = fit.step(c, number, optimizer.whole, batch, trace.lr)  # type: ignore[arg-type]
-        rows = batch.x.shape[1]
+        rows = batch.y.shape[1]
         cut = share_out(rows, args.pieces(rows))
         with stepper.drawing():
             loss, grad = _descent(fit, step, batch, cut)
