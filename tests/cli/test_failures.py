@@ -166,25 +166,22 @@ def test_a_disk_that_is_full_for_everything(cli: Cli, small: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(number: signal.Signals, cli: Cli, small: Path) -> None:
+def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(
+    number: signal.Signals, cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here; ``fedray stop`` sends one to a process of its own in ``test_ending.py``."""
     small.write_text(SMALL.replace("rounds: 3", "rounds: 1000000"))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fedray", "run", str(small), "run.dir=out", "checkpoint.every=0"]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=small.parent
-    )
-    try:
-        metrics, limit = Path("out/metrics.jsonl"), time.monotonic() + DEADLINE
-        while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 2):
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < limit
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=DEADLINE)
-    finally:
-        process.kill()
-    assert process.returncode == 75
-    assert err == "stopped; go on with: fedray resume out\n"
+    write = JsonLines.round
+
+    def signalled(self: JsonLines, record: RoundRecord) -> None:
+        write(self, record)
+        if record.round == 2:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "round", signalled)
+        outcome = cli("run", small, "run.dir=out", "checkpoint.every=0")
+    assert (outcome.status, outcome.err) == (75, "stopped; go on with: fedray resume out\n")
     summary = json.loads(Path("out/summary.json").read_text())
     done = summary["rounds"]
     assert summary["status"] == "stopped"
@@ -209,21 +206,22 @@ def test_a_second_interrupt_ends_at_once(silos: Path) -> None:
     calm = ["local.stack=off", "local.last_batch=merge"]
     command = [sys.executable, "-m", "fedray", "run", config, "run.dir=out", *calm]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{silos}"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        limit = time.monotonic() + DEADLINE
-        while not Path("begun").exists():
+    pipe, out = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=out, text=True) as process:
+        try:
+            limit = time.monotonic() + DEADLINE
+            while not Path("begun").exists():
+                assert process.poll() is None
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            assert any("once more to exit at once" in line for line in process.stdout)
             assert process.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.stdout is not None
-        assert any("once more to exit at once" in line for line in process.stdout)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=DEADLINE)
-    finally:
-        process.kill()
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=DEADLINE)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Traceback" not in rest
 

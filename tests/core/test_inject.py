@@ -44,8 +44,11 @@ KILLS = [
     ("driver.end", 6),
 ]
 
+# Of one run, which is taken up after each.
+AGAIN = [("driver.fold", 1), ("checkpoint.open", 2), ("driver.round", 3), ("checkpoint.after_rename", 4)]
+
 # One process that is warm (imports, first run) serves all: a child for each folder, which is told its plan by the
-# environment.
+# environment, and goes on with what is there.
 DRIVERS = """
 import json, os, sys, tempfile
 from pathlib import Path
@@ -58,7 +61,14 @@ for folder in json.loads(sys.argv[1]):
     if pid == 0:
         try:
             os.environ["FEDRAY_FAULTS"] = folder + ".json"
-            problem.train(Path(folder), "inline", rounds=int(sys.argv[2]), algorithm=fedray.Scaffold(), clients_every=2)
+            problem.train(
+                Path(folder),
+                "inline",
+                rounds=int(sys.argv[2]),
+                resume=Path(folder, "config.yaml").exists(),
+                algorithm=fedray.Scaffold(),
+                clients_every=2,
+            )
         finally:
             os._exit(1)
     statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -91,13 +101,14 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run folder for each kill, as the dead driver left it."""
+    """A run folder for each kill, as the dead driver left it, and ``again``."""
     parent = tmp_path_factory.mktemp("killed")
-    folders = {name(kill): parent / name(kill) for kill in KILLS}
-    for point, round in KILLS:
-        plan = [{"point": point, "round": round, "action": "kill"}]
-        Path(f"{folders[name((point, round))]}.json").write_text(json.dumps(plan))
-    paths = json.dumps([str(folder) for folder in folders.values()])
+    plans = {**{name(kill): [kill] for kill in KILLS}, "again": AGAIN}
+    folders = {run: parent / run for run in plans}
+    for run, kills in plans.items():
+        plan = [{"point": point, "round": round, "action": "kill"} for point, round in kills]
+        Path(f"{folders[run]}.json").write_text(json.dumps(plan))
+    paths = json.dumps([str(folders[run]) for run, kills in plans.items() for _ in kills])
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
         [sys.executable, "-c", DRIVERS, paths, str(ROUNDS)],
@@ -107,7 +118,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         cwd=ROOT,
         env=environment,
     )
-    assert json.loads(ended.stdout) == [-signal.SIGKILL] * len(KILLS), ended.stderr
+    assert json.loads(ended.stdout) == [-signal.SIGKILL] * (len(KILLS) + len(AGAIN)), ended.stderr
     return folders
 
 
@@ -141,23 +152,9 @@ def test_a_driver_killed_there_goes_on_to_the_same_bits(
     assert [path for path in folder.rglob("*") if path.name.startswith(".")] == []
 
 
-def test_killed_again_and_again(tmp_path: Path, quiet: Path) -> None:
-    folder = tmp_path / "run"
-    plan = Path(f"{folder}.json")
-    kills = [("driver.fold", 1), ("checkpoint.open", 2), ("driver.round", 3), ("checkpoint.after_rename", 4)]
-    plan.write_text(json.dumps([{"point": point, "round": round, "action": "kill"} for point, round in kills]))
-    script = DRIVERS.replace("rounds=int", "resume=Path(folder, 'config.yaml').exists(), rounds=int")
-    ended = subprocess.run(
-        [sys.executable, "-c", script, json.dumps([str(folder)] * len(kills)), str(ROUNDS)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert json.loads(ended.stdout) == [-signal.SIGKILL] * len(kills), ended.stderr
-    resume(folder)
-    assert lines(folder) == lines(quiet)
+def test_killed_again_and_again(killed: dict[str, Path], quiet: Path) -> None:
+    resume(killed["again"])
+    assert lines(killed["again"]) == lines(quiet)
 
 
 def test_a_good_checkpoint_is_not_deleted_for_a_damaged_one(

@@ -135,10 +135,12 @@ def test_an_option_of_a_server_optimizer_is_said_in_a_file_and_in_python(
     file = bound(server={"name": name, option: value})
     python = from_python(server=server_optimizers[name](**{option: value}))
     assert file.server == python.server != server_optimizers[name]()
-    assert yaml.safe_load(file.to_yaml())["server"][option] == value
-    assert yaml.safe_load(python.to_yaml()) == yaml.safe_load(file.to_yaml())
-    (tmp_path / "again.yaml").write_text(python.to_yaml())
-    assert Config.load(tmp_path / "again.yaml").to_yaml() == python.to_yaml()
+    text = python.to_yaml()
+    written = yaml.safe_load(text)
+    assert written["server"][option] == value
+    assert written == yaml.safe_load(file.to_yaml())
+    (tmp_path / "again.yaml").write_text(text)
+    assert Config.load(tmp_path / "again.yaml").to_yaml() == text
     assert file.plan().algorithm.server == python.plan().algorithm.server == file.server
 
 

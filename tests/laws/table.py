@@ -132,18 +132,15 @@ def normed() -> nn.Module:
 def code_lines(kind: type) -> int:
     """Lines of a class that are code: no documentation, no comment, nothing empty."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    lines: set[int] = set()
+    documentation: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            continue  # documentation
-        if isinstance(node, ast.stmt | ast.expr | ast.arg) and not _is_text(node, tree):
+            documentation |= {node, node.value}
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt | ast.expr | ast.arg) and node not in documentation:
             lines |= {node.lineno, node.end_lineno or node.lineno}
     return len(lines)
-
-
-def _is_text(node: ast.AST, tree: ast.AST) -> bool:
-    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)]
-    return any(node is text for text in texts)
 
 
 def law(name: str) -> str:
