@@ -138,7 +138,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Startup:
-    """From ``fedray run`` to the first line of ``metrics.jsonl``, on a warm disk: the second of two runs.
+    """From ``fedray run`` to the first line of ``metrics.jsonl``, on a warm disk: the last of the runs.
 
     Beside it a bare Ray program, until the first of two actors that import torch has answered.
     """
@@ -151,20 +151,21 @@ class Startup:
         bare = measurement(module("benchmarks.bare_ray", time.time()))
         say(f"bare Ray after {shown(bare['seconds'])} s")
         runs: list[dict[str, Any]] = [{"side": "bare", **bare}]
-        for _ in range(2):
+        for _ in range(effort.repeats):
             with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder:
                 milestones = Milestones(Path(folder) / "run")
                 command = module("fedray", "run", self.config, f"run.dir={milestones.run_dir}", "rounds=3")
                 execute(command, milestones, _LOOK)
             runs.append({"side": "engine", "milestones": milestones.reached})
             say(f"first round after {shown(milestones.reached[FIRST_ROUND])} s")
-        first, second = (run["milestones"] for run in runs if "milestones" in run)
-        reached = ", ".join(f"{name} {shown(seconds)} s" for name, seconds in second.items())
+        *earlier, last = (run["milestones"] for run in runs if "milestones" in run)
+        reached = ", ".join(f"{name} {shown(seconds)} s" for name, seconds in last.items())
+        before = "".join(f"; a run before it took {shown(run[FIRST_ROUND])} s" for run in earlier)
         note = (
-            f"{reached} (seen every {_LOOK} s); the run before it took {shown(first[FIRST_ROUND])} s. "
+            f"{reached} (seen every {_LOOK} s){before}. "
             f"Of the bare Ray program, ray.init alone took {shown(bare['init'])} s"
         )
-        return [replace(self.figure, fedray=[[second[FIRST_ROUND]]], bare=[[bare["seconds"]]], note=note)], runs
+        return [replace(self.figure, fedray=[[last[FIRST_ROUND]]], bare=[[bare["seconds"]]], note=note)], runs
 
 
 PLANNED, RAY, DRIVER, WORKERS, FIRST_ROUND = (

@@ -21,7 +21,18 @@ torch.set_num_threads(1)
 settings.register_profile("fedray", derandomize=True, deadline=None, max_examples=50, database=None, print_blob=True)
 settings.load_profile("fedray")
 
-_RAY = ("tests/cluster/", "tests/faults/", "tests/cli/test_jobs.py")
+# Where node ids of tests that bring up Ray begin.
+_RAY = (
+    "tests/benchmarks/test_run.py::test_everything_for_real",
+    "tests/cli/test_ending.py::test_a_run_under_way_stops_with_its_checkpoint[ray]",
+    "tests/cli/test_jobs.py",
+    "tests/cli/test_quickstart.py::test_it_trains_and_compares",
+    "tests/cluster/",
+    "tests/doctor/test_visit.py",
+    "tests/faults/",
+    "tests/rundir/test_worker_log.py::test_a_run_keeps_what_its_clients_say[ray]",
+    "tests/test_docs.py::test_the_python_of_the_readme_on_ray",
+)
 _LAWS = ("tests/laws/test_runs.py", "tests/laws/test_limits.py")
 
 
@@ -55,7 +66,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file, _, case = nodeid.partition("::")
             # A run of an algorithm is made once for its laws.
-            return "ray" if file.startswith(_RAY) else case.partition("[")[2] if file in _LAWS else file
+            return "ray" if nodeid.startswith(_RAY) else case.partition("[")[2] if file in _LAWS else file
 
     return Files(config, log)
 
