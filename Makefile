@@ -34,8 +34,8 @@ dev: $(DEV) ## the same with the test and development tools
 test: $(DEV) ## the fast test suite and the doctests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
-test-slow: $(DEV) ## the tests that take minutes: those with Ray one after the other, the others beside them
-	@$(BIN)/python -m pytest -m "slow and not slurm" -n 2 $(ARGS) || [ $$? -eq 5 ]
+test-slow: $(DEV) ## the tests that take minutes
+	@$(BIN)/python -m pytest -m "slow and not slurm" $(ARGS) || [ $$? -eq 5 ]
 
 test-slurm: $(DEV) ## jobs on a real Slurm cluster, brought up on this machine (root, Debian's slurm-wlm and munge)
 	@$(BIN)/python -m pytest tests/slurm -m slurm $(ARGS)

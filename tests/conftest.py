@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
+import typer.main
 from hypothesis import settings
 
 # Flower, the oracle of server optimizers, reports its use to a server unless told otherwise before its import.
@@ -17,6 +19,9 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
 # The thread count changes bits (matmul, sums), and two threads on a shared machine are slower than one.
 torch.set_num_threads(1)
+
+# Typer makes every command anew for each call of the command line, an eighth of a small run; a process calls it once.
+typer.main.get_command = cache(typer.main.get_command)
 
 settings.register_profile("fedray", derandomize=True, deadline=None, max_examples=50, database=None, print_blob=True)
 settings.load_profile("fedray")
