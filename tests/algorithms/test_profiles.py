@@ -71,6 +71,30 @@ def test_own_weights_are_those_of_all_means(stack: Any, tmp_path: Path) -> None:
     assert relative(own.vector, examples.vector) <= 1e-6
 
 
+class Inverse(Algorithm):
+    """Weighs clients by the inverse of their examples."""
+
+    def client(self, c: Clients) -> None:
+        c.fit()
+        c.weight = 3.0 / c.sizes
+        c.send("square", c.sizes**2)
+
+    def start(self, s: Server) -> dict[str, torch.Tensor]:
+        return {"square": torch.zeros(1)}
+
+    def step(self, s: Server, total: Aggregate) -> None:
+        s.state["square"].copy_(total["square"])
+        s.move(total["delta"])
+
+
+@pytest.mark.parametrize("stack", [3, "off"])
+def test_own_weights_are_not_those_of_examples(stack: Any, tmp_path: Path) -> None:
+    run = federation(class_problem(SIZES), tmp_path, Inverse(), stack=stack, rounds=1)
+    run.run()
+    sizes = torch.tensor(SIZES, dtype=torch.float64)
+    assert relative(run.state.server.state["square"].double(), (sizes.sum() / (1 / sizes).sum())[None]) <= 1e-6
+
+
 def test_what_own_weights_and_slots_cannot_stand_beside(tmp_path: Path) -> None:
     for one, given, words in (
         (Weighing(weight="uniform"), {}, r"^algorithm.weight: uniform makes weights of its own, but Weighing weighs"),
