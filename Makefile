@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench reference-personal clean
+.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench docs reference-personal clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test-wheel: $(DEV) ## the wheel, of the image's files, in an environment of its 
 	  $(PYTHON) -m venv "$$away/env" && \
 	  "$$away/env/bin/python" -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt "$$away"/*.whl && \
 	  cd "$$away" && env/bin/fedray quickstart --dir quickstart && env/bin/fedray status quickstart/run
+
+docs: $(VENV)/.installed-docs ## the site of the documentation, in build/docs; runs the tutorials, and needs no network
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs $(ARGS) && echo "build/docs/index.html"
 
 lint: $(DEV) ## ruff: rules and format
 	@$(BIN)/ruff check .
@@ -92,6 +95,11 @@ $(DEV): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@$(PIP) -e ".[jobs,onnx,report,metrics,test,oracle,dev]"
 	@$(PIP) --no-deps flwr
 	@touch $(RUN) $@
+
+$(VENV)/.installed-docs: $(DEV)
+	@echo "Installing what builds the site into $(VENV)"
+	@$(PIP) -e ".[docs]"
+	@touch $@
 
 # Apart from the other: they bring pydantic, which Ray imports in each of its processes where it is installed.
 $(TRACKERS)/.installed: pyproject.toml constraints.txt

@@ -22,7 +22,7 @@ class AFL(Algorithm):
     The model goes down ``sum_i l_i F_i``, and the shares l of the N clients go up it: ``l <- P(l + gamma F)``, with F_i
     the loss of the broadcast model on all of a client's examples and P the nearest point of the simplex.  The paper
     takes one gradient; here clients do the configured work, and their updates count ``N l_i``.  Of a cohort both sums
-    are estimated with N / |S|, as the paper's stochastic gradients; its average of all models is not taken.
+    are estimated with ``N / |S|``, as the paper's stochastic gradients; its average of all models is not taken.
 
     >>> AFL(gamma=0.1).gamma
     0.1
