@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +18,7 @@ from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, startin
 
 if TYPE_CHECKING:
     from fedray.sweep import Cell, Row, Sweep
+    from fedray.sweep.stages import Stage
 
 Axes = Annotated[
     list[str] | None,
@@ -36,10 +36,33 @@ def sweep(
     ] = None,
     cell: Annotated[int | None, typer.Option("--cell", min=0, help="Run only this one, counted from 0.")] = None,
     on_slurm: Annotated[bool, typer.Option("--slurm", help="Submit the runs as one Slurm job array.")] = False,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draw so many settings from the values and ranges, each run with every seed."),
+    ] = None,
+    sampler: Annotated[
+        Literal["random", "tpe"],
+        typer.Option(help="How they are drawn; tpe: by Optuna, from what others reached."),
+    ] = "random",
+    by: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="What settings are compared by, as in test.accuracy.")
+    ] = None,
+    mode: Annotated[
+        Literal["auto", "min", "max"],
+        typer.Option(help="The better of two values; auto: less, of losses and errors."),
+    ] = "auto",
+    rungs: Annotated[
+        str, typer.Option(metavar="ROUND,ROUND...", help="Rounds after which only the better settings go on.")
+    ] = "",
+    factor: Annotated[int, typer.Option(min=2, help="One of so many settings goes on from a rung.")] = 3,
+    draw_seed: Annotated[int, typer.Option("--draw-seed", help="Names the draws of --trials.")] = 0,
+    at_once: Annotated[
+        int | None, typer.Option("--at-once", min=1, help="Runs at once; here on one Ray, on Slurm tasks of the array.")
+    ] = None,
     only_table: Annotated[bool, typer.Option("--table", help="Only show what is finished; run nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a config once for each combination of values, one after the other, and compare.
+    """Run a config once for each combination of values, or for settings drawn from them, and compare.
 
     Finished runs are not run again, stopped ones go on.  The table has the mean over seeds with its 95 % confidence
     interval, and says how many runs failed or are missing; each run that ends writes it to table.md, table.csv and
@@ -47,12 +70,16 @@ def sweep(
     `fedray slurm`.
     """
     with held(), collector_off():
-        from fedray.sweep import Sweep
+        from fedray.sweep import Search, Sweep
 
-    wanted = Sweep.of(config, axes or (), folder)
+    batch = at_once or 1 if sampler == "tpe" else 1
+    search = Search(trials, sampler, by, mode, _rounds(rungs), factor, draw_seed, batch)
+    wanted = Sweep.of(config, axes or (), folder, search).continued()
     given = options.section()
     if on_slurm:
-        _submit(replace(wanted, slurm=given), options.show)
+        if at_once is not None:
+            given["sbatch"] = {"array": f"%{at_once}", **given.get("sbatch", {})}
+        _submit(wanted.but(slurm=given), options.show)
         return
     if given or options.show:
         raise ConfigError(f"--{next(iter(given), 'print').replace('_', '-')}: only with --slurm")
@@ -60,10 +87,10 @@ def sweep(
         if cell is not None:
             _run_one(wanted, cell, quiet)
             return
-        failed = [] if only_table else _run_all(wanted, quiet)
+        wanted, failed = (wanted, {}) if only_table else _run_all(wanted, quiet, at_once or 1)
     _report(wanted, quiet)
-    for one, error in failed:
-        typer.echo(f"fedray: {one.name}: {error}", err=True)
+    for name, error in failed.items():
+        typer.echo(f"fedray: {name}: {error}", err=True)
     if failed:
         typer.echo(f"fedray: {len(failed)} of {len(wanted.cells)} runs failed; sweep again once mended", err=True)
         raise typer.Exit(FAILED)
@@ -79,31 +106,99 @@ def _run_one(wanted: Sweep, number: int, quiet: bool) -> None:
         train(wanted.experiment(cell), quiet)
 
 
-def _run_all(wanted: Sweep, quiet: bool) -> list[tuple[Cell, Exception]]:
-    """Run what is not finished; a run that fails does not keep the others from running."""
+def _rounds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(one) for one in text.split(",")) if text else ()
+    except ValueError:
+        raise ConfigError(f"--rungs {text}: rounds are needed, as in --rungs 5,15") from None
+
+
+def _run_all(wanted: Sweep, quiet: bool, at_once: int) -> tuple[Sweep, dict[str, str]]:
+    """Run what is not finished, stage by stage; a run that fails does not keep the others from running.
+
+    Returns:
+        The sweep with all settings that were drawn, and why runs failed, by the names of their cells.
+    """
+    with held():
+        from fedray.sweep.stages import next_stage
+
     for cell in wanted.cells:
         wanted.check(cell)
+    wanted = _begun(wanted)
+    failed: dict[str, str] = {}
+    while True:
+        stage = next_stage(wanted, failed)
+        if stage is None:
+            more = _begun(wanted)
+            if more is wanted:
+                return wanted, failed
+            wanted = more
+        elif at_once > 1:
+            failed |= _together(stage, at_once, quiet)
+        else:
+            failed |= _one_after_the_other(stage, quiet)
+
+
+def _begun(wanted: Sweep) -> Sweep:
+    """Make the folder, and draw the next settings where that depends on what earlier ones reached."""
+    if wanted.search.sampler == "tpe":
+        with held():
+            from fedray.sweep.parzen import check_installed, with_next_batch
+            from fedray.sweep.stages import next_stage
+
+        check_installed()
+        wanted.begin()
+        if next_stage(wanted, {cell.name for cell in wanted.cells if wanted.status(cell) == "failed"}) is not None:
+            return wanted
+        more = with_next_batch(wanted)
+        if more is wanted:
+            return wanted
+        for cell in more.cells:
+            more.check(cell)
+        wanted = more
     wanted.begin()
-    failed: list[tuple[Cell, Exception]] = []
-    begun = 0
-    for cell in wanted.cells:
-        if wanted.done(cell):
-            begun += 1
-            continue
+    return wanted
+
+
+def _one_after_the_other(stage: Stage, quiet: bool) -> dict[str, str]:
+    wanted, failed = stage.sweep, {}
+    for begun, cell in enumerate(stage.cells):
         if not quiet:
-            typer.echo(f"run {cell.number + 1} of {len(wanted.cells)}: {cell.name}")
+            typer.echo(f"run {cell.number + 1} of {len(wanted.cells)}: {cell.name}{_to_rung(wanted)}")
         try:
             train(wanted.experiment(cell), quiet)
         except (ConfigError, RunFailed) as error:
-            failed.append((cell, error))
+            failed[cell.name] = str(error)
         except KeyboardInterrupt:
             # Between two runs, or before this one has begun.
-            if not begun:
+            done = sum(map(wanted.done, wanted.cells))
+            if not begun and not done:
                 raise
-            typer.echo(f"stopped after {begun} of {len(wanted.cells)} runs; the same command goes on", err=True)
+            typer.echo(f"stopped after {done} of {len(wanted.cells)} runs; the same command goes on", err=True)
             raise typer.Exit(STOPPED) from None
-        begun += 1
     return failed
+
+
+def _together(stage: Stage, at_once: int, quiet: bool) -> dict[str, str]:
+    with held():
+        from fedray.sweep.together import Stopped, run_together
+
+    wanted = stage.sweep
+
+    def tell(cell: Cell, word: str) -> None:
+        if not quiet:
+            typer.echo(f"run {cell.number + 1} of {len(wanted.cells)}: {cell.name}{_to_rung(wanted)}: {word}")
+
+    try:
+        return {one.cell.name: one.words for one in run_together(wanted, stage.cells, at_once, tell)}
+    except Stopped:
+        done = sum(map(wanted.done, wanted.cells))
+        typer.echo(f"stopped after {done} of {len(wanted.cells)} runs; the same command goes on", err=True)
+        raise typer.Exit(STOPPED) from None
+
+
+def _to_rung(wanted: Sweep) -> str:
+    return "" if wanted.until is None else f" to round {wanted.until}"
 
 
 def _submit(wanted: Sweep, show: bool) -> None:
@@ -113,13 +208,17 @@ def _submit(wanted: Sweep, show: bool) -> None:
         from fedray.experiment.capacity import check_gpus_used
         from fedray.slurm.batch import BatchJob, render, submit
         from fedray.sweep import TABLE
+        from fedray.sweep.stages import next_stage
 
     for cell in wanted.cells:
         wanted.check(cell)
-    cells = [cell for cell in wanted.cells if not wanted.done(cell)]
-    if not cells:
-        _report(wanted, quiet=False)
+    whole = wanted if show else _begun(wanted)
+    stage = next_stage(whole)
+    if stage is None:
+        _report(whole, quiet=False)
         return
+    wanted, cells = stage.sweep, list(stage.cells)
+    _check_not_queued(wanted, cells)
     for cell in cells:
         config = wanted.config_of(cell)
         check_gpus_used(config.place, config.data)
@@ -149,7 +248,21 @@ def _submit(wanted: Sweep, show: bool) -> None:
     typer.echo(f"  logs    {wanted.folder}/slurm-{number}*.log")
     typer.echo(f"  cancel  scancel {number}")
     typer.echo(f"  table   {wanted.folder / TABLE}.md   (by each run that ends; --table in place of --slurm shows it)")
+    if wanted.search.staged:
+        typer.echo("  go on   the same command, once these runs have ended, submits those that go on")
     wanted.write_table()
+
+
+def _check_not_queued(wanted: Sweep, cells: Sequence[Cell]) -> None:
+    """Raise ConfigError where runs of a stage wait or run: what comes next depends on them."""
+    with held():
+        from fedray.experiment.status import slurm_job
+
+    for cell in cells if wanted.search.staged else ():
+        folder = wanted.run_folder(cell).path
+        job = slurm_job(folder) if folder.exists() else None
+        if job is not None and job.goes_on:
+            raise ConfigError(f"{folder}: its job {job.job} is {job.state}; the next stage begins when it has ended")
 
 
 def _report(wanted: Sweep, quiet: bool) -> None:
@@ -163,6 +276,8 @@ def _report(wanted: Sweep, quiet: bool) -> None:
 
 
 def _show(rows: Sequence[Row]) -> None:
+    if not rows:
+        return
     with held():
         from fedray.core.terminal import Grid, show
         from fedray.sweep import in_words

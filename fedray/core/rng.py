@@ -41,6 +41,7 @@ Purpose = Literal[
     "evaluate",
     "augment",
     "variant",
+    "sweep",
 ]
 _PURPOSES: tuple[str, ...] = get_args(Purpose)
 

@@ -8,6 +8,8 @@ from typing import Any
 from fedray.config.sections import BudgetSection
 from fedray.core.record import RoundRecord
 
+LAST_ROUND = "budget.last_round"
+
 
 @dataclass
 class Totals:
@@ -70,8 +72,8 @@ class Totals:
         return cls(**data)
 
 
-def used_up(budget: BudgetSection, totals: Totals) -> str | None:
-    """Return the first limit that is reached, in words; None if there is room for another round.
+def used_up(budget: BudgetSection, totals: Totals, round: int = 0) -> str | None:
+    """Return the first limit that is reached after a round, in words; None if there is room for another one.
 
     >>> used_up(BudgetSection(gpu_hours=2), Totals(gpu_seconds=7300.0))
     'budget.gpu_hours is used up: 2.03 of 2'
@@ -84,4 +86,6 @@ def used_up(budget: BudgetSection, totals: Totals) -> str | None:
     for name, (limit, seconds) in limits.items():
         if limit is not None and seconds >= 3600 * limit:
             return f"budget.{name} is used up: {seconds / 3600:.3g} of {limit:g}"
+    if budget.last_round is not None and round >= budget.last_round:
+        return f"{LAST_ROUND} is done: {budget.last_round}"
     return None

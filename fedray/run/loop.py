@@ -128,7 +128,7 @@ class Rounds:
     def _goes_on(self) -> bool:
         plan, state = self._plan, self._state
         reasons = {
-            "budget": used_up(plan.budget, state.totals),
+            "budget": used_up(plan.budget, state.totals, state.round),
             "early_stopped": patience_used_up(plan.stop, state.watches),
         }
         if state.round < plan.rounds:

@@ -11,6 +11,8 @@ import yaml
 from fedray.rundir import durable
 from fedray.rundir.names import CONFIG, configs
 
+_ROUNDS = ("rounds", "budget.last_round")
+
 
 def keep_config(run_dir: Path, text: str, first: int, defaults: Collection[str] = ()) -> None:
     """Write the config that holds from round ``first`` on, beside those of the rounds before.
@@ -43,7 +45,7 @@ def rounds_before(run_dir: Path, first: int) -> int | None:
 
 
 def changed_keys(old: str, new: str, defaults: Collection[str] = ()) -> list[str]:
-    """Return what differs between two configs beside ``rounds``, which may grow.
+    """Return what differs between two configs beside their numbers of rounds, which may grow.
 
     Args:
         old: the one before.
@@ -55,7 +57,7 @@ def changed_keys(old: str, new: str, defaults: Collection[str] = ()) -> list[str
     ['local.lr: 0.05 -> 0.01', 'local.steps: nothing -> 3']
     """
     before, after = (dict(_leaves(_comparable(yaml.safe_load(text)), "")) for text in (old, new))
-    keys = [key for key in {**before, **after} if key not in ("rounds", "python.rounds")]
+    keys = [key for key in {**before, **after} if key.removeprefix("python.") not in _ROUNDS]
     missing = object()
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}"

@@ -2,6 +2,7 @@
 
 from fedray.sweep.folder import SWEEP, Sweep
 from fedray.sweep.grid import Cell, grid, split_values
+from fedray.sweep.search import Search
 from fedray.sweep.table import TABLE, Outcome, Row, in_words, interval, tabulate, write_table
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Cell",
     "Outcome",
     "Row",
+    "Search",
     "Sweep",
     "grid",
     "in_words",

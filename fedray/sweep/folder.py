@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fedray.config.layers import ConfigFile, on_slurm
+from fedray.config.layers import ConfigFile, on_slurm, overlay
 from fedray.config.sections import ClusterSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.record import VIEWS
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
+from fedray.run.budget import LAST_ROUND
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG, config_path
-from fedray.sweep.grid import Cell, grid
+from fedray.sweep.grid import Cell
+from fedray.sweep.search import Search, Setting
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
 
 SWEEP = "sweep.json"
@@ -41,6 +43,10 @@ class Sweep:
         cells: the grid of the axes.
         folder: of all runs; a cell's run folder is named after it.
         slurm: options laid over the ``cluster`` section of every run to send it to Slurm; None: it runs as it says.
+        search: how settings are drawn, and which go on.
+        batches: the settings that were drawn one batch after the other, where later ones depend on earlier ones.
+        until: the round after which runs are to pause with a checkpoint; None: they run to their end.
+        workers: workers of each run whose config leaves that open; None: as many as there is room for.
     """
 
     config: Path
@@ -48,20 +54,35 @@ class Sweep:
     cells: tuple[Cell, ...]
     folder: Path
     slurm: dict[str, Any] | None = None
+    search: Search = field(default_factory=Search)
+    batches: tuple[tuple[Setting, ...], ...] = ()
+    until: int | None = None
+    workers: int | None = None
 
     @classmethod
-    def of(cls, config: Path, axes: Sequence[str], folder: Path | None) -> Sweep:
+    def of(
+        cls,
+        config: Path,
+        axes: Sequence[str],
+        folder: Path | None,
+        search: Search | None = None,
+        batches: Sequence[Sequence[Setting]] = (),
+    ) -> Sweep:
         """Make the sweep of some axes.
 
         Args:
             config: the YAML file.
             axes: ``key=value,value...``, see :func:`fedray.sweep.grid.grid`.
             folder: default ``sweeps/<config name>``.
+            search: default: every combination is run to its end.
+            batches: the settings that were drawn before.
 
         Raises:
             ConfigError: a mistake in an axis.
         """
-        return cls(config, tuple(axes), tuple(grid(axes)), folder or Path("sweeps") / config.stem)
+        search, drawn = search or Search(), tuple(map(tuple, batches))
+        place = folder or Path("sweeps") / config.stem
+        return cls(config, tuple(axes), search.cells(axes, drawn), place, search=search, batches=drawn)
 
     @classmethod
     def at(cls, folder: Path) -> Sweep | None:
@@ -72,11 +93,38 @@ class Sweep:
         """
         try:
             content = json.loads((folder / SWEEP).read_text())
-            return cls.of(Path(content["config"]), content["axes"], folder)
+            batches = [[tuple(map(tuple, one)) for one in batch] for batch in content.get("batches", ())]
+            search = Search.from_json(content.get("search", {}))
+            return cls.of(Path(content["config"]), content["axes"], folder, search, batches)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{folder / SWEEP}: cannot be read: {one_line(error)}") from None
+
+    def continued(self) -> Sweep:
+        """Return the sweep with the settings that were drawn for it before, where later ones depend on them.
+
+        Raises:
+            ConfigError: its folder holds a search of another kind.
+        """
+        if self.search.sampler != "tpe" or (before := Sweep.at(self.folder)) is None:
+            return self
+        for name in ("sampler", "by", "mode", "rungs", "factor", "seed"):
+            then, now = getattr(before.search, name), getattr(self.search, name)
+            if then != now:
+                raise ConfigError(f"{self.folder} holds a search with {name} {then}, not {now}; take another --dir")
+        if before.axes != self.axes:
+            raise ConfigError(
+                f"{self.folder} holds a search over other values ({' '.join(before.axes)}); take another --dir"
+            )
+        cells = self.search.cells(self.axes, before.batches)
+        return self.but(batches=before.batches, cells=cells)
+
+    def but(self, **changes: Any) -> Sweep:
+        """Return the sweep with some fields changed, and the config file as it was read."""
+        other = replace(self, **changes)
+        vars(other)["file"] = self.file
+        return other
 
     @cached_property
     def file(self) -> ConfigFile:
@@ -89,7 +137,9 @@ class Sweep:
         Raises:
             ConfigError: it cannot be written.
         """
-        content = {"config": str(self.config.absolute()), "axes": self.axes}
+        content: dict[str, Any] = {"config": str(self.config.absolute()), "axes": self.axes}
+        if self.search != Search():
+            content |= {"search": self.search.to_json(), "batches": self.batches}
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             durable.replace(self.folder / SWEEP, json.dumps(content, indent=1).encode())
@@ -114,8 +164,13 @@ class Sweep:
         return str(folder.summary().get("status", "begun"))
 
     def done(self, cell: Cell) -> bool:
-        """Return True if nothing is left to do for a cell."""
-        return self.status(cell) in COMPLETE
+        """Return True if nothing is left to do for a cell, up to the round after which it is to pause."""
+        summary = self.run_folder(cell).summary()
+        if (paused := paused_after(summary)) is None:
+            return summary.get("status") in COMPLETE
+        own = (self.file.content.get("budget") or {}).get("last_round")
+        last = self.until or dict(cell.settings).get(LAST_ROUND, own)
+        return last is not None and paused >= int(last)
 
     def place(self, cell: Cell) -> ClusterSection:
         """Return the ``cluster`` section of a cell."""
@@ -180,9 +235,21 @@ class Sweep:
             ConfigError: a mistake in it.
         """
         raw, resolved = self.file.layers(cell.overrides)
+        if self.until is not None:
+            pause: dict[str, Any] = {"budget": {"last_round": self.until}}
+            raw, resolved = overlay(raw, pause), overlay(resolved, pause)
+        if self.workers is not None and (resolved.get("cluster") or {}).get("workers", "auto") == "auto":
+            room: dict[str, Any] = {"cluster": {"workers": self.workers}}
+            raw, resolved = overlay(raw, room), overlay(resolved, room)
         if self.slurm is not None:
             raw, resolved = on_slurm(raw, self.slurm), on_slurm(resolved, self.slurm)
         return Config.bind(cell.name, raw, resolved)
+
+
+def paused_after(summary: Mapping[str, Any]) -> int | None:
+    """Return the round after which a run paused; None: it did not pause."""
+    paused = summary.get("status") == "budget" and str(summary.get("budget")).startswith(LAST_ROUND)
+    return int(summary["rounds"]) if paused else None
 
 
 def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
@@ -196,7 +263,8 @@ def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
     views = ((view, final.get(view, {})) for view in VIEWS.values())
     clients = {f"{view}.{name}": spread["mean"] for view, found in views for name, spread in found.items()}
     missing = final.get("evaluated", {}).get("missing")
-    return Outcome(cell, found | clients | ({"clients_test.missing": missing} if missing else {}))
+    metrics = found | clients | ({"clients_test.missing": missing} if missing else {})
+    return Outcome(cell, metrics, paused=paused_after(summary))
 
 
 def check_same(folder: RunFolder, config: Config, who: str) -> None:

@@ -65,6 +65,31 @@ def grid(axes: Sequence[str]) -> list[Cell]:
     Raises:
         ConfigError: no axis, one that is not ``key=values``, a key or value that is there twice, ``run.dir``.
     """
+    values = axes_of(axes)
+    combinations = itertools.product(*values.values())
+    return [Cell(number, tuple(zip(values, chosen, strict=True))) for number, chosen in enumerate(combinations)]
+
+
+def combined(
+    keys: Sequence[str], settings: Sequence[tuple[tuple[str, str], ...]], seeds: Sequence[str] | None
+) -> tuple[Cell, ...]:
+    """Make the cells of some settings, each with every seed, the seed changing fastest.
+
+    Args:
+        keys: the order of keys in a cell.
+        settings: (key, value) pairs without ``seed``.
+        seeds: None: that of the config.
+    """
+    values = [{**dict(setting), **seed} for setting in settings for seed in ([{SEED: s} for s in seeds or ()] or [{}])]
+    return tuple(Cell(number, tuple((key, one[key]) for key in keys)) for number, one in enumerate(values))
+
+
+def axes_of(axes: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of each key.
+
+    Raises:
+        ConfigError: as :func:`grid`.
+    """
     values: dict[str, list[str]] = {}
     for axis in axes:
         key, equals, text = axis.partition("=")
@@ -77,8 +102,7 @@ def grid(axes: Sequence[str]) -> list[Cell]:
         values[key] = split_values(text, key)
     if not values:
         raise ConfigError("a sweep needs at least one key=value,value... as in seed=1,2,3")
-    combinations = itertools.product(*values.values())
-    return [Cell(number, tuple(zip(values, chosen, strict=True))) for number, chosen in enumerate(combinations)]
+    return values
 
 
 def split_values(text: str, key: str = "value") -> list[str]:

@@ -45,6 +45,7 @@ class Row:
         missing: neither: not begun, under way, stopped, or killed or refused before it could say so.
         wanted: all of them.
         metrics: by name, ``test.accuracy``.
+        paused: the round after which its runs paused, as better settings went on; None: they did not.
     """
 
     setting: dict[str, str]
@@ -53,6 +54,7 @@ class Row:
     missing: int
     wanted: int
     metrics: dict[str, Interval]
+    paused: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,13 @@ class Outcome:
         cell: the cell.
         metrics: the final ones by name (None: not a finite number), if it is finished.
         failed: it ended with an error.
+        paused: the round after which it paused, as better ones went on; None: it did not.
     """
 
     cell: Cell
     metrics: Mapping[str, float | None] | None = None
     failed: bool = False
+    paused: int | None = None
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> list[Row]:
@@ -83,7 +87,8 @@ def _row(setting: dict[str, str], members: Sequence[Outcome]) -> Row:
     names = dict.fromkeys(name for _, metrics in finished for name in metrics)
     intervals = {name: interval({s: metrics[name] for s, metrics in finished if name in metrics}) for name in names}
     failed = sum(one.failed for one in members)
-    return Row(setting, len(finished), failed, len(members) - len(finished) - failed, len(members), intervals)
+    paused = min((one.paused for one in members if one.paused is not None), default=None)
+    return Row(setting, len(finished), failed, len(members) - len(finished) - failed, len(members), intervals, paused)
 
 
 def interval(values: Mapping[str, float | None]) -> Interval:
@@ -125,7 +130,8 @@ def in_words(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def _runs(row: Row) -> str:
     lacking = [f"{count} {word}" for word, count in (("failed", row.failed), ("missing", row.missing)) if count]
-    return ", ".join([f"{row.runs}/{row.wanted}", *lacking])
+    paused = [] if row.paused is None else [f"to round {row.paused}"]
+    return ", ".join([f"{row.runs}/{row.wanted}", *paused, *lacking])
 
 
 def _words(found: Interval | None) -> str:
@@ -151,7 +157,7 @@ def _csv(rows: Sequence[Row]) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    counts = ["runs", "failed", "missing", "wanted"]
+    counts = ["runs", "failed", "missing", "wanted", "paused"]
     writer.writerow([*keys, *counts, *(column for name in metrics for column in (name, f"{name}.ci95"))])
     for row in rows:
         found = [row.metrics.get(name, Interval(None, None, {})) for name in metrics]

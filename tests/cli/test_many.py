@@ -272,3 +272,31 @@ def test_a_refused_array_leaves_nothing(cli: Cli, small: Path, sbatch: Path) -> 
     cli("sweep", small, "seed=1,2", "--nodes", 2).refused("--nodes: only with --slurm")
     cli("sweep", small, "cluster.workers=1,2", "--slurm").refused("one job array has one cluster section")
     assert "--array=0-1" in cli("sweep", small, "seed=1,2", "--slurm", "--print").out
+
+
+def test_drawn_settings_pause_at_rungs_and_the_better_go_on(cli: Cli, small: Path, begun: list[str]) -> None:
+    """What a run that went on from rung to rung ends with is what one that never paused has."""
+    words = ["local.optimizer.lr={log_uniform: [1e-3, 1]}", "--trials", 3, "--by", "test.loss", "--rungs", "1,2"]
+    outcome = cli("sweep", small, *words, "-q")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert len(begun) == 5  # three to round 1, one of them to round 2, and to the end
+    table = json.loads(Path("sweeps/small/table.json").read_text())
+    (best,) = [row for row in table if row["paused"] is None]
+    assert [row["paused"] for row in table if row is not best] == [1, 1]
+    rate = best["setting"]["local.optimizer.lr"]
+    assert cli("run", small, f"local.optimizer.lr={rate}", "run.dir=alone", "-q").status == 0
+    assert hashes(Path("sweeps/small") / begun[-1]) == hashes(Path("alone"))
+    assert cli("sweep", small, *words, "-q").status == 0
+    assert len(begun) == 6  # nothing of the sweep is run again
+    cli("sweep", small, *words[:1]).refused("say how many with --trials")
+
+
+@pytest.mark.slow
+def test_several_at_once_give_the_same_table(cli: Cli, small: Path) -> None:
+    """In processes of their own, on one Ray."""
+    words = ["seed=1,2", "local.epochs=1,2", "--by", "test.loss", "--rungs", "1", "--factor", "2"]
+    assert cli("sweep", small, *words, "--dir", "one", "-q").status == 0
+    small.write_text(SMALL.replace("inline", "ray"))
+    outcome = cli("sweep", small, *words, "--dir", "two", "--at-once", 2)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert Path("two/table.md").read_text() == Path("one/table.md").read_text()

@@ -112,4 +112,4 @@ def test_nothing_finished_is_a_table_too(tmp_path: Path) -> None:
     rows = tabulate([Outcome(cell) for cell in grid(["seed=1,2"])])
     assert [(row.setting, row.missing, row.wanted, row.metrics) for row in rows] == [({}, 2, 2, {})]
     write_table(tmp_path, rows)
-    assert (tmp_path / "table.csv").read_text() == "runs,failed,missing,wanted\n0,0,2,2\n"
+    assert (tmp_path / "table.csv").read_text() == "runs,failed,missing,wanted,paused\n0,0,2,2,\n"
