@@ -43,7 +43,7 @@ class Sweep:
         cells: the grid of the axes.
         folder: of all runs; a cell's run folder is named after it.
         slurm: options laid over the ``cluster`` section of every run to send it to Slurm; None: it runs as it says.
-        search: how settings are drawn, and which go on.
+        search: the options of drawing settings, and of letting the better ones go on.
         batches: the settings that were drawn one batch after the other, where later ones depend on earlier ones.
         until: the round after which runs are to pause with a checkpoint; None: they run to their end.
         workers: workers of each run whose config leaves that open; None: as many as there is room for.

@@ -1,4 +1,4 @@
-"""What a search draws from: ranges and lists of values, and the draws, each named by its trial and its key."""
+"""The space of a search, ranges and lists of values, and the draws from it, each named by its trial and its key."""
 
 from __future__ import annotations
 

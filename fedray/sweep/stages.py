@@ -28,7 +28,7 @@ class Stage:
 
     Args:
         sweep: the sweep, with the round after which they are to pause.
-        cells: what is to be run.
+        cells: those to be run.
     """
 
     sweep: Sweep

@@ -47,7 +47,7 @@ def run_together(sweep: Sweep, cells: Sequence[Cell], at_once: int, tell: Callab
 
     Args:
         sweep: the sweep; its ``until`` is the round after which the runs pause.
-        cells: what is to be run.
+        cells: those to be run.
         at_once: processes.
         tell: is called with each cell that begins, or ends, and a word.
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from fedray.core.record import RoundRecord
-from fedray.rundir.names import METRICS, SUMMARY
+from fedray.rundir.names import CONFIG, METRICS, SUMMARY
 from fedray.sweep import Cell
 from fedray.sweep.stages import Stage
 
@@ -21,6 +21,7 @@ def pretend(stage: Stage, cell: Cell, loss: Loss) -> None:
     last = min(stage.sweep.until or ROUNDS, ROUNDS)
     folder = stage.sweep.run_folder(cell)
     folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / CONFIG).touch()
     values = [loss(dict(cell.settings), round) for round in range(1, last + 1)]
     told = [value for value in values if value is not None]
     records = [RoundRecord(i, test={"loss": value}, clients={"ok": 1}).to_json() for i, value in enumerate(told, 1)]
