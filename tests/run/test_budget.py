@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -61,7 +62,8 @@ def test_without_limits_nothing_is_used_up() -> None:
 )
 @given(limit=st.floats(1e-3, 1e6), share=st.floats(0.0, 2.0))
 def test_a_limit_is_reached_by_its_own_kind_only(name: str, field: str, limit: float, share: float) -> None:
-    budget = BudgetSection(**{name: limit})
+    only: Any = {name: limit}
+    budget = BudgetSection(**only)
     totals = Totals(1e12, 1e12, 1e12)
     setattr(totals, field, share * 3600 * limit)
     said = used_up(budget, totals)
@@ -76,3 +78,11 @@ def test_a_limit_is_reached_by_its_own_kind_only(name: str, field: str, limit: f
 def test_a_limit_is_above_zero(limit: float) -> None:
     with pytest.raises(ValueError, match=r"cpu_hours=.*: it must be above 0"):
         BudgetSection(cpu_hours=limit)
+
+
+def test_the_last_round_is_a_limit_of_its_own() -> None:
+    budget = BudgetSection(last_round=3)
+    assert [used_up(budget, Totals(), round) for round in (0, 2)] == [None, None]
+    assert used_up(budget, Totals(), 3) == "budget.last_round is done: 3"
+    with pytest.raises(ValueError, match="last_round=0: it must be at least 1"):
+        BudgetSection(last_round=0)
