@@ -93,6 +93,7 @@ ACROSS = {
     "slurm/test_stop": "fedray stop of real jobs",
     "slurm/test_sweep": "sweeps as job arrays, in real jobs",
     "tasks/test_runs": "tasks of runs, from what a person names to the loss and the record",
+    "report/test_browser": "reports in a browser",
     "tracking/test_browser": "TensorBoard in a browser",
 }
 

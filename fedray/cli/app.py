@@ -16,6 +16,7 @@ from fedray.cli import (
     jobs,
     many,
     predicting,
+    reporting,
     runs,
     slurm,
     training,
@@ -90,6 +91,7 @@ app.command("list", cls=_Question)(inspecting.list_parts)
 app.command("config", cls=_Question)(inspecting.show_config)
 app.command(cls=_Command)(many.sweep)
 app.command(cls=_Command)(comparing.compare)
+app.command(cls=_Question)(reporting.report)
 app.command(cls=_Question)(runs.runs)
 app.command(cls=_Question)(watching.status)
 app.command(cls=_Question)(verifying.verify)

@@ -14,7 +14,7 @@ import typer
 from fedray.cli.common import FAILED, RunArgument
 from fedray.core.errors import ConfigError, counted
 from fedray.run.interrupt import held
-from fedray.rundir.names import to_go_on
+from fedray.rundir.names import SENT, to_go_on
 
 if TYPE_CHECKING:
     import rich.panel
@@ -157,6 +157,11 @@ def rows(seen: Status) -> Iterator[tuple[str, str]]:
         yield "slurm", f"job {seen.slurm.job} {seen.slurm.state or 'not known to Slurm here'}{reason}"
     if seen.totals.wall_seconds:
         yield "used", ", ".join(used(seen.totals))
+    if seen.sent.get("bytes"):
+        from rich.filesize import decimal
+
+        times = f"{counted(seen.sent['clients'], 'client')}, {seen.sent['rounds']:,} updates"
+        yield "sent", f"{decimal(seen.sent['bytes'])} by {times} ({SENT})"
     if seen.over and seen.state != "finished":
         limit = seen.limit.split()[0] if seen.limit else None
         go_on = f"{shlex.quote(seen.folder)}{f' {limit}=MORE' if limit else ''}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,25 @@ def label_image(counts: NDArray[np.int64], width: int = 400, height: int = 10) -
     image = np.repeat(_palette(counts.shape[1])[_cells(shown, width)], height, axis=0)
     image[height - 1 :: height] = 255
     return image
+
+
+def label_table(
+    counts: NDArray[np.int64], name_of: Callable[[int], str], classes: Sequence[str], most: int = 1000
+) -> dict[str, Any]:
+    """Return the counts of at most ``most`` clients, evenly picked, ready for JSON.
+
+    >>> label_table(np.array([[3, 1], [0, 2]]), "ab".__getitem__, ["benign", "malignant"])
+    {'clients': ['a', 'b'], 'classes': ['benign', 'malignant'], 'of': 2, 'counts': [[3, 1], [0, 2]]}
+
+    Args:
+        counts: examples per client and class, ``[n, classes]``.
+        name_of: the id of the client with a number.
+        classes: names of the classes; empty: they have none.
+        most: the number of clients there is room for; ``of`` is the number of all.
+    """
+    shown = chosen_clients(len(counts), most).tolist()
+    ids = [name_of(client) for client in shown]
+    return {"clients": ids, "classes": list(classes), "of": len(counts), "counts": counts[shown].tolist()}
 
 
 def _palette(count: int) -> NDArray[np.uint8]:

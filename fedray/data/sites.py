@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from fedray.config.sections import check_amounts, check_gpus
@@ -85,6 +88,53 @@ class OpenSiteData(Protocol[T_co]):
             ConfigError: as the question raised it there.
         """
         ...
+
+
+class Noted(Generic[T]):
+    """Opened data of some sites, and a note of each question to them.
+
+    >>> noted = Noted(_Opened(["abc", "de"]))
+    >>> noted.ask([len, len]), noted.asked[0]["question"], len(noted.asked[0]["bytes"])
+    ([3, 2], 'len', 2)
+
+    Args:
+        opened: the data.
+
+    Attributes:
+        asked: for each question its name (``question``), what it returns (``answer``), the columns that it names
+            (``columns``), and the bytes of each site's answer, pickled (``bytes``).
+    """
+
+    def __init__(self, opened: OpenSiteData[T]) -> None:
+        self._opened = opened
+        self.asked: list[dict[str, Any]] = []
+
+    def ask(self, questions: Sequence[Callable[[T], A]]) -> list[A]:
+        """Put the questions, and note them."""
+        answers = self._opened.ask(questions)
+        if questions:
+            function, options = _innermost(questions[0])
+            named = options.get("columns") or [options[key] for key in ("target",) if key in options]
+            words = (inspect.getdoc(function) or "").partition("\n")[0]
+            self.asked.append(
+                {
+                    "question": getattr(function, "__name__", str(function)),
+                    "answer": words.removeprefix("Return ").rstrip("."),
+                    "columns": list(named),
+                    "bytes": [len(pickle.dumps(answer)) for answer in answers],
+                }
+            )
+        return answers
+
+
+def _innermost(question: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the function that a question comes down to, through those that it is handed to, and its options."""
+    options: dict[str, Any] = {}
+    while isinstance(question, partial):
+        options |= question.keywords
+        inner = next((one for one in reversed(question.args) if callable(one)), None)
+        question = question.func if inner is None else inner
+    return question, options
 
 
 class Sites(Protocol):

@@ -18,7 +18,7 @@ from fedray.run.budget import Totals
 from fedray.rundir.checkpoint import best_of, folder_of, newest_state, rounds_in
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import Owner, owner_of
-from fedray.rundir.names import COMPLETE, METRICS, SUMMARY, config_path
+from fedray.rundir.names import COMPLETE, METRICS, SENT, SUMMARY, config_path
 from fedray.slurm.commands import SlurmJob, look_up
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.tracking.jsonl import read_records
@@ -70,6 +70,7 @@ class Status:
         train: metrics of the last round.
         test: metrics of the last evaluation.
         totals: the usage of the recorded rounds.
+        sent: the sums of ``sent.json``: ``clients``, ``rounds``, ``bytes``, as far as it is there.
         best: ``metric``, ``value`` and ``round`` of the best evaluated model that a checkpoint keeps, if any is to.
         limit: the limit that ended it before its last round, in words that begin with its config key.
         error: the reason of a failure, if it failed.
@@ -93,6 +94,7 @@ class Status:
     train: dict[str, float | None] = field(default_factory=dict)
     test: dict[str, float | None] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    sent: dict[str, int] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     limit: str | None = None
     error: str | None = None
@@ -151,6 +153,7 @@ def read_run(run_dir: Path, now: float, ask_slurm: bool = True) -> tuple[Status,
     begun = bool(done) or folder.log.exists() or (slurm is not None and slurm.over)
     state = state_of(driver, summary, begun)
     pace = pace_of(records)
+    told = _summary(run_dir / SENT)
     status = Status(
         name=str(summary.get("name", run_dir.resolve().name)),
         folder=str(run_dir),
@@ -170,6 +173,7 @@ def read_run(run_dir: Path, now: float, ask_slurm: bool = True) -> tuple[Status,
         train=last.get("train", {}),
         test=next((record["test"] for record in reversed(records) if record.get("test")), {}),
         totals=totals_of(records),
+        sent={name: told[name] for name in ("clients", "rounds", "bytes") if name in told},
         best=_best(folder),
         limit=summary.get(state) if state in COMPLETE else None,
         error=summary.get("error") if state == "failed" else None,

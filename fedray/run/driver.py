@@ -15,6 +15,7 @@ from fedray.core import inject
 from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
 from fedray.core.hardware import machine, versions
 from fedray.core.record import RoundRecord
+from fedray.data.picture import label_table
 from fedray.local.views import has_own
 from fedray.models.prototype import last_of
 from fedray.run.evaluation import with_statistics
@@ -26,6 +27,7 @@ from fedray.run.meaning import Meaning
 from fedray.run.models import check_frozen, frozen_in, keep_frozen, write_model
 from fedray.run.origin import compare, origin
 from fedray.run.plan import Plan
+from fedray.run.sent import write_sent
 from fedray.run.snapshot import check_rounds, first_state, model_of, restore, snapshot
 from fedray.run.state import ServerState
 from fedray.run.watch import BEST, Watch
@@ -223,6 +225,7 @@ class _Drive:
         self._state = self._initial_state()
         self._started_at = self._state.round
         self.first = self._state.round + 1
+        self._state.sent.ask(self.first, run.plan.task.data.asked)
         self._began = time.time() - self._state.totals.seconds
         self._clients = ClientTable(run.folder.clients, run.plan.task.data.client_id, run.plan.evaluate.keep_clients)
         awaited, keep = bool(run.callbacks), self._clients.write
@@ -280,9 +283,13 @@ class _Drive:
             raise RunFailed(f"{error}; {whole}. Free space, then `{to_go_on(run.folder.path)}`") from error
         state.store.kept = frozenset(checkpoint.segments(run.folder.checkpoints))
         self._saved = state.round
+        write_sent(run.folder.path, run.plan, state.sent, state.round)
 
     def records(self) -> Iterator[RoundRecord]:
         info = self._run.info(self._started_at)
+        if info.label_counts is not None:
+            data = self._run.plan.task.data
+            self._run.folder.keep_labels(label_table(info.label_counts, data.client_id, data.spec.classes))
         for tracker in self._trackers:
             tracker.start(info)
         first = self._state.round + (not self._state.to_evaluate)
@@ -364,6 +371,8 @@ class _Drive:
     def _close(self, summary: dict[str, Any]) -> None:
         try:
             durable.replace(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
+            if self._saved == self._state.round:  # with the last evaluation, which came after the checkpoint
+                write_sent(self._run.folder.path, self._run.plan, self._state.sent, self._state.round)
         finally:
             for tracker in self._trackers:
                 if self._status in COMPLETE:

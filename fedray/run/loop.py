@@ -175,6 +175,7 @@ class Rounds:
         self._measure(record, survey)
         state.round, state.pending = number, record
         state.trained = of_training(done) if plan.evaluate.clients_every else None
+        state.sent.count(accepted, accepted[:0] if survey is None else survey.clients)
         kinds = len(state.totals.hardware)
         state.totals.add(record)
         if len(state.totals.hardware) > max(kinds, 1):
@@ -343,6 +344,7 @@ class Rounds:
         if holdouts:
             found = evaluated_in(record, holdouts, measures, self._plan.task.data.unevaluated)
             of_round = self._state.trained
+            self._state.sent.evaluated(found)
             if found:
                 self._keep(record.round, found if of_round is None else [of_round, *found])
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)

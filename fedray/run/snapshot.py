@@ -19,12 +19,14 @@ from fedray.run.earlier import upgraded
 from fedray.run.evaluation import with_statistics
 from fedray.run.models import model_sha256
 from fedray.run.plan import Plan
+from fedray.run.sent import Ledger
 from fedray.run.state import ServerState
 from fedray.run.watch import Watch
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore
 
 _SERVER, _AGGREGATOR, _TRANSFORMS, _CLIENTS, _TRAINED = "rule.", "aggregator.", "kept.", "clients.", "trained."
+_SENT = "ledger."
 
 
 def first_state(plan: Plan, vector: Tensor, store: ClientStore) -> ServerState:
@@ -38,6 +40,7 @@ def first_state(plan: Plan, vector: Tensor, store: ClientStore) -> ServerState:
     device = str(vector.device)
     transforms = plan.algorithm.transforms.start(device)
     state = ServerState(plan.start(vector), store, kept=plan.initial_kept(device), transforms=transforms)
+    state.sent = Ledger.of(len(plan.task.data))
     if plan.algorithm.statistics:
         state.statistics = vector[-plan.layout.buffers :].clone()
     return state
@@ -52,6 +55,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         **_prefixed(_AGGREGATOR, state.kept),
         **_prefixed(_TRANSFORMS, state.transforms),
         **_prefixed(_CLIENTS, clients),
+        **_prefixed(_SENT, state.sent.tensors()),
     }
     if state.statistics is not None:
         tensors[STATISTICS] = state.statistics
@@ -66,6 +70,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "layout": plan.layout.to_json(),
         "global_model": plan.task.program.global_model,
         "totals": state.totals.to_json(),
+        "sent": state.sent.to_json(),
         "halvings": state.halvings,
         "view_halvings": state.view_halvings,
         "watches": {key: state.watches[key].to_json(m) for key, m in plan.monitors.items() if key in state.watches},
@@ -121,6 +126,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
         state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
     state.round = saved.round
     state.totals = Totals.from_json(saved.state.get("totals", {}))
+    state.sent.restore(_with_prefix(saved.tensors, _SENT), saved.state.get("sent"), saved.round)
     state.halvings = saved.state.get("halvings", 0)
     state.view_halvings = saved.state.get("view_halvings", 0)
     watches = saved.state.get("watches", {})

@@ -11,6 +11,7 @@ from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
+from fedray.run.sent import Ledger
 from fedray.run.watch import Watch
 from fedray.rundir.client_state import ClientStore
 from fedray.rundir.client_table import ClientRows
@@ -39,6 +40,7 @@ class ServerState:
         trained: numbers of each client of the pending round, where clients are evaluated.
         watches: the metrics that decide between two rounds, as they stand, by their config keys.
         totals: the usage of all rounds so far.
+        sent: the ledger of what has left each client.
     """
 
     server: Server
@@ -54,6 +56,7 @@ class ServerState:
     trained: ClientRows | None = None
     watches: dict[str, Watch] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    sent: Ledger = field(default_factory=Ledger)
 
     def __post_init__(self) -> None:
         self.server.rows = StoredRows(self.store, self.vector.device)

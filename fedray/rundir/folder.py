@@ -19,8 +19,10 @@ from fedray.rundir.names import (
     ENCODING,
     FEDERATION,
     INPUTS,
+    LABELS,
     LOG,
     METRICS,
+    SENT,
     SUMMARY,
     config_of,
     to_go_on,
@@ -100,7 +102,7 @@ class RunFolder:
                     return
                 for folder in (self.checkpoints, self.state, self.workers, self.clients):
                     shutil.rmtree(folder, ignore_errors=True)
-                for name in (METRICS, SUMMARY, LOG, ENCODING, INPUTS, FEDERATION, CONFIG):
+                for name in (METRICS, SUMMARY, LOG, ENCODING, INPUTS, FEDERATION, LABELS, SENT, CONFIG):
                     (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
@@ -149,6 +151,10 @@ class RunFolder:
         """Write ``inputs.json``, if inputs are changed."""
         if inputs:
             durable.replace(self.path / INPUTS, as_json(inputs))
+
+    def keep_labels(self, labels: Mapping[str, Any]) -> None:
+        """Write ``labels.json``, the content of :func:`fedray.data.picture.label_table`."""
+        durable.replace(self.path / LABELS, json.dumps(labels, ensure_ascii=False).encode())
 
     def keep_config(self, config: str, first: int | None = None, defaults: Collection[str] = ()) -> None:
         """Write the config that the run goes on with, from round ``first`` or after its newest checkpoint."""

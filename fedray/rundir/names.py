@@ -30,6 +30,12 @@ INPUTS = "inputs.json"
 FEDERATION = "federation.safetensors"
 """The clients of a run whose clients have models of their own: the names and the sizes, for who has not their data."""
 
+LABELS = "labels.json"
+"""The training examples of each class at each client, where there are classes; for reports."""
+
+SENT = "sent.json"
+"""The ledger of what has left each client."""
+
 Complete = Literal["finished", "budget", "early_stopped"]
 COMPLETE: tuple[Complete, ...] = ("finished", "budget", "early_stopped")
 """The statuses, in a summary, of a run that came to its end: it leaves a model, and its exit status is 0."""

@@ -20,6 +20,7 @@ COMMANDS = [
     "list",
     "config",
     "quickstart",
+    "report",
     "status",
     "sweep",
     "submit",

@@ -65,6 +65,9 @@ class ClientData(ABC):
     augment: Sequence[Any] = ()
     """The changes of the inputs of batches, see :meth:`with_augment`."""
 
+    asked: Sequence[Mapping[str, Any]] = ()
+    """The questions that silos were asked before the run, see :class:`fedray.data.sites.Noted`."""
+
     marks: Mapping[str, str] | None = None
     """A hash of each training file, where there are files: see :meth:`fingerprint`."""
 

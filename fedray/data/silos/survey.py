@@ -31,7 +31,7 @@ from fedray.data.encoding.fit import Ask, TestTables, fit, found_in, unseen_in
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
 from fedray.data.encoding.table import Table
-from fedray.data.sites import Silo, SiteData, Sites
+from fedray.data.sites import Noted, Silo, SiteData, Sites
 
 A = TypeVar("A")
 
@@ -220,7 +220,8 @@ def survey(
     sources = [
         SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo, options)) for name, silo in silos.items()
     ]
-    with sites.opened(sources) as them:
+    with sites.opened(sources) as opened:
+        them = Noted(opened)
 
         def ask(question: Callable[[Table], A]) -> list[A]:
             return them.ask([partial(_answer, name, question) for name in names])
@@ -258,6 +259,7 @@ def survey(
     read = tests.encoded(encoding)
     data = SiloData(silos, encoding, totals, held, seed, np.stack(counts), read, marks, sizes, options)
     data.notes = (*data.notes, *notes)
+    data.asked = them.asked
     return data
 
 

@@ -1,0 +1,205 @@
+"""The clients of runs: what each got, how it spreads over them, which labels each holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.core.errors import counted
+from fedray.core.record import SPREAD, VIEWS, more_is_better
+from fedray.data.picture import chosen_clients
+from fedray.report.blocks import Block, Cell, Figures, Table, Words
+from fedray.report.charts import Chart, Matrix, Points
+from fedray.report.progress import MOST_CURVES, WHOSE, metrics_of
+from fedray.report.told import Setting, Told
+from fedray.rundir.client_table import TRAIN, newest_part
+from fedray.rundir.names import LABELS
+
+MOST_CLIENTS = 200
+"""The number of clients that a table has room for."""
+
+_MOST_COLUMNS = 100
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """The last evaluation of the clients of a run.
+
+    Args:
+        clients: their ids.
+        examples: rows of each, ``[C]``.
+        values: values by view and metric, ``[C]``.
+    """
+
+    clients: list[str]
+    examples: NDArray[np.int64]
+    values: Mapping[tuple[str, str], NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, run: Told) -> _Evaluated | None:
+        part = newest_part(run.folder)
+        if part is None:
+            return None
+        views, clients = part["view"].to_pylist(), part["client"].to_pylist()
+        there = list(dict.fromkeys(client for client, view in zip(clients, views, strict=True) if view != TRAIN))
+        place = {client: number for number, client in enumerate(there)}
+        examples, values = np.zeros(len(there), np.int64), {}
+        for view in VIEWS:
+            lines = [line for line, one in enumerate(views) if one == view]
+            where = [place[clients[line]] for line in lines]
+            for metric in part.column_names[4:] if lines else ():
+                column = np.full(len(there), np.nan)
+                column[where] = part[metric].to_numpy()[lines]
+                values[view, metric] = column
+            if lines:
+                examples[where] = part["examples"].to_numpy()[lines]
+        return cls(there, examples, values)
+
+    def same_clients(self, other: _Evaluated) -> bool:
+        return self.clients == other.clients and bool((self.examples == other.examples).all())
+
+
+def client_blocks(settings: Sequence[Setting]) -> Iterator[Block]:
+    """Yield what is to be said of the clients of some settings."""
+    charts = [*_spread_charts(settings[:MOST_CURVES]), *label_maps(settings[0].runs)]
+    if charts:
+        yield Figures(charts)
+    spread = list(_spread_rows(settings))
+    if spread:
+        head = ["setting", "model", "metric", *SPREAD] if len(settings) > 1 else ["model", "metric", *SPREAD]
+        yield Table(
+            head,
+            spread,
+            "Spread over clients at the last evaluation, averaged over seeds. mean: over examples; client_mean and "
+            "std: each client counts once; worst: the mean over the tenth of the clients that fares worst.",
+        )
+    for one in settings[:MOST_CURVES]:
+        yield from _table(one, shut=len(settings) > 1)
+
+
+def _spread_rows(settings: Sequence[Setting]) -> Iterator[list[Cell]]:
+    for one in settings:
+        for view, section in VIEWS.items():
+            for metric in metrics_of([one], section):
+                found = [spread for run in one.runs if (spread := run.last(section).get(metric))]
+                numbers = [_mean([spread.get(name) for spread in found]) for name in SPREAD]
+                yield [*([one.label] if len(settings) > 1 else []), view, metric, *numbers]
+
+
+def _spread_charts(settings: Sequence[Setting]) -> Iterator[Chart]:
+    """Yield one chart for each view: the clients' values of the metric that stands for all."""
+    for view, section in VIEWS.items():
+        series = []
+        names = metrics_of(settings, section)
+        for one in settings if names else ():
+            found = [each for run in one.runs if (each := _Evaluated.of(run)) and (view, names[0]) in each.values]
+            if found:
+                series.append((one.label, _of_clients(found, view, names[0]).tolist()))
+        if series:
+            caption = f"{names[0]} of {WHOSE[section]} at the last evaluation: a point for each client, and their mean."
+            yield Points(f"spread-{view}-{_slug(names[0])}", caption, "clients, sorted", names[0], series)
+
+
+def _of_clients(found: Sequence[_Evaluated], view: str, metric: str) -> NDArray[np.float64]:
+    """Return a value for each client: its mean over seeds, or where seeds have other clients those of all."""
+    columns = [one.values[view, metric] for one in found]
+    same = all(one.same_clients(found[0]) for one in found)
+    return np.mean(columns, axis=0) if same else np.concatenate(columns)
+
+
+def _table(one: Setting, shut: bool) -> Iterator[Block]:
+    found = [(run, each) for run in one.runs if (each := _Evaluated.of(run))]
+    if not found:
+        return
+    seen = [evaluated for _, evaluated in found]
+    same = all(each.same_clients(seen[0]) for each in seen)
+    used = seen if same else seen[:1]
+    first = seen[0]
+    columns = [key for key in first.values if all(key in each.values for each in used)]
+    numbers = {key: np.mean([each.values[key] for each in used], axis=0) for key in columns}
+    order, words = np.arange(len(first.clients)), "Held-out rows of each client at the last evaluation"
+    if len(order) > MOST_CLIENTS:
+        key = _ranked_by(columns)
+        sign = 1.0 if more_is_better(key[1]) else -1.0
+        order = np.argsort(sign * numbers[key], kind="stable")[:MOST_CLIENTS]
+        words += f"; the {MOST_CLIENTS} of {counted(len(first.clients), 'client')} that fare worst by {' '.join(key)}"
+    if len(seen) > 1:
+        seeds = (
+            f"; mean of {len(seen)} seeds" if same else f"; of seed {found[0][0].seed}: other seeds have other clients"
+        )
+        words += seeds
+    views = {view for view, _ in columns}
+    head = ["client", "rows", *(metric if len(views) == 1 else f"{view} {metric}" for view, metric in columns)]
+    lines: list[list[Cell]] = [
+        [first.clients[place], int(first.examples[place]), *(_number(numbers[key][place]) for key in columns)]
+        for place in order.tolist()
+    ]
+    title = f"Each client: {one.label}" if shut else "Each client" if len(lines) > 25 else ""
+    yield Table(head, lines, f"{words}. clients/ in the run folder has every evaluation (fedray.read_clients).", title)
+    if more := [lacking for run in one.runs if (lacking := _missing(run))]:
+        yield Words("; ".join(more), warns=True)
+
+
+def _ranked_by(columns: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Return the column that clients are ranked by: of the most personal view, the metric after the loss."""
+    view = max((view for view, _ in columns), key=list(VIEWS).index)
+    metrics = [metric for one, metric in columns if one == view]
+    return view, next((metric for metric in metrics if metric != "loss"), metrics[0])
+
+
+def _missing(run: Told) -> str:
+    missing = run.last("evaluated").get("missing")
+    return (
+        f"{run.folder}: {counted(missing, 'client')} could not be evaluated, as nobody could reach them"
+        if missing
+        else ""
+    )
+
+
+def label_maps(runs: Sequence[Told]) -> Iterator[Chart]:
+    """Yield the map of the clients' labels, if a run folder has one; of the first run that has."""
+    for run in runs:
+        found = labels_in(run)
+        if not found:
+            continue
+        counts = np.asarray(found["counts"], np.int64)
+        shown = chosen_clients(len(counts), _MOST_COLUMNS)
+        names = [found["clients"][place] for place in shown]
+        classes = found["classes"] or [str(number) for number in range(counts.shape[1])]
+        part = "" if len(shown) == found["of"] else f", {len(shown)} of {counted(found['of'], 'client')}, evenly picked"
+        other = any(other and other["counts"] != found["counts"] for other in map(labels_in, runs))
+        seed = f" The map is of seed {run.seed}; other seeds have other clients." if other else ""
+        caption = f"Training examples of each class at each client{part}; the darker, the larger.{seed}"
+        # Roots: a large client must not make all others white.
+        shades = np.sqrt(counts[shown].T / max(1, counts[shown].max(initial=0)))
+        values = counts[shown].T.tolist()
+        yield Matrix("labels", caption, classes, names, values, shades.tolist(), "client", "class")
+        return
+
+
+def labels_in(run: Told) -> dict[str, Any]:
+    """Return the label counts of a run's clients, as ``labels.json`` has them; empty: it has none."""
+    try:
+        content: dict[str, Any] = json.loads((run.folder / LABELS).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _slug(text: str) -> str:
+    return re.sub("[^A-Za-z0-9]+", "-", text)

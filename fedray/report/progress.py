@@ -1,0 +1,96 @@
+"""Curves over rounds: the mean over seeds with its interval, or of one run what clients spread over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fedray.core.record import VIEWS, headline
+from fedray.report.charts import Curve, Curves
+from fedray.report.told import Setting, Told
+from fedray.sweep.table import CONFIDENCE, student_quantile
+
+MOST_CURVES = 8
+"""The number of settings that one chart can tell apart."""
+
+WHOSE = {
+    "clients_test": "the global model on the clients' own rows",
+    "clients_personal": "each client's own model on its rows",
+    "clients_finetuned": "the global model, fine-tuned by each client, on its rows",
+}
+_MOST_METRICS = 5
+
+
+def progress_charts(settings: Sequence[Setting]) -> Iterator[Curves]:
+    """Yield the charts over rounds: of the test set, of clients, of the training."""
+    shown = settings[:MOST_CURVES]
+    for metric in metrics_of(shown, "test")[:_MOST_METRICS]:
+        yield _chart(shown, "test", metric, f"{_title(metric)} on the test set")
+    for view in VIEWS.values():
+        names = metrics_of(shown, view)
+        for metric in names[:_MOST_METRICS]:
+            yield _chart(shown, view, metric, f"{_title(metric)} of {WHOSE[view]}, mean over examples", "mean")
+        if names:
+            what = f"{_title(names[0])} of {WHOSE[view]}, mean over the tenth of the clients that fares worst"
+            yield _chart(shown, view, names[0], what, "worst")
+    if metrics_of(shown, "train"):
+        yield _chart(shown, "train", "loss", "Training loss, mean over the examples of the round")
+
+
+def metrics_of(settings: Sequence[Setting], section: str) -> list[str]:
+    """Return the metrics of a section, the one that stands for all first, the loss last."""
+    names = dict.fromkeys(name for one in settings for run in one.runs for name in run.last(section))
+    names.pop("lr", None)
+    if not names:
+        return []
+    first = headline(list(names))
+    return sorted(names, key=lambda name: (name != first, name == "loss"))
+
+
+def _chart(settings: Sequence[Setting], section: str, metric: str, what: str, spread: str | None = None) -> Curves:
+    curves, band = [], ""
+    for one in settings:
+        found = [series for run in one.runs if (series := run.series(section, metric, spread))]
+        if found:
+            curves.append(over_seeds(one.label, found))
+    if len(settings) == 1 and len(settings[0].runs) == 1 and spread == "mean":
+        curves = [_spread(curves[0], settings[0].runs[0], section, metric)]
+        band = "; the band: 10th to 90th percentile of clients"
+    elif (most := max((len(one.runs) for one in settings), default=1)) > 1:
+        band = f"; mean of {most} seeds, the band is its 95 % confidence interval"
+    name = re.sub("[^A-Za-z0-9]+", "-", f"{section}-{metric}" + ("" if spread in (None, "mean") else f"-{spread}"))
+    return Curves(name, f"{what}{band}.", "round", metric, curves)
+
+
+def over_seeds(label: str, found: Sequence[dict[int, float]]) -> Curve:
+    """Return the mean of curves, with its 95 % confidence interval by Student's t, over the rounds that all have.
+
+    >>> curve = over_seeds("fedavg", [{1: 0.5, 2: 0.75}, {1: 0.7}])
+    >>> curve.x, round(curve.y[0], 3), round(curve.low[0], 3)
+    ([1], 0.6, -0.671)
+
+    Args:
+        label: the words of the legend.
+        found: values by round, for each seed; at least one.
+    """
+    rounds = sorted(set.intersection(*(set(one) for one in found)))
+    values = np.array([[one[round] for round in rounds] for one in found], float).reshape(len(found), -1)
+    mean = values.mean(axis=0)
+    if len(found) < 2:
+        return Curve(label, rounds, mean.tolist())
+    half = values.std(axis=0, ddof=1) / np.sqrt(len(found)) * student_quantile(0.5 + CONFIDENCE / 2, len(found) - 1)
+    return Curve(label, rounds, mean.tolist(), (mean - half).tolist(), (mean + half).tolist())
+
+
+def _spread(curve: Curve, run: Told, section: str, metric: str) -> Curve:
+    """Return the curve of a run with a band of the 10th to the 90th percentile of its clients."""
+    low, high = (run.series(section, metric, name) for name in ("p10", "p90"))
+    nan = float("nan")
+    ends = [[one.get(int(round), nan) for round in curve.x] for one in (low, high)]
+    return Curve(curve.name, curve.x, curve.y, *ends)
+
+
+def _title(metric: str) -> str:
+    return metric[:1].upper() + metric[1:].replace("_", " ")

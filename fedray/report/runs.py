@@ -1,0 +1,250 @@
+"""A report on runs: what was run, how it went, for whom, at what cost, and with what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedray.core.errors import counted, listed
+from fedray.core.record import more_is_better
+from fedray.report.blocks import Block, Cell, Facts, Figures, Section, Table, Verbatim, Words, number
+from fedray.report.charts import Chart, Matrix
+from fedray.report.clients import client_blocks
+from fedray.report.costs import cost_blocks
+from fedray.report.privacy import privacy_blocks
+from fedray.report.progress import MOST_CURVES, progress_charts
+from fedray.report.told import Setting, Told, read_runs, settings_of
+from fedray.sweep import Cell as SweepCell
+from fedray.sweep import Outcome, Sweep, in_words, tabulate
+
+_MOST_LINES, _MOST_MAPS = 100, 4
+_WHERE = {
+    "test": "the test set",
+    "clients_test": "the clients' own rows",
+    "clients_personal": "the clients' own rows, each by its own model",
+    "clients_finetuned": "the clients' own rows, after fine-tuning",
+}
+_FACTS = {
+    "data.name": "data",
+    "data": "data",
+    "data.partition.name": "partition",
+    "data.partition.alpha": "alpha",
+    "task": "task",
+    "model.name": "model",
+    "model": "model",
+    "algorithm.name": "algorithm",
+    "algorithm": "algorithm",
+    "aggregator.name": "aggregator",
+    "server.name": "server optimizer",
+    "sampler.name": "sampler",
+    "local.epochs": "local epochs",
+    "local.batch_size": "batch size",
+    "local.optimizer.name": "optimizer",
+    "local.optimizer.lr": "learning rate",
+    "cluster.name": "cluster",
+}
+
+
+def report_sections(folders: Sequence[Path], now: float) -> tuple[str, str, list[Section]]:
+    """Return the title, the lead and the sections of a report on runs.
+
+    Args:
+        folders: run folders, sweeps, or folders that hold run folders.
+        now: seconds since the epoch.
+
+    Raises:
+        ConfigError: there is no run, or one cannot be read.
+    """
+    runs = read_runs(folders, now)
+    settings = settings_of(runs)
+    sections = [
+        Section("What was run", list(_overview(settings))),
+        Section("Results", list(_results(folders, settings))),
+        Section("Over rounds", list(_progress(settings))),
+        Section("Clients", list(client_blocks(settings))),
+        Section("Confusion", list(_confusion(settings))),
+        Section("Failures", list(_failures(runs))),
+        Section("Privacy", list(privacy_blocks(settings))),
+        Section("Cost", list(cost_blocks(settings))),
+        Section("Environment", list(_environment(runs))),
+        Section("Config", list(_config(settings))),
+    ]
+    names = list(dict.fromkeys(run.status.name for run in runs))
+    title = names[0] if len(names) == 1 else Path(folders[0]).resolve().name if len(folders) == 1 else listed(names)
+    return title, _lead(runs, settings), sections
+
+
+def charts_in(sections: Sequence[Section]) -> list[Chart]:
+    """Return the charts of a report, in order."""
+    blocks = (block for section in sections for block in section.blocks)
+    return [chart for block in blocks if isinstance(block, Figures) for chart in block.charts]
+
+
+def _lead(runs: Sequence[Told], settings: Sequence[Setting]) -> str:
+    states = Counter(run.status.state for run in runs)
+    how = ", ".join(f"{count} {state}" if len(runs) > 1 else state for state, count in states.items())
+    what = counted(len(runs), "run") + (f" of {len(settings)} settings" if len(settings) > 1 else "")
+    done = max(run.status.round for run in runs)
+    return f"{what}, {how}; {counted(done, 'round')}"
+
+
+def _overview(settings: Sequence[Setting]) -> Iterator[Block]:
+    runs = [run for one in settings for run in one.runs]
+    clients, parameters = (_shared(runs, key) for key in ("clients", "parameters"))
+    facts = [("clients", clients), ("parameters", parameters)]
+    facts.append(("rounds", _joined(f"{run.status.round:,} of {run.status.rounds or '?'}" for run in runs)))
+    for key, words in _FACTS.items():
+        if found := _joined(run.options[key] for run in runs if run.options.get(key) not in (None, "null")):
+            facts.append((words, found))
+    if any("transforms.0.name" in run.options for run in runs):
+        facts.append(("transforms", _joined(_parts(run, "transforms") or "none" for run in runs)))
+    facts.append(("seeds", _joined(run.seed for run in runs if run.seed)))
+    yield Facts([(name, text) for name, text in facts if text])
+    for run in runs:
+        if run.status.error:
+            yield Words(f"{run.folder} failed: {run.status.error}", warns=True)
+        elif run.status.state not in ("finished", "budget", "early_stopped"):
+            yield Words(
+                f"{run.folder} is {run.status.state}: its numbers are those up to round {run.status.round}", warns=True
+            )
+    if len(settings) > MOST_CURVES:
+        yield Words(
+            f"Charts show the first {MOST_CURVES} of {len(settings)} settings; tables have all of them.", warns=True
+        )
+
+
+def _results(folders: Sequence[Path], settings: Sequence[Setting]) -> Iterator[Block]:
+    sweep = Sweep.at(folders[0]) if len(folders) == 1 else None
+    if sweep is not None:
+        rows = sweep.rows()
+    else:
+        outcomes: list[Outcome] = []
+        for one in settings:
+            for run in one.runs:
+                cell = SweepCell(len(outcomes), (("setting", one.label), ("seed", run.seed)))
+                outcomes.append(Outcome(cell, run.final or None, run.status.state == "failed"))
+        rows = tabulate(outcomes)
+    head, lines = in_words(rows)
+    seeds = max(len(one.runs) for one in settings)
+    words = "Last values" + ("; mean over seeds ± the half width of its 95 % confidence interval" if seeds > 1 else "")
+    if len(rows) == 1 and seeds == 1:
+        yield from _best(settings[0].runs[0])
+        return
+    yield Table(head, lines, f"{words}. Of clients: the mean over examples.")
+
+
+def _best(run: Told) -> Iterator[Block]:
+    """Yield the numbers of one run: the last of each metric, and the best with its round."""
+    lines: list[list[Cell]] = []
+    for name, value in run.final.items():
+        section, _, metric = name.partition(".")
+        series = run.series(section, metric, "mean")
+        best = (max if more_is_better(metric) else min)(series, key=series.__getitem__) if series else None
+        cells: list[Cell] = [name, "nan" if value is None else number(value)]
+        lines.append([*cells, "" if best is None else number(series[best]), best])
+    if lines:
+        yield Table(["metric", "last", "best", "in round"], lines, "Of clients: the mean over examples.")
+
+
+def _progress(settings: Sequence[Setting]) -> Iterator[Block]:
+    if charts := [chart for chart in progress_charts(settings) if chart.curves]:
+        yield Figures(charts)
+    else:
+        yield Words("No round is recorded yet.")
+
+
+def _confusion(settings: Sequence[Setting]) -> Iterator[Block]:
+    charts: list[Chart] = []
+    for position, one in enumerate(settings[:_MOST_MAPS]):
+        for section, words in _WHERE.items():
+            found = [table for run in one.runs if (table := run.table(section, "confusion_matrix"))]
+            if not found:
+                continue
+            counts = np.sum([table["counts"] for table in found], axis=0)
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            of = f"{one.label}: examples" if len(settings) > 1 else "Examples"
+            seeds = f", summed over {len(found)} seeds" if len(found) > 1 else ""
+            name = f"confusion-{section.replace('_', '-')}" + (f"-{position + 1}" if len(settings) > 1 else "")
+            caption = f"{of} of {words} by their class and the predicted one{seeds}; the darker, the larger its share."
+            names = [str(name) for name in found[0]["classes"]]
+            charts.append(Matrix(name, caption, names, names, counts.tolist(), shares.tolist(), "predicted", "true"))
+    if charts:
+        yield Figures(charts)
+
+
+def _failures(runs: Sequence[Told]) -> Iterator[Block]:
+    seen: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
+    for run in runs:
+        for record in run.records:
+            for failure in record.get("failures", ()):
+                key = str(run.folder), str(failure["client"]), str(failure["stage"])
+                seen.setdefault(key, []).append((int(record["round"]), str(failure["error"])))
+    dropped = sum(int(record.get("clients", {}).get("dropped", 0)) for run in runs for record in run.records)
+    retries = sum(run.status.totals.retries for run in runs)
+    attackers = {one for run in runs for record in run.records for one in record.get("attackers", ())}
+    facts = [("clients that gave no update", f"{sum(map(len, seen.values())):,} times")]
+    facts += [("dropped out (failures.dropout)", f"{dropped:,} times")] if dropped else []
+    facts += [("blocks done again, as a worker was lost", f"{retries:,}")] if retries else []
+    forged = f"{len(attackers)}: {listed(sorted(attackers))}"
+    facts += [("clients whose updates were forged", forged)] if attackers else []
+    yield Facts(facts)
+    if not seen:
+        return
+    lines: list[list[Cell]] = [
+        [
+            *([folder] if len(runs) > 1 else []),
+            client,
+            stage,
+            len(found),
+            found[0][0],
+            found[-1][0],
+            found[-1][1].splitlines()[0][:300] if found[-1][1] else "",
+        ]
+        for (folder, client, stage), found in sorted(seen.items(), key=lambda item: -len(item[1]))[:_MOST_LINES]
+    ]
+    head = [*(["run"] if len(runs) > 1 else []), "client", "stage", "times", "first round", "last round", "last error"]
+    more = f" The {_MOST_LINES} most frequent of {len(seen)}." if len(seen) > _MOST_LINES else ""
+    yield Table(head, lines, f"Clients that gave no update, by stage.{more}")
+
+
+def _environment(runs: Sequence[Told]) -> Iterator[Block]:
+    facts: dict[str, list[str]] = {}
+    for run in runs:
+        told = {**run.summary.get("versions", {}), **run.summary.get("machine", {})}
+        told["workers"] = run.status.workers
+        told["hardware of the workers"] = listed(run.status.totals.hardware, none="")
+        told["stacking"] = run.summary.get("stacking", "")
+        for name, value in told.items():
+            if value not in ("", None) and str(value) not in facts.setdefault(str(name), []):
+                facts[str(name)].append(str(value))
+    yield Facts([(name, "; ".join(values)) for name, values in facts.items() if values])
+    if differing := [name for name in ("torch", "cpu", "gpu", "fedray") if len(facts.get(name, ())) > 1]:
+        yield Words(f"The runs differ in {listed(differing)}: their bits may differ by that alone.", warns=True)
+
+
+def _config(settings: Sequence[Setting]) -> Iterator[Block]:
+    keys = list(dict.fromkeys(key for one in settings for key in one.differs))
+    if keys:
+        lines: list[list[Cell]] = [[one.label, *(one.differs.get(key, "") for key in keys)] for one in settings]
+        yield Table(["setting", *keys], lines, "Keys of the config in which the settings differ.")
+    shown = [one.runs[0] for one in settings[:MOST_CURVES]]
+    for run in shown:
+        yield Verbatim(f"config of {run.folder}", run.text)
+    folders = [[str(run.folder), run.seed, run.status.state] for one in settings for run in one.runs]
+    yield Table(["run folder", "seed", "state"], folders, folded="Run folders" if len(folders) > 1 else "Run folder")
+
+
+def _parts(run: Told, section: str) -> str:
+    names = (run.options.get(f"{section}.{number}.name") for number in range(20))
+    return ", ".join(name for name in names if name)
+
+
+def _shared(runs: Sequence[Told], key: str) -> str:
+    return _joined(f"{run.summary[key]:,}" for run in runs if isinstance(run.summary.get(key), int))
+
+
+def _joined(values: Iterator[str]) -> str:
+    return listed(dict.fromkeys(values), none="")

@@ -1,0 +1,186 @@
+"""Runs as their folders tell of them, and settings: the runs that differ in their seed alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedray.core.errors import ConfigError
+from fedray.core.record import VIEWS
+from fedray.experiment.runs import find_runs
+from fedray.experiment.status import Status, read_run
+from fedray.rundir.folder import RunFolder
+from fedray.rundir.names import PYTHON
+from fedray.sweep import Sweep
+from fedray.tracking.services import flat
+
+SEED = "seed"
+
+# Where a run ran and what is kept of it, not what it computed.
+_CIRCUMSTANCES = re.compile(
+    r"(cluster|driver|worker|run|run_dir|tracking|trackers|checkpoint\w*|budget|callbacks|name|workers?_\w+)(\.|$)"
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A run, as its folder tells.
+
+    Args:
+        folder: the run folder.
+        status: its status.
+        records: of its rounds, in order.
+        summary: the summary of the last driver that came to an end; empty before.
+        text: its config.
+    """
+
+    folder: Path
+    status: Status
+    records: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+    text: str
+
+    @classmethod
+    def of(cls, folder: Path, now: float) -> Told:
+        """Read a run folder.
+
+        Args:
+            folder: the run folder.
+            now: seconds since the epoch.
+
+        Raises:
+            ConfigError: it is none, or it is damaged.
+        """
+        status, records = read_run(folder, now, ask_slurm=False)
+        place = RunFolder(folder)
+        return cls(folder, status, records, place.summary(), place.config())
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """Its config by dotted keys; those of a run from Python without their heading."""
+        config = yaml.safe_load(self.text) or {}
+        return {key.removeprefix(f"{PYTHON}."): value for key, value in flat(config).items()}
+
+    @property
+    def seed(self) -> str:
+        """Its seed."""
+        return self.options.get(SEED, "")
+
+    def last(self, section: str) -> Mapping[str, Any]:
+        """Return a section of the newest record that has it."""
+        return next((record[section] for record in reversed(self.records) if record.get(section)), {})
+
+    def table(self, section: str, name: str) -> Mapping[str, Any]:
+        """Return a table of the newest record that has it."""
+        found = (record.get("tables", {}).get(section, {}).get(name) for record in reversed(self.records))
+        return next((one for one in found if one), {})
+
+    def series(self, section: str, metric: str, spread: str | None = None) -> dict[int, float]:
+        """Return a metric by round, where it was measured; None and what is not finite is left out.
+
+        Args:
+            section: of the record.
+            metric: its name there.
+            spread: the number of its spread over clients, where it has one.
+        """
+        values = ((int(record["round"]), record.get(section, {}).get(metric)) for record in self.records)
+        found = ((round, value.get(spread) if isinstance(value, dict) else value) for round, value in values)
+        return {round: float(value) for round, value in found if value is not None}
+
+    @property
+    def final(self) -> dict[str, float | None]:
+        """The numbers of the last evaluation, as a sweep's table has them."""
+        test = {f"test.{name}": value for name, value in self.last("test").items()}
+        views = {view: self.last(view) for view in VIEWS.values()}
+        clients = {f"{view}.{name}": one["mean"] for view, found in views.items() for name, one in found.items()}
+        train = self.last("train")
+        return test | clients | ({"train.loss": train["loss"]} if "loss" in train else {})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seed alone.
+
+    Args:
+        label: the words that tell it from the other settings; of the only one, the run's name.
+        runs: its runs, by seed.
+        differs: the keys that differ between settings, with its values.
+    """
+
+    label: str
+    runs: Sequence[Told]
+    differs: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_runs(folders: Sequence[Path], now: float) -> list[Told]:
+    """Read the runs in some folders: run folders, sweeps, or folders that hold run folders.
+
+    Raises:
+        ConfigError: there is none, or one cannot be read.
+    """
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder; name run folders, a sweep, or a folder that holds them")
+        sweep = Sweep.at(folder)
+        places = (sweep.run_folder(cell).path for cell in sweep.cells) if sweep else find_runs(folder)
+        there = [path for path in places if path.is_dir()]
+        if not there:
+            raise ConfigError(f"{folder}: there is no run in it")
+        found |= {path.resolve(): path for path in there}
+    return [Told.of(path, now) for path in found.values()]
+
+
+def settings_of(runs: Sequence[Told]) -> list[Setting]:
+    """Group runs by what they compute apart from their seed, in the order in which they are given."""
+    kept = [{key: value for key, value in run.options.items() if _counts(key)} for run in runs]
+    keys = list(dict.fromkeys(key for one in kept for key in one))
+    differing = [key for key in keys if len({one.get(key) for one in kept}) > 1]
+    groups: dict[tuple[str | None, ...], list[Told]] = {}
+    for run, one in zip(runs, kept, strict=True):
+        groups.setdefault(tuple(one.get(key) for key in differing), []).append(run)
+    values = [dict(zip(differing, group, strict=True)) for group in groups]
+    labels = _labels(differing, values) if len(groups) > 1 else [runs[0].status.name if runs else ""]
+    return [
+        Setting(
+            label, sorted(members, key=lambda run: _natural(run.seed)), {k: v for k, v in one.items() if v is not None}
+        )
+        for label, members, one in zip(labels, groups.values(), values, strict=True)
+    ]
+
+
+def _counts(key: str) -> bool:
+    return key != SEED and not _CIRCUMSTANCES.match(key)
+
+
+def _labels(keys: Sequence[str], values: Sequence[Mapping[str, str | None]]) -> list[str]:
+    """Return a label for each setting: as few keys as tell them apart, names of parts before all else."""
+    chosen: list[str] = []
+    for key in sorted(keys, key=lambda key: (not key.endswith("name") and key != "algorithm", keys.index(key))):
+        if len({_at(one, [*chosen, key]) for one in values}) > len({_at(one, chosen) for one in values}):
+            chosen.append(key)
+    short = [key.rpartition(".")[2] for key in chosen]
+    words = [key if short.count(last) > 1 else last for key, last in zip(chosen, short, strict=True)]
+    return [
+        ", ".join(
+            str(one[key]) if key.endswith(".name") or key == "algorithm" else f"{word}={one[key]}"
+            for key, word in zip(chosen, words, strict=True)
+            if one[key] is not None
+        )
+        or "otherwise"
+        for one in values
+    ]
+
+
+def _at(one: Mapping[str, str | None], keys: Iterable[str]) -> tuple[str | None, ...]:
+    return tuple(one[key] for key in keys)
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdigit() else (1 << 62, text)

@@ -1,0 +1,177 @@
+"""The ledger of what has left each client: the answers before the run, and what it sent in the rounds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core.layout import Layout
+from fedray.core.messages import DELTA, Ints
+from fedray.run.plan import Plan
+from fedray.rundir import durable
+from fedray.rundir.client_table import ClientRows
+from fedray.rundir.names import SENT
+
+MOST_CLIENTS = 10_000
+"""The number of clients up to which each has its own line; of more, sums alone are kept."""
+
+_TOLD = ["examples", "loss", "weight"]
+
+
+@dataclass
+class Ledger:
+    """The number of times that each client sent something, in the rounds that stand.
+
+    A round that was lost, and done again, counts once, so that the ledger is a function of the config and the seed.
+
+    >>> ledger = Ledger.of(3)
+    >>> ledger.count(np.array([0, 2]), np.array([0, 1, 2]))
+    >>> ledger.rounds.tolist(), ledger.surveys.tolist()
+    ([1, 0, 1], [1, 1, 1])
+
+    Args:
+        rounds: rounds in which its update was accepted, int64 ``[N]``; for very many clients one sum, ``[1]``.
+        surveys: rounds in which it answered the survey.
+        evaluations: evaluations that it took part in.
+        since: the first round that is counted.
+        metrics: the numbers that it told in evaluations, by view and metric.
+        asked: questions to silos before a round, see :class:`fedray.data.sites.Noted`, by the round before which they
+            were asked.
+    """
+
+    rounds: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    surveys: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    evaluations: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    since: int = 1
+    metrics: list[str] = field(default_factory=list)
+    asked: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, clients: int) -> Ledger:
+        """Return an empty ledger of so many clients."""
+        size = clients if clients <= MOST_CLIENTS else 1
+        return cls(np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64))
+
+    @property
+    def single(self) -> bool:
+        """True where each client has its own counts."""
+        return len(self.rounds) > 1
+
+    def ask(self, round: int, questions: Sequence[Mapping[str, Any]]) -> None:
+        """Note what silos were asked before a round."""
+        if questions:
+            self.asked[str(round)] = [dict(one) for one in questions]
+
+    def count(self, accepted: Ints, surveyed: Ints) -> None:
+        """Count a finished round.
+
+        Args:
+            accepted: clients whose updates were taken ``[C]``.
+            surveyed: clients that answered its survey ``[C]``.
+        """
+        self._count(self.rounds, accepted)
+        self._count(self.surveys, surveyed)
+
+    def evaluated(self, rows: Sequence[ClientRows]) -> None:
+        """Count an evaluation of clients, by what each got in its views."""
+        if rows:
+            self._count(self.evaluations, rows[0].clients)
+            told = [f"{one.view}.{name}" for one in rows for name in (*one.metrics, *one.tables)]
+            self.metrics = list(dict.fromkeys([*self.metrics, *told]))
+
+    def _count(self, counts: Ints, clients: Ints) -> None:
+        if self.single:
+            counts[clients] += 1
+        else:
+            counts[0] += len(clients)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return its counts for a checkpoint."""
+        found = {"rounds": self.rounds, "surveys": self.surveys, "evaluations": self.evaluations}
+        return {name: torch.from_numpy(counts.copy()) for name, counts in found.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rest of it for a checkpoint."""
+        return {"since": self.since, "metrics": self.metrics, "asked": self.asked}
+
+    def restore(self, counts: Mapping[str, Tensor], rest: Mapping[str, Any] | None, round: int) -> None:
+        """Go on from a checkpoint of a round; from one of an earlier fedray, which had no ledger, from there on."""
+        if rest is None or counts["rounds"].shape != self.rounds.shape:
+            self.since = round + 1
+            return
+        self.rounds, self.surveys, self.evaluations = (counts[name].numpy().copy() for name in self.tensors())
+        self.since, self.metrics, self.asked = rest["since"], list(rest["metrics"]), dict(rest["asked"])
+
+
+def parts(plan: Plan, layout: Layout) -> Iterator[dict[str, Any]]:
+    """Yield each part that a client sends in a round: its name, when, numbers, type and bytes.
+
+    Args:
+        plan: the plan.
+        layout: of the model that the client trains.
+    """
+    algorithm, seen = plan.algorithm, plan.algorithm.profile
+
+    def part(name: str, numbers: int, when: str = "training") -> dict[str, Any]:
+        return {"name": name, "in": when, "numbers": numbers, "dtype": "float32", "bytes": 4 * numbers}
+
+    for name, width in seen.surveys.items():
+        yield part(name, width, "survey")
+    for name, width in algorithm.sends(layout).items():
+        encoded = algorithm.transforms.encoded(width, up=True) if name == DELTA else 4 * width
+        yield part(name, width) | ({"dtype": "encoded", "bytes": encoded} if encoded != 4 * width else {})
+    for name in seen.slots:
+        yield part(f"{name}.slot", 1)
+    if seen.weighs:
+        yield part("weight", 1)
+    for name, width in seen.apart.items():
+        yield part(name, width)
+
+
+def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:
+    """Return what ``sent.json`` holds after a round."""
+    task = plan.task
+    layouts = (task.layout,) if task.submodels is None else task.submodels.layouts
+    kinds = [list(parts(plan, layout)) for layout in layouts]
+    sizes = np.array([sum(one["bytes"] for one in kind) for kind in kinds])
+    told: dict[str, Any] = {
+        "round": round,
+        "since": ledger.since,
+        "clients": len(task.data),
+        "before": ledger.asked,
+        "told": {"training": _TOLD, "evaluation": ledger.metrics},
+        "variants": [{"bytes": int(size), "parts": kind} for size, kind in zip(sizes, kinds, strict=True)],
+        "rounds": int(ledger.rounds.sum()),
+        "surveys": int(ledger.surveys.sum()),
+        "evaluations": int(ledger.evaluations.sum()),
+    }
+    if len(ledger.rounds) == len(task.data):
+        clients = np.arange(len(task.data))
+        variants = task.variants(clients)
+        sent = ledger.rounds * sizes[variants]
+        told["bytes"] = int(sent.sum())
+        told["by_client"] = {
+            "client": [task.data.client_id(client) for client in clients.tolist()],
+            "variant": variants.tolist(),
+            **{name: counts.tolist() for name, counts in ledger.tensors().items()},
+            "bytes": sent.tolist(),
+        }
+    elif len(sizes) == 1:
+        told["bytes"] = int(ledger.rounds[0] * sizes[0])
+    return told
+
+
+def write_sent(run_dir: Path, plan: Plan, ledger: Ledger, round: int) -> None:
+    """Write ``sent.json``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    durable.replace(run_dir / SENT, json.dumps(content(plan, ledger, round), ensure_ascii=False).encode())

@@ -1,0 +1,119 @@
+"""Reports in a real browser: on a desk, on a phone, at night, on paper."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from fedray.report import render
+from fedray.report.runs import report_sections
+from tests.report.folders import NOW, write_run
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    options = ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    folder = tmp_path_factory.mktemp("profile")
+    for flag in [*FLAGS.split(), "--disable-background-networking", f"--user-data-dir={folder}"]:
+        options.add_argument(flag)
+    # Named, so that selenium looks for no driver to download.
+    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of five seeds of 200 rounds and 100 clients, with names that are long."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in range(1, 6):
+        write_run(folder / f"seed={seed},a.rather.long.key={'x' * 60}", seed, rounds=200, sizes=(30,) * 100)
+    title, lead, sections = report_sections([folder], NOW)
+    path = folder / "report.html"
+    path.write_text(render(title, sections, lead))
+    return path
+
+
+def look(browser: Chrome, page: Path, width: int, night: bool = False) -> None:
+    screen: dict[str, Any] = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if night else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    browser.get(page.as_uri())
+
+
+def test_it_is_small(page: Path) -> None:
+    assert page.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_sticks_out_and_nothing_overlaps(browser: Chrome, page: Path, width: int) -> None:
+    look(browser, page, width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    boxes = [figure.rect for figure in browser.find_elements(By.TAG_NAME, "figure")]
+    assert len(boxes) >= 9
+    assert all(box["width"] >= 300 for box in boxes)
+    for number, one in enumerate(boxes):
+        for other in boxes[number + 1 :]:
+            beside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+            below = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
+            assert beside or below
+    words = browser.execute_script(
+        "return Math.min(...[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height))"
+    )
+    assert words >= 9  # pixels: it can be read
+
+
+def test_it_asks_for_nothing(browser: Chrome, page: Path) -> None:
+    look(browser, page, 1280)
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
+    assert [name for name in asked if not name.startswith("data:")] == []
+
+
+def test_at_night_it_is_dark_and_figures_follow(browser: Chrome, page: Path) -> None:
+    colours = {}
+    for night in (False, True):
+        look(browser, page, 1280, night)
+        script = "const of = (what, name) => getComputedStyle(document.querySelector(what))[name];"
+        script += "return [of('body', 'backgroundColor'), of('svg text', 'fill'), of('h1', 'color')]"
+        paper, *ink = (sum(int(part) for part in colour[4:-1].split(",")) for colour in browser.execute_script(script))
+        colours[night] = paper, ink
+    assert colours[False][0] > 700
+    assert max(colours[False][1]) < 150
+    assert colours[True][0] < 100
+    assert min(colours[True][1]) > 600
+
+
+def test_what_is_folded_opens(browser: Chrome, page: Path) -> None:
+    look(browser, page, 390)
+    for one in browser.find_elements(By.TAG_NAME, "details"):
+        one.find_element(By.TAG_NAME, "summary").click()
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    rows = browser.find_elements(By.CSS_SELECTOR, "details[open] tbody tr")
+    assert len(rows) > 100
+
+
+def test_on_paper_no_figure_is_cut(browser: Chrome, page: Path) -> None:
+    look(browser, page, 1280)
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})
+    assert base64.b64decode(printed["data"]).startswith(b"%PDF")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    kept = browser.execute_script("return getComputedStyle(document.querySelector('figure')).breakInside")
+    shown = browser.execute_script("return getComputedStyle(document.querySelector('nav')).display")
+    assert (kept, shown) == ("avoid", "none")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

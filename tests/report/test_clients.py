@@ -1,0 +1,89 @@
+"""The clients of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedray.report import Figures, Matrix, Points, Table, Words
+from fedray.report import clients as module
+from fedray.report.clients import client_blocks
+from fedray.report.told import settings_of
+from tests.report.folders import CLASSES, told, write_run
+
+
+def test_each_client_has_its_line_with_the_mean_over_seeds(tmp_path: Path) -> None:
+    settings = settings_of(told(*(write_run(tmp_path / f"{seed}", seed) for seed in (1, 3))))
+    charts, spread, table = client_blocks(settings)
+    assert isinstance(table, Table)
+    assert table.head == ["client", "rows", "global loss", "global accuracy", "personal loss", "personal accuracy"]
+    assert [row[:2] for row in table.rows] == [["<h0>", 8], ["<h1>", 5], ["<h2>", 2]]
+    assert [row[3] for row in table.rows] == pytest.approx([0.52, 0.62, 0.72])
+    assert "mean of 2 seeds" in table.caption
+    assert isinstance(spread, Table)
+    assert [row[:2] for row in spread.rows] == [["global", "accuracy"], ["personal", "accuracy"]]
+    assert isinstance(charts, Figures)
+    points, _, labels = charts.charts
+    assert isinstance(points, Points)
+    assert points.series[0][1] == pytest.approx([0.52, 0.62, 0.72])
+    assert isinstance(labels, Matrix)
+    assert (labels.rows, labels.columns) == (CLASSES, ["<h0>", "<h1>", "<h2>"])
+    assert labels.values == [[1, 2, 3], [1, 1, 1]]
+
+
+def test_clients_of_other_rows_are_not_averaged(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / "1", 1, sizes=(8, 5)), write_run(tmp_path / "2", 2, sizes=(7, 6))]
+    charts, _, table = client_blocks(settings_of(told(*folders)))
+    assert isinstance(table, Table)
+    assert isinstance(charts, Figures)
+    assert [row[1] for row in table.rows] == [8, 5]
+    assert "of seed 1: other seeds have other clients" in table.caption
+    points = charts.charts[0]
+    assert isinstance(points, Points)
+    assert sorted(points.series[0][1]) == pytest.approx([0.51, 0.52, 0.61, 0.62])
+    assert "seed 1; other seeds have other clients" in charts.charts[2].caption
+
+
+def test_of_very_many_clients_those_that_fare_worst_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_CLIENTS", 2)
+    *_, table = client_blocks(settings_of(told(write_run(tmp_path / "1"))))
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == ["<h0>", "<h1>"]
+    assert "the 2 of 3 clients that fare worst by personal accuracy" in table.caption
+
+
+def test_settings_have_a_series_and_a_folded_table_each(tmp_path: Path) -> None:
+    settings = settings_of(told(*(write_run(tmp_path / name, 1, name) for name in ("fedavg", "ditto"))))
+    charts, _, *tables = client_blocks(settings)
+    assert isinstance(charts, Figures)
+    first = charts.charts[0]
+    assert isinstance(first, Points)
+    assert [name for name, _ in first.series] == ["fedavg", "ditto"]
+    assert [one.folded for one in tables if isinstance(one, Table)] == ["Each client: fedavg", "Each client: ditto"]
+
+
+def test_clients_out_of_reach_are_told_of(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "1", evaluated={"clients": 2, "missing": 1})
+    *_, words = client_blocks(settings_of(told(folder)))
+    assert isinstance(words, Words)
+    assert words.warns
+    assert "1 client could not be evaluated" in words.text
+
+
+def test_without_numbers_of_clients_nothing_is_said(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "1", clients_test={}, clients_personal={})
+    for path in [*(folder / "clients").iterdir(), folder / "labels.json"]:
+        path.unlink()
+    assert list(client_blocks(settings_of(told(folder)))) == []
+
+
+def test_a_map_of_many_clients_shows_some(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "1", sizes=tuple([3] * 250))
+    (labels,) = module.label_maps(told(folder))
+    assert isinstance(labels, Matrix)
+    assert np.shape(labels.values) == (2, 100)
+    assert "100 of 250 clients, evenly picked" in labels.caption
+    assert labels.shades is not None
+    assert np.max(labels.shades) == 1
