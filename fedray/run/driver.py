@@ -15,7 +15,6 @@ from fedray.core import inject
 from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
 from fedray.core.hardware import machine, versions
 from fedray.core.record import RoundRecord
-from fedray.data.picture import label_table
 from fedray.local.views import has_own
 from fedray.models.prototype import last_of
 from fedray.run.evaluation import with_statistics
@@ -44,6 +43,7 @@ from fedray.rundir.names import COMPLETE, METRICS, MODEL, SUMMARY, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.guarded import Guarded
 from fedray.tracking.jsonl import JsonLines
+from fedray.tracking.labels import Labels
 
 _log = logging.getLogger("fedray")
 
@@ -108,12 +108,13 @@ class Run:
             config_yaml=self.config,
             label_counts=data.label_counts() if wanted else None,
             client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
+            classes=list(data.spec.classes),
         )
 
     def hints(self) -> list[str]:
         """Return the lines on how to look at what the trackers write; the user's own are made where they work."""
-        hints = (one.hint(self.folder.path) for one in self.trackers if isinstance(one, Tracker))
-        return [hint for hint in hints if hint]
+        known = (one for one in self.trackers if isinstance(one, Tracker))
+        return [hint for one in known if (hint := one.hint(self.folder.path))]
 
     def check_rounds(self) -> None:
         """Check that there are rounds enough for those that are done, so that a mistake is said before all else.
@@ -231,7 +232,7 @@ class _Drive:
         awaited, keep = bool(run.callbacks), self._clients.write
         self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping, awaited=awaited, keep=keep)
         guarded = (Guarded(made(tracker)) for tracker in run.trackers)
-        self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), *guarded]
+        self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), Labels(), *guarded]
         self._last: RoundRecord | None = None
         self._status, self._best_written = "failed", False
         self._error: str | None = None
@@ -269,14 +270,12 @@ class _Drive:
         run = self._run
         state.totals.seconds = time.time() - self._began
         state.store.flush()
-        kept = run.plan.checkpoint
+        kept, meaning = run.plan.checkpoint, Meaning.of(run.plan.task).to_json()
         begun = origin(run.plan.task.data, run.hardware, run.plan.sampler)
-        meaning = Meaning.of(run.plan.task).to_json()
         wrote = {**begun, "callbacks": list(run.callbacks), "frozen": self._frozen, "meaning": meaning}
+        content = snapshot(run.plan, state, wrote)
         try:
-            checkpoint.write(
-                run.folder.checkpoints, snapshot(run.plan, state, wrote), kept.keep, kept.every * kept.history
-            )
+            checkpoint.write(run.folder.checkpoints, content, kept.keep, kept.every * kept.history)
         except CheckpointError as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
@@ -287,9 +286,6 @@ class _Drive:
 
     def records(self) -> Iterator[RoundRecord]:
         info = self._run.info(self._started_at)
-        if info.label_counts is not None:
-            data = self._run.plan.task.data
-            self._run.folder.keep_labels(label_table(info.label_counts, data.client_id, data.spec.classes))
         for tracker in self._trackers:
             tracker.start(info)
         first = self._state.round + (not self._state.to_evaluate)
@@ -364,8 +360,7 @@ class _Drive:
         watch = self._state.watches.get(BEST)
         if watch is None or watch.best is None:
             return {}
-        monitor = self._run.plan.monitors[BEST]
-        found = {"metric": monitor.metric, "value": watch.best, "round": watch.round}
+        found = {"metric": self._run.plan.monitors[BEST].metric, "value": watch.best, "round": watch.round}
         return {"best": {**found, "file": BEST_MODEL} if self._best_written else found}
 
     def _close(self, summary: dict[str, Any]) -> None:

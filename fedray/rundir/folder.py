@@ -152,10 +152,6 @@ class RunFolder:
         if inputs:
             durable.replace(self.path / INPUTS, as_json(inputs))
 
-    def keep_labels(self, labels: Mapping[str, Any]) -> None:
-        """Write ``labels.json``, the content of :func:`fedray.data.picture.label_table`."""
-        durable.replace(self.path / LABELS, json.dumps(labels, ensure_ascii=False).encode())
-
     def keep_config(self, config: str, first: int | None = None, defaults: Collection[str] = ()) -> None:
         """Write the config that the run goes on with, from round ``first`` or after its newest checkpoint."""
         saved = checkpoint.rounds_in(self.checkpoints)

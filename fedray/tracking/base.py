@@ -30,6 +30,7 @@ class RunInfo:
         config_yaml: the resolved config.
         label_counts: training examples per client and class ``[clients, classes]``; None without classes, or where
             every client would have to be opened for them.
+        classes: names of the classes, in the order of their indices; empty: they have none.
         client_names: ids of the clients, in the order of ``label_counts``; numbers stand in where some are left out.
     """
 
@@ -42,6 +43,7 @@ class RunInfo:
     config_yaml: str = ""
     label_counts: NDArray[np.int64] | None = None
     client_names: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
 
 
 class Tracker:

@@ -11,7 +11,7 @@ from fedray.core.errors import ConfigError
 from fedray.rundir.configs import keep_config
 from fedray.rundir.folder import RunFolder, as_json
 from fedray.rundir.lock import driving
-from fedray.rundir.names import CONFIG, ENCODING, LOG, METRICS, SENT, SUMMARY
+from fedray.rundir.names import CONFIG, ENCODING, LABELS, LOG, METRICS, SENT, SUMMARY
 
 
 @pytest.fixture
@@ -25,9 +25,8 @@ def test_a_claim_is_undone_whole(folder: RunFolder) -> None:
     assert folder.config() == "rounds: 3\n"
     for made in (folder.state, folder.workers, folder.clients):
         made.mkdir()
-    for name in (METRICS, SUMMARY, LOG, ENCODING, SENT):
+    for name in (METRICS, SUMMARY, LOG, ENCODING, LABELS, SENT):
         (folder.path / name).touch()
-    folder.keep_labels({"clients": ["ann"]})
     folder.unclaim()
     assert not folder.path.exists()
     folder.claim("rounds: 4\n")  # and it is free again
