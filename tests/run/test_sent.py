@@ -124,7 +124,7 @@ def test_silos_are_told_what_they_were_asked(tmp_path: Path) -> None:
     assert {"outline", "labels", "sums", "categories", "class_counts", "fingerprint"} <= asked.keys()
     assert asked["categories"]["columns"] == ["ward"]
     assert asked["labels"]["columns"] == ["ill"]
-    assert asked["outline"]["answer"] == "the table's number of rows and the names of its columns"
+    assert asked["outline"]["answer"] == "the table's number of rows, the names of its columns, and its dialect"
     for one in asked.values():
         assert len(one["bytes"]) == 2
         assert max(one["bytes"]) < 2000  # an answer is no table
