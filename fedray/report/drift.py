@@ -17,7 +17,7 @@ def psi(own: NDArray[np.int64], others: NDArray[np.int64]) -> float:
     Half a row is added to each bin of both, so that an empty bin gives no infinite value.
 
     >>> psi(np.array([50, 50]), np.array([500, 500])), round(psi(np.array([90, 10]), np.array([500, 500])), 3)
-    (0.0, 0.85)
+    (0.0, 0.853)
 
     Args:
         own: counts of the one group ``[k]``.
