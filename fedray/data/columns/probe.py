@@ -22,6 +22,7 @@ _POOL = 256
 def drawn(spec: DataSpec, count: int, generator: torch.Generator) -> Inputs:
     """Return ``count`` random inputs of a shape.
 
+    >>> from fedray.data.spec import Column
     >>> drawn(DataSpec((), 2, columns=(Column("a", (3,)), Column("b", (5,), 40))), 2, torch.Generator())["b"].shape
     torch.Size([2, 5])
     """
