@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -91,8 +92,12 @@ def test_vectors_cross_by_nccl(ranks: int) -> None:
 
 @pytest.mark.parametrize("backend", [None, STAGED], ids=["in place", "staged"])
 def test_a_rank_that_leaves_breaks_the_group(backend: Backend | None) -> None:
+    # One that leaves while others still connect would break their start instead.
+    connected = threading.Barrier(RANKS)
+
     def rank(invitation: RankSpec) -> str:
         group = ProcessGroup(invitation, backend)
+        connected.wait(60)
         if invitation.rank == 1:
             group.close()
             return "left"
