@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -211,7 +211,13 @@ def _names_of(path: str | Path) -> tuple[str, str, str]:
 def _joined(common: Dialect, own: Mapping[str, Any], key: str) -> Dialect:
     """Return a dialect in which what is given takes the place of what all files have."""
     words = own.get("missing")
-    if words is not None and (isinstance(words, str) or any(isinstance(word, bool) for word in words)):
-        raise ConfigError(f'{key}.missing: expected a list of words, as in ["-9", "k.A."], got {words!r}')
+    if words is not None and (
+        isinstance(words, str | Mapping) or not isinstance(words, Iterable) or any(isinstance(w, bool) for w in words)
+    ):
+        columns = "; numbers that stand for missing values in one column are missing: {column: [0]}, beside csv"
+        raise ConfigError(
+            f'{key}.missing: expected a list of words, as in ["-9", "k.A."], got {words!r}'
+            f"{columns if isinstance(words, Mapping) else ''}"
+        )
     bound = bind(Dialect, {**own, **({} if words is None else {"missing": [str(word) for word in words]})}, key)
     return replace(common, **{name: getattr(bound, name) for name in own})

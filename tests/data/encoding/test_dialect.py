@@ -118,6 +118,8 @@ def test_apostrophes_and_packed_files(write: Files, tmp_path: Path) -> None:
         ({"delimeter": ";"}, r"^csv\.delimeter: unknown key \(did you mean 'delimiter'\?\)"),
         ({"dates": "dd.mm.yyyy"}, r"^csv: dates=dd.mm.yyyy: expected a format such as"),
         ({"missing": "-9"}, r"^csv\.missing: expected a list of words"),
+        ({"missing": 9}, r"^csv\.missing: expected a list of words"),
+        ({"missing": {"chol": [0]}}, r"^csv\.missing: expected a list of words.*beside csv$"),
         ({"files": {"a": {"sep": ";"}}}, r"^csv\.files\.a\.sep: unknown key"),
         ({"files": ["a"]}, r"^csv\.files: expected"),
         ("semicolon", r"^csv: expected a section"),
