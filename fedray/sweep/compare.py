@@ -163,8 +163,10 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
         yield from _alone(plan, contender, own)
         return
     test = evaluate_run(contender.config, contender.folder, None) if final.get("test") else {}
-    note = "" if test or contender.config.evaluate.every == 0 else "no model of all"
-    sizes = contender.config.plan(contender.folder.encoding()).task.data.sizes
+    data = contender.config.plan(contender.folder.encoding()).task.data
+    tested = data.test is not None and contender.config.evaluate.every > 0
+    note = "no model of all" if tested and not test else ""
+    sizes = data.sizes
     rows = int(sizes[-1] if contender.algorithm == POOLED else sizes.sum())
     yield Line(contender.words, rows, {name: value for name, value in test.items() if name != "examples"}, own, note)
 

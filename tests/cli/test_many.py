@@ -294,7 +294,7 @@ def test_drawn_settings_pause_at_rungs_and_the_better_go_on(cli: Cli, small: Pat
 @pytest.mark.slow
 def test_several_at_once_give_the_same_table(cli: Cli, small: Path) -> None:
     """In processes of their own, on one Ray."""
-    words = ["seed=1,2", "local.epochs=1,2", "--by", "test.loss", "--rungs", "1", "--factor", "2"]
+    words = ["local.epochs=1,2", "--by", "test.loss", "--rungs", "1", "--factor", "2"]
     assert cli("sweep", small, *words, "--dir", "one", "-q").status == 0
     small.write_text(SMALL.replace("inline", "ray"))
     outcome = cli("sweep", small, *words, "--dir", "two", "--at-once", 2)

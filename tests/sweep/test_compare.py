@@ -98,6 +98,12 @@ def test_a_folder_with_a_run_of_another_config_is_refused(tmp_path: Path) -> Non
         other.check()
 
 
+def test_without_a_test_set_nobody_is_said_to_lack_a_model(tmp_path: Path) -> None:
+    found = compared(tmp_path, "data.test=0", "data.holdout=0.25")
+    assert [line.note for line in found] == [""] * len(found)
+    assert all("accuracy" in line.own for line in found)
+
+
 def test_an_algorithm_without_a_model_of_all_has_its_clients_alone(tmp_path: Path) -> None:
     found = compared(tmp_path, "algorithm=fedper", "data.holdout=0.25")
     line = found[-1]
