@@ -53,7 +53,7 @@ test-wheel: $(DEV) ## the wheel, of the image's files, in an environment of its 
 	  cd "$$away" && env/bin/fedray quickstart --dir quickstart && env/bin/fedray status quickstart/run
 
 docs: $(VENV)/.installed-docs ## the site of the documentation, in build/docs; runs the tutorials, and needs no network
-	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs $(ARGS) && echo "build/docs/index.html"
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs $(ARGS) && echo "build/docs/index.html"
 
 lint: $(DEV) ## ruff: rules and format
 	@$(BIN)/ruff check .
