@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from fedray.report import render
 from fedray.report.runs import report_sections
+from tests.chromium import chromium
 from tests.report.folders import NOW, write_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync"
-
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    folder = tmp_path_factory.mktemp("profile")
-    for flag in [*FLAGS.split(), "--disable-background-networking", f"--user-data-dir={folder}"]:
-        options.add_argument(flag)
-    # Named, so that selenium looks for no driver to download.
-    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    try:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")
