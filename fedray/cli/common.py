@@ -42,6 +42,11 @@ def _round(text: str) -> int | str:
     return text if text == "best" else int(text)
 
 
+MadeBy = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODULE:NAME", help="What makes the module, of a run from Python."),
+]
+
 Round = Annotated[
     Any,
     typer.Option(

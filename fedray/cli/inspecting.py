@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import ConfigArgument, Overrides, Round, RunArgument, loaded_from
+from fedray.cli.common import ConfigArgument, MadeBy, Overrides, Round, RunArgument, loaded_from
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
@@ -62,10 +62,7 @@ def export(
         bool, typer.Option("--with-scaling", help="Of a program: scaling of numbers is its first layer.")
     ] = False,
     round: Round = None,
-    made_by: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODULE:NAME", help="What makes the module, of a run from Python."),
-    ] = None,
+    made_by: MadeBy = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Write a checkpoint's model as tensors for load_state_dict, or as a program; needs no data.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import Round
+from fedray.cli.common import MadeBy, Round
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
 
@@ -33,10 +33,7 @@ def predict(
         str | None, typer.Option("--client", metavar="ID", help="By the personal model of this client.")
     ] = None,
     round: Round = None,
-    made_by: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODULE:NAME", help="What makes the module, of a run from Python."),
-    ] = None,
+    made_by: MadeBy = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
