@@ -276,13 +276,13 @@ class _Drive:
         content = snapshot(run.plan, state, wrote)
         try:
             checkpoint.write(run.folder.checkpoints, content, kept.keep, kept.every * kept.history)
-        except CheckpointError as error:
+            write_sent(run.folder.path, run.plan, state.sent, state.round)
+        except (CheckpointError, OSError) as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
             raise RunFailed(f"{error}; {whole}. Free space, then `{to_go_on(run.folder.path)}`") from error
         state.store.kept = frozenset(checkpoint.segments(run.folder.checkpoints))
         self._saved = state.round
-        write_sent(run.folder.path, run.plan, state.sent, state.round)
 
     def records(self) -> Iterator[RoundRecord]:
         info = self._run.info(self._started_at)

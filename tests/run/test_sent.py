@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import pytest
 import torch
 
 from fedray.config.layers import load_layers
+from fedray.core.errors import RunFailed
 from fedray.data.sites import Noted
 from fedray.experiment.build import Config
 from fedray.experiment.shell import run_in_sight
 from fedray.run import sent
 from fedray.run.sent import Ledger
+from fedray.rundir import durable
 from fedray.rundir.client_table import ClientRows
 from fedray.rundir.folder import RunFolder
+from fedray.rundir.names import SENT
 
 CONFIG = """
 seed: 1
@@ -140,3 +144,22 @@ def test_a_question_that_fails_is_not_noted() -> None:
     with pytest.raises(OSError, match="gone"):
         noted.ask([len])
     assert noted.asked == []
+
+
+def test_without_room_for_it_the_run_ends_with_its_checkpoint_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = durable.replace
+
+    def full(path: Path, *rest: Any) -> None:
+        if path.name == SENT:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        replace(path, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "replace", full)
+        with pytest.raises(RunFailed, match=r"No space left.*round \d+ is whole\. Free"):
+            ran(tmp_path / "run", "checkpoint.every=1")
+    told, records = ran(tmp_path / "run", "checkpoint.every=1", resume=True)
+    assert told["rounds"] == sum(record["clients"]["ok"] for record in records)
+    assert [record["round"] for record in records] == [1, 2, 3, 4]
