@@ -119,7 +119,11 @@ def check_packages() -> None:
 
 
 def run_program(content: bytes) -> Outputs:
-    """Return the outputs of a program that :func:`exported_program` has made."""
+    """Return the outputs of a program that :func:`exported_program` has made.
+
+    ``torch.export.load`` unpickles parts of its archive, so a file from elsewhere can run code: ``docs/predictions.md``
+    says so to whoever is given one.
+    """
     with _quiet():
         module = torch.export.load(io.BytesIO(content)).module()
 
