@@ -151,7 +151,7 @@ def _weighted(row: Tensor, parts: Parts) -> Parts:
         return {name: row.to(parts[name].device) @ parts[name] for name in names} | sums
     # Columns of one matrix: the bits of a product depend on how wide that is, and should not on what does not train.
     whole = first.as_strided((len(first), sum(widths)), first.stride())
-    return dict(zip(names, (row.to(whole.device) @ whole).split(widths), strict=True)) | sums
+    return dict(zip(names, (row.to(whole.device) @ whole).split_with_sizes(widths), strict=True)) | sums
 
 
 def _check(name: str, total: Tensor, rows: Tensor, share: float) -> None:

@@ -11,7 +11,7 @@ import random
 import sys
 import types
 from array import array
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -92,6 +92,10 @@ class HiddenState:
                 continue
             known[id(value)] = value
             self._look_at(name, value, waiting)
+        # Most mappings of a module are hooks that nobody set: one call asks whether all are as empty as they were.
+        empty = [kept for kept in self._kept if type(kept.value) in (dict, OrderedDict) and not kept.value]
+        self._empty = [kept.value for kept in empty]
+        self._filled = [kept for kept in self._kept if kept not in empty]
 
     def _look_at(self, name: str, value: Any, waiting: deque[tuple[str, Any]]) -> None:
         """Keep what can change in ``value`` itself, and queue what it refers to."""
@@ -173,7 +177,7 @@ class HiddenState:
             yield
         finally:
             with torch.no_grad():
-                for kept in self._kept:
+                for kept in self._kept if any(self._empty) else self._filled:
                     if found := kept.differences():
                         self.changed.update(found)
                         kept.restore()

@@ -170,7 +170,7 @@ class Layout:
 
     def put_personal(self, models: Tensor, values: Tensor) -> None:
         """Put values ``[C, personal]`` into models ``[C, P]``."""
-        pieces = values.split([place.stop - place.start for place in self._home], dim=-1)
+        pieces = values.split_with_sizes([place.stop - place.start for place in self._home], dim=-1)
         for place, piece in zip(self._home, pieces, strict=True):
             models[..., place] = piece
 
@@ -253,7 +253,7 @@ class Layout:
 
         They are one node in autograd's graph.
         """
-        pieces = matrix.split([e.stop - e.start for e in self.parameters], dim=1)
+        pieces = matrix.split_with_sizes([e.stop - e.start for e in self.parameters], dim=1)
         return {e.name: p.view(-1, *e.shape) for e, p in zip(self.parameters, pieces, strict=True)}
 
     def buffers_of(self, models: Tensor) -> dict[str, Tensor]:

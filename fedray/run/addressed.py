@@ -98,7 +98,7 @@ class AddressedRows:
         if not self._widths:
             return {}
         found, there = self._rows.read(clients, places, self._device)
-        if not all(there):
+        if not there.all():
             raise RunFailed(
                 f"the server's {', '.join(self._widths)} for some of {len(clients)} clients were not written"
             )

@@ -135,11 +135,10 @@ class Examiner:
         """Return the evaluation of some clients by their own models, or the reason for which they have no room."""
         try:
             state, known = self._rows.read(piece, chunk.state, self._device)
-            there = torch.tensor(known, dtype=torch.bool, device=self._device)
             model = self._models.of(piece, down)
             others = model.down.parts.get(STATISTICS)
             heard = model.with_parts(self._addressed.of(piece, chunk.addressed))
-            return see(model.trainer, piece, heard, state, there, others, chunk.views, self._task.measures)
+            return see(model.trainer, piece, heard, state, known, others, chunk.views, self._task.measures)
         except OutOfMemory as error:
             reason = one_line(error)
         # Not in the handler: the error holds the frames that hold the memory.

@@ -217,7 +217,9 @@ class Worker:
         """
         raised: Counter[int] = Counter()
         while True:
-            clients = np.array([c for c in block.clients.tolist() if c not in given_up], dtype=np.int64)
+            clients = block.clients
+            if given_up:
+                clients = np.array([c for c in clients.tolist() if c not in given_up], dtype=np.int64)
             if not len(clients):
                 return None
             try:
@@ -261,12 +263,11 @@ class Worker:
             models: the models that train them; default: the worker's own.
         """
         state, known = self.rows.read(clients, block.state, self.device)
-        there = torch.tensor(known, dtype=torch.bool, device=self.device)
         model = (models or self._models).of(clients, self._down)
         own = self._addressed.of(clients, block.addressed)
         if block.survey:
-            return model.survey(clients, state, there, own)
-        return model.train(clients, state, there, {**self._surveyed, **own})
+            return model.survey(clients, state, known, own)
+        return model.train(clients, state, known, {**self._surveyed, **own})
 
     def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
         algorithm = self.job.algorithm

@@ -57,10 +57,10 @@ class StateRows:
         self._written = 0
         self._open: dict[str, int] = {}
 
-    def read(self, clients: Ints, places: Places, device: torch.device) -> tuple[Parts, list[bool]]:
-        """Read the state ``[C, k]`` of ``clients``, zero where there is none, and say which of them have some."""
+    def read(self, clients: Ints, places: Places, device: torch.device) -> tuple[Parts, Tensor]:
+        """Read the state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some, ``[C]``."""
         if not self._widths:
-            return {}, [False] * len(clients)
+            return {}, torch.zeros(len(clients), dtype=torch.bool, device=device)
         at = places.at(clients)
         known, found = at >= 0, [np.empty((len(clients), width), dtype=np.float32) for width in self._widths.values()]
         if not known.all():
@@ -70,7 +70,7 @@ class StateRows:
         order = np.argsort(places.segment[which], kind="stable")
         self._fill(found, places, which[order], into[order], np.ones_like(into))
         parts = {name: torch.from_numpy(part).to(device) for name, part in zip(self._widths, found, strict=True)}
-        return parts, known.tolist()
+        return parts, torch.from_numpy(known).to(device)
 
     def whole(self, places: Places) -> Matrix:
         """Return whole rows ``[n, sum of widths]``; what lies side by side is read at once."""

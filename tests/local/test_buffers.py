@@ -174,7 +174,7 @@ def test_local_buffers_survive_rounds_in_which_a_client_is_away(tmp_path: Path) 
     rows = StateRows(tmp_path, run.job.state_widths())
     for client in clients:
         state, known = rows.read(torch.tensor([client]).numpy(), run.state.store.rows, torch.device("cpu"))
-        assert known == [True]
+        assert known.tolist() == [True]
         seen = float(state["personal"][0, count.start - layout.trained])
         assert seen == sum(client in cohort for cohort in rounds)
     rows.close()

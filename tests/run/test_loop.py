@@ -220,7 +220,7 @@ def test_a_dropped_client_keeps_its_old_state(tmp_path: Path) -> None:
     assert records[-1].clients["failed"] == 1
     assert run.state.store.rows[2] == before
     rows = StateRows(tmp_path, run.job.state_widths())
-    assert rows.read(np.array([2]), run.state.store.rows, torch.device("cpu"))[1] == [True]
+    assert rows.read(np.array([2]), run.state.store.rows, torch.device("cpu"))[1].tolist() == [True]
     rows.close()
 
 

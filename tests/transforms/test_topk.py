@@ -63,7 +63,7 @@ def test_a_residual_waits_for_its_client(tmp_path: Path) -> None:
     rows = StateRows(tmp_path, run.job.state_widths())
     kept, known = rows.read(first, run.state.store.rows, torch.device("cpu"))
     rows.close()
-    assert known == [True, True]
+    assert known.tolist() == [True, True]
     assert sorted(run.state.store.rows) == first.tolist()
     assert bool((kept["transforms[0].residual"].abs().amax(dim=1) > 0).all())
 
