@@ -1,4 +1,4 @@
-"""The label distribution of clients as text for a terminal and as an image for TensorBoard."""
+"""The label distribution of clients as text for a terminal, and what an image of it is made of."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def chosen_clients(count: int, most: int = MOST_BARS) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
-def _cells(counts: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+def cells_of(counts: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     """Return for each client ``width`` cells with the class that fills them, ``[n, width]``.
 
     A bar is 100 % of a client.
@@ -63,7 +63,7 @@ def label_picture(
     labels = [clients[number] if clients else str(number) for number in shown]
     margin = max(len(label) for label in labels)
     lines = [caption(len(counts))]
-    for label, row, cells in zip(labels, counts[shown], _cells(counts[shown], width), strict=True):
+    for label, row, cells in zip(labels, counts[shown], cells_of(counts[shown], width), strict=True):
         bar = "".join(_LETTERS[cell % len(_LETTERS)] for cell in cells)
         lines.append(f"{label:>{margin}} |{bar}| {int(row.sum())}")
     key = [f"{_LETTERS[n % len(_LETTERS)]} = {names[n] if names else n}" for n in range(min(counts.shape[1], 20))]
@@ -71,21 +71,6 @@ def label_picture(
         return "\n".join(lines)  # each class is drawn by its own name
     more = ", ..." if counts.shape[1] > len(key) else ""
     return "\n".join([*lines, ", ".join(key) + more])
-
-
-def label_image(counts: NDArray[np.int64], width: int = 400, height: int = 10) -> NDArray[np.uint8]:
-    """Draw an image ``[H, W, 3]`` uint8 of the same bars, one colour per class, one horizontal bar per client.
-
-    Args:
-        counts: examples per client and class, ``[n, classes]``; at most 50 clients are shown, evenly picked (put
-            :func:`caption` into the title).
-        width: pixels of a bar that is 100 % of a client.
-        height: pixels of a bar, at least 2, the last of which is white.
-    """
-    shown = counts[chosen_clients(len(counts))]
-    image = np.repeat(_palette(counts.shape[1])[_cells(shown, width)], height, axis=0)
-    image[height - 1 :: height] = 255
-    return image
 
 
 def label_table(
@@ -107,7 +92,7 @@ def label_table(
     return {"clients": ids, "classes": list(classes), "of": len(counts), "counts": counts[shown].tolist()}
 
 
-def _palette(count: int) -> NDArray[np.uint8]:
+def palette(count: int) -> NDArray[np.uint8]:
     """Return colours ``[count, 3]`` far apart: hues by the golden ratio, lightness in three steps."""
     number = np.arange(count)
     hue = (number * 0.618033988749895) % 1.0

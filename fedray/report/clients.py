@@ -18,7 +18,7 @@ from fedray.report.blocks import Block, Cell, Figures, Table, Words
 from fedray.report.charts import Chart, Matrix, Points
 from fedray.report.progress import MOST_CURVES, WHOSE, metrics_of
 from fedray.report.told import Setting, Told
-from fedray.rundir.client_table import TRAIN, newest_part
+from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
 from fedray.rundir.names import LABELS
 
 MOST_CLIENTS = 200
@@ -53,7 +53,7 @@ class _Evaluated:
         for view in VIEWS:
             lines = [line for line, one in enumerate(views) if one == view]
             where = [place[clients[line]] for line in lines]
-            for metric in part.column_names[4:] if lines else ():
+            for metric in metrics_in(part) if lines else ():
                 column = np.full(len(there), np.nan)
                 column[where] = part[metric].to_numpy()[lines]
                 values[view, metric] = column

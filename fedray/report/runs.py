@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fedray.core.errors import counted, listed
 from fedray.core.record import more_is_better
+from fedray.metrics.confused import Confused
 from fedray.report.blocks import Block, Cell, Facts, Figures, Section, Table, Verbatim, Words, number
 from fedray.report.charts import Chart, Matrix
 from fedray.report.clients import client_blocks
@@ -160,17 +162,16 @@ def _confusion(settings: Sequence[Setting]) -> Iterator[Block]:
     charts: list[Chart] = []
     for position, one in enumerate(settings[:_MOST_MAPS]):
         for section, words in _WHERE.items():
-            found = [table for run in one.runs if (table := run.table(section, "confusion_matrix"))]
+            found = [m for run in one.runs if (m := Confused.of(run.table(section, "confusion_matrix")))]
             if not found:
                 continue
-            counts = np.sum([table["counts"] for table in found], axis=0)
-            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            every = replace(found[0], counts=np.sum([one.counts for one in found], axis=0))
             of = f"{one.label}: examples" if len(settings) > 1 else "Examples"
             seeds = f", summed over {len(found)} seeds" if len(found) > 1 else ""
             name = f"confusion-{section.replace('_', '-')}" + (f"-{position + 1}" if len(settings) > 1 else "")
             caption = f"{of} of {words} by their class and the predicted one{seeds}; the darker, the larger its share."
-            names = [str(name) for name in found[0]["classes"]]
-            charts.append(Matrix(name, caption, names, names, counts.tolist(), shares.tolist(), "predicted", "true"))
+            counts, shares = every.counts.tolist(), every.shares.tolist()
+            charts.append(Matrix(name, caption, every.rows, every.columns, counts, shares, every.x, every.y))
     if charts:
         yield Figures(charts)
 

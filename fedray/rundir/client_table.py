@@ -101,6 +101,16 @@ def newest_part(run_dir: Path) -> pyarrow.Table | None:
     return _read(paths[-1]) if paths else None
 
 
+def part_of(run_dir: Path, round: int) -> pyarrow.Table | None:
+    """Read the part of a round; None if there is none."""
+    return _read(path_of(run_dir / CLIENTS, round))
+
+
+def metrics_in(part: pyarrow.Table) -> list[str]:
+    """Return the names of the columns that are numbers of clients."""
+    return [name for name in part.column_names if name not in ("round", "client", "view", "examples")]
+
+
 class ClientTable:
     """The writer of the parts of a run.
 
@@ -214,8 +224,7 @@ def _read(path: Path) -> pyarrow.Table | None:
 
 def _score(part: pyarrow.Table) -> float:
     """Return how good an evaluation is, higher is better."""
-    names = [name for name in part.column_names if name not in ("round", "client", "view", "examples")]
-    metric = headline(names)
+    metric = headline(metrics_in(part))
     view = part["view"].to_numpy()
     seen = view == max(set(view) - {TRAIN}, key=list(VIEWS).index)
     values, examples = part[metric].to_numpy()[seen], part["examples"].to_numpy()[seen]

@@ -51,6 +51,9 @@ WORKERS = "workers"
 CLIENTS = "clients"
 """The folder of what each client got, a Parquet file to each evaluation of clients."""
 
+SWEEP = "sweep.json"
+"""The file of a sweep's folder, above its run folders, that says what the sweep is."""
+
 PYTHON = "python"
 """First section of the config of a run that was started from Python: its arguments, without model and data."""
 

@@ -1,6 +1,7 @@
 """Sweeps: one run for each combination of values, and what they say together."""
 
-from fedray.sweep.folder import SWEEP, Sweep
+from fedray.rundir.names import SWEEP
+from fedray.sweep.folder import Sweep
 from fedray.sweep.grid import Cell, grid, split_values
 from fedray.sweep.search import Search
 from fedray.sweep.table import TABLE, Outcome, Row, in_words, interval, tabulate, write_table

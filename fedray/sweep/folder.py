@@ -21,13 +21,10 @@ from fedray.experiment.experiment import Experiment
 from fedray.run.budget import LAST_ROUND
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import COMPLETE, CONFIG, config_path
+from fedray.rundir.names import COMPLETE, CONFIG, SWEEP, config_path
 from fedray.sweep.grid import Cell
 from fedray.sweep.search import Search, Setting
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
-
-SWEEP = "sweep.json"
-"""The file of a sweep's folder that says what the sweep is."""
 
 # What may differ from one start of a run to the next: where it runs and what is kept of it, not what it computes.
 _CIRCUMSTANCES = ("cluster", "driver", "worker", "run", "tracking", "checkpoint", "budget")

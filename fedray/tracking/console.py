@@ -15,7 +15,7 @@ from rich.text import Text
 from fedray.core.errors import counted
 from fedray.core.record import VIEWS, RoundRecord, headline
 from fedray.core.terminal import Grid, pairs, standard_output
-from fedray.rundir.client_table import TRAIN, newest_part
+from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
 from fedray.rundir.names import to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 
@@ -114,7 +114,7 @@ class Console(Tracker):
             return
         rows = [row for row in part.to_pylist() if row["view"] != TRAIN]
         views = list(dict.fromkeys(row["view"] for row in rows))
-        metrics = [name for name in part.column_names if name not in ("round", "client", "view", "examples")]
+        metrics = metrics_in(part)
         seen = {(row["client"], row["view"]): row for row in rows}
         columns = [(view, metric) for metric in metrics for view in views]
         heads = [metric if views == ["global"] else f"{view} {metric}" for view, metric in columns]

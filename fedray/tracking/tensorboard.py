@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.core.errors import counted, one_line
 from fedray.core.record import VIEWS, RoundRecord
+from fedray.data.picture import chosen_clients
+from fedray.metrics.confused import Confused
+from fedray.rundir.client_table import TRAIN, metrics_in, part_of
 from fedray.tracking.base import RunInfo, Tracker, trackers
 
 if TYPE_CHECKING:
     from fedray.tracking.events import EventFile
+    from fedray.tracking.hparams import Settings
+
+MOST_CLIENTS = 50
+"""Clients that have curves of their own; of more, so many, evenly picked."""
 
 _log = logging.getLogger(__name__)
+
+_EACH = "test_each_client"
 
 _GROUPS = {
     "test": "test",
@@ -97,12 +107,16 @@ def _usage(usage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 @trackers.register("tensorboard")
 @dataclass
 class TensorBoard(Tracker):
-    """The tracker that writes event files: scalars by :func:`tag`, the config as text, the labels as an image.
+    """The tracker that writes event files: scalars by :func:`tag`, the config as text, pictures, settings of a sweep.
 
-    ``tensorboard --logdir`` on the folder, or on one above it, shows them.  Everything, the slow import of the writer
-    included, happens in a thread of its own, so no round waits.  What a killed run wrote after the checkpoint is
-    marked as superseded when the resumed run writes its first record.  These files repeat ``metrics.jsonl`` for the
-    eye: if they cannot be written, the log says so once and the run goes on without them.
+    ``tensorboard --logdir`` on the folder, or on one above it, shows them.  Confusion matrices and the labels of the
+    clients are images; up to 50 clients have curves of their own, in one chart for each metric under Custom Scalars;
+    of a sweep's folder the tab HParams has the settings of each run beside its last metrics.
+
+    Everything, the slow import of the writer included, happens in a thread of its own, so no round waits.  What a
+    killed run wrote after the checkpoint is marked as superseded when the resumed run writes its first record.  These
+    files repeat ``metrics.jsonl`` for the eye: if they cannot be written, the log says so once and the run goes on
+    without them.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -125,7 +139,8 @@ class TensorBoard(Tracker):
         self._file: EventFile | None = None
         self._run: RunInfo | None = None
         self._broken = False
-        self._banded = False
+        self._settings: Settings | None = None
+        self._charted = self._named = False
 
     def hint(self, run_dir: Path) -> str:
         """Return the command that shows the files."""
@@ -138,13 +153,17 @@ class TensorBoard(Tracker):
         record is it known whether the checkpoint's round is told again after a resume, and so what it supersedes.
         """
         self.close()
-        self._run, self._broken, self._banded = run, False, False
+        self._run, self._broken, self._charted, self._named = run, False, False, False
         self._log_dir = run.run_dir if self.log_dir is None else Path(self.log_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fedray-tensorboard")
 
     def round(self, record: RoundRecord) -> None:
         """Write the record's scalars, in the background."""
         self._later(lambda: self._write(record))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mark the run of a sweep as done."""
+        self._later(self._end)
 
     def close(self) -> None:
         """Wait until all is written."""
@@ -175,35 +194,95 @@ class TensorBoard(Tracker):
     def _open(self, run: RunInfo, step: int) -> EventFile:
         from torch.utils.tensorboard.summary import image, text
 
-        from fedray.data.picture import label_image, label_picture
+        from fedray.data.picture import label_picture
+        from fedray.tracking.drawing import label_map
         from fedray.tracking.events import EventFile
+        from fedray.tracking.hparams import Settings
 
         file = self._file = EventFile(self._log_dir, step)
         size = f"{counted(run.clients, 'client')}, {counted(run.parameters, 'parameter')}"
         about = f"{run.name}: {size}, {counted(run.rounds, 'round')}"
         file.add(text("config", f"{about}\n\n{_verbatim(run.config_yaml)}"), step)
+        self._settings = Settings.of(run.run_dir, run.config_yaml)
+        if self._settings is not None:
+            file.add(self._settings.start())
         counts = run.label_counts
         if counts is not None and counts.size and not run.resumed_from:
             names = run.client_names if len(run.client_names) == len(counts) else ()
-            file.add(text("train/labels", _verbatim(label_picture(counts, clients=names))), step)
-            file.add(image("train/labels", label_image(counts), dataformats="HWC"), step)
+            file.add(text("train/labels", _verbatim(label_picture(counts, run.classes, clients=names))), step)
+            file.add(image("train/labels", label_map(counts, names, run.classes), dataformats="HWC"), step)
         file.flush()
         return file
 
     def _write(self, record: RoundRecord) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
-        from torch.utils.tensorboard.summary import custom_scalars
 
         assert self._run is not None
         file = self._file or self._open(self._run, record.round if self._run.resumed_from else 0)
-        if (views := _views(record)) and not self._banded:
-            self._banded = True
-            bands = {tag(f"{name}/{metric}"): _band(name, metric) for name, view in views.items() for metric in view}
-            file.add(custom_scalars({"clients": {title.partition("/")[2]: band for title, band in bands.items()}}))
+        numbers = {tag(name): value for name, value in scalars(record).items()}
+        numbers |= self._each_client(self._run, record)
+        if _views(record) and not self._charted:
+            self._charted = True
+            self._chart(file, record, numbers)
+        if self._settings is not None and not self._named and self._settings.told_by(record):
+            self._named = True
+            measured = [name for name in numbers if re.fullmatch("test/.*|test_clients/.*/mean", name)]
+            file.add(self._settings.columns(measured))
         # One event for the whole record: a quarter of the time of an event for each number.
-        values = [Summary.Value(tag=tag(name), simple_value=value) for name, value in scalars(record).items()]
-        file.add(Summary(value=values), record.round)
+        file.add(Summary(value=[Summary.Value(tag=n, simple_value=v) for n, v in numbers.items()]), record.round)
+        self._draw(file, record)
         file.flush()
+
+    def _chart(self, file: EventFile, record: RoundRecord, numbers: Iterable[str]) -> None:
+        """Write what the tab Custom Scalars shows: how metrics spread over clients, and those of each client."""
+        from torch.utils.tensorboard.summary import custom_scalars
+
+        shown: dict[str, dict[str, list[Any]]] = {"clients": {}}
+        for section, view in _views(record).items():
+            for metric in view:
+                title = tag(f"{section}/{metric}").partition("/")[2]
+                shown["clients"][title] = _band(section, metric)
+        for name in dict.fromkeys(name.rpartition("/")[0] for name in numbers if name.startswith(f"{_EACH}/")):
+            lines = ["Multiline", [f"^{re.escape(name)}/[^/]*$"]]
+            shown.setdefault("each client", {})[name.partition("/")[2]] = lines
+        file.add(custom_scalars(shown))
+
+    def _each_client(self, run: RunInfo, record: RoundRecord) -> dict[str, float]:
+        """Return the numbers of single clients, as the run folder has them."""
+        part = part_of(run.run_dir, record.round) if record.evaluated.get("clients") else None
+        if part is None:
+            return {}
+        seen: dict[str, list[dict[str, Any]]] = {}
+        for row in part.to_pylist():
+            seen.setdefault(row["view"], []).append(row)
+        found: dict[str, float] = {}
+        for view, rows in seen.items():
+            if view == TRAIN:
+                continue
+            where = _EACH if view == "global" else f"{_EACH}/{view}"
+            for row in (rows[place] for place in chosen_clients(len(rows), MOST_CLIENTS)):
+                found |= {f"{where}/{metric}/{row['client']}": _value(row[metric]) for metric in metrics_in(part)}
+        return found
+
+    def _draw(self, file: EventFile, record: RoundRecord) -> None:
+        """Draw the confusion matrices of a record."""
+        from torch.utils.tensorboard.summary import image
+
+        from fedray.tracking.drawing import MOST_CLASSES, matrix_image
+
+        for section, tables in record.tables.items():
+            for title, table in tables.items():
+                matrix = Confused.of(table)
+                if matrix is not None and 0 < len(matrix.rows) <= MOST_CLASSES:
+                    picture = image(tag(f"{section}/{title}"), matrix_image(matrix), dataformats="HWC")
+                    file.add(picture, record.round)
+
+    def _end(self) -> None:
+        from fedray.tracking.hparams import ended
+
+        if self._file is not None and self._settings is not None:
+            self._file.add(ended())
+            self._file.flush()
 
     def _close(self) -> None:
         file, self._file = self._file, None
@@ -214,6 +293,10 @@ class TensorBoard(Tracker):
 def _verbatim(text: str) -> str:
     # Indented rather than fenced: the text itself could close a fence.
     return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _value(number: float | None) -> float:
+    return float("nan") if number is None else number
 
 
 def _band(section: str, metric: str) -> list[Any]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
-from fedray.data.picture import caption, chosen_clients, label_image, label_picture
+from fedray.data.picture import caption, cells_of, chosen_clients, label_picture, palette
 
 
 @given(st.integers(1, 3000))
@@ -47,25 +47,13 @@ def test_classes_without_names_need_no_key() -> None:
     assert label_picture(np.array([[1, 1], [2, 0]]), ["0", "1"]).splitlines()[-1].startswith("1 |")
 
 
-def test_image_has_one_bar_per_client_and_one_colour_per_class() -> None:
+def test_a_cell_is_of_the_class_that_fills_it() -> None:
     counts = np.array([[1, 1, 0], [0, 0, 4], [2, 1, 1]])
-    image = label_image(counts, width=100, height=5)
-    assert image.shape == (15, 100, 3)
-    assert image.dtype == np.uint8
-    assert (image[4::5] == 255).all()
-    first, second, third = image[0, 0], image[0, 99], image[5, 50]
-    assert len({tuple(colour.tolist()) for colour in (first, second, third)}) == 3
-    assert (image[0, :50] == first).all()
-    assert (image[0, 50:] == second).all()
-    assert (image[5:9] == third).all()
-    assert (image[10, :50] == first).all()
-    assert (image[10, 75:] == third).all()
-    assert label_image(np.ones((400, 2), dtype=np.int64)).shape == (500, 400, 3)
+    assert cells_of(counts, 4).tolist() == [[0, 0, 1, 1], [2, 2, 2, 2], [0, 0, 1, 2]]
 
 
 def test_colours_of_a_hundred_classes_differ() -> None:
-    image = label_image(np.ones((1, 100), dtype=np.int64), width=100, height=2)
-    assert len(np.unique(image[0], axis=0)) == 100
+    assert len(np.unique(palette(100), axis=0)) == 100
 
 
 def test_no_counts_is_an_error() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.rundir.names import SUMMARY
-from fedray.sweep.folder import SWEEP, Sweep
+from fedray.rundir.names import SUMMARY, SWEEP
+from fedray.sweep.folder import Sweep
 from tests.cli.command import SMALL
 
 

@@ -6,6 +6,7 @@ import io
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from fedray.core.record import RoundRecord
-from fedray.data.picture import label_image
+from fedray.metrics.confused import Confused
+from fedray.rundir.client_table import ClientRows, ClientTable
 from fedray.tracking import RunInfo, TensorBoard, events
+from fedray.tracking.drawing import label_map, matrix_image
 
 COUNTS = np.array([[30, 2, 0], [0, 5, 5], [1, 1, 40]])
 LAST = 6
@@ -164,7 +167,61 @@ def test_config_and_labels_are_shown(tmp_path: Path) -> None:
     assert "    b |" in shown_text(events, "train/labels")
     (image,) = events.Images("train/labels")
     with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
-        np.testing.assert_array_equal(np.asarray(picture), label_image(COUNTS))
+        np.testing.assert_array_equal(np.asarray(picture), label_map(COUNTS, ["a", "b", "c"]))
+
+
+def test_confusion_matrices_are_pictures_of_their_rounds(tmp_path: Path) -> None:
+    tables = [{"classes": ["no", "yes"], "counts": [[8, number], [2, 5]]} for number in (1, 2)]
+    board = TensorBoard(tmp_path)
+    board.start(info(tmp_path))
+    for number, table in enumerate(tables, start=1):
+        told: dict[str, dict[str, Any]] = {
+            "test": {"confusion_matrix": table, "odd": [1]},
+            "clients_test": {"confusion_matrix": table},
+        }
+        board.round(RoundRecord(number, tables=told))
+    board.close()
+    events = read(tmp_path)
+    assert set(events.Tags()["images"]) == {"test/confusion_matrix", "test_clients/confusion_matrix", "train/labels"}
+    for tag in ("test/confusion_matrix", "test_clients/confusion_matrix"):
+        shown = events.Images(tag)
+        assert [image.step for image in shown] == [1, 2]
+        for image, table in zip(shown, tables, strict=True):
+            matrix = Confused.of(table)
+            assert matrix is not None
+            with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
+                np.testing.assert_array_equal(np.asarray(picture), matrix_image(matrix))
+
+
+@pytest.mark.parametrize("clients", [3, 120])
+def test_up_to_fifty_clients_have_curves_of_their_own(tmp_path: Path, clients: int) -> None:
+    board, table = TensorBoard(tmp_path), ClientTable(tmp_path / "clients", "c{}".format)
+    board.start(info(tmp_path))
+    everybody = np.arange(clients)
+    for number in (1, 2, 3):
+        values = {"loss": everybody / number, "auroc": np.full(clients, np.nan)}
+        rows = [ClientRows(view, everybody, everybody + 1, values) for view in ("train", "global", "personal")]
+        if number != 2:
+            table.write(number, rows)
+        spread = {"loss": {"mean": 1.0, "p10": 1.0, "p50": 1.0, "p90": 1.0}} if number != 2 else {}
+        evaluated = {"clients": clients} if number != 2 else {}
+        board.round(RoundRecord(number, clients_test=spread, clients_personal=spread, evaluated=evaluated))
+    board.close()
+    events = read(tmp_path)
+    start = "test_each_client/loss/"
+    curves = {tag.removeprefix(start) for tag in events.Tags()["scalars"] if tag.startswith(start)}
+    assert len(curves) == min(clients, 50)
+    assert {"c0", f"c{clients - 1}"} <= curves
+    last = clients - 1
+    assert curve(events, f"{start}c{last}") == pytest.approx({1: last, 3: last / 3})
+    assert curve(events, f"test_each_client/personal/loss/c{last}")[1] == last
+    assert all(map(math.isnan, curve(events, "test_each_client/auroc/c0").values()))
+    (event,) = events.Tensors("custom_scalars__config__")
+    spreads, each = Layout.FromString(event.tensor_proto.string_val[0]).category
+    assert [chart.title for chart in each.chart] == ["loss", "auroc", "personal/loss", "personal/auroc"]
+    (pattern,) = each.chart[0].multiline.tag
+    assert {tag for tag in events.Tags()["scalars"] if re.match(pattern, tag)} == {f"{start}{name}" for name in curves}
+    assert [chart.title for chart in spreads.chart] == ["loss", "personal/loss"]
 
 
 def test_names_for_some_clients_only_give_way_to_numbers(tmp_path: Path) -> None:
