@@ -86,15 +86,9 @@ def bind(
             options = ", ".join(allowed) or "(none)"
             meant = f" (write {elsewhere[name]})" if elsewhere and name in elsewhere else nearest(name, allowed)
             raise ConfigError(f"{prefix}{name}: unknown key{meant}; allowed: {options}")
-    typed, objects = check_types(schema, node, key)
+    held, objects = _held(schema, node)
     values: dict[str, Any] = copy.deepcopy(_usual(cast(type, schema)))
-    try:
-        said: Any = OmegaConf.to_object(typed)
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{prefix}{error.full_key or error.key}: a value is needed{needed}") from None
-    except (ValueError, TypeError) as error:  # of a section within
-        raise ConfigError(f"{key}: {error}" if key else str(error)) from None
-    values |= {field.name: getattr(said, field.name) for field in dataclasses.fields(said)} | objects
+    values |= _typed(schema, held, key, needed) | objects
     if missing := [name for name in allowed if name not in values]:
         raise ConfigError(f"{prefix}{missing[0]}: a value is needed{needed}")
     try:
@@ -106,19 +100,56 @@ def bind(
     return bound
 
 
-def check_types(schema: type, node: Mapping[str, Any], key: str) -> tuple[Any, dict[str, Any]]:
-    """Return the values of known options as OmegaConf types them, and those that no file can hold.
+def check_types(schema: type, node: Mapping[str, Any], key: str) -> None:
+    """Check the values of known options.
 
     Raises:
         ConfigError: a value of a wrong type.
     """
+    held, _ = _held(schema, node)
+    _assigned(schema, held, f"{key}." if key else "")
+
+
+def _held(schema: type, node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values of known options that a file can hold, with a stand-in for each other, and the others."""
     types = {field.name: str(field.type) for field in dataclasses.fields(schema)}
     objects = {name: value for name, value in node.items() if types[name] in _ANYTHING and not is_plain(value)}
     held = {
         str(name): ([] if types[name].startswith("list") else None) if name in objects else value
         for name, value in node.items()
     }
-    return _assigned(schema, held, f"{key}." if key else ""), objects
+    return held, objects
+
+
+_KNOWN: dict[tuple[type, str], dict[str, Any]] = {}
+"""Values by what was said of a dataclass: runs of one process, such as those of a sweep, say most of it again."""
+
+
+def _typed(schema: type, held: Mapping[str, Any], key: str, needed: str) -> dict[str, Any]:
+    """Return values as OmegaConf types them, with the defaults that each instance has its own of.
+
+    Raises:
+        ConfigError: a value of a wrong type, or one that is missing within.
+    """
+    said = schema, repr(held)
+    if said not in _KNOWN:
+        prefix = f"{key}." if key else ""
+        typed = _assigned(schema, held, prefix)
+        try:
+            made: Any = OmegaConf.to_object(typed)
+        except MissingMandatoryValue as error:
+            raise ConfigError(f"{prefix}{error.full_key or error.key}: a value is needed{needed}") from None
+        except (ValueError, TypeError) as error:  # of a section within
+            raise ConfigError(f"{key}: {error}" if key else str(error)) from None
+        values = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+        made_by = (field.default_factory for name, field in _options(schema).items() if name not in held)
+        # A reference may have another value the next time, and so may what a function makes.
+        if "${" in said[1] or not all(one is dataclasses.MISSING or isinstance(one, type) for one in made_by):
+            return values
+        if len(_KNOWN) == 4096:
+            _KNOWN.clear()
+        _KNOWN[said] = values
+    return copy.deepcopy(_KNOWN[said])
 
 
 def _check_finite(bound: Any, names: Iterable[str], key: str) -> None:

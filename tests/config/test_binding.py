@@ -136,3 +136,19 @@ def test_a_default_has_its_fields_type_and_what_is_made_is_made_each_time() -> N
     assert bind(Kept, {"number": 77}, "").number == 77
     for bound in (first, second):
         assert [type(value) for value in (bound.share, *bound.pair)] == [float] * 3
+
+
+def test_what_was_said_before_is_bound_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has another's list; a reference is looked up each time; one, one point nought and true differ."""
+    said = {"colours": ["red"]}
+    first = bind(Collar, said, "collar")
+    first.colours.append("blue")
+    assert bind(Collar, said, "collar").colours == ["red"]
+    bind(Collar, None, "").colours.append("blue")
+    assert bind(Collar, None, "").colours == []
+    for length in ("0.5", "0.7"):
+        monkeypatch.setenv("LENGTH", length)
+        assert bind(Collar, {"length": "${oc.env:LENGTH}"}, "collar").length == float(length)
+    assert [bind(Outer, {"count": 1, "anything": one}, "").anything for one in (1, 1.0, True)] == [1, 1.0, True]
+    kinds = [type(bind(Outer, {"count": 1, "anything": one}, "").anything) for one in (1, 1.0, True, "1")]
+    assert kinds == [int, float, bool, str]
