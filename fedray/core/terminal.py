@@ -39,6 +39,8 @@ def plain(what: RenderableType) -> str:
     test     [359] examples
     """
     out = Console(file=io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False)
+    # As wide as its longest line: rich fills lines up to their width, and looks at each character that it puts there.
+    out.width = max(1, Measurement.get(out, out.options, what).maximum)
     with out.capture() as captured:
         out.print(what)
     lines = [line.rstrip() for line in captured.get().splitlines()]
@@ -79,16 +81,24 @@ class Grid:
     lines: Sequence[Sequence[str]]
     markdown: bool = False
 
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Return what the table has to have, and what it takes at most."""
+        return Measurement.get(console, options, self._table())
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table, or its lines one below the other."""
-        table = Table(box=box.MARKDOWN if self.markdown else box.HEAVY_HEAD)
-        for name in self.head:
-            table.add_column(Text(name))
-        for line in self.lines:
-            table.add_row(*(Text(cell.replace("|", "\\|") if self.markdown else cell) for cell in line))
+        table = self._table()
         if Measurement.get(console, options.update_width(_UNBOUNDED), table).minimum <= options.max_width:
             yield table
             return
         for line in self.lines:
             yield pairs(zip(self.head, line, strict=True))
             yield Text()
+
+    def _table(self) -> Table:
+        table = Table(box=box.MARKDOWN if self.markdown else box.HEAVY_HEAD)
+        for name in self.head:
+            table.add_column(Text(name))
+        for line in self.lines:
+            table.add_row(*(Text(cell.replace("|", "\\|") if self.markdown else cell) for cell in line))
+        return table
