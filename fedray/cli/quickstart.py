@@ -113,7 +113,7 @@ def _alone(experiment: Experiment, algorithm: Composition, data: ClientData) -> 
     plan = replace(experiment.run.plan, task=replace(experiment.run.plan.task, data=data), algorithm=algorithm)
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place) / "run")
-        folder.claim(experiment.run.config)
+        folder.claim(experiment.run.config, experiment.run.code)
         for _ in replace(experiment.run, plan=plan, folder=folder, trackers=()).records(InlineExecutor):
             pass
         return _scores(plan, folder)

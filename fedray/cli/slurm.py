@@ -17,7 +17,7 @@ from fedray.cli.common import Overrides
 from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
-from fedray.rundir.names import CONFIG, config_path
+from fedray.rundir.names import CODE, CONFIG, config_path
 from fedray.slurm.batch import SCRIPT, BatchJob, render, submit
 
 if TYPE_CHECKING:
@@ -125,11 +125,11 @@ def _claimed(folder: RunFolder, config: Config, fresh: bool) -> Iterator[None]:
         yield
         return
     made = not folder.path.exists()
-    folder.claim(config.to_yaml())
+    folder.claim(config.to_yaml(), config.code())
     try:
         yield
     except ConfigError:
-        for name in (CONFIG, SCRIPT):
+        for name in (CONFIG, CODE, SCRIPT):
             (folder.path / name).unlink(missing_ok=True)
         folder.checkpoints.rmdir()
         if made:

@@ -71,7 +71,8 @@ def diff(
     other: Annotated[Path, typer.Argument(metavar="RUN2", help="Another one.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Say in which round two runs first differ, and in what: config, versions, hardware, data.
+    """Say in which round two runs first differ, and in what: config, versions, hardware, data, code of
+    your own.
 
     Reads only the run folders' files.  Exit status: 0 the same bits in all rounds that both have, 1 not.
     """
@@ -86,7 +87,7 @@ def diff(
     else:
         same = f"the same in all {counted(found.compared, 'round')} that both have"
         first = same if found.first is None else f"round {found.first:,} is the first that differs"
-        told = {name: getattr(found, name) for name in ("config", "versions", "hardware", "data")}
+        told = {name: getattr(found, name) for name in ("config", "versions", "hardware", "data", "code")}
         lines = [("rounds", first), *(("", words) for words in found.told)]
         for name, words in told.items():
             lines += [(name if i == 0 else "", text) for i, text in enumerate(words or ["the same, or not recorded"])]

@@ -11,6 +11,7 @@ from fedray.aggregators import Aggregator, aggregators
 from fedray.algorithms.base import Algorithm, algorithms
 from fedray.attacks import Attack, attacks
 from fedray.config.binding import defaults_of
+from fedray.config.code import hashes_of
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
 from fedray.config.registry import Registry, bind, bind_part, dump, imported_in
 from fedray.config.sections import (
@@ -211,6 +212,10 @@ class Bound:
             *([("local.loss", losses, self.loss)] if self.loss else []),
             *((f"tracking[{i}]", trackers, part) for i, part in enumerate(self.tracking)),
         ]
+
+    def code(self) -> dict[str, str]:
+        """Return the SHA-256 of each file of the user's own code that the config needs, as it is now."""
+        return hashes_of([one for _, _, part in self._parts() for one in imported_in(part)])
 
     def _defaults(self) -> Iterator[str]:
         """Yield the keys that have their default value."""

@@ -246,6 +246,7 @@ class Config(Bound):
             defaults=frozenset(self._defaults()),
             threads=self.place.worker.threads,
             resume=resume,
+            code=self.code(),
             trackers=self.tracking,
             notes=(*plan.notes, *self._code(), *self._earlier()),
             warnings=(*load_plugins(), *plan.task.data.warnings, *plan.warnings),

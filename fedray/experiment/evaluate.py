@@ -30,7 +30,7 @@ from fedray.local.views import is_model
 from fedray.metrics.measures import Measures, States, together
 from fedray.run.evaluation import Evaluator, TestChunk, rows_at_once, take_from
 from fedray.run.models import load_frozen
-from fedray.run.origin import changes
+from fedray.run.origin import changes, warn_of_code
 from fedray.run.plan import Plan
 from fedray.run.snapshot import model_of
 from fedray.rundir import checkpoint
@@ -178,6 +178,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         matters = ""
     if before and (words := changes(before, now)):
         _log.warning("the training data are not those that the model was trained on (%s)%s", words, matters)
+    warn_of_code(folder.path, saved.round, config.code())
     if test is None:
         raise ConfigError("data.test: this run has no test set; give one with --data PATH")
     if not is_model(made(config.algorithm), layout):

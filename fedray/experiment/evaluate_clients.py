@@ -18,7 +18,7 @@ from fedray.models.prototype import last_of
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.models import check_frozen, fingerprint
-from fedray.run.origin import warn_of_changes
+from fedray.run.origin import warn_of_changes, warn_of_code
 from fedray.run.snapshot import first_state, restore
 from fedray.run.worker import Job
 from fedray.rundir.checkpoint import Checkpoint
@@ -76,6 +76,7 @@ def record_of(
     plan = replace(plan, rounds=saved.round, budget=BudgetSection())
     if same_data:
         warn_of_changes(saved.state, plan.task.data)
+    warn_of_code(folder.path, saved.round, config.code())
     module = last_of(plan.task.model_fn)
     check_frozen(saved.state, fingerprint(plan.layout.frozen_of(module)))
     if broken := damage(folder.state, saved.state["seals"]) if saved.state.get("seals") else None:

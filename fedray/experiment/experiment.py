@@ -43,7 +43,7 @@ class Experiment:
         try:
             if not run.resume:
                 with held():
-                    run.folder.claim(run.config)
+                    run.folder.claim(run.config, run.code)
                     claimed = True
             with starting_a_driver(run.folder.path) as (token, dead):
                 warnings = run.warnings if dead is None else (taken_over_from(dead), *run.warnings)

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from fedray.config.code import hashes_of
 from fedray.config.layers import ConfigFile
-from fedray.config.registry import bind, bind_part, made
+from fedray.config.registry import bind, bind_part, imported_in, made
 from fedray.config.sections import EvaluateSection, LocalSection
 from fedray.core.errors import ConfigError
 from fedray.data.columns.inputs import Inputs
@@ -25,6 +26,7 @@ from fedray.experiment.given import GivenModel
 from fedray.models import initial_model
 from fedray.run.meaning import Meaning
 from fedray.run.models import load_frozen, no_model
+from fedray.run.origin import warn_of_code
 from fedray.run.snapshot import layout_of, model_of
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.folder import RunFolder
@@ -178,6 +180,8 @@ def trained(
     layout = layout_of(saved)
     if words := no_model(layout, saved.state.get("global_model", True)):
         raise ConfigError(f"{folder.path}: {words}; take the model of one of them: --client ID, or load(..., client=)")
+    if model is None:
+        warn_of_code(folder.path, saved.round, hashes_of([*imported_in(rest.section("model"))]))
     module = rest.module(meaning, task, model)
     load_frozen(saved.state, layout, module, folder.path)
     try:

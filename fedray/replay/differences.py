@@ -11,6 +11,7 @@ import yaml
 from fedray.core.errors import ConfigError, listed
 from fedray.replay.recorded import Recorded
 from fedray.rundir import checkpoint
+from fedray.rundir.code import code_at
 from fedray.rundir.configs import changed_keys
 
 _ELSEWHERE = ("run.dir:", "python.run_dir:")
@@ -28,6 +29,7 @@ class Differences:
         versions: versions of packages.
         hardware: all else that bits depend on.
         data: names of training data with other content.
+        code: files of the user's own code with other content.
     """
 
     compared: int
@@ -37,6 +39,7 @@ class Differences:
     versions: list[str] = field(default_factory=list)
     hardware: list[str] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return them ready for JSON."""
@@ -59,6 +62,7 @@ def differences(one: Recorded, other: Recorded) -> Differences:
     machines = [
         run.summary.get("machine") or state.get("machine", {}) for run, state in zip((one, other), states, strict=True)
     ]
+    codes = [code_at(run.folder.path, at) or {} for run in (one, other)]
     marks = [state.get("fingerprint", {}) for state in states]
     return Differences(
         compared=len(both),
@@ -70,6 +74,7 @@ def differences(one: Recorded, other: Recorded) -> Differences:
         data=[name for name in {**marks[0], **marks[1]} if marks[0].get(name) != marks[1].get(name)]
         if all(marks)
         else [],
+        code=[name for name in {**codes[0], **codes[1]} if codes[0].get(name) != codes[1].get(name)],
     )
 
 

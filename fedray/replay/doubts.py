@@ -8,7 +8,7 @@ from typing import Any
 
 from fedray.core.hardware import machine, versions
 from fedray.replay.recorded import Recorded
-from fedray.run.origin import changes
+from fedray.run.origin import changed_code, changes
 from fedray.run.plan import Plan
 
 
@@ -29,7 +29,9 @@ _MACHINE = {"cpu": "vector instructions", "arch": "processor", "gpu": "GPU", "to
 _VERSIONS = ("fedray", "python", "numpy")
 
 
-def doubts(recorded: Recorded, state: Mapping[str, Any], plan: Plan, round: int, gpus: float) -> Iterator[Doubt]:
+def doubts(
+    recorded: Recorded, state: Mapping[str, Any], plan: Plan, round: int, gpus: float, code: Mapping[str, str]
+) -> Iterator[Doubt]:
     """Yield the reasons.
 
     Args:
@@ -38,6 +40,7 @@ def doubts(recorded: Recorded, state: Mapping[str, Any], plan: Plan, round: int,
         plan: the plan of the round, as it is made now.
         round: the round.
         gpus: of a worker, as it is made now.
+        code: the SHA-256 of each file of the user's own code, as it is now.
     """
     before = state.get("machine") or recorded.summary.get("machine") or {}
     yield from _others(before, machine(), _MACHINE)
@@ -50,6 +53,8 @@ def doubts(recorded: Recorded, state: Mapping[str, Any], plan: Plan, round: int,
     yield from _others(recorded.summary.get("versions", {}), versions(), {name: name for name in _VERSIONS})
     if "fingerprint" in state and (found := changes(state["fingerprint"], plan.task.data.fingerprint())):
         yield Doubt(f"the training data are others ({found})", place=False)
+    if words := changed_code(recorded.folder.path, round, code):
+        yield Doubt(words, place=False)
     said, rate = told.get("train", {}).get("lr"), plan.task.rate.of(round)
     if said is not None and rate is not None and said != rate:
         words = f"the learning rate was {said:.6g} and is now {rate:.6g}, as `rounds` was another number"

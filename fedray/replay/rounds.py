@@ -110,7 +110,7 @@ class Replay:
         """Return the reasons for other bits of a round now, see :func:`fedray.replay.doubts.doubts`."""
         plan, config = self._built(round)
         state = self._state(start).state if start else checkpoint.newest_state(self._recorded.folder.checkpoints)
-        return list(doubts(self._recorded, state, plan, round, config.place.worker.gpus))
+        return list(doubts(self._recorded, state, plan, round, config.place.worker.gpus, config.code()))
 
     def _state(self, round: int) -> Checkpoint:
         try:

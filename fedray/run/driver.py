@@ -24,7 +24,7 @@ from fedray.run.interrupt import StoppedEarly
 from fedray.run.loop import Rounds
 from fedray.run.meaning import Meaning
 from fedray.run.models import check_frozen, frozen_in, keep_frozen, write_model
-from fedray.run.origin import compare, origin
+from fedray.run.origin import compare, origin, other_code, other_curves
 from fedray.run.plan import Plan
 from fedray.run.sent import write_sent
 from fedray.run.snapshot import check_rounds, first_state, model_of, restore, snapshot
@@ -35,6 +35,7 @@ from fedray.rundir import checkpoint, configs, durable, worker_log
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
 from fedray.rundir.client_state import ClientStore
 from fedray.rundir.client_table import ClientTable
+from fedray.rundir.code import keep_code
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import driving, signalled_process
 from fedray.rundir.log import logged
@@ -60,6 +61,7 @@ class Run:
         defaults: keys of the config that have their default value.
         threads: torch threads of a worker.
         resume: go on from the newest checkpoint.
+        code: the SHA-256 of each file of the user's own code, as it is where the run is made.
         trackers: the trackers besides ``metrics.jsonl``; a failure of theirs does not end the run.
         callbacks: names of the functions that whoever takes the records calls with each, and that may stop the run:
             the next round begins once they were called.
@@ -79,6 +81,7 @@ class Run:
     threads: int = 1
     defaults: frozenset[str] = frozenset()
     resume: bool = False
+    code: Mapping[str, str] = field(default_factory=dict)
     trackers: tuple[Tracker, ...] = ()
     callbacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -133,6 +136,9 @@ class Run:
         Raises:
             ConfigError: it cannot go on so, see ``fedray.run.origin.compare``.
         """
+        yield from other_code(self.folder.path, saved, self.code)
+        if not saved:
+            return
         yield from compare(saved, self.plan.task.data, self.hardware, self.plan.sampler)
         first = saved["round"] + 1
         keys = configs.config_changes(self.folder.path, self.config, first, self.defaults)
@@ -143,13 +149,7 @@ class Run:
         if lost := [name for name in saved.get("callbacks", ()) if name not in self.callbacks]:
             words = f"the callbacks of the Python that started this run ({listed(lost)}) are not there: it goes on "
             yield logging.WARNING, f"{words}without them; fedray.train(..., callbacks=[...], resume=True) has them"
-        rounds = configs.rounds_before(self.folder.path, first)
-        for rate, what in (
-            (self.plan.task.rate, "the learning rate"),
-            (self.plan.server_rate, "the server's learning rate"),
-        ):
-            if rounds is not None and (words := rate.stretched(rounds, first, what)):
-                yield logging.WARNING, words
+        yield from other_curves(self.plan, configs.rounds_before(self.folder.path, first), first)
 
     def warn(self) -> None:
         """Warn, before it starts, of what differs where it goes on; the log of the run has the same.
@@ -157,8 +157,7 @@ class Run:
         Raises:
             ConfigError: as for :meth:`differences`.
         """
-        saved = checkpoint.newest_state(self.folder.checkpoints) if self.resume else {}
-        for level, words in self.differences(saved) if saved else ():
+        for level, words in self.differences(checkpoint.newest_state(self.folder.checkpoints)) if self.resume else ():
             if level >= logging.WARNING:
                 _log.warning("%s", words)
 
@@ -191,6 +190,7 @@ class Run:
                     drive = _Drive(self, executor, stopping)
                 # Not before: a config that cannot go on with what there is must not take the place of the one that can.
                 self.folder.keep_config(self.config, drive.first, self.defaults)
+                keep_code(self.folder.path, self.code, drive.first)
                 self.folder.keep_encoding(self.plan.task.data.encoding)
                 self.folder.keep_inputs(self.plan.task.augment.told)
                 if has_own(self.plan.task):
@@ -250,6 +250,8 @@ class _Drive:
                 _log.info("no checkpoint yet: starting from the first round")
             else:
                 self._restore(state, saved)
+            for level, words in run.differences(saved.state if saved else {}):
+                _log.log(level, "%s", words)
         return state
 
     def _restore(self, state: ServerState, saved: Checkpoint) -> None:
@@ -263,8 +265,6 @@ class _Drive:
             _log.warning("the checkpoint of the best round, %d, is gone: the best from here on is kept", best["round"])
             state.watches[BEST] = Watch()
         _log.info("resumed after round %d", saved.round)
-        for level, words in self._run.differences(saved.state):
-            _log.log(level, "%s", words)
 
     def _save(self, state: ServerState) -> None:
         run = self._run

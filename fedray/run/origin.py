@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from fedray.core.errors import ConfigError, listed
 from fedray.data import ClientData
+from fedray.run.plan import Plan
+from fedray.rundir.code import code_at
 from fedray.sampling import Sampler
 
 
@@ -64,6 +67,69 @@ def warn_of_changes(saved: Mapping[str, Any], data: ClientData) -> None:
     before = saved.get("fingerprint", {})
     if before and (words := changes(before, dict(data.fingerprint()))):
         logging.getLogger("fedray").warning("the training data are not those that the model was trained on (%s)", words)
+
+
+def other_curves(plan: Plan, rounds: int | None, first: int) -> Iterator[tuple[int, str]]:
+    """Yield what is to be said of learning rates whose curve is another one from round ``first`` on.
+
+    Args:
+        plan: the plan that the run goes on with.
+        rounds: the number of rounds before; None: nothing says it.
+        first: the round that comes next.
+    """
+    for rate, what in ((plan.task.rate, "the learning rate"), (plan.server_rate, "the server's learning rate")):
+        if rounds is not None and (words := rate.stretched(rounds, first, what)):
+            yield logging.WARNING, words
+
+
+def changed_code(run_dir: Path, round: int, now: Mapping[str, str]) -> str:
+    """Return in words which code of the user's own is not that of a round of a run; nothing if all of it is.
+
+    Args:
+        run_dir: the run folder.
+        round: the round.
+        now: the SHA-256 of each file now.
+
+    Raises:
+        ConfigError: ``code.json`` cannot be read.
+    """
+    before = code_at(run_dir, round)
+    found = changes(before, now) if before is not None else ""
+    return f"your own code is not that of round {round} ({found})" if found else ""
+
+
+def other_code(run_dir: Path, saved: Mapping[str, Any], now: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Yield what is to be said where a run goes on with other code of the user's own.
+
+    Args:
+        run_dir: the run folder.
+        saved: the state of the checkpoint; empty: there is none, and whoever submitted the run made its folder.
+        now: the SHA-256 of each file now.
+
+    Raises:
+        ConfigError: as :func:`changed_code`.
+    """
+    if saved and (words := changed_code(run_dir, saved["round"], now)):
+        yield logging.WARNING, f"{words}: the rounds from here on are trained with it as it is now"
+    elif not saved and (words := changes(code_at(run_dir, 1) or now, now)):
+        words = f"your own code is not that which the run was submitted with ({words}): it is trained as it is now"
+        yield logging.WARNING, words
+
+
+def warn_of_code(run_dir: Path, round: int, now: Mapping[str, str]) -> None:
+    """Warn where a model is used with other code of the user's own than it was trained with.
+
+    Args:
+        run_dir: the run folder.
+        round: the round after which the model is as it is.
+        now: the SHA-256 of each file that is needed now, which may be fewer than the training needed.
+
+    Raises:
+        ConfigError: as :func:`changed_code`.
+    """
+    before = code_at(run_dir, round) or {}
+    if words := changed_code(run_dir, round, {**before, **now}):
+        logging.getLogger("fedray").warning("%s, which made the model: results may be others", words)
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:

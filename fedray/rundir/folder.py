@@ -12,9 +12,11 @@ from typing import Any
 
 from fedray.core.errors import ConfigError
 from fedray.rundir import checkpoint, configs, durable
+from fedray.rundir.code import keep_code
 from fedray.rundir.lock import check_free, driving
 from fedray.rundir.names import (
     CLIENTS,
+    CODE,
     CONFIG,
     ENCODING,
     FEDERATION,
@@ -60,8 +62,12 @@ class RunFolder:
         """The folder of what each client got, see :mod:`fedray.rundir.client_table`."""
         return self.path / CLIENTS
 
-    def claim(self, config: str) -> None:
+    def claim(self, config: str, code: Mapping[str, str] | None = None) -> None:
         """Make the folder for a fresh run and write its config.
+
+        Args:
+            config: its text.
+            code: the SHA-256 of each file of the user's own code; None: it needs none.
 
         Raises:
             ConfigError: it holds a run already, or cannot be written.
@@ -71,10 +77,12 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
             made = durable.create(self.path / CONFIG, config.encode())
+            if made:
+                keep_code(self.path, code or {}, 1)
         except OSError as error:
             raise ConfigError(f"run.dir: {self.path} cannot be written: {error.strerror or error}") from None
         if not made:
-            self.claim(config)  # another process was faster, and is refused to, or has given up
+            self.claim(config, code)  # another process was faster, and is refused to, or has given up
 
     def check_new(self) -> None:
         """Check that there is no run in the folder.
@@ -102,7 +110,7 @@ class RunFolder:
                     return
                 for folder in (self.checkpoints, self.state, self.workers, self.clients):
                     shutil.rmtree(folder, ignore_errors=True)
-                for name in (METRICS, SUMMARY, LOG, ENCODING, INPUTS, FEDERATION, LABELS, SENT, CONFIG):
+                for name in (METRICS, SUMMARY, LOG, ENCODING, INPUTS, FEDERATION, LABELS, SENT, CODE, CONFIG):
                     (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 

@@ -33,6 +33,9 @@ FEDERATION = "federation.safetensors"
 LABELS = "labels.json"
 """The training examples of each class at each client, where there are classes; for reports."""
 
+CODE = "code.json"
+"""The hashes of the files of the user's own code, each with the round that they hold from."""
+
 SENT = "sent.json"
 """The ledger of what has left each client."""
 

@@ -181,7 +181,7 @@ class Sweep:
         """
         folder, config = self.run_folder(cell), self.config_of(cell)
         if self.status(cell) == "new":
-            folder.claim(config.to_yaml())
+            folder.claim(config.to_yaml(), config.code())
         else:
             folder.keep_config(config.to_yaml())
 
