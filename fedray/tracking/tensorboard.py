@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.core.errors import counted, one_line
 from fedray.core.record import VIEWS, RoundRecord
-from fedray.data.picture import chosen_clients
-from fedray.metrics.confused import Confused
 from fedray.rundir.client_table import TRAIN, metrics_in, part_of
 from fedray.tracking.base import RunInfo, Tracker, trackers
 
@@ -252,6 +250,8 @@ class TensorBoard(Tracker):
         part = part_of(run.run_dir, record.round) if record.evaluated.get("clients") else None
         if part is None:
             return {}
+        from fedray.data.picture import chosen_clients  # imports torch, which readers of records do without
+
         seen: dict[str, list[dict[str, Any]]] = {}
         for row in part.to_pylist():
             seen.setdefault(row["view"], []).append(row)
@@ -268,6 +268,7 @@ class TensorBoard(Tracker):
         """Draw the confusion matrices of a record."""
         from torch.utils.tensorboard.summary import image
 
+        from fedray.metrics.confused import Confused
         from fedray.tracking.drawing import MOST_CLASSES, matrix_image
 
         for section, tables in record.tables.items():
