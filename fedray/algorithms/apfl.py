@@ -50,13 +50,13 @@ class APFL(Algorithm):
 
         def mixed(step: Step, grad: Tensor) -> None:
             w, v, a = step.params, own[step.rows], share[step.rows]
-            slope = step.gradient((a * v).add_((1.0 - a) * w))
+            slope = step.gradient(torch.lerp(w, v, a))
             # v and a may be views: both are read before one is written.
             moved = step.lr * a
             if self.adaptive:
                 along = (v - w).mul_(slope).sum(dim=1, keepdim=True)
                 share[step.rows] = (a - step.lr * along).clamp(0.0, 1.0)
-            own[step.rows] = v.sub_(slope.mul_(moved))
+            own[step.rows] = v.addcmul_(slope, moved, value=-1.0)
 
         c.fit(gradient=mixed)
 

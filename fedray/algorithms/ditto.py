@@ -45,7 +45,7 @@ class Ditto(Algorithm):
         """Fit the global model, then the client's own."""
 
         def pull(step: Step, grad: Tensor) -> None:
-            grad.add_((step.params - step.anchor).mul_(self.lam))
+            grad.add_(step.params - step.anchor, alpha=self.lam)
 
         c.fit()
         c.fit(c.state["own"], epochs=self.epochs, gradient=pull)

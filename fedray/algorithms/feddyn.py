@@ -54,11 +54,12 @@ class FedDyn(Algorithm):
         h = c.state["h"]
 
         def bend(step: Step, grad: Tensor) -> None:
-            away = c.shared(step.params) - c.shared(step.anchor)
-            c.shared(grad).add_(away.mul_(self.alpha)).sub_(h[step.rows])
+            bent = c.shared(grad).sub_(h[step.rows])
+            if step.number:  # before, nobody has moved
+                bent.add_(c.shared(step.params) - c.shared(step.anchor), alpha=self.alpha)
 
         c.fit(gradient=bend)
-        h.sub_(c.delta.mul_(self.alpha))
+        h.sub_(c.delta, alpha=self.alpha)
 
     def start(self, s: Server) -> Parts:
         """Keep h, 0 at first."""

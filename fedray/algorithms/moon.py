@@ -14,6 +14,9 @@ from fedray.local.batches import Output
 from fedray.local.clients import Clients
 from fedray.local.step import Step
 
+_LEAST = 1e-8
+"""The least length of features that a cosine divides by, as in ``torch.cosine_similarity``."""
+
 
 def features_of(output: Output, algorithm: str) -> Tensor:
     """Return the features of an output, ``[A, B, f]``.
@@ -63,11 +66,13 @@ class MOON(Algorithm):
             out = step.forward()
             z = features_of(out, self.name)
             near, far = (
-                functional.cosine_similarity(z, features_of(step.forward(model, train=False), self.name), dim=-1)
+                functional.normalize(features_of(step.forward(model, train=False), self.name), dim=-1, eps=_LEAST)
                 for model in (step.anchor, c.state["previous"][step.rows])
             )
-            contrast = torch.logaddexp(near / self.tau, far / self.tau) - near / self.tau
-            return step.loss(out) + self.mu * step.mean(contrast)
+            # With the others' directions of length 1 one product gives the difference of both cosines.
+            length = torch.linalg.vector_norm(z, dim=-1).clamp_min(_LEAST)
+            closer = (z * far.sub_(near)).sum(dim=-1) / length
+            return step.loss(out) + self.mu * step.mean(functional.softplus(closer / self.tau))
 
         c.fit(objective=objective if self.mu else None)
         c.state["previous"] = c.params.clone()
