@@ -31,6 +31,7 @@ ORDER = """
     aggregators
     attacks       # what Byzantine clients send
     algorithms
+    privacy       # who is protected, what is released, what it costs
     tracking
     parts         # what packages with parts of their own build on
     run           # plan, worker, rounds

@@ -1,4 +1,4 @@
-"""Clipping of a client's gradient to a norm, before each step of its optimizer."""
+"""Clipping: of a client's gradient before each step of its optimizer, and, by bounds that hold, of what is private."""
 
 from __future__ import annotations
 
@@ -35,3 +35,38 @@ def clip_module(parameters: Iterable[Tensor], most: float | None) -> None:
     """Scale down the gradients of a module's parameters in place, if their norm is above ``most``; None: never."""
     if most is not None:
         nn.utils.clip_grad_norm_(parameters, most)
+
+
+SLACK = 1.0 - 2.0**-22
+"""Each product of a clip rounds by up to half a unit in the last place; one part in 2**22 keeps it below the bound."""
+
+
+def clip_factors(norms: Tensor, most: float) -> Tensor:
+    """Return what vectors of these norms are multiplied by, so that none of them is above ``most``; 0 if not finite.
+
+    >>> clip_factors(torch.tensor([0.5, 4.0, float("nan")], dtype=torch.float64), most=1.0)
+    tensor([1.0000, 0.2500, 0.0000])
+
+    Args:
+        norms: float64, as norms in float32 are too small by up to 1e-4.
+        most: above 0; infinity for none.
+    """
+    factors = torch.where(norms > most, most * SLACK / norms, 1.0)
+    return torch.where(torch.isfinite(norms), factors, 0.0).to(torch.float32)
+
+
+def clip_to(rows: Tensor, most: float, order: float = 2.0) -> Tensor:
+    """Return rows ``[C, k]``, each of a norm of at most ``most``; one that is not finite is a row of zeros.
+
+    >>> clip_to(torch.tensor([[3.0, 4.0], [0.3, 0.4], [float("inf"), 0.0]]), most=1.0)
+    tensor([[0.6000, 0.8000],
+            [0.3000, 0.4000],
+            [0.0000, 0.0000]])
+
+    Args:
+        rows: not to be changed.
+        most: above 0.
+        order: 2 for the Euclidean norm, 1 for the sum of absolute values.
+    """
+    norms = torch.linalg.vector_norm(rows, order, dim=1, dtype=torch.float64)
+    return torch.where(torch.isfinite(norms)[:, None], rows, 0.0) * clip_factors(norms, most)[:, None]

@@ -1,0 +1,1 @@
+"""Differential privacy: who is protected, what is released, and what it costs."""
