@@ -34,8 +34,9 @@ dev: $(DEV) ## the same with the test and development tools
 test: $(DEV) ## the fast test suite and the doctests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
-test-slow: $(DEV) ## the tests that take minutes
-	@$(BIN)/python -m pytest -m "slow and not slurm" $(ARGS) || [ $$? -eq 5 ]
+test-slow: $(DEV) ## the tests that take minutes: on all cores those without Ray, then, one after the other, those with it
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "slow and not slurm and not ray" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "slow and not slurm and ray" $(ARGS) || [ $$? -eq 5 ]
 
 test-slurm: $(DEV) ## jobs on a real Slurm cluster, brought up on this machine (root, Debian's slurm-wlm and munge)
 	@$(BIN)/python -m pytest tests/slurm -m slurm $(ARGS)

@@ -97,10 +97,11 @@ class Memory:
     def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
         """Both figures, and what each run said."""
         runs: list[dict[str, Any]] = []
+        wide, tiny = (max(1, round(rounds * effort.share)) for rounds in (2, 20))
         peaks = {}
         for side, options in (("bare", ("--threads", 2)), ("engine", ())):
             everyone = PeakPss()
-            said = measurement(module(f"benchmarks.{side}", "wide", "--rounds", 2, *options), everyone, _LOOK)
+            said = measurement(module(f"benchmarks.{side}", "wide", "--rounds", wide, *options), everyone, _LOOK)
             peaks[side] = everyone.peak / GB
             programs = {name: round(size / GB, 3) for name, size in everyone.programs.items()}
             runs.append(
@@ -108,9 +109,10 @@ class Memory:
             )
             say(f"wide, {side}: {shown(peaks[side])} GB")
         drivers = {}
-        for cohort in self.cohorts:
+        # The growth is between the ends.
+        for cohort in self.cohorts if effort.share >= 1 else (self.cohorts[0], self.cohorts[-1]):
             driver = PeakRss("ray::DriverActor")
-            command = module("benchmarks.engine", "tiny", "--rounds", 20, "--cohort", cohort)
+            command = module("benchmarks.engine", "tiny", "--rounds", tiny, "--cohort", cohort)
             said = measurement(command, driver, _LOOK)
             drivers[cohort] = driver.peak / MB
             runs.append({"side": "engine", "driver_peak_rss_mb": drivers[cohort], **said})

@@ -31,7 +31,9 @@ _RAY = (
     "tests/benchmarks/test_run.py::test_everything_for_real",
     "tests/cli/test_ending.py::test_a_run_under_way_stops_with_its_checkpoint[ray]",
     "tests/cli/test_jobs.py",
+    "tests/cli/test_many.py::test_several_at_once_give_the_same_table",
     "tests/cli/test_quickstart.py::test_it_trains_and_compares",
+    "tests/cli/test_study.py::test_its_tests_pass_and_it_runs_on_ray",
     "tests/cluster/",
     "tests/doctor/test_visit.py",
     "tests/faults/",
@@ -74,6 +76,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "ray" if nodeid.startswith(_RAY) else case.partition("[")[2] if file in _LAWS else file
 
     return Files(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark those that bring up Ray, before it is decided which are run."""
+    for item in items:
+        if item.nodeid.startswith(_RAY):
+            item.add_marker("ray")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -120,7 +119,9 @@ def _class_problem(
     direction = draw.standard_normal((int(np.prod(shape)), classes))
     y = (x.reshape(len(x), -1) @ direction).argmax(axis=1)
     if vocabulary:
-        x = np.floor(vocabulary * 0.999 * stats.norm.cdf(x)).astype(np.int64)
+        from scipy.special import ndtr
+
+        x = np.floor(vocabulary * 0.999 * ndtr(x.astype("f8"))).astype(np.int64)
     held = (x[len(owner) :], y[len(owner) :]) if test else None
     data = FederatedData.from_arrays(x[: len(owner)], y[: len(owner)], owner, test=held)
     if holdout:
@@ -132,36 +133,53 @@ def _class_problem(
     return Problem(seeded(model_fn or mlp), functional.cross_entropy, data)
 
 
-_DECIDED: dict[str, tuple[Problem, LocalTask]] = {}
+_TRIED: dict[str, tuple[Problem, LocalTask, str]] = {}
 
 
-def shared_task(problem: Problem, *, program: Any, optimizer: OptimizerFn | None = None, **options: Any) -> LocalTask:
-    """Return :func:`local_task`, made once of one problem and the same options: its trials are most of a run's cost.
+def shared_task(
+    problem: Problem, *, program: Any, optimizer: OptimizerFn | None = None, stack: Stack = 3, **options: Any
+) -> LocalTask:
+    """Return :func:`local_task`, tried once of one problem and the same options: trials are most of a run's cost.
 
     Parts of fedray's own say in their ``repr`` all that they are; a task of others is made anew.
     """
     options |= {"program": program, "optimizer": optimizer}
     parts = [program] if optimizer is None else [program, optimizer]
     if not all(is_dataclass(part) and type(part).__module__.startswith("fedray.") for part in parts):
-        return local_task(problem, **options)
+        return local_task(problem, stack=stack, **options)
+    # Stacks of any size are tried alike, ...
+    some = stack if isinstance(stack, int) and stack > 1 else 0
     key = repr((id(problem), sorted(options.items())))
-    if key not in _DECIDED:
-        # With its problem, as the id of what is gone may be given again.
-        _DECIDED[key] = problem, local_task(problem, **options)
-    return _DECIDED[key][1]
+    tried = f"{key} {'some' if some else stack}"
+    if tried not in _TRIED:
+        # ... and who clients are is known without one.  With its problem, as the id of what is gone may be given again.
+        if key not in _TRIED:
+            _TRIED[key] = problem, tried_task(problem, **options), ""
+        task = _TRIED[key][1]
+        _TRIED[tried] = problem, replace(task, stacking=decide(task, stack, len(problem.data), "cpu")), str(stack)
+    _, task, size = _TRIED[tried]
+    if some and task.stacking.stacked:
+        reason = task.stacking.reason.replace(f"{size} clients", f"{some} clients", 1)
+        return replace(task, stacking=replace(task.stacking, size=some, reason=reason))
+    return task
 
 
-def local_task(
+def local_task(problem: Problem, *, stack: Stack = 3, **options: Any) -> LocalTask:
+    """A local training problem with its stacking decided; ``stack`` as in ``local.stack``."""
+    task = tried_task(problem, **options)
+    return replace(task, stacking=decide(task, stack, len(problem.data), "cpu"))
+
+
+def tried_task(
     problem: Problem,
     *,
     optimizer: OptimizerFn | None = None,
     args: LocalSection | None = None,
-    stack: Stack = 3,
     seed: int = 7,
     at_home: Sequence[str] = (),
     **fields: Any,
 ) -> LocalTask:
-    """A local training problem with its stacking decided; ``stack`` as in ``local.stack``."""
+    """A local training problem with what its program does, and without a stacking."""
     options = {name: fields.pop(name) for name in ("buffers", "precision", "deterministic") if name in fields}
     wanted = {"program": FedAvg(), "args": replace(args or LocalSection(1, 4), **options), **fields}
     regions = Regions(wanted["program"].region, personal=at_home, buffers=wanted["args"].buffers)
@@ -175,8 +193,7 @@ def local_task(
         task = compose(program, [], Mean(), LocalSection()).received(task, torch.zeros(layout.size))
     with contextlib.suppress(Untried):
         task = profiled(task)
-    task = task.with_variants()
-    return replace(task, stacking=decide(task, stack, len(problem.data), "cpu"))
+    return task.with_variants()
 
 
 @dataclass

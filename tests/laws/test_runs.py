@@ -131,16 +131,26 @@ def test_resuming_gives_the_same_bits_with_other_parts(
         resumes(tmp_path, Scaffold(), aggregator=aggregator, sampler=sampler)
 
 
+BESIDE_SERVERS: list[Algorithm] = [FedAvg(), Scaffold(), FedNova(), FedCM(alpha=0.3), MIFA(), Ditto()]
+
+
 @every("server", SERVERS)
-@every("algorithm", [FedAvg(), Scaffold(), FedNova(), FedCM(alpha=0.3), MIFA(), Ditto()])
+@pytest.mark.parametrize("some", ["some", pytest.param("all", marks=pytest.mark.slow)])
 def test_resuming_gives_the_same_bits_with_each_server_optimizer(
-    algorithm: Algorithm, server: ServerOptimizer, tmp_path: Path
+    server: ServerOptimizer, some: str, tmp_path: Path
 ) -> None:
-    """And it is another run than one without: the optimizer has the last word."""
-    with_it = resumes(tmp_path / "with", algorithm, server=server)
-    without = made(tmp_path / "without", algorithm)
-    without.run()
-    assert relative(with_it.vector, without.vector) > 1e-3
+    """And it is another run than one without: the optimizer has the last word.
+
+    Each optimizer is met by two algorithms that differ in what their servers keep, and each algorithm by several.
+    """
+    number, count = SERVERS.index(server), len(BESIDE_SERVERS)
+    beside = [BESIDE_SERVERS[number % count], BESIDE_SERVERS[(number + 2) % count]]
+    for algorithm in beside if some == "some" else BESIDE_SERVERS:
+        folder = tmp_path / algorithm.name
+        with_it = resumes(folder / "with", algorithm, server=server)
+        without = made(folder / "without", algorithm)
+        without.run()
+        assert relative(with_it.vector, without.vector) > 1e-3
 
 
 @every("server", SERVERS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from fedray.rundir.checkpoint import rounds_in
 from fedray.sweep import Cell, Sweep
 from fedray.sweep.together import Stopped, run_together
 from tests.cli.command import SMALL
+
+DEADLINE = 120.0
 
 
 @pytest.mark.slow
@@ -37,8 +41,10 @@ def test_a_signal_stops_all_with_a_checkpoint(tmp_path: Path) -> None:
     def signal_when_trained(cell: Cell, word: str) -> None:
         if word == "begins" and cell is cells[0]:
             metrics = sweep.run_folder(cell).path / "metrics.jsonl"
+            deadline = time.monotonic() + DEADLINE
             while not (metrics.exists() and metrics.stat().st_size):
-                os.sched_yield()
+                assert time.monotonic() < deadline, f"no round of {cell.name} in {DEADLINE:g} s"
+                threading.Event().wait(0.01)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped):
