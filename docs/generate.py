@@ -24,6 +24,7 @@ sys.path.insert(0, str(DOCS.parent))  # the table of the algorithms stands with 
 from fedray import parts  # noqa: E402
 from fedray.cli.app import app  # noqa: E402
 from fedray.config.sections import SECTIONS, ExperimentSchema, ModelSection, SlurmSection, TopSection  # noqa: E402
+from fedray.privacy import Privacy  # noqa: E402
 from tests.laws.table import Row, rows  # noqa: E402
 
 NOTE = "<!-- Written by docs/generate.py: change what it reads, and run it. -->\n"
@@ -210,6 +211,9 @@ def config_page() -> str:
             title, more = documentation(SlurmSection)
             text += ["### `cluster: {name: slurm}`\n", f"{sentence(title)}\n"]
             text.append(rows_of(SlurmSection, [*more.items()], "cluster."))
+    title, options = documentation(Privacy)
+    text += ["## `privacy`\n", f"{sentence(title)} See [privacy](privacy.md).\n"]
+    text.append(rows_of(Privacy, [*options.items()], "privacy."))
     title, options = documentation(ModelSection)
     text += ["## `model`, for every model\n", f"{title}\n", rows_of(ModelSection, [*options.items()], "model.")]
     return page(text)

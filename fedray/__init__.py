@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fedray import metrics as metrics
     from fedray import optim as optim
     from fedray import parts as parts
+    from fedray import privacy as privacy
     from fedray import server as server
     from fedray import tasks as tasks
     from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from fedray.data.augment import Crop, Flip, Normalize
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
     from fedray.predict import Predictions, Predictor, load
+    from fedray.privacy import Privacy
     from fedray.rundir.client_table import read_clients
     from fedray.sampling import AvailabilityTrace, Full, Poisson, Uniform, Weighted
     from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK
@@ -84,12 +86,13 @@ _NAMES = {
     "core.errors": "ConfigError RunFailed",
     "core.record": "RoundRecord",
     "predict": "Predictions Predictor load",
+    "privacy": "Privacy",
     "rundir.client_table": "read_clients",
     "sampling": "AvailabilityTrace Full Poisson Uniform Weighted",
     "transforms": "BF16 Clip Gaussian Int8 TopK",
 }
 
-_MODULES = ("metrics", "optim", "parts", "server", "tasks")
+_MODULES = ("metrics", "optim", "parts", "privacy", "server", "tasks")
 """Modules whose names are public, too."""
 
 
@@ -180,6 +183,7 @@ __all__ = [
     "Poisson",
     "Predictions",
     "Predictor",
+    "Privacy",
     "QFedAvg",
     "Quantity",
     "Result",

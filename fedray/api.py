@@ -43,6 +43,7 @@ from fedray.experiment.given import GivenModel
 from fedray.experiment.shell import run_in_sight
 from fedray.metrics.base import Function, Metric
 from fedray.optim import OptimizerFn
+from fedray.privacy import Privacy
 from fedray.run.driver import Run
 from fedray.run.interrupt import NOT_BEGUN, starting
 from fedray.run.snapshot import model_of
@@ -274,6 +275,7 @@ def train(
     attack: Attack | Named | None = None,
     sampler: Sampler | Named | None = None,
     metrics: Sequence[Metric | Function | Named] | None = None,
+    privacy: Privacy | Mapping[str, Any] | None = None,
     cluster: Cluster | Literal["ray", "inline"] = "ray",
     run_dir: str | Path | None = None,
     resume: bool = False,
@@ -308,6 +310,7 @@ def train(
         sampler: of cohorts; default all clients.
         metrics: of evaluations, beside the loss, such as ``["auroc", fedray.metrics.F1(average="macro")]``, or
             functions (output, target) to a value of each example.  Default: what readers of the task expect.
+        privacy: differential privacy, such as ``fedray.Privacy(noise_multiplier=0.9)``; default none.
         cluster: the place; ``"ray"``, ``"inline"`` or a :class:`Cluster`.
         run_dir: the run folder; default ``runs/python/<time>``.
         resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call
@@ -344,14 +347,8 @@ def train(
             if content["local"][option] != getattr(LocalSection, option):
                 raise ConfigError(f"{option}: given twice, in FederatedModel({option}_fn=) and TrainArgs({option}=)")
             content["local"][option] = given
-    parts: dict[str, Any] = {
-        "algorithm": algorithm,
-        "server": server,
-        "aggregator": aggregator,
-        "attack": attack,
-        "sampler": sampler,
-    }
-    parts |= {"metrics": metrics, "task": model.task}
+    parts: dict[str, Any] = {"metrics": metrics, "task": model.task, "privacy": privacy}
+    parts |= {"algorithm": algorithm, "server": server, "aggregator": aggregator, "attack": attack, "sampler": sampler}
     content |= {name: part for name, part in parts.items() if part is not None}
     if not isinstance(run_dir, str | Path | None):
         raise ConfigError(f"run_dir: the path of a folder is needed; this is {an(type(run_dir).__name__)}")

@@ -41,7 +41,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_dir_shows_the_public_names_alone() -> None:
-    assert dir(fedray) == sorted([*fedray.__all__, "metrics", "optim", "parts", "server", "tasks"])
+    assert dir(fedray) == sorted([*fedray.__all__, "metrics", "optim", "parts", "privacy", "server", "tasks"])
 
 
 def test_parts_has_every_registry_and_the_class_of_every_kind_of_part() -> None:

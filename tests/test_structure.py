@@ -88,6 +88,7 @@ ACROSS = {
     "metrics/test_runs": "metrics of runs, from what a client's rows add to the record and its files",
     "local/test_buffers": "local.buffers, from a client's batch to the evaluation",
     "run/test_statistics": "statistics of clients, from their batches to the evaluation and the exported model",
+    "privacy/test_runs": "runs with privacy, from the section to the files",
     "slurm/test_faults": "faults of nodes, in real jobs",
     "slurm/test_image": "the recipe of an image, slurm/fedray.def",
     "slurm/test_jobs": "real jobs",

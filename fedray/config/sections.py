@@ -392,4 +392,5 @@ class ExperimentSchema(TopSection):
     failures: Any = None
     checkpoint: Any = None
     budget: Any = None
+    privacy: Any = None
     run: Any = None

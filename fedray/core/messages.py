@@ -179,7 +179,7 @@ class Aggregate:
     Args:
         parts: each ``[k]``.
         weight: sum of the accepted clients' weights.
-        count: number of accepted clients.
+        count: number of accepted clients; where that is nobody's business, the number that was expected.
         expected: number of clients that a cohort is expected to have; None: as many as were accepted.
         shares: of parts that are averaged by slots, each ``[slots, k]``, the share of the weight in each slot,
             ``[slots]``; where it is 0 nobody was, and the part is 0.
@@ -187,7 +187,7 @@ class Aggregate:
 
     parts: Parts
     weight: float
-    count: int
+    count: float
     expected: float | None = None
     shares: Parts = field(default_factory=dict, repr=False)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedray.core.messages import Parts
+from fedray.core.noise import Noise
 from fedray.core.rng import numpy_generator
 
 
@@ -26,6 +27,7 @@ class Now:
         metrics: numbers for the record of the round, by name.
         shares: of the clients in the aggregate, by client index, where the part gives each client one.
         part: its number: 0 for the aggregator, then the transforms in their order, so that no two draw the same.
+        noise: its noise, where it protects privacy by some.
     """
 
     seed: int
@@ -34,6 +36,7 @@ class Now:
     metrics: dict[str, float] = field(default_factory=dict)
     shares: dict[int, float] = field(default_factory=dict)
     part: int = 0
+    noise: Noise | None = None
 
     def generator(self, client: int = 0) -> np.random.Generator:
         """Make a generator named by (seed, aggregate, round, client, part); ``client`` is a client's key, 0 for all."""

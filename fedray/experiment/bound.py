@@ -34,6 +34,7 @@ from fedray.experiment.chosen import (
     chosen_function,
     chosen_metrics,
     chosen_model,
+    chosen_privacy,
     chosen_server,
     chosen_trackers,
 )
@@ -43,6 +44,7 @@ from fedray.local.losses import losses
 from fedray.metrics import metrics
 from fedray.models import models
 from fedray.optim import LRSchedule, OptimizerFn, lr_schedules, optimizers
+from fedray.privacy import Privacy
 from fedray.rundir.names import PYTHON
 from fedray.sampling import Sampler, samplers
 from fedray.server import ServerOptimizer, server_optimizers
@@ -68,6 +70,7 @@ class Bound:
     failures: FailuresSection
     checkpoint: CheckpointSection
     budget: BudgetSection
+    privacy: Privacy | None
     run: RunSection
     data: Any
     augment: tuple[Any, ...]
@@ -140,6 +143,7 @@ class Bound:
             sampler=bind_part(samplers, schema.sampler, "sampler"),
             optimizer=chosen_function(optimizers, local.optimizer, "local.optimizer", "sgd"),
             lr_schedule=bind_part(lr_schedules, local.lr_schedule, "local.lr_schedule", "constant"),
+            privacy=chosen_privacy(schema.privacy),
             loss=None if local.loss == "auto" else chosen_function(losses, local.loss, "local.loss"),
             **sections,
         )
@@ -187,6 +191,7 @@ class Bound:
             "failures": dump(self.failures),
             "checkpoint": dump(self.checkpoint),
             "budget": dump(self.budget),
+            **({} if self.privacy is None else {"privacy": dump(self.privacy)}),
             "tracking": _list(dumped, "tracking"),
             "run": dump(self.run),
         }
@@ -220,6 +225,7 @@ class Bound:
     def _defaults(self) -> Iterator[str]:
         """Yield the keys that have their default value."""
         sections = [(key, getattr(self if hasattr(self, key) else self.place, key)) for key in SECTIONS]
+        sections += [("privacy", self.privacy)] if self.privacy else []
         regions = [("model", self.regions)]
         for key, part in [*sections, *regions, *((key, part) for key, _, part in self._parts())]:
             yield from (f"{key}.{name}" for name in defaults_of(part))

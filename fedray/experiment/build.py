@@ -54,6 +54,8 @@ from fedray.metrics import Measures, Metric, measured
 from fedray.metrics.given import as_metric
 from fedray.models import initial_model
 from fedray.models.prototype import Prototype
+from fedray.privacy.central import Central
+from fedray.privacy.refused import check_decisions, check_parts
 from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
@@ -77,6 +79,9 @@ class Config(Bound):
     def algorithm_parts(self) -> Composition:
         """Put the parts of the algorithm together."""
         chain = [made(transform) for transform in self.transforms]
+        if self.privacy is not None:
+            check_parts(made(self.algorithm), chain, made(self.aggregator), self.attack is not None)
+            chain.append(Central(self.privacy))
         return compose(made(self.algorithm), chain, made(self.aggregator), self.local, made(self.server))
 
     def model_fn(self, spec: DataSpec) -> ModelFn:
@@ -152,6 +157,8 @@ class Config(Bound):
         data, algorithm, sampler = pooled(data, algorithm, sampler, self.schema.seed, self.failures, self.attack)
         task, warnings, measured = self._task(data, algorithm, sampler, meaning)
         watched = monitors(self.stop, self.checkpoint)
+        if self.privacy is not None:
+            check_decisions(watched)
         check_watched(watched, self.evaluate, data, views_of(task, self.evaluate).names)
         tellers = (*algorithm.tellers, *(["attack"] if self.attack else []))
         check_named(watched, measured, task.measures, tellers)
@@ -168,6 +175,7 @@ class Config(Bound):
             budget=self.budget,
             left_out=left_out(self.failures, data),
             attackers=attackers,
+            privacy=self.privacy,
             warnings=warnings,
         )
         check_plan(plan)

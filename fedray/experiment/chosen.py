@@ -18,6 +18,7 @@ from fedray.metrics.given import as_metric
 from fedray.metrics.torch_metric import named_torchmetric
 from fedray.models import models
 from fedray.optim import LRSchedule, lr_schedules
+from fedray.privacy import Privacy
 from fedray.server import ServerOptimizer, server_optimizers
 from fedray.tracking import Tracker, trackers
 
@@ -54,6 +55,15 @@ def chosen_model(node: Any) -> tuple[Any, ModelSection]:
     said = {name: node[name] for name in names if name in node} if isinstance(node, Mapping) else {}
     rest = {key: value for key, value in node.items() if key not in names} if said else node
     return bind_part(models, rest, "model"), bind(ModelSection, said, "model")
+
+
+def chosen_privacy(node: Any) -> Privacy | None:
+    """Return the section ``privacy``, or one made in Python; None: there is none.
+
+    Raises:
+        ConfigError: it is none, or says what cannot be.
+    """
+    return None if node is None else bind(Privacy, vars(node) if isinstance(node, Privacy) else node, "privacy")
 
 
 def chosen_trackers(nodes: list[Any]) -> tuple[Tracker, ...]:

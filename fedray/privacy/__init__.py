@@ -1,1 +1,5 @@
 """Differential privacy: who is protected, what is released, and what it costs."""
+
+from fedray.privacy.section import Privacy
+
+__all__ = ["Privacy"]

@@ -15,6 +15,7 @@ from fedray.aggregators.base import too_few
 from fedray.config.registry import name_of
 from fedray.core.errors import RunFailed, one_line
 from fedray.core.messages import BUFFERS, DELTA, STATISTICS, VECTOR, Aggregate, BlockReport, Parts
+from fedray.core.noise import Journal, Noise, unwritten
 from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.run.plan import Plan
@@ -66,21 +67,31 @@ def aggregate(
     return total, now.state
 
 
-def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord) -> None:
+def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord, journal: Journal = unwritten) -> None:
     """Transform the aggregate of a round and move the model by it, in place, and write what parts tell into its record.
 
     Buffers and frozen parameters move by their averaged change, whatever the algorithm does.
+
+    Args:
+        plan: the plan.
+        state: of the server.
+        total: the aggregate.
+        record: of the round.
+        journal: the place where releases of private data are written down before their noise is added.
 
     Raises:
         RunFailed: a part tells of something that is no number.
     """
     layout, algorithm = plan.layout, plan.algorithm
-    total = replace(total, expected=plan.expected)
+    total = replace(total, expected=plan.denominator)
 
     def hear(transform: Transform, *metrics: Mapping[str, float] | None) -> None:
         tell(record, name_of(transform), *metrics)
 
-    algorithm.transforms.on_aggregate(total, state.transforms, plan.task.seed, record.round, hear)
+    def noise(transform: Transform, part: int) -> Noise:
+        return Noise(state.noise.of(transform.noise or "secure", record.round), record.round, part, journal)
+
+    algorithm.transforms.on_aggregate(total, state.transforms, plan.task.seed, record.round, hear, noise)
     if BUFFERS in total.parts:
         layout.round_integers(total.parts[BUFFERS])
     if (change := total.parts.pop(STATISTICS, None)) is not None and total.count:
@@ -88,6 +99,8 @@ def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord) 
         carried = layout.among_buffers(plan.task.carried).to(change.device)
         state.statistics = torch.where(carried, state.statistics, state.vector[-len(change) :]) + change
         layout.round_integers(state.statistics)
+    if any(transform.hides_empty for transform in algorithm.transforms):
+        total = replace(total, count=plan.denominator, weight=plan.denominator)
     apart = [name for name in VECTOR if name != DELTA and name in total.parts]
     heard = {name: part for name, part in total.parts.items() if name not in apart}
     state.server.enter(record.round)

@@ -17,6 +17,7 @@ from fedray.core.hardware import machine, versions
 from fedray.core.record import RoundRecord
 from fedray.local.views import has_own
 from fedray.models.prototype import last_of
+from fedray.run.best import Best
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.federation import Federation
@@ -27,9 +28,10 @@ from fedray.run.models import check_frozen, frozen_in, keep_frozen, write_model
 from fedray.run.origin import compare, origin, other_code, other_curves
 from fedray.run.plan import Plan
 from fedray.run.sent import write_sent
-from fedray.run.snapshot import check_rounds, first_state, model_of, restore, snapshot
+from fedray.run.snapshot import check_rounds, first_state, restore, snapshot
 from fedray.run.state import ServerState
 from fedray.run.watch import BEST, Watch
+from fedray.run.withheld import NotPrivate, nothing
 from fedray.run.worker import Job
 from fedray.rundir import checkpoint, configs, durable, worker_log
 from fedray.rundir.checkpoint import Checkpoint, CheckpointError
@@ -39,8 +41,7 @@ from fedray.rundir.code import keep_code
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import driving, signalled_process
 from fedray.rundir.log import logged
-from fedray.rundir.names import BEST as BEST_MODEL
-from fedray.rundir.names import COMPLETE, METRICS, MODEL, SUMMARY, to_go_on
+from fedray.rundir.names import COMPLETE, METRICS, MODEL, NOT_PRIVATE, SUMMARY, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.guarded import Guarded
 from fedray.tracking.jsonl import JsonLines
@@ -100,7 +101,8 @@ class Run:
             saved = checkpoint.rounds_in(self.folder.checkpoints) if self.resume else []
             resumed_from = saved[0] if saved else 0
         data = self.plan.task.data
-        wanted = data.counted and data.spec.task == "classification" and len(data) <= 100_000
+        told = self.plan.privacy is None  # else of each client nothing
+        wanted = told and data.counted and data.spec.task == "classification" and len(data) <= 100_000
         return RunInfo(
             run_dir=self.folder.path,
             name=self.name,
@@ -110,7 +112,7 @@ class Run:
             parameters=self.plan.layout.trained,
             config_yaml=self.config,
             label_counts=data.label_counts() if wanted else None,
-            client_names=[data.client_id(i) for i in range(min(len(data), 1000))],
+            client_names=[data.client_id(i) for i in range(min(len(data), 1000))] if told else [],
             classes=list(data.spec.classes),
         )
 
@@ -230,11 +232,14 @@ class _Drive:
         self._began = time.time() - self._state.totals.seconds
         self._clients = ClientTable(run.folder.clients, run.plan.task.data.client_id, run.plan.evaluate.keep_clients)
         awaited, keep = bool(run.callbacks), self._clients.write
-        self._rounds = Rounds(run.plan, self._state, executor, self._save, stopping, awaited=awaited, keep=keep)
+        withhold = nothing if run.plan.privacy is None else NotPrivate(run.folder.path / NOT_PRIVATE)
+        self._rounds = Rounds(
+            run.plan, self._state, executor, self._save, stopping, awaited=awaited, keep=keep, withhold=withhold
+        )
         guarded = (Guarded(made(tracker)) for tracker in run.trackers)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), Labels(), *guarded]
         self._last: RoundRecord | None = None
-        self._status, self._best_written = "failed", False
+        self._best, self._status = Best(run.plan, run.folder, self._state), "failed"
         self._error: str | None = None
 
     def _initial_state(self) -> ServerState:
@@ -288,8 +293,10 @@ class _Drive:
         info = self._run.info(self._started_at)
         for tracker in self._trackers:
             tracker.start(info)
+        if self._run.plan.secret and self._saved < 0:
+            self._save(self._state)  # so that after a kill the first rounds, too, have the same noise
         first = self._state.round + (not self._state.to_evaluate)
-        self._clients.begin(first, wanted=self._run.plan.evaluate.clients_every > 0)
+        self._clients.begin(first, wanted=self._run.plan.evaluate.clients_every > 0 and self._run.plan.privacy is None)
         try:
             for record in self._rounds:
                 self._tell(record)
@@ -337,31 +344,11 @@ class _Drive:
         self._executor.close()  # first, as it holds memory of the model's size on each worker
         layout, vector = self._run.plan.layout, with_statistics(state.vector, state.statistics)
         write_model(layout, vector, folder / MODEL, frozen_in(folder, layout))
-        self._write_best()
+        self._best.write()
+        checkpoint.forget_keys(self._run.folder.checkpoints)
         self._status, words = rounds.ended or ("finished", "")
         if words:
             _log.info("%s, after round %d", words, state.round)
-
-    def _write_best(self) -> None:
-        watch, folder = self._state.watches.get(BEST), self._run.folder
-        if watch is None or watch.best is None:
-            return
-        try:
-            saved = checkpoint.read(folder.checkpoints, watch.round)
-        except ValueError as error:
-            _log.warning("the best model is not exported, as its checkpoint is damaged: %s", error)
-            return
-        layout = self._run.plan.layout
-        write_model(layout, model_of(saved), folder.path / BEST_MODEL, frozen_in(folder.path, layout))
-        self._best_written = True
-
-    def _best(self) -> dict[str, Any]:
-        """Return what the summary says of the best model."""
-        watch = self._state.watches.get(BEST)
-        if watch is None or watch.best is None:
-            return {}
-        found = {"metric": self._run.plan.monitors[BEST].metric, "value": watch.best, "round": watch.round}
-        return {"best": {**found, "file": BEST_MODEL} if self._best_written else found}
 
     def _close(self, summary: dict[str, Any]) -> None:
         try:
@@ -382,7 +369,8 @@ class _Drive:
             "status": self._status,
             **({"error": self._error} if self._error else {}),
             **(dict([self._rounds.ended]) if self._rounds.ended else {}),
-            **self._best(),
+            **self._best.told(),
+            **plan.not_private,
             "rounds": state.round,
             "rounds_wanted": plan.rounds,
             "resumed_from": self._started_at,

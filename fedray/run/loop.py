@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from fedray.aggregators.stored import RowsLost, brought
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
+from fedray.core.noise import Journal, unwritten
 from fedray.core.record import RoundRecord
 from fedray.metrics.measures import together
 from fedray.run.addressed import FOLDER, Addressed
@@ -38,6 +40,7 @@ from fedray.run.state import COMPLETE, ServerState
 from fedray.run.survey import Survey, surveyed
 from fedray.run.usage import charge
 from fedray.run.watch import patience_used_up
+from fedray.run.withheld import ABORTED, Withhold, nothing
 from fedray.run.worker import Item, Report
 from fedray.rundir.client_table import ClientRows
 
@@ -68,6 +71,8 @@ class Rounds:
             it, a round is evaluated and its record yielded before the next round begins, so that the round in which the
             run stops does not depend on who is faster.
         keep: keeps what each client got; called before the record is told, so that whoever reads that finds it.
+        journal: writes down what is released of private data, before its noise is added.
+        withhold: under ``privacy`` takes out of a record what the noise does not protect.
         addressed: the folder for what the server sends to single clients; default: below that of the clients' state.
 
     Attributes:
@@ -87,9 +92,12 @@ class Rounds:
         awaited: bool = False,
         keep: Keep = lambda round, rows: None,
         addressed: Path | None = None,
+        journal: Journal = unwritten,
+        withhold: Withhold = nothing,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
         self._save, self._stopping, self._clock, self._keep = save, stopping, clock, keep
+        self._journal, self._withhold = journal, withhold
         self._awaited = awaited or bool(plan.monitors)
         self._addressed = Addressed(addressed or state.store.folder / FOLDER, plan.algorithm.addressed)
         self._background: list[Future[None]] = []
@@ -176,6 +184,8 @@ class Rounds:
         state.round, state.pending = number, record
         state.trained = of_training(done) if plan.evaluate.clients_every else None
         state.sent.count(accepted, accepted[:0] if survey is None else survey.clients)
+        self._withhold(record)
+        state.noise.forget(number + 1)
         kinds = len(state.totals.hardware)
         state.totals.add(record)
         if len(state.totals.hardware) > max(kinds, 1):
@@ -250,9 +260,12 @@ class Rounds:
     def _aggregate(self, record: RoundRecord, down: Broadcast, asked: int, reports: list[BlockReport]) -> None:
         plan, state = self._plan, self._state
         failures = [failure for report in reports for failure in report.failures]
-        for failure in failures:
+        for failure in failures if plan.privacy is None else ():
             _log.warning("round %d: client %r gave no update (%s): %s\n%s", *_words(failure)[:-1], self._trace(failure))
         if asked and (reason := verdict(plan.failures, failures, asked)):
+            if plan.privacy is not None:
+                record.failures, reason = _listed(failures), ABORTED.format(record.round)
+                self._withhold(record)
             raise RunFailed(reason)
         if any(len(report.clients) for report in reports):
             inject.point("driver.fold", record.round)
@@ -281,7 +294,7 @@ class Rounds:
         inject.point("driver.aggregate", record.round)
         self._state.whole = False
         with torch.no_grad():
-            move(self._plan, self._state, total, record)
+            move(self._plan, self._state, total, record, self._journal)
         if not self._state.is_finite(self._plan.layout, self._plan.beside(self._state.server)):
             raise RunFailed(f"round {record.round}: the global model is no longer finite; lower the learning rates")
 
@@ -296,9 +309,7 @@ class Rounds:
             if (rate := plan.task.rate.of(record.round)) is not None:
                 record.train["lr"] = rate
         record.weight = float(sum(report.weight.sum() for report in reports))
-        record.failures = [
-            {"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)
-        ]
+        record.failures = _listed(failures)
 
     def _measure(self, record: RoundRecord, survey: Survey | None) -> None:
         usage = self._executor.usage()
@@ -325,6 +336,7 @@ class Rounds:
         self._join()
         if COMPLETE not in record.phases:
             self._describe_evaluation(record, reports)
+            self._withhold(record)
             if self._plan.judge(self._state.watches, record):
                 self._saved_at = self._clock()
                 self._checkpoint(record)
@@ -345,7 +357,7 @@ class Rounds:
             found = evaluated_in(record, holdouts, measures, self._plan.task.data.unevaluated)
             of_round = self._state.trained
             self._state.sent.evaluated(found)
-            if found:
+            if found and self._plan.privacy is None:
                 self._keep(record.round, found if of_round is None else [of_round, *found])
         seconds = sum(r.seconds for r in tests) + sum(r.seconds for r in holdouts)
         record.workers = record.workers or self._executor.workers  # round 0 has no other work
@@ -374,6 +386,10 @@ class Rounds:
         waiting, self._background = self._background, []
         for future in waiting:
             future.result()
+
+
+def _listed(failures: list[Failure]) -> list[dict[str, Any]]:
+    return [{"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)]
 
 
 def _words(failure: Failure) -> tuple[int, str, str, str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from fedray.aggregators.base import Aggregator, too_few
 from fedray.algorithms.composition import Composition
 from fedray.attacks.attackers import Attackers
+from fedray.config.registry import name_of
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection, StopSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
@@ -23,6 +24,8 @@ from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
 from fedray.local.views import Views, views_of
 from fedray.local.work import own_rates
+from fedray.privacy import Privacy
+from fedray.privacy.central import NOT_PRIVATE, Central
 from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
@@ -32,6 +35,7 @@ from fedray.run.weights import check_weights, weights
 from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Sampler
 from fedray.server import PerClient, Server
+from fedray.transforms import Clip, Gaussian
 
 _HOLDOUT_CLIENTS = 64
 
@@ -67,6 +71,7 @@ class Plan:
         failures: the meaning of failures.
         left_out: indices of clients that are given up unasked, by round.
         attackers: the Byzantine clients, if the run has an attack; the algorithm has them among its parts.
+        privacy: the section, where clients are protected; the algorithm has its mechanism among its transforms.
         checkpoint: the checkpoints.
         budget: the limits of all rounds together.
         stop: early stopping.
@@ -85,6 +90,7 @@ class Plan:
     left_out: Mapping[int, frozenset[int]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     attackers: Attackers | None = None
+    privacy: Privacy | None = None
 
     @property
     def layout(self) -> Layout:
@@ -109,7 +115,26 @@ class Plan:
             )
         words = no_model(self.layout, self.task.program.global_model)
         lacking = (f"model.safetensors, result.model: {words}",) if words else ()
-        return (*self.task.notes, *lacking, *rate, f"weight: {self.algorithm.weight}", *without)
+        return (*self.task.notes, *lacking, *rate, f"weight: {self.algorithm.weight}", *without, *self._privacy())
+
+    def _privacy(self) -> Iterator[str]:
+        """Say what the noise protects, and what nobody accounts for."""
+        transforms = self.algorithm.transforms
+        for transform in transforms:
+            if isinstance(transform, Central):
+                yield from transform.words
+        if self.privacy is not None and self.evaluate.clients_every:
+            yield "evaluate.clients_every: no noise protects what clients get: it stands in not_private.jsonl alone"
+        alone = [name_of(transform) for transform in transforms if isinstance(transform, Clip | Gaussian)]
+        if alone:
+            which = " and ".join(dict.fromkeys(alone))
+            yield f"{which}: not accounted: nobody counts what privacy is spent; a section privacy does"
+
+    @property
+    def not_private(self) -> dict[str, str]:
+        """The words of the summary for noise that anybody can take off."""
+        central = [part for part in self.algorithm.transforms if isinstance(part, Central)]
+        return {"not_private": NOT_PRIVATE} if any(part.noise == "seeded" for part in central) else {}
 
     def start(self, vector: Tensor) -> Server:
         """Start the server's half of the algorithm on a model ``[P]``, which is then moved along."""
@@ -163,6 +188,21 @@ class Plan:
     def expected(self) -> float:
         """The number of clients that a cohort is expected to have, without those that drop out."""
         return self.sampler.expected(self.task.data.sizes) * (1.0 - self.failures.dropout)
+
+    @property
+    def denominator(self) -> float:
+        """The number of clients that a mean which hides how many came is taken over.
+
+        Under ``privacy`` also those count who drop out, so that nothing but the sampler decides it.
+        """
+        if self.privacy is None:
+            return self.expected
+        return self.sampler.expected(self.task.data.sizes)
+
+    @property
+    def secret(self) -> bool:
+        """True if the noise of a round has a key that nobody is to know afterwards."""
+        return any(transform.noise == "secure" for transform in self.algorithm.transforms)
 
     def weight(self, clients: Ints) -> float:
         """Return the total aggregation weight of some clients."""

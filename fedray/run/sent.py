@@ -15,6 +15,7 @@ from torch import Tensor
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, Ints
 from fedray.run.plan import Plan
+from fedray.run.withheld import NOTE
 from fedray.rundir import durable
 from fedray.rundir.client_table import ClientRows
 from fedray.rundir.names import SENT
@@ -142,6 +143,7 @@ def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:
     kinds = [list(parts(plan, layout)) for layout in layouts]
     sizes = np.array([sum(one["bytes"] for one in kind) for kind in kinds])
     told: dict[str, Any] = {
+        **({} if plan.privacy is None else {"note": NOTE}),
         "round": round,
         "since": ledger.since,
         "clients": len(task.data),

@@ -12,6 +12,7 @@ from torch import Tensor
 from fedray.core.errors import ConfigError, counted
 from fedray.core.layout import Layout
 from fedray.core.messages import STATISTICS
+from fedray.core.noise import NoiseKeys
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
 from fedray.run.by_client import columns, from_columns
@@ -41,6 +42,7 @@ def first_state(plan: Plan, vector: Tensor, store: ClientStore) -> ServerState:
     transforms = plan.algorithm.transforms.start(device)
     state = ServerState(plan.start(vector), store, kept=plan.initial_kept(device), transforms=transforms)
     state.sent = Ledger.of(len(plan.task.data))
+    state.noise = NoiseKeys(plan.task.seed)
     if plan.algorithm.statistics:
         state.statistics = vector[-plan.layout.buffers :].clone()
     return state
@@ -76,7 +78,9 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "watches": {key: state.watches[key].to_json(m) for key, m in plan.monitors.items() if key in state.watches},
         **origin,
     }
-    return Checkpoint(state.round, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, rest)
+    cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    state.noise.forget(state.round + 1)
+    return Checkpoint(state.round, cpu, rest, state.noise.key if plan.secret else None)
 
 
 def check_rounds(plan: Plan, done: int) -> None:
@@ -125,6 +129,8 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
         rows = _with_prefix(saved.tensors, _CLIENTS)
         state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
     state.round = saved.round
+    # Of a run that had ended the key is gone: rounds that it goes on with have a new one.
+    state.noise = NoiseKeys(plan.task.seed, saved.key, saved.round + 1)
     state.totals = Totals.from_json(saved.state.get("totals", {}))
     state.sent.restore(_with_prefix(saved.tensors, _SENT), saved.state.get("sent"), saved.round)
     state.halvings = saved.state.get("halvings", 0)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
+from fedray.core.noise import NoiseKeys
 from fedray.core.record import RoundRecord
 from fedray.run.budget import Totals
 from fedray.run.sent import Ledger
@@ -41,6 +42,7 @@ class ServerState:
         watches: the metrics that decide between two rounds, as they stand, by their config keys.
         totals: the usage of all rounds so far.
         sent: the ledger of what has left each client.
+        noise: the keys of the noise that protects privacy.
     """
 
     server: Server
@@ -57,6 +59,7 @@ class ServerState:
     watches: dict[str, Watch] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     sent: Ledger = field(default_factory=Ledger)
+    noise: NoiseKeys = field(default_factory=lambda: NoiseKeys(seed=0), repr=False)
 
     def __post_init__(self) -> None:
         self.server.rows = StoredRows(self.store, self.vector.device)

@@ -1,8 +1,9 @@
 """Checkpoints: complete or absent, checked before use, without pickle.
 
 A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``state.json`` and ``manifest.json``
-(SHA-256 of the other two).  It is written under a temporary name, forced to disk, and renamed.  Checkpoints share the
-segments of the clients' state; ``state.json`` has their seals.
+(SHA-256 of the others), and while the run goes on ``noise.key``, where the noise of the next round is secret.  It is
+written under a temporary name, forced to disk, and renamed.  Checkpoints share the segments of the clients' state;
+``state.json`` has their seals.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ FORMAT = 2
 
 READ = (1, FORMAT)
 """The formats that are read."""
+
+NOISE_KEY = "noise.key"
+"""The file of a checkpoint with the key of the next round's noise, for its owner alone, until the run ends."""
 
 _PREFIX = "round-"
 _log = logging.getLogger(__name__)
@@ -46,11 +50,13 @@ class Checkpoint:
         round: last finished round.
         tensors: ``model`` [P], ``rule.*`` and ``clients.*``.
         state: JSON-serialisable rest.
+        key: the key of the next round's noise, where it is secret; a file of its own.
     """
 
     round: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
+    key: bytes | None = field(default=None, repr=False)
 
 
 def folder_of(checkpoints: Path, round: int) -> Path:
@@ -89,6 +95,8 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int, history: int = 0
         durable.write(temporary / "tensors.safetensors", checkpoint.tensors)
         content = json.dumps(state, indent=1, sort_keys=True).encode()
         durable.write(temporary / "state.json", _in_halves(content, checkpoint.round))
+        if checkpoint.key is not None:
+            durable.write(temporary / NOISE_KEY, checkpoint.key.hex().encode(), secret=True)
         manifest = json.dumps({path.name: _sha256(path) for path in temporary.iterdir()}, indent=1).encode()
         durable.write(temporary / "manifest.json", manifest)
         durable.sync(temporary)
@@ -179,7 +187,8 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
         ValueError: it is torn, corrupt, or of another format version.
     """
     folder = folder_of(checkpoints, round)
-    contents = _contents(folder, ("tensors.safetensors", "state.json"))
+    secret = [NOISE_KEY] if (folder / NOISE_KEY).exists() else []
+    contents = _contents(folder, ("tensors.safetensors", "state.json", *secret))
     state = json.loads(contents["state.json"])
     if state.get("format") not in READ:
         read = " and ".join(map(str, READ))
@@ -193,7 +202,8 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
 
     if clients is not None and (found := damage(clients, state.get("seals", {}))):
         raise ValueError(f"{folder.name}: {found}")
-    return Checkpoint(round, load(contents["tensors.safetensors"]), state)
+    key = bytes.fromhex(contents[NOISE_KEY].decode()) if secret else None
+    return Checkpoint(round, load(contents["tensors.safetensors"]), state, key)
 
 
 def _contents(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
@@ -216,6 +226,13 @@ def newest_state(checkpoints: Path) -> dict[str, Any]:
             content: dict[str, Any] = json.loads(_contents(folder_of(checkpoints, round), ["state.json"])["state.json"])
             return content
     return {}
+
+
+def forget_keys(checkpoints: Path) -> None:
+    """Delete the keys of noise in all checkpoints: from then on nobody can take it off what was released."""
+    for round in rounds_in(checkpoints):
+        (folder_of(checkpoints, round) / NOISE_KEY).unlink(missing_ok=True)
+        durable.sync(folder_of(checkpoints, round))
 
 
 def drop_after(checkpoints: Path, round: int) -> None:

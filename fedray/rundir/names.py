@@ -36,6 +36,9 @@ LABELS = "labels.json"
 CODE = "code.json"
 """The hashes of the files of the user's own code, each with the round that they hold from."""
 
+NOT_PRIVATE = "not_private.jsonl"
+"""The numbers that the noise of ``privacy`` does not protect, for whoever may see clients' rows."""
+
 SENT = "sent.json"
 """The ledger of what has left each client."""
 

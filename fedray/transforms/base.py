@@ -11,6 +11,7 @@ import numpy as np
 from fedray.config.registry import Registry
 from fedray.core.layout import Layout
 from fedray.core.messages import Aggregate, BlockUpdate, Ints, Parts
+from fedray.core.noise import Source
 from fedray.core.now import Now
 from fedray.sampling import Full, Sampler
 
@@ -78,13 +79,23 @@ class Transform:
     Attributes:
         linear_only: True if nobody may look at a single update after it (it needs a linear aggregator).
         needs_uniform: True if its guarantee holds for the plain mean only.
-        hides_empty: True if a round in which nobody gave an update must look like any other: its aggregate, of zeros,
-            is transformed and moves the model as well.
+        hides_empty: True if nobody may tell from a round how many gave an update: where nobody did, its aggregate, of
+            zeros, is transformed and moves the model as well, and whoever comes after the transforms is told the
+            expected number in the place of the true one.
+        bounds_all: True if it works on all that clients send, and not on their updates alone.
+        section: True for one that is made of a section of the config, and so has no place among the transforms there.
     """
 
     linear_only: ClassVar[bool] = False
     needs_uniform: ClassVar[bool] = False
     hides_empty: ClassVar[bool] = False
+    bounds_all: ClassVar[bool] = False
+    section: ClassVar[bool] = False
+
+    @property
+    def noise(self) -> Source | None:
+        """The origin of the key of ``now.noise``, where its server half protects privacy by some; None: it does not."""
+        return None
 
     @property
     def state(self) -> tuple[str, ...]:

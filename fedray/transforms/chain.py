@@ -11,12 +11,16 @@ import torch
 from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError, RunFailed, one_line
 from fedray.core.messages import DELTA, Aggregate, BlockUpdate, Broadcast, Parts
+from fedray.core.noise import Noise
 from fedray.core.now import Now
 from fedray.transforms.base import Setting, Transform
 from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 
 Hear = Callable[[Transform, Mapping[str, float] | None, Mapping[str, float]], None]
 """A receiver of what a transform returned and what it wrote into ``now.metrics``."""
+
+MakeNoise = Callable[[Transform, int], Noise]
+"""(transform, its part number) to its noise of a round."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Chain:
         private = [name_of(t) for t in transforms if t.needs_uniform]
         for position, transform in enumerate(transforms):
             if reason := _misplaced(transform, transforms[:position], private):
-                raise ConfigError(f"transforms[{position}]: {reason}")
+                raise ConfigError(f"{_said(position, transform)}: {reason}")
         return cls(tuple(transforms))
 
     def __iter__(self) -> Iterator[Transform]:
@@ -74,7 +78,7 @@ class Chain:
             try:
                 members = (*members, transform.prepare(replace(setting, before=members)))
             except ValueError as error:
-                raise ConfigError(f"transforms[{position}]: {error}") from None
+                raise ConfigError(f"{_said(position, transform)}: {error}") from None
         chain = Chain(members)
         _ = chain.receives  # fails here, if ever
         return chain
@@ -126,7 +130,9 @@ class Chain:
             found |= {_placed(position, name): part for name, part in sent.items()}
         return found
 
-    def on_aggregate(self, total: Aggregate, kept: Parts, seed: int, round: int, hear: Hear) -> None:
+    def on_aggregate(
+        self, total: Aggregate, kept: Parts, seed: int, round: int, hear: Hear, noise: MakeNoise | None = None
+    ) -> None:
         """Let the server halves change the aggregate of a round, the last transform first.
 
         Args:
@@ -135,6 +141,7 @@ class Chain:
             seed: the run's seed.
             round: round number.
             hear: receives the metrics of each.
+            noise: makes the noise of those that protect privacy by some.
 
         Raises:
             RunFailed: a transform drops or adds tensors of its state.
@@ -145,6 +152,8 @@ class Chain:
             if taken := own.keys() & total.parts.keys():
                 raise RunFailed(f"{name_of(transform)} sends {min(taken)}, which the algorithm sends as well")
             now = Now(seed, round, _own(position, kept), part=position + 1)
+            if transform.noise is not None and noise is not None:
+                now = replace(now, noise=noise(transform, position + 1))
             names = sorted(now.state)
             total.parts.update(own)
             hear(transform, transform.on_aggregate(total, now), now.metrics)
@@ -262,6 +271,11 @@ def _behind_a_codec(transform: Transform, before: Sequence[Transform]) -> str | 
             if (codec.up and transform.up) or (codec.down and transform.down):
                 return f"{name} would encode again what {name_of(codec)} has rounded: leave one of them out"
     return None
+
+
+def _said(position: int, transform: Transform) -> str:
+    """Return the key of the config that a transform stands at."""
+    return name_of(transform) if transform.section else f"transforms[{position}]"
 
 
 def _placed(position: int, name: str) -> str:

@@ -30,6 +30,7 @@ def recorded(run: Path, start: int, last: int) -> dict[int, str]:
         ["algorithm=mime"],
         ["algorithm=ifca", "algorithm.clusters=2"],
         ["transforms=[{name: clip, norm: 0.5}, {name: gaussian, multiplier: 0.1}]"],
+        ["privacy={noise_multiplier: 0.5, clip: adaptive, bit_noise: 9, noise: seeded}", "sampler=full"],
         ["aggregator={name: krum, byzantine: 1}"],
         ["evaluate.clients_every=1", "data.holdout=0.3", "algorithm=ditto"],
         ["local.stack=off", "failures.dropout=0.3"],
@@ -81,3 +82,9 @@ def test_a_model_that_is_another_is_said(train: Train) -> None:
     config.write_text(config.read_text().replace("- 5", "- 7"))
     with pytest.raises(ConfigError, match="resume with the model"):
         repeated(run, 4, 5)
+
+
+def test_rounds_whose_noise_is_secret_cannot_be_done_again(train: Train) -> None:
+    run = train("privacy={noise_multiplier: 0.5}", "sampler=full", "rounds=1")
+    with pytest.raises(ConfigError, match=r"keys of its noise are forgotten \(noise: secure\)"):
+        repeated(run, 0, 1)

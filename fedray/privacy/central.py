@@ -1,0 +1,234 @@
+"""Differential privacy for clients, by a server that is trusted: one clip and one noise, after all other transforms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.core.layout import Layout
+from fedray.core.messages import BUFFERS, DELTA, STATISTICS, Aggregate, BlockUpdate, Floats, Parts
+from fedray.core.noise import Source
+from fedray.core.now import Now
+from fedray.privacy.section import Privacy
+from fedray.sampling import Full, Poisson
+from fedray.transforms.base import Setting, Transform
+
+BOUND, BELOW = "bound", "below"
+"""The norms to clip to, as the server keeps and sends them, and what clients say of theirs: 1/2 if below, else -1/2."""
+
+_SLACK = 1.0 - 2.0**-22
+"""Each product of a clip rounds by up to half a unit in the last place; one part in 2**22 keeps it below the bound."""
+
+NOT_PRIVATE = "NOT PRIVATE: noise: seeded draws the noise by the run's seed, by which anybody takes it off again"
+
+Group = tuple[tuple[str, int, int], ...]
+"""Columns ``(part, start, stop)`` that are clipped together."""
+
+
+@dataclass(frozen=True)
+class Central(Transform):
+    """The subsampled Gaussian mechanism on all that clients send: ``(sum_i clip(u_i) + N(0, (z_d C)^2)) / (q N)``.
+
+    ``u_i`` is what client i sends: its update of the shared trained parameters, and whatever its algorithm sends beside
+    it, as one vector (DP-FedAvg of McMahan et al., arXiv:1710.06963, with its estimator of fixed denominator; q is the
+    sampling rate and N the number of clients, whoever fails or drops out).  Its norm is taken in float64 and the factor
+    rounded towards zero; one that is not finite becomes a zero vector, as does one of zeros.  By layers, groups l of
+    columns are clipped to ``C_l = C / sqrt(L)`` each.  The noise is drawn once a round on the server, in float64, added
+    to the exact sum, and the result rounded to float32.
+
+    With ``clip: adaptive`` each C_l follows the quantile gamma of the norms (Andrew et al., arXiv:1905.03871): clients
+    also send ``b = 1/2`` where they are below, else ``-1/2``; their sum gets noise of the standard deviation s_b, and
+    ``C_l <- C_l exp(-eta (mean(b) + 1/2 - gamma))``.  So that both releases together cost what z alone would, the
+    update has ``z_d = (z^-2 - L (2 s_b)^-2)^(-1/2)``; the paper has one group, L = 1.
+
+    Args:
+        privacy: the section.
+        multiplier: z.
+        expected: q N.
+        rate: q; 1: everybody takes part.
+        groups: the columns that are clipped together.
+    """
+
+    privacy: Privacy
+    multiplier: float = 0.0
+    expected: float = 1.0
+    rate: float = 1.0
+    groups: tuple[Group, ...] = ()
+
+    name: ClassVar[str] = "privacy"
+    section: ClassVar[bool] = True
+    needs_uniform: ClassVar[bool] = True
+    hides_empty: ClassVar[bool] = True
+    bounds_all: ClassVar[bool] = True
+
+    @property
+    def noise(self) -> Source:
+        """The origin of the key of the noise."""
+        return self.privacy.noise
+
+    @property
+    def adaptive(self) -> bool:
+        """True if the norm to clip to follows those of the updates."""
+        return self.privacy.clip == "adaptive"
+
+    @property
+    def sends(self) -> Mapping[str, int]:
+        """The bits of an adaptive clip."""
+        return {BELOW: len(self.groups)} if self.adaptive else {}
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The names of all that is clipped."""
+        return tuple(dict.fromkeys(name for group in self.groups for name, _, _ in group))
+
+    @property
+    def words(self) -> Iterator[str]:
+        """The lines for the head of the log: the protection, and its price."""
+        what = ", ".join(self.parts)
+        together = "" if len(self.parts) == 1 else f"; {what} are clipped together, as one vector"
+        kind = f"a quantile of the norms, from {self.privacy.norm:g} on" if self.adaptive else f"{self.privacy.norm:g}"
+        yield (
+            f"privacy: {what} of each client clipped to {kind}; noise multiplier {self.multiplier:g}; sampling rate "
+            f"{self.rate:g}, sums divided by {self.expected:g} clients whoever comes{together}"
+        )
+        if self.noise == "seeded":
+            yield f"privacy: {NOT_PRIVATE}"
+
+    @property
+    def bit_noise(self) -> float:
+        """The standard deviation s_b of the noise on the number of clients below the norm."""
+        return self.privacy.bit_noise or self.expected / 20.0
+
+    @property
+    def of_update(self) -> float:
+        """The noise multiplier z_d of the update, which is larger than z where bits are released as well."""
+        if not self.adaptive:
+            return self.multiplier
+        left = self.multiplier**-2 - len(self.groups) * (2.0 * self.bit_noise) ** -2
+        if left <= 0.0:
+            least = self.multiplier * math.sqrt(len(self.groups)) / 2.0
+            raise ValueError(
+                f"bit_noise={self.bit_noise:g} spends more than a noise multiplier of {self.multiplier:g} allows: it "
+                f"must be above {least:g}; say privacy.bit_noise, take larger cohorts, or clip: fixed"
+            )
+        return float(left**-0.5)
+
+    def prepare(self, setting: Setting) -> Central:
+        """Find what is clipped, the noise, and the fixed denominator.
+
+        Raises:
+            ValueError: cohorts are drawn in a way that is not accounted for.
+        """
+        expected = setting.sampler.expected(setting.sizes)
+        rate = _rate(setting, expected)
+        multiplier = self.privacy.noise_multiplier
+        if multiplier is None:
+            raise ValueError(f"epsilon={self.privacy.epsilon}: there is no accountant yet; give noise_multiplier")
+        names = [name for name in setting.sends if name not in (BUFFERS, STATISTICS) and not name.startswith("trans")]
+        widths = {name: setting.sends[name] for name in names}
+        groups = tuple(_groups(widths, setting.layout if self.privacy.per_layer else None))
+        ready = replace(self, multiplier=multiplier, expected=expected, rate=rate, groups=groups)
+        _ = ready.of_update
+        return ready
+
+    def start(self) -> Parts:
+        """Return the first norms to clip to, where they are not fixed."""
+        return {BOUND: self._first} if self.adaptive else {}
+
+    def broadcast(self, now: Now) -> Parts:
+        """Tell clients the norms to clip to, where they are not fixed."""
+        return {BOUND: now.state[BOUND]} if self.adaptive else {}
+
+    @property
+    def _first(self) -> Tensor:
+        count = max(1, len(self.groups))
+        return torch.full((count,), self.privacy.norm / math.sqrt(count), dtype=torch.float32)
+
+    def on_clients(self, update: BlockUpdate) -> None:
+        """Clip the rows of all that clients send."""
+        bound = (update.received[BOUND] if self.adaptive else self._first).to(torch.float64)
+        bound = bound.to(update.parts[DELTA].device)
+        squares = [
+            sum(
+                torch.linalg.vector_norm(update.parts[name][:, a:b], dim=1, dtype=torch.float64) ** 2
+                for name, a, b in group
+            )
+            for group in self.groups
+        ]
+        norms = torch.stack([torch.as_tensor(each) for each in squares], dim=1).sqrt()
+        finite = torch.isfinite(norms).all(dim=1)
+        if not bool(finite.all()):
+            for name in self.parts:
+                update.parts[name][~finite] = 0.0
+            norms[~finite] = 0.0
+        over = norms > bound
+        factor = torch.where(over, bound * _SLACK / norms, 1.0).to(torch.float32)
+        for place, group in enumerate(self.groups):
+            if bool(over[:, place].any()):
+                for name, a, b in group:
+                    update.parts[name][:, a:b].mul_(factor[:, place, None])
+        if self.adaptive:
+            update.parts[BELOW] = 0.5 - over.to(torch.float32)
+
+    def on_aggregate(self, total: Aggregate, now: Now) -> Mapping[str, float]:
+        """Turn means over those who came into noised ones over those expected; move the norm to clip to."""
+        assert now.noise is not None
+        bounds = (now.state[BOUND] if self.adaptive else self._first).double()
+        bound, multiplier = float(bounds.norm()), self.of_update
+        share = total.count / self.expected
+        names = [*self.parts, *self.sends]
+        means: dict[str, Floats] = {n: total.parts[n].detach().cpu().double().mul_(share).numpy() for n in names}
+        normals = now.noise.of(means)
+        deviation = multiplier * bound / self.expected
+        told = {"not_private": 1.0} if self.noise == "seeded" else {}
+        told |= {"noise_multiplier": self.multiplier, "clip": bound, "noise_std": deviation}
+        energy, count = 0.0, 0
+        for name in self.parts:
+            noised = means[name] + deviation * normals.draw(name, len(means[name]))
+            energy, count = energy + float(noised @ noised), count + len(noised)
+            total.parts[name].copy_(torch.from_numpy(noised.astype(np.float32)))
+        # Of what is released, as the aggregate before the noise is nobody's business.
+        noise = count * deviation**2
+        told["signal_to_noise"] = math.sqrt(max(0.0, energy - noise) / noise)
+        if self.adaptive:
+            drawn = normals.draw(BELOW, len(self.groups)) * self.bit_noise / self.expected
+            below = means[BELOW] + drawn + 0.5
+            step = np.exp(-self.privacy.clip_lr * (below - self.privacy.quantile))
+            now.state[BOUND] = (now.state[BOUND].double() * torch.from_numpy(step)).float()
+            told["clipped"] = min(1.0, max(0.0, 1.0 - float(below.mean())))
+        return told
+
+
+def _rate(setting: Setting, expected: float) -> float:
+    """Return the rate at which clients are sampled, each by a coin of its own; ValueError if they are not."""
+    sampler, clients = setting.sampler, len(setting.sizes)
+    if isinstance(sampler, Full):
+        return 1.0
+    if isinstance(sampler, Poisson):
+        return sampler.rate
+    near = max(expected / clients, 1e-6)
+    raise ValueError(
+        f"sampler: what privacy costs is known where each client is drawn by a coin of its own, or takes part in every "
+        f"round, and {getattr(sampler, 'name', type(sampler).__name__)} draws otherwise: take {{name: poisson, rate: "
+        f"{near:.3g}}}, or full"
+    )
+
+
+def _groups(widths: Mapping[str, int], layout: Layout | None) -> Iterable[Group]:
+    """Return the columns that are clipped together: all, or by a layout those of each module, and each other part."""
+    if layout is None:
+        yield tuple((name, 0, width) for name, width in widths.items())
+        return
+    modules: dict[str, list[tuple[str, int, int]]] = {}
+    for entry in layout.parameters:
+        if entry.region == "shared":
+            modules.setdefault(entry.name.rpartition(".")[0], []).append((DELTA, entry.start, entry.stop))
+    yield from (tuple(group) for group in modules.values())
+    yield from (((name, 0, width),) for name, width in widths.items() if name != DELTA)

@@ -1,0 +1,71 @@
+"""The section ``privacy`` of a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedray.core.noise import Source
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """``privacy``: differential privacy, by a clip and noise of its own, which come last.
+
+    >>> Privacy(noise_multiplier=0.9).per_layer
+    False
+    >>> Privacy()
+    Traceback (most recent call last):
+    ...
+    ValueError: give one of epsilon, the privacy to be spent in all, and noise_multiplier
+
+    Args:
+        model: the trust. ``central``: the server, which sees sums of updates and adds the noise.
+        unit: the difference of two neighbouring data sets. ``client``: one client with all its rows, there or not.
+        epsilon: of the whole run, above 0: the noise multiplier is found for it, for ``rounds`` rounds.
+        noise_multiplier: z > 0: the standard deviation of the noise on a sum of updates, over what one can change it
+            by; in the place of ``epsilon``.
+        delta: the probability at which epsilon may not hold, in (0, 1): far below one over the number of clients.
+        clip: ``fixed``: updates are clipped to ``norm``; ``adaptive``: to a norm that follows the quantile of theirs,
+            from ``norm`` on (Andrew et al., arXiv:1905.03871).
+        norm: the largest Euclidean norm that an update keeps, above 0.
+        per_layer: each module's parameters are clipped by themselves, to ``norm / sqrt(modules)``; adaptive ones each
+            to a norm of its own.
+        quantile: of ``adaptive``: the share of updates that are to be below the norm, in [0, 1].
+        clip_lr: of ``adaptive``: eta in C <- C exp(-eta (share below - quantile)), above 0.
+        bit_noise: of ``adaptive``: the standard deviation of the noise on the number of updates below the norm;
+            default: a twentieth of the expected cohort.
+        noise: ``secure``: by a key from the operating system, which is forgotten round by round, so that nobody can
+            take the noise off; ``seeded``: by the run's seed, which is reproducible and NOT PRIVATE.
+        accountant: ``pld``: privacy loss distributions; ``rdp``: Rényi differential privacy, faster and looser.
+    """
+
+    model: Literal["central"] = "central"
+    unit: Literal["client"] = "client"
+    epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float = 1e-5
+    clip: Literal["fixed", "adaptive"] = "fixed"
+    norm: float = 1.0
+    per_layer: bool = False
+    quantile: float = 0.5
+    clip_lr: float = 0.2
+    bit_noise: float | None = None
+    noise: Source = "secure"
+    accountant: Literal["pld", "rdp"] = "pld"
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give one of epsilon, the privacy to be spent in all, and noise_multiplier")
+        for name in ("epsilon", "noise_multiplier", "norm", "clip_lr", "bit_noise"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < float("inf"):
+                raise ValueError(f"{name}={value:g}: it must be above 0")
+        if not 0.0 < self.delta < 1.0:
+            raise ValueError(f"delta={self.delta:g}: it must be above 0 and below 1, such as 1e-5")
+        if not 0.0 <= self.quantile <= 1.0:
+            raise ValueError(f"quantile={self.quantile:g}: it must be from 0 to 1")
+        usual = {"quantile": Privacy.quantile, "clip_lr": Privacy.clip_lr, "bit_noise": Privacy.bit_noise}
+        for name, value in usual.items() if self.clip == "fixed" else ():
+            if getattr(self, name) != value:
+                raise ValueError(f"{name}={getattr(self, name):g}: it is for clip: adaptive, and this one is fixed")

@@ -1,0 +1,77 @@
+"""Numbers that the noise of ``privacy`` does not protect, kept apart from all that is shown and handed on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedray.core.record import VIEWS, RoundRecord
+from fedray.rundir import durable
+
+Withhold = Callable[[RoundRecord], None]
+"""Takes out of a record, in place, what the noise does not protect."""
+
+ABORTED = (
+    "round {}: clients gave no update, and by failures.on_nonfinite, failures.on_failure or failures.min_share the run "
+    "ends; which clients, and why, stands in not_private.jsonl"
+)
+
+NOTE = "NOT PRIVATE: computed from clients' rows without any noise; never publish this file"
+"""The words at the head of the file."""
+
+
+def nothing(record: RoundRecord) -> None:
+    """Leave a record as it is."""
+
+
+def taken(record: RoundRecord) -> dict[str, Any]:
+    """Take out of a record what is computed from clients' rows without any noise, and return it.
+
+    That is who was there and how many, what they were trained on, with which loss, what they sent and how they failed,
+    and evaluations on their rows.  What stays comes from the noised model, from a test set, or from the machines.
+
+    >>> record = RoundRecord(1, clients={"ok": 9}, train={"loss": 0.5, "lr": 0.1}, bytes={"up": 90, "network": 4})
+    >>> taken(record)
+    {'clients': {'ok': 9}, 'train': {'loss': 0.5}, 'bytes': {'up': 90}}
+    >>> record.train, record.bytes
+    ({'lr': 0.1}, {'network': 4})
+    """
+    found: dict[str, Any] = {"clients": record.clients, "examples": record.examples, "weight": record.weight}
+    found["train"] = {name: value for name, value in record.train.items() if name != "lr"}
+    found["bytes"] = {name: value for name, value in record.bytes.items() if name != "network"}
+    found["failures"], found["evaluated"] = record.failures, record.evaluated
+    found["usage"] = {"failures": record.usage.pop("failures", {})}
+    record.clients, record.examples, record.weight, record.failures, record.evaluated = {}, 0, None, [], {}
+    record.train = {name: value for name, value in record.train.items() if name == "lr"}
+    record.bytes = {name: value for name, value in record.bytes.items() if name == "network"}
+    for section in VIEWS.values():
+        found[section] = getattr(record, section)
+        setattr(record, section, {})
+        found[f"tables.{section}"] = record.tables.pop(section, {})
+    empty: tuple[Any, ...] = ({}, [], None, 0, {"failures": {}})
+    return {name: value for name, value in found.items() if value not in empty}
+
+
+class NotPrivate:
+    """The file of what is withheld, one line of JSON for each part of a round; its first line says what it is.
+
+    A round that was done again after a kill has its lines again, of which the last ones count.
+
+    Args:
+        path: the file, made when there is something to write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, record: RoundRecord) -> None:
+        """Move what is withheld of a record to the file."""
+        if not (found := taken(record)):
+            return
+        if not self._path.exists():
+            durable.create(self._path, json.dumps({"note": NOTE}).encode() + b"\n", secret=True)
+        finite = RoundRecord(record.round, metrics={"": found}).to_json()["metrics"][""]
+        with self._path.open("ab") as file:
+            file.write(json.dumps({"round": record.round, **finite}).encode() + b"\n")

@@ -1,0 +1,179 @@
+"""Runs with privacy: what is written, what is not, and the same noise after a kill."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fedray
+from fedray.core.errors import RunFailed
+from fedray.rundir import checkpoint
+
+ROUNDS = 6
+
+
+def data() -> Any:
+    draws = np.random.default_rng(0)
+    x, y = draws.standard_normal((200, 8)).astype("f4"), draws.integers(0, 3, 200)
+    names = [f"hospital{one}" for one in np.repeat(range(20), 10)]
+    test = draws.standard_normal((30, 8)).astype("f4"), draws.integers(0, 3, 30)
+    return fedray.FederatedData.from_arrays(x, y, names, test=test).with_holdout(0.2, seed=1)
+
+
+def train(folder: Path, noise: str = "seeded", **more: Any) -> fedray.Result:
+    options = {
+        "rounds": ROUNDS,
+        "tracking": [],
+        "checkpoint_every": 2,
+        "evaluate_clients_every": 3,
+        **more.pop("options", {}),
+    }
+    privacy = {"noise_multiplier": 0.5, "norm": 0.5, "noise": noise, **more.pop("privacy", {})}
+    return fedray.train(
+        fedray.FederatedModel(lambda: nn.Linear(8, 3), lambda p: torch.optim.SGD(p, lr=0.1)),
+        data(),
+        fedray.TrainArgs(**options),
+        **{"sampler": fedray.Poisson(0.3), "cluster": "inline", "progress": False, "privacy": privacy, **more},
+        run_dir=folder,
+    )
+
+
+def hashes(folder: Path) -> list[str]:
+    return [json.loads(line)["model_sha256"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("seeded") / "run"
+    train(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("secure") / "run"
+    train(folder, "secure")
+    return folder
+
+
+def stops_at(round: int) -> Any:
+    return lambda record: record.round == round
+
+
+def test_seeded_noise_has_the_same_bits_and_says_that_it_is_not_private(seeded: Path, tmp_path: Path) -> None:
+    train(tmp_path / "again")
+    assert hashes(tmp_path / "again") == hashes(seeded)
+    summary = json.loads((seeded / "summary.json").read_text())
+    assert summary["not_private"].startswith("NOT PRIVATE")
+    assert "NOT PRIVATE" in (seeded / "log.txt").read_text()
+    assert summary["final"]["metrics"]["privacy"]["not_private"] == 1.0
+
+
+def test_secure_noise_is_other_noise_in_each_run_and_its_keys_are_gone(secure: Path, tmp_path: Path) -> None:
+    train(tmp_path / "again", "secure")
+    assert not set(hashes(tmp_path / "again")) & set(hashes(secure))
+    assert not [*secure.rglob(checkpoint.NOISE_KEY)]
+    assert "not_private" not in json.loads((secure / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("noise", ["seeded", "secure"])
+@pytest.mark.parametrize("clip", ["fixed", "adaptive"])
+def test_a_run_that_is_stopped_and_goes_on_repeats_its_noise(tmp_path: Path, noise: str, clip: str) -> None:
+    privacy = {"clip": clip, **({"bit_noise": 9.0} if clip == "adaptive" else {})}
+    folder = tmp_path / "run"
+    train(folder, noise, callbacks=[stops_at(3)], privacy=privacy)
+    keys = [*(folder / "checkpoints").rglob(checkpoint.NOISE_KEY)]
+    assert bool(keys) == (noise == "secure")
+    assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in keys)
+    train(folder, noise, resume=True, callbacks=[stops_at(4)], privacy=privacy)
+    first = hashes(folder)
+    # As if it had been killed after round 4, with the checkpoint of round 3 as its last one.
+    checkpoint.drop_after(folder / "checkpoints", 3)
+    assert checkpoint.rounds_in(folder / "checkpoints")[0] == 3
+    train(folder, noise, resume=True, privacy=privacy)
+    assert hashes(folder)[:4] == first
+    assert len(hashes(folder)) == ROUNDS
+
+
+def test_a_kill_before_the_first_checkpoint_repeats_the_noise_too(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, "secure", callbacks=[stops_at(2)], options={"checkpoint_every": 0})
+    told = hashes(folder)
+    checkpoint.drop_after(folder / "checkpoints", 0)
+    assert checkpoint.rounds_in(folder / "checkpoints") == [0]
+    train(folder, "secure", resume=True, options={"checkpoint_every": 0})
+    assert hashes(folder)[:2] == told
+
+
+def test_a_run_that_had_ended_goes_on_with_a_new_key(secure: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, "secure", options={"rounds": 2})
+    train(folder, "secure", resume=True, options={"rounds": 4})
+    assert len(hashes(folder)) == 4
+    assert not [*folder.rglob(checkpoint.NOISE_KEY)]
+
+
+def test_what_the_noise_does_not_protect_is_in_a_file_of_its_own(seeded: Path) -> None:
+    for name in ("metrics.jsonl", "summary.json", "log.txt", "config.yaml"):
+        assert "hospital" not in (seeded / name).read_text(), name
+    for line in (seeded / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert {"test", "metrics"} <= record.keys()
+        assert not record.keys() & {"clients", "weight", "failures", "clients_test", "evaluated"}
+        assert record["train"] == {"lr": 0.1}
+        assert not record["examples"]
+        assert record["bytes"] == {"network": 0}
+    assert json.loads((seeded / "summary.json").read_text())["examples"] == 0
+    first, *rows = map(json.loads, (seeded / "not_private.jsonl").read_text().splitlines())
+    assert first["note"].startswith("NOT PRIVATE")
+    assert stat.S_IMODE((seeded / "not_private.jsonl").stat().st_mode) == 0o600
+    assert {row["round"] for row in rows} == set(range(1, ROUNDS + 1))
+    assert any("loss" in row.get("train", {}) for row in rows)
+    assert [row["round"] for row in rows if "clients_test" in row] == [3, 6]
+    assert not (seeded / "clients").exists()
+    assert not (seeded / "labels.json").exists()
+    assert json.loads((seeded / "sent.json").read_text())["note"].startswith("NOT PRIVATE")
+
+
+class Sick(nn.Module):
+    """A loss that is no number for some clients, and raises for others."""
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if bool((target == 2).all()):
+            raise ValueError("the rows of this hospital are secret")
+        return nn.functional.cross_entropy(output, target)
+
+
+def sick(folder: Path, **options: Any) -> fedray.Result:
+    y = np.repeat([0, 1, 2, 0], 5)
+    given = fedray.FederatedData.from_arrays(np.ones((20, 2), "f4"), y, np.repeat(["a", "b", "hospital_c", "d"], 5))
+    return fedray.train(
+        fedray.FederatedModel(lambda: nn.Linear(2, 3), lambda p: torch.optim.SGD(p, lr=0.1), Sick()),
+        given,
+        fedray.TrainArgs(rounds=2, tracking=[], stack="off", **options),
+        privacy={"noise_multiplier": 0.5, "noise": "seeded"},
+        cluster="inline",
+        progress=False,
+        run_dir=folder,
+    )
+
+
+def test_the_name_of_a_client_that_fails_is_told_in_that_file_alone(tmp_path: Path) -> None:
+    sick(tmp_path / "drop", on_failure="drop")
+    for name in ("log.txt", "metrics.jsonl", "summary.json"):
+        found = (tmp_path / "drop" / name).read_text()
+        assert "hospital_c" not in found
+        assert "secret" not in found
+    assert "hospital_c" in (tmp_path / "drop" / "not_private.jsonl").read_text()
+    with pytest.raises(RunFailed, match=r"clients gave no update.* stands in not_private.jsonl") as caught:
+        sick(tmp_path / "abort")
+    assert "hospital" not in str(caught.value)
+    assert "hospital_c" in (tmp_path / "abort" / "not_private.jsonl").read_text()
+    assert "hospital_c" not in (tmp_path / "abort" / "log.txt").read_text()

@@ -1,0 +1,36 @@
+"""The section ``privacy``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedray.config.binding import bind
+from fedray.core.errors import ConfigError
+from fedray.privacy import Privacy
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "privacy: give one of epsilon"),
+        ({"epsilon": 8, "noise_multiplier": 0.9}, "privacy: give one of epsilon"),
+        ({"epsilon": 0}, "epsilon=0: it must be above 0"),
+        ({"noise_multiplier": -1}, "noise_multiplier=-1"),
+        ({"noise_multiplier": float("inf")}, "noise_multiplier=inf"),
+        ({"noise_multiplier": 1, "norm": 0}, "norm=0"),
+        ({"noise_multiplier": 1, "delta": 0}, "delta=0: it must be above 0 and below 1"),
+        ({"noise_multiplier": 1, "delta": 1}, "delta=1"),
+        ({"noise_multiplier": 1, "clip": "adaptive", "quantile": 1.5}, "quantile=1.5"),
+        ({"noise_multiplier": 1, "clip": "adaptive", "bit_noise": 0}, "bit_noise=0"),
+        ({"noise_multiplier": 1, "bit_noise": 5}, "bit_noise=5: it is for clip: adaptive"),
+        ({"noise_multiplier": 1, "quantile": 0.9}, "quantile=0.9: it is for clip: adaptive"),
+        ({"noise_multiplier": 1, "unit": "hospital"}, "privacy.unit"),
+        ({"noise_multiplier": 1, "noise": "public"}, "privacy.noise"),
+        ({"noise_multiplier": 1, "clipping": "fixed"}, "privacy.clipping: unknown key"),
+    ],
+)
+def test_what_cannot_be_is_said_with_its_key(said: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+        bind(Privacy, said, "privacy")

@@ -1,0 +1,78 @@
+"""What a record has that noise does not protect."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+from fedray.core.record import RoundRecord
+from fedray.run.withheld import NOTE, NotPrivate, taken
+
+PUBLIC = {"round", "seconds", "phases", "test", "model_sha256", "workers", "stack", "metrics", "usage"}
+"""What comes from the noised model, from a test set, or from the machines."""
+
+
+def full() -> RoundRecord:
+    spread = {"loss": {"mean": 0.5}}
+    return RoundRecord(
+        3,
+        seconds=1.0,
+        phases={"train": 1.0},
+        clients={"sampled": 4, "ok": 3, "failed": 1},
+        examples=30,
+        train={"loss": float("nan"), "lr": 0.1},
+        test={"loss": 1.0},
+        clients_test=spread,
+        clients_personal=spread,
+        clients_finetuned=spread,
+        evaluated={"clients": 4},
+        weight=3.0,
+        bytes={"up": 1, "down": 2, "network": 3},
+        model_sha256="ab",
+        failures=[{"client": "a", "stage": "train", "error": "e"}],
+        workers=2,
+        stack=1,
+        metrics={"privacy": {"clip": 1.0}},
+        tables={"test": {"t": {"a": 1}}, "clients_test": {"t": {"a": 1}}},
+        usage={"retries": 0, "failures": {"train": 1}},
+    )
+
+
+def test_every_field_of_a_record_is_public_or_taken() -> None:
+    record = full()
+    found = taken(record)
+    assert found.keys() == {
+        "clients",
+        "examples",
+        "weight",
+        "train",
+        "bytes",
+        "failures",
+        "evaluated",
+        "usage",
+        "clients_test",
+        "clients_personal",
+        "clients_finetuned",
+        "tables.clients_test",
+    }
+    left = record.to_json()
+    assert left.keys() == {*PUBLIC, "train", "bytes", "tables", "examples"}
+    assert (left["train"], left["bytes"], left["examples"]) == ({"lr": 0.1}, {"network": 3}, 0)
+    assert left["tables"] == {"test": {"t": {"a": 1}}}
+    assert left["usage"] == {"retries": 0}
+    known = {*PUBLIC, "attackers", *(name.split(".")[0] for name in found)}
+    assert {field.name for field in fields(RoundRecord)} == known, "a new field: is it protected?"
+    assert taken(record) == {}
+
+
+def test_it_goes_to_a_file_whose_first_line_says_what_it_is(tmp_path: Path) -> None:
+    withhold = NotPrivate(tmp_path / "not_private.jsonl")
+    withhold(RoundRecord(1))
+    assert not (tmp_path / "not_private.jsonl").exists(), "nothing to withhold"
+    withhold(full())
+    withhold(full())
+    first, *rows = map(json.loads, (tmp_path / "not_private.jsonl").read_text().splitlines())
+    assert first == {"note": NOTE}
+    assert [row["round"] for row in rows] == [3, 3]
+    assert rows[0]["train"] == {"loss": None}, "no number is null, as in metrics.jsonl"
