@@ -141,6 +141,13 @@ def test_an_option_of_a_server_optimizer_is_said_in_a_file_and_in_python(
     assert written == yaml.safe_load(file.to_yaml())
     (tmp_path / "again.yaml").write_text(text)
     assert Config.load(tmp_path / "again.yaml").to_yaml() == text
+
+
+@pytest.mark.parametrize("name", server_optimizers)
+def test_a_plan_has_the_server_optimizer_of_a_file_and_of_python(name: str) -> None:
+    option = "lr"
+    file = bound(server={"name": name, option: OTHER[option]})
+    python = from_python(server=server_optimizers[name](**{option: OTHER[option]}))
     assert file.plan().algorithm.server == python.plan().algorithm.server == file.server
 
 

@@ -110,10 +110,10 @@ def beside(algorithm: Algorithm) -> list[list[Transform]]:
 @every("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("some", ["some", pytest.param("all", marks=pytest.mark.slow)])
 def test_resuming_gives_the_same_bits_with_transforms(algorithm: Algorithm, some: str, tmp_path: Path) -> None:
-    """Each transform is met by several algorithms, and each algorithm meets two that it can be beside."""
+    """Each transform is met by several algorithms, and each algorithm meets one that it can be beside."""
     rows, number = beside(algorithm), ALGORITHMS.index(algorithm)
     if some == "some":
-        rows = [rows[(number + step) % len(rows)] for step in range(0, min(4, len(rows)), 3)]
+        rows = [rows[number % len(rows)]] if rows else []
     for place, transforms in enumerate(rows):
         resumes(tmp_path / str(place), algorithm, transforms=transforms)
 

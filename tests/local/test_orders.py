@@ -135,9 +135,25 @@ def each_its_own(c: Clients) -> None:
     changed(c, own)
 
 
-@pytest.mark.parametrize("model_fn", [None, Dropping], ids=["mlp", "dropping"])
-@pytest.mark.parametrize("args", WORK, ids=range(len(WORK)))
-@pytest.mark.parametrize("program", [longer, plainly, some, each_its_own], ids=lambda program: program.__name__)
+PROGRAMS = [longer, plainly, some, each_its_own]
+
+
+@pytest.mark.parametrize(
+    ("program", "args", "model_fn"),
+    [
+        # Each program meets each kind of work, with a model that draws or one that does not; the others are slow.
+        pytest.param(
+            program,
+            args,
+            model_fn,
+            id=f"{program.__name__}-{kind}-{model_fn.__name__ if model_fn else 'mlp'}",
+            marks=pytest.mark.slow if (row + kind + (model_fn is None)) % 2 else [],
+        )
+        for row, program in enumerate(PROGRAMS)
+        for kind, args in enumerate(WORK)
+        for model_fn in (None, Dropping)
+    ],
+)
 def test_a_fit_may_have_an_order_of_its_own(
     program: Callable[[Clients], object], args: LocalSection, model_fn: Callable[[], nn.Module] | None
 ) -> None:

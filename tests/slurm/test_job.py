@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,21 +104,38 @@ def test_who_took_the_folder_while_slurm_was_asked_keeps_it(tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
-def test_a_start_that_ended_while_it_made_the_run_folder_is_at_home_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def shown() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command that shows a config, once for all who ask the same."""
+    said: dict[str, subprocess.CompletedProcess[str]] = {}
+    run = subprocess.run
+
+    def asked(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if str(command) not in said:
+            said[str(command)] = run(command, **options)
+        return said[str(command)]
+
+    return asked
+
+
+@pytest.fixture
+def made(shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run folder of ``c.yaml`` in the working directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs.subprocess, "run", shown)  # type: ignore[attr-defined]
     Path("c.yaml").write_text("{data: {name: digits}, model: {name: logistic}, run: {dir: made}}")
+    return tmp_path / "made"
+
+
+def test_a_start_that_ended_while_it_made_the_run_folder_is_at_home_there(made: Path) -> None:
     job = Allocation(job=7, restart=0, nodes=1, node_list="n1", node="n1", cpus=1)
     # Whatever the job does next, it may be killed before it has done it.
-    assert settle(["c.yaml"], job) == settle(["c.yaml"], replace(job, restart=1)) == tmp_path / "made"
+    assert settle(["c.yaml"], job) == settle(["c.yaml"], replace(job, restart=1)) == made
     with pytest.raises(ConfigError, match="already holds a run"):
         settle(["c.yaml"], replace(job, job=8))
 
 
-def test_of_two_jobs_that_make_one_run_folder_at_once_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("c.yaml").write_text("{data: {name: digits}, model: {name: logistic}, run: {dir: made}}")
+def test_of_two_jobs_that_make_one_run_folder_at_once_one_does(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = History.claim
 
     def late(self: History, path: Path) -> bool:
@@ -127,4 +146,4 @@ def test_of_two_jobs_that_make_one_run_folder_at_once_one_does(tmp_path: Path, m
     monkeypatch.setattr(History, "claim", late)
     with pytest.raises(ConfigError, match=r"job 7 makes a run in .*delete slurm.json there"):
         settle(["c.yaml"], Allocation(job=8, restart=0, nodes=1, node_list="n1", node="n1", cpus=1))
-    assert not (tmp_path / "made" / "config.yaml").exists()
+    assert not (made / "config.yaml").exists()
