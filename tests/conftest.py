@@ -93,6 +93,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Send no words of a test that passed from a worker to the process that counts: nobody reads them."""
+    report = yield
+    if report.passed and hasattr(item.config, "workerinput"):
+        report.sections.clear()
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _same_initial_weights() -> None:
     """Layers that a test builds draw from torch's global generator: start it alike whatever ran before."""

@@ -70,7 +70,14 @@ main()
 """
 
 
-@pytest.mark.parametrize("command", [["doctor"], ["list"], ["plan", "small.yaml"]], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["doctor"], id="doctor", marks=pytest.mark.slow),
+        pytest.param(["list"], id="list", marks=pytest.mark.slow),
+        pytest.param(["plan", "small.yaml"], id="plan"),
+    ],
+)
 def test_ctrl_c_while_a_command_imports_torch_is_not_lost(small: Path, command: list[str]) -> None:
     ended = subprocess.run([sys.executable, "-c", LOST, *command], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (130, "")

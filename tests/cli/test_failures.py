@@ -192,6 +192,7 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(
     assert hashes(Path("out")) == hashes(Path("whole"))
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_at_once(silos: Path) -> None:
     """The first waits for a client that takes its time."""
     waits = (

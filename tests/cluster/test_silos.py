@@ -26,6 +26,8 @@ from fedray.rundir.client_table import read_clients
 from fedray.rundir.folder import RunFolder
 from tests.faults.nodes import Nodes, eventually, fault
 
+pytestmark = pytest.mark.slow
+
 ROWS = {"alpha": 23, "beta": 31, "gamma": 12, "delta": 17}
 SILOS: dict[str, dict[str, Any]] = {
     "alpha": {"node_label": "site=a", "path": "$SITE_DATA/alpha.csv"},
@@ -112,7 +114,6 @@ def same(records: Sequence[RoundRecord], others: Sequence[RoundRecord]) -> None:
             assert values == pytest.approx(other.clients_test[name], rel=1e-6)
 
 
-@pytest.mark.slow
 def test_the_bits_are_those_of_one_machine_that_has_all_files(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +137,6 @@ def test_the_bits_are_those_of_one_machine_that_has_all_files(
     same(there, run(config(place, SILOS, cluster={"name": "inline"}), tmp_path / "inline"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["ditto", "mime"])
 def test_surveys_and_views_are_those_of_one_machine_too(
     algorithm: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -171,7 +171,6 @@ def test_surveys_and_views_are_those_of_one_machine_too(
     }
 
 
-@pytest.mark.slow
 def test_workers_of_two_sizes_are_one_group_of_their_node(place: Place, tmp_path: Path) -> None:
     """One broadcast to the second node and one accumulator from it, whatever gamma's own worker is."""
     place.nodes.plan()
@@ -183,7 +182,6 @@ def test_workers_of_two_sizes_are_one_group_of_their_node(place: Place, tmp_path
     assert all(once < record.bytes["network"] < 1.1 * once for record in records)
 
 
-@pytest.mark.slow
 def test_where_all_workers_are_silos_own_one_of_them_evaluates(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +195,6 @@ def test_where_all_workers_are_silos_own_one_of_them_evaluates(
     same(there, run(config(place, own, cluster={"name": "inline"}), tmp_path / "inline"))
 
 
-@pytest.mark.slow
 def test_a_silo_that_is_lost_is_missing_in_the_evaluation(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +225,6 @@ def test_a_silo_that_is_lost_is_missing_in_the_evaluation(
         assert record.clients_test["loss"]["mean"] != pytest.approx(other.clients_test["loss"]["mean"], rel=1e-6)
 
 
-@pytest.mark.slow
 def test_a_silos_own_worker_without_room_does_not_take_its_node_with_it(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

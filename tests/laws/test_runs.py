@@ -155,7 +155,7 @@ def test_resuming_gives_the_same_bits_with_each_server_optimizer(
 
 @every("server", SERVERS)
 def test_it_learns_with_each_server_optimizer(server: ServerOptimizer, tmp_path: Path) -> None:
-    run = made(tmp_path, server=server, **LEARNS)
+    run = made(tmp_path, server=server, **{**LEARNS, "rounds": 12})
     losses = [record.test["loss"] for record in run.run()]
     assert losses[-1] < 0.75 * losses[0]
 
@@ -186,7 +186,7 @@ def test_the_size_of_a_stack_does_not_show(algorithm: Algorithm, ran: Runs) -> N
                 assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-5)
 
 
-LEARNS: dict[str, Any] = {"rounds": 12, "args": LocalSection(2, 4), "optimizer": optim.SGD(0.3)}
+LEARNS: dict[str, Any] = {"rounds": 9, "args": LocalSection(2, 4), "optimizer": optim.SGD(0.3)}
 
 
 @every("algorithm", ALGORITHMS)

@@ -36,6 +36,7 @@ def test_quantiles_of_one_and_two_degrees_have_a_closed_form(probability: float)
     assert student_quantile(probability, 2) == pytest.approx(centred * math.sqrt(2 / (1 - centred**2)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_command_line_does_without_scipy_until_there_is_a_table() -> None:
     code = "import sys, fedray.cli.app, fedray.cli.many, fedray.sweep; assert 'scipy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

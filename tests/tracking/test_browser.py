@@ -19,7 +19,7 @@ from fedray.core.record import RoundRecord
 from fedray.tracking import RunInfo, TensorBoard
 from tests.chromium import chromium
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PATIENCE = 90
 ROUNDS = 6

@@ -360,6 +360,7 @@ def test_a_record_without_a_start_is_refused(tmp_path: Path) -> None:
         TensorBoard(tmp_path).round(record(1))
 
 
+@pytest.mark.slow
 def test_the_writer_is_imported_on_use_and_tensorflow_never() -> None:
     script = """if True:
         import sys, tempfile

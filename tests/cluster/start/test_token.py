@@ -71,8 +71,9 @@ def closed() -> Iterator[Closed]:
     quick = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", "RAY_DEDUP_LOGS": "0"}
     head = subprocess.Popen(command, env=os.environ | shown | quick, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not all(_answers(port) for port in ports):
+            assert head.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
         yield Closed(f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", folder / "token")

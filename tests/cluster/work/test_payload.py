@@ -32,6 +32,7 @@ def payload(tmp_path: Path) -> Payload:
     return Payload(pickle.dumps(None), str(tmp_path / "fedray-data-abc" / "hash"), data)
 
 
+@pytest.mark.slow
 def test_a_second_team_holds_what_a_killed_one_left(tmp_path: Path, payload: Payload) -> None:
     file = tmp_path / "fedray-data-abc" / "hash" / "x.npy"
     with subprocess.Popen([sys.executable, "-c", UNPACK], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:

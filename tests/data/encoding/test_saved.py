@@ -56,6 +56,7 @@ def test_what_is_no_encoding_is_refused(tmp_path: Path, content: str) -> None:
         load_encoding(path)
 
 
+@pytest.mark.slow
 def test_it_is_utf_8_in_every_locale(tmp_path: Path, write: Files) -> None:
     data = FederatedData.from_csv(write("a.csv", "größe,y\n30,no\n40,yes\n"), target="y")
     assert data.encoding is not None

@@ -13,6 +13,7 @@ from fedray.data.encoding.reading import read_csv
 from fedray.data.sources.tables import by_column
 
 
+@pytest.mark.slow
 def test_a_source_without_tables_does_without_pyarrow() -> None:
     script = """if True:
         import sys
