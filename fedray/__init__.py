@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from fedray.core.record import RoundRecord
     from fedray.data import FederatedData
     from fedray.data.augment import Crop, Flip, Normalize
+    from fedray.data.columns.ragged import Ragged
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
     from fedray.predict import Predictions, Predictor, load
     from fedray.privacy import Privacy
@@ -81,6 +82,7 @@ _NAMES = {
     "api": "Cluster FederatedModel Result TrainArgs train",
     "data": "FederatedData",
     "data.augment": "Crop Flip Normalize",
+    "data.columns.ragged": "Ragged",
     "data.partition": "Column Dirichlet IID Quantity Shards",
     "attacks": "ALIE GaussianAttack SignFlip",
     "core.errors": "ConfigError RunFailed",
@@ -186,6 +188,7 @@ __all__ = [
     "Privacy",
     "QFedAvg",
     "Quantity",
+    "Ragged",
     "Result",
     "RoundRecord",
     "RunFailed",

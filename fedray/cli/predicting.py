@@ -22,7 +22,7 @@ def predict(
     rows: Annotated[
         Path,
         typer.Argument(
-            metavar="ROWS.csv", help="A table, CSV or Parquet; or .npy, .npz with x, of arrays.", show_default=False
+            metavar="ROWS.csv", help="A table, CSV or Parquet; or .npy, .npz of arrays.", show_default=False
         ),
     ],
     out: Annotated[

@@ -58,7 +58,8 @@ class FederatedData(ContiguousData):
         Args:
             x: inputs ``[N, ...]``: floats, integer tokens, or uint8 images (handed out as float32 in [0, 1]); used
                 without a copy where type and order allow.  Or several columns of them: ``{"ids": ids, "age": age}``, by
-                whose names a model is called, or ``(ids, age)``, by place.
+                whose names a model is called, or ``(ids, age)``, by place.  An array, a column, and targets that are
+                classes, may be sequences of different lengths, :class:`fedray.Ragged`.
             y: targets ``[N, ...]``: integers are class indices, floats numbers for regression.  None: tokens are
                 their own targets; other inputs have none, and the model gives a loss of each.
             clients: for each row its client: a number in [0, n), or a name.  Rows need not be in order; the rows of
@@ -206,7 +207,8 @@ class FederatedData(ContiguousData):
         """Read a folder with one Parquet or NPZ file per client, named by the client's id.
 
         A Parquet file is a table, read as ``from_csv`` reads one.  An NPZ file holds arrays ``x`` and ``y``, or, in the
-        place of ``x``, several columns by their names; without ``y`` there are no targets.  Nothing is standardised.
+        place of ``x``, several columns by their names; without ``y`` there are no targets.  An array ``x_offsets``
+        beside ``x`` makes sequences of different lengths of it, see :class:`fedray.Ragged`.  Nothing is standardised.
         Clients are in the order of their names.
 
         Args:

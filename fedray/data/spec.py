@@ -50,6 +50,7 @@ class DataSpec:
         vocabulary: number of distinct tokens when inputs are int64 token sequences, else 0.
         columns: the columns of inputs, where there are several; ``shape`` and ``vocabulary`` say nothing then.
         target: the shape of one regression target; empty: ``(outputs,)``.
+        padding: the target that stands behind the last one of a sequence; None: all have one length.
     """
 
     shape: tuple[int, ...]
@@ -59,6 +60,7 @@ class DataSpec:
     vocabulary: int = 0
     columns: tuple[Column, ...] = ()
     target: tuple[int, ...] = ()
+    padding: int | None = None
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> DataSpec:

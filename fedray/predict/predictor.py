@@ -16,6 +16,8 @@ from fedray.core.errors import ConfigError, an
 from fedray.core.losses import cross_entropy
 from fedray.data.augment import Augment
 from fedray.data.columns.checks import as_examples, as_inputs, check_fits, tensor, tensors
+from fedray.data.columns.inputs import InputColumns
+from fedray.data.columns.ragged import Ragged
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.frames import beside, inputs_of, is_table, table_of
@@ -101,7 +103,7 @@ class Predictor:
                 f"rows: this model was not trained on tables, so an array of inputs {list(self.task.spec.shape)} for "
                 f"each example is needed; this is {an(type(rows).__name__)}"
             )
-        x = as_inputs(rows, "rows")
+        x = _as_long(as_inputs(rows, "rows"), spec.shape)
         if spec.vocabulary == 0 and x.dtype == np.int64:
             x = x.astype(np.float32)
         if x.shape[1:] != spec.shape:
@@ -115,10 +117,20 @@ class Predictor:
 
     def _columns(self, rows: Any) -> Any:
         x, none = as_examples(rows, None, "rows:")
+        if isinstance(x, InputColumns):
+            shapes = {column.name: column.shape for column in self.task.spec.columns}
+            x = InputColumns({name: _as_long(one, shapes.get(name, ())) for name, one in x.columns.items()})
         if not len(x):
             raise ConfigError("rows: there are no rows")
         check_fits(x, none, replace(self.task.spec, task="regression", outputs=0, target=()), "rows")
         return x
+
+
+def _as_long(x: Any, shape: tuple[int, ...]) -> Any:
+    """Return sequences of different lengths padded as those of training, where they are no longer."""
+    if isinstance(x, Ragged) and shape and x.longest <= shape[0]:
+        return x.changed(length=shape[0])
+    return x
 
 
 def outputs_of(

@@ -7,26 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from fedray.core.errors import ConfigError, listed
+from fedray.core.errors import ConfigError
+from fedray.data.files.folder import read_npz
 
 ARRAYS = (".npy", ".npz")
 
 
 def read_rows(path: Path) -> Any:
-    """Return what a predictor takes: of a file of arrays ``x``, of another its path, as a table is read by its columns.
+    """Return what a predictor takes: of a file of arrays its inputs, of another its path, to be read as a table.
+
+    Inputs of an NPZ file are those of one that a model is trained on: ``x``, or columns by their names.
 
     Raises:
-        ConfigError: arrays that cannot be read, or have no ``x``.
+        ConfigError: arrays that cannot be read.
     """
     if path.suffix.lower() not in ARRAYS:
         return path
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            if "x" not in found.files:
-                raise ConfigError(f"{path}: an array x is needed; it has {listed(found.files)}")
-            return found["x"]
+        return read_npz(path)[0] if path.suffix.lower() == ".npz" else np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ConfigError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from torch import Tensor
 
 from fedray.config.registry import Registry
+from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn
 from fedray.data.columns.base import ClientData
 from fedray.data.spec import DataSpec
@@ -76,6 +77,9 @@ class Task:
     usual: ClassVar[tuple[str, ...]] = ()
     """The metrics that its readers expect, beside the loss."""
 
+    padded: ClassVar[bool] = False
+    """True where targets may be sequences of different lengths, whose padding counts in no loss and no metric."""
+
     spec: ClassVar[DataSpec] = DataSpec((), 0)
     """The examples that it is about."""
 
@@ -85,7 +89,15 @@ class Task:
         Args:
             spec: the examples.
             target: the shape of some targets, if that is known.
+
+        Raises:
+            ConfigError: targets of different lengths, for which it has no place.
         """
+        if spec.padding is not None and not self.padded:
+            raise ConfigError(
+                f"task: {self.name} has no place for targets of different lengths; token_classification has, a class "
+                "for each value, and causal_lm, the next one"
+            )
         found = copy.copy(self)
         object.__setattr__(found, "spec", spec)
         return found

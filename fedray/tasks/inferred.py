@@ -8,6 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
 from fedray.tasks.base import Task
 from fedray.tasks.binary import Binary, Multilabel
@@ -42,6 +43,11 @@ def infer(spec: DataSpec, target: Shape, loss: Any, output: Callable[[], Shape |
         output: gives the shape of the model's outputs for these targets, None if that is not known; asked where it
             matters.
     """
+    if spec.padding is not None:
+        raise ConfigError(
+            "task: targets of different lengths are classes of each value, or the next ones: say task: "
+            "token_classification, or task: causal_lm"
+        )
     yes_no = loss is F.binary_cross_entropy_with_logits or isinstance(loss, nn.BCEWithLogitsLoss)
     if not spec.outputs:
         return Unsupervised().of(spec), "there are no targets"

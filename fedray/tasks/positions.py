@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn
+from fedray.data.spec import DataSpec
 from fedray.tasks.base import Answers, Ranking, TaskLoss, tasks
 from fedray.tasks.classification import Classification
 
@@ -107,7 +108,29 @@ class Segmentation(Positions):
 
 
 class Tokens(Positions):
-    """The base of tasks whose logits have the classes last, ``[B, T, K]``, as Hugging Face models give them."""
+    """The base of tasks whose logits have the classes last, ``[B, T, K]``, as Hugging Face models give them.
+
+    The padding of targets of different lengths is their ``ignore_index``.
+    """
+
+    padded: ClassVar[bool] = True
+
+    def of(self, spec: DataSpec, target: tuple[int, ...] = ()) -> Self:
+        """Return the task of some data.
+
+        Raises:
+            ConfigError: another target than that of padding is ignored.
+        """
+        found = super().of(spec, target)
+        if spec.padding is not None:
+            if self.ignore_index not in (None, spec.padding):
+                raise ConfigError(
+                    f"task: ignore_index={self.ignore_index}, but the targets are padded with {spec.padding}, which "
+                    f"does not count by itself: leave ignore_index out, or pad with it: Ragged(..., "
+                    f"pad={self.ignore_index})"
+                )
+            object.__setattr__(found, "ignore_index", spec.padding)
+        return found
 
     def logits(self, output: Tensor) -> Tensor:
         """Return outputs as ``[B, K, T]``."""

@@ -25,6 +25,8 @@ from fedray.data.columns.checks import (
     with_inputs,
 )
 from fedray.data.columns.contiguous import ContiguousData
+from fedray.data.columns.inputs import InputColumns
+from fedray.data.columns.ragged import Ragged, level
 from fedray.data.columns.rows import Examples, make_examples
 from fedray.data.spec import DataSpec
 
@@ -88,10 +90,15 @@ def by_client(
         order = np.argsort(index, kind="stable")
         inputs, targets = inputs[order], targets[order]
     said = doubts(targets) if spec is None else ()
+    if isinstance(test, tuple) and len(test) == 2:
+        (inputs, targets), test = _leveled((inputs, targets), as_examples(*test, where="test"))
     if spec is None:
         spec = infer_spec(inputs, targets)
         if test is not None:
             test, spec = _fit_test(test, targets, spec)
+    if isinstance(targets, Ragged):
+        spec = replace(spec, padding=_label(targets, spec))
+        targets, test = targets.changed(pad=spec.padding), _padded(test, spec)
     check_fits(inputs, targets, spec, "training data")
     sizes = np.bincount(index, minlength=count)
     own = make_examples(test, spec)
@@ -122,6 +129,37 @@ def _owned(test: Examples | None, labels: NDArray[Any], names: NDArray[np.bytes_
     return Examples(test.x, test.y, np.array([place[str(label)] for label in labels], dtype=np.int64))
 
 
+def _leveled(training: tuple[Any, Any], test: tuple[Any, Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Return two sets of examples, whose sequences of different lengths are padded to one length."""
+    (x, y), (test_x, test_y) = training, test
+    same = y is x, test_y is test_x
+    if isinstance(x, InputColumns) and isinstance(test_x, InputColumns) and list(x) == list(test_x):
+        pairs = {name: level(x[name], test_x[name]) for name in x}
+        x, test_x = (InputColumns({name: pair[side] for name, pair in pairs.items()}) for side in (0, 1))
+    else:
+        x, test_x = level(x, test_x)
+    y, test_y = level(y, test_y)
+    return (x, x if same[0] else y), (test_x, test_x if same[1] else test_y)
+
+
+def _label(targets: Ragged, spec: DataSpec) -> int:
+    """Return the target of padding: the one given, or the number behind the last class."""
+    if spec.padding is not None:
+        return spec.padding
+    if targets.pad is None:
+        return spec.outputs
+    if targets.pad != int(targets.pad) or targets.pad < 0:
+        raise ConfigError(f"y: pad={targets.pad}: padding of targets is a whole number from 0, as targets are")
+    return int(targets.pad)
+
+
+def _padded(test: Any, spec: DataSpec) -> Any:
+    """Return a test set whose targets are padded as those of training."""
+    if not isinstance(test, tuple) or not isinstance(test[1], Ragged):
+        return test
+    return test[0], test[1].changed(pad=spec.padding)
+
+
 def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, DataSpec]:
     """Check a test set against the specification that was read off the training data, and widen it for tokens.
 
@@ -132,10 +170,11 @@ def _fit_test(test: Any, targets: NDArray[Any], spec: DataSpec) -> tuple[Any, Da
     if not isinstance(test, tuple) or len(test) != 2:
         return test, spec
     x, y = as_examples(*test, where="test")
-    if y is x:
+    if y is x or (isinstance(y, Ragged) and isinstance(x, Ragged) and y.values is x.values):
         spec = replace(spec, outputs=max(spec.outputs, int(y.max()) + 1))
     elif y.dtype == targets.dtype == np.int64:
-        unseen = np.setdiff1d(y, targets)
+        mine, theirs = (one.values if isinstance(one, Ragged) else one for one in (y, targets))
+        unseen = np.setdiff1d(mine, theirs)
         if len(unseen):
             raise ConfigError(f"test: class {unseen[0]} does not occur in the training data; give `spec` to allow it")
     return (x, y), widened(spec, with_inputs(spec, x)) if same_shapes(x, spec) else spec

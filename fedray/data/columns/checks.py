@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
-from fedray.data.columns.inputs import InputColumns, Inputs, like, named
+from fedray.data.columns.inputs import InputColumns, Inputs, like, named, parts
+from fedray.data.columns.ragged import Ragged, alongside
 from fedray.data.spec import Column, DataSpec
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -35,8 +36,13 @@ IGNORED = (
 _CHUNK = 1 << 22
 
 
-def as_array(values: Any) -> NDArray[Any]:
-    """Return a tensor, an array or a sequence as a NumPy array (no copy where there need be none)."""
+def as_array(values: Any) -> Any:
+    """Return a tensor, an array or a sequence as a NumPy array (no copy where there need be none).
+
+    Sequences of different lengths stay such.
+    """
+    if isinstance(values, Ragged):
+        return values
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
     return np.asarray(values)
@@ -74,6 +80,7 @@ def as_inputs(values: Any, what: str = "x", rows: int | None = None) -> Any:
             length, or whose names a model cannot be called with.
     """
     if (columns := _columns(values, what, rows)) is not None:
+        columns = _with_masks(columns, what)
         found = InputColumns(columns)
         found = InputColumns(
             {name: _column(one, at) for (name, one), at in zip(columns.items(), named(found), strict=True)}
@@ -82,7 +89,28 @@ def as_inputs(values: Any, what: str = "x", rows: int | None = None) -> Any:
             said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise ConfigError(f"{what}: its columns must have as many rows each: {said}")
         return found
+    if isinstance(values, Ragged) and (values.mask or values.lengths):
+        raise ConfigError(
+            f"{what}: a mask, or lengths, is a column of its own, so that the sequences must be one with a name: "
+            "{'input_ids': Ragged(..., mask='attention_mask')}"
+        )
     return _column(values, what)
+
+
+def _with_masks(columns: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return columns with those that tell padding from values."""
+    found = dict(columns)
+    for column, one in columns.items():
+        if not isinstance(one, Ragged):
+            continue
+        found[column] = one.changed(mask=None, lengths=None)  # whose columns stand beside it now
+        for name, told in ((one.mask, one.present), (one.lengths, one.counts)):
+            if name is None:
+                continue
+            if name in found or not name.isidentifier() or keyword.iskeyword(name):
+                raise ConfigError(f"{what}: {name!r} cannot be the name of a mask, or of lengths: choose another one")
+            found[name] = told()
+    return found
 
 
 def _columns(values: Any, what: str, rows: int | None) -> dict[str, Any] | None:
@@ -110,7 +138,9 @@ def _columns(values: Any, what: str, rows: int | None) -> dict[str, Any] | None:
     return {str(place): one for place, one in enumerate(values)}
 
 
-def _column(values: Any, what: str) -> NDArray[Any]:
+def _column(values: Any, what: str) -> Any:
+    if isinstance(values, Ragged):
+        return values if values.values is None else values.changed(values=_column(values.values, what))
     array = as_array(values)
     if array.ndim == 0 or array.dtype.kind not in "bfiu":
         raise ConfigError(f"{what} must be an array of numbers with one row per example, got {_kind(array)}")
@@ -125,14 +155,20 @@ def _column(values: Any, what: str) -> NDArray[Any]:
     return _floats(array, what)
 
 
-def as_targets(values: Any, what: str = "y") -> NDArray[Any]:
+def as_targets(values: Any, what: str = "y") -> Any:
     """Return targets as stored: integers as int64 class indices ``[N, ...]``, floats as float32 ``[N, ...]``.
 
-    Floats ``[N]`` become ``[N, 1]``.
+    Floats ``[N]`` become ``[N, 1]``.  Sequences of different lengths are classes.
 
     Raises:
         ConfigError: not numeric, a wrong number of axes, NaN or infinite values, negative class indices.
     """
+    if isinstance(values, Ragged):
+        if values.values is None or values.values.dtype.kind not in "iu" or not values.size:
+            raise ConfigError(
+                f"{what}: targets of different lengths are classes, whole numbers; these are {values.dtype}"
+            )
+        return values.changed(values=as_targets(values.values, what))
     array = as_array(values)
     if array.ndim == 0 or array.dtype.kind not in "bfiu":
         raise ConfigError(
@@ -160,7 +196,7 @@ def counting(y: Tensor, ignored: int) -> Tensor:
     return y != ignored
 
 
-def doubts(targets: NDArray[Any]) -> tuple[str, ...]:
+def doubts(targets: Any) -> tuple[str, ...]:
     """Return what is to be said of float targets ``[N, ...]`` that look like classes.
 
     >>> doubts(np.array([[0.0], [2.0]], dtype=np.float32))[0][:63]
@@ -197,7 +233,7 @@ def _kind(array: NDArray[Any]) -> str:
     return f"{array.dtype} of shape {array.shape}"
 
 
-def as_examples(x: Any, y: Any, where: str = "") -> tuple[Any, NDArray[Any]]:
+def as_examples(x: Any, y: Any, where: str = "") -> tuple[Any, Any]:
     """Return inputs and targets of equal length; ``where`` names the set in errors (``test``).
 
     Without targets (None) the inputs are their own where they are tokens, and else each example has none: ``[N, 0]``.
@@ -205,12 +241,16 @@ def as_examples(x: Any, y: Any, where: str = "") -> tuple[Any, NDArray[Any]]:
     prefix = f"{where} " if where else ""
     if y is None:
         inputs = as_inputs(x, f"{prefix}x", _rows(x))
-        tokens = isinstance(inputs, np.ndarray) and inputs.dtype == np.int64 and inputs.ndim > 1
+        tokens = not isinstance(inputs, InputColumns) and inputs.dtype == np.int64 and inputs.ndim > 1
+        if tokens and isinstance(inputs, Ragged):
+            return inputs, inputs.changed(pad=None)
         return inputs, inputs if tokens else np.zeros((len(inputs), 0), dtype=np.float32)
     targets = as_targets(y, f"{prefix}y")
     inputs = as_inputs(x, f"{prefix}x", len(targets))
     if len(inputs) != len(targets):
         raise ConfigError(f"{prefix}x has {len(inputs)} rows but {prefix}y has {len(targets)}")
+    if isinstance(targets, Ragged):
+        targets = alongside(targets, parts(inputs))
     return inputs, targets
 
 
@@ -219,10 +259,10 @@ def _rows(x: Any) -> int | None:
     return len(x[0]) if isinstance(x, tuple) and len(x) and isinstance(x[0], np.ndarray | Tensor) else None
 
 
-def infer_spec(x: Any, y: NDArray[Any]) -> DataSpec:
+def infer_spec(x: Any, y: Any) -> DataSpec:
     """Infer the specification from stored columns: integer targets are classes ``0 .. max``, float ones regression."""
     if y.dtype == np.int64:
-        spec = DataSpec(x.shape[1:] if isinstance(x, np.ndarray) else (), int(y.max()) + 1, "classification")
+        spec = DataSpec((), int(y.max()) + 1, "classification")
     else:
         shape = y.shape[1:]
         spec = DataSpec((), math.prod(shape), "regression", target=shape if len(shape) > 1 else ())
@@ -237,7 +277,9 @@ def with_inputs(spec: DataSpec, x: Any) -> DataSpec:
     return replace(spec, shape=x.shape[1:], vocabulary=_vocabulary(x), columns=())
 
 
-def _vocabulary(x: NDArray[Any]) -> int:
+def _vocabulary(x: Any) -> int:
+    if isinstance(x, Ragged) and x.dtype == np.int64:
+        return max(int(x.max()), int(x.pad or 0)) + 1 if x.size else 1
     return int(x.max()) + 1 if x.dtype == np.int64 and x.size else 0
 
 
@@ -255,7 +297,7 @@ def same_shapes(x: Any, spec: DataSpec) -> bool:
     return not spec.columns and x.shape[1:] == spec.shape
 
 
-def check_fits(x: Any, y: NDArray[Any], spec: DataSpec, where: str) -> None:
+def check_fits(x: Any, y: Any, spec: DataSpec, where: str) -> None:
     """Raise ConfigError unless the columns have the shape, kind and classes that ``spec`` promises."""
     if not same_shapes(x, spec):
         if isinstance(x, InputColumns) or spec.columns:
@@ -325,6 +367,8 @@ def tensors(x: Any) -> Inputs:
     return found
 
 
-def tensor(array: NDArray[Any]) -> Tensor:
+def tensor(array: Any) -> Any:
     """Return a tensor on the array's memory, or on a copy of it if it is read-only (torch knows no such tensors)."""
+    if isinstance(array, Ragged):
+        return array.tensors()
     return torch.from_numpy(array if array.flags.writeable else array.copy())

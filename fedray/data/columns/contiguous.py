@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, SupportsIndex
 
@@ -26,6 +27,7 @@ from fedray.data.columns.base import ClientData, Ids
 from fedray.data.columns.checks import counting, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
 from fedray.data.columns.inputs import InputColumns, Inputs, parts
+from fedray.data.columns.ragged import Ragged, dense
 from fedray.data.columns.rows import CPU, Examples, Rows, decode, nobodys, reading
 from fedray.data.spec import DataSpec
 from fedray.rundir import durable
@@ -87,28 +89,33 @@ class ContiguousData(ClientData):
         within = np.arange(len(segment)) - (np.cumsum(counts) - counts)[segment]
         flat = (self._starts[clients] + self.sizes[clients])[segment] + within
         index = torch.from_numpy(flat).to(self._y.device)
-        return decode(self._x.index_select(0, index)), self._y.index_select(0, index), segment
+        return decode(self._x.index_select(0, index)), dense(self._y.index_select(0, index)), segment
 
     def label_counts(self) -> Ints:
         self._need_classes()
         rows = self.sizes + self.holdout_sizes
         client = np.repeat(np.arange(len(self)), rows)
         training = np.arange(len(client)) - self._starts[client] < self.sizes[client]
-        targets = self._y.cpu().numpy().reshape(len(client), -1)[training]
-        cells = client[training][:, None] * self.spec.outputs + targets
+        y, client = self._y, client[training]
+        if isinstance(y, Ragged):
+            chosen = y[torch.from_numpy(np.flatnonzero(training)).to(y.device)]
+            targets, client = chosen.values.cpu().numpy(), np.repeat(client, chosen.counts().cpu().numpy())
+        else:
+            targets = y.cpu().numpy().reshape(len(training), -1)[training]
+        cells = client.reshape(-1, *[1] * (targets.ndim - 1)) * self.spec.outputs + targets
         counts = np.bincount(cells.reshape(-1), minlength=len(self) * self.spec.outputs)
         return counts.reshape(len(self), self.spec.outputs)
 
     def targets(self, client: int) -> Tensor:
         start = int(self._starts[client])
-        return self._y[start : start + int(self.sizes[client])]
+        return dense(self._y[start : start + int(self.sizes[client])])  # type: ignore[no-any-return]
 
     def positions(self, clients: Ints, ignored: int) -> Ints:
         sizes = self.sizes[clients]
         client = np.repeat(np.arange(len(clients)), sizes)
         within = np.arange(len(client)) - (np.cumsum(sizes) - sizes)[client]
         rows = torch.from_numpy(self._starts[clients][client] + within).to(self._y.device)
-        counts = counting(self._y.index_select(0, rows), ignored).flatten(1).sum(dim=1)
+        counts = counting(dense(self._y.index_select(0, rows)), ignored).flatten(1).sum(dim=1)
         found: Ints = np.zeros(len(clients), dtype=np.int64)
         np.add.at(found, client, counts.cpu().numpy())
         return found
@@ -145,17 +152,21 @@ class ContiguousData(ClientData):
 
     def _row_hashes(self) -> dict[str, str]:
         if self._hashes is None:
-            columns = [one.cpu().numpy() for one in (*parts(self._x), self._y)]
+            columns = [_Hashed.of(one) for one in (*parts(self._x), self._y)]
             if len(self) <= NAMED:
                 ends = self._starts.tolist()
                 bounds = zip(ends, ends[1:], self.sizes.tolist(), strict=False)
                 self._hashes = {
-                    self.client_id(client): _digest(*(one[start:stop] for one in columns), size)
+                    self.client_id(client): _digest(*(part for one in columns for part in one.rows(start, stop)), size)
                     for client, (start, stop, size) in enumerate(bounds)
                 }
             else:
                 sizes = _digest(self.sizes, self.keys(np.arange(len(self))))
-                self._hashes = {"all clients": _digest(*columns, sizes)}
+                self._hashes = {
+                    "all clients": _digest(
+                        *(part for one in columns for part in one.rows(0, int(self._starts[-1]))), sizes
+                    )
+                }
         return self._hashes
 
     def share(self, folder: Path) -> ContiguousData:
@@ -173,16 +184,23 @@ class ContiguousData(ClientData):
     def _columns(self) -> dict[str, NDArray[Any]]:
         columns = {
             **_numbered("x", self._x),
-            "y": self._y.cpu().numpy(),
+            **_arrays("y", self._y),
             "sizes": self.sizes,
             "holdout_sizes": self.holdout_sizes,
         }
         if self.test is not None:
-            columns |= {**_numbered("test_x", self.test.x), "test_y": self.test.y.cpu().numpy()}
+            columns |= {**_numbered("test_x", self.test.x), **_arrays("test_y", self.test.y)}
             columns |= {} if self.test.clients is None else {"test_clients": self.test.clients}
         if self._ids is not None:
             columns |= {"ids": self._ids, "keys": self.keys(np.arange(len(self)))}
         return columns
+
+    def _ragged(self) -> dict[str, Any]:
+        """Return what is to be known of sequences of different lengths, by the names of their files."""
+        stores = {**_files("x", self._x), "y": self._y}
+        if self.test is not None:
+            stores |= {**_files("test_x", self.test.x), "test_y": self.test.y}
+        return {name: one.words() for name, one in stores.items() if isinstance(one, Ragged)}
 
     def _write(self, folder: Path) -> Path:
         """Write the columns below ``folder``, unless equal ones are there; return where they are."""
@@ -193,9 +211,10 @@ class ContiguousData(ClientData):
             "rows": self._row_hashes(),
             "marks": self.marks,
             "encoding": self.encoding,
+            "ragged": self._ragged(),
         }
         meta = json.dumps(described)
-        rows = {"y", *_numbered("x", self._x)}  # whose hashes are in meta
+        rows = {*_arrays("y", self._y), *_numbered("x", self._x)}  # whose hashes are in meta
         hashed = [columns[name] for name in sorted(columns) if name not in rows]
         final = folder / _digest(meta, *hashed)
         try:
@@ -214,9 +233,41 @@ class ContiguousData(ClientData):
 
 def _numbered(name: str, x: Inputs) -> dict[str, NDArray[Any]]:
     """Return the columns of inputs by the names of their files: those of several are numbered."""
+    return {file: array for stem, one in _files(name, x).items() for file, array in _arrays(stem, one).items()}
+
+
+def _files(name: str, x: Inputs) -> dict[str, Any]:
     if not isinstance(x, InputColumns):
-        return {name: x.cpu().numpy()}
-    return {f"{name}{place}": one.cpu().numpy() for place, one in enumerate(x.columns.values())}
+        return {name: x}
+    return {f"{name}{place}": one for place, one in enumerate(x.columns.values())}
+
+
+def _arrays(name: str, store: Any) -> dict[str, NDArray[Any]]:
+    """Return the arrays of one tensor, or of sequences of different lengths, by the names of their files."""
+    if not isinstance(store, Ragged):
+        return {name: store.cpu().numpy()}
+    return {f"{name}{end}": array for end, array in store.arrays().items()}
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A column, as it goes into hashes."""
+
+    array: NDArray[Any] | None
+    offsets: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, store: Any) -> _Hashed:
+        arrays = _arrays("", store)
+        return cls(arrays.get(""), arrays.get("_offsets"))
+
+    def rows(self, start: int, stop: int) -> list[NDArray[Any]]:
+        """Return what rows ``start`` to ``stop`` are."""
+        if self.offsets is None:
+            assert self.array is not None
+            return [self.array[start:stop]]
+        ends = self.offsets[start : stop + 1]
+        return [np.diff(ends), *([] if self.array is None else [self.array[ends[0] : ends[-1]]])]
 
 
 def _digest(*parts: NDArray[Any] | str | int) -> str:
@@ -248,16 +299,23 @@ def open_mapped(folder: str | Path) -> ContiguousData:
     def column(name: str) -> NDArray[Any] | None:
         return np.load(folder / f"{name}.npy", allow_pickle=False) if name in meta["columns"] else None
 
-    def mapped(name: str) -> Tensor:
+    def loaded(name: str) -> Tensor:
         # Mode "c" (copy on write): torch takes only writable memory, and nobody can write to the files through it.
-        return tensor(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+        found: Tensor = tensor(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+        return found
+
+    def mapped(name: str) -> Any:
+        if (words := meta["ragged"].get(name)) is None:
+            return loaded(name)
+        return Ragged.mapped(loaded(name) if words["values"] else None, loaded(f"{name}_offsets"), words)
 
     def inputs(name: str) -> Inputs:
         if not spec.columns:
             return mapped(name)
         return InputColumns({one.name: mapped(f"{name}{place}") for place, one in enumerate(spec.columns)})
 
-    test = Examples(inputs("test_x"), mapped("test_y"), column("test_clients")) if "test_y" in meta["columns"] else None
+    tested = "test_y" in meta["columns"]
+    test = Examples(inputs("test_x"), mapped("test_y"), column("test_clients")) if tested else None
     data = ContiguousData(
         inputs("x"),
         mapped("y"),

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedray.data.columns.ragged import Ragged, concatenated
+
 
 class InputColumns:
     """Several columns of inputs, which belong together row by row.
@@ -159,4 +161,6 @@ def joined(pieces: list[Any]) -> Any:
         return InputColumns({name: joined([piece[name] for piece in pieces]) for name in first})
     if len(pieces) == 1:
         return first
+    if isinstance(first, Ragged):
+        return concatenated(pieces)
     return torch.cat(pieces) if isinstance(first, Tensor) else np.concatenate(pieces)

@@ -27,6 +27,7 @@ from fedray.data.columns.checks import (
 )
 from fedray.data.columns.holdout import held_sizes, training_first
 from fedray.data.columns.inputs import InputColumns, Inputs, joined
+from fedray.data.columns.ragged import dense
 from fedray.data.columns.rows import CPU, Rows, decode, make_examples, reading
 from fedray.data.spec import DataSpec
 
@@ -76,7 +77,7 @@ class LazyData(ClientData):
             only = np.array([client])
             order = training_first(self._seed, self.keys(only), np.array([total]), np.array([held]))
             x, y = x[order], y[order]
-        return decode(tensors(x)), tensor(y)
+        return decode(tensors(x)), dense(tensor(y))
 
     def rows(self, clients: NDArray[np.int64], device: torch.device = CPU) -> Rows:
         with put_back():

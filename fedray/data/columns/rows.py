@@ -14,6 +14,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.data.columns.checks import as_array, as_examples, check_fits, tensor, tensors
 from fedray.data.columns.inputs import InputColumns, Inputs, like
+from fedray.data.columns.ragged import Ragged, dense
 from fedray.data.spec import DataSpec
 
 CPU = torch.device("cpu")
@@ -22,10 +23,11 @@ CPU = torch.device("cpu")
 def decode(x: Inputs) -> Any:
     """Return model inputs ``[N, ...]`` of stored ones.
 
-    Bytes become float32, those of images in [0, 1]; all else stays.
+    Bytes become float32, those of images in [0, 1]; sequences of different lengths are padded; all else stays.
     """
     if isinstance(x, InputColumns):
         return x.map(decode)
+    x = dense(x)
     if x.dtype != torch.uint8:
         return x
     return x.to(torch.float32).div_(255) if x.dim() > 2 else x.to(torch.float32)
@@ -45,6 +47,11 @@ def reading(x: Inputs | NDArray[Any]) -> tuple[str, ...]:
         called = "by place" if placed else "by name"
         bytes_ = (f"column {name}: {note}" for name, one in x.columns.items() for note in reading(one))
         return (f"inputs: columns {', '.join(kinds)}; the model is called with them {called}", *bytes_)
+    if isinstance(x, Ragged) and x.values is not None:
+        return (
+            f"inputs: sequences of up to {x.longest:,} values, padded to {x.length:,} with {x.pad or 0}",
+            *reading(x.values[:0, None]),
+        )
     if x.dtype not in (torch.uint8, np.uint8):
         return ()
     if x.ndim > 2:
@@ -68,7 +75,7 @@ class Examples:
 
     Args:
         x: inputs ``[N, ...]``: float32, int64 tokens, or uint8 (images in [0, 1]; tables as they are); or columns.
-        y: targets: int64 ``[N, ...]`` classes or float32 ``[N, ...]``.
+        y: targets: int64 ``[N, ...]`` classes or float32 ``[N, ...]``; classes may be :class:`Ragged`, as inputs may.
         clients: for each example the number of the client whose own it is, int64 ``[N]``; -1: it is nobody's.
     """
 
@@ -83,7 +90,7 @@ class Examples:
     def slice(self, start: int, stop: int, device: torch.device = CPU) -> tuple[Inputs, Tensor]:
         """Return rows ``start`` to ``stop`` (exclusive) as model inputs and targets on ``device``."""
         x, y = self.x[start:stop], self.y[start:stop]
-        return decode(x.to(device)), y.to(device)
+        return decode(x.to(device)), dense(y.to(device))
 
     def to(self, device: torch.device) -> Examples:
         """Return the same examples resident on ``device``."""
@@ -113,7 +120,7 @@ class Examples:
         segment = np.repeat(np.arange(len(clients)), counts)
         within = np.arange(len(segment)) - (np.cumsum(counts) - counts)[segment]
         index = torch.from_numpy(order[first[segment] + within]).to(self.y.device)
-        return decode(self.x.index_select(0, index)), self.y.index_select(0, index), segment
+        return decode(self.x.index_select(0, index)), dense(self.y.index_select(0, index)), segment
 
 
 def nobodys(test: Examples | None) -> tuple[str, ...]:
@@ -181,14 +188,18 @@ class Rows:
         if self._remote:
             index = index.to(self._y.device, non_blocking=True)
 
-        def placed(store: Tensor) -> Tensor:
-            found = self._gathered(store, index)
+        def placed(store: Any) -> Tensor:
+            found = self._padded(store, index) if isinstance(store, Ragged) else self._gathered(store, index)
             if found.dtype == torch.uint8:
                 found = decode(found)
             return found.view(count, width, *found.shape[1:])
 
         x = self._x.map(placed) if isinstance(self._x, InputColumns) else placed(self._x)
         return x, placed(self._y)
+
+    def _padded(self, store: Ragged, index: Tensor) -> Tensor:
+        found = store.padded(index)
+        return found if self._resident else found.to(self._device)
 
     def _gathered(self, store: Tensor, index: Tensor) -> Tensor:
         if self._resident:

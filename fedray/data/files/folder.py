@@ -13,12 +13,15 @@ from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import need_folder
 from fedray.data.columns.inputs import InputColumns, joined
+from fedray.data.columns.ragged import Ragged
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.fit import TestTables, read_tables
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
 
 KINDS = (".npz", ".parquet")
+OFFSETS = "_offsets"
+"""The end of the name of an array that tells where the sequences of another one begin."""
 
 
 def list_clients(folder: Path, kinds: tuple[str, ...], test: Path | None = None) -> list[Path]:
@@ -73,12 +76,9 @@ def _from_npz(files: list[Path], tests: list[Path], owners: list[int] | None) ->
         if arrays.keys() != expected.keys():
             raise ConfigError(f"{file} has the arrays {listed(arrays)}, but {files[0]} has {listed(expected)}")
         for name, array in arrays.items():
-            first = expected[name]
-            if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
-                raise ConfigError(
-                    f"{file}: {name} has rows {array.shape[1:]} of {array.dtype}, but {files[0]} has "
-                    f"{first.shape[1:]} of {first.dtype}"
-                )
+            found, first = _row(array), _row(expected[name])
+            if found != first:
+                raise ConfigError(f"{file}: {name} has rows {found}, but {files[0]} has {first}")
 
     def whole(found: list[tuple[Any, NDArray[Any] | None]]) -> tuple[Any, NDArray[Any] | None]:
         targets = [y for _, y in found if y is not None]
@@ -93,14 +93,24 @@ def _from_npz(files: list[Path], tests: list[Path], owners: list[int] | None) ->
     )
 
 
-def _arrays(x: Any, y: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+def _row(array: Any) -> str:
+    """Return a row of an array in words."""
+    if isinstance(array, Ragged):
+        more = f" {array.shape[2:]}" if array.ndim > 2 else ""
+        return f"of different lengths{more} of {array.dtype}"
+    return f"{array.shape[1:]} of {array.dtype}"
+
+
+def _arrays(x: Any, y: Any) -> dict[str, Any]:
     """Return the arrays of an NPZ file by their names."""
     inputs = x.columns if isinstance(x, InputColumns) else {"x": x}
     return inputs if y is None else {**inputs, "y": y}
 
 
-def read_npz(file: Path) -> tuple[Any, NDArray[Any] | None]:
+def read_npz(file: Path) -> tuple[Any, Any]:
     """Read the inputs and the targets ``y`` of an NPZ file; pickled objects in it are refused.
+
+    An array ``ids`` with an array ``ids_offsets`` beside it has sequences of different lengths: see :class:`Ragged`.
 
     Inputs are the array ``x``, or, where there is none, all arrays but ``y``: columns by their names.  Without ``y``
     there are no targets.
@@ -112,9 +122,14 @@ def read_npz(file: Path) -> tuple[Any, NDArray[Any] | None]:
         raise ConfigError(f"data file {file} does not exist (current folder: {Path.cwd()})")
     try:
         with np.load(file, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive}
+            found: dict[str, Any] = {name: archive[name] for name in archive}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{file} cannot be read as NPZ without pickled objects: {error}") from None
+    for name in [name for name in found if f"{name}{OFFSETS}" in found]:
+        try:
+            found[name] = Ragged(found[name], found.pop(f"{name}{OFFSETS}"))
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {name}: {error}") from None
     y = found.get("y")
     names = ["x"] if "x" in found else [name for name in found if name != "y"]
     if not names:

@@ -79,6 +79,25 @@ def test_npz_mistakes_are_clear_errors(tmp_path: Path, columns: dict[str, Any], 
         FederatedData.from_folder(tmp_path)
 
 
+def test_npz_files_may_hold_sequences_of_different_lengths(tmp_path: Path) -> None:
+    for name, last in (("a", 3), ("b", 5)):
+        offsets = np.array([0, 1, last])
+        np.savez(
+            tmp_path / f"{name}.npz", x=np.arange(last), x_offsets=offsets, y=np.arange(last) % 2, y_offsets=offsets
+        )
+    data = FederatedData.from_folder(tmp_path)
+    assert inputs(data, 0).tolist() == [[0, 0, 0, 0], [1, 2, 0, 0]]
+    assert data.targets(1).tolist() == [[0, 2, 2, 2], [1, 0, 1, 0]]
+    np.savez(tmp_path / "c.npz", x=np.arange(3), x_offsets=np.array([0, 4]))
+    with pytest.raises(ConfigError, match=r"c\.npz: x: ragged: offsets must rise from 0 to the number of values, 3"):
+        FederatedData.from_folder(tmp_path)
+    np.savez(tmp_path / "c.npz", x=np.zeros((1, 3), int), y=np.zeros(3, int), y_offsets=np.array([0, 3]))
+    with pytest.raises(
+        ConfigError, match=r"c\.npz: x has rows \(3,\) of int64, but .* has of different lengths of int64"
+    ):
+        FederatedData.from_folder(tmp_path)
+
+
 def test_folder_mistakes_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         FederatedData.from_folder(tmp_path / "nowhere")

@@ -1,0 +1,303 @@
+"""Sequences of different lengths: one flat array and offsets, padded where a batch is taken."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedray.core.errors import ConfigError
+
+
+class Ragged:
+    """Sequences of different lengths, one behind the other, which are padded to one length where a batch is taken.
+
+    It is the length of the longest one of the data, training and test, or the one given; longer sequences are cut to
+    it.  So it depends on no batch and on no other client: a run gives the bits of the same run on arrays that were
+    padded before, and keeps in memory what there is.
+
+    >>> words = Ragged.of([[5, 3, 8], [4]], mask="attention_mask")
+    >>> words.values, words.offsets, words.shape
+    (array([5, 3, 8, 4]), array([0, 3, 4]), (2, 3))
+    >>> words.dense()
+    array([[5, 3, 8],
+           [4, 0, 0]])
+    >>> from fedray import FederatedData
+    >>> data = FederatedData.from_arrays({"input_ids": words}, [0, 1], clients=["a", "b"])
+    >>> data.rows(np.array([1])).take(np.array([[0]]))[0]["attention_mask"]  # the model is called with it, too
+    tensor([[[1, 0, 0]]])
+
+    Args:
+        values: of all sequences, ``[M, ...]``.
+        offsets: the place at which each sequence begins, and that at which the last one ends, ``[N + 1]``: 0 to M.
+        pad: the value behind a sequence, 0 by default; for targets the number behind the last class, which counts in no
+            loss and no metric of ``token_classification`` and ``causal_lm``.
+        length: the values of a padded sequence, at least 1; None: those of the longest.
+        mask: the column that is 1 where there are values and 0 where there is padding, int64 ``[B, T]``; None: none.
+        lengths: the column that has the lengths, int64 ``[B]``; None: none.
+
+    Raises:
+        ConfigError: offsets that are none of these values.
+    """
+
+    __slots__ = ("fixed", "length", "lengths", "mask", "offsets", "pad", "values")
+
+    values: Any
+    offsets: Any
+    pad: float | None
+    length: int
+
+    def __init__(
+        self,
+        values: Any,
+        offsets: Any,
+        *,
+        pad: float | None = None,
+        length: int | None = None,
+        mask: str | None = None,
+        lengths: str | None = None,
+    ) -> None:
+        values, offsets = (one.detach().cpu() if isinstance(one, Tensor) else one for one in (values, offsets))
+        self.values, self.offsets = np.asarray(values), np.asarray(offsets)
+        ends = self.offsets
+        if self.values.ndim == 0 or ends.ndim != 1 or not len(ends) or ends.dtype.kind not in "iu":
+            raise ConfigError(
+                "ragged: values [M, ...] and offsets [N + 1] of whole numbers are needed; these are "
+                f"{self.values.dtype} {self.values.shape} and {ends.dtype} {ends.shape}"
+            )
+        self.offsets = ends = ends.astype(np.int64)
+        if ends[0] != 0 or ends[-1] != len(self.values) or (np.diff(ends) < 0).any():
+            raise ConfigError(
+                f"ragged: offsets must rise from 0 to the number of values, {len(self.values)}; they go from {ends[0]} "
+                f"to {ends[-1]}" + (", and fall between" if (np.diff(ends) < 0).any() else "")
+            )
+        if length is not None and (type(length) is not int or length < 1):
+            raise ConfigError(f"ragged: length={length}: a whole number from 1 is needed")
+        self.pad, self.mask, self.lengths, self.fixed = pad, mask, lengths, length is not None
+        self.length = length or self.longest
+        if self.longest > self.length:
+            self._cut()
+
+    @classmethod
+    def of(cls, sequences: Iterable[Any], **options: Any) -> Self:
+        """Return ragged sequences of a list of them, ``[T, ...]`` each; options are those of the class."""
+        rows = [np.asarray(one.detach().cpu() if isinstance(one, Tensor) else one) for one in sequences]
+        full = [row for row in rows if len(row)]
+        if not full:
+            raise ConfigError("ragged: there is no sequence with a value")
+        return cls(np.concatenate(full), np.cumsum([0, *map(len, rows)]), **options)
+
+    def __repr__(self) -> str:
+        return f"Ragged({len(self)} sequences of up to {self.length})"
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, rows: Any) -> Ragged:
+        count = len(self)
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            start, stop, _ = rows.indices(count)
+            stop = max(start, stop)
+            ends = self.offsets[start : stop + 1]
+            return self._with(self._among(int(ends[0]), int(ends[-1])), ends - ends[0])
+        place: Any
+        if isinstance(self.offsets, Tensor):
+            place = torch.arange(count, device=self.device)[rows]
+        else:
+            place = np.arange(count)[rows.cpu().numpy() if isinstance(rows, Tensor) else rows]
+        return self.index_select(0, place)
+
+    def index_select(self, dim: int, index: Any) -> Ragged:
+        """Return the sequences at some places."""
+        starts, counts = self.offsets[:-1][index], (self.offsets[1:] - self.offsets[:-1])[index]
+        if isinstance(counts, Tensor):
+            ends: Any = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            flat: Any = torch.arange(int(ends[-1]), device=self.device)
+            flat = flat + torch.repeat_interleave(starts - ends[:-1], counts)
+        else:
+            ends = np.concatenate([[0], np.cumsum(counts)])
+            flat = np.arange(int(ends[-1])) + np.repeat(starts - ends[:-1], counts)
+        return self._with(None if self.values is None else self.values[flat], ends)
+
+    def _among(self, start: int, stop: int) -> Any:
+        return None if self.values is None else self.values[start:stop]
+
+    def _with(self, values: Any, offsets: Any) -> Ragged:
+        return self.changed(values=values, offsets=offsets)
+
+    def _cut(self) -> None:
+        counts = np.diff(self.offsets)
+        kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], counts) < self.length
+        self.values = self.values[kept]
+        self.offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, self.length))])
+
+    @property
+    def longest(self) -> int:
+        """The number of values of the longest sequence, at least 1."""
+        return max(1, int((self.offsets[1:] - self.offsets[:-1]).max())) if len(self) else 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the sequences once they are padded, ``(N, T, ...)``."""
+        return (len(self), self.length, *(() if self.values is None else self.values.shape[1:]))
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes of :attr:`shape`."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The type of a value."""
+        if self.values is not None:
+            return self.values.dtype
+        return torch.int64 if isinstance(self.offsets, Tensor) else np.dtype(np.int64)
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which they lie."""
+        found: torch.device = self.offsets.device
+        return found
+
+    @property
+    def size(self) -> int:
+        """The number of values, without padding."""
+        return int(self.offsets[-1]) if self.values is None else int(np.prod(self.values.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """Their bytes, without padding."""
+        return int(self.offsets.nbytes) + (0 if self.values is None else int(self.values.nbytes))
+
+    def numel(self) -> int:
+        """Return the number of values, without padding."""
+        return self.size
+
+    def max(self) -> Any:
+        """Return the largest value."""
+        return 1 if self.values is None else self.values.max()
+
+    def to(self, device: Any, **kwargs: Any) -> Ragged:
+        """Return them on another device."""
+        values = None if self.values is None else self.values.to(device, **kwargs)
+        return self._with(values, self.offsets.to(device, **kwargs))
+
+    def clone(self) -> Ragged:
+        """Return a copy."""
+        return self._with(None if self.values is None else self.values.clone(), self.offsets.clone())
+
+    def tensors(self) -> Ragged:
+        """Return them as tensors, on the memory of the arrays where that can be."""
+
+        def one(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+        return self._with(None if self.values is None else one(self.values), one(self.offsets))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what they are, by the ends of the names of their files."""
+        parts = {"": self.values, "_offsets": self.offsets}
+        return {end: np.asarray(one.cpu()) for end, one in parts.items() if one is not None}
+
+    def words(self) -> dict[str, Any]:
+        """Return the rest of what they are, for JSON."""
+        return {"pad": self.pad, "length": self.length, "values": self.values is not None}
+
+    @classmethod
+    def mapped(cls, values: Tensor | None, offsets: Tensor, words: dict[str, Any]) -> Ragged:
+        """Return them from what :meth:`arrays` and :meth:`words` have given."""
+        found = object.__new__(cls)
+        found.values, found.offsets, found.mask, found.lengths, found.fixed = values, offsets, None, None, True
+        found.pad, found.length = words["pad"], words["length"]
+        return found
+
+    def changed(self, **fields: Any) -> Ragged:
+        """Return the same sequences with other fields."""
+        found = copy.copy(self)
+        for name, value in fields.items():
+            setattr(found, name, value)
+        return found
+
+    def present(self) -> Ragged:
+        """Return what is 1 for each value and 0 for padding."""
+        return self.changed(values=None, pad=0, mask=None, lengths=None)
+
+    def counts(self) -> Any:
+        """Return the length of each sequence, int64 ``[N]``."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    def padded(self, index: Tensor) -> Tensor:
+        """Return the sequences at some places ``[n]`` as ``[n, T, ...]``."""
+        starts, ends = self.offsets.index_select(0, index), self.offsets.index_select(0, index + 1)
+        place = torch.arange(self.length, device=index.device)
+        there: Tensor = place < (ends - starts)[:, None]
+        if self.values is None:
+            return there.long()
+        if not len(self.values):
+            return torch.full((len(index), *self.shape[1:]), self.pad or 0, dtype=self.dtype, device=index.device)
+        # What is padding takes the first value, as any that there is would do, and is then overwritten.
+        flat = torch.where(there, starts[:, None] + place, 0).view(-1)
+        found: Tensor = self.values.index_select(0, flat).view(len(index), *self.shape[1:])
+        padding = ~there.view(*there.shape, *[1] * (found.dim() - 2))
+        return found.masked_fill_(padding, self.pad or 0)
+
+    def dense(self) -> Any:
+        """Return all of them, padded, ``[N, T, ...]``."""
+        if isinstance(self.offsets, Tensor):
+            return self.padded(torch.arange(len(self), device=self.device))
+        return self.tensors().dense().numpy()
+
+
+def dense(x: Any) -> Any:
+    """Return sequences of different lengths padded, and anything else as it is.
+
+    >>> dense(Ragged.of([[1.5], [2.0, 3.0]])), dense(np.zeros(2))
+    (array([[1.5, 0. ],
+           [2. , 3. ]]), array([0., 0.]))
+    """
+    return x.dense() if isinstance(x, Ragged) else x
+
+
+def level(*columns: Any) -> tuple[Any, ...]:
+    """Return columns, of which those of different lengths are padded to one: the length given, or the longest.
+
+    >>> [one.length for one in level(Ragged.of([[1]]), Ragged.of([[1, 2, 3], [4]]))]
+    [3, 3]
+    """
+    found = [one for one in columns if isinstance(one, Ragged)]
+    given = [one.length for one in found if one.fixed]
+    length = given[0] if given else max((one.length for one in found), default=0)
+    return tuple(
+        one.changed(length=length) if isinstance(one, Ragged) and not one.fixed and one.longest <= length else one
+        for one in columns
+    )
+
+
+def alongside(targets: Ragged, columns: Sequence[Any]) -> Ragged:
+    """Return targets as long as the column of inputs whose values they are targets of, if there is one."""
+    if targets.fixed:
+        return targets
+    for one in columns:
+        if not isinstance(one, Ragged) or one.values is None:
+            continue
+        if np.array_equal(np.minimum(targets.counts(), one.length), one.counts()):
+            found = Ragged(targets.values, targets.offsets, pad=targets.pad, length=one.length)
+            return found.changed(fixed=one.fixed)
+    return targets
+
+
+def concatenated(pieces: Sequence[Ragged]) -> Ragged:
+    """Return the sequences of several pieces, tensors or arrays, one after the other."""
+    leveled = level(*pieces)
+    first: Ragged = leveled[0]
+    values, counts = [one.values for one in leveled], [one.counts() for one in leveled]
+    if isinstance(first.offsets, Tensor):
+        ends: Any = torch.cat([torch.zeros(1, dtype=torch.int64), *counts]).cumsum(0)
+        return first._with(None if first.values is None else torch.cat(values), ends)
+    ends = np.cumsum(np.concatenate([[0], *counts]))
+    return first._with(None if first.values is None else np.concatenate(values), ends)
