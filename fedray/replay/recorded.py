@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fedray.core.errors import ConfigError
 from fedray.rundir import checkpoint
 from fedray.rundir.folder import RunFolder
@@ -54,6 +56,13 @@ class Recorded:
 
     def check_config(self) -> None:
         """Raise ConfigError where rounds cannot be done again from the folder: Python alone has what was trained."""
+        said = yaml.safe_load(self.folder.config()) or {}
+        adding = [said.get("privacy"), *(said.get("transforms") or ())]
+        if any(isinstance(part, Mapping) and part.get("noise") == "secure" for part in adding):
+            raise ConfigError(
+                f"{self.folder.path}: its rounds cannot be done again, as the keys of its noise are forgotten "
+                "(noise: secure); a run with noise: seeded can be, and is not private"
+            )
         if self.folder.config().startswith(f"{PYTHON}:"):
             raise ConfigError(
                 f"{self.folder.path} was started from Python, which alone has its model and data: rounds can be done "

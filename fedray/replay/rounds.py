@@ -92,11 +92,6 @@ class Replay:
     def _planned(self, config: Config) -> Plan:
         folder, records = self._recorded.folder, self._recorded.records
         plan = config.plan(folder.encoding(), folder.inputs(), folder.meaning())
-        if plan.secret:
-            raise ConfigError(
-                f"{folder.path}: its rounds cannot be done again, as the keys of its noise are forgotten "
-                "(noise: secure); a run with privacy.noise=seeded can be, and is not private"
-            )
         unasked = {
             round: [one["client"] for one in record.get("failures", ()) if one["stage"] in UNASKED]
             for round, record in records.items()

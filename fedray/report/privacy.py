@@ -70,6 +70,12 @@ def _protection(settings: Sequence[Setting]) -> Iterator[Block]:
             told = ", ".join(f"{name}={value}" for name, value in part.items() if name != "name")
             named = [one.label] if len(settings) > 1 else []
             lines.append([*named, part["name"], told, run.options.get("sampler.name")])
+        if private := {key.removeprefix("privacy."): v for key, v in run.options.items() if key.startswith("privacy.")}:
+            told = ", ".join(f"{name}={value}" for name, value in private.items() if value not in ("", "null", "None"))
+            found = [private]
+            lines.append(
+                [*([one.label] if len(settings) > 1 else []), "privacy", told, run.options.get("sampler.name")]
+            )
         if not found:
             bare.append(one.label)
     if not lines:
@@ -79,7 +85,13 @@ def _protection(settings: Sequence[Setting]) -> Iterator[Block]:
         return
     head = [*(["setting"] if len(settings) > 1 else []), "transform", "options", "sampler"]
     yield Table(head, lines, "clip bounds the norm of each client's update; gaussian adds noise to their mean.")
-    yield Words("fedray clips and adds the noise; it does not account for the privacy that is spent.")
+    if any(line[-3] != "privacy" for line in lines):
+        yield Words("Of clip and gaussian fedray does not account for the privacy that is spent.")
+    if any(line[-3] == "privacy" for line in lines):
+        yield Words(
+            "privacy clips all that a client sends, and adds noise to its sum over those expected. What the noise does "
+            "not protect is left out of this page: it stands in not_private.jsonl of the run folder."
+        )
     if bare:
         yield Words(f"Updates of {listed(bare)} are not clipped, and have no noise added.")
 

@@ -18,10 +18,13 @@ from fedray.run.plan import Plan
 from fedray.run.withheld import NOTE
 from fedray.rundir import durable
 from fedray.rundir.client_table import ClientRows
-from fedray.rundir.names import SENT
+from fedray.rundir.names import SENT, SENT_WITHHELD
 
 MOST_CLIENTS = 10_000
 """The number of clients up to which each has its own line; of more, sums alone are kept."""
+
+_OF_CLIENTS = ("rounds", "surveys", "evaluations", "bytes", "by_client")
+"""The counts of those who took part, which tell of the cohorts."""
 
 _TOLD = ["examples", "loss", "weight"]
 
@@ -143,7 +146,6 @@ def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:
     kinds = [list(parts(plan, layout)) for layout in layouts]
     sizes = np.array([sum(one["bytes"] for one in kind) for kind in kinds])
     told: dict[str, Any] = {
-        **({} if plan.privacy is None else {"note": NOTE}),
         "round": round,
         "since": ledger.since,
         "clients": len(task.data),
@@ -171,9 +173,14 @@ def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:
 
 
 def write_sent(run_dir: Path, plan: Plan, ledger: Ledger, round: int) -> None:
-    """Write ``sent.json``.
+    """Write ``sent.json``; under ``privacy`` what tells of clients goes to a file of its own.
 
     Raises:
         OSError: it cannot be written.
     """
-    durable.replace(run_dir / SENT, json.dumps(content(plan, ledger, round), ensure_ascii=False).encode())
+    told = content(plan, ledger, round)
+    if plan.privacy is not None:
+        whole = json.dumps({"note": NOTE, **told}, ensure_ascii=False).encode()
+        durable.replace(run_dir / SENT_WITHHELD, whole, secret=True)
+        told = {name: value for name, value in told.items() if name not in _OF_CLIENTS}
+    durable.replace(run_dir / SENT, json.dumps(told, ensure_ascii=False).encode())

@@ -48,7 +48,7 @@ def write(path: Path, content: Content, *, secret: bool = False) -> None:
     sync(path)
 
 
-def replace(path: Path, content: Content, *, through: Path | None = None) -> None:
+def replace(path: Path, content: Content, *, through: Path | None = None, secret: bool = False) -> None:
     """Write a file so that a reader or a crash sees the old or the new content, never a part.
 
     Args:
@@ -56,12 +56,13 @@ def replace(path: Path, content: Content, *, through: Path | None = None) -> Non
         content: the content to write.
         through: folder of the temporary file, on the same disk; default: that of ``path``.  For a folder whose
             readers take every file in it.
+        secret: as for :func:`write`.
 
     Raises:
         OSError: as for :func:`write`; the old content is still there, and nothing else is left.
     """
     with _beside(path if through is None else through / path.name) as temporary:
-        write(temporary, content)
+        write(temporary, content, secret=secret)
         temporary.replace(path)
     sync(path.parent)
 

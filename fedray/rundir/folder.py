@@ -26,6 +26,7 @@ from fedray.rundir.names import (
     METRICS,
     SENT,
     SUMMARY,
+    WITHHELD,
     config_of,
     to_go_on,
 )
@@ -110,7 +111,19 @@ class RunFolder:
                     return
                 for folder in (self.checkpoints, self.state, self.workers, self.clients):
                     shutil.rmtree(folder, ignore_errors=True)
-                for name in (METRICS, SUMMARY, LOG, ENCODING, INPUTS, FEDERATION, LABELS, SENT, CODE, CONFIG):
+                for name in (
+                    METRICS,
+                    SUMMARY,
+                    LOG,
+                    ENCODING,
+                    INPUTS,
+                    FEDERATION,
+                    LABELS,
+                    SENT,
+                    CODE,
+                    CONFIG,
+                    *WITHHELD,
+                ):
                     (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 

@@ -42,6 +42,12 @@ NOT_PRIVATE = "not_private.jsonl"
 SENT = "sent.json"
 """The ledger of what has left each client."""
 
+SENT_WITHHELD = "not_private.sent.json"
+"""The whole ledger, where ``privacy`` lets ``sent.json`` tell of no client."""
+
+WITHHELD = (NOT_PRIVATE, SENT_WITHHELD)
+"""The files that are private to whoever may see clients' rows."""
+
 Complete = Literal["finished", "budget", "early_stopped"]
 COMPLETE: tuple[Complete, ...] = ("finished", "budget", "early_stopped")
 """The statuses, in a summary, of a run that came to its end: it leaves a model, and its exit status is 0."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from fedray.core.messages import Aggregate
+from fedray.core.noise import Source
 from fedray.core.now import Now
 from fedray.core.rng import torch_generator
 from fedray.transforms.base import Setting, Transform, transforms
@@ -23,9 +24,10 @@ class Gaussian(Transform):
     S is the norm of the ``clip`` that must stand before it, and so the sensitivity of the sum; m is the expected number
     of clients in a cohort (the estimator of fixed denominator of McMahan et al., arXiv:1710.06963, section 3), so that
     what is released does not depend on how many came.  A round in which nobody came gives noise alone.  Drawn once per
-    round on the server, named by (seed, noise, round).  This adds the noise; it does not account for the privacy spent.
+    round on the server.  This adds the noise; it does not account for the privacy spent, which the section ``privacy``
+    does.
 
-    >>> noise = Gaussian(multiplier=0.5).prepare(Setting(before=(Clip(norm=2.0),)))
+    >>> noise = Gaussian(multiplier=0.5, noise="seeded").prepare(Setting(before=(Clip(norm=2.0),)))
     >>> total = Aggregate({"delta": torch.zeros(3)}, weight=10.0, count=10)
     >>> noise.on_aggregate(total, Now(seed=1, round=1))  # a standard deviation of 0.5 * 2 / 10
     >>> total.parts["delta"]
@@ -33,9 +35,13 @@ class Gaussian(Transform):
 
     Args:
         multiplier: the noise multiplier z >= 0.
+        noise: ``secure``: by a key from the operating system, which is forgotten round by round, so that nobody can
+            take the noise off; ``seeded``: named by (seed, noise, round), reproducible, and no privacy, as the seed
+            stands in the config.
     """
 
     multiplier: float = 1.0
+    noise: Source = "secure"
     needs_uniform: ClassVar[bool] = True
     hides_empty: ClassVar[bool] = True
 
@@ -58,7 +64,7 @@ class Gaussian(Transform):
                 "gaussian needs a clip before it: transforms: [{name: clip, norm: 1.0}, {name: gaussian}] "
                 "(and no error feedback between the two)"
             )
-        return _Calibrated(self.multiplier, sensitivity)
+        return _Calibrated(self.multiplier, self.noise, sensitivity)
 
 
 @dataclass(frozen=True)
@@ -76,5 +82,11 @@ class _Calibrated(Gaussian):
         if self.multiplier == 0.0:
             return
         # Drawn on the CPU, so that the noise is the same on every device.
-        noise = torch.randn(delta.shape, generator=torch_generator(now.seed, "noise", now.round))
-        delta.add_(noise.to(delta.device).mul_(self.multiplier * self.sensitivity / expected))
+        if self.noise == "seeded":
+            drawn = torch.randn(delta.shape, generator=torch_generator(now.seed, "noise", now.round))
+        elif now.noise is None:
+            raise RuntimeError("secure noise needs a key, as runs have them")
+        else:
+            normals = now.noise.of({"delta": delta.detach().cpu().double().numpy()})
+            drawn = torch.from_numpy(normals.draw("delta", len(delta))).float()
+        delta.add_(drawn.to(delta.device).mul_(self.multiplier * self.sensitivity / expected))

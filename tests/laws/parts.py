@@ -133,10 +133,10 @@ TRANSFORMS: list[list[Transform]] = [
     [Clip(0.5)],
     [TopK(0.3)],
     [TopK(0.3, error_feedback=False)],
-    [TopK(0.3), Clip(0.5), Gaussian(0.1)],
+    [TopK(0.3), Clip(0.5), Gaussian(0.1, noise="seeded")],
     [BF16("both")],
     [Clip(0.5), TopK(0.3), Int8()],
-    [Int8("nearest", "down"), Clip(0.5), Gaussian(0.1)],
+    [Int8("nearest", "down"), Clip(0.5), Gaussian(0.1, noise="seeded")],
 ]
 
 AGGREGATORS: list[Aggregator] = [

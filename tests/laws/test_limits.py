@@ -83,7 +83,11 @@ def test_fedsgd_with_everyone_is_gradient_descent_on_the_pooled_data(
 
 def test_every_round_has_noise_of_its_own(tmp_path: Path) -> None:
     run = federation(
-        class_problem(), tmp_path, args=LocalSection(0, 4), transforms=[Clip(2.0), Gaussian(0.5)], rounds=3
+        class_problem(),
+        tmp_path,
+        args=LocalSection(0, 4),
+        transforms=[Clip(2.0), Gaussian(0.5, noise="seeded")],
+        rounds=3,
     )
     vectors = [run.vector.clone()]
     for rounds in range(1, 4):
@@ -151,7 +155,7 @@ def test_a_transform_that_does_nothing_changes_no_bit(transform: Transform, tmp_
 
 def test_no_noise_is_clipping_alone(tmp_path: Path) -> None:
     problem = class_problem()
-    private = federation(problem, tmp_path, FedAvg(), transforms=[Clip(0.1), Gaussian(0.0)])
+    private = federation(problem, tmp_path, FedAvg(), transforms=[Clip(0.1), Gaussian(0.0, noise="seeded")])
     clipped = federation(problem, tmp_path, FedAvg(weight="uniform"), transforms=[Clip(0.1)])
     same(private, clipped)
 

@@ -14,6 +14,7 @@ from torch import nn
 
 import fedray
 from fedray.core.errors import RunFailed
+from fedray.experiment.status import read_status
 from fedray.rundir import checkpoint
 
 ROUNDS = 6
@@ -139,7 +140,10 @@ def test_what_the_noise_does_not_protect_is_in_a_file_of_its_own(seeded: Path) -
     assert [row["round"] for row in rows if "clients_test" in row] == [3, 6]
     assert not (seeded / "clients").exists()
     assert not (seeded / "labels.json").exists()
-    assert json.loads((seeded / "sent.json").read_text())["note"].startswith("NOT PRIVATE")
+    sent = json.loads((seeded / "sent.json").read_text())
+    assert not sent.keys() & {"by_client", "rounds", "bytes"}
+    assert json.loads((seeded / "not_private.sent.json").read_text()).keys() > sent.keys()
+    assert read_status(seeded, 0.0).sent == {"clients": 20}
 
 
 class Sick(nn.Module):

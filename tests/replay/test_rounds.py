@@ -29,7 +29,7 @@ def recorded(run: Path, start: int, last: int) -> dict[int, str]:
         ["algorithm=fedavgm", "local.keep_optimizer=true"],
         ["algorithm=mime"],
         ["algorithm=ifca", "algorithm.clusters=2"],
-        ["transforms=[{name: clip, norm: 0.5}, {name: gaussian, multiplier: 0.1}]"],
+        ["transforms=[{name: clip, norm: 0.5}, {name: gaussian, multiplier: 0.1, noise: seeded}]"],
         ["privacy={noise_multiplier: 0.5, clip: adaptive, bit_noise: 9, noise: seeded}", "sampler=full"],
         ["aggregator={name: krum, byzantine: 1}"],
         ["evaluate.clients_every=1", "data.holdout=0.3", "algorithm=ditto"],

@@ -94,7 +94,7 @@ def test_the_share_that_must_survive_is_one_of_those_who_stayed(min_share: float
 
 
 def test_noise_is_for_the_expected_number_of_those_who_stay(tmp_path: Path) -> None:
-    run = federation(PROBLEM, tmp_path, rounds=2, failures=HALF, transforms=[Clip(1.0), Gaussian(0.1)])
+    run = federation(PROBLEM, tmp_path, rounds=2, failures=HALF, transforms=[Clip(1.0), Gaussian(0.1, noise="seeded")])
     assert run.plan.expected == 3.5
     assert len(run.run()) == 2
 

@@ -76,7 +76,7 @@ def test_no_transform_reaches_what_does_not_train(aggregator: Aggregator, tmp_pa
     assert rest.any()
 
 
-@pytest.mark.parametrize("transforms", [[Clip(0.01), Gaussian(5.0)], [Clip(0.01)], [TopK(0.2)]])
+@pytest.mark.parametrize("transforms", [[Clip(0.01), Gaussian(5.0, noise="seeded")], [Clip(0.01)], [TopK(0.2)]])
 def test_frozen_parameters_and_counters_stand_what_is_done_to_updates(
     transforms: list[Transform], tmp_path: Path
 ) -> None:
@@ -118,7 +118,7 @@ def test_what_is_sent_of_the_largest_is_of_the_trained_part(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("config", [None, FedAvgM(), FedAdam()])
 def test_an_empty_cohort_is_released_with_noise(config: Algorithm | None, tmp_path: Path) -> None:
-    private: list[Transform] = [Clip(0.5), Gaussian(2.0)]
+    private: list[Transform] = [Clip(0.5), Gaussian(2.0, noise="seeded")]
     run = federation(class_problem(SIZES), tmp_path, config, transforms=private, sampler=Poisson(0.2), rounds=12)
     empty, before = [], run.vector.clone()
     for number in range(1, 13):
@@ -152,14 +152,14 @@ def test_without_noise_an_empty_cohort_leaves_the_model_as_it_is(transforms: lis
 def test_mean_and_noise_are_over_the_expected_number_of_clients(multiplier: float) -> None:
     width, count, expected = 20_000, 3, 12.0
     total = Aggregate({"delta": torch.full((width,), 0.25)}, 3.0, count, expected)
-    Gaussian(multiplier).prepare(Setting(before=(Clip(2.0),))).on_aggregate(total, Now(1, 1))
+    Gaussian(multiplier, noise="seeded").prepare(Setting(before=(Clip(2.0),))).on_aggregate(total, Now(1, 1))
     delta = total.parts["delta"]
     assert float(delta.mean()) == pytest.approx(0.25 * count / expected, abs=4 * multiplier * 2.0 / expected / 141)
     assert float(delta.std()) == pytest.approx(multiplier * 2.0 / expected, rel=0.03)
 
 
 def test_whoever_fails_does_not_change_what_the_sum_is_divided_by(tmp_path: Path) -> None:
-    problem, private = class_problem(SIZES), [Clip(0.01), Gaussian(0.0)]
+    problem, private = class_problem(SIZES), [Clip(0.01), Gaussian(0.0, noise="seeded")]
     runs = [
         federation(problem, tmp_path / name, transforms=transforms, failures=FailuresSection(min_share=0.0), rounds=1)
         for name, transforms in (("private", private), ("plain", [Clip(0.01)]))
@@ -180,8 +180,8 @@ def test_whoever_fails_does_not_change_what_the_sum_is_divided_by(tmp_path: Path
         lambda: Clip(0.0),
         lambda: Clip(-1.0),
         lambda: Clip(math.nan),
-        lambda: Gaussian(-0.1),
-        lambda: Gaussian(math.nan),
+        lambda: Gaussian(-0.1, noise="seeded"),
+        lambda: Gaussian(math.nan, noise="seeded"),
         lambda: TopK(0.0),
         lambda: TopK(1.1),
         lambda: TopK(math.nan),

@@ -23,7 +23,7 @@ from fedray.transforms.codec import VALUES, Draws, travelled
 from tests.helpers import Federation, class_problem, federation, train
 from tests.run.test_survey import on_workers
 
-PRIVATE: list[Transform] = [Clip(1.0), Gaussian(0.5)]
+PRIVATE: list[Transform] = [Clip(1.0), Gaussian(0.5, noise="seeded")]
 SIZES = (7, 3, 12, 9, 1, 5)
 
 
