@@ -36,6 +36,7 @@ from fedray.core.errors import ConfigError, RunFailed, an
 from fedray.core.losses import LossFn
 from fedray.core.monitor import Mode
 from fedray.core.record import RoundRecord
+from fedray.core.waiting import waiting
 from fedray.data import ClientData
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
@@ -358,7 +359,9 @@ def train(
     folder = RunFolder(Path(run_dir) if run_dir else default)
     if resume:
         folder.config()
-    return _run(Config.bind("python", {}, content).experiment(folder, resume=resume), progress, told)
+    with waiting(quiet=not progress):
+        experiment = Config.bind("python", {}, content).experiment(folder, resume=resume)
+    return _run(experiment, progress, told)
 
 
 def _check(given: Any, kind: type, name: str, such_as: str) -> None:

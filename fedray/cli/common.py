@@ -16,6 +16,7 @@ from fedray.config.layers import Layers
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError
+from fedray.core.stages import stage
 from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
 from fedray.rundir.names import to_go_on
 from fedray.slurm.requeue import belongs_to_job
@@ -70,14 +71,27 @@ def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
 
 
 @contextmanager
-def ray_ahead(cluster: ClusterSection, worker: WorkerSection) -> Iterator[None]:
+def ray_ahead(cluster: ClusterSection, worker: WorkerSection, quiet: bool = False) -> Iterator[None]:
     """Start Ray on this machine, if it will be wanted, while torch is imported, the config checked, the data read."""
     with held():
         from fedray.cluster.start.head import ahead
 
     with starting(NOT_BEGUN, again=exit_at_once), ahead(cluster, worker):
-        with held(), collector_off():
+        with held(), collector_off(), shown(quiet):
+            stage("loading PyTorch")
             import_module("fedray.experiment.build")
+        yield
+
+
+@contextmanager
+def shown(quiet: bool) -> Iterator[None]:
+    """Show the stages of what is done in the context; signals act as before."""
+    if quiet:
+        yield
+        return
+    from fedray.core.waiting import waiting
+
+    with waiting():
         yield
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.cli.common import ConfigArgument, Overrides, Quiet, train
+from fedray.cli.common import ConfigArgument, Overrides, Quiet, shown, train
 from fedray.cli.watching import AsJson
 from fedray.config.layers import load_layers
 from fedray.core.collector import collector_off
@@ -57,7 +57,8 @@ def compare(
             if not (quiet or as_json):
                 typer.echo(f"run {number + 1} of {len(wanted)}: {one.words}")
             try:
-                experiment = one.experiment()
+                with shown(quiet or as_json):
+                    experiment = one.experiment()
             except ConfigError as error:
                 if one.algorithm != POOLED:
                     raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fedray.cli.common import FAILED, ConfigArgument, Quiet, train
+from fedray.cli.common import FAILED, ConfigArgument, Quiet, shown, train
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed, counted
@@ -103,7 +103,9 @@ def _run_one(wanted: Sweep, number: int, quiet: bool) -> None:
     wanted.check(cell)
     wanted.begin()
     if not wanted.done(cell):
-        train(wanted.experiment(cell), quiet)
+        with shown(quiet):
+            experiment = wanted.experiment(cell)
+        train(experiment, quiet)
 
 
 def _rounds(text: str) -> tuple[int, ...]:
@@ -166,7 +168,9 @@ def _one_after_the_other(stage: Stage, quiet: bool) -> dict[str, str]:
         if not quiet:
             typer.echo(f"run {cell.number + 1} of {len(wanted.cells)}: {cell.name}{_to_rung(wanted)}")
         try:
-            train(wanted.experiment(cell), quiet)
+            with shown(quiet):
+                experiment = wanted.experiment(cell)
+            train(experiment, quiet)
         except (ConfigError, RunFailed) as error:
             failed[cell.name] = str(error)
         except KeyboardInterrupt:

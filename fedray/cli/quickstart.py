@@ -18,7 +18,9 @@ from rich.table import Table
 from fedray.algorithms.composition import Composition
 from fedray.config.layers import to_yaml
 from fedray.core.errors import ConfigError
+from fedray.core.stages import along
 from fedray.core.terminal import standard_output
+from fedray.core.waiting import waiting
 from fedray.data import ClientData, FederatedData
 from fedray.data.tables.hospitals import TARGET, write_hospitals
 from fedray.experiment.build import Config
@@ -63,9 +65,12 @@ def hospitals(folder: Path, train: Callable[[Experiment], None]) -> None:
     config = Config.load(config_file)
     target = RunFolder(folder / "run")
     shutil.rmtree(target.path, ignore_errors=True)
-    experiment = config.experiment(target)
+    with waiting():
+        experiment = config.experiment(target)
     train(experiment)
-    console.print(_comparison(config, experiment, silos, test))
+    with waiting():
+        compared = _comparison(config, experiment, silos, test)
+    console.print(compared)
     console.print("Every row is tested on the same held-out patients, whom no hospital has seen.")
     if (activate := environment_to_activate()) is not None:
         console.print(f"\nFirst:           source {activate}", soft_wrap=True, end="")
@@ -97,7 +102,8 @@ def _comparison(config: Config, experiment: Experiment, silos: list[Path], test:
         for path in silos
     }
     others["all data pooled in one place"] = _pooled(plan.task.data)
-    for name, data in others.items():
+    for name in along(list(others), "training on each hospital alone, and on all rows in one place"):
+        data = others[name]
         table.add_row(*_row(name, data, _alone(experiment, config.algorithm_parts(), data)))
     scores = _scores(plan, experiment.run.folder)
     table.add_row(*_row("the five hospitals, federated", plan.task.data, scores), style="bold")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, ray_ahead, train, where
+from fedray.cli.common import ConfigArgument, Overrides, Quiet, RunArgument, loaded_from, ray_ahead, shown, train, where
 from fedray.config.layers import load_layers
 from fedray.config.sections import ClusterSection, WorkerSection
 from fedray.run.interrupt import held
@@ -19,12 +19,14 @@ from fedray.rundir.names import config_of, config_path
 def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
     layers = load_layers(config, overrides or ())
-    with ray_ahead(*where(layers)):
+    with ray_ahead(*where(layers), quiet):
         with held():
             from fedray.experiment.build import Config
 
-        loaded = Config.bind(config.stem, *layers)
-        train(loaded.experiment(loaded.run_folder()), quiet)
+        with shown(quiet):
+            loaded = Config.bind(config.stem, *layers)
+            experiment = loaded.experiment(loaded.run_folder())
+        train(experiment, quiet)
 
 
 def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
@@ -32,9 +34,11 @@ def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = Fal
     config_of(run_dir)
     check_free(run_dir)
     layers = load_layers(config_path(run_dir), overrides or ())
-    with ray_ahead(*where(layers)):
-        loaded, folder = loaded_from(run_dir, layers)
-        train(loaded.experiment(folder, resume=True), quiet)
+    with ray_ahead(*where(layers), quiet):
+        with shown(quiet):
+            loaded, folder = loaded_from(run_dir, layers)
+            experiment = loaded.experiment(folder, resume=True)
+        train(experiment, quiet)
 
 
 def quickstart(

@@ -20,8 +20,9 @@ from fedray.cluster.place.reservation import own_gpus, release
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.cluster.unpicklable import refusal
 from fedray.cluster.work.executor import RayExecutor
-from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.errors import ConfigError, RunFailed, counted
 from fedray.core.record import RoundRecord
+from fedray.core.stages import stage
 from fedray.run.driver import Run
 from fedray.run.interrupt import StoppedEarly
 from fedray.rundir.names import to_go_on
@@ -190,6 +191,8 @@ def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], boo
     """
     try:
         _await_up(actor, workers, stopping)
+        count = workers.workers
+        stage(f"starting {'workers' if count == 'auto' else counted(count, 'worker')}, then round 1 begins")
         try:
             refs = actor.run.options(num_returns="streaming").remote(run, workers)
         except RayError:

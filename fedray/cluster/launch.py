@@ -15,6 +15,7 @@ from fedray.cluster.start.head import await_ahead, local_cpus, local_cpus_in_wor
 from fedray.config.sections import ClusterSection, DriverSection, WorkerSection
 from fedray.core.errors import ConfigError, listed
 from fedray.core.record import RoundRecord
+from fedray.core.stages import stage
 from fedray.data.sites import Silo as DataSilo
 from fedray.run.driver import Run
 from fedray.run.interrupt import held
@@ -29,6 +30,7 @@ def records_on_ray(
     on_stop: Callable[[Callable[[], None]], None],
 ) -> Iterator[RoundRecord]:
     """Launch a run on Ray and yield its records, see ``fedray.experiment.build.Experiment.records``."""
+    stage("starting Ray")
     await_ahead()
     with ExitStack() as left:
         # Until the run can be asked to stop, a signal would leave half of what is started here.
@@ -49,6 +51,7 @@ def records_on_ray(
                 start_timeout=cluster.patience,
                 block_timeout=block_timeout,
             )
+            stage("starting the driver")
             actor = left.enter_context(driver_actor(own))
             stopping = threading.Event()
 

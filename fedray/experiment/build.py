@@ -22,6 +22,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.regions import Regions
+from fedray.core.stages import stage
 from fedray.data import ClientData, DataSpec
 from fedray.data.augment import Augment, Told, fit
 from fedray.data.sources.tables import TableSource
@@ -137,6 +138,7 @@ class Config(Bound):
             ConfigError: something does not fit.
         """
         known = (encoding,) if encoding is not None and isinstance(self.data, TableSource) else ()
+        stage("reading data")
         data: ClientData = self.data.load(self.schema.seed, self.place.sites, *known)
         data = data.with_augment(fit(data.with_augment(self.augment or data.augment), inputs).parts)
         algorithm, sampler = self.algorithm_parts(), made(self.sampler).prepare(data)
@@ -186,6 +188,7 @@ class Config(Bound):
         self, data: ClientData, algorithm: Composition, sampler: Sampler, meaning: Mapping[str, Any] | None
     ) -> tuple[LocalTask, tuple[str, ...], tuple[str, ...] | None]:
         """Make the local training problem, try it, and return it with warnings and the names of what is measured."""
+        stage("trying model, loss and optimizer")
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module, self.model_regions())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from fedray.core.errors import RunFailed
 from fedray.core.record import RoundRecord
+from fedray.core.stages import listening
 from fedray.experiment.experiment import Experiment
 from fedray.run.interrupt import StopSignals, exit_at_once
 from fedray.tracking.callbacks import Callbacks
@@ -63,7 +64,7 @@ def run_in_sight(
 
     console.start(run.info())
     try:
-        with signals:
+        with signals, listening(console.stage):
             for record in replace(experiment, run=run).records(armed):
                 history.append(record)
                 console.round(record)

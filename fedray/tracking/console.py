@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,9 @@ from rich.text import Text
 
 from fedray.core.errors import counted
 from fedray.core.record import VIEWS, RoundRecord, headline
+from fedray.core.stages import Stage
 from fedray.core.terminal import Grid, pairs, standard_output
+from fedray.core.waiting import in_words
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
 from fedray.rundir.names import to_go_on
 from fedray.tracking.base import RunInfo, Tracker
@@ -67,6 +70,13 @@ class Console(Tracker):
             begins = f"from round {run.resumed_from} of" if run.resumed_from else "for"
             what = f"{counted(run.clients, 'client')}, {counted(run.parameters, 'parameter')}"
             self._line(f"{run.name}: {what}, {begins} {counted(run.rounds, 'round')}")
+
+    def stage(self, stage: Stage) -> None:
+        """Show what is done before the first round."""
+        if self._bar is not None:
+            self._bar.say(in_words(stage))
+        elif self._out is not None:
+            self._line(in_words(stage))
 
     def round(self, record: RoundRecord) -> None:
         """Move the bar, or print a line if one is due."""
@@ -140,9 +150,9 @@ class _Bar(Progress):
     """The progress bar: round, bar and elapsed time on one line, words on the next."""
 
     def __init__(self, out: rich.console.Console, run: RunInfo) -> None:
-        self._words = "starting"
+        self._words = ""
         columns = TextColumn("round {task.completed}/{task.total}"), BarColumn(), TimeElapsedColumn()
-        super().__init__(*columns, console=out, refresh_per_second=4)
+        super().__init__(*columns, console=out, refresh_per_second=4, redirect_stderr=sys.stderr.isatty())
         self._only = self.add_task("", total=run.rounds, completed=run.resumed_from)
         self.start()
         out.show_cursor(True)
@@ -151,8 +161,11 @@ class _Bar(Progress):
         yield self.make_tasks_table(self.tasks)
         yield Text(self._words)
 
-    def show(self, round: int, words: str) -> None:
+    def say(self, words: str) -> None:
         self._words = words
+
+    def show(self, round: int, words: str) -> None:
+        self.say(words)
         self.update(self._only, completed=round)
 
 

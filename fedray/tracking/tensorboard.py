@@ -247,10 +247,11 @@ class TensorBoard(Tracker):
 
     def _each_client(self, run: RunInfo, record: RoundRecord) -> dict[str, float]:
         """Return the numbers of single clients, as the run folder has them."""
+        from fedray.data.picture import chosen_clients
+
         part = part_of(run.run_dir, record.round) if record.evaluated.get("clients") else None
         if part is None:
             return {}
-        from fedray.data.picture import chosen_clients  # imports torch, which readers of records do without
 
         seen: dict[str, list[dict[str, Any]]] = {}
         for row in part.to_pylist():

@@ -15,6 +15,7 @@ import pytest
 import rich.console
 
 from fedray.core.record import RoundRecord
+from fedray.core.stages import Stage
 from fedray.rundir.client_table import ClientRows, ClientTable
 from fedray.tracking import Console, RunInfo
 
@@ -71,6 +72,22 @@ def test_a_pipe_gets_plain_lines() -> None:
     assert lines[0] == "digits: 20 clients, 12,345 parameters, for 4 rounds"
     assert lines[2] == "round 2/4  2 rounds/s  0:01 left  train loss 0.5  test accuracy 0.7  failed 2"
     assert [line.split()[1] for line in lines if line.startswith("round ")] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_what_is_done_before_the_first_round_is_told() -> None:
+    out, to = plain()
+    console = Console(console=to)
+    console.start(info())
+    console.stage(Stage("starting Ray"))
+    assert out.getvalue().splitlines()[1:] == ["starting Ray"]
+    out, to = terminal()
+    console = Console(console=to)
+    console.start(info())
+    console.stage(Stage("starting Ray"))
+    console.close()
+    assert "starting Ray" in out.getvalue()
+    Console(quiet=True, console=to).stage(Stage("nothing"))
+    assert "nothing" not in out.getvalue()
 
 
 @pytest.mark.parametrize(("failures", "said"), [({"train": 5, "memory": 2}, "7 times"), ({}, None)])
@@ -219,7 +236,6 @@ def test_a_terminal_gets_a_bar_and_then_the_table() -> None:
     played(Console(console=to, hints=["open it"]), info())
     text = out.getvalue()
     assert "━" in text
-    assert "starting" in text
     bar, _, table = text.rpartition("round 4/4")
     assert "round 0/4" in bar
     assert "2 rounds/s  0:00 left  train loss 0.25  test accuracy 0.9  failed 4\n" in table

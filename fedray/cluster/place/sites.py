@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fedray.cluster.place.placement import Node, alive
 from fedray.cluster.start.connect import Cluster
 from fedray.core.errors import ConfigError, RunFailed, listed
+from fedray.core.stages import stage
 from fedray.data.sites import OpenSiteData, SiteData
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class RaySites:
             ConfigError: no node has the label or resource of a place.
             RunFailed: a node was lost, or its actor did not come up in time.
         """
+        stage("asking the silos about their data")
         connection = Cluster.connect(cpus=1)
         actors: dict[str, Any] = {}
         try:

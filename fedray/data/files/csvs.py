@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.fit import TestTables, read_tables
@@ -24,7 +25,7 @@ def read_csvs(
     encoding: Encoding | None,
 ) -> Columns:
     """Read files, text or Excel or Parquet by their names; see ``FederatedData.from_csv``."""
-    tables = [read_table(path, options.reading(path)) for path in paths]
+    tables = [read_table(path, options.reading(path)) for path in along(paths, "reading tables")]
     names = None if partitioner is not None else ids or [table.path.stem for table in tables]
     own = own_files(test, names)
     if own is None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError, listed
+from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import need_folder
 from fedray.data.columns.inputs import InputColumns, joined
@@ -53,7 +54,7 @@ def read_folder(folder: Path, options: Options | None, test: Path | None, encodi
         if options is None:
             raise ConfigError("target: Parquet files need the name of the target column")
         held_out = TestTables([read_table(file, options.reading(file)) for file in tests], owners)
-        tables = [read_table(file, options.reading(file)) for file in files]
+        tables = [read_table(file, options.reading(file)) for file in along(files, "reading tables")]
         return read_tables(tables, held_out, options, encoding=encoding)
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
@@ -67,7 +68,7 @@ def _owners(files: list[Path], tests: list[Path]) -> list[int]:
 
 
 def _from_npz(files: list[Path], tests: list[Path], owners: list[int] | None) -> Columns:
-    pairs, held_out = [read_npz(file) for file in files], [read_npz(test) for test in tests]
+    pairs, held_out = [read_npz(file) for file in along(files, "reading files")], [read_npz(test) for test in tests]
     expected = _arrays(*pairs[0])
     for file, (x, y) in zip([*files, *tests], [*pairs, *held_out], strict=True):
         if len(x) == 0:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.core.errors import ConfigError
+from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import ID_PATTERN, are_classes
 from fedray.data.files.folder import list_clients
@@ -45,7 +46,7 @@ def read_leaf(path: Path) -> Users:
         ConfigError: missing files, not JSON, not LEAF's layout, a user in two files, x and y of different lengths.
     """
     users: Users = {}
-    for file in [path] if path.is_file() else list_clients(path, (".json",)):
+    for file in along([path] if path.is_file() else list_clients(path, (".json",)), "reading files"):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             listed, data = content["users"], content["user_data"]
