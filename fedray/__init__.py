@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         QFedAvg,
         Scaffold,
     )
-    from fedray.api import Cluster, FederatedModel, Result, TrainArgs, train
+    from fedray.api import Cluster, FederatedModel, TrainArgs, train
     from fedray.attacks import ALIE, GaussianAttack, SignFlip
     from fedray.core.errors import ConfigError, RunFailed
     from fedray.core.record import RoundRecord
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from fedray.data.augment import Crop, Flip, Normalize
     from fedray.data.columns.ragged import Ragged
     from fedray.data.partition import IID, Column, Dirichlet, Quantity, Shards
+    from fedray.experiment.result import Result
     from fedray.predict import Predictions, Predictor, load
     from fedray.privacy import Privacy
     from fedray.rundir.client_table import read_clients
@@ -79,7 +80,8 @@ _NAMES = {
     "algorithms": "AFL APFL Centralized Ditto FedALA FedAMP FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM "
     "FedDC FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex FedSAM "
     "FedSGD FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
-    "api": "Cluster FederatedModel Result TrainArgs train",
+    "api": "Cluster FederatedModel TrainArgs train",
+    "experiment.result": "Result",
     "data": "FederatedData",
     "data.augment": "Crop Flip Normalize",
     "data.columns.ragged": "Ragged",

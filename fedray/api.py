@@ -32,36 +32,29 @@ from fedray.config.sections import (
     TopSection,
     WorkerSection,
 )
-from fedray.core.errors import ConfigError, RunFailed, an
+from fedray.core.errors import ConfigError, an
 from fedray.core.losses import LossFn
 from fedray.core.monitor import Mode
-from fedray.core.record import RoundRecord
 from fedray.core.waiting import waiting
 from fedray.data import ClientData
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
+from fedray.experiment.result import Result, result_of
 from fedray.experiment.shell import run_in_sight
 from fedray.metrics.base import Function, Metric
 from fedray.optim import OptimizerFn
 from fedray.privacy import Privacy
-from fedray.run.driver import Run
 from fedray.run.interrupt import NOT_BEGUN, starting
-from fedray.run.snapshot import model_of
-from fedray.rundir import checkpoint
-from fedray.rundir.checkpoint import Checkpoint
-from fedray.rundir.client_table import read_clients
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import METRICS
 from fedray.sampling import Sampler
 from fedray.server import ServerOptimizer
 from fedray.tasks import Task
 from fedray.tracking.callbacks import Callback, Callbacks
-from fedray.tracking.jsonl import read_records
 from fedray.transforms import Transform
 
 if TYPE_CHECKING:
-    import pyarrow
+    pass
 
 Named = str | Mapping[str, Any]
 """A part as a config names it: ``"fedprox"``, ``{"name": "fedprox", "mu": 0.1}``, one's own ``"my_module:name"``."""
@@ -230,39 +223,6 @@ class Cluster(WorkerSection, ClusterSection):
         return unflatten(self, ("cluster", "worker", "driver"))
 
 
-@dataclass(frozen=True)
-class Result:
-    """The result of a run.
-
-    >>> from pathlib import Path
-    >>> Result(nn.Linear(4, 2).eval(), history=[], run_dir=Path("runs/first")).model.training
-    False
-
-    Args:
-        model: the server's trained module, on the CPU, in evaluation mode; what clients keep of their own is in it as
-            it was at the start, as the log says: ``fedray evaluate RUN_DIR --clients`` evaluates their models.
-        history: one record for each round of the run, oldest first, those before a resume too; with
-            ``evaluate_before`` the first is that of round 0.
-        run_dir: the run folder.
-        stopped: it was stopped by a signal or a callback, with a checkpoint saved.
-        best: the module as it was after the best round by ``TrainArgs(checkpoint_best=)``; None if none was asked for.
-    """
-
-    model: nn.Module
-    history: list[RoundRecord]
-    run_dir: Path
-    stopped: bool = False
-    best: nn.Module | None = None
-
-    def clients(self) -> pyarrow.Table:
-        """Return what each client got, as far as clients were evaluated: see :func:`fedray.read_clients`.
-
-        Raises:
-            ConfigError: no client was evaluated; ``TrainArgs(evaluate_clients_every=10)`` evaluates them.
-        """
-        return read_clients(self.run_dir)
-
-
 @starting(NOT_BEGUN)
 def train(
     model: FederatedModel,
@@ -316,7 +276,7 @@ def train(
         run_dir: the run folder; default ``runs/python/<time>``.
         resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call
             (``rounds`` may be larger).
-        progress: show progress on the terminal.
+        progress: show progress in the terminal, or below the cell of a notebook.
         callbacks: functions that are called in this process after each round, in order, each with the round's complete
             :class:`fedray.RoundRecord`, which ``metrics.jsonl`` has by then.  One that returns True stops the run with
             a checkpoint, as a signal would: ``result.stopped`` is True, and ``resume=True`` goes on.  One that raises
@@ -372,29 +332,5 @@ def _check(given: Any, kind: type, name: str, such_as: str) -> None:
 
 
 def _run(experiment: Experiment, progress: bool, callbacks: Callbacks) -> Result:
-    run = experiment.run
     ended = run_in_sight(experiment, quiet=not progress, own_process=False, callbacks=callbacks)
-    history = ended.history
-    saved = checkpoint.newest(run.folder.checkpoints)
-    if saved is None:
-        raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
-    first = history[0].round if history else run.plan.rounds + 1
-    records = read_records(run.folder.path / METRICS) if run.resume else []
-    earlier = [RoundRecord.from_json(record) for record in records if record["round"] < first]
-    return Result(_module(run, saved), earlier + history, run.folder.path, ended.stopped, _best(run, saved))
-
-
-def _module(run: Run, saved: Checkpoint) -> nn.Module:
-    module = run.plan.task.model_fn()
-    run.plan.layout.load(module, model_of(saved))
-    return module.eval()
-
-
-def _best(run: Run, last: Checkpoint) -> nn.Module | None:
-    best = checkpoint.best_of(last.state)
-    if best is None:
-        return None
-    try:
-        return _module(run, checkpoint.read(run.folder.checkpoints, best["round"]))
-    except ValueError:  # damaged, as the log says
-        return None
+    return result_of(experiment.run, ended)

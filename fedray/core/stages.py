@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Stage:
-    """What a program is at.
+    """A piece of work before a run, such as reading its data.
 
     Args:
-        words: what it does, as in "reading b.csv".
+        words: the work, as in "reading tables".
         done: the pieces of it that are done.
         of: all pieces; 0: it has none.
     """

@@ -1,10 +1,11 @@
-"""The wait before a run's first round, shown: a line in a terminal that tells the stage, plain lines elsewhere."""
+"""The wait before a run's first round, shown: a line in a terminal or a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 
 import rich.console
 from rich.progress import (
@@ -19,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from fedray.core.notebooks import Output, in_notebook
 from fedray.core.stages import Stage, listening
 from fedray.core.terminal import standard_output
 
@@ -27,7 +29,8 @@ from fedray.core.terminal import standard_output
 def waiting(quiet: bool = False, console: rich.console.Console | None = None) -> Iterator[None]:
     """Show the stages that this thread comes to in the context.
 
-    In a terminal one line has the stage, its time, and a bar where it has pieces; it is gone afterwards.  Elsewhere
+    In a terminal one line has the stage, its time, and a bar where it has pieces; it is gone afterwards, as is the
+    stage below a cell of a notebook.  Elsewhere
     each stage is a line of its own.
 
     Args:
@@ -36,6 +39,14 @@ def waiting(quiet: bool = False, console: rich.console.Console | None = None) ->
     """
     if quiet:
         yield
+        return
+    if console is None and in_notebook():
+        output = Output("", "")
+        with listening(lambda stage: output.show(f"<em>{escape(in_words(stage))} …</em>", in_words(stage))):
+            try:
+                yield
+            finally:
+                output.show("", "")
         return
     out = console or standard_output()
     if not out.is_interactive:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fedray.core.errors import RunFailed
+from fedray.core.notebooks import in_notebook
 from fedray.core.record import RoundRecord
 from fedray.core.stages import listening
 from fedray.experiment.experiment import Experiment
 from fedray.run.interrupt import StopSignals, exit_at_once
 from fedray.tracking.callbacks import Callbacks
 from fedray.tracking.console import Console
+from fedray.tracking.notebook import Notebook
 
 _log = logging.getLogger("fedray")
 
@@ -50,7 +52,8 @@ def run_in_sight(
     told = callbacks or Callbacks()
     run = replace(experiment.run, callbacks=told.names)
     stops: list[Callable[[], None]] = []
-    console = Console(quiet=quiet, hints=run.hints())
+    hints = run.hints()
+    console = Notebook(hints) if in_notebook() and not quiet else Console(quiet=quiet, hints=hints)
     again = "exit" if own_process else "interrupt"
     signals = StopSignals(
         lambda: console.note(f"stopping: saving a checkpoint (once more to {again} at once)"),

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rich.console
 from rich.console import RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from fedray.core.errors import counted
-from fedray.core.record import VIEWS, RoundRecord, headline
+from fedray.core.record import RoundRecord
 from fedray.core.stages import Stage
 from fedray.core.terminal import Grid, pairs, standard_output
 from fedray.core.waiting import in_words
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
-from fedray.rundir.names import to_go_on
 from fedray.tracking.base import RunInfo, Tracker
+from fedray.tracking.progress import Progress, at_the_end, number
 
 MOST_CLIENTS = 20
 """Clients up to which the end of a run shows what each of them got."""
-
-_PACE_OF = 20
 
 
 class Console(Tracker):
@@ -59,7 +57,7 @@ class Console(Tracker):
     def start(self, run: RunInfo) -> None:
         """Show the bar, or say what begins."""
         self.close()
-        self._state = _State(run)
+        self._state = Progress(run)
         if self._quiet:
             return
         self._out = self._given or standard_output()
@@ -104,12 +102,8 @@ class Console(Tracker):
         self._out.print(pairs(self._state.table(summary)))
         self._clients(self._out, self._state.run)
         # Beside the table, so that they can be copied whole however long the path is.
-        run_dir = self._state.run.run_dir
-        self._line(f"run folder: {run_dir}")
-        if limit := summary.get("budget") or summary.get("early_stopped"):
-            self._line(f"{limit}; to go on: {to_go_on(run_dir, limit=limit.split()[0])}")
-        for hint in self._hints:
-            self._line(hint)
+        for line in at_the_end(self._state.run.run_dir, summary, self._hints):
+            self._line(line)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -130,7 +124,7 @@ class Console(Tracker):
         heads = [metric if views == ["global"] else f"{view} {metric}" for view, metric in columns]
         cells = []
         for client, examples in {row["client"]: row["examples"] for row in rows}.items():
-            numbers = [_number(seen[client, view][metric]) for view, metric in columns]
+            numbers = [number(seen[client, view][metric]) for view, metric in columns]
             cells.append([client, str(examples), *numbers])
         self._line(f"held-out rows of each client, after round {rows[0]['round']}:")
         out.print(Grid(["client", "examples", *heads], cells))
@@ -146,7 +140,7 @@ class Console(Tracker):
             out.print(Text(text), soft_wrap=True)
 
 
-class _Bar(Progress):
+class _Bar(RichProgress):
     """The progress bar: round, bar and elapsed time on one line, words on the next."""
 
     def __init__(self, out: rich.console.Console, run: RunInfo) -> None:
@@ -167,97 +161,3 @@ class _Bar(Progress):
     def show(self, round: int, words: str) -> None:
         self.say(words)
         self.update(self._only, completed=round)
-
-
-class _State:
-    """The state of a run as its records have told it so far."""
-
-    def __init__(self, run: RunInfo) -> None:
-        self.run = run
-        self._round, self._failed, self._seconds = run.resumed_from, 0, 0.0
-        self._recent: deque[float] = deque(maxlen=_PACE_OF)
-        self._train: dict[str, float] = {}
-        self._test: dict[str, float] = {}
-        self._clients: dict[str, dict[str, dict[str, float]]] = {}
-        self._evaluated: dict[str, int] = {}
-
-    def add(self, record: RoundRecord) -> None:
-        self._round = record.round
-        self._failed += record.clients.get("failed", 0)
-        self._seconds += record.seconds
-        if record.round and record.seconds:
-            self._recent.append(record.seconds)
-        # What was not measured this time is shown as it was last measured.
-        self._train = record.train or self._train
-        self._test = record.test or self._test
-        if record.evaluated:
-            self._clients = {view: getattr(record, section) for view, section in VIEWS.items()}
-            self._evaluated = record.evaluated
-
-    def evaluated(self, otherwise: int) -> int:
-        """Return the number of clients that were last evaluated; ``otherwise`` where none were."""
-        return self._evaluated.get("clients", otherwise)
-
-    def words(self) -> str:
-        """Return pace, time left, loss, metric and failures, as far as they are known."""
-        parts = []
-        if self._recent:
-            pace = sum(self._recent) / len(self._recent)
-            parts += [_pace(pace), f"{_duration(pace * (self.run.rounds - self._round))} left"]
-        if "loss" in self._train:
-            parts.append(f"train loss {_number(self._train['loss'])}")
-        if self._test:
-            name = headline(self._test)
-            parts.append(f"test {name} {_number(self._test[name])}")
-        elif whose := [view for view, found in self._clients.items() if found]:
-            name = headline(found := self._clients[whose[-1]])
-            parts.append(f"clients' {whose[-1]} {name} {_number(found[name]['mean'])}")
-        if self._failed:
-            parts.append(f"failed {self._failed}")
-        return "  ".join(parts)
-
-    def table(self, summary: dict[str, Any]) -> list[tuple[str, str]]:
-        rows = [
-            ("rounds", f"{self._round:,} of {self.run.rounds:,}"),
-            ("time", _duration(float(summary.get("seconds", self._seconds)))),
-            *((f"train {name}", _number(value)) for name, value in self._train.items()),
-            *((f"test {name}", _number(value)) for name, value in self._test.items()),
-        ]
-        for view, metrics in self._clients.items():
-            whose = "clients'" if view == "global" else f"clients' {view}"
-            for name, spread in metrics.items():
-                mean, low, high = (_number(spread.get(which)) for which in ("mean", "p10", "p90"))
-                rows.append((f"{whose} {name}", f"{mean} (10 % of clients below {low}, 10 % above {high})"))
-        if best := summary.get("best"):
-            kept = f", in {best['file']}" if "file" in best else ""
-            rows.append(("best", f"{best['metric']} {_number(best['value'])} in round {best['round']:,}{kept}"))
-        if missing := self._evaluated.get("missing"):
-            everybody = missing + self._evaluated["clients"]
-            rows.append(
-                ("not evaluated", f"{missing:,} of {counted(everybody, 'client')}, whose data nobody could reach")
-            )
-        # Those before a resume too, of which no record tells here.
-        everyone = summary.get("totals", {}).get("failures")
-        if failed := self._failed if everyone is None else sum(everyone.values()):
-            rows.append(("failed", f"{failed:,} times a client gave no update"))
-        return rows
-
-
-def _number(value: float | None) -> str:
-    return "nan" if value is None else f"{value:.4g}"
-
-
-def _pace(seconds: float) -> str:
-    value, unit = (1 / seconds, "rounds/s") if seconds < 1 else (seconds, "s/round")
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
-
-
-def _duration(seconds: float) -> str:
-    """Return minutes and seconds, with hours where there are any.
-
-    >>> _duration(0.4), _duration(61), _duration(36061)
-    ('0:00', '1:01', '10:01:01')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,110 @@
+"""The result of a run from Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from fedray.core.errors import RunFailed
+from fedray.core.record import RoundRecord
+from fedray.experiment.shell import Ended
+from fedray.run.driver import Run
+from fedray.run.snapshot import model_of
+from fedray.rundir import checkpoint
+from fedray.rundir.checkpoint import Checkpoint
+from fedray.rundir.client_table import read_clients
+from fedray.rundir.names import METRICS
+from fedray.tracking.base import RunInfo
+from fedray.tracking.jsonl import read_records
+from fedray.tracking.panel import panel
+from fedray.tracking.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """The result of a run.
+
+    >>> from pathlib import Path
+    >>> Result(nn.Linear(4, 2).eval(), history=[], run_dir=Path("runs/first")).model.training
+    False
+
+    Args:
+        model: the server's trained module, on the CPU, in evaluation mode; what clients keep of their own is in it as
+            it was at the start, as the log says: ``fedray evaluate RUN_DIR --clients`` evaluates their models.
+        history: one record for each round of the run, oldest first, those before a resume too; with
+            ``evaluate_before`` the first is that of round 0.
+        run_dir: the run folder.
+        stopped: it was stopped by a signal or a callback, with a checkpoint saved.
+        best: the module as it was after the best round by ``TrainArgs(checkpoint_best=)``; None if none was asked for.
+    """
+
+    model: nn.Module
+    history: list[RoundRecord]
+    run_dir: Path
+    stopped: bool = False
+    best: nn.Module | None = None
+
+    def clients(self) -> pyarrow.Table:
+        """Return what each client got, as far as clients were evaluated: see :func:`fedray.read_clients`.
+
+        Raises:
+            ConfigError: no client was evaluated; ``TrainArgs(evaluate_clients_every=10)`` evaluates them.
+        """
+        return read_clients(self.run_dir)
+
+    def __repr__(self) -> str:
+        rows = dict(self._told().table({}))
+        numbers = ", ".join(f"{name} {value}" for name, value in rows.items() if name != "time")
+        return f"Result({numbers}{', stopped' if self.stopped else ''}, run_dir={str(self.run_dir)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it: its curves, and its last numbers."""
+        told = self._told()
+        words = "stopped, with a checkpoint" if self.stopped else ""
+        notes = [f"run folder: {self.run_dir}"]
+        return panel(str(self.run_dir), told.round, told.round, words, self.history, told.table({}), notes)
+
+    def _told(self) -> Progress:
+        last = self.history[-1].round if self.history else 0
+        told = Progress(RunInfo(self.run_dir, "", last))
+        for record in self.history:
+            told.add(record)
+        return told
+
+
+def result_of(run: Run, ended: Ended) -> Result:
+    """Return the result of a run that did not fail.
+
+    Raises:
+        RunFailed: it was stopped before its first round.
+    """
+    history = ended.history
+    saved = checkpoint.newest(run.folder.checkpoints)
+    if saved is None:
+        raise RunFailed(f"stopped before the first round; nothing was saved in {run.folder.path}")
+    first = history[0].round if history else run.plan.rounds + 1
+    records = read_records(run.folder.path / METRICS) if run.resume else []
+    earlier = [RoundRecord.from_json(record) for record in records if record["round"] < first]
+    return Result(_module(run, saved), earlier + history, run.folder.path, ended.stopped, _best(run, saved))
+
+
+def _module(run: Run, saved: Checkpoint) -> nn.Module:
+    module = run.plan.task.model_fn()
+    run.plan.layout.load(module, model_of(saved))
+    return module.eval()
+
+
+def _best(run: Run, last: Checkpoint) -> nn.Module | None:
+    best = checkpoint.best_of(last.state)
+    if best is None:
+        return None
+    try:
+        return _module(run, checkpoint.read(run.folder.checkpoints, best["round"]))
+    except ValueError:  # damaged, as the log says
+        return None

@@ -1,0 +1,127 @@
+"""The state of a run in words, for who watches it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedray.core.errors import counted
+from fedray.core.record import VIEWS, RoundRecord, headline
+from fedray.rundir.names import to_go_on
+from fedray.tracking.base import RunInfo
+
+_PACE_OF = 20
+
+
+class Progress:
+    """The state of a run as its records have told it so far.
+
+    Args:
+        run: the run.
+
+    Attributes:
+        round: the last round that was told.
+    """
+
+    def __init__(self, run: RunInfo) -> None:
+        self.run = run
+        self.round, self._failed, self._seconds = run.resumed_from, 0, 0.0
+        self._recent: deque[float] = deque(maxlen=_PACE_OF)
+        self._train: dict[str, float] = {}
+        self._test: dict[str, float] = {}
+        self._clients: dict[str, dict[str, dict[str, float]]] = {}
+        self._evaluated: dict[str, int] = {}
+
+    def add(self, record: RoundRecord) -> None:
+        """Take a record."""
+        self.round = record.round
+        self._failed += record.clients.get("failed", 0)
+        self._seconds += record.seconds
+        if record.round and record.seconds:
+            self._recent.append(record.seconds)
+        # What was not measured this time is shown as it was last measured.
+        self._train = record.train or self._train
+        self._test = record.test or self._test
+        if record.evaluated:
+            self._clients = {view: getattr(record, section) for view, section in VIEWS.items()}
+            self._evaluated = record.evaluated
+
+    def evaluated(self, otherwise: int) -> int:
+        """Return the number of clients that were last evaluated; ``otherwise`` where none were."""
+        return self._evaluated.get("clients", otherwise)
+
+    def words(self) -> str:
+        """Return pace, time left, loss, metric and failures, as far as they are known."""
+        parts = []
+        if self._recent:
+            pace = sum(self._recent) / len(self._recent)
+            parts += [_pace(pace), f"{duration(pace * (self.run.rounds - self.round))} left"]
+        if "loss" in self._train:
+            parts.append(f"train loss {number(self._train['loss'])}")
+        if self._test:
+            name = headline(self._test)
+            parts.append(f"test {name} {number(self._test[name])}")
+        elif whose := [view for view, found in self._clients.items() if found]:
+            name = headline(found := self._clients[whose[-1]])
+            parts.append(f"clients' {whose[-1]} {name} {number(found[name]['mean'])}")
+        if self._failed:
+            parts.append(f"failed {self._failed}")
+        return "  ".join(parts)
+
+    def table(self, summary: dict[str, Any]) -> list[tuple[str, str]]:
+        """Return the names and values of the end; of ``summary`` it reads times, totals and the best, if there."""
+        rows = [
+            ("rounds", f"{self.round:,} of {self.run.rounds:,}"),
+            ("time", duration(float(summary.get("seconds", self._seconds)))),
+            *((f"train {name}", number(value)) for name, value in self._train.items()),
+            *((f"test {name}", number(value)) for name, value in self._test.items()),
+        ]
+        for view, metrics in self._clients.items():
+            whose = "clients'" if view == "global" else f"clients' {view}"
+            for name, spread in metrics.items():
+                mean, low, high = (number(spread.get(which)) for which in ("mean", "p10", "p90"))
+                rows.append((f"{whose} {name}", f"{mean} (10 % of clients below {low}, 10 % above {high})"))
+        if best := summary.get("best"):
+            kept = f", in {best['file']}" if "file" in best else ""
+            rows.append(("best", f"{best['metric']} {number(best['value'])} in round {best['round']:,}{kept}"))
+        if missing := self._evaluated.get("missing"):
+            everybody = missing + self._evaluated["clients"]
+            rows.append(
+                ("not evaluated", f"{missing:,} of {counted(everybody, 'client')}, whose data nobody could reach")
+            )
+        # Those before a resume too, of which no record tells here.
+        everyone = summary.get("totals", {}).get("failures")
+        if failed := self._failed if everyone is None else sum(everyone.values()):
+            rows.append(("failed", f"{failed:,} times a client gave no update"))
+        return rows
+
+
+def at_the_end(run_dir: Path, summary: dict[str, Any], hints: Sequence[str]) -> list[str]:
+    """Return the lines below the table at the end: the run folder, how to go on, how to look at what was written."""
+    lines = [f"run folder: {run_dir}"]
+    if limit := summary.get("budget") or summary.get("early_stopped"):
+        lines.append(f"{limit}; to go on: {to_go_on(run_dir, limit=limit.split()[0])}")
+    return [*lines, *hints]
+
+
+def number(value: float | None) -> str:
+    """Return a value in four digits."""
+    return "nan" if value is None else f"{value:.4g}"
+
+
+def _pace(seconds: float) -> str:
+    value, unit = (1 / seconds, "rounds/s") if seconds < 1 else (seconds, "s/round")
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return minutes and seconds, with hours where there are any.
+
+    >>> duration(0.4), duration(61), duration(36061)
+    ('0:00', '1:01', '10:01:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,24 @@
+"""The state of a run in words; what a terminal makes of them is tested there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedray.core.record import RoundRecord
+from fedray.tracking.base import RunInfo
+from fedray.tracking.progress import Progress, at_the_end
+
+
+def test_what_was_not_measured_is_as_it_was() -> None:
+    told = Progress(RunInfo(Path("runs/x"), "x", 10))
+    told.add(RoundRecord(1, seconds=2.0, train={"loss": 0.5}, test={"accuracy": 0.25}))
+    told.add(RoundRecord(2, seconds=4.0, train={"loss": 0.25}))
+    assert told.words() == "3 s/round  0:24 left  train loss 0.25  test accuracy 0.25"
+    assert told.round == 2
+
+
+def test_a_run_that_met_its_limit_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    lines = at_the_end(tmp_path, {"budget": "budget.seconds is used up"}, ["look"])
+    said = f"budget.seconds is used up; to go on: fedray resume {tmp_path} budget.seconds=MORE"
+    assert lines == [f"run folder: {tmp_path}", said, "look"]
