@@ -227,7 +227,18 @@ def has_commands(page: Path) -> bool:
     return not set(shown) <= set(NOT_RUN)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if has_commands(page)], ids=lambda page: page.name)
+# Pages whose commands every change tries; those of the others are slow, a run each.
+FIRST = {"README.md", "start.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[] if page.name in FIRST else pytest.mark.slow)
+        for page in PAGES
+        if has_commands(page)
+    ],
+)
 def test_the_commands_of_a_page_run_one_after_the_other(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,7 @@
-"""Every algorithm on two real nodes of one cluster, where a worker dies: the bits of a quiet run in one process."""
+"""Every algorithm on two real nodes of one cluster, where a worker dies: the bits of a quiet run in one process.
+
+Of those whose servers alone differ one is enough: workers and nodes see the clients' half.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from fedray.core.record import VIEWS, RoundRecord
 from tests.faults.nights import all_present, go
 from tests.faults.nodes import Nodes, fault
 from tests.helpers import remembered
-from tests.laws.parts import ALGORITHMS, every
+from tests.laws.parts import ALGORITHMS, OTHER_SERVERS, every
 from tests.laws.usual import PIECES, ROUNDS, usual
 
 pytestmark = pytest.mark.slow
@@ -34,7 +37,7 @@ def _numbers(value: Any) -> list[float]:
     return list(value.values()) if isinstance(value, dict) else [value]
 
 
-@every("algorithm", ALGORITHMS)
+@every("algorithm", [algorithm for algorithm in ALGORITHMS if algorithm not in OTHER_SERVERS])
 def test_an_algorithm_whose_workers_die_on_two_nodes(
     algorithm: Algorithm, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

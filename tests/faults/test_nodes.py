@@ -146,7 +146,7 @@ def test_a_node_whose_room_others_have_is_done_without(
 ) -> None:
     """The driver's own, or another: it is told once, with the reason."""
     nodes.plan()
-    args = WorkerArgs(workers=2, start_timeout=30.0)
+    args = WorkerArgs(workers=2, start_timeout=20.0)
     with nodes.crowded(full), executing(nodes, small(tmp_path).job, args) as executor:
         eventually(lambda: executor.nodes.present() and "is lost" in caplog.text, f"{full} is lost")
         all_present(executor, 1)
@@ -154,7 +154,7 @@ def test_a_node_whose_room_others_have_is_done_without(
         records = go(small(tmp_path / "run", rounds=4), executor)
     same_bits(records, expected)
     assert [record.usage["nodes"] for record in records] == [1, 1, 1, 1]
-    assert "2 workers of 1 CPUs and 0 GPUs could not be started in 30 s: node" in caplog.text
+    assert "2 workers of 1 CPUs and 0 GPUs could not be started in 20 s: node" in caplog.text
     assert caplog.text.count("is lost") == 1
 
 

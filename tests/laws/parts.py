@@ -115,6 +115,14 @@ ALGORITHMS: list[Algorithm] = [
     FedRolex([1.0, 0.5], weight="uniform"),
 ]
 
+OTHER_SERVERS: list[Algorithm] = [
+    FedAvg(weight="uniform", server_lr=0.7),
+    FedAvgM(momentum=0.5, nesterov=True),
+    FedAdam(server_lr=0.05, variant="torch"),
+    FedAdagrad(server_lr=0.05, variant="torch"),
+]
+"""Rows that differ from the one above them in the server's half alone: their laws are slow ones."""
+
 SERVERS: list[ServerOptimizer] = [
     SGD(0.7),
     SGD(lr_schedule={"name": "cosine", "warmup": 1}),
@@ -157,7 +165,9 @@ SAMPLERS: list[Sampler] = [Full(), Uniform(4), Poisson(0.6), Weighted(4), Availa
 
 def every(argument: str, rows: list[Any]) -> pytest.MarkDecorator:
     """Run a test once for each row."""
-    return pytest.mark.parametrize(argument, rows, ids=[_id(row) for row in rows])
+    marks: list[Any] = [pytest.mark.slow if row in OTHER_SERVERS else [] for row in rows]
+    named = [pytest.param(row, id=_id(row), marks=mark) for row, mark in zip(rows, marks, strict=True)]
+    return pytest.mark.parametrize(argument, named)
 
 
 def _id(row: Any) -> str:

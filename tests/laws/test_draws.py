@@ -78,9 +78,18 @@ def plain_data() -> ClientData:
 WHERE = {"model": in_model, "builder": in_builder, "evaluation": in_evaluation, "loss": in_loss, "data": in_data}
 
 
-@pytest.mark.parametrize("stack", ["auto", "off"])
-@pytest.mark.parametrize("draw", DRAWS)
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(
+    ("where", "draw", "stack"),
+    [
+        # Each generator in each place, in stacks or alone; the others are slow.
+        pytest.param(
+            where, draw, stack, id=f"{where}-{draw}-{stack}", marks=pytest.mark.slow if (row + place + kind) % 2 else []
+        )
+        for row, where in enumerate(WHERE)
+        for place, draw in enumerate(DRAWS)
+        for kind, stack in enumerate(["auto", "off"])
+    ],
+)
 def test_a_run_twice_is_the_same_run(where: str, draw: str, stack: str, tmp_path: Path) -> None:
     def lines(name: str) -> list[object]:
         DRAWS[draw]()  # another place in the sequence

@@ -127,7 +127,15 @@ def test_a_run_that_failed_is_looked_at_in_the_round_that_it_has_not_recorded(ow
     assert "client '6' failed" in found.ended
 
 
-@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "ditto", "mime", "moon", "fedsam"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "fedavg",
+        "scaffold",
+        "ditto",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mime", "moon", "fedsam")),
+    ],
+)
 def test_a_client_alone_is_near_its_block(algorithm: str, train: Train) -> None:
     run = train(f"algorithm={algorithm}", "model.activation=relu", "local.epochs=2")
     plan = Replay(Recorded.read(run)).plan(5)

@@ -263,7 +263,16 @@ def test_the_best_model_is_the_first_with_the_best_metric(
     assert [model_sha256(vector) for vector in pack] == [done[-1].model_sha256, best.model_sha256]
 
 
-@pytest.mark.parametrize(("every", "told"), [(0, True), (1, False), (1, True), (3, False), (3, True)])
+@pytest.mark.parametrize(
+    ("every", "told"),
+    [
+        (0, True),
+        (1, False),
+        (3, True),
+        pytest.param(1, True, marks=pytest.mark.slow),
+        pytest.param(3, False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_dies_at_any_record_comes_to_the_same_decisions(
     every: int, told: bool, tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
