@@ -63,6 +63,8 @@ class Places(Mapping[int, Row]):
         """Return where each of ``clients`` stands among those of the places, ``[n]``; -1: it does not."""
         if not len(self):
             return np.full(len(clients), -1)
+        if np.array_equal(self.clients, clients):
+            return np.arange(len(clients))
         order = np.argsort(self.clients)
         found = order[np.searchsorted(self.clients, clients, sorter=order).clip(max=len(order) - 1)]
         return np.where(self.clients[found] == clients, found, -1)

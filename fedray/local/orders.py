@@ -78,6 +78,16 @@ class Orders:
         """Return a schedule of the block, its clients in the order of ``places``."""
         return schedule if self.places is None else Schedule(schedule.index[self.places], schedule.count[self.places])
 
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The schedule, its clients in the order of ``places``."""
+        return self.placed(self.drawn)
+
+    @cached_property
+    def own(self) -> Batches:
+        """The batches of the schedule."""
+        return self.batches(self.schedule, self.seed)
+
     def batches(self, schedule: Schedule, seed: int) -> Batches:
         """Return the batches of a schedule in the order of ``places``; ``seed`` names what is drawn for them."""
         rows = self.opened if self.places is None else self.opened.of(self.places)

@@ -197,15 +197,15 @@ class Fit:
     kept: Kept | None = None
     free: bool = False
 
-    @cached_property
+    @property
     def schedule(self) -> Schedule:
         """The examples of each step."""
-        return self.orders.placed(self.orders.drawn)
+        return self.orders.schedule
 
-    @cached_property
+    @property
     def batches(self) -> Batches:
         """The same, to be taken."""
-        return self.orders.batches(self.schedule, self.seed)
+        return self.orders.own
 
     @cached_property
     def moved(self) -> frozenset[str] | None:

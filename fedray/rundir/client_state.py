@@ -56,6 +56,7 @@ class StateRows:
         self._round = -1
         self._written = 0
         self._open: dict[str, int] = {}
+        self._asked: set[str] = set()
 
     def read(self, clients: Ints, places: Places, device: torch.device) -> tuple[Parts, Tensor]:
         """Read the state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some, ``[C]``."""
@@ -98,8 +99,9 @@ class StateRows:
         file = self._open.get(segment)
         if file is None:
             if len(self._open) > 64:
-                self._forget()
+                self.close()
             self._open[segment] = file = os.open(f"{self._folder}/{segment}", os.O_RDONLY)
+        self._asked.add(segment)
         return file
 
     def write(self, round: int, clients: Ints, state: Parts) -> Places:
@@ -111,7 +113,7 @@ class StateRows:
     def append(self, round: int, clients: Ints, matrix: Matrix) -> Places:
         """Append whole rows ``[C, sum of widths]``, and return their places."""
         if round != self._round:
-            self._forget()  # an open file takes room, also once it is deleted
+            self._forget()
             self._round, self._written = round, 0
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
         data, place = matrix.reshape(-1).data.cast("B"), self._written * self.width * 4
@@ -128,12 +130,14 @@ class StateRows:
         return Places(clients, (self._segment,), np.zeros_like(clients), np.arange(first, self._written))
 
     def _forget(self) -> None:
-        for file in self._open.values():
-            os.close(file)
-        self._open.clear()
+        """Close the files that nobody asked for since the last call: one takes room, also once it is deleted."""
+        for segment in self._open.keys() - self._asked:
+            os.close(self._open.pop(segment))
+        self._asked.clear()
 
     def close(self) -> None:
         """Close all files."""
+        self._asked.clear()
         self._forget()
 
 
@@ -251,7 +255,8 @@ class ClientStore:
         that is not committed yet.
         """
         needed = self.kept | self._index.live.keys()
-        unneeded = {path.name for path in self.folder.iterdir() if path.suffix == _SUFFIX} - needed
+        with os.scandir(self.folder) as found:
+            unneeded = {entry.name for entry in found if entry.name.endswith(_SUFFIX)} - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)
         self._condemned = unneeded

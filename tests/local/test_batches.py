@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from fedray import optim
 from fedray.config.sections import LocalSection
 from fedray.core.messages import BlockUpdate
-from fedray.local.batches import Batch, Trace
+from fedray.local.batches import Batch, Batches, Trace
 from fedray.local.clients import Clients
 from fedray.local.program import ClientProgram
+from fedray.local.schedule import Schedule
 from fedray.local.step import Step
 from tests.helpers import class_problem, local_task, relative, train
 from tests.local.test_clients import PROGRAMS, Dropping
@@ -121,3 +122,17 @@ def test_a_fresh_batch_of_a_piece_is_a_piece() -> None:
     task = local_task(class_problem((8,)), args=LocalSection(1, 2, accumulate=4), stack="off", program=Own())
     train(task, [0])
     assert rows[-4:] == [(2, 2)] * 4, "the trial before has batches of its own"
+
+
+def test_the_last_batch_is_taken_again_unless_somebody_wrote_into_it() -> None:
+    problem = class_problem((4, 3))
+    rows = problem.data.rows(np.array([0, 1]))
+    schedule = Schedule(np.array([[[3, 1]], [[2, 0]]]), np.array([[2], [2]]))
+    batches = Batches(rows, schedule, torch.device("cpu"))
+    first = batches.at(0, 2)
+    assert batches.at(0, 2) is first
+    assert len(batches.at(0, 1).x) == 1
+    again = batches.at(0, 2)
+    assert again is not first
+    again.x.mul_(0.0)
+    assert torch.equal(batches.at(0, 2).x, first.x)

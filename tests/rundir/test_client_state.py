@@ -102,6 +102,21 @@ def test_many_segments_are_read_with_few_files_open(store: ClientStore) -> None:
     assert held(store, *range(150)) == [float(client) for client in range(150)]
 
 
+def test_files_that_a_round_did_not_ask_for_are_closed_in_the_next(store: ClientStore) -> None:
+    rows = StateRows(store.folder, store.widths)
+    for client in range(3):
+        commit(store, client, {client: float(client)})
+    for round, asked in ((3, (0, 1)), (4, (1,)), (5, ())):
+        rows.read(ids(*asked), store.of(ids(*asked)), torch.device("cpu"))
+        rows.write(round, ids(9), state(9.0))
+    assert not rows._open
+    rows.read(ids(1), store.of(ids(1)), torch.device("cpu"))
+    rows.write(6, ids(9), state(9.0))
+    assert len(rows._open) == 1
+    rows.close()
+    assert not rows._open
+
+
 def test_the_index_is_restored_by_another_store(store: ClientStore, tmp_path: Path) -> None:
     commit(store, 1, {5: 1.5, 2: 2.5})
     commit(store, 2, {2: 4.5, 8: 5.5})
