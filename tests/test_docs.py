@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ import typer
 import yaml
 
 import fedray
+from docs.animate import TARGET, svg
 from docs.generate import pages
 from fedray.cli import main
 from fedray.cli.app import app
@@ -459,3 +461,13 @@ def test_each_page_has_its_place_in_the_site() -> None:
     listed = (ROOT / "docs/index.md").read_text().split()
     missing = [page.stem for page in (ROOT / "docs").glob("*.md") if page.stem not in listed]
     assert sorted(missing) == ["contract", "day", "house", "index"], "docs/index.md: name it in a toctree"
+
+
+def test_the_animation_is_a_small_picture_that_needs_nothing_else() -> None:
+    said = ["reading data", "x: 2 clients, 5 parameters, for 3 rounds", "rounds   3 of 3  ", "test accuracy  <0.5>"]
+    for text in (TARGET.read_text(), svg(said, [0.1, 0.2, 0.5], {"a": [0.0, 1.0, 1.0]})):
+        assert len(text) < 500_000
+        picture = ET.fromstring(text)
+        assert picture.tag.endswith("svg")
+        assert not re.search(r"href|url\((?!#)|<script|/tmp", text)
+        assert any(part.tag.endswith("animate") for part in picture.iter())
