@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,14 @@ def predict(
         str | None, typer.Option("--client", metavar="ID", help="By the personal model of this client.")
     ] = None,
     round: Round = None,
+    csv: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--csv",
+            metavar="KEY=VALUE",
+            help="The way the table is written, where it is not found: decimal=, or dates=%d/%m/%Y; as in data.csv.",
+        ),
+    ] = None,
     made_by: MadeBy = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
@@ -48,9 +56,17 @@ def predict(
     if out is not None and out.exists() and not force:
         raise ConfigError(f"{out}: there already, and would be overwritten; choose another name, or say --force")
     predictor = load(model, round=round, client=client, model=made_by, device=device)
-    found = predictor.predict(read_rows(rows))
+    found = predictor.predict(read_rows(rows), dict(map(_pair, csv)) if csv else None)
     if out is None:
         typer.echo(found.to_csv(), nl=False)
         return
     found.write(out)
     typer.echo(f"wrote {out}: {len(found):,} rows, by the model after round {predictor.round}")
+
+
+def _pair(said: str) -> tuple[str, Any]:
+    """Return a key of a dialect and its value, that of ``missing`` a list of words."""
+    key, mark, value = said.partition("=")
+    if not mark:
+        raise ConfigError(f"--csv {said}: a key and a value are needed, as in decimal=,")
+    return key, value.split("|") if key == "missing" else value.replace("\\t", "\t")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,7 +64,7 @@ class Predictor:
         """The names of the classes, in the order of the columns of :meth:`predict_proba`; none for regression."""
         return np.array(self.task.classes if self.task.kind == "classes" else (), dtype=np.str_)
 
-    def predict(self, rows: Any) -> Predictions:
+    def predict(self, rows: Any, csv: Mapping[str, Any] | None = None) -> Predictions:
         """Predict rows.
 
         Args:
@@ -72,24 +72,28 @@ class Predictor:
                 Parquet file, with the columns of the training tables, in any order; the target may be missing, and
                 what is no input, as the ids of patients, goes along in ``rest``.  Of another model an array or a
                 tensor of inputs ``[N, ...]``, or columns of them as it was trained on, a dict or a tuple.
+            csv: the way a file is written, where it is not found right and differs from the ``csv`` of the training
+                tables: ``{"decimal": ",", "dates": "%d/%m/%Y"}``; keys as in ``data.csv``.
 
         Raises:
             ConfigError: with line and column, for what does not fit the model.
         """
         if self.encoding is None:
+            if csv:
+                raise ConfigError("csv: this model was not trained on tables, so that its rows have no dialect")
             return Predictions.of(self.outputs(tensors(self._array(rows))), self.task)
-        table = table_of(rows, self.encoding)
+        table = table_of(rows, self.encoding, csv)
         found = self.outputs(tensor(inputs_of(table, self.encoding)))
         rest = {name: table.columns[name] for name in beside(table, self.encoding)}
         return Predictions.of(found, self.task, rest)
 
-    def predict_proba(self, rows: Any) -> NDArray[np.float64]:
+    def predict_proba(self, rows: Any, csv: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
         """Return the probability of each class, ``[N, K]``, in the order of :attr:`classes_`.
 
         Raises:
             ConfigError: as :meth:`predict`; the model gives numbers, not classes.
         """
-        shares = self.predict(rows).probabilities
+        shares = self.predict(rows, csv).probabilities
         if shares is None:
             raise ConfigError("predict_proba: this model gives numbers, not classes; take predict")
         return shares

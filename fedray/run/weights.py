@@ -26,7 +26,7 @@ def weights(kind: Weights, task: LocalTask, clients: Ints) -> Floats:
     if kind == "examples":
         return task.data.sizes[clients].astype(np.float64)
     if kind == "tokens":
-        return task.data.positions(clients, ignore_index(task.loss_fn)).astype(np.float64)
+        return task.data.positions(clients, ignore_index(task.loss_fn), task.about.unsaid).astype(np.float64)
     return np.ones(len(clients))
 
 

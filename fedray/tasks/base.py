@@ -113,6 +113,11 @@ class Task:
         return False
 
     @property
+    def unsaid(self) -> int:
+        """The number of positions at the beginning of targets that no output is about."""
+        return 0
+
+    @property
     def loss_fn(self) -> LossFn:
         """Its loss, for ``local.loss: auto``."""
         return TaskLoss(self)

@@ -183,6 +183,11 @@ class CausalLM(Tokens):
 
     usual: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
 
+    @property
+    def unsaid(self) -> int:
+        """The first token, where targets are the tokens themselves."""
+        return int(self.shift)
+
     def logits(self, output: Tensor) -> Tensor:
         """Return outputs as ``[B, V, n]``, without the last position where targets are the tokens themselves."""
         return super().logits(output[:, :-1] if self.shift else output)

@@ -39,3 +39,10 @@ def test_scores_of_new_patients(cli: Cli, small: Path) -> None:
     cli("predict", "out", "new.csv").refused("new.csv, line 2, column 'sex': unknown category 'x'; known: f, m")
     cli("predict", "out", "newer.csv").refused("newer.csv does not exist")
     assert json.loads(Path("out/encoding.json").read_text())["target"] == "ill"
+    Path("new.csv").write_text("sex;age\nf;3.300\n")
+    cli("predict", "out", "new.csv").refused("new.csv, column 'age': '3.300' may be")
+    points, groups = (cli("predict", "out", "new.csv", "--csv", f"decimal={mark}") for mark in (".", ","))
+    assert (points.status, groups.status) == (0, 0)
+    assert points.out != groups.out
+    cli("predict", "out", "new.csv", "--csv", "decimal").refused("--csv decimal: a key and a value are needed")
+    cli("predict", "out", "new.csv", "--csv", "decima=,").refused("csv.decima")

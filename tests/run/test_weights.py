@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fedray.config.sections import LocalSection
 from fedray.data import FederatedData
 from fedray.local.stacking import Stack
 from fedray.run.weights import check_weights, weights
+from fedray.tasks.positions import CausalLM
 from tests.helpers import Problem, class_problem, federation, linear_problem, seeded
 
 PADDING, CLASSES, LENGTH = 0, 4, 5
@@ -71,6 +73,7 @@ def test_positions_are_counted_in_all_kinds_of_data(data: Any, tmp_path: Path) -
     if not data.holdout_sizes.any():
         assert data.positions(np.arange(4), PADDING).tolist() == positions()
     assert data.positions(clients, -100).tolist() == (data.sizes[clients] * LENGTH).tolist()
+    assert data.positions(clients, PADDING, 1).tolist() == [int((y[:, :, 1:] != PADDING).sum()) for y in rows]
     assert data.share(tmp_path).positions(clients, PADDING).tolist() == data.positions(clients, PADDING).tolist()
 
 
@@ -90,6 +93,17 @@ def test_a_round_is_the_mean_by_positions(stack: Stack, tmp_path: Path) -> None:
     mean = np.average(alone, axis=0, weights=positions())
     np.testing.assert_allclose((run.vector - start).numpy(), mean, rtol=1e-4, atol=1e-6)
     assert not np.allclose(np.average(alone, axis=0, weights=SIZES), mean, rtol=1e-3, atol=1e-5)
+
+
+def test_tokens_that_nothing_is_to_say_do_not_count(tmp_path: Path) -> None:
+    words = fedray.Ragged.of([[1, 2, 3], [4], [1, 2], [3, 4, 1, 2]])
+    data = FederatedData.from_arrays(words, None, [0, 0, 1, 1])
+    counts = {True: [2.0, 4.0], False: [4.0, 6.0]}
+    for shift, wanted in counts.items():
+        about = CausalLM(shift=shift).of(data.spec)
+        task = federation(class_problem((7, 3)), tmp_path / str(shift)).plan.task
+        told = replace(task, data=data, loss_fn=about.loss_fn, task=about)
+        assert weights("tokens", told, np.arange(2)).tolist() == wanted
 
 
 def test_examples_and_clients(tmp_path: Path) -> None:

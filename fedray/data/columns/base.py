@@ -154,8 +154,10 @@ class ClientData(ABC):
         """Return the training targets of a client, ``[m, ...]``."""
         return self.rows(np.array([client])).take(np.arange(self.sizes[client])[None])[1][0]
 
-    def positions(self, clients: Ints, ignored: int) -> Ints:
+    def positions(self, clients: Ints, ignored: int, unsaid: int = 0) -> Ints:
         """Count the target positions of clients' training examples other than ``ignored``, int64 ``[C]``.
+
+        The first ``unsaid`` positions of an example do not count.
 
         >>> from fedray import FederatedData
         >>> y = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1]])
@@ -168,7 +170,7 @@ class ClientData(ABC):
         found = []
         for client in clients.tolist():
             _, y = self.rows(np.array([client])).take(np.arange(self.sizes[client])[None])
-            found.append(int(counting(y[0], ignored).sum()))
+            found.append(int(counting(y[0], ignored)[:, unsaid:].sum()))
         return np.array(found, dtype=np.int64)
 
     @abstractmethod

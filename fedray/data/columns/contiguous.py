@@ -110,12 +110,12 @@ class ContiguousData(ClientData):
         start = int(self._starts[client])
         return dense(self._y[start : start + int(self.sizes[client])])  # type: ignore[no-any-return]
 
-    def positions(self, clients: Ints, ignored: int) -> Ints:
+    def positions(self, clients: Ints, ignored: int, unsaid: int = 0) -> Ints:
         sizes = self.sizes[clients]
         client = np.repeat(np.arange(len(clients)), sizes)
         within = np.arange(len(client)) - (np.cumsum(sizes) - sizes)[client]
         rows = torch.from_numpy(self._starts[clients][client] + within).to(self._y.device)
-        counts = counting(dense(self._y.index_select(0, rows)), ignored).flatten(1).sum(dim=1)
+        counts = counting(dense(self._y.index_select(0, rows)), ignored)[:, unsaid:].flatten(1).sum(dim=1)
         found: Ints = np.zeros(len(clients), dtype=np.int64)
         np.add.at(found, client, counts.cpu().numpy())
         return found

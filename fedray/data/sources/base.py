@@ -63,6 +63,28 @@ class Source:
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Whole(Source):
+    """A source whose clients are what they are, so that of a split there is the seed alone.
+
+    >>> Whole(partition={"seed": 3}).partition
+    {'seed': 3}
+
+    Args:
+        partition: ``{seed: 1}``: the seed of what is drawn of the data, such as held-out rows; by default the run's.
+    """
+
+    partition: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.partition is not None and list(self.partition) != ["seed"]:
+            raise ConfigError(
+                f"data.partition: these data have their clients, so that only {{seed: 1}} can be said; got "
+                f"{self.partition}"
+            )
+
+
 def split_seed(source: object, seed: int) -> int:
     """Return the seed of what is drawn of a source's rows: the test set, who has which, which are held out.
 

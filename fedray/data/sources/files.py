@@ -13,7 +13,7 @@ from typing import Any
 from fedray.data.federated import FederatedData
 from fedray.data.files.own_tests import own_files
 from fedray.data.registry import data_sources
-from fedray.data.sources.base import Source, make_partitioner
+from fedray.data.sources.base import Whole, make_partitioner
 from fedray.data.sources.tables import TableSource
 
 
@@ -36,7 +36,8 @@ class Csv(TableSource):
         test: file of the held-out test set; or a list of files, one for each client, or ``{client: file}``: the
             clients' own test sets.
         ids: client ids in place of the files' names.
-        partition: a partitioner for the pooled rows, e.g. ``{name: column, column: hospital}``.
+        partition: a partitioner for the pooled rows, e.g. ``{name: column, column: hospital}``; ``{seed: 1}``
+            alone is the seed of held-out rows, and leaves a client to each file.
     """
 
     train: list[str]
@@ -45,8 +46,13 @@ class Csv(TableSource):
     ids: list[str] | None = None
     partition: dict[str, Any] | None = None
 
+    @property
+    def _partition(self) -> dict[str, Any] | None:
+        """The section of a partitioner; None: a client for each file, as where there is a seed alone."""
+        return None if self.partition is None or list(self.partition) == ["seed"] else self.partition
+
     def tests(self) -> list[Path]:
-        names = None if self.partition is not None else self.ids or [Path(file).stem for file in self.train]
+        names = None if self._partition is not None else self.ids or [Path(file).stem for file in self.train]
         own = own_files(self.test, names)
         return super().tests() if own is None else [file for file, _ in own]
 
@@ -54,21 +60,21 @@ class Csv(TableSource):
         from fedray.data.encoding.saved import load_encoding
         from fedray.data.files.csvs import read_csvs
 
-        partitioner = None if self.partition is None else make_partitioner(self.partition)
+        partitioner = None if self._partition is None else make_partitioner(self._partition)
         read = load_encoding(encoding)
         return read_csvs(self.train, self.options(), self.test, self.ids, partitioner, seed, read).of(FederatedData)
 
     def column(self) -> str | None:
-        return None if self.partition is None else getattr(make_partitioner(self.partition), "column", None)
+        return None if self._partition is None else getattr(make_partitioner(self._partition), "column", None)
 
     def files(self) -> Mapping[str, Path]:
-        names = self.train if self.partition is not None else self.ids or [Path(file).stem for file in self.train]
+        names = self.train if self._partition is not None else self.ids or [Path(file).stem for file in self.train]
         return {name: Path(file) for name, file in zip(names, self.train, strict=False)}
 
 
 @data_sources.register("folder")
 @dataclass(frozen=True, kw_only=True)
-class Folder(TableSource):
+class Folder(Whole, TableSource):
     """A folder with one Parquet or NPZ file per client; see ``FederatedData.from_folder``.
 
     >>> from tempfile import TemporaryDirectory
@@ -109,7 +115,7 @@ class Folder(TableSource):
 
 @data_sources.register("leaf")
 @dataclass(frozen=True, kw_only=True)
-class Leaf(Source):
+class Leaf(Whole):
     """LEAF JSON, one client per user (Caldas et al., arXiv:1812.01097); see ``leaf.read_users``.
 
     >>> import json
@@ -138,7 +144,7 @@ class Leaf(Source):
 
 @data_sources.register("femnist")
 @dataclass(frozen=True, kw_only=True)
-class Femnist(Source):
+class Femnist(Whole):
     """FEMNIST in LEAF JSON: 62 classes of handwritten characters 1 x 28 x 28, one client per writer.
 
     >>> import json

@@ -15,6 +15,7 @@ from fedray.data.registry import data_sources
 from fedray.data.sources.base import (
     SYNTHETIC_ROUND,
     Source,
+    Whole,
     make_partitioner,
     need_fraction,
     partitioned,
@@ -94,7 +95,7 @@ class BreastCancer(Source):
 
 @data_sources.register("synthetic")
 @dataclass(frozen=True, kw_only=True)
-class Synthetic(Source):
+class Synthetic(Whole):
     """Gaussian features labelled by one random linear teacher, with clients that differ by a knob.
 
     Client c draws inputs ``x = z + h * u_c`` with ``z ~ N(0, I)``, ``u_c ~ N(0, I)``, and labels them

@@ -13,6 +13,7 @@ from fedray.core.errors import ConfigError
 from fedray.data.columns.base import ClientData
 from fedray.data.registry import data_sources
 from fedray.data.sites import Silo, Sites, here
+from fedray.data.sources.base import Whole, split_seed
 from fedray.data.sources.tables import TableSource
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @data_sources.register("silos")
 @dataclass(frozen=True, kw_only=True)
-class Silos(TableSource):
+class Silos(Whole, TableSource):
     """Tables that stay on the nodes where they are: a client is trained there, and no row leaves; see docs/data.md.
 
     >>> from tempfile import TemporaryDirectory
@@ -66,4 +67,5 @@ class Silos(TableSource):
         from fedray.data.silos.survey import survey
 
         test = None if self.test is None else Path(self.test)
-        return survey(self._bound(), test, self.options(), self.holdout, seed, sites(), load_encoding(encoding))
+        own, seed = load_encoding(encoding), split_seed(self, seed)
+        return survey(self._bound(), test, self.options(), self.holdout, seed, sites(), own)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedray.config.registry import bind_part, dump
 from fedray.core.errors import ConfigError
 from fedray.data import data_sources
+from fedray.data.sources.base import Whole
 from tests.data.reading import load
 
 
@@ -39,7 +42,8 @@ def test_every_source_has_options_that_a_config_can_hold() -> None:
     required["silos"] = {"a": {"node_label": "site=a", "path": "a.csv"}}
     for name, schema in data_sources.items():
         fields = schema.__dataclass_fields__  # type: ignore[attr-defined]
-        node = {key: value for key, value in required.items() if key in fields}
+        own = {"partition": {"seed": 1}} if issubclass(schema, Whole) else {}
+        node = {key: value for key, value in {**required, **own}.items() if key in fields}
         part = bind_part(data_sources, {"name": name, **node}, "data")
         assert bind_part(data_sources, dump(part), "data") == part
 
@@ -74,3 +78,33 @@ def test_the_seed_of_a_split_is_heeded_by_tables(tmp_path: Path) -> None:
 
     assert split(1, seed=5) == split(2, seed=5) == split(5)
     assert split(1) != split(2)
+
+
+def test_data_whose_clients_are_what_they_are_have_a_seed_of_their_own_split(tmp_path: Path) -> None:
+    (tmp_path / "clients").mkdir()
+    users: dict[str, Any] = {"users": ["ann", "bob"], "user_data": {}}
+    for name in ("ann", "bob"):
+        rows = [[float(n), 1.0] for n in range(30)]
+        users["user_data"][name] = {"x": rows, "y": [n % 2 for n in range(30)]}
+        np.savez(tmp_path / "clients" / f"{name}.npz", x=np.array(rows), y=np.arange(30) % 2)
+        (tmp_path / f"{name}.csv").write_text("a,y\n" + "".join(f"{n},{n % 2}\n" for n in range(30)))
+    (tmp_path / "all.json").write_text(json.dumps(users))
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("ann", "bob")}
+    silos = {name: {"path": path, "node_label": "a=b"} for name, path in files.items()}
+    for node in (
+        {"name": "folder", "path": str(tmp_path / "clients")},
+        {"name": "leaf", "path": str(tmp_path / "all.json")},
+        {"name": "csv", "train": list(files.values()), "target": "y"},
+        {"name": "silos", "silos": silos, "target": "y"},
+        {"name": "synthetic", "clients": 2},
+    ):
+
+        def split(run: int, node: dict[str, Any] = node, **own: Any) -> list[Any]:
+            data = bind_part(data_sources, {**node, "holdout": 0.3, **own}, "data").load(run)
+            return data.holdout(np.arange(2))[0].tolist()  # type: ignore[no-any-return]
+
+        assert split(1, partition={"seed": 5}) == split(2, partition={"seed": 5}) == split(5), node["name"]
+        assert split(1) != split(2), node["name"]
+        if node["name"] != "csv":
+            with pytest.raises(ConfigError, match="these data have their clients, so that only"):
+                split(1, partition={"name": "iid"})
