@@ -7,6 +7,7 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,12 @@ LONGER: set[str] = set()  # files that may pass it, each for a reason given here
 LONGEST_LAUNCHER = 39
 
 
+@cache
+def parsed(text: str) -> ast.Module:
+    """Return the tree of a file, which several rules read and none changes."""
+    return ast.parse(text)
+
+
 def top(path: Path, package: Path) -> str:
     """Return the entry of the order that a file belongs to: ``data`` for ``fedray/data/spec.py``."""
     return path.relative_to(package).parts[0].removesuffix(".py")
@@ -112,7 +119,7 @@ def top(path: Path, package: Path) -> str:
 def imports(path: Path, package: Path) -> Iterator[tuple[int, str]]:
     """Line and absolute dotted name of everything a file imports, at its top or in a function, relative or not."""
     inside = [package.name, *path.relative_to(package).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
@@ -206,7 +213,7 @@ def bare_folders(package: Path) -> list[str]:
 
 def undocumented(path: Path) -> Iterator[str]:
     """The public names of a file, and the file itself, that have no docstring."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path.read_text())
     if tree.body and ast.get_docstring(tree) is None:
         yield str(path)
     for node in tree.body:
@@ -230,7 +237,7 @@ def docstrings(path: Path) -> Iterator[tuple[int, str, str]]:
             ):
                 yield statement.lineno, inspect.cleandoc(statement.value.value)
 
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             noun = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
             for line, text in of(node.body):
@@ -284,7 +291,7 @@ def has_code(path: Path) -> bool:
             return isinstance(node.value, ast.Constant)
         return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
 
-    return not all(map(hands_on, ast.parse(path.read_text()).body))
+    return not all(map(hands_on, parsed(path.read_text()).body))
 
 
 def modules_with_code(package: Path) -> set[str]:

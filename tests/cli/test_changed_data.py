@@ -85,6 +85,7 @@ def test_a_run_of_an_earlier_fedray_goes_on_with_the_same_bits(cli: Cli, earlier
     assert all(one[name].allclose(other[name], atol=1e-5) for name in one)
 
 
+@pytest.mark.slow
 def test_runs_of_each_algorithm_of_an_earlier_fedray_go_on_with_the_same_bits(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

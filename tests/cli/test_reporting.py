@@ -10,6 +10,7 @@ from fedray.report import page
 from tests.cli.command import Cli
 
 
+@pytest.mark.slow
 def test_a_sweep_with_its_figures(cli: Cli, small: Path) -> None:
     axes = ["seed=1,2", "local.epochs=1,2", "rounds=2", "data.holdout=0.25", "evaluate.clients_every=1", "--dir", "s"]
     assert cli("sweep", small, *axes, "-q").status == 0

@@ -49,13 +49,14 @@ def accuracy(folder: Path, aggregator: Aggregator, attack: Attack | None) -> flo
     return result.history[-1].test["accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "broken"),
     [
         (fedray.SignFlip(0.2), 0.2),
-        pytest.param(fedray.GaussianAttack(0.2), 0.5, marks=pytest.mark.slow),
+        (fedray.GaussianAttack(0.2), 0.5),
         # Far beyond what hides among the others: where they do hide, they cost little, and Krum chooses them.
-        pytest.param(fedray.ALIE(0.2, z=8.0), 0.6, marks=pytest.mark.slow),
+        (fedray.ALIE(0.2, z=8.0), 0.6),
     ],
 )
 def test_the_mean_breaks_and_the_robust_hold(attack: Attack, broken: float, tmp_path: Path) -> None:

@@ -36,7 +36,15 @@ OPTIMIZERS: dict[str, OptimizerFn] = {
     "adadelta": lambda p: torch.optim.Adadelta(p, lr=1.0, eps=1e-3),
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, eps=1e-3, momentum=0.5, centered=True),
 }
-EVERY = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+# Those with one moment, two, three and a centred one; relatives of theirs are slow.
+RELATIVES = {"dampened", "adamw", "adagrad", "adadelta"}
+EVERY = pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(made, id=name, marks=pytest.mark.slow if name in RELATIVES else [])
+        for name, made in OPTIMIZERS.items()
+    ],
+)
 
 
 def made(folder: Path, optimizer: OptimizerFn, stack: Any = 3, args: LocalSection = KEEP) -> Federation:
