@@ -154,7 +154,9 @@ class Stream:
         name = digest(self.seed, self.purpose, self.round, self.page)
         return int.from_bytes(name[:4], "little"), int.from_bytes(name[4:8], "little")
 
-    def uniform(self, clients: Tensor, turn: Tensor, count: int, before: int = 0) -> Tensor:
+    def uniform(
+        self, clients: Tensor, turn: Tensor, count: int, before: int = 0, place: Tensor | None = None
+    ) -> Tensor:
         """Draw uniformly from [0, 1) with 24 bits: float32 ``[*clients.shape, count]`` on the clients' device.
 
         Args:
@@ -162,9 +164,12 @@ class Stream:
             turn: int64, of the same shape.
             count: the number of draws for each client.
             before: the number of its draws that come before these.
+            place: int64, the number of as many draws, rounded up to four, that come before these as well.
         """
         first, skipped = divmod(before, 4)
         positions = torch.arange(first, (before + count + 3) // 4, device=clients.device)
+        if place is not None:
+            positions = positions + place.to(clients.device) * ((count + 3) // 4)
         client, turn = clients.unsqueeze(-1), turn.unsqueeze(-1)
         words = philox((positions + 0 * client, turn, client & _LOW32, (client >> 32) & _LOW32), self._key)
         return (torch.stack(words, dim=-1).flatten(-2)[..., skipped : skipped + count] >> 8).to(
@@ -193,3 +198,26 @@ class Stream:
         keys[:, 0::2], keys[:, 1::2] = (high0 << 30) ^ low0, (high1 << 30) ^ low1
         keys[np.arange(keys.shape[1]) >= sizes[:, None]] = np.iinfo(np.int64).max
         return np.argsort(keys[:, :longest], axis=1, kind="stable")
+
+    def coins(
+        self, clients: NDArray[np.int64], sizes: NDArray[np.int64], turn: int, rates: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Draw a coin for each client's examples, True at its rate to 62 bits: bool ``[C, max(sizes)]``.
+
+        Behind a client's examples all are False; a row does not depend on the other rows.
+
+        Args:
+            clients: client keys, ``[C]``.
+            sizes: number of examples of each, ``[C]``.
+            turn: the number of the draw.
+            rates: of each, ``[C]``, in [0, 1].
+        """
+        positions = np.arange((int(sizes.max()) + 1) // 2)[None, :]
+        client = clients[:, None]
+        counter = (positions, np.full_like(client, turn), client & _LOW32, (client >> 32) & _LOW32)
+        high0, low0, high1, low1 = philox(counter, self._key)
+        uniform = np.empty((len(clients), 2 * positions.shape[1]))
+        uniform[:, 0::2], uniform[:, 1::2] = ((high0 << 30) ^ low0) * 2.0**-62, ((high1 << 30) ^ low1) * 2.0**-62
+        place = np.arange(uniform.shape[1])
+        found: NDArray[np.bool_] = (uniform < rates[:, None]) & (place < sizes[:, None])
+        return found[:, : int(sizes.max())]

@@ -6,7 +6,7 @@ here as a handful of batched matrix products, in the same arithmetic as vmap wou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,12 @@ class Forward:
     Args:
         layers: one after the other.
         ends_in_head: the last one has parameters, so that its inputs are the features.
+        names: of the modules that the layers run.
     """
 
     layers: Sequence[Layer]
     ends_in_head: bool
+    names: Sequence[str] = ()
 
     def __call__(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
         """Return the outputs."""
@@ -40,6 +42,18 @@ class Forward:
         for layer in self.layers[:-1]:
             x = layer(params, x)
         return self.layers[-1](params, x), x
+
+    def with_layers(
+        self, params: dict[str, Tensor], x: Tensor, names: Collection[str]
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """Return the outputs, and the inputs and outputs of some layers, to which gradients are then taken."""
+        seen = {}
+        for layer, name in zip(self.layers, self.names, strict=True):
+            out = layer(params, x)
+            if name in names:
+                seen[name] = x, out if out.requires_grad else out.requires_grad_()
+            x = out
+        return x, seen
 
 
 _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Identity)
@@ -59,11 +73,11 @@ def batched_forward(module: nn.Module) -> Forward | None:
     if steps is None or shared or tied or not all(parameter.requires_grad for parameter in module.parameters()):
         return None
     last = list(module.modules())[-1]
-    return Forward(steps, type(last) is nn.Linear)
+    return Forward([layer for layer, _ in steps], type(last) is nn.Linear, [name for _, name in steps])
 
 
-def _steps(module: nn.Module, prefix: str) -> list[Layer] | None:
-    steps: list[Layer] = []
+def _steps(module: nn.Module, prefix: str) -> list[tuple[Layer, str]] | None:
+    steps: list[tuple[Layer, str]] = []
     for name, child in module.named_children():
         step: Layer | None = None
         if type(child) is nn.Sequential:
@@ -80,7 +94,7 @@ def _steps(module: nn.Module, prefix: str) -> list[Layer] | None:
             step = _elementwise(child)
         if step is None:
             return None
-        steps.append(step)
+        steps.append((step, f"{prefix}{name}"))
     return steps
 
 

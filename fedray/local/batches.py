@@ -101,7 +101,7 @@ class Batches:
         change: Callable[[Inputs, int], Inputs] | None = None,
     ) -> None:
         self._rows, self._schedule, self._change = rows, schedule, change
-        self.active = (schedule.count > 0).sum(axis=0).tolist()
+        self.active = (schedule.steps[:, None] > np.arange(schedule.count.shape[1])).sum(axis=0).tolist()
         self._widths = schedule.count.max(axis=0)
         self._device = device
         self._last: tuple[int, int, int, Batch] | None = None
@@ -166,12 +166,14 @@ class Trace:
         count: the examples of each step, ``[C, S]``.
         group: the optimizer's hyperparameters (``lr``, ``momentum``...).
         device: of ``steps``.
+        taken: the steps of each client, ``[C]``, where batches may be empty; None: those with examples.
     """
 
     total: Floats
     count: Ints
     group: Mapping[str, Any]
     device: torch.device
+    taken: Ints | None = None
 
     @property
     def lr(self) -> float:
@@ -181,7 +183,8 @@ class Trace:
     @cached_property
     def steps(self) -> Tensor:
         """Local steps of each client, float32 ``[C, 1]``."""
-        return torch.from_numpy((self.count > 0).sum(axis=1, keepdims=True)).to(self.device, torch.float32)
+        steps = (self.count > 0).sum(axis=1) if self.taken is None else self.taken
+        return torch.from_numpy(steps[:, None]).to(self.device, torch.float32)
 
     @property
     def loss(self) -> Tensor:

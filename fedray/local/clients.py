@@ -15,18 +15,16 @@ from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout, Only
 from fedray.core.messages import DELTA, Ints, Parts
 from fedray.core.rng import integer
-from fedray.data.augment import Augment
-from fedray.data.columns.base import ClientData
 from fedray.data.columns.inputs import InputColumns, Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
 from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
-from fedray.local.moments import Kept, Moments
+from fedray.local.moments import Kept
 from fedray.local.numbers import fit_numbers
 from fedray.local.orders import Orders, chosen, each_ones
-from fedray.local.rate import LearningRate
+from fedray.local.private import hidden
 from fedray.local.schedule import Schedule, batches
-from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, evaluated
+from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, Task, evaluated
 from fedray.local.work import shared_rate
 from fedray.optim import OptimizerFn
 
@@ -40,34 +38,6 @@ class Fits(Steps, Protocol):
 
     def fit(self, c: Clients, fit: Fit) -> Trace:
         """Train ``fit.models`` ``[C, D]`` or ``[C, P]`` in place."""
-
-
-class Task(Protocol):
-    """The part of the local training problem that a block needs, see :class:`fedray.local.task.LocalTask`."""
-
-    @property
-    def data(self) -> ClientData: ...
-
-    @property
-    def layout(self) -> Layout: ...
-
-    @property
-    def args(self) -> LocalSection: ...
-
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def optimizer_fn(self) -> OptimizerFn: ...
-
-    @property
-    def rate(self) -> LearningRate: ...
-
-    @property
-    def augment(self) -> Augment: ...
-
-    @property
-    def moments(self) -> Moments | None: ...
 
 
 @dataclass(eq=False)
@@ -185,6 +155,7 @@ class Clients:
     @cached_property
     def labels(self) -> Tensor:
         """The training examples of each client in each class, float32 ``[C, K]``."""
+        self._open("c.labels")
         counts = self.task.data.label_counts()[self.index]
         return torch.from_numpy(counts).to(self.device, torch.float32)
 
@@ -276,18 +247,34 @@ class Clients:
         if self._fitting:
             raise RuntimeError("a fit inside a fit would move clients that have finished: loop over step.gradient")
         task, own = self.task, params is None or params is self.params or params is self.model
+        if objective is not None:
+            self._open("an objective of the program's own")
         entries = self.layout.chosen(only)
         if not entries:
             none = np.zeros((len(self), 1), dtype=np.int64)
             return Trace(np.zeros(len(self)), none, self._optimizer([torch.zeros(1)]).param_groups[0], self.device)
         args, work = self._working(epochs, steps)
-        number = self._fits[own]
+        # Private fits share neither noise nor coins: each is a release of its own.
+        number = self._fits[own] if task.private is None else sum(self._fits.values())
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
+        seed = seed if task.private is None else task.private.seed(seed)
         keys, some = task.data.keys(self.index), chosen(where, len(self))
+        device, private = self.device, task.private
         orders = self._drawn(
             Orders(
-                args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some, task.augment, work
+                args,
+                self.rows,
+                self.counts,
+                keys,
+                seed,
+                task.seed,
+                self.round,
+                device,
+                some,
+                task.augment,
+                work,
+                private,
             )
         )
         free = not own and params is not None and is_free(params, len(self), self.layout, objective, only)
@@ -308,6 +295,11 @@ class Clients:
         if own:
             self.traces.append(trace)
         return trace
+
+    def _open(self, what: str) -> None:
+        """Raise ConfigError if rows are protected, and ``what`` looks at them."""
+        if self.task.private is not None:
+            hidden(what)
 
     def _drawn(self, orders: Orders) -> Orders:
         """Return the same orders of a fit before, which have been drawn, where there are some."""
@@ -362,6 +354,8 @@ class Clients:
             examples: other examples, with the number ``[C]`` of each client.
             rows: the most rows of a step, those of all clients together; default: 256 of each client.
         """
+        if examples is None:
+            self._open("c.scan(), c.losses() or c.gradients()")
         place = (self.params if params is None else params).detach()
         store, counts = examples or (self.rows, self.counts)
         width = _WIDTH if rows is None else min(_WIDTH, max(1, rows // len(self)))

@@ -37,6 +37,7 @@ class NamedDropout:
         seed: the same.
         client: int64 scalar, the client's key (a batched tensor under vmap).
         turn: the number of the next draw in the client's step; ``None``: no draw may come.
+        place: int64 scalar, the place in its batch of the one example that a tensor has; None: it has all of them.
     """
 
     def __init__(self, seed: int) -> None:
@@ -46,15 +47,21 @@ class NamedDropout:
         self._entered: list[ExitStack] = []
         self.client = torch.zeros((), dtype=torch.int64)
         self.turn: int | None = 0
+        self.place: Tensor | None = None
         self._step = 0
         self._share = slice(0, 1)
+
+    def name(self, seed: int) -> None:
+        """Draw by another seed from now on."""
+        if seed != self.seed:
+            self.seed, self._stream = seed, Stream(seed, "dropout", self._stream.round)
 
     def at(self, round: int, step: int, share: slice = slice(0, 1)) -> None:
         """Draw for this round and local step from now on, and for these rows of the batch, if not for all."""
         if round != self._stream.round:
             self._stream = Stream(self.seed, "dropout", round)
         self.turn, self._step = 0, step
-        self._share = share
+        self._share, self.place = share, None
 
     def forward_ends(self) -> None:
         """Allow no draw from now on, unless the position it was first made at is set again."""
@@ -84,7 +91,7 @@ class NamedDropout:
         turn = torch.full((), self._step * _CALLS_PER_STEP + call, device=like.device)
         self.turn += 1
         before = like.numel() * self._share.start // max(1, self._share.stop - self._share.start)
-        draws = stream.uniform(self.client.to(like.device), turn, like.numel(), before)
+        draws = stream.uniform(self.client.to(like.device), turn, like.numel(), before, self.place)
         return (draws.view(like.shape) >= p).to(like.dtype) / (1.0 - p)
 
     def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

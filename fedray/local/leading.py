@@ -43,6 +43,7 @@ class LeadingRows:
     Attributes:
         whole: the rows that are left, ``[A, D]``, a leaf of autograd's graph.
         leaves: their tensors ``[A, *shape]``, each a leaf of autograd's graph, by name.
+        names: of those of them that move.
         apart: True if :meth:`step` takes a gradient for each leaf that moves, not those of :meth:`columns`.
         group: the optimizer's hyperparameters.
     """
@@ -57,7 +58,7 @@ class LeadingRows:
         free: bool = False,
     ) -> None:
         self._layout, self._free = layout, free
-        self._names = [entry.name for entry in (layout.parameters if only is None else only)]
+        self.names = [entry.name for entry in (layout.parameters if only is None else only)]
         self._spans = None if only is None else spans_of(only)
         self._look_at(matrix)
         self._optimizer = optimizer_fn(self.columns(self.whole))
@@ -73,13 +74,13 @@ class LeadingRows:
         if self._free:
             return
         self.leaves = self._layout.split(matrix.detach())
-        for name in self._names:
+        for name in self.names:
             self.leaves[name].requires_grad_()
 
     @property
     def moved(self) -> list[Tensor]:
         """The leaves that move."""
-        return [self.leaves[name] for name in self._names]
+        return [self.leaves[name] for name in self.names]
 
     def joined(self, grads: Sequence[Tensor]) -> Tensor:
         """Return one gradient ``[A, D]`` of those of the leaves that move; zero for the others."""
@@ -87,7 +88,7 @@ class LeadingRows:
             return torch.cat([grad.flatten(1) for grad in grads], dim=1)
         whole = torch.zeros_like(self.whole, requires_grad=False)
         named = {name: whole[:, e.start : e.stop] for name, e in ((e.name, e) for e in self._layout.parameters)}
-        for name, grad in zip(self._names, grads, strict=True):
+        for name, grad in zip(self.names, grads, strict=True):
             named[name].copy_(grad.flatten(1))
         return whole
 

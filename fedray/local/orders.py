@@ -20,7 +20,8 @@ from fedray.data.augment import Augment
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batch, Batches, Trace
-from fedray.local.schedule import Schedule
+from fedray.local.private import ExamplePrivacy, FitNoise
+from fedray.local.schedule import Schedule, poisson_rates
 
 
 @dataclass(eq=False)
@@ -39,6 +40,8 @@ class Orders:
         where: the clients that train, ``[C]``; None: all of them.
         augment: the changes of the inputs of batches.
         steps: the steps of each client, ``[C]``; None: those of ``args``.
+        private: the protection of single rows: each enters a batch by a coin; None: there is none, and a
+            pass is cut into batches.
     """
 
     args: LocalSection
@@ -52,6 +55,7 @@ class Orders:
     where: NDArray[np.bool_] | None = None
     augment: Augment = field(default_factory=Augment)
     steps: Ints | None = None
+    private: ExamplePrivacy | None = None
     _others: list[Batches] = field(default_factory=list)
 
     def same(self, other: Orders) -> bool:
@@ -61,7 +65,8 @@ class Orders:
         return alike and self.opened is other.opened and not own
 
     def _draw(self, seed: int) -> Schedule:
-        drawn = Schedule.draw(self.args, self.sizes, self.keys, seed, self.round, self.work, self.steps)
+        draw = Schedule.draw if self.private is None else Schedule.poisson
+        drawn = draw(self.args, self.sizes, self.keys, seed, self.round, self.work, self.steps)
         return drawn if self.where is None else drawn.among(self.where)
 
     @cached_property
@@ -76,7 +81,7 @@ class Orders:
 
     def placed(self, schedule: Schedule) -> Schedule:
         """Return a schedule of the block, its clients in the order of ``places``."""
-        return schedule if self.places is None else Schedule(schedule.index[self.places], schedule.count[self.places])
+        return schedule if self.places is None else schedule.of(self.places)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -100,6 +105,15 @@ class Orders:
 
         return Batches(rows, schedule, self.device, change)
 
+    @cached_property
+    def noise(self) -> FitNoise | None:
+        """The noise on the gradients of the clients in the order of ``places``; None: they are as they are."""
+        if self.private is None:
+            return None
+        places = np.arange(len(self.keys)) if self.places is None else self.places
+        expected = poisson_rates(self.args, self.sizes, self.keys) * self.sizes
+        return FitNoise(self.private, self.seed, self.round, self.keys[places], expected[places])
+
     def second(self, step: int, rows: int) -> Batch:
         """Return the batch of the first ``rows`` clients in a step, in another order of their examples."""
         if not self._others:
@@ -118,6 +132,7 @@ class Orders:
         if self.places is not None and trace is not None:
             back = np.argsort(self.places)
             trace.total, trace.count = trace.total[back], trace.count[back]
+            trace.taken = None if trace.taken is None else trace.taken[back]
 
 
 def chosen(where: Any, count: int) -> NDArray[np.bool_] | None:

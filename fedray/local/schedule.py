@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedray.config.amounts import bounds
 from fedray.config.sections import LocalSection
-from fedray.core.messages import Ints
+from fedray.core.messages import Floats, Ints
 from fedray.core.rng import Stream
 from fedray.local.work import amounts, sections
 
@@ -92,10 +92,12 @@ class Schedule:
     Args:
         index: int64 ``[C, S, B]``, local example numbers; padding repeats example 0.
         count: int64 ``[C, S]``, how many leading entries of each batch are real; 0 once a client has finished.
+        taken: the steps of each client, ``[C]``, where batches may be empty; None: those with examples.
     """
 
     index: NDArray[np.int64]
     count: NDArray[np.int64]
+    taken: Ints | None = None
 
     @property
     def falls(self) -> bool:
@@ -106,8 +108,12 @@ class Schedule:
     @cached_property
     def steps(self) -> Ints:
         """The steps of each client, ``[C]``."""
-        found: Ints = (self.count > 0).sum(axis=1)
+        found: Ints = (self.count > 0).sum(axis=1) if self.taken is None else self.taken
         return found
+
+    def of(self, places: Ints) -> Schedule:
+        """Return the schedule of the clients at these places."""
+        return Schedule(self.index[places], self.count[places], None if self.taken is None else self.taken[places])
 
     def among(self, where: NDArray[np.bool_]) -> Schedule:
         """Return the schedule in which those clients alone take their steps, ``[C]``.
@@ -118,8 +124,9 @@ class Schedule:
                [1]])
         """
         count = np.where(where[:, None], self.count, 0)
-        longest = int((count > 0).sum(axis=1).max())
-        return Schedule(self.index[:, :longest], count[:, :longest])
+        steps = np.where(where, self.steps, 0)
+        longest = int(steps.max())
+        return Schedule(self.index[:, :longest], count[:, :longest], None if self.taken is None else steps)
 
     @classmethod
     def draw(
@@ -174,3 +181,39 @@ class Schedule:
         count = np.minimum(np.where(last, widths, size), sizes[:, None] - within * size)
         count[number[None, :] >= steps[:, None]] = 0
         return cls(index, count)
+
+    @classmethod
+    def poisson(
+        cls,
+        args: LocalSection,
+        sizes: Ints,
+        keys: Ints,
+        seed: int,
+        round: int,
+        work: int | None = None,
+        steps: Ints | None = None,
+    ) -> Schedule:
+        """Draw each step's batch by a coin for each of the client's examples, named by (seed, round, client, step).
+
+        A coin falls at the rate ``batch size / examples``, at most 1, so that a batch has the configured size on
+        average, and may be empty.  The number of steps is that of :meth:`draw`; so are the arguments.
+        """
+        if steps is None:
+            steps = _steps(args, batches(args, sizes, keys), keys, seed if work is None else work, round)
+        rates = poisson_rates(args, sizes, keys)
+        stream = Stream(seed, "order", round)
+        drawn = [stream.coins(keys, sizes, step, rates) & (step < steps)[:, None] for step in range(int(steps.max()))]
+        if not drawn:
+            return cls(np.zeros((len(sizes), 0, 1), dtype=np.int64), np.zeros((len(sizes), 0), dtype=np.int64), steps)
+        chosen = np.stack(drawn, axis=1)
+        count = chosen.sum(axis=2)
+        width = max(1, int(count.max()))
+        # Those that were chosen come first, in their order; padding repeats example 0.
+        order = np.argsort(~chosen, axis=2, kind="stable")[:, :, :width]
+        return cls(np.where(np.arange(order.shape[2]) < count[:, :, None], order, 0), count, steps)
+
+
+def poisson_rates(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Floats:
+    """Return the rate at which each client's examples are drawn into a batch, ``[C]``, in (0, 1]."""
+    rates: Floats = np.minimum(1.0, batch_sizes(args, sizes, keys) / np.maximum(sizes, 1))
+    return rates

@@ -21,6 +21,8 @@ from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.features import watched
 from fedray.local.gradients import check_objective
 from fedray.local.guards import check_in_place
+from fedray.local.per_example import ClippedGradients
+from fedray.local.private import PrivateGradients
 from fedray.local.replicas import Replica
 from fedray.local.step import Block, Fit, Objective, Step
 from fedray.local.task import LocalTask, autocast
@@ -45,6 +47,10 @@ class SequentialStepper:
         self._modes = {part: part.training for part in module.modules()}
         self._head = head_of(module)
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
+        self._private = None
+        if task.private is not None:
+            clipped = ClippedGradients(module, task.loss_fn, None, self._dropout, self._context)
+            self._private = PrivateGradients(clipped)
 
     @staticmethod
     def fits(task: LocalTask, devices: Sequence[torch.device]) -> str | None:
@@ -79,8 +85,7 @@ class SequentialStepper:
     def begin(self, c: Block, seed: int) -> None:
         """See :meth:`fedray.local.step.Steps.begin`."""
         if self._dropout is not None:
-            if self._dropout.seed != seed:
-                self._dropout = NamedDropout(seed)
+            self._dropout.name(seed)
             self._dropout.client = c.keys[0]
 
     def drawing(self) -> contextlib.AbstractContextManager[object]:
@@ -144,13 +149,14 @@ class SequentialStepper:
             if fit.kept is not None:
                 fit.kept.enter(optimizer, first.moved, entries)
             trace = Trace(fit.schedule.count[0] * 0.0, fit.schedule.count, optimizer.param_groups[0], first.device)
+            trace.taken = fit.schedule.taken
             for number, n in enumerate(fit.batches.active):
                 batch = fit.batches.at(number, n)
                 optimizer.zero_grad(set_to_none=True)
                 if fit.hooked:
                     loss = self._hooked(c, fit, number, batch, optimizer, trace.lr)
                 else:
-                    loss = self._backward(batch.x[0], batch.y[0], c.round, number)
+                    loss = self._gradient(c, fit, number, batch)
                     self._descend(optimizer)
                 total += loss * int(batch.count[0])
             optimizer.zero_grad(set_to_none=True)
@@ -183,7 +189,7 @@ class SequentialStepper:
         leaf = self.row[: self._task.layout.trained].unsqueeze(0).detach().requires_grad_()
         step = fit.step(c, number, leaf, batch, lr)
         if fit.objective is None:
-            loss = self._backward(batch.x[0], batch.y[0], c.round, number)
+            loss = self._gradient(c, fit, number, batch)
             grad = first.gradient().unsqueeze(0)
         else:
             loss, grad = self._objective(fit.objective, step, leaf)
@@ -196,6 +202,25 @@ class SequentialStepper:
             with torch.no_grad():
                 check_in_place(fit.after(step), step.params, "after")
         return loss
+
+    def _gradient(self, c: Clients, fit: Fit, number: int, batch: Batch) -> Tensor:
+        """Leave the gradients of the task's loss with the first replica; returns that loss."""
+        if fit.noise is None:
+            return self._backward(batch.x[0], batch.y[0], c.round, number)
+        assert self._private is not None
+        layout, first = self._task.layout, self._first
+        if self._dropout is not None:
+            self._dropout.at(c.round, number)
+        entries = layout.parameters if fit.only is None else fit.only
+        params = layout.split(self.row[: layout.trained].unsqueeze(0))
+        with self.drawing():
+            loss, grads = self._private(fit.noise, number, params, {}, [e.name for e in entries], c.keys, batch)
+        self._forward_ends()
+        first.set_gradient(first.joined([grad[0] for grad in grads]))
+        return loss[0]
+
+    def _context(self) -> contextlib.AbstractContextManager[object]:
+        return autocast(self._task.args.precision, self._first.device)
 
     def _objective(self, objective: Objective, step: Step, leaf: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a program's objective, and its gradient ``[1, D]``."""

@@ -26,6 +26,8 @@ from fedray.local.guards import check_in_place
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
 from fedray.local.moments import KeptRows
+from fedray.local.per_example import ClippedGradients
+from fedray.local.private import PrivateGradients
 from fedray.local.step import Block, Fit, Step
 from fedray.local.task import LocalTask, autocast
 from fedray.tasks import logits_of
@@ -68,6 +70,10 @@ class StackedStepper:
         self._batched = (
             batched_forward(module) if task.args.precision != "bf16" and not task.data.spec.columns else None
         )
+        self._private = None
+        if task.private is not None:
+            clipped = ClippedGradients(self._template, task.loss_fn, self._batched, self._dropout, self._context)
+            self._private = PrivateGradients(clipped)
         last = list(module.modules())[-1]
         self._ends_in_head = self._batched is not None and last is module.get_submodule(self._head)
 
@@ -96,8 +102,8 @@ class StackedStepper:
 
     def begin(self, c: Block, seed: int) -> None:
         """See :meth:`fedray.local.step.Steps.begin`."""
-        if self._dropout is not None and self._dropout.seed != seed:
-            self._dropout = NamedDropout(seed)
+        if self._dropout is not None:
+            self._dropout.name(seed)
 
     def drawing(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which dropout draws by name."""
@@ -179,7 +185,7 @@ class StackedStepper:
             optimizer = LeadingRows(fit.optimizer, params, layout, fit.hooked, fit.only)
         self.begin(c, fit.seed)
         losses = torch.zeros(len(batches.active), len(c), device=self._device)
-        trace = Trace(np.zeros(len(c)), count, optimizer.group, self._device)
+        trace = Trace(np.zeros(len(c)), count, optimizer.group, self._device, fit.schedule.taken)
         pieces = None if self._task.args.accumulate == 1 else self._task.args.pieces
         for number, n in enumerate(batches.active):
             if n < len(optimizer):
@@ -188,7 +194,9 @@ class StackedStepper:
             step = fit.step(c, number, optimizer.whole, batch, trace.lr) if fit.hooked else None
             with self.drawing():
                 cut = share_out(batch.y.shape[1], pieces(batch.y.shape[1])) if pieces else ()
-                if len(cut) < 2:
+                if fit.noise is not None:
+                    loss, grads = self._noised(c, fit, number, batch, optimizer)
+                elif len(cut) < 2:
                     loss, grads = self._descent(c, fit, number, batch, step, optimizer)
                 else:
                     loss, grads = self._accumulated(c, fit, number, batch, step, optimizer, cut)
@@ -230,6 +238,22 @@ class StackedStepper:
         self._forward_ends()
         grads = torch.autograd.grad(loss.sum(), optimizer.moved, materialize_grads=True)
         return loss, grads if optimizer.apart else (optimizer.joined(grads),)
+
+    def _noised(
+        self, c: Clients, fit: Fit, number: int, batch: Batch, optimizer: LeadingRows
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what :meth:`_descent` does, of gradients that protect the rows."""
+        assert self._private is not None
+        assert fit.noise is not None
+        if self._dropout is not None:
+            self._dropout.at(c.round, number)
+        keys = c.keys[fit.rows(len(optimizer))]
+        loss, grads = self._private(fit.noise, number, optimizer.leaves, self._rest, optimizer.names, keys, batch)
+        self._forward_ends()
+        return loss, tuple(grads) if optimizer.apart else (optimizer.joined(grads),)
+
+    def _context(self) -> contextlib.AbstractContextManager[object]:
+        return autocast(self._task.args.precision, self._device)
 
     def _accumulated(
         self,

@@ -11,13 +11,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.core.regions import Entry
+from fedray.data.augment import Augment
+from fedray.data.columns.base import ClientData
 from fedray.local.batches import Batch, Batches, Output
 from fedray.local.gradients import gradient_of
-from fedray.local.moments import Kept
+from fedray.local.moments import Kept, Moments
 from fedray.local.orders import Orders
+from fedray.local.private import ExamplePrivacy, FitNoise, HiddenBatch, hidden
+from fedray.local.rate import LearningRate
 from fedray.local.schedule import Schedule
 from fedray.optim import OptimizerFn
 
@@ -45,6 +50,37 @@ class Steps(Protocol):
 
     def loss(self, output: Output) -> Tensor:
         """Return the task's loss of each client, ``[A]``."""
+
+
+class Task(Protocol):
+    """The part of the local training problem that a block needs, see :class:`fedray.local.task.LocalTask`."""
+
+    @property
+    def data(self) -> ClientData: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    @property
+    def args(self) -> LocalSection: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def optimizer_fn(self) -> OptimizerFn: ...
+
+    @property
+    def rate(self) -> LearningRate: ...
+
+    @property
+    def augment(self) -> Augment: ...
+
+    @property
+    def moments(self) -> Moments | None: ...
+
+    @property
+    def private(self) -> ExamplePrivacy | None: ...
 
 
 class Block(Protocol):
@@ -198,6 +234,11 @@ class Fit:
     free: bool = False
 
     @property
+    def noise(self) -> FitNoise | None:
+        """The noise on its gradients, whose batches hooks do not see; None: they are as they are."""
+        return self.orders.noise
+
+    @property
     def schedule(self) -> Schedule:
         """The examples of each step."""
         return self.orders.schedule
@@ -231,9 +272,15 @@ class Fit:
         """Return a step, for objective and hooks."""
         rows = self.rows(len(params))
         second, attached = self.orders.second, not self.free
+        if self.noise is not None:
+            batch, second = HiddenBatch(), _no_batch  # type: ignore[assignment]
         return Step(c, number, rows, params, batch, lr, self.objective, self.moved, second, attached, free=self.free)
 
 
 def evaluated(step: Step) -> Tensor:
     """Return the task's loss of a step of an evaluation, ``[A]``."""
     return step.loss(step.forward(step.params, train=False))
+
+
+def _no_batch(step: int, rows: int) -> Batch:
+    hidden("step.fresh_batch()")

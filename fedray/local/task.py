@@ -20,6 +20,7 @@ from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
 from fedray.local.class_weights import unweighted
 from fedray.local.moments import Moments, moments_of
+from fedray.local.private import ExamplePrivacy
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.rate import LearningRate
 from fedray.local.variants import Submodels
@@ -99,6 +100,7 @@ class LocalTask:
         task: the meaning of the model's outputs; None: by the data.
         why: the reason for this task, where it is not that of the data alone.
         target: the shape of one target; None: not known.
+        private: the protection of the clients' single rows; None: there is none.
     """
 
     model_fn: ModelFn
@@ -124,6 +126,7 @@ class LocalTask:
     task: Task | None = None
     why: str = ""
     target: tuple[int, ...] | None = None
+    private: ExamplePrivacy | None = None
 
     @cached_property
     def about(self) -> Task:

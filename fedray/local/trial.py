@@ -203,7 +203,8 @@ class _Runs:
             task.args, epochs=1, steps=steps, batch_size=batch, last_batch="keep", by_client={}, keep_optimizer=False
         )
         args = replace(args, precision="fp32", clip_grad_norm=None)
-        self._task = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False)  # type: ignore[arg-type]
+        private = None if task.private is None else task.private.without_noise()
+        self._task = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False, private=private)  # type: ignore[arg-type]
         model = task.layout.pack(dict(task.model_fn().state_dict()))
         self._down = Broadcast(1, {"model": model, **_drawn(task, task.receives)}, 1.0)
         draw = torch_generator(task.seed, "local", 1)
@@ -271,7 +272,9 @@ class _Runs:
             models = whole_models(c, self._task.program.personal(c)).clone()
             self.others = max(self.others, c.others)
             with torch.no_grad():
-                outputs = [(self._task.program.predict(step), step.batch.count) for step in c.scan(models)]
+                outputs = [
+                    (self._task.program.predict(step), step.batch.count) for step in c.scan(models, (c.rows, c.counts))
+                ]
         sums = [[out[row, :n].sum(dim=0).flatten() for row, n in enumerate(count)] for out, count in outputs]
         return {"personal": models, "outputs": torch.stack([torch.stack(rows) for rows in sums]).sum(dim=0)}
 

@@ -1,0 +1,206 @@
+"""Private gradients: a client's rows are protected one by one (DP-SGD of Abadi et al., arXiv:1607.00133)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedray.core.errors import ConfigError
+from fedray.core.messages import Floats, Ints
+from fedray.core.noise import KEY_BYTES, Normals, Source
+from fedray.core.rng import numpy_generator
+from fedray.local.batches import Batch
+from fedray.local.per_example import ClippedGradients, Tensors
+
+
+@dataclass(frozen=True)
+class ExamplePrivacy:
+    """The protection of each single row of a client: a step's gradient is a noised sum over a batch drawn by coins.
+
+    ``(sum_i clip(g_i) + N(0, (multiplier norm)^2)) / (q n)``, over the examples i of a batch into which each of the
+    client's n comes by a coin of its own of rate q = batch size / n; the denominator does not depend on who came, and
+    an empty batch is a step of noise.  A client that has one row more or less gives another sum by at most ``norm``.
+
+    >>> ExamplePrivacy(norm=1.0, noise_multiplier=0.0).without_noise()
+    ExamplePrivacy(norm=1.0, noise_multiplier=0.0, noise='seeded')
+    >>> ExamplePrivacy(norm=0.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: norm=0: it must be above 0
+
+    Args:
+        norm: the largest norm that the gradient of an example keeps, above 0; infinity: any, which is not private.
+        noise_multiplier: the standard deviation of the noise over ``norm``, at least 0.
+        noise: ``secure``: coins and noise are drawn by keys from the operating system, which nobody keeps; ``seeded``:
+            by the run's seed, which is reproducible and NOT PRIVATE.
+    """
+
+    norm: float = 1.0
+    noise_multiplier: float = 1.0
+    noise: Source = "secure"
+
+    def __post_init__(self) -> None:
+        if not self.norm > 0.0:
+            raise ValueError(f"norm={self.norm:g}: it must be above 0")
+        if not 0.0 <= self.noise_multiplier < float("inf"):
+            raise ValueError(f"noise_multiplier={self.noise_multiplier:g}: it must be at least 0")
+        if self.noise_multiplier and self.norm == float("inf"):
+            raise ValueError("norm=inf: noise is a multiple of it: say a norm, or noise_multiplier=0")
+
+    def without_noise(self) -> ExamplePrivacy:
+        """Return the same steps without noise, and with coins that are drawn again, for trials."""
+        return ExamplePrivacy(self.norm, 0.0, "seeded")
+
+    def seed(self, seed: int) -> int:
+        """Return what names the batches of a fit that would be named by ``seed``."""
+        return seed if self.noise == "seeded" else secrets.randbits(128)
+
+
+class FitNoise:
+    """The noise of a fit, drawn for each client by itself.
+
+    Args:
+        privacy: the protection.
+        seed: names the fit.
+        round: round number.
+        keys: of the clients, ``[C]``, in the order of the fit.
+        expected: the examples that a batch of each has on average, ``[C]``.
+    """
+
+    def __init__(self, privacy: ExamplePrivacy, seed: int, round: int, keys: Ints, expected: Floats) -> None:
+        self.privacy, self._expected = privacy, expected
+        self._deviation = privacy.noise_multiplier * privacy.norm if privacy.noise_multiplier else 0.0
+        self._draws: list[Any]
+        if privacy.noise == "seeded":
+            self._draws = [numpy_generator(seed, "noise", round, int(key)) for key in keys]
+        else:
+            self._draws = [Normals(os.urandom(KEY_BYTES)) for _ in keys]
+
+    def denominators(self, count: int, device: torch.device) -> Tensor:
+        """Return the expected sizes of the batches of the first ``count`` clients, float32 ``[count]``."""
+        return torch.from_numpy(self._expected[:count].astype(np.float32)).to(device)
+
+    def draw(self, step: int, count: int, width: int, device: torch.device) -> Tensor | None:
+        """Return the noise on the sums of a step, float32 ``[count, width]``; None: there is none.
+
+        A client's steps come one after the other, each once.
+        """
+        if not self._deviation:
+            return None
+        found = np.empty((count, width))
+        for draws, row in zip(self._draws, found, strict=False):
+            if isinstance(draws, Normals):
+                row[:] = draws.draw(str(step), width)
+            else:
+                draws.standard_normal(out=row)
+        found *= self._deviation
+        return torch.from_numpy(found.astype(np.float32)).to(device)
+
+
+class PrivateGradients:
+    """The private gradients of steps.
+
+    Args:
+        clipped: the sums of clipped gradients.
+    """
+
+    def __init__(self, clipped: ClippedGradients) -> None:
+        self._clipped = clipped
+
+    def __call__(
+        self,
+        noise: FitNoise,
+        number: int,
+        params: Tensors,
+        buffers: Tensors,
+        moved: Sequence[str],
+        keys: Tensor,
+        batch: Batch,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the mean loss of each client's examples ``[A]``, for its owner alone, and the gradients.
+
+        Args:
+            noise: of the fit.
+            number: of the step.
+            params: parameters ``[A, *shape]`` by name.
+            buffers: the other tensors of the model.
+            moved: names of the parameters that train.
+            keys: the clients' names in draws, ``[A]``.
+            batch: the batch; one client's may be empty, or all of them.
+
+        Returns:
+            Losses, 0 for an empty batch, and gradients ``[A, *shape]`` of ``moved``.
+        """
+        device, clients = batch.y.device, len(batch.count)
+        if batch.y.shape[1]:
+            width = torch.arange(batch.y.shape[1], device=device)
+            real = width < torch.from_numpy(batch.count).to(device)[:, None]
+            losses, sums = self._clipped(
+                params, buffers, tuple(moved), keys, batch.x, batch.y, real, noise.privacy.norm
+            )
+            loss = losses.masked_fill(~real, 0.0).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        else:
+            loss, sums = torch.zeros(clients, device=device), [torch.zeros_like(params[name]) for name in moved]
+        sizes = [grad[0].numel() for grad in sums]
+        drawn = noise.draw(number, clients, sum(sizes), device)
+        if drawn is not None:
+            for grad, own in zip(sums, drawn.split(sizes, dim=1), strict=True):
+                grad.add_(own.view_as(grad))
+        by = noise.denominators(clients, device)
+        return loss, [grad.div_(by.view(-1, *[1] * (grad.dim() - 1))) for grad in sums]
+
+
+REASON = (
+    "privacy.unit=example: rows are protected where c.fit() takes the gradient of the task's loss, and {what} looks at "
+    "them past that, without any noise: take an algorithm that does not, or privacy.unit: client"
+)
+
+
+class HiddenBatch:
+    """The batch of a step, where nobody but the private gradient may look at it."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        hidden("a hook of the step")
+
+    def __len__(self) -> NoReturn:
+        hidden("a hook of the step")
+
+
+def hidden(what: str) -> NoReturn:
+    """Raise ConfigError: ``what`` looks at rows that are protected."""
+    raise ConfigError(REASON.format(what=what))
+
+
+def check_model(module: nn.Module) -> None:
+    """Raise ConfigError for a model that joins the rows of a batch, or keeps something of them.
+
+    >>> check_model(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    Traceback (most recent call last):
+    ...
+    fedray.core.errors.ConfigError: model: 1 normalises by its batch, in which each row reaches the gradients of all \
+others, so that no clip bounds what one does (privacy.unit=example): take GroupNorm or LayerNorm in its place, or set \
+it to eval() where the model is built
+    """
+    for name, part in module.named_modules():
+        if not part.training:
+            continue
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            raise ConfigError(
+                f"model: {name} normalises by its batch, in which each row reaches the gradients of all others, so "
+                "that no clip bounds what one does (privacy.unit=example): take GroupNorm or LayerNorm in its place, "
+                "or set it to eval() where the model is built"
+            )
+        if getattr(part, "track_running_stats", False):
+            raise ConfigError(
+                f"model: {name} keeps running statistics of rows, which leave the client without any noise "
+                "(privacy.unit=example): take track_running_stats=False, or GroupNorm"
+            )
