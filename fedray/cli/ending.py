@@ -10,9 +10,11 @@ import typer
 from fedray.cli.common import FAILED
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
+from fedray.rundir.names import CONFIG
 
 if TYPE_CHECKING:
     from fedray.cluster.jobs.client import Jobs
+    from fedray.sweep import Sweep
 
 INTERRUPTED = 130
 
@@ -30,8 +32,8 @@ Address = Annotated[
 def stop(run: RunOrJob, address: Address = "") -> None:
     """Stop a run with a checkpoint, and wait until it is saved; here, in a Slurm job, or as a Ray job.
 
-    A Slurm job that has not begun is cancelled.  Exit status: 0 all is saved, 1 it ended otherwise, 2 nothing runs.
-    Ctrl-C ends the waiting, not the stopping.
+    A Slurm job that has not begun is cancelled.  Of a sweep's folder all runs are stopped, and no further one begins.
+    Exit status: 0 all is saved, 1 it ended otherwise, 2 nothing runs.  Ctrl-C ends the waiting, not the stopping.
     """
     if jobs := _jobs(run, address):
         with held():
@@ -42,13 +44,26 @@ def stop(run: RunOrJob, address: Address = "") -> None:
         from fedray.experiment.stop import stop as stop_run
 
     try:
-        ended = stop_run(Path(run), typer.echo)
+        sweep = None if (Path(run) / CONFIG).exists() else _sweep_of(Path(run))
+        if sweep is None:
+            ended = stop_run(Path(run), typer.echo)
+        else:
+            from fedray.sweep.stop import stop_sweep
+
+            ended = stop_sweep(sweep, typer.echo)
     except KeyboardInterrupt:
         typer.echo(f"{run} goes on stopping", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(ended.text)
     if not ended.saved:
         raise typer.Exit(FAILED)
+
+
+def _sweep_of(folder: Path) -> Sweep | None:
+    with held():
+        from fedray.sweep import Sweep
+
+    return Sweep.at(folder)
 
 
 def logs(

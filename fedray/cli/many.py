@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fedray.cli.common import FAILED, ConfigArgument, Quiet, shown, train
+from fedray.cli.arrays import options_of, submit_stage
+from fedray.cli.common import FAILED, Quiet, shown, train
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.core.collector import collector_off
-from fedray.core.errors import ConfigError, RunFailed, counted
+from fedray.core.errors import ConfigError, RunFailed
 from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
 
 if TYPE_CHECKING:
-    from fedray.sweep import Cell, Row, Sweep
+    from fedray.sweep import Cell, Row, Search, Sweep
     from fedray.sweep.stages import Stage
 
 Axes = Annotated[
@@ -28,7 +28,9 @@ Axes = Annotated[
 
 @with_slurm_options
 def sweep(
-    config: ConfigArgument,
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.yaml|SWEEP_DIR", help="The experiment, or a sweep to go on with.")
+    ],
     options: SlurmOptions,
     axes: Axes = None,
     folder: Annotated[
@@ -67,19 +69,20 @@ def sweep(
     Finished runs are not run again, stopped ones go on.  The table has the mean over seeds with its 95 % confidence
     interval, and says how many runs failed or are missing; each run that ends writes it to table.md, table.csv and
     table.json in the folder.  The options from --nodes to --print are for --slurm, and mean what they do in
-    `fedray slurm`.
+    `fedray slurm`.  The stages of a search are submitted one after the other, by a small job that waits for each.
     """
     with held(), collector_off():
         from fedray.sweep import Search, Sweep
 
     batch = at_once or 1 if sampler == "tpe" else 1
     search = Search(trials, sampler, by, mode, _rounds(rungs), factor, draw_seed, batch)
-    wanted = Sweep.of(config, axes or (), folder, search).continued()
-    given = options.section()
+    wanted = _begun_before(config, axes, folder, search, at_once) if config.is_dir() else None
+    given = {**(options_of(config) if wanted and on_slurm else {}), **options.section()}
+    wanted = wanted or Sweep.of(config, axes or (), folder, search).continued()
     if on_slurm:
         if at_once is not None:
-            given["sbatch"] = {"array": f"%{at_once}", **given.get("sbatch", {})}
-        _submit(wanted.but(slurm=given), options.show)
+            given["sbatch"] = {**given.get("sbatch", {}), "array": f"%{at_once}", **options.section().get("sbatch", {})}
+        submit_stage(wanted.but(slurm=given), options.show, _begun, _report)
         return
     if given or options.show:
         raise ConfigError(f"--{next(iter(given), 'print').replace('_', '-')}: only with --slurm")
@@ -94,6 +97,25 @@ def sweep(
     if failed:
         typer.echo(f"fedray: {len(failed)} of {len(wanted.cells)} runs failed; sweep again once mended", err=True)
         raise typer.Exit(FAILED)
+
+
+def _begun_before(
+    folder: Path, axes: list[str] | None, other: Path | None, search: Search, at_once: int | None
+) -> Sweep:
+    """Return the sweep of a folder, which says itself what is run."""
+    with held():
+        from fedray.sweep import Search, Sweep
+
+    wanted = Sweep.at(folder)
+    if wanted is None:
+        raise ConfigError(f"{folder}: this folder holds no sweep; give the config, or the folder of a sweep")
+    if axes or other is not None or replace(search, batch=1) != Search():
+        raise ConfigError(
+            f"{folder}: a sweep's folder says itself what is run; leave out values, --dir and the options of the search"
+        )
+    if wanted.search.sampler == "tpe" and at_once is not None:
+        wanted = wanted.but(search=replace(wanted.search, batch=at_once))
+    return wanted
 
 
 def _run_one(wanted: Sweep, number: int, quiet: bool) -> None:
@@ -203,70 +225,6 @@ def _together(stage: Stage, at_once: int, quiet: bool) -> dict[str, str]:
 
 def _to_rung(wanted: Sweep) -> str:
     return "" if wanted.until is None else f" to round {wanted.until}"
-
-
-def _submit(wanted: Sweep, show: bool) -> None:
-    """Submit every run that is not finished, as one job array: its tasks are the run folders."""
-    with held():
-        from fedray.config.sections import SlurmSection
-        from fedray.experiment.capacity import check_gpus_used
-        from fedray.slurm.batch import BatchJob, render, submit
-        from fedray.sweep import TABLE
-        from fedray.sweep.stages import next_stage
-
-    for cell in wanted.cells:
-        wanted.check(cell)
-    whole = wanted if show else _begun(wanted)
-    stage = next_stage(whole)
-    if stage is None:
-        _report(whole, quiet=False)
-        return
-    wanted, cells = stage.sweep, list(stage.cells)
-    _check_not_queued(wanted, cells)
-    for cell in cells:
-        config = wanted.config_of(cell)
-        check_gpus_used(config.place, config.data)
-    section = wanted.place(cells[0])
-    assert isinstance(section, SlurmSection)
-    if any(wanted.place(cell) != section for cell in cells):
-        raise ConfigError("cluster: one job array has one cluster section; sweep over its keys without --slurm")
-    folder = wanted.folder.resolve()
-    runs = tuple(folder / cell.name for cell in cells)
-    job = BatchJob(section, f"fedray-{wanted.config.stem}", sys.executable, folder, runs)
-    text = render(job)
-    if show:
-        typer.echo(text, nl=False)
-        return
-    wanted.begin()
-    new = [cell for cell in cells if wanted.status(cell) == "new"]
-    for cell in cells:
-        wanted.claim(cell)
-    try:
-        number = submit(job, folder)
-    except ConfigError:
-        for cell in new:
-            shutil.rmtree(wanted.run_folder(cell).path, ignore_errors=True)
-        raise
-    size = f"{counted(section.nodes, 'node')} each"
-    typer.echo(f"submitted job {number}: {len(cells)} of {counted(len(wanted.cells), 'run')}, {size}")
-    typer.echo(f"  logs    {wanted.folder}/slurm-{number}*.log")
-    typer.echo(f"  cancel  scancel {number}")
-    typer.echo(f"  table   {wanted.folder / TABLE}.md   (by each run that ends; --table in place of --slurm shows it)")
-    if wanted.search.staged:
-        typer.echo("  go on   the same command, once these runs have ended, submits those that go on")
-    wanted.write_table()
-
-
-def _check_not_queued(wanted: Sweep, cells: Sequence[Cell]) -> None:
-    """Raise ConfigError where runs of a stage wait or run: what comes next depends on them."""
-    with held():
-        from fedray.experiment.status import slurm_job
-
-    for cell in cells if wanted.search.staged else ():
-        folder = wanted.run_folder(cell).path
-        job = slurm_job(folder) if folder.exists() else None
-        if job is not None and job.goes_on:
-            raise ConfigError(f"{folder}: its job {job.job} is {job.state}; the next stage begins when it has ended")
 
 
 def _report(wanted: Sweep, quiet: bool) -> None:

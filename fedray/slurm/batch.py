@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError
 from fedray.rundir import durable
-from fedray.slurm.commands import ask
+from fedray.slurm.commands import submit_script
 from fedray.slurm.requeue import HISTORY, History, owner
 
 SCRIPT = "job.sbatch"
@@ -45,7 +46,7 @@ def render(job: BatchJob) -> str:
     Raises:
         ConfigError: an option that has no place in a script.
     """
-    lines = ["#!/bin/bash", *(_directive(*option) for option in header(job).items()), _ABOUT, *job.section.prologue]
+    lines = ["#!/bin/bash", *directives(header(job)), _ABOUT, *job.section.prologue]
     if len(job.runs) > 1:
         lines.append(f"runs=({shlex.join(map(str, job.runs))})")
         argument = '"${runs[SLURM_ARRAY_TASK_ID]}"'
@@ -83,6 +84,19 @@ def header(job: BatchJob) -> dict[str, object]:
         "output": folder + log,
         **{name: value for name, value in section.sbatch.items() if name != "array"},
     }
+    return _said(chosen)
+
+
+def directives(chosen: Mapping[str, object]) -> list[str]:
+    """Return the lines of a script that are sbatch's options, by their long names; None and False stand for none.
+
+    Raises:
+        ConfigError: an option that has no place in a script.
+    """
+    return [_directive(*option) for option in _said(chosen).items()]
+
+
+def _said(chosen: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in chosen.items() if value is not None and value is not False}
 
 
@@ -133,7 +147,7 @@ def submit(job: BatchJob, folder: Path) -> int:
         raise ConfigError(f"{script}: cannot be written: {error.strerror or error}") from None
     files = [run / HISTORY for run in job.runs]
     before = [owner(file) for file in files]
-    number = int(ask("sbatch", "--parsable", str(script)).strip().partition(";")[0])
+    number = submit_script(script)
     for task, (file, had) in enumerate(zip(files, before, strict=True)):
         if owner(file) == had:  # else the job has begun, and written it itself
             History(f"{number}_{task}" if len(files) > 1 else number).write(file)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedray.core.errors import ConfigError
 
@@ -23,6 +26,9 @@ _ENDED = frozenset(
     ]
 )
 """The states in which nothing of a job runs, or will run by itself; in all others it waits, runs, or is ending."""
+
+_SHARED = frozenset(["SLURM_CONF", "SLURM_CLUSTERS"])
+"""Variables that say which Slurm it is."""
 
 _PATIENCE = 10.0
 _FORGOTTEN = "Invalid job id"
@@ -60,20 +66,21 @@ class SlurmJob:
         return self.forgotten or self.state in _ENDED
 
 
-def ask(program: str, *arguments: str, patience: float | None = None) -> str:
+def ask(program: str, *arguments: str, patience: float | None = None, env: Mapping[str, str] | None = None) -> str:
     """Return what a Slurm command prints.
 
     Args:
         program: ``sbatch``, ``scontrol``...
         arguments: its arguments.
         patience: seconds to wait for it; None: for ever.
+        env: its environment; None: that of this process.
 
     Raises:
         ConfigError: it is not on this machine, or it refused, in Slurm's words.
     """
     try:
         done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patience
+            [program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patience, env=env
         )
     except FileNotFoundError:
         raise ConfigError(
@@ -85,6 +92,19 @@ def ask(program: str, *arguments: str, patience: float | None = None) -> str:
         said = [_PREFIX.sub("", line) for line in done.stderr.splitlines() if line.strip()]
         raise ConfigError(f"{program}: {'; '.join(said[-3:]) or f'exit status {done.returncode}'}")
     return done.stdout
+
+
+def submit_script(script: Path) -> int:
+    """Submit a batch script, and return the job's id.
+
+    What a job says to its own programs (``SLURM_MEM_PER_CPU``...) is not passed on where one job submits another: it
+    would be taken for options of that one.
+
+    Raises:
+        ConfigError: as :func:`ask`.
+    """
+    env = {name: value for name, value in os.environ.items() if name in _SHARED or not name.startswith("SLURM_")}
+    return int(ask("sbatch", "--parsable", str(script), env=env).strip().partition(";")[0])
 
 
 def host_names(node_list: str) -> list[str]:

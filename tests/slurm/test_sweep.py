@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.slurm.lab import Lab, assert_nothing_left, hashes, until, wait_for_rounds
+from tests.slurm.lab import Lab, assert_nothing_left, hashes, rounds_done, until, wait_for_rounds
 
 pytestmark = pytest.mark.slurm
 
@@ -17,6 +17,12 @@ HELD = """\
 base: [paced.yaml]
 rounds: 30
 cluster: {name: slurm, nodes: 1, cpus_per_task: 1, sbatch: {hold: true}}
+"""
+SEARCHED = """\
+base: [paced.yaml]
+rounds: 6
+checkpoint: {every: 1}
+cluster: {name: slurm, cpus_per_task: 1}
 """
 SHORT = """\
 base: [paced.yaml]
@@ -104,3 +110,32 @@ def test_an_array_runs_every_cell_once(lab: Lab, brake: Path) -> None:
     assert "2/2" in lab.fedray(*sweep, "--slurm").stdout, "the table"
     assert lab.run("squeue", "-h") == "", "nothing is submitted again"
     assert ran == [hashes(folder) for folder in folders]
+
+
+def test_a_search_submits_its_stages_by_itself_and_is_stopped_as_one(lab: Lab, brake: Path) -> None:
+    """Stopped in its first stage nothing more is submitted; gone on with, the better setting comes to the end alone."""
+    (lab.folder / "searched.yaml").write_text(SEARCHED)
+    folder = lab.folder / "sweeps" / "searched"
+    sweep = ["sweep", "searched.yaml", "local.optimizer.lr=0.01,0.1", "--rungs", 4, "--factor", 2, "--by", "train.loss"]
+    done = lab.fedray(*sweep, "--slurm", "--nodes", 1, "--sbatch", "comment=mine")
+    assert done.returncode == 0, done.stderr
+    waits = json.loads((folder / "stages.json").read_text())["job"]
+    assert f"next    job {waits} submits those that go on" in done.stdout
+    assert "Comment=mine " in lab.run("scontrol", "show", "job", "-o", str(waits))
+    again = lab.fedray("sweep", folder, "--slurm")
+    assert (again.returncode, f"job {waits} submits what comes next" in again.stderr) == (2, True), again.stderr
+    runs = sorted(folder.glob("local.optimizer.lr=*"))
+    wait_for_rounds(runs[0], 1)
+    stopped = lab.fedray("stop", folder)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    assert f"job {waits}, which would have submitted the next stage: cancelled" in stopped.stdout
+    until(lambda: lab.run("squeue", "-h") == "", 60, lambda: lab.run("squeue"))
+    assert all(rounds_done(run) < 4 for run in runs)
+    brake.unlink()
+    assert lab.fedray("sweep", folder, "--slurm").returncode == 0
+    until(lambda: lab.run("squeue", "-h") == "", 240, lambda: lab.run("squeue"))
+    logs = "\n".join(path.read_text() for path in folder.glob("slurm-*.log"))
+    assert sorted(map(rounds_done, runs)) == [4, 6], logs
+    losses = [json.loads((run / "metrics.jsonl").read_text().splitlines()[3])["train"]["loss"] for run in runs]
+    assert rounds_done(runs[losses.index(min(losses))]) == 6, logs
+    assert "to round 4" in (folder / "table.md").read_text()
