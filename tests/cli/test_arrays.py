@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -12,33 +11,11 @@ from fedray.slurm.stages import Waiting
 from fedray.sweep import Sweep
 from fedray.sweep.stages import next_stage
 from tests.cli.command import SMALL, Cli
+from tests.slurm.pretended import Slurm
 from tests.sweep.pretended import pretend
 
 EPOCHS = "local.epochs=1,2,3,4"
 SEARCH = ["--rungs", "2", "--factor", "2", "--by", "test.loss"]
-
-
-class Slurm:
-    """Its commands, as programs: numbers for jobs, and what was submitted and cancelled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        (folder / "jobs").write_text("10\n")
-        counted = 'n=$(($(cat jobs)+1)); echo $n > jobs; cp "$2" $n.sbatch; env > $n.env; echo PENDING > $n; echo $n'
-        shown = 'j=${4%%_*}; [ -e $j ] && echo "JobId=$j JobState=$(cat $j) Reason=None" || exit 1'
-        for name, body in {"sbatch": counted, "scontrol": shown, "scancel": "echo CANCELLED > ${1%%_*}"}.items():
-            (folder / name).write_text(f"#!/bin/sh\ncd {folder}\n{body}\n")
-            (folder / name).chmod(0o755)
-
-    def script(self, job: int) -> str:
-        return (self.folder / f"{job}.sbatch").read_text()
-
-    def jobs(self) -> list[int]:
-        return sorted(int(path.stem) for path in self.folder.glob("*.sbatch"))
-
-    def end(self, job: int) -> None:
-        (self.folder / str(job)).write_text("COMPLETED")
 
 
 @pytest.fixture
@@ -115,15 +92,6 @@ def test_a_run_that_was_cancelled_ends_it_all(cli: Cli, slurm: Slurm, monkeypatc
     assert slurm.jobs() == [11, 12, 13, 14, 15]
 
 
-def test_a_sweep_is_stopped_by_its_folder(cli: Cli, slurm: Slurm) -> None:
-    assert cli("sweep", "small.yaml", EPOCHS, *SEARCH, "--slurm").status == 0
-    outcome = cli("stop", "sweeps/small")
-    assert "job 12, which would have submitted the next stage: cancelled" in outcome.out, outcome.err
-    assert "stopped 4 runs; go on with: fedray sweep sweeps/small --slurm" in outcome.out
-    assert [(slurm.folder / job).read_text() for job in ("11", "12")] == ["CANCELLED\n"] * 2
-    cli("stop", "sweeps/small").refused("nothing runs in sweeps/small")
-
-
 def test_a_folder_says_itself_what_is_run(cli: Cli, slurm: Slurm) -> None:
     assert cli("sweep", "small.yaml", EPOCHS, "--slurm").status == 0
     assert slurm.jobs() == [11], "nothing waits for a grid"
@@ -132,6 +100,3 @@ def test_a_folder_says_itself_what_is_run(cli: Cli, slurm: Slurm) -> None:
         cli("sweep", "sweeps/small", *more).refused("a sweep's folder says itself what is run")
     cli("sweep", "bin").refused("bin: this folder holds no sweep")
     assert cli("sweep", "sweeps/small", "--table").out.count("missing") == 4
-    (Path("sweeps/small") / "stages.json").write_text(json.dumps({"job": 1}))
-    with pytest.raises(Exception, match="cannot be read"):
-        Waiting.read(Path("sweeps/small"))
