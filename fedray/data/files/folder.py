@@ -58,7 +58,8 @@ def read_folder(folder: Path, options: Options | None, test: Path | None, encodi
         return read_tables(tables, held_out, options, encoding=encoding)
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
-    return _from_npz(files, tests, owners)
+    pairs = [read_npz(file) for file in along(files, "reading files")]
+    return from_pairs(files, pairs, tests, [read_npz(file) for file in tests], owners)
 
 
 def _owners(files: list[Path], tests: list[Path]) -> list[int]:
@@ -67,8 +68,18 @@ def _owners(files: list[Path], tests: list[Path]) -> list[int]:
     return [number.get(test.stem, -1) for test in tests]
 
 
-def _from_npz(files: list[Path], tests: list[Path], owners: list[int] | None) -> Columns:
-    pairs, held_out = [read_npz(file) for file in along(files, "reading files")], [read_npz(test) for test in tests]
+def from_pairs(
+    files: list[Path],
+    pairs: list[tuple[Any, Any]],
+    tests: list[Path],
+    held_out: list[tuple[Any, Any]],
+    owners: list[int] | None,
+) -> Columns:
+    """Return the rows of clients, of which each has a file, by inputs and targets of the files.
+
+    Raises:
+        ConfigError: files that are empty, or do not fit together.
+    """
     expected = _arrays(*pairs[0])
     for file, (x, y) in zip([*files, *tests], [*pairs, *held_out], strict=True):
         if len(x) == 0:

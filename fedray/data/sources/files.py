@@ -6,7 +6,7 @@ The libraries for it are imported where a table is read: pyarrow alone takes a t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +170,47 @@ class Femnist(Whole):
 
         test = None if self.test is None else Path(self.test)
         return read_users(Path(self.path), test, (1, 28, 28), 62).of(FederatedData)
+
+
+@data_sources.register("parquet")
+@dataclass(frozen=True, kw_only=True)
+class Parquet(Whole):
+    """Columns of Parquet or Arrow files as they are: numbers, lists, bytes; nothing is standardised.
+
+    Of several columns the model is called with each by its name.  Lists of different lengths are as
+    :class:`fedray.Ragged`.  Tables with text, dates and missing values are read by ``csv`` and ``folder``.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import pyarrow.parquet
+    >>> rows = {"words": [[3, 1], [2], [5, 5, 5]], "kind": [0, 1, 1], "who": ["ann", "ann", "bob"]}
+    >>> with TemporaryDirectory() as folder:
+    ...     pyarrow.parquet.write_table(pyarrow.table(rows), f"{folder}/all.parquet")
+    ...     data = Parquet(path=f"{folder}/all.parquet", target="kind", client="who").load(seed=1)
+    >>> data.client_id(0), data.sizes, data.spec.inputs
+    ('ann', array([2, 1]), '3 tokens of 6')
+
+    Args:
+        path: a folder with a file for each client, named by it (.parquet, .arrow or .feather); or, with ``client``, one
+            file.
+        target: the column of targets; none: there are no targets.
+        client: the column that says whose a row is.
+        columns: the columns that are inputs; by default all others.
+        shapes: the shape of one value of a column of bytes or lists: ``{image: [28, 28]}``.
+        ragged: of columns of lists of different lengths ``{words: {length: 128, mask: attention_mask}}``; also
+            ``pad`` and ``lengths``.
+        test: file of the held-out test set.
+    """
+
+    path: str
+    target: str | None = None
+    client: str | None = None
+    columns: list[str] | None = None
+    shapes: dict[str, Any] = field(default_factory=dict)
+    ragged: dict[str, Any] = field(default_factory=dict)
+    test: str | None = None
+
+    def read(self, seed: int) -> FederatedData:
+        from fedray.data.files.arrow import ColumnOptions, read_arrow
+
+        options = ColumnOptions(self.target, self.client, self.columns, self.shapes, self.ragged)
+        return read_arrow(Path(self.path), None if self.test is None else Path(self.test), options).of(FederatedData)
