@@ -56,7 +56,7 @@ from fedray.metrics.given import as_metric
 from fedray.models import initial_model
 from fedray.models.prototype import Prototype
 from fedray.privacy.central import Central
-from fedray.privacy.refused import check_decisions, check_parts
+from fedray.privacy.refused import check_decisions, check_parts, check_rows
 from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
@@ -80,7 +80,7 @@ class Config(Bound):
     def algorithm_parts(self) -> Composition:
         """Put the parts of the algorithm together."""
         chain = [made(transform) for transform in self.transforms]
-        if self.privacy is not None:
+        if self.privacy is not None and self.privacy.examples is None:
             check_parts(made(self.algorithm), chain, made(self.aggregator), self.attack is not None)
             chain.append(Central(self.privacy))
         return compose(made(self.algorithm), chain, made(self.aggregator), self.local, made(self.server))
@@ -213,7 +213,10 @@ class Config(Bound):
             statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
             augment=Augment(tuple(data.augment)),
             carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
+            private=None if self.privacy is None else self.privacy.examples,
         )
+        if task.private is not None:
+            check_rows(task, module)
         task = algorithm.received(task, vector)
         trial = replace(task, data=data.probe())
         # The trials leave no trace in what the user gave, of which the run makes its own copies later.

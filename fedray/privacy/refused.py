@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from torch import nn
+
 from fedray.aggregators.base import Aggregator
 from fedray.aggregators.mean import Mean
 from fedray.algorithms.base import Algorithm
 from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
 from fedray.core.monitor import Monitor
+from fedray.local.modes import train_mode
+from fedray.local.private import check_model
+from fedray.local.task import LocalTask
 from fedray.transforms.base import Transform
 from fedray.transforms.clip import Clip
 from fedray.transforms.gaussian import Gaussian
@@ -74,3 +79,25 @@ def check_decisions(watched: Mapping[str, Monitor]) -> None:
                 f"{key}={monitor.metric}: it comes from clients' rows without any noise, and would be told by what the "
                 "run does; under privacy take a metric of the test set, such as test.loss"
             )
+
+
+def check_rows(task: LocalTask, module: nn.Module) -> None:
+    """Check that single rows reach nothing that leaves their client but private gradients.
+
+    Args:
+        task: the local training problem.
+        module: its model, as its builder gives it.
+
+    Raises:
+        ConfigError: they do.
+    """
+    check_model(train_mode(module))
+    if task.program.surveyed:
+        raise ConfigError(
+            "privacy.unit=example: clients answer a survey from their rows, without any noise: take an algorithm "
+            "without one, or privacy.unit: client"
+        )
+    if task.args.class_weights is not None:
+        raise ConfigError(
+            "local.class_weights: they are counted from the rows that privacy.unit=example protects: leave them out"
+        )

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedray.core.noise import Source
+from fedray.local.private import ExamplePrivacy
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """``privacy``: differential privacy, by a clip and noise of its own, which come last.
+    """``privacy``: differential privacy: of clients, by a clip and noise that come last, or of rows, in each step.
 
     >>> Privacy(noise_multiplier=0.9).per_layer
     False
@@ -20,15 +21,17 @@ class Privacy:
     ValueError: give one of epsilon, the privacy to be spent in all, and noise_multiplier
 
     Args:
-        model: the trust. ``central``: the server, which sees sums of updates and adds the noise.
-        unit: the difference of two neighbouring data sets. ``client``: one client with all its rows, there or not.
+        model: the trust. ``central``: the server, which sees sums of updates and adds the noise; under
+            ``unit: example`` nobody need trust it, as each client adds noise to its own gradients.
+        unit: the difference of two neighbouring data sets. ``client``: one client with all its rows, there or not;
+            ``example``: one row of one client, there or not, for silos such as hospitals (DP-SGD).
         epsilon: of the whole run, above 0: the noise multiplier is found for it, for ``rounds`` rounds.
         noise_multiplier: z > 0: the standard deviation of the noise on a sum of updates, over what one can change it
             by; in the place of ``epsilon``.
         delta: the probability at which epsilon may not hold, in (0, 1): far below one over the number of clients.
         clip: ``fixed``: updates are clipped to ``norm``; ``adaptive``: to a norm that follows the quantile of theirs,
             from ``norm`` on (Andrew et al., arXiv:1905.03871).
-        norm: the largest Euclidean norm that an update keeps, above 0.
+        norm: the largest Euclidean norm that an update keeps, above 0; of ``unit: example`` the gradient of a row.
         per_layer: each module's parameters are clipped by themselves, to ``norm / sqrt(modules)``; adaptive ones each
             to a norm of its own.
         quantile: of ``adaptive``: the share of updates that are to be below the norm, in [0, 1].
@@ -41,7 +44,7 @@ class Privacy:
     """
 
     model: Literal["central"] = "central"
-    unit: Literal["client"] = "client"
+    unit: Literal["client", "example"] = "client"
     epsilon: float | None = None
     noise_multiplier: float | None = None
     delta: float = 1e-5
@@ -65,7 +68,24 @@ class Privacy:
             raise ValueError(f"delta={self.delta:g}: it must be above 0 and below 1, such as 1e-5")
         if not 0.0 <= self.quantile <= 1.0:
             raise ValueError(f"quantile={self.quantile:g}: it must be from 0 to 1")
+        if self.unit == "example" and self.epsilon is not None:
+            raise ValueError(
+                f"epsilon={self.epsilon:g}: of unit: example it is another one for each client, by its rows and steps: "
+                "give noise_multiplier"
+            )
+        if self.unit == "example" and (self.clip != "fixed" or self.per_layer):
+            raise ValueError(
+                "unit=example: gradients of rows are clipped to one fixed norm over all layers: leave out clip and "
+                "per_layer"
+            )
         usual = {"quantile": Privacy.quantile, "clip_lr": Privacy.clip_lr, "bit_noise": Privacy.bit_noise}
         for name, value in usual.items() if self.clip == "fixed" else ():
             if getattr(self, name) != value:
                 raise ValueError(f"{name}={getattr(self, name):g}: it is for clip: adaptive, and this one is fixed")
+
+    @property
+    def examples(self) -> ExamplePrivacy | None:
+        """The protection of clients' single rows; None: it is not they who are protected."""
+        if self.unit != "example" or self.noise_multiplier is None:
+            return None
+        return ExamplePrivacy(self.norm, self.noise_multiplier, self.noise)

@@ -20,7 +20,7 @@ from fedray.core.messages import Block, Ints, Parts
 from fedray.core.monitor import Monitor
 from fedray.core.record import RoundRecord
 from fedray.local.rate import LearningRate
-from fedray.local.schedule import local_steps
+from fedray.local.schedule import local_steps, poisson_rates
 from fedray.local.task import LocalTask
 from fedray.local.views import Views, views_of
 from fedray.local.work import own_rates
@@ -123,6 +123,16 @@ class Plan:
         for transform in transforms:
             if isinstance(transform, Central):
                 yield from transform.words
+        if (rows := self.task.private) is not None:
+            data = self.task.data
+            rates = poisson_rates(self.task.args, data.sizes, data.keys(np.arange(len(data))))
+            yield (
+                f"privacy: single rows: their gradients are clipped to {rows.norm:g}; noise multiplier "
+                f"{rows.noise_multiplier:g} on each step's sum; rows come into a batch at rates from {rates.min():.3g} "
+                f"to {rates.max():.3g}; not accounted: nobody counts yet what it costs each client"
+            )
+            if rows.noise == "seeded":
+                yield f"privacy: {NOT_PRIVATE}"
         if self.privacy is not None and self.evaluate.clients_every:
             yield "evaluate.clients_every: no noise protects what clients get: it stands in not_private.jsonl alone"
         alone = [name_of(transform) for transform in transforms if isinstance(transform, Clip | Gaussian)]
@@ -134,7 +144,8 @@ class Plan:
     def not_private(self) -> dict[str, str]:
         """The words of the summary for noise that anybody can take off."""
         central = [part for part in self.algorithm.transforms if isinstance(part, Central)]
-        return {"not_private": NOT_PRIVATE} if any(part.noise == "seeded" for part in central) else {}
+        rows = self.task.private is not None and self.task.private.noise == "seeded"
+        return {"not_private": NOT_PRIVATE} if rows or any(part.noise == "seeded" for part in central) else {}
 
     def start(self, vector: Tensor) -> Server:
         """Start the server's half of the algorithm on a model ``[P]``, which is then moved along."""

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import fedray
-from fedray.core.errors import RunFailed
+from fedray.algorithms import MOON, Mime
+from fedray.core.errors import ConfigError, RunFailed
 from fedray.experiment.status import read_status
 from fedray.rundir import checkpoint
 
@@ -181,3 +182,38 @@ def test_the_name_of_a_client_that_fails_is_told_in_that_file_alone(tmp_path: Pa
     assert "hospital" not in str(caught.value)
     assert "hospital_c" in (tmp_path / "abort" / "not_private.jsonl").read_text()
     assert "hospital_c" not in (tmp_path / "abort" / "log.txt").read_text()
+
+
+def rows(folder: Path, **more: Any) -> fedray.Result:
+    """A run that protects rows, not clients: any sampler will do."""
+    return train(folder, sampler=fedray.Uniform(4), privacy={"unit": "example"}, options={"rounds": 3}, **more)
+
+
+def test_a_run_that_protects_rows_has_the_same_bits_stacked_in_whatever_blocks_and_says_what_it_is(
+    tmp_path: Path,
+) -> None:
+    rows(tmp_path / "one")
+    rows(tmp_path / "two")
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    assert len(set(hashes(tmp_path / "one"))) == 3
+    log, summary = ((tmp_path / "one" / name).read_text() for name in ("log.txt", "summary.json"))
+    assert "single rows: their gradients are clipped to 0.5; noise multiplier 0.5" in log
+    assert "NOT PRIVATE" in log
+    assert "NOT PRIVATE" in summary
+    assert "loss" not in json.loads((tmp_path / "one" / "metrics.jsonl").read_text().splitlines()[-1]).get("train", {})
+    rows(tmp_path / "secure", noise="secure")
+    assert "NOT PRIVATE" not in (tmp_path / "secure" / "log.txt").read_text()
+    assert hashes(tmp_path / "secure")[-1] != hashes(tmp_path / "one")[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"algorithm": MOON()}, "privacy.unit=example: .* an objective"),
+        ({"algorithm": Mime()}, "privacy.unit=example: clients answer a survey"),
+        ({"options": {"class_weights": "balanced"}}, "local.class_weights"),
+    ],
+)
+def test_what_looks_at_rows_elsewhere_is_refused_before_the_run(more: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train(tmp_path / "run", privacy={"unit": "example"}, **more)

@@ -8,6 +8,7 @@ import pytest
 
 from fedray.config.binding import bind
 from fedray.core.errors import ConfigError
+from fedray.local.private import ExamplePrivacy
 from fedray.privacy import Privacy
 
 
@@ -27,6 +28,9 @@ from fedray.privacy import Privacy
         ({"noise_multiplier": 1, "bit_noise": 5}, "bit_noise=5: it is for clip: adaptive"),
         ({"noise_multiplier": 1, "quantile": 0.9}, "quantile=0.9: it is for clip: adaptive"),
         ({"noise_multiplier": 1, "unit": "hospital"}, "privacy.unit"),
+        ({"epsilon": 1, "unit": "example"}, "epsilon=1: of unit: example it is another one for each client"),
+        ({"noise_multiplier": 1, "unit": "example", "clip": "adaptive"}, "unit=example: gradients of rows are clipped"),
+        ({"noise_multiplier": 1, "unit": "example", "per_layer": True}, "unit=example: gradients of rows are clipped"),
         ({"noise_multiplier": 1, "noise": "public"}, "privacy.noise"),
         ({"noise_multiplier": 1, "clipping": "fixed"}, "privacy.clipping: unknown key"),
     ],
@@ -34,3 +38,9 @@ from fedray.privacy import Privacy
 def test_what_cannot_be_is_said_with_its_key(said: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
         bind(Privacy, said, "privacy")
+
+
+def test_rows_are_protected_by_the_clients_and_clients_by_the_server() -> None:
+    assert Privacy(noise_multiplier=2.0).examples is None
+    rows = Privacy(unit="example", noise_multiplier=2.0, norm=0.5).examples
+    assert rows == ExamplePrivacy(0.5, 2.0, "secure")
