@@ -38,7 +38,7 @@ def runs(
     """
     with held():
         from fedray.cli.run_table import RunTable
-        from fedray.core.terminal import show, standard_output
+        from fedray.core.terminal import live, show, standard_output
         from fedray.experiment.runs import list_runs
 
     wanted = folders or [folder for folder in USUAL if folder.is_dir()]
@@ -53,11 +53,9 @@ def runs(
 
     out = standard_output()
     if out.is_interactive and watch and not as_json:
-        from rich.live import Live
-
-        with Live(RunTable(look(), time.time()), console=out, auto_refresh=False) as live:
+        with live(RunTable(look(), time.time()), out) as shown:
             for seen in looks(look, again, every):
-                live.update(RunTable(seen, time.time()), refresh=True)
+                shown.update(RunTable(seen, time.time()), refresh=True)
         return
     before = None
     for seen in looks(look, again, every):

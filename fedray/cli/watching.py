@@ -37,7 +37,7 @@ def status(
 ) -> None:
     """Say how a run stands: round, pace, time left, failures, last checkpoint.  Reads only the run folder's files."""
     with held():
-        from fedray.core.terminal import pairs, show, standard_output
+        from fedray.core.terminal import live, pairs, show, standard_output
         from fedray.experiment.status import read_status
 
     def look() -> Status:
@@ -46,11 +46,9 @@ def status(
     check_one_run(run_dir)
     out = standard_output()
     if out.is_interactive and not as_json:
-        from rich.live import Live
-
-        with Live(_panel(look()), console=out, auto_refresh=False) as live:
+        with live(_panel(look()), out) as shown:
             for seen in looks(look, lambda seen: follow and not seen.over, every):
-                live.update(_panel(seen), refresh=True)
+                shown.update(_panel(seen), refresh=True)
         return
     before = None
     for seen in looks(look, lambda seen: follow and not seen.over, every):
@@ -123,7 +121,7 @@ def one_line(seen: Status) -> str:
 
 def rows(seen: Status) -> Iterator[tuple[str, str]]:
     """Yield names and values of what is known, in words."""
-    yield "run", f"{seen.name} ({seen.folder})"
+    yield "run", str(seen.folder) if Path(seen.folder).name == seen.name else f"{seen.name} ({seen.folder})"
     yield "state", seen.state
     if seen.limit:
         yield "limit", seen.limit

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 _UNBOUNDED = 1_000_000
 
@@ -45,6 +50,16 @@ def plain(what: RenderableType) -> str:
         out.print(what)
     lines = [line.rstrip() for line in captured.get().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
+
+
+@contextmanager
+def live(what: RenderableType, out: Console) -> Iterator[Live]:
+    """Show what is updated in place; the cursor is never hidden, so that no way of dying can leave it so."""
+    from rich.live import Live
+
+    with Live(what, console=out, auto_refresh=False) as shown:
+        out.show_cursor(True)
+        yield shown
 
 
 def pairs(rows: Iterable[tuple[str, str]], width: int = 0) -> Table:

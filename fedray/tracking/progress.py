@@ -82,7 +82,7 @@ class Progress:
             whose = "clients'" if view == "global" else f"clients' {view}"
             for name, spread in metrics.items():
                 mean, low, high = (number(spread.get(which)) for which in ("mean", "p10", "p90"))
-                rows.append((f"{whose} {name}", f"{mean} (10 % of clients below {low}, 10 % above {high})"))
+                rows.append((f"{whose} {name}", f"{mean} (10 % of clients up to {low}, 10 % from {high} on)"))
         if best := summary.get("best"):
             kept = f", in {best['file']}" if "file" in best else ""
             rows.append(("best", f"{best['metric']} {number(best['value'])} in round {best['round']:,}{kept}"))

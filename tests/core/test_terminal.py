@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from fedray.core.terminal import Grid, pairs, plain, show
+from fedray.core.terminal import Grid, live, pairs, plain, show
 
 WORDS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=20)
 TEXTS = st.lists(WORDS, min_size=1, max_size=30).map(" ".join)
@@ -59,3 +59,13 @@ def test_what_is_piped_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_markdown_of_a_cell_with_a_bar() -> None:
     assert plain(Grid(["a"], [["x|y"]], markdown=True)).splitlines()[2] == "| x\\|y |"
+
+
+def test_what_is_updated_in_place_leaves_the_cursor_visible() -> None:
+    out = io.StringIO()
+    to = Console(file=out, width=40, force_terminal=True, _environ={"TERM": "xterm"})
+    with live("one", to) as shown:
+        shown.update("two", refresh=True)
+        text = out.getvalue()
+        assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert "two" in out.getvalue()

@@ -130,7 +130,7 @@ def test_the_table_says_how_it_ended() -> None:
         "time 1:01",
         "train loss 0.25",
         "test accuracy 0.9",
-        "clients' accuracy 0.75 (10 % of clients below 0.5, 10 % above 1)",
+        "clients' accuracy 0.75 (10 % of clients up to 0.5, 10 % from 1 on)",
         "not evaluated 6 of 20 clients, whose data nobody could reach",
         "failed 4 times a client gave no update",
         "run folder: runs/a [b]/c",
