@@ -16,6 +16,7 @@ from fedray.cli import (
     jobs,
     many,
     predicting,
+    privacy,
     reporting,
     runs,
     slurm,
@@ -94,6 +95,7 @@ app.command(cls=_Command)(comparing.compare)
 app.command(cls=_Question)(reporting.report)
 app.command(cls=_Question)(runs.runs)
 app.command(cls=_Question)(watching.status)
+app.command(cls=_Question)(privacy.privacy)
 app.command(cls=_Question)(verifying.verify)
 app.command(cls=_Question)(verifying.diff)
 app.command(cls=_Question)(debugging.debug)

@@ -290,6 +290,7 @@ class BudgetSection:
         gpu_hours: GPUs that are reserved, times hours.
         cpu_hours: processor time of the workers.
         wall_hours: hours of all rounds.
+        epsilon: of ``privacy``: the run ends before the round that would spend more; default: ``privacy.epsilon``.
         last_round: the round after which to end.  Schedules go by ``rounds`` all the same, so that a run which goes on
             is the one that never ended there.
     """
@@ -297,12 +298,13 @@ class BudgetSection:
     gpu_hours: float | None = None
     cpu_hours: float | None = None
     wall_hours: float | None = None
+    epsilon: float | None = None
     last_round: int | None = None
 
     def __post_init__(self) -> None:
         if self.last_round is not None and self.last_round < 1:
             raise ValueError(f"last_round={self.last_round}: it must be at least 1, or null for no limit")
-        for name in ("gpu_hours", "cpu_hours", "wall_hours"):
+        for name in ("gpu_hours", "cpu_hours", "wall_hours", "epsilon"):
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name}={limit}: it must be above 0, or null for no limit")

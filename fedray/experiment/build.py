@@ -55,6 +55,7 @@ from fedray.metrics import Measures, Metric, measured
 from fedray.metrics.given import as_metric
 from fedray.models import initial_model
 from fedray.models.prototype import Prototype
+from fedray.privacy.accounting import check_installed
 from fedray.privacy.central import Central
 from fedray.privacy.refused import check_decisions, check_parts, check_rows
 from fedray.run.absent import left_out
@@ -82,7 +83,13 @@ class Config(Bound):
         chain = [made(transform) for transform in self.transforms]
         if self.privacy is not None and self.privacy.examples is None:
             check_parts(made(self.algorithm), chain, made(self.aggregator), self.attack is not None)
+            check_installed()
             chain.append(Central(self.privacy))
+        elif self.budget.epsilon is not None:
+            raise ConfigError(
+                f"budget.epsilon={self.budget.epsilon:g}: nothing counts it but privacy with unit: client: give "
+                "that, or leave the limit out"
+            )
         return compose(made(self.algorithm), chain, made(self.aggregator), self.local, made(self.server))
 
     def model_fn(self, spec: DataSpec) -> ModelFn:

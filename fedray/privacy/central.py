@@ -16,6 +16,7 @@ from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, DELTA, STATISTICS, Aggregate, BlockUpdate, Floats, Parts
 from fedray.core.noise import Source
 from fedray.core.now import Now
+from fedray.privacy.accounting import Release, noise_multiplier
 from fedray.privacy.section import Privacy
 from fedray.sampling import Full, Poisson
 from fedray.transforms.base import Setting, Transform
@@ -102,6 +103,11 @@ class Central(Transform):
             yield f"privacy: {NOT_PRIVATE}"
 
     @property
+    def release(self) -> Release:
+        """A release of one round, update and bits together."""
+        return Release(self.multiplier, self.rate)
+
+    @property
     def bit_noise(self) -> float:
         """The standard deviation s_b of the noise on the number of clients below the norm."""
         return self.privacy.bit_noise or self.expected / 20.0
@@ -130,7 +136,11 @@ class Central(Transform):
         rate = _rate(setting, expected)
         multiplier = self.privacy.noise_multiplier
         if multiplier is None:
-            raise ValueError(f"epsilon={self.privacy.epsilon}: there is no accountant yet; give noise_multiplier")
+            assert self.privacy.epsilon is not None
+            found = noise_multiplier(
+                self.privacy.epsilon, rate, setting.rounds, self.privacy.delta, self.privacy.accountant
+            )
+            multiplier = found
         names = [name for name in setting.sends if name not in (BUFFERS, STATISTICS) and not name.startswith("trans")]
         widths = {name: setting.sends[name] for name in names}
         groups = tuple(_groups(widths, setting.layout if self.privacy.per_layer else None))
@@ -185,7 +195,7 @@ class Central(Transform):
         share = total.count / self.expected
         names = [*self.parts, *self.sends]
         means: dict[str, Floats] = {n: total.parts[n].detach().cpu().double().mul_(share).numpy() for n in names}
-        normals = now.noise.of(means)
+        normals = now.noise.of(means, self.release)
         deviation = multiplier * bound / self.expected
         told = {"not_private": 1.0} if self.noise == "seeded" else {}
         told |= {"noise_multiplier": self.multiplier, "clip": bound, "noise_std": deviation}

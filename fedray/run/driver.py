@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fedray.config.registry import made
@@ -29,6 +30,7 @@ from fedray.run.origin import compare, origin, other_code, other_curves
 from fedray.run.plan import Plan
 from fedray.run.sent import write_sent
 from fedray.run.snapshot import check_rounds, first_state, restore, snapshot
+from fedray.run.spending import Spending
 from fedray.run.state import ServerState
 from fedray.run.watch import BEST, Watch
 from fedray.run.withheld import NotPrivate, nothing
@@ -231,11 +233,9 @@ class _Drive:
         self._state.sent.ask(self.first, run.plan.task.data.asked)
         self._began = time.time() - self._state.totals.seconds
         self._clients = ClientTable(run.folder.clients, run.plan.task.data.client_id, run.plan.evaluate.keep_clients)
-        awaited, keep = bool(run.callbacks), self._clients.write
         withhold = nothing if run.plan.privacy is None else NotPrivate(run.folder.path / NOT_PRIVATE)
-        self._rounds = Rounds(
-            run.plan, self._state, executor, self._save, stopping, awaited=awaited, keep=keep, withhold=withhold
-        )
+        begin = partial(Rounds, run.plan, self._state, executor, self._save, stopping, awaited=bool(run.callbacks))
+        self._rounds = begin(keep=self._clients.write, spending=self._spending, withhold=withhold)
         guarded = (Guarded(made(tracker)) for tracker in run.trackers)
         self._trackers: list[Tracker] = [JsonLines(run.folder.path / METRICS), Labels(), *guarded]
         self._last: RoundRecord | None = None
@@ -249,8 +249,9 @@ class _Drive:
         vector.copy_(plan.layout.pack(dict(module.state_dict())))
         self._frozen = keep_frozen(run.folder.path, plan.layout, module)
         state = first_state(plan, vector, ClientStore(run.folder.state, run.job().state_widths()))
+        saved = checkpoint.newest(run.folder.checkpoints, run.folder.state) if run.resume else None
+        self._spending = Spending.of(plan, run.folder.path, saved.state if saved else None)
         if run.resume:
-            saved = checkpoint.newest(run.folder.checkpoints, run.folder.state)
             if saved is None:
                 _log.info("no checkpoint yet: starting from the first round")
             else:
@@ -278,10 +279,13 @@ class _Drive:
         kept, meaning = run.plan.checkpoint, Meaning.of(run.plan.task).to_json()
         begun = origin(run.plan.task.data, run.hardware, run.plan.sampler)
         wrote = {**begun, "callbacks": list(run.callbacks), "frozen": self._frozen, "meaning": meaning}
+        wrote |= {"privacy": self._spending.to_json()} if self._spending else {}
         content = snapshot(run.plan, state, wrote)
         try:
             checkpoint.write(run.folder.checkpoints, content, kept.keep, kept.every * kept.history)
             write_sent(run.folder.path, run.plan, state.sent, state.round)
+            if self._spending is not None:
+                self._spending.publish(run.folder.path)
         except (CheckpointError, OSError) as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
@@ -371,6 +375,7 @@ class _Drive:
             **(dict([self._rounds.ended]) if self._rounds.ended else {}),
             **self._best.told(),
             **plan.not_private,
+            **({"privacy": self._spending.statement()} if self._spending else {}),
             "rounds": state.round,
             "rounds_wanted": plan.rounds,
             "resumed_from": self._started_at,

@@ -23,7 +23,7 @@ from fedray.aggregators.stored import RowsLost, brought
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
-from fedray.core.noise import Journal, unwritten
+from fedray.core.noise import unwritten
 from fedray.core.record import RoundRecord
 from fedray.metrics.measures import together
 from fedray.run.addressed import FOLDER, Addressed
@@ -36,6 +36,7 @@ from fedray.run.failure_policy import verdict
 from fedray.run.halving import halve
 from fedray.run.models import model_sha256
 from fedray.run.plan import Plan, saved
+from fedray.run.spending import Spending
 from fedray.run.state import COMPLETE, ServerState
 from fedray.run.survey import Survey, surveyed
 from fedray.run.usage import charge
@@ -71,7 +72,7 @@ class Rounds:
             it, a round is evaluated and its record yielded before the next round begins, so that the round in which the
             run stops does not depend on who is faster.
         keep: keeps what each client got; called before the record is told, so that whoever reads that finds it.
-        journal: writes down what is released of private data, before its noise is added.
+        spending: the privacy that is spent, under ``privacy``.
         withhold: under ``privacy`` takes out of a record what the noise does not protect.
         addressed: the folder for what the server sends to single clients; default: below that of the clients' state.
 
@@ -92,12 +93,12 @@ class Rounds:
         awaited: bool = False,
         keep: Keep = lambda round, rows: None,
         addressed: Path | None = None,
-        journal: Journal = unwritten,
+        spending: Spending | None = None,
         withhold: Withhold = nothing,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
         self._save, self._stopping, self._clock, self._keep = save, stopping, clock, keep
-        self._journal, self._withhold = journal, withhold
+        self._spending, self._withhold = spending, withhold
         self._awaited = awaited or bool(plan.monitors)
         self._addressed = Addressed(addressed or state.store.folder / FOLDER, plan.algorithm.addressed)
         self._background: list[Future[None]] = []
@@ -136,7 +137,8 @@ class Rounds:
     def _goes_on(self) -> bool:
         plan, state = self._plan, self._state
         reasons = {
-            "budget": used_up(plan.budget, state.totals, state.round),
+            "budget": used_up(plan.budget, state.totals, state.round)
+            or (self._spending and self._spending.used_up(state.round)),
             "early_stopped": patience_used_up(plan.stop, state.watches),
         }
         if state.round < plan.rounds:
@@ -294,7 +296,9 @@ class Rounds:
         inject.point("driver.aggregate", record.round)
         self._state.whole = False
         with torch.no_grad():
-            move(self._plan, self._state, total, record, self._journal)
+            move(self._plan, self._state, total, record, self._spending.write if self._spending else unwritten)
+        if self._spending:
+            self._spending.tell(record)
         if not self._state.is_finite(self._plan.layout, self._plan.beside(self._state.server)):
             raise RunFailed(f"round {record.round}: the global model is no longer finite; lower the learning rates")
 

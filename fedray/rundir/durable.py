@@ -7,6 +7,7 @@ owner alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -65,6 +66,24 @@ def replace(path: Path, content: Content, *, through: Path | None = None, secret
         write(temporary, content, secret=secret)
         temporary.replace(path)
     sync(path.parent)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a file and force it to the disk; a crash may leave a part of it.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written; what was written of the line is taken off again.
+    """
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
 
 
 def create(path: Path, content: Content, *, secret: bool = False) -> bool:

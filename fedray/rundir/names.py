@@ -39,6 +39,9 @@ CODE = "code.json"
 NOT_PRIVATE = "not_private.jsonl"
 """The numbers that the noise of ``privacy`` does not protect, for whoever may see clients' rows."""
 
+LEDGER, PRIVACY = "privacy.jsonl", "privacy.json"
+"""The journal of what was released under ``privacy``, and what can be claimed of it."""
+
 SENT = "sent.json"
 """The ledger of what has left each client."""
 

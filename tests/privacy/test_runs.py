@@ -37,7 +37,8 @@ def train(folder: Path, noise: str = "seeded", **more: Any) -> fedray.Result:
         "evaluate_clients_every": 3,
         **more.pop("options", {}),
     }
-    privacy = {"noise_multiplier": 0.5, "norm": 0.5, "noise": noise, **more.pop("privacy", {})}
+    own = more.pop("privacy", {})
+    privacy = None if own is None else {"noise_multiplier": 0.5, "norm": 0.5, "noise": noise, **own}
     return fedray.train(
         fedray.FederatedModel(lambda: nn.Linear(8, 3), lambda p: torch.optim.SGD(p, lr=0.1)),
         data(),

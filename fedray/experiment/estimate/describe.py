@@ -23,6 +23,7 @@ from fedray.experiment.capacity import check_gpus_used, worker_count
 from fedray.experiment.estimate.catalogue import call, summary
 from fedray.experiment.estimate.memory import Memory, memory
 from fedray.experiment.estimate.pace import FirstRound, Pace, measure
+from fedray.experiment.estimate.spending import privacy_rows
 from fedray.local.schedule import step_bounds
 from fedray.run.plan import Plan
 from fedray.server import Server
@@ -53,6 +54,7 @@ def describe(config: Config) -> RenderableType:
         *_labels(plan.task.data),
         _section("model", _model(plan)),
         _section("algorithm", _algorithm(config, plan)),
+        *([_section("privacy", rows)] if (rows := list(privacy_rows(plan))) else []),
         _section("round", _round(plan, first)),
         _section("memory", _memory(config, memory(plan, server, workers), workers)),
         _section("time", _time(config, plan, first, server, workers)),

@@ -1,0 +1,303 @@
+"""The cost of releases of the Gaussian mechanism: epsilon at a delta, by the package dp-accounting."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from fedray.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+    from dp_accounting.privacy_accountant import PrivacyAccountant
+
+Accountant = Literal["pld", "rdp"]
+"""``pld``: privacy loss distributions, tight; ``rdp``: Renyi differential privacy, looser."""
+
+Pace = Literal["close", "quick"]
+
+_INTERVAL: dict[Pace, float] = {"close": 1e-4, "quick": 1e-3}
+"""The steps into which privacy losses are rounded up."""
+
+_LARGEST = 1e4
+"""A noise multiplier that is enough for anybody; and the epsilon above which there is no privacy to speak of."""
+
+_COARSE = 100.0
+"""The epsilon from which on a loose bound will do: distributions of losses so large fill the memory."""
+
+
+@dataclass(frozen=True, order=True)
+class Release:
+    """Releases of a sum with Gaussian noise, alike, one after the other.
+
+    Neighbouring data sets differ by one client, there or not.
+
+    >>> Release(noise_multiplier=1.0, rate=0.01, count=1000)
+    Release(noise_multiplier=1.0, rate=0.01, count=1000)
+
+    Args:
+        noise_multiplier: z > 0: the standard deviation of the noise over what one client can change the sum by.
+        rate: q in (0, 1]: the probability with which a client takes part, by a coin of its own in each release
+            (Poisson sampling); 1: all take part in all.
+        count: the number of releases, at least 0.
+    """
+
+    noise_multiplier: float
+    rate: float = 1.0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.noise_multiplier < math.inf:
+            raise ValueError(f"noise_multiplier={self.noise_multiplier:g}: it must be above 0")
+        if not 0.0 < self.rate <= 1.0:
+            raise ValueError(f"rate={self.rate:g}: the sampling rate must be above 0 and at most 1")
+        if self.count < 0:
+            raise ValueError(f"count={self.count}: a number of releases is at least 0")
+
+
+def epsilon(
+    noise_multiplier: float, rate: float, rounds: int, delta: float = 1e-5, accountant: Accountant = "pld"
+) -> float:
+    """Return the epsilon of a run: Poisson-sampled Gaussian releases, one a round.
+
+    >>> round(epsilon(noise_multiplier=1.0, rate=0.01, rounds=1000, delta=1e-5), 2)
+    1.83
+    >>> round(epsilon(noise_multiplier=1.0, rate=0.01, rounds=1000, delta=1e-5, accountant="rdp"), 2)
+    2.11
+
+    Args:
+        noise_multiplier: z > 0.
+        rate: q in (0, 1]; 1: everybody takes part in each round.
+        rounds: their number, at least 0.
+        delta: the probability at which epsilon may not hold, in (0, 1).
+        accountant: ``pld`` (Koskela et al., arXiv:1906.03049; Doroshenko et al., arXiv:2207.04380) or ``rdp``
+            (Mironov, arXiv:1702.07476; Mironov et al., arXiv:1908.10530; of whole orders): upper bounds.  Above 100
+            it is the second in any case.
+
+    Raises:
+        ValueError: one of them is out of range.
+        ConfigError: dp-accounting is not installed.
+    """
+    return spent([Release(noise_multiplier, rate, rounds)], delta, accountant)
+
+
+def noise_multiplier(
+    epsilon: float, rate: float, rounds: int, delta: float = 1e-5, accountant: Accountant = "pld"
+) -> float:
+    """Return the smallest noise multiplier, of four digits and rounded up, with which a run stays within epsilon.
+
+    >>> noise_multiplier(epsilon=8.0, rate=1.0, rounds=10, delta=1e-5)
+    1.899
+
+    Args:
+        epsilon: to be spent in all, above 0.
+        rate: q in (0, 1].
+        rounds: their number, at least 1.
+        delta: the probability at which epsilon may not hold, in (0, 1).
+        accountant: as :func:`epsilon` has it.
+
+    Raises:
+        ValueError: one of them is out of range, or nothing but noise would stay within epsilon.
+        ConfigError: dp-accounting is not installed.
+    """
+    if not 0.0 < epsilon < math.inf:
+        raise ValueError(f"epsilon={epsilon:g}: it must be above 0")
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds}: there must be at least 1")
+    _check(delta)
+    check_installed()
+    return _multiplier(float(epsilon), float(rate), int(rounds), float(delta), accountant)
+
+
+def spent(releases: Iterable[Release], delta: float, accountant: Accountant = "pld") -> float:
+    """Return the epsilon of releases, which may differ from one another, at ``delta``; infinite above 10,000.
+
+    >>> both = spent([Release(5.0, count=10), Release(9.0, count=10)], delta=1e-5)
+    >>> spent([Release(9.0, count=10)], delta=1e-5) < both < spent([Release(5.0, count=20)], delta=1e-5)
+    True
+    >>> spent([], delta=1e-5)
+    0.0
+
+    Args:
+        releases: in any order.
+        delta: the probability at which epsilon may not hold, in (0, 1).
+        accountant: as :func:`epsilon` has it.
+
+    Raises:
+        ValueError: delta is out of range.
+        ConfigError: dp-accounting is not installed.
+    """
+    _check(delta)
+    check_installed()
+    return _spent(_joined(releases), float(delta), accountant, "close")
+
+
+def releases_within(
+    budget: float,
+    release: Release,
+    most: int,
+    delta: float,
+    accountant: Accountant = "pld",
+    before: Iterable[Release] = (),
+) -> int:
+    """Return the number of further releases of one kind that stay within a budget, at most ``most``.
+
+    >>> releases_within(10.0, Release(noise_multiplier=5.0), most=1000, delta=1e-5)
+    100
+
+    Args:
+        budget: the epsilon not to be exceeded.
+        release: one of them; its ``count`` is left aside.
+        most: the largest number asked for.
+        delta: the probability at which epsilon may not hold, in (0, 1).
+        accountant: as :func:`epsilon` has it.
+        before: the earlier releases.
+
+    Raises:
+        ValueError: delta is out of range.
+        ConfigError: dp-accounting is not installed.
+    """
+    _check(delta)
+    check_installed()
+    earlier = tuple(before)
+
+    def fits(count: int, pace: Pace = "close") -> bool:
+        further = Release(release.noise_multiplier, release.rate, count)
+        return _spent(_joined((*earlier, further)), float(delta), accountant, pace) <= budget
+
+    if most < 1 or fits(most):
+        return max(0, most)
+    # What fits at a quick look fits at a close one, and hardly more does.
+    low = _last(lambda count: fits(count, "quick"), 0, most)
+    step = 1
+    while low + step < most and fits(low + step):
+        low, step = low + step, 2 * step
+    return _last(fits, low, min(low + step, most))
+
+
+def _last(fits: Callable[[int], bool], low: int, high: int) -> int:
+    """Return the largest number that fits, where ``low`` does and ``high`` does not."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def version() -> str:
+    """Return the name and version of what accounts.
+
+    Raises:
+        ConfigError: dp-accounting is not installed.
+    """
+    from importlib.metadata import version
+
+    check_installed()
+    return f"dp-accounting {version('dp-accounting')}"
+
+
+def _check(delta: float) -> None:
+    if not 0.0 < delta < 1.0:
+        raise ValueError(f"delta={delta:g}: it must be above 0 and below 1, such as 1e-5")
+
+
+def check_installed() -> None:
+    """Raise ConfigError if dp-accounting is not installed."""
+    if find_spec("dp_accounting") is None:
+        raise ConfigError("privacy: what is spent is counted by dp-accounting: pip install 'fedray[dp]'")
+
+
+def _joined(releases: Iterable[Release]) -> tuple[Release, ...]:
+    """Return releases with those alike in one, sorted: the same for any order, so that it can be looked up."""
+    counts: dict[tuple[float, float], int] = {}
+    for each in releases:
+        key = float(each.noise_multiplier), float(each.rate)
+        counts[key] = counts.get(key, 0) + each.count
+    return tuple(Release(z, q, count) for (z, q), count in sorted(counts.items()) if count)
+
+
+@lru_cache(maxsize=4096)
+def _spent(releases: tuple[Release, ...], delta: float, accountant: Accountant, pace: Pace) -> float:
+    if not releases:
+        return 0.0
+    if accountant == "pld" and (bound := _spent(releases, delta, "rdp", pace)) > _COARSE:
+        return bound
+    made = _accountant(accountant, pace)
+    with _quiet():
+        made.compose(_event(releases))
+        found = float(made.get_epsilon(delta))
+    return found if found < _LARGEST else math.inf
+
+
+@lru_cache(maxsize=256)
+def _multiplier(epsilon: float, rate: float, rounds: int, delta: float, accountant: Accountant) -> float:
+    from dp_accounting import ExplicitBracketInterval, calibrate_dp_mechanism
+
+    def fits(z: float, pace: Pace = "close") -> bool:
+        return _spent((Release(z, rate, rounds),), delta, accountant, pace) <= epsilon
+
+    # A pace of its own for the search: distributions of small noise are wide, and a close look at one takes seconds.
+    high = 1.0
+    while not fits(high, "quick"):
+        high *= 2.0
+        if high > _LARGEST:
+            raise ValueError(f"epsilon={epsilon:g} at delta={delta:g} over {rounds} rounds: no noise is enough for it")
+    low = high
+    while fits(low, "quick") and low > 1e-3:
+        low /= 2.0
+    if fits(low, "quick"):
+        return low
+    with _quiet():
+        found = calibrate_dp_mechanism(
+            lambda: _accountant(accountant, "quick"),
+            lambda z: _event((Release(float(z), rate, rounds),)),
+            epsilon,
+            delta,
+            ExplicitBracketInterval(low, high),
+            tol=1e-4 * low,
+        )
+    digits = 10.0 ** (math.floor(math.log10(found)) - 3)
+    steps = math.ceil(found / digits - 1e-9)
+    while not fits(steps * digits):
+        steps += 1
+    return float(f"{steps * digits:.4g}")
+
+
+def _event(releases: tuple[Release, ...]) -> DpEvent:
+    from dp_accounting import ComposedDpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+
+    def of(release: Release) -> DpEvent:
+        noise = GaussianDpEvent(release.noise_multiplier)
+        return SelfComposedDpEvent(
+            noise if release.rate == 1.0 else PoissonSampledDpEvent(release.rate, noise), release.count
+        )
+
+    return ComposedDpEvent([of(release) for release in releases])
+
+
+def _accountant(name: Accountant, pace: Pace) -> PrivacyAccountant:
+    if name == "rdp":
+        from dp_accounting.rdp import RdpAccountant
+
+        # Whole orders: those between them may not converge, and take ten times as long.
+        return RdpAccountant([*range(2, 64), 80, 96, 128, 192, 256, 512, 1024])
+    from dp_accounting.pld import PLDAccountant
+
+    return PLDAccountant(value_discretization_interval=_INTERVAL[pace])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Return the context in which the package does not log the orders that it leaves out."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

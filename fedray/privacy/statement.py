@@ -1,0 +1,62 @@
+"""The claim of a run with differential privacy, in words that a reviewer can use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedray.core.errors import counted
+from fedray.privacy.accounting import Release, spent, version
+from fedray.privacy.central import NOT_PRIVATE, Central
+
+NOT_COVERED = (
+    "clients from the server, which sees their updates within a round",
+    "rows from their own client, which is protected as a whole",
+    "not_private.jsonl, log.txt of the workers, and the checkpoints of a run that has not ended",
+    "what was chosen by looking at the clients' rows: the architecture, hyperparameters, the encoding of tables",
+    "who was drawn into which cohort, if the seed and the config are known and the accounting counts on sampling",
+    "arithmetic in float64 in place of real numbers",
+)
+"""The limits of the claim."""
+
+
+def statement(central: Central, releases: Sequence[Release], rounds: int) -> dict[str, Any]:
+    """Return the claim of a run.
+
+    Args:
+        central: the mechanism.
+        releases: those that were made, alike in one.
+        rounds: in which they were.
+
+    Raises:
+        ConfigError: dp-accounting is not installed.
+    """
+    section = central.privacy
+    epsilon = spent(releases, section.delta, section.accountant)
+    count = sum(each.count for each in releases)
+    clip = f"{section.norm:g}" if section.clip == "fixed" else f"a noised quantile of the norms, first {section.norm:g}"
+    return {
+        "claim": (
+            f"({epsilon:.4g}, {section.delta:g})-differential privacy of each client, for whoever sees the models of "
+            "all rounds" + ("" if section.noise == "secure" else f"; {NOT_PRIVATE}")
+        ),
+        "epsilon": epsilon,
+        "delta": section.delta,
+        "unit": "one client with all its rows",
+        "neighbouring": "federations that differ by one client, there or not",
+        "sampling": _sampling(central.rate),
+        "mechanism": (
+            f"Gaussian noise of multiplier {central.multiplier:g} on the sum of what clients send, each clipped to "
+            f"{clip} in the Euclidean norm; divided by {central.expected:g} clients whoever comes"
+        ),
+        "releases": f"{counted(count, 'release')} in {counted(rounds, 'round')}",
+        "accountant": f"{section.accountant}, {version()}",
+        "noise": section.noise,
+        "not_covered": list(NOT_COVERED),
+    }
+
+
+def _sampling(rate: float) -> str:
+    if rate == 1.0:
+        return "every client in every round: nothing is gained by sampling"
+    return f"Poisson: each client takes part in a round with probability {rate:g}, by a coin of its own"

@@ -1,0 +1,134 @@
+"""The privacy that a run has spent: its ledger, what it tells of it, and when it has to end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedray.core.errors import ConfigError, RunFailed, counted
+from fedray.core.record import RoundRecord
+from fedray.privacy.accounting import Release, releases_within, spent
+from fedray.privacy.central import Central
+from fedray.privacy.ledger import Ledger
+from fedray.privacy.statement import statement
+from fedray.run.plan import Plan
+from fedray.rundir import durable
+from fedray.rundir.names import LEDGER, PRIVACY
+
+TOLD = 20
+"""The number of rounds in which a run counts what is spent, about, besides its first and its last."""
+
+
+class Spending:
+    """The privacy that a run spends.
+
+    Args:
+        central: the mechanism, prepared.
+        ledger: of the run.
+        rounds: of the run in all.
+        done: those that are done.
+        budget: the epsilon not to be exceeded; None: there is no limit.
+    """
+
+    def __init__(self, central: Central, ledger: Ledger, rounds: int, done: int, budget: float | None) -> None:
+        self.central, self.ledger = central, ledger
+        self._rounds, self._budget = rounds, budget
+        self._every = max(1, rounds // TOLD)
+        left = rounds - done
+        if budget is not None:
+            section = central.privacy
+            left = releases_within(budget, central.release, left, section.delta, section.accountant, ledger.releases)
+        self._most = None if budget is None or left == rounds - done else len(ledger) + left
+
+    @classmethod
+    def of(cls, plan: Plan, folder: Path, saved: Mapping[str, Any] | None) -> Spending | None:
+        """Return what a run spends, with its ledger in its folder; None without ``privacy``.
+
+        Args:
+            plan: of the run.
+            folder: of the run.
+            saved: the state of the checkpoint that it goes on from; None: it begins.
+
+        Raises:
+            ConfigError: the ledger is missing, another one, or cut short; or the rounds before had no privacy, or were
+                the only ones to have some.
+        """
+        central = next((part for part in plan.algorithm.transforms if isinstance(part, Central)), None)
+        known = None if saved is None else saved.get("privacy")
+        done = 0 if saved is None else int(saved["round"])
+        if (central is None and known is not None) or (central is not None and done and known is None):
+            which, other = ("with", "without") if central is None else ("without", "with")
+            raise ConfigError(
+                f"privacy: the run has done {counted(done, 'round')} {which} it, and would go on {other} it, so that "
+                "nobody could say what it costs: resume as it was started, or train anew in another run.dir"
+            )
+        if central is None:
+            return None
+        path = folder / LEDGER
+        if known is not None:
+            ledger = Ledger.resume(path, known["ledger"], known["releases"])
+        else:
+            # A run that was killed before its first checkpoint may have released something.
+            ledger = Ledger.read(path) if path.exists() else Ledger.begin(path)
+        limit = plan.budget.epsilon
+        return cls(central, ledger, plan.rounds, done, central.privacy.epsilon if limit is None else limit)
+
+    def write(self, round: int, id: str, release: Release) -> None:
+        """Write a release into the ledger, before it is made.
+
+        Raises:
+            RunFailed: a round that was released already came out otherwise, and a further release would exceed the
+                budget.
+            OSError: the disk is full, or fails.
+        """
+        if self._none_left and not self.ledger.has(round, id):
+            raise RunFailed(
+                f"round {round} was released before and came out otherwise, and another release would exceed "
+                f"budget.epsilon={self._budget:g}"
+            )
+        self.ledger.write(round, id, release)
+
+    @property
+    def _none_left(self) -> bool:
+        return self._most is not None and len(self.ledger) >= self._most
+
+    def used_up(self, round: int) -> str | None:
+        """Return, in words, that the round after ``round`` would exceed the budget; None if it would not."""
+        if not self._none_left or any(entry.round == round + 1 for entry in self.ledger):
+            return None  # a round that was released already, and is done again as it was, costs nothing
+        return f"budget.epsilon: one more round would exceed {self._budget:g}; {self.epsilon:.4g} are spent"
+
+    def tell(self, record: RoundRecord) -> None:
+        """Write what is spent into the record of a round, where it is due."""
+        round = record.round
+        last = round == self._rounds or self.used_up(round) is not None
+        if last or round == 1 or round % self._every == 0:
+            section = self.central.privacy
+            record.metrics["privacy"] |= {"epsilon": self.epsilon, "delta": section.delta}
+
+    @property
+    def epsilon(self) -> float:
+        """The epsilon of all releases so far."""
+        section = self.central.privacy
+        return spent(self.ledger.releases, section.delta, section.accountant)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
+        return {"ledger": self.ledger.id, "releases": len(self.ledger)}
+
+    def statement(self) -> dict[str, Any]:
+        """Return what can be claimed of the run, in words that a reviewer can use."""
+        return statement(self.central, self.ledger.releases, self.ledger.rounds)
+
+    def publish(self, folder: Path) -> None:
+        """Write the statement into the run folder."""
+        durable.replace(folder / PRIVACY, json.dumps(self.statement(), indent=1).encode())
+
+
+def planned(central: Central, rounds: int) -> float:
+    """Return the epsilon of a run of so many rounds."""
+    section = central.privacy
+    return spent([replace(central.release, count=rounds)], section.delta, section.accountant)

@@ -1,0 +1,27 @@
+"""``fedray plan`` on privacy."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from fedray.experiment.estimate.spending import privacy_rows
+from fedray.privacy.accounting import epsilon, noise_multiplier
+from fedray.privacy.central import Central
+from fedray.privacy.section import Privacy
+
+
+def plan(*transforms: Any) -> Any:
+    return SimpleNamespace(algorithm=SimpleNamespace(transforms=transforms), rounds=10)
+
+
+def test_it_says_what_is_spent_and_what_would_spend_less() -> None:
+    section = Privacy(noise_multiplier=6.0, accountant="rdp")
+    rows = dict(privacy_rows(plan(Central(section, 6.0, expected=50.0, rate=1.0))))
+    assert rows["noise"] == "multiplier 6; 0.12 on each entry of the mean, of 50 expected clients"
+    assert rows["epsilon"].startswith(f"{epsilon(6.0, 1.0, 10, 1e-5, 'rdp'):.4g} at delta 1e-05 after 10 rounds")
+    assert f"{noise_multiplier(8.0, 1.0, 10, 1e-5, 'rdp'):.3g} for 8" in rows["to meet"]
+
+
+def test_there_is_nothing_to_say_without_privacy() -> None:
+    assert list(privacy_rows(plan())) == []

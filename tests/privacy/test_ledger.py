@@ -1,0 +1,94 @@
+"""The ledger of releases: what was written down stays spent, whatever is killed, cut or put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.core.errors import ConfigError
+from fedray.privacy.accounting import Release, spent
+from fedray.privacy.ledger import Ledger
+
+ONE, OTHER = Release(1.0, 0.1), Release(2.0, 0.5)
+
+
+def filled(path: Path) -> Ledger:
+    ledger = Ledger.begin(path)
+    for round, id, release in [(1, "a", ONE), (2, "b", ONE), (2, "c", ONE), (3, "d", OTHER)]:
+        ledger.write(round, id, release)
+    return ledger
+
+
+def test_the_same_release_counts_once_and_another_of_its_round_once_more(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "l")
+    ledger.write(2, "b", ONE)
+    assert (len(ledger), ledger.rounds) == (4, 3)
+    assert ledger.releases == (Release(1.0, 0.1, 3), Release(2.0, 0.5, 1))
+
+
+def test_what_is_spent_is_that_of_all_kinds_together(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "l")
+    assert ledger.spent(1e-5, "rdp") == spent([Release(1.0, 0.1, 3), Release(2.0, 0.5)], 1e-5, "rdp")
+
+
+@given(cut=st.integers(0, 10_000))
+def test_a_file_cut_anywhere_has_every_release_but_the_one_that_was_never_made(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "l"
+    ledger = filled(path)
+    content = path.read_bytes()
+    head = content.index(b"\n") + 1
+    left = content[: head + cut % (len(content) - head + 1)]
+    path.write_bytes(left)
+    found = Ledger.resume(path, ledger.id, least=0)
+    assert found.entries == ledger.entries[: left.count(b"\n") - 1]
+    found.write(9, "z", ONE)  # goes on with a whole line
+    assert Ledger.read(path).entries == found.entries
+
+
+def test_an_older_checkpoint_gives_nothing_back(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "l")
+    again = Ledger.resume(ledger.path, ledger.id, least=1)
+    again.write(2, "e", ONE)  # the round came out otherwise
+    assert len(again) == len(ledger) + 1
+
+
+def test_a_ledger_that_has_lost_releases_is_refused(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "l")
+    ledger.path.write_bytes(b"".join(ledger.path.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ConfigError, match="has 3 releases, and had 4 at the checkpoint"):
+        Ledger.resume(ledger.path, ledger.id, least=4)
+
+
+def test_a_ledger_of_another_run_is_refused(tmp_path: Path) -> None:
+    ledger, other = filled(tmp_path / "l"), Ledger.begin(tmp_path / "other")
+    with pytest.raises(ConfigError, match="ledger of another run"):
+        Ledger.resume(ledger.path, other.id, least=0)
+
+
+def test_a_second_run_does_not_begin_over_a_ledger(tmp_path: Path) -> None:
+    filled(tmp_path / "l")
+    with pytest.raises(ConfigError, match="there is a ledger of privacy already"):
+        Ledger.begin(tmp_path / "l")
+
+
+@pytest.mark.parametrize("content", [b"", b"no\n", b'{"ledger": "a", "format": 1}\n{"round": 1}\n'])
+def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "l").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^[^\n]*not a ledger of privacy, or a changed one[^\n]*$"):
+        Ledger.read(tmp_path / "l")
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "l").write_bytes(b'{"ledger": "a", "format": 2}\n')
+    with pytest.raises(ConfigError, match="of format 2; this fedray reads 1"):
+        Ledger.read(tmp_path / "l")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nobody knows what was spent"):
+        Ledger.read(tmp_path / "l")

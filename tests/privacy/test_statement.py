@@ -1,0 +1,41 @@
+"""The claim of a run, as a reviewer reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedray.privacy.accounting import Release, spent
+from fedray.privacy.central import Central
+from fedray.privacy.section import Privacy
+from fedray.privacy.statement import statement
+
+
+def claim(rate: float = 1.0, **options: Any) -> dict[str, Any]:
+    section = Privacy(noise_multiplier=6.0, accountant="rdp", **options)
+    return statement(Central(section, 6.0, expected=50.0, rate=rate), [Release(6.0, rate, 4)], rounds=3)
+
+
+def test_it_names_unit_sampling_mechanism_and_accountant() -> None:
+    said = claim(0.5)
+    assert said["epsilon"] == spent([Release(6.0, 0.5, 4)], 1e-5, "rdp")
+    assert said["sampling"].startswith("Poisson: each client takes part in a round with probability 0.5")
+    assert "multiplier 6 on the sum" in said["mechanism"]
+    assert "divided by 50 clients whoever comes" in said["mechanism"]
+    assert said["releases"] == "4 releases in 3 rounds"
+    assert said["accountant"].startswith("rdp, dp-accounting ")
+    assert said["not_covered"]
+
+
+def test_full_participation_gains_nothing_by_sampling() -> None:
+    assert "nothing is gained by sampling" in claim()["sampling"]
+
+
+@pytest.mark.parametrize(("noise", "words"), [("secure", 0), ("seeded", 1)])
+def test_noise_that_anybody_can_draw_again_is_no_claim(noise: str, words: int) -> None:
+    assert claim(noise=noise)["claim"].count("NOT PRIVATE") == words
+
+
+def test_an_adaptive_clip_is_said() -> None:
+    assert "a noised quantile of the norms, first 2" in claim(clip="adaptive", norm=2.0)["mechanism"]

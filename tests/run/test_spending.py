@@ -1,0 +1,122 @@
+"""What a run with privacy spends: written down before it is released, told, and never beyond its budget."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedray
+from fedray.core.errors import ConfigError
+from fedray.privacy.accounting import Release, spent
+from fedray.privacy.ledger import Ledger
+from fedray.rundir.names import LEDGER, PRIVACY
+from tests.privacy.test_runs import ROUNDS, stops_at, train
+
+QUICK = {"accountant": "rdp"}
+
+
+def told(folder: Path) -> list[float | None]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["metrics"]["privacy"].get("epsilon") for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(folder, privacy=QUICK)
+    return folder
+
+
+def test_each_round_is_a_release_and_what_is_told_is_their_sum(whole: Path) -> None:
+    ledger = Ledger.read(whole / LEDGER)
+    assert [entry.round for entry in ledger] == list(range(1, ROUNDS + 1))
+    assert ledger.releases == (Release(0.5, 0.3, ROUNDS),)
+    assert told(whole) == [spent([Release(0.5, 0.3, n)], 1e-5, "rdp") for n in range(1, ROUNDS + 1)]
+    said = json.loads((whole / PRIVACY).read_text())
+    assert said == json.loads((whole / "summary.json").read_text())["privacy"]
+    assert (said["epsilon"], said["releases"]) == (told(whole)[-1], f"{ROUNDS} releases in {ROUNDS} rounds")
+
+
+def test_a_run_that_goes_on_has_the_ledger_of_one_that_never_stopped(whole: Path, tmp_path: Path) -> None:
+    train(tmp_path / "run", privacy=QUICK, callbacks=[stops_at(3)])
+    train(tmp_path / "run", privacy=QUICK, resume=True)
+    assert Ledger.read(tmp_path / "run" / LEDGER).entries == Ledger.read(whole / LEDGER).entries
+
+
+def test_a_round_done_again_as_it_was_is_one_release_and_one_that_came_out_otherwise_a_second(
+    whole: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    for round in (6,):
+        shutil.rmtree(folder / "checkpoints" / f"round-{round:08d}")
+    train(folder, privacy=QUICK, resume=True)
+    assert Ledger.read(folder / LEDGER).entries == Ledger.read(whole / LEDGER).entries
+    shutil.rmtree(folder / "checkpoints" / "round-00000006")
+    lines = (folder / LEDGER).read_text().splitlines(keepends=True)
+    lines[-1] = lines[-1].replace('"release": "', '"release": "0')
+    (folder / LEDGER).write_text("".join(lines))
+    train(folder, privacy=QUICK, resume=True)
+    assert Ledger.read(folder / LEDGER).releases == (Release(0.5, 0.3, ROUNDS + 1),)
+
+
+@pytest.mark.parametrize("limit", ["budget", "target"])
+def test_a_run_ends_before_the_round_that_would_exceed_its_budget(tmp_path: Path, limit: str) -> None:
+    budget = spent([Release(0.5, 0.3, 3)], 1e-5, "rdp") + 0.01
+    section: dict[str, Any] = {**QUICK}
+    options: dict[str, Any] = {"epsilon": budget}
+    if limit == "target":
+        section |= {"noise_multiplier": None, "epsilon": budget}
+        options = {}
+    result = train(tmp_path / "run", privacy=section, options=options)
+    done = ROUNDS if limit == "target" else 3
+    assert result.history[-1].round == done
+    assert told(tmp_path / "run")[-1] <= budget  # type: ignore[operator]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["rounds"]) == ("finished" if limit == "target" else "budget", done)
+    if limit == "budget":
+        assert summary["budget"].startswith("budget.epsilon: one more round would exceed")
+        assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_an_older_checkpoint_may_repeat_what_was_released_though_nothing_is_left(tmp_path: Path) -> None:
+    budget = spent([Release(0.5, 0.3, ROUNDS)], 1e-5, "rdp")
+    folder, options = tmp_path / "run", {"epsilon": budget}
+    train(folder, privacy=QUICK, options=options)
+    before = Ledger.read(folder / LEDGER).entries
+    shutil.rmtree(folder / "checkpoints" / "round-00000006")
+    train(folder, privacy=QUICK, options=options, resume=True)
+    assert (told(folder)[-1], Ledger.read(folder / LEDGER).entries) == (budget, before)
+    shutil.rmtree(folder / "checkpoints" / "round-00000006")
+    (folder / LEDGER).write_text((folder / LEDGER).read_text().replace('"release": "', '"release": "0'))
+    with pytest.raises(fedray.RunFailed, match="came out otherwise, and another release"):
+        train(folder, privacy=QUICK, options=options, resume=True)
+
+
+def test_who_goes_on_without_the_privacy_that_there_was_is_refused(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    with pytest.raises(ConfigError, match="has done 6 rounds with it, and would go on without it"):
+        train(folder, privacy=None, options={"rounds": 8}, resume=True)
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+def test_a_run_does_not_go_on_with_a_ledger_that_has_lost_something(whole: Path, tmp_path: Path, cut: int) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    lines = (folder / LEDGER).read_text().splitlines(keepends=True)
+    (folder / LEDGER).write_text("".join(lines[:cut]))
+    with pytest.raises(ConfigError, match=r"the ledger has 2 releases, and had 6|not a ledger of privacy"):
+        train(folder, privacy=QUICK, options={"rounds": 8}, resume=True)
+
+
+def test_a_budget_without_privacy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"budget.epsilon=3: nothing counts it but privacy with unit: client"):
+        train(tmp_path / "run", privacy=None, options={"epsilon": 3.0})
+
+
+def test_without_the_accountant_privacy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedray.privacy.accounting.find_spec", lambda name: None)
+    with pytest.raises(fedray.ConfigError, match=r"pip install 'fedray\[dp\]'"):
+        train(tmp_path / "run")
