@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 _CLAIMED = ("unit", "neighbouring", "sampling", "mechanism", "noise")
 
-Delta = Annotated[float, typer.Option("--delta", help="The probability at which epsilon may not hold.")]
+Delta = Annotated[
+    float | None,
+    typer.Option(
+        "--delta",
+        help="The probability at which epsilon may not hold; default: the run's, or 1e-5.",
+        show_default=False,
+    ),
+]
 
 
 def privacy(
@@ -30,10 +37,16 @@ def privacy(
     noise_multiplier: Annotated[
         float | None, typer.Option("--noise-multiplier", help="Find the epsilon of it.", show_default=False)
     ] = None,
-    rate: Annotated[float, typer.Option("--rate", help="The probability with which a client takes part.")] = 1.0,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", help="The probability with which a client takes part; default: 1.", show_default=False),
+    ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", help="The number of rounds.", show_default=False)] = None,
-    delta: Delta = 1e-5,
-    accountant: Annotated[Literal["pld", "rdp"], typer.Option("--accountant", help="What counts.")] = "pld",
+    delta: Delta = None,
+    accountant: Annotated[
+        Literal["pld", "rdp"] | None,
+        typer.Option("--accountant", help="What counts; default: the run's, or pld.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a run with differential privacy has spent, or find the noise for an epsilon before there is one.
@@ -48,15 +61,21 @@ def privacy(
         from fedray.rundir.names import LEDGER, PRIVACY
 
     if run_dir is not None:
-        if epsilon is not None or noise_multiplier is not None or rounds is not None:
-            raise ConfigError(f"{run_dir}: a ledger says what was spent: leave --epsilon, --rounds and the like out")
+        if any(said is not None for said in (epsilon, noise_multiplier, rate, rounds)):
+            raise ConfigError(
+                f"{run_dir}: a ledger says what was spent: leave --epsilon, --noise-multiplier, --rate and --rounds out"
+            )
         if not (run_dir / LEDGER).exists():
             raise ConfigError(f"{run_dir}: there is no {LEDGER}, so it is no run with a section privacy")
         ledger = Ledger.read(run_dir / LEDGER)
         claim = run_dir / PRIVACY
         said = json.loads(claim.read_text()) if claim.exists() else {}
-        at, by = float(said.get("delta", delta)), said.get("accountant", accountant).partition(",")[0]
-        found = ledger.spent(at, by)
+        at = delta if delta is not None else float(said.get("delta", 1e-5))
+        by = accountant or said.get("accountant", "pld").partition(",")[0]
+        try:
+            found = ledger.spent(at, by)
+        except ValueError as error:
+            raise ConfigError(f"--{error}") from None
         if as_json:
             releases = [entry.to_json() for entry in ledger]
             typer.echo(json.dumps({"epsilon": found, "delta": at, "accountant": by, "releases": releases}))
@@ -70,13 +89,14 @@ def privacy(
         return
     if (epsilon is None) == (noise_multiplier is None) or rounds is None:
         raise ConfigError("give a run folder; or --rounds with one of --epsilon and --noise-multiplier")
+    kind = (1.0 if rate is None else rate, rounds, 1e-5 if delta is None else delta, accountant or "pld")
     try:
         if epsilon is not None:
-            found = accounting.noise_multiplier(epsilon, rate, rounds, delta, accountant)
+            found = accounting.noise_multiplier(epsilon, *kind)
             told = {"noise_multiplier": found}
         else:
             assert noise_multiplier is not None
-            told = {"epsilon": accounting.epsilon(noise_multiplier, rate, rounds, delta, accountant)}
+            told = {"epsilon": accounting.epsilon(noise_multiplier, *kind)}
     except ValueError as error:
         raise ConfigError(f"--{error}") from None
     typer.echo(json.dumps(told) if as_json else "\n".join(f"{name} {value:.6g}" for name, value in told.items()))

@@ -33,6 +33,11 @@ def test_the_ledger_of_a_run_is_a_line_for_each_kind_of_release(cli: Cli, run: P
     told = json.loads(cli("privacy", run, "--json").out)
     assert told["epsilon"] == spent([Release(6.0, 1.0, 3), Release(8.0)], 1e-5)
     assert [one["round"] for one in told["releases"]] == [1, 2, 3, 3]
+    other = json.loads(cli("privacy", run, "--delta", "1e-7", "--accountant", "rdp", "--json").out)
+    assert other["epsilon"] == spent([Release(6.0, 1.0, 3), Release(8.0)], 1e-7, "rdp")
+    assert (
+        cli("privacy", run, "--delta", "2").err == "fedray: --delta=2: it must be above 0 and below 1, such as 1e-5\n"
+    )
 
 
 def test_the_noise_for_a_target_and_what_noise_costs(cli: Cli) -> None:
@@ -53,6 +58,7 @@ def test_the_noise_for_a_target_and_what_noise_costs(cli: Cli) -> None:
         (("--noise-multiplier", "1", "--rounds", "3", "--rate", "2"), "--rate=2: the sampling rate must be"),
         (("nothing",), "there is no privacy.jsonl, so it is no run with a section privacy"),
         (("nothing", "--rounds", "3"), "a ledger says what was spent"),
+        (("nothing", "--rate", "0.5"), "a ledger says what was spent"),
     ],
 )
 def test_what_cannot_be_answered_is_one_line(cli: Cli, asked: tuple[str, ...], words: str) -> None:

@@ -190,7 +190,7 @@ def rows(folder: Path, **more: Any) -> fedray.Result:
     return train(folder, sampler=fedray.Uniform(4), privacy={"unit": "example"}, options={"rounds": 3}, **more)
 
 
-def test_a_run_that_protects_rows_has_the_same_bits_stacked_in_whatever_blocks_and_says_what_it_is(
+def test_a_run_that_protects_rows_has_the_same_bits_again_and_says_what_it_is(
     tmp_path: Path,
 ) -> None:
     rows(tmp_path / "one")
