@@ -51,11 +51,10 @@ class Scaffold(Algorithm):
         """Step along ``g_i(y) - c_i + c``, and then set ``c_i <- c_i - c + (x - y) / (K * lr)`` (option II)."""
 
         def correct(step: Step, grad: Tensor) -> None:
-            c.shared(grad).add_(c.down["control"]).sub_(c.state["control"][step.rows])
+            c.shared(grad).add_(c.down["control"] - c.state["control"][step.rows])
 
         trace = c.fit(gradient=correct)
-        per_step = -1.0 / (trace.lr * trace.steps.clamp(min=1.0))
-        change = torch.addcmul(-c.down["control"], c.delta, per_step)
+        change = c.delta.div_(-trace.lr * trace.steps.clamp(min=1.0)).sub_(c.down["control"])
         c.state["control"].add_(change)
         c.send("control", change)
 

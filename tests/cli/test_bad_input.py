@@ -34,7 +34,7 @@ def nothing_started(folder: Path) -> bool:
         (["local.optimizer.rl=1"], ["local.optimizer.rl: unknown key", "lr"]),
         (["algorithm=fedprx"], ["algorithm.name: unknown algorithm 'fedprx'", "did you mean 'fedprox'?"]),
         (["transforms=[{name: clp}]"], ["transforms[0].name", "did you mean 'clip'?"]),
-        (["data.partition={name: iid}"], ["data.partition: unknown key", "allowed: "]),
+        (["data.partition={name: iid}"], ["data.partition: these data have their clients", "got {'name': 'iid'}"]),
         # wrong types and values
         (["rounds=many"], ["rounds", "many"]),
         (["rounds=0"], ["rounds=0", "at least 1"]),
