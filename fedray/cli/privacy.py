@@ -10,6 +10,7 @@ import typer
 
 from fedray.cli.watching import AsJson
 from fedray.core.errors import ConfigError, counted
+from fedray.core.record import finite
 from fedray.run.interrupt import held
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def privacy(
             raise ConfigError(f"--{error}") from None
         if as_json:
             releases = [entry.to_json() for entry in ledger]
-            typer.echo(json.dumps({"epsilon": found, "delta": at, "accountant": by, "releases": releases}))
+            typer.echo(json.dumps({"epsilon": finite(found), "delta": at, "accountant": by, "releases": releases}))
             return
         show(_table(ledger))
         made = f"{counted(len(ledger), 'release')} in {counted(ledger.rounds, 'round')}"
@@ -99,7 +100,8 @@ def privacy(
             told = {"epsilon": accounting.epsilon(noise_multiplier, *kind)}
     except ValueError as error:
         raise ConfigError(f"--{error}") from None
-    typer.echo(json.dumps(told) if as_json else "\n".join(f"{name} {value:.6g}" for name, value in told.items()))
+    lines = [f"{name} {value:.6g}" for name, value in told.items()]
+    typer.echo(json.dumps(finite(told)) if as_json else "\n".join(lines))
 
 
 def _table(ledger: Ledger) -> Any:

@@ -92,9 +92,9 @@ class RoundRecord:
         # Not dataclasses.asdict, which copies everything; what is not finite is sought in fresh copies anyway.
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         kept = {name: value for name, value in values if value not in ({}, [], None)}
-        finite = _finite(kept)
-        assert isinstance(finite, dict)
-        return finite
+        told = finite(kept)
+        assert isinstance(told, dict)
+        return told
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RoundRecord:
@@ -102,11 +102,16 @@ class RoundRecord:
         return cls(**data)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value for JSON, which has no infinity and no number that is none: None in their place.
+
+    >>> finite({"epsilon": math.inf, "delta": 1e-5})
+    {'epsilon': None, 'delta': 1e-05}
+    """
     if isinstance(value, dict):
-        return {name: _finite(v) for name, v in value.items()}
+        return {name: finite(v) for name, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from fedray.core.errors import counted
+from fedray.core.record import finite
 from fedray.privacy.accounting import Release, spent, version
 from fedray.privacy.central import NOT_PRIVATE, Central
 
@@ -35,12 +37,14 @@ def statement(central: Central, releases: Sequence[Release], rounds: int) -> dic
     epsilon = spent(releases, section.delta, section.accountant)
     count = sum(each.count for each in releases)
     clip = f"{section.norm:g}" if section.clip == "fixed" else f"a noised quantile of the norms, first {section.norm:g}"
+    claim = (
+        f"({epsilon:.4g}, {section.delta:g})-differential privacy of each client, for whoever sees all rounds' models"
+        if math.isfinite(epsilon)
+        else "none: the noise is so small that epsilon is above 10,000"
+    )
     return {
-        "claim": (
-            f"({epsilon:.4g}, {section.delta:g})-differential privacy of each client, for whoever sees the models of "
-            "all rounds" + ("" if section.noise == "secure" else f"; {NOT_PRIVATE}")
-        ),
-        "epsilon": epsilon,
+        "claim": claim if section.noise == "secure" else f"{claim}; {NOT_PRIVATE}",
+        "epsilon": finite(epsilon),
         "delta": section.delta,
         "unit": "one client with all its rows",
         "neighbouring": "federations that differ by one client, there or not",

@@ -48,6 +48,12 @@ def test_the_noise_for_a_target_and_what_noise_costs(cli: Cli) -> None:
     assert json.loads(cli("privacy", *back).out)["epsilon"] <= 9.0
 
 
+def test_an_epsilon_without_end_is_valid_json(cli: Cli) -> None:
+    asked = "--noise-multiplier", "0.001", "--rounds", "10", "--accountant", "rdp"
+    assert json.loads(cli("privacy", *asked, "--json").out) == {"epsilon": None}
+    assert cli("privacy", *asked).out == "epsilon inf\n"
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

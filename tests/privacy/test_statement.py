@@ -39,3 +39,9 @@ def test_noise_that_anybody_can_draw_again_is_no_claim(noise: str, words: int) -
 
 def test_an_adaptive_clip_is_said() -> None:
     assert "a noised quantile of the norms, first 2" in claim(clip="adaptive", norm=2.0)["mechanism"]
+
+
+def test_noise_that_is_hardly_any_is_no_claim() -> None:
+    section = Privacy(noise_multiplier=1e-3, accountant="rdp")
+    said = statement(Central(section, 1e-3, expected=50.0, rate=1.0), [Release(1e-3, 1.0, 4)], rounds=4)
+    assert (said["claim"], said["epsilon"]) == ("none: the noise is so small that epsilon is above 10,000", None)
