@@ -54,12 +54,13 @@ class FedDyn(Algorithm):
         h = c.state["h"]
 
         def bend(step: Step, grad: Tensor) -> None:
-            bent = c.shared(grad).sub_(h[step.rows])
+            bent = c.shared(grad)
             if step.number:  # before, nobody has moved
-                bent.add_(c.shared(step.params) - c.shared(step.anchor), alpha=self.alpha)
+                bent.add_((c.shared(step.params) - c.shared(step.anchor)).mul_(self.alpha))
+            bent.sub_(h[step.rows])
 
         c.fit(gradient=bend)
-        h.sub_(c.delta, alpha=self.alpha)
+        h.sub_(c.delta.mul_(self.alpha))
 
     def start(self, s: Server) -> Parts:
         """Keep h, 0 at first."""
