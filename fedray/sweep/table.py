@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,12 +97,12 @@ def interval(values: Mapping[str, float | None]) -> Interval:
     finite = [value for value in values.values() if value is not None and math.isfinite(value)]
     if not finite or len(finite) < len(values):
         return Interval(None, None, dict(values))
-    mean = math.fsum(finite) / len(finite)
-    freedom = len(finite) - 1
+    # By fractions, so that values which are all the same have themselves as their mean, and no spread.
+    mean, freedom = statistics.mean(finite), len(finite) - 1
     if not freedom:
         return Interval(mean, None, dict(values))
-    variance = math.fsum((value - mean) ** 2 for value in finite) / freedom
-    half_width = student_quantile(0.5 + CONFIDENCE / 2, freedom) * math.sqrt(variance / len(finite))
+    deviation = statistics.stdev(finite) / math.sqrt(len(finite))
+    half_width = student_quantile(0.5 + CONFIDENCE / 2, freedom) * deviation
     return Interval(mean, half_width, dict(values))
 
 

@@ -51,6 +51,12 @@ def test_intervals_are_scipys(values: list[float]) -> None:
     assert found.half_width == pytest.approx(width, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("value", [0.05, 0.1, 1 / 3, 1e300])
+def test_values_that_are_all_the_same_have_no_spread(value: float) -> None:
+    found = interval({"1": value, "2": value, "3": value})
+    assert (found.mean, found.half_width) == (value, 0.0)
+
+
 def test_one_value_has_no_interval_and_one_that_is_not_finite_no_mean() -> None:
     assert (interval({"1": 0.5}).mean, interval({"1": 0.5}).half_width) == (0.5, None)
     assert interval({"1": 0.5, "2": None}).mean is None
