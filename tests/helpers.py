@@ -26,6 +26,7 @@ from fedray.config.sections import BufferPolicy, CheckpointSection, EvaluateSect
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast, Parts
+from fedray.core.noise import NoiseKeys
 from fedray.core.record import RoundRecord
 from fedray.core.regions import Regions
 from fedray.data import ClientData, FederatedData
@@ -39,6 +40,7 @@ from fedray.run.executor import Executor, InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.plan import Plan
 from fedray.run.snapshot import restore, snapshot
+from fedray.run.spending import Spending
 from fedray.run.state import ServerState
 from fedray.run.worker import Job
 from fedray.rundir.checkpoint import Checkpoint
@@ -206,6 +208,7 @@ class Federation:
     saves: list[Checkpoint] = field(default_factory=list)
     stopped: bool = False
     executor: Callable[[Job], Executor] = InlineExecutor
+    spending: Spending | None = None
 
     @property
     def vector(self) -> Tensor:
@@ -216,7 +219,8 @@ class Federation:
         """Go on to the end, or to ``rounds`` rounds in all; the records that were finished."""
         plan = self.plan if rounds is None else replace(self.plan, rounds=rounds)
         executor = self.executor(self.job)
-        loop = Rounds(plan, self.state, executor, lambda _: self.saves.append(self.save()), stopping)
+        save = lambda _: self.saves.append(self.save())  # noqa: E731
+        loop = Rounds(plan, self.state, executor, save, stopping, spending=self.spending)
         try:
             return list(loop)
         finally:
@@ -294,7 +298,11 @@ def federation(
     )
     store = ClientStore(folder, job.state_widths())
     state = ServerState(
-        plan.start(vector), store, kept=plan.initial_kept("cpu"), transforms=parts.transforms.start("cpu")
+        plan.start(vector),
+        store,
+        kept=plan.initial_kept("cpu"),
+        transforms=parts.transforms.start("cpu"),
+        noise=NoiseKeys(seed),
     )
     return Federation(plan, job, state)
 

@@ -1,0 +1,64 @@
+"""Runs with privacy have the same bits, and the same ledger, on any number of workers, after deaths and resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedray.algorithms import FedAvg, FedPer, Scaffold
+from fedray.algorithms.base import Algorithm
+from fedray.privacy.central import Central
+from fedray.privacy.ledger import Ledger
+from fedray.privacy.section import Privacy
+from fedray.run.spending import Spending
+from fedray.sampling import Poisson
+from tests.cluster.work.within import Deaths, workers_within
+from tests.helpers import Federation, class_problem, federation
+
+PROBLEM, ROUNDS = class_problem((7, 3, 12, 9, 1, 5, 8), test=20), 4
+
+
+def made(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: Ledger) -> Federation:
+    run = federation(
+        PROBLEM,
+        folder,
+        algorithm,
+        transforms=[Central(privacy)],
+        sampler=Poisson(0.6),
+        rounds=ROUNDS,
+        checkpoint_every=2,
+    )
+    (central,) = run.plan.algorithm.transforms
+    assert isinstance(central, Central)
+    run.spending = Spending(central, ledger, ROUNDS, 0, None)
+    return run
+
+
+@pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold(), FedPer()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("clip", [{}, {"clip": "adaptive", "bit_noise": 9.0}], ids=["fixed", "adaptive"])
+def test_bits_and_ledger_are_those_of_one_process(
+    algorithm: Algorithm, clip: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    privacy = Privacy(noise_multiplier=0.5, norm=0.5, noise="seeded", accountant="rdp", **clip)  # type: ignore[arg-type]
+    whole = made(tmp_path / "whole", algorithm, privacy, Ledger.begin(tmp_path / "whole.jsonl"))
+    hashes = [record.model_sha256 for record in whole.run()]
+    assert len(set(hashes)) == ROUNDS
+
+    def on(count: int, dies: Deaths, name: str, ledger: Ledger) -> Federation:
+        run = made(tmp_path / name, algorithm, privacy, ledger)
+        run.executor = workers_within(monkeypatch, count, dies)
+        return run
+
+    one = on(1, {0: [False, True, False, False, True]}, "one", Ledger.begin(tmp_path / "one.jsonl"))
+    assert [record.model_sha256 for record in one.run()] == hashes
+    ledger = Ledger.begin(tmp_path / "two.jsonl")
+    first = on(2, {1: [True]}, "two", ledger)
+    first.run(3)
+    # From the checkpoint of round 2: the third is done again as it was, and is one release.
+    second = on(3, {0: [True], 2: [False, True]}, "two", ledger)
+    second.restore(first.saves[0])
+    assert [record.model_sha256 for record in second.run()][-2:] == hashes[-2:]
+    assert whole.spending is not None
+    assert one.spending is not None
+    assert whole.spending.ledger.entries == one.spending.ledger.entries == ledger.entries
