@@ -71,13 +71,18 @@ def gaussian_deviation(epsilon: float, delta: float, sensitivity: float = 1.0) -
     _check(epsilon, sensitivity)
     if not 0.0 < delta < 1.0:
         raise ValueError(f"delta={delta:g}: it must be above 0 and below 1, such as 1e-5")
+    return _least(lambda deviation: gaussian_delta(deviation, epsilon) <= delta) * sensitivity
+
+
+def _least(enough: Callable[[float], bool]) -> float:
+    """Return the least number above 0 that is enough, where all above it are, rounded up."""
     low, high = 0.0, 1.0
-    while gaussian_delta(high, epsilon) > delta:
+    while not enough(high):
         low, high = high, 2.0 * high
     while high - low > _TIGHT * high:
         middle = (low + high) / 2.0
-        low, high = (middle, high) if gaussian_delta(middle, epsilon) > delta else (low, middle)
-    return high * sensitivity
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def laplace_scale(epsilon: float, sensitivity: float = 1.0) -> float:
@@ -169,15 +174,7 @@ class Randomizer:
             return participations * self.epsilon
         target, ratio = self.delta if delta is None else delta, self.spread / (2.0 * self.norm)
         ratio /= math.sqrt(participations)
-        if gaussian_delta(ratio, 0.0) <= target:
-            return 0.0
-        low, high = 0.0, 1.0
-        while gaussian_delta(ratio, high) > target:
-            low, high = high, 2.0 * high
-        while high - low > _TIGHT * high:
-            middle = (low + high) / 2.0
-            low, high = (middle, high) if gaussian_delta(ratio, middle) > target else (low, middle)
-        return high
+        return 0.0 if gaussian_delta(ratio, 0.0) <= target else _least(lambda e: gaussian_delta(ratio, e) <= target)
 
 
 def _laplace(draw: Normal, count: int) -> Floats:
