@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from fedray.predict import Predictions, Predictor, load
     from fedray.privacy import Privacy
     from fedray.rundir.client_table import read_clients
-    from fedray.sampling import AvailabilityTrace, Full, Poisson, Uniform, Weighted
+    from fedray.sampling import AvailabilityTrace, Full, Poisson, RoundRobin, Separated, Uniform, Weighted
     from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK
 
 __version__ = "0.2.0"
@@ -92,7 +92,7 @@ _NAMES = {
     "predict": "Predictions Predictor load",
     "privacy": "Privacy",
     "rundir.client_table": "read_clients",
-    "sampling": "AvailabilityTrace Full Poisson Uniform Weighted",
+    "sampling": "AvailabilityTrace Full Poisson RoundRobin Separated Uniform Weighted",
     "transforms": "BF16 Clip Gaussian Int8 TopK",
 }
 
@@ -193,8 +193,10 @@ __all__ = [
     "Ragged",
     "Result",
     "RoundRecord",
+    "RoundRobin",
     "RunFailed",
     "Scaffold",
+    "Separated",
     "Shards",
     "SignFlip",
     "TopK",

@@ -153,6 +153,94 @@ class Poisson(Sampler):
         return self.rate * len(sizes)
 
 
+class InTurns(Sampler):
+    """The base of samplers by which clients take turns: in groups of a fixed order, one group a round.
+
+    The order is drawn from the seed, and is the same for all rounds: a client that takes part in a round does so again
+    in no other of ``turns`` rounds in a row.
+    """
+
+    @abstractmethod
+    def turns(self, clients: int) -> int:
+        """Return the number of groups of so many clients; they differ by one client at most."""
+
+    def group(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """Return the clients whose turn it is in a round, in the order of the draw."""
+        clients = len(sizes)
+        turns = self.turns(clients)
+        order = numpy_generator(seed, "cohort", 0).permutation(clients)
+        return order[(round - 1) % turns :: turns].astype(np.int64)
+
+
+@samplers.register("round_robin")
+@dataclass(frozen=True)
+class RoundRobin(InTurns, _OfSize):
+    """Every client once in a cycle, in groups of a fixed order: cyclic participation.
+
+    The ``ceil(n / clients)`` groups are as equal as may be.
+
+    >>> [RoundRobin(clients=2).cohort(np.full(5, 5), seed=1, round=round).tolist() for round in (1, 2, 3, 4)]
+    [[0, 4], [1, 3], [2], [0, 4]]
+
+    Args:
+        clients: the largest number of clients in a cohort, 1 to n.
+    """
+
+    def turns(self, clients: int) -> int:
+        """Return the number of rounds of a cycle."""
+        return -(-clients // self.clients)
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """Return the group whose turn it is."""
+        return np.sort(self.group(sizes, seed, round))
+
+    def expected(self, sizes: Ints) -> float:
+        """Return the mean over a cycle."""
+        return len(sizes) / self.turns(len(sizes))
+
+
+@samplers.register("separated")
+@dataclass(frozen=True)
+class Separated(InTurns, _OfSize):
+    """A fixed number of clients, uniformly of those whose turn it is: between two rounds of a client lie some others.
+
+    The clients are cut into ``min_separation`` groups of a fixed order that take turns (as section 5 of
+    Choquette-Choo et al., arXiv:2306.08153, cuts examples); each round draws from its group without replacement.
+    ``min_separation=1`` draws as ``uniform`` does.
+
+    >>> separated = Separated(clients=2, min_separation=3)
+    >>> [separated.cohort(np.full(9, 5), seed=1, round=round).tolist() for round in (1, 2, 3, 4)]
+    [[4, 6], [1, 2], [5, 7], [4, 6]]
+
+    Args:
+        clients: cohort size, 1 to n / min_separation.
+        min_separation: b >= 1: a client that takes part in round t does so again in round t + b at the earliest.
+    """
+
+    min_separation: int
+
+    def check(self, sizes: Ints) -> None:
+        """Raise ValueError if a group has fewer clients than a cohort."""
+        if self.min_separation < 1:
+            raise ValueError(f"min_separation={self.min_separation}: it must be at least 1")
+        super().check(sizes)
+        if self.clients * self.min_separation > len(sizes):
+            raise ValueError(
+                f"min_separation={self.min_separation}: with {self.clients} clients a round, so many rounds in a row "
+                f"take {self.clients * self.min_separation} clients, and the data has {len(sizes)}: take at most "
+                f"{len(sizes) // self.clients}"
+            )
+
+    def turns(self, clients: int) -> int:
+        """Return ``min_separation``."""
+        return self.min_separation
+
+    def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
+        """Draw ``clients`` of the group whose turn it is."""
+        group = self.group(sizes, seed, round)
+        return np.sort(numpy_generator(seed, "cohort", round).choice(group, self.clients, replace=False, shuffle=False))
+
+
 @samplers.register("weighted")
 @dataclass(frozen=True)
 class Weighted(_OfSize):

@@ -15,11 +15,11 @@ from scipy import stats
 from fedray import FederatedData
 from fedray.core.errors import ConfigError
 from fedray.run.plan import check_cohort
-from fedray.sampling import AvailabilityTrace, Full, Poisson, Sampler, Uniform, Weighted
+from fedray.sampling import AvailabilityTrace, Full, InTurns, Poisson, RoundRobin, Sampler, Separated, Uniform, Weighted
 from tests.helpers import class_problem
 
 SIZES = np.array([1, 2, 3, 5, 8, 13])
-ALL: list[Sampler] = [Full(), Uniform(4), Poisson(0.4), Weighted(4)]
+ALL: list[Sampler] = [Full(), Uniform(4), Poisson(0.4), Weighted(4), RoundRobin(4), Separated(1, 3)]
 EVERY = pytest.mark.parametrize("sampler", ALL, ids=repr)
 
 
@@ -47,7 +47,7 @@ def test_the_expected_size_is_the_mean_size(sampler: Sampler) -> None:
         assert set(sizes) == {sampler.expected(SIZES)}
 
 
-@pytest.mark.parametrize("sampler", ALL[1:], ids=repr)
+@pytest.mark.parametrize("sampler", ALL[1:-1], ids=repr)
 def test_rounds_and_seeds_differ(sampler: Sampler) -> None:
     many = np.ones(100, dtype=np.int64)
     cohorts = {tuple(sampler.cohort(many, seed, round)) for seed in (1, 2) for round in range(1, 20)}
@@ -77,6 +77,38 @@ def test_poisson_may_be_empty_and_with_certainty_is_everyone() -> None:
     assert Poisson(1.0).cohort(SIZES, 1, 1).tolist() == list(range(6))
 
 
+@given(
+    st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n), st.integers(1, n))),
+    st.integers(0, 99),
+)
+def test_in_turns_nobody_comes_twice_within_the_separation_and_of_a_cycle_everybody_once(
+    case: tuple[int, int, int], seed: int
+) -> None:
+    clients, size, separation = case
+    sizes = np.ones(clients, dtype=np.int64)
+    some: list[InTurns] = [RoundRobin(size)]
+    if size * separation <= clients:
+        some.append(Separated(size, separation))
+    for sampler in some:
+        turns = sampler.turns(clients)
+        rounds = [set(sampler.cohort(sizes, seed, round).tolist()) for round in range(1, 3 * turns + 1)]
+        for start in range(2 * turns + 1):
+            window = rounds[start : start + turns]
+            assert sum(map(len, window)) == len(set().union(*window))
+            if isinstance(sampler, RoundRobin):
+                assert set().union(*window) == set(range(clients))
+        assert max(map(len, rounds)) <= size
+        assert max(map(len, rounds)) - min(map(len, rounds)) <= 1
+
+
+def test_separated_draws_each_of_a_group_alike_and_others_each_time() -> None:
+    many = np.ones(12, dtype=np.int64)
+    drawn = [tuple(Separated(2, 3).cohort(many, 5, round)) for round in range(1, 3001, 3)]
+    found, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(found) == 6, "the pairs of four clients"
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
 def test_weighted_is_proportional_to_sizes() -> None:
     assert stats.chisquare(shares(Weighted(1), 4000), 4000 * SIZES / SIZES.sum()).pvalue > 1e-3
 
@@ -96,6 +128,9 @@ def test_weighted_is_successive_sampling() -> None:
         (Uniform(7), r"^sampler: clients=7: the data has only 6 clients$"),
         (Weighted(7), r"^sampler: clients=7: the data has only 6 clients$"),
         (Uniform(0), r"^sampler: clients=0: a cohort has at least 1 client$"),
+        (RoundRobin(7), r"^sampler: clients=7: the data has only 6 clients$"),
+        (Separated(1, 0), r"^sampler: min_separation=0: it must be at least 1$"),
+        (Separated(2, 4), r"min_separation=4: .* take 8 clients, and the data has 6: take at most 3$"),
         (Weighted(-1), r"^sampler: clients=-1: a cohort has at least 1 client$"),
     ],
 )

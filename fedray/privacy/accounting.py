@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from fedray.core.errors import ConfigError
+from fedray.privacy.releases import Relation, Release, Sampling, relations
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -32,63 +35,57 @@ _COARSE = 100.0
 """The epsilon from which on a loose bound will do: distributions of losses so large fill the memory."""
 
 
-@dataclass(frozen=True, order=True)
-class Release:
-    """Releases of a sum with Gaussian noise, alike, one after the other.
-
-    Neighbouring data sets differ by one client, there or not.
-
-    >>> Release(noise_multiplier=1.0, rate=0.01, count=1000)
-    Release(noise_multiplier=1.0, rate=0.01, count=1000)
-
-    Args:
-        noise_multiplier: z > 0: the standard deviation of the noise over what one client can change the sum by.
-        rate: q in (0, 1]: the probability with which a client takes part, by a coin of its own in each release
-            (Poisson sampling); 1: all take part in all.
-        count: the number of releases, at least 0.
-    """
-
-    noise_multiplier: float
-    rate: float = 1.0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.noise_multiplier < math.inf:
-            raise ValueError(f"noise_multiplier={self.noise_multiplier:g}: it must be above 0")
-        if not 0.0 < self.rate <= 1.0:
-            raise ValueError(f"rate={self.rate:g}: the sampling rate must be above 0 and at most 1")
-        if self.count < 0:
-            raise ValueError(f"count={self.count}: a number of releases is at least 0")
-
-
 def epsilon(
-    noise_multiplier: float, rate: float, rounds: int, delta: float = 1e-5, accountant: Accountant = "pld"
+    noise_multiplier: float,
+    rate: float,
+    rounds: int,
+    delta: float = 1e-5,
+    accountant: Accountant = "pld",
+    *,
+    sampling: Sampling = "poisson",
+    turns: int = 1,
 ) -> float:
-    """Return the epsilon of a run: Poisson-sampled Gaussian releases, one a round.
+    """Return the epsilon of a run: sampled Gaussian releases, one a round.
 
     >>> round(epsilon(noise_multiplier=1.0, rate=0.01, rounds=1000, delta=1e-5), 2)
     1.83
     >>> round(epsilon(noise_multiplier=1.0, rate=0.01, rounds=1000, delta=1e-5, accountant="rdp"), 2)
     2.11
+    >>> round(epsilon(noise_multiplier=4.0, rate=1.0, rounds=80, turns=20, sampling="fixed"), 2)  # four turns each
+    1.99
 
     Args:
-        noise_multiplier: z > 0.
-        rate: q in (0, 1]; 1: everybody takes part in each round.
+        noise_multiplier: z > 0, over what one client can change the sum by: the clip of ``poisson``, and of ``fixed``
+            twice the clip.
+        rate: q in (0, 1]; 1: everybody takes part in each round, or whenever it is its turn.
         rounds: their number, at least 0.
         delta: the probability at which epsilon may not hold, in (0, 1).
         accountant: ``pld`` (Koskela et al., arXiv:1906.03049; Doroshenko et al., arXiv:2207.04380) or ``rdp``
             (Mironov, arXiv:1702.07476; Mironov et al., arXiv:1908.10530; of whole orders): upper bounds.  Above 100
             it is the second in any case.
+        sampling: ``poisson``, where neighbouring federations differ by one client, there or not; ``fixed``: cohorts of
+            one size, drawn uniformly without replacement, where they differ by another client in the place of one.
+            What such draws gain is known to ``rdp`` alone (Wang et al., arXiv:1808.00087); with ``pld`` the result is
+            the smaller of that, and of ``pld`` without any gain.
+        turns: the number of groups of clients that take turns: a client takes part in ``ceil(rounds / turns)`` rounds
+            at most.
 
     Raises:
         ValueError: one of them is out of range.
         ConfigError: dp-accounting is not installed.
     """
-    return spent([Release(noise_multiplier, rate, rounds)], delta, accountant)
+    return spent(_kind(noise_multiplier, rate, sampling, turns).over(rounds), delta, accountant)
 
 
 def noise_multiplier(
-    epsilon: float, rate: float, rounds: int, delta: float = 1e-5, accountant: Accountant = "pld"
+    epsilon: float,
+    rate: float,
+    rounds: int,
+    delta: float = 1e-5,
+    accountant: Accountant = "pld",
+    *,
+    sampling: Sampling = "poisson",
+    turns: int = 1,
 ) -> float:
     """Return the smallest noise multiplier, of four digits and rounded up, with which a run stays within epsilon.
 
@@ -101,10 +98,21 @@ def noise_multiplier(
         rounds: their number, at least 1.
         delta: the probability at which epsilon may not hold, in (0, 1).
         accountant: as :func:`epsilon` has it.
+        sampling: as :func:`epsilon` has it.
+        turns: as :func:`epsilon` has it.
 
     Raises:
         ValueError: one of them is out of range, or nothing but noise would stay within epsilon.
         ConfigError: dp-accounting is not installed.
+    """
+    return multiplier_for(epsilon, _kind(1.0, rate, sampling, turns), rounds, delta, accountant)
+
+
+def multiplier_for(epsilon: float, kind: Release, rounds: int, delta: float, accountant: Accountant = "pld") -> float:
+    """Return :func:`noise_multiplier` for releases of a kind, whose own multiplier is left aside.
+
+    >>> multiplier_for(8.0, Release(1.0), rounds=10, delta=1e-5)
+    1.899
     """
     if not 0.0 < epsilon < math.inf:
         raise ValueError(f"epsilon={epsilon:g}: it must be above 0")
@@ -112,7 +120,14 @@ def noise_multiplier(
         raise ValueError(f"rounds={rounds}: there must be at least 1")
     _check(delta)
     check_installed()
-    return _multiplier(float(epsilon), float(rate), int(rounds), float(delta), accountant)
+    # Nobody takes part more often than those whose turn is the first.
+    first = replace(kind.over(rounds)[0], noise_multiplier=1.0, turns=1, turn=0)
+    ways = {first, replace(first, rate=1.0)} if first.sampling == "fixed" else {first}
+    return min(_multiplier(float(epsilon), way, float(delta), accountant) for way in ways)
+
+
+def _kind(z: float, rate: float, sampling: Sampling, turns: int) -> Release:
+    return Release(z, float(rate), 1, sampling, "add_or_remove" if sampling == "poisson" else "replace_one", turns)
 
 
 def spent(releases: Iterable[Release], delta: float, accountant: Accountant = "pld") -> float:
@@ -124,18 +139,35 @@ def spent(releases: Iterable[Release], delta: float, accountant: Accountant = "p
     >>> spent([], delta=1e-5)
     0.0
 
+    Of clients that take turns it is the epsilon of those who pay most, as a release costs the others nothing.
+
+    >>> spent([Release(9.0, 1.0, 10, "fixed", "replace_one", turns=2, turn=turn) for turn in (0, 1)], delta=1e-5) == (
+    ...     spent([Release(9.0, 1.0, 10, "fixed", "replace_one")], delta=1e-5)
+    ... )
+    True
+
     Args:
         releases: in any order.
         delta: the probability at which epsilon may not hold, in (0, 1).
         accountant: as :func:`epsilon` has it.
 
     Raises:
-        ValueError: delta is out of range.
+        ValueError: delta is out of range, or they count on different neighbours.
         ConfigError: dp-accounting is not installed.
     """
     _check(delta)
     check_installed()
-    return _spent(_joined(releases), float(delta), accountant, "close")
+    return _dearest(releases, float(delta), accountant, "close")
+
+
+def _dearest(releases: Iterable[Release], delta: float, accountant: Accountant, pace: Pace) -> float:
+    """Return the epsilon of who pays most: of each way to take turns somebody may be in any group."""
+    ways: dict[int, dict[int, list[Release]]] = {}
+    for each in releases:
+        ways.setdefault(each.turns, {}).setdefault(each.turn, []).append(replace(each, turns=1, turn=0))
+    choices = [{_joined(group) for group in groups.values()} for groups in ways.values()]
+    each_of = {_joined(itertools.chain.from_iterable(chosen)) for chosen in itertools.product(*choices)}
+    return max((_spent(found, delta, accountant, pace) for found in each_of), default=0.0)
 
 
 def releases_within(
@@ -153,7 +185,7 @@ def releases_within(
 
     Args:
         budget: the epsilon not to be exceeded.
-        release: one of them; its ``count`` is left aside.
+        release: the first of them; its ``count`` is left aside, and who take turns go on doing so.
         most: the largest number asked for.
         delta: the probability at which epsilon may not hold, in (0, 1).
         accountant: as :func:`epsilon` has it.
@@ -168,8 +200,7 @@ def releases_within(
     earlier = tuple(before)
 
     def fits(count: int, pace: Pace = "close") -> bool:
-        further = Release(release.noise_multiplier, release.rate, count)
-        return _spent(_joined((*earlier, further)), float(delta), accountant, pace) <= budget
+        return _dearest((*earlier, *release.over(count)), float(delta), accountant, pace) <= budget
 
     if most < 1 or fits(most):
         return max(0, most)
@@ -214,20 +245,32 @@ def check_installed() -> None:
 
 def _joined(releases: Iterable[Release]) -> tuple[Release, ...]:
     """Return releases with those alike in one, sorted: the same for any order, so that it can be looked up."""
-    counts: dict[tuple[float, float], int] = {}
+    counts: dict[Release, int] = {}
     for each in releases:
-        key = float(each.noise_multiplier), float(each.rate)
+        key = replace(each, noise_multiplier=float(each.noise_multiplier), rate=float(each.rate), count=1)
         counts[key] = counts.get(key, 0) + each.count
-    return tuple(Release(z, q, count) for (z, q), count in sorted(counts.items()) if count)
+    return tuple(replace(each, count=count) for each, count in sorted(counts.items()) if count)
 
 
 @lru_cache(maxsize=4096)
 def _spent(releases: tuple[Release, ...], delta: float, accountant: Accountant, pace: Pace) -> float:
     if not releases:
         return 0.0
+    if len(found := relations(releases)) > 1:
+        raise ValueError(f"releases that count on different neighbours, {' and '.join(found)}, have no common epsilon")
+    drawn = any(each.sampling == "fixed" and each.rate < 1.0 for each in releases)
+    if drawn and (plain := tuple(replace(each, rate=1.0) for each in releases)):
+        without = _spent(_joined(plain), delta, accountant, pace)
+        if found != ("replace_one",):
+            return without  # what draws without replacement gain is known for that relation alone
+        return min(without, _composed(releases, delta, "rdp", pace))
     if accountant == "pld" and (bound := _spent(releases, delta, "rdp", pace)) > _COARSE:
         return bound
-    made = _accountant(accountant, pace)
+    return _composed(releases, delta, accountant, pace)
+
+
+def _composed(releases: tuple[Release, ...], delta: float, accountant: Accountant, pace: Pace) -> float:
+    made = _accountant(accountant, pace, releases[0].relation)
     with _quiet():
         made.compose(_event(releases))
         found = float(made.get_epsilon(delta))
@@ -235,18 +278,22 @@ def _spent(releases: tuple[Release, ...], delta: float, accountant: Accountant, 
 
 
 @lru_cache(maxsize=256)
-def _multiplier(epsilon: float, rate: float, rounds: int, delta: float, accountant: Accountant) -> float:
+def _multiplier(epsilon: float, kind: Release, delta: float, accountant: Accountant) -> float:
     from dp_accounting import ExplicitBracketInterval, calibrate_dp_mechanism
 
+    by: Accountant = "rdp" if kind.sampling == "fixed" and kind.rate < 1.0 else accountant
+
     def fits(z: float, pace: Pace = "close") -> bool:
-        return _spent((Release(z, rate, rounds),), delta, accountant, pace) <= epsilon
+        return _spent((replace(kind, noise_multiplier=z),), delta, accountant, pace) <= epsilon
 
     # A pace of its own for the search: distributions of small noise are wide, and a close look at one takes seconds.
     high = 1.0
     while not fits(high, "quick"):
         high *= 2.0
         if high > _LARGEST:
-            raise ValueError(f"epsilon={epsilon:g} at delta={delta:g} over {rounds} rounds: no noise is enough for it")
+            raise ValueError(
+                f"epsilon={epsilon:g} at delta={delta:g} over {kind.count} rounds: no noise is enough for it"
+            )
     low = high
     while fits(low, "quick") and low > 1e-3:
         low /= 2.0
@@ -254,8 +301,8 @@ def _multiplier(epsilon: float, rate: float, rounds: int, delta: float, accounta
         return low
     with _quiet():
         found = calibrate_dp_mechanism(
-            lambda: _accountant(accountant, "quick"),
-            lambda z: _event((Release(float(z), rate, rounds),)),
+            lambda: _accountant(by, "quick", kind.relation),
+            lambda z: _event((replace(kind, noise_multiplier=float(z)),)),
             epsilon,
             delta,
             ExplicitBracketInterval(low, high),
@@ -269,25 +316,40 @@ def _multiplier(epsilon: float, rate: float, rounds: int, delta: float, accounta
 
 
 def _event(releases: tuple[Release, ...]) -> DpEvent:
-    from dp_accounting import ComposedDpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+    from dp_accounting import (
+        ComposedDpEvent,
+        GaussianDpEvent,
+        PoissonSampledDpEvent,
+        SampledWithoutReplacementDpEvent,
+        SelfComposedDpEvent,
+    )
 
     def of(release: Release) -> DpEvent:
         noise = GaussianDpEvent(release.noise_multiplier)
-        return SelfComposedDpEvent(
-            noise if release.rate == 1.0 else PoissonSampledDpEvent(release.rate, noise), release.count
-        )
+        if release.rate == 1.0:
+            return SelfComposedDpEvent(noise, release.count)
+        if release.sampling == "poisson":
+            return SelfComposedDpEvent(PoissonSampledDpEvent(release.rate, noise), release.count)
+        share = Fraction(release.rate).limit_denominator(10**8)
+        drawn = SampledWithoutReplacementDpEvent(share.denominator, share.numerator, noise)
+        return SelfComposedDpEvent(drawn, release.count)
 
     return ComposedDpEvent([of(release) for release in releases])
 
 
-def _accountant(name: Accountant, pace: Pace) -> PrivacyAccountant:
+def _accountant(name: Accountant, pace: Pace, relation: Relation) -> PrivacyAccountant:
     if name == "rdp":
+        from dp_accounting import NeighboringRelation
         from dp_accounting.rdp import RdpAccountant
 
         # Whole orders: those between them may not converge, and take ten times as long.
-        return RdpAccountant([*range(2, 64), 80, 96, 128, 192, 256, 512, 1024])
+        orders = [*range(2, 64), 80, 96, 128, 192, 256, 512, 1024]
+        one_there = relation != "replace_one"
+        by = NeighboringRelation.ADD_OR_REMOVE_ONE if one_there else NeighboringRelation.REPLACE_ONE
+        return RdpAccountant(orders, by)
     from dp_accounting.pld import PLDAccountant
 
+    # Its Gaussian event of another relation would be of twice the sensitivity, which the multiplier has already.
     return PLDAccountant(value_discretization_interval=_INTERVAL[pace])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -16,9 +16,10 @@ from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, DELTA, STATISTICS, Aggregate, BlockUpdate, Floats, Parts
 from fedray.core.noise import Source
 from fedray.core.now import Now
-from fedray.privacy.accounting import Release, noise_multiplier
+from fedray.privacy.accounting import multiplier_for
+from fedray.privacy.participation import Participation
+from fedray.privacy.releases import Release
 from fedray.privacy.section import Privacy
-from fedray.sampling import Full, Poisson
 from fedray.transforms.base import Setting, Transform
 
 BOUND, BELOW = "bound", "below"
@@ -35,32 +36,31 @@ Group = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Central(Transform):
-    """The subsampled Gaussian mechanism on all that clients send: ``(sum_i clip(u_i) + N(0, (z_d C)^2)) / (q N)``.
+    """The Gaussian mechanism on all that clients send: ``(sum_i clip(u_i) + N(0, (z_d f C)^2)) / n``.
 
     ``u_i`` is what client i sends: its update of the shared trained parameters, and whatever its algorithm sends beside
-    it, as one vector (DP-FedAvg of McMahan et al., arXiv:1710.06963, with its estimator of fixed denominator; q is the
-    sampling rate and N the number of clients, whoever fails or drops out).  Its norm is taken in float64 and the factor
-    rounded towards zero; one that is not finite becomes a zero vector, as does one of zeros.  By layers, groups l of
-    columns are clipped to ``C_l = C / sqrt(L)`` each.  The noise is drawn once a round on the server, in float64, added
-    to the exact sum, and the result rounded to float32.
+    it, as one vector (DP-FedAvg of McMahan et al., arXiv:1710.06963, with its estimator of fixed denominator: n is the
+    number of clients that a cohort is expected to have, whoever fails or drops out).  One client changes the sum by f C
+    at most: f is 2 where neighbours have another client in its place, else 1.  Its norm is taken in float64 and the
+    factor rounded towards zero; one that is not finite becomes a zero vector, as does one of zeros.  By layers, groups
+    l of columns are clipped to ``C_l = C / sqrt(L)`` each.  The noise is drawn once a round on the server, in float64,
+    added to the exact sum, and the result rounded to float32.
 
     With ``clip: adaptive`` each C_l follows the quantile gamma of the norms (Andrew et al., arXiv:1905.03871): clients
     also send ``b = 1/2`` where they are below, else ``-1/2``; their sum gets noise of the standard deviation s_b, and
     ``C_l <- C_l exp(-eta (mean(b) + 1/2 - gamma))``.  So that both releases together cost what z alone would, the
-    update has ``z_d = (z^-2 - L (2 s_b)^-2)^(-1/2)``; the paper has one group, L = 1.
+    update has ``z_d = (z^-2 - L (2 s_b / f)^-2)^(-1/2)``; the paper has one group, L = 1, and f = 1.
 
     Args:
         privacy: the section.
         multiplier: z.
-        expected: q N.
-        rate: q; 1: everybody takes part.
+        cohorts: the way in which clients take part.
         groups: the columns that are clipped together.
     """
 
     privacy: Privacy
     multiplier: float = 0.0
-    expected: float = 1.0
-    rate: float = 1.0
+    cohorts: Participation = field(default_factory=Participation)
     groups: tuple[Group, ...] = ()
 
     name: ClassVar[str] = "privacy"
@@ -68,6 +68,11 @@ class Central(Transform):
     needs_uniform: ClassVar[bool] = True
     hides_empty: ClassVar[bool] = True
     bounds_all: ClassVar[bool] = True
+
+    @property
+    def expected(self) -> float:
+        """The number of clients that a cohort is expected to have, by which sums are divided."""
+        return self.cohorts.expected
 
     @property
     def noise(self) -> Source:
@@ -96,16 +101,16 @@ class Central(Transform):
         together = "" if len(self.parts) == 1 else f"; {what} are clipped together, as one vector"
         kind = f"a quantile of the norms, from {self.privacy.norm:g} on" if self.adaptive else f"{self.privacy.norm:g}"
         yield (
-            f"privacy: {what} of each client clipped to {kind}; noise multiplier {self.multiplier:g}; sampling rate "
-            f"{self.rate:g}, sums divided by {self.expected:g} clients whoever comes{together}"
+            f"privacy: {what} of each client clipped to {kind}; noise multiplier {self.multiplier:g} over "
+            f"{self.cohorts.factor:g} times the clip; neighbours are {self.cohorts.neighbouring}; sampling rate "
+            f"{self.cohorts.rate:g}, sums divided by {self.expected:g} clients whoever comes{together}"
         )
         if self.noise == "seeded":
             yield f"privacy: {NOT_PRIVATE}"
 
-    @property
-    def release(self) -> Release:
-        """A release of one round, update and bits together."""
-        return Release(self.multiplier, self.rate)
+    def release(self, round: int = 1) -> Release:
+        """Return the release of a round, update and bits together."""
+        return self.cohorts.release(self.multiplier, round)
 
     @property
     def bit_noise(self) -> float:
@@ -117,9 +122,10 @@ class Central(Transform):
         """The noise multiplier z_d of the update, which is larger than z where bits are released as well."""
         if not self.adaptive:
             return self.multiplier
-        left = self.multiplier**-2 - len(self.groups) * (2.0 * self.bit_noise) ** -2
+        one = self.cohorts.factor / 2.0
+        left = self.multiplier**-2 - len(self.groups) * (self.bit_noise / one) ** -2
         if left <= 0.0:
-            least = self.multiplier * math.sqrt(len(self.groups)) / 2.0
+            least = self.multiplier * math.sqrt(len(self.groups)) * one
             raise ValueError(
                 f"bit_noise={self.bit_noise:g} spends more than a noise multiplier of {self.multiplier:g} allows: it "
                 f"must be above {least:g}; say privacy.bit_noise, take larger cohorts, or clip: fixed"
@@ -132,19 +138,16 @@ class Central(Transform):
         Raises:
             ValueError: cohorts are drawn in a way that is not accounted for.
         """
-        expected = setting.sampler.expected(setting.sizes)
-        rate = _rate(setting, expected)
-        multiplier = self.privacy.noise_multiplier
+        cohorts = Participation.of(setting.sampler, setting.sizes, self.privacy.relation)
+        multiplier, section = self.privacy.noise_multiplier, self.privacy
         if multiplier is None:
-            assert self.privacy.epsilon is not None
-            found = noise_multiplier(
-                self.privacy.epsilon, rate, setting.rounds, self.privacy.delta, self.privacy.accountant
-            )
-            multiplier = found
+            assert section.epsilon is not None
+            kind = cohorts.release(1.0)
+            multiplier = multiplier_for(section.epsilon, kind, setting.rounds, section.delta, section.accountant)
         names = [name for name in setting.sends if name not in (BUFFERS, STATISTICS) and not name.startswith("trans")]
         widths = {name: setting.sends[name] for name in names}
         groups = tuple(_groups(widths, setting.layout if self.privacy.per_layer else None))
-        ready = replace(self, multiplier=multiplier, expected=expected, rate=rate, groups=groups)
+        ready = replace(self, multiplier=multiplier, cohorts=cohorts, groups=groups)
         _ = ready.of_update
         return ready
 
@@ -195,8 +198,8 @@ class Central(Transform):
         share = total.count / self.expected
         names = [*self.parts, *self.sends]
         means: dict[str, Floats] = {n: total.parts[n].detach().cpu().double().mul_(share).numpy() for n in names}
-        normals = now.noise.of(means, self.release)
-        deviation = multiplier * bound / self.expected
+        normals = now.noise.of(means, self.release(now.round))
+        deviation = multiplier * self.cohorts.factor * bound / self.expected
         told = {"not_private": 1.0} if self.noise == "seeded" else {}
         told |= {"noise_multiplier": self.multiplier, "clip": bound, "noise_std": deviation}
         energy, count = 0.0, 0
@@ -214,21 +217,6 @@ class Central(Transform):
             now.state[BOUND] = (now.state[BOUND].double() * torch.from_numpy(step)).float()
             told["clipped"] = min(1.0, max(0.0, 1.0 - float(below.mean())))
         return told
-
-
-def _rate(setting: Setting, expected: float) -> float:
-    """Return the rate at which clients are sampled, each by a coin of its own; ValueError if they are not."""
-    sampler, clients = setting.sampler, len(setting.sizes)
-    if isinstance(sampler, Full):
-        return 1.0
-    if isinstance(sampler, Poisson):
-        return sampler.rate
-    near = max(expected / clients, 1e-6)
-    raise ValueError(
-        f"sampler: what privacy costs is known where each client is drawn by a coin of its own, or takes part in every "
-        f"round, and {getattr(sampler, 'name', type(sampler).__name__)} draws otherwise: take {{name: poisson, rate: "
-        f"{near:.3g}}}, or full"
-    )
 
 
 def _groups(widths: Mapping[str, int], layout: Layout | None) -> Iterable[Group]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fedray.core.errors import ConfigError
-from fedray.privacy.accounting import Accountant, Release, spent
+from fedray.privacy.accounting import Accountant, spent
+from fedray.privacy.releases import Release
 from fedray.rundir import durable
 
 FORMAT = 1
@@ -32,13 +33,13 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry ready for JSON."""
-        mechanism = {name: value for name, value in asdict(self.release).items() if name != "count"}
-        return {"round": self.round, "release": self.id, **mechanism}
+        return {"round": self.round, "release": self.id, **self.release.fields}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Entry:
         """Make an entry of what ``to_json`` has returned."""
-        return cls(int(line["round"]), str(line["release"]), Release(line["noise_multiplier"], line["rate"]))
+        mechanism = {name: value for name, value in line.items() if name not in ("round", "release")}
+        return cls(int(line["round"]), str(line["release"]), Release(**mechanism))
 
 
 class Ledger:
@@ -159,7 +160,7 @@ class Ledger:
         counts: dict[Release, int] = {}
         for entry in self.entries:
             counts[entry.release] = counts.get(entry.release, 0) + 1
-        return tuple(Release(each.noise_multiplier, each.rate, count) for each, count in counts.items())
+        return tuple(replace(each, count=count) for each, count in counts.items())
 
     @property
     def rounds(self) -> int:

@@ -40,6 +40,10 @@ class Privacy:
             default: a twentieth of the expected cohort.
         noise: ``secure``: by a key from the operating system, which is forgotten round by round, so that nobody can
             take the noise off; ``seeded``: by the run's seed, which is reproducible and NOT PRIVATE.
+        relation: the difference of neighbouring federations. ``add_or_remove``: one client, there or not: of the
+            sampler poisson, and of no other; ``replace_one``: another client in the place of one, so that the sum
+            changes by twice ``norm``: the default of all others; ``zero_out``: one client has its rows, or takes
+            part with zeros.
         accountant: ``pld``: privacy loss distributions; ``rdp``: Rényi differential privacy, faster and looser.
     """
 
@@ -55,6 +59,7 @@ class Privacy:
     clip_lr: float = 0.2
     bit_noise: float | None = None
     noise: Source = "secure"
+    relation: Literal["add_or_remove", "replace_one", "zero_out"] | None = None
     accountant: Literal["pld", "rdp"] = "pld"
 
     def __post_init__(self) -> None:
@@ -77,6 +82,10 @@ class Privacy:
             raise ValueError(
                 "unit=example: gradients of rows are clipped to one fixed norm over all layers: leave out clip and "
                 "per_layer"
+            )
+        if self.unit == "example" and self.relation is not None:
+            raise ValueError(
+                f"relation={self.relation}: of unit: example neighbours differ by one row, there or not: leave it out"
             )
         usual = {"quantile": Privacy.quantile, "clip_lr": Privacy.clip_lr, "bit_noise": Privacy.bit_noise}
         for name, value in usual.items() if self.clip == "fixed" else ():

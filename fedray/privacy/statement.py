@@ -8,8 +8,9 @@ from typing import Any
 
 from fedray.core.errors import counted
 from fedray.core.record import finite
-from fedray.privacy.accounting import Release, spent, version
+from fedray.privacy.accounting import spent, version
 from fedray.privacy.central import NOT_PRIVATE, Central
+from fedray.privacy.releases import Release
 
 NOT_COVERED = (
     "clients from the server, which sees their updates within a round",
@@ -47,20 +48,15 @@ def statement(central: Central, releases: Sequence[Release], rounds: int) -> dic
         "epsilon": finite(epsilon),
         "delta": section.delta,
         "unit": "one client with all its rows",
-        "neighbouring": "federations that differ by one client, there or not",
-        "sampling": _sampling(central.rate),
+        "neighbouring": central.cohorts.neighbouring,
+        "sampling": central.cohorts.words(rounds, section.accountant),
         "mechanism": (
             f"Gaussian noise of multiplier {central.multiplier:g} on the sum of what clients send, each clipped to "
-            f"{clip} in the Euclidean norm; divided by {central.expected:g} clients whoever comes"
+            f"{clip} in the Euclidean norm, so that one client changes it by {central.cohorts.factor:g} times that at "
+            f"most; divided by {central.expected:g} clients whoever comes"
         ),
         "releases": f"{counted(count, 'release')} in {counted(rounds, 'round')}",
         "accountant": f"{section.accountant}, {version()}",
         "noise": section.noise,
         "not_covered": list(NOT_COVERED),
     }
-
-
-def _sampling(rate: float) -> str:
-    if rate == 1.0:
-        return "every client in every round: nothing is gained by sampling"
-    return f"Poisson: each client takes part in a round with probability {rate:g}, by a coin of its own"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedray.core.errors import ConfigError, RunFailed, counted
 from fedray.core.record import RoundRecord
-from fedray.privacy.accounting import Release, releases_within, spent
+from fedray.privacy.accounting import releases_within, spent
 from fedray.privacy.central import Central
 from fedray.privacy.ledger import Ledger
+from fedray.privacy.releases import Release, relations
 from fedray.privacy.statement import statement
 from fedray.run.plan import Plan
 from fedray.rundir import durable
@@ -40,7 +40,8 @@ class Spending:
         left = rounds - done
         if budget is not None:
             section = central.privacy
-            left = releases_within(budget, central.release, left, section.delta, section.accountant, ledger.releases)
+            first = central.release(done + 1)
+            left = releases_within(budget, first, left, section.delta, section.accountant, ledger.releases)
         self._most = None if budget is None or left == rounds - done else len(ledger) + left
 
     @classmethod
@@ -73,6 +74,12 @@ class Spending:
         else:
             # A run that was killed before its first checkpoint may have released something.
             ledger = Ledger.read(path) if path.exists() else Ledger.begin(path)
+        if others := {*relations(ledger.releases)} - {central.cohorts.relation}:
+            raise ConfigError(
+                f"privacy.relation: rounds that are done count on other neighbours, {min(others)}, than those to come, "
+                f"{central.cohorts.relation}, and there is no epsilon of both: resume with the sampler and relation "
+                "that the run was started with, or train anew in another run.dir"
+            )
         limit = plan.budget.epsilon
         return cls(central, ledger, plan.rounds, done, central.privacy.epsilon if limit is None else limit)
 
@@ -131,4 +138,4 @@ class Spending:
 def planned(central: Central, rounds: int) -> float:
     """Return the epsilon of a run of so many rounds."""
     section = central.privacy
-    return spent([replace(central.release, count=rounds)], section.delta, section.accountant)
+    return spent(central.release().over(rounds), section.delta, section.accountant)

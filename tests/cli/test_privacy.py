@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fedray.privacy.accounting import Release, noise_multiplier, spent
+from fedray.privacy.accounting import noise_multiplier, spent
 from fedray.privacy.ledger import Ledger
+from fedray.privacy.releases import Release
 from fedray.rundir.names import LEDGER
 from tests.cli.command import Cli
 

@@ -59,7 +59,7 @@ from fedray.algorithms import (
 )
 from fedray.algorithms.base import Algorithm
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
-from fedray.sampling import AvailabilityTrace, Full, Poisson, Sampler, Uniform, Weighted
+from fedray.sampling import AvailabilityTrace, Full, Poisson, RoundRobin, Sampler, Separated, Uniform, Weighted
 from fedray.server import SGD, Adagrad, Adam, Lamb, Momentum, ServerOptimizer, Yogi
 from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK, Transform
 
@@ -160,7 +160,9 @@ AGGREGATORS: list[Aggregator] = [
 ATTACKS: list[Attack] = [SignFlip(0.4), GaussianAttack(0.4, std=0.1), ALIE(0.4, z=1.5)]
 
 TRACE = str(Path(__file__).with_name("available.csv"))
-SAMPLERS: list[Sampler] = [Full(), Uniform(4), Poisson(0.6), Weighted(4), AvailabilityTrace(TRACE, 3)]
+SAMPLERS: list[Sampler] = [
+    *(Full(), Uniform(4), Poisson(0.6), Weighted(4), RoundRobin(4), Separated(2, 2), AvailabilityTrace(TRACE, 3)),
+]
 
 
 def every(argument: str, rows: list[Any]) -> pytest.MarkDecorator:

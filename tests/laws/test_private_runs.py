@@ -12,20 +12,20 @@ from fedray.privacy.central import Central
 from fedray.privacy.ledger import Ledger
 from fedray.privacy.section import Privacy
 from fedray.run.spending import Spending
-from fedray.sampling import Poisson
+from fedray.sampling import Poisson, Sampler, Separated
 from tests.cluster.work.within import Deaths, workers_within
 from tests.helpers import Federation, class_problem, federation
 
 PROBLEM, ROUNDS = class_problem((7, 3, 12, 9, 1, 5, 8), test=20), 4
 
 
-def made(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: Ledger) -> Federation:
+def made(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: Ledger, sampler: Sampler) -> Federation:
     run = federation(
         PROBLEM,
         folder,
         algorithm,
         transforms=[Central(privacy)],
-        sampler=Poisson(0.6),
+        sampler=sampler,
         rounds=ROUNDS,
         checkpoint_every=2,
     )
@@ -35,18 +35,27 @@ def made(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: Ledger) -
     return run
 
 
-@pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold(), FedPer()], ids=lambda one: type(one).__name__)
-@pytest.mark.parametrize("clip", [{}, {"clip": "adaptive", "bit_noise": 9.0}], ids=["fixed", "adaptive"])
+ADAPTIVE = {"clip": "adaptive", "bit_noise": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "said", "sampler"),
+    [
+        *((algorithm, said, Poisson(0.6)) for algorithm in (FedAvg(), Scaffold(), FedPer()) for said in ({}, ADAPTIVE)),
+        (FedAvg(), {}, Separated(2, 3)),
+    ],
+    ids=lambda one: type(one).__name__ if not isinstance(one, dict) else "-".join(map(str, one)) or "fixed",
+)
 def test_bits_and_ledger_are_those_of_one_process(
-    algorithm: Algorithm, clip: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    algorithm: Algorithm, said: dict[str, object], sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    privacy = Privacy(noise_multiplier=0.5, norm=0.5, noise="seeded", accountant="rdp", **clip)  # type: ignore[arg-type]
-    whole = made(tmp_path / "whole", algorithm, privacy, Ledger.begin(tmp_path / "whole.jsonl"))
+    privacy = Privacy(noise_multiplier=0.5, norm=0.5, noise="seeded", accountant="rdp", **said)  # type: ignore[arg-type]
+    whole = made(tmp_path / "whole", algorithm, privacy, Ledger.begin(tmp_path / "whole.jsonl"), sampler)
     hashes = [record.model_sha256 for record in whole.run()]
     assert len(set(hashes)) == ROUNDS
 
     def on(count: int, dies: Deaths, name: str, ledger: Ledger) -> Federation:
-        run = made(tmp_path / name, algorithm, privacy, ledger)
+        run = made(tmp_path / name, algorithm, privacy, ledger, sampler)
         run.executor = workers_within(monkeypatch, count, dies)
         return run
 

@@ -13,7 +13,8 @@ from scipy.stats import norm
 
 from fedray.core.errors import ConfigError
 from fedray.privacy import accounting
-from fedray.privacy.accounting import Release, epsilon, noise_multiplier, releases_within, spent
+from fedray.privacy.accounting import epsilon, noise_multiplier, releases_within, spent
+from fedray.privacy.releases import Release
 
 DELTA = 1e-5
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
-from fedray.privacy.accounting import Release, spent
+from fedray.privacy.accounting import spent
 from fedray.privacy.ledger import Ledger
+from fedray.privacy.releases import Release
 
 ONE, OTHER = Release(1.0, 0.1), Release(2.0, 0.5)
 

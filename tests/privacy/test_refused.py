@@ -81,8 +81,8 @@ def plan(**parts: Any) -> Any:
         ({"algorithm": "heterofl"}, "privacy"),
         ({"net": normed}, "local.buffers: privacy"),
         (
-            {"sampler": {"name": "uniform", "clients": 4}},
-            r"privacy: sampler: .*take \{name: poisson, rate: 0.5\}",
+            {"sampler": {"name": "uniform", "clients": 4}, "privacy": {"relation": "add_or_remove"}},
+            "privacy: relation=add_or_remove: where cohorts have a fixed size",
         ),
         ({"sampler": {"name": "weighted", "clients": 2}}, r"privacy: sampler: .*weighted.* rate: 0.25"),
         ({"stop": {"metric": "train.loss"}}, "stop.metric=train.loss: it comes from clients' rows without any noise"),

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
-from fedray.privacy.accounting import Release, spent
+from fedray.privacy.accounting import spent
 from fedray.privacy.central import Central
+from fedray.privacy.participation import Participation
+from fedray.privacy.releases import Release
 from fedray.privacy.section import Privacy
 from fedray.privacy.statement import statement
 
 
 def claim(rate: float = 1.0, **options: Any) -> dict[str, Any]:
     section = Privacy(noise_multiplier=6.0, accountant="rdp", **options)
-    return statement(Central(section, 6.0, expected=50.0, rate=rate), [Release(6.0, rate, 4)], rounds=3)
+    cohorts = Participation(rate=rate, expected=50.0)
+    return statement(Central(section, 6.0, cohorts), [Release(6.0, rate, 4)], rounds=3)
 
 
 def test_it_names_unit_sampling_mechanism_and_accountant() -> None:
@@ -43,5 +46,5 @@ def test_an_adaptive_clip_is_said() -> None:
 
 def test_noise_that_is_hardly_any_is_no_claim() -> None:
     section = Privacy(noise_multiplier=1e-3, accountant="rdp")
-    said = statement(Central(section, 1e-3, expected=50.0, rate=1.0), [Release(1e-3, 1.0, 4)], rounds=4)
+    said = statement(Central(section, 1e-3, Participation(expected=50.0)), [Release(1e-3, 1.0, 4)], rounds=4)
     assert (said["claim"], said["epsilon"]) == ("none: the noise is so small that epsilon is above 10,000", None)

@@ -11,8 +11,9 @@ import pytest
 
 import fedray
 from fedray.core.errors import ConfigError
-from fedray.privacy.accounting import Release, spent
+from fedray.privacy.accounting import spent
 from fedray.privacy.ledger import Ledger
+from fedray.privacy.releases import Release
 from fedray.rundir.names import LEDGER, PRIVACY
 from tests.privacy.test_runs import ROUNDS, stops_at, train
 
@@ -80,6 +81,21 @@ def test_a_run_ends_before_the_round_that_would_exceed_its_budget(tmp_path: Path
     if limit == "budget":
         assert summary["budget"].startswith("budget.epsilon: one more round would exceed")
         assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_who_take_turns_pay_for_their_own_rounds_and_the_ledger_says_whose_they_were(tmp_path: Path) -> None:
+    turns = fedray.RoundRobin(7)  # three groups of twenty clients
+    budget = spent([Release(0.5, count=1)], 1e-5, "rdp")
+    folder = tmp_path / "run"
+    result = train(folder, privacy=QUICK, options={"epsilon": budget}, sampler=turns)
+    assert result.history[-1].round == 3, "the fourth would be the second of the first group"
+    assert [entry.release.turn for entry in Ledger.read(folder / LEDGER)] == [0, 1, 2]
+    assert told(folder)[-1] == budget
+    said = json.loads((folder / PRIVACY).read_text())
+    assert "another one, with other rows" in said["neighbouring"]
+    assert "clients take turns in 3 groups" in said["sampling"]
+    with pytest.raises(ConfigError, match=r"privacy.relation: .* other neighbours, replace_one, .* add_or_remove"):
+        train(folder, privacy=QUICK, resume=True)
 
 
 def test_an_older_checkpoint_may_repeat_what_was_released_though_nothing_is_left(tmp_path: Path) -> None:

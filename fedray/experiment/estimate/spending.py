@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
-from fedray.privacy.accounting import epsilon, noise_multiplier
+from fedray.privacy.accounting import multiplier_for, spent
 from fedray.privacy.central import Central
 from fedray.run.plan import Plan
 
@@ -24,17 +25,22 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
     central = next((part for part in plan.algorithm.transforms if isinstance(part, Central)), None)
     if central is None:
         return
-    section, z, q = central.privacy, central.multiplier, central.rate
+    section, z, cohorts = central.privacy, central.multiplier, central.cohorts
     kind = (section.delta, section.accountant)
-    spent = epsilon(z, q, plan.rounds, *kind)
-    yield "unit", "one client with all its rows, there or not"
-    deviation = f"{z * section.norm / central.expected:.3g}"
+
+    def after(rounds: int, share: float = 1.0) -> float:
+        release = central.release()
+        return spent(replace(release, rate=share * release.rate).over(rounds), *kind)
+
+    yield "unit", f"one client with all its rows; neighbours: {cohorts.neighbouring}"
+    yield "sampling", cohorts.words(plan.rounds, section.accountant)
+    deviation = f"{z * cohorts.factor * section.norm / central.expected:.3g}"
     yield "noise", f"multiplier {z:g}; {deviation} on each entry of the mean, of {central.expected:g} expected clients"
-    first, half = epsilon(z, q, 1, *kind), epsilon(z, q, math.ceil(plan.rounds / 2), *kind)
+    first, half = after(1), after(math.ceil(plan.rounds / 2))
     way = f"after {plan.rounds:,} rounds; {first:.3g} after the first, {half:.3g} half way"
-    yield "epsilon", f"{spent:.4g} at delta {section.delta:g} {way} ({section.accountant})"
-    others = [f"{noise_multiplier(target, q, plan.rounds, *kind):.3g} for {target:g}" for target in TARGETS]
+    yield "epsilon", f"{after(plan.rounds):.4g} at delta {section.delta:g} {way} ({section.accountant})"
+    others = [f"{multiplier_for(e, central.release(), plan.rounds, *kind):.3g} for {e:g}" for e in TARGETS]
     yield "to meet", f"an epsilon with these cohorts, a noise multiplier of {', '.join(others)}"
-    if q < 1.0:
-        less = epsilon(z, q / 2, plan.rounds, *kind)
+    if cohorts.rate < 1.0:
+        less = after(plan.rounds, 0.5)
         yield "", f"with this noise, cohorts half as large: {less:.3g}; but noise weighs twice as much in their mean"

@@ -8,6 +8,7 @@ from typing import Any
 from fedray.experiment.estimate.spending import privacy_rows
 from fedray.privacy.accounting import epsilon, noise_multiplier
 from fedray.privacy.central import Central
+from fedray.privacy.participation import Participation
 from fedray.privacy.section import Privacy
 
 
@@ -17,7 +18,7 @@ def plan(*transforms: Any) -> Any:
 
 def test_it_says_what_is_spent_and_what_would_spend_less() -> None:
     section = Privacy(noise_multiplier=6.0, accountant="rdp")
-    rows = dict(privacy_rows(plan(Central(section, 6.0, expected=50.0, rate=1.0))))
+    rows = dict(privacy_rows(plan(Central(section, 6.0, Participation(expected=50.0)))))
     assert rows["noise"] == "multiplier 6; 0.12 on each entry of the mean, of 50 expected clients"
     assert rows["epsilon"].startswith(f"{epsilon(6.0, 1.0, 10, 1e-5, 'rdp'):.4g} at delta 1e-05 after 10 rounds")
     assert f"{noise_multiplier(8.0, 1.0, 10, 1e-5, 'rdp'):.3g} for 8" in rows["to meet"]

@@ -1,0 +1,87 @@
+"""Releases of private data, as what they cost depends on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Relation = Literal["add_or_remove", "replace_one", "zero_out"]
+"""The difference of neighbouring federations: one client there or not; another client in its place, so that their
+number is known; or one that has its rows, or takes part with zeros."""
+
+Sampling = Literal["poisson", "fixed"]
+"""``poisson``: each client by a coin of its own; ``fixed``: a number of them, uniformly without replacement."""
+
+
+@dataclass(frozen=True, order=True)
+class Release:
+    """Releases of a sum with Gaussian noise, alike, one after the other.
+
+    >>> Release(noise_multiplier=1.0, rate=0.01, count=1000).fields
+    {'noise_multiplier': 1.0, 'rate': 0.01}
+    >>> Release(2.0, 0.1, sampling="fixed", relation="replace_one", turns=8).after(10)  # the eleventh round
+    Release(noise_multiplier=2.0, rate=0.1, count=1, sampling='fixed', relation='replace_one', turns=8, turn=2)
+
+    Args:
+        noise_multiplier: z > 0: the standard deviation of the noise over what one client can change the sum by.  Where
+            that is another client in its place, it is twice the norm that a client is clipped to.
+        rate: q in (0, 1]: of ``poisson`` the probability with which a client takes part; of ``fixed`` the share of
+            those whose turn it is; 1: all of them.
+        count: the number of releases, at least 0.
+        sampling: the way in which clients are drawn.
+        relation: the difference of neighbouring federations: ``add_or_remove`` of ``poisson``, another of ``fixed``.
+        turns: the number of groups of clients, of which one takes part in a release, in turn; 1: all may.
+        turn: the group of these releases, from 0.
+    """
+
+    noise_multiplier: float
+    rate: float = 1.0
+    count: int = 1
+    sampling: Sampling = "poisson"
+    relation: Relation = "add_or_remove"
+    turns: int = 1
+    turn: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.noise_multiplier < math.inf:
+            raise ValueError(f"noise_multiplier={self.noise_multiplier:g}: it must be above 0")
+        if not 0.0 < self.rate <= 1.0:
+            raise ValueError(f"rate={self.rate:g}: the sampling rate must be above 0 and at most 1")
+        if self.count < 0:
+            raise ValueError(f"count={self.count}: a number of releases is at least 0")
+        if not 0 <= self.turn < self.turns:
+            raise ValueError(f"turn={self.turn}: of {self.turns} turns it is one from 0 to {self.turns - 1}")
+        if (self.sampling == "poisson") != (self.relation == "add_or_remove"):
+            raise ValueError(
+                f"sampling={self.sampling}, relation={self.relation}: coins are for one client there or not, and with "
+                "a fixed number the others change places when one comes or goes: replace_one or zero_out"
+            )
+
+    @property
+    def fields(self) -> dict[str, float | int | str]:
+        """The fields that make the kind, by name, without those that are as usual, and without the count."""
+        kept = ("noise_multiplier", "rate")
+        all_of = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "count"}
+        return {name: value for name, value in all_of.items() if name in kept or value != getattr(Release, name)}
+
+    def after(self, rounds: int) -> Release:
+        """Return the release that follows ``rounds`` rounds, the first of which is this one."""
+        return replace(self, turn=(self.turn + rounds) % self.turns, count=1)
+
+    def over(self, rounds: int) -> tuple[Release, ...]:
+        """Return the releases of so many rounds, the first of which is this one; one for each turn."""
+        if rounds < 0:
+            raise ValueError(f"rounds={rounds}: a number of releases is at least 0")
+        turns = range(min(rounds, self.turns))
+        return tuple(replace(self.after(i), count=-(-(rounds - i) // self.turns)) for i in turns)
+
+
+def relations(releases: Iterable[Release]) -> tuple[Relation, ...]:
+    """Return the relations that releases count on, each once.
+
+    >>> relations([Release(1.0), Release(2.0)])
+    ('add_or_remove',)
+    """
+    return tuple(dict.fromkeys(each.relation for each in releases))
