@@ -115,13 +115,13 @@ def _elementwise(module: nn.Module) -> Layer:
 def _linear(weight: str, bias: str | None) -> Layer:
     def step(params: dict[str, Tensor], x: Tensor) -> Tensor:
         rows = x.flatten(1, -2)
-        out: Tensor = _Linear.apply(rows, params[weight], params[bias] if bias else None)  # type: ignore[no-untyped-call]
+        out: Tensor = ClientLinear.apply(rows, params[weight], params[bias] if bias else None)  # type: ignore[no-untyped-call]
         return out.view(*x.shape[:-1], -1)
 
     return step
 
 
-class _Linear(torch.autograd.Function):
+class ClientLinear(torch.autograd.Function):
     """``x W^T + b`` for each client; the gradient for W comes out contiguous, where baddbmm's is a transpose."""
 
     @staticmethod

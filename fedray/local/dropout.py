@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,8 @@ class NamedDropout:
 
     Attributes:
         seed: the same.
-        client: int64 scalar, the client's key (a batched tensor under vmap).
+        client: int64 scalar, the client's key (a batched tensor under vmap); ``[C]``: the keys of those whose rows, of
+            each as many, stand behind one another in every tensor.
         turn: the number of the next draw in the client's step; ``None``: no draw may come.
         place: int64 scalar, the place in its batch of the one example that a tensor has; None: it has all of them.
     """
@@ -88,10 +89,17 @@ class NamedDropout:
             )
         page, call = divmod(self.turn, _CALLS_PER_STEP)
         stream = replace(self._stream, page=page) if page else self._stream
-        turn = torch.full((), self._step * _CALLS_PER_STEP + call, device=like.device)
+        client, count = self.client.to(like.device), like.numel()
+        if client.dim():
+            if not like.dim() or len(like) % len(client):
+                raise ValueError(
+                    f"dropout on {list(like.shape)} for {len(client)} clients, whose rows do not come first"
+                )
+            count //= len(client)
+        turn = torch.full(client.shape, self._step * _CALLS_PER_STEP + call, device=like.device)
         self.turn += 1
-        before = like.numel() * self._share.start // max(1, self._share.stop - self._share.start)
-        draws = stream.uniform(self.client.to(like.device), turn, like.numel(), before, self.place)
+        before = count * self._share.start // max(1, self._share.stop - self._share.start)
+        draws = stream.uniform(client, turn, count, before, self.place)
         return (draws.view(like.shape) >= p).to(like.dtype) / (1.0 - p)
 
     def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -136,13 +144,23 @@ def has_dropout(module: nn.Module) -> bool:
     return any(rate > 0.0 for rate in rates)
 
 
+class Recalled(Protocol):
+    """The contract of what goes back, in a backward that computes a forward again, to where that was: its ``at``."""
+
+    at: Any
+
+
 @contextmanager
-def recomputing(dropout: NamedDropout | None) -> Iterator[None]:
+def recomputing(dropout: NamedDropout | None, other: Recalled | None = None) -> Iterator[None]:
     """Enter ``dropout``, if there is one, and let a backward pass that computes a forward again draw what that drew.
 
     Activation checkpointing (``torch.utils.checkpoint``, reentrant or not) saves the state of torch's generator and
     sets it again where it recomputes.  In this context the state carries along where dropout, numpy's generator and
     ``random`` stand, which torch does not know of.
+
+    Args:
+        dropout: draws by name.
+        other: anything else that is to be where it was.
 
     Raises:
         RunFailed: another thread is inside.
@@ -151,16 +169,19 @@ def recomputing(dropout: NamedDropout | None) -> Iterator[None]:
 
     def get_rng_state() -> Tensor:
         state = native_get()
-        setattr(state, _POSITION, (position(), None if dropout is None else dropout.turn))
+        at = None if other is None else other.at
+        setattr(state, _POSITION, (position(), None if dropout is None else dropout.turn, at))
         return state
 
     def set_rng_state(new_state: Tensor) -> None:
         native_set(new_state)
         if hasattr(new_state, _POSITION):
-            others, turn = getattr(new_state, _POSITION)
+            others, turn, at = getattr(new_state, _POSITION)
             go_to(others)
             if dropout is not None:
                 dropout.turn = turn
+            if other is not None:
+                other.at = at
 
     with alone(), dropout or ExitStack(), _swapped(torch, get_rng_state=get_rng_state, set_rng_state=set_rng_state):
         yield
