@@ -35,6 +35,7 @@ Purpose = Literal[
     "attack",
     "aggregate",
     "encode",
+    "mask",
     "broadcast",
     "partition",
     "data",

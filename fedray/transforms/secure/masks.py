@@ -1,0 +1,236 @@
+"""Masks that cancel in the sum, and the shares by which those of lost clients are taken off.
+
+Double masking of Bonawitz et al. (eprint 2017/281, figure 4): client u sends
+
+    y_u = x_u + PRG(b_u) + sum_{v in N(u), v > u} PRG(s_uv) - sum_{v in N(u), v < u} PRG(s_uv)   modulo 2^R.
+
+``s_uv`` follows from the X25519 keys of u and v; ``b_u`` is u's own.  Of a client whose y_u arrived, the others give
+shares of b_u, of one that was lost shares of its private key, and of nobody both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.core.errors import ConfigError
+from fedray.core.messages import Ints
+from fedray.core.rng import digest
+from fedray.transforms.secure.graph import Graph, degree, least_of
+from fedray.transforms.secure.shamir import Shared, recovered
+
+PUBLIC_BYTES = 32
+
+
+class TooFew(Exception):
+    """The error of a sum that cannot be opened, in one line; nothing of it is released."""
+
+
+def check_installed() -> None:
+    """Raise ConfigError where the package ``cryptography`` is missing."""
+    try:
+        import cryptography  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "secure_sum: keys and masks are those of the package cryptography, which is not installed: "
+            "pip install 'fedray[secure]'"
+        ) from None
+
+
+@lru_cache(maxsize=1)
+def _parts() -> Any:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import x25519
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return x25519, Cipher, algorithms, modes, HKDF, hashes
+
+
+def expanded(key: bytes, count: int, bits: int) -> Ints:
+    """Return ``count`` numbers, uniform modulo 2**bits, int64 by their bits: the key stream of AES-256 in counter mode.
+
+    Args:
+        key: 32 bytes, for this use alone, as the counter begins at 0.
+        count: n.
+        bits: R, from 1 to 64.
+    """
+    _, Cipher, algorithms, modes, _, _ = _parts()
+    word = "<u4" if bits <= 32 else "<u8"
+    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    numbers = np.frombuffer(stream.update(bytes(count * np.dtype(word).itemsize)), word).astype(np.uint64)
+    return wrapped(numbers, bits).view(np.int64)
+
+
+def wrapped(numbers: NDArray[Any], bits: int) -> NDArray[np.uint64]:
+    """Return whole numbers modulo 2**bits, in [0, 2**bits)."""
+    return numbers.view(np.uint64) & np.uint64((1 << bits) - 1)
+
+
+def centred(numbers: Ints, bits: int) -> Ints:
+    """Return the numbers of [-2**(bits-1), 2**(bits-1)) that are ``numbers`` modulo 2**bits."""
+    shift = np.uint64(64 - bits)
+    found: Ints = (numbers.view(np.uint64) << shift).view(np.int64) >> np.int64(64 - bits)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Parties:
+    """The clients of a round, with their secrets, which are named draws: (seed, mask, round, client).
+
+    In life each client draws its own from its operating system.  Here they follow from the run's seed, so that a block
+    that is done again, on whichever worker, is masked with the same bits; who has the seed can take all masks off.
+
+    Args:
+        seed: the run's seed.
+        round: round number.
+        graph: of those whose keys and shares arrived.
+        bits: R.
+        threshold: the number of clients without which no sum is opened.
+    """
+
+    seed: int
+    round: int
+    graph: Graph
+    bits: int
+    threshold: int
+    _agreed: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        seed: int,
+        round: int,
+        cohort: Ints,
+        bits: int,
+        threshold: float,
+        corrupt: float = 0.2,
+        sharing: Collection[int] | None = None,
+    ) -> Parties:
+        """Return the parties of a cohort.
+
+        Args:
+            seed: the run's seed.
+            round: round number.
+            cohort: client indices ``[n]``.
+            bits: R.
+            threshold: the share of the cohort that must be left at each stage.
+            corrupt: the share of it that may work with the server.
+            sharing: those whose keys and shares arrived; default: all.
+
+        Raises:
+            TooFew: too few are left after the keys and shares.
+        """
+        there = cohort if sharing is None else np.array(sorted(sharing), dtype=np.int64)
+        least = least_of(len(cohort), threshold)
+        _check(len(there), len(cohort), least, "sent keys and shares")
+        # The shares' threshold is that of the whole cohort, whoever of it was lost on the way.
+        shape = degree(len(cohort), threshold, corrupt)
+        return cls(seed, round, Graph.of(there, seed, round, shape), bits, least)
+
+    def _secret(self, client: int, purpose: str) -> bytes:
+        name = digest(self.seed, "mask", self.round, client + 1)
+        return hashlib.shake_256(name + purpose.encode()).digest(32)
+
+    # The clients' side
+
+    def _private(self, client: int) -> bytes:
+        return self._secret(client, "key")
+
+    def public(self, client: int) -> bytes:
+        """Return a client's public key, 32 bytes, which all know."""
+        x25519 = _parts()[0]
+        key: bytes = x25519.X25519PrivateKey.from_private_bytes(self._private(client)).public_key().public_bytes_raw()
+        return key
+
+    @cached_property
+    def _publics(self) -> Mapping[int, bytes]:
+        return {client: self.public(client) for client in self.graph.ring}
+
+    def _pair(self, one: int, private: bytes, other: int) -> bytes:
+        """Return the key that two clients agree on: HKDF-SHA256 of the X25519 secret, bound to round and pair."""
+        pair = (min(one, other), max(one, other))
+        if pair not in self._agreed:
+            x25519, _, _, _, HKDF, hashes = _parts()
+            mine = x25519.X25519PrivateKey.from_private_bytes(private)
+            secret = mine.exchange(x25519.X25519PublicKey.from_public_bytes(self._publics[other]))
+            info = f"fedray secure_sum {self.round} {pair[0]} {pair[1]}".encode()
+            self._agreed[pair] = HKDF(hashes.SHA256(), 32, None, info).derive(secret)
+        return self._agreed[pair]
+
+    def masked(self, client: int, values: Ints) -> Ints:
+        """Return a client's numbers ``[n]`` with its masks on, in [0, 2**R): to anybody else uniform."""
+        size, total = len(values), values.view(np.uint64).copy()
+        total += expanded(self._secret(client, "self"), size, self.bits).view(np.uint64)
+        for other in self.graph.neighbours(client):
+            self._put(total, client, other, self._pair(client, self._private(client), other))
+        return wrapped(total, self.bits).view(np.int64)
+
+    def _put(self, total: NDArray[np.uint64], client: int, other: int, key: bytes) -> None:
+        mask = expanded(key, len(total), self.bits).view(np.uint64)
+        if other > client:
+            total += mask
+        else:
+            total -= mask
+
+    def share(self, of: int, secret: str, holder: int) -> int:
+        """Return the share that a neighbour holds of a client's secret: its ``key``, or ``self``, its own mask's."""
+        return self._shared(of, secret).share(holder + 1)
+
+    def _shared(self, of: int, secret: str) -> Shared:
+        return Shared.of(self._secret(of, secret), self.graph.degree.shares, self._secret(of, f"shares of {secret}"))
+
+    # The server's side
+
+    def unmasked(self, total: Ints, arrived: Collection[int], answering: Collection[int] | None = None) -> Ints:
+        """Return the sum ``[n]``, in [-2**(R-1), 2**(R-1)), of the numbers of those whose masked ones arrived.
+
+        Args:
+            total: the sum of the masked numbers, modulo 2**64.
+            arrived: the clients whose numbers are in it.
+            answering: those of them that give shares; default: all.
+
+        Raises:
+            TooFew: fewer clients are left than the threshold, or the shares of somebody's secret are too few, or those
+                left are in two parts whose sums could be told apart.
+        """
+        there = {int(client) for client in arrived}
+        answers = there if answering is None else there.intersection(int(client) for client in answering)
+        _check(len(there), len(self.graph.ring), self.threshold, "sent masked updates")
+        _check(len(answers), len(self.graph.ring), self.threshold, "answered with their shares")
+        if not self.graph.connects(there):
+            raise TooFew("the clients that are left share masks in two groups, whose sums could be told apart")
+        found = total.view(np.uint64).copy()
+        for client in sorted(there):
+            found -= expanded(self._recovered(client, "self", answers), len(total), self.bits).view(np.uint64)
+        for client in sorted(set(self.graph.ring) - there):
+            beside = [other for other in self.graph.neighbours(client) if other in there]
+            private = self._recovered(client, "key", answers) if beside else b""
+            for other in beside:
+                # What it would have put on: its neighbours' masks meet nothing else.
+                self._put(found, client, other, self._pair(client, private, other))
+        return centred(found.view(np.int64), self.bits)
+
+    def _recovered(self, client: int, secret: str, answers: Collection[int]) -> bytes:
+        needed = self.graph.degree.shares
+        # A client holds a share of its own secret as well where all share with all, as in the paper.
+        near = (client, *self.graph.neighbours(client))
+        holders = [other for other in near if other in answers][:needed]
+        if len(holders) < needed:
+            raise TooFew(
+                f"of the {len(near)} clients that hold shares of one client's secret {len(holders)} are left, and its "
+                f"masks come off with {needed}"
+            )
+        whole = self._shared(client, secret)
+        return recovered({holder + 1: whole.share(holder + 1) for holder in holders})
+
+
+def _check(left: int, count: int, least: int, what: str) -> None:
+    if left < least:
+        raise TooFew(f"{left} of {count} clients {what}, and without {least} nothing is opened")
