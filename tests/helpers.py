@@ -232,7 +232,7 @@ class Federation:
         saved = snapshot(self.plan, self.state, {})
         self.state.store.kept |= set(saved.state["segments"])
         tensors = {name: tensor.clone() for name, tensor in saved.tensors.items()}
-        return Checkpoint(saved.round, tensors, json.loads(json.dumps(saved.state)))
+        return Checkpoint(saved.round, tensors, json.loads(json.dumps(saved.state)), memory=saved.memory)
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from ``saved``."""

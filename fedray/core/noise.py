@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -49,11 +49,20 @@ class NoiseKeys:
         seed: the run's seed, which names the keys of ``seeded`` noise.
         key: the key of ``round``, 32 bytes; default: from the operating system.
         round: the next round.
+        memory: the vectors of earlier rounds that noise which is correlated between rounds is made of, by name, as
+            secret as the key.
     """
 
-    def __init__(self, seed: int, key: bytes | None = None, round: int = 1) -> None:
+    def __init__(
+        self,
+        seed: int,
+        key: bytes | None = None,
+        round: int = 1,
+        memory: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> None:
         self._seed, self.round = seed, round
         self.key = os.urandom(KEY_BYTES) if key is None else key
+        self.memory: dict[str, NDArray[np.float64]] = dict(memory or {})
 
     def forget(self, round: int) -> None:
         """Forget the keys of all rounds before ``round``."""
@@ -117,12 +126,14 @@ class Noise:
         round: its number.
         part: the part's number, as :class:`fedray.core.now.Now` has it.
         journal: the place where releases are written down.
+        memory: the vectors of earlier rounds, by name, of which noise that is correlated between rounds is made.
     """
 
     key: bytes = field(repr=False)
     round: int = 1
     part: int = 0
     journal: Journal = field(default=unwritten, repr=False)
+    memory: MutableMapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     def of(self, released: Mapping[str, NDArray[np.float64]], cost: Any = None) -> Normals:
         """Write a release down, and return the draws for it.

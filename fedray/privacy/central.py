@@ -17,6 +17,8 @@ from fedray.core.messages import BUFFERS, DELTA, STATISTICS, Aggregate, BlockUpd
 from fedray.core.noise import Source
 from fedray.core.now import Now
 from fedray.privacy.accounting import multiplier_for
+from fedray.privacy.correlated import Correlation
+from fedray.privacy.mechanism import correlated_words, correlation_of, history, standard, whole
 from fedray.privacy.participation import Participation
 from fedray.privacy.releases import Release
 from fedray.privacy.section import Privacy
@@ -46,6 +48,9 @@ class Central(Transform):
     l of columns are clipped to ``C_l = C / sqrt(L)`` each.  The noise is drawn once a round on the server, in float64,
     added to the exact sum, and the result rounded to float32.
 
+    With ``mechanism: tree`` or ``banded`` the noise of round t is row t of ``C^-1 z`` (see
+    :class:`~fedray.privacy.correlated.Correlation`), scaled so that z is the noise multiplier of all rounds together.
+
     With ``clip: adaptive`` each C_l follows the quantile gamma of the norms (Andrew et al., arXiv:1905.03871): clients
     also send ``b = 1/2`` where they are below, else ``-1/2``; their sum gets noise of the standard deviation s_b, and
     ``C_l <- C_l exp(-eta (mean(b) + 1/2 - gamma))``.  So that both releases together cost what z alone would, the
@@ -55,12 +60,14 @@ class Central(Transform):
         privacy: the section.
         multiplier: z.
         cohorts: the way in which clients take part.
+        correlation: the noise's from round to round; None: it is drawn anew in each.
         groups: the columns that are clipped together.
     """
 
     privacy: Privacy
     multiplier: float = 0.0
     cohorts: Participation = field(default_factory=Participation)
+    correlation: Correlation | None = None
     groups: tuple[Group, ...] = ()
 
     name: ClassVar[str] = "privacy"
@@ -105,12 +112,27 @@ class Central(Transform):
             f"{self.cohorts.factor:g} times the clip; neighbours are {self.cohorts.neighbouring}; sampling rate "
             f"{self.cohorts.rate:g}, sums divided by {self.expected:g} clients whoever comes{together}"
         )
+        if self.correlation is not None:
+            yield f"privacy: {correlated_words(self.correlation)}"
         if self.noise == "seeded":
             yield f"privacy: {NOT_PRIVATE}"
 
     def release(self, round: int = 1) -> Release:
         """Return the release of a round, update and bits together."""
-        return self.cohorts.release(self.multiplier, round)
+        once = self.cohorts.release(self.multiplier, round)
+        return once if self.correlation is None else whole(once, self.correlation, self.cohorts.turns)
+
+    def deviation(self, round: int, bound: float | None = None) -> float:
+        """Return the standard deviation of the noise on each entry of the mean of a round.
+
+        Args:
+            round: its number.
+            bound: the norm that it is clipped to; default: the first.
+        """
+        one = self.of_update * self.cohorts.factor * (self.privacy.norm if bound is None else bound) / self.expected
+        if self.correlation is None:
+            return one
+        return one * self.correlation.sensitivity(self.cohorts.turns) * self.correlation.deviation(round)
 
     @property
     def bit_noise(self) -> float:
@@ -140,14 +162,17 @@ class Central(Transform):
         """
         cohorts = Participation.of(setting.sampler, setting.sizes, self.privacy.relation)
         multiplier, section = self.privacy.noise_multiplier, self.privacy
+        correlation = correlation_of(section, cohorts, setting.rounds)
         if multiplier is None:
             assert section.epsilon is not None
             kind = cohorts.release(1.0)
+            if correlation is not None:
+                kind = whole(kind, correlation, cohorts.turns)
             multiplier = multiplier_for(section.epsilon, kind, setting.rounds, section.delta, section.accountant)
         names = [name for name in setting.sends if name not in (BUFFERS, STATISTICS) and not name.startswith("trans")]
         widths = {name: setting.sends[name] for name in names}
         groups = tuple(_groups(widths, setting.layout if self.privacy.per_layer else None))
-        ready = replace(self, multiplier=multiplier, cohorts=cohorts, groups=groups)
+        ready = replace(self, multiplier=multiplier, cohorts=cohorts, correlation=correlation, groups=groups)
         _ = ready.of_update
         return ready
 
@@ -194,25 +219,26 @@ class Central(Transform):
         """Turn means over those who came into noised ones over those expected; move the norm to clip to."""
         assert now.noise is not None
         bounds = (now.state[BOUND] if self.adaptive else self._first).double()
-        bound, multiplier = float(bounds.norm()), self.of_update
+        bound = float(bounds.norm())
         share = total.count / self.expected
         names = [*self.parts, *self.sends]
         means: dict[str, Floats] = {n: total.parts[n].detach().cpu().double().mul_(share).numpy() for n in names}
-        normals = now.noise.of(means, self.release(now.round))
-        deviation = multiplier * self.cohorts.factor * bound / self.expected
+        normals = now.noise.of(means | history(self.correlation, now.noise), self.release(now.round))
+        deviation = self.deviation(now.round, bound)
+        drawn = standard(self.correlation, now.noise, {name: len(means[name]) for name in self.parts}, normals)
         told = {"not_private": 1.0} if self.noise == "seeded" else {}
         told |= {"noise_multiplier": self.multiplier, "clip": bound, "noise_std": deviation}
         energy, count = 0.0, 0
         for name in self.parts:
-            noised = means[name] + deviation * normals.draw(name, len(means[name]))
+            noised = means[name] + deviation * drawn[name]
             energy, count = energy + float(noised @ noised), count + len(noised)
             total.parts[name].copy_(torch.from_numpy(noised.astype(np.float32)))
         # Of what is released, as the aggregate before the noise is nobody's business.
         noise = count * deviation**2
         told["signal_to_noise"] = math.sqrt(max(0.0, energy - noise) / noise)
         if self.adaptive:
-            drawn = normals.draw(BELOW, len(self.groups)) * self.bit_noise / self.expected
-            below = means[BELOW] + drawn + 0.5
+            bits = normals.draw(BELOW, len(self.groups)) * self.bit_noise / self.expected
+            below = means[BELOW] + bits + 0.5
             step = np.exp(-self.privacy.clip_lr * (below - self.privacy.quantile))
             now.state[BOUND] = (now.state[BOUND].double() * torch.from_numpy(step)).float()
             told["clipped"] = min(1.0, max(0.0, 1.0 - float(below.mean())))

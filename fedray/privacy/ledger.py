@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedray.core.errors import ConfigError
 from fedray.privacy.accounting import Accountant, spent
-from fedray.privacy.releases import Release
+from fedray.privacy.releases import Release, charged
 from fedray.rundir import durable
 
 FORMAT = 1
@@ -156,11 +156,8 @@ class Ledger:
 
     @property
     def releases(self) -> tuple[Release, ...]:
-        """The releases so far, alike in one."""
-        counts: dict[Release, int] = {}
-        for entry in self.entries:
-            counts[entry.release] = counts.get(entry.release, 0) + 1
-        return tuple(replace(each, count=count) for each, count in counts.items())
+        """The releases so far as they are paid for, alike in one."""
+        return charged((entry.round, entry.release) for entry in self.entries)
 
     @property
     def rounds(self) -> int:

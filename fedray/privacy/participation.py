@@ -94,11 +94,17 @@ class Participation:
         """The relation in words."""
         return NEIGHBOURS[self.relation]
 
-    def words(self, rounds: int, accountant: Accountant) -> str:
-        """Return the way in which clients are drawn in words, of a run of so many rounds, and how that is counted."""
-        return "; ".join(self._words(rounds, accountant))
+    def words(self, rounds: int, accountant: Accountant, together: bool = False) -> str:
+        """Return the way in which clients are drawn, and how that is counted, in words.
 
-    def _words(self, rounds: int, accountant: Accountant) -> Iterator[str]:
+        Args:
+            rounds: of the run.
+            accountant: the accountant.
+            together: all rounds are one release.
+        """
+        return "; ".join(self._words(rounds, accountant, together))
+
+    def _words(self, rounds: int, accountant: Accountant, together: bool) -> Iterator[str]:
         if self.sampling == "poisson" and self.rate < 1.0:
             yield f"Poisson: each client takes part in a round with probability {self.rate:g}, by a coin of its own"
             return
@@ -109,15 +115,15 @@ class Participation:
             most = -(-rounds // self.turns)
             yield (
                 f"clients take turns in {counted(self.turns, 'group')} of a fixed order, so that each takes part in "
-                f"one of {self.turns} rounds in a row, and in {counted(most, 'round')} of {rounds} at most: epsilon is "
-                "composed over these alone"
+                f"one of {self.turns} rounds in a row, and in {counted(most, 'round')} of {rounds} at most: "
+                + ("one release counts them all" if together else "epsilon is composed over these alone")
             )
         who = f"of a {'group' if self.turns > 1 else 'federation'}"
         if self.rate == 1.0:
             yield f"all {who} take part: nothing is gained by sampling"
             return
         yield f"{self.expected:g} {who} are drawn, uniformly without replacement"
-        if self.relation == "replace_one":
+        if self.relation == "replace_one" and not together:
             other = "" if accountant == "rdp" else ", or by pld as though all took part, whichever is less"
             yield f"counted by rdp, which knows what such draws gain{other}"
         else:

@@ -11,6 +11,9 @@ Relation = Literal["add_or_remove", "replace_one", "zero_out"]
 """The difference of neighbouring federations: one client there or not; another client in its place, so that their
 number is known; or one that has its rows, or takes part with zeros."""
 
+Mechanism = Literal["independent", "tree", "banded"]
+"""The noise: drawn anew in each round, or correlated between them, which makes all rounds one release."""
+
 Sampling = Literal["poisson", "fixed"]
 """``poisson``: each client by a coin of its own; ``fixed``: a number of them, uniformly without replacement."""
 
@@ -21,8 +24,8 @@ class Release:
 
     >>> Release(noise_multiplier=1.0, rate=0.01, count=1000).fields
     {'noise_multiplier': 1.0, 'rate': 0.01}
-    >>> Release(2.0, 0.1, sampling="fixed", relation="replace_one", turns=8).after(10)  # the eleventh round
-    Release(noise_multiplier=2.0, rate=0.1, count=1, sampling='fixed', relation='replace_one', turns=8, turn=2)
+    >>> Release(2.0, 0.1, sampling="fixed", relation="replace_one", turns=8).after(10).turn  # of the eleventh round
+    2
 
     Args:
         noise_multiplier: z > 0: the standard deviation of the noise over what one client can change the sum by.  Where
@@ -34,6 +37,9 @@ class Release:
         relation: the difference of neighbouring federations: ``add_or_remove`` of ``poisson``, another of ``fixed``.
         turns: the number of groups of clients, of which one takes part in a release, in turn; 1: all may.
         turn: the group of these releases, from 0.
+        mechanism: the noise.  One that is correlated between rounds is one release of all of them, whoever takes turns.
+        planned: of correlated noise the number of these rounds; else 0.
+        single: of correlated noise the noise multiplier of a round that is done again and comes out otherwise; else 0.
     """
 
     noise_multiplier: float
@@ -43,6 +49,9 @@ class Release:
     relation: Relation = "add_or_remove"
     turns: int = 1
     turn: int = 0
+    mechanism: Mechanism = "independent"
+    planned: int = 0
+    single: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 < self.noise_multiplier < math.inf:
@@ -66,6 +75,11 @@ class Release:
         all_of = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "count"}
         return {name: value for name, value in all_of.items() if name in kept or value != getattr(Release, name)}
 
+    @property
+    def correlated(self) -> bool:
+        """True if all rounds are one release."""
+        return self.mechanism != "independent"
+
     def after(self, rounds: int) -> Release:
         """Return the release that follows ``rounds`` rounds, the first of which is this one."""
         return replace(self, turn=(self.turn + rounds) % self.turns, count=1)
@@ -74,6 +88,8 @@ class Release:
         """Return the releases of so many rounds, the first of which is this one; one for each turn."""
         if rounds < 0:
             raise ValueError(f"rounds={rounds}: a number of releases is at least 0")
+        if self.correlated:
+            return (replace(self, count=1),) if rounds else ()
         turns = range(min(rounds, self.turns))
         return tuple(replace(self.after(i), count=-(-(rounds - i) // self.turns)) for i in turns)
 
@@ -85,3 +101,30 @@ def relations(releases: Iterable[Release]) -> tuple[Relation, ...]:
     ('add_or_remove',)
     """
     return tuple(dict.fromkeys(each.relation for each in releases))
+
+
+def charged(entries: Iterable[tuple[int, Release]]) -> tuple[Release, ...]:
+    """Return releases as they are paid for, those alike in one.
+
+    Of noise that is correlated between rounds the first one pays for all that are planned.  A round that was done again
+    and came out otherwise is a row of ``C x + z`` more, with draws of its own, of which one client changes little.
+
+    >>> tree = Release(4.0, sampling="fixed", relation="zero_out", mechanism="tree", planned=9, single=8.0)
+    >>> [(each.noise_multiplier, each.count) for each in charged([(1, tree), (2, tree), (2, tree), (3, tree)])]
+    [(4.0, 1), (8.0, 1)]
+
+    Args:
+        entries: rounds, each with its release, in any order.
+    """
+    counts: dict[Release, int] = {}
+    begun: set[tuple[int, Release]] = set()
+    for round, release in entries:
+        if not release.correlated:
+            counts[release] = counts.get(release, 0) + 1
+        elif (round, release) in begun:
+            again = Release(release.single, 1.0, 1, release.sampling, release.relation)
+            counts[again] = counts.get(again, 0) + 1
+        else:
+            begun.add((round, release))
+            counts[release] = 1
+    return tuple(replace(each, count=count) for each, count in counts.items())

@@ -40,6 +40,13 @@ class Privacy:
             default: a twentieth of the expected cohort.
         noise: ``secure``: by a key from the operating system, which is forgotten round by round, so that nobody can
             take the noise off; ``seeded``: by the run's seed, which is reproducible and NOT PRIVATE.
+        mechanism: the noise. ``gaussian``: drawn anew in each round; ``tree`` (Kairouz et al., arXiv:2103.00039) and
+            ``banded`` (Choquette-Choo et al., arXiv:2306.08153): correlated between rounds, so that most of it cancels
+            in the sum of all updates, for samplers by which clients take turns; all rounds are one release.
+        bands: of ``banded``: the number of rounds over which noise is correlated, at most those from one participation
+            of a client to the next; default: as many, and no more than 16.
+        restart: of ``tree``: the number of rounds after which a new tree begins; default: those from one participation
+            of a client to the next, or where there is but one between them all rounds.
         relation: the difference of neighbouring federations. ``add_or_remove``: one client, there or not: of the
             sampler poisson, and of no other; ``replace_one``: another client in the place of one, so that the sum
             changes by twice ``norm``: the default of all others; ``zero_out``: one client has its rows, or takes
@@ -59,6 +66,9 @@ class Privacy:
     clip_lr: float = 0.2
     bit_noise: float | None = None
     noise: Source = "secure"
+    mechanism: Literal["gaussian", "tree", "banded"] = "gaussian"
+    bands: int | None = None
+    restart: int | None = None
     relation: Literal["add_or_remove", "replace_one", "zero_out"] | None = None
     accountant: Literal["pld", "rdp"] = "pld"
 
@@ -87,10 +97,28 @@ class Privacy:
             raise ValueError(
                 f"relation={self.relation}: of unit: example neighbours differ by one row, there or not: leave it out"
             )
+        self._check_mechanism()
         usual = {"quantile": Privacy.quantile, "clip_lr": Privacy.clip_lr, "bit_noise": Privacy.bit_noise}
         for name, value in usual.items() if self.clip == "fixed" else ():
             if getattr(self, name) != value:
                 raise ValueError(f"{name}={getattr(self, name):g}: it is for clip: adaptive, and this one is fixed")
+
+    def _check_mechanism(self) -> None:
+        for name, of in (("bands", "banded"), ("restart", "tree")):
+            value = getattr(self, name)
+            if value is not None and self.mechanism != of:
+                raise ValueError(f"{name}={value}: it is for mechanism: {of}, and this one is {self.mechanism}")
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: it must be at least 1")
+        if self.mechanism != "gaussian" and self.unit == "example":
+            raise ValueError(
+                f"mechanism={self.mechanism}: of unit: example each step has noise of its own: leave it out"
+            )
+        if self.mechanism != "gaussian" and self.clip != "fixed":
+            raise ValueError(
+                f"mechanism={self.mechanism}: noise that is correlated between rounds is made for one norm in all of "
+                "them: take clip: fixed"
+            )
 
     @property
     def examples(self) -> ExamplePrivacy | None:

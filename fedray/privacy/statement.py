@@ -10,6 +10,7 @@ from fedray.core.errors import counted
 from fedray.core.record import finite
 from fedray.privacy.accounting import spent, version
 from fedray.privacy.central import NOT_PRIVATE, Central
+from fedray.privacy.mechanism import correlated_words
 from fedray.privacy.releases import Release
 
 NOT_COVERED = (
@@ -49,11 +50,16 @@ def statement(central: Central, releases: Sequence[Release], rounds: int) -> dic
         "delta": section.delta,
         "unit": "one client with all its rows",
         "neighbouring": central.cohorts.neighbouring,
-        "sampling": central.cohorts.words(rounds, section.accountant),
+        "sampling": central.cohorts.words(
+            rounds if central.correlation is None else central.correlation.rounds,
+            section.accountant,
+            together=central.correlation is not None,
+        ),
         "mechanism": (
             f"Gaussian noise of multiplier {central.multiplier:g} on the sum of what clients send, each clipped to "
             f"{clip} in the Euclidean norm, so that one client changes it by {central.cohorts.factor:g} times that at "
             f"most; divided by {central.expected:g} clients whoever comes"
+            + (f"; {correlated_words(central.correlation)}" if central.correlation is not None else "")
         ),
         "releases": f"{counted(count, 'release')} in {counted(rounds, 'round')}",
         "accountant": f"{section.accountant}, {version()}",

@@ -89,7 +89,8 @@ def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord, 
         tell(record, name_of(transform), *metrics)
 
     def noise(transform: Transform, part: int) -> Noise:
-        return Noise(state.noise.of(transform.noise or "secure", record.round), record.round, part, journal)
+        key = state.noise.of(transform.noise or "secure", record.round)
+        return Noise(key, record.round, part, journal, state.noise.memory)
 
     algorithm.transforms.on_aggregate(total, state.transforms, plan.task.seed, record.round, hear, noise)
     if BUFFERS in total.parts:

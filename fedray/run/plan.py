@@ -215,6 +215,11 @@ class Plan:
         """True if the noise of a round has a key that nobody is to know afterwards."""
         return any(transform.noise == "secure" for transform in self.algorithm.transforms)
 
+    @property
+    def remembers(self) -> bool:
+        """True if the noise of a round is made of that of earlier ones."""
+        return any(isinstance(part, Central) and part.correlation is not None for part in self.algorithm.transforms)
+
     def weight(self, clients: Ints) -> float:
         """Return the total aggregation weight of some clients."""
         return float(weights(self.algorithm.weight, self.task, clients).sum())

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fedray.core.errors import ConfigError, counted
@@ -80,7 +81,8 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
     }
     cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     state.noise.forget(state.round + 1)
-    return Checkpoint(state.round, cpu, rest, state.noise.key if plan.secret else None)
+    memory = {name: torch.from_numpy(vector) for name, vector in state.noise.memory.items()}
+    return Checkpoint(state.round, cpu, rest, state.noise.key if plan.secret else None, memory)
 
 
 def check_rounds(plan: Plan, done: int) -> None:
@@ -129,8 +131,14 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
         rows = _with_prefix(saved.tensors, _CLIENTS)
         state.store.restore(rows, saved.state["segments"], saved.state.get("seals"))
     state.round = saved.round
+    if plan.remembers and 0 < saved.round < plan.rounds and not saved.memory:
+        raise ConfigError(
+            f"the run has ended after round {saved.round}, and forgotten its noise, of which that of further rounds "
+            "would be made: train anew in another run.dir"
+        )
     # Of a run that had ended the key is gone: rounds that it goes on with have a new one.
-    state.noise = NoiseKeys(plan.task.seed, saved.key, saved.round + 1)
+    memory = {name: tensor.numpy() for name, tensor in saved.memory.items()}
+    state.noise = NoiseKeys(plan.task.seed, saved.key, saved.round + 1, memory)
     state.totals = Totals.from_json(saved.state.get("totals", {}))
     state.sent.restore(_with_prefix(saved.tensors, _SENT), saved.state.get("sent"), saved.round)
     state.halvings = saved.state.get("halvings", 0)

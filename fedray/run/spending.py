@@ -12,7 +12,7 @@ from fedray.core.record import RoundRecord
 from fedray.privacy.accounting import releases_within, spent
 from fedray.privacy.central import Central
 from fedray.privacy.ledger import Ledger
-from fedray.privacy.releases import Release, relations
+from fedray.privacy.releases import Release, charged, relations
 from fedray.privacy.statement import statement
 from fedray.run.plan import Plan
 from fedray.rundir import durable
@@ -38,10 +38,17 @@ class Spending:
         self._rounds, self._budget = rounds, budget
         self._every = max(1, rounds // TOLD)
         left = rounds - done
-        if budget is not None:
+        first = central.release(done + 1)
+        begun = first.correlated and any(entry.release == first for entry in ledger)
+        if budget is not None and not begun:
             section = central.privacy
-            first = central.release(done + 1)
             left = releases_within(budget, first, left, section.delta, section.accountant, ledger.releases)
+            if first.correlated and not left:
+                cost = spent([first], section.delta, section.accountant)
+                raise ConfigError(
+                    f"budget.epsilon={budget:g}: all rounds with noise that is correlated between them are one "
+                    f"release, which costs {cost:.4g}: give privacy.epsilon, or more noise"
+                )
         self._most = None if budget is None or left == rounds - done else len(ledger) + left
 
     @classmethod
@@ -80,6 +87,14 @@ class Spending:
                 f"{central.cohorts.relation}, and there is no epsilon of both: resume with the sampler and relation "
                 "that the run was started with, or train anew in another run.dir"
             )
+        kinds = {entry.release for entry in ledger} | {central.release()}
+        if len(kinds) > 1 and any(kind.correlated for kind in kinds):
+            said = sorted(f"{kind.mechanism} over {kind.planned} rounds" for kind in kinds if kind.correlated)
+            raise ConfigError(
+                f"privacy.mechanism: noise that is correlated between rounds ({said[0]}) is one release of all of "
+                "them, which nothing can be added to: resume with the rounds, the sampler and the privacy that the run "
+                "was started with, or train anew in another run.dir"
+            )
         limit = plan.budget.epsilon
         return cls(central, ledger, plan.rounds, done, central.privacy.epsilon if limit is None else limit)
 
@@ -91,12 +106,21 @@ class Spending:
                 budget.
             OSError: the disk is full, or fails.
         """
-        if self._none_left and not self.ledger.has(round, id):
+        known = self.ledger.has(round, id)
+        if not known and (self._none_left or self._exceeds(round, release)):
             raise RunFailed(
                 f"round {round} was released before and came out otherwise, and another release would exceed "
                 f"budget.epsilon={self._budget:g}"
             )
         self.ledger.write(round, id, release)
+
+    def _exceeds(self, round: int, release: Release) -> bool:
+        """Return True if a round of correlated noise that was released already would exceed the budget otherwise."""
+        done = [(entry.round, entry.release) for entry in self.ledger]
+        if self._budget is None or not release.correlated or (round, release) not in done:
+            return False
+        section = self.central.privacy
+        return spent(charged([*done, (round, release)]), section.delta, section.accountant) > self._budget
 
     @property
     def _none_left(self) -> bool:

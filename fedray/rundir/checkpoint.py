@@ -1,9 +1,9 @@
 """Checkpoints: complete or absent, checked before use, without pickle.
 
 A checkpoint is a folder ``round-00000012`` with ``tensors.safetensors``, ``state.json`` and ``manifest.json``
-(SHA-256 of the others), and while the run goes on ``noise.key``, where the noise of the next round is secret.  It is
-written under a temporary name, forced to disk, and renamed.  Checkpoints share the segments of the clients' state;
-``state.json`` has their seals.
+(SHA-256 of the others), and while the run goes on ``noise.key``, where the noise of the next round is secret, with
+``noise.safetensors``, of which noise that is correlated between rounds is made.  It is written under a temporary name,
+forced to disk, and renamed.  Checkpoints share the segments of the clients' state; ``state.json`` has their seals.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ READ = (1, FORMAT)
 NOISE_KEY = "noise.key"
 """The file of a checkpoint with the key of the next round's noise, for its owner alone, until the run ends."""
 
+NOISE_MEMORY = "noise.safetensors"
+"""The file of a checkpoint with the vectors of earlier rounds that later noise is made of, as secret as the key."""
+
 _PREFIX = "round-"
 _log = logging.getLogger(__name__)
 
@@ -51,12 +54,14 @@ class Checkpoint:
         tensors: ``model`` [P], ``rule.*`` and ``clients.*``.
         state: JSON-serialisable rest.
         key: the key of the next round's noise, where it is secret; a file of its own.
+        memory: the vectors of earlier rounds that later noise is made of; a file of their own.
     """
 
     round: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
     key: bytes | None = field(default=None, repr=False)
+    memory: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 def folder_of(checkpoints: Path, round: int) -> Path:
@@ -97,6 +102,8 @@ def write(checkpoints: Path, checkpoint: Checkpoint, keep: int, history: int = 0
         durable.write(temporary / "state.json", _in_halves(content, checkpoint.round))
         if checkpoint.key is not None:
             durable.write(temporary / NOISE_KEY, checkpoint.key.hex().encode(), secret=True)
+        if checkpoint.memory:
+            durable.write(temporary / NOISE_MEMORY, checkpoint.memory, secret=True)
         manifest = json.dumps({path.name: _sha256(path) for path in temporary.iterdir()}, indent=1).encode()
         durable.write(temporary / "manifest.json", manifest)
         durable.sync(temporary)
@@ -187,7 +194,7 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
         ValueError: it is torn, corrupt, or of another format version.
     """
     folder = folder_of(checkpoints, round)
-    secret = [NOISE_KEY] if (folder / NOISE_KEY).exists() else []
+    secret = [name for name in (NOISE_KEY, NOISE_MEMORY) if (folder / name).exists()]
     contents = _contents(folder, ("tensors.safetensors", "state.json", *secret))
     state = json.loads(contents["state.json"])
     if state.get("format") not in READ:
@@ -202,8 +209,9 @@ def read(checkpoints: Path, round: int, clients: Path | None = None) -> Checkpoi
 
     if clients is not None and (found := damage(clients, state.get("seals", {}))):
         raise ValueError(f"{folder.name}: {found}")
-    key = bytes.fromhex(contents[NOISE_KEY].decode()) if secret else None
-    return Checkpoint(round, load(contents["tensors.safetensors"]), state, key)
+    key = bytes.fromhex(contents[NOISE_KEY].decode()) if NOISE_KEY in secret else None
+    memory = load(contents[NOISE_MEMORY]) if NOISE_MEMORY in secret else {}
+    return Checkpoint(round, load(contents["tensors.safetensors"]), state, key, memory)
 
 
 def _contents(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
@@ -229,10 +237,16 @@ def newest_state(checkpoints: Path) -> dict[str, Any]:
 
 
 def forget_keys(checkpoints: Path) -> None:
-    """Delete the keys of noise in all checkpoints: from then on nobody can take it off what was released."""
-    for round in rounds_in(checkpoints):
-        (folder_of(checkpoints, round) / NOISE_KEY).unlink(missing_ok=True)
-        durable.sync(folder_of(checkpoints, round))
+    """Delete the keys of noise in all checkpoints, and what it is made of: nobody can take it off from then on.
+
+    Where the noise is seeded there is no key, and no secret.
+    """
+    for folder in (folder_of(checkpoints, round) for round in rounds_in(checkpoints)):
+        if (folder / NOISE_KEY).exists():
+            (folder / NOISE_MEMORY).unlink(missing_ok=True)
+            durable.sync(folder)
+            (folder / NOISE_KEY).unlink()
+            durable.sync(folder)
 
 
 def drop_after(checkpoints: Path, round: int) -> None:

@@ -12,7 +12,7 @@ from fedray.privacy.central import Central
 from fedray.privacy.ledger import Ledger
 from fedray.privacy.section import Privacy
 from fedray.run.spending import Spending
-from fedray.sampling import Poisson, Sampler, Separated
+from fedray.sampling import Poisson, RoundRobin, Sampler, Separated
 from tests.cluster.work.within import Deaths, workers_within
 from tests.helpers import Federation, class_problem, federation
 
@@ -43,8 +43,10 @@ ADAPTIVE = {"clip": "adaptive", "bit_noise": 9.0}
     [
         *((algorithm, said, Poisson(0.6)) for algorithm in (FedAvg(), Scaffold(), FedPer()) for said in ({}, ADAPTIVE)),
         (FedAvg(), {}, Separated(2, 3)),
+        (FedAvg(), {"mechanism": "tree"}, RoundRobin(2)),
+        (Scaffold(), {"mechanism": "banded", "bands": 3}, Separated(2, 3)),
     ],
-    ids=lambda one: type(one).__name__ if not isinstance(one, dict) else "-".join(map(str, one)) or "fixed",
+    ids=lambda one: type(one).__name__ if not isinstance(one, dict) else "-".join(map(str, one.values())) or "fixed",
 )
 def test_bits_and_ledger_are_those_of_one_process(
     algorithm: Algorithm, said: dict[str, object], sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

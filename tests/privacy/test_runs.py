@@ -16,7 +16,9 @@ import fedray
 from fedray.algorithms import MOON, Mime
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.experiment.status import read_status
+from fedray.privacy.ledger import Ledger
 from fedray.rundir import checkpoint
+from fedray.rundir.names import LEDGER
 
 ROUNDS = 6
 
@@ -103,6 +105,51 @@ def test_a_run_that_is_stopped_and_goes_on_repeats_its_noise(tmp_path: Path, noi
     train(folder, noise, resume=True, privacy=privacy)
     assert hashes(folder)[:4] == first
     assert len(hashes(folder)) == ROUNDS
+
+
+TURNS = fedray.Separated(3, 5)
+CORRELATED = pytest.mark.parametrize("mechanism", ["tree", "banded"])
+
+
+def correlated(folder: Path, mechanism: str, noise: str = "secure", **more: Any) -> fedray.Result:
+    return train(folder, noise, privacy={"mechanism": mechanism, "accountant": "rdp"}, sampler=TURNS, **more)
+
+
+@CORRELATED
+@pytest.mark.parametrize("noise", ["seeded", "secure"])
+def test_correlated_noise_is_repeated_from_what_a_checkpoint_keeps_of_it(
+    tmp_path: Path, noise: str, mechanism: str
+) -> None:
+    folder = tmp_path / "run"
+    correlated(folder, mechanism, noise, callbacks=[stops_at(3)])
+    kept = [*(folder / "checkpoints").rglob(checkpoint.NOISE_MEMORY)]
+    assert kept
+    assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in kept)
+    assert all(not name.startswith("delta@") for name in checkpoint.read(folder / "checkpoints", 3).tensors)
+    correlated(folder, mechanism, noise, resume=True, callbacks=[stops_at(4)])
+    first = hashes(folder)
+    checkpoint.drop_after(folder / "checkpoints", 3)
+    correlated(folder, mechanism, noise, resume=True)
+    assert hashes(folder)[:4] == first
+    assert len(hashes(folder)) == ROUNDS
+    entries = Ledger.read(folder / LEDGER).entries
+    assert len(entries) == ROUNDS
+    assert {(entry.release.mechanism, entry.release.planned) for entry in entries} == {(mechanism, ROUNDS)}
+    # Of secret noise nothing is left; what is seeded is no secret, and repeats a round for who looks into it.
+    assert bool([*folder.rglob(checkpoint.NOISE_MEMORY)]) == (noise == "seeded")
+
+
+@CORRELATED
+def test_correlated_noise_of_a_run_that_has_ended_cannot_go_on(tmp_path: Path, mechanism: str) -> None:
+    folder = tmp_path / "run"
+    correlated(folder, mechanism, options={"rounds": 3})
+    with pytest.raises(ConfigError, match=r"mechanism: noise that is correlated between rounds \(.* over 3 rounds\)"):
+        correlated(folder, mechanism, options={"rounds": 5}, resume=True)
+    early = tmp_path / "early"
+    correlated(early, mechanism, options={"rounds": 5, "wall_hours": 1e-12})
+    assert json.loads((early / "summary.json").read_text())["rounds"] < 5
+    with pytest.raises(ConfigError, match="has ended after round 1, and forgotten its noise"):
+        correlated(early, mechanism, options={"rounds": 5}, resume=True)
 
 
 def test_a_kill_before_the_first_checkpoint_repeats_the_noise_too(tmp_path: Path) -> None:

@@ -98,6 +98,28 @@ def test_who_take_turns_pay_for_their_own_rounds_and_the_ledger_says_whose_they_
         train(folder, privacy=QUICK, resume=True)
 
 
+def test_correlated_noise_is_one_release_which_is_paid_for_at_once(tmp_path: Path) -> None:
+    folder, said = tmp_path / "run", {"mechanism": "banded", "bands": 3, "noise_multiplier": 2.0, **QUICK}
+    whole = spent([Release(2.0)], 1e-5, "rdp")
+    turns, options = fedray.Separated(3, 5), {"epsilon": whole}
+    train(folder, privacy=said, sampler=turns, options=options)
+    assert [each for each in told(folder) if each is not None] == [whole] * ROUNDS
+    assert json.loads((folder / PRIVACY).read_text())["releases"] == f"1 release in {ROUNDS} rounds"
+    # A round that comes out otherwise is a row more, which the budget has not.
+    for round in (6, 5, 4):
+        shutil.rmtree(folder / "checkpoints" / f"round-{round:08d}", ignore_errors=True)
+    lines = (folder / LEDGER).read_text()
+    (folder / LEDGER).write_text(lines.replace('"round": 6, "release": "', '"round": 6, "release": "0'))
+    with pytest.raises(fedray.RunFailed, match="round 6 was released before and came out otherwise"):
+        train(folder, privacy=said, sampler=turns, options=options, resume=True)
+    train(folder, privacy=said, sampler=turns, options={"epsilon": 2 * whole}, resume=True)
+    (one, again) = Ledger.read(folder / LEDGER).releases
+    assert (one.noise_multiplier, one.count, again.count) == (2.0, 1, 1)
+    assert whole < told(folder)[-1] < spent([Release(2.0, count=2)], 1e-5, "rdp")  # type: ignore[operator]
+    with pytest.raises(ConfigError, match=r"budget.epsilon=1.95121: .* one release, which costs 2.168: give"):
+        train(tmp_path / "none", privacy=said, sampler=turns, options={"epsilon": 0.9 * whole})
+
+
 def test_an_older_checkpoint_may_repeat_what_was_released_though_nothing_is_left(tmp_path: Path) -> None:
     budget = spent([Release(0.5, 0.3, ROUNDS)], 1e-5, "rdp")
     folder, options = tmp_path / "run", {"epsilon": budget}

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from fedray.privacy.accounting import multiplier_for, spent
 from fedray.privacy.central import Central
+from fedray.privacy.correlated import Banded, Correlation
+from fedray.privacy.mechanism import correlated_words
 from fedray.run.plan import Plan
 
 Row = tuple[str, str]
@@ -33,14 +35,32 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
         return spent(replace(release, rate=share * release.rate).over(rounds), *kind)
 
     yield "unit", f"one client with all its rows; neighbours: {cohorts.neighbouring}"
-    yield "sampling", cohorts.words(plan.rounds, section.accountant)
-    deviation = f"{z * cohorts.factor * section.norm / central.expected:.3g}"
+    once = central.correlation is not None
+    yield "sampling", cohorts.words(plan.rounds, section.accountant, together=once)
+    deviation = f"{central.deviation(1):.3g}"
     yield "noise", f"multiplier {z:g}; {deviation} on each entry of the mean, of {central.expected:g} expected clients"
-    first, half = after(1), after(math.ceil(plan.rounds / 2))
-    way = f"after {plan.rounds:,} rounds; {first:.3g} after the first, {half:.3g} half way"
+    if central.correlation is not None:
+        yield from _correlated(central, central.correlation)
+    way = "for all rounds, from the first on"
+    if not once:
+        first, half = after(1), after(math.ceil(plan.rounds / 2))
+        way = f"after {plan.rounds:,} rounds; {first:.3g} after the first, {half:.3g} half way"
     yield "epsilon", f"{after(plan.rounds):.4g} at delta {section.delta:g} {way} ({section.accountant})"
     others = [f"{multiplier_for(e, central.release(), plan.rounds, *kind):.3g} for {e:g}" for e in TARGETS]
     yield "to meet", f"an epsilon with these cohorts, a noise multiplier of {', '.join(others)}"
-    if cohorts.rate < 1.0:
+    if cohorts.rate < 1.0 and not once:
         less = after(plan.rounds, 0.5)
         yield "", f"with this noise, cohorts half as large: {less:.3g}; but noise weighs twice as much in their mean"
+
+
+def _correlated(central: Central, correlation: Correlation) -> Iterator[Row]:
+    """Yield the way in which noise is correlated, and what that gains on the sum of all updates."""
+    rounds, turns = correlation.rounds, central.cohorts.turns
+    yield "", correlated_words(correlation)
+    anew = Banded(rounds)
+    sums = [each.of_sum(rounds) * each.sensitivity(turns) for each in (correlation, anew)]
+    one = central.multiplier * central.cohorts.factor * central.privacy.norm / central.expected
+    yield (
+        "",
+        f"on the sum of all rounds {one * sums[0]:.3g}; drawn anew in each, at the same epsilon, {one * sums[1]:.3g}",
+    )

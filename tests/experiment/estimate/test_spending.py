@@ -8,6 +8,7 @@ from typing import Any
 from fedray.experiment.estimate.spending import privacy_rows
 from fedray.privacy.accounting import epsilon, noise_multiplier
 from fedray.privacy.central import Central
+from fedray.privacy.correlated import Banded
 from fedray.privacy.participation import Participation
 from fedray.privacy.section import Privacy
 
@@ -22,6 +23,18 @@ def test_it_says_what_is_spent_and_what_would_spend_less() -> None:
     assert rows["noise"] == "multiplier 6; 0.12 on each entry of the mean, of 50 expected clients"
     assert rows["epsilon"].startswith(f"{epsilon(6.0, 1.0, 10, 1e-5, 'rdp'):.4g} at delta 1e-05 after 10 rounds")
     assert f"{noise_multiplier(8.0, 1.0, 10, 1e-5, 'rdp'):.3g} for 8" in rows["to meet"]
+
+
+def test_of_correlated_noise_it_says_that_all_rounds_are_one_release_and_what_that_gains() -> None:
+    section = Privacy(noise_multiplier=6.0, accountant="rdp", mechanism="banded", bands=2)
+    cohorts = Participation("fixed", 1.0, "replace_one", turns=2, expected=10.0, clients=20)
+    rows = list(privacy_rows(plan(Central(section, 6.0, cohorts, Banded(10, (1.0, 0.5))))))
+    said = dict(rows)
+    assert said["epsilon"].startswith(f"{epsilon(6.0, 1.0, 1, 1e-5, 'rdp'):.4g} at delta 1e-05 for all rounds")
+    assert "one release counts them all" in said["sampling"]
+    # Five turns of a client: the sums have 6 * 2 * 1 / 10 times sqrt(5) times the square root of ten rounds.
+    assert any("drawn anew in each, at the same epsilon, 8.49" in row for _, row in rows)
+    assert any("noise correlated between rounds" in row for _, row in rows)
 
 
 def test_there_is_nothing_to_say_without_privacy() -> None:
