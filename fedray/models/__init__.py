@@ -2,6 +2,7 @@
 
 from fedray.models.build import initial_model, resolve_model
 from fedray.models.cnn import CNN
+from fedray.models.decoder import Decoder
 from fedray.models.logistic import Logistic
 from fedray.models.lstm import LSTM
 from fedray.models.mlp import MLP
@@ -14,6 +15,7 @@ __all__ = [
     "CNN",
     "LSTM",
     "MLP",
+    "Decoder",
     "Logistic",
     "Model",
     "ResNet18GN",

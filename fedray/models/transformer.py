@@ -122,9 +122,18 @@ class Attention(nn.Module):
         batch, length, dim = x.shape
         apart = self.project(x).reshape(batch, length, 3, self.heads, dim // self.heads)
         query, key, value = apart.permute(2, 0, 3, 1, 4).unbind(0)
-        weights = self.dropout((query * self.scale @ key.transpose(2, 3)).softmax(dim=3))
+        weights = self.dropout(self.scores(query, key).softmax(dim=3))
         mixed: Tensor = self.output((weights @ value).transpose(1, 2).flatten(2))
         return mixed
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """Return how much each position looks at each, ``[B, heads, length, length]``, before the softmax.
+
+        Args:
+            query: ``[B, heads, length, dim / heads]``.
+            key: the same.
+        """
+        return query * self.scale @ key.transpose(2, 3)
 
 
 class Layer(nn.Module):
@@ -134,12 +143,12 @@ class Layer(nn.Module):
         dim: width of the model.
         heads: attention heads.
         dropout: probability of dropping a value.
+        attention: the kind of attention.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float, attention: type[Attention] = Attention) -> None:
         super().__init__()
-        attention = Attention(dim, heads, dropout)
-        self.attend = nn.Sequential(nn.LayerNorm(dim), attention, nn.Dropout(dropout))
+        self.attend = nn.Sequential(nn.LayerNorm(dim), attention(dim, heads, dropout), nn.Dropout(dropout))
         wide = _WIDENING * dim
         widen, narrow = nn.Linear(dim, wide), nn.Linear(wide, dim)
         self.feed = nn.Sequential(nn.LayerNorm(dim), widen, nn.GELU(), narrow, nn.Dropout(dropout))

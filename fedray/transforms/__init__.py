@@ -1,11 +1,11 @@
-"""Transforms of updates: clip, gaussian, topk; codecs: bf16, int8."""
+"""Transforms of updates: clip, gaussian, topk; codecs: bf16, int8, int4."""
 
 from fedray.transforms.base import Setting, Transform, transforms
 from fedray.transforms.bf16 import BF16
 from fedray.transforms.clip import Clip
 from fedray.transforms.codec import Codec
 from fedray.transforms.gaussian import Gaussian
-from fedray.transforms.int8 import Int8
+from fedray.transforms.quantized import Int4, Int8
 from fedray.transforms.topk import TopK
 
-__all__ = ["BF16", "Clip", "Codec", "Gaussian", "Int8", "Setting", "TopK", "Transform", "transforms"]
+__all__ = ["BF16", "Clip", "Codec", "Gaussian", "Int4", "Int8", "Setting", "TopK", "Transform", "transforms"]

@@ -106,6 +106,11 @@ class Transform:
         return ()
 
     @property
+    def changes_updates(self) -> bool:
+        """True where its client half has anything to do."""
+        return type(self).on_clients is not Transform.on_clients
+
+    @property
     def enlarges(self) -> bool:
         """True where an update may leave with a larger norm than it came with."""
         return False

@@ -264,7 +264,7 @@ def _behind_a_codec(transform: Transform, before: Sequence[Transform]) -> str | 
     """Return why a transform cannot stand behind others, some of which may have encoded what it would work on."""
     rounding = [t for t in before if isinstance(t, Codec) and t.rounds]
     name, encoded = name_of(transform), next((name_of(t) for t in rounding if t.up), None)
-    if encoded and type(transform).on_clients is not Transform.on_clients:
+    if encoded and transform.changes_updates:
         return f"{name} changes updates, and {encoded}, which stands before it, encodes them: put it before {encoded}"
     if isinstance(transform, Codec):
         for codec in rounding:

@@ -61,7 +61,7 @@ from fedray.algorithms.base import Algorithm
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
 from fedray.sampling import AvailabilityTrace, Full, Poisson, RoundRobin, Sampler, Separated, Uniform, Weighted
 from fedray.server import SGD, Adagrad, Adam, Lamb, Momentum, ServerOptimizer, Yogi
-from fedray.transforms import BF16, Clip, Gaussian, Int8, TopK, Transform
+from fedray.transforms import BF16, Clip, Gaussian, Int4, Int8, TopK, Transform
 
 ALGORITHMS: list[Algorithm] = [
     FedAvg(),
@@ -145,6 +145,7 @@ TRANSFORMS: list[list[Transform]] = [
     [BF16("both")],
     [Clip(0.5), TopK(0.3), Int8()],
     [Int8("nearest", "down"), Clip(0.5), Gaussian(0.1, noise="seeded")],
+    [Clip(0.5), Int4("nearest", error_feedback=True)],
 ]
 
 AGGREGATORS: list[Aggregator] = [

@@ -13,6 +13,7 @@ from fedray.data.spec import DataSpec
 FEATURES = DataSpec(shape=(6,), outputs=3)
 IMAGES = DataSpec(shape=(2, 8, 8), outputs=3)
 TOKENS = DataSpec(shape=(5,), outputs=7, vocabulary=7)
+TEXT = DataSpec(shape=(6,), outputs=9, vocabulary=9, target=(6,))
 SEQUENCES = DataSpec(shape=(5, 4), outputs=3)
 TARGETS = DataSpec(shape=(6,), outputs=2, task="regression")
 
@@ -26,6 +27,7 @@ CASES: list[tuple[dict[str, Any], DataSpec]] = [
     ({"name": "cnn", "channels": [3, 4], "hidden": 5}, IMAGES),
     ({"name": "resnet18_gn", "width": 4}, IMAGES),
     ({"name": "lstm", "embedding": 3, "hidden": 4}, TOKENS),
+    ({"name": "decoder", "dim": 8, "heads": 2, "layers": 1}, TEXT),
     ({"name": "transformer", "dim": 8, "heads": 2}, TOKENS),
     ({"name": "transformer", "dim": 8, "heads": 2}, IMAGES),
     ({"name": "transformer", "dim": 8, "heads": 2, "layers": 1}, SEQUENCES),
@@ -45,7 +47,7 @@ def batch(spec: DataSpec, *sizes: int) -> tuple[Tensor, Tensor]:
     x = torch.randint(spec.vocabulary, shape, generator=draw) if spec.vocabulary else torch.randn(shape, generator=draw)
     if spec.task == "regression":
         return x, torch.randn((*sizes, spec.outputs), generator=draw)
-    return x, torch.randint(spec.outputs, sizes, generator=draw)
+    return x, torch.randint(spec.outputs, (*sizes, *spec.target), generator=draw)
 
 
 def count(module: nn.Module) -> int:

@@ -24,7 +24,7 @@ def test_contract(node: dict[str, Any], spec: DataSpec) -> None:
     module = initial_model(resolve_model(node), spec, seed=0)
     x, _ = batch(spec, 4)
     output = module(x)
-    assert output.shape == (4, spec.outputs)
+    assert output.shape == (4, *(() if spec.task == "regression" else spec.target), spec.outputs)
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
     assert not list(module.buffers())
     assert module.get_parameter("head.weight").shape[0] == spec.outputs
@@ -44,7 +44,9 @@ def test_training_stacked_is_training_one_by_one(node: dict[str, Any], spec: Dat
 
     def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         output = functional_call(empty, parameters, (x,))
-        return (functional.mse_loss if spec.task == "regression" else functional.cross_entropy)(output, y)
+        if spec.task == "regression":
+            return functional.mse_loss(output, y)
+        return functional.cross_entropy(output.movedim(-1, 1), y)
 
     gradients, losses = vmap(grad_and_value(loss))(stacked, x, y)
     leaves = {name: value.clone().requires_grad_() for name, value in stacked.items()}
