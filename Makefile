@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench docs reference-personal clean
+.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench docs reference-personal reference-diloco clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench: $(RUN) ## every workload against a bare PyTorch loop, written to benchmar
 
 reference-personal: $(RUN) ## personal models against training alone, FedAvg and fine-tuning: the table of docs/personal.md
 	@$(BIN)/python -m benchmarks.personal $(ARGS)
+
+reference-diloco: $(RUN) ## DiLoCo against synchronous training of a small language model: the table of docs/diloco.md
+	@$(BIN)/python -m benchmarks.diloco $(ARGS)
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) $(TRACKERS) .mypy_cache .pytest_cache .ruff_cache build dist

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         MIFA,
         MOON,
         Centralized,
+        DiLoCo,
         Ditto,
         FedAdagrad,
         FedAdam,
@@ -77,9 +78,10 @@ __version__ = "0.2.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
-    "algorithms": "AFL APFL Centralized Ditto FedALA FedAMP FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN FedCM "
-    "FedDC FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex FedSAM "
-    "FedSGD FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
+    "algorithms": "AFL APFL Centralized DiLoCo Ditto FedALA FedAMP FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN "
+    "FedCM FedDC FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex "
+    "FedSAM FedSGD FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg "
+    "Scaffold",
     "api": "Cluster FederatedModel TrainArgs train",
     "experiment.result": "Result",
     "data": "FederatedData",
@@ -135,6 +137,7 @@ __all__ = [
     "Column",
     "ConfigError",
     "Crop",
+    "DiLoCo",
     "Dirichlet",
     "Ditto",
     "FedALA",

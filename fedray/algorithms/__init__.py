@@ -3,6 +3,7 @@
 from fedray.algorithms.afl import AFL
 from fedray.algorithms.apfl import APFL
 from fedray.algorithms.centralized import Centralized
+from fedray.algorithms.diloco import DiLoCo
 from fedray.algorithms.ditto import Ditto
 from fedray.algorithms.fedala import FedALA
 from fedray.algorithms.fedamp import FedAMP
@@ -42,6 +43,7 @@ __all__ = [
     "MIFA",
     "MOON",
     "Centralized",
+    "DiLoCo",
     "Ditto",
     "FedALA",
     "FedAMP",

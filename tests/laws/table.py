@@ -157,7 +157,7 @@ def options(config: Algorithm) -> str:
     """What was given, or ``any``."""
     given = {f.name: getattr(config, f.name) for f in fields(config)}
     own = {name: value for name, value in given.items() if value != default(config, name)}
-    words = (f"{name} {value if isinstance(value, list) else format(value, 'g')}" for name, value in own.items())
+    words = (f"{name} {format(value, 'g') if isinstance(value, float) else value}" for name, value in own.items())
     return " ".join(words) or "always"
 
 
