@@ -133,7 +133,8 @@ class Attention(nn.Module):
             query: ``[B, heads, length, dim / heads]``.
             key: the same.
         """
-        return query * self.scale @ key.transpose(2, 3)
+        scores: Tensor = query * self.scale @ key.transpose(2, 3)
+        return scores
 
 
 class Layer(nn.Module):
