@@ -175,11 +175,13 @@ class Int4(Quantized):
 
     def packed(self, whole: Tensor) -> Tensor:
         low, high = pad(whole, (0, whole.shape[1] % 2)).view(torch.uint8).unflatten(1, (-1, 2)).unbind(2)
-        return (low & 15) | (high << 4)
+        sent: Tensor = (low & 15) | (high << 4)
+        return sent
 
     def unpacked(self, sent: Tensor, size: int) -> Tensor:
         half = torch.stack([sent << 4, sent & 240], dim=2).flatten(1)[:, :size]
-        return half.contiguous().view(torch.int8) >> 4
+        whole: Tensor = half.contiguous().view(torch.int8) >> 4
+        return whole
 
 
 def _grouped(values: Tensor) -> Tensor:

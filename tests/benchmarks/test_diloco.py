@@ -12,8 +12,9 @@ import pytest
 from benchmarks import diloco
 from benchmarks.diloco import ROWS, SITES, STEPS, SYNCHRONOUS, WARM, Row, decayed, missed, table
 from fedray import DiLoCo, Int4
+from fedray.models import Decoder
 
-TINY = diloco.Decoder(dim=16, heads=2, layers=1)
+TINY = Decoder(dim=16, heads=2, layers=1)
 
 
 def test_its_examples_are_true() -> None:

@@ -96,7 +96,7 @@ def test_what_is_rounded_off_is_sent_later(seed: int, codec: Any) -> None:
     for round in range(1, 6):
         delta = torch.from_numpy(draw.standard_normal((2, 300)).astype("f4"))
         wanted += delta
-        update = BlockUpdate(round, np.arange(2), {"delta": delta.clone()}, kept, one, one, one)
+        update = BlockUpdate(round, np.arange(2), {"delta": delta.clone()}, kept, one, one, one.astype(int))
         rounding.on_clients(update)
         kept, arrived = update.state, through(rounding, update.parts["delta"], round)
         torch.testing.assert_close(arrived, update.parts["delta"], rtol=1e-6, atol=0)  # rounded once, not twice
