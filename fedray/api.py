@@ -240,6 +240,7 @@ def train(
     cluster: Cluster | Literal["ray", "inline"] = "ray",
     run_dir: str | Path | None = None,
     resume: bool = False,
+    profile: str | int | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
@@ -276,6 +277,8 @@ def train(
         run_dir: the run folder; default ``runs/python/<time>``.
         resume: go on from the newest checkpoint in ``run_dir``; the arguments must be those of the first call
             (``rounds`` may be larger).
+        profile: the rounds, ``"3-5"`` or ``3``, of which torch.profiler writes a trace of the driver and of each worker
+            into the folder ``profile`` of the run.
         progress: show progress in the terminal, or below the cell of a notebook.
         callbacks: functions that are called in this process after each round, in order, each with the round's complete
             :class:`fedray.RoundRecord`, which ``metrics.jsonl`` has by then.  One that returns True stops the run with
@@ -308,6 +311,8 @@ def train(
             if content["local"][option] != getattr(LocalSection, option):
                 raise ConfigError(f"{option}: given twice, in FederatedModel({option}_fn=) and TrainArgs({option}=)")
             content["local"][option] = given
+    if profile is not None:
+        content["run"] = {"profile": profile}
     parts: dict[str, Any] = {"metrics": metrics, "task": model.task, "privacy": privacy}
     parts |= {"algorithm": algorithm, "server": server, "aggregator": aggregator, "attack": attack, "sampler": sampler}
     content |= {name: part for name, part in parts.items() if part is not None}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import json
 import re
 import shlex
@@ -207,7 +208,11 @@ def test_the_keys_of_a_command_are_those_of_a_config(place: str, words: list[str
     verb, name, *rest = words
     path = workplace / name
     assert path.is_file()
-    keys = [word for word in rest if re.match(r"[a-z_.]+=", word)]
+    keys = [
+        word
+        for before, word in itertools.pairwise([name, *rest])
+        if before != "--profile" and re.match(r"[a-z_.]+=", word)
+    ]
     if verb == "sweep":  # each key has several values
         keys = [f"{key}={value.at(0.5)}" for key, value in drawn_from(keys)]
     Config.bind(path.stem, *load_layers(path, keys))

@@ -15,10 +15,26 @@ from fedray.run.interrupt import held
 from fedray.rundir.lock import check_free
 from fedray.rundir.names import config_of, config_path
 
+Profiled = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="rounds=3-5",
+        help="Write a trace of these rounds, of the driver and of each worker, into the run folder.",
+        show_default=False,
+    ),
+]
 
-def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+
+def _with(overrides: list[str] | None, profile: str | None) -> list[str]:
+    """Return the overrides with what ``--profile`` says."""
+    said = [] if profile is None else [f"run.profile={profile.removeprefix('rounds=')}"]
+    return [*(overrides or ()), *said]
+
+
+def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False, profile: Profiled = None) -> None:
     """Train.  The run folder is run.dir=PATH, or runs/<config name>/<time>."""
-    layers = load_layers(config, overrides or ())
+    layers = load_layers(config, _with(overrides, profile))
     with ray_ahead(*where(layers), quiet):
         with held():
             from fedray.experiment.build import Config
@@ -29,11 +45,11 @@ def run(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fals
         train(experiment, quiet)
 
 
-def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+def resume(run_dir: RunArgument, overrides: Overrides = None, quiet: Quiet = False, profile: Profiled = None) -> None:
     """Go on from the newest good checkpoint, for example with more rounds: fedray resume RUN_DIR rounds=100."""
     config_of(run_dir)
     check_free(run_dir)
-    layers = load_layers(config_path(run_dir), overrides or ())
+    layers = load_layers(config_path(run_dir), _with(overrides, profile))
     with ray_ahead(*where(layers), quiet):
         with shown(quiet):
             loaded, folder = loaded_from(run_dir, layers)

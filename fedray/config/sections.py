@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from fedray.config.local import BufferPolicy as BufferPolicy
 from fedray.config.local import LocalSection as LocalSection
+from fedray.config.run import RunSection as RunSection
 from fedray.config.stop import StopSection as StopSection
 from fedray.core.monitor import Monitor
 
@@ -308,17 +309,6 @@ class BudgetSection:
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name}={limit}: it must be above 0, or null for no limit")
-
-
-@dataclass(frozen=True)
-class RunSection:
-    """``run``: the place of the results.
-
-    Args:
-        dir: the run folder; default ``runs/<config name>/<time>``.
-    """
-
-    dir: str | None = None
 
 
 SECTIONS: dict[str, type] = {

@@ -17,7 +17,7 @@ from fedray.algorithms.variants import fitted
 from fedray.config.plugins import load_plugins
 from fedray.config.registry import made, name_of
 from fedray.core.draws import put_back
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, counted
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
@@ -62,6 +62,7 @@ from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
 from fedray.run.plan import Plan, check_cohort, check_least, check_plan
+from fedray.run.profiling import FOLDER, Profile
 from fedray.run.watch import check_named, check_watched, monitors
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import new_folder
@@ -251,6 +252,15 @@ class Config(Bound):
         """Tell if there is an evaluation at all."""
         return self.evaluate.clients_every > 0 or (self.evaluate.every > 0 and data.test is not None)
 
+    def _profile(self, folder: RunFolder) -> Profile | None:
+        """Return the rounds of which there are to be traces; ConfigError if the run has not all of them."""
+        if self.run.profiled is None:
+            return None
+        first, last = self.run.profiled
+        if last > self.schema.rounds:
+            raise ConfigError(f"run.profile={self.run.profile}: the run has {counted(self.schema.rounds, 'round')}")
+        return Profile(folder.path / FOLDER, first, last)
+
     def experiment(self, folder: RunFolder, *, resume: bool = False) -> Experiment:
         """Build and check everything; the run folder is claimed when the run begins."""
         self.place.check()
@@ -259,6 +269,7 @@ class Config(Bound):
         plan = self.plan(folder.encoding(), folder.inputs(), folder.meaning()) if resume else self.plan()
         if not resume:
             folder.check_new()
+        traced = self._profile(folder)
         run = Run(
             plan=plan,
             folder=folder,
@@ -269,7 +280,8 @@ class Config(Bound):
             resume=resume,
             code=self.code(),
             trackers=self.tracking,
-            notes=(*plan.notes, *self._code(), *self._earlier()),
+            notes=(*plan.notes, *([traced.words] if traced else []), *self._code(), *self._earlier()),
+            profile=traced,
             warnings=(*load_plugins(), *plan.task.data.warnings, *plan.warnings),
         )
         run.check_rounds()

@@ -28,6 +28,7 @@ from fedray.run.meaning import Meaning
 from fedray.run.models import check_frozen, frozen_in, keep_frozen, write_model
 from fedray.run.origin import compare, origin, other_code, other_curves
 from fedray.run.plan import Plan
+from fedray.run.profiling import Profile
 from fedray.run.sent import write_sent
 from fedray.run.snapshot import check_rounds, first_state, restore, snapshot
 from fedray.run.spending import Spending
@@ -74,6 +75,7 @@ class Run:
             :func:`fedray.rundir.lock.starting_a_driver`.
         hardware: the hardware that the bits depend on, asked where the run is made: its driver, on the same node, may
             see no GPU.
+        profile: the rounds of which there are to be traces; None: of none.
         launcher: the process that made the run, whose signals stop it; 0: it handles none.
     """
 
@@ -91,11 +93,13 @@ class Run:
     warnings: tuple[str, ...] = ()
     started_by: str | None = None
     hardware: Mapping[str, str] = field(default_factory=machine)
+    profile: Profile | None = None
     launcher: int = field(default_factory=signalled_process)
 
     def job(self) -> Job:
         """Return the workers' part of the run."""
-        return Job(self.plan.task, self.plan.algorithm, self.folder.state, self.threads, self.folder.workers)
+        folder = self.folder
+        return Job(self.plan.task, self.plan.algorithm, folder.state, self.threads, folder.workers, self.profile)
 
     def info(self, resumed_from: int | None = None) -> RunInfo:
         """Return the facts for trackers at the start; without ``resumed_from``, by the newest checkpoint there is."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedray.aggregators.base import Accumulator
 from fedray.core.draws import alone
 from fedray.core.messages import Broadcast
+from fedray.run.profiling import Tracer
 from fedray.run.usage import Meter, Reading, Usage
 from fedray.run.worker import Item, Job, Report, Worker
 from fedray.rundir.worker_log import copied
@@ -80,6 +81,7 @@ class InlineExecutor:
             self._worker = Worker(job, devices)
             self._open = opened.pop_all()
         self._meter = Meter(devices)
+        self._tracer = Tracer(job.profile, "driver")
         self._reading = Reading(_NAME)
 
     def wait(self, stopping: Callable[[], bool] = lambda: False) -> None:
@@ -91,6 +93,7 @@ class InlineExecutor:
 
     def publish(self, down: Broadcast) -> None:
         """Begin the round."""
+        self._tracer.enter(down.round)
         self._worker.begin(down)
 
     def run(self, items: Sequence[Item], stopping: Callable[[], bool]) -> list[Report] | None:
@@ -115,6 +118,7 @@ class InlineExecutor:
 
     def close(self) -> None:
         """Give the process its thread count back, and other threads the right to train."""
+        self._tracer.close()
         self._worker.close()
         torch.set_num_threads(self._threads)
         self._open.close()

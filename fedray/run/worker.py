@@ -48,6 +48,7 @@ from fedray.run.evaluation import (
     TestReport,
 )
 from fedray.run.examiner import Examiner
+from fedray.run.profiling import Profile
 from fedray.run.trained import Models
 from fedray.run.weights import weights
 from fedray.rundir.client_state import StateRows
@@ -72,6 +73,7 @@ class Job:
         state_folder: the folder of per-client state.
         threads: torch threads of a worker; the thread count changes bits, so it is part of the config.
         said: folder of the files with what clients' code prints; ``None``: it is not kept.
+        profile: the rounds of which there are to be traces; None: of none.
     """
 
     task: LocalTask
@@ -79,6 +81,7 @@ class Job:
     state_folder: Path
     threads: int = 1
     said: Path | None = None
+    profile: Profile | None = None
 
     def state_widths(self) -> dict[str, int]:
         """Return the length of each vector that a client keeps."""

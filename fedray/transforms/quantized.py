@@ -73,7 +73,7 @@ class Quantized(Codec):
         return self.error_feedback
 
     def on_clients(self, update: BlockUpdate) -> None:
-        """With error feedback round the rows of ``delta``, which then travel as they are, and keep what is left."""
+        """Round the rows of ``delta``, with error feedback, so that they travel as they are, and keep what is left."""
         if not self.error_feedback:
             return
         delta = update.parts[DELTA]

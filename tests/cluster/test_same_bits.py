@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -222,3 +224,17 @@ def test_too_many_workers_fail_with_numbers(
         assert executor.run(blocks_of(scaffold), lambda: True) is None, "asked to stop, it does, with nobody to work"
     finally:
         executor.close()
+
+
+@pytest.mark.slow
+def test_the_driver_and_each_worker_write_a_trace(tmp_path: Path, four_cpus: None) -> None:
+    """Of the rounds that are asked for, and the bits are those of a run that is not looked at."""
+    plain = problem.hashes(problem.train(tmp_path / "plain", "inline", rounds=40))
+    traced = problem.train(tmp_path / "traced", fedray.Cluster(workers=2), rounds=40, profile="20-38")
+    assert problem.hashes(traced) == plain
+    found = sorted(path.name for path in (tmp_path / "traced" / "profile").iterdir())
+    assert found[0] == "driver.json.gz"
+    assert len(found) == 1 + traced.history[37].workers
+    for name in found:
+        with gzip.open(tmp_path / "traced" / "profile" / name) as file:
+            assert "round 38" in {event.get("name") for event in json.load(file)["traceEvents"]}, name

@@ -17,7 +17,7 @@ from fedray.config.sections import SECTIONS, LocalSection, TopSection
 from fedray.experiment.build import Config
 
 IN_CLUSTER = ("cluster", "worker", "driver")
-ELSEWHERE = {"run.dir"}  # the argument run_dir of fedray.train
+ELSEWHERE = {"run.dir", "run.profile"}  # the arguments run_dir and profile of fedray.train
 KEYS = [f"{key}.{option}" for key, section in SECTIONS.items() for option in options_of(section)]
 OPTIONS = [(key, option) for key, _, option in (name.partition(".") for name in KEYS if name not in ELSEWHERE)]
 EVERY_OPTION = pytest.mark.parametrize(("key", "option"), OPTIONS, ids=[".".join(pair) for pair in OPTIONS])

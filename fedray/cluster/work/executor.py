@@ -28,6 +28,7 @@ from fedray.core.cpus import usable_cpus
 from fedray.core.messages import Block, Broadcast
 from fedray.run.evaluation import HoldoutChunk
 from fedray.run.failure_policy import give_up, unseen
+from fedray.run.profiling import Tracer
 from fedray.run.usage import Usage
 from fedray.run.worker import Item, Job, Report
 
@@ -50,6 +51,7 @@ class RayExecutor:
     def __init__(self, job: Job, args: WorkerArgs, stopping: Callable[[], bool] = lambda: False) -> None:
         self._args, self._job = args, job
         self._threads = torch.get_num_threads()
+        self._tracer = Tracer(job.profile, "driver")
         self._header = RoundHeader(0, 0, 1.0)
         aggregator, widths = job.algorithm.aggregator, job.algorithm.widths(job.task.layout)
         self._widths = widths
@@ -82,6 +84,7 @@ class RayExecutor:
 
     def publish(self, down: Broadcast) -> None:
         """Make the broadcast known: in this node's shared memory, and once to each other node."""
+        self._tracer.enter(down.round)
         self.nodes.round = down.round
         self.nodes.settle()
         self._header = RoundHeader(self._header.number + 1, down.round, down.weight)
@@ -164,6 +167,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """End the workers; a second call does nothing."""
+        self._tracer.close()
         torch.set_num_threads(self._threads)
         self.nodes.close()
         self._scheduler.close()

@@ -26,6 +26,7 @@ from fedray.core import inject
 from fedray.core.collector import collector_off
 from fedray.core.messages import Broadcast, Floats, Ints
 from fedray.optim import TorchOptimizer
+from fedray.run.profiling import Tracer
 from fedray.run.usage import Meter
 from fedray.run.worker import Item, Job, Report, Worker, devices_of
 from fedray.rundir.worker_log import redirect
@@ -110,6 +111,7 @@ class WorkerActor:
         self._folds_in_place = self._up is not None and gpus == 0
         self._name = name
         self._meter = Meter(devices_of(gpus))
+        self._tracer = Tracer(job.profile, name)
         self._begun: RoundHeader | None = None
         self._listener = channel.endpoint.listen()
 
@@ -135,11 +137,13 @@ class WorkerActor:
         """
         items: list[Item] = pickle.loads(packed)
         broadcast = Broadcast(header.round, self._down, header.weight)
+        self._tracer.enter(header.round)
         if header != self._begun:
             self._begin(broadcast)
             self._begun = header
         reports: dict[int, Report] = {i: self._done(items[i]) for i in self._positions(len(items))}
         inject.point("worker.reply", header.round)
+        self._tracer.leave(header.round)
         reading = self._meter.read(self._name, sum(report.seconds for report in reports.values()))
         return pickle.dumps((reports, self._hand_over(), reading))
 
