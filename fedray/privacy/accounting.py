@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedray.core.errors import ConfigError
 from fedray.privacy.releases import Relation, Release, Sampling, relations
@@ -270,11 +270,35 @@ def _spent(releases: tuple[Release, ...], delta: float, accountant: Accountant, 
 
 
 def _composed(releases: tuple[Release, ...], delta: float, accountant: Accountant, pace: Pace) -> float:
+    if accountant == "rdp":
+        return _summed(releases, delta)
     made = _accountant(accountant, pace, releases[0].relation)
     with _quiet():
         made.compose(_event(releases))
         found = float(made.get_epsilon(delta))
     return found if found < _LARGEST else math.inf
+
+
+def _summed(releases: tuple[Release, ...], delta: float) -> float:
+    """Return the epsilon of releases by Renyi divergences, which add up: those of a kind take long, and are kept."""
+    from dp_accounting.rdp import compute_epsilon
+
+    curves = [(each.count, *_divergences(replace(each, count=1))) for each in releases]
+    with _quiet():
+        found = float(compute_epsilon(curves[0][1], sum(count * curve for count, _, curve in curves), delta)[0])
+    return found if found < _LARGEST else math.inf
+
+
+@lru_cache(maxsize=4096)
+def _divergences(release: Release) -> tuple[Any, Any]:
+    """Return the orders, and the Renyi divergence of each, of a single release."""
+    from dp_accounting.rdp import RdpAccountant
+
+    made = _accountant("rdp", "close", release.relation)
+    assert isinstance(made, RdpAccountant)
+    with _quiet():
+        made.compose(_event((release,)))
+    return made.orders, made.rdp
 
 
 @lru_cache(maxsize=256)

@@ -18,6 +18,7 @@ from fedray.core.noise import Source
 from fedray.core.now import Now
 from fedray.privacy.accounting import multiplier_for
 from fedray.privacy.correlated import Correlation
+from fedray.privacy.ledger import Circumstances, Cost
 from fedray.privacy.mechanism import correlated_words, correlation_of, history, standard, whole
 from fedray.privacy.participation import Participation
 from fedray.privacy.releases import Release
@@ -223,8 +224,9 @@ class Central(Transform):
         share = total.count / self.expected
         names = [*self.parts, *self.sends]
         means: dict[str, Floats] = {n: total.parts[n].detach().cpu().double().mul_(share).numpy() for n in names}
-        normals = now.noise.of(means | history(self.correlation, now.noise), self.release(now.round))
         deviation = self.deviation(now.round, bound)
+        cost = Cost(self.release(now.round), Circumstances(self.expected, bound, deviation))
+        normals = now.noise.of(means | history(self.correlation, now.noise), cost)
         drawn = standard(self.correlation, now.noise, {name: len(means[name]) for name in self.parts}, normals)
         told = {"not_private": 1.0} if self.noise == "seeded" else {}
         told |= {"noise_multiplier": self.multiplier, "clip": bound, "noise_std": deviation}

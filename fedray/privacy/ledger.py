@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,36 @@ from fedray.privacy.accounting import Accountant, spent
 from fedray.privacy.releases import Release, charged
 from fedray.rundir import durable
 
-FORMAT = 1
+FORMAT = 2
+"""The format of what is written: 2 has the circumstances of a release, which 1, still read, has not."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """The circumstances of a release, for a reviewer: they do not change the epsilon.
+
+    Args:
+        expected: the number of clients that a cohort is expected to have, by which the sum is divided.
+        norm: the Euclidean norm to which all that a client sends was clipped.
+        noise_std: the standard deviation of the noise on each value of the mean.
+    """
+
+    expected: float
+    norm: float
+    noise_std: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The words on a release that are written down before it is made.
+
+    Args:
+        release: the mechanism, which is accounted for.
+        circumstances: those of the release.
+    """
+
+    release: Release
+    circumstances: Circumstances | None = None
 
 
 @dataclass(frozen=True)
@@ -25,21 +54,31 @@ class Entry:
         round: round number.
         id: of the release: the same only for the same values with the same noise.
         release: the mechanism.
+        circumstances: those of the release; None: an earlier fedray has written the line.
     """
 
     round: int
     id: str
     release: Release
+    circumstances: Circumstances | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry ready for JSON."""
-        return {"round": self.round, "release": self.id, **self.release.fields}
+        release = {"sampling": self.release.sampling, "relation": self.release.relation, **self.release.fields}
+        told = {} if self.circumstances is None else asdict(self.circumstances)
+        return {"round": self.round, "release": self.id, **release, **told}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Entry:
-        """Make an entry of what ``to_json`` has returned."""
-        mechanism = {name: value for name, value in line.items() if name not in ("round", "release")}
-        return cls(int(line["round"]), str(line["release"]), Release(**mechanism))
+        """Make an entry of what ``to_json`` has returned.
+
+        Raises:
+            TypeError: something is missing, or is unknown and might have cost something.
+        """
+        left = dict(line)
+        round, id = int(left.pop("round")), str(left.pop("release"))
+        told = {field.name: left.pop(field.name) for field in fields(Circumstances) if field.name in left}
+        return cls(round, id, Release(count=1, **left), Circumstances(**told) if told else None)
 
 
 class Ledger:
@@ -51,7 +90,7 @@ class Ledger:
     >>> import tempfile
     >>> ledger = Ledger.begin(Path(tempfile.mkdtemp()) / "privacy.jsonl")
     >>> for id in ("a", "a", "b"):  # the third is another one: the round was done again, and came out otherwise
-    ...     ledger.write(1, id, Release(noise_multiplier=2.0, rate=0.1))
+    ...     ledger.write(1, id, Cost(Release(noise_multiplier=2.0, rate=0.1)))
     >>> len(ledger), ledger.rounds
     (2, 1)
     >>> Ledger.read(ledger.path).entries == ledger.entries
@@ -64,14 +103,27 @@ class Ledger:
     """
 
     def __init__(self, path: Path, id: str, entries: tuple[Entry, ...] = ()) -> None:
-        self.path, self.id, self.entries = path, id, entries
-        self._known = {(entry.round, entry.id) for entry in entries}
+        self.path, self.id = path, id
+        self._entries, self._known, self._rounds = list[Entry](), set[tuple[int, str]](), set[int]()
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Take a release that is written down."""
+        self._entries.append(entry)
+        self._known.add((entry.round, entry.id))
+        self._rounds.add(entry.round)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self.entries)
+        return iter(self._entries)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The releases in their order."""
+        return tuple(self._entries)
 
     @classmethod
     def begin(cls, path: Path) -> Ledger:
@@ -136,33 +188,36 @@ class Ledger:
         """Return True if a release is written down."""
         return (round, id) in self._known
 
-    def write(self, round: int, id: str, release: Release) -> None:
+    def write(self, round: int, id: str, cost: Cost) -> None:
         """Write a release down and force it to the disk, unless it is there.
 
         Args:
             round: round number.
             id: of the release.
-            release: one.
+            cost: of one release.
 
         Raises:
             OSError: the disk is full, or fails: the release must not be made.
         """
         if self.has(round, id):
             return
-        entry = Entry(round, id, release)
+        entry = Entry(round, id, cost.release, cost.circumstances)
         durable.append(self.path, _line(entry.to_json()))
-        self.entries = (*self.entries, entry)
-        self._known.add((round, id))
+        self.add(entry)
 
     @property
     def releases(self) -> tuple[Release, ...]:
         """The releases so far as they are paid for, alike in one."""
-        return charged((entry.round, entry.release) for entry in self.entries)
+        return charged((entry.round, entry.release) for entry in self)
 
     @property
     def rounds(self) -> int:
         """The number of rounds that were released at least once."""
-        return len({entry.round for entry in self.entries})
+        return len(self._rounds)
+
+    def released(self, round: int) -> bool:
+        """Return True if a round was released at least once."""
+        return round in self._rounds
 
     def spent(self, delta: float, accountant: Accountant = "pld") -> float:
         """Return the epsilon of all releases at ``delta``; errors are those of :func:`accounting.spent`."""

@@ -44,7 +44,7 @@ from fedray.rundir.code import keep_code
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.lock import driving, signalled_process
 from fedray.rundir.log import logged
-from fedray.rundir.names import COMPLETE, METRICS, MODEL, NOT_PRIVATE, SUMMARY, to_go_on
+from fedray.rundir.names import COMPLETE, METRICS, MODEL, NOT_PRIVATE, PRIVACY, SUMMARY, to_go_on
 from fedray.tracking.base import RunInfo, Tracker
 from fedray.tracking.guarded import Guarded
 from fedray.tracking.jsonl import JsonLines
@@ -288,8 +288,6 @@ class _Drive:
         try:
             checkpoint.write(run.folder.checkpoints, content, kept.keep, kept.every * kept.history)
             write_sent(run.folder.path, run.plan, state.sent, state.round)
-            if self._spending is not None:
-                self._spending.publish(run.folder.path)
         except (CheckpointError, OSError) as error:
             before = checkpoint.rounds_in(run.folder.checkpoints)
             whole = f"the checkpoint of round {before[0]} is whole" if before else "there is no earlier checkpoint"
@@ -361,6 +359,8 @@ class _Drive:
     def _close(self, summary: dict[str, Any]) -> None:
         try:
             durable.replace(self._run.folder.path / SUMMARY, json.dumps(summary, indent=1).encode())
+            if claim := summary.get("privacy"):
+                durable.replace(self._run.folder.path / PRIVACY, json.dumps(claim, indent=1).encode())
             if self._saved == self._state.round:  # with the last evaluation, which came after the checkpoint
                 write_sent(self._run.folder.path, self._run.plan, self._state.sent, self._state.round)
         finally:

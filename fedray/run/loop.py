@@ -36,7 +36,7 @@ from fedray.run.failure_policy import verdict
 from fedray.run.halving import halve
 from fedray.run.models import model_sha256
 from fedray.run.plan import Plan, saved
-from fedray.run.spending import Spending
+from fedray.run.spending import BudgetExceeded, Spending
 from fedray.run.state import COMPLETE, ServerState
 from fedray.run.survey import Survey, surveyed
 from fedray.run.usage import charge
@@ -176,6 +176,9 @@ class Rounds:
             except RowsLost as error:
                 # Its text: a handler that keeps the error keeps all memory of the frames that it passed.
                 _log.warning("round %d: %s; the round is done again", number, str(error))
+            except BudgetExceeded:
+                state.whole = True  # nothing has moved: the run ends with the round before
+                return
         accepted = np.concatenate([report.clients for report in done] or [cohort[:0]])
         record.bytes = plan.traffic(cohort, accepted)
         ended = time.perf_counter()
@@ -263,7 +266,8 @@ class Rounds:
         plan, state = self._plan, self._state
         failures = [failure for report in reports for failure in report.failures]
         for failure in failures if plan.privacy is None else ():
-            _log.warning("round %d: client %r gave no update (%s): %s\n%s", *_words(failure)[:-1], self._trace(failure))
+            words = failure.round, failure.name, failure.stage, failure.error, self._trace(failure)
+            _log.warning("round %d: client %r gave no update (%s): %s\n%s", *words)
         if asked and (reason := verdict(plan.failures, failures, asked)):
             if plan.privacy is not None:
                 record.failures, reason = _listed(failures), ABORTED.format(record.round)
@@ -394,7 +398,3 @@ class Rounds:
 
 def _listed(failures: list[Failure]) -> list[dict[str, Any]]:
     return [{"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)]
-
-
-def _words(failure: Failure) -> tuple[int, str, str, str, str]:
-    return failure.round, failure.name, failure.stage, failure.error, failure.trace

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedray.core.errors import ConfigError, RunFailed, counted
+from fedray.core.errors import ConfigError, counted
 from fedray.core.record import RoundRecord
 from fedray.privacy.accounting import releases_within, spent
 from fedray.privacy.central import Central
-from fedray.privacy.ledger import Ledger
+from fedray.privacy.ledger import Cost, Ledger
 from fedray.privacy.releases import Release, charged, relations
 from fedray.privacy.statement import statement
 from fedray.run.plan import Plan
-from fedray.rundir import durable
 from fedray.rundir.names import LEDGER, PRIVACY
 
 TOLD = 20
 """The number of rounds in which a run counts what is spent, about, besides its first and its last."""
+
+
+class BudgetExceeded(Exception):
+    """A release that must not be made, as it would exceed the budget: the run ends with the round before."""
 
 
 class Spending:
@@ -37,6 +39,7 @@ class Spending:
         self.central, self.ledger = central, ledger
         self._rounds, self._budget = rounds, budget
         self._every = max(1, rounds // TOLD)
+        self._refused: str | None = None
         left = rounds - done
         first = central.release(done + 1)
         begun = first.correlated and any(entry.release == first for entry in ledger)
@@ -95,24 +98,26 @@ class Spending:
                 "them, which nothing can be added to: resume with the rounds, the sampler and the privacy that the run "
                 "was started with, or train anew in another run.dir"
             )
+        (folder / PRIVACY).unlink(missing_ok=True)  # what was claimed of the rounds before does not hold of more
         limit = plan.budget.epsilon
         return cls(central, ledger, plan.rounds, done, central.privacy.epsilon if limit is None else limit)
 
-    def write(self, round: int, id: str, release: Release) -> None:
+    def write(self, round: int, id: str, cost: Cost) -> None:
         """Write a release into the ledger, before it is made.
 
         Raises:
-            RunFailed: a round that was released already came out otherwise, and a further release would exceed the
-                budget.
+            BudgetExceeded: a round that was released already came out otherwise, and a further release would exceed
+                the budget.
             OSError: the disk is full, or fails.
         """
         known = self.ledger.has(round, id)
-        if not known and (self._none_left or self._exceeds(round, release)):
-            raise RunFailed(
-                f"round {round} was released before and came out otherwise, and another release would exceed "
-                f"budget.epsilon={self._budget:g}"
+        if not known and (self._none_left or self._exceeds(round, cost.release)):
+            self._refused = (
+                f"budget.epsilon: round {round} was released before and came out otherwise, and another release would "
+                f"exceed {self._budget:g}; {self.epsilon:.4g} are spent"
             )
-        self.ledger.write(round, id, release)
+            raise BudgetExceeded(self._refused)
+        self.ledger.write(round, id, cost)
 
     def _exceeds(self, round: int, release: Release) -> bool:
         """Return True if a round of correlated noise that was released already would exceed the budget otherwise."""
@@ -128,7 +133,9 @@ class Spending:
 
     def used_up(self, round: int) -> str | None:
         """Return, in words, that the round after ``round`` would exceed the budget; None if it would not."""
-        if not self._none_left or any(entry.round == round + 1 for entry in self.ledger):
+        if self._refused is not None:
+            return self._refused
+        if not self._none_left or self.ledger.released(round + 1):
             return None  # a round that was released already, and is done again as it was, costs nothing
         return f"budget.epsilon: one more round would exceed {self._budget:g}; {self.epsilon:.4g} are spent"
 
@@ -152,11 +159,7 @@ class Spending:
 
     def statement(self) -> dict[str, Any]:
         """Return what can be claimed of the run, in words that a reviewer can use."""
-        return statement(self.central, self.ledger.releases, self.ledger.rounds)
-
-    def publish(self, folder: Path) -> None:
-        """Write the statement into the run folder."""
-        durable.replace(folder / PRIVACY, json.dumps(self.statement(), indent=1).encode())
+        return statement(self.central.privacy, self.ledger, self.central)
 
 
 def planned(central: Central, rounds: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,23 @@ from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
 from fedray.privacy.accounting import spent
-from fedray.privacy.ledger import Ledger
+from fedray.privacy.ledger import Circumstances, Cost, Ledger
 from fedray.privacy.releases import Release
 
 ONE, OTHER = Release(1.0, 0.1), Release(2.0, 0.5)
+TOLD = Circumstances(expected=20.0, norm=0.5, noise_std=0.025)
 
 
 def filled(path: Path) -> Ledger:
     ledger = Ledger.begin(path)
     for round, id, release in [(1, "a", ONE), (2, "b", ONE), (2, "c", ONE), (3, "d", OTHER)]:
-        ledger.write(round, id, release)
+        ledger.write(round, id, Cost(release, TOLD))
     return ledger
 
 
 def test_the_same_release_counts_once_and_another_of_its_round_once_more(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "l")
-    ledger.write(2, "b", ONE)
+    ledger.write(2, "b", Cost(ONE))
     assert (len(ledger), ledger.rounds) == (4, 3)
     assert ledger.releases == (Release(1.0, 0.1, 3), Release(2.0, 0.5, 1))
 
@@ -47,14 +49,14 @@ def test_a_file_cut_anywhere_has_every_release_but_the_one_that_was_never_made(
     path.write_bytes(left)
     found = Ledger.resume(path, ledger.id, least=0)
     assert found.entries == ledger.entries[: left.count(b"\n") - 1]
-    found.write(9, "z", ONE)  # goes on with a whole line
+    found.write(9, "z", Cost(ONE))  # goes on with a whole line
     assert Ledger.read(path).entries == found.entries
 
 
 def test_an_older_checkpoint_gives_nothing_back(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "l")
     again = Ledger.resume(ledger.path, ledger.id, least=1)
-    again.write(2, "e", ONE)  # the round came out otherwise
+    again.write(2, "e", Cost(ONE))  # the round came out otherwise
     assert len(again) == len(ledger) + 1
 
 
@@ -77,7 +79,46 @@ def test_a_second_run_does_not_begin_over_a_ledger(tmp_path: Path) -> None:
         Ledger.begin(tmp_path / "l")
 
 
-@pytest.mark.parametrize("content", [b"", b"no\n", b'{"ledger": "a", "format": 1}\n{"round": 1}\n'])
+def with_line(**more: object) -> bytes:
+    line = {"round": 1, "release": "a", "noise_multiplier": 1.0, "rate": 0.1, **more}
+    return b'{"ledger": "a", "format": 1}\n' + json.dumps(line).encode() + b"\n"
+
+
+def test_a_line_says_all_that_a_reviewer_asks_of_a_release(tmp_path: Path) -> None:
+    first = json.loads(filled(tmp_path / "l").path.read_text().splitlines()[1])
+    told = {"expected": 20.0, "norm": 0.5, "noise_std": 0.025}
+    assert first == {
+        "round": 1,
+        "release": "a",
+        "sampling": "poisson",
+        "relation": "add_or_remove",
+        "noise_multiplier": 1.0,
+        "rate": 0.1,
+        **told,
+    }
+
+
+def test_a_ledger_of_an_earlier_fedray_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "l").write_bytes(with_line())
+    ledger = Ledger.resume(tmp_path / "l", "a", least=1)
+    ledger.write(2, "b", Cost(ONE, TOLD))
+    again = Ledger.read(tmp_path / "l")
+    assert [entry.circumstances for entry in again] == [None, TOLD]
+    assert again.releases == (Release(1.0, 0.1, 2),)
+    assert json.loads((tmp_path / "l").read_text().splitlines()[0])["format"] == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no\n",
+        b'{"ledger": "a", "format": 1}\n{"round": 1}\n',
+        with_line(unheard=2),
+        with_line(count=2),
+        with_line(norm=2.0),
+    ],
+)
 def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "l").write_bytes(content)
     with pytest.raises(ConfigError, match=r"^[^\n]*not a ledger of privacy, or a changed one[^\n]*$"):
@@ -85,8 +126,8 @@ def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "l").write_bytes(b'{"ledger": "a", "format": 2}\n')
-    with pytest.raises(ConfigError, match="of format 2; this fedray reads 1"):
+    (tmp_path / "l").write_bytes(b'{"ledger": "a", "format": 3}\n')
+    with pytest.raises(ConfigError, match="of format 3; this fedray reads 2"):
         Ledger.read(tmp_path / "l")
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedray.privacy.accounting import spent
-from fedray.privacy.central import Central
-from fedray.privacy.participation import Participation
+from fedray.privacy.ledger import Circumstances, Entry, Ledger
 from fedray.privacy.releases import Release
 from fedray.privacy.section import Privacy
 from fedray.privacy.statement import statement
 
 
+def made(*entries: Entry) -> Ledger:
+    return Ledger(Path("none"), "a", entries)
+
+
 def claim(rate: float = 1.0, **options: Any) -> dict[str, Any]:
     section = Privacy(noise_multiplier=6.0, accountant="rdp", **options)
-    cohorts = Participation(rate=rate, expected=50.0)
-    return statement(Central(section, 6.0, cohorts), [Release(6.0, rate, 4)], rounds=3)
+    rounds = enumerate((1, 2, 2, 3))
+    told = Circumstances(50.0, section.norm, 0.12)
+    return statement(section, made(*(Entry(round, f"{i}", Release(6.0, rate), told) for i, round in rounds)))
 
 
 def test_it_names_unit_sampling_mechanism_and_accountant() -> None:
@@ -46,5 +51,33 @@ def test_an_adaptive_clip_is_said() -> None:
 
 def test_noise_that_is_hardly_any_is_no_claim() -> None:
     section = Privacy(noise_multiplier=1e-3, accountant="rdp")
-    said = statement(Central(section, 1e-3, Participation(expected=50.0)), [Release(1e-3, 1.0, 4)], rounds=4)
+    said = statement(section, made(Entry(1, "a", Release(1e-3))))
     assert (said["claim"], said["epsilon"]) == ("none: the noise is so small that epsilon is above 10,000", None)
+
+
+def test_a_run_that_went_on_with_another_config_claims_what_its_ledger_has() -> None:
+    told = Circumstances(50.0, 1.0, 0.12)
+    entries = (
+        Entry(1, "a", Release(6.0, 0.5), told),
+        Entry(2, "b", Release(7.0, 1.0), Circumstances(99.0, 2.0, 1.0)),
+    )
+    said = statement(Privacy(noise_multiplier=7.0, norm=2.0, accountant="rdp"), made(*entries))
+    assert "multiplier 6 to 7 on" in said["mechanism"]
+    assert "clipped to 1 to 2 in" in said["mechanism"]
+    assert "divided by 50 to 99 clients" in said["mechanism"]
+    assert said["sampling"].startswith("Poisson: each")
+    assert said["sampling"].endswith("nothing is gained by sampling")
+
+
+def test_a_ledger_of_an_earlier_fedray_is_claimed_by_what_it_has() -> None:
+    said = statement(Privacy(noise_multiplier=6.0, accountant="rdp"), made(Entry(1, "a", Release(6.0))))
+    assert said["mechanism"].endswith("so that one client changes it by 1 times that at most")
+
+
+def test_before_the_first_release_nothing_is_spent() -> None:
+    said = statement(Privacy(noise_multiplier=6.0), made())
+    assert (said["epsilon"], said["mechanism"], said["releases"]) == (
+        0.0,
+        "nothing was released so far",
+        "0 releases in 0 rounds",
+    )

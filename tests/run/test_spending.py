@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fedray
 from fedray.core.errors import ConfigError
 from fedray.privacy.accounting import spent
 from fedray.privacy.ledger import Ledger
 from fedray.privacy.releases import Release
+from fedray.run.snapshot import model_of
+from fedray.rundir import checkpoint
 from fedray.rundir.names import LEDGER, PRIVACY
 from tests.privacy.test_runs import ROUNDS, stops_at, train
 
@@ -110,8 +113,10 @@ def test_correlated_noise_is_one_release_which_is_paid_for_at_once(tmp_path: Pat
         shutil.rmtree(folder / "checkpoints" / f"round-{round:08d}", ignore_errors=True)
     lines = (folder / LEDGER).read_text()
     (folder / LEDGER).write_text(lines.replace('"round": 6, "release": "', '"round": 6, "release": "0'))
-    with pytest.raises(fedray.RunFailed, match="round 6 was released before and came out otherwise"):
-        train(folder, privacy=said, sampler=turns, options=options, resume=True)
+    train(folder, privacy=said, sampler=turns, options=options, resume=True)
+    ended = json.loads((folder / "summary.json").read_text())
+    assert ended["budget"].startswith("budget.epsilon: round 6 was released before and came out otherwise")
+    assert (ended["status"], ended["rounds"]) == ("budget", 5)
     train(folder, privacy=said, sampler=turns, options={"epsilon": 2 * whole}, resume=True)
     (one, again) = Ledger.read(folder / LEDGER).releases
     assert (one.noise_multiplier, one.count, again.count) == (2.0, 1, 1)
@@ -130,8 +135,28 @@ def test_an_older_checkpoint_may_repeat_what_was_released_though_nothing_is_left
     assert (told(folder)[-1], Ledger.read(folder / LEDGER).entries) == (budget, before)
     shutil.rmtree(folder / "checkpoints" / "round-00000006")
     (folder / LEDGER).write_text((folder / LEDGER).read_text().replace('"release": "', '"release": "0'))
-    with pytest.raises(fedray.RunFailed, match="came out otherwise, and another release"):
-        train(folder, privacy=QUICK, options=options, resume=True)
+    result = train(folder, privacy=QUICK, options=options, resume=True)
+    # The round came out otherwise, and there is nothing left: the run ends, as by any budget, with the round before.
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["rounds"], len(told(folder))) == ("budget", 4, 4)
+    assert summary["budget"].startswith("budget.epsilon: round 5 was released before and came out otherwise")
+    assert len(Ledger.read(folder / LEDGER)) == ROUNDS
+    assert json.loads((folder / PRIVACY).read_text())["releases"] == f"{ROUNDS} releases in {ROUNDS} rounds"
+    saved = checkpoint.newest(folder / "checkpoints", folder / "state")
+    assert saved is not None
+    assert saved.round == 4
+    assert torch.equal(torch.cat([one.detach().reshape(-1) for one in result.model.parameters()]), model_of(saved))
+
+
+def test_the_claim_is_written_at_the_end_and_one_of_before_is_gone_where_a_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    folder, seen = tmp_path / "run", list[bool]()
+    train(folder, privacy=QUICK, callbacks=[stops_at(2)])
+    assert json.loads((folder / PRIVACY).read_text())["releases"] == "2 releases in 2 rounds"
+    train(folder, privacy=QUICK, resume=True, callbacks=[lambda record: seen.append((folder / PRIVACY).exists())])
+    assert (set(seen), len(seen)) == ({False}, ROUNDS - 1)
+    assert json.loads((folder / PRIVACY).read_text())["releases"] == f"{ROUNDS} releases in {ROUNDS} rounds"
 
 
 def test_who_goes_on_without_the_privacy_that_there_was_is_refused(whole: Path, tmp_path: Path) -> None:
