@@ -59,6 +59,7 @@ class Line:
         batch: examples in a step.
         rows: examples of each client.
         cohort: clients.
+        lanes: its clients are stacked in lanes, not by vmap.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Line:
     batch: int
     rows: int
     cohort: int = 24
+    lanes: bool = False
 
 
 def logistic() -> nn.Module:
@@ -128,6 +130,48 @@ def attention(dim: int, places: int, heads: int = 4) -> Callable[[], nn.Module]:
     return build
 
 
+class Adapted(nn.Module):
+    """A frozen linear layer with an adapter of rank 8 beside it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.base = nn.Linear(inputs, outputs).requires_grad_(False)
+        self.down, self.up = nn.Linear(inputs, 8, bias=False), nn.Linear(8, outputs, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.base(x) + self.up(self.down(x))
+        return found
+
+
+class AdaptedLayer(nn.Module):
+    """A layer of a transformer, four heads, of which adapters train."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(dim).requires_grad_(False) for _ in range(2)])
+        self.mix, self.out = Adapted(dim, 3 * dim), Adapted(dim, dim)
+        self.wide, self.narrow = Adapted(dim, 4 * dim), Adapted(4 * dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.mix(self.norms[0](x)).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        found: torch.Tensor = x + self.narrow(nn.functional.gelu(self.wide(self.norms[1](x))))
+        return found
+
+
+class Adapters(nn.Module):
+    """Adapters of a frozen transformer, and a head."""
+
+    def __init__(self, dim: int, layers: int) -> None:
+        super().__init__()
+        self.layers, self.head = nn.Sequential(*[AdaptedLayer(dim) for _ in range(layers)]), nn.Linear(dim, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.layers(x).mean(dim=1))
+        return found
+
+
 GRID = (
     Line("logistic 784-10, batch 10", logistic, (784,), 10, 50),
     Line("mlp 64-64-10, batch 20", mlp(64, 64, 10), (64,), 20, 40, 64),
@@ -152,6 +196,11 @@ GRID = (
     Line("transformer layer of 64 on 16, batch 32", attention(64, 16), (16, 64), 32, 64),
     Line("transformer layer of 64 on 64, batch 16", attention(64, 64), (64, 64), 16, 32, 12),
     Line("transformer layer of 64 on 128, batch 4", attention(64, 128), (128, 64), 4, 8, 12),
+    Line("adapters of 2 layers of 32 on 16, batch 4", functools.partial(Adapters, 32, 2), (16, 32), 4, 8, 16, True),
+    Line("adapters of 4 layers of 64 on 32, batch 4", functools.partial(Adapters, 64, 4), (32, 64), 4, 8, 16, True),
+    Line("adapters of 4 layers of 256 on 32, batch 4", functools.partial(Adapters, 256, 4), (32, 256), 4, 4, 16, True),
+    Line("adapters of 7 layers of 512 on 32, batch 1", functools.partial(Adapters, 512, 7), (32, 512), 1, 1, 16, True),
+    Line("adapters of 7 layers of 512 on 64, batch 8", functools.partial(Adapters, 512, 7), (64, 512), 8, 8, 16, True),
 )
 
 
@@ -230,17 +279,19 @@ class Measured:
     @property
     def loss(self) -> float:
         """How much longer the choice takes than the better one."""
-        return max(1.0, self.ratio if self.auto == "stacked" else 1.0 / self.ratio)
+        return max(1.0, 1.0 / self.ratio if self.auto == "alone" else self.ratio)
 
 
 def measure(line: Line, pairs: int, folder: Path) -> Measured:
     """Both ways in turn, ``pairs`` times."""
     task = task_of(line)
     size = max(2, stacked_size(task, float(line.cohort), "cpu"))
-    ways = {
-        "alone": Cohort(task, Stacking(1, False, ""), folder),
-        "stacked": Cohort(task, Stacking(size, True, ""), folder),
-    }
+    together = Stacking(size, True, "")
+    if line.lanes:
+        together = decide(task, "lanes", float(line.cohort), "cpu")
+        assert together.lanes is not None, together.reason
+        size = together.size
+    ways = {"alone": Cohort(task, Stacking(1, False, ""), folder), "stacked": Cohort(task, together, folder)}
     spent: dict[str, list[float]] = {way: [] for way in ways}
     for pair in range(pairs + 1):
         for way in sorted(ways, reverse=bool(pair % 2)):
@@ -256,7 +307,7 @@ def measure(line: Line, pairs: int, folder: Path) -> Measured:
         statistics.median(spent["stacked"]),
         statistics.median(ratios),
         *interval(ratios),
-        "stacked" if task.stacking.stacked else "alone",
+        "alone" if not task.stacking.stacked else "lanes" if task.stacking.lanes is not None else "stacked",
         task.stacking.reason,
     )
 

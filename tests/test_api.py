@@ -349,7 +349,7 @@ def test_a_loss_of_its_own_may_take_more_than_the_target_has(tmp_path: Path) -> 
         ({"batch_size": 0}, r"^local: batch_size=0: it must be at least 1"),
         ({"batch_size": "16"}, r"^local: batch_size='16': it must be at least 1"),
         ({"steps": -1}, r"^local: steps=-1"),
-        ({"stack": "on"}, r"^local: stack=on: it must be auto, off, or at least 1$"),
+        ({"stack": "on"}, r"^local: stack=on: it must be auto, off, at least 1, lanes, or lanes:8$"),
         ({"precision": "fp16"}, r"^local\.precision: .*fp16"),
         ({"buffers": "average"}, r"^local\.buffers: .*average"),
         ({"on_failure": "Abort"}, r"^failures\.on_failure: .*Abort"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,7 +43,8 @@ class LocalSection:
             ``{hospital_a: {epochs: 5, lr: 0.01}}``, in the place of those of all.
         loss: ``auto``, by the data's task, or one of ``fedray list losses``; ``my_module:name`` is one's own.
         class_weights: ``balanced``: examples count as their class is rare in all clients together; null: all alike.
-        stack: ``auto``, ``off``, or how many clients step at once.
+        stack: ``auto``, ``off``, or how many clients step at once; ``lanes``, or ``lanes:8`` for that many: at once in
+            one ordinary forward of all their rows, in which modules that train go client by client.
         precision: ``fp32``, ``tf32`` or ``bf16`` (autocast).
         deterministic: on a GPU, take only kernels that give equal bits for equal inputs; a model with an operation that
             has none fails.  ``false`` lets it run, and two runs need not agree.
@@ -89,8 +91,9 @@ class LocalSection:
         _ = self.own
         if self.clip_grad_norm is not None and not 0.0 < self.clip_grad_norm < float("inf"):
             raise ValueError(f"clip_grad_norm={self.clip_grad_norm}: it must be above 0, or null for no limit")
-        if self.stack not in ("auto", "off") and (isinstance(self.stack, str | bool) or self.stack < 1):
-            raise ValueError(f"stack={self.stack}: it must be auto, off, or at least 1")
+        said = re.fullmatch("auto|off|lanes(:[1-9][0-9]{0,5})?", self.stack) if isinstance(self.stack, str) else None
+        if not said and (isinstance(self.stack, str | bool) or self.stack < 1):
+            raise ValueError(f"stack={self.stack}: it must be auto, off, at least 1, lanes, or lanes:8")
 
     def working(self, epochs: int | None, steps: int | None) -> LocalSection:
         """Return the section of a fit that says its own number of epochs or steps, for all clients; None: as it is.

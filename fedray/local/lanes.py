@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,10 @@ def lanes_of(module: nn.Module, layout: Layout, x: Inputs) -> Lanes | str:
     if isinstance(leaves, str):
         return leaves
     seen: list[dict[str, set[int | None]]] = []
-    with HiddenState({"model": module}, layout.tensors(module).values()).put_back(), put_back(), torch.no_grad():
+    hidden = HiddenState({"model": module}, layout.tensors(module).values())
+    with hidden.put_back(), put_back(), torch.no_grad(), catch_warnings():
+        # Activation checkpointing says that nothing here needs a gradient.
+        simplefilter("ignore")
         for rows in _PROBES:
             seen.append({leaf.name: set() for leaf in leaves})
             with ExitStack() as hooked:

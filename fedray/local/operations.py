@@ -45,6 +45,37 @@ def work(module: nn.Module, x: Inputs) -> Work:
     return Work(**{name: sum(counts) / len(counts) for name, counts in counting.found.items() if counts})
 
 
+@dataclass(frozen=True)
+class Products:
+    """The multiplications of a forward pass for one example, in products with parameters and convolutions.
+
+    Args:
+        trained: those with parameters that train.
+        frozen: those with others.
+        weights: the numbers of all these parameters.
+    """
+
+    trained: float = 0.0
+    frozen: float = 0.0
+    weights: int = 0
+
+
+def products(module: nn.Module, x: Inputs) -> Products:
+    """Return the multiplications of ``module`` on the examples ``x`` ``[B, ...]``, the same on every machine.
+
+    >>> products(nn.Sequential(nn.Linear(4, 3).requires_grad_(False), nn.Linear(3, 2)), torch.zeros(2, 4))
+    Products(trained=6.0, frozen=12.0, weights=18)
+
+    Args:
+        module: the model, called once in training mode, without gradients; its buffers may move.
+        x: inputs, at least one.
+    """
+    counting = _CountProducts(module)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), counting:
+        call(module.train(), x)
+    return Products(counting.trained / len(x), counting.frozen / len(x), sum(counting.weights.values()))
+
+
 def largest(module: nn.Module, x: Inputs) -> int:
     """Return the numbers of the largest tensor in a forward pass without gradients, for one example.
 
@@ -92,3 +123,41 @@ class _Count(TorchDispatchMode):
             query, key = args[0].shape, args[1].shape
             self.found["scores"].append(math.prod(query[1:-1]) * key[-2])
         return out
+
+
+class _CountProducts(TorchDispatchMode):
+    """A count of multiplications with parameters while they run."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # By their own place: tensors that are mapped from a file share one storage.
+        self._trains = {p.data_ptr(): p.requires_grad for p in module.parameters()}
+        self.trained = self.frozen = 0
+        self.weights: dict[int, int] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in _PRODUCTS:
+            for operand in args:
+                place = operand.data_ptr() if isinstance(operand, Tensor) else None
+                # Of a product a parameter is one of the factors, of which a bias has but one axis.
+                if place not in self._trains or operand.dim() < 2:
+                    continue
+                each = math.prod(operand.shape[1:]) if func is _CONVOLUTION else operand.shape[0]
+                self.weights[place] = operand.numel()
+                if self._trains[place]:
+                    self.trained += out.numel() * each
+                else:
+                    self.frozen += out.numel() * each
+        return out
+
+
+_CONVOLUTION = torch.ops.aten.convolution.default
+_PRODUCTS = {
+    _CONVOLUTION,
+    *(getattr(torch.ops.aten, name).default for name in ("mm", "addmm", "bmm", "baddbmm")),
+}

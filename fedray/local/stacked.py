@@ -49,10 +49,10 @@ class StackedStepper:
     def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
         self._task = task
         self._device = device
-        # functional_call replaces these parameters: the module's own need no memory.  What is frozen stays.
+        # Every step brings these parameters: the module's own need no memory.  What is frozen stays.
         tensors = task.layout.tensors(module)
         for entry in task.layout.parameters:
-            tensors[entry.name].data = torch.empty(0)
+            tensors[entry.name].data = self._place(tensors[entry.name])
         self._template = train_mode(module).to(device)
         self._modes = {part: part.training for part in module.modules()}
         self._head = head_of(module)
@@ -77,9 +77,15 @@ class StackedStepper:
         last = list(module.modules())[-1]
         self._ends_in_head = self._batched is not None and last is module.get_submodule(self._head)
 
+    def _place(self, tensor: Tensor) -> Tensor:
+        """Return what stands in the module in the place of a parameter: nothing, as functional_call replaces it."""
+        return torch.empty(0)
+
     @staticmethod
     def fits(task: LocalTask, devices: Sequence[torch.device]) -> str | None:
         """Return why not: what was decided before the run."""
+        if task.stacking.lanes is not None:
+            return "its clients step in lanes"
         return None if task.stacking.stacked else task.stacking.reason
 
     @classmethod
@@ -236,8 +242,12 @@ class StackedStepper:
             logits = self._outputs(optimizer.leaves, c.keys[fit.rows(len(optimizer))], batch.x)
         loss = self.loss(Output(logits, None, batch))
         self._forward_ends()
-        grads = torch.autograd.grad(loss.sum(), optimizer.moved, materialize_grads=True)
+        grads = self._gradients(loss.sum(), optimizer.moved)
         return loss, grads if optimizer.apart else (optimizer.joined(grads),)
+
+    def _gradients(self, loss: Tensor, moved: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the gradients of leaves, zero where the loss does not use one."""
+        return torch.autograd.grad(loss, moved, materialize_grads=True)
 
     def _noised(
         self, c: Clients, fit: Fit, number: int, batch: Batch, optimizer: LeadingRows

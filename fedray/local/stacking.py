@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,19 +12,23 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fedray.core.draws import named
+from fedray.core.draws import named, put_back
 from fedray.core.errors import ConfigError
 from fedray.core.losses import ignored_class, per_example
 from fedray.core.rng import torch_generator
-from fedray.local.operations import work
+from fedray.data.columns.inputs import Inputs
+from fedray.local.lane_choice import lanes_size, mostly_frozen, number_of, unworthy
+from fedray.local.lanes import Lanes, lanes_of
+from fedray.local.modes import train_mode
+from fedray.local.operations import Products, products, work
 from fedray.local.schedule import batch_widths
 from fedray.local.task import LocalTask, Stacking
-from fedray.local.trial import obstacle
+from fedray.local.trial import obstacle, tolerance
 from fedray.models.prototype import hooked
 from fedray.optim import ELEMENTWISE, TorchOptimizer
 from fedray.tasks import outputs_of
 
-Stack = Literal["auto", "off"] | int
+Stack = Literal["auto", "off", "lanes"] | int
 
 CPU_PARAMETERS = 1 << 18
 """The parameters of a model above which a CPU gains nothing from stacking: one client already fills the caches."""
@@ -58,21 +64,27 @@ STEP_WORK = {"cpu": 12_000_000, "cuda": 1_000_000_000}
 
 COUPLED = "the loss of a batch is not the mean of its examples' losses"
 
-_TOLERANCE = 1e-4
+_NO_VMAP = "it does not run under vmap"
+_ALONE = Stacking(1, False, "")
 
 
 def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu", "cuda"]) -> Stacking:
     """Decide the stacking of a run.
 
+    Clients step together in one of two ways.  ``lanes`` is one ordinary forward of all their rows, in which modules
+    that train go client by client (see ``fedray.local.lanes``); otherwise the step is vmapped.  A trial step of two
+    unequal clients gives in either what each alone gives, or clients step one by one.
+
     ``auto`` stacks if the optimizer is elementwise, the model is small enough for the device, has no batch statistics,
     on a CPU no large convolutions and attentions (see ``operations.work``: counted, so that it is the same on every
-    machine), and a trial step of two unequal clients gives what each alone gives.  The block then holds as many clients
-    as make a step worth its overhead, as far as they fit a cache, on a CPU at most half the cohort.  Clients that step
-    one by one are a block each.  Of several variants of a model each is tried, and the smallest blocks are taken.
+    machine).  The block then holds as many clients as make a step worth its overhead, as far as they fit a cache, on a
+    CPU at most half the cohort.  Clients that step one by one are a block each.  It takes lanes on a CPU where most
+    multiplications are with frozen weights, and where vmap does not run the model, if ``lane_choice.unworthy`` knows no
+    reason against it.  Of several variants of a model each is tried, and the smallest blocks are taken.
 
     Args:
         task: the local training problem (its own ``stacking`` is ignored).
-        wanted: ``auto``, ``off``, or the number of clients in a block.
+        wanted: ``auto``, ``off``, or the number of clients in a block; ``lanes``, or ``lanes:8`` with that number.
         cohort: expected cohort size.
         device: type of the workers' devices.
 
@@ -84,6 +96,14 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     count = task.layout.trained
     if wanted in ("off", 1):
         return Stacking(1, False, "local.stack turns it off")
+    counted = None if device != "cpu" or task.data.silos or not isinstance(wanted, str) else _products(task)
+    if isinstance(wanted, str) and wanted != "auto":
+        return _in_lanes(task, number_of(wanted), cohort, device, counted)
+    if wanted == "auto" and counted is not None and mostly_frozen(counted):
+        unpaid = unworthy(counted, _usual_batch(task), count)
+        found = _in_lanes(task, None, cohort, device, counted) if unpaid is None else Stacking(1, False, unpaid)
+        if found.stacked or unpaid is not None:
+            return found
     size = stacked_size(task, cohort, device) if isinstance(wanted, str) else wanted
     if size == 1 and count <= _largest(device):
         why = f"{count:,} parameters and a cohort of {cohort:g} make stacks of one client"
@@ -91,6 +111,9 @@ def decide(task: LocalTask, wanted: Stack, cohort: float, device: Literal["cpu",
     reason = _obstacle(task, size if isinstance(wanted, str) else None, count, device)
     if reason is None:
         return Stacking(size, True, f"{size} clients step at once: {count:,} parameters, elementwise optimizer")
+    if wanted == "auto" and counted is not None and reason.startswith(_NO_VMAP):
+        found = _in_lanes(task, None, cohort, device, counted)
+        return found if found.stacked else replace(found, reason=f"{reason}; {found.reason}")
     return Stacking(1, False, reason)
 
 
@@ -124,15 +147,8 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
     if chosen and count > _largest(device):
         return f"{count:,} parameters: above {_largest(device):,} stacking does not pay on a {device}"
     module = task.model_fn()
-    kind, groups, decays = _optimizer(task, module)
-    if kind not in ELEMENTWISE:
-        return f"the optimizer {kind.__name__} is not known to be elementwise"
-    if groups > 1:
-        return "the optimizer has several parameter groups"
-    if normed := batch_statistics(module):
-        return normed
-    if held := [name for name, parameter in module.named_parameters() if hooked(parameter)]:
-        return f"{held[0]} has hooks, which would not see the gradients of single clients"
+    if unsuited := _unsuited(task, module):
+        return unsuited
     recurrent = [name for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
     if chosen and recurrent and (device == "cpu" or chosen < GPU_RECURRENT):
         return f"{recurrent[0]} is recurrent: its fused kernel is as fast one by one as its steps are in a stack"
@@ -141,18 +157,102 @@ def _obstacle(task: LocalTask, chosen: int | None, count: int, device: Literal["
             return slower
         if coupled(task, module):
             return COUPLED
-        return obstacle(task, decays, _usual_batch(task))
+        return obstacle(replace(task, stacking=_ALONE), _optimizer(task, module)[2], _usual_batch(task))
     except ConfigError:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        return f"it does not run under vmap ({type(error).__name__}: {text[:120]})"
+        return f"{_NO_VMAP} ({type(error).__name__}: {text[:120]})"
+
+
+def _in_lanes(
+    task: LocalTask, number: int | None, cohort: float, device: Literal["cpu", "cuda"], counted: Products | None
+) -> Stacking:
+    """Return the stacking in lanes, or one by one with the reason.
+
+    Args:
+        task: the local training problem.
+        number: clients in a block; None: as many as are worth it.
+        cohort: expected cohort size.
+        device: type of the workers' devices.
+        counted: the multiplications of a forward, if they are known.
+    """
+    found = _lanes(task)
+    if isinstance(found, str):
+        return Stacking(1, False, f"not in lanes: {found}")
+    count = task.layout.trained
+    if number is not None:
+        size = number
+    elif counted is None:
+        size = stacked_size(task, cohort, device)
+    else:
+        size = lanes_size(counted, _usual_batch(task), count, cohort)
+    if size == 1:
+        return Stacking(1, False, f"{count:,} parameters and a cohort of {cohort:g} make lanes of one client")
+    return Stacking(size, True, f"{size} clients step at once in lanes: {count:,} parameters, {_share(counted)}", found)
+
+
+def _share(counted: Products | None) -> str:
+    """Return how much of the work clients in lanes have in common, in words."""
+    if counted is None:
+        return "elementwise optimizer"
+    return f"{counted.frozen / max(1.0, counted.frozen + counted.trained):.0%} of multiplications with frozen weights"
+
+
+def _lanes(task: LocalTask) -> Lanes | str:
+    """Return the lanes of a task whose trial succeeds in them, or why it has none."""
+    module = task.model_fn()
+    if task.private is not None:
+        return "gradients of single rows are taken under vmap"
+    if unsuited := _unsuited(task, module):
+        return unsuited
+    found = lanes_of(train_mode(module), task.layout, _example(task))
+    if isinstance(found, str):
+        return found
+    try:
+        if coupled(task, module):
+            return COUPLED
+        decays = _optimizer(task, module)[2]
+        return obstacle(replace(task, stacking=replace(_ALONE, lanes=found)), decays, _usual_batch(task)) or found
+    except ConfigError:
+        raise
+    except Exception as error:
+        return f"it does not run in them ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+
+
+def _unsuited(task: LocalTask, module: nn.Module) -> str | None:
+    """Return why clients cannot step together in any way, as far as a look shows it."""
+    kind, groups, _ = _optimizer(task, module)
+    if kind not in ELEMENTWISE:
+        return f"the optimizer {kind.__name__} is not known to be elementwise"
+    if groups > 1:
+        return "the optimizer has several parameter groups"
+    if normed := batch_statistics(module):
+        return normed
+    if held := [name for name, parameter in module.named_parameters() if hooked(parameter)]:
+        return f"{held[0]} has hooks, which would not see the gradients of single clients"
+    return None
+
+
+def _example(task: LocalTask) -> Inputs:
+    """Return two inputs."""
+    x, _ = task.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
+    return x[0]
+
+
+def _products(task: LocalTask) -> Products | None:
+    """Return the multiplications of a forward of the model; None: it does not run."""
+    with put_back(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # who trains is warned again
+        try:
+            return products(task.model_fn(), _example(task))
+        except Exception:
+            return None
 
 
 def _slower(task: LocalTask, module: nn.Module) -> str | None:
     """Name the operation that a CPU does so much more slowly in a stack that a step gains nothing, if there is one."""
-    x, _ = task.data.rows(np.zeros(1, dtype=np.int64)).take(np.zeros((1, 2), dtype=np.int64))
-    counted, batch = work(module, x[0]), _usual_batch(task)
+    counted, batch = work(module, _example(task)), _usual_batch(task)
     for amount, limit, what in (
         (round(counted.unfolded * batch), CPU_UNFOLDED, "a convolution unfolds {:,} numbers"),
         (round(counted.scores * batch), CPU_SCORES, "an attention has {:,} scores"),
@@ -193,4 +293,5 @@ def coupled(task: LocalTask, module: nn.Module) -> bool:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
         output = outputs_of(module.eval(), x)
         whole, apart = task.loss_fn(output, y), per_example(task.loss_fn, output, y).mean()
-    return not torch.isclose(whole, apart, rtol=_TOLERANCE, atol=0.0, equal_nan=True).item()
+    close = tolerance([*module.parameters(), *module.buffers()])
+    return not torch.isclose(whole, apart, rtol=close, atol=0.0, equal_nan=True).item()

@@ -12,6 +12,7 @@ from torch import Tensor
 from fedray.core.errors import RunFailed
 from fedray.core.hidden_state import HiddenState
 from fedray.local.clients import Clients, Fits
+from fedray.local.in_lanes import LanesStepper
 from fedray.local.sequential import SequentialStepper
 from fedray.local.stacked import StackedStepper
 from fedray.local.task import LocalTask
@@ -51,7 +52,11 @@ class Stepper(Fits, Protocol):
 
 MakeStepper = Callable[[LocalTask, Sequence[torch.device]], Stepper]
 
-STEPPERS: dict[str, type[Stepper]] = {"stacked": StackedStepper, "sequential": SequentialStepper}
+STEPPERS: dict[str, type[Stepper]] = {
+    "lanes": LanesStepper,
+    "stacked": StackedStepper,
+    "sequential": SequentialStepper,
+}
 """Every way, the one that is preferred where several fit first."""
 
 

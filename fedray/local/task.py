@@ -19,6 +19,7 @@ from fedray.core.messages import Ints
 from fedray.data.augment import Augment
 from fedray.data.columns.base import ClientData
 from fedray.local.class_weights import unweighted
+from fedray.local.lanes import Lanes
 from fedray.local.moments import Moments, moments_of
 from fedray.local.private import ExamplePrivacy
 from fedray.local.program import ClientProgram, Profile
@@ -50,13 +51,15 @@ class Stacking:
 
     Args:
         size: clients in a block, C >= 1.
-        stacked: True: one vmapped step for the whole block; False: one client after the other.
+        stacked: True: one step for the whole block; False: one client after the other.
         reason: one line for ``fedray plan`` and the log.
+        lanes: the modules that go client by client in one ordinary forward of all rows; None: the step is vmapped.
     """
 
     size: int
     stacked: bool
     reason: str
+    lanes: Lanes | None = None
 
 
 @dataclass(frozen=True)

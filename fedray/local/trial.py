@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ _ROWS = (7, 3)
 """Examples of the two: in batches of four, one of them has padding in its first step, and the other one more step."""
 
 _BATCH = 4
-_TOLERANCE = 1e-4
+_TOLERANCE, _COARSE = 1e-4, 2e-2
 
 _TRAPS = "see the traps in docs/write-your-own.md"
 _WAY_OUT = f"{_TRAPS}, or let clients step one by one (local.stack: off)"
@@ -60,7 +60,7 @@ def obstacle(task: LocalTask, decays: bool, usual_batch: int) -> str | None:
     """Return the reason why two unequal clients are not in a stack what each is alone; None if they are.
 
     Args:
-        task: the local training problem.
+        task: the local training problem; of its ``stacking`` the lanes count.
         decays: the optimizer decays weights.
         usual_batch: examples in a step of the median client.
 
@@ -173,14 +173,19 @@ def _compared(runs: _Runs) -> _Found:
     changed = frozenset(runs.changed)
     for row, alone in enumerate(runs.alone()):
         for name, values in alone.items():
-            if not _close(stacked[name][row], values[0]):
+            if not _close(stacked[name][row], values[0], runs.tolerance):
                 kept = f": it remembers {min(changed)}" if changed else ""
                 return _Found(f"client {runs.clients[row]} stacked is not what it is alone{kept}", changed)
     return _Found(None, changed)
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    close = _TOLERANCE * (float(other.nan_to_num().abs().max()) or 1.0) if other.numel() else 0.0
+def tolerance(tensors: Iterable[Tensor]) -> float:
+    """Return the largest difference, relative to the largest value, that rounding makes in a model of these tensors."""
+    return _COARSE if any(one.is_floating_point() and one.dtype.itemsize < 4 for one in tensors) else _TOLERANCE
+
+
+def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    close = tolerance * (float(other.nan_to_num().abs().max()) or 1.0) if other.numel() else 0.0
     return torch.allclose(one, other, rtol=0.0, atol=close, equal_nan=True)
 
 
@@ -205,7 +210,8 @@ class _Runs:
         args = replace(args, precision="fp32", clip_grad_norm=None)
         private = None if task.private is None else task.private.without_noise()
         self._task = replace(task, args=args, optimizer_fn=plain, data=few, statistics=False, private=private)  # type: ignore[arg-type]
-        model = task.layout.pack(dict(task.model_fn().state_dict()))
+        state = dict(task.model_fn().state_dict())
+        model, self.tolerance = task.layout.pack(state), tolerance(state.values())
         self._down = Broadcast(1, {"model": model, **_drawn(task, task.receives)}, 1.0)
         draw = torch_generator(task.seed, "local", 1)
         self._addressed = {name: 0.01 * torch.randn(2, width, generator=draw) for name, width in task.addressed.items()}
@@ -219,7 +225,8 @@ class _Runs:
 
     def stacked(self) -> tuple[Parts, list[str]]:
         """Return what the two send and keep, and the generators of the process that were drawn from."""
-        block = Trainer(replace(self._task, stacking=Stacking(2, True, "")), [CPU])
+        stacking = Stacking(2, True, "", self._task.stacking.lanes)
+        block = Trainer(replace(self._task, stacking=stacking), [CPU])
         with put_back():
             before = traces()
             moved = self._moved(block, slice(0, 2))

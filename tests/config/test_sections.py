@@ -37,7 +37,7 @@ def test_every_section_has_a_place_at_the_top_and_no_two_options_of_it_share_a_l
         ("local", {"batch_size": "half"}, "batch_size=half"),
         ("local", {"epochs": -1}, "epochs=-1"),
         ("local", {"steps": -1}, "steps=-1"),
-        ("local", {"stack": 0}, "stack=0: it must be auto, off, or at least 1"),
+        ("local", {"stack": 0}, "stack=0: it must be auto, off, at least 1, lanes, or lanes:8"),
         ("local", {"stack": True}, "stack=True"),
         ("local", {"stack": "on"}, "stack=on"),
         ("cluster", {"workers": 0}, "workers=0: it must be at least 1, or auto"),

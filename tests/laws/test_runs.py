@@ -198,6 +198,25 @@ def test_the_size_of_a_stack_does_not_show(algorithm: Algorithm, ran: Runs) -> N
                 assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-5)
 
 
+IN_LANES = [FedAvg(), Scaffold(), Ditto()]
+"""Algorithms that fit, change gradients, and fit other models: in lanes the laws of the others are slow ones."""
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [pytest.param(one, id=repr(one), marks=[] if one in IN_LANES else pytest.mark.slow) for one in ALGORITHMS],
+)
+def test_lanes_do_not_show(algorithm: Algorithm, ran: Runs) -> None:
+    """One forward of the rows of all clients of a block leaves each where it is alone."""
+    alone, lanes = ran(algorithm, "off"), ran(algorithm, "lanes:2")  # type: ignore[arg-type]
+    assert lanes.run.plan.task.stacking.lanes is not None, lanes.run.plan.task.stacking.reason
+    assert {name: d for name, part in alone.kept.items() if (d := relative(lanes.kept[name], part)) > 1e-5} == {}
+    for record, expected in zip(lanes.records, alone.records, strict=True):
+        for section in VIEWS.values():
+            losses = [getattr(record, section).get("loss", {}) for record in (record, expected)]
+            assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-5)
+
+
 LEARNS: dict[str, Any] = {"rounds": 9, "args": LocalSection(2, 4), "optimizer": optim.SGD(0.3)}
 
 
