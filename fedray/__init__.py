@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from fedray.privacy import Privacy
     from fedray.rundir.client_table import read_clients
     from fedray.sampling import AvailabilityTrace, Full, Poisson, RoundRobin, Separated, Uniform, Weighted
-    from fedray.transforms import BF16, Clip, Gaussian, Int4, Int8, TopK
+    from fedray.transforms import BF16, Clip, Gaussian, Int4, Int8, SecureSum, TopK
 
 __version__ = "0.2.0"
 
@@ -95,7 +95,7 @@ _NAMES = {
     "privacy": "Privacy",
     "rundir.client_table": "read_clients",
     "sampling": "AvailabilityTrace Full Poisson RoundRobin Separated Uniform Weighted",
-    "transforms": "BF16 Clip Gaussian Int4 Int8 TopK",
+    "transforms": "BF16 Clip Gaussian Int4 Int8 SecureSum TopK",
 }
 
 _MODULES = ("metrics", "optim", "parts", "privacy", "server", "tasks")
@@ -200,6 +200,7 @@ __all__ = [
     "RoundRobin",
     "RunFailed",
     "Scaffold",
+    "SecureSum",
     "Separated",
     "Shards",
     "SignFlip",

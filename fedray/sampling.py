@@ -62,6 +62,10 @@ class Sampler(ABC):
     def expected(self, sizes: Ints) -> float:
         """Return the expected number of clients in a cohort."""
 
+    def most(self, sizes: Ints) -> int:
+        """Return a number of clients that no cohort has more of; by default all."""
+        return len(sizes)
+
     def fingerprint(self) -> str | None:
         """Return a hash of what it draws by beside its options, as a file; None, the default: there is nothing."""
         return None
@@ -86,6 +90,10 @@ class _OfSize(Sampler):
     def expected(self, sizes: Ints) -> float:
         """Return the fixed number."""
         return float(self.clients)
+
+    def most(self, sizes: Ints) -> int:
+        """Return the fixed number."""
+        return self.clients
 
 
 @samplers.register("full")
@@ -324,8 +332,11 @@ class AvailabilityTrace(Sampler):
         """Return the mean over the rounds of the file."""
         if self._available is None:
             return self._of({str(i): i for i in range(len(sizes))}).expected(sizes)
-        most = len(sizes) if self.clients is None else self.clients
-        return float(np.mean([min(len(available), most) for available in self._available]))
+        return float(np.mean([min(len(available), self.most(sizes)) for available in self._available]))
+
+    def most(self, sizes: Ints) -> int:
+        """Return ``clients``, or all."""
+        return len(sizes) if self.clients is None else min(self.clients, len(sizes))
 
 
 def _read_trace(file: str, index: Mapping[str, int]) -> list[Ints]:

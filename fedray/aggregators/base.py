@@ -7,32 +7,16 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from fedray.config.registry import Registry, name_of
+from fedray.core.errors import UpdateOutOfRange as UpdateOutOfRange
 from fedray.core.messages import Aggregate, BlockUpdate, Parts
 from fedray.core.now import Now
 
 Accumulator = dict[str, Tensor]
 """Tensors by name: all that a worker hands to the driver at the end of a round."""
-
-
-class UpdateOutOfRange(ArithmeticError):
-    """The error of a client's update that is not finite, or too large to be summed exactly.
-
-    >>> error = UpdateOutOfRange([1], "delta is not finite", "delta")
-    >>> error.positions, error.part, str(error)
-    ([1], 'delta', 'delta is not finite')
-
-    Args:
-        positions: of the clients in their block.
-        reason: one line.
-        part: the part of the update that is at fault, if one is.
-    """
-
-    def __init__(self, positions: list[int], reason: str, part: str | None = None) -> None:
-        super().__init__(reason)
-        self.positions, self.part = positions, part
 
 
 class Aggregator(ABC):
@@ -54,10 +38,14 @@ class Aggregator(ABC):
     Attributes:
         linear: True for a weighted sum; False if it needs to see single updates, which are then kept.
         weighted: True if clients count by their weights, False if each counts the same.
+        dtype: the type of the tensors of an accumulator that is a sum.
+        remedy: the words on what to do where updates are too few.
     """
 
     linear: ClassVar[bool] = True
     weighted: ClassVar[bool] = True
+    dtype: ClassVar[torch.dtype] = torch.float64
+    remedy: ClassVar[str] = "take a larger cohort, or an aggregator that expects fewer attackers"
 
     @property
     def subtracts(self) -> bool:
@@ -71,6 +59,15 @@ class Aggregator(ABC):
     def least(self) -> int:
         """The smallest number of updates that it can work with; 0: any."""
         return 0
+
+    def least_of(self, sampled: int) -> int:
+        """Return the smallest number of updates, of a cohort of so many clients, that it can work with."""
+        return self.least
+
+    @property
+    def words(self) -> str:
+        """Its config key and itself, for a message."""
+        return f"aggregator: {repr(self) if is_dataclass(self) else name_of(self)}"
 
     def initial_state(self, sent: Mapping[str, int], device: str) -> Parts:
         """Return the tensors that the server keeps for it from round to round, before the first: none by default.
@@ -119,12 +116,12 @@ class Aggregator(ABC):
         """
 
 
-def too_few(aggregator: Aggregator, count: float, who: str) -> str:
-    """Return the words for ``count`` updates that are too few for an aggregator; ``who`` has them."""
-    words = repr(aggregator) if is_dataclass(aggregator) else name_of(aggregator)
+def too_few(aggregator: Aggregator, count: float, who: str, sampled: int = 0) -> str:
+    """Return the words for ``count`` updates that are too few for an aggregator; ``who`` has them, of ``sampled``."""
+    of = f" of {sampled:,}" if aggregator.least_of(sampled) != aggregator.least else ""
     return (
-        f"aggregator: {words} needs {aggregator.least} updates at least, and {who} {count:g}: "
-        "take a larger cohort, or an aggregator that expects fewer attackers"
+        f"{aggregator.words} needs {aggregator.least_of(sampled)} updates at least, and {who} {count:g}{of}: "
+        f"{aggregator.remedy}"
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Aggregator
+from fedray.aggregators.mean import Mean
 from fedray.algorithms.base import Algorithm
 from fedray.algorithms.profiles import check_profile
 from fedray.config.registry import name_of
@@ -162,6 +163,8 @@ class Composition:
         delta, seen = layout.shared, self.profile
         numbers = sum(self.sends(layout).values()) - delta + len(seen.slots) + seen.weighs
         numbers += sum(seen.surveys.values()) + sum(seen.apart.values())
+        if (ring := self.transforms.ring) is not None:
+            return ring.value_bytes * (delta + numbers)
         return self.transforms.encoded(delta, up=True) + 4 * numbers
 
 
@@ -203,11 +206,16 @@ def compose(
     if weight != "uniform" and (needs_uniform or config.uniform_only):
         who = needs_uniform[0] if needs_uniform else config.name
         raise ConfigError(f"algorithm.weight: {who} needs every client to weigh the same: set it to uniform or auto")
-    if needs_uniform and not aggregator.linear:
-        raise ConfigError(f"aggregator: the noise of {needs_uniform[0]} is made for the mean of the updates: use mean")
     hidden = [name_of(t) for t in prepared if t.linear_only]
     if hidden and not aggregator.linear:
         raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
+    if needs_uniform and not aggregator.linear:
+        raise ConfigError(f"aggregator: the noise of {needs_uniform[0]} is made for the mean of the updates: use mean")
+    if prepared.ring is not None and type(aggregator) is not Mean:
+        raise ConfigError(
+            f"aggregator: {name_of(prepared.ring)} sums whole numbers by itself, and nothing else: use mean in the "
+            f"place of {name_of(aggregator)}"
+        )
     return Composition(config.name, config, prepared, aggregator, optimizer, weight, config.local(args))
 
 

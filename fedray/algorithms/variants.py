@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fedray.aggregators.holders import MeanOfHolders
 from fedray.aggregators.mean import Mean
+from fedray.aggregators.ring import RingSum
 from fedray.algorithms.composition import Composition
 from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
@@ -87,8 +88,11 @@ def fitted(algorithm: Composition, task: LocalTask, sampler: Sampler, rounds: in
         linear=found.aggregator.linear,
         uniform=found.weight == "uniform",
         seed=task.seed,
+        private=any(transform.noise is not None for transform in found.transforms),
     )
     found = replace(found, transforms=found.transforms.prepared(setting))
+    if found.transforms.ring is not None:
+        found = replace(found, aggregator=RingSum(found.transforms.ring))
     if task.submodels is not None and (more := [*found.transforms.sends, *found.transforms.receives]):
         raise ConfigError(f"{more[0]}: {algorithm.name} has models of different size, and no vectors beside them")
     return found

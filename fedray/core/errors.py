@@ -30,6 +30,24 @@ class RunFailed(RuntimeError):
     """
 
 
+class UpdateOutOfRange(ArithmeticError):
+    """The error of a client's update that is not finite, or too large to be summed exactly.
+
+    >>> error = UpdateOutOfRange([1], "delta is not finite", "delta")
+    >>> error.positions, error.part, str(error)
+    ([1], 'delta', 'delta is not finite')
+
+    Args:
+        positions: of the clients in their block.
+        reason: one line.
+        part: the part of the update that is at fault, if one is.
+    """
+
+    def __init__(self, positions: list[int], reason: str, part: str | None = None) -> None:
+        super().__init__(reason)
+        self.positions, self.part = positions, part
+
+
 def listed(names: Iterable[object], none: str = "(none)", separator: str = ", ") -> str:
     """Join names for a message, which ends after ten of them.
 

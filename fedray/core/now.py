@@ -26,6 +26,7 @@ class Now:
         state: the tensors that the part keeps from round to round; it changes them here, or puts others in their place.
         metrics: numbers for the record of the round, by name.
         shares: of the clients in the aggregate, by client index, where the part gives each client one.
+        clients: the accepted clients whose updates are aggregated, by index, rising; none where nobody says.
         part: its number: 0 for the aggregator, then the transforms in their order, so that no two draw the same.
         noise: its noise, where it protects privacy by some.
     """
@@ -35,6 +36,7 @@ class Now:
     state: Parts = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     shares: dict[int, float] = field(default_factory=dict)
+    clients: tuple[int, ...] = ()
     part: int = 0
     noise: Noise | None = None
 

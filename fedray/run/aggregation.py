@@ -53,9 +53,11 @@ def aggregate(
     """
     aggregator = plan.algorithm.aggregator
     clients = np.concatenate([report.clients for report in reports])
-    if len(clients) < aggregator.least:
-        raise RunFailed(too_few(aggregator, len(clients), f"round {record.round} has"))
-    now = Now(plan.task.seed, record.round, {name: tensor.clone() for name, tensor in kept.items()})
+    sampled = len(plan.cohort(record.round)) if aggregator.least else 0
+    if len(clients) < aggregator.least_of(sampled):
+        raise RunFailed(too_few(aggregator, len(clients), f"round {record.round} has", sampled))
+    own = {name: tensor.clone() for name, tensor in kept.items()}
+    now = Now(plan.task.seed, record.round, own, clients=tuple(np.sort(clients).tolist()))
     weight = float(np.concatenate([report.weight for report in reports]).sum())
     total = aggregator.finish(folded, weight, planned, len(clients), now)
     tell(record, name_of(aggregator), now.metrics)

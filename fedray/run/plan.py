@@ -118,11 +118,10 @@ class Plan:
         return (*self.task.notes, *lacking, *rate, f"weight: {self.algorithm.weight}", *without, *self._privacy())
 
     def _privacy(self) -> Iterator[str]:
-        """Say what the noise protects, and what nobody accounts for."""
+        """Say what transforms do, what the noise protects, and what nobody accounts for."""
         transforms = self.algorithm.transforms
         for transform in transforms:
-            if isinstance(transform, Central):
-                yield from transform.words
+            yield from transform.words
         if (rows := self.task.private) is not None:
             data = self.task.data
             rates = poisson_rates(self.task.args, data.sizes, data.keys(np.arange(len(data))))
@@ -285,10 +284,20 @@ class Plan:
         return items
 
     def traffic(self, sampled: Ints, accepted: Ints) -> dict[str, int]:
-        """Count the bytes of a round: ``down`` to the sampled clients, ``up`` from the accepted ones."""
+        """Count the bytes of a round: ``down`` to the sampled clients, ``up`` from them."""
+        carried, beside = self.carried(sampled, accepted), self.exchanged(len(sampled), len(accepted))
+        return {way: carried[way] + beside[way] for way in carried}
+
+    def carried(self, sampled: Ints, accepted: Ints) -> dict[str, int]:
+        """Count the bytes of broadcasts, ``down`` to the sampled clients, and of updates, ``up`` from the accepted."""
         down = sum(count * self.algorithm.download(layout) for layout, count in self.task.layouts(sampled))
         up = sum(count * self.algorithm.upload(layout) for layout, count in self.task.layouts(accepted))
         return {"down": down, "up": up}
+
+    def exchanged(self, sampled: int, accepted: int) -> dict[str, int]:
+        """Count the bytes of what transforms exchange beside that, with so many clients."""
+        found = [transform.beside(sampled, accepted) for transform in self.algorithm.transforms]
+        return {"down": sum(down for down, _ in found), "up": sum(up for _, up in found)}
 
 
 def check_cohort(sampler: Sampler, sizes: Ints) -> None:
@@ -318,7 +327,8 @@ def check_cohorts(plan: Plan) -> None:
     """
     aggregator = plan.algorithm.aggregator
     for round in range(1, plan.rounds + 1) if aggregator.least else ():
-        clients = plan.staying(round, plan.cohort(round)).tolist()
+        cohort = plan.cohort(round)
+        clients = plan.staying(round, cohort).tolist()
         count = len(set(clients) - plan.left_out.get(round, frozenset()))
-        if 0 < count < aggregator.least:
-            raise ConfigError(too_few(aggregator, count, f"round {round} will have"))
+        if 0 < count < aggregator.least_of(len(cohort)):
+            raise ConfigError(too_few(aggregator, count, f"round {round} will have", len(cohort)))

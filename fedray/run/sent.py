@@ -129,7 +129,9 @@ def parts(plan: Plan, layout: Layout) -> Iterator[dict[str, Any]]:
     for name, width in seen.surveys.items():
         yield part(name, width, "survey")
     for name, width in algorithm.sends(layout).items():
+        ring = algorithm.transforms.ring
         encoded = algorithm.transforms.encoded(width, up=True) if name == DELTA else 4 * width
+        encoded = encoded if ring is None else ring.value_bytes * width
         yield part(name, width) | ({"dtype": "encoded", "bytes": encoded} if encoded != 4 * width else {})
     for name in seen.slots:
         yield part(f"{name}.slot", 1)

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedray.aggregators.base import Accumulator, UpdateOutOfRange
+from fedray.aggregators.base import Accumulator
 from fedray.aggregators.exact import WIDE_LIMIT
 from fedray.algorithms.composition import Composition
 from fedray.core import inject
-from fedray.core.errors import RunFailed, listed, one_line
+from fedray.core.errors import RunFailed, UpdateOutOfRange, listed, one_line
 from fedray.core.messages import (
     BUFFERS,
     OPTIMIZER,
@@ -227,6 +227,10 @@ class Worker:
                 return None
             try:
                 update = self._update(clients, block)
+            except UpdateOutOfRange as error:
+                advice = f"{error}; {self._advice(None, error)}"
+                for client in clients[error.positions].tolist():
+                    given_up[client] = self._failure(client, "update", advice)
             except _Raised as error:
                 for client, reason in self._culprits(clients, error.reason, block):
                     raised[client] += 1
@@ -244,6 +248,8 @@ class Worker:
                 try:
                     self._update(np.array([client]), block)
                     break
+                except UpdateOutOfRange:  # a failure of its own kind, when all are done again
+                    break
                 except _Raised as again:
                     found.append((client, again.reason))
         return found or [(client, error) for client in clients.tolist()]
@@ -252,7 +258,7 @@ class Worker:
         try:
             with memory_told(), lack_told():
                 return self._trained(clients, block)
-        except (*OutOfMemory, RunFailed):
+        except (*OutOfMemory, RunFailed, UpdateOutOfRange):
             raise
         except Exception as error:
             raise _Raised(error) from error
@@ -289,10 +295,11 @@ class Worker:
             algorithm.transforms.on_the_way(update, task.seed, task.data.keys(clients).tolist())
         return update
 
-    def _advice(self, update: BlockUpdate, error: UpdateOutOfRange) -> str:
-        """Return what to do about an update that is out of range."""
-        task, layout = self.job.task, self._models.layout(update.variant)
-        if error.part == BUFFERS:
+    def _advice(self, update: BlockUpdate | None, error: UpdateOutOfRange) -> str:
+        """Return what to do about an update that is out of range; None: it is gone."""
+        task = self.job.task
+        if error.part == BUFFERS and update is not None:
+            layout = self._models.layout(update.variant)
             peaks = update.parts[BUFFERS][error.positions].abs().amax(dim=0).nan_to_num(nan=float("inf"))
             worst = int(peaks.argmax()) + layout.spans[BUFFERS].start
             name = next(entry.name for entry in layout.rest if entry.start <= worst < entry.stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -35,6 +35,7 @@ class Setting:
         linear: the aggregator takes sums alone, and looks at no single update.
         uniform: every client weighs the same.
         seed: the run's seed.
+        private: some transform protects privacy by noise.
     """
 
     before: tuple[Transform, ...] = ()
@@ -48,6 +49,7 @@ class Setting:
     linear: bool = True
     uniform: bool = True
     seed: int = 0
+    private: bool = False
 
     @property
     def expected(self) -> float:
@@ -84,6 +86,8 @@ class Transform:
             expected number in the place of the true one.
         bounds_all: True if it works on all that clients send, and not on their updates alone.
         section: True for one that is made of a section of the config, and so has no place among the transforms there.
+        in_ring: True if it leaves all that clients send as whole numbers modulo 2**64 (masked, say), in which form they
+            are summed before it opens the sum: :meth:`on_departure` and :meth:`opened`.
     """
 
     linear_only: ClassVar[bool] = False
@@ -91,6 +95,7 @@ class Transform:
     hides_empty: ClassVar[bool] = False
     bounds_all: ClassVar[bool] = False
     section: ClassVar[bool] = False
+    in_ring: ClassVar[bool] = False
 
     @property
     def noise(self) -> Source | None:
@@ -144,6 +149,54 @@ class Transform:
     def on_clients(self, update: BlockUpdate) -> None:
         """Change the updates ``[C, k]`` of a block in place, on the client's side; ``delta`` is ``[C, S]``."""
 
+    def on_departure(self, update: BlockUpdate, keys: Sequence[int]) -> None:
+        """Change the form of all that clients send, whatever it is for, as the last thing on their side.
+
+        Of a transform that is ``in_ring``: each part becomes int64 ``[C, k]``, that of :attr:`sends` among them.
+
+        Args:
+            update: of a block, in place.
+            keys: of its clients, ``[C]``, by which draws are named.
+
+        Raises:
+            UpdateOutOfRange: naming the clients that can send nothing, by their position.
+        """
+
+    def opened(self, sums: Parts, now: Now) -> Parts:
+        """Return the means, float32, of sums of what :meth:`on_departure` made, int64 modulo 2**64, by the same names.
+
+        Args:
+            sums: each part ``[k]``; what was sent for transforms has the names of the run.
+            now: the round, with the clients whose updates were summed.
+
+        Raises:
+            RunFailed: the sum cannot be opened.
+        """
+        raise TypeError(f"{type(self).__name__} is no transform whose updates are summed in a ring")
+
+    def least_of(self, sampled: int) -> int:
+        """Return the number of clients, of a cohort of so many, without which it opens no sum."""
+        return 0
+
+    def beside(self, sampled: int, accepted: int) -> tuple[int, int]:
+        """Return the bytes, down to clients and up from them, that a round takes beside broadcast and updates.
+
+        Args:
+            sampled: number of clients of the cohort.
+            accepted: number of those whose updates arrived.
+        """
+        return 0, 0
+
+    @property
+    def value_bytes(self) -> int:
+        """The bytes in which each value that a client sends leaves; 4, as they are float32, where it changes none."""
+        return 4
+
+    @property
+    def words(self) -> Iterable[str]:
+        """Lines for the head of the log."""
+        return ()
+
     def on_arrival(self, update: BlockUpdate, now: int) -> None:
         """Change single updates on the server's side before they are folded (weight by staleness)."""
 
@@ -161,3 +214,8 @@ class Transform:
 
 
 transforms = Registry("transform", package="fedray.transforms", base=Transform, such_as="fedray.Clip(1.0)")
+
+
+def placed(position: int, name: str) -> str:
+    """Return the name that a transform's own ``name`` has in messages and checkpoints, by its place in the chain."""
+    return f"transforms[{position}].{name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 
 import torch
@@ -13,7 +13,7 @@ from fedray.core.errors import ConfigError, RunFailed, one_line
 from fedray.core.messages import DELTA, Aggregate, BlockUpdate, Broadcast, Parts
 from fedray.core.noise import Noise
 from fedray.core.now import Now
-from fedray.transforms.base import Setting, Transform
+from fedray.transforms.base import Setting, Transform, placed
 from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 
 Hear = Callable[[Transform, Mapping[str, float] | None, Mapping[str, float]], None]
@@ -48,7 +48,7 @@ class Chain:
         Raises:
             ConfigError: one cannot stand where it stands; the message says which, and where it could.
         """
-        private = [name_of(t) for t in transforms if t.needs_uniform]
+        private = [name_of(t) for t in transforms if t.needs_uniform and not t.in_ring]
         for position, transform in enumerate(transforms):
             if reason := _misplaced(transform, transforms[:position], private):
                 raise ConfigError(f"{_said(position, transform)}: {reason}")
@@ -88,7 +88,7 @@ class Chain:
     @property
     def sends(self) -> dict[str, int]:
         """The length of each part that clients send for a transform."""
-        return {_placed(i, name): width for i, part in enumerate(self.members) for name, width in part.sends.items()}
+        return {placed(i, name): width for i, part in enumerate(self.members) for name, width in part.sends.items()}
 
     @cached_property
     def receives(self) -> dict[str, int]:
@@ -108,18 +108,18 @@ class Chain:
             for name, (dtype, shape) in shapes.items():
                 if len(shape) != 1 or dtype != torch.float32:
                     raise ConfigError(f"{where} broadcasts {name}, {dtype} {shape}; it must be a float32 vector")
-                found[_placed(position, name)] = shape[0]
+                found[placed(position, name)] = shape[0]
         return found
 
     def state(self, length: int) -> dict[str, int]:
         """Return the length of each vector that a client keeps for a transform, where an update is so long."""
-        return {_placed(i, name): length for i, part in enumerate(self.members) for name in part.state}
+        return {placed(i, name): length for i, part in enumerate(self.members) for name in part.state}
 
     # On the server
 
     def start(self, device: str | torch.device) -> Parts:
         """Return the tensors that the server keeps for transforms, before the first round."""
-        kept = {_placed(i, name): t for i, part in enumerate(self.members) for name, t in part.start().items()}
+        kept = {placed(i, name): t for i, part in enumerate(self.members) for name, t in part.start().items()}
         return {name: tensor.to(device) for name, tensor in kept.items()}
 
     def broadcast(self, kept: Parts, seed: int, round: int) -> Parts:
@@ -127,7 +127,7 @@ class Chain:
         found: Parts = {}
         for position, transform in enumerate(self.members):
             sent = transform.broadcast(Now(seed, round, _own(position, kept), part=position + 1))
-            found |= {_placed(position, name): part for name, part in sent.items()}
+            found |= {placed(position, name): part for name, part in sent.items()}
         return found
 
     def on_aggregate(
@@ -164,7 +164,7 @@ class Chain:
                     f"round {round}: {name_of(transform)} keeps {sorted(now.state)} and began with {names}: "
                     "start returns all that the server keeps for a transform"
                 )
-            kept.update({_placed(position, name): tensor for name, tensor in now.state.items()})
+            kept.update({placed(position, name): tensor for name, tensor in now.state.items()})
 
     # On the client's side
 
@@ -198,16 +198,12 @@ class Chain:
         """
         state, sent = update.state, Parts()
         for position, transform in enumerate(self.members):
-            update.state = {name: state[_placed(position, name)] for name in transform.state}
+            update.state = {name: state[placed(position, name)] for name in transform.state}
             update.received = _own(position, {name: down[name] for name in self.receives})
             transform.on_clients(update)
-            state |= {_placed(position, name): update.state[name] for name in transform.state}
-            for name, width in transform.sends.items():
-                part = update.parts.pop(name, None)
-                if part is None or part.shape != (len(update.clients), width):
-                    found = "nothing" if part is None else list(part.shape)
-                    raise ValueError(f"{name_of(transform)} sends {found} as {name}, and said [C, {width}]")
-                sent[_placed(position, name)] = part
+            state |= {placed(position, name): update.state[name] for name in transform.state}
+            if not transform.in_ring:
+                sent |= _sent(position, transform, update)
         update.state, update.received = state, {}
         update.parts.update(sent)
 
@@ -222,8 +218,17 @@ class Chain:
         if self.up:
             delta = update.parts[DELTA]
             delta.copy_(travelled(self.up, delta, Draws(seed, "encode", update.round, keys)))
+        for position, transform in enumerate(self.members):
+            if transform.in_ring:
+                transform.on_departure(update, keys)
+                update.parts |= _sent(position, transform, update)
         for transform in reversed(self.members):
             transform.on_arrival(update, update.round)
+
+    @cached_property
+    def ring(self) -> Transform | None:
+        """The transform by which updates are summed in a ring; None: they are not."""
+        return next((transform for transform in self.members if transform.in_ring), None)
 
     # Codecs
 
@@ -244,9 +249,23 @@ class Chain:
         return self._counted[up, length]
 
 
+def _sent(position: int, transform: Transform, update: BlockUpdate) -> Parts:
+    """Take what a block sends for a transform out of the update, and return it by the names of the run."""
+    found: Parts = {}
+    for name, width in transform.sends.items():
+        part = update.parts.pop(name, None)
+        if part is None or part.shape != (len(update.clients), width):
+            said = "nothing" if part is None else list(part.shape)
+            raise ValueError(f"{name_of(transform)} sends {said} as {name}, and said [C, {width}]")
+        found[placed(position, name)] = part
+    return found
+
+
 def _misplaced(transform: Transform, before: Sequence[Transform], private: Sequence[str]) -> str | None:
     """Return why a transform cannot stand behind others; ``private`` has the names of those that rely on a clip."""
-    name, bounded = name_of(transform), [name_of(t) for t in before if t.needs_uniform]
+    if reason := _beside_a_ring(transform, before):
+        return reason
+    name, bounded = name_of(transform), [name_of(t) for t in before if t.needs_uniform and not t.in_ring]
     if private and isinstance(transform, Codec) and transform.rounds and transform.up:
         return (
             f"{name} may round an update to more than the clip that {private[0]} relies on: "
@@ -258,6 +277,25 @@ def _misplaced(transform: Transform, before: Sequence[Transform], private: Seque
             "relies on: put it before the clip, or set error_feedback to false"
         )
     return _behind_a_codec(transform, before)
+
+
+def _beside_a_ring(transform: Transform, before: Sequence[Transform]) -> str | None:
+    """Return why two transforms cannot stand together, one of which lets nobody see an update as it is."""
+    pairs = [pair for other in before for pair in ((transform, other), (other, transform)) if pair[0].in_ring]
+    for ring, other in pairs:
+        name, beside = name_of(ring), name_of(other)
+        if other.in_ring:
+            return f"{name} is there already: leave one of them out"
+        if isinstance(other, Codec) and other.up:
+            options: list[str] = [option.name for option in fields(other)] if is_dataclass(other) else []
+            down = ", or set its direction to down" if "direction" in options else ""
+            return (
+                f"{name} fills every entry of what travels with a whole number of its own, so that {beside} saves "
+                f"nothing: leave {beside} out{down}; {name} has bits"
+            )
+        if type(other).on_arrival is not Transform.on_arrival:
+            return f"{beside} changes single updates on the server, which {name} hides: leave it out"
+    return None
 
 
 def _behind_a_codec(transform: Transform, before: Sequence[Transform]) -> str | None:
@@ -278,11 +316,7 @@ def _said(position: int, transform: Transform) -> str:
     return name_of(transform) if transform.section else f"transforms[{position}]"
 
 
-def _placed(position: int, name: str) -> str:
-    return f"transforms[{position}].{name}"
-
-
 def _own(position: int, parts: Parts) -> Parts:
     """Return the parts of a transform by its own names."""
-    start = _placed(position, "")
+    start = placed(position, "")
     return {name.removeprefix(start): part for name, part in parts.items() if name.startswith(start)}

@@ -62,7 +62,7 @@ from fedray.algorithms.base import Algorithm
 from fedray.attacks import ALIE, Attack, GaussianAttack, SignFlip
 from fedray.sampling import AvailabilityTrace, Full, Poisson, RoundRobin, Sampler, Separated, Uniform, Weighted
 from fedray.server import SGD, Adagrad, Adam, Lamb, Momentum, ServerOptimizer, Yogi
-from fedray.transforms import BF16, Clip, Gaussian, Int4, Int8, TopK, Transform
+from fedray.transforms import BF16, Clip, Gaussian, Int4, Int8, SecureSum, TopK, Transform
 
 ALGORITHMS: list[Algorithm] = [
     FedAvg(),
@@ -148,6 +148,8 @@ TRANSFORMS: list[list[Transform]] = [
     [Clip(0.5), TopK(0.3), Int8()],
     [Int8("nearest", "down"), Clip(0.5), Gaussian(0.1, noise="seeded")],
     [Clip(0.5), Int4("nearest", error_feedback=True)],
+    [SecureSum()],
+    [SecureSum(bits=20, range=1.0, rounding="zero"), Clip(0.5), Gaussian(0.1, noise="seeded")],
 ]
 
 AGGREGATORS: list[Aggregator] = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from fedray.aggregators.base import Aggregator
@@ -31,7 +30,7 @@ class NodeFold:
     def accumulator(self) -> Buffer | RowFile:
         """Make memory for a worker to fold into: a sum, or rows."""
         if self.aggregator.linear:
-            return Buffer(self.widths, torch.float64, self._pinned)
+            return Buffer(self.widths, self.aggregator.dtype, self._pinned)
         return RowFile(self.widths)
 
     def begin(self) -> None:

@@ -23,6 +23,7 @@ from fedray.experiment.capacity import check_gpus_used, worker_count
 from fedray.experiment.estimate.catalogue import call, summary
 from fedray.experiment.estimate.memory import Memory, memory
 from fedray.experiment.estimate.pace import FirstRound, Pace, measure
+from fedray.experiment.estimate.secure import secure_rows
 from fedray.experiment.estimate.spending import privacy_rows
 from fedray.local.schedule import step_bounds
 from fedray.run.plan import Plan
@@ -55,6 +56,7 @@ def describe(config: Config) -> RenderableType:
         _section("model", _model(plan)),
         _section("algorithm", _algorithm(config, plan)),
         *([_section("privacy", rows)] if (rows := list(privacy_rows(plan))) else []),
+        *([_section("secure sum", rows)] if (rows := list(secure_rows(plan))) else []),
         _section("round", _round(plan, first)),
         _section("memory", _memory(config, memory(plan, server, workers), workers)),
         _section("time", _time(config, plan, first, server, workers)),
@@ -155,8 +157,11 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
     expected = plan.sampler.expected(sizes)
     stacking, sharing = plan.task.stacking, plan.task.sharing
     everyone = np.arange(len(sizes))
-    traffic = plan.traffic(everyone, everyone)
-    down, up = (round(expected * traffic[way] / len(sizes)) for way in ("down", "up"))
+    # For each client on average, and beside that what depends on the cohort.
+    carried, cohort = plan.carried(everyone, everyone), max(1, round(expected))
+    beside = plan.exchanged(cohort, round(cohort * (1.0 - plan.failures.dropout)))
+    each = {way: carried[way] // len(sizes) + beside[way] // cohort for way in ("down", "up")}
+    down, up = (round(expected * (carried[way] / len(sizes) + beside[way] / cohort)) for way in ("down", "up"))
     mean = "on average " if plan.task.submodels is not None else ""
     how = "all clients stacked" if stacking.stacked else "all clients one by one"
     return [
@@ -168,8 +173,8 @@ def _round(plan: Plan, first: FirstRound | None) -> list[Row]:
         *([("devices", sharing.reason)] if sharing.reason else []),
         *(("waits", f"until a round is evaluated before the next: {key} decides by it") for key in plan.monitors),
         *(("warning", text) for text in plan.warnings),
-        ("down", f"{decimal(down)}: {mean}{traffic['down'] // len(sizes):,} bytes to each client"),
-        ("up", f"{decimal(up)}: {mean}{traffic['up'] // len(sizes):,} bytes from each client"),
+        ("down", f"{decimal(down)}: {mean}{each['down']:,} bytes to each client"),
+        ("up", f"{decimal(up)}: {mean}{each['up']:,} bytes from each client"),
         ("all rounds", f"{decimal(plan.rounds * down)} down, {decimal(plan.rounds * up)} up"),
     ]
 

@@ -68,6 +68,27 @@ def expanded(key: bytes, count: int, bits: int) -> Ints:
     return wrapped(numbers, bits).view(np.int64)
 
 
+def public_of(private: bytes) -> bytes:
+    """Return the X25519 public key, 32 bytes, of a private one."""
+    key: bytes = _parts()[0].X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return key
+
+
+def agreed(private: bytes, public: bytes, info: bytes) -> bytes:
+    """Return the key, 32 bytes, that two agree on: HKDF-SHA256 of their X25519 secret.
+
+    Args:
+        private: the key of one.
+        public: the key of the other.
+        info: the use that the key is bound to.
+    """
+    x25519, _, _, _, HKDF, hashes = _parts()
+    mine = x25519.X25519PrivateKey.from_private_bytes(private)
+    secret = mine.exchange(x25519.X25519PublicKey.from_public_bytes(public))
+    key: bytes = HKDF(hashes.SHA256(), 32, None, info).derive(secret)
+    return key
+
+
 def wrapped(numbers: NDArray[Any], bits: int) -> NDArray[np.uint64]:
     """Return whole numbers modulo 2**bits, in [0, 2**bits)."""
     return numbers.view(np.uint64) & np.uint64((1 << bits) - 1)
@@ -145,9 +166,7 @@ class Parties:
 
     def public(self, client: int) -> bytes:
         """Return a client's public key, 32 bytes, which all know."""
-        x25519 = _parts()[0]
-        key: bytes = x25519.X25519PrivateKey.from_private_bytes(self._private(client)).public_key().public_bytes_raw()
-        return key
+        return public_of(self._private(client))
 
     @cached_property
     def _publics(self) -> Mapping[int, bytes]:
@@ -157,11 +176,8 @@ class Parties:
         """Return the key that two clients agree on: HKDF-SHA256 of the X25519 secret, bound to round and pair."""
         pair = (min(one, other), max(one, other))
         if pair not in self._agreed:
-            x25519, _, _, _, HKDF, hashes = _parts()
-            mine = x25519.X25519PrivateKey.from_private_bytes(private)
-            secret = mine.exchange(x25519.X25519PublicKey.from_public_bytes(self._publics[other]))
             info = f"fedray secure_sum {self.round} {pair[0]} {pair[1]}".encode()
-            self._agreed[pair] = HKDF(hashes.SHA256(), 32, None, info).derive(secret)
+            self._agreed[pair] = agreed(private, self._publics[other], info)
         return self._agreed[pair]
 
     def masked(self, client: int, values: Ints) -> Ints:

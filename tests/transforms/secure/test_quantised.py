@@ -19,27 +19,31 @@ from fedray.transforms.secure.quantised import Grid
 def test_numbers_stay_within_their_bits_and_a_step_of_the_value(
     bits: int, reach: float, values: list[float], seed: int
 ) -> None:
-    grid, row = Grid(bits, reach), np.array(values, dtype=np.float32)
+    row = np.array(values, dtype=np.float32)
     clipped = np.clip(row.astype(np.float64), -reach, reach)
-    for uniform, most in ((None, 0.5), (np.random.default_rng(seed).random(len(row)), 1.0)):
-        whole, saturated = grid.steps(row, uniform)
+    for rounding, most in (("nearest", 0.5), ("stochastic", 1.0), ("zero", 1.0)):
+        grid = Grid(bits, reach, rounding)  # type: ignore[arg-type]
+        whole, saturated = grid.steps(row, np.random.default_rng(seed))
         assert whole.dtype == np.int64
         assert np.abs(whole).max() < 2 ** (bits - 1)
         assert np.abs(whole * grid.step - clipped).max() <= grid.step * (most + 1e-9) + reach * 1e-15
+        if rounding == "zero":
+            assert (np.abs(whole) * grid.step <= np.abs(clipped) * (1 + 2.0**-50)).all()
         assert saturated == int((np.abs(row.astype(np.float64)) > reach).sum())
 
 
 def test_stochastic_rounding_is_right_on_average() -> None:
     grid, draw = Grid(8, 1.0), np.random.default_rng(1)
+    near = Grid(8, 1.0, "nearest")
     for value in (0.3, -0.3, 0.001):
-        whole, _ = grid.steps(np.full(100_000, value), draw.random(100_000))
+        whole, _ = grid.steps(np.full(100_000, value), draw)
         assert (whole * grid.step).mean() == pytest.approx(value, abs=4 * grid.step / 2 / 100_000**0.5)
-        nearest, _ = grid.steps(np.full(1, value), None)
+        nearest, _ = near.steps(np.full(1, value))
         assert set(nearest.tolist()) <= set(whole.tolist())
 
 
 def test_the_mean_is_the_sum_over_the_count() -> None:
-    grid = Grid(32, 8.0)
+    grid = Grid(32, 8.0, "nearest")
     rows = np.random.default_rng(2).standard_normal((6, 50)).astype(np.float32)
-    total = np.sum([grid.steps(row, None)[0] for row in rows], axis=0)
+    total = np.sum([grid.steps(row)[0] for row in rows], axis=0)
     assert np.abs(grid.mean(total, 6) - rows.mean(axis=0)).max() < grid.step + 1e-6
