@@ -7,26 +7,30 @@ before by a hash that nobody can turn round; once the round is over, it is forgo
 
 from __future__ import annotations
 
-import hashlib
 import hmac
+import math
 import os
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fedray.core.errors import ConfigError
 from fedray.core.rng import digest
 
 Source = Literal["secure", "seeded"]
 """The origin of the keys: the operating system, or the run's seed, which is no privacy."""
 
 KEY_BYTES = 32
-_PAIRS = 1 << 15
+_WORDS = 1 << 16
+_ZEROS = bytes(8 * _WORDS)
 
 
-def _derived(key: bytes, *words: str) -> bytes:
+def derived(key: bytes, *words: str) -> bytes:
     """Return a key for one use, of which nobody learns the key that it is made of, nor those for other uses."""
     return hmac.digest(key, b"\0".join(word.encode() for word in words), "sha256")
 
@@ -67,28 +71,98 @@ class NoiseKeys:
     def forget(self, round: int) -> None:
         """Forget the keys of all rounds before ``round``."""
         while self.round < round:
-            self.key, self.round = _derived(self.key, "next"), self.round + 1
+            self.key, self.round = derived(self.key, "next"), self.round + 1
 
     def of(self, source: Source, round: int) -> bytes:
         """Return the key of a round; RuntimeError if it is forgotten."""
         if source == "seeded":
-            return _derived(digest(self._seed, "noise", round), "seeded")
+            return derived(digest(self._seed, "noise", round), "seeded")
         self.forget(round)
         if self.round > round:
             raise RuntimeError(f"the key of round {round} is forgotten: this is round {self.round}")
         return self.key
 
 
+class Stream:
+    """Independent standard normal draws, one after the other, from a key that is for this stream alone.
+
+    Words of 64 bits are the keystream of AES-256 in counter mode (NIST SP 800-38A); two of them, as uniform numbers of
+    53 bits in (0, 1], are two draws by Box and Muller's transform in float64, which go up to 8.57 standard deviations,
+    beyond which one draw of 10^17 is.  Float64 is no real number: docs/privacy.md says what that means.
+
+    >>> stream = Stream(bytes(32))
+    >>> stream.draw(2)
+    array([-1.09770071, -0.1939963 ])
+    >>> Stream(bytes(32)).draw(4)[2:] == stream.draw(2)
+    array([ True,  True])
+
+    Args:
+        key: 32 bytes.
+
+    Raises:
+        ConfigError: the package ``cryptography`` is not installed.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._update = _cipher()(key)
+
+    def draw(self, count: int) -> NDArray[np.float64]:
+        """Return the next ``count`` draws, float64 ``[count]``; of an odd number the last one's twin is left out."""
+        found = np.empty(count + count % 2)
+        self.fill(found)
+        normal_(found)
+        return found[:count]
+
+    def fill(self, words: NDArray[np.float64]) -> None:
+        """Put the next words of the stream into the memory of numbers ``[k]``, for :func:`normal_`."""
+        memory = words.view(np.uint8)
+        for start in range(0, len(memory), len(_ZEROS)):
+            piece = memory[start : start + len(_ZEROS)]
+            piece[:] = np.frombuffer(self._update(_ZEROS[: len(piece)]), dtype=np.uint8)
+
+
+def normal_(words: NDArray[np.float64]) -> None:
+    """Turn words of streams, in the memory of numbers ``[2 k]``, into normal draws in place.
+
+    Each two are a pair, so that streams of even lengths, one after the other in memory, stay apart.
+    """
+    found, raw = torch.from_numpy(words), words.view("<u8")
+    for start in range(0, len(words), _WORDS):
+        # NumPy has the shift that knows no sign, torch the fast logarithm, sine and cosine.
+        unit = torch.from_numpy((raw[start : start + _WORDS] >> np.uint64(11)).astype(np.float64))
+        first, second = unit.add_(1.0).mul_(2.0**-53).view(-1, 2).unbind(dim=1)
+        radius, angle = first.log().mul_(-2.0).sqrt_(), second * (2.0 * math.pi)
+        piece = found[start : start + _WORDS].view(-1, 2)
+        torch.mul(radius, angle.cos(), out=piece[:, 0])
+        torch.mul(radius, angle.sin(), out=piece[:, 1])
+
+
+def check_installed() -> None:
+    """Raise ConfigError where the package ``cryptography``, whose AES the noise is made of, is missing."""
+    _cipher()
+
+
+@cache
+def _cipher() -> Callable[[bytes], Callable[[bytes], bytes]]:
+    """Return what makes the keystream of a key: of zeros, the bytes that follow."""
+    try:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    except ImportError:
+        raise ConfigError(
+            "privacy: noise that nobody can draw again is made of the AES of the package cryptography, which is not "
+            "installed: pip install 'fedray[dp]'"
+        ) from None
+
+    # The counter may begin at 0 for all, as no two streams have the same key.
+    return lambda key: Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update
+
+
 @dataclass(frozen=True)
 class Normals:
-    """Independent standard normal draws, by names.
-
-    Words of 64 bits are those of SHAKE-256 (FIPS 202) of the key, a name and a counter; two of them, as uniform numbers
-    of 53 bits in (0, 1], are two draws by Box and Muller's transform in float64, which go up to 8.57 standard
-    deviations, beyond which one draw of 10^17 is.  Float64 is no real number: docs/privacy.md says what that means.
+    """Independent standard normal draws, by names: each name has a :class:`Stream` of its own.
 
     >>> Normals(bytes(32)).draw("delta", 4)
-    array([-0.33380238, -1.19976631,  0.61651504, -0.2586824 ])
+    array([ 1.04963862,  1.20337565, -0.22765617,  0.85993763])
 
     Args:
         key: 32 bytes.
@@ -98,15 +172,7 @@ class Normals:
 
     def draw(self, name: str, count: int) -> NDArray[np.float64]:
         """Return ``count`` draws, float64 ``[count]``: the same for the same name, which is for one use alone."""
-        key, found = _derived(self.key, "draw", name), np.empty(count + count % 2)
-        for start in range(0, len(found) // 2, _PAIRS):
-            pairs = min(_PAIRS, len(found) // 2 - start)
-            stream = hashlib.shake_256(key + start.to_bytes(8, "little")).digest(16 * pairs)
-            unit = ((np.frombuffer(stream, dtype="<u8") >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
-            radius, angle = np.sqrt(-2.0 * np.log(unit[0::2])), 2.0 * np.pi * unit[1::2]
-            piece = found[2 * start : 2 * (start + pairs)]
-            piece[0::2], piece[1::2] = radius * np.cos(angle), radius * np.sin(angle)
-        return found[:count]
+        return Stream(derived(self.key, "draw", name)).draw(count)
 
 
 Journal = Callable[[int, str, Any], None]
@@ -146,11 +212,11 @@ class Noise:
             released: the values before the noise, by name.
             cost: for the journal; None: nothing is written down.
         """
-        own = _derived(self.key, "part", str(self.part))
-        content = hmac.new(_derived(own, "release"), digestmod="sha256")
+        own = derived(self.key, "part", str(self.part))
+        content = hmac.new(derived(own, "release"), digestmod="sha256")
         for name, values in sorted(released.items()):
             content.update(f"{name}[{len(values)}]".encode())
             content.update(np.ascontiguousarray(values, dtype="<f8").data)
         if cost is not None:
             self.journal(self.round, content.hexdigest(), cost)
-        return Normals(_derived(own, "noise", content.hexdigest()))
+        return Normals(derived(own, "noise", content.hexdigest()))

@@ -21,6 +21,7 @@ from fedray.core.errors import ConfigError, counted
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
+from fedray.core.noise import check_installed as check_noise
 from fedray.core.regions import Regions
 from fedray.core.stages import stage
 from fedray.data import ClientData, DataSpec
@@ -85,8 +86,11 @@ class Config(Bound):
         if self.privacy is not None and self.privacy.examples is None:
             check_parts(made(self.algorithm), chain, made(self.aggregator), self.attack is not None)
             check_installed()
+            check_noise()
             chain.append(Central(self.privacy))
-        elif self.budget.epsilon is not None:
+        elif self.privacy is not None and self.privacy.noise == "secure":
+            check_noise()
+        if self.budget.epsilon is not None and (self.privacy is None or self.privacy.unit == "example"):
             raise ConfigError(
                 f"budget.epsilon={self.budget.epsilon:g}: nothing counts it but privacy with unit: client: give "
                 "that, or leave the limit out"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Floats, Ints
-from fedray.core.noise import KEY_BYTES, Normals, Source
+from fedray.core.noise import KEY_BYTES, Source, Stream, normal_
 from fedray.core.rng import numpy_generator
 from fedray.local.batches import Batch
 from fedray.local.per_example import ClippedGradients, Tensors
@@ -81,7 +81,7 @@ class FitNoise:
         if privacy.noise == "seeded":
             self._draws = [numpy_generator(seed, "noise", round, int(key)) for key in keys]
         else:
-            self._draws = [Normals(os.urandom(KEY_BYTES)) for _ in keys]
+            self._draws = [Stream(os.urandom(KEY_BYTES)) for _ in keys]
 
     def denominators(self, count: int, device: torch.device) -> Tensor:
         """Return the expected sizes of the batches of the first ``count`` clients, float32 ``[count]``."""
@@ -94,14 +94,15 @@ class FitNoise:
         """
         if not self._deviation:
             return None
-        found = np.empty((count, width))
-        for draws, row in zip(self._draws, found, strict=False):
-            if isinstance(draws, Normals):
-                row[:] = draws.draw(str(step), width)
-            else:
-                draws.standard_normal(out=row)
-        found *= self._deviation
-        return torch.from_numpy(found.astype(np.float32)).to(device)
+        found = np.empty((count, width + width % 2))
+        if self.privacy.noise == "seeded":
+            for draws, row in zip(self._draws, found, strict=False):
+                draws.standard_normal(out=row[:width])
+        else:
+            for draws, row in zip(self._draws, found, strict=False):
+                draws.fill(row)
+            normal_(found.reshape(-1))
+        return torch.from_numpy(found[:, :width]).mul(self._deviation).float().to(device)
 
 
 class PrivateGradients:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from fedray.core.messages import Aggregate
-from fedray.core.noise import Source
+from fedray.core.noise import Source, check_installed
 from fedray.core.now import Now
 from fedray.core.rng import torch_generator
 from fedray.transforms.base import Setting, Transform, transforms
@@ -64,6 +64,8 @@ class Gaussian(Transform):
                 "gaussian needs a clip before it: transforms: [{name: clip, norm: 1.0}, {name: gaussian}] "
                 "(and no error feedback between the two)"
             )
+        if self.noise == "secure":
+            check_installed()
         return _Calibrated(self.multiplier, self.noise, sensitivity)
 
 

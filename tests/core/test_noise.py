@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
+import sys
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from fedray.core.noise import Noise, NoiseKeys, Normals
+from fedray.core import noise as noise_module
+from fedray.core.errors import ConfigError
+from fedray.core.noise import Noise, NoiseKeys, Normals, Stream, normal_
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +43,34 @@ def test_draws_of_other_names_keys_and_neighbours_are_independent(million: np.nd
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 2**16 + 3])
 def test_the_number_of_draws_changes_none_of_them(million: np.ndarray, count: int) -> None:
-    # NumPy may take the logarithm of the last few by other instructions.
-    assert np.allclose(Normals(bytes(range(32))).draw("delta", count), million[:count], rtol=1e-12)
+    assert np.array_equal(Normals(bytes(range(32))).draw("delta", count), million[:count])
+
+
+def test_words_are_those_of_the_cipher_and_draws_are_box_and_mullers() -> None:
+    # The keystream of AES-256 for a key of zeros and a counter of zeros: the first block is a known answer of NIST's
+    # (SP 800-38A's algorithm, CAVP KAT of an all-zero key and text: dc95c078a2408989ad48a21492842087).
+    known = bytes.fromhex("dc95c078a2408989ad48a21492842087")
+    first, second = (((word >> 11) + 1) * 2.0**-53 for word in np.frombuffer(known, dtype="<u8").tolist())
+    radius, angle = math.sqrt(-2.0 * math.log(first)), 2.0 * math.pi * second
+    assert np.allclose(Stream(bytes(32)).draw(2), [radius * math.cos(angle), radius * math.sin(angle)], rtol=1e-14)
+
+
+def test_streams_side_by_side_are_those_alone_and_go_on_where_they_were() -> None:
+    keys = [bytes([k]) * 32 for k in range(3)]
+    together, streams = np.empty((2, 3, 4)), [Stream(key) for key in keys]
+    for rows in together:
+        for stream, row in zip(streams, rows, strict=True):
+            stream.fill(row)
+        normal_(rows.reshape(-1))
+    for index, key in enumerate(keys):
+        assert np.array_equal(Stream(key).draw(8), together[:, index].reshape(-1))
+
+
+def test_without_the_cipher_noise_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
+    noise_module._cipher.cache_clear()
+    with pytest.raises(ConfigError, match=r"pip install 'fedray\[dp\]'"):
+        noise_module.check_installed()
 
 
 def test_keys_go_on_by_a_hash_and_are_forgotten() -> None:
