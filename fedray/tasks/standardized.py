@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedray.config.imported import ImportedFunction
-from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn, per_example
 from fedray.data.columns.base import ClientData
 from fedray.data.encoding.moments import Sums
@@ -56,17 +55,12 @@ class StandardizedLoss(nn.Module):
 def target_moments(data: ClientData) -> tuple[Numbers, Numbers]:
     """Return mean and population standard deviation of the training targets of all clients.
 
-    Each client gives counts, sums and sums of squares, about zero and then about the mean; sums over clients are
-    rounded once, so that their order does not show.
+    Each client gives counts, sums and sums of squares, about zero and then about the mean, those of a silo where it
+    lies; sums over clients are rounded once, so that their order does not show.
 
     Returns:
         One number for each of ``[N, k]`` targets, or one in all for targets of a higher rank; a deviation of 0 is 1.
-
-    Raises:
-        ConfigError: the rows of silos stay with them.
     """
-    if data.silos:
-        raise ConfigError("task.standardize_target: the rows of silos stay with them; give task.mean and task.std")
     columns = 1 if data.spec.target else data.spec.outputs
     first = _sums(data, np.zeros(columns))
     second = _sums(data, first.mean())
@@ -75,10 +69,7 @@ def target_moments(data: ClientData) -> tuple[Numbers, Numbers]:
 
 
 def _sums(data: ClientData, center: Numbers) -> Sums:
-    each = [
-        Sums.of(data.targets(client).cpu().double().reshape(-1, len(center)).numpy(), center)
-        for client in range(len(data))
-    ]
+    each = data.target_sums(center)
     names = ("count", "total", "squares")
     whole = [
         np.array([math.fsum(column) for column in zip(*(getattr(one, name) for one in each), strict=True)])

@@ -143,7 +143,18 @@ def test_given_numbers_are_taken_and_must_be_as_many_as_targets(tmp_path: Path) 
     assert "standard units of 5000 ± 300, 0 ± 1" in (given.run_dir / "log.txt").read_text()
 
 
-def test_the_rows_of_silos_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fedray.FederatedData, "silos", {"a": object()})
-    with pytest.raises(ConfigError, match=r"the rows of silos stay with them; give task\.mean and task\.std"):
-        target_moments(data())
+def test_silos_tell_the_sums_of_their_targets_and_sent_json_says_so(tmp_path: Path) -> None:
+    silos = {}
+    for client in range(3):
+        path, own = tmp_path / f"{client}.csv", client == CLIENTS
+        pairs = zip(X[own, 0].tolist(), Y[own, 0].tolist(), strict=True)
+        path.write_text("u,y\n" + "".join(f"{x!r},{y!r}\n" for x, y in pairs))
+        silos[f"s{client}"] = {"node_label": f"site={client}", "path": str(path)}
+    section = {"name": "silos", "silos": silos, "target": "y", "task": "regression"}
+    model, args = fedray.FederatedModel("logistic", task=SECTION), fedray.TrainArgs(rounds=1)
+    found = fedray.train(model, section, args, cluster="inline", run_dir=tmp_path / "run", progress=False)
+    asked = json.loads((found.run_dir / "sent.json").read_text())["before"]["1"]
+    assert [one["question"] for one in asked][-2:] == ["target_sums", "target_sums"]
+    assert asked[-1]["answer"].startswith("Sum the targets of the training rows")
+    mean, std = Y[:, 0].astype(np.float64).mean(), Y[:, 0].astype(np.float64).std()
+    assert f"standard units of {mean:.4g} ± {std:.4g}" in (found.run_dir / "log.txt").read_text()

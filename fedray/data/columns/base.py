@@ -20,6 +20,7 @@ from fedray.core.messages import Ints
 from fedray.data.columns.checks import check_ids, counting, id_keys
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import CPU, Examples, Rows
+from fedray.data.encoding.moments import Sums
 from fedray.data.sites import Silo
 from fedray.data.spec import DataSpec
 
@@ -153,6 +154,20 @@ class ClientData(ABC):
     def targets(self, client: int) -> Tensor:
         """Return the training targets of a client, ``[m, ...]``."""
         return self.rows(np.array([client])).take(np.arange(self.sizes[client])[None])[1][0]
+
+    def target_sums(self, center: NDArray[np.float64]) -> Sequence[Sums]:
+        """Sum each client's training targets about ``center`` ``[k]``: counts, sums and sums of squares, ``[k]`` each.
+
+        >>> from fedray import FederatedData
+        >>> data = FederatedData.from_arrays(np.zeros((3, 2)), np.array([[1.0], [3.0], [5.0]]), clients=[0, 0, 1])
+        >>> [one.total.tolist() for one in data.target_sums(np.zeros(1))]
+        [[4.0], [5.0]]
+
+        Args:
+            center: one number for each of ``[m, k]`` targets, or one for all values of targets of any rank.
+        """
+        each = (self.targets(client).cpu().double().reshape(-1, len(center)).numpy() for client in range(len(self)))
+        return [Sums.of(values, center) for values in each]
 
     def positions(self, clients: Ints, ignored: int, unsaid: int = 0) -> Ints:
         """Count the target positions of clients' training examples other than ``ignored``, int64 ``[C]``.

@@ -163,8 +163,27 @@ def class_counts(table: Table, encoding: Encoding, seed: int, key: int, held: in
     targets = encoding.targets(table)
     if encoding.classes is None:
         return np.zeros(0, dtype=np.int64)
+    return np.bincount(targets[_training(table, seed, key, held)], minlength=len(encoding.classes))
+
+
+def target_sums(table: Table, encoding: Encoding, seed: int, key: int, held: int, center: NDArray[np.float64]) -> Sums:
+    """Sum the targets of the training rows: their count, sum and sum of squares about a centre.
+
+    Args:
+        table: the table.
+        encoding: the encoding that all silos have agreed on, of a regression.
+        seed: the run's seed.
+        key: the client's key.
+        held: the number of its rows that are held out.
+        center: the number subtracted from each target first, ``[1]``.
+    """
+    return Sums.of(encoding.targets(table)[_training(table, seed, key, held)].astype(np.float64), center)
+
+
+def _training(table: Table, seed: int, key: int, held: int) -> NDArray[np.int64]:
+    """Return the numbers of the rows that are not held out."""
     order = training_first(seed, np.array([key]), np.array([table.rows]), np.array([held]))
-    return np.bincount(targets[order[: table.rows - held]], minlength=len(encoding.classes))
+    return order[: table.rows - held]
 
 
 def _decimals(table: Table, name: str) -> bool:

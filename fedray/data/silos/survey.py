@@ -28,6 +28,7 @@ from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.fit import Ask, TestTables, fit, found_in, unseen_in
+from fedray.data.encoding.moments import Sums
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
 from fedray.data.encoding.table import Table
@@ -98,6 +99,7 @@ class SiloData(LazyData):
         test: central test set.
         marks: a hash of each silo's file.
         options: the options for reading the tables.
+        sites: reaches the silos.
     """
 
     def __init__(
@@ -112,9 +114,10 @@ class SiloData(LazyData):
         marks: Mapping[str, str],
         test_sizes: NDArray[np.int64],
         options: Options,
+        sites: Sites,
     ) -> None:
         self.encoding, self.marks = encoding.to_json(), marks
-        self._silos, self._encoding, self._options = dict(silos), encoding, options
+        self._silos, self._encoding, self._options, self._sites = dict(silos), encoding, options, sites
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.warnings = encoding.warnings
         self._kept_tests: dict[int, tuple[Tensor, Tensor]] = {}
@@ -153,6 +156,23 @@ class SiloData(LazyData):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}, "_kept_tests": {}}
 
+    def target_sums(self, center: NDArray[np.float64]) -> list[Sums]:
+        """See :meth:`ClientData.target_sums`; the silos are asked once more, where they lie."""
+        with self._sites.opened(_sources(self._silos, self._options)) as opened:
+            them = Noted(opened)
+            about = partial(questions.target_sums, encoding=self._encoding, seed=self._seed, center=center)
+            clients = np.arange(len(self))
+            answers = them.ask(
+                [
+                    partial(_answer, name, partial(about, key=key, held=held))
+                    for name, key, held in zip(
+                        self._silos, self.keys(clients).tolist(), self.holdout_sizes.tolist(), strict=True
+                    )
+                ]
+            )
+        self.asked = (*self.asked, *them.asked)
+        return answers
+
     @property
     def silos(self) -> Mapping[str, Silo]:
         return self._silos
@@ -172,6 +192,12 @@ class SiloData(LazyData):
         raise ConfigError("holdout: silos are asked once; say it in the data section")
 
 
+def _sources(silos: Mapping[str, Silo], options: Options) -> list[SiteData[_Tables]]:
+    return [
+        SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo, options)) for name, silo in silos.items()
+    ]
+
+
 @contextmanager
 def opened(silos: Mapping[str, Silo], options: Options, sites: Sites) -> Iterator[Ask]:
     """Open the silos' tables where they lie, and give what asks them.
@@ -179,10 +205,7 @@ def opened(silos: Mapping[str, Silo], options: Options, sites: Sites) -> Iterato
     Raises:
         ConfigError: a silo that cannot be reached, a file that cannot be read.
     """
-    sources = [
-        SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo, options)) for name, silo in silos.items()
-    ]
-    with sites.opened(sources) as them:
+    with sites.opened(_sources(silos, options)) as them:
 
         def ask(question: Callable[[Table], A]) -> list[A]:
             return them.ask([partial(_answer, name, question) for name in silos])
@@ -217,10 +240,7 @@ def survey(
     ids = check_ids(names, len(names))
     _check_evaluation(silos, holdout)
     tests = TestTables([] if test is None else [read_table(test, options.reading(test))])
-    sources = [
-        SiteData(f"silo {name!r}", silo.where, partial(_open_all, name, silo, options)) for name, silo in silos.items()
-    ]
-    with sites.opened(sources) as opened:
+    with sites.opened(_sources(silos, options)) as opened:
         them = Noted(opened)
 
         def ask(question: Callable[[Table], A]) -> list[A]:
@@ -257,7 +277,7 @@ def survey(
         marks = dict(zip(names, ask(questions.fingerprint), strict=True))
     sizes = np.array([0 if outline is None else outline.rows for outline in own], dtype=np.int64)
     read = tests.encoded(encoding)
-    data = SiloData(silos, encoding, totals, held, seed, np.stack(counts), read, marks, sizes, options)
+    data = SiloData(silos, encoding, totals, held, seed, np.stack(counts), read, marks, sizes, options, sites)
     data.notes = (*data.notes, *notes)
     data.asked = them.asked
     return data

@@ -27,6 +27,7 @@ from fedray.data.encoding.questions import Labels, Outline
 from fedray.data.encoding.reading import read_csv
 from fedray.data.silos.survey import SiloData
 from fedray.data.sites import LocalSites, OpenSiteData, SiteData, Sites
+from fedray.tasks.standardized import target_moments
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -150,6 +151,7 @@ def test_only_sums_counts_and_names_leave_a_silo(folder: Path) -> None:
     sites = Recorded()
     load(folder, lambda: sites, holdout=0.3)
     load(folder, lambda: sites, categorical={"ward": {"top": 2}}, unseen="other")
+    load(folder, lambda: sites, target="age", categorical=["ward", "y"], task="regression").target_sums(np.zeros(1))
     assert {question for question, _ in sites.crossed} == asked()
     allowed = {Outline: 0, Sums: 0, dict: 0, Labels: 0, np.ndarray: 0, str: 0}
     for _, answer in sites.crossed:
@@ -178,6 +180,23 @@ def test_a_run_that_goes_on_asks_nothing_that_its_encoding_knows(folder: Path) -
     }
     assert after.encoding == before.encoding
     assert [name for name, mark in before.fingerprint().items() if after.fingerprint()[name] != mark] == ["a"]
+
+
+def test_moments_of_a_target_are_asked_for_as_those_of_features_and_are_those_of_all_training_rows(
+    folder: Path,
+) -> None:
+    options: dict[str, Any] = {"target": "dose", "categorical": ["ward", "y"], "task": "regression"}
+    for name, text in (("b", B_CSV.replace(",,", ",0.1,")), ("test", TEST_CSV)):
+        (folder / f"{name}.csv").write_text(text)
+    sites = Recorded()
+    mine = load(folder, lambda: sites, holdout=0.3, **options)
+    before = [one["question"] for one in mine.asked]
+    del sites.crossed[:]
+    moments = target_moments(mine)
+    assert [question for question, _ in sites.crossed] == [questions.target_sums] * 4
+    assert [one["question"] for one in mine.asked] == [*before, "target_sums", "target_sums"]
+    for own, theirs in zip(moments, target_moments(from_csv(folder, holdout=0.3, **options)), strict=True):
+        np.testing.assert_array_equal(own, theirs)
 
 
 def test_ids_do_not_leave_a_silo(folder: Path) -> None:
