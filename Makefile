@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench docs reference-personal reference-diloco clean
+.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench docs reference-personal reference-diloco reference-privacy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ reference-personal: $(RUN) ## personal models against training alone, FedAvg and
 
 reference-diloco: $(RUN) ## DiLoCo against synchronous training of a small language model: the table of docs/diloco.md
 	@$(BIN)/python -m benchmarks.diloco $(ARGS)
+
+reference-privacy: $(DEV) ## accuracy against epsilon, with privacy for each of 1,000 clients: table and picture of docs/privacy.md
+	@$(BIN)/python -m benchmarks.privacy $(ARGS)
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) $(TRACKERS) .mypy_cache .pytest_cache .ruff_cache build dist

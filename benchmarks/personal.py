@@ -8,9 +8,7 @@ last two need data that fedray does not come with, in a folder ``--shared``, and
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import math
 import sys
 import tempfile
 import time
@@ -20,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 import fedray
+from benchmarks.rows import interval, keeping, kept, written
 from benchmarks.settings import SETTINGS, Setting
 
 LEAST = 0.93
@@ -73,16 +71,6 @@ def measured(setting: Setting, row: str, seed: int, shared: Path) -> dict[str, A
     return {"split": setting.name, "method": row, "seed": seed, **told, "seconds": seconds}
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Return the mean, and the half width of its 95 % interval by Student's t.
-
-    >>> [round(value, 3) for value in interval([0.9, 0.92, 0.94])]
-    [0.92, 0.05]
-    """
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return float(np.mean(values)), float(stats.t.ppf(0.975, max(1, len(values) - 1))) * error
-
-
 def table(found: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of a table of what ``measured`` has returned: the first figure with its interval.
 
@@ -117,19 +105,6 @@ def missed(found: list[dict[str, Any]]) -> list[str]:
     return sorted(method for method, mean in means.items() if mean < LEAST)
 
 
-def written(page: str, tables: list[str]) -> str:
-    """Return a page with tables in the place of those that end it.
-
-    >>> print(written("How.\\n\\n| a, 1 seed | x |\\n|---|---|\\n", ["| a, 2 seeds | x |", "|---|---|"]))
-    How.
-    <BLANKLINE>
-    | a, 2 seeds | x |
-    |---|---|
-    <BLANKLINE>
-    """
-    return page[: page.index("\n| ") + 1] + "\n".join(tables).rstrip() + "\n"
-
-
 def main() -> int:
     """Measure what is asked for, and print the tables; 1 if a method misses its threshold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,7 +115,7 @@ def main() -> int:
     parser.add_argument("--lines", type=Path, help="a file of JSON lines: what it has is not measured again")
     parser.add_argument("--write", type=Path, help="a page whose tables, which end it, are made anew")
     asked = parser.parse_args()
-    found = [json.loads(line) for line in asked.lines.read_text().splitlines()] if _there(asked.lines) else []
+    found = kept(asked.lines)
     known = {(one["split"], one["method"], one["seed"]) for one in found}
     for setting in [SETTINGS[name] for name in asked.splits]:
         if setting.folder and not (asked.shared / setting.folder).is_dir():
@@ -149,20 +124,13 @@ def main() -> int:
         for seed in range(asked.seeds):
             for row in setting.rows:
                 if (asked.methods is None or row in asked.methods) and (setting.name, row, seed) not in known:
-                    found.append(measured(setting, row, seed, asked.shared))
-                    if asked.lines:
-                        with asked.lines.open("a") as file:
-                            file.write(json.dumps(found[-1]) + "\n")
+                    found.extend(keeping([measured(setting, row, seed, asked.shared)], asked.lines))
     print("\n".join(table(found)))
     if asked.write:
         asked.write.write_text(written(asked.write.read_text(), list(table(found))))
     if short := missed(found):
         print(f"below {LEAST} on two classes each: {', '.join(short)}")
     return int(bool(short))
-
-
-def _there(path: Path | None) -> bool:
-    return path is not None and path.exists()
 
 
 if __name__ == "__main__":

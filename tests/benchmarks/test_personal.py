@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from benchmarks import personal
-from benchmarks.personal import REACHED, interval, measured, missed, table
+from benchmarks.personal import REACHED, measured, missed, table
 from benchmarks.settings import SETTINGS
 
 
@@ -22,10 +21,6 @@ def test_its_examples_are_true() -> None:
 
 def test_thresholds_are_of_rows() -> None:
     assert SETTINGS["two classes"].rows.keys() >= REACHED
-
-
-def test_the_interval_is_students() -> None:
-    assert interval([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx((3.0, 2.776445 * np.std(range(5), ddof=1) / 5**0.5))
 
 
 def one(method: str, accuracy: float, seed: int) -> dict[str, Any]:
