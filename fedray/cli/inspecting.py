@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,11 @@ from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
 from fedray.rundir.names import config_of, config_path
+
+if TYPE_CHECKING:
+    from fedray.core.terminal import Grid
+    from fedray.experiment.evaluate_clients import NameOf
+    from fedray.rundir.client_table import ClientRows
 
 
 def evaluate(
@@ -24,11 +29,14 @@ def evaluate(
         bool, typer.Option("--clients", help="Each client's models on its held-out rows, or own test set.")
     ] = False,
 ) -> None:
-    """Evaluate a run's model on its test set, or on another one; or its clients, by the models that they would use."""
+    """Evaluate a run's model on its test set, or on another one; or its clients, by the models that they would use.
+
+    Of two classes, auc is exact; auroc, as the records of a run have it, is of scores rounded to bfloat16.
+    """
     with held():
         from fedray.core.terminal import pairs, show
         from fedray.experiment.evaluate import evaluate_run
-        from fedray.experiment.evaluate_clients import evaluate_clients, views_told
+        from fedray.experiment.evaluate_clients import MOST_SHOWN, each_told, evaluate_clients, views_told
 
     config_of(run_dir)
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
@@ -38,7 +46,19 @@ def evaluate(
             "--data: with --clients each is evaluated on the rows that data.holdout sets aside; leave it out"
         )
     if clients:
-        show(pairs(views_told(evaluate_clients(loaded, folder, round, device))))
+        tables: list[Grid | None] = []
+
+        def each(rows: list[ClientRows], name_of: NameOf) -> None:
+            tables.append(each_told(rows, name_of))
+
+        show(pairs(views_told(evaluate_clients(loaded, folder, round, device, each))))
+        for table in tables:
+            if table is None:
+                typer.echo(
+                    f"more than {MOST_SHOWN} clients: evaluate.clients_every keeps each one's numbers in clients/"
+                )
+            else:
+                show(table)
         return
     metrics = evaluate_run(loaded, folder, round, device)
     show(pairs((name, f"{value:.6g}") for name, value in metrics.items()))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fedray.config.sections import BudgetSection, CheckpointSection, StopSection
 from fedray.core.errors import ConfigError
 from fedray.core.messages import STATISTICS
 from fedray.core.record import VIEWS, RoundRecord
+from fedray.core.terminal import Grid
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
 from fedray.models.prototype import last_of
@@ -23,10 +26,27 @@ from fedray.run.snapshot import first_state, restore
 from fedray.run.worker import Job
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore, damage
+from fedray.rundir.client_table import ClientRows
 from fedray.rundir.folder import RunFolder
 
+MOST_SHOWN = 20
+"""The most clients whose own numbers are shown one by one."""
 
-def evaluate_clients(config: Config, folder: RunFolder, round: Which, device: str = "cpu") -> RoundRecord:
+
+NameOf = Callable[[int], str]
+"""The id of a client by its number."""
+
+Each = Callable[[list[ClientRows], NameOf], None]
+"""What is given the numbers of single clients."""
+
+
+def _forget(rows: list[ClientRows], name_of: NameOf) -> None:
+    pass
+
+
+def evaluate_clients(
+    config: Config, folder: RunFolder, round: Which, device: str = "cpu", each: Each = _forget
+) -> RoundRecord:
     """Evaluate the clients of a run as it stands at a checkpoint, with what they have kept, as the run itself does.
 
     Args:
@@ -34,6 +54,7 @@ def evaluate_clients(config: Config, folder: RunFolder, round: Which, device: st
         folder: the run's folder.
         round: of the checkpoint; ``best``: by ``checkpoint.best``; ``None``: the newest good one.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
+        each: is given what each client got; not called where the config has ``privacy``.
 
     Returns:
         A record with the sections of the views, and ``evaluated``.
@@ -48,14 +69,20 @@ def evaluate_clients(config: Config, folder: RunFolder, round: Which, device: st
             "--clients: the rows of silos lie at their nodes, where a run with evaluate.clients_every evaluates them; "
             "where all files can be read here, say cluster.name=inline"
         )
-    record = record_of(config, folder, saved, place)
+    record = record_of(config, folder, saved, place, each=each)
     if not record.evaluated.get("clients"):
         raise ConfigError("--clients: none of the clients could be evaluated; the warnings above say why")
     return record
 
 
 def record_of(
-    config: Config, folder: RunFolder, saved: Checkpoint, place: torch.device, *, same_data: bool = True
+    config: Config,
+    folder: RunFolder,
+    saved: Checkpoint,
+    place: torch.device,
+    *,
+    same_data: bool = True,
+    each: Each = _forget,
 ) -> RoundRecord:
     """Evaluate the clients of a config from a checkpoint, and return the record.
 
@@ -65,6 +92,7 @@ def record_of(
         saved: the checkpoint.
         place: the device.
         same_data: the training data are to be those of the run, or it is warned of it.
+        each: is given what each client got.
 
     Raises:
         ConfigError: the checkpoint is one of another model; what clients have kept is gone.
@@ -96,7 +124,14 @@ def record_of(
         state.pending = RoundRecord(saved.round)
         with tempfile.TemporaryDirectory(prefix="fedray-evaluate-") as scratch:
             # Not in the run's own folder: it may go on meanwhile.
-            (record,) = Rounds(plan, state, executor, save=lambda _: None, addressed=Path(scratch))
+            (record,) = Rounds(
+                plan,
+                state,
+                executor,
+                save=lambda _: None,
+                keep=lambda _, rows: each(rows, plan.task.data.client_id),
+                addressed=Path(scratch),
+            )
     finally:
         executor.close()
     return record
@@ -115,3 +150,40 @@ def views_told(record: RoundRecord) -> list[tuple[str, str]]:
             more = ", ".join(f"{name} {value:.6g}" for name, value in spread.items() if name != "mean")
             rows.append((f"{view} {metric}", f"{spread['mean']:.6g} ({more})"))
     return rows
+
+
+def each_told(rows: Sequence[ClientRows], name_of: NameOf) -> Grid | None:
+    """Return a table of what each client got; None where there are more than ``MOST_SHOWN``, or nobody's are known.
+
+    >>> from fedray.core.terminal import plain
+    >>> found = {"loss": np.array([0.25, 0.5]), "accuracy": np.array([1.0, np.nan])}
+    >>> rows = ClientRows("global", np.array([0, 1]), np.array([8, 5]), found)
+    >>> print(plain(each_told([rows], ["ann", "bob"].__getitem__)), end="")
+    ┏━━━━━━━━┳━━━━━━━━━━┳━━━━━━┳━━━━━━━━━━┓
+    ┃ client ┃ examples ┃ loss ┃ accuracy ┃
+    ┡━━━━━━━━╇━━━━━━━━━━╇━━━━━━╇━━━━━━━━━━┩
+    │ ann    │ 8        │ 0.25 │ 1        │
+    │ bob    │ 5        │ 0.5  │ none     │
+    └────────┴──────────┴──────┴──────────┘
+
+    Args:
+        rows: of each view; its metrics are named with it where there are several views.
+        name_of: the id of a client.
+    """
+    clients = sorted({client for one in rows for client in one.clients.tolist()})
+    if not clients or len(clients) > MOST_SHOWN:
+        return None
+    cells: dict[int, dict[str, str]] = {client: {} for client in clients}
+    examples: dict[int, int] = {}
+    for one in rows:
+        for place, client in enumerate(one.clients.tolist()):
+            examples[client] = int(one.examples[place])
+            for name, values in one.metrics.items():
+                words = "none" if np.isnan(values[place]) else f"{values[place]:.6g}"
+                cells[client][f"{one.view} {name}" if len(rows) > 1 else name] = words
+    head = list(dict.fromkeys(name for told in cells.values() for name in told))
+    lines = [
+        [name_of(client), f"{examples[client]:,}", *(told.get(name, "") for name in head)]
+        for client, told in cells.items()
+    ]
+    return Grid(["client", "examples", *head], lines)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fedray
+from fedray.rundir.client_table import read_clients
 from tests.cli.command import Cli, plain_module
 
 TIED = """\
@@ -150,6 +151,12 @@ def test_the_clients_of_a_run_are_evaluated_by_their_own_models(cli: Cli, small:
     shown = cli("evaluate", "out", "--clients").out
     record = json.loads(Path("out/metrics.jsonl").read_text().splitlines()[-1])
     assert f"personal accuracy  {record['clients_personal']['accuracy']['mean']:.6g} (client_mean " in shown
+    table = read_clients("out").to_pylist()
+    own = {row["client"]: row for row in table if row["view"] == "personal" and row["round"] == record["round"]}
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if line.startswith("│")]
+    head = next(line for line in shown.splitlines() if line.startswith("┃"))
+    at = [cell.strip() for cell in head.split("┃")[1:-1]].index("personal accuracy")
+    assert {line[0]: line[at] for line in lines} == {name: f"{row['accuracy']:.6g}" for name, row in own.items()}
     exported = cli("export", "out", "model.safetensors")
     assert exported.out == "wrote model.safetensors and model.safetensors.json\n"
     assert "of the server's model are as they were at the start: clients keep their own" in exported.err

@@ -15,6 +15,7 @@ from fedray.data.columns.base import ClientData
 from fedray.data.columns.rows import Examples
 from fedray.data.federated import FederatedData
 from fedray.data.partition import Partitioner, assign_rows, chosen
+from fedray.data.registry import partitioners
 from fedray.data.sites import Sites, here
 from fedray.data.spec import DataSpec
 
@@ -101,9 +102,32 @@ def split_seed(source: object, seed: int) -> int:
     return own
 
 
-def make_partitioner(node: Mapping[str, Any]) -> Partitioner:
-    """Make the partitioner of a ``partition`` section."""
-    return chosen({key: value for key, value in node.items() if key != "seed"}, "data.partition")
+def make_partitioner(node: Mapping[str, Any], default: str | None = None) -> Partitioner:
+    """Make the partitioner of a ``partition`` section.
+
+    >>> make_partitioner({"seed": 3}, default="iid")
+    IID(clients=10)
+    >>> make_partitioner({"clients": 3})
+    Traceback (most recent call last):
+    ...
+    fedray.core.errors.ConfigError: data.partition.name: say how rows are split, as in {name: iid, clients: 3}; known: ...
+
+    Args:
+        node: the section.
+        default: the name where it has nothing but a ``seed``.
+
+    Raises:
+        ConfigError: it names no partitioner, or its options are wrong.
+    """
+    options = {key: value for key, value in node.items() if key != "seed"}
+    if not options and default is not None:
+        options = {"name": default}
+    if "name" not in options:
+        like = ", ".join(f"{key}: {value}" for key, value in {"name": "iid", "clients": 10, **node}.items())
+        raise ConfigError(
+            f"data.partition.name: say how rows are split, as in {{{like}}}; known: {', '.join(sorted(partitioners))}"
+        )
+    return chosen(options, "data.partition")
 
 
 def need_fraction(name: str, fraction: float) -> None:

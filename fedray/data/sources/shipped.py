@@ -35,7 +35,7 @@ class Digits(Source):
     (5, 1438, 359, (1, 8, 8))
 
     Args:
-        partition: the split of rows over clients; default: ``iid`` over 10.
+        partition: the split of rows over clients; default: ``iid`` over 10, also beside a ``seed`` alone.
         test_fraction: share of every class that becomes the central test set, in [0, 1).
         flat: give inputs as 64 features instead of an image.
     """
@@ -49,7 +49,7 @@ class Digits(Source):
         need_fraction("test_fraction", self.test_fraction)
 
     def read(self, seed: int) -> FederatedData:
-        partitioner = make_partitioner(self.partition or {"name": "iid"})
+        partitioner = make_partitioner(self.partition or {}, default="iid")
         table = load_table("digits")
         shape = (64,) if self.flat else (1, 8, 8)
         x, y = table["x"].reshape(-1, *shape).astype(np.float32) / 16, table["y"].astype(np.int64)
@@ -68,7 +68,7 @@ class BreastCancer(Source):
     (('malignant', 'benign'), array([ 27,   9,  22, 256,  51]), array([ 7,  2,  5, 64, 13]))
 
     Args:
-        partition: the split of rows over clients; default: ``iid`` over 10.
+        partition: the split of rows over clients; default: ``iid`` over 10, also beside a ``seed`` alone.
         test_fraction: share of every class that becomes the central test set, in [0, 1).
         standardize: centre and scale the columns by the moments of the training rows.
     """
@@ -82,7 +82,7 @@ class BreastCancer(Source):
         need_fraction("test_fraction", self.test_fraction)
 
     def read(self, seed: int) -> FederatedData:
-        partitioner = make_partitioner(self.partition or {"name": "iid"})
+        partitioner = make_partitioner(self.partition or {}, default="iid")
         table = load_table("breast_cancer")
         x, y = table["x"], table["y"].astype(np.int64)
         train, test = split_test(y, self.test_fraction, seed)
