@@ -40,6 +40,7 @@ from fedray.local.losses import loss_on
 from fedray.local.task import LocalTask
 from fedray.models.prototype import forget
 from fedray.run.addressed import AddressedRows
+from fedray.run.broken import broken_at_start
 from fedray.run.evaluation import (
     HoldoutChunk,
     HoldoutReport,
@@ -304,6 +305,14 @@ class Worker:
             worst = int(peaks.argmax()) + layout.spans[BUFFERS].start
             name = next(entry.name for entry in layout.rest if entry.start <= worst < entry.stop)
             return f"the largest change is that of {name}; scale the inputs, or set local.buffers: keep"
+        client, model = int(update.clients[error.positions[0]]), self._down.parts.get("model")
+        if model is not None and (part := broken_at_start(task, model, client, self.device)):
+            name, round = task.data.client_id(client), self._down.round
+            return (
+                f"the {part} of the model that client {name!r} starts from is not finite, before any step: look for a "
+                "logarithm, a root or a division of 0 in the model and the loss; "
+                f"`fedray debug RUN_DIR --round {round} --client {name}` shows the step"
+            )
         data = "the inputs and the targets" if task.data.spec.task == "regression" else "the inputs"
         return f"lower the learning rate, or scale {data}"
 
