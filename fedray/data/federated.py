@@ -175,9 +175,10 @@ class FederatedData(ContiguousData):
                 that are no inputs, such as the ids of patients; a file may lack them.
 
                 ``missing``: ``{column: [0]}``: values that stand for a missing one.  ``missing_columns="impute"`` fills
-                in columns that a file lacks, ``missing_target="drop"`` leaves out rows without a target,
-                ``unseen="other"`` takes values of no known category for ``other`` where the column has it, else for
-                missing ones.
+                in columns that a file lacks, ``missing_values="indicator"`` gives each numeric column that has missing
+                values an input of its own, 1 where one is missing, ``missing_target="drop"`` leaves out rows without a
+                target, ``unseen="other"`` takes values of no known category for ``other`` where the column has it, else
+                for missing ones.
 
                 ``csv``: the way text is written, where it is not found right: ``delimiter``, ``decimal``,
                 ``thousands``, ``encoding``, ``quote``, ``dates``, ``missing``, ``sheet``; ``files`` has what differs in

@@ -68,6 +68,8 @@ def scaling_of(encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
     for name in encoding.order:
         if name in encoding.numeric:
             triples.append(encoding.numeric[name])
+            if name in encoding.indicated:
+                triples.append((0.0, 1.0, 0.0))
         else:
             width = len(encoding.categories[name]) if name in encoding.categories else encoding.options.hashed[name]
             triples += [(0.0, 1.0, 0.0)] * width

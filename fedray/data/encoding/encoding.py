@@ -17,7 +17,7 @@ from fedray.data.encoding.table import Kind, Table
 from fedray.data.encoding.words import canonical, numbered
 from fedray.data.spec import DataSpec
 
-FORMAT = 2
+FORMAT = 3
 OTHER = "other"
 """The category of values that are none of the others."""
 
@@ -41,6 +41,7 @@ class Encoding:
         warnings: things in the tables that look like a mistake.
         kinds: numeric columns that were dates or booleans.
         files: the way each training file is written, in words, where it is not the usual one.
+        indicated: numeric and ordinal columns with a second input, 1 where the value is missing and else 0.
     """
 
     options: Options
@@ -51,12 +52,15 @@ class Encoding:
     warnings: tuple[str, ...] = ()
     kinds: dict[str, Kind] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    indicated: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it for ``encoding.json``; floats survive JSON exactly."""
         options = self.options
+        # A fedray before indicators reads what has none.
+        own = {"format": FORMAT, "missing_values": "indicator"} if options.missing_values == "indicator" else {}
         return {
-            "format": FORMAT,
+            "format": 2,
             "target": options.target,
             "task": self.spec.task,
             "classes": self.classes,
@@ -66,6 +70,7 @@ class Encoding:
             **{key: getattr(options, key) for key in _SAVED},
             "columns": [self._column(name) for name in self.order],
             "files": self.files,
+            **own,
         }
 
     def _column(self, name: str) -> dict[str, Any]:
@@ -81,17 +86,19 @@ class Encoding:
             column["kind"] = self.kinds[name]
         if name in self.options.levels:
             column["levels"] = self.options.levels[name]
+        if name in self.indicated:
+            column["indicator"] = True
         return column
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Encoding:
-        """Return the encoding that :meth:`to_json` wrote, of this format or the first.
+        """Return the encoding that :meth:`to_json` wrote, of this format or an earlier one.
 
         Raises:
             ConfigError: it is something else, or of another version.
         """
-        if content.get("format") not in (1, FORMAT):
-            raise ConfigError(f"the encoding has format {content.get('format')!r}; this fedray reads 1 and {FORMAT}")
+        if content.get("format") not in range(1, FORMAT + 1):
+            raise ConfigError(f"the encoding has format {content.get('format')!r}; this fedray reads 1 to {FORMAT}")
         try:
             columns: dict[str, dict[str, Any]] = {str(one["name"]): one for one in content["columns"]}
             categories = {
@@ -116,13 +123,14 @@ class Encoding:
                 content["ignore"],
                 columns=list(columns) if content.get("chosen") else None,
                 ordinal={name: one["levels"] for name, one in columns.items() if "levels" in one},
-                **{key: content[key] for key in _SAVED if key in content},
+                **{key: content[key] for key in (*_SAVED, "missing_values") if key in content},
             )
             kinds = {name: one["kind"] for name, one in columns.items() if "kind" in one}
             files = dict(content.get("files", {}))
+            indicated = tuple(name for name, one in columns.items() if one.get("indicator"))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the encoding is not one of fedray's: {one_line(error)}") from None
-        return cls(options, numeric, categories, list(columns), classes, kinds=kinds, files=files)
+        return cls(options, numeric, categories, list(columns), classes, kinds=kinds, files=files, indicated=indicated)
 
     def need(self, options: Options) -> None:
         """Raise ConfigError, naming the option, if tables are to be read in another way than this one."""
@@ -140,6 +148,7 @@ class Encoding:
             "ignore": not any(name in options.ignore for name in self.order),
             "unseen": options.unseen == own.unseen,
             "missing": _words(options.missing) == _words(own.missing),
+            "missing_values": options.missing_values == own.missing_values,
         }
         for name, kept in same.items():
             if not kept:
@@ -150,7 +159,10 @@ class Encoding:
 
     @property
     def features(self) -> list[str]:
-        """The names of the inputs, in their order: a column, ``column=category``, or ``column#number`` of a hash."""
+        """The names of the inputs, in their order.
+
+        A column, after it ``column missing`` where it is indicated; ``column=category``; ``column#number`` of a hash.
+        """
         names = []
         for name in self.order:
             if name in self.categories:
@@ -158,16 +170,13 @@ class Encoding:
             elif name in self.options.hashed:
                 names += [f"{name}#{number}" for number in range(self.options.hashed[name])]
             else:
-                names.append(name)
+                names += [name, f"{name} missing"] if name in self.indicated else [name]
         return names
 
     @property
     def spec(self) -> DataSpec:
         """Shape and meaning of an example."""
-        features = sum(
-            len(self.categories[name]) if name in self.categories else self.options.hashed.get(name, 1)
-            for name in self.order
-        )
+        features = len(self.features)
         if self.classes is None:
             return DataSpec((features,), 1, "regression")
         return DataSpec((features,), len(self.classes), "classification", tuple(self.classes))
@@ -193,7 +202,9 @@ class Encoding:
                 f"{table.path}: column {name!r} has {kind}, and {expected or 'numbers'} in the tables that the model "
                 "was trained on"
             )
-        return ((np.where(np.isnan(values), fill, values) - center) / scale)[:, None]
+        missing = np.isnan(values)
+        scaled = (np.where(missing, fill, values) - center) / scale
+        return np.stack([scaled, missing] if name in self.indicated else [scaled], axis=1)
 
     def _one_hot(self, table: Table, name: str) -> NDArray[np.float64]:
         known = numbered(self.categories[name])

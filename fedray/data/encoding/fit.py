@@ -20,7 +20,7 @@ from fedray.data.columns.rows import Examples
 from fedray.data.encoding import questions
 from fedray.data.encoding.check import check_columns, input_columns
 from fedray.data.encoding.encoding import OTHER, Encoding
-from fedray.data.encoding.moments import federated_moments
+from fedray.data.encoding.moments import Sums, federated_moments
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.questions import LABEL_LIMIT, Labels, Outline
 from fedray.data.encoding.table import Kind, Table
@@ -93,13 +93,14 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | N
     named = {**options.declared, **options.hashed}
     names = [name for name in order if name not in named]
     kinds = _kinds(ask, [name for name in names if name not in options.levels], paths)
-    numeric = _numeric(ask, names, options)
+    rows = sum(outline.rows for outline in outlines)
+    numeric, indicated = _numeric(ask, names, options, rows)
     categories, differing = _categories(ask, order, options, paths)
     classes, warnings = _class_names(ask, options, paths)
     for warning in (*differing, *warnings):
         _log.warning("%s", warning)
     files = {Path(outline.path).name: outline.form for outline in outlines if outline.form}
-    return Encoding(options, numeric, categories, order, classes, (*differing, *warnings), kinds, files)
+    return Encoding(options, numeric, categories, order, classes, (*differing, *warnings), kinds, files, indicated)
 
 
 def found_in(outlines: Sequence[Outline], encoding: Encoding) -> tuple[str, ...]:
@@ -120,6 +121,9 @@ def found_in(outlines: Sequence[Outline], encoding: Encoding) -> tuple[str, ...]
         names = [name for name, found in encoding.kinds.items() if found == kind]
         if names:
             notes.append(f"{kind}, taken as {how}: {listed(names)}")
+    if encoding.options.missing_values == "indicator":
+        names = list(encoding.indicated) or ["none, as no number is missing"]
+        notes.append(f"columns with an input that is 1 where a value is missing: {listed(names)}")
     return tuple(notes)
 
 
@@ -149,19 +153,30 @@ def _kinds(ask: Ask, names: Sequence[str], paths: Sequence[str]) -> dict[str, Ki
     return agreed
 
 
-def _numeric(ask: Ask, names: Sequence[str], options: Options) -> dict[str, tuple[float, float, float]]:
-    """Return (mean, deviation, fill) of numeric and ordinal columns, from sums of all files."""
+def _numeric(
+    ask: Ask, names: Sequence[str], options: Options, rows: int
+) -> tuple[dict[str, tuple[float, float, float]], tuple[str, ...]]:
+    """Return (mean, deviation, fill) of numeric and ordinal columns, from sums of all files, and which are indicated.
+
+    Those are columns that have missing values among all ``rows``, where the options say so.
+    """
     numeric: dict[str, tuple[float, float, float]] = {}
     if not names:
-        return numeric
-    mean, deviation = federated_moments(
-        lambda center: ask(partial(questions.sums, columns=names, center=center, options=options)), len(names)
-    )
+        return numeric, ()
+    found: list[Sums] = []
+
+    def sums(center: NDArray[np.float64]) -> list[Sums]:
+        found[:] = ask(partial(questions.sums, columns=names, center=center, options=options))
+        return found
+
+    mean, deviation = federated_moments(sums, len(names))
     for name, center, scale in zip(names, mean.tolist(), deviation.tolist(), strict=True):
         if np.isnan(center):
             raise ConfigError(f"column {name!r} has no value in any training file; leave it out: `ignore: [{name}]`")
         numeric[name] = (center, scale or 1.0, center) if options.standardize else (0.0, 1.0, center)
-    return numeric
+    there = np.sum([one.count for one in found], axis=0)
+    wanted = options.missing_values == "indicator"
+    return numeric, tuple(name for name, count in zip(names, there.tolist(), strict=True) if wanted and count < rows)
 
 
 def _categories(

@@ -19,6 +19,7 @@ Task = Literal["auto", "classification", "regression"]
 _CHOICES = {
     "task": ("auto", "classification", "regression"),
     "missing_columns": ("error", "impute"),
+    "missing_values": ("impute", "indicator"),
     "missing_target": ("error", "drop"),
     "unseen": ("error", "other"),
 }
@@ -36,6 +37,7 @@ class TableOptions(TypedDict, total=False):
     ordinal: Mapping[str, Sequence[Any]]
     missing: Mapping[str, Sequence[Any]]
     missing_columns: Literal["error", "impute"]
+    missing_values: Literal["impute", "indicator"]
     missing_target: Literal["error", "drop"]
     unseen: Literal["error", "other"]
     csv: Mapping[str, Any] | None
@@ -60,6 +62,7 @@ class Options:
     ordinal: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     missing: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     missing_columns: Literal["error", "impute"] = "error"
+    missing_values: Literal["impute", "indicator"] = "impute"
     missing_target: Literal["error", "drop"] = "error"
     unseen: Literal["error", "other"] = "error"
     csv: Mapping[str, Any] | None = None

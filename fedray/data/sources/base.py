@@ -107,10 +107,10 @@ def make_partitioner(node: Mapping[str, Any], default: str | None = None) -> Par
 
     >>> make_partitioner({"seed": 3}, default="iid")
     IID(clients=10)
-    >>> make_partitioner({"clients": 3})
+    >>> make_partitioner({"clients": 3})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    fedray.core.errors.ConfigError: data.partition.name: say how rows are split, as in {name: iid, clients: 3}; known: ...
+    fedray.core.errors.ConfigError: data.partition.name: say how rows are split, as in {name: iid, clients: 3}; ...
 
     Args:
         node: the section.

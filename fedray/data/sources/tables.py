@@ -36,6 +36,7 @@ class TableSource(Source):
         ordinal: ``{column: [low, mid, high]}``: levels as numbers.
         missing: ``{column: [0]}``: values that stand for a missing one.
         missing_columns: error, or impute: fill in columns that a file lacks.
+        missing_values: impute: the federated mean, or indicator: beside it an input that is 1 where one is missing.
         missing_target: error, or drop: leave out rows without a target.
         unseen: error, or other: take values of no known category for ``other``, else for missing ones.
         csv: the way text is written, where it is not found: delimiter, decimal, thousands, encoding, quote, dates,
@@ -52,6 +53,7 @@ class TableSource(Source):
     ordinal: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, Any] = field(default_factory=dict)
     missing_columns: Literal["error", "impute"] = "error"
+    missing_values: Literal["impute", "indicator"] = "impute"
     missing_target: Literal["error", "drop"] = "error"
     unseen: Literal["error", "other"] = "error"
     csv: Any = None

@@ -15,7 +15,9 @@ from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.options import Options
+from fedray.data.encoding.reading import read_csv
 from fedray.data.encoding.saved import load_encoding
+from fedray.predict.programs import scaling_of
 
 HEADER = "age,sex,note,y\n"
 
@@ -69,8 +71,38 @@ def test_the_first_format_is_read_and_one_of_the_future_is_not() -> None:
         2,
         {key: value for key, value in first.items() if key != "format"},
     )
-    with pytest.raises(ConfigError, match="format 3; this fedray reads 1 and 2"):
-        Encoding.from_json({**first, "format": 3})
+    with pytest.raises(ConfigError, match="format 4; this fedray reads 1 to 3"):
+        Encoding.from_json({**first, "format": 4})
+
+
+def test_a_missing_number_is_an_input_of_its_own_where_a_training_table_has_one(tmp_path: Path) -> None:
+    for name, text in {"a": "30,1,no\n40,2,yes\n,3,no\n", "b": "70,4,yes\n50,5,no\n"}.items():
+        (tmp_path / f"{name}.csv").write_text("age,dose,y\n" + text)
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    plain = FederatedData.from_csv(files, target="y")
+    data = FederatedData.from_csv(files, target="y", missing_values="indicator")
+    assert "columns with an input that is 1 where a value is missing: age" in data.notes
+    assert data.encoding is not None
+    assert plain.encoding is not None
+    assert (plain.encoding["format"], data.encoding["format"]) == (2, 3)
+    encoding = Encoding.from_json(json.loads(json.dumps(data.encoding)))
+    assert encoding.features == ["age", "age missing", "dose"]
+    assert encoding.to_json() == data.encoding
+    (x, _), (without, _) = (one.rows(np.arange(2)).take(np.array([[0, 1, 2], [0, 1, 1]])) for one in (data, plain))
+    assert np.array_equal(x[:, :, [0, 2]], without)
+    assert x[:, :, 1].tolist() == [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    new = tmp_path / "new.csv"
+    new.write_text("age,dose,y\n,,no\n60,3,yes\n")
+    inputs = encoding.inputs(read_csv(new))
+    assert inputs[:, 1].tolist() == [1.0, 0.0]
+    assert inputs[0, 0] == inputs[0, 2] == 0.0  # the federated means
+    with pytest.raises(
+        ConfigError, match="missing_values: the model was trained on tables that were encoded otherwise"
+    ):
+        FederatedData.from_csv(files, target="y", encoding=data.encoding)
+    center, scale, fill = scaling_of(encoding)
+    assert [float(one[1]) for one in (center, scale, fill)] == [0.0, 1.0, 0.0]
+    assert len(center) == encoding.spec.shape[0]
 
 
 WARDS = "u,grade,ward,y\n" + "".join(

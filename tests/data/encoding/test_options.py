@@ -25,6 +25,7 @@ def test_what_a_config_can_say_can_be_said_from_python() -> None:
     ("options", "message"),
     [
         ({"missing_columns": "fill"}, "missing_columns: 'fill' is unknown; known: error, impute"),
+        ({"missing_values": "drop"}, "missing_values: 'drop' is unknown; known: impute, indicator"),
         ({"missing_target": "impute"}, "missing_target: 'impute' is unknown; known: error, drop"),
         ({"unseen": "zeros"}, "unseen: 'zeros' is unknown; known: error, other"),
         ({"columns": ["a"], "ignore": ["b"]}, "ignore: `columns` says already"),

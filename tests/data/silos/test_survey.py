@@ -125,6 +125,15 @@ def test_the_data_are_those_of_the_csv_source(folder: Path, holdout: float) -> N
     assert torch.equal(mine.test.y, theirs.test.y)
 
 
+def test_missing_values_of_silos_are_inputs_of_their_own_too(folder: Path) -> None:
+    mine, theirs = (of(folder, missing_values="indicator") for of in (load, from_csv))
+    assert mine.encoding == theirs.encoding
+    assert mine.spec.shape == (6,)  # age, dose, whether it is missing, and three wards
+    (x, _), (other, _) = (one.rows(np.array([1])).take(np.arange(6)[None]) for one in (mine, theirs))
+    assert torch.equal(x, other)
+    assert x[0, :, 2].tolist() == [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+
+
 def test_clients_are_pinned_to_their_silos(folder: Path) -> None:
     data = load(folder, silos={**silos("a"), "b": {"node_resource": "b", "path": "$SITE_DATA/b.csv", "gpus": 0.5}})
     assert [data.pin(client) for client in (0, 1)] == ["a", "b"]
