@@ -37,7 +37,7 @@ NameOf = Callable[[int], str]
 """The id of a client by its number."""
 
 Each = Callable[[list[ClientRows], NameOf], None]
-"""What is given the numbers of single clients."""
+"""A function that takes the numbers of single clients."""
 
 
 def _forget(rows: list[ClientRows], name_of: NameOf) -> None:
@@ -54,7 +54,7 @@ def evaluate_clients(
         folder: the run's folder.
         round: of the checkpoint; ``best``: by ``checkpoint.best``; ``None``: the newest good one.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
-        each: is given what each client got; not called where the config has ``privacy``.
+        each: takes the numbers of each client; not called where the config has ``privacy``.
 
     Returns:
         A record with the sections of the views, and ``evaluated``.
@@ -92,7 +92,7 @@ def record_of(
         saved: the checkpoint.
         place: the device.
         same_data: the training data are to be those of the run, or it is warned of it.
-        each: is given what each client got.
+        each: takes the numbers of each client.
 
     Raises:
         ConfigError: the checkpoint is one of another model; what clients have kept is gone.

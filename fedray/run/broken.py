@@ -1,4 +1,4 @@
-"""What is no number of a client before it has taken a step, where its update is none."""
+"""Outputs, losses and gradients that are not finite before a client has taken a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is no number before any step, told from training that diverges."""
+"""Numbers that are not finite before any step, told from training that diverges."""
 
 from __future__ import annotations
 
