@@ -18,7 +18,7 @@ from benchmarks.privacy import CLIENTS, PICTURE, RECIPES, TEST, AgainstEpsilon, 
 from benchmarks.rows import kept
 
 TOP = Path(__file__).parents[2]
-ROWS = TOP / "benchmarks" / "results" / "2026-11-29-intel-xeon-2c-privacy.jsonl"
+ROWS = TOP / "benchmarks" / "results" / "2026-11-29-amd-epyc-2c-privacy.jsonl"
 
 
 def one(epsilon: float | None, accuracy: float, seed: int) -> dict[str, Any]:
