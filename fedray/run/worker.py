@@ -193,7 +193,7 @@ class Worker:
                 break
             except UpdateOutOfRange as error:
                 assert update is not None
-                reason = f"{error}; {self._advice(update, error)}"
+                reason = f"{error}; {self._advice(update.clients, error, update)}"
                 for client in update.clients[error.positions].tolist():
                     given_up[client] = self._failure(client, "update", reason)
             except OutOfMemory as error:
@@ -229,7 +229,7 @@ class Worker:
             try:
                 update = self._update(clients, block)
             except UpdateOutOfRange as error:
-                advice = f"{error}; {self._advice(None, error)}"
+                advice = f"{error}; {self._advice(clients, error)}"
                 for client in clients[error.positions].tolist():
                     given_up[client] = self._failure(client, "update", advice)
             except _Raised as error:
@@ -296,8 +296,8 @@ class Worker:
             algorithm.transforms.on_the_way(update, task.seed, task.data.keys(clients).tolist())
         return update
 
-    def _advice(self, update: BlockUpdate | None, error: UpdateOutOfRange) -> str:
-        """Return what to do about an update that is out of range; None: it is gone."""
+    def _advice(self, clients: Ints, error: UpdateOutOfRange, update: BlockUpdate | None = None) -> str:
+        """Return what to do about an update of one of ``clients`` that is out of range; None: it is gone."""
         task = self.job.task
         if error.part == BUFFERS and update is not None:
             layout = self._models.layout(update.variant)
@@ -305,7 +305,7 @@ class Worker:
             worst = int(peaks.argmax()) + layout.spans[BUFFERS].start
             name = next(entry.name for entry in layout.rest if entry.start <= worst < entry.stop)
             return f"the largest change is that of {name}; scale the inputs, or set local.buffers: keep"
-        client, model = int(update.clients[error.positions[0]]), self._down.parts.get("model")
+        client, model = int(clients[error.positions[0]]), self._down.parts.get("model")
         if model is not None and (part := broken_at_start(task, model, client, self.device)):
             name, round = task.data.client_id(client), self._down.round
             return (
