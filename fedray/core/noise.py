@@ -213,7 +213,8 @@ class Noise:
             cost: for the journal; None: nothing is written down.
         """
         own = derived(self.key, "part", str(self.part))
-        content = hmac.new(derived(own, "release"), digestmod="sha256")
+        # The id names the stream: what an older fedray released with other noise is not the same release.
+        content = hmac.new(derived(own, "release", "AES-256"), digestmod="sha256")
         for name, values in sorted(released.items()):
             content.update(f"{name}[{len(values)}]".encode())
             content.update(np.ascontiguousarray(values, dtype="<f8").data)
