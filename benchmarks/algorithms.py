@@ -1,6 +1,7 @@
-"""What algorithms cost beside FedAvg: rounds of ``tiny`` in this process, taken in turn, in processor time.
+"""What parts of a run cost beside FedAvg: rounds of ``tiny`` in this process, taken in turn, in processor time.
 
     python -m benchmarks.algorithms --turns 30
+    python -m benchmarks.algorithms --of privacy --turns 60
 
 All train the same clients stacked, with the memory of workers.  A turn of each is a few rounds, and what a run does
 beside them counts, as the compaction of client state every few rounds; the order of a turn is that of the one before,
@@ -14,6 +15,7 @@ import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ import fedray
 from benchmarks.bare import WORKLOADS, make_data
 from fedray.cluster.work.worker import _keep_freed_memory
 from fedray.experiment.build import Config
+from fedray.privacy import Privacy
 from fedray.rundir.folder import RunFolder
-from fedray.sampling import Uniform
+from fedray.sampling import Poisson, Uniform
 
 WARMUP = 15
 """Rounds before the timed ones: by then most clients have a state to be read."""
@@ -45,11 +48,21 @@ ALGORITHMS: dict[str, tuple[dict[str, Any], float | None]] = {
     "APFL": ({"algorithm": fedray.APFL()}, 3.0),
     "Krum": ({"algorithm": fedray.FedAvg(), "aggregator": fedray.Krum(byzantine=50)}, 6.0),
 }
-"""The parts of each, and the ratio to FedAvg's round that it is held to."""
+"""The parts of each, and the ratio to the first one's round that it is held to."""
+
+COHORTS = Poisson(0.1)
+PRIVACY: dict[str, tuple[dict[str, Any], float | None]] = {
+    "no privacy": ({"sampler": COHORTS}, None),
+    "privacy": ({"sampler": COHORTS, "privacy": Privacy(noise_multiplier=1.0)}, 1.1),
+    "privacy, adaptive clip": ({"sampler": COHORTS, "privacy": Privacy(noise_multiplier=1.0, clip="adaptive")}, None),
+}
+"""The same for privacy with secure noise: each draws the same cohorts."""
+
+GROUPS = {"algorithms": ALGORITHMS, "privacy": PRIVACY}
 
 
-def measure(turns: int) -> dict[str, list[float]]:
-    """Return the seconds of processor time of a round in each turn, by algorithm.
+def measure(turns: int, group: Mapping[str, tuple[dict[str, Any], float | None]]) -> dict[str, list[float]]:
+    """Return the seconds of processor time of a round in each turn, by the name of what is measured.
 
     Raises:
         RuntimeError: clients were not stacked.
@@ -67,10 +80,10 @@ def measure(turns: int) -> dict[str, list[float]]:
         checkpoint_every=0,
         tracking=[],
     )
-    seconds: dict[str, list[float]] = {name: [] for name in ALGORITHMS}
+    seconds: dict[str, list[float]] = {name: [] for name in group}
     with tempfile.TemporaryDirectory(prefix="fedray-bench-") as folder, contextlib.ExitStack() as opened:
         runs = {}
-        for name, (parts, _) in ALGORITHMS.items():
+        for name, (parts, _) in group.items():
             content = {
                 **args.layer(),
                 **fedray.Cluster("inline").layer(),
@@ -101,11 +114,12 @@ def measure(turns: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure, and print the seconds as JSON."""
-    parser = argparse.ArgumentParser(description="The algorithms beside FedAvg, timed.")
+    parser = argparse.ArgumentParser(description="Algorithms, or privacy, beside FedAvg, timed.")
+    parser.add_argument("--of", choices=GROUPS, default="algorithms")
     parser.add_argument("--turns", type=int, default=30)
-    turns = parser.parse_args().turns
+    options = parser.parse_args()
     _keep_freed_memory()
-    print(json.dumps(measure(turns)))
+    print(json.dumps(measure(options.turns, GROUPS[options.of])))
 
 
 if __name__ == "__main__":

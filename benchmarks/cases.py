@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.algorithms import ALGORITHMS
+from benchmarks.algorithms import GROUPS
 from benchmarks.figures import Figure, Goal, interval, shown
 from benchmarks.processes import PeakPss, PeakRss, execute, measurement, module, title
 
@@ -211,31 +211,40 @@ class Milestones:
 
 @dataclass(frozen=True)
 class Beside:
-    """Rounds of algorithms against FedAvg's, taken in turn in one process, in processor time."""
+    """Rounds of a group of ``benchmarks.algorithms`` against those of its first, taken in turn, in processor time."""
 
+    group: str
     turns: int
 
     @property
+    def against(self) -> str:
+        """The name of the other side."""
+        return next(iter(GROUPS[self.group]))
+
+    @property
     def figures(self) -> tuple[Figure, ...]:
-        """A figure for each algorithm that is held to something."""
-        held = ((name, bound) for name, (_, bound) in ALGORITHMS.items() if bound is not None)
-        return tuple(Figure(f"{name} by FedAvg", "CPU s/round", Goal(bound, of="ratio")) for name, bound in held)
+        """A figure for each one that is held to something."""
+        held = ((name, bound) for name, (_, bound) in GROUPS[self.group].items() if bound is not None)
+        return tuple(
+            Figure(f"{name} by {self.against}", "CPU s/round", Goal(bound, of="ratio")) for name, bound in held
+        )
 
     def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
-        """The figures, each turn beside FedAvg's a pair, and the seconds of a round in each turn."""
-        said = measurement(module("benchmarks.algorithms", "--turns", max(5, round(self.turns * effort.share))))
+        """The figures, each turn beside the other side's a pair, and the seconds of a round in each turn."""
+        turns, other = max(5, round(self.turns * effort.share)), self.against
+        said = measurement(module("benchmarks.algorithms", "--of", self.group, "--turns", turns))
         for name, seconds in said.items():
             say(f"{name}: {shown(statistics.median(seconds))} s/round")
         measured = []
         for figure in self.figures:
-            seconds = said[figure.name.removesuffix(" by FedAvg")]
-            pairs = [ours / theirs for ours, theirs in zip(seconds, said["FedAvg"], strict=True)]
+            seconds = said[figure.name.removesuffix(f" by {other}")]
+            pairs = [ours / theirs for ours, theirs in zip(seconds, said[other], strict=True)]
             middle, (low, high) = statistics.median(pairs), interval(pairs)
             note = (
-                f"The other side is FedAvg, in turn in the same process. Median of the pairs {middle:.2f} "
-                f"({low:.2f} to {high:.2f} with 95 %), of all seconds {sum(seconds) / sum(said['FedAvg']):.2f}."
+                f"The other side is {other}, in turn in the same process. Median of the pairs {middle:.2f} "
+                f"({low:.2f} to {high:.2f} with 95 %), of all seconds {sum(seconds) / sum(said[other]):.2f}."
             )
-            each = [[[one] for one in side] for side in (seconds, said["FedAvg"])]
+            each = [[[one] for one in side] for side in (seconds, said[other])]
             measured.append(replace(figure, fedray=each[0], bare=each[1], note=note))
         return measured, [said]
 
@@ -256,7 +265,8 @@ CASES: dict[str, Speed | Memory | Startup | Beside] = {
         Figure("noop", "clients/s", Goal(100_000, at_least=True)),
         clients=1000,
     ),
-    "algorithms": Beside(30),
+    "algorithms": Beside("algorithms", 30),
+    "privacy": Beside("privacy", 60),
     "memory": Memory(
         (
             Figure("memory of wide", "GB", Goal(3.5)),

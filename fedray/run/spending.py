@@ -16,7 +16,7 @@ from fedray.privacy.statement import statement
 from fedray.run.plan import Plan
 from fedray.rundir.names import LEDGER, PRIVACY
 
-TOLD = 20
+TOLD = 4
 """The number of rounds in which a run counts what is spent, about, besides its first and its last."""
 
 
