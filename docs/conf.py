@@ -16,7 +16,7 @@ version = release = installed("fedray")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # What is open of the house is for whoever builds it.
-exclude_patterns = ["house.md", "contract.md", "day.md", "privacy-open.md", "**.ipynb_checkpoints"]
+exclude_patterns = ["house.md", "contract.md", "day.md", "large-open.md", "privacy-open.md", "**.ipynb_checkpoints"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4

@@ -289,7 +289,7 @@ def coupled(task: LocalTask, module: nn.Module) -> bool:
     draw = torch_generator(task.seed, "local")
     with torch.no_grad(), named(task.seed, "local"):
         # A fresh model may say the same of all examples.
-        for parameter in module.parameters():
+        for parameter in (p for p in module.parameters() if p.requires_grad):  # copies may share what is frozen
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
         output = outputs_of(module.eval(), x)
         whole, apart = task.loss_fn(output, y), per_example(task.loss_fn, output, y).mean()

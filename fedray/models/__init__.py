@@ -3,6 +3,7 @@
 from fedray.models.build import initial_model, resolve_model
 from fedray.models.cnn import CNN
 from fedray.models.decoder import Decoder
+from fedray.models.huggingface import HuggingFace, Lora
 from fedray.models.logistic import Logistic
 from fedray.models.lstm import LSTM
 from fedray.models.mlp import MLP
@@ -16,7 +17,9 @@ __all__ = [
     "LSTM",
     "MLP",
     "Decoder",
+    "HuggingFace",
     "Logistic",
+    "Lora",
     "Model",
     "ResNet18GN",
     "Transformer",

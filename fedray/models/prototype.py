@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
+from fedray.models.shared import memo_of
 
 
 class Prototype:
@@ -122,8 +123,11 @@ def hooked(parameter: Tensor) -> bool:
 
 
 def _copied(module: nn.Module) -> nn.Module:
-    """Return a deep copy, with the attributes of the parameters, which torch leaves out."""
-    memo: dict[int, Any] = {}
+    """Return a deep copy, with the attributes of the parameters, which torch leaves out.
+
+    Parameters that copies have in common lie on the same memory.
+    """
+    memo = memo_of(module)
     copied = copy.deepcopy(module, memo)
     for parameter in module.parameters():
         if attributes := vars(parameter):

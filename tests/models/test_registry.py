@@ -16,7 +16,7 @@ from tests.models.cases import CASES, EVERY_CASE, FEATURES, batch, on_meta
 
 
 def test_every_registered_model_has_a_case() -> None:
-    assert {node["name"] for node, _ in CASES} == set(models)
+    assert {node["name"] for node, _ in CASES} == set(models) - {"huggingface"}  # it has a file of its own
 
 
 @EVERY_CASE

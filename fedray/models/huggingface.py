@@ -1,0 +1,313 @@
+"""Models of Hugging Face transformers from a local folder, whole or with LoRA adapters on a frozen base."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fedray.config.registry import nearest
+from fedray.core.errors import ConfigError, listed, one_line
+from fedray.data.spec import DataSpec
+from fedray.models.fit import check_dropout, misfit
+from fedray.models.registry import models
+from fedray.models.shared import share_frozen
+
+Head = Literal["auto", "causal_lm", "sequence_classification", "token_classification", "image_classification"]
+
+_CLASSES: dict[str, str] = {
+    "causal_lm": "AutoModelForCausalLM",
+    "sequence_classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "image_classification": "AutoModelForImageClassification",
+}
+
+_ENDINGS: dict[str, str] = {
+    "ForCausalLM": "causal_lm",
+    "LMHeadModel": "causal_lm",
+    "ForSequenceClassification": "sequence_classification",
+    "ForTokenClassification": "token_classification",
+    "ForImageClassification": "image_classification",
+}
+"""The heads by the ends of the names of architectures, as ``config.json`` has them."""
+
+_PEFT: dict[str, str | None] = {
+    "causal_lm": "CAUSAL_LM",
+    "sequence_classification": "SEQ_CLS",
+    "token_classification": "TOKEN_CLS",
+    "image_classification": None,
+}
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters (Hu et al., arXiv:2106.09685): ``W x + alpha / r * B A x``, of which A and B are trained.
+
+    A is drawn by the run's seed, B is 0 at the start, so that the first model is the base.
+
+    >>> Lora(r=4, targets=["q_proj", "v_proj"]).alpha
+    16.0
+
+    Args:
+        r: rank of each adapter, at least 1.
+        alpha: scale of the adapters, times r, above 0.
+        targets: ends of the names of the layers that get one, such as ``q_proj``.
+        dropout: share of an adapter's inputs that is dropped, in [0, 1).
+    """
+
+    r: int = 8
+    alpha: float = 16.0
+    targets: list[str] = field(default_factory=list)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise ValueError(f"lora.r={self.r}: it must be at least 1")
+        if not self.alpha > 0:
+            raise ValueError(f"lora.alpha={self.alpha:g}: it must be above 0")
+        check_dropout(self.dropout)
+
+
+@models.register("huggingface")
+@dataclass(frozen=True)
+class HuggingFace:
+    """A model of transformers, read from a folder that ``save_pretrained`` wrote (``pip install fedray[llm]``).
+
+    Nothing is downloaded, and no code of the folder runs: it needs ``config.json`` and safetensors.  With ``lora`` the
+    base is frozen in ``dtype``, mapped from its file where it is stored so, held once in a process, and in no vector;
+    adapters, and a new head, are float32 and are what clients train.  Without it all parameters are trained, in
+    float32.  Logits come in float32.
+
+    >>> HuggingFace("./tinyllama", dtype="bfloat16", lora=Lora(r=4, targets=["q_proj"])).lora.r
+    4
+
+    Args:
+        path: the folder.
+        dtype: type of the base: ``float32``, ``bfloat16`` or ``float16``.
+        lora: the adapters; None: all parameters are trained.
+        head: what the model ends in; ``auto``: as ``config.json`` names its architecture.  A head for classes that the
+            folder lacks is drawn by the run's seed, for as many as the data has.
+        gradient_checkpointing: compute activations again in the backward pass, to hold less of them.
+    """
+
+    path: str
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    lora: Lora | None = None
+    head: Head = "auto"
+    gradient_checkpointing: bool = False
+
+    name: ClassVar[str] = "huggingface"
+
+    def __post_init__(self) -> None:
+        if self.lora is None and self.dtype != "float32":
+            raise ValueError(
+                f"dtype={self.dtype}: without lora all parameters are trained, in float32; add lora: {{targets: [...]}}"
+                ", or leave dtype out and take local.precision: bf16"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers may have another working directory.
+        return {**vars(self), "path": str(Path(self.path).absolute())}
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """Return the module, which takes token ids or pixels, or columns by the names of transformers.
+
+        Raises:
+            ConfigError: a package is missing, or the folder, or weights in it; the data has other inputs; there is
+                nothing for an adapter.
+        """
+        transformers, peft = _packages(self.lora is not None)
+        folder, head = Path(self.path), self._head()
+        _check_inputs(spec, head)
+        options: dict[str, Any] = {} if head == "causal_lm" else {"num_labels": spec.outputs}
+        with _quiet(transformers):
+            try:
+                model, told = getattr(transformers, _CLASSES[head]).from_pretrained(
+                    folder, dtype=getattr(torch, self.dtype), local_files_only=True, use_safetensors=True,
+                    output_loading_info=True, **options,
+                )  # fmt: skip
+            except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+                raise ConfigError(f"model.path: {folder} cannot be read as a {head} model: {one_line(error)}") from None
+            new = sorted(told["missing_keys"])
+            if new and head == "causal_lm":
+                raise ConfigError(f"model.path: {folder} lacks the weights {listed(new)}: save the whole model there")
+            _check_vocabulary(spec, model.config, folder)
+            if getattr(model.config, "use_cache", False):
+                model.config.use_cache = False
+            if self.lora is not None:
+                model = _adapted(peft, model, self.lora, head, new)
+            if self.gradient_checkpointing:
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return share_frozen(Hosted(model))
+
+    def _head(self) -> str:
+        """Return what the model is to end in.
+
+        Raises:
+            ConfigError: there is no such folder, or it does not say.
+        """
+        file = Path(self.path) / "config.json"
+        if not file.is_file():
+            raise ConfigError(
+                f"model.path: there is no {file}; a folder as save_pretrained writes it is needed, as nothing is "
+                "downloaded"
+            )
+        if self.head != "auto":
+            return self.head
+        try:
+            named = json.loads(file.read_text())["architectures"]
+        except (KeyError, ValueError, TypeError):
+            named = []
+        for name in named or []:
+            for ending, head in _ENDINGS.items():
+                if str(name).endswith(ending):
+                    return head
+        raise ConfigError(
+            f"model.head: {file} names {listed(list(map(str, named or [])), 'no architecture')}; say what the model is "
+            f"to end in: {', '.join(_CLASSES)}"
+        )
+
+
+class Hosted(nn.Module):
+    """A model of transformers as a module from inputs to float32 logits.
+
+    Args:
+        model: the model, with adapters or without.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor, **columns: Tensor) -> Tensor:
+        """Return logits ``[B, K]``, or ``[B, T, K]``, of inputs by place, or of columns by their names."""
+        with _without_a_look():
+            logits: Tensor = self.model(*inputs, **columns).logits
+        return logits.float()
+
+
+@contextmanager
+def _without_a_look() -> Iterator[None]:
+    """Let transformers build masks without a look at their values, which vmap does not allow; else change nothing."""
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        yield
+        return
+    masking_utils: Any = import_module("transformers.masking_utils")
+    native = masking_utils.is_tracing
+    masking_utils.is_tracing = lambda tensor=None: True
+    try:
+        yield
+    finally:
+        masking_utils.is_tracing = native
+
+
+def _packages(adapted: bool) -> tuple[Any, Any]:
+    """Import what is needed, which takes seconds.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return import_module("transformers"), import_module("peft") if adapted else None
+    except ImportError as error:
+        raise ConfigError(
+            f"model.name: huggingface needs the packages transformers and peft ({one_line(error)}); install them: "
+            "pip install 'fedray[llm]'"
+        ) from None
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Say nothing while a model is read: what is missing becomes an error, or is what was asked for."""
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what peft asks transformers
+            yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _adapted(peft: Any, model: Any, lora: Lora, head: str, new: list[str]) -> Any:
+    """Return the model, frozen, with adapters, and with the parts that are ``new`` trained."""
+    layers = {name: module for name, module in model.named_modules() if _takes(module)}
+    known = sorted({name.rpartition(".")[2] for name in layers if not name.rpartition(".")[2].isdigit()})
+    if not lora.targets:
+        raise ConfigError(f"model.lora.targets: name the layers that get adapters; the model has {', '.join(known)}")
+    chosen = []
+    for target in lora.targets:
+        found = [m for name, m in layers.items() if name == target or name.endswith(f".{target}")]
+        if not found:
+            hint = nearest(target, known)
+            raise ConfigError(
+                f"model.lora.targets: no layer is called {target!r}{hint}; the model has {', '.join(known)}"
+            )
+        chosen += found
+    kept = sorted({name.rpartition(".")[0] for name in new})
+    config = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        target_modules=list(lora.targets),
+        lora_dropout=lora.dropout,
+        task_type=_PEFT[head],
+        modules_to_save=kept or None,
+        fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in chosen),
+    )
+    adapted = peft.get_peft_model(model, config)
+    for module in adapted.modules():
+        trained = [p for p in module.parameters(recurse=False) if p.requires_grad and p.dtype != torch.float32]
+        if trained:
+            module.float()
+            module.register_forward_pre_hook(_to_float)
+    return adapted
+
+
+def _to_float(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Hand a trained part float32, whatever the type of the base."""
+    return tuple(x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
+
+
+def _takes(module: nn.Module) -> bool:
+    """Tell if a layer can have an adapter."""
+    return isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d) or type(module).__name__ == "Conv1D"
+
+
+def _check_inputs(spec: DataSpec, head: str) -> None:
+    """Raise ConfigError where the data has no tokens, or no images, for such a model."""
+    if spec.columns:
+        return
+    if head == "image_classification":
+        if spec.vocabulary or len(spec.shape) != 3:
+            raise misfit(spec, "huggingface", "images of shape (channels, height, width)")
+    elif not spec.vocabulary or len(spec.shape) != 1:
+        raise misfit(spec, "huggingface", "token sequences of shape (length,)")
+
+
+def _check_vocabulary(spec: DataSpec, config: Any, folder: Path) -> None:
+    """Raise ConfigError where the data has tokens, or is longer, than the model knows."""
+    known = getattr(config, "vocab_size", None)
+    longest = getattr(config, "max_position_embeddings", None)
+    ids = next((one for one in spec.columns if one.name == "input_ids"), None)
+    shape, tokens = (spec.shape, spec.vocabulary) if ids is None else (ids.shape, ids.vocabulary)
+    if known is not None and tokens > known:
+        raise ConfigError(
+            f"model.path: {folder} knows {known:,} tokens, and the data has numbers up to {tokens - 1:,}: take the "
+            "model's own tokenizer"
+        )
+    if tokens and longest is not None and shape and shape[0] > longest:
+        raise ConfigError(
+            f"model.path: {folder} knows {longest:,} positions, and sequences have {shape[0]:,}: cut them"
+        )

@@ -1,0 +1,49 @@
+"""Frozen tensors that copies of a module have in common: the base of adapters, which a process holds once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+_SHARED = "fedray_shared"
+
+
+def share_frozen(module: nn.Module) -> nn.Module:
+    """Let copies of a module, as a run makes them, lie on the memory of its frozen parameters; returns the module.
+
+    Only who knows that nothing writes to them can say so: a module may move its frozen parameters by itself, as an
+    average of others does.
+
+    >>> from fedray.models.prototype import Prototype
+    >>> module = nn.Linear(2, 1)
+    >>> _ = module.weight.requires_grad_(False)
+    >>> prototype = Prototype(lambda: share_frozen(module))
+    >>> one, other = prototype(), prototype()
+    >>> one.weight.data_ptr() == other.weight.data_ptr(), one.bias.data_ptr() == other.bias.data_ptr()
+    (True, False)
+
+    Args:
+        module: a model, of which what is frozen has no gradient.
+    """
+    for parameter in module.parameters():
+        if not parameter.requires_grad:
+            setattr(parameter, _SHARED, True)
+    return module
+
+
+def memo_of(module: nn.Module) -> dict[int, Any]:
+    """Return what ``copy.deepcopy`` of a module is to take in the place of its shared parameters, by their ``id``.
+
+    They are parameters of their own on the same memory: who moves a copy to a device leaves the others where they are.
+    """
+    return {
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
+        for parameter in module.parameters()
+        if is_shared(parameter)
+    }
+
+
+def is_shared(tensor: Tensor) -> bool:
+    """Return whether a tensor is one that copies have in common."""
+    return getattr(tensor, _SHARED, False)
