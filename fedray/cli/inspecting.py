@@ -68,14 +68,16 @@ def export(
     run_dir: RunArgument,
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="The file to write: .safetensors, .pt2 or .onnx.", show_default=False),
+        typer.Argument(
+            metavar="OUT", help="The file to write: .safetensors, .pt2 or .onnx; of peft a folder.", show_default=False
+        ),
     ],
     to: Annotated[
         str | None,
         typer.Option(
             "--to",
-            metavar="safetensors|exported-program|onnx",
-            help="Tensors, or a program that needs none of the model's code; default: as OUT is called.",
+            metavar="safetensors|exported-program|onnx|peft",
+            help="Tensors, a program that needs none of the model's code, or adapters; default: as OUT is called.",
         ),
     ] = None,
     scaling: Annotated[
