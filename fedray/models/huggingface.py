@@ -93,7 +93,7 @@ class HuggingFace:
         path: the folder.
         dtype: type of the base: ``float32``, ``bfloat16`` or ``float16``.
         lora: the adapters; None: all parameters are trained.
-        head: what the model ends in; ``auto``: as ``config.json`` names its architecture.  A head for classes that the
+        head: the end of the model; ``auto``: as ``config.json`` names its architecture.  A head for classes that the
             folder lacks is drawn by the run's seed, for as many as the data has.
         gradient_checkpointing: compute activations again in the backward pass, to hold less of them.
     """
