@@ -67,7 +67,7 @@ def test_options_survive_dump_and_resolve(node: dict[str, Any], spec: DataSpec) 
     ("node", "message"),
     [
         ({"name": "mlpp"}, r"model.name: unknown model 'mlpp' \(did you mean 'mlp'\?\)"),
-        (None, r"model.name: a model is needed; known: cnn, decoder, logistic"),
+        (None, r"model.name: a model is needed; known: cnn, decoder, huggingface, logistic"),
     ],
 )
 def test_bad_options_are_config_errors(node: dict[str, Any] | None, message: str) -> None:
