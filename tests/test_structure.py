@@ -40,6 +40,7 @@ ORDER = """
     slurm
     experiment    # config or Python objects to a run
     replay        # rounds of a run done again
+    audit         # claims of privacy put to the test
     predict       # models of runs, used elsewhere
     sweep
     report        # pages and figures

@@ -33,6 +33,7 @@ Purpose = Literal[
     "dropout",
     "noise",
     "attack",
+    "canary",
     "aggregate",
     "encode",
     "mask",

@@ -1,0 +1,1 @@
+"""Claims of privacy, put to the test: canaries in real runs, and what their releases tell of them."""

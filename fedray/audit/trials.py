@@ -1,0 +1,160 @@
+"""Runs of the real engine with canaries, one after the other, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.audit.bound import Guesses, Line, log_ratio
+from fedray.audit.canary import Canary
+from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, StopSection
+from fedray.core.errors import ConfigError
+from fedray.core.rng import integer, numpy_generator
+from fedray.experiment.build import Config
+from fedray.models.prototype import last_of
+from fedray.privacy.accounting import spent
+from fedray.privacy.central import Central
+from fedray.run.executor import InlineExecutor
+from fedray.run.loop import Rounds
+from fedray.run.plan import Plan
+from fedray.run.snapshot import first_state
+from fedray.run.worker import Job, devices_of
+from fedray.rundir.client_state import ClientStore
+from fedray.rundir.scratch import scratch
+
+HERE = ["cluster.name=inline", "tracking=[]", "failures.block_timeout=null", "driver.gpus=0", "worker.gpus=0"]
+"""Changes of a config, so that its runs are done in this process."""
+
+DELTAS = (0.01, 0.03, 0.1, 0.2, 0.3)
+"""Where a claim is tested beside its own delta: the accountant has an epsilon for each, and refuting one refutes the
+mechanism.  At a small delta only thousands of trials tell anything."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What trials have shown so far.
+
+    Args:
+        scores: of each canary of each run, ``[n]``.
+        there: true where it was in, ``[n]``.
+    """
+
+    scores: NDArray[np.float64]
+    there: NDArray[np.bool_]
+
+    @property
+    def guesses(self) -> Guesses:
+        """The guesses by the scores."""
+        return Guesses.of(self.scores, self.there)
+
+
+class Audit:
+    """An audit of a config with client-level privacy by the server.
+
+    Each trial is a run of the config, of another seed, with noise of its own.  Of its canaries some are in and the
+    others are not: one that is not in sends zeros, which with a fixed denominator is as if it were not there, and under
+    ``replace_one`` the opposite.
+
+    Args:
+        config: the experiment, bound, with the changes :data:`HERE`.
+        trials: the number of runs, at least 1.
+        canaries: their number in each run, at least 1.
+
+    Raises:
+        ConfigError: its privacy is none that can be audited; or there are fewer clients, or parameters, than canaries.
+    """
+
+    def __init__(self, config: Config, trials: int, canaries: int = 1) -> None:
+        section = config.privacy
+        if section is None:
+            raise ConfigError(
+                "privacy: there is none, so nothing is claimed: give the section, or audit another config"
+            )
+        if section.unit != "client" or section.model != "central":
+            raise ConfigError(
+                f"privacy.unit={section.unit}: canaries are clients, so what can be audited is unit: client with "
+                "model: central"
+            )
+        if section.clip != "fixed" or section.per_layer:
+            raise ConfigError(
+                "privacy.clip: a canary is made for one norm over all layers: audit it with clip=fixed, per_layer=false"
+            )
+        if trials < 1 or canaries < 1 or trials * canaries < 2:
+            raise ConfigError(
+                f"--trials={trials} --canaries={canaries}: a canary must have been in and another not: their product "
+                "must be at least 2"
+            )
+        self._seed = config.schema.seed
+        canary = Canary(np.zeros(0, dtype=np.int64), section.norm, self._seed)
+        plan = replace(config, transforms=(*config.transforms, canary)).plan()
+        clients = len(plan.task.data)
+        self.central = next(part for part in plan.algorithm.transforms if isinstance(part, Central))
+        width = sum(stop - start for group in self.central.groups for name, start, stop in group if name == "delta")
+        if canaries > min(clients, width):
+            raise ConfigError(
+                f"--canaries={canaries}: there are {clients:,} clients and {width:,} shared parameters, and each "
+                "canary is a client with a direction of its own: ask for fewer"
+            )
+        order = numpy_generator(self._seed, "canary", round=1).permutation(clients)
+        canary.clients = np.sort(order[:canaries])
+        self._canary, self._trials, self._threads = canary, trials, config.place.worker.threads
+        self.plan: Plan = replace(
+            plan,
+            evaluate=EvaluateSection(every=0),
+            stop=StopSection(),
+            budget=BudgetSection(),
+            checkpoint=CheckpointSection(every=0),
+        )
+
+    def __iter__(self) -> Iterator[Found]:
+        """Run the trials, and yield after each what all so far have shown.
+
+        Raises:
+            RunFailed: a run could not go on.
+        """
+        count = len(self._canary.clients)
+        bits = np.arange(self._trials * count) % 2 == 0
+        there = numpy_generator(self._seed, "canary", round=2).permutation(bits).reshape(self._trials, count)
+        scores: list[NDArray[np.float64]] = []
+        for trial in range(self._trials):
+            scores.append(self._score(trial, there[trial]))
+            yield Found(np.concatenate(scores), there[: trial + 1].ravel())
+
+    def lines(self, guesses: Guesses, confidence: float) -> list[Line]:
+        """Return the claim and the bound at the claim's delta, and at those of :data:`DELTAS` above it."""
+        section = self.central.privacy
+        releases = self.central.release().over(self.plan.rounds)
+        deltas = [section.delta, *(delta for delta in DELTAS if delta > section.delta)]
+        claims = [spent(releases, delta, section.accountant) for delta in deltas]
+        return [Line(d, claim, guesses.epsilon(d, confidence)) for d, claim in zip(deltas, claims, strict=True)]
+
+    def _score(self, trial: int, there: NDArray[np.bool_]) -> NDArray[np.float64]:
+        cohorts, replaced = self.central.cohorts, self.central.cohorts.relation == "replace_one"
+        self._canary.begin(np.where(there, 1.0, -1.0 if replaced else 0.0))
+        seed = integer(self._seed, "canary", round=3, client=trial)
+        plan = replace(self.plan, task=replace(self.plan.task, seed=seed))
+        with scratch() as place:
+            _run(plan, place, self._threads)
+        unit = self.central.privacy.norm * cohorts.factor / cohorts.expected
+        shift = 0.5 if replaced else 0.0
+        # Who has its turn when is left aside, which makes the score weaker and the bound no less true.
+        return log_ratio(
+            np.stack(self._canary.seen) / unit + shift, self.central.multiplier, cohorts.rate / cohorts.turns, shift
+        )
+
+
+def _run(plan: Plan, place: Path, threads: int) -> None:
+    state_folder = place / "state"
+    state_folder.mkdir()
+    job = Job(plan.task, plan.algorithm, state_folder, threads)
+    with contextlib.closing(InlineExecutor(job, devices_of(0))) as executor:
+        vector = executor.global_vector(plan.layout.size)
+        vector.copy_(plan.layout.pack(dict(last_of(plan.task.model_fn).state_dict())))
+        state = first_state(plan, vector, ClientStore(state_folder, job.state_widths()))
+        for _ in Rounds(plan, state, executor, lambda state: None):
+            pass

@@ -1,0 +1,112 @@
+"""Audits of real runs: right noise passes, half of it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedray.audit.trials import HERE, Audit, Found
+from fedray.config.layers import load_layers
+from fedray.core.errors import ConfigError
+from fedray.core.noise import Normals
+from fedray.experiment.build import Config
+from tests.cli.command import SMALL
+
+PRIVATE = (
+    SMALL.replace("clients: 8", "clients: 20")
+    + """\
+sampler: {name: poisson, rate: 1.0}
+privacy: {noise_multiplier: 1.0, norm: 0.5}
+"""
+)
+
+
+def audit(folder: Path, trials: int, canaries: int, *changes: str) -> Audit:
+    (folder / "c.yaml").write_text(PRIVATE)
+    words = ["rounds=1", *changes, *HERE]
+    return Audit(Config.bind("c", *load_layers(folder / "c.yaml", words)), trials, canaries)
+
+
+def refuted(audited: Audit) -> bool:
+    *_, found = audited
+    return any(line.refuted for line in audited.lines(found.guesses, 0.95))
+
+
+def halve_noise(patch: pytest.MonkeyPatch) -> None:
+    whole = Normals.draw
+    patch.setattr(Normals, "draw", lambda self, name, count: 0.5 * whole(self, name, count))
+
+
+SETTINGS: list[Any] = [
+    pytest.param((), id="poisson"),
+    pytest.param(("sampler.rate=0.5", "rounds=4"), id="sampled"),
+    pytest.param(("sampler={name: full}",), id="replace_one"),
+    pytest.param(("sampler={name: full}", "privacy.relation=zero_out"), id="zero_out"),
+    pytest.param(("algorithm.name=scaffold",), id="scaffold"),
+]
+
+
+@pytest.mark.parametrize("changes", [SETTINGS[0]])
+def test_right_noise_passes_and_half_of_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: tuple[str, ...]
+) -> None:
+    seeded = ("privacy.noise=seeded", *changes)  # so that the test has the same draws each time
+    assert not refuted(audit(tmp_path, 20, 20, *seeded))
+    halve_noise(monkeypatch)
+    assert refuted(audit(tmp_path, 20, 20, *seeded))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", SETTINGS[1:])
+def test_the_same_with_other_cohorts_and_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: tuple[str, ...]
+) -> None:
+    seeded = ("privacy.noise=seeded", *changes)
+    assert not refuted(audit(tmp_path, 60, 20, *seeded))
+    halve_noise(monkeypatch)
+    assert refuted(audit(tmp_path, 60, 20, *seeded))
+
+
+@pytest.mark.slow
+def test_one_canary_by_repeated_runs_finds_half_the_noise_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not refuted(audit(tmp_path, 400, 1, "privacy.noise=seeded"))
+    halve_noise(monkeypatch)
+    assert refuted(audit(tmp_path, 400, 1, "privacy.noise=seeded"))
+
+
+def test_scores_tell_the_canaries_that_were_in_where_there_is_hardly_any_noise(tmp_path: Path) -> None:
+    audited = audit(tmp_path, 2, 5, "privacy.noise_multiplier=0.05", "rounds=2")
+    *_, found = audited
+    assert isinstance(found, Found)
+    np.testing.assert_array_equal(found.scores > 0, found.there)
+    assert found.there.sum() == 5
+
+
+def test_a_mean_of_one_canary_is_one_and_its_deviation_the_multiplier(tmp_path: Path) -> None:
+    audited = audit(tmp_path, 30, 20, "privacy.noise=seeded")
+    *_, found = audited
+    # log ratio at rate 1: (x - 1/2) / z^2, with x normal around 0 or 1.
+    away, there = found.scores[~found.there] + 0.5, found.scores[found.there] + 0.5
+    assert abs(away.mean()) < 0.2
+    assert abs(there.mean() - 1.0) < 0.2
+    assert abs(np.concatenate([away, there - 1.0]).std() - 1.0) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "trials", "canaries", "words"),
+    [
+        (("privacy=null",), 2, 1, "privacy: there is none"),
+        (("privacy.unit=example",), 2, 1, "privacy.unit=example"),
+        (("privacy.clip=adaptive", "privacy.bit_noise=9"), 2, 1, "privacy.clip"),
+        ((), 1, 1, "--trials=1"),
+        ((), 2, 21, "--canaries=21"),
+    ],
+)
+def test_what_cannot_be_audited_is_said(
+    tmp_path: Path, changes: tuple[str, ...], trials: int, canaries: int, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        audit(tmp_path, trials, canaries, *changes)
