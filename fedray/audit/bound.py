@@ -15,7 +15,7 @@ from fedray.core.record import finite
 
 @dataclass(frozen=True)
 class Guesses:
-    """Guesses whether a canary was in a run.
+    """Guesses of the presence of canaries in runs.
 
     >>> guesses = Guesses(there=500, hits=400, away=500, alarms=100)
     >>> round(guesses.epsilon(delta=0.0, confidence=0.95), 2)  # of these alone one would say log(0.8 / 0.2) = 1.39
@@ -24,10 +24,10 @@ class Guesses:
     0.0
 
     Args:
-        there: the number of canaries that were in.
-        hits: how many of these were guessed to be in.
+        there: the number of canaries in runs.
+        hits: the number of these guessed to be in.
         away: the number of canaries that were not.
-        alarms: how many of these were guessed to be in.
+        alarms: the number of these guessed to be in.
     """
 
     there: int
@@ -78,7 +78,7 @@ def _interval(count: int, of: int, confidence: float) -> tuple[float, float]:
 def log_ratio(
     seen: NDArray[np.float64], noise_multiplier: float, rate: float, away: float = 0.0
 ) -> NDArray[np.float64]:
-    """Return the log likelihood ratio of a canary that was in to one that was not, summed over rounds, ``[K]``.
+    """Return the log likelihood ratios of presence to absence of canaries, summed over rounds, ``[K]``.
 
     In a round a canary adds 1 with the probability ``rate``, else ``away``; one that is not in adds 0 in the place of
     1.  The noise is normal, of the standard deviation ``noise_multiplier``.  A score is no assumption: whatever the
@@ -88,10 +88,10 @@ def log_ratio(
     array([ 1., -1.])
 
     Args:
-        seen: what rounds released along the directions of canaries ``[T, K]``.
+        seen: the releases of rounds along the directions of canaries ``[T, K]``.
         noise_multiplier: z > 0.
         rate: the probability that a client takes part in a round, in (0, 1].
-        away: what is added by a client that does not take part: 1/2 of ``replace_one``, where 0 is its opposite.
+        away: the sum of a client that does not take part: 1/2 of ``replace_one``, where 0 is its opposite.
     """
 
     def likelihood(place: float) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from fedray.transforms.base import Transform
 
 @dataclass(eq=False)
 class Canary(Transform):
-    """The worst that neighbours can be: some clients send a direction of their own, and all others zeros.
+    """The worst neighbours: some clients send a direction of their own, and all others zeros.
 
     It stands before the clip of privacy, which treats what it sends as any update: canary i sends ``2 C u_i``, of which
     the clip leaves C.  The ``u_i`` are orthonormal, drawn at random, so that canaries do not disturb one another
@@ -38,7 +38,7 @@ class Canary(Transform):
         seed: names the draw of the directions.
 
     Attributes:
-        seen: what the rounds since :meth:`begin` released along the directions, each float64 ``[K]``.
+        seen: the releases of rounds since :meth:`begin` along the directions, each float64 ``[K]``.
     """
 
     clients: Ints

@@ -31,13 +31,13 @@ HERE = ["cluster.name=inline", "tracking=[]", "failures.block_timeout=null", "dr
 """Changes of a config, so that its runs are done in this process."""
 
 DELTAS = (0.01, 0.03, 0.1, 0.2, 0.3)
-"""Where a claim is tested beside its own delta: the accountant has an epsilon for each, and refuting one refutes the
-mechanism.  At a small delta only thousands of trials tell anything."""
+"""Further deltas of a test, beside the claim's own: the accountant has an epsilon for each, and refuting one refutes
+the mechanism.  At a small delta only thousands of trials tell anything."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What trials have shown so far.
+    """The results of trials so far.
 
     Args:
         scores: of each canary of each run, ``[n]``.
