@@ -22,7 +22,7 @@ The same class needs no package where a config names it ``my_module:First``.
 
 >>> from fedray import parts
 >>> list(parts.samplers), issubclass(parts.samplers["full"], parts.Sampler)
-(['full', 'poisson', 'trace', 'uniform', 'weighted'], True)
+(['full', 'poisson', 'round_robin', 'separated', 'trace', 'uniform', 'weighted'], True)
 """
 
 from __future__ import annotations

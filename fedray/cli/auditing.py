@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,11 +50,11 @@ def audit(
     if not 0.0 < confidence < 1.0:
         raise ConfigError(f"--confidence={confidence:g}: it must be above 0 and below 1, such as 0.95")
     changes = [*(overrides or ()), *([f"rounds={rounds}"] if rounds is not None else ()), *HERE]
-    logging.getLogger("fedray").setLevel(logging.ERROR)
-    audited = Audit(Config.bind(config.stem, *load_layers(config, changes)), trials, canaries)
     found: Found | None = None
     stopped = False
-    with bar(trials, quiet=as_json) as tell:
+    with _quiet():
+        audited = Audit(Config.bind(config.stem, *load_layers(config, changes)), trials, canaries)
+    with _quiet(), bar(trials, quiet=as_json) as tell:
         try:
             for found in audited:
                 tell(len(found.scores) // canaries)
@@ -87,3 +89,15 @@ def audit(
         raise typer.Exit(FAILED)
     if stopped:
         raise typer.Exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the log of each of many runs from the terminal."""
+    log = logging.getLogger("fedray")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -28,6 +28,8 @@ EVERY_PART = pytest.mark.parametrize(("kind", "name"), PARTS, ids=[f"{kind}-{nam
 
 # What a part needs to be made; everything else makes itself.
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
+    # What is pickled goes to workers, which may have another working directory: a path becomes absolute.
+    ("models", "huggingface"): {"path": "/models/tiny"},
     ("samplers", "uniform"): {"clients": 3},
     ("samplers", "weighted"): {"clients": 3},
     ("samplers", "poisson"): {"rate": 0.5},
