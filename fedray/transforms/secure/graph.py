@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy.special import gammaln
 
 from fedray.core.messages import Floats, Ints
 from fedray.core.rng import numpy_generator
@@ -88,6 +87,8 @@ def degree(count: int, threshold: float, corrupt: float) -> Degree:
 
 def _chances(found: Ints, count: int, marked: int, k: int) -> Floats:
     """Return the probabilities of so many marked clients among k of ``count``: those of scipy, ten times as fast."""
+    from scipy.special import gammaln  # most runs need none of it, and it takes a second
+
     possible = (found <= marked) & (k - found <= count - marked)
     inside = np.where(possible, found, np.clip(found, max(0, k - count + marked), min(k, marked)))
 
