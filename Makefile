@@ -73,7 +73,7 @@ bench: $(RUN) ## every workload against a bare PyTorch loop, written to benchmar
 reference-personal: $(RUN) ## personal models against training alone, FedAvg and fine-tuning: the table of docs/personal.md
 	@$(BIN)/python -m benchmarks.personal $(ARGS)
 
-reference-diloco: $(RUN) ## DiLoCo against synchronous training of a small language model: the table of docs/diloco.md
+reference-diloco: $(RUN) ## DiLoCo against synchronous training of a small language model, as a table
 	@$(BIN)/python -m benchmarks.diloco $(ARGS)
 
 reference-privacy: $(DEV) ## accuracy against epsilon, with privacy for each of 1,000 clients: table and picture of docs/privacy.md
