@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +12,7 @@ from fedray.cli.verifying import bar
 from fedray.cli.watching import AsJson
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError, counted
+from fedray.core.quiet import quieted
 from fedray.run.interrupt import INTERRUPTED, held
 
 if TYPE_CHECKING:
@@ -52,9 +50,9 @@ def audit(
     changes = [*(overrides or ()), *([f"rounds={rounds}"] if rounds is not None else ()), *HERE]
     found: Found | None = None
     stopped = False
-    with _quiet():
+    with quieted("fedray"):
         audited = Audit(Config.bind(config.stem, *load_layers(config, changes)), trials, canaries)
-    with _quiet(), bar(trials, quiet=as_json) as tell:
+    with quieted("fedray"), bar(trials, quiet=as_json) as tell:
         try:
             for found in audited:
                 tell(len(found.scores) // canaries)
@@ -89,15 +87,3 @@ def audit(
         raise typer.Exit(FAILED)
     if stopped:
         raise typer.Exit(INTERRUPTED)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the log of each of many runs from the terminal."""
-    log = logging.getLogger("fedray")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
@@ -14,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedray.core.errors import ConfigError
+from fedray.core.quiet import quieted
 from fedray.privacy.releases import Relation, Release, Sampling, relations
 
 if TYPE_CHECKING:
@@ -273,7 +272,7 @@ def _composed(releases: tuple[Release, ...], delta: float, accountant: Accountan
     if accountant == "rdp":
         return _summed(releases, delta)
     made = _accountant(accountant, pace, releases[0].relation)
-    with _quiet():
+    with quieted("absl"):
         made.compose(_event(releases))
         found = float(made.get_epsilon(delta))
     return found if found < _LARGEST else math.inf
@@ -284,7 +283,7 @@ def _summed(releases: tuple[Release, ...], delta: float) -> float:
     from dp_accounting.rdp import compute_epsilon
 
     curves = [(each.count, *_divergences(replace(each, count=1))) for each in releases]
-    with _quiet():
+    with quieted("absl"):
         found = float(compute_epsilon(curves[0][1], sum(count * curve for count, _, curve in curves), delta)[0])
     return found if found < _LARGEST else math.inf
 
@@ -296,7 +295,7 @@ def _divergences(release: Release) -> tuple[Any, Any]:
 
     made = _accountant("rdp", "close", release.relation)
     assert isinstance(made, RdpAccountant)
-    with _quiet():
+    with quieted("absl"):
         made.compose(_event((release,)))
     return made.orders, made.rdp
 
@@ -323,7 +322,7 @@ def _multiplier(epsilon: float, kind: Release, delta: float, accountant: Account
         low /= 2.0
     if fits(low, "quick"):
         return low
-    with _quiet():
+    with quieted("absl"):
         found = calibrate_dp_mechanism(
             lambda: _accountant(by, "quick", kind.relation),
             lambda z: _event((replace(kind, noise_multiplier=float(z)),)),
@@ -375,15 +374,3 @@ def _accountant(name: Accountant, pace: Pace, relation: Relation) -> PrivacyAcco
 
     # Its Gaussian event of another relation would be of twice the sensitivity, which the multiplier has already.
     return PLDAccountant(value_discretization_interval=_INTERVAL[pace])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Return the context in which the package does not log the orders that it leaves out."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

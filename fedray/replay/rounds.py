@@ -15,6 +15,7 @@ import torch
 from fedray.config.layers import load_layers
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection, StopSection
 from fedray.core.errors import ConfigError
+from fedray.core.quiet import quieted
 from fedray.core.record import RoundRecord
 from fedray.experiment.build import Config
 from fedray.models.prototype import last_of
@@ -132,7 +133,7 @@ class Replay:
         with contextlib.closing(self._rounds(start, last)) as rounds:
             while True:
                 # Nobody between two rounds is to be silent with the engine.
-                with _silent():
+                with quieted(_log.name, logging.CRITICAL):
                     one = next(rounds, None)
                 if one is None:
                     return
@@ -195,17 +196,6 @@ class Replay:
         state = checkpoint.newest_state(self._recorded.folder.checkpoints)
         if state.get("frozen", frozen) != frozen:
             raise ConfigError("model: what is frozen in it is not what it was when the run was started")
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Let the engine say nothing: what it would, the run's own log has."""
-    level = _log.level
-    _log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        _log.setLevel(level)
 
 
 def _copied(saved: Checkpoint) -> Checkpoint:
