@@ -31,7 +31,8 @@ class Privacy:
         delta: the probability at which epsilon may not hold, in (0, 1): far below one over the number of clients.
         clip: ``fixed``: updates are clipped to ``norm``; ``adaptive``: to a norm that follows the quantile of theirs,
             from ``norm`` on (Andrew et al., arXiv:1905.03871).
-        norm: the largest Euclidean norm that an update keeps, above 0; of ``unit: example`` the gradient of a row.
+        norm: the largest Euclidean norm that an update keeps, from 1e-30 to 1e30; of ``unit: example`` the
+            gradient of a row.
         per_layer: each module's parameters are clipped by themselves, to ``norm / sqrt(modules)``; adaptive ones each
             to a norm of its own.
         quantile: of ``adaptive``: the share of updates that are to be below the norm, in [0, 1].
@@ -79,6 +80,8 @@ class Privacy:
             value = getattr(self, name)
             if value is not None and not 0.0 < value < float("inf"):
                 raise ValueError(f"{name}={value:g}: it must be above 0")
+        if not 1e-30 <= self.norm <= 1e30:
+            raise ValueError(f"norm={self.norm:g}: it must be from 1e-30 to 1e30, such as 1")
         if not 0.0 < self.delta < 1.0:
             raise ValueError(f"delta={self.delta:g}: it must be above 0 and below 1, such as 1e-5")
         if not 0.0 <= self.quantile <= 1.0:

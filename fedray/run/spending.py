@@ -121,8 +121,10 @@ class Spending:
 
     def _exceeds(self, round: int, release: Release) -> bool:
         """Return True if a round of correlated noise that was released already would exceed the budget otherwise."""
+        if self._budget is None or not release.correlated:
+            return False
         done = [(entry.round, entry.release) for entry in self.ledger]
-        if self._budget is None or not release.correlated or (round, release) not in done:
+        if (round, release) not in done:
             return False
         section = self.central.privacy
         return spent(charged([*done, (round, release)]), section.delta, section.accountant) > self._budget

@@ -21,6 +21,7 @@ from fedray.privacy import Privacy
         ({"noise_multiplier": -1}, "noise_multiplier=-1"),
         ({"noise_multiplier": float("inf")}, "noise_multiplier=inf"),
         ({"noise_multiplier": 1, "norm": 0}, "norm=0"),
+        ({"noise_multiplier": 1, "norm": 1e-31}, "norm=1e-31: it must be from 1e-30 to 1e30"),
         ({"noise_multiplier": 1, "delta": 0}, "delta=0: it must be above 0 and below 1"),
         ({"noise_multiplier": 1, "delta": 1}, "delta=1"),
         ({"noise_multiplier": 1, "clip": "adaptive", "quantile": 1.5}, "quantile=1.5"),
