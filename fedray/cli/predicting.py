@@ -38,7 +38,7 @@ def predict(
         typer.Option(
             "--csv",
             metavar="KEY=VALUE",
-            help="The way the table is written, where it is not found: decimal=, or dates=%d/%m/%Y; as in data.csv.",
+            help="The way the table is written, where it shows none: decimal=, or dates=%d/%m/%Y; as in data.csv.",
         ),
     ] = None,
     made_by: MadeBy = None,

@@ -72,8 +72,8 @@ class Predictor:
                 Parquet file, with the columns of the training tables, in any order; the target may be missing, and
                 what is no input, as the ids of patients, goes along in ``rest``.  Of another model an array or a
                 tensor of inputs ``[N, ...]``, or columns of them as it was trained on, a dict or a tuple.
-            csv: the way a file is written, where it is not found right and differs from the ``csv`` of the training
-                tables: ``{"decimal": ",", "dates": "%d/%m/%Y"}``; keys as in ``data.csv``.
+            csv: the way a file is written, where it neither shows it nor is written as the training tables were:
+                ``{"decimal": ",", "dates": "%d/%m/%Y"}``; keys as in ``data.csv``.
 
         Raises:
             ConfigError: with line and column, for what does not fit the model.

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow.csv
+import pytest
 
 from tests.cli.command import Cli
 
@@ -16,7 +17,7 @@ TABLES = {
 }
 
 
-def test_scores_of_new_patients(cli: Cli, small: Path) -> None:
+def test_scores_of_new_patients(cli: Cli, small: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, text in TABLES.items():
         Path(f"{name}.csv").write_text(text)
     data = "data={name: csv, train: [a.csv, b.csv], target: ill, categorical: [sex]}"
@@ -41,6 +42,7 @@ def test_scores_of_new_patients(cli: Cli, small: Path) -> None:
     assert json.loads(Path("out/encoding.json").read_text())["target"] == "ill"
     Path("new.csv").write_text("sex;age\nf;3.300\n")
     cli("predict", "out", "new.csv").refused("new.csv, column 'age': '3.300' may be")
+    assert "new.csv is written otherwise than the training tables: delimiter semicolon, not comma" in caplog.text
     points, groups = (cli("predict", "out", "new.csv", "--csv", f"decimal={mark}") for mark in (".", ","))
     assert (points.status, groups.status) == (0, 0)
     assert points.out != groups.out

@@ -68,6 +68,20 @@ def as_days(words: Iterable[str], given: str | None = None) -> dict[str, float] 
     return None
 
 
+def day_order(words: Iterable[str]) -> str | None:
+    """Return the format of dates with slashes, if a day above 12 tells it; None for others, and where none tells.
+
+    >>> day_order(["01/02/2020", "25/02/2020"]), day_order(["01/02/2020"]), day_order(["25.02.2020"])
+    ('%d/%m/%Y', None, None)
+    """
+    words = list(words)
+    pattern, formats = _FORMATS[-1]
+    if not words or not all(pattern.fullmatch(word) for word in words):
+        return None
+    ways = [form for form in formats if _all(words, form) is not None]
+    return ways[0] if len(ways) == 1 else None
+
+
 def _iso(words: list[str]) -> dict[str, float] | None:
     found = {}
     for word in words:

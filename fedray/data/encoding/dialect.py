@@ -22,7 +22,7 @@ from fedray.core.errors import ConfigError
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE = 200
 """Records at the start of a file by which its delimiter and quotes are found."""
-_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space"}
+NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space"}
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -106,7 +106,7 @@ class Form:
         """Return what is not the usual, or an empty text."""
         unusual = []
         if self.delimiter != ",":
-            unusual.append(f"delimiter {_NAMES.get(self.delimiter, repr(self.delimiter))}")
+            unusual.append(f"delimiter {NAMES.get(self.delimiter, repr(self.delimiter))}")
         if self.encoding not in ("utf-8", "utf-8-sig"):
             unusual.append(f"encoding {self.encoding}")
         if self.quote != '"':

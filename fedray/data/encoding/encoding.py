@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed, one_line
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.table import Kind, Table
+from fedray.data.encoding.usual import GIVEN, read_told
 from fedray.data.encoding.words import canonical, numbered
 from fedray.data.spec import DataSpec
 
-FORMAT = 3
+FORMAT = 4
 OTHER = "other"
 """The category of values that are none of the others."""
 
@@ -42,6 +44,8 @@ class Encoding:
         kinds: numeric columns that were dates or booleans.
         files: the way each training file is written, in words, where it is not the usual one.
         indicated: numeric and ordinal columns with a second input, 1 where the value is missing and else 0.
+        dialect: the dialect that the training files share, see :mod:`fedray.data.encoding.usual`.
+        dialects: what single files differ in from it, by their names.
     """
 
     options: Options
@@ -53,14 +57,15 @@ class Encoding:
     kinds: dict[str, Kind] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     indicated: tuple[str, ...] = ()
+    dialect: Mapping[str, Any] = field(default_factory=dict)
+    dialects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it for ``encoding.json``; floats survive JSON exactly."""
         options = self.options
-        # A fedray before indicators reads what has none.
-        own = {"format": FORMAT, "missing_values": "indicator"} if options.missing_values == "indicator" else {}
+        own = {"missing_values": "indicator"} if options.missing_values == "indicator" else {}
         return {
-            "format": 2,
+            "format": self._format,
             "target": options.target,
             "task": self.spec.task,
             "classes": self.classes,
@@ -70,8 +75,18 @@ class Encoding:
             **{key: getattr(options, key) for key in _SAVED},
             "columns": [self._column(name) for name in self.order],
             "files": self.files,
+            **({"dialect": self.dialect} if self.dialect else {}),
+            **({"dialects": self.dialects} if self.dialects else {}),
             **own,
         }
+
+    @property
+    def _format(self) -> int:
+        """The lowest format of which a fedray that reads no higher one gives the same inputs."""
+        dialects = [self.dialect, *self.dialects.values()]
+        if any(told.keys() & {"dates", *GIVEN} or told.get("decimal") == "," for told in dialects):
+            return 4
+        return 3 if self.options.missing_values == "indicator" else 2
 
     def _column(self, name: str) -> dict[str, Any]:
         """Return a column for ``encoding.json``."""
@@ -128,9 +143,26 @@ class Encoding:
             kinds = {name: one["kind"] for name, one in columns.items() if "kind" in one}
             files = dict(content.get("files", {}))
             indicated = tuple(name for name, one in columns.items() if one.get("indicator"))
+            dialect = read_told(content.get("dialect", {}))
+            dialects = {name: read_told(told) for name, told in content.get("dialects", {}).items()}
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the encoding is not one of fedray's: {one_line(error)}") from None
-        return cls(options, numeric, categories, list(columns), classes, kinds=kinds, files=files, indicated=indicated)
+        read = cls(options, numeric, categories, list(columns), classes, kinds=kinds, files=files, indicated=indicated)
+        return replace(read, dialect=dialect, dialects=dialects)
+
+    def usual(self, path: Path) -> dict[str, Any]:
+        """Return the dialect by which a table is read where it does not tell: that of the training file of its name.
+
+        Of another name, and in what that file does not tell, it is what the training files share.
+        """
+        return {**self.dialect, **self.dialects.get(path.name, {})}
+
+    def measured(self, kind: Kind) -> list[str]:
+        """Return the numeric columns that hold numbers, or dates, or booleans; no ordinal ones."""
+        return [name for name in self.numeric if name not in self.options.levels and self._kind(name) == kind]
+
+    def _kind(self, name: str) -> Kind:
+        return self.kinds.get(name, "numbers")
 
     def need(self, options: Options) -> None:
         """Raise ConfigError, naming the option, if tables are to be read in another way than this one."""

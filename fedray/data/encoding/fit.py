@@ -24,6 +24,7 @@ from fedray.data.encoding.moments import Sums, federated_moments
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.questions import LABEL_LIMIT, Labels, Outline
 from fedray.data.encoding.table import Kind, Table
+from fedray.data.encoding.usual import kept
 from fedray.data.partition import Partitioner, assign_rows
 
 A = TypeVar("A")
@@ -92,7 +93,8 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | N
         raise ConfigError(f"{paths[0]} has no columns beside the target {options.target!r}")
     named = {**options.declared, **options.hashed}
     names = [name for name in order if name not in named]
-    kinds = _kinds(ask, [name for name in names if name not in options.levels], paths)
+    measured = [name for name in names if name not in options.levels]
+    kinds = _kinds(ask, measured, paths)
     rows = sum(outline.rows for outline in outlines)
     numeric, indicated = _numeric(ask, names, options, rows)
     categories, differing = _categories(ask, order, options, paths)
@@ -100,7 +102,11 @@ def fit(ask: Ask, outlines: Sequence[Outline], options: Options, column: str | N
     for warning in (*differing, *warnings):
         _log.warning("%s", warning)
     files = {Path(outline.path).name: outline.form for outline in outlines if outline.form}
-    return Encoding(options, numeric, categories, order, classes, (*differing, *warnings), kinds, files, indicated)
+    dates = [name for name in measured if kinds.get(name) == "dates"]
+    numbers = [name for name in measured if name not in kinds]
+    dialect, dialects = kept(paths, ask(partial(questions.dialect, columns=numbers, dates=dates)))
+    found = Encoding(options, numeric, categories, order, classes, (*differing, *warnings), kinds, files, indicated)
+    return replace(found, dialect=dialect, dialects=dialects)
 
 
 def found_in(outlines: Sequence[Outline], encoding: Encoding) -> tuple[str, ...]:

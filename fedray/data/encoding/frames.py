@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, an, listed
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.reading import read_table
 from fedray.data.encoding.table import Reading, Table
+from fedray.data.encoding.usual import as_usual, read_as_usual
 
 KINDS = "a pandas DataFrame, a dict of columns, a pyarrow.Table, or the path of a CSV, Excel or Parquet file"
 _SPELLINGS = (("False", "True"), ("false", "true"), ("0", "1"), ("no", "yes"))
@@ -50,7 +50,8 @@ def table_of(rows: Any, encoding: Encoding, csv: Mapping[str, Any] | None = None
     Args:
         rows: :data:`KINDS`.
         encoding: the encoding of the model.
-        csv: the dialect of a file, where it is not found right and differs from that of the training tables.
+        csv: the dialect of a file, where it is not found right and differs from that of the training tables, which is
+            the default for what the rows do not show.
 
     Raises:
         ConfigError: they are something else, cannot be read, or columns are not of one length.
@@ -59,7 +60,7 @@ def table_of(rows: Any, encoding: Encoding, csv: Mapping[str, Any] | None = None
     told = encoding.options.reading(path, csv)
     reading = Reading(told.dialect, told.missing)
     if isinstance(rows, str | Path):
-        return read_table(path, reading)
+        return _as_trained(read_as_usual(path, reading, encoding.usual(path), encoding.order), encoding)
     if not is_table(rows):
         raise ConfigError(f"rows: {KINDS} is needed; this is {an(type(rows).__name__)}")
     if isinstance(rows, pa.Table):
@@ -72,7 +73,11 @@ def table_of(rows: Any, encoding: Encoding, csv: Mapping[str, Any] | None = None
         raise ConfigError(f"columns have different lengths: {listed(f'{n} {k}' for n, k in lengths.items())}")
     count = next(iter(lengths.values()), 0)
     columns = {name: _plain(column, encoding.categories.get(name)) for name, column in found.items()}
-    return Frame(path, columns, count, reading)
+    return _as_trained(Frame(path, columns, count, reading), encoding)
+
+
+def _as_trained(table: Table, encoding: Encoding) -> Table:
+    return as_usual(table, encoding.usual(table.path), encoding.measured("numbers"), encoding.measured("dates"))
 
 
 def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:

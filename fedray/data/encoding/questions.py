@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from fedray.data.encoding.encoding import Encoding, column_values
 from fedray.data.encoding.moments import Sums
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.table import Kind, Table
+from fedray.data.encoding.usual import told_by
 from fedray.data.encoding.words import canonical, names_rows
 
 LABEL_LIMIT = 20
@@ -72,6 +73,17 @@ def outline(table: Table) -> Outline:
 def kinds(table: Table, columns: Sequence[str]) -> dict[str, Kind]:
     """Return if columns hold numbers, dates, booleans, text, or nothing."""
     return {name: table.kind(name) for name in columns}
+
+
+def dialect(table: Table, columns: Sequence[str], dates: Sequence[str]) -> dict[str, Any]:
+    """Return the delimiter, the quote, the decimal mark and the format of dates, as far as the table tells them.
+
+    Args:
+        table: the table.
+        columns: those of numbers.
+        dates: those of dates.
+    """
+    return told_by(table, columns, dates)
 
 
 def sums(table: Table, columns: Sequence[str], center: NDArray[np.float64], options: Options | None = None) -> Sums:

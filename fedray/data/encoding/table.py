@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -125,10 +125,10 @@ class Table:
         if not len(present):
             return "empty"
         first = str(present[0].as_py())
-        if looks_like_date(first, self._dates) and as_days(self._words(name), self._dates) is not None:
+        if looks_like_date(first, self._dates) and as_days(self.words(name), self._dates) is not None:
             return "dates"
         if _boolean(first) is not None:
-            words = self._words(name)
+            words = self.words(name)
             if any(word.lower() in BOOLEANS for word in words) and all(_boolean(word) is not None for word in words):
                 return "booleans"
         return "numbers" if pc.any(pc.match_substring_regex(present, "[0-9]")).as_py() else "text"
@@ -201,7 +201,7 @@ class Table:
     def _parse(self, name: str) -> NDArray[np.float64]:
         column = self._trimmed[name]
         kind = self.kind(name)
-        words = {} if kind in ("numbers", "text") else dict.fromkeys(self._words(name), 0.0)
+        words = {} if kind in ("numbers", "text") else dict.fromkeys(self.words(name), 0.0)
         if kind == "dates":
             words = as_days(words, self._dates) or {}
         elif kind == "booleans":
@@ -234,6 +234,14 @@ class Table:
         """The cells of all columns that show the file's decimal mark."""
         return all_marks(self._trimmed.values())
 
+    def marks_of(self, names: Iterable[str]) -> Marks:
+        """Return the cells that show the decimal mark of some columns."""
+        return all_marks(self._trimmed[name] for name in names if name in self._trimmed)
+
+    def words(self, name: str) -> list[str]:
+        """Return the different values of a column of text, in the order in which they come; none of another column."""
+        return [str(word) for word in self._present(name).unique().to_pylist()] if name in self._trimmed else []
+
     @property
     def written(self) -> str:
         """The way the file is written, in words; empty for commas, UTF-8 and decimal points."""
@@ -256,10 +264,6 @@ class Table:
     def _present(self, name: str) -> pa.ChunkedArray:
         column = self._trimmed[name]
         return pc.filter(column, pc.and_(pc.invert(self._absent(name)), pc.is_valid(column)))
-
-    def _words(self, name: str) -> list[str]:
-        """Return the different values of a column of text, in the order in which they come."""
-        return [str(word) for word in self._present(name).unique().to_pylist()]
 
     def _remedy(self, name: str, value: str, target: bool) -> str:
         """Say what is wrong with a cell that is no number, and what to do, by what else the column holds."""

@@ -143,7 +143,7 @@ def test_rows_without_a_target_are_kept_where_training_left_them_out(write: File
 
 
 def test_a_file_that_does_not_tell_its_decimal_mark_is_read_as_it_is_said(write: Files) -> None:
-    data = FederatedData.from_csv(write("a.csv", "u;y\n1,5;p\n2.000;q\n"), target="y", standardize=False)
+    data = FederatedData.from_csv(write("a.csv", "u;y\n1;p\n2;q\n"), target="y", standardize=False)
     assert data.encoding is not None
     encoding = Encoding.from_json(data.encoding)
     new = write("new.csv", "u;id\n1.234;7\n")
