@@ -45,7 +45,7 @@ class Encoding:
         files: the way each training file is written, in words, where it is not the usual one.
         indicated: numeric and ordinal columns with a second input, 1 where the value is missing and else 0.
         dialect: the dialect that the training files share, see :mod:`fedray.data.encoding.usual`.
-        dialects: what single files differ in from it, by their names.
+        dialects: those of single files, as far as they differ from it, by their names.
     """
 
     options: Options

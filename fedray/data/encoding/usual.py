@@ -18,7 +18,7 @@ from fedray.data.encoding.table import Reading, Table
 _log = logging.getLogger("fedray")
 
 Told = Mapping[str, Any]
-"""What a table tells of its dialect: keys as in :class:`fedray.data.encoding.dialect.Dialect`, and no others."""
+"""The dialect that a table tells: keys as in :class:`fedray.data.encoding.dialect.Dialect`, and no others."""
 
 FOUND, GIVEN = ("delimiter", "quote", "decimal", "dates"), ("thousands", "missing")
 """Keys that a table shows, or that were given for it, and those that can only be given."""
@@ -78,7 +78,7 @@ def kept(paths: Sequence[str], every: Sequence[Told]) -> tuple[dict[str, Any], d
 
     Args:
         paths: the files; several of one name are taken together.
-        every: what each tells.
+        every: the dialect that each tells.
     """
     common = shared(every)
     named: dict[str, list[Told]] = {}
