@@ -51,12 +51,13 @@ def predict(
     """
     with held():
         from fedray.predict.loaded import load
-        from fedray.predict.rows import read_rows
+        from fedray.predict.rows import read_rows, said_of_data
 
     if out is not None and out.exists() and not force:
         raise ConfigError(f"{out}: there already, and would be overwritten; choose another name, or say --force")
     predictor = load(model, round=round, client=client, model=made_by, device=device)
-    found = predictor.predict(read_rows(rows), dict(map(_pair, csv)) if csv else None)
+    given = read_rows(rows) if predictor.encoding else read_rows(rows, predictor.task.spec, said_of_data(model))
+    found = predictor.predict(given, dict(map(_pair, csv)) if csv else None)
     if out is None:
         typer.echo(found.to_csv(), nl=False)
         return

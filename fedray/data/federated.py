@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -201,8 +201,9 @@ class FederatedData(ContiguousData):
         path: str | Path,
         *,
         target: str | None = None,
-        test: str | Path | None = None,
+        test: TestFiles = None,
         encoding: Saved | None = None,
+        ragged: Mapping[str, Mapping[str, Any]] | None = None,
         **options: Unpack[TableOptions],
     ) -> Self:
         """Read a folder with one Parquet or NPZ file per client, named by the client's id.
@@ -215,9 +216,12 @@ class FederatedData(ContiguousData):
         Args:
             path: the folder, with files of one of the two kinds.
             target: name of the target column of Parquet files.
-            test: file of the same kind, outside the folder or in it, with the held-out test set; or a folder of them,
-                named as the clients' are, with each client's own test set: together they are the central one.
+            test: file of the same kind, outside the folder or in it, with the held-out test set; or each client's own,
+                which together are the central one: a folder of them, named as the clients' are, a list with one for
+                each, or ``{client: file}`` for some.
             encoding: for Parquet, as for ``from_csv``.
+            ragged: for NPZ, options of :class:`fedray.Ragged` for arrays with offsets: ``{"x": {"length": 128, "mask":
+                "attention_mask"}}``.
             options: for Parquet, as for ``from_csv``.
 
         Raises:
@@ -231,7 +235,7 @@ class FederatedData(ContiguousData):
         if target is None and options:
             raise ConfigError(f"target: the name of the target column is needed for {', '.join(options)}")
         read = None if target is None else Options(target, **options)
-        return read_folder(Path(path), read, None if test is None else Path(test), load_encoding(encoding)).of(cls)
+        return read_folder(Path(path), read, test, load_encoding(encoding), ragged).of(cls)
 
     @classmethod
     def from_leaf(cls, path: str | Path, *, test: str | Path | None = None) -> Self:

@@ -1,4 +1,4 @@
-"""Columns of Parquet and Arrow files as arrays: numbers, lists, and bytes with their shape."""
+"""Columns of Parquet and Arrow files as arrays: numbers, lists, bytes with their shape, and encoded pictures."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
+from numpy.typing import NDArray
 
-from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
-from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.ragged import Ragged
-from fedray.data.files.folder import from_pairs, list_clients
+from fedray.data.files.folder import columns_of, from_pairs, joined_pairs, ragged_options
+from fedray.data.files.own_tests import TestFiles, files_in, named_files, split_rows, tests_of
+from fedray.data.files.pictures import PictureOptions, decoded, looks_encoded
 
 KINDS = (".parquet", ".arrow", ".feather")
-RAGGED = ("pad", "length", "mask", "lengths")
-"""The options of :class:`Ragged`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class ColumnOptions:
         columns: the columns that are inputs, in their order; None: all others.
         shapes: the shape of one value of a column of bytes, or of lists.
         ragged: options of :class:`Ragged` for columns of lists of different lengths.
+        pictures: options of :class:`PictureOptions` for columns of encoded pictures.
+        split: the column that says which rows are the clients' own test sets; None: there is none.
     """
 
     target: str | None = None
@@ -43,30 +44,104 @@ class ColumnOptions:
     columns: Sequence[str] | None = None
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     ragged: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    split: str | None = None
 
 
-def read_arrow(path: Path, test: Path | None, options: ColumnOptions) -> Columns:
+@dataclass(frozen=True)
+class Read:
+    """The rows of one file.
+
+    Args:
+        x: inputs, an array or :class:`InputColumns`.
+        y: targets; None: there are none.
+        clients: the names of the rows' clients; None: the file does not say.
+        held: the rows that are of a test set; None: the file does not say.
+    """
+
+    x: Any
+    y: Any
+    clients: NDArray[np.str_] | None = None
+    held: NDArray[np.bool_] | None = None
+
+    def where(self, rows: NDArray[np.bool_]) -> Read:
+        """Return some of the rows."""
+        clients = None if self.clients is None else self.clients[rows]
+        return Read(self.x[rows], None if self.y is None else self.y[rows], clients)
+
+
+def read_arrow(path: Path, test: TestFiles, options: ColumnOptions) -> Columns:
     """Read a folder with a file for each client, or files whose rows say whose they are.
 
     Raises:
         ConfigError: files that are missing, cannot be read, or have other columns.
     """
-    files = [path] if path.is_file() else list_clients(path, KINDS, test)
-    tests = [] if test is None else [test]
-    if options.client is None:
-        if path.is_file():
-            raise ConfigError(f"client: {path} is one file: name the column that says whose a row is, or give a folder")
-        pairs = [read_columns(file, options)[:2] for file in along(files, "reading files")]
-        return from_pairs(files, pairs, tests, [read_columns(file, options)[:2] for file in tests], None)
-    if len(files) > 1:
-        raise ConfigError(f"client: {path} has several files; with a column of clients give one file")
-    x, y, clients = read_columns(files[0], options)
-    held = [read_columns(file, options)[:2] for file in tests]
-    return by_client(x, y, clients, test=held[0] if held else None)
+    files = [path] if path.is_file() else files_in(path, KINDS, named_files(test))
+    if options.split is not None and test is not None:
+        raise ConfigError("test: the column `split` says which rows are the test set; leave one of the two out")
+    if options.client is not None:
+        return _of_rows(files, test, options)
+    if path.is_file():
+        raise ConfigError(f"client: {path} is one file: name the column that says whose a row is, or give a folder")
+    tests, owners = tests_of(test, files, KINDS)
+    found = [read_columns(file, options) for file in along(files, "reading files")]
+    held = [read_columns(file, options) for file in tests]
+    if options.split is not None:
+        own = [place for place, one in enumerate(found) if one.held is not None and one.held.any()]
+        tests, owners = [files[place] for place in own], own
+        held = [found[place].where(_held(found[place])) for place in own]
+        found = [one.where(~_held(one)) for one in found]
+    return from_pairs(files, [(one.x, one.y) for one in found], tests, [(one.x, one.y) for one in held], owners)
 
 
-def read_columns(file: Path, options: ColumnOptions) -> tuple[Any, Any, Any]:
-    """Return the inputs, the targets and the clients of a file.
+def _of_rows(files: list[Path], test: TestFiles, options: ColumnOptions) -> Columns:
+    """Read files whose rows name their clients, and so do those of the test set, if they have that column."""
+    if test is not None and not isinstance(test, str | Path):
+        raise ConfigError(
+            f"test: one file, or a folder, is needed beside `client: {options.client}`: that column says there, too, "
+            "whose own a row is"
+        )
+    given = named_files(test)
+    tests = files_in(given[0], KINDS) if given and given[0].is_dir() else given
+    found = [read_columns(file, options) for file in along(files, "reading files")]
+    held: list[Read] = [read_columns(file, options) for file in tests]
+    for file, one in zip(files, found, strict=True):
+        if one.clients is None:
+            raise ConfigError(f"{file} has no column {options.client!r}, which says whose a row is")
+    if options.split is not None:
+        tests = files
+        held, found = [one.where(_held(one)) for one in found], [one.where(~_held(one)) for one in found]
+    x, y = joined_pairs(files, [(one.x, one.y) for one in found])
+    names = np.concatenate([one.clients for one in found if one.clients is not None])
+    tests = [file for file, one in zip(tests, held, strict=True) if len(one.x)]
+    held = [one for one in held if len(one.x)]
+    if not held:
+        return by_client(x, y, names)
+    pairs = [(one.x, one.y) for one in (found[0], *held)]
+    own = np.concatenate([_known(one, names) for one in held])
+    told = any(one.clients is not None for one in held)
+    test = joined_pairs([files[0], *tests], pairs, 1)
+    return by_client(x, y, names, test=test, test_clients=own if told else None)
+
+
+def _known(read: Read, names: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return for each row of a test set the client whose own it is, '' where it is none that trains."""
+    if read.clients is None:
+        return np.full(len(read.x), "", dtype=np.str_)
+    return np.where(np.isin(read.clients, names), read.clients, "")
+
+
+def _held(read: Read) -> NDArray[np.bool_]:
+    return np.zeros(len(read.x), dtype=np.bool_) if read.held is None else read.held
+
+
+def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | None = None) -> Read:
+    """Read the columns of a file.
+
+    Args:
+        file: Parquet, Arrow or Feather.
+        options: what is read of it.
+        wanted: the inputs of rows to be predicted, which may have no targets; None: these are rows to train on.
 
     Raises:
         ConfigError: it is missing or cannot be read, it lacks a column, or has one that is no array.
@@ -78,36 +153,61 @@ def read_columns(file: Path, options: ColumnOptions) -> tuple[Any, Any, Any]:
         table = reads(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise ConfigError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
-    beside = [name for name in (options.target, options.client) if name is not None]
+    beside = [name for name in (options.target, options.client, options.split) if name is not None]
     names = [name for name in table.column_names if name not in beside] if options.columns is None else options.columns
-    for name in (*names, *beside, *options.shapes, *options.ragged):
-        if name not in table.column_names and (name != options.client):
+    if wanted:
+        names = [name for name in names if name in wanted]
+    said = [] if wanted is not None else [*options.shapes, *options.ragged, *options.pictures]
+    needed = [] if wanted is not None else [name for name in beside if name != options.client]
+    for name in (*names, *needed, *said):
+        if name not in table.column_names:
             raise ConfigError(f"{file} has no column {name!r}; it has {listed(table.column_names)}")
     if not names:
         raise ConfigError(f"{file} has no column of inputs")
     found = {name: _array(file, name, table[name], options) for name in names}
-    masks = any(isinstance(one, Ragged) and (one.mask or one.lengths) for one in found.values())
-    x: Any = InputColumns(found) if len(found) > 1 or masks else next(iter(found.values()))
-    y = None if options.target is None else _array(file, options.target, table[options.target], options)
+    x = columns_of(found) if len(found) > 1 else columns_of(found, next(iter(found)))
+    if wanted is not None:
+        return Read(x, None)
+    y = None if options.target is None else _array(file, options.target, table[options.target], options, target=True)
     if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    clients = None
+    clients = held = None
     if options.client is not None and options.client in table.column_names:
+        if lacking := table[options.client].null_count:
+            raise ConfigError(f"{file}, column {options.client!r}: {lacking:,} rows do not say whose they are")
         clients = np.asarray(table[options.client].cast(pa.string()).to_pylist(), dtype=np.str_)
-    return x, y, clients
+    if options.split is not None:
+        held = _split(f"{file}, column {options.split!r}", table[options.split])
+    return Read(x, y, clients, held)
 
 
-def _array(file: Path, name: str, column: pa.ChunkedArray, options: ColumnOptions) -> Any:
+def _split(where: str, column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    if column.null_count:
+        raise ConfigError(f"{where}: {column.null_count:,} values are missing; a row is `train` or `test`")
+    kind = column.type
+    if not (pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if not pa.types.is_dictionary(kind):
+            raise ConfigError(f"{where}: words (`train`, `test`) or booleans are needed, this is {kind}")
+        column = column.cast(pa.string())
+    return split_rows(where, np.asarray(column.to_pylist()))
+
+
+def _array(file: Path, name: str, column: pa.ChunkedArray, options: ColumnOptions, target: bool = False) -> Any:
     where = f"{file}, column {name!r}"
     if column.null_count:
         raise ConfigError(f"{where}: {column.null_count:,} values are missing; fill them in, or read a table: `csv`")
     cells = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     shape = options.shapes.get(name)
+    if name in options.pictures and shape is not None:
+        raise ConfigError(f"{where}: `pictures` is for encoded pictures, `shapes` for other bytes; leave one out")
+    if (contents := _encoded(where, cells, name in options.pictures, shape)) is not None:
+        return decoded(where, contents, PictureOptions.of(name, options.pictures.get(name, {})), labels=target)
     if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
         values, offsets = _values(where, cells.flatten(), None), np.asarray(cells.offsets).astype(np.int64)
         counts = np.diff(offsets)
         if shape is None:
-            return Ragged(values, offsets - offsets[0], **_checked(name, options.ragged.get(name, {})))
+            said = ragged_options(name, options.ragged.get(name, {}))
+            return Ragged(values, offsets - offsets[0], **said)
         if (counts != math.prod(shape)).any():
             row = int(np.argmax(counts != math.prod(shape)))
             raise ConfigError(f"{where}, row {row + 1}: {counts[row]} values for the shape {list(shape)}")
@@ -118,11 +218,30 @@ def _array(file: Path, name: str, column: pa.ChunkedArray, options: ColumnOption
     return found[:, None] if found.ndim == 1 and found.dtype.kind == "f" else found
 
 
-def _checked(name: str, said: Mapping[str, Any]) -> Mapping[str, Any]:
-    for key in said:
-        if key not in RAGGED:
-            raise ConfigError(f"data.ragged.{name}.{key}: unknown key{nearest(key, RAGGED)}; known: {listed(RAGGED)}")
-    return said
+def _encoded(where: str, cells: pa.Array, said: bool, shape: Sequence[int] | None) -> list[bytes] | None:
+    """Return the cells of a column of encoded pictures; None: it is another column."""
+    kind = cells.type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        inner = cells.field("bytes")
+        if inner.null_count:
+            row = int(np.argmax(np.asarray(inner.is_null())))
+            raise ConfigError(
+                f"{where}, row {row + 1}: there is the path of a picture, and not the picture; write the files' bytes "
+                "into the column (`datasets`: cast_column with Image(decode=False), then embed_table_storage)"
+            )
+        cells, said = inner, True
+    elif not _is_bytes(kind):
+        if said:
+            raise ConfigError(f"{where}: pictures is for bytes of encoded pictures (PNG, JPEG); this is {kind}")
+        return None
+    if not said and (shape is not None or not len(cells) or not looks_encoded(cells[0].as_py())):
+        return None
+    contents: list[bytes] = cells.to_pylist()
+    return contents
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _values(where: str, cells: pa.Array, shape: Sequence[int] | None) -> Any:
@@ -133,16 +252,17 @@ def _values(where: str, cells: pa.Array, shape: Sequence[int] | None) -> Any:
     if pa.types.is_fixed_size_list(kind):
         inner = _values(where, cells.flatten(), None)
         return inner.reshape(len(cells), *(shape or (kind.list_size,)), *inner.shape[1:])
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    if _is_bytes(kind):
         if shape is None:
             raise ConfigError(
-                f"{where}: bytes need their shape: `shapes: {{NAME: [28, 28]}}`; encoded pictures (PNG, JPEG) are not "
-                "read: decode them first"
+                f"{where}: bytes need their shape: `shapes: {{NAME: [28, 28]}}`; those of encoded pictures (PNG, JPEG) "
+                "are known by how they begin, which these do not"
             )
         rows = cells.to_pylist()
         for number, row in enumerate(rows):
             if len(row) != math.prod(shape):
-                raise ConfigError(f"{where}, row {number + 1}: {len(row)} bytes for the shape {list(shape)}")
+                encoded = "; this is an encoded picture: leave the shape out" if looks_encoded(row) else ""
+                raise ConfigError(f"{where}, row {number + 1}: {len(row)} bytes for the shape {list(shape)}{encoded}")
         return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(cells), *shape)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         raise ConfigError(f"{where}: {kind} is no number, list or bytes; text and dates are read as tables are: `csv`")

@@ -3,69 +3,82 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
-from fedray.data.columns.checks import need_folder
 from fedray.data.columns.inputs import InputColumns, joined
 from fedray.data.columns.ragged import Ragged
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.fit import TestTables, read_tables
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import read_table
+from fedray.data.files.own_tests import TestFiles, files_in, named_files, tests_of
 
 KINDS = (".npz", ".parquet")
 OFFSETS = "_offsets"
 """The end of the name of an array that tells where the sequences of another one begin."""
+RAGGED = ("pad", "length", "mask", "lengths")
+"""The options of :class:`Ragged`."""
 
 
-def list_clients(folder: Path, kinds: tuple[str, ...], test: Path | None = None) -> list[Path]:
-    """List the files of one kind in a folder, sorted by name, without the test file.
-
-    Raises:
-        ConfigError: no such folder, no such file in it, or files of several kinds.
-    """
-    need_folder(folder)
-    skip = None if test is None else test.resolve()
-    found = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in kinds and file.resolve() != skip]
-    if not found:
-        raise ConfigError(
-            f"data folder {folder} has no {' or '.join('*' + kind for kind in kinds)} file; one per client is expected"
-        )
-    if len({file.suffix.lower() for file in found}) > 1:
-        raise ConfigError(f"data folder {folder} has files of several kinds ({', '.join(kinds)}); keep one kind")
-    return found
-
-
-def read_folder(folder: Path, options: Options | None, test: Path | None, encoding: Encoding | None = None) -> Columns:
+def read_folder(
+    folder: Path,
+    options: Options | None,
+    test: TestFiles,
+    encoding: Encoding | None = None,
+    ragged: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Columns:
     """Read a file per client; see ``FederatedData.from_folder``."""
-    files = list_clients(folder, KINDS, test)
-    tests = [] if test is None else [test] if not test.is_dir() else list_clients(test, KINDS)
-    owners = _owners(files, tests) if test is not None and test.is_dir() else None
-    if tests and tests[0].suffix.lower() != files[0].suffix.lower():
-        raise ConfigError(f"test: {tests[0]} must be a {files[0].suffix} file, as the clients' files are")
+    files = files_in(folder, KINDS, named_files(test))
+    tests, owners = tests_of(test, files, KINDS)
+    if tests and (other := next((one for one in tests if one.suffix.lower() != files[0].suffix.lower()), None)):
+        raise ConfigError(f"test: {other} must be a {files[0].suffix} file, as the clients' files are")
     if files[0].suffix.lower() == ".parquet":
         if options is None:
             raise ConfigError("target: Parquet files need the name of the target column")
+        if ragged:
+            raise ConfigError(
+                "ragged: Parquet files of `folder` are tables; lists of different lengths are read by "
+                "`data: {name: parquet, path: ...}`"
+            )
         held_out = TestTables([read_table(file, options.reading(file)) for file in tests], owners)
         tables = [read_table(file, options.reading(file)) for file in along(files, "reading tables")]
         return read_tables(tables, held_out, options, encoding=encoding)
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
-    pairs = [read_npz(file) for file in along(files, "reading files")]
-    return from_pairs(files, pairs, tests, [read_npz(file) for file in tests], owners)
+    pairs = [read_npz(file, ragged) for file in along(files, "reading files")]
+    return from_pairs(files, pairs, tests, [read_npz(file, ragged) for file in tests], owners)
 
 
-def _owners(files: list[Path], tests: list[Path]) -> list[int]:
-    """Return the number of the client whose own each test file is, by its name; -1 for nobody's."""
-    number = {file.stem: place for place, file in enumerate(files)}
-    return [number.get(test.stem, -1) for test in tests]
+def ragged_options(name: str, said: Any) -> Mapping[str, Any]:
+    """Return the options of :class:`Ragged` for a column.
+
+    Raises:
+        ConfigError: an unknown key, or no section.
+    """
+    if not isinstance(said, Mapping):
+        raise ConfigError(f"data.ragged.{name}: a section such as {{length: 128, mask: mask}} is needed, got {said!r}")
+    for key in said:
+        if key not in RAGGED:
+            raise ConfigError(
+                f"data.ragged.{name}.{key}: unknown key{nearest(str(key), RAGGED)}; known: {listed(RAGGED)}"
+            )
+    return said
+
+
+def columns_of(found: Mapping[str, Any], alone: str | None = None) -> Any:
+    """Return columns as inputs: one that goes alone as it is, unless it gives the model a mask or lengths as well."""
+    one = None if alone is None else found[alone]
+    if one is None or (isinstance(one, Ragged) and (one.mask or one.lengths)):
+        return InputColumns(found)
+    return one
 
 
 def from_pairs(
@@ -80,10 +93,33 @@ def from_pairs(
     Raises:
         ConfigError: files that are empty, or do not fit together.
     """
-    expected = _arrays(*pairs[0])
-    for file, (x, y) in zip([*files, *tests], [*pairs, *held_out], strict=True):
+    for file, (x, _) in zip([*files, *tests], [*pairs, *held_out], strict=True):
         if len(x) == 0:
             raise ConfigError(f"{file} has no rows, so its client would be empty; leave it out or give it some")
+    x, y = joined_pairs(files, pairs)
+    return by_client(
+        x,
+        y,
+        np.repeat(np.arange(len(files)), [len(x) for x, _ in pairs]),
+        test=joined_pairs([files[0], *tests], [pairs[0], *held_out], 1) if tests else None,
+        test_clients=None if owners is None else np.repeat(np.array(owners), [len(x) for x, _ in held_out]),
+        ids=[file.stem for file in files],
+    )
+
+
+def joined_pairs(files: Sequence[Path], pairs: Sequence[tuple[Any, Any]], skip: int = 0) -> tuple[Any, Any]:
+    """Return inputs and targets of files one after the other.
+
+    Args:
+        files: the files.
+        pairs: the inputs and the targets of each.
+        skip: leave that many of them out at the beginning, once the others are compared with the first.
+
+    Raises:
+        ConfigError: files with other arrays than the first.
+    """
+    expected = _arrays(*pairs[0])
+    for file, (x, y) in zip(files, pairs, strict=True):
         arrays = _arrays(x, y)
         if arrays.keys() != expected.keys():
             raise ConfigError(f"{file} has the arrays {listed(arrays)}, but {files[0]} has {listed(expected)}")
@@ -91,18 +127,8 @@ def from_pairs(
             found, first = _row(array), _row(expected[name])
             if found != first:
                 raise ConfigError(f"{file}: {name} has rows {found}, but {files[0]} has {first}")
-
-    def whole(found: list[tuple[Any, NDArray[Any] | None]]) -> tuple[Any, NDArray[Any] | None]:
-        targets = [y for _, y in found if y is not None]
-        return joined([x for x, _ in found]), joined(targets) if targets else None
-
-    return by_client(
-        *whole(pairs),
-        np.repeat(np.arange(len(files)), [len(x) for x, _ in pairs]),
-        test=whole(held_out) if tests else None,
-        test_clients=None if owners is None else np.repeat(np.array(owners), [len(x) for x, _ in held_out]),
-        ids=[file.stem for file in files],
-    )
+    targets = [y for _, y in pairs[skip:] if y is not None]
+    return joined([x for x, _ in pairs[skip:]]), joined(targets) if targets else None
 
 
 def _row(array: Any) -> str:
@@ -119,13 +145,17 @@ def _arrays(x: Any, y: Any) -> dict[str, Any]:
     return inputs if y is None else {**inputs, "y": y}
 
 
-def read_npz(file: Path) -> tuple[Any, Any]:
+def read_npz(file: Path, ragged: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Any, Any]:
     """Read the inputs and the targets ``y`` of an NPZ file; pickled objects in it are refused.
 
     An array ``ids`` with an array ``ids_offsets`` beside it has sequences of different lengths: see :class:`Ragged`.
 
     Inputs are the array ``x``, or, where there is none, all arrays but ``y``: columns by their names.  Without ``y``
     there are no targets.
+
+    Args:
+        file: the file.
+        ragged: options of :class:`Ragged` for arrays with offsets, by their names.
 
     Raises:
         ConfigError: missing or unreadable file, no inputs, or different lengths.
@@ -137,9 +167,16 @@ def read_npz(file: Path) -> tuple[Any, Any]:
             found: dict[str, Any] = {name: archive[name] for name in archive}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{file} cannot be read as NPZ without pickled objects: {error}") from None
+    said = ragged or {}
+    for name in said:
+        if f"{name}{OFFSETS}" not in found or name not in found:
+            raise ConfigError(
+                f"{file}: data.ragged.{name}: there are no arrays {name} and {name}{OFFSETS}; it has: {listed(found)}"
+            )
     for name in [name for name in found if f"{name}{OFFSETS}" in found]:
         try:
-            found[name] = Ragged(found[name], found.pop(f"{name}{OFFSETS}"))
+            options = ragged_options(name, said.get(name, {}))
+            found[name] = Ragged(found[name], found.pop(f"{name}{OFFSETS}"), **options)
         except ConfigError as error:
             raise ConfigError(f"{file}: {name}: {error}") from None
     y = found.get("y")
@@ -150,6 +187,6 @@ def read_npz(file: Path) -> tuple[Any, Any]:
         raise ConfigError(f"{file} must hold arrays x and y; it has: {listed(found)}")
     found = {name: found[name] for name in (*names, *(["y"] if y is not None else []))}
     if any(one.ndim == 0 for one in found.values()) or len({len(one) for one in found.values()}) > 1:
-        said = " and ".join(f"{name} {one.shape}" for name, one in found.items())
-        raise ConfigError(f"{file}: {said}: they need one row per example each")
-    return found["x"] if names == ["x"] else InputColumns({name: found[name] for name in names}), y
+        shapes = " and ".join(f"{name} {one.shape}" for name, one in found.items())
+        raise ConfigError(f"{file}: {shapes}: they need one row per example each")
+    return columns_of({name: found[name] for name in names}, "x" if names == ["x"] else None), y

@@ -19,7 +19,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.checks import ID_PATTERN, are_classes
-from fedray.data.files.folder import list_clients
+from fedray.data.files.own_tests import files_in
 from fedray.data.spec import DataSpec
 
 Users = dict[str, tuple[list[Any], list[Any]]]
@@ -46,7 +46,7 @@ def read_leaf(path: Path) -> Users:
         ConfigError: missing files, not JSON, not LEAF's layout, a user in two files, x and y of different lengths.
     """
     users: Users = {}
-    for file in along([path] if path.is_file() else list_clients(path, (".json",)), "reading files"):
+    for file in along([path] if path.is_file() else files_in(path, (".json",)), "reading files"):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             listed, data = content["users"], content["user_data"]

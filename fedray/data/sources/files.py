@@ -6,15 +6,18 @@ The libraries for it are imported where a table is read: pyarrow alone takes a t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedray.data.federated import FederatedData
-from fedray.data.files.own_tests import own_files
+from fedray.data.files.own_tests import files_in, named_files, own_files
 from fedray.data.registry import data_sources
 from fedray.data.sources.base import Whole, make_partitioner
 from fedray.data.sources.tables import TableSource
+
+if TYPE_CHECKING:
+    from fedray.data.files.arrow import ColumnOptions
 
 
 @data_sources.register("csv")
@@ -88,26 +91,31 @@ class Folder(Whole, TableSource):
 
     Args:
         path: the folder.
-        test: file of the held-out test set, or a folder of the clients' own, named as theirs.
-        target: name of the target column; for Parquet only, as are the options but ``test``.
+        test: file of the held-out test set; or the clients' own: a folder of files named as theirs, a list with one for
+            each, or ``{client: file}``.
+        target: name of the target column; for Parquet only, as are the options but ``test`` and ``ragged``.
+        ragged: of NPZ files, options of arrays with offsets: ``{x: {length: 128, pad: 0, mask: attention_mask}}``; also
+            ``lengths``.
     """
 
     path: str
     target: str | None = None
+    test: Any = None
+    ragged: dict[str, Any] = field(default_factory=dict)
 
     def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> FederatedData:
         from fedray.data.encoding.saved import load_encoding
         from fedray.data.files.folder import read_folder
 
         options = None if self.target is None else self.options()
-        test = None if self.test is None else Path(self.test)
-        return read_folder(Path(self.path), options, test, load_encoding(encoding)).of(FederatedData)
+        read = load_encoding(encoding)
+        return read_folder(Path(self.path), options, self.test, read, self.ragged).of(FederatedData)
 
     def tests(self) -> list[Path]:
-        from fedray.data.files.folder import KINDS, list_clients
+        from fedray.data.files.folder import KINDS
 
-        folder = None if self.test is None else Path(self.test)
-        return super().tests() if folder is None or not folder.is_dir() else list_clients(folder, KINDS)
+        held = named_files(self.test)
+        return files_in(held[0], KINDS) if len(held) == 1 and held[0].is_dir() else held
 
     def files(self) -> Mapping[str, Path]:
         return {file.stem: file for file in sorted(Path(self.path).glob("*.parquet"))}
@@ -175,10 +183,12 @@ class Femnist(Whole):
 @data_sources.register("parquet")
 @dataclass(frozen=True, kw_only=True)
 class Parquet(Whole):
-    """Columns of Parquet or Arrow files as they are: numbers, lists, bytes; nothing is standardised.
+    """Columns of Parquet or Arrow files as they are: numbers, lists, bytes, pictures; nothing is standardised.
 
     Of several columns the model is called with each by its name.  Lists of different lengths are as
-    :class:`fedray.Ragged`.  Tables with text, dates and missing values are read by ``csv`` and ``folder``.
+    :class:`fedray.Ragged`.  Bytes of PNG, JPEG and the like, also as Hugging Face's ``{bytes, path}``, are decoded to
+    ``[C, H, W]``; those of a target are masks of classes.  Tables with text, dates and missing values are read by
+    ``csv`` and ``folder``.
 
     >>> from tempfile import TemporaryDirectory
     >>> import pyarrow.parquet
@@ -191,14 +201,19 @@ class Parquet(Whole):
 
     Args:
         path: a folder with a file for each client, named by it (.parquet, .arrow or .feather); or, with ``client``, one
-            file.
+            file, or a folder of files with rows of whomever.
         target: the column of targets; none: there are no targets.
         client: the column that says whose a row is.
         columns: the columns that are inputs; by default all others.
         shapes: the shape of one value of a column of bytes or lists: ``{image: [28, 28]}``.
         ragged: of columns of lists of different lengths ``{words: {length: 128, mask: attention_mask}}``; also
             ``pad`` and ``lengths``.
-        test: file of the held-out test set.
+        pictures: of columns of encoded pictures, which must have one mode and one size, the ones that they are brought
+            to: ``{image: {mode: RGB, size: [64, 64]}}``; mode ``L`` (grey) or ``RGB``, size height and width.
+        split: the column that says which rows are the test sets of the clients: ``train`` or ``test``, or booleans,
+            true for test.
+        test: file of the held-out test set; or the clients' own: with ``client`` a file, or a folder, with that column;
+            else a folder of files named as the clients', a list with one for each, or ``{client: file}``.
     """
 
     path: str
@@ -207,10 +222,17 @@ class Parquet(Whole):
     columns: list[str] | None = None
     shapes: dict[str, Any] = field(default_factory=dict)
     ragged: dict[str, Any] = field(default_factory=dict)
-    test: str | None = None
+    pictures: dict[str, Any] = field(default_factory=dict)
+    split: str | None = None
+    test: Any = None
+
+    def options(self) -> ColumnOptions:
+        """Return the columns of its files, and what each is."""
+        from fedray.data.files.arrow import ColumnOptions
+
+        return ColumnOptions(**{field.name: getattr(self, field.name) for field in fields(ColumnOptions)})
 
     def read(self, seed: int) -> FederatedData:
-        from fedray.data.files.arrow import ColumnOptions, read_arrow
+        from fedray.data.files.arrow import read_arrow
 
-        options = ColumnOptions(self.target, self.client, self.columns, self.shapes, self.ragged)
-        return read_arrow(Path(self.path), None if self.test is None else Path(self.test), options).of(FederatedData)
+        return read_arrow(Path(self.path), self.test, self.options()).of(FederatedData)

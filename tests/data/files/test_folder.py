@@ -124,3 +124,23 @@ def test_npz_files_may_hold_columns_by_name_and_no_targets(tmp_path: Path) -> No
     x, y = data.rows(np.array([1])).take(np.arange(3)[None])
     assert x["age"][0, :, 0].tolist() == [3.0, 3.0, 3.0]
     assert y.shape == (1, 3, 0)
+
+
+def test_sequences_of_npz_files_have_the_options_of_ragged(tmp_path: Path) -> None:
+    for name, last in (("a", 3), ("b", 5)):
+        np.savez(tmp_path / f"{name}.npz", x=np.arange(1, last + 1), x_offsets=np.array([0, 1, last]), y=np.arange(2))
+    ragged = {"x": {"length": 3, "pad": 9, "mask": "mask", "lengths": "lengths"}}
+    data = FederatedData.from_folder(tmp_path, ragged=ragged, test={"b": tmp_path / "a.npz"})
+    x, _ = data.rows(np.array([0])).take(np.array([[0, 1]]))  # b alone trains: a is its test set
+    assert x["x"].tolist() == [[[1, 9, 9], [2, 3, 4]]]
+    assert x["mask"].tolist() == [[[1, 0, 0], [1, 1, 1]]]
+    assert x["lengths"].tolist() == [[1, 3]]
+    assert data.test is not None
+    assert data.test.clients is not None
+    assert data.test.clients.tolist() == [0, 0]
+    for wrong, said in {
+        "z": r"b\.npz: data\.ragged\.z: there are no arrays z and z_offsets; it has: x, x_offsets, y",
+        "x": r"b\.npz: x: data\.ragged\.x\.lenght: unknown key.*length",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            FederatedData.from_folder(tmp_path, ragged={wrong: {"lenght": 3}}, test=[tmp_path / "a.npz"])
