@@ -140,7 +140,7 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
 
     Args:
         file: Parquet, Arrow or Feather.
-        options: what is read of it.
+        options: the columns, and the kind of each.
         wanted: the inputs of rows to be predicted, which may have no targets; None: these are rows to train on.
 
     Raises:
