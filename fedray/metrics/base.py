@@ -52,6 +52,9 @@ class Metric:
     additive: ClassVar[bool] = False
     """True for a mean of one value of each example."""
 
+    by_client: ClassVar[bool] = False
+    """True if the sums of single clients stand in their table, as :meth:`cells`."""
+
     label: str | None
 
     task: ClassVar[Task] = Task()
@@ -103,6 +106,10 @@ class Metric:
     def table(self, state: State) -> dict[str, Any] | None:
         """Return what else there is to tell of some sums, ready for JSON; None: nothing."""
         return None
+
+    def cells(self, state: State) -> list[dict[str, Any]]:
+        """Return what the table of clients holds of some sums, of a metric that is ``by_client``."""
+        raise NotImplementedError
 
     def numbers(self, state: State) -> dict[str, float]:
         """Return the numbers of some sums, by the names that they have in records."""

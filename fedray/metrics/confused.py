@@ -46,6 +46,31 @@ class Confused:
             return cls(names, ["TN", "FP", "FN", "TP"], counts.reshape(-1, 4), "answers", "class")
         return None
 
+    @classmethod
+    def of_cells(cls, cells: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Confused | None:
+        """Return what the table of clients holds of one client; None: it holds no confusion matrix.
+
+        >>> cells = [{"true": "no", "predicted": "no", "count": 8}, {"true": "yes", "predicted": "no", "count": 2}]
+        >>> Confused.of_cells(cells, ["no", "yes"]).counts.tolist()
+        [[8, 0], [2, 0]]
+
+        Args:
+            cells: records of the counts above zero.
+            classes: the names of all classes.
+        """
+        if not cells or not {"true", "predicted", "count"} <= cells[0].keys():
+            return None
+        place, size = {name: number for number, name in enumerate(classes)}, len(classes)
+        if "class" in cells[0]:
+            counts = np.zeros((size, 2, 2), np.int64)
+            for cell in cells:
+                counts[place[cell["class"]], int(cell["true"]), int(cell["predicted"])] += cell["count"]
+        else:
+            counts = np.zeros((size, size), np.int64)
+            for cell in cells:
+                counts[place[cell["true"]], place[cell["predicted"]]] += cell["count"]
+        return cls.of({"classes": classes, "counts": counts})
+
     @property
     def shares(self) -> NDArray[np.float64]:
         """The share of each count of its row."""

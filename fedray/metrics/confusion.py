@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -281,21 +282,41 @@ class Kappa(Confusion):
 class ConfusionMatrix(Confusion):
     """The number of examples of each class that was taken for each, in ``tables`` of a record, with the class names.
 
+    Where clients are evaluated, their table (:func:`fedray.read_clients`) has that of each client.
+
     >>> from fedray.tasks import inferred
     >>> logits, target = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1, 1])
     >>> metric = ConfusionMatrix().of(inferred(logits, target))
     >>> metric.table(metric.state(logits, target))
     {'classes': ['0', '1'], 'counts': [[1, 0], [1, 1]]}
+    >>> metric.cells(metric.state(logits, target))[1]
+    {'true': '1', 'predicted': '0', 'count': 1}
 
     Args:
         label: the name of the table in records; default: that of the metric.
     """
 
+    by_client: ClassVar[bool] = True
     label: str | None = None
 
     def compute(self, state: State) -> dict[str, float]:
         """Return nothing: it is a table."""
         return {}
+
+    def cells(self, state: State) -> list[dict[str, Any]]:
+        """Return the counts above zero: ``true`` and ``predicted``, names of classes, and ``count``, row by row.
+
+        Where each class is a question of its own: ``class``, its name, and ``true`` and ``predicted``, 0 or 1.
+        """
+        table = self.table(state)
+        names, counts = table["classes"], np.asarray(table["counts"], np.int64)
+        places = zip(*(axis.tolist() for axis in np.nonzero(counts)), strict=True)
+        if self.task.several:
+            return [
+                {"class": names[k], "true": str(one), "predicted": str(said), "count": int(counts[k, one, said])}
+                for k, one, said in places
+            ]
+        return [{"true": names[a], "predicted": names[b], "count": int(counts[a, b])} for a, b in places]
 
     def table(self, state: State) -> dict[str, Any]:
         """Return ``classes`` and ``counts``: a row for each class that is, a column for each that is said.

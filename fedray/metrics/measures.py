@@ -124,6 +124,20 @@ class Measures:
         names = dict.fromkeys(name for found in each for name in found)
         return {name: np.array([found.get(name, np.nan) for found in each]) for name in names}
 
+    def apart(self, states: Sequence[States]) -> dict[str, list[State]]:
+        """Return the sums of each group of the metrics that clients have in their table, by title; none where none is.
+
+        Groups without sums, as those without examples are, have an empty state.
+        """
+        titles = [metric.title for metric in self.summed if metric.by_client]
+        found = {title: [one.get(title, {}) for one in states] for title in titles}
+        return {title: own for title, own in found.items() if any(own)}
+
+    def cells(self, title: str, state: State) -> list[dict[str, Any]] | None:
+        """Return what the table of clients holds of the sums of one client; None: there are none."""
+        metric = next(metric for metric in self.summed if metric.title == title)
+        return (metric.cells(state) or None) if state else None
+
 
 def together(parts: Iterable[States]) -> States:
     """Add up sums, metric by metric, in the order given."""

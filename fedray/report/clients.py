@@ -24,32 +24,39 @@ from fedray.rundir.names import LABELS
 MOST_CLIENTS = 200
 """The number of clients that a table has room for."""
 
+CONFUSION = "confusion_matrix"
+"""The column of confusion matrices in the table of clients."""
+
 _MOST_COLUMNS = 100
 
 
 @dataclass(frozen=True)
-class _Evaluated:
+class Evaluated:
     """The last evaluation of the clients of a run.
 
     Args:
         clients: their ids.
         examples: rows of each, ``[C]``.
         values: values by view and metric, ``[C]``.
+        cells: of the views with confusion matrices the counts of each client, see :func:`fedray.read_clients`.
     """
 
     clients: list[str]
     examples: NDArray[np.int64]
     values: Mapping[tuple[str, str], NDArray[np.float64]]
+    cells: Mapping[str, list[list[dict[str, Any]]]]
 
     @classmethod
-    def of(cls, run: Told) -> _Evaluated | None:
+    def of(cls, run: Told) -> Evaluated | None:
+        """Return that of a run; None if there is none."""
         part = newest_part(run.folder)
         if part is None:
             return None
         views, clients = part["view"].to_pylist(), part["client"].to_pylist()
         there = list(dict.fromkeys(client for client, view in zip(clients, views, strict=True) if view != TRAIN))
         place = {client: number for number, client in enumerate(there)}
-        examples, values = np.zeros(len(there), np.int64), {}
+        examples, values, cells = np.zeros(len(there), np.int64), {}, {}
+        matrices = part[CONFUSION].to_pylist() if CONFUSION in part.column_names else []
         for view in VIEWS:
             lines = [line for line, one in enumerate(views) if one == view]
             where = [place[clients[line]] for line in lines]
@@ -59,9 +66,13 @@ class _Evaluated:
                 values[view, metric] = column
             if lines:
                 examples[where] = part["examples"].to_numpy()[lines]
-        return cls(there, examples, values)
+            if any(matrices[line] for line in lines if matrices):
+                own = {place[clients[line]]: matrices[line] or [] for line in lines}
+                cells[view] = [own.get(number, []) for number in range(len(there))]
+        return cls(there, examples, values, cells)
 
-    def same_clients(self, other: _Evaluated) -> bool:
+    def same_clients(self, other: Evaluated) -> bool:
+        """Tell if two runs have the same clients, with the same numbers of rows."""
         return self.clients == other.clients and bool((self.examples == other.examples).all())
 
 
@@ -98,7 +109,7 @@ def _spread_charts(settings: Sequence[Setting]) -> Iterator[Chart]:
         series = []
         names = metrics_of(settings, section)
         for one in settings if names else ():
-            found = [each for run in one.runs if (each := _Evaluated.of(run)) and (view, names[0]) in each.values]
+            found = [each for run in one.runs if (each := Evaluated.of(run)) and (view, names[0]) in each.values]
             if found:
                 series.append((one.label, _of_clients(found, view, names[0]).tolist()))
         if series:
@@ -106,7 +117,7 @@ def _spread_charts(settings: Sequence[Setting]) -> Iterator[Chart]:
             yield Points(f"spread-{view}-{_slug(names[0])}", caption, "clients, sorted", names[0], series)
 
 
-def _of_clients(found: Sequence[_Evaluated], view: str, metric: str) -> NDArray[np.float64]:
+def _of_clients(found: Sequence[Evaluated], view: str, metric: str) -> NDArray[np.float64]:
     """Return a value for each client: its mean over seeds, or where seeds have other clients those of all."""
     columns = [one.values[view, metric] for one in found]
     same = all(one.same_clients(found[0]) for one in found)
@@ -114,7 +125,7 @@ def _of_clients(found: Sequence[_Evaluated], view: str, metric: str) -> NDArray[
 
 
 def _table(one: Setting, shut: bool) -> Iterator[Block]:
-    found = [(run, each) for run in one.runs if (each := _Evaluated.of(run))]
+    found = [(run, each) for run in one.runs if (each := Evaluated.of(run))]
     if not found:
         return
     seen = [evaluated for _, evaluated in found]
@@ -125,7 +136,7 @@ def _table(one: Setting, shut: bool) -> Iterator[Block]:
     numbers = {key: np.mean([each.values[key] for each in used], axis=0) for key in columns}
     order, words = np.arange(len(first.clients)), "Held-out rows of each client at the last evaluation"
     if len(order) > MOST_CLIENTS:
-        key = _ranked_by(columns)
+        key = ranked_by(columns)
         sign = 1.0 if more_is_better(key[1]) else -1.0
         order = np.argsort(sign * numbers[key], kind="stable")[:MOST_CLIENTS]
         words += f"; the {MOST_CLIENTS} of {counted(len(first.clients), 'client')} that fare worst by {' '.join(key)}"
@@ -146,7 +157,7 @@ def _table(one: Setting, shut: bool) -> Iterator[Block]:
         yield Words("; ".join(more), warns=True)
 
 
-def _ranked_by(columns: Sequence[tuple[str, str]]) -> tuple[str, str]:
+def ranked_by(columns: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """Return the column that clients are ranked by: of the most personal view, the metric after the loss."""
     view = max((view for view, _ in columns), key=list(VIEWS).index)
     metrics = [metric for one, metric in columns if one == view]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from fedray.core.errors import counted, listed
 from fedray.core.record import more_is_better
-from fedray.metrics.confused import Confused
 from fedray.report.blocks import Block, Cell, Facts, Figures, Section, Table, Verbatim, Words, number
-from fedray.report.charts import Chart, Matrix
+from fedray.report.charts import Chart
 from fedray.report.clients import client_blocks
+from fedray.report.confusion import confusion_blocks
 from fedray.report.costs import cost_blocks
 from fedray.report.privacy import privacy_blocks
 from fedray.report.progress import MOST_CURVES, progress_charts
@@ -22,13 +19,7 @@ from fedray.report.told import Setting, Told, read_runs, settings_of
 from fedray.sweep import Cell as SweepCell
 from fedray.sweep import Outcome, Sweep, in_words, tabulate
 
-_MOST_LINES, _MOST_MAPS = 100, 4
-_WHERE = {
-    "test": "the test set",
-    "clients_test": "the clients' own rows",
-    "clients_personal": "the clients' own rows, each by its own model",
-    "clients_finetuned": "the clients' own rows, after fine-tuning",
-}
+_MOST_LINES = 100
 _FACTS = {
     "data.name": "data",
     "data": "data",
@@ -67,7 +58,7 @@ def report_sections(folders: Sequence[Path], now: float) -> tuple[str, str, list
         Section("Results", list(_results(folders, settings))),
         Section("Over rounds", list(_progress(settings))),
         Section("Clients", list(client_blocks(settings))),
-        Section("Confusion", list(_confusion(settings))),
+        Section("Confusion", list(confusion_blocks(settings))),
         Section("Failures", list(_failures(runs))),
         Section("Privacy", list(privacy_blocks(settings))),
         Section("Cost", list(cost_blocks(settings))),
@@ -156,24 +147,6 @@ def _progress(settings: Sequence[Setting]) -> Iterator[Block]:
         yield Figures(charts)
     else:
         yield Words("No round is recorded yet.")
-
-
-def _confusion(settings: Sequence[Setting]) -> Iterator[Block]:
-    charts: list[Chart] = []
-    for position, one in enumerate(settings[:_MOST_MAPS]):
-        for section, words in _WHERE.items():
-            found = [m for run in one.runs if (m := Confused.of(run.table(section, "confusion_matrix")))]
-            if not found:
-                continue
-            every = replace(found[0], counts=np.sum([one.counts for one in found], axis=0))
-            of = f"{one.label}: examples" if len(settings) > 1 else "Examples"
-            seeds = f", summed over {len(found)} seeds" if len(found) > 1 else ""
-            name = f"confusion-{section.replace('_', '-')}" + (f"-{position + 1}" if len(settings) > 1 else "")
-            caption = f"{of} of {words} by their class and the predicted one{seeds}; the darker, the larger its share."
-            counts, shares = every.counts.tolist(), every.shares.tolist()
-            charts.append(Matrix(name, caption, every.rows, every.columns, counts, shares, every.x, every.y))
-    if charts:
-        yield Figures(charts)
 
 
 def _failures(runs: Sequence[Told]) -> Iterator[Block]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,20 @@ def held_out(reports: Sequence[HoldoutReport], measures: Measures) -> list[Clien
             values[name] = np.concatenate(columns)[order]
         states = together(report.states.get(view, {}) for report in seen)
         whole, tables = measures.numbers(states), measures.tables(states)
-        found.append(ClientRows(view, clients[order], examples, values, whole, tables))
+        cells = _cells(seen, view, order.tolist(), measures)
+        found.append(ClientRows(view, clients[order], examples, values, whole, tables, cells))
+    return found
+
+
+def _cells(
+    reports: Sequence[HoldoutReport], view: str, order: Sequence[int], measures: Measures
+) -> dict[str, list[list[dict[str, Any]] | None]]:
+    """Return what each client has of the metrics that are no numbers, in an order of all clients of the reports."""
+    titles = dict.fromkeys(title for report in reports for title in report.apart.get(view, ()))
+    found = {}
+    for title in titles:
+        every = [s for r in reports for s in r.apart.get(view, {}).get(title, [{}] * len(r.clients))]
+        found[title] = [measures.cells(title, every[place]) for place in order]
     return found
 
 

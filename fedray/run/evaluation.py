@@ -27,7 +27,7 @@ from fedray.local.operations import largest
 from fedray.local.task import MOST_ROWS, Precision, autocast
 from fedray.local.views import Values, Views
 from fedray.metrics.measures import States
-from fedray.metrics.sums import on_host
+from fedray.metrics.sums import State, on_host
 from fedray.tasks import outputs_of
 
 PIECE_BYTES = 256 << 20
@@ -153,6 +153,7 @@ class HoldoutReport:
         short: the reason for which it must be done again, fewer clients at once: too little memory; empty: it need not.
         numbers: of each view the metrics that are no means, each ``[C]``, by name.
         states: of each view their sums over these clients together, by their titles.
+        apart: of each view the sums of each client, ``[C]``, of the metrics that stand in the table of clients.
     """
 
     index: int
@@ -166,6 +167,7 @@ class HoldoutReport:
     short: str = ""
     numbers: dict[str, dict[str, Floats]] = field(default_factory=dict)
     states: dict[str, States] = field(default_factory=dict)
+    apart: dict[str, dict[str, list[State]]] = field(default_factory=dict)
 
     @classmethod
     def without_room(cls, chunk: HoldoutChunk, reason: str, seconds: float) -> HoldoutReport:

@@ -127,8 +127,9 @@ class Examiner:
         kept = {view: [one for one, there in zip(every, left, strict=True) if there] for view, every in states.items()}
         numbers = {view: measures.columns(every) for view, every in kept.items()}
         total = {view: together(every) for view, every in kept.items()}
+        apart = {view: measures.apart(every) for view, every in kept.items()}
         return HoldoutReport(
-            chunk.index, clients, sums, examples, seconds, tuple(failures), told, fitted, "", numbers, total
+            chunk.index, clients, sums, examples, seconds, tuple(failures), told, fitted, "", numbers, total, apart
         )
 
     def _seen(self, piece: Ints, chunk: HoldoutChunk, down: Broadcast) -> Seen | str:

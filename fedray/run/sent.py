@@ -87,7 +87,7 @@ class Ledger:
         """Count an evaluation of clients, by what each got in its views."""
         if rows:
             self._count(self.evaluations, rows[0].clients)
-            told = [f"{one.view}.{name}" for one in rows for name in (*one.metrics, *one.tables)]
+            told = [f"{one.view}.{name}" for one in rows for name in (*one.metrics, *one.tables, *one.cells)]
             self.metrics = list(dict.fromkeys([*self.metrics, *told]))
 
     def _count(self, counts: Ints, clients: Ints) -> None:

@@ -45,6 +45,7 @@ class ClientRows:
         metrics: values of each client by name, float64 ``[C]``; ``loss`` is the first.
         whole: of metrics that are no means over examples, the values of all examples together.
         tables: metrics of all examples together that are no numbers, by name.
+        cells: those of each client, by name, ``[C]``: records of equal keys; None for a client that has none.
     """
 
     view: str
@@ -53,6 +54,7 @@ class ClientRows:
     metrics: dict[str, NDArray[np.float64]]
     whole: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Any] = field(default_factory=dict)
+    cells: Mapping[str, Sequence[Sequence[Mapping[str, Any]] | None]] = field(default_factory=dict)
 
 
 def parts_in(folder: Path) -> dict[int, Path]:
@@ -79,7 +81,8 @@ def read_clients(run_dir: str | Path) -> pyarrow.Table:
         A ``pyarrow.Table``, for ``to_pandas()`` or ``polars.from_arrow``.  A row is a client in a round and a view:
         ``round`` (int64), ``client`` (its id), ``view`` (``global``: the global model on its held-out rows; ``train``:
         its training in the round), ``examples`` (int64) that the metrics are means over, and the metrics (float64),
-        ``loss`` first; what a view does not have is null.
+        ``loss`` first; what a view does not have is null.  The metric ``confusion_matrix`` is a list of the counts
+        above zero: ``true``, ``predicted`` (names of classes) and ``count`` (int64).
 
     Raises:
         ConfigError: no client was evaluated there.
@@ -108,7 +111,8 @@ def part_of(run_dir: Path, round: int) -> pyarrow.Table | None:
 
 def metrics_in(part: pyarrow.Table) -> list[str]:
     """Return the names of the columns that are numbers of clients."""
-    return [name for name in part.column_names if name not in ("round", "client", "view", "examples")]
+    there = [name for name in part.column_names if name not in ("round", "client", "view", "examples")]
+    return [name for name in there if str(part.schema.field(name).type) == "double"]
 
 
 class ClientTable:
@@ -171,8 +175,10 @@ class ClientTable:
         import pyarrow as pa
 
         metrics = dict.fromkeys(name for one in rows for name in one.metrics)
+        named = dict.fromkeys(name for one in rows for name in one.cells)
+        cells = {name: _kind([own for one in rows for own in one.cells.get(name, ())]) for name in named}
         fields = {"round": pa.int64(), "client": pa.string(), "view": pa.string(), "examples": pa.int64()}
-        schema = pa.schema(fields | dict.fromkeys(metrics, pa.float64()))
+        schema = pa.schema(fields | dict.fromkeys(metrics, pa.float64()) | cells)
         tables = []
         for one in rows:
             count = len(one.clients)
@@ -182,6 +188,7 @@ class ClientTable:
                 "view": [one.view] * count,
                 "examples": one.examples,
                 **{name: one.metrics.get(name, pa.nulls(count, pa.float64())) for name in metrics},
+                **{name: pa.array(one.cells.get(name, [None] * count), kind) for name, kind in cells.items()},
             }
             tables.append(pa.table(columns, schema=schema))
         return pa.concat_tables(tables)
@@ -195,6 +202,16 @@ class ClientTable:
         for round in list(there)[:-keep]:
             if round != best:
                 there[round].unlink()
+
+
+def _kind(cells: Sequence[Sequence[Mapping[str, Any]] | None]) -> pyarrow.DataType:
+    """Return the type of a column of records, by the first of them; of one without any, that of nulls."""
+    import pyarrow as pa
+
+    first = next((own[0] for own in cells if own), None)
+    if first is None:
+        return pa.null()
+    return pa.list_(pa.struct({key: pa.int64() if type(v) is int else pa.string() for key, v in first.items()}))
 
 
 def path_of(folder: Path, round: int) -> Path:

@@ -62,6 +62,8 @@ def train(
     )
     parts.setdefault("sampler", fedray.Uniform(clients=40))
     there = data().with_holdout(0.3, seed=5) if clients_every else data()
+    if clients_every:
+        parts.setdefault("metrics", ["accuracy", "confusion_matrix"])  # a number and counts of each client
     return fedray.train(
         model(optimizer), there, args, cluster=cluster, run_dir=run_dir, resume=resume, progress=False, **parts
     )

@@ -83,6 +83,12 @@ def test_each_client_is_measured_and_all_together(run: fedray.Result) -> None:
         assert found["f1"] == pytest.approx(expected)
         if len(set(y[own].tolist())) == 1:
             assert np.isnan(found["auroc"])
+        cells = {(int(one["true"]), int(one["predicted"])): one["count"] for one in found["confusion_matrix"]}
+        matrix = oracle.confusion_matrix(y[own], said[own], labels=[0, 1])
+        assert cells == {place: count for place, count in np.ndenumerate(matrix) if count}
+    assert all(row["confusion_matrix"] for row in table if row["view"] != "train")
+    sent = json.loads((run.run_dir / "sent.json").read_text())["told"]["evaluation"]
+    assert {"global.confusion_matrix", "personal.confusion_matrix"} <= set(sent)
     whole = record.clients_test["f1"]
     assert whole["mean"] == pytest.approx(oracle.f1_score(y, said, average="macro"))
     assert whole["p50"] == pytest.approx(np.median([row["f1"] for row in last.values()]))

@@ -23,6 +23,7 @@ def write_run(
     config: str = "",
     sizes: tuple[int, ...] = (8, 5, 2),
     status: str | None = "finished",
+    counts: bool = False,
     **more: Any,
 ) -> Path:
     """Write a run whose accuracy in round r is ``r / 10 + seed / 100``, with as many clients as ``sizes``."""
@@ -37,7 +38,11 @@ def write_run(
         (folder / "summary.json").write_text(json.dumps(told))
     clients = np.arange(len(sizes))
     values = {"loss": 1.0 - clients / 10, "accuracy": 0.5 + clients / 10 + seed / 100}
-    rows = [ClientRows(view, clients, np.array(sizes), values) for view in ("global", "personal")]
+    cells: dict[str, list[list[dict[str, Any]] | None]] = {
+        "confusion_matrix": [[{"true": CLASSES[0], "predicted": CLASSES[1], "count": size}] for size in sizes]
+    }
+    own = cells if counts else {}
+    rows = [ClientRows(view, clients, np.array(sizes), values, cells=own) for view in ("global", "personal")]
     ClientTable(folder / "clients", lambda client: f"<h{client}>").write(rounds, rows)
     labels = {"clients": [f"<h{n}>" for n in clients], "classes": CLASSES, "of": len(sizes)}
     (folder / "labels.json").write_text(json.dumps({**labels, "counts": [[n + 1, seed] for n in range(len(sizes))]}))

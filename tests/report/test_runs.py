@@ -70,16 +70,6 @@ def test_confusion_is_summed_over_seeds(seeds: tuple[str, str, list[Section]]) -
     assert chart.shades == [[0.8, 0.2], [0.0, 1.0]]
 
 
-def test_questions_of_their_own_have_a_row_each(tmp_path: Path) -> None:
-    table = {"confusion_matrix": {"classes": ["a", "b"], "counts": [[[8, 1], [0, 5]]] * 2}}
-    write_run(tmp_path / "run", tables={"test": table})
-    (figures,) = by_title(report_sections([tmp_path / "run"], NOW)[2])["Confusion"].blocks
-    assert isinstance(figures, Figures)
-    (chart,) = figures.charts
-    assert isinstance(chart, Matrix)
-    assert (chart.columns, chart.values) == (["TN", "FP", "FN", "TP"], [[8, 1, 0, 5]] * 2)
-
-
 def test_failures_by_client_and_stage(seeds: tuple[str, str, list[Section]]) -> None:
     facts, table = by_title(seeds[2])["Failures"].blocks
     assert isinstance(facts, Facts)

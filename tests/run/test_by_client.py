@@ -7,16 +7,22 @@ import statistics
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
 from fedray.core.losses import mse
 from fedray.core.messages import BlockReport, Failure
 from fedray.core.places import Places
-from fedray.metrics import Measures
+from fedray.data.spec import DataSpec
+from fedray.metrics import ConfusionMatrix, Measures, measured
 from fedray.run.by_client import columns, from_columns, held_out, of_training, spread
 from fedray.run.evaluation import HoldoutReport
 from fedray.rundir.client_table import ClientRows
+from fedray.tasks import Classification
+
+METRIC = ConfusionMatrix()
 
 
 def rows(values: list[float], examples: list[int] | None = None, metric: str = "accuracy") -> ClientRows:
@@ -85,6 +91,31 @@ def test_held_out_rows_are_those_of_who_could_be_reached() -> None:
     assert (found.view, found.clients.tolist(), found.examples.tolist()) == ("global", [1, 2, 5], [4, 2, 3])
     assert found.metrics["loss"].tolist() == [2.0, 0.5, 2.0]
     assert held_out([lost], Measures(mse)) == []
+
+
+def test_each_client_has_its_own_counts_whoever_reported_first() -> None:
+    """A class that nobody was known to have, too; and nothing of a client without counts."""
+    measures = measured(cross_entropy, Classification().of(DataSpec((2,), 2, classes=("no", "yes"))), [METRIC])
+    (metric,) = measures.summed
+    state = metric.state(torch.eye(3), torch.tensor([0, 1, 1]))
+    reports = [
+        HoldoutReport(
+            number,
+            np.array(clients),
+            {"global": {"loss": np.ones(len(clients))}},
+            np.array([3] * len(clients)),
+            0.0,
+            apart={"global": {"confusion_matrix": states}},
+        )
+        for number, clients, states in ((0, [5], [state]), (1, [2, 1], [{}, state]))
+    ]
+    expected = [
+        {"true": true, "predicted": said, "count": 1} for true, said in (("no", "no"), ("yes", "yes"), ("yes", "2"))
+    ]
+    for order in (reports, reports[::-1]):
+        (found,) = held_out(order, measures)
+        assert found.clients.tolist() == [1, 2, 5]
+        assert found.cells == {"confusion_matrix": [expected, None, expected]}
 
 
 def test_clients_that_a_metric_gives_no_value_are_left_out_of_its_spread() -> None:

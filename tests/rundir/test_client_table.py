@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
@@ -15,7 +17,16 @@ from hypothesis import strategies as st
 
 from fedray.core import inject
 from fedray.core.errors import ConfigError
-from fedray.rundir.client_table import TRAIN, ClientRows, ClientTable, newest_part, parts_in, read_clients
+from fedray.rundir.client_table import (
+    TRAIN,
+    ClientRows,
+    ClientTable,
+    metrics_in,
+    newest_part,
+    parts_in,
+    path_of,
+    read_clients,
+)
 
 NAMES = ["ann", "bob", "cid"]
 
@@ -47,6 +58,17 @@ def written(tmp_path: Path) -> Path:
     writer.write(5, [trained(), seen(0.5, 0.75)])
     writer.write(10, [trained(2, 0), seen(1.0, 0.25, 0.5)])
     return run_dir
+
+
+def test_counts_of_classes_are_a_column_that_is_no_number(tmp_path: Path) -> None:
+    cells = [{"true": "no", "predicted": "yes", "count": 2}]
+    rows = [trained(0), replace(seen(0.5, 0.25), cells={"confusion_matrix": [cells, None]})]
+    table(tmp_path).write(1, rows)
+    table(tmp_path).write(2, [replace(seen(0.5), cells={"confusion_matrix": [None]})])
+    table(tmp_path).write(3, [seen(0.5)])  # as an earlier fedray wrote it
+    assert read_clients(tmp_path)["confusion_matrix"].to_pylist() == [None, cells, None, None, None]
+    assert metrics_in(read_clients(tmp_path)) == ["loss", "accuracy"]
+    assert pandas.read_parquet(path_of(tmp_path / "clients", 1))["confusion_matrix"][1][0]["count"] == 2
 
 
 ROWS = [
