@@ -1,6 +1,8 @@
-"""Every algorithm on two real nodes of one cluster, where a worker dies: the bits of a quiet run in one process.
+"""Algorithms on two real nodes of one cluster, where a worker dies: the bits of a quiet run in one process.
 
-Of those whose servers alone differ one is enough: workers and nodes see the clients' half.
+One of each kind that workers and nodes can tell apart.  Every algorithm has the same law in
+``tests/laws/test_runs.py``, on workers with the code of these and objects of the test's own in the place of their
+processes.
 """
 
 from __future__ import annotations
@@ -12,6 +14,23 @@ from typing import Any
 import pytest
 import torch
 
+from fedray.algorithms import (
+    AFL,
+    IFCA,
+    Centralized,
+    Ditto,
+    FedAMP,
+    FedAvg,
+    FedCM,
+    FedDyn,
+    FedNova,
+    FedPer,
+    FedProto,
+    HeteroFL,
+    LocalOnly,
+    Mime,
+    Scaffold,
+)
 from fedray.algorithms.base import Algorithm
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.cluster.work.executor import RayExecutor
@@ -19,12 +38,48 @@ from fedray.core.record import VIEWS, RoundRecord
 from tests.faults.nights import all_present, go
 from tests.faults.nodes import Nodes, fault
 from tests.helpers import remembered
-from tests.laws.parts import ALGORITHMS, OTHER_SERVERS, every
+from tests.laws.parts import ALGORITHMS, every
 from tests.laws.usual import PIECES, ROUNDS, usual
 
 pytestmark = pytest.mark.slow
 
 POINTS = ["worker.block", "worker.trained", "worker.folded", "worker.reply"]
+
+OF_EACH_KIND: list[Algorithm] = [
+    FedAvg(),
+    FedNova(),
+    Scaffold(),
+    FedCM(alpha=0.3),
+    FedDyn(alpha=0.5),
+    Ditto(lam=0.5),
+    FedPer(),
+    FedProto(),
+    LocalOnly(),
+    Centralized(),
+    Mime(),
+    AFL(gamma=0.5),
+    IFCA(spread=0.5),
+    FedAMP(alpha=1.0),
+    HeteroFL(),
+]
+
+
+def kind(algorithm: Algorithm, folder: Path) -> tuple[bool, ...]:
+    """What of an algorithm shows in blocks, accumulators, broadcasts and in the rows that are kept of clients."""
+    plan = usual(folder, algorithm).plan
+    profile, layout = plan.task.profile, plan.layout
+    parts = (profile.sends, profile.keeps, profile.slots, profile.surveys, profile.apart, profile.others)
+    told = plan.algorithm.broadcast_widths(layout)
+    return *map(bool, (*parts, told, layout.shared, layout.personal)), algorithm.pools, bool(algorithm.variants())
+
+
+def test_of_every_kind_there_is_one(tmp_path: Path) -> None:
+    """An algorithm of a kind that none of these has is to be added to them."""
+    kinds = {kind(algorithm, tmp_path / str(number)) for number, algorithm in enumerate(OF_EACH_KIND)}
+    others = {
+        str(algorithm): kind(algorithm, tmp_path / f"other{number}") for number, algorithm in enumerate(ALGORITHMS)
+    }
+    assert {name for name, found in others.items() if found not in kinds} == set()
 
 
 def seen(records: Sequence[RoundRecord]) -> list[Any]:
@@ -37,7 +92,7 @@ def _numbers(value: Any) -> list[float]:
     return list(value.values()) if isinstance(value, dict) else [value]
 
 
-@every("algorithm", [algorithm for algorithm in ALGORITHMS if algorithm not in OTHER_SERVERS])
+@every("algorithm", OF_EACH_KIND)
 def test_an_algorithm_whose_workers_die_on_two_nodes(
     algorithm: Algorithm, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,7 +100,7 @@ def test_an_algorithm_whose_workers_die_on_two_nodes(
     monkeypatch.setattr(*PIECES)
     quiet = usual(tmp_path / "quiet", algorithm)
     expected = quiet.run()
-    number = ALGORITHMS.index(algorithm)
+    number = OF_EACH_KIND.index(algorithm)
     where = ["head", "second"][number % 2]
     nodes.plan(**{where: [fault(POINTS[number // 2 % len(POINTS)], 2), fault("worker.reply", 3)]})
     one = usual(tmp_path / "nodes", algorithm)
