@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 # Typer makes every command anew for each call of the command line, an eighth of a small run; a process calls it once.
 typer.main.get_command = cache(typer.main.get_command)
 
-settings.register_profile("fedray", derandomize=True, deadline=None, max_examples=50, database=None, print_blob=True)
+settings.register_profile("fedray", derandomize=True, deadline=None, max_examples=25, database=None, print_blob=True)
 settings.load_profile("fedray")
 
 # Where node ids of tests that bring up Ray begin.

@@ -24,26 +24,26 @@ ROUNDS = 6
 
 # A checkpoint is saved every second round, and clients are evaluated after it.
 KILLS = [
-    ("driver.start", 0),
     ("driver.fold", 1),
-    ("checkpoint.half_written", 2),
     ("clients.half_written", 2),
+    ("checkpoint.half_written", 4),
+    ("checkpoint.before_rename", 6),
+]
+# The other points, and the same in other rounds: before there is a checkpoint, with one, with two.
+OTHER_KILLS = [
+    ("driver.start", 0),
     ("driver.round", 4),
     ("driver.aggregate", 4),
     ("checkpoint.open", 4),
     ("checkpoint.after_rename", 4),
-    ("checkpoint.before_rename", 6),
     ("clients.open", 6),
     ("driver.end", 6),
-]
-# The same points in other rounds: before there is a checkpoint, with one, with two.
-OTHER_KILLS = [
     ("driver.round", 1),
     ("checkpoint.open", 2),
     ("checkpoint.after_rename", 2),
     ("driver.fold", 4),
     ("driver.aggregate", 5),
-    ("checkpoint.half_written", 4),
+    ("checkpoint.half_written", 2),
     ("checkpoint.before_rename", 4),
 ]
 

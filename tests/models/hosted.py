@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 
 VOCABULARY = 24
@@ -14,6 +13,8 @@ VOCABULARY = 24
 
 def tiny(kind: str) -> Any:
     """Return a tiny model of some kind, always the same, without dropout."""
+    import transformers  # takes seconds
+
     with torch.random.fork_rng():
         torch.manual_seed(7)
         if kind == "llama":

@@ -40,7 +40,8 @@ def train(folder: Path, noise: str = "seeded", **more: Any) -> fedray.Result:
         **more.pop("options", {}),
     }
     own = more.pop("privacy", {})
-    privacy = None if own is None else {"noise_multiplier": 0.5, "norm": 0.5, "noise": noise, **own}
+    usual = {"noise_multiplier": 0.5, "norm": 0.5, "noise": noise, "accountant": "rdp"}
+    privacy = None if own is None else {**usual, **own}
     return fedray.train(
         fedray.FederatedModel(lambda: nn.Linear(8, 3), lambda p: torch.optim.SGD(p, lr=0.1)),
         data(),
@@ -112,7 +113,7 @@ CORRELATED = pytest.mark.parametrize("mechanism", ["tree", "banded"])
 
 
 def correlated(folder: Path, mechanism: str, noise: str = "secure", **more: Any) -> fedray.Result:
-    return train(folder, noise, privacy={"mechanism": mechanism, "accountant": "rdp"}, sampler=TURNS, **more)
+    return train(folder, noise, privacy={"mechanism": mechanism}, sampler=TURNS, **more)
 
 
 @CORRELATED
