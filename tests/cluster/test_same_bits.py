@@ -34,11 +34,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "median": {"aggregator": fedray.Median()},
     "krum": {"aggregator": fedray.MultiKrum(byzantine=10, keep=5)},
     "alie": {"aggregator": fedray.TrimmedMean(0.1), "attack": fedray.ALIE(clients=0.3, z=1.0)},
-    "gaussian_attack": {"attack": fedray.GaussianAttack(clients=0.1, std=0.01)},
-    "ditto": {"algorithm": fedray.Ditto(lam=0.5)},
     "mime": {"algorithm": fedray.Mime()},
     "fedrolex": {"algorithm": fedray.FedRolex()},
-    "centered_clip": {"aggregator": fedray.CenteredClip(radius=0.5)},
 }
 
 
