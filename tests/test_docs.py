@@ -234,8 +234,8 @@ def has_commands(page: Path) -> bool:
     return not set(shown) <= set(NOT_RUN)
 
 
-# Pages whose commands every change tries; those of the others are slow, a run each.
-FIRST = {"README.md", "start.md"}
+# The page whose commands every change tries; those of the others are slow, a run each.
+FIRST = {"start.md"}
 
 
 @pytest.mark.parametrize(

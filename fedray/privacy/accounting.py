@@ -179,8 +179,8 @@ def releases_within(
 ) -> int:
     """Return the number of further releases of one kind that stay within a budget, at most ``most``.
 
-    >>> releases_within(10.0, Release(noise_multiplier=5.0), most=1000, delta=1e-5)
-    100
+    >>> releases_within(10.0, Release(noise_multiplier=5.0), most=1000, delta=1e-5, accountant="rdp")
+    86
 
     Args:
         budget: the epsilon not to be exceeded.

@@ -109,16 +109,21 @@ REST: list[tuple[Algorithm, bool]] = [
     (FedSGD(), True),
     (Scaffold(), True),
     (FedDyn(alpha=1.0), True),
-    (FedDC(alpha=1.0), True),
     (Mime(beta=0.5), True),
     (FedAvg(), False),
-    (FedProx(mu=0.1), False),
-    (FedNova(), False),
 ]
 """Algorithms, and True for those that come to rest where the pooled gradient is 0."""
 
 
-@pytest.mark.parametrize(("config", "exact"), REST, ids=lambda value: getattr(value, "name", str(value)))
+OTHERS: list[tuple[Algorithm, bool]] = [(FedDC(alpha=1.0), True), (FedProx(mu=0.1), False), (FedNova(), False)]
+"""More of them, which are slow ones."""
+
+
+@pytest.mark.parametrize(
+    ("config", "exact"),
+    [*REST, *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
 def test_where_it_comes_to_rest(config: Algorithm, exact: bool, tmp_path: Path) -> None:
     problem = drifting()
     run = federation(

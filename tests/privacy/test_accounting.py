@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from scipy.stats import norm
 
 from fedray.core.errors import ConfigError
 from fedray.privacy import accounting
-from fedray.privacy.accounting import epsilon, noise_multiplier, releases_within, spent
+from fedray.privacy.accounting import Accountant, epsilon, noise_multiplier, releases_within, spent
 from fedray.privacy.releases import Release
 
 DELTA = 1e-5
@@ -86,18 +87,20 @@ def test_alike_releases_are_one_whatever_their_order() -> None:
     )
 
 
-@pytest.mark.parametrize("before", [[], pytest.param([Release(2.0, 0.2, 10)], marks=pytest.mark.slow)])
-def test_the_releases_that_a_budget_allows_fit_and_one_more_does_not(before: list[Release]) -> None:
+@pytest.mark.parametrize("accountant", ["rdp", pytest.param("pld", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("before", [[], [Release(2.0, 0.2, 10)]], ids=["anew", "after others"])
+def test_the_releases_that_a_budget_allows_fit_and_one_more_does_not(
+    before: list[Release], accountant: Accountant
+) -> None:
     one = Release(1.5, 0.1)
-    count = releases_within(3.0, one, 1000, DELTA, before=before)
-    assert (
-        spent([*before, Release(1.5, 0.1, count)], DELTA) <= 3.0 < spent([*before, Release(1.5, 0.1, count + 1)], DELTA)
-    )
-    assert releases_within(3.0, one, count - 1, DELTA, before=before) == count - 1
+    count = releases_within(3.0, one, 1000, DELTA, accountant, before)
+    within, beyond = (spent([*before, replace(one, count=some)], DELTA, accountant) for some in (count, count + 1))
+    assert within <= 3.0 < beyond
+    assert releases_within(3.0, one, count - 1, DELTA, accountant, before) == count - 1
 
 
 def test_a_budget_that_is_used_up_allows_nothing() -> None:
-    assert releases_within(0.1, Release(1.0, 0.5), 10, DELTA, before=[Release(1.0, 0.5, 10)]) == 0
+    assert releases_within(0.1, Release(1.0, 0.5), 10, DELTA, "rdp", [Release(1.0, 0.5, 10)]) == 0
 
 
 def test_privacy_that_is_none_is_infinite() -> None:

@@ -30,7 +30,10 @@ def recorded(run: Path, start: int, last: int) -> dict[int, str]:
         pytest.param(["algorithm=mime"], marks=pytest.mark.slow),
         pytest.param(["algorithm=ifca", "algorithm.clusters=2"], marks=pytest.mark.slow),
         ["transforms=[{name: clip, norm: 0.5}, {name: gaussian, multiplier: 0.1, noise: seeded}]"],
-        ["privacy={noise_multiplier: 0.5, clip: adaptive, bit_noise: 9, noise: seeded}", "sampler=full"],
+        [
+            "privacy={noise_multiplier: 0.5, clip: adaptive, bit_noise: 9, noise: seeded, accountant: rdp}",
+            "sampler=full",
+        ],
         pytest.param(["aggregator={name: krum, byzantine: 1}"], marks=pytest.mark.slow),
         ["evaluate.clients_every=1", "data.holdout=0.3", "algorithm=ditto"],
         ["local.stack=off", "failures.dropout=0.3"],
