@@ -25,6 +25,7 @@ from fedray.core.record import RoundRecord
 from fedray.core.stages import stage
 from fedray.run.driver import Run
 from fedray.run.interrupt import StoppedEarly
+from fedray.run.worker import Job
 from fedray.rundir.names import to_go_on
 
 _PERIOD = 0.1
@@ -53,9 +54,18 @@ class DriverActor:
         own_gpus(gpus)
         self._stop = threading.Event()
         self._answers = threading.Semaphore(0)
+        self._executor: RayExecutor | None = None
 
     def up(self) -> None:
         """Answer once the process is there."""
+
+    def ready(self) -> tuple[int, int]:
+        """Return how many workers are up, and how many are to be; (0, 0) where that is not known yet."""
+        return self._executor.nodes.ready() if self._executor else (0, 0)
+
+    def _start(self, job: Job, workers: WorkerArgs) -> RayExecutor:
+        self._executor = RayExecutor(job, workers, self._stop.is_set)
+        return self._executor
 
     def stop(self) -> None:
         """Ask the run to end with a checkpoint."""
@@ -84,8 +94,7 @@ class DriverActor:
         ended = Ended()
         with _warnings(waiting):
             try:
-                stopping = self._stop.is_set
-                for record in run.records(lambda job: RayExecutor(job, workers, stopping), stopping):
+                for record in run.records(lambda job: self._start(job, workers), self._stop.is_set):
                     waiting.append(record)
                     if run.callbacks or time.monotonic() - sent >= _PERIOD:
                         yield _taken(waiting)
@@ -199,6 +208,7 @@ def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], boo
             raise
         except Exception as error:  # what pickling raises is of any kind
             raise refusal(run.plan.task, error) from error
+        _tell_of_workers(actor, refs)
         for ref in refs:
             message = ray.get(ref)
             if isinstance(message, Ended):
@@ -219,6 +229,23 @@ def stream(actor: Any, run: Run, workers: WorkerArgs, stopping: Callable[[], boo
     except RayError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise RunFailed(f"the driver died ({reason}); go on with `{to_go_on(run.folder.path)}`") from error
+
+
+def _tell_of_workers(actor: Any, refs: Any) -> None:
+    """Tell how many workers are up, each time that it changes, until a stream has its first message."""
+    asked, told = None, (0, 0)
+    while not ray.wait([refs], timeout=_PATIENCE)[0]:
+        asked = asked or actor.ready.remote()
+        if not ray.wait([asked], timeout=0)[0]:
+            continue
+        try:
+            found = ray.get(asked)
+        except RayError:
+            return  # the stream says why
+        if found not in (told, (0, 0)):
+            up, every = told = found
+            stage(f"{up:,} of {counted(every, 'worker')} {'is' if every == 1 else 'are'} ready")
+        asked = None
 
 
 def _await_up(actor: Any, workers: WorkerArgs, stopping: Callable[[], bool]) -> None:

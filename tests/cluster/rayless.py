@@ -36,6 +36,9 @@ class FakeRay:
         fails: by the name of a method, what happens to its calls one after the other: an exception is what ``ray.get``
             raises, ``"late"`` is no answer, None is the answer.
         nodes: what :meth:`nodes` gives.
+
+    Attributes:
+        before: what happens, one after the other, while a stream is waited for, before it has anything.
     """
 
     exceptions, _private = ray.exceptions, SimpleNamespace()
@@ -46,6 +49,7 @@ class FakeRay:
         self.killed: list[Actor] = []
         self.calls: list[str] = []
         self.initialized = True
+        self.before: list[Callable[[], object]] = []
         self._nodes = nodes
 
     def remote(self, *kinds: Any, **_: Any) -> Any:
@@ -65,8 +69,14 @@ class FakeRay:
 
     def wait(self, references: Sequence[Reference], num_returns: int = 1, timeout: float | None = None) -> Any:
         """Return those that are there, and those that are not."""
-        there = [one for one in references if not one.late][:num_returns]
+        there = [one for one in references if self._there(one)][:num_returns]
         return there, [one for one in references if one not in there]
+
+    def _there(self, one: Any) -> bool:
+        if isinstance(one, Iterator) and self.before:
+            self.before.pop(0)()
+            return False
+        return not getattr(one, "late", False)
 
     def put(self, value: Any) -> Reference:
         """Keep a value."""

@@ -16,6 +16,7 @@ from fedray.cluster.driver import DriverActor, Ended, ask_to_stop, driver_actor,
 from fedray.cluster.place.placement import Size
 from fedray.cluster.place.slots import WorkerArgs
 from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.stages import listening
 from fedray.run.interrupt import StoppedEarly
 from tests.cluster.rayless import HERE, Actor, FakeRay
 
@@ -60,6 +61,28 @@ def test_each_record_comes_once_and_in_order_however_many_at_a_time(
     assert [record for some in messages[:-1] for record in some] == [1, 2, 3]  # type: ignore[union-attr]
     assert len(messages) == (2 if period else 5)
     assert streamed(ray, Behind()) == [1, 2, 3]
+
+
+def test_workers_that_come_up_are_counted_until_the_first_record(ray: FakeRay) -> None:
+    """Once for each count; nothing is said before it is known how many there are to be, nor of a driver that died."""
+    behind = DriverActor(0)
+    actor: Any = Actor(ray, behind)
+
+    def are_up(up: int, of: int = 4) -> None:
+        behind._executor = SimpleNamespace(nodes=SimpleNamespace(ready=lambda: (up, of)))  # type: ignore[assignment]
+
+    ray.before = [lambda: None, lambda: are_up(0), lambda: are_up(3), lambda: are_up(3), lambda: are_up(4)]
+    said: list[str] = []
+    with listening(lambda stage: said.append(stage.words)):
+        records: list[Any] = list(stream(actor, Behind(), WorkerArgs(), lambda: False))  # type: ignore[arg-type]
+        assert records == [1, 2, 3]
+        assert said[1:] == ["0 of 4 workers are ready", "3 of 4 workers are ready", "4 of 4 workers are ready"]
+        ray.before, ray.fails["ready"] = (
+            [lambda: are_up(0, 1), lambda: None, lambda: None],
+            ["late", None, ActorDiedError()],
+        )
+        list(stream(actor, Behind(), WorkerArgs(), lambda: False))  # type: ignore[arg-type]
+    assert said[5:] == []
 
 
 @pytest.mark.parametrize("last", [1, 2, 3])

@@ -27,6 +27,11 @@ class Group(ABC):
 
     @property
     @abstractmethod
+    def up(self) -> int:
+        """The number of workers that are up, as far as it has heard."""
+
+    @property
+    @abstractmethod
     def retries(self) -> int:
         """The number of items that had to be done again in the round."""
 

@@ -81,6 +81,10 @@ class WorkerGroup(Group):
     def ranks(self) -> list[int]:
         return [worker.rank for worker in self.workers]
 
+    @property
+    def up(self) -> int:
+        return sum(worker.connection is not None for worker in self.workers)
+
     # Processes
 
     def _up(self) -> set[int]:

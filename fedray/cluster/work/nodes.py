@@ -98,6 +98,11 @@ class Nodes:
             except Exception:
                 continue  # if the connection is gone, the next call of anybody else will tell
 
+    def ready(self) -> tuple[int, int]:
+        """Return how many workers are up, and how many there are with those that still start."""
+        groups: list[Group] = [*self.own, *self.others]
+        return sum(group.up for group in groups), sum(len(group.ranks) for group in groups)
+
     def present(self) -> list[Group]:
         """Return the groups that can work now; those that are gone are forgotten."""
         here: list[Group] = [*self.own]

@@ -96,6 +96,10 @@ class RemoteWorkerGroup(Group):
         return self._last.ranks
 
     @property
+    def up(self) -> int:
+        return len(self.ranks) if self.is_up else 0
+
+    @property
     def retries(self) -> int:
         return self._last.retries
 

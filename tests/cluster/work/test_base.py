@@ -29,6 +29,10 @@ class Some(Group):
         return self._left
 
     @property
+    def up(self) -> int:
+        return 0
+
+    @property
     def retries(self) -> int:
         return 0
 

@@ -208,7 +208,9 @@ def test_rows_outlive_the_worker_that_handed_them_over(tmp_path: Path) -> None:
 
 def test_a_group_that_is_closed_leaves_nothing(job: Job) -> None:
     group, spawner = fake_group(job, [Slot(Size())] * 2)
+    assert group.up == 0
     group.wait()
+    assert group.up == 2
     for _ in range(2):
         group.close()
     assert (spawner.processes, spawner.closed) == ({}, True)

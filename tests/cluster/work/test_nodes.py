@@ -31,6 +31,10 @@ class Group:
     def ranks(self) -> list[int]:
         return list(range(len(self.spec.slots)))
 
+    @property
+    def up(self) -> int:
+        return 0 if self.looks else len(self.ranks)
+
     def capacity(self, pin: str | None) -> int:
         return self.spec.capacity(pin, self.ranks)
 
@@ -162,7 +166,9 @@ def test_work_that_is_pinned_waits_for_its_silos_node_to_come_up_and_no_other_do
     starter = Starter([node("0"), node("1", site="a"), node("2")], {"1": [False, False], "2": [False] * 9})
     nodes = make(starter, args)
     item = HoldoutChunk(0, np.zeros(1, dtype=np.int64), "a")
+    assert nodes.ready() == (1, 3)
     assert names(nodes.wait([item], lambda: False)) == ["n0", "n1"], "the third is still starting"
+    assert nodes.ready() == (2, 3)
     assert nodes.why_nobody("far") == "no node with site=far is there"
 
 

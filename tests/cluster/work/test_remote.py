@@ -169,7 +169,7 @@ def test_a_node_that_cannot_start_is_unfit_and_not_just_lost(make: Make, raised:
 def test_it_is_up_once_it_says_so_and_what_it_warns_of_is_told(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     assert not make(up=["late"]).look(0)
     group = make(up=[lost_answer()])
-    assert [group.look(0), group.look(0)] == [False, True]
+    assert [(group.look(0), group.up), (group.look(0), group.up)] == [(False, 0), (True, 2)]
     assert caplog.messages == ["a silo is without its own worker"]
     assert (group.ranks, group.capacity(None)) == ([0, 1], 2)
 
