@@ -36,6 +36,7 @@ from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.local.trial import Untried, profiled
 from fedray.optim import OptimizerFn
+from fedray.run.client_spending import ClientSpending
 from fedray.run.executor import Executor, InlineExecutor
 from fedray.run.loop import Rounds
 from fedray.run.plan import Plan
@@ -208,7 +209,7 @@ class Federation:
     saves: list[Checkpoint] = field(default_factory=list)
     stopped: bool = False
     executor: Callable[[Job], Executor] = InlineExecutor
-    spending: Spending | None = None
+    spending: Spending | ClientSpending | None = None
 
     @property
     def vector(self) -> Tensor:
@@ -232,7 +233,7 @@ class Federation:
         saved = snapshot(self.plan, self.state, {})
         self.state.store.kept |= set(saved.state["segments"])
         tensors = {name: tensor.clone() for name, tensor in saved.tensors.items()}
-        return Checkpoint(saved.round, tensors, json.loads(json.dumps(saved.state)), memory=saved.memory)
+        return Checkpoint(saved.round, tensors, json.loads(json.dumps(saved.state)), saved.key, saved.memory)
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from ``saved``."""

@@ -209,8 +209,9 @@ def compose(
     hidden = [name_of(t) for t in prepared if t.linear_only]
     if hidden and not aggregator.linear:
         raise ConfigError(f"aggregator: {hidden[0]} hides single updates, so the aggregator must be linear: use mean")
-    if needs_uniform and not aggregator.linear:
-        raise ConfigError(f"aggregator: the noise of {needs_uniform[0]} is made for the mean of the updates: use mean")
+    summed = [name_of(t) for t in prepared if t.needs_uniform and not t.randomizes]
+    if summed and not aggregator.linear:
+        raise ConfigError(f"aggregator: the noise of {summed[0]} is made for the mean of the updates: use mean")
     if prepared.ring is not None and type(aggregator) is not Mean:
         raise ConfigError(
             f"aggregator: {name_of(prepared.ring)} sums whole numbers by itself, and nothing else: use mean in the "

@@ -88,7 +88,7 @@ def fitted(algorithm: Composition, task: LocalTask, sampler: Sampler, rounds: in
         linear=found.aggregator.linear,
         uniform=found.weight == "uniform",
         seed=task.seed,
-        private=any(transform.noise is not None for transform in found.transforms),
+        private=any(part.noise is not None and not part.randomizes for part in found.transforms),
     )
     found = replace(found, transforms=found.transforms.prepared(setting))
     if found.transforms.ring is not None:

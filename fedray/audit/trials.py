@@ -77,8 +77,8 @@ class Audit:
             )
         if section.unit != "client" or section.model != "central":
             raise ConfigError(
-                f"privacy.unit={section.unit}: canaries are clients, so what can be audited is unit: client with "
-                "model: central"
+                f"privacy.unit={section.unit}, privacy.model={section.model}: canaries are clients, so what can be "
+                "audited is unit: client with model: central"
             )
         if section.clip != "fixed" or section.per_layer:
             raise ConfigError(

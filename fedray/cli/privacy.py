@@ -63,9 +63,9 @@ def privacy(
 ) -> None:
     """Show what a run with differential privacy has spent, or find the noise for an epsilon before there is one.
 
-    With a run folder: its ledger, with the epsilon after each release, and what can be claimed, whether the run goes
-    on, has ended or was killed. With --epsilon, --rate and --rounds: the noise multiplier. With --noise-multiplier in
-    the place of --epsilon: the epsilon.
+    With a run folder: its ledger, with the epsilon after each release, or of each client where clients add the noise
+    themselves, and what can be claimed, whether the run goes on, has ended or was killed. With --epsilon, --rate and
+    --rounds: the noise multiplier. With --noise-multiplier in the place of --epsilon: the epsilon.
     """
     with held():
         from fedray.privacy import accounting
@@ -97,13 +97,18 @@ def privacy(
 
 def _of_run(run_dir: Path, delta: float | None, accountant: Accountant | None, everything: bool, as_json: bool) -> None:
     """Show the ledger of a run, and what can be claimed by it and the config of the run."""
+    from fedray.cli.client_privacy import show_clients
     from fedray.core.terminal import pairs, show
+    from fedray.privacy.client_ledger import ClientLedger
     from fedray.privacy.ledger import Ledger
     from fedray.privacy.statement import statement
     from fedray.rundir.names import LEDGER
 
     if not (run_dir / LEDGER).exists():
         raise ConfigError(f"{run_dir}: there is no {LEDGER}, so it is no run with a section privacy")
+    if ClientLedger.is_one(run_dir / LEDGER):
+        show_clients(run_dir / LEDGER, _section(run_dir), delta, accountant, None if everything else _SHOWN, as_json)
+        return
     ledger, section = Ledger.read(run_dir / LEDGER), _section(run_dir)
     at = delta if delta is not None else 1e-5 if section is None else section.delta
     by = accountant or ("pld" if section is None else section.accountant)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedray.core.noise import ClientNoise
 from fedray.core.places import Ints as Ints
 from fedray.core.places import Places
 
@@ -67,6 +69,7 @@ class Block:
         left_out: those of the clients that are to be given up unasked.
         survey: they answer the survey of the round, and do not train.
         addressed: the places of the rows that the server sends to each of them alone.
+        key: the key of the noise that they draw themselves; empty: they draw none.
     """
 
     round: int
@@ -77,6 +80,7 @@ class Block:
     left_out: tuple[int, ...] = ()
     survey: bool = False
     addressed: Places = field(default_factory=Places)
+    key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,8 @@ class BlockUpdate:
         received: the broadcasts for the transform that has the update in hand, each ``[k]``.
         start: the parameters ``[S]`` that are still to be subtracted from ``delta``, which only an aggregator that
             ``subtracts`` is given; None: that is done.
+        noise: the noise that the clients draw themselves; None: they draw none.
+        released: the ids of what each client releases with noise of its own, ``[C]``; empty: none does.
     """
 
     round: int
@@ -140,6 +146,8 @@ class BlockUpdate:
     variant: int = 0
     received: Parts = field(default_factory=dict)
     start: Tensor | None = None
+    noise: ClientNoise | None = None
+    released: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,8 @@ class BlockReport:
         state: the place of each accepted client's new state.
         failures: clients given up.
         seconds: time the block took on the worker.
+        released: by client, the id of what it released with noise of its own; also of those whose update the
+            aggregator did not take.
     """
 
     index: int
@@ -163,6 +173,7 @@ class BlockReport:
     state: Places
     failures: tuple[Failure, ...]
     seconds: float
+    released: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

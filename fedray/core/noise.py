@@ -27,6 +27,9 @@ Source = Literal["secure", "seeded"]
 
 KEY_BYTES = 32
 _WORDS = 1 << 16
+_ID = 24
+"""The hexadecimal digits of the id of a client's release."""
+
 _ZEROS = bytes(8 * _WORDS)
 
 
@@ -173,6 +176,41 @@ class Normals:
     def draw(self, name: str, count: int) -> NDArray[np.float64]:
         """Return ``count`` draws, float64 ``[count]``: the same for the same name, which is for one use alone."""
         return Stream(derived(self.key, "draw", name)).draw(count)
+
+
+@dataclass(frozen=True)
+class ClientNoise:
+    """The noise that clients of a block draw themselves in a round, each by a key that is made for it alone.
+
+    >>> noise = ClientNoise(bytes(32), np.array([4, 7]))
+    >>> (id, stream), (other, _) = (noise.of(place, np.ones(3)) for place in range(2))
+    >>> id == other, id == noise.of(0, np.ones(3))[0], id == noise.of(0, np.zeros(3))[0]
+    (False, True, False)
+    >>> stream.draw(2)
+    array([-0.69508042,  0.14247732])
+
+    Args:
+        key: of the round, for clients, 32 bytes.
+        names: those of the clients in draws, ``[C]``.
+    """
+
+    key: bytes = field(repr=False)
+    names: NDArray[np.int64]
+
+    def of(self, place: int, content: NDArray[np.float64]) -> tuple[str, Stream]:
+        """Return the id of a client's release, and the draws for it.
+
+        They depend on what is released, as those of :meth:`Noise.of`: a block that is done again as it was repeats its
+        noise and is the same release, and any other content has noise of its own.
+
+        Args:
+            place: the client's, in the block.
+            content: the values before the noise.
+        """
+        own = derived(self.key, "client", str(int(self.names[place])))
+        said = np.ascontiguousarray(content, dtype="<f8").data
+        id = hmac.digest(derived(own, "release"), said, "sha256").hex()
+        return id[:_ID], Stream(derived(own, "noise", id))
 
 
 Journal = Callable[[int, str, Any], None]

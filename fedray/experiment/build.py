@@ -58,6 +58,7 @@ from fedray.models import initial_model
 from fedray.models.prototype import Prototype
 from fedray.privacy.accounting import check_installed
 from fedray.privacy.central import Central
+from fedray.privacy.randomized import Local
 from fedray.privacy.refused import check_decisions, check_parts, check_rows
 from fedray.run.absent import left_out
 from fedray.run.driver import Run
@@ -70,6 +71,7 @@ from fedray.rundir.names import new_folder
 from fedray.sampling import Sampler
 from fedray.tasks import Task, infer
 from fedray.tasks.inferred import Shape
+from fedray.transforms.codec import Codec
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,18 @@ class Config(Bound):
     def algorithm_parts(self) -> Composition:
         """Put the parts of the algorithm together."""
         chain = [made(transform) for transform in self.transforms]
-        if self.privacy is not None and self.privacy.examples is None:
-            check_parts(made(self.algorithm), chain, made(self.aggregator), self.attack is not None)
-            check_installed()
+        if self.privacy is not None and self.privacy.unit == "client":
+            local = self.privacy.model == "local"
+            check_parts(made(self.algorithm), chain, made(self.aggregator), self.attack is not None, local)
+            if not local:
+                check_installed()
             check_noise()
-            chain.append(Central(self.privacy))
+            # What rounds an update on its way may do so to one that is noised already.
+            rounding = (i for i, part in enumerate(chain) if isinstance(part, Codec) and part.rounds and part.up)
+            if local:
+                chain.insert(next(rounding, len(chain)), Local(self.privacy))
+            else:
+                chain.append(Central(self.privacy))
         elif self.privacy is not None and self.privacy.noise == "secure":
             check_noise()
         if self.budget.epsilon is not None and (self.privacy is None or self.privacy.unit == "example"):

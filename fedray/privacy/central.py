@@ -169,7 +169,12 @@ class Central(Transform):
             if correlation is not None:
                 kind = whole(kind, correlation, cohorts.turns)
             multiplier = multiplier_for(section.epsilon, kind, setting.rounds, section.delta, section.accountant)
-        names = [name for name in setting.sends if name not in (BUFFERS, STATISTICS) and not name.startswith("trans")]
+        if STATISTICS in setting.sends:
+            raise ValueError(
+                "statistics of layers that stay with clients are sent for evaluations, without any noise: take a model "
+                "without them, such as one with GroupNorm, or evaluate nothing"
+            )
+        names = [name for name in setting.sends if name != BUFFERS and not name.startswith("trans")]
         widths = {name: setting.sends[name] for name in names}
         groups = tuple(_groups(widths, setting.layout if self.privacy.per_layer else None))
         ready = replace(self, multiplier=multiplier, cohorts=cohorts, correlation=correlation, groups=groups)

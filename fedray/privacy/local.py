@@ -7,7 +7,7 @@ that they are clipped to: sensitivities here are that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from fedray.core.messages import Floats
 from fedray.local.clipping import clip_to
+from fedray.privacy.releases import Mechanism as ReleaseMechanism
+from fedray.privacy.releases import Release
 
 Mechanism = Literal["gaussian", "laplace"]
 
@@ -111,70 +113,148 @@ class Randomizer:
 
     >>> import numpy as np
     >>> rows = torch.tensor([[3.0, 4.0], [0.0, 0.5]])
-    >>> one = Randomizer("gaussian", epsilon=8.0, delta=1e-5, norm=1.0)
+    >>> one = Randomizer.calibrated("gaussian", epsilon=8.0, delta=1e-5, norm=1.0)
     >>> one.noised(rows, [np.zeros, np.zeros])  # the clip, as this is no noise
     tensor([[0.6000, 0.8000],
             [0.0000, 0.5000]])
     >>> one.noised(rows, [np.random.default_rng(client).standard_normal for client in range(2)])
-    tensor([[0.7509, 0.6414],
-            [0.4149, 1.4863]])
-    >>> round(one.spread, 3)
-    1.2
+    tensor([[0.7510, 0.6414],
+            [0.4149, 1.4864]])
+    >>> one.multiplier, round(one.spread, 3)
+    (0.6003, 1.201)
 
     Args:
-        mechanism: ``gaussian``, which is (epsilon, delta)-private for a Euclidean norm, or ``laplace``, which is
-            epsilon-private for an L1 norm.
-        epsilon: of one release, one participation of a client, above 0.
-        delta: of one release, in (0, 1); of ``laplace`` it is 0 whatever stands here.
+        mechanism: ``gaussian``, for a Euclidean norm, or ``laplace``, which is private at a delta of 0, for an L1 norm.
+        multiplier: the standard deviation of ``gaussian`` noise, or the scale of ``laplace``, over the most that a
+            client can change what it sends by, which is twice the norm; above 0.
         norm: the largest norm that an update keeps, above 0.
     """
 
     mechanism: Mechanism = "gaussian"
-    epsilon: float = 8.0
-    delta: float = 1e-5
+    multiplier: float = 1.0
     norm: float = 1.0
+
+    @classmethod
+    def calibrated(
+        cls, mechanism: Mechanism, epsilon: float, delta: float = 1e-5, norm: float = 1.0, participations: int = 1
+    ) -> Randomizer:
+        """Make the randomizer whose noise is the least, of four digits and rounded up, with which a client may send.
+
+        >>> [Randomizer.calibrated("gaussian", 8.0, participations=k).multiplier for k in (1, 4)]
+        [0.6003, 1.201]
+
+        Args:
+            mechanism: the mechanism.
+            epsilon: to be spent in all, above 0.
+            delta: in all, in (0, 1); ``laplace`` needs none.
+            norm: the largest norm that an update keeps, above 0.
+            participations: the number of updates that a client sends, at least 1.
+
+        Raises:
+            ValueError: one of them is out of range.
+        """
+        _check(epsilon, norm)
+        if mechanism == "laplace":
+            least = participations * laplace_scale(epsilon)
+        else:
+            # So many releases are one of sqrt(k) times the sensitivity.
+            least = math.sqrt(participations) * gaussian_deviation(epsilon, delta)
+        digits = 10.0 ** (math.floor(math.log10(least)) - 3)
+        return cls(mechanism, float(f"{math.ceil(least / digits - 1e-9) * digits:.4g}"), norm)
+
+    @property
+    def order(self) -> float:
+        """The order of the norm: 2, or 1 of ``laplace``."""
+        return 1.0 if self.mechanism == "laplace" else 2.0
 
     @property
     def spread(self) -> float:
         """The standard deviation of ``gaussian`` noise, or the scale of ``laplace``; any two updates may be sent."""
-        if self.mechanism == "laplace":
-            return laplace_scale(self.epsilon, 2.0 * self.norm)
-        return gaussian_deviation(self.epsilon, self.delta, 2.0 * self.norm)
+        return self.multiplier * 2.0 * self.norm
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the noise on each value."""
+        return self.spread * (math.sqrt(2.0) if self.mechanism == "laplace" else 1.0)
+
+    def clipped(self, rows: Tensor) -> Tensor:
+        """Return updates ``[C, k]`` clipped, float64; one that is not finite counts as zeros."""
+        return clip_to(rows, self.norm, self.order).double()
+
+    def noise(self, draw: Normal, count: int) -> Floats:
+        """Return the noise on an update of so many values, float64, by a client's normal draws."""
+        found: Floats = self.spread * (_laplace(draw, count) if self.mechanism == "laplace" else draw(count))
+        return found
 
     def noised(self, rows: Tensor, draws: Sequence[Normal]) -> Tensor:
-        """Return updates ``[C, k]`` clipped and noised, float32; one that is not finite counts as zeros.
+        """Return updates ``[C, k]`` clipped and noised, float32.
 
         Args:
             rows: the updates, not to be changed.
             draws: the normal draws of each client.
         """
-        order, spread = 1.0 if self.mechanism == "laplace" else 2.0, self.spread
-        clipped = clip_to(rows, self.norm, order).double()
+        clipped = self.clipped(rows)
         for row, draw in zip(clipped, draws, strict=True):
-            noise = _laplace(draw, len(row)) if self.mechanism == "laplace" else draw(len(row))
-            row.add_(torch.from_numpy(spread * noise).to(row.device))
+            row.add_(torch.from_numpy(self.noise(draw, len(row))).to(row.device))
         return clipped.float()
 
-    def spent(self, participations: int, delta: float | None = None) -> float:
+    def release(self, count: int = 1) -> Release:
+        """Return so many releases of a client, as they are accounted for."""
+        kind: ReleaseMechanism = "laplace" if self.mechanism == "laplace" else "independent"
+        return Release(self.multiplier, 1.0, count, "fixed", "replace_one", mechanism=kind)
+
+    def spent(self, participations: int, delta: float = 1e-5) -> float:
         """Return the epsilon of a client that has taken part so often, at ``delta`` in all.
 
         Gaussian releases compose to one of ``sqrt(k)`` times the sensitivity, exactly; epsilons of Laplace ones add up.
 
-        >>> one = Randomizer("gaussian", epsilon=1.0, delta=1e-5)
-        >>> round(one.spent(1), 6), round(one.spent(100), 2), one.spent(0)
-        (1.0, 14.43, 0.0)
-        >>> Randomizer("laplace", epsilon=1.0).spent(3)
+        >>> one = Randomizer.calibrated("gaussian", epsilon=1.0, delta=1e-5)
+        >>> round(one.spent(1), 4), round(one.spent(100), 2), one.spent(0)
+        (0.9999, 14.43, 0.0)
+        >>> Randomizer.calibrated("laplace", epsilon=1.0).spent(3)
         3.0
 
         Args:
             participations: k >= 0.
-            delta: default: that of one release.
+            delta: in (0, 1).
         """
-        if participations == 0 or self.mechanism == "laplace":
-            return participations * self.epsilon
-        target, ratio = self.delta if delta is None else delta, self.spread / (2.0 * self.norm)
-        ratio /= math.sqrt(participations)
-        return 0.0 if gaussian_delta(ratio, 0.0) <= target else _least(lambda e: gaussian_delta(ratio, e) <= target)
+        return composed([self.release(participations)], delta)
+
+
+def composed(releases: Iterable[Release], delta: float) -> float:
+    """Return the epsilon of releases of one client, none of them of a sample, at ``delta``.
+
+    Gaussian ones of the multipliers z_i are exactly one of ``(sum_i z_i^-2)^(-1/2)``, at its exact delta; the epsilons
+    1 / z_i of Laplace ones add up, and are added to that.
+
+    >>> once = Release(2.0, sampling="fixed", relation="replace_one")
+    >>> composed([once, once], 1e-5) == composed([Release(math.sqrt(2.0))], 1e-5)
+    True
+    >>> composed([], 1e-5)
+    0.0
+
+    Args:
+        releases: at the rate 1.
+        delta: in (0, 1).
+
+    Raises:
+        ValueError: a rate is below 1.
+    """
+    pure, inverse = 0.0, 0.0
+    for each in releases:
+        if each.rate != 1.0:
+            raise ValueError(f"rate={each.rate:g}: a closed form is for who takes part for certain")
+        if each.mechanism == "laplace":
+            pure += each.count / each.noise_multiplier
+        else:
+            inverse += each.count / each.noise_multiplier**2
+    return pure + (_of_gaussian(inverse**-0.5, delta) if inverse else 0.0)
+
+
+def _of_gaussian(multiplier: float, delta: float) -> float:
+    if gaussian_delta(multiplier, 0.0) <= delta:
+        return 0.0
+    return _least(lambda epsilon: gaussian_delta(multiplier, epsilon) <= delta)
 
 
 def _laplace(draw: Normal, count: int) -> Floats:

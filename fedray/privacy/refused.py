@@ -21,7 +21,11 @@ from fedray.transforms.gaussian import Gaussian
 
 
 def check_parts(
-    algorithm: Algorithm, transforms: Sequence[Transform], aggregator: Aggregator, attacked: bool = False
+    algorithm: Algorithm,
+    transforms: Sequence[Transform],
+    aggregator: Aggregator,
+    attacked: bool = False,
+    local: bool = False,
 ) -> None:
     """Check that parts leave the clip as the last thing that is done to an update, and the mean as what is released.
 
@@ -30,6 +34,7 @@ def check_parts(
         transforms: those of the config, in their order.
         aggregator: the aggregator.
         attacked: some clients are Byzantine.
+        local: each client noises what it sends, so that what is done to it then, by whomever, costs nothing.
 
     Raises:
         ConfigError: one does not; the message says why, and what to do.
@@ -46,14 +51,14 @@ def check_parts(
                 f"{here}: clients send {', '.join(transform.sends)} for {name} past the clip and the noise of privacy: "
                 "leave it out"
             )
-        if type(transform).on_arrival is not Transform.on_arrival:
+        if type(transform).on_arrival is not Transform.on_arrival and not local:
             raise ConfigError(f"{here}: {name} changes updates after the clip of privacy: leave it out")
-    if type(aggregator) is not Mean:
+    if type(aggregator) is not Mean and not local:
         raise ConfigError(
             f"aggregator: the noise of privacy is made for a sum, which one client changes by its clipped update at "
             f"most, and {name_of(aggregator)} is none: use mean"
         )
-    if attacked:
+    if attacked and not local:
         raise ConfigError(
             "attack: attackers send what they like, past the clip that privacy relies on: leave attack or privacy out"
         )

@@ -11,8 +11,9 @@ Relation = Literal["add_or_remove", "replace_one", "zero_out"]
 """The difference of neighbouring federations: one client there or not; another client in its place, so that their
 number is known; or one that has its rows, or takes part with zeros."""
 
-Mechanism = Literal["independent", "tree", "banded"]
-"""The noise: drawn anew in each round, or correlated between them, which makes all rounds one release."""
+Mechanism = Literal["independent", "tree", "banded", "laplace"]
+"""The noise: drawn anew in each round, or correlated between them (``tree``, ``banded``), which makes all rounds one
+release; normal, but for ``laplace``, by which a client noises what it sends itself."""
 
 Sampling = Literal["poisson", "fixed"]
 """``poisson``: each client by a coin of its own; ``fixed``: a number of them, uniformly without replacement."""
@@ -29,7 +30,8 @@ class Release:
 
     Args:
         noise_multiplier: z > 0: the standard deviation of the noise over what one client can change the sum by.  Where
-            that is another client in its place, it is twice the norm that a client is clipped to.
+            that is another client in its place, it is twice the norm that a client is clipped to.  Of ``laplace`` it is
+            the scale over that, in the L1 norm.
         rate: q in (0, 1]: of ``poisson`` the probability with which a client takes part; of ``fixed`` the share of
             those whose turn it is; 1: all of them.
         count: the number of releases, at least 0.
@@ -78,7 +80,7 @@ class Release:
     @property
     def correlated(self) -> bool:
         """True if all rounds are one release."""
-        return self.mechanism != "independent"
+        return self.mechanism in ("tree", "banded")
 
     def after(self, rounds: int) -> Release:
         """Return the release that follows ``rounds`` rounds, the first of which is this one."""

@@ -11,7 +11,7 @@ from fedray.local.private import ExamplePrivacy
 
 @dataclass(frozen=True)
 class Privacy:
-    """``privacy``: differential privacy: of clients, by a clip and noise that come last, or of rows, in each step.
+    """``privacy``: differential privacy: of clients, by clip and noise of the server or of each, or of rows.
 
     >>> Privacy(noise_multiplier=0.9).per_layer
     False
@@ -22,12 +22,14 @@ class Privacy:
 
     Args:
         model: the trust. ``central``: the server, which sees sums of updates and adds the noise; under
-            ``unit: example`` nobody need trust it, as each client adds noise to its own gradients.
+            ``unit: example`` nobody need trust it, as each client adds noise to its own gradients. ``local``: nobody:
+            each client clips and noises all that it sends, before anybody sees it.
         unit: the difference of two neighbouring data sets. ``client``: one client with all its rows, there or not;
             ``example``: one row of one client, there or not, for silos such as hospitals (DP-SGD).
-        epsilon: of the whole run, above 0: the noise multiplier is found for it, for ``rounds`` rounds.
+        epsilon: of the whole run, above 0: the noise multiplier is found for it, for ``rounds`` rounds; of ``local``
+            that of the client that takes part most often.
         noise_multiplier: z > 0: the standard deviation of the noise on a sum of updates, over what one can change it
-            by; in the place of ``epsilon``.
+            by; in the place of ``epsilon``.  Of ``local`` that on each update, over twice ``norm``.
         delta: the probability at which epsilon may not hold, in (0, 1): far below one over the number of clients.
         clip: ``fixed``: updates are clipped to ``norm``; ``adaptive``: to a norm that follows the quantile of theirs,
             from ``norm`` on (Andrew et al., arXiv:1905.03871).
@@ -44,6 +46,7 @@ class Privacy:
         mechanism: the noise. ``gaussian``: drawn anew in each round; ``tree`` (Kairouz et al., arXiv:2103.00039) and
             ``banded`` (Choquette-Choo et al., arXiv:2306.08153): correlated between rounds, so that most of it cancels
             in the sum of all updates, for samplers by which clients take turns; all rounds are one release.
+            ``laplace``: of ``local``, for an L1 norm, at a delta of 0.
         bands: of ``banded``: the number of rounds over which noise is correlated, at most those from one participation
             of a client to the next; default: as many, and no more than 16.
         restart: of ``tree``: the number of rounds after which a new tree begins; default: those from one participation
@@ -55,7 +58,7 @@ class Privacy:
         accountant: ``pld``: privacy loss distributions; ``rdp``: Rényi differential privacy, faster and looser.
     """
 
-    model: Literal["central"] = "central"
+    model: Literal["central", "local"] = "central"
     unit: Literal["client", "example"] = "client"
     epsilon: float | None = None
     noise_multiplier: float | None = None
@@ -67,7 +70,7 @@ class Privacy:
     clip_lr: float = 0.2
     bit_noise: float | None = None
     noise: Source = "secure"
-    mechanism: Literal["gaussian", "tree", "banded"] = "gaussian"
+    mechanism: Literal["gaussian", "tree", "banded", "laplace"] = "gaussian"
     bands: int | None = None
     restart: int | None = None
     relation: Literal["add_or_remove", "replace_one", "zero_out"] | None = None
@@ -100,11 +103,47 @@ class Privacy:
             raise ValueError(
                 f"relation={self.relation}: of unit: example neighbours differ by one row, there or not: leave it out"
             )
+        self._check_local()
         self._check_mechanism()
         usual = {"quantile": Privacy.quantile, "clip_lr": Privacy.clip_lr, "bit_noise": Privacy.bit_noise}
         for name, value in usual.items() if self.clip == "fixed" else ():
             if getattr(self, name) != value:
                 raise ValueError(f"{name}={getattr(self, name):g}: it is for clip: adaptive, and this one is fixed")
+
+    def _check_local(self) -> None:
+        if self.model != "local":
+            if self.mechanism == "laplace":
+                raise ValueError(
+                    "mechanism=laplace: it is for model: local, where each client has noise of its own: take gaussian"
+                )
+            return
+        if self.unit == "example":
+            raise ValueError(
+                "model=local: with unit: example nobody need trust the server in any case, as each client adds noise "
+                "to its own gradients: leave model out, or take unit: client"
+            )
+        if self.mechanism not in ("gaussian", "laplace"):
+            raise ValueError(
+                f"mechanism={self.mechanism}: correlated noise is that of a server, which keeps it from round to "
+                "round: with model: local take gaussian or laplace"
+            )
+        if self.clip != "fixed" or self.per_layer:
+            raise ValueError(
+                "model=local: each client clips all that it sends to one fixed norm, as one vector, and nobody is told "
+                "whether it was below: leave out clip and per_layer"
+            )
+        if self.relation is not None:
+            raise ValueError(
+                f"relation={self.relation}: with model: local a client may have any other rows, or send zeros: leave "
+                "it out"
+            )
+        if self.accountant != "pld":
+            raise ValueError(
+                f"accountant={self.accountant}: with model: local what clients pay has a closed form, which is exact: "
+                "leave it out"
+            )
+        if self.mechanism == "laplace" and self.delta != Privacy.delta:
+            raise ValueError(f"delta={self.delta:g}: with mechanism: laplace it is 0 in any case: leave it out")
 
     def _check_mechanism(self) -> None:
         for name, of in (("bands", "banded"), ("restart", "tree")):
@@ -122,6 +161,11 @@ class Privacy:
                 f"mechanism={self.mechanism}: noise that is correlated between rounds is made for one norm in all of "
                 "them: take clip: fixed"
             )
+
+    @property
+    def counted_at(self) -> float:
+        """The delta of the epsilon that is told: ``delta``, or 0 of Laplace noise."""
+        return 0.0 if self.mechanism == "laplace" else self.delta
 
     @property
     def examples(self) -> ExamplePrivacy | None:

@@ -19,6 +19,7 @@ from fedray.core.record import RoundRecord
 from fedray.local.views import has_own
 from fedray.models.prototype import last_of
 from fedray.run.best import Best
+from fedray.run.client_spending import spending_of
 from fedray.run.evaluation import with_statistics
 from fedray.run.executor import Executor
 from fedray.run.federation import Federation
@@ -31,7 +32,6 @@ from fedray.run.plan import Plan
 from fedray.run.profiling import Profile
 from fedray.run.sent import write_sent
 from fedray.run.snapshot import check_rounds, first_state, restore, snapshot
-from fedray.run.spending import Spending
 from fedray.run.state import ServerState
 from fedray.run.watch import BEST, Watch
 from fedray.run.withheld import NotPrivate, nothing
@@ -254,7 +254,7 @@ class _Drive:
         self._frozen = keep_frozen(run.folder.path, plan.layout, module)
         state = first_state(plan, vector, ClientStore(run.folder.state, run.job().state_widths()))
         saved = checkpoint.newest(run.folder.checkpoints, run.folder.state) if run.resume else None
-        self._spending = Spending.of(plan, run.folder.path, saved.state if saved else None)
+        self._spending = spending_of(plan, run.folder.path, saved.state if saved else None)
         if run.resume:
             if saved is None:
                 _log.info("no checkpoint yet: starting from the first round")

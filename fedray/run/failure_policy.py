@@ -6,6 +6,7 @@ And the reports of items that nobody could do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,3 +59,8 @@ def unseen(job: Job, chunk: HoldoutChunk, round: int, reason: str) -> HoldoutRep
 
 def _failures(job: Job, clients: Ints, round: int, stage: str, reason: str) -> tuple[Failure, ...]:
     return tuple(Failure(c, job.task.data.client_id(c), round, stage, reason) for c in clients.tolist())
+
+
+def listed(failures: Sequence[Failure]) -> list[dict[str, Any]]:
+    """Return failures as a record has them, by client."""
+    return [{"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)]

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +29,10 @@ from fedray.run.addressed import FOLDER, Addressed
 from fedray.run.aggregation import aggregate, move
 from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
+from fedray.run.client_spending import ClientSpending
 from fedray.run.evaluation import HoldoutReport, TestReport
 from fedray.run.executor import Executor
-from fedray.run.failure_policy import verdict
+from fedray.run.failure_policy import listed, verdict
 from fedray.run.halving import halve
 from fedray.run.models import model_sha256
 from fedray.run.plan import Plan, saved
@@ -93,7 +93,7 @@ class Rounds:
         awaited: bool = False,
         keep: Keep = lambda round, rows: None,
         addressed: Path | None = None,
-        spending: Spending | None = None,
+        spending: Spending | ClientSpending | None = None,
         withhold: Withhold = nothing,
     ) -> None:
         self._plan, self._state, self._executor = plan, state, executor
@@ -236,7 +236,7 @@ class Rounds:
             self._executor.publish(down)
             published = time.perf_counter()
             inject.point("driver.round", down.round)
-            blocks = plan.blocks(down.round, clients, state.store, state.halvings, survey)
+            blocks = plan.blocks(down.round, clients, state.store, state.halvings, survey, state.noise)
             reports = self._work([*blocks, *(() if survey else self._evaluations(plan.rounds))])
             if reports is None:
                 break
@@ -265,12 +265,14 @@ class Rounds:
     def _aggregate(self, record: RoundRecord, down: Broadcast, asked: int, reports: list[BlockReport]) -> None:
         plan, state = self._plan, self._state
         failures = [failure for report in reports for failure in report.failures]
+        if isinstance(self._spending, ClientSpending):
+            self._spending.take(record.round, reports)
         for failure in failures if plan.privacy is None else ():
             words = failure.round, failure.name, failure.stage, failure.error, self._trace(failure)
             _log.warning("round %d: client %r gave no update (%s): %s\n%s", *words)
         if asked and (reason := verdict(plan.failures, failures, asked)):
             if plan.privacy is not None:
-                record.failures, reason = _listed(failures), ABORTED.format(record.round)
+                record.failures, reason = listed(failures), ABORTED.format(record.round)
                 self._withhold(record)
             raise RunFailed(reason)
         if any(len(report.clients) for report in reports):
@@ -317,7 +319,7 @@ class Rounds:
             if (rate := plan.task.rate.of(record.round)) is not None:
                 record.train["lr"] = rate
         record.weight = float(sum(report.weight.sum() for report in reports))
-        record.failures = _listed(failures)
+        record.failures = listed(failures)
 
     def _measure(self, record: RoundRecord, survey: Survey | None) -> None:
         usage = self._executor.usage()
@@ -394,7 +396,3 @@ class Rounds:
         waiting, self._background = self._background, []
         for future in waiting:
             future.result()
-
-
-def _listed(failures: list[Failure]) -> list[dict[str, Any]]:
-    return [{"client": f.name, "stage": f.stage, "error": f.error} for f in sorted(failures, key=lambda f: f.client)]

@@ -18,6 +18,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.messages import Block, Ints, Parts
 from fedray.core.monitor import Monitor
+from fedray.core.noise import NoiseKeys, Source, derived
 from fedray.core.record import RoundRecord
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import local_steps, poisson_rates
@@ -26,6 +27,7 @@ from fedray.local.views import Views, views_of
 from fedray.local.work import own_rates
 from fedray.privacy import Privacy
 from fedray.privacy.central import NOT_PRIVATE, Central
+from fedray.privacy.randomized import Local
 from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
@@ -142,9 +144,9 @@ class Plan:
     @property
     def not_private(self) -> dict[str, str]:
         """The words of the summary for noise that anybody can take off."""
-        central = [part for part in self.algorithm.transforms if isinstance(part, Central)]
+        parts = [part for part in self.algorithm.transforms if isinstance(part, Central | Local)]
         rows = self.task.private is not None and self.task.private.noise == "seeded"
-        return {"not_private": NOT_PRIVATE} if rows or any(part.noise == "seeded" for part in central) else {}
+        return {"not_private": NOT_PRIVATE} if rows or any(part.noise == "seeded" for part in parts) else {}
 
     def start(self, vector: Tensor) -> Server:
         """Start the server's half of the algorithm on a model ``[P]``, which is then moved along."""
@@ -215,6 +217,22 @@ class Plan:
         return any(transform.noise == "secure" for transform in self.algorithm.transforms)
 
     @property
+    def noised_by_clients(self) -> Source | None:
+        """The origin of the keys by which clients draw noise themselves; None: they draw none."""
+        return next((part.noise for part in self.algorithm.transforms if part.randomizes), None)
+
+    def client_key(self, round: int, keys: NoiseKeys | None = None) -> bytes:
+        """Return the key of the noise that clients draw in a round; empty: they draw none.
+
+        Args:
+            round: its number.
+            keys: of the run; None: of ``secure`` noise a key that nobody keeps, for what is thrown away.
+        """
+        if (source := self.noised_by_clients) is None:
+            return b""
+        return derived((keys or NoiseKeys(self.task.seed, round=round)).of(source, round), "clients")
+
+    @property
     def remembers(self) -> bool:
         """True if the noise of a round is made of that of earlier ones."""
         return any(isinstance(part, Central) and part.correlation is not None for part in self.algorithm.transforms)
@@ -234,9 +252,16 @@ class Plan:
         return size
 
     def blocks(
-        self, round: int, cohort: Ints, store: ClientStore, halvings: int = 0, survey: bool = False
+        self,
+        round: int,
+        cohort: Ints,
+        store: ClientStore,
+        halvings: int = 0,
+        survey: bool = False,
+        keys: NoiseKeys | None = None,
     ) -> list[Block]:
-        """Cut the round's cohort into blocks, longest first."""
+        """Cut the round's cohort into blocks, longest first; ``keys`` are as :meth:`client_key` has them."""
+        key = b"" if survey else self.client_key(round, keys)
         steps, data = self.steps(round, cohort), self.task.data
         rates, variants = own_rates(self.task.args, data.keys(cohort)), None
         if self.task.submodels is not None:
@@ -253,6 +278,7 @@ class Plan:
                 data.pin(int(clients[0])),
                 tuple(sorted(unasked.intersection(clients.tolist()))) if unasked else (),
                 survey,
+                key=key,
             )
             for index, clients in enumerate(pieces)
         ]

@@ -10,6 +10,7 @@ from fedray.core.errors import ConfigError, counted
 from fedray.core.record import RoundRecord
 from fedray.privacy.accounting import releases_within, spent
 from fedray.privacy.central import Central
+from fedray.privacy.client_ledger import ClientLedger
 from fedray.privacy.ledger import Cost, Ledger
 from fedray.privacy.releases import Release, charged, relations
 from fedray.privacy.statement import statement
@@ -79,6 +80,11 @@ class Spending:
         if central is None:
             return None
         path = folder / LEDGER
+        if ClientLedger.is_one(path):
+            raise ConfigError(
+                f"{path}: a ledger of what clients release themselves, not of a server's releases: resume with the "
+                "privacy.model and privacy.unit that the run was started with, or train anew in another run.dir"
+            )
         if known is not None:
             ledger = Ledger.resume(path, known["ledger"], known["releases"])
         else:

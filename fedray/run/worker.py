@@ -33,6 +33,7 @@ from fedray.core.messages import (
     Ints,
     Parts,
 )
+from fedray.core.noise import ClientNoise
 from fedray.core.places import Places
 from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
@@ -182,12 +183,14 @@ class Worker:
         """Train a block and fold its updates; clients that fail are given up as values, the others counted once."""
         started = time.perf_counter()
         given_up = {client: self._failure(client, "left_out", "as the config says") for client in block.left_out}
+        released: dict[int, str] = {}
         while True:
             update = None
             try:
                 inject.point("worker.block", block.round, block.index)
                 update = self._updates(block, given_up)
                 if update is not None:
+                    released |= zip(update.clients.tolist(), update.released, strict=False)
                     _check_apart(update)
                     self.job.algorithm.aggregator.add(self._accumulator, update, self._down.weight)
                 break
@@ -212,7 +215,7 @@ class Worker:
             columns = update.clients, update.weight, update.loss, update.examples
             state = self.rows.write(block.round, update.clients, update.state) if update.state else state
         failures = tuple(given_up[client] for client in sorted(given_up))
-        return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started)
+        return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started, released)
 
     def _updates(self, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
         """Return the transformed updates of a block's clients that are not given up; None if nobody is left.
@@ -290,8 +293,10 @@ class Worker:
             statistics.masked_fill_(~(statistics.abs() < WIDE_LIMIT), 0.0)
         if algorithm.weight != "own":
             update.weight = weights(algorithm.weight, self.job.task, update.clients)
+        task = self.job.task
+        if block.key:
+            update.noise = ClientNoise(block.key, task.data.keys(clients))
         with torch.no_grad():
-            task = self.job.task
             algorithm.transforms.on_clients(update, self._down.parts)
             algorithm.transforms.on_the_way(update, task.seed, task.data.keys(clients).tolist())
         return update

@@ -35,7 +35,7 @@ class Setting:
         linear: the aggregator takes sums alone, and looks at no single update.
         uniform: every client weighs the same.
         seed: the run's seed.
-        private: some transform protects privacy by noise.
+        private: some transform protects privacy by noise on the server.
     """
 
     before: tuple[Transform, ...] = ()
@@ -85,6 +85,8 @@ class Transform:
             zeros, is transformed and moves the model as well, and whoever comes after the transforms is told the
             expected number in the place of the true one.
         bounds_all: True if it works on all that clients send, and not on their updates alone.
+        randomizes: True if all that clients send has been noised by them once it is through, so that whatever comes
+            after costs no privacy.
         section: True for one that is made of a section of the config, and so has no place among the transforms there.
         in_ring: True if it leaves all that clients send as whole numbers modulo 2**64 (masked, say), in which form they
             are summed before it opens the sum: :meth:`on_departure` and :meth:`opened`.
@@ -94,6 +96,7 @@ class Transform:
     needs_uniform: ClassVar[bool] = False
     hides_empty: ClassVar[bool] = False
     bounds_all: ClassVar[bool] = False
+    randomizes: ClassVar[bool] = False
     section: ClassVar[bool] = False
     in_ring: ClassVar[bool] = False
 

@@ -48,7 +48,7 @@ class Chain:
         Raises:
             ConfigError: one cannot stand where it stands; the message says which, and where it could.
         """
-        private = [name_of(t) for t in transforms if t.needs_uniform and not t.in_ring]
+        private = [name_of(t) for t in transforms if t.needs_uniform and not (t.in_ring or t.randomizes)]
         for position, transform in enumerate(transforms):
             if reason := _misplaced(transform, transforms[:position], private):
                 raise ConfigError(f"{_said(position, transform)}: {reason}")
@@ -265,7 +265,8 @@ def _misplaced(transform: Transform, before: Sequence[Transform], private: Seque
     """Return why a transform cannot stand behind others; ``private`` has the names of those that rely on a clip."""
     if reason := _beside_a_ring(transform, before):
         return reason
-    name, bounded = name_of(transform), [name_of(t) for t in before if t.needs_uniform and not t.in_ring]
+    clips = (t for t in before if t.needs_uniform and not (t.in_ring or t.randomizes))
+    name, bounded = name_of(transform), [name_of(t) for t in clips]
     if private and isinstance(transform, Codec) and transform.rounds and transform.up:
         return (
             f"{name} may round an update to more than the clip that {private[0]} relies on: "

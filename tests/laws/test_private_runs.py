@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fedray.algorithms import FedAvg, FedPer, Scaffold
 from fedray.algorithms.base import Algorithm
+from fedray.core.noise import NoiseKeys, Source
 from fedray.privacy.central import Central
+from fedray.privacy.client_ledger import ClientLedger, Line
 from fedray.privacy.ledger import Ledger
+from fedray.privacy.randomized import Local
 from fedray.privacy.section import Privacy
+from fedray.run.client_spending import ClientSpending, OfUpdates
 from fedray.run.spending import Spending
 from fedray.sampling import Poisson, RoundRobin, Sampler, Separated
 from tests.cluster.work.within import Deaths, workers_within
@@ -32,6 +37,18 @@ def made(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: Ledger, s
     (central,) = run.plan.algorithm.transforms
     assert isinstance(central, Central)
     run.spending = Spending(central, ledger, ROUNDS, 0, None)
+    return run
+
+
+def of_clients(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: ClientLedger) -> Federation:
+    run = federation(
+        PROBLEM, folder, algorithm, transforms=[Local(privacy)], sampler=Poisson(0.6), rounds=ROUNDS, checkpoint_every=2
+    )
+    run.plan = replace(run.plan, privacy=privacy)
+    (local,) = run.plan.algorithm.transforms
+    assert isinstance(local, Local)
+    run.spending = ClientSpending(run.plan, OfUpdates(local), ledger, None)
+    run.state.noise = NoiseKeys(run.plan.task.seed, bytes(32))
     return run
 
 
@@ -70,6 +87,37 @@ def test_bits_and_ledger_are_those_of_one_process(
     second = on(3, {0: [True], 2: [False, True]}, "two", ledger)
     second.restore(first.saves[0])
     assert [record.model_sha256 for record in second.run()][-2:] == hashes[-2:]
-    assert whole.spending is not None
-    assert one.spending is not None
+    assert isinstance(whole.spending, Spending)
+    assert isinstance(one.spending, Spending)
     assert whole.spending.ledger.entries == one.spending.ledger.entries == ledger.entries
+
+
+@pytest.mark.parametrize("noise", ["seeded", "secure"])
+@pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold(), FedPer()], ids=lambda one: type(one).__name__)
+def test_noise_of_clients_is_that_of_one_process(
+    algorithm: Algorithm, noise: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    privacy = Privacy(model="local", noise_multiplier=0.5, norm=0.5, noise=noise)
+
+    def on(name: str, ledger: str, count: int = 0, dies: Deaths | None = None) -> Federation:
+        path = tmp_path / ledger
+        found = ClientLedger.read(path) if path.exists() else ClientLedger.begin(path)
+        run = of_clients(tmp_path / name, algorithm, privacy, found)
+        if count:
+            run.executor = workers_within(monkeypatch, count, dies)
+        return run
+
+    def spent(ledger: str) -> list[Line]:
+        return [*ClientLedger.read(tmp_path / ledger)]
+
+    hashes = [record.model_sha256 for record in on("whole", "whole.jsonl").run()]
+    assert len(set(hashes)) == ROUNDS
+    one = on("one", "one.jsonl", 1, {0: [False, True, False, False, True]})
+    assert [record.model_sha256 for record in one.run()] == hashes
+    first = on("two", "two.jsonl", 2, {1: [True]})
+    first.run(3)
+    # From the checkpoint of round 2: the third is done again as it was, and is one release of each client.
+    second = on("two", "two.jsonl", 3, {0: [True], 2: [False, True]})
+    second.restore(first.saves[0])
+    assert [record.model_sha256 for record in second.run()][-2:] == hashes[-2:]
+    assert spent("whole.jsonl") == spent("one.jsonl") == spent("two.jsonl")

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from fedray.core.rng import numpy_generator
-from fedray.privacy.local import Mechanism, Randomizer, gaussian_delta, gaussian_deviation, laplace_scale
+from fedray.privacy.local import (
+    Mechanism,
+    Randomizer,
+    composed,
+    gaussian_delta,
+    gaussian_deviation,
+    laplace_scale,
+)
 
 EPSILONS = (0.01, 0.1, 1.0, 10.0, 50.0)
 DELTAS = (1e-10, 1e-5, 1e-2)
@@ -62,11 +69,11 @@ def test_more_privacy_is_more_noise(one: float, other: float, delta: float) -> N
 
 @pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])
 def test_the_noise_has_the_deviation_that_is_said_and_its_distribution(mechanism: Mechanism) -> None:
-    one = Randomizer(mechanism, epsilon=2.0, delta=1e-5, norm=0.5)
+    one = Randomizer.calibrated(mechanism, epsilon=2.0, delta=1e-5, norm=0.5)
     count = 500_000
     draws = [numpy_generator(3, "noise", 1, client).standard_normal for client in range(2)]
     noised = one.noised(torch.zeros(2, count), draws).double().numpy()
-    wanted = one.spread * (math.sqrt(2.0) if mechanism == "laplace" else 1.0)
+    wanted = one.deviation
     # Four standard errors; the kurtosis of Laplace's distribution is 6.
     error = math.sqrt((5.0 if mechanism == "laplace" else 2.0) / (4.0 * 2 * count))
     assert noised.std() == pytest.approx(wanted, rel=4.0 * error)
@@ -88,22 +95,36 @@ def test_no_client_sends_more_than_the_norm_before_the_noise(seed: int, scale: f
 
 
 def test_a_laplace_update_is_released_at_its_epsilon_whatever_the_two_updates() -> None:
-    one = Randomizer("laplace", epsilon=1.5, norm=0.5)
+    one = Randomizer.calibrated("laplace", epsilon=1.6, norm=0.5)
     # The largest ratio of densities, of updates at the opposite ends of the ball.
-    assert 2 * one.norm / one.spread == pytest.approx(1.5)
-    assert laplace_scale(1.5, 1.0) == one.spread
+    assert 2 * one.norm / one.spread == pytest.approx(1.6)
+    assert laplace_scale(1.6, 1.0) == one.spread
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 8.0])
 def test_participations_compose_to_the_exact_figure_and_not_to_their_sum(epsilon: float) -> None:
-    one = Randomizer("gaussian", epsilon=epsilon, delta=1e-6, norm=3.0)
-    assert one.spent(1) == pytest.approx(epsilon, rel=1e-9)
-    found = [one.spent(k) for k in (0, 1, 2, 10, 100)]
+    one = Randomizer.calibrated("gaussian", epsilon=epsilon, delta=1e-6, norm=3.0)
+    assert 0.998 * epsilon < one.spent(1, 1e-6) <= epsilon
+    found = [one.spent(k, 1e-6) for k in (0, 1, 2, 10, 100)]
     assert found == sorted(found)
     for k, spent in zip((2, 10, 100), found[2:], strict=True):
         assert spent < k * epsilon
         assert gaussian_delta(one.spread / math.sqrt(k), spent, 2.0 * one.norm) == pytest.approx(1e-6, rel=1e-6)
-    assert Randomizer("laplace", epsilon=epsilon).spent(7) == pytest.approx(7 * epsilon)
+        again = Randomizer.calibrated("gaussian", epsilon, 1e-6, 3.0, participations=k)
+        assert 0.998 * epsilon < again.spent(k, 1e-6) <= epsilon
+    assert 0.998 * 7 * epsilon < Randomizer.calibrated("laplace", epsilon).spent(7) <= 7 * epsilon
+
+
+@given(st.lists(st.floats(0.3, 9.0), min_size=1, max_size=6), st.floats(0.3, 9.0), st.sampled_from(DELTAS))
+def test_each_release_costs_something_whatever_the_others_were(others: list[float], one: float, delta: float) -> None:
+    releases = [Randomizer("gaussian", multiplier).release() for multiplier in others]
+    more = composed([*releases, Randomizer("gaussian", one).release()], delta)
+    assert composed(releases, delta) <= more
+    assert more >= composed([Randomizer("gaussian", min(one, *others)).release()], delta)
+    # Laplace's epsilon is added to that of all Gaussian ones.
+    assert composed([*releases, Randomizer("laplace", one).release()], delta) == pytest.approx(
+        composed(releases, delta) + 1.0 / one
+    )
 
 
 @pytest.mark.parametrize(("epsilon", "delta", "sensitivity"), [(0.0, 1e-5, 1.0), (1.0, 1.0, 1.0), (1.0, 1e-5, -1.0)])

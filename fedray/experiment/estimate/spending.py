@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fedray.core.errors import counted
 from fedray.privacy.accounting import multiplier_for, spent
 from fedray.privacy.central import Central
 from fedray.privacy.correlated import Banded, Correlation
+from fedray.privacy.local import Randomizer
 from fedray.privacy.mechanism import correlated_words
+from fedray.privacy.randomized import Local
 from fedray.run.plan import Plan
 
 Row = tuple[str, str]
@@ -24,6 +27,9 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
     Raises:
         ConfigError: dp-accounting is not installed.
     """
+    local = next((part for part in plan.algorithm.transforms if isinstance(part, Local)), None)
+    if local is not None:
+        yield from _of_clients(local)
     central = next((part for part in plan.algorithm.transforms if isinstance(part, Central)), None)
     if central is None:
         return
@@ -51,6 +57,23 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
     if cohorts.rate < 1.0 and not once:
         less = after(plan.rounds, 0.5)
         yield "", f"with this noise, cohorts half as large: {less:.3g}; but noise weighs twice as much in their mean"
+
+
+def _of_clients(local: Local) -> Iterator[Row]:
+    """Yield what clients spend that noise what they send themselves."""
+    section, one, most = local.privacy, local.randomizer, local.participations
+    yield "unit", "all that one client sends, before anybody sees it; neighbours: any two data sets of a client"
+    yield "sampling", f"nothing is gained by draws; the client that is drawn most often takes part {most:,} times"
+    of_mean = one.deviation / math.sqrt(max(1.0, local.expected))
+    kind = f"{one.mechanism}, multiplier {one.multiplier:g} over twice the clip"
+    each = f"{one.deviation:.3g} on each value of an update, {of_mean:.3g} on the mean of {local.expected:g} clients"
+    yield "noise", f"{kind}; {each}"
+    times = dict.fromkeys((1, max(1, most // 2), max(1, most)))
+    after = ", ".join(f"{one.spent(k, section.delta):.4g} after {counted(k, 'time')}" for k in times)
+    yield "epsilon", f"of who takes part most often, at delta {section.counted_at:g}: {after}"
+    kinds = [Randomizer.calibrated(one.mechanism, e, section.delta, one.norm, max(1, most)) for e in TARGETS]
+    needed = ", ".join(f"{kind.multiplier:.3g} for {e:g}" for kind, e in zip(kinds, TARGETS, strict=True))
+    yield "to meet", f"an epsilon with these cohorts, a noise multiplier of {needed}"
 
 
 def _correlated(central: Central, correlation: Correlation) -> Iterator[Row]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from fedray.experiment.estimate.spending import privacy_rows
 from fedray.privacy.accounting import epsilon, noise_multiplier
 from fedray.privacy.central import Central
 from fedray.privacy.correlated import Banded
+from fedray.privacy.local import Randomizer
 from fedray.privacy.participation import Participation
+from fedray.privacy.randomized import Local
 from fedray.privacy.section import Privacy
+from fedray.sampling import Full
 
 
 def plan(*transforms: Any) -> Any:
@@ -35,6 +40,16 @@ def test_of_correlated_noise_it_says_that_all_rounds_are_one_release_and_what_th
     # Five turns of a client: the sums have 6 * 2 * 1 / 10 times sqrt(5) times the square root of ten rounds.
     assert any("drawn anew in each, at the same epsilon, 8.49" in row for _, row in rows)
     assert any("noise correlated between rounds" in row for _, row in rows)
+
+
+def test_where_clients_add_the_noise_it_says_what_the_one_pays_that_is_drawn_most_often() -> None:
+    section, one = Privacy(model="local", noise_multiplier=6.0), Randomizer("gaussian", 6.0)
+    rows = dict(privacy_rows(plan(Local(section, one, ("delta",), Full(), np.ones(4, dtype=np.int64), rounds=10))))
+    assert rows["sampling"].endswith("takes part 10 times")
+    assert rows["noise"].endswith("12 on each value of an update, 6 on the mean of 4 clients")
+    assert f"{one.spent(1):.4g} after 1 time, {one.spent(5):.4g} after 5 times, {one.spent(10):.4g}" in rows["epsilon"]
+    needed = Randomizer.calibrated("gaussian", 8.0, participations=10).multiplier
+    assert f"{needed:.3g} for 8" in rows["to meet"]
 
 
 def test_there_is_nothing_to_say_without_privacy() -> None:

@@ -1,0 +1,260 @@
+"""The ledger of a run in which each client pays for what it releases itself, with noise of its own."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fedray.core.errors import ConfigError
+from fedray.privacy.accounting import Accountant, spent
+from fedray.privacy.local import composed
+from fedray.privacy.releases import Release
+from fedray.rundir import durable
+
+FORMAT = 3
+"""The format of what is written; 1 and 2 are those of ledgers of a server's releases."""
+
+Releases = tuple[Release, ...]
+"""All that a client has released, alike in one."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Releases of some clients in a round that cost each of them the same.
+
+    Args:
+        round: round number.
+        release: the mechanism, and how often it was used in the round.
+        clients: by the client's name the id of what it released: the same only for the same values and noise.
+    """
+
+    round: int
+    release: Release
+    clients: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line ready for JSON."""
+        said = {"sampling": self.release.sampling, "relation": self.release.relation, **self.release.fields}
+        return {"round": self.round, **said, "count": self.release.count, "clients": dict(self.clients)}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Line:
+        """Make a line of what ``to_json`` has returned.
+
+        Raises:
+            TypeError: something is missing, or is unknown and might have cost something.
+        """
+        left = dict(line)
+        round, clients = int(left.pop("round")), left.pop("clients")
+        return cls(round, Release(**left), {str(name): str(id) for name, id in clients.items()})
+
+
+class ClientLedger:
+    """A journal of what clients release, in a file that only grows, on the disk before anything is made of it.
+
+    What a client released again with the same noise, as a block was done again, is one release; what came out otherwise
+    is a further one.
+
+    >>> import tempfile
+    >>> ledger = ClientLedger.begin(Path(tempfile.mkdtemp()) / "privacy.jsonl")
+    >>> once = Release(2.0, sampling="fixed", relation="replace_one")
+    >>> for ids in ({"ann": "1", "bob": "2"}, {"ann": "1", "bob": "3"}):
+    ...     ledger.write([Line(1, once, ids)])
+    >>> {name: releases[0].count for name, releases in ledger.clients.items()}, ledger.rounds
+    ({'ann': 1, 'bob': 2}, 1)
+    >>> ClientLedger.read(ledger.path).clients == ledger.clients
+    True
+
+    Args:
+        path: the file.
+        id: of the ledger, drawn where it begins.
+        lines: in their order.
+    """
+
+    def __init__(self, path: Path, id: str, lines: Iterable[Line] = ()) -> None:
+        self.path, self.id = path, id
+        self._known, self._done = set[tuple[int, str, str]](), set[tuple[int, str]]()
+        self._spent: dict[str, Counter[Release]] = {}
+        self._rounds, self._lines = set[int](), list[Line]()
+        for line in lines:
+            self._add(line)
+
+    def _add(self, line: Line) -> None:
+        once = replace(line.release, count=1)
+        for name, id in line.clients.items():
+            self._known.add((line.round, name, id))
+            self._done.add((line.round, name))
+            self._spent.setdefault(name, Counter())[once] += line.release.count
+        self._rounds.add(line.round)
+        self._lines.append(line)
+
+    def __len__(self) -> int:
+        """Return the number of releases, each of one client in one round."""
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[Line]:
+        return iter(self._lines)
+
+    @classmethod
+    def begin(cls, path: Path) -> ClientLedger:
+        """Make the ledger of a new run.
+
+        Raises:
+            ConfigError: there is one, whose releases would be forgotten.
+            OSError: the file cannot be written.
+        """
+        made = cls(path, secrets.token_hex(16))
+        if not durable.create(path, made._head):
+            raise ConfigError(f"{path}: there is a ledger of privacy already; begin a new run in a folder of its own")
+        return made
+
+    @property
+    def _head(self) -> bytes:
+        return _bytes({"ledger": self.id, "format": FORMAT, "of": "clients"})
+
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Return True for the ledger of clients, and False for that of a server, or what is none."""
+        try:
+            with path.open("rb") as file:
+                return bool(json.loads(file.readline()).get("of") == "clients")
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    @classmethod
+    def read(cls, path: Path) -> ClientLedger:
+        """Read a ledger; a last line that was cut short by a kill is left out, as nothing was made of it.
+
+        Raises:
+            ConfigError: there is none, or it was changed, or is that of a server.
+        """
+        try:
+            head, *lines = path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: there is no ledger of privacy, so that nobody knows what was spent") from None
+        try:
+            first = json.loads(head)
+            if first["format"] > FORMAT:
+                raise ConfigError(
+                    f"{path}: a ledger of format {first['format']}; this fedray reads {FORMAT}: update it"
+                )
+            if first.get("of") != "clients":
+                raise ConfigError(
+                    f"{path}: the ledger of a server's releases, not of clients': resume with the privacy.model and "
+                    "privacy.unit that the run was started with, or train anew in another run.dir"
+                )
+            return cls(path, str(first["ledger"]), [Line.from_json(json.loads(line)) for line in lines[:-1]])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path}: not a ledger of privacy, or a changed one ({error})") from error
+
+    @classmethod
+    def resume(cls, path: Path, id: str, least: int) -> ClientLedger:
+        """Read the ledger of a run that goes on, and make it whole where a kill has cut its last line.
+
+        Args:
+            path: the file.
+            id: of the ledger that the checkpoint belongs to.
+            least: the number of releases that there were at the checkpoint.
+
+        Raises:
+            ConfigError: it is that of another run, or has lost entries: what was spent is not known.
+        """
+        found = cls.read(path)
+        if found.id != id:
+            raise ConfigError(f"{path}: the ledger of another run than the checkpoint's; put back the one that it had")
+        if len(found) < least:
+            raise ConfigError(
+                f"{path}: the ledger has {len(found)} releases, and had {least} at the checkpoint: put it back whole"
+            )
+        whole = b"".join([found._head, *(_bytes(line.to_json()) for line in found)])
+        if path.read_bytes() != whole:
+            durable.replace(path, whole)
+        return found
+
+    def new(self, lines: Iterable[Line]) -> list[Line]:
+        """Return lines without what is written down already."""
+        found = []
+        for line in lines:
+            left = {name: id for name, id in line.clients.items() if (line.round, name, id) not in self._known}
+            if left:
+                found.append(replace(line, clients=left))
+        return found
+
+    def write(self, lines: Iterable[Line]) -> None:
+        """Write releases down and force them to the disk, but for those that are there.
+
+        Raises:
+            OSError: the disk is full, or fails: nothing must be made of them.
+        """
+        if new := self.new(lines):
+            durable.append(self.path, b"".join(_bytes(line.to_json()) for line in new))
+            for line in new:
+                self._add(line)
+
+    def of(self, name: str, more: Iterable[Release] = ()) -> Releases:
+        """Return all that a client has released, and ``more``."""
+        counts = Counter(self._spent.get(name, ()))
+        for each in more:
+            counts[replace(each, count=1)] += each.count
+        return tuple(replace(each, count=count) for each, count in sorted(counts.items()) if count)
+
+    @property
+    def clients(self) -> dict[str, Releases]:
+        """All that each client has released, by name."""
+        return {name: self.of(name) for name in self._spent}
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds in which somebody released something."""
+        return len(self._rounds)
+
+    def released(self, round: int, name: str) -> bool:
+        """Return True if a client has released something in a round."""
+        return (round, name) in self._done
+
+
+def client_epsilon(releases: Releases, delta: float, accountant: Accountant = "pld") -> float:
+    """Return the epsilon of what one client has released: in closed form, or of samples by an accountant.
+
+    Raises:
+        ConfigError: dp-accounting is not installed, and there are samples.
+    """
+    if all(each.sampling == "fixed" for each in releases):
+        return _composed(releases, delta)
+    return spent(releases, delta, accountant)
+
+
+_composed = lru_cache(maxsize=4096)(composed)
+
+
+def dearest(of_clients: Iterable[Releases], delta: float, accountant: Accountant = "pld") -> float:
+    """Return the epsilon of the client that pays most; 0 where nobody has released anything.
+
+    >>> few, many = ((Release(3.0, 0.1, count),) for count in (5, 50))
+    >>> dearest([few, many, few], 1e-5, "rdp") == client_epsilon(many, 1e-5, "rdp")
+    True
+    """
+    return max((client_epsilon(each, delta, accountant) for each in _candidates(of_clients, delta)), default=0.0)
+
+
+def _candidates(of_clients: Iterable[Releases], delta: float) -> Sequence[Releases]:
+    """Return what may cost most: of releases of one kind, where another has more of them, only the other."""
+    left, most = list[Releases](), dict[Release, Releases]()
+    for each in set(of_clients):
+        if len(each) != 1:
+            left.append(each)
+            continue
+        kind = replace(each[0], count=1)
+        if kind not in most or most[kind][0].count < each[0].count:
+            most[kind] = each
+    return [*left, *most.values()]
+
+
+def _bytes(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"

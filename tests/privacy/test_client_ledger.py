@@ -1,0 +1,88 @@
+"""The ledger of clients: what each has released stays spent, whatever is killed, cut or put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.core.errors import ConfigError
+from fedray.privacy.accounting import spent
+from fedray.privacy.client_ledger import ClientLedger, Line, client_epsilon, dearest
+from fedray.privacy.ledger import Ledger
+from fedray.privacy.local import composed
+from fedray.privacy.releases import Release
+
+ONCE = Release(2.0, sampling="fixed", relation="replace_one")
+STEPS = Release(1.0, 0.1, count=20)
+
+
+def filled(path: Path) -> ClientLedger:
+    ledger = ClientLedger.begin(path)
+    ledger.write([Line(1, ONCE, {"a": "1", "b": "1"})])
+    ledger.write([Line(2, ONCE, {"a": "2"}), Line(2, STEPS, {"b": "2"})])
+    return ledger
+
+
+def test_each_client_pays_for_what_it_released_and_once_for_the_same(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "l")
+    ledger.write([Line(2, STEPS, {"b": "2"})])
+    assert (len(ledger), ledger.rounds) == (4, 2)
+    assert ledger.of("a") == (Release(2.0, 1.0, 2, "fixed", "replace_one"),)
+    assert set(ledger.of("b")) == {ONCE, STEPS}
+    assert ledger.of("b", [STEPS])[0].count + ledger.of("b", [STEPS])[1].count == 41
+    ledger.write([Line(2, STEPS, {"b": "3"})])
+    assert {each.count for each in ledger.of("b")} == {1, 40}
+
+
+@given(cut=st.integers(0, 10_000))
+def test_a_file_cut_anywhere_has_every_line_but_the_one_that_nothing_was_made_of(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "l"
+    ledger = filled(path)
+    content = path.read_bytes()
+    head = content.index(b"\n") + 1
+    left = content[: head + cut % (len(content) - head + 1)]
+    path.write_bytes(left)
+    found = ClientLedger.resume(path, ledger.id, least=0)
+    assert [*found] == [*ledger][: left.count(b"\n") - 1]
+    found.write([Line(9, ONCE, {"z": "9"})])  # goes on with a whole line
+    assert ClientLedger.read(path).clients == found.clients
+
+
+def test_another_ledger_and_one_that_lost_something_are_refused(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "l")
+    with pytest.raises(ConfigError, match="the ledger has 4 releases, and had 5"):
+        ClientLedger.resume(ledger.path, ledger.id, least=5)
+    with pytest.raises(ConfigError, match="the ledger of another run"):
+        ClientLedger.resume(ledger.path, "other", least=0)
+    with pytest.raises(ConfigError, match="there is a ledger of privacy already"):
+        ClientLedger.begin(ledger.path)
+    with pytest.raises(ConfigError, match="there is no ledger"):
+        ClientLedger.read(tmp_path / "none")
+    server = Ledger.begin(tmp_path / "server")
+    with pytest.raises(ConfigError, match="the ledger of a server's releases"):
+        ClientLedger.read(server.path)
+    assert ClientLedger.is_one(ledger.path)
+    assert not ClientLedger.is_one(server.path)
+    assert not ClientLedger.is_one(tmp_path / "none")
+    ledger.path.write_bytes(ledger.path.read_bytes() + b"{}\n")
+    with pytest.raises(ConfigError, match="not a ledger of privacy"):
+        ClientLedger.read(ledger.path)
+
+
+def test_updates_are_counted_in_closed_form_and_samples_by_the_accountant() -> None:
+    assert client_epsilon((ONCE,), 1e-5) == composed([ONCE], 1e-5)
+    assert client_epsilon((STEPS,), 1e-5, "rdp") == spent([STEPS], 1e-5, "rdp")
+    # The closed form is what distributions of losses say as well, from above.
+    assert composed([ONCE], 1e-5) == pytest.approx(spent([ONCE], 1e-5, "pld"), rel=1e-3)
+
+
+def test_who_pays_most_is_found_among_all(tmp_path: Path) -> None:
+    clients = [(Release(1.0, rate, count),) for rate in (0.02, 0.1) for count in (5, 40)]
+    each = [client_epsilon(releases, 1e-5, "rdp") for releases in clients]
+    assert dearest(clients, 1e-5, "rdp") == max(each) == each[-1]
+    assert dearest([], 1e-5) == 0.0
