@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.noise import ClientNoise
+from fedray.core.places import NOWHERE, Places
 from fedray.core.places import Ints as Ints
-from fedray.core.places import Places
 
 Parts = dict[str, Tensor]
 """Named tensors: ``delta`` always, ``buffers`` if they travel, ``control``... as an algorithm needs."""
@@ -75,11 +75,11 @@ class Block:
     round: int
     index: int
     clients: Ints
-    state: Places = field(default_factory=Places)
+    state: Places = field(default_factory=lambda: NOWHERE)
     pin: str | None = None
     left_out: tuple[int, ...] = ()
     survey: bool = False
-    addressed: Places = field(default_factory=Places)
+    addressed: Places = field(default_factory=lambda: NOWHERE)
     key: bytes = field(default=b"", repr=False)
 
 

@@ -74,3 +74,7 @@ class Places(Mapping[int, Row]):
         found = self.at(clients)
         found = found[found >= 0]
         return Places(self.clients[found], self.segments, self.segment[found], self.number[found])
+
+
+NOWHERE = Places()
+"""The places of nobody's rows: one object, which a pickled message of many blocks holds once."""

@@ -17,7 +17,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.core.losses import LossFn
 from fedray.core.messages import Failure, Floats, Ints
 from fedray.core.metrics import Mean
-from fedray.core.places import Places
+from fedray.core.places import NOWHERE, Places
 from fedray.core.rng import integer
 from fedray.data.augment import Augment
 from fedray.data.columns.inputs import Inputs
@@ -112,10 +112,10 @@ class HoldoutChunk:
     index: int
     clients: Ints
     pin: str | None = None
-    state: Places = field(default_factory=Places)
+    state: Places = field(default_factory=lambda: NOWHERE)
     views: Views = field(default_factory=Views)
     stack: int = 1
-    addressed: Places = field(default_factory=Places)
+    addressed: Places = field(default_factory=lambda: NOWHERE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 from fedray.config.sections import FailuresSection
 from fedray.core.errors import counted
 from fedray.core.messages import Block, BlockReport, Failure, Ints
-from fedray.core.places import Places
+from fedray.core.places import NOWHERE
 from fedray.run.evaluation import HoldoutChunk, HoldoutReport
 from fedray.run.worker import Job
 
@@ -47,7 +47,7 @@ def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:
     """Report a block that nobody could train: all its clients failed."""
     none = np.zeros(0)
     failures = _failures(job, block.clients, block.round, stage, reason)
-    return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), Places(), failures, 0.0)
+    return BlockReport(block.index, none.astype(np.int64), none, none, none.astype(np.int64), NOWHERE, failures, 0.0)
 
 
 def unseen(job: Job, chunk: HoldoutChunk, round: int, reason: str) -> HoldoutReport:

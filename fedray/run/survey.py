@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedray.core.messages import BlockReport, Broadcast, Ints
 from fedray.core.now import Now
-from fedray.core.places import Places
+from fedray.core.places import NOWHERE
 from fedray.run.plan import Plan
 from fedray.run.usage import Usage
 
@@ -64,5 +64,5 @@ def surveyed(
         parts |= {name: means[name].clone() for name in plan.task.profile.surveys}
     none = np.zeros(0)
     columns = none.astype(np.int64), none, none, none.astype(np.int64)
-    failed = tuple(BlockReport(r.index, *columns, Places(), r.failures, r.seconds) for r in reports if r.failures)
+    failed = tuple(BlockReport(r.index, *columns, NOWHERE, r.failures, r.seconds) for r in reports if r.failures)
     return Survey(replace(down, parts=parts), asked[np.isin(asked, answered)], failed, began, usage)

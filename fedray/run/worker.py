@@ -34,7 +34,7 @@ from fedray.core.messages import (
     Parts,
 )
 from fedray.core.noise import ClientNoise
-from fedray.core.places import Places
+from fedray.core.places import NOWHERE
 from fedray.data.residence import resident
 from fedray.local.kernels import cuda_kernels, lack_told, memory_told
 from fedray.local.losses import loss_on
@@ -210,7 +210,7 @@ class Worker:
         inject.point("worker.folded", block.round, block.index)
         none = np.zeros(0)
         columns = none.astype(np.int64), none, none, none.astype(np.int64)
-        state = Places()
+        state = NOWHERE
         if update is not None:
             columns = update.clients, update.weight, update.loss, update.examples
             state = self.rows.write(block.round, update.clients, update.state) if update.state else state

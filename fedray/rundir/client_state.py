@@ -174,6 +174,8 @@ class ClientStore:
 
     def commit(self, places: Places) -> None:
         """Accept new rows."""
+        if not len(places):
+            return
         self._index.update(places)
         ends = np.zeros(len(places.segments), dtype=np.int64)
         np.maximum.at(ends, places.segment, places.number + 1)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fedray.core.places import Ints, Places
+from fedray.core.places import NOWHERE, Ints, Places
 
 
 def _column(length: int, value: int) -> Ints:
@@ -67,6 +67,8 @@ class Index:
     def of(self, clients: Ints) -> Places:
         """Return the places of the rows of ``clients``, in their order; who has none is absent."""
         with self._lock:
+            if not self._numbers:
+                return NOWHERE
             known = clients[clients < len(self._segment)]
             known = known[self._segment[known] >= 0]
             segment, place = self._segment[known], np.empty_like(self._live)
