@@ -40,6 +40,7 @@ from fedray.experiment.preflight import (
     made_module,
     needs_statistics,
     output_shape,
+    taken_for_positive,
     two_examples,
     untested,
 )
@@ -186,6 +187,8 @@ class Config(Bound):
         tellers = (*algorithm.tellers, *(["attack"] if self.attack else []))
         check_named(watched, measured, task.measures, tellers)
         warnings += untested(task, self.evaluate, data)
+        if self._evaluates(data):
+            warnings += taken_for_positive(task.measures)
         plan = Plan(
             task=task,
             algorithm=fitted(algorithm, task, sampler, self.schema.rounds, self.failures.dropout),

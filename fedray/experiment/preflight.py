@@ -25,6 +25,8 @@ from fedray.local.schedule import single_rows
 from fedray.local.stacking import batch_statistics
 from fedray.local.task import LocalTask, ModelFn
 from fedray.local.views import serves
+from fedray.metrics.confusion import Averaged
+from fedray.metrics.measures import Measures
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn
 from fedray.tasks import Unsupervised, outputs_of
@@ -89,6 +91,26 @@ def untested(task: LocalTask, evaluate: EvaluateSection, data: ClientData) -> tu
         return ()
     instead = "evaluate.clients_every evaluates the clients' own"
     return (f"evaluate.every: the test set is not evaluated, as the server has no whole model; {instead}",)
+
+
+_POSITIVE = frozenset(
+    {"1", "yes", "y", "true", "positive", "pos", "ja", "j", "wahr", "positiv", "oui", "vrai", "sí", "si"}
+)
+"""Names of a class that nobody takes for the negative one."""
+
+
+def taken_for_positive(measures: Measures) -> tuple[str, ...]:
+    """Say which class counts as the positive one of two whose names do not tell it, where nobody has said it."""
+    found: dict[str, list[str]] = {}
+    for metric in measures.metrics:
+        if isinstance(metric, Averaged) and (name := metric.unsaid) is not None and name.casefold() not in _POSITIVE:
+            found.setdefault(name, []).append(metric.title)
+    other = {name: next(one for one in measures.task.classes if one != name) for name in found}
+    return tuple(
+        f"metrics: {listed(titles)}: the positive class is {name!r}, the second of two; if it is {other[name]!r}, say "
+        f"{{name: {titles[0]}, positive: {other[name]}}}, or data.classes: [{name}, {other[name]}] for all of them"
+        for name, titles in found.items()
+    )
 
 
 def check_algorithm(algorithm: Composition, layout: Layout, spec: DataSpec) -> None:

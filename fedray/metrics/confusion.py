@@ -154,6 +154,13 @@ class Averaged(Confusion):
         each, weight = each.nan_to_num(0.0)[there], (cases.tp + cases.fn)[there]
         return float(each.mean() if average == "macro" else (each * weight).sum() / weight.sum())
 
+    @property
+    def unsaid(self) -> str | None:
+        """The class that counts as the positive one though nobody has said so; None: there is no such class."""
+        names = self.task.classes
+        binary = len(names) == 2 and not self.task.several and self.average in ("auto", "binary")
+        return names[1] if binary and self.positive is None else None
+
     def _positive(self) -> int:
         names = self.task.classes
         if self.positive is None:

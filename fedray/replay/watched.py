@@ -163,18 +163,27 @@ class Watched(SequentialStepper):
         self._task.layout.attach(module, row)
         found: list[str] = []
 
-        def look(name: str, output: Any) -> None:
-            if not found and isinstance(output, Tensor) and _first_bad(output):
-                found.append(name)
+        def look(name: str, part: nn.Module, output: Any) -> None:
+            if not found and isinstance(output, Tensor) and (where := _first_bad(output)):
+                said = f"{name} ({type(part).__name__})" if name else type(part).__name__
+                found.append(f"{said} is the first layer whose output is not finite{self._from(output, where)}")
 
         for name, part in module.named_modules():
             if not any(True for _ in part.children()):
-                part.register_forward_hook(lambda _, __, output, name=name: look(name, output))
+                part.register_forward_hook(lambda part, _, output, name=name: look(name, part, output))
         with torch.no_grad(), torch.random.fork_rng():
             call(module, self._x.to(self._first.device))
-        sizes = [float(column.abs().max()) for column in parts(self._x) if column.is_floating_point()]
-        largest = f"; the largest input is {max(sizes):g}" if sizes else ""
-        return f", and {found[0]} is the first layer whose output is not finite{largest}" if found else largest
+        return f", and {found[0]}" if found else ""
+
+    def _from(self, output: Tensor, where: list[int]) -> str:
+        """Name the training example that an output is of, and say how far its inputs go."""
+        if not 0 < len(self._examples) <= len(output) or where[0] >= len(self._examples):
+            return ""
+        own = [column[where[0]] for column in parts(self._x) if column.is_floating_point()]
+        if not own:
+            return f": training example {self._examples[where[0]]}"
+        low, high = min(float(one.min()) for one in own), max(float(one.max()) for one in own)
+        return f": training example {self._examples[where[0]]}, whose inputs go from {low:g} to {high:g}"
 
 
 def before_step(model: nn.Module, x: Inputs, y: Tensor, examples: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from fedray.rundir.names import to_go_on
 from fedray.tracking.base import RunInfo
 
 _PACE_OF = 20
+_OF_THEIR_OWN = ("train", "update")
+"""Stages in which a client's training fails by itself, so that `fedray debug` shows where."""
 
 
 class Progress:
@@ -33,12 +36,19 @@ class Progress:
         self._test: dict[str, float] = {}
         self._clients: dict[str, dict[str, dict[str, float]]] = {}
         self._evaluated: dict[str, int] = {}
+        self._first_failure = ""
 
     def add(self, record: RoundRecord) -> None:
         """Take a record."""
         self.round = record.round
         self._failed += record.clients.get("failed", 0)
         self._seconds += record.seconds
+        told = [one for one in record.failures if one["stage"] in _OF_THEIR_OWN]
+        if told and not self._first_failure:
+            self._first_failure = (
+                f"; first {told[0]['client']} in round {record.round:,} ({told[0]['stage']}), "
+                f"look at it: fedray debug {shlex.quote(str(self.run.run_dir))}"
+            )
         if record.round and record.seconds:
             self._recent.append(record.seconds)
         # What was not measured this time is shown as it was last measured.
@@ -94,7 +104,7 @@ class Progress:
         # Those before a resume too, of which no record tells here.
         everyone = summary.get("totals", {}).get("failures")
         if failed := self._failed if everyone is None else sum(everyone.values()):
-            rows.append(("failed", f"{failed:,} times a client gave no update"))
+            rows.append(("failed", f"{counted(failed, 'time')} a client gave no update{self._first_failure}"))
         return rows
 
 

@@ -16,12 +16,16 @@ from fedray import optim
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
+from fedray.data import DataSpec
 from fedray.experiment.build import Config
 from fedray.experiment.given import GivenModel
-from fedray.experiment.preflight import check_fit
+from fedray.experiment.preflight import check_fit, taken_for_positive
 from fedray.local.program import ClientProgram
 from fedray.local.task import LocalTask
+from fedray.metrics import F1, Sensitivity
+from fedray.metrics.measures import measured
 from fedray.run.evaluation import rows_at_once
+from fedray.tasks import Classification
 from tests.helpers import class_problem
 
 X = np.random.default_rng(0).standard_normal((24, 5)).astype("f4")
@@ -312,3 +316,17 @@ def test_a_model_for_gpus_alone_trains_on_one(tmp_path: Path) -> None:
     place = fedray.Cluster("inline", gpus=1.0)
     result = fedray.train(model, problem.data, cluster=place, run_dir=tmp_path / "run", progress=False)
     assert result.history[-1].clients["failed"] == 0
+
+
+def test_the_class_that_counts_as_positive_is_told_where_its_name_does_not_tell() -> None:
+    def told(*names: str) -> tuple[str, ...]:
+        task = Classification().of(DataSpec((2,), len(names), classes=names))
+        chosen = (Sensitivity(), F1(), F1(average="macro", label="macro"), F1(positive=names[0], label="first"))
+        return taken_for_positive(
+            measured(nn.functional.cross_entropy, task, chosen if len(names) == 2 else chosen[:1])
+        )
+
+    (said,) = told("boesartig", "gutartig")
+    assert said.startswith("metrics: sensitivity, f1: the positive class is 'gutartig', the second of two; if it is")
+    assert "{name: sensitivity, positive: boesartig}, or data.classes: [gutartig, boesartig]" in said
+    assert told("no", "Yes") == told("0", "1") == told("a", "b", "c") == ()

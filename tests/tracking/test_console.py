@@ -101,6 +101,18 @@ def test_the_table_of_a_run_that_went_on_counts_all_its_failures(failures: dict[
     assert said is None or f"{said} a client gave no update" in told[0]
 
 
+def test_the_client_that_failed_first_is_named_with_what_looks_at_it() -> None:
+    out, to = plain()
+    console = Console(console=to, every=0)
+    console.start(info("runs/a b"))
+    for number, told in enumerate(([], [{"client": "west", "stage": "worker", "error": "killed"}], []), start=1):
+        console.round(replace(record(number), failures=told))
+    console.round(replace(record(4), failures=[{"client": "ost", "stage": "update", "error": "delta is not finite"}]))
+    console.finish({"seconds": 1.0})
+    text = " ".join(out.getvalue().split())
+    assert "4 times a client gave no update; first ost in round 4 (update), look at it: fedray debug 'runs/a b'" in text
+
+
 def test_the_model_before_training_has_a_line_and_no_pace() -> None:
     out, to = plain()
     console = Console(console=to, every=0)
