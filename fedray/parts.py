@@ -42,7 +42,7 @@ from fedray.core.now import Now
 from fedray.core.record import RoundRecord
 from fedray.core.rng import numpy_generator, torch_generator
 from fedray.data import ClientData, DataSpec, FederatedData
-from fedray.data.augment import Augmentation, augmentations
+from fedray.data.augment import Augmentation, ColumnsAugmentation, augmentations
 from fedray.data.partition import Partitioner
 from fedray.data.registry import data_sources, partitioners
 from fedray.data.sources.base import Source
@@ -72,6 +72,7 @@ __all__ = [
     "ClientData",
     "Clients",
     "Codec",
+    "ColumnsAugmentation",
     "ConfigError",
     "CoordinateWise",
     "DataSpec",

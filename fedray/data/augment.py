@@ -1,9 +1,9 @@
-"""Augmentation and normalisation of batches: changes of stored inputs, on the device, before a model sees them."""
+"""Augmentation and normalisation of batches: parts that change stored inputs, before a model sees them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedray.config.registry import Imported, Registry, bind_part, dump, made
-from fedray.core.errors import ConfigError
+from fedray.config.registry import Registry
 from fedray.core.messages import Floats
-from fedray.core.rng import Stream
 from fedray.data.columns.base import ClientData
 from fedray.data.spec import DataSpec
 
@@ -63,6 +61,36 @@ class Augmentation(ABC):
         Args:
             x: inputs, float ``[n, ...]``; not to be changed in place.
             u: draws in [0, 1) of each, float32 ``[n, k]``.
+        """
+
+
+class ColumnsAugmentation(Augmentation):
+    """The base of changes of several columns of inputs together, such as a picture and its mask.
+
+    >>> @dataclass(frozen=True)
+    ... class MirrorBoth(ColumnsAugmentation):
+    ...     def draws(self, shape):
+    ...         return 1
+    ...     def __call__(self, x, u):
+    ...         changed = {name: Flip()(x[name], u) for name in ("image", "mask")}
+    ...         return {**x, **changed}
+    >>> x = {"image": torch.tensor([[[1.0, 2.0]]]), "mask": torch.tensor([[[0.0, 1.0]]]), "age": torch.ones(1)}
+    >>> MirrorBoth()(x, torch.tensor([[0.1]]))["mask"]
+    tensor([[[1., 0.]]])
+    """
+
+    def draws(self, shape: Any) -> int:
+        """Return the numbers that it draws for an example; ``shape``: those of its columns, by their names."""
+        return 0
+
+    @abstractmethod
+    def __call__(self, x: Any, u: Tensor) -> Any:
+        """Return changed columns; those of one example do not depend on the others.
+
+        Args:
+            x: the columns by name, each ``[n, ...]``, those of a tuple named ``"0"``, ``"1"``; not to be changed in
+                place.
+            u: draws in [0, 1) of each example, float32 ``[n, k]``.
         """
 
 
@@ -231,99 +259,3 @@ def _by_channel(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     if len(shape) == 3:
         return x.movedim(1, -1).reshape(-1, shape[0])
     return x.reshape(-1, _channels(shape))
-
-
-@dataclass(frozen=True)
-class Augment:
-    """The changes of the inputs of a run, one after the other.
-
-    >>> chain = Augment((Flip(), Normalize([1.0], [2.0])))
-    >>> chain.fixed(torch.tensor([[[1.0, 5.0]]]))  # in evaluations: without what is random
-    tensor([[[0., 2.]]])
-
-    Args:
-        parts: in their order.
-    """
-
-    parts: tuple[Augmentation, ...] = ()
-
-    def training(self, x: Tensor, keys: Tensor, seed: int, round: int, step: int) -> Tensor:
-        """Return the inputs of a training batch, ``[A, B, ...]``, by draws named by (seed, round, client, step).
-
-        Args:
-            x: inputs ``[A, B, ...]``.
-            keys: the keys of the clients, int64 ``[A]``.
-            seed: names the draws.
-            round: round number.
-            step: of the fit.
-        """
-        shape, flat = tuple(x.shape[2:]), x.flatten(0, 1)
-        counts = [part.draws(shape) for part in self.parts]
-        drawn = x.new_zeros(len(flat), 0)
-        if total := sum(counts):
-            stream = Stream(seed, "augment", round)
-            drawn = stream.uniform(keys, torch.full_like(keys, step), x.shape[1] * total).view(-1, total)
-        for part, u in zip(self.parts, drawn.split(counts, dim=1), strict=True):
-            flat = part(flat, u)
-        return flat.view(x.shape)
-
-    def fixed(self, x: Tensor) -> Tensor:
-        """Return inputs ``[n, ...]`` as evaluations see them."""
-        for part in self.parts:
-            if part.always:
-                x = part(x, x.new_zeros(len(x), 0))
-        return x
-
-    @property
-    def told(self) -> list[dict[str, Any]]:
-        """The changes that a user of the model must make, too, as sections of a config."""
-        return [dump(part) for part in self.parts if part.always]
-
-    @property
-    def words(self) -> str:
-        """The names of the changes, for the head of the log."""
-        return ", ".join(str(getattr(part, "name", type(part).__name__)) for part in self.parts)
-
-
-def chosen(nodes: Any) -> tuple[Any, ...]:
-    """Return the parts that a config names, or that were made in Python.
-
-    Raises:
-        ConfigError: no list, or one is no augmentation.
-    """
-    if isinstance(nodes, str | dict) or not isinstance(nodes, Sequence):
-        raise ConfigError(f"data.augment: a list is needed, such as [flip, {{name: crop, padding: 4}}]; got {nodes!r}")
-    return tuple(
-        node if isinstance(node, Imported) else bind_part(augmentations, node, f"data.augment[{i}]")
-        for i, node in enumerate(nodes)
-    )
-
-
-Told = Sequence[Mapping[str, Any]] | None
-"""The parts that are always done, as a run tells of them in its ``inputs.json``; None: it did not."""
-
-
-def fit(data: ClientData, told: Told = None) -> Augment:
-    """Return the changes of the inputs of some data, with the numbers that are learnt from them.
-
-    Args:
-        data: the clients' data.
-        told: those that are always made, as a run that goes on has told of them; default: they are learnt.
-
-    Raises:
-        ConfigError: a part cannot work on them.
-    """
-    found, before = [], iter(told or ())
-    for position, given in enumerate(chosen(data.augment)):
-        part: Augmentation = made(given)
-        try:
-            if data.spec.columns:
-                raise ValueError("inputs are several columns; change them before they are given, or in the model")
-            if data.spec.vocabulary:
-                raise ValueError("inputs are tokens, which have no values to change")
-            part.check(data.spec)
-            learnt = next(before, None) if part.always else None
-            found.append(part.fitted(data) if learnt is None else part.again(learnt, data))
-        except ValueError as error:
-            raise ConfigError(f"data.augment[{position}]: {error}") from None
-    return Augment(tuple(found))

@@ -13,7 +13,7 @@ from fedray.attacks import Attack, attacks
 from fedray.config.binding import defaults_of
 from fedray.config.code import hashes_of
 from fedray.config.layers import bind_cluster, bind_top, load_layers, overlay, to_yaml
-from fedray.config.registry import Registry, bind, bind_part, dump, imported_in
+from fedray.config.registry import Imported, Registry, bind, bind_part, dump, imported_in
 from fedray.config.sections import (
     SECTIONS,
     BudgetSection,
@@ -29,6 +29,7 @@ from fedray.config.sections import (
 from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn
 from fedray.data import data_sources
+from fedray.data.augment_chain import sections
 from fedray.experiment.chosen import (
     chosen_data,
     chosen_function,
@@ -161,7 +162,7 @@ class Bound:
         objects = {key: words for key, registry, part in parts if (words := only_python_has(registry, part))}
         dumped = {key: dump(part) for key, _, part in parts if key not in objects}
         if "data" in dumped and self.augment:
-            dumped["data"] |= {"augment": [dump(part) for part in self.augment]}
+            dumped["data"] |= {"augment": sections(self.augment)}
         if "model" in dumped:
             dumped["model"] |= {name: names for name, names in dump(self.regions).items() if names}
         local = dump(self.local)
@@ -220,7 +221,12 @@ class Bound:
 
     def code(self) -> dict[str, str]:
         """Return the SHA-256 of each file of the user's own code that the config needs, as it is now."""
-        return hashes_of([one for _, _, part in self._parts() for one in imported_in(part)])
+        return hashes_of([one for _, one in self._imported()])
+
+    def _imported(self) -> Iterator[tuple[str, Imported]]:
+        """Yield the parts that are named by their import path, with their keys."""
+        for key, part in [*((key, part) for key, _, part in self._parts()), ("data.augment", self.augment)]:
+            yield from ((key, one) for one in imported_in(part))
 
     def _defaults(self) -> Iterator[str]:
         """Yield the keys that have their default value."""
@@ -235,9 +241,8 @@ class Bound:
 
     def _code(self) -> Iterator[str]:
         """Say which code of the user's was imported because the config names it."""
-        for key, _, part in self._parts():
-            for one in imported_in(part):
-                yield f"{key}: {one.name} is {one.origin}, imported from {one.file()}"
+        for key, one in self._imported():
+            yield f"{key}: {one.name} is {one.origin}, imported from {one.file()}"
 
     def _earlier(self) -> Iterator[str]:
         """Say what is written as in an earlier version, and how it is written now."""

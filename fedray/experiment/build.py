@@ -25,7 +25,7 @@ from fedray.core.noise import check_installed as check_noise
 from fedray.core.regions import Regions
 from fedray.core.stages import stage
 from fedray.data import ClientData, DataSpec
-from fedray.data.augment import Augment, Told, fit
+from fedray.data.augment_chain import Augment, Told, fit
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.attacked import attacked
 from fedray.experiment.bound import Bound
@@ -235,7 +235,7 @@ class Config(Bound):
             target=tuple(y.shape[1:]),
             seed=self.schema.seed,
             statistics=self._evaluates(data) and needs_statistics(algorithm, module, layout),
-            augment=Augment(tuple(data.augment)),
+            augment=Augment(tuple[Any, ...](data.augment)),
             carried=carried_buffers(module) if self.local.buffers == "keep" else frozenset(),
             private=None if self.privacy is None else self.privacy.examples,
         )

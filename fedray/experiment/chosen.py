@@ -10,7 +10,7 @@ from fedray.config.registry import Imported, Registry, bind_part, made
 from fedray.config.sections import ModelSection
 from fedray.core.errors import ConfigError
 from fedray.data import ClientData, data_sources
-from fedray.data.augment import chosen
+from fedray.data.augment_chain import chosen
 from fedray.experiment.given import GivenData, GivenModel
 from fedray.local.losses import losses
 from fedray.metrics.base import metrics

@@ -18,7 +18,7 @@ from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
 from fedray.core.messages import Floats
 from fedray.core.metrics import Mean, auc, merge
-from fedray.data.augment import Augment, chosen
+from fedray.data.augment_chain import Augment, chosen
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config

@@ -15,7 +15,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout, Only
 from fedray.core.messages import DELTA, Ints, Parts
 from fedray.core.rng import integer
-from fedray.data.columns.inputs import InputColumns, Inputs
+from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
 from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
@@ -368,9 +368,7 @@ class Clients:
 
     def _seen(self, x: Inputs, step: int) -> Inputs:
         """Return inputs ``[C, B, ...]`` as evaluations see them."""
-        if isinstance(x, InputColumns) or not self.task.augment.parts:
-            return x
-        return self.task.augment.fixed(x.flatten(0, 1)).view(x.shape)
+        return self.task.augment.seen(x) if self.task.augment.parts else x
 
     def losses(self, params: Tensor | None = None) -> Tensor:
         """Return the mean loss over all training examples, ``[C]``; ``params`` as for :meth:`scan`."""

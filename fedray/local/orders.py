@@ -16,7 +16,7 @@ from fedray.config.amounts import MOST_STEPS
 from fedray.config.local import LocalSection
 from fedray.core.messages import Ints
 from fedray.core.rng import integer
-from fedray.data.augment import Augment
+from fedray.data.augment_chain import Augment
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batch, Batches, Trace

@@ -15,7 +15,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.messages import Parts
 from fedray.core.regions import Entry
-from fedray.data.augment import Augment
+from fedray.data.augment_chain import Augment
 from fedray.data.columns.base import ClientData
 from fedray.local.batches import Batch, Batches, Output
 from fedray.local.gradients import gradient_of

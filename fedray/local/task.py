@@ -16,7 +16,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import Ints
-from fedray.data.augment import Augment
+from fedray.data.augment_chain import Augment
 from fedray.data.columns.base import ClientData
 from fedray.local.class_weights import unweighted
 from fedray.local.lanes import Lanes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedray.core.errors import ConfigError, one_line
-from fedray.data.augment import Augment, chosen
+from fedray.data.augment_chain import Augment, chosen
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.saved import load_encoding
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from fedray.data.augment import Augment, chosen
+from fedray.data.augment_chain import Augment, chosen
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
 from fedray.predict.kept import Rest, encoding_of, example_of, meaning_of, trained
 from fedray.predict.predictor import Predictor, outputs_of

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedray.config.registry import nearest
 from fedray.core.errors import ConfigError, listed
 from fedray.core.messages import Ints
-from fedray.data.augment import chosen
+from fedray.data.augment_chain import chosen
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.probe import MadeUp, drawn
 from fedray.data.columns.rows import CPU, Rows, decode

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError, an
 from fedray.core.losses import cross_entropy
-from fedray.data.augment import Augment
+from fedray.data.augment_chain import Augment
 from fedray.data.columns.checks import as_examples, as_inputs, check_fits, tensor, tensors
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.ragged import Ragged

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError, one_line
-from fedray.data.augment import Augment
+from fedray.data.augment_chain import Augment
 from fedray.data.encoding.encoding import Encoding
 from fedray.predict.predictor import Outputs
 from fedray.tasks import logits_of

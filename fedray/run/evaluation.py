@@ -19,7 +19,7 @@ from fedray.core.messages import Failure, Floats, Ints
 from fedray.core.metrics import Mean
 from fedray.core.places import NOWHERE, Places
 from fedray.core.rng import integer
-from fedray.data.augment import Augment
+from fedray.data.augment_chain import Augment
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Examples
 from fedray.local.kernels import lack_told, memory_told

@@ -155,20 +155,21 @@ class RunFolder:
         if encoding is not None:
             durable.replace(self.path / ENCODING, as_json(encoding))
 
-    def inputs(self) -> list[dict[str, Any]] | None:
+    def inputs(self) -> Any:
         """Return the changes of inputs that the run makes for its model, by its ``inputs.json``; None: it has not said.
+
+        A list of sections of parts, or one for each column of inputs.
 
         Raises:
             ConfigError: the file cannot be read.
         """
         path = self.path / INPUTS
         try:
-            found: list[dict[str, Any]] | None = json.loads(path.read_bytes()) if path.exists() else None
+            return json.loads(path.read_bytes()) if path.exists() else None
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from None
-        return found
 
-    def keep_inputs(self, inputs: list[dict[str, Any]]) -> None:
+    def keep_inputs(self, inputs: Any) -> None:
         """Write ``inputs.json``, if inputs are changed."""
         if inputs:
             durable.replace(self.path / INPUTS, as_json(inputs))

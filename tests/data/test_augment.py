@@ -20,7 +20,8 @@ from fedray.config.registry import bind_part
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.data import FederatedData
-from fedray.data.augment import Augment, Augmentation, Crop, Flip, Normalize, augmentations, fit
+from fedray.data.augment import Augmentation, Crop, Flip, Normalize, augmentations
+from fedray.data.augment_chain import Augment, fit
 from fedray.data.spec import DataSpec
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import evaluate_run

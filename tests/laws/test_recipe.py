@@ -16,7 +16,8 @@ from fedray.algorithms import Ditto, FedAvg, FedNova, FedRolex, Scaffold
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import FailuresSection, LocalSection
 from fedray.core.messages import Broadcast
-from fedray.data.augment import Augment, Flip, Normalize
+from fedray.data.augment import Flip, Normalize
+from fedray.data.augment_chain import Augment
 from fedray.local.rate import LearningRate
 from fedray.optim import SGD, Cosine
 from fedray.run.executor import InlineExecutor

@@ -63,7 +63,7 @@ class ClientData(ABC):
     encoding: Mapping[str, Any] | None = None
     """The encoding of tables as its inputs and targets, as in ``encoding.json``; None where there were no tables."""
 
-    augment: Sequence[Any] = ()
+    augment: Sequence[Any] | Mapping[str, Sequence[Any]] = ()
     """The changes of the inputs of batches, see :meth:`with_augment`."""
 
     asked: Sequence[Mapping[str, Any]] = ()
@@ -202,7 +202,7 @@ class ClientData(ABC):
             ConfigError: fraction out of range, or the data has held-out rows already.
         """
 
-    def with_augment(self, augment: Sequence[Any]) -> Self:
+    def with_augment(self, augment: Sequence[Any] | Mapping[str, Sequence[Any]]) -> Self:
         """Return the same data, the inputs of whose batches are changed by parts, one after the other, on the device.
 
         >>> from fedray import FederatedData
@@ -211,7 +211,9 @@ class ClientData(ABC):
         3
 
         Args:
-            augment: the parts, made in Python or named as in a config; see ``fedray list augmentations``.
+            augment: the parts, made in Python or named as in a config; see ``fedray list augmentations``.  Of data with
+                several columns of inputs such a list for each that is changed, by its name: ``{"image": ["flip"]}``;
+                or a list of :class:`fedray.parts.ColumnsAugmentation`, which change them together.
         """
         data = copy.copy(self)
         data.augment = augment

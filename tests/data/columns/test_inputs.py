@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import fedray
 from fedray.core.errors import ConfigError
-from fedray.data.augment import fit
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.rows import Examples
 
@@ -127,9 +126,7 @@ def test_a_test_set_must_have_the_same_columns() -> None:
         fedray.FederatedData.from_arrays(SIDES, Y, CLIENTS, spec=data().spec, test=({**SIDES, "ids": IDS * 0 + 99}, Y))
 
 
-def test_augmentations_and_models_of_a_config_want_one_input() -> None:
-    with pytest.raises(ConfigError, match="inputs are several columns"):
-        fit(data().with_augment(["flip"]))
+def test_models_of_a_config_want_one_input() -> None:
     with pytest.raises(ConfigError, match="logistic needs numeric inputs; the data has several columns"):
         run("logistic", data())
 
