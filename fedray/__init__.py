@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         QFedAvg,
         Scaffold,
     )
-    from fedray.api import Cluster, FederatedModel, TrainArgs, train
+    from fedray.api import Cluster, FederatedModel, TrainArgs, train, verify
     from fedray.attacks import ALIE, GaussianAttack, SignFlip
     from fedray.core.errors import ConfigError, RunFailed
     from fedray.core.record import RoundRecord
@@ -82,7 +82,7 @@ _NAMES = {
     "FedCM FedDC FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex "
     "FedSAM FedSGD FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg "
     "Scaffold",
-    "api": "Cluster FederatedModel TrainArgs train",
+    "api": "Cluster FederatedModel TrainArgs train verify",
     "experiment.result": "Result",
     "data": "FederatedData",
     "data.augment": "Crop Flip Normalize",
@@ -212,4 +212,5 @@ __all__ = [
     "load",
     "read_clients",
     "train",
+    "verify",
 ]

@@ -228,7 +228,7 @@ class Bound:
         for key, part in [*((key, part) for key, _, part in self._parts()), ("data.augment", self.augment)]:
             yield from ((key, one) for one in imported_in(part))
 
-    def _defaults(self) -> Iterator[str]:
+    def defaults(self) -> Iterator[str]:
         """Yield the keys that have their default value."""
         sections = [(key, getattr(self if hasattr(self, key) else self.place, key)) for key in SECTIONS]
         sections += [("privacy", self.privacy)] if self.privacy else []

@@ -291,7 +291,7 @@ class Config(Bound):
             folder=folder,
             name=self.name,
             config=self.to_yaml(),
-            defaults=frozenset(self._defaults()),
+            defaults=frozenset(self.defaults()),
             threads=self.place.worker.threads,
             resume=resume,
             code=self.code(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.rundir import checkpoint
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import METRICS, PYTHON, SUMMARY, configs
@@ -54,8 +54,12 @@ class Recorded:
         """The last recorded round; 0: none."""
         return max(self.records, default=0)
 
-    def check_config(self) -> None:
-        """Raise ConfigError where rounds cannot be done again from the folder: Python alone has what was trained."""
+    def check_config(self, given: Collection[str] = ()) -> None:
+        """Raise ConfigError where rounds cannot be done again: their noise is forgotten, or Python alone has parts.
+
+        Args:
+            given: keys of the config whose parts are given, as Python has them.
+        """
         said = yaml.safe_load(self.folder.config()) or {}
         adding = [said.get("privacy"), *(said.get("transforms") or ())]
         if any(isinstance(part, Mapping) and part.get("noise") == "secure" for part in adding):
@@ -63,10 +67,12 @@ class Recorded:
                 f"{self.folder.path}: its rounds cannot be done again, as the keys of its noise are forgotten "
                 "(noise: secure); a run with noise: seeded can be, and is not private"
             )
-        if self.folder.config().startswith(f"{PYTHON}:"):
+        # What evaluations and trackers are told does not change what a round computes.
+        needed = {key.partition("[")[0] for key in said.get(PYTHON) or {}} - {"metrics", "tracking"}
+        if lacking := sorted(needed - set(given)):
             raise ConfigError(
-                f"{self.folder.path} was started from Python, which alone has its model and data: rounds can be done "
-                "again of what `fedray run` has trained"
+                f"{self.folder.path} was started from Python, which alone has its {listed(lacking)}: give them to "
+                "fedray.verify(run_dir, model, data, ...) there, as to fedray.train"
             )
 
     def config_of(self, round: int) -> Path:

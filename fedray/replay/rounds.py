@@ -6,15 +6,16 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fedray.config.layers import load_layers
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection, StopSection
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.core.quiet import quieted
 from fedray.core.record import RoundRecord
 from fedray.experiment.build import Config
@@ -32,6 +33,8 @@ from fedray.run.worker import Job, devices_of
 from fedray.rundir import checkpoint
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore
+from fedray.rundir.configs import changed_keys
+from fedray.rundir.names import PYTHON
 from fedray.rundir.scratch import scratch
 
 UNASKED = ("worker", "deadline", "memory", "left_out")
@@ -66,10 +69,15 @@ class Replay:
     Args:
         recorded: the run.
         executor: makes the executor.
+        given: parts as Python has them, by dotted keys of the config, such as ``local.loss``; of a run from Python all
+            that its config does not name.
     """
 
-    def __init__(self, recorded: Recorded, executor: MakeExecutor = InlineExecutor) -> None:
-        recorded.check_config()
+    def __init__(
+        self, recorded: Recorded, executor: MakeExecutor = InlineExecutor, given: Mapping[str, Any] | None = None
+    ) -> None:
+        self._given = dict(given or {})
+        recorded.check_config(self._given)
         self._recorded, self._executor = recorded, executor
         self._plans: dict[Path, tuple[Plan, Config]] = {}
         self._gpus = torch.cuda.is_available()
@@ -86,9 +94,36 @@ class Replay:
         path = self._recorded.config_of(round)
         if path not in self._plans:
             here = HERE if self._gpus else [*HERE, "worker.gpus=0"]
-            config = Config.bind(self._recorded.folder.path.name, *load_layers(path, here))
+            raw, content = load_layers(path, here)
+            if self._given:
+                self._check_given(path)
+                raw, content = {}, self._with_given(content)
+            config = Config.bind(self._recorded.folder.path.name, raw, content)
             self._plans[path] = self._planned(config), config
         return self._plans[path]
+
+    def _with_given(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a config with the parts that are given in the place of what it says of them."""
+        found = {key: value for key, value in content.items() if key != PYTHON}
+        for key, part in self._given.items():
+            section, _, option = key.partition(".")
+            found[section] = {**found.get(section, {}), option: part} if option else part
+        return found
+
+    def _check_given(self, path: Path) -> None:
+        """Check that the parts that are given are those that a config names, where it names them.
+
+        Raises:
+            ConfigError: they are others.
+        """
+        _, content = load_layers(path)
+        config = Config.bind(self._recorded.folder.path.name, {}, self._with_given(content))
+        found = changed_keys(path.read_text(), config.to_yaml(), frozenset(config.defaults()))
+        if others := [words for words in found if not words.startswith(f"{PYTHON}.")]:
+            raise ConfigError(
+                f"{self._recorded.folder.path}: what is given is not what the run was given: {listed(others)}; give "
+                "what fedray.train was given"
+            )
 
     def _planned(self, config: Config) -> Plan:
         folder, records = self._recorded.folder, self._recorded.records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -92,13 +92,18 @@ class Verdict:
         }
 
 
-def chosen(recorded: Recorded, count: int | None) -> list[int]:
+def chosen(recorded: Recorded, count: int | None, given: Collection[str] = ()) -> list[int]:
     """Return the rounds to verify, see :func:`fedray.replay.recorded.sampled`.
+
+    Args:
+        recorded: the run.
+        count: so many; None: all.
+        given: as for :meth:`Recorded.check_config`.
 
     Raises:
         ConfigError: there are none, or rounds cannot be done again.
     """
-    recorded.check_config()
+    recorded.check_config(given)
     rounds = sampled(recorded, count)
     if not rounds:
         why = "no round is recorded yet" if not recorded.records else "no record has a hash of its model"
@@ -106,19 +111,25 @@ def chosen(recorded: Recorded, count: int | None) -> list[int]:
     return rounds
 
 
-def verify(recorded: Recorded, rounds: list[int], tell: Callable[[int], None] = lambda round: None) -> Verdict:
+def verify(
+    recorded: Recorded,
+    rounds: list[int],
+    tell: Callable[[int], None] = lambda round: None,
+    given: Mapping[str, Any] | None = None,
+) -> Verdict:
     """Do rounds of a run again.
 
     Args:
         recorded: the run.
         rounds: those that count; what must be done again on the way to them is compared, too.
         tell: is given the number of each round that was done.
+        given: as for :class:`Replay`.
 
     Raises:
         ConfigError: the run's config, data or code do not fit any more.
         RunFailed: a round fails.
     """
-    replay = Replay(recorded)
+    replay = Replay(recorded, given=given)
     checks: list[Check] = []
     doubts: dict[Doubt, None] = {}
     for start, last in stretches(recorded, rounds).items():
