@@ -167,7 +167,9 @@ class LocalTask:
 
     def layouts(self, clients: Ints) -> list[tuple[Layout, int]]:
         """Return the layouts of what some clients train, each with the number of those who do."""
-        layouts = (self.layout,) if self.submodels is None else self.submodels.layouts
+        if self.submodels is None:
+            return [(self.layout, len(clients))]
+        layouts = self.submodels.layouts
         counts = np.bincount(self.variants(clients), minlength=len(layouts)).tolist()
         return list(zip(layouts, counts, strict=True))
 

@@ -178,7 +178,7 @@ class Nodes:
 
     def _coming(self, items: Sequence[Item], groups: Sequence[Group]) -> bool:
         """Return True if items are pinned to where a group is still starting, and none can work."""
-        pins = {item.pin for item in items if not any(group.capacity(item.pin) for group in groups)}
+        pins = {pin for pin in {item.pin for item in items} if not any(group.capacity(pin) for group in groups)}
         return any(group.capacity(pin) for group in self.others if group not in groups for pin in pins)
 
     def why_nobody(self, pin: str | None) -> str:

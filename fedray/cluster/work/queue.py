@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Generic, Protocol, TypeVar
 
 from fedray.cluster.work.ledger import Ledger
@@ -47,6 +48,11 @@ class WorkQueue(Generic[C]):
         # anybody who is free, as devices may differ in bits.
         anybody = min((pin for one in consumers for pin in one.pins), key=lambda pin: pin or "", default=None)
         items = self._ledger.items
+
+        @cache  # a round has many items of few pins
+        def anyone(pin: str | None) -> bool:
+            return any(one.capacity(pin) for one in consumers)
+
         with self._lock:
             self._consumers = list(consumers)
             self._free = {}
@@ -55,7 +61,7 @@ class WorkQueue(Generic[C]):
                 item = items[position]
                 if isinstance(item, TestChunk):
                     item = items[position] = replace(item, pin=anybody)
-                if not any(one.capacity(item.pin) for one in consumers):
+                if not anyone(item.pin):
                     nobody[position] = item
                 else:
                     self._free.setdefault(item.pin, deque()).append(position)
