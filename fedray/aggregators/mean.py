@@ -142,9 +142,9 @@ def _within(total: Tensor, share: float, shares: Tensor) -> Tensor:
 def _weighted(row: Tensor, parts: Parts) -> Parts:
     """Return the weighted sum of the rows of each part."""
     names = [name for name in VECTOR if name in parts]
+    if len(names) < 2:
+        return {name: row.to(rows.device) @ rows for name, rows in parts.items()}
     sums = {name: row.to(rows.device) @ rows for name, rows in parts.items() if name not in VECTOR}
-    if not names:
-        return sums
     first, widths = parts[names[0]], [parts[name].shape[1] for name in names]
     places = [first.data_ptr() + start * first.itemsize for start in accumulate(widths, initial=0)]
     if any(parts[name].data_ptr() != place for name, place in zip(names, places, strict=False)):

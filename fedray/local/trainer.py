@@ -138,7 +138,7 @@ class Trainer:
         if (slots := {name: count for name, (_, count) in c.slots.items()}) != seen.slots:
             raise ValueError(f"send(..., slots=...): {slots}, in the trial before the run {seen.slots}")
         weight = check_weight(c.weight, len(clients), seen.weighs)
-        rest, left = c.model[:, layout.trained :], None
+        left = None
         with torch.no_grad():
             travels, start = c.model[:, : layout.shared], c.shared(down.parts["model"])
             if (sent := c.sent.pop(DELTA, None)) is not None:
@@ -148,12 +148,13 @@ class Trainer:
             else:
                 left = start
             if layout.rest and (BUFFERS in layout.spans or self.task.statistics):
+                rest = c.model[:, layout.trained :]
                 before = down.parts["model"][layout.trained :] if buffers is None else buffers
                 stays = rest == before
                 # Infinity, as in a mask, less itself is not a number.
                 rest.sub_(before).masked_fill_(stays, 0.0)
             if self.task.statistics:
-                c.sent[STATISTICS] = rest.clone()
+                c.sent[STATISTICS] = c.model[:, layout.trained :].clone()
         total = sum((trace.total for trace in c.traces), np.zeros(len(clients)))
         examples = sum((trace.count.sum(axis=1) for trace in c.traces), np.zeros(len(clients), dtype=np.int64))
         return BlockUpdate(

@@ -208,10 +208,11 @@ class Worker:
                     given_up.setdefault(client, self._failure(client, "memory", reason))
                 break
         inject.point("worker.folded", block.round, block.index)
-        none = np.zeros(0)
-        columns = none.astype(np.int64), none, none, none.astype(np.int64)
         state = NOWHERE
-        if update is not None:
+        if update is None:
+            none = np.zeros(0)
+            columns = none.astype(np.int64), none, none, none.astype(np.int64)
+        else:
             columns = update.clients, update.weight, update.loss, update.examples
             state = self.rows.write(block.round, update.clients, update.state) if update.state else state
         failures = tuple(given_up[client] for client in sorted(given_up))
