@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fedray.core.errors import ConfigError
 from fedray.core.record import finite
 from fedray.core.terminal import Grid, pairs, show
-from fedray.privacy.client_ledger import ClientLedger, Releases
+from fedray.privacy.client_ledger import ClientLedger, Releases, dearest
 from fedray.privacy.client_statement import client_epsilons, client_statement
 from fedray.privacy.section import Privacy
 
@@ -44,8 +44,9 @@ def show_clients(
         ConfigError: it is no such ledger, an option has no meaning for it, or counting needs what is not installed.
     """
     ledger = ClientLedger.read(path)
-    local = section is None or section.model == "local"
-    said = section or Privacy(model="local", noise_multiplier=1.0)
+    local = not any(line.release.sampling == "poisson" for line in ledger)
+    kind: dict[str, Any] = {"model": "local"} if local else {"unit": "example"}
+    said = section or Privacy(noise_multiplier=1.0, **kind)
     if accountant is not None and local:
         raise ConfigError("--accountant: what clients release themselves has a closed form: leave it out")
     if delta is not None and said.counted_at == 0.0:
@@ -55,13 +56,13 @@ def show_clients(
     except ValueError as error:
         raise ConfigError(f"--{error}") from None
     found, releases = client_epsilons(said, ledger), ledger.clients
+    most_paid = dearest(releases.values(), said.delta, said.accountant)
     if as_json:
         clients = {
             name: {"epsilon": finite(epsilon), "releases": sum(each.count for each in releases[name])}
             for name, epsilon in found.items()
         }
-        told = {"epsilon": finite(max(found.values(), default=0.0)), "delta": said.counted_at, "clients": clients}
-        typer.echo(json.dumps(told))
+        typer.echo(json.dumps({"epsilon": finite(most_paid), "delta": said.counted_at, "clients": clients}))
         return
     names = list(found)[:most]
     show(
@@ -71,7 +72,11 @@ def show_clients(
         )
     )
     statement = client_statement(said, ledger)
-    rows = [("epsilon", f"{max(found.values(), default=0.0):.4g} at delta {said.counted_at:g}, of who pays most")]
+    rows = [("epsilon", f"{most_paid:.4g} at delta {said.counted_at:g}, of who pays most")]
+    if not local and said.accountant != "rdp":
+        rows.append(
+            ("", f"by {said.accountant}; the lines of the table are counted by rdp, which is quick, and above it")
+        )
     if len(names) < len(found):
         rows.append(("", f"{len(names)} of {len(found):,} clients are shown, those that pay most; --all shows each"))
     if section is not None:

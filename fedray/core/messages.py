@@ -49,11 +49,13 @@ class Broadcast:
         parts: ``model`` ``[P]`` always; further parts ``[...]`` an algorithm adds.
         weight: total planned aggregation weight of the cohort: weights are divided by it before the sum, so that the
             sum has the magnitude of one update.
+        key: on a worker, that of the noise which the clients in hand draw themselves; empty: they draw none.
     """
 
     round: int
     parts: Parts
     weight: float
+    key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class BlockUpdate:
             ``subtracts`` is given; None: that is done.
         noise: the noise that the clients draw themselves; None: they draw none.
         released: the ids of what each client releases with noise of its own, ``[C]``; empty: none does.
+        taken: the steps of each client in all fits of the round, ``[C]``, where each has noise of its own; else None.
     """
 
     round: int
@@ -148,6 +151,7 @@ class BlockUpdate:
     start: Tensor | None = None
     noise: ClientNoise | None = None
     released: tuple[str, ...] = ()
+    taken: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,7 @@ class BlockReport:
         seconds: time the block took on the worker.
         released: by client, the id of what it released with noise of its own; also of those whose update the
             aggregator did not take.
+        taken: by client, the steps in which it did so, where each step has noise of its own.
     """
 
     index: int
@@ -174,6 +179,7 @@ class BlockReport:
     failures: tuple[Failure, ...]
     seconds: float
     released: Mapping[int, str] = field(default_factory=dict)
+    taken: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

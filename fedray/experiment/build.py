@@ -65,6 +65,7 @@ from fedray.run.absent import left_out
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
 from fedray.run.plan import Plan, check_cohort, check_least, check_plan
+from fedray.run.private_steps import with_target
 from fedray.run.profiling import FOLDER, Profile
 from fedray.run.watch import check_named, check_watched, monitors
 from fedray.rundir.folder import RunFolder
@@ -98,12 +99,14 @@ class Config(Bound):
                 chain.insert(next(rounding, len(chain)), Local(self.privacy))
             else:
                 chain.append(Central(self.privacy))
-        elif self.privacy is not None and self.privacy.noise == "secure":
-            check_noise()
-        if self.budget.epsilon is not None and (self.privacy is None or self.privacy.unit == "example"):
+        elif self.privacy is not None:
+            check_installed()
+            if self.privacy.noise == "secure":
+                check_noise()
+        if self.budget.epsilon is not None and self.privacy is None:
             raise ConfigError(
-                f"budget.epsilon={self.budget.epsilon:g}: nothing counts it but privacy with unit: client: give "
-                "that, or leave the limit out"
+                f"budget.epsilon={self.budget.epsilon:g}: nothing counts it but privacy: give that, or leave the "
+                "limit out"
             )
         return compose(made(self.algorithm), chain, made(self.aggregator), self.local, made(self.server))
 
@@ -205,7 +208,7 @@ class Config(Bound):
             warnings=warnings,
         )
         check_plan(plan)
-        return plan
+        return with_target(plan)
 
     @put_back()
     def _task(

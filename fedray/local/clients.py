@@ -21,7 +21,7 @@ from fedray.local.batches import Batches, Trace
 from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
 from fedray.local.moments import Kept
 from fedray.local.numbers import fit_numbers
-from fedray.local.orders import Orders, chosen, each_ones
+from fedray.local.orders import Orders, Work, chosen, each_ones, for_all
 from fedray.local.private import hidden
 from fedray.local.schedule import Schedule, batches
 from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, Task, evaluated
@@ -64,6 +64,7 @@ class Clients:
         rows: their examples.
         home: the parts of their models that stay with them, as they start, ``[C, k]``; None: there are none.
         kept: the state of their optimizers that is kept, ``[C, W]``; None: there is none.
+        key: the key of the noise of their steps; empty: it is drawn by keys that nobody keeps.
 
     Attributes:
         sent: the parts that clients send, by name.
@@ -74,6 +75,8 @@ class Clients:
         traces: the fits of the models so far.
         fitted: the number of examples that all fits so far used.
         others: the number of fits of other models so far, with the configured optimizer.
+        taken: the steps of each client in all fits so far whose gradients had noise, ``[C]``.
+        works: the epochs and steps that each of these fits said itself.
     """
 
     task: Task
@@ -87,6 +90,7 @@ class Clients:
     rows: Rows
     home: Tensor | None = None
     kept: Tensor | None = None
+    key: bytes = field(default=b"", repr=False)
     sent: Parts = field(default_factory=dict)
     slots: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     apart: Parts = field(default_factory=dict)
@@ -94,6 +98,8 @@ class Clients:
     traces: list[Trace] = field(default_factory=list)
     fitted: int = 0
     others: int = 0
+    taken: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    works: list[Work] = field(default_factory=list)
     _fits: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     _orders: list[Orders] = field(default_factory=list)
     _fitting: bool = False
@@ -258,25 +264,11 @@ class Clients:
         number = self._fits[own] if task.private is None else sum(self._fits.values())
         self._fits[own] += 1
         seed = integer(task.seed, "order", number) if number else task.seed
-        seed = seed if task.private is None else task.private.seed(seed)
+        secrets = None if task.private is None else task.private.keys(self.key, number)
+        seed = seed if secrets is None else secrets.seed
         keys, some = task.data.keys(self.index), chosen(where, len(self))
-        device, private = self.device, task.private
-        orders = self._drawn(
-            Orders(
-                args,
-                self.rows,
-                self.counts,
-                keys,
-                seed,
-                task.seed,
-                self.round,
-                device,
-                some,
-                task.augment,
-                work,
-                private,
-            )
-        )
+        drawn = args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some
+        orders = self._drawn(Orders(*drawn, task.augment, work, task.private, secrets))
         free = not own and params is not None and is_free(params, len(self), self.layout, objective, only)
         whole = self.model if own or params is None else params
         made, trained = optimizer or self._optimizer, orders.taken(whole)
@@ -292,6 +284,8 @@ class Clients:
             orders.put_back(mine, kept.rows)  # type: ignore[arg-type]
         orders.put_back(whole, trained, trace)
         self.fitted += int(trace.count.sum())
+        if trace.taken is not None:
+            self.taken, self.works = self.taken + trace.taken, [*self.works, (for_all(epochs), for_all(steps))]
         if own:
             self.traces.append(trace)
         return trace

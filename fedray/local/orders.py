@@ -20,8 +20,11 @@ from fedray.data.augment_chain import Augment
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batch, Batches, Trace
-from fedray.local.private import ExamplePrivacy, FitNoise
+from fedray.local.private import ExamplePrivacy, FitKeys, FitNoise
 from fedray.local.schedule import Schedule, poisson_rates
+
+Work = tuple[int | None, int | None]
+"""The epochs and the steps of a fit, as its program says them for all clients; None: as the config does."""
 
 
 @dataclass(eq=False)
@@ -42,6 +45,7 @@ class Orders:
         steps: the steps of each client, ``[C]``; None: those of ``args``.
         private: the protection of single rows: each enters a batch by a coin; None: there is none, and a
             pass is cut into batches.
+        secrets: the keys by which coins and noise are drawn; None: they are drawn by the seed.
     """
 
     args: LocalSection
@@ -56,6 +60,7 @@ class Orders:
     augment: Augment = field(default_factory=Augment)
     steps: Ints | None = None
     private: ExamplePrivacy | None = None
+    secrets: FitKeys | None = None
     _others: list[Batches] = field(default_factory=list)
 
     def same(self, other: Orders) -> bool:
@@ -112,7 +117,7 @@ class Orders:
             return None
         places = np.arange(len(self.keys)) if self.places is None else self.places
         expected = poisson_rates(self.args, self.sizes, self.keys) * self.sizes
-        return FitNoise(self.private, self.seed, self.round, self.keys[places], expected[places])
+        return FitNoise(self.private, self.seed, self.round, self.keys[places], expected[places], self.secrets)
 
     def second(self, step: int, rows: int) -> Batch:
         """Return the batch of the first ``rows`` clients in a step, in another order of their examples."""
@@ -180,3 +185,12 @@ def each_ones(name: str, value: Any, count: int) -> Ints | None:
             f"this is {list(found.shape)} of {found.dtype}{span}"
         )
     return found.astype(np.int64)
+
+
+def for_all(amount: Any) -> int | None:
+    """Return a number of epochs or steps that a program says for all clients; None: none, or one for each.
+
+    >>> for_all(3), for_all(torch.tensor([3, 1])), for_all(None)
+    (3, None, None)
+    """
+    return int(amount) if isinstance(amount, Integral) else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import os
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Floats, Ints
-from fedray.core.noise import KEY_BYTES, Source, Stream, normal_
+from fedray.core.noise import KEY_BYTES, Source, Stream, derived, normal_
 from fedray.core.rng import numpy_generator
 from fedray.local.batches import Batch
 from fedray.local.per_example import ClippedGradients, Tensors
@@ -38,8 +38,8 @@ class ExamplePrivacy:
     Args:
         norm: the largest norm that the gradient of an example keeps, above 0; infinity: any, which is not private.
         noise_multiplier: the standard deviation of the noise over ``norm``, at least 0.
-        noise: ``secure``: coins and noise are drawn by keys from the operating system, which nobody keeps; ``seeded``:
-            by the run's seed, which is reproducible and NOT PRIVATE.
+        noise: ``secure``: coins and noise are drawn by keys that a run makes of its own for each round, and forgets;
+            ``seeded``: by the run's seed, which is reproducible and NOT PRIVATE.
     """
 
     norm: float = 1.0
@@ -58,13 +58,48 @@ class ExamplePrivacy:
         """Return the same steps without noise, and with coins that are drawn again, for trials."""
         return ExamplePrivacy(self.norm, 0.0, "seeded")
 
-    def seed(self, seed: int) -> int:
-        """Return what names the batches of a fit that would be named by ``seed``."""
-        return seed if self.noise == "seeded" else secrets.randbits(128)
+    def keys(self, key: bytes, number: int) -> FitKeys | None:
+        """Return the keys of a fit; None: its seed names what is drawn.
+
+        Args:
+            key: of the round; empty: one that nobody keeps is drawn, for a fit that nobody does again.
+            number: of the fit in the round.
+        """
+        if self.noise == "seeded":
+            return None
+        return FitKeys(derived(key or os.urandom(KEY_BYTES), "fit", str(number)))
+
+
+@dataclass(frozen=True)
+class FitKeys:
+    """The keys by which the clients of a block draw coins and noise in one fit of a round.
+
+    >>> keys = FitKeys(bytes(32))
+    >>> keys.of(4) == keys.of(7), keys.seed == FitKeys(bytes(32)).seed
+    (False, True)
+
+    Args:
+        key: of the fit, 32 bytes.
+    """
+
+    key: bytes = field(repr=False)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the coins, by which each client has its own."""
+        return int.from_bytes(derived(self.key, "coins")[:16])
+
+    def of(self, client: int) -> bytes:
+        """Return the key of a client's noise."""
+        return derived(self.key, "client", str(client))
 
 
 class FitNoise:
     """The noise of a fit, drawn for each client by itself.
+
+    Drawn by keys, that of a step depends on all sums of clipped gradients of the fit up to then: a fit that is done
+    again as it was, as its worker died, has the same noise and is the same release, and one that comes out otherwise
+    has noise of its own.
 
     Args:
         privacy: the protection.
@@ -72,37 +107,54 @@ class FitNoise:
         round: round number.
         keys: of the clients, ``[C]``, in the order of the fit.
         expected: the examples that a batch of each has on average, ``[C]``.
+        secrets: the keys of the fit; None: the seed names the noise, or of ``secure`` it is drawn by keys that nobody
+            keeps.
     """
 
-    def __init__(self, privacy: ExamplePrivacy, seed: int, round: int, keys: Ints, expected: Floats) -> None:
+    def __init__(
+        self,
+        privacy: ExamplePrivacy,
+        seed: int,
+        round: int,
+        keys: Ints,
+        expected: Floats,
+        secrets: FitKeys | None = None,
+    ) -> None:
         self.privacy, self._expected = privacy, expected
         self._deviation = privacy.noise_multiplier * privacy.norm if privacy.noise_multiplier else 0.0
-        self._draws: list[Any]
-        if privacy.noise == "seeded":
+        self._draws, self._chain = list[np.random.Generator](), list[bytes]()
+        secrets = secrets or privacy.keys(b"", 0)
+        if secrets is None:
             self._draws = [numpy_generator(seed, "noise", round, int(key)) for key in keys]
         else:
-            self._draws = [Stream(os.urandom(KEY_BYTES)) for _ in keys]
+            self._chain = [secrets.of(int(key)) for key in keys]
 
     def denominators(self, count: int, device: torch.device) -> Tensor:
         """Return the expected sizes of the batches of the first ``count`` clients, float32 ``[count]``."""
         return torch.from_numpy(self._expected[:count].astype(np.float32)).to(device)
 
-    def draw(self, step: int, count: int, width: int, device: torch.device) -> Tensor | None:
-        """Return the noise on the sums of a step, float32 ``[count, width]``; None: there is none.
+    def draw(self, sums: Sequence[Tensor]) -> Tensor | None:
+        """Return the noise on the sums of clipped gradients of a step, float32 ``[A, width]``; None: there is none.
 
         A client's steps come one after the other, each once.
+
+        Args:
+            sums: of the first A clients, each ``[A, *shape]``; width is the length of all of them.
         """
         if not self._deviation:
             return None
+        count, width = len(sums[0]), sum(grad[0].numel() for grad in sums)
         found = np.empty((count, width + width % 2))
-        if self.privacy.noise == "seeded":
+        if self._draws:
             for draws, row in zip(self._draws, found, strict=False):
                 draws.standard_normal(out=row[:width])
         else:
-            for draws, row in zip(self._draws, found, strict=False):
-                draws.fill(row)
+            contents = torch.cat([grad.detach().reshape(count, -1) for grad in sums], dim=1).cpu().numpy()
+            for place, content in enumerate(contents):
+                self._chain[place] = hmac.digest(self._chain[place], content.data, "sha256")
+                Stream(derived(self._chain[place], "noise")).fill(found[place])
             normal_(found.reshape(-1))
-        return torch.from_numpy(found[:, :width]).mul(self._deviation).float().to(device)
+        return torch.from_numpy(found[:, :width]).mul(self._deviation).float().to(sums[0].device)
 
 
 class PrivateGradients:
@@ -118,7 +170,6 @@ class PrivateGradients:
     def __call__(
         self,
         noise: FitNoise,
-        number: int,
         params: Tensors,
         buffers: Tensors,
         moved: Sequence[str],
@@ -129,7 +180,6 @@ class PrivateGradients:
 
         Args:
             noise: of the fit.
-            number: of the step.
             params: parameters ``[A, *shape]`` by name.
             buffers: the other tensors of the model.
             moved: names of the parameters that train.
@@ -150,7 +200,7 @@ class PrivateGradients:
         else:
             loss, sums = torch.zeros(clients, device=device), [torch.zeros_like(params[name]) for name in moved]
         sizes = [grad[0].numel() for grad in sums]
-        drawn = noise.draw(number, clients, sum(sizes), device)
+        drawn = noise.draw(sums)
         if drawn is not None:
             for grad, own in zip(sums, drawn.split(sizes, dim=1), strict=True):
                 grad.add_(own.view_as(grad))

@@ -27,6 +27,8 @@ class Profile:
         surveys: the width of each part that clients send in the survey of a round.
         apart: the width of each part of which the server keeps each client's.
         others: the number of fits of other models than the clients' own, with the configured optimizer.
+        works: the epochs and steps of each fit of a round whose gradients have noise, as the program says them for all
+            clients; None: as the config does.
     """
 
     sends: Mapping[str, int] = field(default_factory=dict)
@@ -36,6 +38,7 @@ class Profile:
     surveys: Mapping[str, int] = field(default_factory=dict)
     apart: Mapping[str, int] = field(default_factory=dict)
     others: int = 0
+    works: tuple[tuple[int | None, int | None], ...] = ()
 
     @property
     def rows(self) -> dict[str, int]:

@@ -214,7 +214,7 @@ class SequentialStepper:
         entries = layout.parameters if fit.only is None else fit.only
         params = layout.split(self.row[: layout.trained].unsqueeze(0))
         with self.drawing():
-            loss, grads = self._private(fit.noise, number, params, {}, [e.name for e in entries], c.keys, batch)
+            loss, grads = self._private(fit.noise, params, {}, [e.name for e in entries], c.keys, batch)
         self._forward_ends()
         first.set_gradient(first.joined([grad[0] for grad in grads]))
         return loss[0]

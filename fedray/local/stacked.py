@@ -258,7 +258,7 @@ class StackedStepper:
         if self._dropout is not None:
             self._dropout.at(c.round, number)
         keys = c.keys[fit.rows(len(optimizer))]
-        loss, grads = self._private(fit.noise, number, optimizer.leaves, self._rest, optimizer.names, keys, batch)
+        loss, grads = self._private(fit.noise, optimizer.leaves, self._rest, optimizer.names, keys, batch)
         self._forward_ends()
         return loss, tuple(grads) if optimizer.apart else (optimizer.joined(grads),)
 

@@ -84,7 +84,7 @@ class Trainer:
             state.pop(SENT + name, None)  # the server's
         rows = task.data.rows(clients, self.device)
         sent = MappingProxyType(down.parts)
-        c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home, kept)
+        c = Clients(task, self._stepper, down.round, clients, sent, state, known, local, rows, home, kept, key=down.key)
         with self._stepper.alone(c), read_only(c.down):
             if newcomers is not None:
                 for name, value in task.program.initial_state(c).items():
@@ -167,6 +167,7 @@ class Trainer:
             examples=examples,
             slots={name: slot for name, (slot, _) in c.slots.items()},
             start=left,
+            taken=None if self.task.private is None else c.taken,
         )
 
     def ask(self, c: Clients) -> None:

@@ -15,6 +15,7 @@ from fedray.core.errors import ConfigError, one_line
 from fedray.core.messages import DELTA, PERSONAL, Broadcast, Parts
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
+from fedray.local.orders import Work
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.task import LocalTask, Sharing, Stacking
 from fedray.local.trainer import Trainer
@@ -115,7 +116,8 @@ def profile_of(task: LocalTask) -> Profile:
             f"algorithm: the survey of {_name(task.program)} sends {twice[0]}, as its server or its client does; "
             "c.down and total have one of a name"
         )
-    return Profile(runs.sent, runs.kept, runs.slots, runs.weighs, runs.surveys, runs.apart, runs.others)
+    seen = runs.sent, runs.kept, runs.slots, runs.weighs, runs.surveys, runs.apart, runs.others
+    return Profile(*seen, works=tuple(runs.works))
 
 
 def profiled(task: LocalTask) -> LocalTask:
@@ -220,6 +222,7 @@ class _Runs:
         self.slots: dict[str, int] = {}
         self.apart: dict[str, int] = {}
         self.others = 0
+        self.works: list[Work] = []
         self.surveys: dict[str, int] = {}
         self.weighs = False
 
@@ -260,6 +263,7 @@ class _Runs:
         told = {f"slot of {name}": slot.float().unsqueeze(1) for name, (slot, _) in c.slots.items()}
         told |= {} if c.weight is None else {"weight": c.weight.unsqueeze(1)}
         self.others = max(self.others, c.others)
+        self.works = max(self.works, c.works, key=len)
         self.apart = {name: part.shape[1] for name, part in c.apart.items()}
         told |= {f"{name} that it sends apart": part for name, part in c.apart.items()}
         found = {"model": c.model - self._down.parts["model"], **c.sent, **kept, **told, **asked}

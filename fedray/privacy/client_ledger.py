@@ -20,6 +20,9 @@ from fedray.rundir import durable
 FORMAT = 3
 """The format of what is written; 1 and 2 are those of ledgers of a server's releases."""
 
+_SLACK = 1.05
+"""A factor by which a bound of one accountant may lie below the figure of the other, as both round."""
+
 Releases = tuple[Release, ...]
 """All that a client has released, alike in one."""
 
@@ -204,6 +207,11 @@ class ClientLedger:
             counts[replace(each, count=1)] += each.count
         return tuple(replace(each, count=count) for each, count in sorted(counts.items()) if count)
 
+    def count(self, name: str, kind: Release) -> int | None:
+        """Return the number of releases of a client, all of one kind; None: there are others among them."""
+        known: Mapping[Release, int] = self._spent.get(name, {})
+        return None if any(each != kind for each in known) else sum(known.values())
+
     @property
     def clients(self) -> dict[str, Releases]:
         """All that each client has released, by name."""
@@ -213,6 +221,10 @@ class ClientLedger:
     def rounds(self) -> int:
         """The number of rounds in which somebody released something."""
         return len(self._rounds)
+
+    def has(self, round: int, name: str, id: str) -> bool:
+        """Return True if a release of a client is written down."""
+        return (round, name, id) in self._known
 
     def released(self, round: int, name: str) -> bool:
         """Return True if a client has released something in a round."""
@@ -240,20 +252,37 @@ def dearest(of_clients: Iterable[Releases], delta: float, accountant: Accountant
     >>> dearest([few, many, few], 1e-5, "rdp") == client_epsilon(many, 1e-5, "rdp")
     True
     """
-    return max((client_epsilon(each, delta, accountant) for each in _candidates(of_clients, delta)), default=0.0)
+    left = _candidates(of_clients)
+    if accountant == "rdp" or len(left) < 2:
+        return max((client_epsilon(each, delta, accountant) for each in left), default=0.0)
+    # Renyi divergences are quick, and bound what distributions of losses take seconds for.
+    bounds = sorted(((client_epsilon(each, delta, "rdp"), each) for each in left), reverse=True)
+    most = 0.0
+    for bound, each in bounds:
+        if bound * _SLACK < most:
+            break
+        most = max(most, client_epsilon(each, delta, accountant))
+    return most
 
 
-def _candidates(of_clients: Iterable[Releases], delta: float) -> Sequence[Releases]:
-    """Return what may cost most: of releases of one kind, where another has more of them, only the other."""
-    left, most = list[Releases](), dict[Release, Releases]()
+def _candidates(of_clients: Iterable[Releases]) -> Sequence[Releases]:
+    """Return what may cost most: of releases of one kind, not those of which another has more, at as large a rate."""
+    left, alike = list[Releases](), dict[Release, dict[float, Releases]]()
     for each in set(of_clients):
         if len(each) != 1:
             left.append(each)
             continue
-        kind = replace(each[0], count=1)
-        if kind not in most or most[kind][0].count < each[0].count:
-            most[kind] = each
-    return [*left, *most.values()]
+        rates = alike.setdefault(replace(each[0], count=1, rate=1.0), {})
+        known = rates.get(each[0].rate)
+        if known is None or known[0].count < each[0].count:
+            rates[each[0].rate] = each
+    for rates in alike.values():
+        most = -1
+        for rate in sorted(rates, reverse=True):
+            if rates[rate][0].count > most:
+                most = rates[rate][0].count
+                left.append(rates[rate])
+    return left
 
 
 def _bytes(value: Mapping[str, Any]) -> bytes:

@@ -27,9 +27,11 @@ class Privacy:
         unit: the difference of two neighbouring data sets. ``client``: one client with all its rows, there or not;
             ``example``: one row of one client, there or not, for silos such as hospitals (DP-SGD).
         epsilon: of the whole run, above 0: the noise multiplier is found for it, for ``rounds`` rounds; of ``local``
-            that of the client that takes part most often.
+            that of the client that takes part most often, and of ``unit: example`` that of the client whose rows pay
+            most.
         noise_multiplier: z > 0: the standard deviation of the noise on a sum of updates, over what one can change it
-            by; in the place of ``epsilon``.  Of ``local`` that on each update, over twice ``norm``.
+            by; in the place of ``epsilon``.  Of ``local`` that on each update, over twice ``norm``; of ``unit:
+            example`` that on the sum of the gradients of a step, over ``norm``.
         delta: the probability at which epsilon may not hold, in (0, 1): far below one over the number of clients.
         clip: ``fixed``: updates are clipped to ``norm``; ``adaptive``: to a norm that follows the quantile of theirs,
             from ``norm`` on (Andrew et al., arXiv:1905.03871).
@@ -89,11 +91,6 @@ class Privacy:
             raise ValueError(f"delta={self.delta:g}: it must be above 0 and below 1, such as 1e-5")
         if not 0.0 <= self.quantile <= 1.0:
             raise ValueError(f"quantile={self.quantile:g}: it must be from 0 to 1")
-        if self.unit == "example" and self.epsilon is not None:
-            raise ValueError(
-                f"epsilon={self.epsilon:g}: of unit: example it is another one for each client, by its rows and steps: "
-                "give noise_multiplier"
-            )
         if self.unit == "example" and (self.clip != "fixed" or self.per_layer):
             raise ValueError(
                 "unit=example: gradients of rows are clipped to one fixed norm over all layers: leave out clip and "
@@ -169,7 +166,7 @@ class Privacy:
 
     @property
     def examples(self) -> ExamplePrivacy | None:
-        """The protection of clients' single rows; None: it is not they who are protected."""
-        if self.unit != "example" or self.noise_multiplier is None:
+        """The protection of clients' single rows, with a multiplier of 1 where that is still to be found; else None."""
+        if self.unit != "example":
             return None
-        return ExamplePrivacy(self.norm, self.noise_multiplier, self.noise)
+        return ExamplePrivacy(self.norm, self.noise_multiplier or 1.0, self.noise)

@@ -31,7 +31,7 @@ from fedray.privacy.randomized import Local
 from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
-from fedray.run.models import no_model
+from fedray.run.models import model_sha256, no_model
 from fedray.run.watch import Watch, judge, monitors
 from fedray.run.weights import check_weights, weights
 from fedray.rundir.client_state import ClientStore
@@ -130,7 +130,7 @@ class Plan:
             yield (
                 f"privacy: single rows: their gradients are clipped to {rows.norm:g}; noise multiplier "
                 f"{rows.noise_multiplier:g} on each step's sum; rows come into a batch at rates from {rates.min():.3g} "
-                f"to {rates.max():.3g}; not accounted: nobody counts yet what it costs each client"
+                f"to {rates.max():.3g}; each client pays for its own steps"
             )
             if rows.noise == "seeded":
                 yield f"privacy: {NOT_PRIVATE}"
@@ -214,23 +214,30 @@ class Plan:
     @property
     def secret(self) -> bool:
         """True if the noise of a round has a key that nobody is to know afterwards."""
-        return any(transform.noise == "secure" for transform in self.algorithm.transforms)
+        rows = self.task.private is not None and self.task.private.noise == "secure"
+        return rows or any(transform.noise == "secure" for transform in self.algorithm.transforms)
 
     @property
     def noised_by_clients(self) -> Source | None:
         """The origin of the keys by which clients draw noise themselves; None: they draw none."""
+        if self.task.private is not None:
+            return self.task.private.noise
         return next((part.noise for part in self.algorithm.transforms if part.randomizes), None)
 
-    def client_key(self, round: int, keys: NoiseKeys | None = None) -> bytes:
+    def client_key(self, round: int, keys: NoiseKeys | None = None, start: Tensor | None = None) -> bytes:
         """Return the key of the noise that clients draw in a round; empty: they draw none.
 
         Args:
             round: its number.
             keys: of the run; None: of ``secure`` noise a key that nobody keeps, for what is thrown away.
+            start: the model that the round begins with, ``[P]``: of rows in batches that are drawn by coins, a round
+                that is done again from another model has other coins.
         """
         if (source := self.noised_by_clients) is None:
             return b""
-        return derived((keys or NoiseKeys(self.task.seed, round=round)).of(source, round), "clients")
+        key = (keys or NoiseKeys(self.task.seed, round=round)).of(source, round)
+        content = "" if self.task.private is None or start is None else model_sha256(start)
+        return derived(key, "clients", content)
 
     @property
     def remembers(self) -> bool:
@@ -258,10 +265,10 @@ class Plan:
         store: ClientStore,
         halvings: int = 0,
         survey: bool = False,
-        keys: NoiseKeys | None = None,
+        key: bytes | None = None,
     ) -> list[Block]:
-        """Cut the round's cohort into blocks, longest first; ``keys`` are as :meth:`client_key` has them."""
-        key = b"" if survey else self.client_key(round, keys)
+        """Cut the round's cohort into blocks, longest first; ``key`` is the :meth:`client_key` of a run."""
+        key = self.client_key(round) if key is None else key
         steps, data = self.steps(round, cohort), self.task.data
         rates, variants = own_rates(self.task.args, data.keys(cohort)), None
         if self.task.submodels is not None:

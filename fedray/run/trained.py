@@ -43,9 +43,13 @@ class Trained:
         """Return what clients hear, with more parts."""
         return replace(self.heard, parts={**self.heard.parts, **parts}) if parts else self.heard
 
-    def train(self, clients: Ints, state: Parts, known: Tensor, more: Parts) -> BlockUpdate:
-        """Train clients, who also hear the means of a survey and rows of their own, see :meth:`Trainer.train`."""
-        update = self.trainer.train(clients, self.with_parts(more), state, self._buffers(clients), known)
+    def train(self, clients: Ints, state: Parts, known: Tensor, more: Parts, key: bytes = b"") -> BlockUpdate:
+        """Train clients, who also hear the means of a survey and rows of their own, see :meth:`Trainer.train`.
+
+        ``key`` is that of the noise which they draw in their steps.
+        """
+        down = replace(self.with_parts(more), key=key)
+        update = self.trainer.train(clients, down, state, self._buffers(clients), known)
         update.variant = self.number
         return update
 

@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +184,7 @@ class Worker:
         """Train a block and fold its updates; clients that fail are given up as values, the others counted once."""
         started = time.perf_counter()
         given_up = {client: self._failure(client, "left_out", "as the config says") for client in block.left_out}
-        released: dict[int, str] = {}
+        released, taken = dict[int, str](), dict[int, int]()
         while True:
             update = None
             try:
@@ -191,6 +192,8 @@ class Worker:
                 update = self._updates(block, given_up)
                 if update is not None:
                     released |= zip(update.clients.tolist(), update.released, strict=False)
+                    if update.taken is not None:
+                        taken |= zip(update.clients.tolist(), update.taken.tolist(), strict=True)
                     _check_apart(update)
                     self.job.algorithm.aggregator.add(self._accumulator, update, self._down.weight)
                 break
@@ -216,7 +219,7 @@ class Worker:
             columns = update.clients, update.weight, update.loss, update.examples
             state = self.rows.write(block.round, update.clients, update.state) if update.state else state
         failures = tuple(given_up[client] for client in sorted(given_up))
-        return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started, released)
+        return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started, released, taken)
 
     def _updates(self, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
         """Return the transformed updates of a block's clients that are not given up; None if nobody is left.
@@ -281,7 +284,7 @@ class Worker:
         own = self._addressed.of(clients, block.addressed)
         if block.survey:
             return model.survey(clients, state, known, own)
-        return model.train(clients, state, known, {**self._surveyed, **own})
+        return model.train(clients, state, known, {**self._surveyed, **own}, block.key)
 
     def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
         algorithm = self.job.algorithm
@@ -299,6 +302,8 @@ class Worker:
             update.noise = ClientNoise(block.key, task.data.keys(clients))
         with torch.no_grad():
             algorithm.transforms.on_clients(update, self._down.parts)
+            if update.taken is not None:
+                update.released = _digests(update)
             algorithm.transforms.on_the_way(update, task.seed, task.data.keys(clients).tolist())
         return update
 
@@ -333,6 +338,18 @@ class Worker:
         self.rows.close()
         self._addressed.close()
         self._open.close()
+
+
+def _digests(update: BlockUpdate) -> tuple[str, ...]:
+    """Return the ids of what clients send whose gradients were noised: the same for the same bits alone."""
+    found = []
+    rows = {name: part.detach().cpu().numpy() for name, part in sorted(update.parts.items())}
+    for place in range(len(update.clients)):
+        said = sha256()
+        for part in rows.values():
+            said.update(np.ascontiguousarray(part[place]).data)
+        found.append(said.hexdigest()[:24])
+    return tuple(found)
 
 
 def _check_apart(update: BlockUpdate) -> None:

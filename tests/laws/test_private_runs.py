@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedray.algorithms import FedAvg, FedPer, Scaffold
+from fedray.algorithms import Ditto, FedAvg, FedPer, Scaffold
 from fedray.algorithms.base import Algorithm
 from fedray.core.noise import NoiseKeys, Source
 from fedray.privacy.central import Central
@@ -15,9 +16,9 @@ from fedray.privacy.client_ledger import ClientLedger, Line
 from fedray.privacy.ledger import Ledger
 from fedray.privacy.randomized import Local
 from fedray.privacy.section import Privacy
-from fedray.run.client_spending import ClientSpending, OfUpdates
+from fedray.run.client_spending import ClientSpending, OfSteps, OfUpdates
 from fedray.run.spending import Spending
-from fedray.sampling import Poisson, RoundRobin, Sampler, Separated
+from fedray.sampling import Poisson, RoundRobin, Sampler, Separated, Uniform
 from tests.cluster.work.within import Deaths, workers_within
 from tests.helpers import Federation, class_problem, federation
 
@@ -49,6 +50,15 @@ def of_clients(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: Cli
     assert isinstance(local, Local)
     run.spending = ClientSpending(run.plan, OfUpdates(local), ledger, None)
     run.state.noise = NoiseKeys(run.plan.task.seed, bytes(32))
+    return run
+
+
+def of_rows(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: ClientLedger) -> Federation:
+    run = federation(PROBLEM, folder, algorithm, sampler=Uniform(5), rounds=ROUNDS, checkpoint_every=2)
+    task = replace(run.plan.task, private=privacy.examples)
+    run.plan, run.job = replace(run.plan, privacy=privacy, task=task), replace(run.job, task=task)
+    run.spending = ClientSpending(run.plan, OfSteps(run.plan), ledger, None)
+    run.state.noise = NoiseKeys(task.seed, bytes(32))
     return run
 
 
@@ -93,16 +103,28 @@ def test_bits_and_ledger_are_those_of_one_process(
 
 
 @pytest.mark.parametrize("noise", ["seeded", "secure"])
-@pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold(), FedPer()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    ("made_of", "algorithm"),
+    [
+        (of_clients, FedAvg()),
+        (of_clients, Scaffold()),
+        (of_clients, FedPer()),
+        (of_rows, FedAvg()),
+        (of_rows, Scaffold()),
+        (of_rows, Ditto()),
+    ],
+    ids=lambda one: one.__name__ if callable(one) else type(one).__name__,
+)
 def test_noise_of_clients_is_that_of_one_process(
-    algorithm: Algorithm, noise: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made_of: Any, algorithm: Algorithm, noise: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    privacy = Privacy(model="local", noise_multiplier=0.5, norm=0.5, noise=noise)
+    kind: dict[str, Any] = {"unit": "example", "accountant": "rdp"} if made_of is of_rows else {"model": "local"}
+    privacy = Privacy(noise_multiplier=0.5, norm=0.5, noise=noise, **kind)
 
     def on(name: str, ledger: str, count: int = 0, dies: Deaths | None = None) -> Federation:
         path = tmp_path / ledger
         found = ClientLedger.read(path) if path.exists() else ClientLedger.begin(path)
-        run = of_clients(tmp_path / name, algorithm, privacy, found)
+        run: Federation = made_of(tmp_path / name, algorithm, privacy, found)
         if count:
             run.executor = workers_within(monkeypatch, count, dies)
         return run

@@ -131,15 +131,30 @@ def test_an_empty_batch_is_a_step_of_noise(stack: Any) -> None:
 def test_noise_has_its_deviation_and_no_two_draws_of_it_are_alike(source: Any) -> None:
     width = 100_000
     noise = FitNoise(ExamplePrivacy(0.5, 1.5, source), 3, 1, np.array([5, 6]), np.array([8.0, 2.0]))
-    drawn = [noise.draw(step, 2, width, torch.device("cpu")) for step in range(2)]
+    drawn = [noise.draw([torch.zeros(2, width)]) for _ in range(2)]
     whole = torch.stack([one for one in drawn if one is not None]).double().reshape(4, width).numpy()
     assert whole.std() == pytest.approx(0.75, rel=4 / math.sqrt(2 * 4 * width))
     correlation = np.corrcoef(whole) - np.eye(4)
     assert np.abs(correlation).max() < 4.5 / math.sqrt(width)
     again = FitNoise(ExamplePrivacy(0.5, 1.5, source), 3, 1, np.array([6]), np.array([2.0]))
-    one = again.draw(0, 1, width, torch.device("cpu"))
+    one = again.draw([torch.zeros(1, width)])
     assert one is not None
     assert torch.equal(one[0].double(), torch.from_numpy(whole[1])) == (source == "seeded")
+
+
+def test_noise_by_a_key_is_repeated_for_the_same_sums_alone_and_depends_on_all_before() -> None:
+    def drawn(*steps: float, number: int = 0, client: int = 5) -> list[torch.Tensor]:
+        privacy = ExamplePrivacy(0.5, 1.5)
+        secrets = privacy.keys(bytes(32), number)
+        noise = FitNoise(privacy, 3, 1, np.array([client]), np.array([8.0]), secrets)
+        return [found for step in steps if (found := noise.draw([torch.full((1, 2, 2), step)])) is not None]
+
+    first, second = drawn(0.1, 0.2)
+    assert torch.equal(torch.stack(drawn(0.1, 0.2)), torch.stack([first, second]))
+    assert torch.equal(drawn(0.1, 0.3)[0], first)
+    others = [drawn(0.1, 0.3)[1], drawn(0.2, 0.2)[1], drawn(0.2)[0], drawn(0.1, number=1)[0], drawn(0.1, client=6)[0]]
+    values = torch.cat([first, second, *others]).flatten().tolist()
+    assert len(set(values)) == len(values)
 
 
 def test_secure_runs_draw_other_batches_and_other_noise_each_time() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
@@ -79,6 +80,22 @@ def test_updates_are_counted_in_closed_form_and_samples_by_the_accountant() -> N
     assert client_epsilon((STEPS,), 1e-5, "rdp") == spent([STEPS], 1e-5, "rdp")
     # The closed form is what distributions of losses say as well, from above.
     assert composed([ONCE], 1e-5) == pytest.approx(spent([ONCE], 1e-5, "pld"), rel=1e-3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.floats(0.5, 4.0),
+    st.floats(0.01, 0.9),
+    st.integers(1, 500),
+    st.sampled_from(["noise_multiplier", "rate", "count"]),
+)
+def test_less_noise_larger_batches_and_more_steps_cost_no_less(z: float, rate: float, count: int, what: str) -> None:
+    one = Release(z, rate, count)
+    worse = {"noise_multiplier": z / 1.1, "rate": min(1.0, 1.1 * rate), "count": count + 5}
+    more = replace(one, **{what: worse[what]})  # type: ignore[arg-type]
+    cost, other = (client_epsilon((each,), 1e-5, "rdp") for each in (one, more))
+    assert cost <= other * (1.0 + 1e-9)
+    assert dearest([(one,), (more,)], 1e-5, "rdp") == other
 
 
 def test_who_pays_most_is_found_among_all(tmp_path: Path) -> None:

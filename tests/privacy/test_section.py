@@ -29,7 +29,6 @@ from fedray.privacy import Privacy
         ({"noise_multiplier": 1, "bit_noise": 5}, "bit_noise=5: it is for clip: adaptive"),
         ({"noise_multiplier": 1, "quantile": 0.9}, "quantile=0.9: it is for clip: adaptive"),
         ({"noise_multiplier": 1, "unit": "hospital"}, "privacy.unit"),
-        ({"epsilon": 1, "unit": "example"}, "epsilon=1: of unit: example it is another one for each client"),
         ({"noise_multiplier": 1, "unit": "example", "clip": "adaptive"}, "unit=example: gradients of rows are clipped"),
         ({"noise_multiplier": 1, "unit": "example", "per_layer": True}, "unit=example: gradients of rows are clipped"),
         ({"noise_multiplier": 1, "bands": 3}, "bands=3: it is for mechanism: banded, and this one is gaussian"),
@@ -62,3 +61,4 @@ def test_rows_are_protected_by_the_clients_and_clients_by_the_server() -> None:
     assert Privacy(noise_multiplier=2.0).examples is None
     rows = Privacy(unit="example", noise_multiplier=2.0, norm=0.5).examples
     assert rows == ExamplePrivacy(0.5, 2.0, "secure")
+    assert Privacy(unit="example", epsilon=3.0).examples == ExamplePrivacy(1.0, 1.0, "secure")

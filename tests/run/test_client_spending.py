@@ -12,8 +12,10 @@ import pytest
 
 import fedray
 from fedray.core.errors import ConfigError
+from fedray.privacy.accounting import spent
 from fedray.privacy.client_ledger import ClientLedger
 from fedray.privacy.local import Randomizer
+from fedray.privacy.releases import Release
 from fedray.rundir import checkpoint
 from fedray.rundir.names import LEDGER
 from tests.privacy.test_runs import ROUNDS, data, hashes, stops_at, train
@@ -94,3 +96,40 @@ def test_a_run_goes_on_with_the_ledger_of_its_own_kind(whole: Path, tmp_path: Pa
     train(tmp_path / "none", privacy=None, options={"rounds": 2})
     with pytest.raises(ConfigError, match="has done 2 rounds without a ledger"):
         local(tmp_path / "none", resume=True, options={"rounds": 3})
+
+
+def of_rows(folder: Path, noise: str = "seeded", **more: Any) -> fedray.Result:
+    return train(folder, noise, privacy={"unit": "example"}, **{"sampler": fedray.Uniform(5), **more})
+
+
+def test_each_client_pays_for_the_steps_of_its_rows_and_the_run_says_what_most_is(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    of_rows(folder, options={"batch_size": 4})
+    # Eight training rows of each in batches of four.
+    rounds = [int(drawn(round).max()) for round in range(1, ROUNDS + 1)]
+    assert told(folder) == [spent([Release(0.5, 0.5, 2 * k)], 1e-5, "rdp") for k in rounds]
+    clients = ClientLedger.read(folder / LEDGER).clients
+    assert clients == {data().client_id(i): (Release(0.5, 0.5, 2 * int(k)),) for i, k in enumerate(drawn(ROUNDS)) if k}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["privacy"]["epsilon"] == told(folder)[-1]
+    assert "of each row of the client that pays most" in summary["privacy"]["claim"]
+    limit = spent([Release(0.5, 0.5, 2 * rounds[-1])], 1e-5, "rdp") - 0.01
+    of_rows(tmp_path / "limited", options={"batch_size": 4, "epsilon": limit})
+    ended = json.loads((tmp_path / "limited" / "summary.json").read_text())
+    assert (ended["rounds"], ended["status"]) == (rounds.index(rounds[-1]), "budget")
+    assert ended["privacy"]["epsilon"] <= limit
+
+
+def test_noise_of_rows_by_forgotten_keys_is_repeated_after_a_kill_and_never_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    of_rows(folder, "secure", callbacks=[stops_at(3)])
+    assert [*folder.rglob(checkpoint.NOISE_KEY)]
+    of_rows(folder, "secure", resume=True, callbacks=[stops_at(4)])
+    first = hashes(folder)
+    checkpoint.drop_after(folder / "checkpoints", 3)
+    of_rows(folder, "secure", resume=True)
+    assert hashes(folder)[:4] == first
+    assert len(ClientLedger.read(folder / LEDGER)) == 5 * ROUNDS
+    assert not [*folder.rglob(checkpoint.NOISE_KEY)]
+    of_rows(tmp_path / "again", "secure", options={"rounds": 1})
+    assert hashes(tmp_path / "again")[0] != first[0]

@@ -9,13 +9,19 @@ from dataclasses import replace
 from fedray.core.errors import counted
 from fedray.privacy.accounting import multiplier_for, spent
 from fedray.privacy.central import Central
+from fedray.privacy.client_ledger import client_epsilon, dearest
 from fedray.privacy.correlated import Banded, Correlation
 from fedray.privacy.local import Randomizer
 from fedray.privacy.mechanism import correlated_words
 from fedray.privacy.randomized import Local
+from fedray.privacy.section import Privacy
 from fedray.run.plan import Plan
+from fedray.run.private_steps import planned_releases
 
 Row = tuple[str, str]
+
+SHOWN = 5
+"""The number of clients, those that pay most, of which a plan says what each pays."""
 
 TARGETS = (1.0, 3.0, 8.0)
 """Epsilons for which to say what noise it takes: what is called strong, usual, and weak."""
@@ -27,6 +33,8 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
     Raises:
         ConfigError: dp-accounting is not installed.
     """
+    if plan.task.private is not None and plan.privacy is not None:
+        yield from _of_rows(plan, plan.privacy)
     local = next((part for part in plan.algorithm.transforms if isinstance(part, Local)), None)
     if local is not None:
         yield from _of_clients(local)
@@ -57,6 +65,24 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
     if cohorts.rate < 1.0 and not once:
         less = after(plan.rounds, 0.5)
         yield "", f"with this noise, cohorts half as large: {less:.3g}; but noise weighs twice as much in their mean"
+
+
+def _of_rows(plan: Plan, section: Privacy) -> Iterator[Row]:
+    """Yield what rows of clients cost whose gradients are noised in each step."""
+    assert plan.task.private is not None
+    kind, planned = (section.delta, section.accountant), planned_releases(plan)
+    rates, steps = [each.rate for each in planned.values()], [each.count for each in planned.values()]
+    yield "unit", "one row of one client, there or not; how many rows each has is not hidden"
+    low, high = min(rates, default=0.0), max(rates, default=0.0)
+    taken = f"{min(steps, default=0):,} to {max(steps, default=0):,} steps of a client that takes part"
+    yield "sampling", f"rows come into a batch by coins, at rates from {low:.3g} to {high:.3g}; {taken}"
+    yield "noise", f"multiplier {plan.task.private.noise_multiplier:g} over the clip, {section.norm:g}, in each step"
+    most = dearest([(each,) for each in planned.values()], *kind)
+    yield "epsilon", f"{most:.4g} at delta {section.delta:g} of the client that pays most ({section.accountant})"
+    bounds = {client: client_epsilon((each,), section.delta, "rdp") for client, each in planned.items()}
+    shown = sorted(bounds, key=lambda client: -bounds[client])[:SHOWN]
+    told = ", ".join(f"{plan.task.data.client_id(client)} {bounds[client]:.3g}" for client in shown)
+    yield "", f"by rdp, which is quick and somewhat above, of {counted(len(planned), 'client')}: {told}"
 
 
 def _of_clients(local: Local) -> Iterator[Row]:

@@ -19,7 +19,8 @@ from fedray.sampling import Full
 
 
 def plan(*transforms: Any) -> Any:
-    return SimpleNamespace(algorithm=SimpleNamespace(transforms=transforms), rounds=10)
+    parts, task = SimpleNamespace(transforms=transforms), SimpleNamespace(private=None)
+    return SimpleNamespace(algorithm=parts, rounds=10, task=task, privacy=None)
 
 
 def test_it_says_what_is_spent_and_what_would_spend_less() -> None:
