@@ -244,7 +244,8 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for name in (SYNCHRONOUS, "DiLoCo, H = 50", "DiLoCo, H = 50, int4", "one site alone"):
         steps, losses = zip(*found[name]["curve"], strict=True)
-        axes.plot(steps, losses, label=name, linewidth=2 if name == SYNCHRONOUS else 1.3)
+        # Four bits cover the curve of float32 otherwise.
+        axes.plot(steps, losses, "--" if name.endswith("int4") else "-", label=name, linewidth=1.5)
     axes.axvline(WARM, color="0.7", linewidth=1, linestyle=":")
     axes.set(xlabel="steps", ylabel="held-out loss (nats a character)", ylim=(None, found[SYNCHRONOUS]["curve"][2][1]))
     axes.legend(frameon=False)
