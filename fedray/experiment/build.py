@@ -190,7 +190,7 @@ class Config(Bound):
         tellers = (*algorithm.tellers, *(["attack"] if self.attack else []))
         check_named(watched, measured, task.measures, tellers)
         warnings += untested(task, self.evaluate, data)
-        if self._evaluates(data):
+        if self._evaluates(data) and not getattr(self.data, "classes", None):  # whose order is then theirs
             warnings += taken_for_positive(task.measures)
         plan = Plan(
             task=task,
