@@ -54,6 +54,7 @@ OTHERS = {"cat", "cd", "git", "pip", "ray", "sbatch", "scancel", "source", "tens
 
 # Words that make a command quick, or let it run on any machine.
 ALSO = {
+    "attack": ["rounds=1"],
     "run": ["cluster.name=inline", "rounds=3"],
     "resume": ["rounds=5"],
     "compare": ["cluster.name=inline", "rounds=2", "--quiet"],

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.audit.bound import Guesses, Line, log_ratio
 from fedray.audit.canary import Canary
-from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, StopSection
+from fedray.audit.runs import bare, run
 from fedray.core.errors import ConfigError
 from fedray.core.rng import integer, numpy_generator
 from fedray.experiment.build import Config
-from fedray.models.prototype import last_of
 from fedray.privacy.accounting import spent
 from fedray.privacy.central import Central
-from fedray.run.executor import InlineExecutor
-from fedray.run.loop import Rounds
 from fedray.run.plan import Plan
-from fedray.run.snapshot import first_state
-from fedray.run.worker import Job, devices_of
-from fedray.rundir.client_state import ClientStore
 from fedray.rundir.scratch import scratch
-
-HERE = ["cluster.name=inline", "tracking=[]", "failures.block_timeout=null", "driver.gpus=0", "worker.gpus=0"]
-"""Changes of a config, so that its runs are done in this process."""
 
 DELTAS = (0.01, 0.03, 0.1, 0.2, 0.3)
 """Further deltas of a test, beside the claim's own: the accountant has an epsilon for each, and refuting one refutes
@@ -103,13 +92,7 @@ class Audit:
         order = numpy_generator(self._seed, "canary", round=1).permutation(clients)
         canary.clients = np.sort(order[:canaries])
         self._canary, self._trials, self._threads = canary, trials, config.place.worker.threads
-        self.plan: Plan = replace(
-            plan,
-            evaluate=EvaluateSection(every=0),
-            stop=StopSection(),
-            budget=BudgetSection(),
-            checkpoint=CheckpointSection(every=0),
-        )
+        self.plan: Plan = bare(plan)
 
     def __iter__(self) -> Iterator[Found]:
         """Run the trials, and yield after each what all so far have shown.
@@ -139,22 +122,10 @@ class Audit:
         seed = integer(self._seed, "canary", round=3, client=trial)
         plan = replace(self.plan, task=replace(self.plan.task, seed=seed))
         with scratch() as place:
-            _run(plan, place, self._threads)
+            run(plan, place, self._threads)
         unit = self.central.privacy.norm * cohorts.factor / cohorts.expected
         shift = 0.5 if replaced else 0.0
         # Who has its turn when is left aside, which makes the score weaker and the bound no less true.
         return log_ratio(
             np.stack(self._canary.seen) / unit + shift, self.central.multiplier, cohorts.rate / cohorts.turns, shift
         )
-
-
-def _run(plan: Plan, place: Path, threads: int) -> None:
-    state_folder = place / "state"
-    state_folder.mkdir()
-    job = Job(plan.task, plan.algorithm, state_folder, threads)
-    with contextlib.closing(InlineExecutor(job, devices_of(0))) as executor:
-        vector = executor.global_vector(plan.layout.size)
-        vector.copy_(plan.layout.pack(dict(last_of(plan.task.model_fn).state_dict())))
-        state = first_state(plan, vector, ClientStore(state_folder, job.state_widths()))
-        for _ in Rounds(plan, state, executor, lambda state: None):
-            pass

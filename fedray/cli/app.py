@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from fedray.cli import (
+    attacking,
     auditing,
     comparing,
     data,
@@ -98,6 +99,7 @@ app.command(cls=_Question)(runs.runs)
 app.command(cls=_Question)(watching.status)
 app.command(cls=_Question)(privacy.privacy)
 app.command(cls=_Question)(auditing.audit)
+app.command(cls=_Question)(attacking.attack)
 app.command(cls=_Question)(verifying.verify)
 app.command(cls=_Question)(verifying.diff)
 app.command(cls=_Question)(debugging.debug)

@@ -41,7 +41,8 @@ def audit(
     refuted.
     """
     with held():
-        from fedray.audit.trials import HERE, Audit
+        from fedray.audit.runs import HERE
+        from fedray.audit.trials import Audit
         from fedray.core.terminal import Grid, pairs, show
         from fedray.experiment.build import Config
 

@@ -34,6 +34,8 @@ Purpose = Literal[
     "noise",
     "attack",
     "canary",
+    "membership",
+    "inversion",
     "aggregate",
     "encode",
     "mask",

@@ -265,7 +265,7 @@ class Worker:
     def _update(self, clients: Ints, block: Block) -> BlockUpdate:
         try:
             with memory_told(), lack_told():
-                return self._trained(clients, block)
+                return self.sent(clients, block)
         except (*OutOfMemory, RunFailed, UpdateOutOfRange):
             raise
         except Exception as error:
@@ -286,7 +286,11 @@ class Worker:
             return model.survey(clients, state, known, own)
         return model.train(clients, state, known, {**self._surveyed, **own}, block.key)
 
-    def _trained(self, clients: Ints, block: Block) -> BlockUpdate:
+    def sent(self, clients: Ints, block: Block) -> BlockUpdate:
+        """Return the updates of clients of a block as the server receives them; nothing is folded or kept.
+
+        Arguments as for :meth:`local`.
+        """
         algorithm = self.job.algorithm
         update = self.local(clients, block)
         if block.survey:

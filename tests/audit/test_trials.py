@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedray.audit.trials import HERE, Audit, Found
+from fedray.audit.runs import HERE
+from fedray.audit.trials import Audit, Found
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
 from fedray.core.noise import Normals

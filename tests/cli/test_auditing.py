@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedray.audit import trials
+from fedray.audit.runs import run
 from fedray.core.noise import Normals
 from tests.audit.test_trials import PRIVATE
 from tests.cli.command import Cli
@@ -45,14 +46,14 @@ def test_its_status_says_that_a_claim_is_refuted(cli: Cli, config: Path, monkeyp
 def test_ctrl_c_tells_what_the_trials_so_far_have_shown(
     cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, runs = trials._run, iter(range(3))
+    runs = iter(range(3))
 
     def stops(*args: object) -> None:
         if next(runs) == 2:
             raise KeyboardInterrupt
         run(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trials, "_run", stops)
+    monkeypatch.setattr(trials, "run", stops)
     outcome = cli("audit", config, "--trials", "9", "--rounds", "1")
     assert outcome.status == 130
     assert "2 runs of 1 round, canaries in each: 1, of 9: stopped" in outcome.out
