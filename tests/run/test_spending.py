@@ -175,7 +175,7 @@ def test_a_run_does_not_go_on_with_a_ledger_that_has_lost_something(whole: Path,
 
 
 def test_a_budget_without_privacy_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"budget.epsilon=3: nothing counts it but privacy with unit: client"):
+    with pytest.raises(ConfigError, match=r"budget.epsilon=3: nothing counts it but privacy: give that"):
         train(tmp_path / "run", privacy=None, options={"epsilon": 3.0})
 
 
