@@ -62,9 +62,41 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
     yield "epsilon", f"{after(plan.rounds):.4g} at delta {section.delta:g} {way} ({section.accountant})"
     others = [f"{multiplier_for(e, central.release(), plan.rounds, *kind):.3g} for {e:g}" for e in TARGETS]
     yield "to meet", f"an epsilon with these cohorts, a noise multiplier of {', '.join(others)}"
+    if not once:
+        longest = [f"{_most_rounds(central, e, plan.rounds):,} for {e:g}" for e in TARGETS]
+        yield "", f"with this noise and these cohorts, rounds, counted by rdp: {', '.join(longest)}"
     if cohorts.rate < 1.0 and not once:
+        rates = [f"{_highest_rate(central, e, plan.rounds):.3g} for {e:g}" for e in TARGETS]
+        yield "", f"with this noise and as many rounds, a sampling rate, counted by rdp: {', '.join(rates)}"
         less = after(plan.rounds, 0.5)
         yield "", f"with this noise, cohorts half as large: {less:.3g}; but noise weighs twice as much in their mean"
+
+
+def _most_rounds(central: Central, epsilon: float, rounds: int) -> int:
+    """Return the most rounds that stay within an epsilon by rdp, up to a hundred times those of the plan."""
+
+    def within(count: int) -> bool:
+        return spent(central.release().over(count), central.privacy.delta, "rdp") <= epsilon
+
+    low, high = 0, 100 * rounds + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if within(middle) else (low, middle)
+    return low
+
+
+def _highest_rate(central: Central, epsilon: float, rounds: int) -> float:
+    """Return the highest sampling rate that stays within an epsilon by rdp, of three digits and rounded down."""
+    low, high = 0.0, 1.0
+    while high - low > 2e-4 * high:
+        middle = (low + high) / 2.0
+        release = replace(central.release(), rate=middle)
+        within = spent(release.over(rounds), central.privacy.delta, "rdp") <= epsilon
+        low, high = (middle, high) if within else (low, middle)
+        if high < 1e-6:
+            return 0.0
+    digits = 10.0 ** (math.floor(math.log10(low)) - 2)
+    return math.floor(low / digits) * digits
 
 
 def _of_rows(plan: Plan, section: Privacy) -> Iterator[Row]:

@@ -31,6 +31,16 @@ def test_it_says_what_is_spent_and_what_would_spend_less() -> None:
     assert f"{noise_multiplier(8.0, 1.0, 10, 1e-5, 'rdp'):.3g} for 8" in rows["to meet"]
 
 
+def test_it_says_how_many_rounds_and_which_rate_meet_an_epsilon() -> None:
+    section = Privacy(noise_multiplier=1.0, accountant="rdp")
+    told = [row for _, row in privacy_rows(plan(Central(section, 1.0, Participation(rate=0.1, expected=50.0))))]
+    rounds, rate = (next(row for row in told if words in row) for words in ("these cohorts, rounds", "a sampling rate"))
+    most = int(rounds.split(" for 3,")[0].split()[-1].replace(",", ""))
+    assert epsilon(1.0, 0.1, most, 1e-5, "rdp") <= 3.0 < epsilon(1.0, 0.1, most + 1, 1e-5, "rdp")
+    highest = float(rate.split(" for 3,")[0].split()[-1])
+    assert epsilon(1.0, highest, 10, 1e-5, "rdp") <= 3.0 < epsilon(1.0, highest * 1.02, 10, 1e-5, "rdp")
+
+
 def test_of_correlated_noise_it_says_that_all_rounds_are_one_release_and_what_that_gains() -> None:
     section = Privacy(noise_multiplier=6.0, accountant="rdp", mechanism="banded", bands=2)
     cohorts = Participation("fixed", 1.0, "replace_one", turns=2, expected=10.0, clients=20)
