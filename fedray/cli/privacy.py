@@ -51,6 +51,20 @@ def privacy(
         typer.Option("--rate", help="The probability with which a client takes part; default: 1.", show_default=False),
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", help="The number of rounds.", show_default=False)] = None,
+    sampling: Annotated[
+        Literal["poisson", "fixed"] | None,
+        typer.Option(
+            "--sampling",
+            help="Cohorts by coins, or of a fixed size, where the noise is over twice the clip; default: poisson.",
+            show_default=False,
+        ),
+    ] = None,
+    turns: Annotated[
+        int | None,
+        typer.Option(
+            "--turns", help="Groups of clients that take turns; of --sampling fixed; default: 1.", show_default=False
+        ),
+    ] = None,
     delta: Delta = None,
     accountant: Annotated[
         Literal["pld", "rdp"] | None,
@@ -71,9 +85,10 @@ def privacy(
         from fedray.privacy import accounting
 
     if run_dir is not None:
-        if any(said is not None for said in (epsilon, noise_multiplier, rate, rounds)):
+        if any(said is not None for said in (epsilon, noise_multiplier, rate, rounds, sampling, turns)):
             raise ConfigError(
-                f"{run_dir}: a ledger says what was spent: leave --epsilon, --noise-multiplier, --rate and --rounds out"
+                f"{run_dir}: a ledger says what was spent: leave --epsilon, --noise-multiplier, --rate, --rounds, "
+                "--sampling and --turns out"
             )
         _of_run(run_dir, delta, accountant, everything, as_json)
         return
@@ -81,14 +96,15 @@ def privacy(
         raise ConfigError("--all: it is for the ledger of a run folder")
     if (epsilon is None) == (noise_multiplier is None) or rounds is None:
         raise ConfigError("give a run folder; or --rounds with one of --epsilon and --noise-multiplier")
+    way, groups = sampling or "poisson", 1 if turns is None else turns
     kind = (1.0 if rate is None else rate, rounds, 1e-5 if delta is None else delta, accountant or "pld")
     try:
         if epsilon is not None:
-            found = accounting.noise_multiplier(epsilon, *kind)
+            found = accounting.noise_multiplier(epsilon, *kind, sampling=way, turns=groups)
             told = {"noise_multiplier": found}
         else:
             assert noise_multiplier is not None
-            told = {"epsilon": accounting.epsilon(noise_multiplier, *kind)}
+            told = {"epsilon": accounting.epsilon(noise_multiplier, *kind, sampling=way, turns=groups)}
     except ValueError as error:
         raise ConfigError(f"--{error}") from None
     lines = [f"{name} {value:.6g}" for name, value in told.items()]

@@ -91,6 +91,12 @@ def test_the_noise_for_a_target_and_what_noise_costs(cli: Cli) -> None:
     assert json.loads(cli("privacy", *back).out)["epsilon"] <= 9.0
 
 
+def test_clients_that_take_turns_pay_for_their_own_rounds(cli: Cli) -> None:
+    asked = "privacy", "--noise-multiplier", "4", "--rounds", "80"
+    assert cli(*asked, "--turns", "20", "--sampling", "fixed").out == "epsilon 1.99309\n"
+    assert cli(*asked, "--sampling", "fixed").out != "epsilon 1.99309\n"
+
+
 def test_an_epsilon_without_end_is_valid_json(cli: Cli) -> None:
     asked = "--noise-multiplier", "0.001", "--rounds", "10", "--accountant", "rdp"
     assert json.loads(cli("privacy", *asked, "--json").out) == {"epsilon": None}
