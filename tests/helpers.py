@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
@@ -373,3 +374,11 @@ def train(
 def relative(one: Tensor, other: Tensor) -> float:
     """Largest difference of two tensors against the largest value of the second."""
     return float((one - other).abs().max() / other.abs().max())
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar file of ours."""
+    with tarfile.open(archive) as file:
+        # Python 3.11.2, which Debian 12 has, knows no filters, and later ones warn where none is said.
+        file.extraction_filter = getattr(tarfile, "data_filter", None)
+        file.extractall(folder)

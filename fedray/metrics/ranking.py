@@ -30,7 +30,8 @@ def keys_of(scores: Tensor) -> Tensor:
     >>> keys_of(torch.tensor([-2.0, -0.0, 0.0, 1.0]))
     tensor([16383, 32768, 32768, 49024])
     """
-    bits = (scores.float() + 0.0).to(torch.bfloat16).view(torch.int16).to(torch.int64) & 0xFFFF
+    # There are two zeros, and a number may round to the other one.
+    bits = (scores.float().to(torch.bfloat16) + 0.0).view(torch.int16).to(torch.int64) & 0xFFFF
     return torch.where(bits >= 0x8000, 0xFFFF - bits, bits + 0x8000)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 import fedray
 from fedray.core.hardware import machine
 from tests.cli.command import Cli, hashes
+from tests.helpers import unpack
 
 EARLIER = Path(__file__).resolve().parents[1] / "rundir" / "earlier"
 """Two rounds of a run on tables by the fedray of 56f3766, which wrote neither an encoding nor a fingerprint."""
@@ -90,8 +90,7 @@ def test_runs_of_each_algorithm_of_an_earlier_fedray_go_on_with_the_same_bits(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with tarfile.open(ALGORITHMS) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(ALGORITHMS, tmp_path)
     rows = [line.split() for line in Path("expected.txt").read_text().splitlines()]
     assert len(rows) == 14
     for folder, rounds, expected in rows:

@@ -21,7 +21,7 @@ from fedray.algorithms.base import Algorithm, algorithms
 from fedray.core.messages import VECTOR
 from tests.helpers import class_problem
 from tests.laws.parts import ALGORITHMS
-from tests.laws.test_limits import LIMITS, PLAIN, REST
+from tests.laws.test_limits import LIMITS, OTHERS, PLAIN, REST
 from tests.laws.test_rows import SIZES, block, stacked
 
 LAWS: dict[str, tuple[str, str]] = {
@@ -148,7 +148,9 @@ def law(name: str) -> str:
     found = [f"{options(limit)}: FedAvg, bitwise" for limit in LIMITS if limit.name == name]
     found += [f"{options(limit)}: FedAvg, plain mean" for limit in PLAIN if limit.name == name]
     found += [
-        f"{options(one)}: rests {'at' if exact else 'off'} the optimum" for one, exact in REST if one.name == name
+        f"{options(one)}: rests {'at' if exact else 'off'} the optimum"
+        for one, exact in (*REST, *OTHERS)
+        if one.name == name
     ]
     return "; ".join([*found, *(LAWS[name][0] for _ in "x" if name in LAWS)])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fedray.core.layout import Layout
 from fedray.core.regions import Regions
 from fedray.run.earlier import upgraded
 from fedray.rundir import checkpoint
+from tests.helpers import unpack
 from tests.rundir.regions_before import ALGORITHMS, data, model
 
 BEFORE = Path(__file__).resolve().parents[1] / "rundir" / "regions_before.tar.gz"
@@ -27,8 +27,7 @@ BEFORE = Path(__file__).resolve().parents[1] / "rundir" / "regions_before.tar.gz
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_run_goes_on_with_the_same_bits(name: str, tmp_path: Path) -> None:
-    with tarfile.open(BEFORE) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(BEFORE, tmp_path)
     options = {"buffers": "local"} if name == "own-buffers" else {}
     args = fedray.TrainArgs(
         rounds=4,
@@ -64,8 +63,7 @@ def test_a_run_goes_on_with_the_same_bits(name: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_go_on_is_refused_with_the_version_that_can(tmp_path: Path) -> None:
-    with tarfile.open(BEFORE) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(BEFORE, tmp_path)
     saved = checkpoint.newest(tmp_path / "frozen" / "checkpoints")
     assert saved is not None
     layout = Layout.of(nn.Linear(2, 1))
@@ -79,8 +77,7 @@ def test_what_cannot_go_on_is_refused_with_the_version_that_can(tmp_path: Path) 
 
 
 def test_what_is_frozen_leaves_the_vector(tmp_path: Path) -> None:
-    with tarfile.open(BEFORE) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(BEFORE, tmp_path)
     saved = checkpoint.newest(tmp_path / "frozen" / "checkpoints")
     assert saved is not None
     module = model("frozen").model_fn()  # type: ignore[operator]

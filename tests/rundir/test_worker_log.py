@@ -64,7 +64,9 @@ def test_a_process_of_its_own_says_it_there_also_if_it_is_killed(tmp_path: Path)
 
 def test_where_there_is_no_run_folder_nothing_is_made(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere" / "workers"
-    ended = subprocess.run([sys.executable, "-c", REDIRECTED, str(folder)], capture_output=True, text=True, check=False)
+    # What Python itself holds back is lost where a process is killed.
+    command = [sys.executable, "-u", "-c", REDIRECTED, str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert words(ended.stdout + ended.stderr) == ALL
     assert not folder.parent.exists()
 

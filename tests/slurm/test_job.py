@@ -29,8 +29,9 @@ import os, sys, threading
 from fedray.slurm.job import Signals
 
 DRIVER = '''
-import signal
-signal.signal(signal.SIGUSR1, lambda *_: print("asked", flush=True))
+import os, signal
+# print may be under way, and must not be called then
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"asked\\\\n"))
 print("ready", flush=True)
 while True:
     signal.pause()

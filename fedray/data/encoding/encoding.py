@@ -75,8 +75,12 @@ class Encoding:
             **{key: getattr(options, key) for key in _SAVED},
             "columns": [self._column(name) for name in self.order],
             "files": self.files,
-            **({"dialect": self.dialect} if self.dialect else {}),
-            **({"dialects": self.dialects} if self.dialects else {}),
+            **({"dialect": _sorted(self.dialect)} if self.dialect else {}),
+            **(
+                {"dialects": {name: _sorted(own) for name, own in sorted(self.dialects.items())}}
+                if self.dialects
+                else {}
+            ),
             **own,
         }
 
@@ -316,6 +320,10 @@ def column_values(table: Table, name: str, options: Options) -> NDArray[np.float
     if name in options.levels:
         return table.levels(name, options.levels[name], lenient=options.unseen == "other")
     return table.numbers(name)
+
+
+def _sorted(dialect: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(sorted(dialect.items()))
 
 
 def _words(missing: Mapping[str, Any]) -> dict[str, list[str]]:
