@@ -188,11 +188,11 @@ def test_how_workers_live(scaffold: Federation, four_cpus: None) -> None:
     """They see no GPU unasked, where torch's optimizers would open a context; nobody is nicer than others to them; Ray
     tells nobody about them.
     """
-    model_fn = scaffold.job.task.model_fn
+    model_fn, niceness = scaffold.job.task.model_fn, os.nice(0)
 
     def looking() -> nn.Module:
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == ""
-        assert os.nice(0) == 0
+        assert os.nice(0) == niceness
         assert os.environ.get("RAY_USAGE_STATS_ENABLED") == "0"
         assert torch.get_num_threads() == 1
         return model_fn()
