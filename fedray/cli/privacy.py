@@ -122,7 +122,7 @@ def _of_run(run_dir: Path, delta: float | None, accountant: Accountant | None, e
 
     if not (run_dir / LEDGER).exists():
         raise ConfigError(f"{run_dir}: there is no {LEDGER}, so it is no run with a section privacy")
-    if ClientLedger.is_one(run_dir / LEDGER):
+    if ClientLedger.is_at(run_dir / LEDGER):
         show_clients(run_dir / LEDGER, _section(run_dir), delta, accountant, None if everything else _SHOWN, as_json)
         return
     ledger, section = Ledger.read(run_dir / LEDGER), _section(run_dir)

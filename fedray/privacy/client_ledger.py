@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from fedray.core.errors import ConfigError
 from fedray.privacy.accounting import Accountant, spent
+from fedray.privacy.journal import Journal
 from fedray.privacy.local import composed
 from fedray.privacy.releases import Release
-from fedray.rundir import durable
 
 FORMAT = 3
 """The format of what is written; 1 and 2 are those of ledgers of a server's releases."""
@@ -58,7 +55,7 @@ class Line:
         return cls(round, Release(**left), {str(name): str(id) for name, id in clients.items()})
 
 
-class ClientLedger:
+class ClientLedger(Journal[Line]):
     """A journal of what clients release, in a file that only grows, on the disk before anything is made of it.
 
     What a client released again with the same noise, as a block was done again, is one release; what came out otherwise
@@ -77,108 +74,36 @@ class ClientLedger:
     Args:
         path: the file.
         id: of the ledger, drawn where it begins.
-        lines: in their order.
+        entries: its lines, in their order.
     """
 
-    def __init__(self, path: Path, id: str, lines: Iterable[Line] = ()) -> None:
-        self.path, self.id = path, id
+    format: ClassVar[int] = FORMAT
+    whose: ClassVar[str] = "clients"
+
+    def __init__(self, path: Path, id: str, entries: Iterable[Line] = ()) -> None:
         self._known, self._done = set[tuple[int, str, str]](), set[tuple[int, str]]()
         self._spent: dict[str, Counter[Release]] = {}
-        self._rounds, self._lines = set[int](), list[Line]()
-        for line in lines:
-            self._add(line)
+        self._rounds = set[int]()
+        super().__init__(path, id, entries)
 
-    def _add(self, line: Line) -> None:
-        once = replace(line.release, count=1)
-        for name, id in line.clients.items():
-            self._known.add((line.round, name, id))
-            self._done.add((line.round, name))
-            self._spent.setdefault(name, Counter())[once] += line.release.count
-        self._rounds.add(line.round)
-        self._lines.append(line)
+    @classmethod
+    def entry_of(cls, line: Mapping[str, Any]) -> Line:
+        """Make a line of what stands there; TypeError as for :meth:`Line.from_json`."""
+        return Line.from_json(line)
+
+    def add(self, entry: Line) -> None:
+        """Take releases that are written down."""
+        super().add(entry)
+        once = replace(entry.release, count=1)
+        for name, id in entry.clients.items():
+            self._known.add((entry.round, name, id))
+            self._done.add((entry.round, name))
+            self._spent.setdefault(name, Counter())[once] += entry.release.count
+        self._rounds.add(entry.round)
 
     def __len__(self) -> int:
         """Return the number of releases, each of one client in one round."""
         return len(self._known)
-
-    def __iter__(self) -> Iterator[Line]:
-        return iter(self._lines)
-
-    @classmethod
-    def begin(cls, path: Path) -> ClientLedger:
-        """Make the ledger of a new run.
-
-        Raises:
-            ConfigError: there is one, whose releases would be forgotten.
-            OSError: the file cannot be written.
-        """
-        made = cls(path, secrets.token_hex(16))
-        if not durable.create(path, made._head):
-            raise ConfigError(f"{path}: there is a ledger of privacy already; begin a new run in a folder of its own")
-        return made
-
-    @property
-    def _head(self) -> bytes:
-        return _bytes({"ledger": self.id, "format": FORMAT, "of": "clients"})
-
-    @staticmethod
-    def is_one(path: Path) -> bool:
-        """Return True for the ledger of clients, and False for that of a server, or what is none."""
-        try:
-            with path.open("rb") as file:
-                return bool(json.loads(file.readline()).get("of") == "clients")
-        except (OSError, ValueError, AttributeError):
-            return False
-
-    @classmethod
-    def read(cls, path: Path) -> ClientLedger:
-        """Read a ledger; a last line that was cut short by a kill is left out, as nothing was made of it.
-
-        Raises:
-            ConfigError: there is none, or it was changed, or is that of a server.
-        """
-        try:
-            head, *lines = path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: there is no ledger of privacy, so that nobody knows what was spent") from None
-        try:
-            first = json.loads(head)
-            if first["format"] > FORMAT:
-                raise ConfigError(
-                    f"{path}: a ledger of format {first['format']}; this fedray reads {FORMAT}: update it"
-                )
-            if first.get("of") != "clients":
-                raise ConfigError(
-                    f"{path}: the ledger of a server's releases, not of clients': resume with the privacy.model and "
-                    "privacy.unit that the run was started with, or train anew in another run.dir"
-                )
-            return cls(path, str(first["ledger"]), [Line.from_json(json.loads(line)) for line in lines[:-1]])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path}: not a ledger of privacy, or a changed one ({error})") from error
-
-    @classmethod
-    def resume(cls, path: Path, id: str, least: int) -> ClientLedger:
-        """Read the ledger of a run that goes on, and make it whole where a kill has cut its last line.
-
-        Args:
-            path: the file.
-            id: of the ledger that the checkpoint belongs to.
-            least: the number of releases that there were at the checkpoint.
-
-        Raises:
-            ConfigError: it is that of another run, or has lost entries: what was spent is not known.
-        """
-        found = cls.read(path)
-        if found.id != id:
-            raise ConfigError(f"{path}: the ledger of another run than the checkpoint's; put back the one that it had")
-        if len(found) < least:
-            raise ConfigError(
-                f"{path}: the ledger has {len(found)} releases, and had {least} at the checkpoint: put it back whole"
-            )
-        whole = b"".join([found._head, *(_bytes(line.to_json()) for line in found)])
-        if path.read_bytes() != whole:
-            durable.replace(path, whole)
-        return found
 
     def new(self, lines: Iterable[Line]) -> list[Line]:
         """Return lines without what is written down already."""
@@ -195,10 +120,7 @@ class ClientLedger:
         Raises:
             OSError: the disk is full, or fails: nothing must be made of them.
         """
-        if new := self.new(lines):
-            durable.append(self.path, b"".join(_bytes(line.to_json()) for line in new))
-            for line in new:
-                self._add(line)
+        self.append(self.new(lines))
 
     def of(self, name: str, more: Iterable[Release] = ()) -> Releases:
         """Return all that a client has released, and ``more``."""
@@ -283,7 +205,3 @@ def _candidates(of_clients: Iterable[Releases]) -> Sequence[Releases]:
                 most = rates[rate][0].count
                 left.append(rates[rate])
     return left
-
-
-def _bytes(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from fedray.core.errors import ConfigError
 from fedray.privacy.accounting import Accountant, spent
+from fedray.privacy.journal import Journal
 from fedray.privacy.releases import Release, charged
-from fedray.rundir import durable
 
 FORMAT = 2
 """The format of what is written: 2 has the circumstances of a release, which 1, still read, has not."""
@@ -81,7 +78,7 @@ class Entry:
         return cls(round, id, Release(count=1, **left), Circumstances(**told) if told else None)
 
 
-class Ledger:
+class Ledger(Journal[Entry]):
     """A journal of releases, one JSON line each, in a file that only grows.
 
     A release that was made again with the same noise, after a kill, is one; one of a round that came out otherwise, as
@@ -102,87 +99,28 @@ class Ledger:
         entries: in their order.
     """
 
-    def __init__(self, path: Path, id: str, entries: tuple[Entry, ...] = ()) -> None:
-        self.path, self.id = path, id
-        self._entries, self._known, self._rounds = list[Entry](), set[tuple[int, str]](), set[int]()
-        for entry in entries:
-            self.add(entry)
+    format: ClassVar[int] = FORMAT
+    whose: ClassVar[str] = "server"
+
+    def __init__(self, path: Path, id: str, entries: Iterable[Entry] = ()) -> None:
+        self._known, self._rounds = set[tuple[int, str]](), set[int]()
+        super().__init__(path, id, entries)
+
+    @classmethod
+    def entry_of(cls, line: Mapping[str, Any]) -> Entry:
+        """Make an entry of its line; TypeError as for :meth:`Entry.from_json`."""
+        return Entry.from_json(line)
 
     def add(self, entry: Entry) -> None:
         """Take a release that is written down."""
-        self._entries.append(entry)
+        super().add(entry)
         self._known.add((entry.round, entry.id))
         self._rounds.add(entry.round)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
         """The releases in their order."""
         return tuple(self._entries)
-
-    @classmethod
-    def begin(cls, path: Path) -> Ledger:
-        """Make the ledger of a new run.
-
-        Raises:
-            ConfigError: there is one, whose releases would be forgotten.
-            OSError: the file cannot be written.
-        """
-        made = cls(path, secrets.token_hex(16))
-        if not durable.create(path, _line({"ledger": made.id, "format": FORMAT})):
-            raise ConfigError(f"{path}: there is a ledger of privacy already; begin a new run in a folder of its own")
-        return made
-
-    @classmethod
-    def read(cls, path: Path) -> Ledger:
-        """Read a ledger; a last line that was cut short by a kill is left out, as its release was never made.
-
-        Raises:
-            ConfigError: there is none, or it was changed.
-        """
-        try:
-            head, *lines = path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: there is no ledger of privacy, so that nobody knows what was spent") from None
-        try:
-            first = json.loads(head)
-            if first["format"] > FORMAT:
-                raise ConfigError(
-                    f"{path}: a ledger of format {first['format']}; this fedray reads {FORMAT}: update it"
-                )
-            entries = tuple(Entry.from_json(json.loads(line)) for line in lines[:-1])
-            return cls(path, str(first["ledger"]), entries)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path}: not a ledger of privacy, or a changed one ({error})") from error
-
-    @classmethod
-    def resume(cls, path: Path, id: str, least: int) -> Ledger:
-        """Read the ledger of a run that goes on, and make it whole where a kill has cut its last line.
-
-        Args:
-            path: the file.
-            id: of the ledger that the checkpoint belongs to.
-            least: the number of entries that there were at the checkpoint.
-
-        Raises:
-            ConfigError: it is that of another run, or has lost entries: what was spent is not known.
-        """
-        found = cls.read(path)
-        if found.id != id:
-            raise ConfigError(f"{path}: the ledger of another run than the checkpoint's; put back the one that it had")
-        if len(found) < least:
-            raise ConfigError(
-                f"{path}: the ledger has {len(found)} releases, and had {least} at the checkpoint: put it back whole"
-            )
-        whole = b"".join([_line({"ledger": id, "format": FORMAT}), *(_line(entry.to_json()) for entry in found)])
-        if path.read_bytes() != whole:
-            durable.replace(path, whole)
-        return found
 
     def has(self, round: int, id: str) -> bool:
         """Return True if a release is written down."""
@@ -199,11 +137,8 @@ class Ledger:
         Raises:
             OSError: the disk is full, or fails: the release must not be made.
         """
-        if self.has(round, id):
-            return
-        entry = Entry(round, id, cost.release, cost.circumstances)
-        durable.append(self.path, _line(entry.to_json()))
-        self.add(entry)
+        if not self.has(round, id):
+            self.append([Entry(round, id, cost.release, cost.circumstances)])
 
     @property
     def releases(self) -> tuple[Release, ...]:
@@ -222,7 +157,3 @@ class Ledger:
     def spent(self, delta: float, accountant: Accountant = "pld") -> float:
         """Return the epsilon of all releases at ``delta``; errors are those of :func:`accounting.spent`."""
         return spent(self.releases, delta, accountant)
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"

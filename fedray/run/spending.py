@@ -80,7 +80,7 @@ class Spending:
         if central is None:
             return None
         path = folder / LEDGER
-        if ClientLedger.is_one(path):
+        if ClientLedger.is_at(path):
             raise ConfigError(
                 f"{path}: a ledger of what clients release themselves, not of a server's releases: resume with the "
                 "privacy.model and privacy.unit that the run was started with, or train anew in another run.dir"

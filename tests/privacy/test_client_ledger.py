@@ -65,11 +65,13 @@ def test_another_ledger_and_one_that_lost_something_are_refused(tmp_path: Path) 
     with pytest.raises(ConfigError, match="there is no ledger"):
         ClientLedger.read(tmp_path / "none")
     server = Ledger.begin(tmp_path / "server")
-    with pytest.raises(ConfigError, match="the ledger of a server's releases"):
+    with pytest.raises(ConfigError, match="the ledger of a server's releases, not of clients'"):
         ClientLedger.read(server.path)
-    assert ClientLedger.is_one(ledger.path)
-    assert not ClientLedger.is_one(server.path)
-    assert not ClientLedger.is_one(tmp_path / "none")
+    with pytest.raises(ConfigError, match="the ledger of clients' releases, not of a server's"):
+        Ledger.read(ledger.path)
+    assert ClientLedger.is_at(ledger.path)
+    assert not ClientLedger.is_at(server.path)
+    assert not ClientLedger.is_at(tmp_path / "none")
     ledger.path.write_bytes(ledger.path.read_bytes() + b"{}\n")
     with pytest.raises(ConfigError, match="not a ledger of privacy"):
         ClientLedger.read(ledger.path)

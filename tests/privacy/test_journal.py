@@ -1,0 +1,59 @@
+"""What ledgers have in common: a head that names the kind, and lines that are on the disk before they are taken."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from fedray.core.errors import ConfigError
+from fedray.privacy.journal import Journal
+from fedray.rundir import durable
+
+
+@dataclass(frozen=True)
+class Number:
+    number: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Numbers(Journal[Number]):
+    format: ClassVar[int] = 4
+    whose: ClassVar[str] = "clients"
+
+    @classmethod
+    def entry_of(cls, line: Any) -> Number:
+        return Number(**line)
+
+
+def test_what_is_appended_is_read_again_and_the_kind_stands_in_the_head(tmp_path: Path) -> None:
+    numbers = Numbers.begin(tmp_path / "l")
+    numbers.append([Number(1), Number(2)])
+    numbers.append([])
+    assert [*Numbers.read(numbers.path)] == [*numbers] == [Number(1), Number(2)]
+    assert len(numbers) == 2
+    head = numbers.path.read_bytes().split(b"\n")[0]
+    assert head == f'{{"ledger": "{numbers.id}", "format": 4, "of": "clients"}}'.encode()
+
+
+def test_what_the_disk_does_not_take_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = Numbers.begin(tmp_path / "l")
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        numbers.append([Number(1)])
+    assert [*numbers] == []
+
+
+def test_a_ledger_of_a_kind_that_a_later_fedray_has_is_no_other_one(tmp_path: Path) -> None:
+    (tmp_path / "l").write_bytes(b'{"ledger": "a", "format": 9, "of": "moons"}\n')
+    with pytest.raises(ConfigError, match="the ledger of moons, not of clients' releases"):
+        Numbers.read(tmp_path / "l")
+    assert not Numbers.is_at(tmp_path / "l")
