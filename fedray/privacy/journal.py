@@ -13,7 +13,7 @@ from fedray.rundir import durable
 
 
 class Written(Protocol):
-    """What stands in a line of a journal."""
+    """The content of a line of a journal."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the line ready for JSON."""
@@ -39,7 +39,7 @@ class Journal(Generic[E]):
     """The format of what is written; lower ones are read."""
 
     whose: ClassVar[str]
-    """Whose releases stand there: ``server`` or ``clients``."""
+    """The owner of the releases that stand there: ``server`` or ``clients``."""
 
     def __init__(self, path: Path, id: str, entries: Iterable[E] = ()) -> None:
         self.path, self.id, self._entries = path, id, list[E]()
