@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedray.audit.membership import rows_of
-from fedray.audit.runs import bare, run
+from fedray.audit.runs import run
 from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
 from fedray.core.messages import DELTA, Block, Ints
@@ -85,7 +85,7 @@ def intercepted(config: Config, round: int, client: str | None, released: bool) 
             single updates.
         RunFailed: a round cannot go on.
     """
-    plan = bare(config.plan())
+    plan = config.plan().bare()
     if not 1 <= round <= plan.rounds:
         raise ConfigError(f"--round {round}: the config has rounds 1 to {plan.rounds}")
     ring = plan.algorithm.transforms.ring
@@ -200,7 +200,7 @@ class Inversion:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1 or self.tv < 0.0:
             raise ConfigError(
-                f"--steps={self.steps} --restarts={self.restarts} --tv={self.tv:g}: steps and restarts are at least 1, "
+                f"steps={self.steps}, restarts={self.restarts}, tv={self.tv:g}: steps and restarts are at least 1, "
                 "and tv at least 0"
             )
 

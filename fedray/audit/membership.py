@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedray.audit.runs import bare, run
+from fedray.audit.runs import run
 from fedray.core.errors import ConfigError
 from fedray.core.losses import per_example
 from fedray.core.messages import Floats, Ints
@@ -182,7 +182,7 @@ class Membership:
                 f"--models={self.models}: each is attacked by means of the others, with a client and without: give 4 "
                 "or more"
             )
-        self.plan = bare(self.config.plan())
+        self.plan = self.config.plan().bare()
         task = self.plan.task
         if words := no_model(self.plan.layout, task.program.global_model):
             raise ConfigError(f"algorithm: the attack is on the server's model: {words}; take fedavg, say")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, StopSection
 from fedray.models.prototype import last_of
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
@@ -23,17 +21,6 @@ HERE = ["cluster.name=inline", "tracking=[]", "failures.block_timeout=null", "dr
 """Changes of a config, so that its runs are done in this process."""
 
 MakeExecutor = Callable[[Job, Sequence[torch.device]], InlineExecutor]
-
-
-def bare(plan: Plan) -> Plan:
-    """Return a plan without evaluations, checkpoints and ends before its last round."""
-    return replace(
-        plan,
-        evaluate=EvaluateSection(every=0),
-        stop=StopSection(),
-        budget=BudgetSection(),
-        checkpoint=CheckpointSection(every=0),
-    )
 
 
 def run(

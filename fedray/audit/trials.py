@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedray.audit.bound import Guesses, Line, log_ratio
 from fedray.audit.canary import Canary
-from fedray.audit.runs import bare, run
+from fedray.audit.runs import run
 from fedray.core.errors import ConfigError
 from fedray.core.rng import integer, numpy_generator
 from fedray.experiment.build import Config
@@ -92,7 +92,7 @@ class Audit:
         order = numpy_generator(self._seed, "canary", round=1).permutation(clients)
         canary.clients = np.sort(order[:canaries])
         self._canary, self._trials, self._threads = canary, trials, config.place.worker.threads
-        self.plan: Plan = bare(plan)
+        self.plan: Plan = plan.bare()
 
     def __iter__(self) -> Iterator[Found]:
         """Run the trials, and yield after each what all so far have shown.

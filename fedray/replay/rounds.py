@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fedray.config.layers import load_layers
-from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection, StopSection
+from fedray.config.sections import FailuresSection
 from fedray.core.errors import ConfigError, listed
 from fedray.core.quiet import quieted
 from fedray.core.record import RoundRecord
@@ -133,14 +133,7 @@ class Replay:
             for round, record in records.items()
         }
         named = FailuresSection(left_out={round: names for round, names in unasked.items() if names})
-        return replace(
-            plan,
-            evaluate=EvaluateSection(every=0),
-            stop=StopSection(),
-            budget=BudgetSection(),
-            checkpoint=CheckpointSection(every=0),
-            left_out=left_out(named, plan.task.data),
-        )
+        return replace(plan.bare(), left_out=left_out(named, plan.task.data))
 
     def doubts(self, start: int, round: int) -> list[Doubt]:
         """Return the reasons for other bits of a round now, see :func:`fedray.replay.doubts.doubts`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -187,6 +187,16 @@ class Plan:
     def judge(self, watches: dict[str, Watch], record: RoundRecord) -> bool:
         """Look at what a record has of these metrics, see :func:`fedray.run.watch.judge`."""
         return judge(self.stop, self.checkpoint, watches, record)
+
+    def bare(self) -> Plan:
+        """Return the same rounds without evaluations, checkpoints and ends before the last one."""
+        return replace(
+            self,
+            evaluate=EvaluateSection(every=0),
+            stop=StopSection(),
+            budget=BudgetSection(),
+            checkpoint=CheckpointSection(every=0),
+        )
 
     def cohort(self, round: int) -> Ints:
         """Draw the clients of a round."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fedray.audit.runs import HERE, bare, run
+from fedray.audit.runs import HERE, run
 from fedray.config.layers import load_layers
 from fedray.core.quiet import quieted
 from fedray.experiment.build import Config
@@ -20,7 +20,7 @@ def test_the_model_is_that_of_the_run(tmp_path: Path) -> None:
     with quieted("fedray"):
         config = Config.bind("c", *load_layers(tmp_path / "c.yaml", HERE))
         records = [*config.experiment(RunFolder(tmp_path / "run")).records()]
-        plan = bare(config.plan())
+        plan = config.plan().bare()
     seen: list[tuple[int, torch.Tensor]] = []
     (tmp_path / "place").mkdir()
     vector = run(plan, tmp_path / "place", 1, told=lambda round, vector: seen.append((round, vector.clone())))
