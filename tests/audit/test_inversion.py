@@ -92,7 +92,7 @@ def test_what_nobody_can_intercept_is_refused(
 
 
 def test_bad_searches_are_refused() -> None:
-    with pytest.raises(ConfigError, match="steps=0, restarts=1, tv=0.0001: steps and restarts are at least 1"):
+    with pytest.raises(ConfigError, match=r"steps=0, restarts=1, tv=0\.0001: steps and restarts are at least 1"):
         Inversion(steps=0)
 
 
