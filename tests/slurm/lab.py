@@ -148,6 +148,10 @@ class Lab:
         said = self.run("sinfo", "-h", "-o", "%T %D", check=False).split()
         return int(said[1]) if len(said) == 2 and said[0] == "idle" else 0
 
+    def is_down(self, name: str) -> bool:
+        """Whether Slurm has noticed that a node is gone."""
+        return self.run("sinfo", "-h", "-n", name, "-o", "%T", check=False).strip().startswith("down")
+
     def _configure(self) -> None:
         names = self.nodes
         (self.folder / "state").mkdir()
