@@ -84,6 +84,7 @@ ACROSS = {
     "cli/test_configs": "of the folder configs",
     "cli/test_failures": "clients, disks and signals that end a run, and how it goes on",
     "cli/test_silos": "silos through run, resume, evaluate and plan",
+    "cluster/test_private_rounds": "privacy and secure sums, on Ray",
     "cluster/test_resume": "a run that is killed, on Ray",
     "cluster/test_same_bits": "the same bits for any number of workers, on Ray",
     "cluster/test_silos": "silos on nodes of their own, on Ray",

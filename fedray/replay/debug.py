@@ -91,7 +91,7 @@ def chosen(recorded: Recorded, round: int | None, client: str | None) -> tuple[i
     """
     recorded.check_config()
     if round is None:
-        for number, record in sorted(recorded.records.items()):
+        for number, record in sorted(recorded.whole.items()):
             for failure in record.get("failures", ()):
                 if failure["stage"] not in UNASKED and client in (None, failure["client"]):
                     return number, failure["client"]
@@ -131,7 +131,7 @@ def debug(
     plan = replay.plan(round)
     index = None if client is None else _index(plan, round, client)
     seen: list[Looked] = []
-    record = recorded.records.get(round, {})
+    record = recorded.whole.get(round, {})
 
     def look(worker: Worker, items: Sequence[Item], reports: Sequence[Report]) -> None:
         blocks = {item.index: item for item in items if isinstance(item, Block) and not item.survey}

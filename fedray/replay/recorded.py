@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from fedray.core.errors import ConfigError, listed
+from fedray.run.withheld import read_withheld
 from fedray.rundir import checkpoint
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import METRICS, PYTHON, SUMMARY, configs
+from fedray.rundir.names import METRICS, NOT_PRIVATE, PYTHON, SUMMARY, configs
 from fedray.tracking.jsonl import read_records
 
 
@@ -48,6 +49,16 @@ class Recorded:
         with contextlib.suppress(OSError, ValueError):
             summary = json.loads((run_dir / SUMMARY).read_bytes())
         return cls(folder, {record["round"]: record for record in records if record["round"] > 0}, summary)
+
+    @cached_property
+    def whole(self) -> dict[int, dict[str, Any]]:
+        """The records with what ``privacy`` has taken out of them: who failed, and losses; never to be shown unasked.
+
+        Raises:
+            ConfigError: the file that has it is damaged.
+        """
+        withheld = read_withheld(self.folder.path / NOT_PRIVATE)
+        return {round: _joined(record, withheld.get(round, {})) for round, record in self.records.items()}
 
     @property
     def last(self) -> int:
@@ -118,6 +129,11 @@ class Recorded:
         spent = [record.get("usage", {}).get("cpu_seconds") for record in told]
         walls = [record.get("seconds", 0.0) * record.get("workers", 1) for record in told]
         return sum(float(cpu or wall) for cpu, wall in zip(spent, walls, strict=True))
+
+
+def _joined(record: Mapping[str, Any], withheld: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {name: {**record.get(name, {}), **part} for name, part in withheld.items() if isinstance(part, dict)}
+    return {**record, **withheld, **parts}
 
 
 def sampled(recorded: Recorded, count: int | None) -> list[int]:

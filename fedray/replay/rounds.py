@@ -126,7 +126,7 @@ class Replay:
             )
 
     def _planned(self, config: Config) -> Plan:
-        folder, records = self._recorded.folder, self._recorded.records
+        folder, records = self._recorded.folder, self._recorded.whole
         plan = config.plan(folder.encoding(), folder.inputs(), folder.meaning())
         unasked = {
             round: [one["client"] for one in record.get("failures", ()) if one["stage"] in UNASKED]

@@ -135,7 +135,7 @@ def verify(
     for start, last in stretches(recorded, rounds).items():
         doubts |= dict.fromkeys(replay.doubts(start, last))
         for one in replay.rounds(start, last):
-            record = recorded.records.get(one.record.round, {})
+            record = recorded.whole.get(one.record.round, {})
             if then := record.get("model_sha256"):
                 losses = (record.get("train", {}).get("loss"), one.record.to_json().get("train", {}).get("loss"))
                 checks.append(Check(one.record.round, start, then, one.record.model_sha256 or "", *losses))

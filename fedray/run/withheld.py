@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedray.core.errors import ConfigError
 from fedray.core.record import VIEWS, RoundRecord
 from fedray.rundir import durable
 
@@ -52,6 +53,37 @@ def taken(record: RoundRecord) -> dict[str, Any]:
         found[f"tables.{section}"] = record.tables.pop(section, {})
     empty: tuple[Any, ...] = ({}, [], None, 0, {"failures": {}})
     return {name: value for name, value in found.items() if value not in empty}
+
+
+def read_withheld(path: Path) -> dict[int, dict[str, Any]]:
+    """Read what :class:`NotPrivate` has kept of each round; of one that was done again, what its last time had.
+
+    Args:
+        path: the file; where there is none, nothing was withheld.
+
+    Raises:
+        ConfigError: a line before the last, which a crash may have cut short, is none of its lines.
+    """
+    rounds: dict[int, dict[str, Any]] = {}
+    try:
+        lines = path.read_bytes().splitlines()[1:]
+    except FileNotFoundError:
+        return rounds
+    for number, line in enumerate(lines, 2):
+        try:
+            found = json.loads(line)
+            round = int(found.pop("round"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            if number <= len(lines):
+                raise ConfigError(
+                    f"{path}:{number}: not a line of this file; put it back as the run wrote it"
+                ) from None
+            break
+        # Its training comes first, and evaluations of clients, which may be later, in a line of their own.
+        if "clients" in found:
+            rounds[round] = {}
+        rounds.setdefault(round, {}).update(found)
+    return rounds
 
 
 class NotPrivate:

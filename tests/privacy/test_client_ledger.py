@@ -38,22 +38,6 @@ def test_each_client_pays_for_what_it_released_and_once_for_the_same(tmp_path: P
     assert {each.count for each in ledger.of("b")} == {1, 40}
 
 
-@given(cut=st.integers(0, 10_000))
-def test_a_file_cut_anywhere_has_every_line_but_the_one_that_nothing_was_made_of(
-    tmp_path_factory: pytest.TempPathFactory, cut: int
-) -> None:
-    path = tmp_path_factory.mktemp("ledger") / "l"
-    ledger = filled(path)
-    content = path.read_bytes()
-    head = content.index(b"\n") + 1
-    left = content[: head + cut % (len(content) - head + 1)]
-    path.write_bytes(left)
-    found = ClientLedger.resume(path, ledger.id, least=0)
-    assert [*found] == [*ledger][: left.count(b"\n") - 1]
-    found.write([Line(9, ONCE, {"z": "9"})])  # goes on with a whole line
-    assert ClientLedger.read(path).clients == found.clients
-
-
 def test_another_ledger_and_one_that_lost_something_are_refused(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "l")
     with pytest.raises(ConfigError, match="the ledger has 4 releases, and had 5"):

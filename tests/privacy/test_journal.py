@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
 from fedray.privacy.journal import Journal
 from fedray.rundir import durable
+from tests.privacy import test_client_ledger, test_ledger
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,23 @@ def test_a_ledger_of_a_kind_that_a_later_fedray_has_is_no_other_one(tmp_path: Pa
     with pytest.raises(ConfigError, match="the ledger of moons, not of clients' releases"):
         Numbers.read(tmp_path / "l")
     assert not Numbers.is_at(tmp_path / "l")
+
+
+@pytest.mark.parametrize("owner", [test_ledger, test_client_ledger], ids=["server", "clients"])
+@given(cut=st.integers(0, 10_000))
+def test_a_file_cut_anywhere_has_every_line_but_the_one_that_nothing_was_made_of(
+    tmp_path_factory: pytest.TempPathFactory, owner: Any, cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "l"
+    ledger: Journal[Any] = owner.filled(path)
+    content = path.read_bytes()
+    head = content.index(b"\n") + 1
+    left = content[: head + cut % (len(content) - head + 1)]
+    path.write_bytes(left)
+    kind = type(ledger)
+    found = kind.resume(path, ledger.id, least=0)
+    assert [*found] == [*ledger][: left.count(b"\n") - 1]
+    found.append([*ledger][-1:])  # goes on with a whole line
+    again = kind.read(path)
+    assert [*again] == [*found]
+    assert again.id == ledger.id

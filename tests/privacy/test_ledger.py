@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fedray.core.errors import ConfigError
 from fedray.privacy.accounting import spent
@@ -35,22 +33,6 @@ def test_the_same_release_counts_once_and_another_of_its_round_once_more(tmp_pat
 def test_what_is_spent_is_that_of_all_kinds_together(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "l")
     assert ledger.spent(1e-5, "rdp") == spent([Release(1.0, 0.1, 3), Release(2.0, 0.5)], 1e-5, "rdp")
-
-
-@given(cut=st.integers(0, 10_000))
-def test_a_file_cut_anywhere_has_every_release_but_the_one_that_was_never_made(
-    tmp_path_factory: pytest.TempPathFactory, cut: int
-) -> None:
-    path = tmp_path_factory.mktemp("ledger") / "l"
-    ledger = filled(path)
-    content = path.read_bytes()
-    head = content.index(b"\n") + 1
-    left = content[: head + cut % (len(content) - head + 1)]
-    path.write_bytes(left)
-    found = Ledger.resume(path, ledger.id, least=0)
-    assert found.entries == ledger.entries[: left.count(b"\n") - 1]
-    found.write(9, "z", Cost(ONE))  # goes on with a whole line
-    assert Ledger.read(path).entries == found.entries
 
 
 def test_an_older_checkpoint_gives_nothing_back(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fedray.core.errors import ConfigError
 from fedray.replay.recorded import Recorded
 from fedray.replay.rounds import Replay
+from fedray.replay.verify import verify
 from tests.replay.conftest import Train, print_of
 
 
@@ -69,6 +71,22 @@ def test_clients_that_a_machine_lost_are_left_out_again(train: Train) -> None:
     assert [one["stage"] for one in records[2]["failures"]] == ["left_out"]
     found = Replay(Recorded.read(run)).plan(2).left_out
     assert found == {2: frozenset([int(cohort[0])])}
+
+
+@pytest.mark.parametrize("section", ["accountant: rdp", "model: local"])
+def test_under_privacy_clients_that_a_machine_lost_are_known_from_what_is_withheld(section: str, train: Train) -> None:
+    privacy = f"privacy={{noise_multiplier: 0.5, noise: seeded, {section}}}"
+    run = train(privacy, "sampler=full", "rounds=2", "failures.min_share=0", "failures.left_out={1: ['1', '4']}")
+    config = run / "config.yaml"
+    said = yaml.safe_load(config.read_text())
+    assert said["failures"].pop("left_out")
+    config.write_text(yaml.safe_dump(said))  # as if machines had lost them
+    assert "failures" not in Recorded.read(run).records[1]
+    for check in verify(Recorded.read(run), [2]).checks:
+        assert check.same
+        assert check.loss_then == check.loss_now is not None
+    (run / "not_private.jsonl").unlink()
+    assert repeated(run, 0, 1) != recorded(run, 0, 1)
 
 
 def test_blocks_are_as_small_as_memory_made_them(train: Train) -> None:

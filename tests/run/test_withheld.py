@@ -6,8 +6,11 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
+from fedray.core.errors import ConfigError
 from fedray.core.record import RoundRecord
-from fedray.run.withheld import NOTE, NotPrivate, taken
+from fedray.run.withheld import NOTE, NotPrivate, read_withheld, taken
 
 PUBLIC = {"round", "seconds", "phases", "test", "model_sha256", "workers", "stack", "metrics", "usage"}
 """What comes from the noised model, from a test set, or from the machines."""
@@ -76,3 +79,20 @@ def test_it_goes_to_a_file_whose_first_line_says_what_it_is(tmp_path: Path) -> N
     assert first == {"note": NOTE}
     assert [row["round"] for row in rows] == [3, 3]
     assert rows[0]["train"] == {"loss": None}, "no number is null, as in metrics.jsonl"
+
+
+def test_it_is_read_again_by_round_and_a_round_that_was_done_again_has_what_its_last_time_had(tmp_path: Path) -> None:
+    path = tmp_path / "not_private.jsonl"
+    assert read_withheld(path) == {}
+    withhold = NotPrivate(path)
+    withhold(full())
+    withhold(RoundRecord(3, clients={"sampled": 4}, bytes={"up": 5}))  # once more, and nobody failed
+    withhold(RoundRecord(3, evaluated={"clients": 2}))
+    withhold(RoundRecord(4, clients={"sampled": 1}))
+    again = {"clients": {"sampled": 4}, "bytes": {"up": 5}, "evaluated": {"clients": 2}}
+    assert read_withheld(path) == {3: again, 4: {"clients": {"sampled": 1}}}
+    path.write_bytes(path.read_bytes()[:-9])  # as a crash leaves it
+    assert read_withheld(path) == {3: again}
+    path.write_bytes(path.read_bytes().replace(b'{"round": 3', b'{"mound": 3', 1))
+    with pytest.raises(ConfigError, match=r"not_private.jsonl:2: not a line of this file"):
+        read_withheld(path)
