@@ -18,7 +18,7 @@ from fedray.run.interrupt import held
 if TYPE_CHECKING:
     from fedray.core.terminal import Grid
     from fedray.privacy.accounting import Accountant
-    from fedray.privacy.ledger import Ledger
+    from fedray.privacy.ledger import Entry, Ledger
     from fedray.privacy.section import Privacy
 
 _SHOWN = 20
@@ -180,11 +180,24 @@ def _table(ledger: Ledger, delta: float, most: int | None) -> Grid:
         told = entry.circumstances
         again = f" ({_ordinal(times[place])} release)" if times[place] > 1 else ""
         row = [f"{entry.round:,}{again}", f"{entry.release.noise_multiplier:g}", f"{entry.release.rate:g}"]
-        row += [entry.release.sampling]
+        row += [entry.release.sampling, _noise(entry)]
         row += ["?"] * 3 if told is None else map(_short, (told.expected, told.norm, told.noise_std))
         lines.append([*row, _short(before.spent(delta, "rdp"))])
-    head = ["round", "noise multiplier", "rate", "sampling", "expected clients", "clip norm", "noise std"]
+    head = ["round", "noise multiplier", "rate", "sampling", "mechanism", "expected clients", "clip norm", "noise std"]
     return Grid([*head, "epsilon so far"], lines)
+
+
+def _noise(entry: Entry) -> str:
+    """Return the mechanism of a release, as a config names it."""
+    made, told = entry.release, entry.circumstances
+    if not made.correlated:
+        return "gaussian"
+    reach = "bands" if made.mechanism == "banded" else "restart"
+    return (
+        made.mechanism
+        if told is None or told.correlated is None
+        else (f"{made.mechanism}, {reach} {told.correlated.reach}")
+    )
 
 
 def _chosen(times: Sequence[int], most: int | None) -> set[int]:

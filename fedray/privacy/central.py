@@ -18,8 +18,8 @@ from fedray.core.noise import Source
 from fedray.core.now import Now
 from fedray.privacy.accounting import multiplier_for
 from fedray.privacy.correlated import Correlation
-from fedray.privacy.ledger import Circumstances, Cost
-from fedray.privacy.mechanism import correlated_words, correlation_of, history, standard, whole
+from fedray.privacy.ledger import Circumstances, Correlated, Cost
+from fedray.privacy.mechanism import correlated_words, correlation_of, history, reach_of, standard, whole
 from fedray.privacy.norms import norms_above, scale_rows_
 from fedray.privacy.participation import Participation
 from fedray.privacy.releases import Release
@@ -122,6 +122,12 @@ class Central(Transform):
         once = self.cohorts.release(self.multiplier, round)
         return once if self.correlation is None else whole(once, self.correlation, self.cohorts.turns)
 
+    @property
+    def _correlated(self) -> Correlated | None:
+        if self.correlation is None:
+            return None
+        return Correlated(self.cohorts.turns, self.cohorts.rate, reach_of(self.correlation))
+
     def deviation(self, round: int, bound: float | None = None) -> float:
         """Return the standard deviation of the noise on each entry of the mean of a round.
 
@@ -219,7 +225,7 @@ class Central(Transform):
         names = [*self.parts, *self.sends]
         means: dict[str, Floats] = {n: total.parts[n].detach().cpu().double().mul_(share).numpy() for n in names}
         deviation = self.deviation(now.round, bound)
-        cost = Cost(self.release(now.round), Circumstances(self.expected, bound, deviation))
+        cost = Cost(self.release(now.round), Circumstances(self.expected, bound, deviation, self._correlated))
         normals = now.noise.of(means | history(self.correlation, now.noise), cost)
         drawn = standard(self.correlation, now.noise, {name: len(means[name]) for name in self.parts}, normals)
         told = {"not_private": 1.0} if self.noise == "seeded" else {}

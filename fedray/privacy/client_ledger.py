@@ -15,7 +15,7 @@ from fedray.privacy.local import composed
 from fedray.privacy.releases import Release
 
 FORMAT = 3
-"""The format of what is written; 1 and 2 are those of ledgers of a server's releases."""
+"""The format of what is written, the first of clients' ledgers."""
 
 _SLACK = 1.05
 """A factor by which a bound of one accountant may lie below the figure of the other, as both round."""

@@ -11,8 +11,23 @@ from fedray.privacy.accounting import Accountant, spent
 from fedray.privacy.journal import Journal
 from fedray.privacy.releases import Release, charged
 
-FORMAT = 2
-"""The format of what is written: 2 has the circumstances of a release, which 1, still read, has not."""
+FORMAT = 3
+"""The format of what is written: 2 has the circumstances of a release, and 3 those of correlated noise; 1 has none."""
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """The circumstances of noise that is correlated between rounds: whom a round was of, and how far noise reaches.
+
+    Args:
+        turns: the number of groups of clients that take turns.
+        rate: the share of those whose turn it is that is drawn, in (0, 1].
+        reach: of ``banded`` the number of bands, of ``tree`` that of the rounds of a tree.
+    """
+
+    turns: int
+    rate: float
+    reach: int
 
 
 @dataclass(frozen=True)
@@ -23,11 +38,24 @@ class Circumstances:
         expected: the number of clients that a cohort is expected to have, by which the sum is divided.
         norm: the Euclidean norm to which all that a client sends was clipped.
         noise_std: the standard deviation of the noise on each value of the mean.
+        correlated: those of noise that is correlated between rounds; None: it is not, or an earlier fedray has written
+            the line.
     """
 
     expected: float
     norm: float
     noise_std: float
+    correlated: Correlated | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return them ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Circumstances:
+        """Make them of what ``to_json`` has returned; TypeError: something is missing, or unknown."""
+        correlated = told.get("correlated")
+        return cls(**{**told, "correlated": None if correlated is None else Correlated(**correlated)})
 
 
 @dataclass(frozen=True)
@@ -62,7 +90,7 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """Return the entry ready for JSON."""
         release = {"sampling": self.release.sampling, "relation": self.release.relation, **self.release.fields}
-        told = {} if self.circumstances is None else asdict(self.circumstances)
+        told = {} if self.circumstances is None else self.circumstances.to_json()
         return {"round": self.round, "release": self.id, **release, **told}
 
     @classmethod
@@ -75,7 +103,7 @@ class Entry:
         left = dict(line)
         round, id = int(left.pop("round")), str(left.pop("release"))
         told = {field.name: left.pop(field.name) for field in fields(Circumstances) if field.name in left}
-        return cls(round, id, Release(count=1, **left), Circumstances(**told) if told else None)
+        return cls(round, id, Release(count=1, **left), Circumstances.from_json(told) if told else None)
 
 
 class Ledger(Journal[Entry]):

@@ -13,7 +13,7 @@ from fedray.core.noise import Noise, Normals
 from fedray.privacy.correlated import Banded, Correlation, Tree
 from fedray.privacy.factorisation import banded
 from fedray.privacy.participation import Participation
-from fedray.privacy.releases import Release
+from fedray.privacy.releases import Mechanism, Release
 from fedray.privacy.section import Privacy
 
 HISTORY = "history"
@@ -117,18 +117,31 @@ def _place(name: str, round: int) -> str:
     return f"{name}@{round}"
 
 
+def reach_of(correlation: Correlation) -> int:
+    """Return the number of bands of ``banded``, and of rounds of each tree."""
+    if isinstance(correlation, Banded):
+        return correlation.bands
+    if isinstance(correlation, Tree):
+        return correlation.restart
+    raise TypeError(type(correlation).__name__)
+
+
 def correlated_words(correlation: Correlation) -> str:
     """Return the correlation in words that a reviewer can use."""
-    if isinstance(correlation, Banded):
-        how = (
-            f"row t of C^-1 z, C a Toeplitz matrix of {correlation.bands} bands (arXiv:2306.08153), z drawn for each "
-            "round"
-        )
-    elif isinstance(correlation, Tree):
-        how = (
-            f"that of sums by binary trees of {correlation.restart} rounds, less that of the sum before "
-            "(arXiv:2103.00039)"
-        )
+    kind: Mechanism = "banded" if isinstance(correlation, Banded) else "tree"
+    return told_words(kind, reach_of(correlation), correlation.rounds)
+
+
+def told_words(mechanism: Mechanism, reach: int, rounds: int) -> str:
+    """Return a correlation in words that a reviewer can use.
+
+    Args:
+        mechanism: ``tree`` or ``banded``.
+        reach: the number of bands, or of the rounds of a tree.
+        rounds: their number in all.
+    """
+    if mechanism == "banded":
+        how = f"row t of C^-1 z, C a Toeplitz matrix of {reach} bands (arXiv:2306.08153), z drawn for each round"
     else:
-        raise TypeError(type(correlation).__name__)
-    return f"noise correlated between rounds: {how}; all {correlation.rounds} rounds are one release"
+        how = f"that of sums by binary trees of {reach} rounds, less that of the sum before (arXiv:2103.00039)"
+    return f"noise correlated between rounds: {how}; all {rounds} rounds are one release"

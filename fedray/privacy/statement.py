@@ -8,10 +8,10 @@ from typing import Any
 
 from fedray.core.errors import counted
 from fedray.core.record import finite
-from fedray.privacy.accounting import version
-from fedray.privacy.central import NOT_PRIVATE, Central
-from fedray.privacy.ledger import Entry, Ledger
-from fedray.privacy.mechanism import correlated_words
+from fedray.privacy.accounting import Accountant, version
+from fedray.privacy.central import NOT_PRIVATE
+from fedray.privacy.ledger import Correlated, Entry, Ledger
+from fedray.privacy.mechanism import told_words
 from fedray.privacy.participation import NEIGHBOURS, Participation
 from fedray.privacy.releases import relations
 from fedray.privacy.section import Privacy
@@ -26,14 +26,16 @@ NOT_COVERED = (
 )
 """The limits of the claim."""
 
+_GENERAL = "as the sampler of the config draws: one release counts all rounds of a client"
+"""The words of a line of an earlier fedray, which says no more of correlated noise."""
 
-def statement(section: Privacy, ledger: Ledger, central: Central | None = None) -> dict[str, Any]:
+
+def statement(section: Privacy, ledger: Ledger) -> dict[str, Any]:
     """Return the claim of a run, as its ledger has it.
 
     Args:
         section: of the config.
         ledger: of the run.
-        central: the mechanism, where the run is at hand: of correlated noise it knows more than the ledger.
 
     Raises:
         ConfigError: dp-accounting is not installed.
@@ -50,8 +52,8 @@ def statement(section: Privacy, ledger: Ledger, central: Central | None = None) 
         "delta": section.delta,
         "unit": "one client with all its rows",
         "neighbouring": "; ".join(NEIGHBOURS[each] for each in relations(releases)) or "nothing was released so far",
-        "sampling": _sampling(section, ledger, central),
-        "mechanism": _mechanism(section, ledger, central),
+        "sampling": _sampling(section, ledger),
+        "mechanism": _mechanism(section, ledger),
         "releases": f"{counted(sum(each.count for each in releases), 'release')} in {counted(ledger.rounds, 'round')}",
         "accountant": f"{section.accountant}, {version()}",
         "noise": section.noise,
@@ -59,35 +61,46 @@ def statement(section: Privacy, ledger: Ledger, central: Central | None = None) 
     }
 
 
-def _sampling(section: Privacy, ledger: Ledger, central: Central | None) -> str:
-    found: list[str] = []
-    for entry in ledger:
-        if not entry.release.correlated:
-            found.append(_cohorts(entry).words(ledger.rounds, section.accountant))
-        elif central is not None:
-            found.append(central.cohorts.words(entry.release.planned, section.accountant, together=True))
-        else:
-            found.append("as the sampler of the config draws: one release counts all rounds of a client")
-    return "; then ".join(dict.fromkeys(found)) or "nobody was drawn so far"
+def _sampling(section: Privacy, ledger: Ledger) -> str:
+    found = dict.fromkeys(_drawn(entry, ledger.rounds, section.accountant) for entry in ledger)
+    if len(found) > 1:  # what a later line says exactly
+        found.pop(_GENERAL, None)
+    return "; then ".join(found) or "nobody was drawn so far"
+
+
+def _drawn(entry: Entry, rounds: int, accountant: Accountant) -> str:
+    """Return the way in which clients were drawn for a release, in words."""
+    made = entry.release
+    if made.correlated and _correlated(entry) is None:
+        return _GENERAL
+    return _cohorts(entry).words(made.planned or rounds, accountant, together=made.correlated)
+
+
+def _correlated(entry: Entry) -> Correlated | None:
+    return None if entry.circumstances is None else entry.circumstances.correlated
 
 
 def _cohorts(entry: Entry) -> Participation:
     """Return the way in which clients took part in a release."""
     made, told = entry.release, entry.circumstances
     expected = math.nan if told is None else told.expected
-    return Participation(made.sampling, made.rate, made.relation, made.turns, expected)
+    turns = made if (known := _correlated(entry)) is None else known
+    return Participation(made.sampling, turns.rate, made.relation, turns.turns, expected)
 
 
-def _mechanism(section: Privacy, ledger: Ledger, central: Central | None) -> str:
+def _mechanism(section: Privacy, ledger: Ledger) -> str:
     if not len(ledger):
         return "nothing was released so far"
     told = [entry.circumstances for entry in ledger if entry.circumstances is not None]
     norms = _range([section.norm] if section.clip == "adaptive" else [each.norm for each in told] or [section.norm])
     clip = f"a noised quantile of the norms, first {norms}" if section.clip == "adaptive" else norms
-    correlated = {entry.release for entry in ledger if entry.release.correlated}
-    ways = [f"; noise correlated between {each.planned} rounds: {each.mechanism}" for each in sorted(correlated)]
-    if central is not None and central.correlation is not None:
-        ways = [f"; {correlated_words(central.correlation)}"]
+    together = {entry.release: _correlated(entry) for entry in ledger if entry.release.correlated}
+    ways = [
+        f"; noise correlated between {made.planned} rounds: {made.mechanism}"
+        if known is None
+        else f"; {told_words(made.mechanism, known.reach, made.planned)}"
+        for made, known in sorted(together.items(), key=lambda one: one[0])
+    ]
     divided = f"; divided by {_range(each.expected for each in told)} clients whoever comes" if told else ""
     return (
         f"Gaussian noise of multiplier {_range(entry.release.noise_multiplier for entry in ledger)} on the sum of what "

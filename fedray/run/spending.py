@@ -167,7 +167,7 @@ class Spending:
 
     def statement(self) -> dict[str, Any]:
         """Return what can be claimed of the run, in words that a reviewer can use."""
-        return statement(self.central.privacy, self.ledger, self.central)
+        return statement(self.central.privacy, self.ledger)
 
 
 def planned(central: Central, rounds: int) -> float:

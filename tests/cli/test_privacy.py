@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedray.privacy.accounting import noise_multiplier, spent
-from fedray.privacy.ledger import Circumstances, Cost, Ledger
+from fedray.privacy.ledger import Circumstances, Correlated, Cost, Ledger
 from fedray.privacy.releases import Release
 from fedray.rundir.names import LEDGER
 from tests.cli.command import Cli
@@ -34,7 +34,7 @@ def test_the_ledger_of_a_run_is_a_line_for_each_release_with_what_is_spent_so_fa
     assert (outcome.status, outcome.err) == (0, "")
     spent_by = [[Release(6.0, count=n)] for n in (1, 2, 3)] + [[Release(6.0, count=3), Release(8.0)]]
     so_far = [f"{spent(releases, 1e-5, 'rdp'):.4g}" for releases in spent_by]
-    same = ["1", "poisson", "50", "0.5", "0.06"]
+    same = ["1", "poisson", "gaussian", "50", "0.5", "0.06"]
     assert rows(outcome.out) == [
         ["1", "6", *same, so_far[0]],
         ["2", "6", *same, so_far[1]],
@@ -79,8 +79,16 @@ def test_a_run_that_was_killed_is_claimed_by_its_ledger_and_its_config(cli: Cli,
 def test_a_ledger_of_an_earlier_fedray_has_no_circumstances(cli: Cli, tmp_path: Path) -> None:
     line = {"round": 1, "release": "a", "noise_multiplier": 6.0, "rate": 1.0}
     (tmp_path / LEDGER).write_text(json.dumps({"ledger": "a", "format": 1}) + "\n" + json.dumps(line) + "\n")
-    ((round, z, rate, sampling, *others, _),) = rows(cli("privacy", tmp_path).out)
-    assert (round, z, rate, sampling, others) == ("1", "6", "1", "poisson", ["?"] * 3)
+    ((*known, _),) = rows(cli("privacy", tmp_path).out)
+    assert known == ["1", "6", "1", "poisson", "gaussian", "?", "?", "?"]
+
+
+def test_noise_that_is_correlated_between_rounds_has_its_bands_in_the_table(cli: Cli, tmp_path: Path) -> None:
+    ledger = Ledger.begin(tmp_path / LEDGER)
+    banded = Release(6.0, sampling="fixed", relation="zero_out", mechanism="banded", planned=4, single=8.0)
+    ledger.write(1, "a", Cost(banded, Circumstances(50.0, 0.5, 0.06)))  # as an earlier fedray wrote it
+    ledger.write(2, "b", Cost(banded, Circumstances(50.0, 0.5, 0.06, Correlated(turns=3, rate=1.0, reach=3))))
+    assert [row[4] for row in rows(cli("privacy", tmp_path).out)] == ["banded", "banded, bands 3"]
 
 
 def test_the_noise_for_a_target_and_what_noise_costs(cli: Cli) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fedray.core.errors import ConfigError
 from fedray.privacy.accounting import spent
-from fedray.privacy.ledger import Circumstances, Cost, Ledger
+from fedray.privacy.ledger import Circumstances, Correlated, Cost, Ledger
 from fedray.privacy.releases import Release
 
 ONE, OTHER = Release(1.0, 0.1), Release(2.0, 0.5)
@@ -80,6 +80,16 @@ def test_a_line_says_all_that_a_reviewer_asks_of_a_release(tmp_path: Path) -> No
     }
 
 
+def test_of_correlated_noise_a_line_says_whose_turn_it_was_and_how_far_it_reaches(tmp_path: Path) -> None:
+    ledger = Ledger.begin(tmp_path / "l")
+    tree = Release(4.0, sampling="fixed", relation="zero_out", mechanism="tree", planned=9, single=8.0)
+    told = Circumstances(20.0, 0.5, 0.025, Correlated(turns=5, rate=0.5, reach=4))
+    ledger.write(1, "a", Cost(tree, told))
+    line = json.loads(ledger.path.read_text().splitlines()[1])
+    assert line["correlated"] == {"turns": 5, "rate": 0.5, "reach": 4}
+    assert [entry.circumstances for entry in Ledger.read(ledger.path)] == [told]
+
+
 def test_a_ledger_of_an_earlier_fedray_goes_on(tmp_path: Path) -> None:
     (tmp_path / "l").write_bytes(with_line())
     ledger = Ledger.resume(tmp_path / "l", "a", least=1)
@@ -87,7 +97,7 @@ def test_a_ledger_of_an_earlier_fedray_goes_on(tmp_path: Path) -> None:
     again = Ledger.read(tmp_path / "l")
     assert [entry.circumstances for entry in again] == [None, TOLD]
     assert again.releases == (Release(1.0, 0.1, 2),)
-    assert json.loads((tmp_path / "l").read_text().splitlines()[0])["format"] == 2
+    assert json.loads((tmp_path / "l").read_text().splitlines()[0])["format"] == 3
 
 
 @pytest.mark.parametrize(
@@ -99,6 +109,7 @@ def test_a_ledger_of_an_earlier_fedray_goes_on(tmp_path: Path) -> None:
         with_line(unheard=2),
         with_line(count=2),
         with_line(norm=2.0),
+        with_line(expected=20.0, norm=2.0, noise_std=0.1, correlated={"turns": 5}),
     ],
 )
 def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
@@ -108,8 +119,8 @@ def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "l").write_bytes(b'{"ledger": "a", "format": 3}\n')
-    with pytest.raises(ConfigError, match="of format 3; this fedray reads 2"):
+    (tmp_path / "l").write_bytes(b'{"ledger": "a", "format": 4}\n')
+    with pytest.raises(ConfigError, match="of format 4; this fedray reads 3"):
         Ledger.read(tmp_path / "l")
 
 

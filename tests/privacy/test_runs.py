@@ -16,7 +16,7 @@ import fedray
 from fedray.algorithms import MOON, Mime
 from fedray.core.errors import ConfigError, RunFailed
 from fedray.experiment.status import read_status
-from fedray.privacy.ledger import Ledger
+from fedray.privacy.ledger import Correlated, Ledger
 from fedray.rundir import checkpoint
 from fedray.rundir.names import LEDGER
 
@@ -136,6 +136,7 @@ def test_correlated_noise_is_repeated_from_what_a_checkpoint_keeps_of_it(
     entries = Ledger.read(folder / LEDGER).entries
     assert len(entries) == ROUNDS
     assert {(entry.release.mechanism, entry.release.planned) for entry in entries} == {(mechanism, ROUNDS)}
+    assert {entry.circumstances.correlated for entry in entries if entry.circumstances} == {Correlated(5, 0.75, 5)}
     # Of secret noise nothing is left; what is seeded is no secret, and repeats a round for who looks into it.
     assert bool([*folder.rglob(checkpoint.NOISE_MEMORY)]) == (noise == "seeded")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedray.privacy.accounting import spent
-from fedray.privacy.ledger import Circumstances, Entry, Ledger
+from fedray.privacy.ledger import Circumstances, Correlated, Entry, Ledger
 from fedray.privacy.releases import Release
 from fedray.privacy.section import Privacy
 from fedray.privacy.statement import statement
@@ -72,6 +72,22 @@ def test_a_run_that_went_on_with_another_config_claims_what_its_ledger_has() -> 
 def test_a_ledger_of_an_earlier_fedray_is_claimed_by_what_it_has() -> None:
     said = statement(Privacy(noise_multiplier=6.0, accountant="rdp"), made(Entry(1, "a", Release(6.0))))
     assert said["mechanism"].endswith("so that one client changes it by 1 times that at most")
+
+
+def test_of_correlated_noise_the_ledger_alone_says_turns_and_matrix() -> None:
+    section = Privacy(noise_multiplier=6.0, accountant="rdp", mechanism="tree")
+    tree = Release(6.0, sampling="fixed", relation="replace_one", mechanism="tree", planned=10, single=8.0)
+    before = Entry(1, "a", tree, Circumstances(3.0, 1.0, 0.12))  # as an earlier fedray wrote it
+    said = statement(section, made(before))
+    assert said["sampling"] == "as the sampler of the config draws: one release counts all rounds of a client"
+    assert said["mechanism"].endswith("; noise correlated between 10 rounds: tree")
+    said = statement(section, made(before, Entry(2, "b", tree, Circumstances(3.0, 1.0, 0.12, Correlated(5, 0.75, 4)))))
+    assert said["sampling"].startswith("clients take turns in 5 groups of a fixed order")
+    assert said["sampling"].endswith(
+        "3 of a group are drawn, uniformly without replacement; counted as though all took part"
+    )
+    assert "binary trees of 4 rounds" in said["mechanism"]
+    assert said["mechanism"].count("correlated") == 1
 
 
 def test_before_the_first_release_nothing_is_spent() -> None:
