@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fedray import privacy as privacy
     from fedray import server as server
     from fedray import tasks as tasks
+    from fedray.again import debug, verify
     from fedray.aggregators import CenteredClip, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean
     from fedray.algorithms import (
         AFL,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
         QFedAvg,
         Scaffold,
     )
-    from fedray.api import Cluster, FederatedModel, TrainArgs, train, verify
+    from fedray.api import Cluster, FederatedModel, TrainArgs, train
     from fedray.attacks import ALIE, GaussianAttack, SignFlip
     from fedray.core.errors import ConfigError, RunFailed
     from fedray.core.record import RoundRecord
@@ -82,7 +83,8 @@ _NAMES = {
     "FedCM FedDC FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex "
     "FedSAM FedSGD FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg "
     "Scaffold",
-    "api": "Cluster FederatedModel TrainArgs train verify",
+    "again": "debug verify",
+    "api": "Cluster FederatedModel TrainArgs train",
     "experiment.result": "Result",
     "data": "FederatedData",
     "data.augment": "Crop Flip Normalize",
@@ -209,6 +211,7 @@ __all__ = [
     "TrimmedMean",
     "Uniform",
     "Weighted",
+    "debug",
     "load",
     "read_clients",
     "train",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -52,9 +52,6 @@ from fedray.server import ServerOptimizer
 from fedray.tasks import Task
 from fedray.tracking.callbacks import Callback, Callbacks
 from fedray.transforms import Transform
-
-if TYPE_CHECKING:
-    from fedray.replay.verify import Verdict
 
 Named = str | Mapping[str, Any]
 """A part as a config names it: ``"fedprox"``, ``{"name": "fedprox", "mu": 0.1}``, one's own ``"my_module:name"``."""
@@ -293,12 +290,12 @@ def train(
         ConfigError: arguments or data that cannot work; nothing was started.
         RunFailed: the run could not go on; its last checkpoint is in the run folder.
     """
-    _check(model, FederatedModel, "model", "fedray.FederatedModel(lambda: nn.Linear(4, 2))")
+    check_kind(model, FederatedModel, "model", "fedray.FederatedModel(lambda: nn.Linear(4, 2))")
     args = args or TrainArgs()
-    _check(args, TrainArgs, "args", "fedray.TrainArgs(rounds=50)")
+    check_kind(args, TrainArgs, "args", "fedray.TrainArgs(rounds=50)")
     told = Callbacks(callbacks)
     place = Cluster(name=cluster) if isinstance(cluster, str) else cluster
-    _check(place, Cluster, "cluster", 'fedray.Cluster(workers=2), "ray" or "inline"')
+    check_kind(place, Cluster, "cluster", 'fedray.Cluster(workers=2), "ray" or "inline"')
     content = {
         **args.layer(),
         **place.layer(),
@@ -329,66 +326,8 @@ def train(
     return _run(experiment, progress, told)
 
 
-_PARTS = ("algorithm", "transforms", "aggregator", "server", "attack", "sampler")
-
-
-def verify(
-    run_dir: str | Path,
-    model: FederatedModel | None = None,
-    data: ClientData | None = None,
-    *,
-    rounds: int | None = 3,
-    **parts: Any,
-) -> Verdict:
-    """Do some rounds of a run again, in this process, and compare their models with the recorded hashes.
-
-    A run that :func:`train` was given objects for has neither model nor data in its folder: they are given again, as
-    are parts that no config can name.  Other data than those whose fingerprint its checkpoints have are told among the
-    ``doubts``.  Nothing is written into the run folder.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> from fedray import FederatedData
-    >>> data = FederatedData.from_arrays([[0.0], [1.0], [0.0], [1.0]], [0, 1, 0, 1], clients=["a", "a", "b", "b"])
-    >>> model = FederatedModel(lambda: nn.Linear(1, 2))
-    >>> with TemporaryDirectory() as folder:
-    ...     args, run_dir = TrainArgs(rounds=3), f"{folder}/run"
-    ...     _ = train(model, data, args, cluster="inline", run_dir=run_dir, progress=False)
-    ...     verdict = verify(run_dir, model, data)
-    >>> verdict.word, [check.round for check in verdict.checks]
-    ('equal', [1, 2, 3])
-
-    Args:
-        run_dir: the run folder.
-        model: as :func:`train` was given it; default: the config of the run names it.
-        data: likewise.
-        rounds: so many, of those that cost least, which are those soon after a checkpoint or the start; None: all.
-        parts: likewise ``algorithm``, ``transforms``, ``aggregator``, ``server``, ``attack`` and ``sampler``.
-
-    Returns:
-        ``word``: ``"equal"``, ``"close"`` or ``"different"``; ``checks`` of rounds, ``checkpoints``, ``doubts``.
-
-    Raises:
-        ConfigError: there is no run, something that Python alone has is not given, or what is given is another one.
-        RunFailed: a round fails.
-    """
-    from fedray.replay import verify as again
-    from fedray.replay.recorded import Recorded
-
-    if unknown := [name for name in parts if name not in _PARTS]:
-        raise ConfigError(f"{unknown[0]}: no part that rounds depend on; these are model, data, {', '.join(_PARTS)}")
-    given = {"data": data, **parts}
-    if model is not None:
-        _check(model, FederatedModel, "model", "fedray.FederatedModel(lambda: nn.Linear(4, 2))")
-        given |= {"model": model.part(), "task": model.task}
-        given |= {"local.optimizer": model.optimizer_fn, "local.loss": model.loss_fn}
-    given = {key: part for key, part in given.items() if part is not None}
-    if rounds is not None and (type(rounds) is not int or rounds < 1):
-        raise ConfigError(f"rounds: a number from 1 on is needed, or None for all; got {rounds!r}")
-    recorded = Recorded.read(Path(run_dir))
-    return again.verify(recorded, again.chosen(recorded, rounds, given), given=given)
-
-
-def _check(given: Any, kind: type, name: str, such_as: str) -> None:
+def check_kind(given: Any, kind: type, name: str, such_as: str) -> None:
+    """Raise ConfigError where an argument is of another kind."""
     if not isinstance(given, kind):
         raise ConfigError(
             f"{name}: a fedray.{kind.__name__} is needed, such as {such_as}; this is {an(type(given).__name__)}"

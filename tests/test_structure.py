@@ -46,6 +46,7 @@ ORDER = """
     report        # pages and figures
     doctor
     api
+    again         # rounds done again from Python
     cli
     __init__
     __main__

@@ -12,7 +12,9 @@ from fedray.core.notebooks import in_notebook
 from fedray.core.record import RoundRecord
 from fedray.core.stages import listening
 from fedray.experiment.experiment import Experiment
+from fedray.run.failure_policy import lies_with_a_client
 from fedray.run.interrupt import StopSignals, exit_at_once
+from fedray.rundir.names import to_look_at
 from fedray.tracking.callbacks import Callbacks
 from fedray.tracking.console import Console
 from fedray.tracking.notebook import Notebook
@@ -85,7 +87,8 @@ def run_in_sight(
         # Of a run that has left nothing behind there is no log.
         if not run.folder.log.exists():
             raise
-        raise type(error)(f"{error}\nlog: {run.folder.log}") from error
+        look = f"\nlook at it: {to_look_at(run.folder.path)}" if lies_with_a_client(str(error)) else ""
+        raise type(error)(f"{error}{look}\nlog: {run.folder.log}") from error
     finally:
         console.close()
     return Ended(history, summary["status"] == "stopped")

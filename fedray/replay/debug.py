@@ -5,8 +5,8 @@ from __future__ import annotations
 import bdb
 import pdb
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,10 @@ from fedray.core.errors import ConfigError, RunFailed, listed, one_line, reason
 from fedray.core.messages import DELTA, Block, BlockReport, BlockUpdate, Parts
 from fedray.data import ClientData
 from fedray.local.task import LocalTask, Sharing, Stacking
-from fedray.replay.doubts import Doubt
+from fedray.replay.looked import Looked
 from fedray.replay.recorded import Recorded
 from fedray.replay.rounds import UNASKED, Replay
-from fedray.replay.watched import Place, SeenStep, Trouble, Watched
+from fedray.replay.watched import Place, Trouble, Watched
 from fedray.run.executor import InlineExecutor
 from fedray.run.plan import Plan
 from fedray.run.trained import Models
@@ -29,67 +29,21 @@ from fedray.run.worker import Item, Job, Report, Worker
 _ALONE = Stacking(1, False, "alone, to be looked at")
 
 
-@dataclass
-class Looked:
-    """The findings about a client in a round.
+def chosen(
+    recorded: Recorded, round: int | None, client: str | None, given: Collection[str] = ()
+) -> tuple[int, str | None]:
+    """Return the round and the client to look at: by default those of the first failure that lies with a client.
 
     Args:
-        round: the round.
-        client: the client's id.
-        block: ids of the clients of its block, itself included.
-        then: the recorded SHA-256 of the model after the round; None: the run has not recorded the round.
-        now: the one of now; None: the round failed.
-        ended: the reason for which the round failed.
-        failure: stage and error with which the client failed in the round, now.
-        recorded: the same as the run has recorded it.
-        gap: the largest difference between what the client's training gives in its block and alone; None: the block
-            gives nothing.
-        share: the same as a share of the largest of these numbers.
-        steps: the client's steps alone.
-        trouble: the first thing in them that went wrong.
-        trace: the traceback, where its code raised alone.
-        doubts: reasons for other bits.
-    """
-
-    round: int
-    client: str
-    block: list[str] = field(default_factory=list)
-    then: str | None = None
-    now: str | None = None
-    ended: str | None = None
-    failure: tuple[str, str] | None = None
-    recorded: tuple[str, str] | None = None
-    gap: float | None = None
-    share: float | None = None
-    steps: list[SeenStep] = field(default_factory=list)
-    trouble: Trouble | None = None
-    trace: str = ""
-    doubts: list[Doubt] = field(default_factory=list)
-
-    @property
-    def word(self) -> str:
-        """``equal``, ``close`` (in another place, where bits may be others), ``different``, or ``unrecorded``."""
-        if self.then is None or self.now is None:
-            return "unrecorded"
-        if self.then == self.now:
-            return "equal"
-        return "close" if self.doubts and all(doubt.place for doubt in self.doubts) else "different"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it ready for JSON."""
-        trouble = None if self.trouble is None else vars(self.trouble)
-        steps = [step.to_json() for step in self.steps]
-        doubts = [doubt.words for doubt in self.doubts]
-        return {**vars(self), "verdict": self.word, "trouble": trouble, "steps": steps, "doubts": doubts}
-
-
-def chosen(recorded: Recorded, round: int | None, client: str | None) -> tuple[int, str | None]:
-    """Return the round and the client to look at: by default those of the first failure that lies with a client.
+        recorded: the run.
+        round: the round; None: that of the failure.
+        client: the client's id; None: any.
+        given: as for :meth:`Recorded.check_config`.
 
     Raises:
         ConfigError: there was none; the run has no such round.
     """
-    recorded.check_config()
+    recorded.check_config(given, "debug")
     if round is None:
         for number, record in sorted(recorded.whole.items()):
             for failure in record.get("failures", ()):
@@ -99,9 +53,9 @@ def chosen(recorded: Recorded, round: int | None, client: str | None) -> tuple[i
             return recorded.last + 1, client
         who = f"client {client!r}" if client else "no client"
         failed = "has not failed" if client else "has failed"
-        raise ConfigError(f"{recorded.folder.path}: {who} {failed} in it; say which round to look at: --round 7")
+        raise ConfigError(f"{recorded.folder.path}: {who} {failed} in it; say which round to look at, such as round 7")
     if not 1 <= round <= recorded.last + 1:
-        raise ConfigError(f"--round {round}: the run has recorded rounds 1 to {recorded.last}")
+        raise ConfigError(f"round {round}: the run has recorded rounds 1 to {recorded.last}")
     return round, client
 
 
@@ -112,6 +66,7 @@ def debug(
     debugger: bool = False,
     tell: Callable[[int], None] = lambda round: None,
     ready: Callable[[], None] = lambda: None,
+    given: Mapping[str, Any] | None = None,
 ) -> Looked:
     """Do the rounds before again, then the round, and look at a client in it.
 
@@ -122,12 +77,13 @@ def debug(
         debugger: give the client's training alone to pdb, at the step that goes wrong, else at the first.
         tell: is given the number of each round that was done.
         ready: called before the debugger takes over.
+        given: as for :class:`Replay`.
 
     Raises:
         ConfigError: the client is not in the round; the run's config, data or code do not fit any more.
         RunFailed: a round before fails.
     """
-    replay = Replay(recorded, lambda job, devices: _Watching(job, devices, look))
+    replay = Replay(recorded, lambda job, devices: _Watching(job, devices, look), given)
     plan = replay.plan(round)
     index = None if client is None else _index(plan, round, client)
     seen: list[Looked] = []
@@ -163,7 +119,7 @@ def debug(
         ended = reason(error)
     if not seen:
         names = listed(plan.task.data.client_id(one) for one in plan.cohort(round).tolist())
-        raise ConfigError(f"--client: nobody fails in round {round}; name one of its clients: {names}")
+        raise ConfigError(f"client: nobody fails in round {round}; name one of its clients: {names}")
     (looked,) = seen
     looked.then, looked.now, looked.ended = record.get("model_sha256"), now, ended
     for failure in record.get("failures", ()):
@@ -178,15 +134,13 @@ def _index(plan: Plan, round: int, client: str) -> int:
     data: ClientData = plan.task.data
     known = {data.client_id(one): one for one in range(len(data))}
     if client not in known:
-        raise ConfigError(f"--client: no client {client!r}{nearest(client, known)}; there are {listed(known)}")
+        raise ConfigError(f"client: no client {client!r}{nearest(client, known)}; there are {listed(known)}")
     index = known[client]
     if index not in plan.cohort(round):
         rounds = [number for number in range(1, plan.rounds + 1) if index in plan.cohort(number)]
-        raise ConfigError(
-            f"--client: {client} is not in the cohort of round {round}; it is in those of {listed(rounds)}"
-        )
+        raise ConfigError(f"client: {client} is not in the cohort of round {round}; it is in those of {listed(rounds)}")
     if index not in plan.staying(round, plan.cohort(round)):
-        raise ConfigError(f"--client: {client} dropped out of round {round}, as failures.dropout has it")
+        raise ConfigError(f"client: {client} dropped out of round {round}, as failures.dropout has it")
     return index
 
 

@@ -65,11 +65,12 @@ class Recorded:
         """The last recorded round; 0: none."""
         return max(self.records, default=0)
 
-    def check_config(self, given: Collection[str] = ()) -> None:
+    def check_config(self, given: Collection[str] = (), function: str = "verify") -> None:
         """Raise ConfigError where rounds cannot be done again: their noise is forgotten, or Python alone has parts.
 
         Args:
             given: keys of the config whose parts are given, as Python has them.
+            function: the function of ``fedray`` that takes them.
         """
         said = yaml.safe_load(self.folder.config()) or {}
         adding = [said.get("privacy"), *(said.get("transforms") or ())]
@@ -83,7 +84,7 @@ class Recorded:
         if lacking := sorted(needed - set(given)):
             raise ConfigError(
                 f"{self.folder.path} was started from Python, which alone has its {listed(lacking)}: give them to "
-                "fedray.verify(run_dir, model, data, ...) there, as to fedray.train"
+                f"fedray.{function}(run_dir, model, data, ...) there, as to fedray.train"
             )
 
     def config_of(self, round: int) -> Path:

@@ -5,6 +5,7 @@ And the reports of items that nobody could do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from fedray.core.messages import Block, BlockReport, Failure, Ints
 from fedray.core.places import NOWHERE
 from fedray.run.evaluation import HoldoutChunk, HoldoutReport
 from fedray.run.worker import Job
+
+_OF_ITS_OWN = re.compile(
+    r"(client .+ failed in round \d+|round \d+: only .+ first failure: client .+) \((train|update)\): "
+)
 
 
 def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) -> str | None:
@@ -41,6 +46,17 @@ def verdict(policy: FailuresSection, failures: Sequence[Failure], sampled: int) 
             f"{policy.min_share}; first failure: client {first.name!r} ({first.stage}): {first.error}"
         )
     return None
+
+
+def lies_with_a_client(reason: str) -> bool:
+    """Return whether a verdict names a client whose training failed by itself, which `fedray debug` can look at.
+
+    >>> lies_with_a_client("client 'ost' failed in round 3 (update): delta is not finite")
+    True
+    >>> lies_with_a_client("client 'ost' failed in round 3 (worker): its process died")
+    False
+    """
+    return _OF_ITS_OWN.match(reason) is not None
 
 
 def give_up(job: Job, block: Block, stage: str, reason: str) -> BlockReport:

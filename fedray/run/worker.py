@@ -322,11 +322,10 @@ class Worker:
             return f"the largest change is that of {name}; scale the inputs, or set local.buffers: keep"
         client, model = int(clients[error.positions[0]]), self._down.parts.get("model")
         if model is not None and (part := broken_at_start(task, model, client, self.device)):
-            name, round = task.data.client_id(client), self._down.round
+            name = task.data.client_id(client)
             return (
                 f"the {part} of the model that client {name!r} starts from is not finite, before any step: look for a "
-                "logarithm, a root or a division of 0 in the model and the loss; "
-                f"`fedray debug RUN_DIR --round {round} --client {name}` shows the step"
+                "logarithm, a root or a division of 0 in the model and the loss"
             )
         data = "the inputs and the targets" if task.data.spec.task == "regression" else "the inputs"
         return f"lower the learning rate, or scale {data}"

@@ -111,16 +111,27 @@ def config_of(run_dir: Path) -> str:
         raise ConfigError(f"{run_dir} is no run folder: it has no {CONFIG}") from None
 
 
+def _from_python(run_dir: Path) -> bool:
+    """Return whether Python alone has parts of a run."""
+    try:
+        return config_of(run_dir).startswith(f"{PYTHON}:")
+    except ConfigError:
+        return False
+
+
+def to_look_at(run_dir: Path) -> str:
+    """Return the command, or the call of Python, that looks at the client that failed first in a run."""
+    if _from_python(run_dir):
+        return f"fedray.debug({str(run_dir)!r}, model, data)"
+    return f"fedray debug {shlex.quote(str(run_dir))}"
+
+
 def to_go_on(run_dir: Path, limit: str | None = None) -> str:
     """Return the command that goes on with a run; ``limit``: the config key of a limit to be raised for it.
 
     What a limit is called in Python is the option's own name for a budget, else that of section and option.
     """
-    try:
-        config = config_of(run_dir)
-    except ConfigError:
-        config = ""
-    if config.startswith(f"{PYTHON}:"):
+    if _from_python(run_dir):
         option = limit.removeprefix("budget.").replace(".", "_") if limit else ""
         more = f"TrainArgs(..., {option}=MORE), " if limit else ""
         return f"fedray.train(..., {more}run_dir={str(run_dir)!r}, resume=True)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from fedray.core.errors import counted
 from fedray.core.record import VIEWS, RoundRecord, headline
-from fedray.rundir.names import to_go_on
+from fedray.rundir.names import to_go_on, to_look_at
 from fedray.tracking.base import RunInfo
 
 _PACE_OF = 20
@@ -47,7 +46,7 @@ class Progress:
         if told and not self._first_failure:
             self._first_failure = (
                 f"; first {told[0]['client']} in round {record.round:,} ({told[0]['stage']}), "
-                f"look at it: fedray debug {shlex.quote(str(self.run.run_dir))}"
+                f"look at it: {to_look_at(self.run.run_dir)}"
             )
         if record.round and record.seconds:
             self._recent.append(record.seconds)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.replay.debug import Looked, chosen, debug
+from fedray.replay.debug import chosen, debug
+from fedray.replay.looked import Looked
 from fedray.replay.recorded import Recorded
 from fedray.replay.rounds import Replay
 from tests.replay.conftest import Train, print_of

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
 
-import fedray
 from fedray.core.errors import ConfigError
 from fedray.replay.recorded import Recorded
 from fedray.replay.verify import Check, Verdict, chosen, verify
-from tests.helpers import class_problem
 from tests.replay.conftest import Train, print_of
 
 
@@ -97,33 +94,3 @@ def test_gaps_of_losses() -> None:
     assert Check(1, 0, "a", "b", 2.0, 2.01).gap == pytest.approx(0.005)
     assert Check(1, 0, "a", "b", None, None).gap == 0.0
     assert Check(1, 0, "a", "b", None, 1.0).gap == float("inf")
-
-
-def test_a_run_from_python_is_verified_with_what_it_was_given(tmp_path: Path) -> None:
-    problem, sampler = class_problem((7, 3, 12, 9), test=20), fedray.Uniform(clients=3)
-    model = fedray.FederatedModel(problem.model_fn, loss_fn=lambda output, y: nn.functional.cross_entropy(output, y))
-    args = fedray.TrainArgs(rounds=4, checkpoint_every=2, keep=2)
-    place: dict[str, Any] = {"cluster": "inline", "run_dir": tmp_path / "run", "progress": False, "sampler": sampler}
-    place["metrics"] = [lambda output, y: output[:, 0]]
-    run = fedray.train(model, problem.data, args, algorithm=fedray.Scaffold(), **place).run_dir
-    before = print_of(run)
-    found = fedray.verify(run, model, problem.data, rounds=2)
-    assert (found.word, found.checkpoints, found.doubts) == ("equal", {2: None, 4: None}, [])
-    assert [check.round for check in found.checks] == [1, 3]
-    assert fedray.verify(run, model, problem.data, algorithm="scaffold", rounds=1).word == "equal"
-    other = fedray.verify(run, model, class_problem((7, 3, 12, 9), seed=8).data, rounds=1)
-    assert other.word == "different"
-    assert "the training data are others" in other.reasons
-    for given, message in (
-        ((), r"Python, which alone has its data, local\.loss, model: give them to fedray\.verify"),
-        ((model,), "alone has its data: give"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            fedray.verify(run, *given)
-    with pytest.raises(ConfigError, match="not what the run was given: algorithm"):
-        fedray.verify(run, model, problem.data, algorithm=fedray.FedAvg())
-    with pytest.raises(ConfigError, match="rounds: a number from 1 on is needed"):
-        fedray.verify(run, model, problem.data, rounds=0)
-    with pytest.raises(ConfigError, match="metrics: no part that rounds depend on"):
-        fedray.verify(run, model, problem.data, metrics=["f1"])
-    assert print_of(run) == before

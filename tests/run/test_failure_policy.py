@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedray.config.sections import FailuresSection
 from fedray.core.messages import Failure
-from fedray.run.failure_policy import verdict
+from fedray.run.failure_policy import lies_with_a_client, verdict
 
 KINDS = ("train", "update", "worker", "deadline")
 DROP = FailuresSection(on_failure="drop")
@@ -73,3 +73,13 @@ def test_a_further_failure_never_rescues_a_run(
     failures = [failure(client, stage) for client, stage in enumerate(stages)]
     if verdict(policy, failures, len(failures) + others + 1) is not None:
         assert verdict(policy, [*failures, failure(99, kind)], len(failures) + others + 1) is not None
+
+
+@pytest.mark.parametrize(
+    "policy", [FailuresSection(on_nonfinite="abort"), FailuresSection(on_failure="drop", min_share=1.0)]
+)
+@pytest.mark.parametrize("stage", KINDS)
+def test_a_verdict_tells_whether_a_client_failed_by_itself(policy: FailuresSection, stage: str) -> None:
+    reason = verdict(policy, [failure(0, stage)], 4)
+    assert reason is not None
+    assert lies_with_a_client(reason) == (stage in ("train", "update"))

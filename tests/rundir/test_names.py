@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.rundir.names import CONFIG, config_of, to_go_on
+from fedray.rundir.names import CONFIG, config_of, to_go_on, to_look_at
 
 
 def test_a_folder_without_a_config_is_no_run_folder(tmp_path: Path) -> None:
@@ -35,3 +35,5 @@ def test_it_goes_on_as_it_was_started(config: str, limit: str | None, words: str
     said = to_go_on(folder, limit)
     assert words in said
     assert f"'{folder}'" in said  # quoted, as a shell and Python want it
+    look = f"fedray.debug('{folder}', model, data)" if config.startswith("python") else f"fedray debug '{folder}'"
+    assert to_look_at(folder) == look

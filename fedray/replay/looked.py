@@ -1,0 +1,130 @@
+"""The findings about a client in a round of a run, and their words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import RenderableType
+
+from fedray.core.errors import listed
+from fedray.core.terminal import Grid, pairs, plain
+from fedray.replay.doubts import Doubt
+from fedray.replay.watched import SeenStep, Trouble
+
+_MOST_STEPS = 24
+
+
+@dataclass
+class Looked:
+    """The findings about a client in a round.
+
+    Args:
+        round: the round.
+        client: the client's id.
+        block: ids of the clients of its block, itself included.
+        then: the recorded SHA-256 of the model after the round; None: the run has not recorded the round.
+        now: the one of now; None: the round failed.
+        ended: the reason for which the round failed.
+        failure: stage and error with which the client failed in the round, now.
+        recorded: the same as the run has recorded it.
+        gap: the largest difference between what the client's training gives in its block and alone; None: the block
+            gives nothing.
+        share: the same as a share of the largest of these numbers.
+        steps: the client's steps alone.
+        trouble: the first thing in them that went wrong.
+        trace: the traceback, where its code raised alone.
+        doubts: reasons for other bits.
+    """
+
+    round: int
+    client: str
+    block: list[str] = field(default_factory=list)
+    then: str | None = None
+    now: str | None = None
+    ended: str | None = None
+    failure: tuple[str, str] | None = None
+    recorded: tuple[str, str] | None = None
+    gap: float | None = None
+    share: float | None = None
+    steps: list[SeenStep] = field(default_factory=list)
+    trouble: Trouble | None = None
+    trace: str = ""
+    doubts: list[Doubt] = field(default_factory=list)
+
+    @property
+    def word(self) -> str:
+        """``equal``, ``close`` (in another place, where bits may be others), ``different``, or ``unrecorded``."""
+        if self.then is None or self.now is None:
+            return "unrecorded"
+        if self.then == self.now:
+            return "equal"
+        return "close" if self.doubts and all(doubt.place for doubt in self.doubts) else "different"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        trouble = None if self.trouble is None else vars(self.trouble)
+        steps = [step.to_json() for step in self.steps]
+        doubts = [doubt.words for doubt in self.doubts]
+        return {**vars(self), "verdict": self.word, "trouble": trouble, "steps": steps, "doubts": doubts}
+
+    def told(self) -> Iterator[RenderableType]:
+        """Yield what is shown of it: what was found, and the steps; the traceback is a text of its own."""
+        yield pairs(_lines(self))
+        if self.steps:
+            yield _steps(self.steps, self.trouble.step if self.trouble else None)
+
+    def __str__(self) -> str:
+        """Return it as the command shows it."""
+        return "".join([*(plain(part) for part in self.told()), self.trace]).rstrip()
+
+
+def _lines(seen: Looked) -> Iterator[tuple[str, str]]:
+    reasons = "; ".join(doubt.words for doubt in seen.doubts)
+    words = {
+        "equal": f"the same bits as recorded, {(seen.now or '')[:12]}",
+        "close": f"close, not equal: {reasons}",
+        "different": f"other bits than recorded: {reasons or 'code, data or fedray itself may have changed'}",
+        "unrecorded": f"it fails, and has no record: {seen.ended}"
+        if seen.ended
+        else "the run has no hash of its model",
+    }
+    yield "round", f"{seen.round}: {words[seen.word]}"
+    others = [name for name in seen.block if name != seen.client]
+    yield (
+        "client",
+        f"{seen.client}, in a block with {listed(others)}" if others else f"{seen.client}, a block of its own",
+    )
+    for name, failure in (("recorded", seen.recorded), ("in its block", seen.failure)):
+        if failure is not None:
+            yield name, f"it gave no update ({failure[0]}): {failure[1]}"
+    if seen.gap is not None:
+        near = f"as in its block within {seen.gap:.1g}, {seen.share:.1g} of the largest number"
+        yield "alone", "the same bits as in its block" if seen.gap == 0 else near
+    if seen.trouble is not None:
+        fit = f", fit {seen.trouble.fit}" if seen.steps and seen.steps[-1].fit > 1 else ""
+        yield "goes wrong", f"in step {seen.trouble.step}{fit}: {seen.trouble.words}"
+
+
+def _steps(steps: list[SeenStep], trouble: int | None) -> Grid:
+    """Lay out steps: all of them, or the first, the last, and those before what went wrong."""
+    near = len(steps) if trouble is None else trouble + 2
+    shown = [
+        (place, step)
+        for place, step in enumerate(steps)
+        if len(steps) <= _MOST_STEPS or place < 5 or place >= len(steps) - 5 or near - 10 <= place < near
+    ]
+    several = steps[-1].fit > 1
+    head = [*(["fit"] if several else []), "step", "examples", "loss", "|gradient|", "|change|", "|parameters|"]
+    lines, before = [], -1
+    for place, step in shown:
+        if place > before + 1:
+            lines.append(["..."] + [""] * (len(head) - 1))
+        before = place
+        examples = (
+            listed(step.examples) if len(step.examples) <= 10 else f"{len(step.examples)}, from {step.examples[0]}"
+        )
+        numbers = (f"{value:.6g}" for value in (step.loss, step.gradient, step.change, step.params))
+        lines.append([*([str(step.fit)] if several else []), str(step.step), examples, *numbers])
+    return Grid(head, lines)

@@ -1,0 +1,32 @@
+"""What was found about a client, as text."""
+
+from __future__ import annotations
+
+from fedray.replay.doubts import Doubt
+from fedray.replay.looked import Looked
+from fedray.replay.watched import SeenStep, Trouble
+
+
+def step(number: int) -> SeenStep:
+    return SeenStep(1, number, list(range(20)), 0.5, 2.0, 0.25, 3.0)
+
+
+def test_long_trainings_show_their_ends_and_what_is_before_the_trouble() -> None:
+    seen = Looked(2, "b", ["a", "b"], then="0" * 64, now="0" * 64, gap=1e-7, share=2e-7, trace="Traceback\n")
+    seen.steps, seen.trouble = [step(number) for number in range(1, 101)], Trouble(1, 60, "the loss is nan")
+    first, client, alone, wrong, *table, last = str(seen).splitlines()
+    assert first.split() == ["round", "2:", "the", "same", "bits", "as", "recorded,", "000000000000"]
+    assert client.split() == ["client", "b,", "in", "a", "block", "with", "a"]
+    assert " ".join(alone.split()) == "alone as in its block within 1e-07, 2e-07 of the largest number"
+    assert wrong.split() == ["goes", "wrong", "in", "step", "60:", "the", "loss", "is", "nan"]
+    assert last == "Traceback"
+    numbers = [line.split()[1] for line in table if line[:1] == "│"]
+    assert numbers == ["1", "2", "3", "4", "5", "...", *map(str, range(53, 63)), "...", "96", "97", "98", "99", "100"]
+
+
+def test_the_word_needs_both_hashes_and_forgives_another_place_alone() -> None:
+    assert Looked(1, "a", then="x").word == "unrecorded"
+    assert str(Looked(1, "a", ["a"], ended="no client survived")).splitlines()[0].endswith("no client survived")
+    place, data = Doubt("processor: other", place=True), Doubt("data: other", place=False)
+    words = [Looked(1, "a", then="x", now="y", doubts=doubts).word for doubts in ([], [place], [place, data])]
+    assert words == ["different", "close", "different"]
