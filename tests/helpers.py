@@ -368,6 +368,7 @@ def train(
         weight=np.concatenate([piece.weight for piece in pieces]),
         loss=np.concatenate([piece.loss for piece in pieces]),
         examples=np.concatenate([piece.examples for piece in pieces]),
+        counted=None if pieces[0].counted is None else np.concatenate([piece.seen for piece in pieces]),
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +65,8 @@ def _direct(loss: LossFn) -> LossFn | None:
     if isinstance(each := getattr(loss, "each", None), MethodType):
         return each
     # By identity: a loss of the user's need not be hashable.
-    return next((each for known, each in _DIRECT.items() if known is loss), None)
+    known = next((each for known, each in _DIRECT.items() if known is loss), None)
+    return known if known is not None or (found := summed(loss)) is None else found.each
 
 
 def ignore_index(loss: LossFn) -> int:
@@ -89,8 +92,75 @@ def ignored_class(loss: LossFn) -> int | None:
     return index if index >= 0 else None
 
 
+class Summed(NamedTuple):
+    """A loss as what it is made of: sums over the positions that count, and their number, so that it can be cut.
+
+    A position is what has one class: an example, a pixel, a token.  The loss of any rows together is the sum of
+    ``sums`` over that of ``counts``; a mean of means over parts of them is another number, with another gradient.
+
+    >>> loss = summed(torch.nn.CrossEntropyLoss(ignore_index=2))
+    >>> output, target = torch.zeros(2, 4, 3), torch.tensor([[0, 2, 2], [1, 1, 3]])
+    >>> loss.counts(target), loss.sums(output, target)
+    (tensor([1, 3]), tensor([1.3863, 4.1589]))
+
+    Args:
+        sums: (output ``[B, ...]``, target ``[B, ...]``) to the sum of each example's losses, ``[B]``.
+        counts: target ``[B, ...]`` to the number of each example's positions that count, ``[B]``.
+    """
+
+    sums: LossFn
+    counts: Callable[[Tensor], Tensor]
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over the positions of each example that count, ``[B]``; 0 where none does."""
+        return self.sums(output, target) / self.counts(target).clamp(min=1)
+
+    def mean(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over all positions that count; 0, with a gradient of zeros, where none does."""
+        return self.sums(output, target).sum() / self.counts(target).sum().clamp(min=1)
+
+
+def summed(loss: LossFn) -> Summed | None:
+    """Return what a loss that leaves out targets is made of.
+
+    It is known for the losses of tasks, and for ``CrossEntropyLoss`` and ``NLLLoss`` of torch, and their functions,
+    with an ``ignore_index`` and without class weights.  None: the loss counts rows, or nobody knows what it counts.
+    """
+    sums, counts = getattr(loss, "sums", None), getattr(loss, "counts", None)
+    if isinstance(sums, MethodType) and isinstance(counts, MethodType):
+        return Summed(sums, counts)
+    function = loss if isinstance(loss, torch.nn.Module) else getattr(loss, "function", loss)
+    left_out = ignored_class(function)
+    if left_out is None or (each := _each_position(function)) is None:
+        return None
+
+    def total(output: Tensor, target: Tensor) -> Tensor:
+        return each(output, target).reshape(len(target), -1).sum(dim=1)
+
+    def count(target: Tensor) -> Tensor:
+        return (target != left_out).reshape(len(target), -1).sum(dim=1)
+
+    return Summed(total, count)
+
+
+def _each_position(function: LossFn) -> LossFn | None:
+    """Return the losses of single positions, 0 for those left out, of a mean of torch's over those that count."""
+    if type(function) in (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss):
+        if function.weight is not None or function.reduction != "mean":  # type: ignore[attr-defined]
+            return None
+        known = {name: vars(function)[name] for name in ("ignore_index", "label_smoothing") if name in vars(function)}
+        plain = F.cross_entropy if type(function) is torch.nn.CrossEntropyLoss else F.nll_loss
+        return partial(plain, reduction="none", **known)
+    if not isinstance(function, partial) or function.args or function.func not in (F.cross_entropy, F.nll_loss):
+        return None
+    others = function.keywords.keys() - {"ignore_index", "label_smoothing"}
+    return None if others else partial(function, reduction="none")
+
+
 def batch_loss(loss: LossFn, output: Tensor, target: Tensor) -> Tensor:
     """Return the loss of a batch; 0, without a gradient, where it leaves out all of it and torch's mean is 0 / 0."""
+    if (found := summed(loss)) is not None:
+        return found.mean(output, target)
     left_out = ignored_class(loss)
     if left_out is not None and bool((target == left_out).all()):
         return output.sum() * 0.0

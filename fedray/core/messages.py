@@ -126,7 +126,8 @@ class BlockUpdate:
             would be.
         state: per-client state to be kept, each ``[C, k]``.
         weight: aggregation weight of each client, float64 ``[C]``.
-        loss: mean training loss of each client over its local examples and epochs, float64 ``[C]``.
+        loss: mean training loss of each client over its local examples and epochs, or over those of their positions
+            that count, float64 ``[C]``.
         examples: examples seen (with repetition over epochs), int64 ``[C]``.
         slots: of parts that are averaged by slots, the slot of each client, int64 ``[C]``.
         variant: the variant of the model that all of them trained; its parts are as long as that is.
@@ -136,6 +137,7 @@ class BlockUpdate:
         noise: the noise that the clients draw themselves; None: they draw none.
         released: the ids of what each client releases with noise of its own, ``[C]``; empty: none does.
         taken: the steps of each client in all fits of the round, ``[C]``, where each has noise of its own; else None.
+        counted: the positions that ``loss`` is the mean over, int64 ``[C]``; None: it is one over ``examples``.
     """
 
     round: int
@@ -152,6 +154,12 @@ class BlockUpdate:
     noise: ClientNoise | None = None
     released: tuple[str, ...] = ()
     taken: Ints | None = None
+    counted: Ints | None = None
+
+    @property
+    def seen(self) -> Ints:
+        """The number of examples, or of positions, that ``loss`` is the mean over, ``[C]``."""
+        return self.examples if self.counted is None else self.counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,7 @@ class BlockReport:
         released: by client, the id of what it released with noise of its own; also of those whose update the
             aggregator did not take.
         taken: by client, the steps in which it did so, where each step has noise of its own.
+        counted: the positions that each loss is the mean over; None: it is one over ``examples``.
     """
 
     index: int
@@ -180,6 +189,12 @@ class BlockReport:
     seconds: float
     released: Mapping[int, str] = field(default_factory=dict)
     taken: Mapping[int, int] = field(default_factory=dict)
+    counted: Ints | None = None
+
+    @property
+    def seen(self) -> Ints:
+        """The number of examples, or of positions, that each loss is the mean over."""
+        return self.examples if self.counted is None else self.counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,12 +45,14 @@ class Batch:
         y: targets ``[A, B, ...]``.
         count: real examples of each client, ``[A]``; the rest of its row is padding.
         share: the share of each example in its client's mean, ``[A, B]``, 0 for padding; None: there is no padding.
+        whole: the batch of the step that it is a piece of; None: it is all of it.
     """
 
     x: Inputs
     y: Tensor
     count: Ints
     share: Tensor | None = None
+    whole: Batch | None = None
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of ``[A, B]`` values over each client's real examples, ``[A]``."""
@@ -70,7 +72,7 @@ class Batch:
         if count.min() < width:
             shares = (np.arange(width) < count[:, None]) / count[:, None].clip(min=1)
             share = torch.from_numpy(shares).to(self.y.device, torch.float32)
-        return Batch(self.x[:, piece], self.y[:, piece], count, share)
+        return Batch(self.x[:, piece], self.y[:, piece], count, share, self if self.whole is None else self.whole)
 
     def weight(self, whole: Batch) -> Tensor:
         """Return the share of these examples of each client in a ``whole`` batch, ``[A]``."""
@@ -167,6 +169,8 @@ class Trace:
         group: the optimizer's hyperparameters (``lr``, ``momentum``...).
         device: of ``steps``.
         taken: the steps of each client, ``[C]``, where batches may be empty; None: those with examples.
+        counted: the positions of each client that a loss which leaves out targets counted, ``[C]``, of which ``total``
+            is the sum; None: it counts examples.
     """
 
     total: Floats
@@ -174,6 +178,7 @@ class Trace:
     group: Mapping[str, Any]
     device: torch.device
     taken: Ints | None = None
+    counted: Ints | None = None
 
     @property
     def lr(self) -> float:
@@ -188,5 +193,11 @@ class Trace:
 
     @property
     def loss(self) -> Tensor:
-        """The mean loss over the examples seen, float64 ``[C]``."""
-        return torch.from_numpy(self.total / self.count.sum(axis=1).clip(min=1)).to(self.device)
+        """The mean loss over the examples seen, or over those of their positions that count, float64 ``[C]``."""
+        return torch.from_numpy(self.total / self.seen.clip(min=1)).to(self.device)
+
+    @property
+    def seen(self) -> Ints:
+        """The number of examples, or of positions, that ``total`` is the sum of, ``[C]``."""
+        found: Ints = self.count.sum(axis=1) if self.counted is None else self.counted
+        return found

@@ -18,6 +18,7 @@ from fedray.core.rng import integer
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batches, Trace
+from fedray.local.counting import counting_of
 from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
 from fedray.local.moments import Kept
 from fedray.local.numbers import fit_numbers
@@ -365,7 +366,9 @@ class Clients:
         return self.task.augment.seen(x) if self.task.augment.parts else x
 
     def losses(self, params: Tensor | None = None) -> Tensor:
-        """Return the mean loss over all training examples, ``[C]``; ``params`` as for :meth:`scan`."""
+        """Return the mean loss over all training examples, or their positions that count, ``[C]``; ``params`` as for
+        :meth:`scan`.
+        """
         with torch.no_grad():
             return self._mean([(step, evaluated(step)) for step in self.scan(params)])
 
@@ -374,8 +377,13 @@ class Clients:
         return self._mean([(step, step.gradient()) for step in self.scan(params)])
 
     def _mean(self, found: list[tuple[Step, Tensor]]) -> Tensor:
-        pieces = [value * _like(torch.from_numpy(step.batch.count), value) for step, value in found]
-        return torch.stack(pieces).sum(dim=0) / _like(self.sizes, found[0][1])
+        counting, whole = counting_of(self.task.loss_fn), self.sizes
+        counts = [torch.from_numpy(step.batch.count) for step, _ in found]
+        if counting is not None:
+            counts = [counting.positions(step.batch) for step, _ in found]
+            whole = torch.stack(counts).sum(dim=0).clamp(min=1)
+        pieces = [value * _like(count, value) for (_, value), count in zip(found, counts, strict=True)]
+        return torch.stack(pieces).sum(dim=0) / _like(whole, found[0][1])
 
 
 def _like(numbers: Tensor, values: Tensor) -> Tensor:

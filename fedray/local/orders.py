@@ -138,6 +138,7 @@ class Orders:
             back = np.argsort(self.places)
             trace.total, trace.count = trace.total[back], trace.count[back]
             trace.taken = None if trace.taken is None else trace.taken[back]
+            trace.counted = None if trace.counted is None else trace.counted[back]
 
 
 def chosen(where: Any, count: int) -> NDArray[np.bool_] | None:

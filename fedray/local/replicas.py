@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedray.core.hidden_state import HiddenState
-from fedray.core.losses import batch_loss
+from fedray.core.losses import batch_loss, summed
 from fedray.data.columns.inputs import Inputs
 from fedray.local.losses import loss_on
 from fedray.local.modes import train_mode
@@ -76,10 +76,16 @@ class Replica:
         for parameter in self.trained:
             parameter.grad = None
 
-    def loss(self, x: Inputs, y: Tensor, weight: float = 1.0) -> Tensor:
-        """Return ``weight`` times the rows' mean loss, whose ``backward`` leaves the gradients with the parameters."""
+    def loss(self, x: Inputs, y: Tensor, weight: float = 1.0, by: Tensor | None = None) -> Tensor:
+        """Return ``weight`` times the rows' mean loss, whose ``backward`` leaves the gradients with the parameters.
+
+        Of a loss that counts positions, the sum over those of the rows, over ``by``: the number in the whole batch.
+        """
         with autocast(self._task.args.precision, self.device):
-            loss = batch_loss(self._loss, outputs_of(self.module, x.to(self.device)), y.to(self.device))
+            output, y = outputs_of(self.module, x.to(self.device)), y.to(self.device)
+            if by is not None and (found := summed(self._loss)) is not None:
+                return found.sums(output, y).sum() / by.to(self.device).clamp(min=1)
+            loss = batch_loss(self._loss, output, y)
         return loss if weight == 1.0 else loss * weight
 
     def loss_of(self, output: Tensor, y: Tensor) -> Tensor:

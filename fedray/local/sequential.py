@@ -17,6 +17,7 @@ from fedray.data.columns.inputs import Inputs, arguments, plain
 from fedray.local.batches import Batch, Output, Trace, share_out
 from fedray.local.clients import Clients
 from fedray.local.clipping import clip_module
+from fedray.local.counting import counting_of
 from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.features import watched
 from fedray.local.gradients import check_objective
@@ -47,6 +48,7 @@ class SequentialStepper:
         self._modes = {part: part.training for part in module.modules()}
         self._head = head_of(module)
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
+        self._counting = counting_of(task.loss_fn)
         self._private = None
         if task.private is not None:
             clipped = ClippedGradients(module, task.loss_fn, None, self._dropout, self._context)
@@ -129,6 +131,9 @@ class SequentialStepper:
 
     def loss(self, output: Output) -> Tensor:
         """Return the task's loss of the client, ``[1]``."""
+        if self._counting is not None:
+            with self._context():
+                return self._counting.loss(output)
         return self._first.loss_of(output.logits[0], output.batch.y[0]).unsqueeze(0)
 
     # The loop
@@ -144,6 +149,9 @@ class SequentialStepper:
             for replica in (first, *self._others):
                 layout.write_integers(replica.module, self.row)
             total = torch.zeros((), dtype=torch.float64, device=first.device)
+            # The loss of an example whose row is protected is its own, whatever the others have.
+            counting = None if fit.noise is not None else self._counting
+            counted = torch.zeros((), dtype=torch.int64, device=first.device)
             optimizer = fit.optimizer(first.moved)
             entries = layout.parameters if fit.only is None else fit.only
             if fit.kept is not None:
@@ -158,12 +166,18 @@ class SequentialStepper:
                 else:
                     loss = self._gradient(c, fit, number, batch)
                     self._descend(optimizer)
-                total += loss * int(batch.count[0])
+                if counting is None:
+                    total += loss * int(batch.count[0])
+                else:
+                    here = counting.positions(batch)[0]
+                    total += loss.double() * here
+                    counted += here
             optimizer.zero_grad(set_to_none=True)
             if fit.kept is not None:
                 fit.kept.leave(optimizer, first.moved, entries)
             layout.read_back(first.module, self.row)
         trace.total = total.reshape(1).cpu().numpy()
+        trace.counted = None if counting is None else counted.reshape(1).cpu().numpy()
         return trace
 
     @contextlib.contextmanager
@@ -252,11 +266,14 @@ class SequentialStepper:
 
     def _backward(self, x: Inputs, y: Tensor, round: int, number: int) -> Tensor:
         """Leave the gradients of a batch's mean loss with the first replica; returns that loss."""
-        losses = [self._piece(x, y, piece, round, number) for piece in self._cut(len(x))]
+        by = None if self._counting is None else self._counting.of.counts(y).sum()
+        losses = [self._piece(x, y, piece, round, number, by) for piece in self._cut(len(x))]
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def _piece(self, x: Inputs, y: Tensor, piece: slice, round: int, number: int) -> Tensor:
+    def _piece(self, x: Inputs, y: Tensor, piece: slice, round: int, number: int, by: Tensor | None) -> Tensor:
         """Add the gradients of a piece of a batch to those of the first replica; returns its part of the mean loss.
+
+        ``by`` is the number of positions that count in the whole batch, if the loss counts those.
 
         A GPU works while the next one is told what to do, so that one thread keeps all of them busy.
         """
@@ -274,7 +291,7 @@ class SequentialStepper:
                 self._dropout.at(round, number, share)
             weight = (share.stop - share.start) / len(x) if others or rows < len(x) else 1.0
             with recomputing(self._dropout):
-                loss = replica.loss(x[share], y[share], weight)
+                loss = replica.loss(x[share], y[share], weight, by)
                 if self._dropout is not None:
                     self._dropout.forward_ends()
                 loss.backward()

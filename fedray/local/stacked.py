@@ -19,6 +19,7 @@ from fedray.local.batched import batched_forward
 from fedray.local.batches import Batch, Output, Trace, share_out
 from fedray.local.clients import Clients
 from fedray.local.clipping import clip_rows
+from fedray.local.counting import counting_of
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.features import watched
 from fedray.local.gradients import gradient_of
@@ -70,6 +71,7 @@ class StackedStepper:
         self._batched = (
             batched_forward(module) if task.args.precision != "bf16" and not task.data.spec.columns else None
         )
+        self._counting = counting_of(task.loss_fn)
         self._private = None
         if task.private is not None:
             clipped = ClippedGradients(self._template, task.loss_fn, self._batched, self._dropout, self._context)
@@ -172,6 +174,8 @@ class StackedStepper:
         """Return the task's loss of each client, ``[A]``."""
         loss_fn, batch, logits = self._task.loss_fn, output.batch, output.logits
         with autocast(self._task.args.precision, self._device):
+            if self._counting is not None:
+                return self._counting.loss(output)
             if batch.share is None and not has_direct(loss_fn):
                 losses: Tensor = vmap(loss_fn)(logits, batch.y)
                 return losses
@@ -191,6 +195,9 @@ class StackedStepper:
             optimizer = LeadingRows(fit.optimizer, params, layout, fit.hooked, fit.only)
         self.begin(c, fit.seed)
         losses = torch.zeros(len(batches.active), len(c), device=self._device)
+        # The loss of an example whose row is protected is its own, whatever the others have.
+        counting = None if fit.noise is not None else self._counting
+        counted = None if counting is None else torch.zeros_like(losses, dtype=torch.int64)
         trace = Trace(np.zeros(len(c)), count, optimizer.group, self._device, fit.schedule.taken)
         pieces = None if self._task.args.accumulate == 1 else self._task.args.pieces
         for number, n in enumerate(batches.active):
@@ -207,6 +214,8 @@ class StackedStepper:
                 else:
                     loss, grads = self._accumulated(c, fit, number, batch, step, optimizer, cut)
             losses[number, :n] = loss.detach()
+            if counting is not None and counted is not None:
+                counted[number, :n] = counting.positions(batch)
             if step is not None and fit.gradient is not None:
                 with torch.no_grad():
                     check_in_place(fit.gradient(step, grads[0]), grads[0], "gradient")
@@ -217,6 +226,10 @@ class StackedStepper:
                     check_in_place(fit.after(step), step.params, "after")
         if kept is not None:
             kept.leave()
+        if counted is not None:
+            by = counted.cpu().numpy()
+            trace.total, trace.counted = (losses.cpu().double().numpy() * by).sum(axis=0), by.sum(axis=0)
+            return trace
         for mean, examples in zip(losses.cpu().numpy(), count.T.astype(np.float32), strict=True):
             trace.total += mean * examples
         return trace

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from fedray.core.draws import named, put_back
 from fedray.core.errors import ConfigError
-from fedray.core.losses import ignored_class, per_example
+from fedray.core.losses import ignored_class, per_example, summed
 from fedray.core.rng import torch_generator
 from fedray.data.columns.inputs import Inputs
 from fedray.local.lane_choice import lanes_size, mostly_frozen, number_of, unworthy
@@ -278,10 +278,14 @@ def batch_statistics(module: nn.Module) -> str | None:
 
 
 def coupled(task: LocalTask, module: nn.Module) -> bool:
-    """Return True if the loss joins the examples of a batch: class weights, a class left out, contrast, a sum.
+    """Return True if the loss joins the examples of a batch: class weights, contrast, a sum.
+
+    A loss that leaves out targets does, unless it is known to be a sum over those that count, divided by their number.
 
     Changes the parameters of ``module``.
     """
+    if summed(task.loss_fn) is not None:
+        return False
     if ignored_class(task.loss_fn) is not None:
         return True
     few = np.unique(np.linspace(0, len(task.data) - 1, 8).astype(np.int64))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
+from fedray.core.losses import LossFn
 from fedray.core.messages import Parts
 from fedray.core.regions import Entry
 from fedray.data.augment_chain import Augment
@@ -66,6 +67,9 @@ class Task(Protocol):
 
     @property
     def seed(self) -> int: ...
+
+    @property
+    def loss_fn(self) -> LossFn: ...
 
     @property
     def optimizer_fn(self) -> OptimizerFn: ...

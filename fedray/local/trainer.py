@@ -156,15 +156,18 @@ class Trainer:
             if self.task.statistics:
                 c.sent[STATISTICS] = c.model[:, layout.trained :].clone()
         total = sum((trace.total for trace in c.traces), np.zeros(len(clients)))
-        examples = sum((trace.count.sum(axis=1) for trace in c.traces), np.zeros(len(clients), dtype=np.int64))
+        none = np.zeros(len(clients), dtype=np.int64)
+        examples = sum((trace.count.sum(axis=1) for trace in c.traces), none)
+        counted = sum((trace.seen for trace in c.traces), none)
         return BlockUpdate(
             round=down.round,
             clients=clients,
             parts={name: c.model[:, span] for name, span in layout.spans.items()} | c.sent,
             state=c.state,
             weight=c.counts.astype("float64") if weight is None else weight,
-            loss=total / examples.clip(min=1),
+            loss=total / counted.clip(min=1),
             examples=examples,
+            counted=counted if any(trace.counted is not None for trace in c.traces) else None,
             slots={name: slot for name, (slot, _) in c.slots.items()},
             start=left,
             taken=None if self.task.private is None else c.taken,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError, one_line
-from fedray.core.losses import LossFn, per_example
+from fedray.core.losses import LossFn, per_example, summed
 from fedray.core.messages import Floats, Ints
 from fedray.metrics.base import Metric, metrics
 from fedray.metrics.sums import State, added, on_host
@@ -21,6 +21,26 @@ from fedray.tasks import Task
 LOSS = "loss"
 
 _ANY = Task()
+
+
+class _LossOfPositions(Metric):
+    """The mean of a loss over the positions that it counts."""
+
+    label: str | None = LOSS
+
+    def __init__(self, loss: LossFn) -> None:
+        found = summed(loss)
+        assert found is not None
+        self._of = found
+
+    def update(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the sum of each example's losses, and the number of its positions that count."""
+        return {"total": self._of.sums(output, target), "count": self._of.counts(target)}
+
+    def compute(self, state: State) -> float:
+        """Return the mean."""
+        return float(state["total"] / state["count"])
+
 
 States = dict[str, State]
 """The sums of each metric, by its title."""
@@ -31,7 +51,8 @@ class Measures:
     """The loss and the metrics of an evaluation.
 
     Called with outputs (float32) and targets it returns rows: what each example adds, ``[B, ...]``, by name.  A metric
-    that is the mean of a value of each example has one row, by its own name, as has the loss.
+    that is the mean of a value of each example has one row, by its own name, as has the loss, unless that leaves out
+    targets: then it is the mean over all positions that count.
 
     Args:
         loss: the loss, as it tells it of a batch of one.
@@ -46,7 +67,9 @@ class Measures:
     task: Task = _ANY
 
     def __call__(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        rows = {LOSS: per_example(self.loss, output, target)}
+        rows = {LOSS: per_example(self.loss, output, target)} if self._own is None else {}
+        if self._own is not None:
+            rows |= {f"{LOSS}/{name}": value for name, value in self._own.update(output, target).items()}
         output = self.task.unscaled(output)
         for metric in self.metrics:
             if self.usual and not metric.fits(output, target):
@@ -59,14 +82,21 @@ class Measures:
         return rows
 
     @cached_property
+    def _own(self) -> _LossOfPositions | None:
+        """The loss, where it is a mean over positions."""
+        return None if summed(self.loss) is None else _LossOfPositions(self.loss)
+
+    @cached_property
     def summed(self) -> tuple[Metric, ...]:
-        """The metrics that are no mean of one value of each example."""
-        return tuple(metric for metric in self.metrics if not metric.additive)
+        """The metrics that are no mean of one value of each example; the loss, too, where it is none."""
+        own = () if self._own is None else (self._own,)
+        return (*own, *(metric for metric in self.metrics if not metric.additive))
 
     @cached_property
     def means(self) -> frozenset[str]:
         """The names of the rows whose mean is the number itself."""
-        return frozenset({LOSS, *(metric.title for metric in self.metrics if metric.additive)})
+        own = {LOSS} if self._own is None else set[str]()
+        return frozenset(own.union(metric.title for metric in self.metrics if metric.additive))
 
     def states(self, rows: Mapping[str, NDArray[Any]], group: Ints, count: int) -> list[States]:
         """Add up rows for each group of examples: of the metrics that are no plain means.

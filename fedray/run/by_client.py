@@ -24,12 +24,16 @@ _log = logging.getLogger(__name__)
 
 
 def of_training(reports: Sequence[BlockReport]) -> ClientRows:
-    """Return what each client said of its training: the mean loss over the examples that it used."""
+    """Return what each client said of its training: the mean loss over the examples that it used.
+
+    Where a loss counts positions, NaN for a client none of whose counts.
+    """
     none = np.zeros(0, dtype=np.int64)
     clients = np.concatenate([none, *(report.clients for report in reports)])
     order = np.argsort(clients)
     examples = np.concatenate([none, *(report.examples for report in reports)])[order]
-    loss = np.concatenate([np.zeros(0), *(report.loss for report in reports)])[order]
+    each = (r.loss if r.counted is None else np.where(r.counted > 0, r.loss, np.nan) for r in reports)
+    loss = np.concatenate([np.zeros(0), *each])[order]
     return ClientRows(TRAIN, clients[order], examples, {"loss": loss})
 
 

@@ -112,8 +112,9 @@ class Examiner:
                 continue
             places = np.searchsorted(chunk.clients, piece)
             for view, parts in found.sums.items():
+                columns = sums.setdefault(view, {})
                 for name, part in parts.items():
-                    whole = sums.setdefault(view, {}).setdefault(name, np.zeros(len(chunk.clients)))
+                    whole = columns.setdefault(name, np.zeros(len(chunk.clients)))
                     whole[places] = part
             for view, own in found.states.items():
                 every = states.setdefault(view, [{} for _ in chunk.clients])

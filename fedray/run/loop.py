@@ -316,7 +316,8 @@ class Rounds:
         record.clients |= {"ok": len(examples), "failed": len(failures)}
         record.examples = int(examples.sum())
         if record.examples:
-            record.train = {"loss": float((loss * examples).sum() / record.examples)}
+            seen = np.concatenate([report.seen for report in reports])
+            record.train = {"loss": float((loss * seen).sum() / (int(seen.sum()) or float("nan")))}
             if (rate := plan.task.rate.of(record.round)) is not None:
                 record.train["lr"] = rate
         record.weight = float(sum(report.weight.sum() for report in reports))

@@ -219,7 +219,8 @@ class Worker:
             columns = update.clients, update.weight, update.loss, update.examples
             state = self.rows.write(block.round, update.clients, update.state) if update.state else state
         failures = tuple(given_up[client] for client in sorted(given_up))
-        return BlockReport(block.index, *columns, state, failures, time.perf_counter() - started, released, taken)
+        seconds, counted = time.perf_counter() - started, None if update is None else update.counted
+        return BlockReport(block.index, *columns, state, failures, seconds, released, taken, counted)
 
     def _updates(self, block: Block, given_up: dict[int, Failure]) -> BlockUpdate | None:
         """Return the transformed updates of a block's clients that are not given up; None if nobody is left.

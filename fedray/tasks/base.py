@@ -134,6 +134,10 @@ class Task:
         """Return the examples as a model that the config names sees them."""
         return spec
 
+    def counts(self, target: Tensor) -> Tensor:
+        """Return the number of each example's positions that count, ``[B]``, of a task that is ``partial``."""
+        raise NotImplementedError(f"{self.name} counts examples")
+
     def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
         """Raise ConfigError, with both shapes, unless outputs and targets of these shapes go together."""
 
@@ -213,6 +217,21 @@ class TaskLoss:
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each example, ``[B]``."""
         return self.task.each(output, target)
+
+
+class PositionsLoss(TaskLoss):
+    """The loss of a task some of whose positions do not count: sums, and numbers of positions."""
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.sums(output, target).sum() / self.counts(target).sum().clamp(min=1)
+
+    def sums(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the sum of each example's losses, ``[B]``."""
+        return self.task.entropy(output, target)[0]
+
+    def counts(self, target: Tensor) -> Tensor:
+        """Return the number of each example's positions that count, ``[B]``."""
+        return self.task.counts(target)
 
 
 tasks = Registry("task", package="fedray.tasks", base=Task, such_as="fedray.tasks.Binary()")

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn
 from fedray.data.spec import DataSpec
-from fedray.tasks.base import Answers, Ranking, TaskLoss, tasks
+from fedray.tasks.base import Answers, PositionsLoss, Ranking, TaskLoss, tasks
 from fedray.tasks.classification import Classification
 
 
@@ -38,7 +38,7 @@ class Positions(Classification):
     @property
     def loss_fn(self) -> LossFn:
         """Cross-entropy of the positions that count."""
-        return TaskLoss(self)
+        return PositionsLoss(self) if self.partial else TaskLoss(self)
 
     def logits(self, output: Tensor) -> Tensor:
         """Return outputs as ``[B, K, n]``."""
@@ -61,6 +61,12 @@ class Positions(Classification):
         """Return the mean over the positions of each example that count, ``[B]``; 0 where none does."""
         total, count = self.entropy(output, target)
         return total / count.clamp(min=1)
+
+    def counts(self, target: Tensor) -> Tensor:
+        """Return the number of positions of each example that count, ``[B]``."""
+        labels = self.labels(target)
+        known = self.known(labels)
+        return (torch.ones_like(labels) if known is None else known).sum(dim=1)
 
     def answers(self, output: Tensor, target: Tensor) -> Answers:
         """Return the class of the largest logit, and the right one, of each position."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from pathlib import Path
@@ -219,3 +220,55 @@ def test_silos_measure_what_one_machine_with_their_tables_does(tmp_path: Path) -
     assert found[0].tables == found[1].tables
     for name, values in found[0].clients_test.items():
         assert values == pytest.approx(found[1].clients_test[name], nan_ok=True)
+
+
+class Tags(torch.nn.Module):
+    """Logits ``[B, T, K]`` of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = torch.nn.Embedding(9, 5), torch.nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(self.embed(x))
+        return found
+
+
+def test_the_loss_of_an_evaluation_is_over_the_positions_that_count(tmp_path: Path) -> None:
+    """Of each client, of all together and of the test set, as perplexity has it; and of the training."""
+    draw = np.random.default_rng(2)
+    owner = np.repeat(np.arange(4), (6, 9, 5, 7))
+    x, length = draw.integers(0, 9, (len(owner), 8)), draw.integers(0, 9, len(owner))
+    y = np.where(np.arange(8) < np.where(owner == 3, 0, length)[:, None], draw.integers(0, 3, x.shape), 3)
+    data = fedray.FederatedData.from_arrays(x, y, owner, test=(x, y)).with_holdout(0.4, 1)
+    torch.manual_seed(0)
+    start = Tags()
+    result = fedray.train(
+        fedray.FederatedModel(lambda: copy.deepcopy(start), task={"name": "token_classification", "ignore_index": 3}),
+        data,
+        fedray.TrainArgs(1, epochs=1, batch_size="full", evaluate_clients_every=1),
+        algorithm=fedray.Ditto(lam=0.5),
+        metrics=["perplexity"],
+        cluster="inline",
+        run_dir=tmp_path / "run",
+        progress=False,
+    )
+    record = result.history[-1]
+
+    def by_hand(module: torch.nn.Module, inputs: Any, targets: Any) -> float:
+        with torch.no_grad():
+            logits, classes = module(torch.as_tensor(inputs)).double().flatten(0, 1), torch.as_tensor(targets).flatten()
+            return float(torch.nn.functional.cross_entropy(logits, classes, ignore_index=3))
+
+    assert record.test["loss"] == pytest.approx(by_hand(result.model, x, y), rel=1e-5)
+    trained_on = [data.rows(np.array([c])).take(np.arange(data.sizes[c])[None]) for c in range(4)]
+    rows = [torch.cat([pair[part][0] for pair in trained_on]) for part in (0, 1)]
+    assert record.train["loss"] == pytest.approx(by_hand(start, *rows), rel=1e-5)
+    for view in (record.clients_test, record.clients_personal):
+        assert view["loss"]["mean"] == pytest.approx(np.log(view["perplexity"]["mean"]), rel=1e-6)
+        assert np.isfinite(view["loss"]["client_mean"]), "one client has none, and is left out"
+    for row in result.clients().to_pylist():
+        if row["view"] == "train":
+            assert np.isnan(row["loss"]) == (row["client"] == "3")
+        else:
+            assert np.log(row["perplexity"]) == pytest.approx(row["loss"], rel=1e-6, nan_ok=True)

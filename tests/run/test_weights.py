@@ -18,8 +18,8 @@ from fedray.config.sections import LocalSection
 from fedray.data import FederatedData
 from fedray.local.stacking import Stack
 from fedray.run.weights import check_weights, weights
-from fedray.tasks.positions import CausalLM
-from tests.helpers import Problem, class_problem, federation, linear_problem, seeded
+from fedray.tasks.positions import CausalLM, TokenClassification
+from tests.helpers import Problem, class_problem, federation, linear_problem, local_task, seeded, train
 
 PADDING, CLASSES, LENGTH = 0, 4, 5
 SIZES = (4, 1, 3, 2)
@@ -35,6 +35,17 @@ class Tagger(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.out(self.embed(x)).transpose(1, 2)
         return logits
+
+
+class Logits(Tagger):
+    """Logits ``[B, T, k]``, of as many classes as there are tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(6, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).transpose(1, 2)
 
 
 ignoring: Any = partial(functional.cross_entropy, ignore_index=PADDING)
@@ -93,6 +104,22 @@ def test_a_round_is_the_mean_by_positions(stack: Stack, tmp_path: Path) -> None:
     mean = np.average(alone, axis=0, weights=positions())
     np.testing.assert_allclose((run.vector - start).numpy(), mean, rtol=1e-4, atol=1e-6)
     assert not np.allclose(np.average(alone, axis=0, weights=SIZES), mean, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("stack", [2, "off"])
+@pytest.mark.parametrize("kind", [CausalLM, TokenClassification])
+def test_weights_are_the_positions_that_the_loss_has_counted(kind: Any, stack: Stack) -> None:
+    """Padding, and in the second half of the examples a prompt whose targets are masked."""
+    x, y, owner = columns()
+    y[len(y) // 2 :, :2] = PADDING
+    data, about = FederatedData.from_arrays(x, y, owner), kind(ignore_index=PADDING)
+    problem = Problem(seeded(Logits), about.loss_fn, data)
+    task = local_task(problem, stack=stack, args=LocalSection(1, 2, accumulate=2), task=about)
+    first = 1 if kind is CausalLM else 0
+    wanted = [int((y[owner == client, first:] != PADDING).sum()) for client in range(len(SIZES))]
+    found = train(task, [0, 2, 3, 1])
+    assert found.seen.tolist() == [wanted[client] for client in (0, 2, 3, 1)]
+    assert weights("tokens", task, np.arange(len(SIZES))).tolist() == wanted
 
 
 def test_tokens_that_nothing_is_to_say_do_not_count(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""The number of positions that a loss counts in a batch, and the loss of the batch by it, however it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedray.core.losses import LossFn, Summed, summed
+from fedray.local.batches import Batch, Output
+
+
+@dataclass(frozen=True)
+class Counting:
+    """The loss of batches as sums over the positions that count, of a loss that leaves out some.
+
+    >>> import numpy as np
+    >>> counting = counting_of(torch.nn.CrossEntropyLoss(ignore_index=2))
+    >>> batch = Batch(torch.zeros(1, 3, 4), torch.tensor([[0, 2, 1]]), np.array([3]))
+    >>> counting.positions(batch)
+    tensor([2])
+    >>> out = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    >>> parts = [batch.cut(slice(0, 2)), batch.cut(slice(2, 3))]
+    >>> found = [counting.loss(Output(o, None, part)) for o, part in zip(out.split([2, 1], dim=1), parts)]
+    >>> sum(loss * part.weight(batch) for loss, part in zip(found, parts)), counting.loss(Output(out, None, batch))
+    (tensor([0.8250]), tensor([0.8250]))
+
+    Args:
+        of: sums and counts of single examples.
+    """
+
+    of: Summed
+
+    def positions(self, batch: Batch) -> Tensor:
+        """Return the number of positions of each client's real examples that count, int64 ``[A]``."""
+        counts = self.of.counts(batch.y.flatten(0, 1)).view(batch.y.shape[:2])
+        return (counts if batch.share is None else counts * (batch.share > 0)).sum(dim=1)
+
+    def loss(self, output: Output) -> Tensor:
+        """Return the mean over the positions of each client that count, ``[A]``; 0 for a client that has none.
+
+        Of a piece of a batch it is what the piece adds to the loss of the whole batch, over its share of the rows.  So
+        the pieces' losses, weighted by their rows as every other mean over a batch is, add up to that of the whole.
+        """
+        batch, logits = output.batch, output.logits
+        sums = self.of.sums(logits.flatten(0, 1), batch.y.flatten(0, 1)).view(batch.y.shape[:2])
+        if batch.share is not None:
+            sums = sums.masked_fill(batch.share == 0, 0.0)
+        whole = batch if batch.whole is None else batch.whole
+        by = self.positions(whole).to(sums.dtype)
+        if batch.whole is not None:
+            by = by * batch.weight(whole).to(sums.dtype)
+        return sums.sum(dim=1) / torch.where(by > 0, by, 1.0)
+
+
+def counting_of(loss: LossFn) -> Counting | None:
+    """Return how a loss counts positions; None: it counts examples, or joins them in a way of its own."""
+    found = summed(loss)
+    return None if found is None else Counting(found)
