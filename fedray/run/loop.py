@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from fedray.core.record import RoundRecord
 from fedray.metrics.measures import together
 from fedray.run.addressed import FOLDER, Addressed
 from fedray.run.aggregation import aggregate, move
+from fedray.run.beside import Beside
 from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
 from fedray.run.client_spending import ClientSpending
@@ -101,7 +102,7 @@ class Rounds:
         self._spending, self._withhold = spending, withhold
         self._awaited = awaited or bool(plan.monitors)
         self._addressed = Addressed(addressed or state.store.folder / FOLDER, plan.algorithm.addressed)
-        self._background: list[Future[None]] = []
+        self._beside = Beside()
         self._told: set[tuple[int, str]] = set()
         self.stopped = False
         self.ended: tuple[str, str] | None = None
@@ -120,7 +121,7 @@ class Rounds:
             self._state.pending = RoundRecord(0)
             if self._plan.layout.size <= HASHED_EVERY_ROUND:
                 self._hash(self._state.pending)
-        with ThreadPoolExecutor(1, thread_name_prefix="fedray-state") as self._pool:
+        with self._beside:
             # Workers may take minutes to start; who asks for a stop meanwhile waits for none of them.
             self.stopped = self._state.round < self._plan.rounds and self._stopping()
             while not self.stopped:
@@ -164,7 +165,7 @@ class Rounds:
                 return
             trained = time.perf_counter()
             yield from self._tell_pending(reports)
-            self._join()
+            self._beside.join()
             record = RoundRecord(number, stack=plan.block_size(state.halvings))
             done = [r for r in reports if isinstance(r, BlockReport)] + list(survey.failed if survey else ())
             record.clients = {"sampled": len(cohort)}
@@ -198,7 +199,7 @@ class Rounds:
             _log.warning("round %d: workers of more than one kind (%s): results may differ in bits", number, everything)
         state.whole = True
         best = plan.judge(state.watches, record)  # by what parts tell; evaluations are judged once they are there
-        self._start_background(record, best)
+        self._plan_beside(record, best)
 
     def _complete(self, last: int) -> Iterator[RoundRecord]:
         """Evaluate the model after the last finished round, with nothing beside it, and tell that round's record."""
@@ -214,7 +215,7 @@ class Rounds:
                 if done is None:
                     return
             reports = done
-            self._join()
+            self._beside.join()
             if self._awaited:
                 extra = charge(record, self._executor.usage(), time.perf_counter() - started)
                 self._state.totals.add(extra)
@@ -253,10 +254,11 @@ class Rounds:
         return surveyed(self._plan, down, clients, folded, done, began, self._executor.usage())
 
     def _work(self, items: list[Item]) -> list[Report] | None:
+        self._beside.begin()
         reports = self._executor.run([self._addressed.with_rows(item) for item in items], self._stopping)
         if reports is None:
             self.stopped = True
-            self._join()
+            self._beside.join()
             return None
         # Arrival order depends on who is fast; everything below folds in the order of the work instead.
         return sorted(reports, key=lambda report: (type(report).__name__, report.index))
@@ -345,7 +347,7 @@ class Rounds:
         if record is None:
             return
         # A checkpoint in the background may be reading the record.
-        self._join()
+        self._beside.join()
         if COMPLETE not in record.phases:
             self._describe_evaluation(record, reports)
             self._withhold(record)
@@ -375,16 +377,16 @@ class Rounds:
         record.workers = record.workers or self._executor.workers  # round 0 has no other work
         record.phases[COMPLETE] = seconds / max(1, self._executor.workers)
 
-    def _start_background(self, record: RoundRecord, best: bool) -> None:
+    def _plan_beside(self, record: RoundRecord, best: bool) -> None:
         since = self._clock() - self._saved_at
         due = best or saved(self._plan.checkpoint, record.round, self._plan.rounds, since)
         if due:
             self._saved_at = self._clock()
         if due or self._plan.layout.size <= HASHED_EVERY_ROUND:
-            self._background.append(self._pool.submit(self._hash, record))
-        self._background.append(self._pool.submit(self._state.store.tidy, record.round))
+            self._beside.note(partial(self._hash, record))
+        self._beside.note(partial(self._state.store.tidy, record.round))
         if due:
-            self._background.append(self._pool.submit(self._checkpoint, record))
+            self._beside.note(partial(self._checkpoint, record))
 
     def _hash(self, record: RoundRecord) -> None:
         record.model_sha256 = model_sha256(self._state.vector, self._plan.beside(self._state.server))
@@ -393,8 +395,3 @@ class Rounds:
         started = time.perf_counter()
         self._save(self._state)
         record.phases["checkpoint"] = time.perf_counter() - started
-
-    def _join(self) -> None:
-        waiting, self._background = self._background, []
-        for future in waiting:
-            future.result()

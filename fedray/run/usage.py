@@ -142,6 +142,8 @@ class Meter:
         self._gpus = [device for device in devices if device.type == "cuda"]
         self._hardware = hardware(devices[0]) if devices else ""
         self._cpu = time.process_time()
+        # A call of the system in the place of a file, in every round of every worker, as soon as both say the same.
+        self._peak = _by_resource if _by_resource() <= peak_rss() else peak_rss
         self._energy: _Energy | None = None
 
     def read(self, worker: str, busy: float) -> Reading:
@@ -155,20 +157,25 @@ class Meter:
         spent, self._cpu = cpu - self._cpu, cpu
         # Asking for memory would initialise CUDA in a process that does not use it.
         if not self._gpus:
-            return Reading(worker, busy, spent, peak_rss(), hardware=self._hardware)
+            return Reading(worker, busy, spent, self._peak(), hardware=self._hardware)
         if self._energy is None:
             self._energy = _Energy(self._gpus)
         memory = sum(torch.cuda.max_memory_allocated(gpu) for gpu in self._gpus)
-        return Reading(worker, busy, spent, peak_rss(), memory, self._energy.since_last(), self._hardware)
+        return Reading(worker, busy, spent, self._peak(), memory, self._energy.since_last(), self._hardware)
 
 
 def peak_rss() -> int:
     """Return the peak resident memory of this process, in bytes."""
     # By hand, as psutil has no peaks on Linux.
-    # Where there is /proc: getrusage also counts the process that this one was forked from, up to its exec.
+    # Where there is /proc: the other also counts the process that this one was forked from, up to its exec.
     with suppress(OSError, ValueError, IndexError):
         text = Path("/proc/self/status").read_bytes()
         return int(text.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
+    return _by_resource()
+
+
+def _by_resource() -> int:
+    """Return the peak resident memory of this process or, if that is more, of those before it in it, in bytes."""
     try:
         import resource
     except ImportError:  # Windows

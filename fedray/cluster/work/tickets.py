@@ -27,7 +27,9 @@ class TicketQueue:
 
     def __init__(self, handle: Handle, rank: int | None = None, queue: int = 0) -> None:
         self._file = os.open(handle.path, os.O_RDWR)
-        self._shared = mapped(self._file, torch.int64, handle.widths)
+        # Numbers are read and written one by one, for each item: a call of numpy costs less than one of torch.
+        shared = mapped(self._file, torch.int64, handle.widths)
+        self._shared = {name: numbers.numpy() for name, numbers in shared.items()}
         self._rank, self._queue = rank, queue
 
     @staticmethod
@@ -47,9 +49,9 @@ class TicketQueue:
     def open(self) -> None:
         """Hand out numbers from 0 on; nobody is at anything."""
         with self._locked():
-            self._shared["since"].fill_(time.monotonic_ns())
-            self._shared["item"].fill_(-1)
-            self._shared["next"].fill_(0)
+            self._shared["since"].fill(time.monotonic_ns())
+            self._shared["item"].fill(-1)
+            self._shared["next"].fill(0)
 
     def taken(self, queue: int = 0) -> int:
         """Return how many numbers of a queue have been taken, those included for which there was no work."""
@@ -58,7 +60,7 @@ class TicketQueue:
     def end(self) -> None:
         """Hand out no more work."""
         with self._locked():
-            self._shared["next"].fill_(1 << 62)
+            self._shared["next"].fill(1 << 62)
 
     def at(self, rank: int) -> tuple[int, float]:
         """Return the number a worker took last (-1: none), and how many seconds ago (since :meth:`open`, if none)."""

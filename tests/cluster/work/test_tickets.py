@@ -6,9 +6,10 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
+from numpy.typing import NDArray
 
 from fedray.cluster.work.tickets import TicketQueue
 from tests.cluster.work.forks import child, status
@@ -67,15 +68,18 @@ def test_the_queue_says_who_is_at_what_since_when() -> None:
     buffer.close()
 
 
-class Interrupted(dict[str, torch.Tensor]):
+Numbers = NDArray[Any]
+
+
+class Interrupted(dict[str, Numbers]):
     """A queue's memory, to which somebody else does something after so many looks at it."""
 
-    def __init__(self, memory: dict[str, torch.Tensor], looks: int, then: Callable[[], object]) -> None:
+    def __init__(self, memory: dict[str, Numbers], looks: int, then: Callable[[], object]) -> None:
         super().__init__(memory)
         self._looks, self._then = looks, then
 
-    def __getitem__(self, name: str) -> torch.Tensor:
-        found = super().__getitem__(name).clone()
+    def __getitem__(self, name: str) -> Numbers:
+        found = super().__getitem__(name).copy()
         self._looks -= 1
         if self._looks == 0:
             self._then()
