@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -106,3 +107,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 def _same_initial_weights() -> None:
     """Layers that a test builds draw from torch's global generator: start it alike whatever ran before."""
     torch.default_generator.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_kept_at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tokens that tests make lie where tests' files do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDRAY_CACHE", str(tmp_path_factory.getbasetemp() / "kept"))
+        yield

@@ -238,6 +238,54 @@ class FederatedData(ContiguousData):
         return read_folder(Path(path), read, test, load_encoding(encoding), ragged).of(cls)
 
     @classmethod
+    def from_text(
+        cls,
+        train: Any,
+        *,
+        tokenizer: str | Path,
+        test: TestFiles = None,
+        format: str | Mapping[str, Any] | None = None,
+        max_length: int | None = None,
+        packing: bool = False,
+        clients: str | Mapping[str, str] = "file",
+        partitioner: Partitioner | Named | None = None,
+        label: str | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Read text for ``task: causal_lm``, tokenised once and kept on the disk for the next run.
+
+        Targets are the tokens themselves; those of prompts, and of what users say in a chat, count in no loss and no
+        metric.  A text, and a completion, end with the tokenizer's end-of-sequence token.  Batches are padded to a
+        multiple of 8 tokens behind the longest one of their own.  Rows in which nothing is learnt are left out, and
+        the log says how many.
+
+        Args:
+            train: a file, a folder, a pattern such as ``data/*.jsonl``, or a list of these: .jsonl, .json, .parquet,
+                .arrow or .feather.
+            tokenizer: a folder as ``save_pretrained`` writes it, of which nothing is downloaded, or ``bytes``.
+            test: as ``train``; with a client for each file a folder of files named as theirs, a list with one for each,
+                or ``{client: file}``: the clients' own.
+            format: the columns, see :class:`fedray.data.sources.text.Text`.
+            max_length: the most tokens of an example; None: none is cut.
+            packing: lay rows of a client one behind the other in sequences of ``max_length``, which know nothing of
+                where a row begins: attention reaches over the token that ends each.
+            clients: ``file``, or ``{"column": "author"}``.
+            partitioner: splits the rows of all files instead.
+            label: the column of classes that a partitioner splits by.
+            seed: seed of the partitioner.
+
+        Raises:
+            ConfigError: with file and row, for anything that cannot be read as described; no tokenizer, or none that
+                fits.
+        """
+        from fedray.data.text.options import TextOptions
+        from fedray.data.text.reading import read_text
+
+        rule = None if partitioner is None else chosen(partitioner)
+        options = TextOptions(str(tokenizer), format, max_length, packing, clients, rule, label, seed)
+        return read_text(train, test, options).of(cls)
+
+    @classmethod
     def from_leaf(cls, path: str | Path, *, test: str | Path | None = None) -> Self:
         """Read LEAF's JSON (Caldas et al., arXiv:1812.01097), one client per user; see ``leaf.read_users``.
 

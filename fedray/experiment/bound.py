@@ -30,6 +30,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.losses import LossFn
 from fedray.data import data_sources
 from fedray.data.augment_chain import sections
+from fedray.data.sources.text import Text
 from fedray.experiment.chosen import (
     chosen_data,
     chosen_function,
@@ -121,6 +122,7 @@ class Bound:
         server, server_schedule = chosen_server(schema.server)
         model, regions = chosen_model(schema.model)
         data, augment = chosen_data(schema.data)
+        data = data.beside(model) if isinstance(data, Text) else data
         return cls(
             name=name,
             raw=dict(raw),

@@ -30,6 +30,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_hospitals(tmp_path / "runs" / "quickstart" / "data")
     monkeypatch.setenv("SITE_DATA", "runs/quickstart/data")
+    monkeypatch.setenv("TEXT_DATA", str(ROOT / "tests" / "data" / "text" / "questions.jsonl"))
 
 
 def test_there_are_experiments() -> None:

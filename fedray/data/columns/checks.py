@@ -306,7 +306,7 @@ def check_fits(x: Any, y: Any, spec: DataSpec, where: str) -> None:
     if spec.task == "classification":
         if y.dtype != np.int64:
             raise ConfigError(f"{where}: classification needs integer targets, got {y.dtype}")
-        if y.size and int(y.max()) >= spec.outputs:
+        if y.size and int(y.max()) >= spec.outputs and int(y.max()) != spec.padding:
             raise ConfigError(f"{where}: class {int(y.max())} is unknown; known are 0 to {spec.outputs - 1}")
     elif y.dtype != np.float32 or y.shape[1:] != spec.target_shape:
         wanted = f"float targets of shape {spec.target}" if spec.target else f"{spec.outputs} float target(s)"

@@ -102,6 +102,8 @@ class ContiguousData(ClientData):
             targets, client = chosen.values.cpu().numpy(), np.repeat(client, chosen.counts().cpu().numpy())
         else:
             targets = y.cpu().numpy().reshape(len(training), -1)[training]
+        if self.spec.padding is not None:  # which sequences may have in between as well
+            client, targets = client[targets != self.spec.padding], targets[targets != self.spec.padding]
         cells = client.reshape(-1, *[1] * (targets.ndim - 1)) * self.spec.outputs + targets
         counts = np.bincount(cells.reshape(-1), minlength=len(self) * self.spec.outputs)
         return counts.reshape(len(self), self.spec.outputs)

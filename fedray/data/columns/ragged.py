@@ -38,6 +38,9 @@ class Ragged:
         pad: the value behind a sequence, 0 by default; for targets the number behind the last class, which counts in no
             loss and no metric of ``token_classification`` and ``causal_lm``.
         length: the values of a padded sequence, at least 1; None: those of the longest.
+        multiple: each batch is padded to its own longest sequence alone, up to the next multiple of this number, as
+            where 8 spares work on short ones; what a model makes of a sequence must not depend on what stands behind
+            it, but for rounding.  None: all are padded to ``length``.
         mask: the column that is 1 where there are values and 0 where there is padding, int64 ``[B, T]``; None: none.
         lengths: the column that has the lengths, int64 ``[B]``; None: none.
 
@@ -45,12 +48,13 @@ class Ragged:
         ConfigError: offsets that are none of these values.
     """
 
-    __slots__ = ("fixed", "length", "lengths", "mask", "offsets", "pad", "values")
+    __slots__ = ("fixed", "length", "lengths", "mask", "multiple", "offsets", "pad", "values")
 
     values: Any
     offsets: Any
     pad: float | None
     length: int
+    multiple: int | None
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Ragged:
         *,
         pad: float | None = None,
         length: int | None = None,
+        multiple: int | None = None,
         mask: str | None = None,
         lengths: str | None = None,
     ) -> None:
@@ -78,6 +83,9 @@ class Ragged:
             )
         if length is not None and (type(length) is not int or length < 1):
             raise ConfigError(f"ragged: length={length}: a whole number from 1 is needed")
+        if multiple is not None and (type(multiple) is not int or multiple < 1):
+            raise ConfigError(f"ragged: multiple={multiple}: a whole number from 1 is needed")
+        self.multiple = multiple
         self.pad, self.mask, self.lengths, self.fixed = pad, mask, lengths, length is not None
         self.length = length or self.longest
         if self.longest > self.length:
@@ -206,7 +214,7 @@ class Ragged:
 
     def words(self) -> dict[str, Any]:
         """Return the rest of what they are, for JSON."""
-        return {"pad": self.pad, "length": self.length, "values": self.values is not None}
+        return {"pad": self.pad, "length": self.length, "values": self.values is not None, "multiple": self.multiple}
 
     @classmethod
     def mapped(cls, values: Tensor | None, offsets: Tensor, words: dict[str, Any]) -> Ragged:
@@ -214,6 +222,7 @@ class Ragged:
         found = object.__new__(cls)
         found.values, found.offsets, found.mask, found.lengths, found.fixed = values, offsets, None, None, True
         found.pad, found.length = words["pad"], words["length"]
+        found.multiple = words["multiple"]
         return found
 
     def changed(self, **fields: Any) -> Ragged:
@@ -232,17 +241,23 @@ class Ragged:
         return self.offsets[1:] - self.offsets[:-1]
 
     def padded(self, index: Tensor) -> Tensor:
-        """Return the sequences at some places ``[n]`` as ``[n, T, ...]``."""
+        """Return the sequences at some places ``[n]`` as ``[n, T, ...]``, T as ``length`` or ``multiple`` says."""
         starts, ends = self.offsets.index_select(0, index), self.offsets.index_select(0, index + 1)
-        place = torch.arange(self.length, device=index.device)
+        length = self.length
+        if self.multiple is not None and len(index):
+            most = max(1, int((ends - starts).max()))
+            length = min(length, -(-most // self.multiple) * self.multiple)
+        place = torch.arange(length, device=index.device)
         there: Tensor = place < (ends - starts)[:, None]
         if self.values is None:
             return there.long()
         if not len(self.values):
-            return torch.full((len(index), *self.shape[1:]), self.pad or 0, dtype=self.dtype, device=index.device)
+            return torch.full(
+                (len(index), length, *self.shape[2:]), self.pad or 0, dtype=self.dtype, device=index.device
+            )
         # What is padding takes the first value, as any that there is would do, and is then overwritten.
         flat = torch.where(there, starts[:, None] + place, 0).view(-1)
-        found: Tensor = self.values.index_select(0, flat).view(len(index), *self.shape[1:])
+        found: Tensor = self.values.index_select(0, flat).view(len(index), length, *self.shape[2:])
         padding = ~there.view(*there.shape, *[1] * (found.dim() - 2))
         return found.masked_fill_(padding, self.pad or 0)
 
@@ -280,14 +295,13 @@ def level(*columns: Any) -> tuple[Any, ...]:
 
 def alongside(targets: Ragged, columns: Sequence[Any]) -> Ragged:
     """Return targets as long as the column of inputs whose values they are targets of, if there is one."""
-    if targets.fixed:
-        return targets
     for one in columns:
         if not isinstance(one, Ragged) or one.values is None:
             continue
-        if np.array_equal(np.minimum(targets.counts(), one.length), one.counts()):
-            found = Ragged(targets.values, targets.offsets, pad=targets.pad, length=one.length)
-            return found.changed(fixed=one.fixed)
+        length = targets.length if targets.fixed else one.length
+        if np.array_equal(np.minimum(targets.counts(), length), one.counts()):
+            found = Ragged(targets.values, targets.offsets, pad=targets.pad, length=length, multiple=one.multiple)
+            return found.changed(fixed=targets.fixed or one.fixed)
     return targets
 
 

@@ -209,3 +209,16 @@ def test_columns_are_padded_each_to_its_own_length() -> None:
     short = {"a": Ragged.of(WORDS), "b": Ragged.of([[1.0, 2.0]] * 45, pad=-1)}
     data = fedray.FederatedData.from_arrays(short, Y, CLIENTS, test=(short, Y))
     assert [column.shape for column in data.spec.columns] == [(12,), (2,)]
+
+
+def test_batches_of_a_multiple_are_as_long_as_they_must_and_give_what_longer_ones_do(tmp_path: Path) -> None:
+    words = Ragged.of(WORDS, multiple=4)
+    x = words.tensors()
+    assert [x.padded(torch.tensor([place])).shape[1] for place in (0, 7)] == [-(-COUNTS[0] // 4) * 4, 12]
+    with pytest.raises(ConfigError, match="multiple=0: a whole number from 1"):
+        Ragged.of(WORDS, multiple=0)
+    options: dict[str, Any] = {"each": True, "task": "token_classification", "stack": "off"}
+    short = run(tmp_path / "short", words, Ragged.of(TAGS), **options)  # targets follow
+    long = run(tmp_path / "long", Ragged.of(WORDS), Ragged.of(TAGS), **options)
+    torch.testing.assert_close(parameters(short), parameters(long), atol=1e-6, rtol=0)
+    assert short.history[-1].test["loss"] == pytest.approx(long.history[-1].test["loss"], abs=1e-6)

@@ -1,0 +1,209 @@
+"""Files of text as the examples of clients."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.core.errors import ConfigError, counted
+from fedray.core.stages import along
+from fedray.data.columns.arrays import Columns, by_client
+from fedray.data.columns.ragged import Ragged
+from fedray.data.files.own_tests import TestFiles, named_files, own_files
+from fedray.data.partition import assign_rows
+from fedray.data.spec import DataSpec
+from fedray.data.text.cache import cache_folder, kept, key_of
+from fedray.data.text.files import columns_in, text_files
+from fedray.data.text.formats import Format
+from fedray.data.text.options import TextOptions
+from fedray.data.text.packing import Sequences, cut, packed
+from fedray.data.text.tokenizers import tokenizer_of
+from fedray.data.text.tokens import Tokens, tokens_of
+
+MULTIPLE = 8
+"""Batches are padded to a multiple of it, as tensor cores like it."""
+
+
+def read_text(train: Any, test: TestFiles, options: TextOptions) -> Columns:
+    """Read files of text; see ``FederatedData.from_text``."""
+    held = _named(test, options)
+    files = text_files(train, "train", held)
+    names = [file.stem for file in files] if options.by_file else None
+    held, numbers = _owned(test, held, names)
+    reader = _Reader(files[0], options, names)
+    found = [reader.read(file) for file in along(files, "tokenising text")]
+    reader.check(found[0])
+    rows = _joined(found, _owners(found, options))
+    training, tested = reader.sized(rows, "training"), None
+    if held:
+        pieces = [reader.read(file, test=True) for file in along(held, "tokenising the test set")]
+        tested = reader.sized(_joined(pieces, _test_owners(pieces, numbers, rows.owners, options)), "test")
+    pieces_of = [_columns(one, found[0]) for one in (training, tested) if one is not None]
+    length = max(x.longest for x, _ in pieces_of)
+    sets = [(x.changed(length=length, fixed=True), y.changed(length=length, fixed=True)) for x, y in pieces_of]
+    vocabulary = found[0].vocabulary
+    columns = by_client(
+        *sets[0],
+        training.owners,
+        test=sets[1] if tested is not None else None,
+        test_clients=None if tested is None or tested.owners.dtype.kind == "f" else tested.owners,
+        ids=names,
+        spec=DataSpec((length,), vocabulary, vocabulary=vocabulary, padding=vocabulary),
+    )
+    return replace(columns, notes=(*columns.notes, *reader.notes()))
+
+
+def _named(test: TestFiles, options: TextOptions) -> list[Path]:
+    """Return all files of test sets."""
+    if isinstance(test, Mapping) and not options.by_file:
+        raise ConfigError("test: a file for each client needs clients: file, where each file is a client")
+    if test is None:
+        return []
+    return text_files(named_files(test) if isinstance(test, Mapping) else test, "test")
+
+
+def _owned(test: TestFiles, held: list[Path], names: Sequence[str] | None) -> tuple[list[Path], Sequence[int] | None]:
+    """Return the files of test sets, and the number of the client whose own each is, -1 for nobody's; None: all are."""
+    if names is None or not held:
+        return held, None
+    if (own := own_files(test, names)) is not None:
+        return [file for file, _ in own], [number for _, number in own]
+    if Path(str(test)).is_dir():
+        return held, [names.index(file.stem) if file.stem in names else -1 for file in held]
+    return held, None
+
+
+def _owners(found: Sequence[Tokens], options: TextOptions) -> NDArray[Any]:
+    """Return whose each row is, ``[N]``."""
+    if options.by_file:
+        return np.repeat(np.arange(len(found)), [len(one) for one in found])
+    if options.partitioner is None:
+        return _beside(found, options.column)
+    beside = {} if options.column is None else {options.column: _beside(found, options.column)}
+    if options.label is not None:
+        return assign_rows(options.partitioner, _beside(found, options.label), beside, options.seed)
+    try:
+        # Rows of text are of no class: who asks for some says so.
+        return assign_rows(options.partitioner, np.zeros(sum(map(len, found))), beside, options.seed)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; of text, data.label names the column of the classes") from None
+
+
+def _beside(found: Sequence[Tokens], column: str | None) -> NDArray[Any]:
+    assert column is not None
+    return np.concatenate([one.beside[column] for one in found])
+
+
+def _test_owners(
+    held: Sequence[Tokens], numbers: Sequence[int] | None, owners: NDArray[Any], options: TextOptions
+) -> NDArray[Any]:
+    """Return whose each row of the test set is: numbers, or names; floats: they are nobody's."""
+    if numbers is not None:
+        return np.repeat(np.asarray(numbers), [len(one) for one in held])
+    if options.column is None or any(options.column not in one.beside for one in held):
+        return np.zeros(sum(map(len, held)))
+    names = _beside(held, options.column)
+    return np.where(np.isin(names, owners), names, "")
+
+
+def _joined(found: Sequence[Tokens], owners: NDArray[Any]) -> Sequences:
+    lengths = np.concatenate([np.diff(one.offsets) for one in found])
+    return Sequences(
+        np.concatenate([one.ids for one in found]),
+        np.concatenate([one.learnt for one in found]),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        owners,
+    )
+
+
+def _columns(rows: Sequences, like: Tokens) -> tuple[Ragged, Ragged]:
+    """Return tokens, and as targets those that are learnt, with the number behind the last token for all others."""
+    ids = rows.ids.astype(np.int64)
+    targets = np.where(rows.learnt, ids, like.vocabulary)
+    x = Ragged(ids, rows.offsets, pad=like.pad, multiple=MULTIPLE)
+    return x, Ragged(targets, rows.offsets, pad=like.vocabulary, multiple=MULTIPLE)
+
+
+class _Reader:
+    """Reads files, and counts what it finds.
+
+    Args:
+        first: a file, whose columns say the format where nobody does.
+        options: the options.
+        names: the clients, where each file is one.
+    """
+
+    def __init__(self, first: Path, options: TextOptions, names: Sequence[str] | None) -> None:
+        self.options, self.names = options, names
+        self.form = Format.of(options.format, columns_in(first), first)
+        self.tokenizer = tokenizer_of(options.tokenizer)
+        self.folder = cache_folder()
+        self.how: Counter[str] = Counter()
+        self.told: list[str] = []
+
+    def read(self, file: Path, test: bool = False) -> Tokens:
+        """Return the tokens of a file, from the disk where they are."""
+        options = self.options
+        beside = [one for one in (options.column, None if test else options.label) if one is not None]
+        if test:
+            there = columns_in(file) if beside else []
+            beside = [one for one in beside if one in there]
+        make = partial(tokens_of, file, self.form, self.tokenizer, beside)
+        found = kept(self.folder, key_of(file, self.form, self.tokenizer, beside), make)
+        self.how[found.how] += 1
+        return found.tokens
+
+    def check(self, tokens: Tokens) -> None:
+        """Raise ConfigError where the tokenizer lacks a token that is needed."""
+        if self.options.packing and tokens.end < 0 and self.form.messages is None:
+            raise ConfigError(
+                "data.packing: rows are told apart by the token that ends each, and this tokenizer has none: set "
+                "tokenizer.eos_token and save it again, or leave packing out"
+            )
+        if tokens.pad < 0:
+            raise ConfigError(
+                "data.tokenizer: it has neither a token for padding nor one that ends a text: set tokenizer.pad_token "
+                "and save it again"
+            )
+
+    def sized(self, rows: Sequences, what: str) -> Sequences:
+        """Return examples of rows: cut or packed, and without those that have nothing to learn."""
+        options, limit = self.options, self.options.max_length
+        count, tokens = len(rows.owners), len(rows.ids)
+        said = f"{what}: {counted(count, 'row')}, {tokens:,} tokens, {int(rows.targets().sum()):,} of them targets"
+        found = rows
+        if limit is not None and options.packing:
+            found = packed(rows, limit)
+            said += f"; packed into {counted(len(found.owners), 'sequence')} of up to {limit:,}"
+        elif limit is not None:
+            longer = int((np.diff(rows.offsets) > limit).sum())
+            found = cut(rows, limit)
+            said += f"; {longer:,} cut to {limit:,} tokens"
+        full = found.targets() > 0
+        if not full.all():
+            said += f"; {int((~full).sum()):,} of them left out, as nothing in it is learnt"
+            found = found.where(full)
+        lost = np.setdiff1d(rows.owners, found.owners)
+        if len(lost) and (what == "training" or not len(found.owners)):
+            who = (
+                f"client {lost[0] if self.names is None else self.names[int(lost[0])]}" if what == "training" else "it"
+            )
+            where = "" if limit is None else f" within max_length={limit:,}"
+            raise ConfigError(f"data, {what}: no token of {who} is learnt{where}; a prompt may fill it")
+        self.told.append(said)
+        return found
+
+    def notes(self) -> tuple[str, ...]:
+        """Return lines for the log."""
+        words = {"read": "read from", "made": "made and kept in", "damaged": "damaged, and made again, in"}
+        how = ", ".join(
+            f"of {counted(self.how[one], 'file')} {said} {self.folder}" for one, said in words.items() if self.how[one]
+        )
+        return (*(f"text, {one}" for one in self.told), f"text, tokens by {self.options.tokenizer}: {how}")
