@@ -46,6 +46,7 @@ from fedray.data.augment import Augmentation, ColumnsAugmentation, augmentations
 from fedray.data.partition import Partitioner
 from fedray.data.registry import data_sources, partitioners
 from fedray.data.sources.base import Source
+from fedray.local.added import Added
 from fedray.local.batches import Batch, Output, Trace
 from fedray.local.clients import Clients
 from fedray.local.losses import losses
@@ -62,6 +63,7 @@ from fedray.transforms.base import Setting, Transform, transforms
 from fedray.transforms.codec import Codec, Draws
 
 __all__ = [
+    "Added",
     "Aggregate",
     "Aggregator",
     "Algorithm",

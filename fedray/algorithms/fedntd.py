@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fedray.algorithms.base import Algorithm, algorithms, check_above_0, check_at_least_0
+from fedray.local.added import Added
 from fedray.local.clients import Clients
-from fedray.local.step import Step
 
 
 @algorithms.register("fedntd")
@@ -41,12 +41,11 @@ class FedNTD(Algorithm):
     def client(self, c: Clients) -> None:
         """Fit with the distillation."""
 
-        def objective(step: Step) -> Tensor:
-            out, y = step.forward(), step.batch.y
-            wrong = ~functional.one_hot(y, out.logits.shape[-1]).bool()
-            both = out.logits, step.forward(step.anchor, train=False).logits
-            student, teacher = ((z[wrong].view(*y.shape, -1) / self.tau).log_softmax(-1) for z in both)
-            divergence = (teacher.exp() * (teacher - student)).sum(-1)
-            return step.loss(out) + self.beta * self.tau**2 * step.mean(divergence)
+        def divergence(output: Tensor, y: Tensor, taught: Tensor) -> Tensor:
+            places = torch.arange(output.shape[-1] - 1, device=y.device)
+            wrong = places + (places >= y.unsqueeze(-1))
+            student, teacher = ((z.gather(-1, wrong) / self.tau).log_softmax(-1) for z in (output, taught))
+            return (teacher.exp() * (teacher - student)).sum(-1)
 
-        c.fit(objective=objective if self.beta else None)
+        added = Added(divergence, (c.anchor,), weight=self.beta * self.tau**2)
+        c.fit(added=added if self.beta else None)

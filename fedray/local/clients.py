@@ -17,6 +17,7 @@ from fedray.core.messages import DELTA, Ints, Parts
 from fedray.core.rng import integer
 from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
+from fedray.local.added import Added, parted
 from fedray.local.batches import Batches, Trace
 from fedray.local.counting import counting_of
 from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
@@ -223,6 +224,7 @@ class Clients:
         epochs: int | Tensor | Sequence[int] | None = None,
         steps: int | Tensor | Sequence[int] | None = None,
         objective: Objective | None = None,
+        added: Added | None = None,
         gradient: Gradient | None = None,
         after: After | None = None,
         optimizer: OptimizerFn | None = None,
@@ -243,19 +245,22 @@ class Clients:
                 integers ``[C]`` (0: it does not train).
             steps: local steps, instead of the configured work; likewise.
             objective: a step to one loss for each of its clients, ``[A]``; default: the task's.
+            added: a loss of each example by itself, added to the task's, where there is no objective.
             gradient: is given each step and its gradients ``[A, D]`` before the optimizer, to change them in place.
             after: is given each step after the optimizer, to change ``step.params`` in place.
             optimizer: makes the optimizer, elementwise where clients are stacked; default: the configured one.
 
         Raises:
             RuntimeError: a fit inside a fit, which would move clients that have finished.
-            ValueError: numbers that are no models without an objective, or an amount of work that is none.
+            ValueError: numbers that are no models without an objective, an amount of work that is none, or both
+                ``objective`` and ``added``.
         """
         if self._fitting:
             raise RuntimeError("a fit inside a fit would move clients that have finished: loop over step.gradient")
         task, own = self.task, params is None or params is self.params or params is self.model
         if objective is not None:
             self._open("an objective of the program's own")
+        objective, added = parted(objective, added, task.private is not None)
         entries = self.layout.chosen(only)
         if not entries:
             none = np.zeros((len(self), 1), dtype=np.int64)
@@ -277,7 +282,9 @@ class Clients:
         kept = None if mine is None else Kept(task.moments, orders.taken(mine))  # type: ignore[arg-type]
         self._fitting = True
         try:
-            fit = Fit(trained, None if only is None else entries, orders, objective, gradient, after, made, kept, free)
+            fit = Fit(
+                trained, None if only is None else entries, orders, objective, gradient, after, made, kept, free, added
+            )
             trace = fit_numbers(self, fit, args) if free else self.stepper.fit(self, fit)
         finally:
             self._fitting = False

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fedray.core.layout import Layout
 from fedray.core.losses import LossFn, per_example
 from fedray.core.rng import torch_generator
 from fedray.data.columns.inputs import Inputs, arguments, plain
@@ -50,6 +51,43 @@ class _Way:
     names: Mapping[str, frozenset[str]]
     rest: tuple[str, ...]
     floats: int
+
+
+class OfExamples(Protocol):
+    """The part of a loss of single examples that is needed here, see :class:`fedray.local.added.Added`."""
+
+    @property
+    def models(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    def at(self, rows: slice | Tensor) -> OfExamples:
+        """Return it for some of the clients."""
+
+    def of(self, outputs: Tensor, targets: Tensor, *others: Tensor) -> Tensor:
+        """Return the loss of each example, ``[A, B]``, by outputs of the model and of the others."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A loss of each example that is added to the task's, for the clients of a step.
+
+    Args:
+        loss: the loss.
+        models: the parameters of the other models that it asks, ``[A, *shape]`` by name.
+    """
+
+    loss: OfExamples
+    models: tuple[Tensors, ...]
+
+    @classmethod
+    def of(cls, loss: OfExamples | None, rows: slice | Tensor, layout: Layout, count: int) -> Beside | None:
+        """Make it for the clients of some ``rows``, ``count`` of them; None: there is none."""
+        if loss is None:
+            return None
+        at = loss.at(rows)
+        return cls(at, tuple(layout.split(model[..., : layout.trained].expand(count, -1)) for model in at.models))
 
 
 class ClippedGradients:
@@ -94,6 +132,7 @@ class ClippedGradients:
         y: Tensor,
         real: Tensor,
         norm: float,
+        added: Beside | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Return losses of examples ``[A, B]`` and sums of clipped gradients, ``[A, *shape]`` each of ``moved``.
 
@@ -106,6 +145,7 @@ class ClippedGradients:
             y: targets ``[A, B, ...]``.
             real: False for padding, ``[A, B]``.
             norm: the largest norm that a gradient keeps; infinity: any.
+            added: a loss of each example beside the task's.
         """
         params = {name: tensor.detach() for name, tensor in params.items()}
         inputs = plain(x)
@@ -117,7 +157,8 @@ class ClippedGradients:
         for piece in share_out(rows, pieces):
             part = _each(inputs, lambda t, piece=piece: t[:, piece])  # type: ignore[misc]
             turn = None if self._dropout is None else self._dropout.turn
-            found, grads = self._piece(way, params, buffers, keys, part, y[:, piece], real[:, piece], norm, piece.start)
+            real_ones, start = real[:, piece], piece.start
+            found, grads = self._piece(way, params, buffers, keys, part, y[:, piece], real_ones, norm, start, added)
             if self._dropout is not None:
                 self._dropout.turn = turn
             losses.append(found)
@@ -135,6 +176,7 @@ class ClippedGradients:
         real: Tensor,
         norm: float,
         start: int,
+        added: Beside | None = None,
     ) -> tuple[Tensor, Tensors]:
         clients, rows = y.shape[:2]
         with torch.enable_grad(), self._context():
@@ -161,6 +203,9 @@ class ClippedGradients:
                     logits, inputs = over(fixed, own, at, keys, places, x)
                 rest = list(own.values())
             losses = per_example(self._loss, logits.flatten(0, 1), y.flatten(0, 1)).view(clients, rows)
+            if added is not None:
+                others = [self._alone(model, buffers, keys, x) for model in added.models]
+                losses = losses + added.loss.weight * added.loss.of(logits, y, *others)
         found = torch.autograd.grad(losses.sum(), [*at.values(), *rest], allow_unused=True, materialize_grads=True)
         slopes, made = dict(zip(at, found, strict=False)), dict(zip(way.rest, found[len(at) :], strict=True))
         with torch.no_grad():
@@ -184,6 +229,30 @@ class ClippedGradients:
             logits = logits_of(functional_call(self._module, {**buffers, **params, **own}, *arguments(one)))
         return logits[0], inputs
 
+    def _alone(self, params: Tensors, buffers: Tensors, keys: Tensor, x: Tensor | Tensors) -> Tensor:
+        """Return the outputs of other models for each example alone, in evaluation mode, ``[A, B, ...]``."""
+        with torch.no_grad(), self._at_rest():
+            if self._batched is not None:
+                return self._batched(params, x)  # type: ignore[arg-type]
+            one = vmap(partial(self._one, buffers), in_dims=(None, None, None, None, None, 0))
+            place = torch.zeros((), dtype=torch.int64)
+            with sdpa_kernel(SDPBackend.MATH):
+                outputs: Tensor = vmap(one, in_dims=(0, None, None, 0, None, 0))(params, {}, {}, keys, place, x)[0]
+            return outputs
+
+    @contextlib.contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Put the module into evaluation mode, in which nothing is dropped."""
+        training = {part: part.training for part in self._module.modules()}
+        self._module.eval()
+        dropout, self._dropout = self._dropout, None
+        try:
+            yield
+        finally:
+            self._dropout = dropout
+            for part, mode in training.items():
+                part.training = mode
+
     # The way
 
     def _way(self, params: Tensors, buffers: Tensors, moved: tuple[str, ...], x: Tensor | Tensors, y: Tensor) -> _Way:
@@ -201,10 +270,7 @@ class ClippedGradients:
         draw = torch_generator(0, "local")
         # A head of zeros would hide what is below it.
         at = {name: t[:1] + 0.1 * torch.randn(t[:1].shape, generator=draw).to(t.device) for name, t in params.items()}
-        training = {part: part.training for part in self._module.modules()}
-        self._module.eval()
-        dropout, self._dropout = self._dropout, None
-        try:
+        with self._at_rest():
             calls: Counter[str] = Counter()
             leaves = {name: tensor[0].detach().requires_grad_(name in moved) for name, tensor in at.items()}
             with torch.enable_grad(), self._context(), _called(self._module) as called:
@@ -222,10 +288,6 @@ class ClippedGradients:
                     # A weight that is also used past its layer.
                     way = self._with({}, found, at, moved)
             return way
-        finally:
-            self._dropout = dropout
-            for part, mode in training.items():
-                part.training = mode
 
     def _with(
         self,

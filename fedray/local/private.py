@@ -17,7 +17,7 @@ from fedray.core.messages import Floats, Ints
 from fedray.core.noise import KEY_BYTES, Source, Stream, derived, normal_
 from fedray.core.rng import numpy_generator
 from fedray.local.batches import Batch
-from fedray.local.per_example import ClippedGradients, Tensors
+from fedray.local.per_example import Beside, ClippedGradients, Tensors
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,7 @@ class PrivateGradients:
         moved: Sequence[str],
         keys: Tensor,
         batch: Batch,
+        added: Beside | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the mean loss of each client's examples ``[A]``, for its owner alone, and the gradients.
 
@@ -185,6 +186,7 @@ class PrivateGradients:
             moved: names of the parameters that train.
             keys: the clients' names in draws, ``[A]``.
             batch: the batch; one client's may be empty, or all of them.
+            added: a loss of each example beside the task's.
 
         Returns:
             Losses, 0 for an empty batch, and gradients ``[A, *shape]`` of ``moved``.
@@ -194,7 +196,7 @@ class PrivateGradients:
             width = torch.arange(batch.y.shape[1], device=device)
             real = width < torch.from_numpy(batch.count).to(device)[:, None]
             losses, sums = self._clipped(
-                params, buffers, tuple(moved), keys, batch.x, batch.y, real, noise.privacy.norm
+                params, buffers, tuple(moved), keys, batch.x, batch.y, real, noise.privacy.norm, added
             )
             loss = losses.masked_fill(~real, 0.0).sum(dim=1) / real.sum(dim=1).clamp(min=1)
         else:

@@ -22,7 +22,7 @@ from fedray.local.dropout import NamedDropout, has_dropout, recomputing
 from fedray.local.features import watched
 from fedray.local.gradients import check_objective
 from fedray.local.guards import check_in_place
-from fedray.local.per_example import ClippedGradients
+from fedray.local.per_example import Beside, ClippedGradients
 from fedray.local.private import PrivateGradients
 from fedray.local.replicas import Replica
 from fedray.local.step import Block, Fit, Objective, Step
@@ -228,7 +228,8 @@ class SequentialStepper:
         entries = layout.parameters if fit.only is None else fit.only
         params = layout.split(self.row[: layout.trained].unsqueeze(0))
         with self.drawing():
-            loss, grads = self._private(fit.noise, params, {}, [e.name for e in entries], c.keys, batch)
+            added = Beside.of(fit.added, fit.rows(1), layout, 1)
+            loss, grads = self._private(fit.noise, params, {}, [e.name for e in entries], c.keys, batch, added)
         self._forward_ends()
         first.set_gradient(first.joined([grad[0] for grad in grads]))
         return loss[0]

@@ -27,7 +27,7 @@ from fedray.local.guards import check_in_place
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
 from fedray.local.moments import KeptRows
-from fedray.local.per_example import ClippedGradients
+from fedray.local.per_example import Beside, ClippedGradients
 from fedray.local.private import PrivateGradients
 from fedray.local.step import Block, Fit, Step
 from fedray.local.task import LocalTask, autocast
@@ -270,8 +270,10 @@ class StackedStepper:
         assert fit.noise is not None
         if self._dropout is not None:
             self._dropout.at(c.round, number)
-        keys = c.keys[fit.rows(len(optimizer))]
-        loss, grads = self._private(fit.noise, optimizer.leaves, self._rest, optimizer.names, keys, batch)
+        rows = fit.rows(len(optimizer))
+        added = Beside.of(fit.added, rows, self._task.layout, len(optimizer))
+        names = optimizer.names
+        loss, grads = self._private(fit.noise, optimizer.leaves, self._rest, names, c.keys[rows], batch, added)
         self._forward_ends()
         return loss, tuple(grads) if optimizer.apart else (optimizer.joined(grads),)
 

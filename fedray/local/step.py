@@ -22,6 +22,7 @@ from fedray.local.batches import Batch, Batches, Output
 from fedray.local.gradients import gradient_of
 from fedray.local.moments import Kept, Moments
 from fedray.local.orders import Orders
+from fedray.local.per_example import OfExamples
 from fedray.local.private import ExamplePrivacy, FitNoise, HiddenBatch, hidden
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import Schedule
@@ -225,6 +226,7 @@ class Fit:
         optimizer: makes the optimizer.
         kept: the state that it goes on with and leaves; None: it begins afresh.
         free: ``models`` ``[C, k]`` are numbers of any kind, for :func:`fedray.local.numbers.fit_numbers`.
+        added: a loss of each example beside the task's, where rows are protected; else the objective has it.
     """
 
     models: Tensor
@@ -236,6 +238,7 @@ class Fit:
     optimizer: OptimizerFn
     kept: Kept | None = None
     free: bool = False
+    added: OfExamples | None = None
 
     @property
     def noise(self) -> FitNoise | None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedray.algorithms import MOON, Ditto, FedPer, FedProx, FedSAM, QFedAvg, Scaffold
+from fedray.algorithms import MOON, Ditto, FedAvg, FedLC, FedNTD, FedPer, FedProx, FedSAM, QFedAvg, Scaffold
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
@@ -63,8 +63,11 @@ def private(task: LocalTask, privacy: ExamplePrivacy) -> LocalTask:
 @pytest.mark.parametrize("privacy", [PLAIN, ExamplePrivacy(0.3, 0.0, "seeded"), ExamplePrivacy(0.3, 0.7, "seeded")])
 def test_stacked_is_one_by_one(name: str, privacy: ExamplePrivacy) -> None:
     order = [2, 3, 0, 1]
+    # One that adds a loss of its own, by a model at rest, in the place of FedAvg where there is dropout as well.
+    program = FedNTD(tau=2.0) if name in ("mlp", "norms") and privacy.noise_multiplier else FedAvg()
     stacked, alone = (
-        train(local_task(PROBLEMS[name], args=ARGS, stack=stack, private=privacy), order) for stack in (4, "off")
+        train(local_task(PROBLEMS[name], args=ARGS, stack=stack, program=program, private=privacy), order)
+        for stack in (4, "off")
     )
     assert relative(stacked.parts["delta"], alone.parts["delta"]) <= 5e-6
     assert float(stacked.parts["delta"].abs().max()) > 1e-3
@@ -164,7 +167,9 @@ def test_secure_runs_draw_other_batches_and_other_noise_each_time() -> None:
         assert relative(first, second) > 1e-2
 
 
-@pytest.mark.parametrize("program", [FedProx(mu=0.1), Scaffold(), FedPer(), Ditto()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "program", [FedProx(mu=0.1), Scaffold(), FedPer(), Ditto(), FedNTD(beta=3.0)], ids=lambda p: type(p).__name__
+)
 def test_programs_that_take_the_plain_gradient_have_it(program: Algorithm) -> None:
     """Without clip and noise, and with batches of all rows, private steps are the plain ones."""
     args = LocalSection(2, "full")
@@ -205,6 +210,7 @@ class Counts(ClientProgram):
     [
         (MOON(), "an objective"),
         (FedSAM(), "a hook of the step"),
+        (FedLC(), "c.labels"),
         (QFedAvg(), "c.losses"),
         (Peeks(), "a hook of the step"),
         (Counts(), "c.labels"),
