@@ -47,7 +47,7 @@ from fedray.experiment.preflight import (
 from fedray.local.class_weights import balanced
 from fedray.local.modes import carried_buffers
 from fedray.local.rate import check_rates, scheduled
-from fedray.local.sharing import decide_sharing
+from fedray.local.sharing import decide_sharing, pieces_told
 from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.local.trial import Untried, profiled
@@ -258,6 +258,7 @@ class Config(Bound):
             _ = task.moments  # refuses an optimizer whose state cannot be kept
             warnings += check_single_rows(trial, module, self.failures.on_failure == "drop")
             trial = _profiled(trial, untried).with_variants()
+            warnings += pieces_told(trial)
             check_step(fitted(algorithm, trial, sampler, self.schema.rounds), trial, vector)
             device = "cuda" if self.place.devices[0].type == "cuda" else "cpu"
             stacking = decide(trial, self.local.stack, sampler.expected(data.sizes), device)  # type: ignore[arg-type]

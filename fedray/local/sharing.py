@@ -39,6 +39,19 @@ def decide_sharing(task: LocalTask, devices: int) -> Sharing:
     return Sharing(1, f"of several GPUs a worker uses the first alone: {reason}")
 
 
+def pieces_told(task: LocalTask) -> tuple[str, ...]:
+    """Return what there is to warn of where ``local.accumulate`` cuts a batch whose loss is more than its pieces'."""
+    if task.args.accumulate == 1:
+        return ()
+    try:
+        if not coupled(task, task.model_fn()):
+            return ()
+    except Exception:  # of any kind: whoever trains is told
+        return ()
+    told = f"local.accumulate={task.args.accumulate}: {COUPLED}, so that a step takes the mean of its pieces' losses"
+    return (f"{told}, weighted by their rows, and not the loss of all of them together",)
+
+
 def _obstacle(task: LocalTask) -> str | None:
     if task.stacking.stacked:
         return "clients step stacked, which gains more from a worker for each GPU"

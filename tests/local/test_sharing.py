@@ -19,7 +19,7 @@ from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast
 from fedray.data.spec import DataSpec
 from fedray.local.program import ClientProgram
-from fedray.local.sharing import decide_sharing
+from fedray.local.sharing import decide_sharing, pieces_told
 from fedray.local.task import LocalTask, Sharing
 from fedray.models import CNN, MLP, Transformer
 from fedray.models.resnet import ResNet18GN
@@ -119,6 +119,22 @@ def test_a_worker_with_fewer_devices_uses_those() -> None:
     assert relative(two.parts["delta"], one.parts["delta"]) <= 1e-6
     alone = train(replace(task, sharing=Sharing()), range(4), devices=[CPU] * 3)
     assert torch.equal(alone.parts["delta"], one.parts["delta"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "accumulate", "told"),
+    [
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0])), 2, True),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0])), 1, False),
+        (nn.CrossEntropyLoss(ignore_index=1), 2, False),
+        (nn.CrossEntropyLoss(), 2, False),
+    ],
+)
+def test_a_loss_that_cannot_be_cut_says_so(loss: LossFn, accumulate: int, told: bool) -> None:
+    problem = replace(class_problem(SIZES), loss_fn=loss)
+    task = local_task(problem, args=LocalSection(1, 2, accumulate=accumulate), stack="off")
+    words = r"local\.accumulate=2: the loss of a batch is not the mean .* pieces' losses, weighted by their rows"
+    assert [bool(re.match(words, one)) for one in pieces_told(task)] == [True] * told
 
 
 def test_a_parameter_that_the_loss_does_not_use_stays() -> None:

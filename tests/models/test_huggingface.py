@@ -137,6 +137,33 @@ def test_clients_of_adapters_learn_in_a_stack_what_they_learn_alone(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "targets", "dtype", "close"),
+    [("llama", ["q_proj", "v_proj"], torch.bfloat16, 2e-2), ("gpt2", ["c_attn"], torch.float32, 1e-5)],
+)
+def test_padded_clients_learn_in_lanes_what_they_learn_alone(
+    tmp_path: Path, kind: str, targets: list[str], dtype: torch.dtype, close: float
+) -> None:
+    from safetensors.torch import load_file
+
+    from tests.models.hosted import saved
+
+    folder = saved(tmp_path / "base", kind, dtype)
+    model = config(folder, dtype=str(dtype).removeprefix("torch."), lora={"r": 2, "targets": targets})
+    alone = train(tmp_path / "alone", model, stack="off")
+    lanes = train(tmp_path / "lanes", model, stack="lanes:4")
+    assert "4 clients step at once in lanes" in (tmp_path / "lanes" / "log.txt").read_text()
+    mine, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("lanes", "alone"))
+    first = alone.history[0].train["loss"]
+    assert alone.history[-1].train["loss"] < first
+    assert lanes.history[0].train["loss"] == pytest.approx(first, rel=close / 10)
+    for name, tensor in theirs.items():
+        assert float((mine[name] - tensor).abs().max()) <= close * float(tensor.abs().max())
+    test = lanes.history[-1].test
+    assert np.exp(test["loss"]) == pytest.approx(test["perplexity"], rel=1e-6)
+
+
+@pytest.mark.slow
 def test_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
     from tests.models.hosted import saved
 
