@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.config.amounts import bounds
+from fedray.config.local import LastBatch
 from fedray.config.sections import LocalSection
 from fedray.core.messages import Floats, Ints
 from fedray.core.rng import Stream
@@ -33,21 +34,21 @@ def batch_sizes(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> In
 
 def batch_widths(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Ints:
     """Return the most examples that one step of clients with ``sizes`` examples uses, ``[C]``."""
-    return _widths(args, sizes, batch_sizes(args, sizes, keys))
+    return _widths(args.last_batch, sizes, batch_sizes(args, sizes, keys))
 
 
-def _widths(args: LocalSection, sizes: Ints, size: Ints) -> Ints:
-    widest: Ints = np.where(sizes < size, sizes, size + (sizes % size if args.last_batch == "merge" else 0))
+def _widths(last_batch: LastBatch, sizes: Ints, size: Ints) -> Ints:
+    widest: Ints = np.where(sizes < size, sizes, size + (sizes % size if last_batch == "merge" else 0))
     return widest
 
 
 def batches(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> Ints:
     """Return the steps in one pass over ``sizes`` examples each, ``[C]``."""
-    return _passes(args, sizes, batch_sizes(args, sizes, keys))
+    return _passes(args.last_batch, sizes, batch_sizes(args, sizes, keys))
 
 
-def _passes(args: LocalSection, sizes: Ints, size: Ints) -> Ints:
-    passes: Ints = -(-sizes // size) if args.last_batch == "keep" else np.maximum(sizes // size, 1)
+def _passes(last_batch: LastBatch, sizes: Ints, size: Ints) -> Ints:
+    passes: Ints = -(-sizes // size) if last_batch == "keep" else np.maximum(sizes // size, 1)
     return passes
 
 
@@ -67,7 +68,7 @@ def local_steps(args: LocalSection, sizes: Ints, keys: Ints, seed: int, round: i
 
 
 def _steps(args: LocalSection, passes: Ints, keys: Ints, seed: int, round: int) -> Ints:
-    steps = np.zeros_like(passes)
+    steps = np.zeros(len(passes), dtype=np.int64)
     for section, which in sections(args, keys):
         amount = section.epochs if section.steps is None else section.steps
         drawn = amounts(amount, keys[which], seed, round)
@@ -83,6 +84,60 @@ def step_bounds(args: LocalSection, sizes: Ints, keys: Ints | None = None) -> tu
         each = passes[which] if section.steps is None else 1
         least[which], most[which] = low * each, high * each
     return least, most
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """All of a schedule but the orders: the same for all blocks whose clients have as many examples and steps.
+
+    Args:
+        width: B.
+        passes: the most that a client begins.
+        per_pass: the steps of each client's pass, ``[C, 1]``.
+        batch, place: of each position of a pass, its batch and its place there, ``[C, N]``.
+        taken: the positions that a batch takes, ``[C, N]``.
+        row_start: the first step of each client among those of all, ``[C, 1]``.
+        count: as :class:`Schedule` has it.
+    """
+
+    width: int
+    passes: int
+    per_pass: Ints
+    batch: Ints
+    place: Ints
+    taken: NDArray[np.bool_]
+    row_start: Ints
+    count: Ints
+
+
+@lru_cache(maxsize=1)
+def _frame(last_batch: LastBatch, *columns: bytes) -> _Frame:
+    """Return the frame of clients by their examples, examples of a step, and steps, each ``[C]`` as bytes."""
+    sizes, each, steps = (np.frombuffer(column, dtype=np.int64) for column in columns)
+    passes, widest = _passes(last_batch, sizes, each), _widths(last_batch, sizes, each)
+    # One number for all is quicker than the same for each.
+    size: Any = int(each[0]) if (each == each[0]).all() else each[:, None]
+    widths: Any = int(widest[0]) if (widest == widest[0]).all() else widest[:, None]
+    per_pass, longest = passes[:, None], int(steps.max())
+    position = np.arange(int(sizes.max()))
+    batch = np.minimum(position // size, per_pass - 1)
+    place = position - batch * size
+    number = np.arange(longest)
+    within = number % per_pass
+    last = (within == per_pass - 1) & (last_batch == "merge")
+    count = np.minimum(np.where(last, widths, size), sizes[:, None] - within * size)
+    count[number >= steps[:, None]] = 0
+    count.flags.writeable = False
+    return _Frame(
+        width=int(widest.max()),
+        passes=int((-(-steps // passes)).max()),
+        per_pass=per_pass,
+        batch=batch,
+        place=place,
+        taken=(position < sizes[:, None]) & (place < widths),
+        row_start=np.arange(len(sizes))[:, None] * longest,
+        count=count,
+    )
 
 
 @dataclass(frozen=True)
@@ -153,34 +208,17 @@ class Schedule:
             steps: the steps of each client, ``[C]``, in the place of those of ``args``.
         """
         each = batch_sizes(args, sizes, keys)
-        per_pass, widest = _passes(args, sizes, each), _widths(args, sizes, each)
-        width = int(widest.max())
         if steps is None:
-            steps = _steps(args, per_pass, keys, seed if work is None else work, round)
-        longest = int(steps.max())
-        # One number for all is quicker than the same for each.
-        alike = not args.own and args.batch_size != "full"
-        size: Any = int(each[0]) if alike else each[:, None]
-        widths: Any = width if alike else widest[:, None]
-        index = np.zeros((len(sizes), longest, width), dtype=np.int64)
-        passes = int((-(-steps // per_pass)).max())
+            steps = _steps(args, _passes(args.last_batch, sizes, each), keys, seed if work is None else work, round)
+        frame = _frame(args.last_batch, sizes.tobytes(), each.tobytes(), steps.tobytes())
+        index = np.zeros((*frame.count.shape, frame.width), dtype=np.int64)
         stream = Stream(seed, "order", round)
-        position = np.arange(int(sizes.max()))
-        batch = np.minimum(position // size, per_pass[:, None] - 1)
-        place = position - batch * size
-        taken = (position < sizes[:, None]) & (place < widths)
-        row_start = np.arange(len(sizes))[:, None] * longest
-        for turn in range(passes):
+        for turn in range(frame.passes):
             order = stream.permutations(keys, sizes, turn)
-            step = turn * per_pass[:, None] + batch
-            used = taken & (step < steps[:, None])
-            index.reshape(-1)[((row_start + step) * width + place)[used]] = order[used]
-        number = np.arange(longest)
-        within = number[None, :] % per_pass[:, None]
-        last = (within == per_pass[:, None] - 1) & (args.last_batch == "merge")
-        count = np.minimum(np.where(last, widths, size), sizes[:, None] - within * size)
-        count[number[None, :] >= steps[:, None]] = 0
-        return cls(index, count)
+            step = turn * frame.per_pass + frame.batch
+            used = frame.taken & (step < steps[:, None])
+            index.reshape(-1)[((frame.row_start + step) * frame.width + frame.place)[used]] = order[used]
+        return cls(index, frame.count)
 
     @classmethod
     def poisson(

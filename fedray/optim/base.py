@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -91,7 +92,11 @@ class TorchOptimizer:
 
     def __call__(self, params: Iterable[Tensor]) -> Optimizer:
         """Make the optimizer over ``params``."""
+        return self._eager(params, **self._options)
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "betas" in options:
             options["betas"] = tuple(options["betas"])
-        return self._eager(params, **options)
+        return options

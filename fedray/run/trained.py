@@ -48,7 +48,8 @@ class Trained:
 
         ``key`` is that of the noise which they draw in their steps.
         """
-        down = replace(self.with_parts(more), key=key)
+        down = self.with_parts(more)
+        down = replace(down, key=key) if key else down
         update = self.trainer.train(clients, down, state, self._buffers(clients), known)
         update.variant = self.number
         return update

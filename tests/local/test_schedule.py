@@ -159,3 +159,17 @@ def test_a_client_may_meet_a_single_row_by_its_own_batches_or_its_longest_draw()
     assert single_rows(mine, np.array([4, 4]), keys_of([4, 4])).tolist() == [False, True]
     assert single_rows(LocalSection(1, 4, {"name": "uniform", "low": 0, "high": 1}), np.array([5])).tolist() == [False]
     assert single_rows(LocalSection(1, 4, {"name": "uniform", "low": 0, "high": 2}), np.array([5])).tolist() == [True]
+
+
+@pytest.mark.parametrize("other", [{"last_batch": "merge"}, {"last_batch": "drop"}, {"batch_size": 3}, {"epochs": 2}])
+def test_what_was_drawn_before_does_not_show(other: dict[str, Any]) -> None:
+    sizes, keys = np.array([7, 5]), np.array([1, 2])
+    one, two = LocalSection(batch_size=4), LocalSection(**{"batch_size": 4, **other})
+    alone = Schedule.draw(two, sizes, keys, seed=1, round=1)
+    between = Schedule.draw(one, sizes, keys, seed=1, round=1)
+    after = Schedule.draw(two, sizes, keys, seed=1, round=1)
+    fewer = Schedule.draw(two, sizes, keys, seed=1, round=1, steps=np.array([1, 0]))
+    assert between.count.tolist() == [[4, 3], [4, 1]] != alone.count.tolist()
+    assert np.array_equal(alone.index, after.index)
+    assert np.array_equal(alone.count, after.count)
+    assert fewer.steps.tolist() == [1, 0]
