@@ -35,7 +35,8 @@ class RoundRecord:
             ``checkpoint`` (in the background, likewise).
         clients: ``sampled``, ``ok``, ``failed``; and ``dropped``, those who dropped out under ``failures.dropout``.
         examples: training examples used, counted once for each local epoch.
-        train: ``loss``, the mean over examples, of all local steps; ``lr``, the clients' learning rate.
+        train: ``loss``, the mean over examples, or over their positions that count, of all local steps; ``lr``, the
+            clients' learning rate.
         test: metrics on the central test set, where due.
         clients_test: metrics of the global model on the clients' held-out data, or own test sets, where due, each with
             its spread: the ``mean`` over examples and, each client counted once, ``client_mean``, ``std``, the
