@@ -209,7 +209,7 @@ class Membership:
             return None
         section = central.privacy
         releases = central.release().over(self.plan.rounds)
-        return spent(releases, section.delta, section.accountant), section.delta
+        return spent(releases, section.delta, central.accountant), section.delta
 
     def _members(self) -> list[Ints]:
         return [np.flatnonzero(row) for row in self.there]

@@ -115,6 +115,7 @@ def _of_run(run_dir: Path, delta: float | None, accountant: Accountant | None, e
     """Show the ledger of a run, and what can be claimed by it and the config of the run."""
     from fedray.cli.client_privacy import show_clients
     from fedray.core.terminal import pairs, show
+    from fedray.privacy.accounting import counted_by
     from fedray.privacy.client_ledger import ClientLedger
     from fedray.privacy.ledger import Ledger
     from fedray.privacy.statement import statement
@@ -127,7 +128,9 @@ def _of_run(run_dir: Path, delta: float | None, accountant: Accountant | None, e
         return
     ledger, section = Ledger.read(run_dir / LEDGER), _section(run_dir)
     at = delta if delta is not None else 1e-5 if section is None else section.delta
-    by = accountant or ("pld" if section is None else section.accountant)
+    by = counted_by(ledger.releases, accountant or ("pld" if section is None else section.accountant))
+    if accountant not in (None, by):
+        raise ConfigError(f"--accountant={accountant}: of noise that clients share {by} alone knows: leave it out")
     try:
         found = ledger.spent(at, by)
     except ValueError as error:

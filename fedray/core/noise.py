@@ -116,6 +116,12 @@ class Stream:
         normal_(found)
         return found[:count]
 
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Return the next ``count`` words of 64 uniform bits, uint64 ``[count]``."""
+        found = np.empty(count)
+        self.fill(found)
+        return found.view("<u8").astype(np.uint64, copy=False)
+
     def fill(self, words: NDArray[np.float64]) -> None:
         """Put the next words of the stream into the memory of numbers ``[k]``, for :func:`normal_`."""
         memory = words.view(np.uint8)

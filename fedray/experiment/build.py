@@ -59,6 +59,7 @@ from fedray.models import initial_model
 from fedray.models.prototype import Prototype
 from fedray.privacy.accounting import check_installed
 from fedray.privacy.central import Central
+from fedray.privacy.distributed import Distributed
 from fedray.privacy.randomized import Local
 from fedray.privacy.refused import check_decisions, check_parts, check_rows
 from fedray.run.absent import left_out
@@ -97,6 +98,11 @@ class Config(Bound):
             rounding = (i for i, part in enumerate(chain) if isinstance(part, Codec) and part.rounds and part.up)
             if local:
                 chain.insert(next(rounding, len(chain)), Local(self.privacy))
+            elif self.privacy.model == "distributed":
+                # The last to change updates; a secure sum knows by what stands before it of the noise.
+                chain = [*(part for part in chain if not part.in_ring), Distributed(self.privacy)] + [
+                    part for part in chain if part.in_ring
+                ]
             else:
                 chain.append(Central(self.privacy))
         elif self.privacy is not None:

@@ -219,6 +219,15 @@ def _last(fits: Callable[[int], bool], low: int, high: int) -> int:
     return low
 
 
+def counted_by(releases: Iterable[Release], accountant: Accountant) -> Accountant:
+    """Return the accountant that counts releases: ``rdp`` where there is discrete noise, whoever was asked for.
+
+    >>> counted_by([Release(1.0)], "pld"), counted_by([Release(1.0), Release(1.0, mechanism="discrete")], "pld")
+    ('pld', 'rdp')
+    """
+    return "rdp" if any(each.mechanism == "discrete" for each in releases) else accountant
+
+
 def version() -> str:
     """Return the name and version of what accounts.
 
@@ -263,6 +272,7 @@ def _spent(releases: tuple[Release, ...], delta: float, accountant: Accountant, 
         if found != ("replace_one",):
             return without  # what draws without replacement gain is known for that relation alone
         return min(without, _composed(releases, delta, "rdp", pace))
+    accountant = counted_by(releases, accountant)
     if accountant == "pld" and (bound := _spent(releases, delta, "rdp", pace)) > _COARSE:
         return bound
     return _composed(releases, delta, accountant, pace)
@@ -304,7 +314,8 @@ def _divergences(release: Release) -> tuple[Any, Any]:
 def _multiplier(epsilon: float, kind: Release, delta: float, accountant: Accountant) -> float:
     from dp_accounting import ExplicitBracketInterval, calibrate_dp_mechanism
 
-    by: Accountant = "rdp" if kind.sampling == "fixed" and kind.rate < 1.0 else accountant
+    loose = kind.mechanism == "discrete" or (kind.sampling == "fixed" and kind.rate < 1.0)
+    by: Accountant = "rdp" if loose else accountant
 
     def fits(z: float, pace: Pace = "close") -> bool:
         return _spent((replace(kind, noise_multiplier=z),), delta, accountant, pace) <= epsilon
@@ -345,9 +356,14 @@ def _event(releases: tuple[Release, ...]) -> DpEvent:
         PoissonSampledDpEvent,
         SampledWithoutReplacementDpEvent,
         SelfComposedDpEvent,
+        ZCDpEvent,
     )
 
     def of(release: Release) -> DpEvent:
+        if release.mechanism == "discrete":
+            if release.rate < 1.0:
+                raise ValueError(f"rate={release.rate:g}: of discrete noise nobody knows what draws gain")
+            return SelfComposedDpEvent(ZCDpEvent(0.5 / release.noise_multiplier**2), release.count)
         noise = GaussianDpEvent(release.noise_multiplier)
         if release.rate == 1.0:
             return SelfComposedDpEvent(noise, release.count)

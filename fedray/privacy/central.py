@@ -16,7 +16,7 @@ from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, DELTA, STATISTICS, Aggregate, BlockUpdate, Floats, Parts
 from fedray.core.noise import Source
 from fedray.core.now import Now
-from fedray.privacy.accounting import multiplier_for
+from fedray.privacy.accounting import Accountant, multiplier_for
 from fedray.privacy.correlated import Correlation
 from fedray.privacy.ledger import Circumstances, Correlated, Cost
 from fedray.privacy.mechanism import correlated_words, correlation_of, history, reach_of, standard, whole
@@ -80,6 +80,11 @@ class Central(Transform):
     def expected(self) -> float:
         """The number of clients that a cohort is expected to have, by which sums are divided."""
         return self.cohorts.expected
+
+    @property
+    def accountant(self) -> Accountant:
+        """The accountant by which its releases are counted."""
+        return self.privacy.accountant
 
     @property
     def noise(self) -> Source:
@@ -182,7 +187,7 @@ class Central(Transform):
             )
         names = [name for name in setting.sends if name != BUFFERS and not name.startswith("trans")]
         widths = {name: setting.sends[name] for name in names}
-        groups = tuple(_groups(widths, setting.layout if self.privacy.per_layer else None))
+        groups = tuple(groups_of(widths, setting.layout if self.privacy.per_layer else None))
         ready = replace(self, multiplier=multiplier, cohorts=cohorts, correlation=correlation, groups=groups)
         _ = ready.of_update
         return ready
@@ -247,7 +252,7 @@ class Central(Transform):
         return told
 
 
-def _groups(widths: Mapping[str, int], layout: Layout | None) -> Iterable[Group]:
+def groups_of(widths: Mapping[str, int], layout: Layout | None) -> Iterable[Group]:
     """Return the columns that are clipped together: all, or by a layout those of each module, and each other part."""
     if layout is None:
         yield tuple((name, 0, width) for name, width in widths.items())

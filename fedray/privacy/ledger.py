@@ -12,7 +12,7 @@ from fedray.privacy.journal import Journal
 from fedray.privacy.releases import Release, charged
 
 FORMAT = 3
-"""The format of what is written: 2 has the circumstances of a release, and 3 those of correlated noise; 1 has none."""
+"""The format of what is written: 2 has the circumstances of a release, 3 those of correlated noise and shares too."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,27 @@ class Correlated:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """The circumstances of noise that clients share, in the ring of a secure sum.
+
+    Args:
+        rate: the share of those whose turn it is that is drawn, in (0, 1].
+        square: sigma^2 of the discrete Gaussian that each client adds to its whole numbers.
+        most: the largest squared norm of these.
+        step: the value of one.
+        counted: the number of clients whose noise counts.
+        corrupt: the share of a cohort that may work with the server.
+    """
+
+    rate: float
+    square: int
+    most: int
+    step: float
+    counted: int
+    corrupt: float
+
+
+@dataclass(frozen=True)
 class Circumstances:
     """The circumstances of a release, for a reviewer: they do not change the epsilon.
 
@@ -40,12 +61,14 @@ class Circumstances:
         noise_std: the standard deviation of the noise on each value of the mean.
         correlated: those of noise that is correlated between rounds; None: it is not, or an earlier fedray has written
             the line.
+        shared: those of noise that clients share; None: they do not.
     """
 
     expected: float
     norm: float
     noise_std: float
     correlated: Correlated | None = None
+    shared: Shared | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return them ready for JSON."""
@@ -54,8 +77,8 @@ class Circumstances:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Circumstances:
         """Make them of what ``to_json`` has returned; TypeError: something is missing, or unknown."""
-        correlated = told.get("correlated")
-        return cls(**{**told, "correlated": None if correlated is None else Correlated(**correlated)})
+        kinds = {"correlated": Correlated, "shared": Shared}
+        return cls(**dict(told) | {name: kind(**told[name]) for name, kind in kinds.items() if name in told})
 
 
 @dataclass(frozen=True)
@@ -177,6 +200,10 @@ class Ledger(Journal[Entry]):
     def rounds(self) -> int:
         """The number of rounds that were released at least once."""
         return len(self._rounds)
+
+    def count(self, round: int) -> int:
+        """Return the number of releases of a round."""
+        return sum(entry.round == round for entry in self._entries)
 
     def released(self, round: int) -> bool:
         """Return True if a round was released at least once."""

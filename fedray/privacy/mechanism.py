@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedray.core.errors import counted
 from fedray.core.messages import Floats
 from fedray.core.noise import Noise, Normals
 from fedray.privacy.correlated import Banded, Correlation, Tree
 from fedray.privacy.factorisation import banded
+from fedray.privacy.ledger import Shared
 from fedray.privacy.participation import Participation
 from fedray.privacy.releases import Mechanism, Release
 from fedray.privacy.section import Privacy
@@ -145,3 +147,17 @@ def told_words(mechanism: Mechanism, reach: int, rounds: int) -> str:
     else:
         how = f"that of sums by binary trees of {reach} rounds, less that of the sum before (arXiv:2103.00039)"
     return f"noise correlated between rounds: {how}; all {rounds} rounds are one release"
+
+
+def shared_words(shared: Shared) -> str:
+    """Return noise that clients share in words that a reviewer can use.
+
+    >>> shared_words(Shared(1.0, square=900, most=16129, step=0.01, counted=7, corrupt=0.2))[:58]
+    'a discrete Gaussian of sigma^2 900 added by each client to'
+    """
+    return (
+        f"a discrete Gaussian of sigma^2 {shared.square} added by each client to its whole numbers, of the step "
+        f"{shared.step:.6g} and a Euclidean norm of {math.sqrt(shared.most):.6g} at most, in the ring of a secure sum "
+        f"(arXiv:2102.06387); the noise of {counted(shared.counted, 'client')} counts: of those without whom nothing "
+        f"is opened, but for the share {shared.corrupt:g} of a cohort that may work with the server"
+    )

@@ -31,6 +31,7 @@ class Participation:
             next at the least; 1: none has to wait.
         expected: the number of clients that a cohort is expected to have.
         clients: their number in all.
+        seen: True if whom the noise is to hide from is told who takes part, so that draws gain nothing.
     """
 
     sampling: Sampling = "poisson"
@@ -39,6 +40,7 @@ class Participation:
     turns: int = 1
     expected: float = 1.0
     clients: int = 1
+    seen: bool = False
 
     @classmethod
     def of(cls, sampler: Sampler, sizes: Ints, relation: Relation | None = None) -> Participation:
@@ -123,6 +125,9 @@ class Participation:
             yield f"all {who} take part: nothing is gained by sampling"
             return
         yield f"{self.expected:g} {who} are drawn, uniformly without replacement"
+        if self.seen:
+            yield "counted as though all took part, as the server knows who does"
+            return
         if self.relation == "replace_one" and not together:
             other = "" if accountant == "rdp" else ", or by pld as though all took part, whichever is less"
             yield f"counted by rdp, which knows what such draws gain{other}"

@@ -11,9 +11,10 @@ Relation = Literal["add_or_remove", "replace_one", "zero_out"]
 """The difference of neighbouring federations: one client there or not; another client in its place, so that their
 number is known; or one that has its rows, or takes part with zeros."""
 
-Mechanism = Literal["independent", "tree", "banded", "laplace"]
+Mechanism = Literal["independent", "tree", "banded", "laplace", "discrete"]
 """The noise: drawn anew in each round, or correlated between them (``tree``, ``banded``), which makes all rounds one
-release; normal, but for ``laplace``, by which a client noises what it sends itself."""
+release; normal, but for ``laplace``, by which a client noises what it sends itself, and ``discrete``, of whole numbers,
+of which no more is known than ``1 / (2 z^2)``-concentrated differential privacy."""
 
 Sampling = Literal["poisson", "fixed"]
 """``poisson``: each client by a coin of its own; ``fixed``: a number of them, uniformly without replacement."""

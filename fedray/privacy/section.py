@@ -23,7 +23,9 @@ class Privacy:
     Args:
         model: the trust. ``central``: the server, which sees sums of updates and adds the noise; under
             ``unit: example`` nobody need trust it, as each client adds noise to its own gradients. ``local``: nobody:
-            each client clips and noises all that it sends, before anybody sees it.
+            each client clips and noises all that it sends, before anybody sees it. ``distributed``: clients add shares
+            of the noise to whole numbers, under the masks of a ``secure_sum`` among the transforms, so that the server
+            sees no sum without noise (Kairouz, Liu and Steinke, arXiv:2102.06387).
         unit: the difference of two neighbouring data sets. ``client``: one client with all its rows, there or not;
             ``example``: one row of one client, there or not, for silos such as hospitals (DP-SGD).
         epsilon: of the whole run, above 0: the noise multiplier is found for it, for ``rounds`` rounds; of ``local``
@@ -57,10 +59,11 @@ class Privacy:
             sampler poisson, and of no other; ``replace_one``: another client in the place of one, so that the sum
             changes by twice ``norm``: the default of all others; ``zero_out``: one client has its rows, or takes
             part with zeros.
-        accountant: ``pld``: privacy loss distributions; ``rdp``: Rényi differential privacy, faster and looser.
+        accountant: ``pld``: privacy loss distributions; ``rdp``: Rényi differential privacy, faster and looser, by
+            which ``distributed`` noise is counted in any case, as no more is known of it.
     """
 
-    model: Literal["central", "local"] = "central"
+    model: Literal["central", "local", "distributed"] = "central"
     unit: Literal["client", "example"] = "client"
     epsilon: float | None = None
     noise_multiplier: float | None = None
@@ -101,6 +104,7 @@ class Privacy:
                 f"relation={self.relation}: of unit: example neighbours differ by one row, there or not: leave it out"
             )
         self._check_local()
+        self._check_distributed()
         self._check_mechanism()
         usual = {"quantile": Privacy.quantile, "clip_lr": Privacy.clip_lr, "bit_noise": Privacy.bit_noise}
         for name, value in usual.items() if self.clip == "fixed" else ():
@@ -141,6 +145,25 @@ class Privacy:
             )
         if self.mechanism == "laplace" and self.delta != Privacy.delta:
             raise ValueError(f"delta={self.delta:g}: with mechanism: laplace it is 0 in any case: leave it out")
+
+    def _check_distributed(self) -> None:
+        if self.model != "distributed":
+            return
+        if self.unit == "example":
+            raise ValueError(
+                "model=distributed: with unit: example nobody need trust the server in any case, as each client adds "
+                "noise to its own gradients: leave model out, or take unit: client"
+            )
+        if self.mechanism != "gaussian":
+            raise ValueError(
+                f"mechanism={self.mechanism}: with model: distributed clients add shares of a discrete Gaussian, drawn "
+                "anew in each round: leave it out"
+            )
+        if self.clip != "fixed" or self.per_layer:
+            raise ValueError(
+                "model=distributed: each client clips all that it sends to one fixed norm, as one vector, and nobody "
+                "is told whether it was below: leave out clip and per_layer"
+            )
 
     def _check_mechanism(self) -> None:
         for name, of in (("bands", "banded"), ("restart", "tree")):

@@ -8,10 +8,10 @@ from typing import Any
 
 from fedray.core.errors import counted
 from fedray.core.record import finite
-from fedray.privacy.accounting import Accountant, version
+from fedray.privacy.accounting import Accountant, counted_by, version
 from fedray.privacy.central import NOT_PRIVATE
-from fedray.privacy.ledger import Correlated, Entry, Ledger
-from fedray.privacy.mechanism import told_words
+from fedray.privacy.ledger import Correlated, Entry, Ledger, Shared
+from fedray.privacy.mechanism import shared_words, told_words
 from fedray.privacy.participation import NEIGHBOURS, Participation
 from fedray.privacy.releases import relations
 from fedray.privacy.section import Privacy
@@ -25,6 +25,14 @@ NOT_COVERED = (
     "arithmetic in float64 in place of real numbers",
 )
 """The limits of the claim."""
+
+SHARED = (
+    "clients from the machines of a simulation, which draw their noise and their masks",
+    "clients from a server that does not follow the protocol, or with which more of them work than corrupt has",
+    "who takes part in a round, and who is lost in it",
+    *NOT_COVERED[1:4],
+)
+"""The limits of the claim where clients share the noise: no draw of a cohort and no float is relied upon."""
 
 _GENERAL = "as the sampler of the config draws: one release counts all rounds of a client"
 """The words of a line of an earlier fedray, which says no more of correlated noise."""
@@ -41,8 +49,10 @@ def statement(section: Privacy, ledger: Ledger) -> dict[str, Any]:
         ConfigError: dp-accounting is not installed.
     """
     epsilon, releases = ledger.spent(section.delta, section.accountant), ledger.releases
+    shared = any(each.mechanism == "discrete" for each in releases)
+    whom = f"whoever sees all rounds' models{', and the server, which sees their sums' if shared else ''}"
     claim = (
-        f"({epsilon:.4g}, {section.delta:g})-differential privacy of each client, for whoever sees all rounds' models"
+        f"({epsilon:.4g}, {section.delta:g})-differential privacy of each client, for {whom}"
         if math.isfinite(epsilon)
         else "none: the noise is so small that epsilon is above 10,000"
     )
@@ -55,9 +65,9 @@ def statement(section: Privacy, ledger: Ledger) -> dict[str, Any]:
         "sampling": _sampling(section, ledger),
         "mechanism": _mechanism(section, ledger),
         "releases": f"{counted(sum(each.count for each in releases), 'release')} in {counted(ledger.rounds, 'round')}",
-        "accountant": f"{section.accountant}, {version()}",
+        "accountant": f"{counted_by(releases, section.accountant)}, {version()}",
         "noise": section.noise,
-        "not_covered": list(NOT_COVERED),
+        "not_covered": list(SHARED if shared else NOT_COVERED),
     }
 
 
@@ -80,10 +90,16 @@ def _correlated(entry: Entry) -> Correlated | None:
     return None if entry.circumstances is None else entry.circumstances.correlated
 
 
+def _shared(entry: Entry) -> Shared | None:
+    return None if entry.circumstances is None else entry.circumstances.shared
+
+
 def _cohorts(entry: Entry) -> Participation:
     """Return the way in which clients took part in a release."""
     made, told = entry.release, entry.circumstances
     expected = math.nan if told is None else told.expected
+    if (shared := _shared(entry)) is not None:
+        return Participation(made.sampling, shared.rate, made.relation, made.turns, expected, seen=True)
     turns = made if (known := _correlated(entry)) is None else known
     return Participation(made.sampling, turns.rate, made.relation, turns.turns, expected)
 
@@ -101,9 +117,11 @@ def _mechanism(section: Privacy, ledger: Ledger) -> str:
         else f"; {told_words(made.mechanism, known.reach, made.planned)}"
         for made, known in sorted(together.items(), key=lambda one: one[0])
     ]
+    ways += dict.fromkeys(f"; {shared_words(each)}" for entry in ledger if (each := _shared(entry)) is not None)
+    kind = "Noise" if any(entry.release.mechanism == "discrete" for entry in ledger) else "Gaussian noise"
     divided = f"; divided by {_range(each.expected for each in told)} clients whoever comes" if told else ""
     return (
-        f"Gaussian noise of multiplier {_range(entry.release.noise_multiplier for entry in ledger)} on the sum of what "
+        f"{kind} of multiplier {_range(entry.release.noise_multiplier for entry in ledger)} on the sum of what "
         f"clients send, each clipped to {clip} in the Euclidean norm, so that one client changes it by "
         f"{_range(_cohorts(entry).factor for entry in ledger)} times that at most{divided}{''.join(ways)}"
     )

@@ -90,8 +90,9 @@ def _protection(settings: Sequence[Setting]) -> Iterator[Block]:
     if any(line[-3] == "privacy" for line in lines):
         yield Words(
             "privacy clips all that a client sends, and adds noise to its sum over those expected; with model=local "
-            "each client adds noise to what it sends, with unit=example to each step. What the noise does not protect "
-            "is left out of this page: it stands in not_private.jsonl of the run folder."
+            "each client adds noise to what it sends, with model=distributed a share of it, with unit=example to each "
+            "step. What the noise does not protect is left out of this page: it stands in not_private.jsonl of the run "
+            "folder."
         )
     if bare:
         yield Words(f"Updates of {listed(bare)} are not clipped, and have no noise added.")

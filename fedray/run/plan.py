@@ -38,6 +38,7 @@ from fedray.rundir.client_state import ClientStore
 from fedray.sampling import Sampler
 from fedray.server import PerClient, Server
 from fedray.transforms import Clip, Gaussian
+from fedray.transforms.secure.share import SharesNoise
 
 _HOLDOUT_CLIENTS = 64
 
@@ -232,9 +233,12 @@ class Plan:
         """The origin of the keys by which clients draw noise themselves; None: they draw none."""
         if self.task.private is not None:
             return self.task.private.noise
-        return next((part.noise for part in self.algorithm.transforms if part.randomizes), None)
+        transforms = self.algorithm.transforms
+        return next((part.noise for part in transforms if part.randomizes or isinstance(part, SharesNoise)), None)
 
-    def client_key(self, round: int, keys: NoiseKeys | None = None, start: Tensor | None = None) -> bytes:
+    def client_key(
+        self, round: int, keys: NoiseKeys | None = None, start: Tensor | None = None, again: int = 0
+    ) -> bytes:
         """Return the key of the noise that clients draw in a round; empty: they draw none.
 
         Args:
@@ -242,11 +246,16 @@ class Plan:
             keys: of the run; None: of ``secure`` noise a key that nobody keeps, for what is thrown away.
             start: the model that the round begins with, ``[P]``: of rows in batches that are drawn by coins, a round
                 that is done again from another model has other coins.
+            again: the number of times that the round was released already: of noise that clients share a round that is
+                done again has another one, as the difference of two sums, one client of which was lost from one, would
+                else have that client's share alone.  ``seeded`` noise, which hides nothing, stays as it was.
         """
         if (source := self.noised_by_clients) is None:
             return b""
         key = (keys or NoiseKeys(self.task.seed, round=round)).of(source, round)
         content = "" if self.task.private is None or start is None else model_sha256(start)
+        if again and source == "secure" and any(isinstance(part, SharesNoise) for part in self.algorithm.transforms):
+            content += f"again {again}"
         return derived(key, "clients", content)
 
     @property

@@ -46,9 +46,9 @@ class Spending:
         begun = first.correlated and any(entry.release == first for entry in ledger)
         if budget is not None and not begun:
             section = central.privacy
-            left = releases_within(budget, first, left, section.delta, section.accountant, ledger.releases)
+            left = releases_within(budget, first, left, section.delta, central.accountant, ledger.releases)
             if first.correlated and not left:
-                cost = spent([first], section.delta, section.accountant)
+                cost = spent([first], section.delta, central.accountant)
                 raise ConfigError(
                     f"budget.epsilon={budget:g}: all rounds with noise that is correlated between them are one "
                     f"release, which costs {cost:.4g}: give privacy.epsilon, or more noise"
@@ -125,6 +125,10 @@ class Spending:
             raise BudgetExceeded(self._refused)
         self.ledger.write(round, id, cost)
 
+    def again(self, round: int) -> int:
+        """Return the number of times that a round was released already."""
+        return self.ledger.count(round)
+
     def _exceeds(self, round: int, release: Release) -> bool:
         """Return True if a round of correlated noise that was released already would exceed the budget otherwise."""
         if self._budget is None or not release.correlated:
@@ -133,7 +137,7 @@ class Spending:
         if (round, release) not in done:
             return False
         section = self.central.privacy
-        return spent(charged([*done, (round, release)]), section.delta, section.accountant) > self._budget
+        return spent(charged([*done, (round, release)]), section.delta, self.central.accountant) > self._budget
 
     @property
     def _none_left(self) -> bool:
@@ -159,7 +163,7 @@ class Spending:
     def epsilon(self) -> float:
         """The epsilon of all releases so far."""
         section = self.central.privacy
-        return spent(self.ledger.releases, section.delta, section.accountant)
+        return spent(self.ledger.releases, section.delta, self.central.accountant)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it."""
@@ -173,4 +177,4 @@ class Spending:
 def planned(central: Central, rounds: int) -> float:
     """Return the epsilon of a run of so many rounds."""
     section = central.privacy
-    return spent(central.release().over(rounds), section.delta, section.accountant)
+    return spent(central.release().over(rounds), section.delta, central.accountant)

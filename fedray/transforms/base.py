@@ -35,7 +35,8 @@ class Setting:
         linear: the aggregator takes sums alone, and looks at no single update.
         uniform: every client weighs the same.
         seed: the run's seed.
-        private: some transform protects privacy by noise on the server.
+        private: some transform protects privacy by noise on what is summed.
+        ring: the transform by which updates are summed in a ring, as the config has it; None: they are not.
     """
 
     before: tuple[Transform, ...] = ()
@@ -50,6 +51,7 @@ class Setting:
     uniform: bool = True
     seed: int = 0
     private: bool = False
+    ring: Transform | None = None
 
     @property
     def expected(self) -> float:

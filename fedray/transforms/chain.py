@@ -51,7 +51,7 @@ class Chain:
         private = [name_of(t) for t in transforms if t.needs_uniform and not (t.in_ring or t.randomizes)]
         for position, transform in enumerate(transforms):
             if reason := _misplaced(transform, transforms[:position], private):
-                raise ConfigError(f"{_said(position, transform)}: {reason}")
+                raise ConfigError(f"{_said(position, transforms)}: {reason}")
         return cls(tuple(transforms))
 
     def __iter__(self) -> Iterator[Transform]:
@@ -76,9 +76,9 @@ class Chain:
         members: tuple[Transform, ...] = ()
         for position, transform in enumerate(self.members):
             try:
-                members = (*members, transform.prepare(replace(setting, before=members)))
+                members = (*members, transform.prepare(replace(setting, before=members, ring=self.ring)))
             except ValueError as error:
-                raise ConfigError(f"{_said(position, transform)}: {error}") from None
+                raise ConfigError(f"{_said(position, self.members)}: {error}") from None
         chain = Chain(members)
         _ = chain.receives  # fails here, if ever
         return chain
@@ -312,9 +312,10 @@ def _behind_a_codec(transform: Transform, before: Sequence[Transform]) -> str | 
     return None
 
 
-def _said(position: int, transform: Transform) -> str:
+def _said(position: int, chain: Sequence[Transform]) -> str:
     """Return the key of the config that a transform stands at."""
-    return name_of(transform) if transform.section else f"transforms[{position}]"
+    place = sum(not transform.section for transform in chain[:position])
+    return name_of(chain[position]) if chain[position].section else f"transforms[{place}]"
 
 
 def _own(position: int, parts: Parts) -> Parts:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedray.core.errors import RunFailed, UpdateOutOfRange
-from fedray.core.messages import STATISTICS, Aggregate, BlockUpdate, Ints, Parts
+from fedray.core.messages import STATISTICS, Aggregate, BlockUpdate, Floats, Ints, Parts
 from fedray.core.now import Now
 from fedray.core.rng import numpy_generator
 from fedray.sampling import Full, Sampler
@@ -20,6 +20,7 @@ from fedray.transforms.secure.graph import degree, least_of
 from fedray.transforms.secure.masks import PUBLIC_BYTES, Parties, TooFew, check_installed
 from fedray.transforms.secure.quantised import MOST_BITS, Grid, Rounding
 from fedray.transforms.secure.shamir import SHARE_BYTES
+from fedray.transforms.secure.share import Share, SharesNoise
 
 SATURATED = "saturated"
 """The number of a client's entries that were beyond the range."""
@@ -100,13 +101,16 @@ class SecureSum(Transform):
                 "statistics of layers that stay with clients are sent for evaluations, beyond any range: take a model "
                 "without them, such as one with GroupNorm, or evaluate nothing"
             )
-        if setting.private and self.rounding != "zero":
+        share = next((part.share for part in setting.before if isinstance(part, SharesNoise)), None)
+        if setting.private and share is None and self.rounding != "zero":
             raise ValueError(
                 f"rounding={self.rounding} may make an update longer than the clip that the noise relies on: take "
                 "rounding: zero"
             )
         most = setting.sampler.most(setting.sizes)
         ring = self.bits + math.ceil(math.log2(max(2, most)))
+        if share is not None:
+            ring = max(ring, share.room(self.grid, max(2, most)))
         if ring > 64:
             raise ValueError(
                 f"bits={self.bits}: sums of up to {most:,} clients have {ring}, and there are 64: take bits of at most "
@@ -122,6 +126,7 @@ class SecureSum(Transform):
             sampler=setting.sampler,
             sizes=setting.sizes,
             seed=setting.seed,
+            share=share,
         )
 
     @property
@@ -144,6 +149,7 @@ class _InRun(SecureSum):
     sampler: Sampler = field(default_factory=Full, repr=False)
     sizes: Ints = field(default_factory=lambda: np.ones(1, dtype=np.int64), repr=False)
     seed: int = 0
+    share: Share | None = None
     _known: dict[int, Parties] = field(default_factory=dict, repr=False)
 
     @property
@@ -196,11 +202,24 @@ class _InRun(SecureSum):
         masked = np.empty((len(rows), sum(widths)), dtype=np.int64)
         parties, grid = self._parties(update.round), self.grid
         for place, (client, key) in enumerate(zip(update.clients.tolist(), keys, strict=True)):
-            whole, saturated = grid.steps(rows[place], numpy_generator(self.seed, "encode", update.round, key))
+            draws = numpy_generator(self.seed, "encode", update.round, key)
+            if self.share is not None:
+                masked[place] = parties.masked(client, self._noised(rows[place], place, draws, update))
+                continue
+            whole, saturated = grid.steps(rows[place], draws)
             count = [np.array([min(saturated, grid.most)])] if self.counts else []
             masked[place] = parties.masked(client, np.concatenate([whole, *count]))
         pieces = torch.from_numpy(masked).split(widths, dim=1)
         update.parts.update(zip([*names, *self.sends], pieces, strict=True))
+
+    def _noised(self, row: Floats, place: int, draws: np.random.Generator, update: BlockUpdate) -> Ints:
+        """Return a client's whole numbers with its share of the noise."""
+        assert self.share is not None
+        if update.noise is None:
+            raise RuntimeError("secure_sum: the block has no key for the shares of the noise of its clients")
+        whole = self.share.bounded(self.grid, row, draws)
+        _, stream = update.noise.of(place, whole.astype(np.float64))
+        return whole + self.share.noise(stream.words, len(whole))
 
     def opened(self, sums: Parts, now: Now) -> Parts:
         """Take the masks off the sum, and return means; of what was beyond the range the number, float64."""

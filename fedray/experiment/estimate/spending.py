@@ -11,6 +11,7 @@ from fedray.privacy.accounting import multiplier_for, spent
 from fedray.privacy.central import Central
 from fedray.privacy.client_ledger import client_epsilon, dearest
 from fedray.privacy.correlated import Banded, Correlation
+from fedray.privacy.distributed import Distributed
 from fedray.privacy.local import Randomizer
 from fedray.privacy.mechanism import correlated_words
 from fedray.privacy.randomized import Local
@@ -42,7 +43,7 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
     if central is None:
         return
     section, z, cohorts = central.privacy, central.multiplier, central.cohorts
-    kind = (section.delta, section.accountant)
+    kind = (section.delta, central.accountant)
 
     def after(rounds: int, share: float = 1.0) -> float:
         release = central.release()
@@ -50,22 +51,24 @@ def privacy_rows(plan: Plan) -> Iterator[Row]:
 
     yield "unit", f"one client with all its rows; neighbours: {cohorts.neighbouring}"
     once = central.correlation is not None
-    yield "sampling", cohorts.words(plan.rounds, section.accountant, together=once)
+    yield "sampling", cohorts.words(plan.rounds, central.accountant, together=once)
     deviation = f"{central.deviation(1):.3g}"
     yield "noise", f"multiplier {z:g}; {deviation} on each entry of the mean, of {central.expected:g} expected clients"
+    if isinstance(central, Distributed):
+        yield "", central.mechanism
     if central.correlation is not None:
         yield from _correlated(central, central.correlation)
     way = "for all rounds, from the first on"
     if not once:
         first, half = after(1), after(math.ceil(plan.rounds / 2))
         way = f"after {plan.rounds:,} rounds; {first:.3g} after the first, {half:.3g} half way"
-    yield "epsilon", f"{after(plan.rounds):.4g} at delta {section.delta:g} {way} ({section.accountant})"
+    yield "epsilon", f"{after(plan.rounds):.4g} at delta {section.delta:g} {way} ({central.accountant})"
     others = [f"{multiplier_for(e, central.release(), plan.rounds, *kind):.3g} for {e:g}" for e in TARGETS]
     yield "to meet", f"an epsilon with these cohorts, a noise multiplier of {', '.join(others)}"
     if not once:
         longest = [f"{_most_rounds(central, e, plan.rounds):,} for {e:g}" for e in TARGETS]
         yield "", f"with this noise and these cohorts, rounds, counted by rdp: {', '.join(longest)}"
-    if cohorts.rate < 1.0 and not once:
+    if central.release().rate < 1.0 and not once:
         rates = [f"{_highest_rate(central, e, plan.rounds):.3g} for {e:g}" for e in TARGETS]
         yield "", f"with this noise and as many rounds, a sampling rate, counted by rdp: {', '.join(rates)}"
         less = after(plan.rounds, 0.5)
