@@ -22,7 +22,9 @@ def predict(
     rows: Annotated[
         Path,
         typer.Argument(
-            metavar="ROWS.csv", help="A table, CSV or Parquet; or .npy, .npz of arrays.", show_default=False
+            metavar="ROWS.csv",
+            help="A table, CSV or Parquet; arrays, .npy or .npz; text, .jsonl.",
+            show_default=False,
         ),
     ],
     out: Annotated[
@@ -47,17 +49,26 @@ def predict(
 ) -> None:
     """Predict new rows by a run's model: a class with a probability for each, or a number; needs no training data.
 
+    Of text the perplexity of each row is told.
+
     Rows keep their order, and columns that are no inputs of the model, as the ids of patients, stand first.
     """
     with held():
         from fedray.predict.loaded import load
         from fedray.predict.rows import read_rows, said_of_data
+        from fedray.predict.texts import is_text, scored
 
     if out is not None and out.exists() and not force:
         raise ConfigError(f"{out}: there already, and would be overwritten; choose another name, or say --force")
     predictor = load(model, round=round, client=client, model=made_by, device=device)
-    given = read_rows(rows) if predictor.encoding else read_rows(rows, predictor.task.spec, said_of_data(model))
-    found = predictor.predict(given, dict(map(_pair, csv)) if csv else None)
+    said = {} if predictor.encoding else said_of_data(model)
+    if is_text(rows, said):
+        if csv:
+            raise ConfigError("--csv: these rows are text, which has no dialect")
+        found = scored(predictor, rows, said)
+    else:
+        given = read_rows(rows) if predictor.encoding else read_rows(rows, predictor.task.spec, said)
+        found = predictor.predict(given, dict(map(_pair, csv)) if csv else None)
     if out is None:
         typer.echo(found.to_csv(), nl=False)
         return

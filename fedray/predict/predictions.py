@@ -43,6 +43,7 @@ class Predictions:
         classes: the names of the classes, in the order of the probabilities; empty for regression.
         outputs: those of the model, float32 ``[n, ...]``: logits, or numbers.
         rest: columns of the rows that are no inputs of the model, such as the ids of patients, by name.
+        column: the name of the column of ``predicted`` in a table.
     """
 
     predicted: NDArray[Any]
@@ -50,6 +51,7 @@ class Predictions:
     classes: tuple[str, ...]
     outputs: NDArray[np.float32]
     rest: dict[str, Any] = field(default_factory=dict)
+    column: str = PREDICTED
 
     @classmethod
     def of(cls, outputs: torch.Tensor, task: Task, rest: dict[str, Any] | None = None) -> Predictions:
@@ -87,7 +89,7 @@ class Predictions:
         if self.probabilities is None:
             values = self.predicted.reshape(len(self), -1)
             single = values.shape[1] == 1
-            own = {PREDICTED if single else f"{PREDICTED}_{k}": values[:, k] for k in range(values.shape[1])}
+            own = {self.column if single else f"{self.column}_{k}": values[:, k] for k in range(values.shape[1])}
         else:
             own[PREDICTED] = self._words() if self.predicted.ndim == 2 else self.predicted
             own |= {name: self.probabilities[:, k] for k, name in enumerate(self.classes)}

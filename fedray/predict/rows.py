@@ -45,8 +45,6 @@ def read_rows(path: Path, spec: DataSpec | None = None, said: Mapping[str, Any] 
     """
     said = said or {}
     kind = path.suffix.lower()
-    if said.get("name") == "text" and kind not in ARRAYS:
-        raise ConfigError(f"{path}: rows of text are not predicted; give tokens [N, T] as an array (.npy, .npz)")
     if kind in COLUMNS and spec is not None:
         from fedray.data.files.arrow import ColumnOptions, read_columns
 

@@ -77,12 +77,16 @@ def _groups(report: DataReport) -> Table:
     """Return the table of clients: rows, and those of each class where these are few."""
     few = report.counts.size and len(report.classes) <= 12
     head = ["client" if report.clients else "site", "rows", *(report.classes if few else ())]
+    head += ["tokens", "targets", "median length", "longest"] if report.lengths else []
     sizes, skew = report.sizes or report.rows, report.skew
     rows: list[list[Cell]] = []
     for number, (group, size) in enumerate(zip(report.groups, sizes, strict=True)):
         line: list[Cell] = [group, int(size)]
         if few:
             line += [int(count) for count in report.counts[number]]
+        if report.lengths:
+            one = report.lengths[number]
+            line += [one.tokens, one.targets, one.median, one.longest]
         rows.append([*line, *([skew[number]] if skew else [])])
     caption = "Distance: of the mix of classes from that of all, 0 to 1 (total variation)." if skew else ""
     return Table([*head, *(["distance"] if skew else [])], rows, caption)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from fedray.data.encoding.overview import LEVELS, Column
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
 from fedray.report.drift import by_chance, distance, psi
+from fedray.tasks import Task
 
 MEDIAN, LOW, HIGH = LEVELS.index(0.5), LEVELS.index(0.05), LEVELS.index(0.95)
 
@@ -72,6 +73,23 @@ class ColumnReport:
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """The lengths of a client's training examples, where these are sequences.
+
+    Args:
+        tokens: their sum.
+        targets: the positions that a loss counts.
+        median: the median.
+        longest: the largest.
+    """
+
+    tokens: int
+    targets: int
+    median: float
+    longest: int
+
+
+@dataclass(frozen=True)
 class DataReport:
     """All that is told of the data of a config.
 
@@ -85,6 +103,7 @@ class DataReport:
         sizes: the training examples of each.
         classes: the names of the classes; empty: there are none.
         counts: training examples of each client (of each site, where there are no clients) and class, ``[n, k]``.
+        lengths: of the examples of each client; empty: all have one length.
         test: the examples of the central test set.
         held: the held-out examples, or own test sets, of all clients together.
         example: an example in words.
@@ -100,6 +119,7 @@ class DataReport:
     sizes: Sequence[int] = ()
     classes: Sequence[str] = ()
     counts: Ints = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    lengths: Sequence[Lengths] = ()
     test: int = 0
     held: int = 0
     example: str = ""
@@ -125,6 +145,7 @@ class DataReport:
             "classes": list(self.classes),
             "labels": dict(zip(self.groups, self.counts.tolist(), strict=False)) if self.counts.size else {},
             "label_distance": dict(zip(self.groups, self.skew, strict=False)),
+            "lengths": dict(zip(self.groups, map(asdict, self.lengths), strict=False)),
             "columns": {one.name: _column_json(one, self.sites) for one in columns},
             "target": self.target.name if self.target else None,
             "test": self.test,
@@ -187,19 +208,32 @@ def _with_clients(config: Config, found: DataReport) -> DataReport:
         return _changed(found, refused=str(error))
     spec = data.spec
     counts = found.counts
-    if spec.task == "classification" and data.counted:
+    if spec.task == "classification" and data.counted and spec.padding is None:
         counts = data.label_counts()
     many = range(len(data))
+    unsaid = config.task.unsaid if isinstance(config.task, Task) else 0
     return _changed(
         found,
         clients=[data.client_id(index) for index in many],
         sizes=data.sizes.tolist(),
         classes=spec.classes or [str(k) for k in range(counts.shape[1] if counts.size else 0)],
         counts=counts,
+        lengths=[_lengths(data, index, unsaid) for index in many] if spec.padding is not None else (),
         test=0 if data.test is None else len(data.test),
         held=int(data.evaluation_sizes.sum()),
-        example=f"{' x '.join(map(str, spec.shape))} to {_outputs(spec.task, spec.outputs)}",
+        example=spec.inputs
+        if spec.padding is not None
+        else f"{' x '.join(map(str, spec.shape))} to {_outputs(spec.task, spec.outputs)}",
     )
+
+
+def _lengths(data: ClientData, client: int, unsaid: int) -> Lengths:
+    """Return the lengths of a client's examples, whose targets are sequences with padding."""
+    found, padding = data.lengths(client), data.spec.padding
+    assert found is not None
+    assert padding is not None
+    targets = int(data.positions(np.array([client]), padding, unsaid)[0])
+    return Lengths(int(found.sum()), targets, float(np.median(found)), int(found.max()))
 
 
 def _outputs(task: str, outputs: int) -> str:

@@ -11,9 +11,11 @@ import pytest
 
 import fedray
 from fedray.core.errors import ConfigError
+from fedray.core.terminal import plain
 from fedray.experiment.build import Config
 from fedray.report.data_doubts import doubts
-from fedray.report.of_data import DataReport, report_on
+from fedray.report.data_page import shown
+from fedray.report.of_data import DataReport, Lengths, report_on
 
 
 def write_sites(folder: Path) -> dict[str, Path]:
@@ -142,3 +144,16 @@ def test_no_target_and_no_file_are_refused(sites: dict[str, Path]) -> None:
         report_on(config_of({"name": "csv", "train": [str(sites["north"])], "target": "sick"}))
     with pytest.raises(ConfigError, match=r"gone\.csv does not exist"):
         report_on(config_of({"name": "csv", "train": ["gone.csv"], "target": "ill"}))
+
+
+def test_of_text_tokens_and_lengths_are_told_and_no_shares_of_tokens(tmp_path: Path) -> None:
+    rows = {"ann": [("ab", "cd"), ("e", "f")], "bob": [("x", "yz")]}
+    for who, some in rows.items():
+        lines = [json.dumps({"prompt": prompt, "completion": completion}) for prompt, completion in some]
+        (tmp_path / f"{who}.jsonl").write_text("\n".join(lines))
+    found = report_on(config_of({"name": "text", "train": str(tmp_path), "tokenizer": "bytes"}))
+    assert found.lengths == [Lengths(8, 5, 4.0, 5), Lengths(4, 3, 4.0, 4)]
+    assert found.counts.size == 0
+    assert found.example == "5 tokens of 257"
+    assert found.to_json()["lengths"]["bob"] == {"tokens": 4, "targets": 3, "median": 4.0, "longest": 4}
+    assert "median length" in plain(shown(found))

@@ -115,6 +115,10 @@ class ClientData(ABC):
             the position of its client in ``clients``.
         """
 
+    def lengths(self, client: int) -> Ints | None:
+        """Return the length of each training example of a client, int64 ``[m]``; None: all examples have one."""
+        return None
+
     @cached_property
     def test_sizes(self) -> Ints:
         """The examples of each client's own test set, int64 ``[n]``."""

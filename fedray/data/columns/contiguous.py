@@ -112,6 +112,13 @@ class ContiguousData(ClientData):
         start = int(self._starts[client])
         return dense(self._y[start : start + int(self.sizes[client])])  # type: ignore[no-any-return]
 
+    def lengths(self, client: int) -> Ints | None:
+        if not isinstance(self._y, Ragged):
+            return None
+        start = int(self._starts[client])
+        found: Ints = self._y[start : start + int(self.sizes[client])].counts().cpu().numpy()
+        return found
+
     def positions(self, clients: Ints, ignored: int, unsaid: int = 0) -> Ints:
         sizes = self.sizes[clients]
         client = np.repeat(np.arange(len(clients)), sizes)
