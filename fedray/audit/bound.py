@@ -76,7 +76,7 @@ def _interval(count: int, of: int, confidence: float) -> tuple[float, float]:
 
 
 def log_ratio(
-    seen: NDArray[np.float64], noise_multiplier: float, rate: float, away: float = 0.0
+    seen: NDArray[np.float64], noise_multiplier: float, rate: float | NDArray[np.float64], away: float = 0.0
 ) -> NDArray[np.float64]:
     """Return the log likelihood ratios of presence to absence of canaries, summed over rounds, ``[K]``.
 
@@ -90,21 +90,48 @@ def log_ratio(
     Args:
         seen: the releases of rounds along the directions of canaries ``[T, K]``.
         noise_multiplier: z > 0.
-        rate: the probability that a client takes part in a round, in (0, 1].
+        rate: the probability that a client takes part in a round, in [0, 1], or that of each in each, ``[T, K]``.
         away: the sum of a client that does not take part: 1/2 of ``replace_one``, where 0 is its opposite.
     """
+    rates = np.broadcast_to(np.asarray(rate, dtype=np.float64), seen.shape)
 
     def likelihood(place: float) -> NDArray[np.float64]:
         value: NDArray[np.float64] = -0.5 * ((seen - place) / noise_multiplier) ** 2
         return value
 
-    if rate == 1.0:
-        ratio = likelihood(1.0) - likelihood(0.0)
-    else:
-        absent = math.log1p(-rate) + likelihood(away)
-        there, gone = (np.logaddexp(absent, math.log(rate) + likelihood(place)) for place in (1.0, 0.0))
-        ratio = there - gone
-    total: NDArray[np.float64] = ratio.sum(axis=0)
+    with np.errstate(divide="ignore"):  # who surely takes part, or does not
+        takes, absent = np.log(rates), np.log1p(-rates) + likelihood(away)
+    there, gone = (np.logaddexp(absent, takes + likelihood(place)) for place in (1.0, 0.0))
+    total: NDArray[np.float64] = (there - gone).sum(axis=0)
+    return total
+
+
+def correlated_ratio(
+    seen: NDArray[np.float64],
+    noise_multiplier: float,
+    takes: NDArray[np.bool_],
+    matrix: NDArray[np.float64],
+    away: float = 0.0,
+) -> NDArray[np.float64]:
+    """Return the log likelihood ratios of :func:`log_ratio` under noise ``C^-1 z`` that is correlated between rounds.
+
+    Of what is seen, times C, the noise is independent again.  Who takes part in which round is known to whoever
+    guesses, as the accountant counts on nothing else.
+
+    >>> seen = np.array([[1.0], [0.5]])
+    >>> correlated_ratio(seen, 1.0, np.array([[True], [False]]), np.eye(2)) == log_ratio(seen[:1], 1.0, 1.0)
+    array([ True])
+
+    Args:
+        seen: the releases of rounds along the directions of canaries ``[T, K]``.
+        noise_multiplier: the standard deviation of z.
+        takes: True where a canary takes part in a round, ``[T, K]``.
+        matrix: C, ``[T, T]``.
+        away: as there.
+    """
+    means = (matrix @ np.where(takes, place, away) for place in (1.0, 0.0))
+    there, gone = (((matrix @ seen - mean) / noise_multiplier) ** 2 for mean in means)
+    total: NDArray[np.float64] = 0.5 * (gone - there).sum(axis=0)
     return total
 
 

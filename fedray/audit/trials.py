@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.audit.bound import Guesses, Line, log_ratio
+from fedray.audit.bound import Guesses, Line, correlated_ratio, log_ratio
 from fedray.audit.canary import Canary
 from fedray.audit.runs import run
 from fedray.core.errors import ConfigError
+from fedray.core.messages import Ints
 from fedray.core.rng import integer, numpy_generator
 from fedray.experiment.build import Config
 from fedray.privacy.accounting import spent
 from fedray.privacy.central import Central
 from fedray.run.plan import Plan
 from fedray.rundir.scratch import scratch
+from fedray.sampling import InTurns
 
 DELTAS = (0.01, 0.03, 0.1, 0.2, 0.3)
 """Further deltas of a test, beside the claim's own: the accountant has an epsilon for each, and refuting one refutes
@@ -118,14 +120,29 @@ class Audit:
 
     def _score(self, trial: int, there: NDArray[np.bool_]) -> NDArray[np.float64]:
         cohorts, replaced = self.central.cohorts, self.central.cohorts.relation == "replace_one"
-        self._canary.begin(np.where(there, 1.0, -1.0 if replaced else 0.0))
+        canaries = self._canary
+        canaries.begin(np.where(there, 1.0, -1.0 if replaced else 0.0))
         seed = integer(self._seed, "canary", round=3, client=trial)
         plan = replace(self.plan, task=replace(self.plan.task, seed=seed))
         with scratch() as place:
             run(plan, place, self._threads)
         unit = self.central.privacy.norm * cohorts.factor / cohorts.expected
         shift = 0.5 if replaced else 0.0
-        # Who has its turn when is left aside, which makes the score weaker and the bound no less true.
-        return log_ratio(
-            np.stack(self._canary.seen) / unit + shift, self.central.multiplier, cohorts.rate / cohorts.turns, shift
-        )
+        seen, multiplier = np.stack(canaries.seen) / unit + shift, self.central.multiplier
+        correlation = self.central.correlation
+        if correlation is None:
+            return log_ratio(seen, multiplier, np.float64(cohorts.rate) * self._among(plan, _turn), shift)
+        z = multiplier * correlation.sensitivity(cohorts.turns)
+        return correlated_ratio(seen, z, self._among(plan, Plan.cohort), correlation.matrix(), shift)
+
+    def _among(self, plan: Plan, who: Callable[[Plan, int], Ints]) -> NDArray[np.bool_]:
+        """Return which canaries are among those of each round, ``[T, K]``."""
+        return np.stack([np.isin(self._canary.clients, who(plan, round)) for round in range(1, plan.rounds + 1)])
+
+
+def _turn(plan: Plan, round: int) -> Ints:
+    """Return the clients that may take part in a round: those whose turn it is, which is no secret, or all."""
+    sizes = plan.task.data.sizes
+    if isinstance(plan.sampler, InTurns):
+        return plan.sampler.group(sizes, plan.task.seed, round)
+    return np.arange(len(sizes))

@@ -41,12 +41,15 @@ def halve_noise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Normals, "draw", lambda self, name, count: 0.5 * whole(self, name, count))
 
 
+TURNS = "sampler={name: round_robin, clients: 5}"
 SETTINGS: list[Any] = [
     pytest.param((), id="poisson"),
     pytest.param(("sampler.rate=0.5", "rounds=4"), id="sampled"),
     pytest.param(("sampler={name: full}",), id="replace_one"),
     pytest.param(("sampler={name: full}", "privacy.relation=zero_out"), id="zero_out"),
     pytest.param(("algorithm.name=scaffold",), id="scaffold"),
+    pytest.param((TURNS, "rounds=8"), id="turns"),
+    pytest.param((TURNS, "rounds=8", "privacy.mechanism=tree"), id="tree"),
 ]
 
 
@@ -84,6 +87,20 @@ def test_scores_tell_the_canaries_that_were_in_where_there_is_hardly_any_noise(t
     assert isinstance(found, Found)
     np.testing.assert_array_equal(found.scores > 0, found.there)
     assert found.there.sum() == 5
+
+
+@pytest.mark.parametrize(
+    "mechanism", ["tree", *(pytest.param(one, marks=pytest.mark.slow) for one in ("gaussian", "banded"))]
+)
+def test_who_takes_turns_is_scored_by_the_noise_of_its_own_rounds(tmp_path: Path, mechanism: str) -> None:
+    audited = audit(tmp_path, 10, 20, TURNS, "rounds=8", f"privacy.mechanism={mechanism}", "privacy.noise=seeded")
+    *_, found = audited
+    away, there = -found.scores[~found.there], found.scores[found.there]
+    both = np.concatenate([away, there])
+    # A score is normal, of a mean of half its variance, which is the mean of (|C x| / sensitivity)^2 / z^2.
+    wanted = {"gaussian": 2.0, "tree": 0.64, "banded": 0.94}[mechanism]
+    assert abs(2.0 * both.mean() / wanted - 1.0) < 0.25
+    assert abs(both.var() / wanted - 1.0) < 0.25
 
 
 def test_a_mean_of_one_canary_is_one_and_its_deviation_the_multiplier(tmp_path: Path) -> None:

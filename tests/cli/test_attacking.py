@@ -41,6 +41,12 @@ def test_inversion_is_told_of_what_is_released_where_there_is_noise(cli: Cli, co
     told = json.loads(cli(*asked, "--view", "update", "--client", "3").out)
     assert (told["view"], told["clients"]) == ("update", ["3"])
     assert len(told["attacks"][0]["psnr"]) == 12
+    # Where clients add it, the server is who need not be trusted.
+    local = cli(
+        "attack", "inversion", config, "privacy.model=local", "privacy.accountant=pld", "--steps", "2", "--json"
+    )
+    told = json.loads(local.out)
+    assert (told["view"], len(told["clients"])) == ("update", 1)
 
 
 def test_bad_options_are_refused_in_one_line(cli: Cli, config: Path, tmp_path: Path) -> None:
