@@ -69,15 +69,15 @@ def export(
     out: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", help="The file to write: .safetensors, .pt2 or .onnx; of peft a folder.", show_default=False
+            metavar="OUT", help="The file to write, .safetensors, .pt2 or .onnx; or a folder.", show_default=False
         ),
     ],
     to: Annotated[
         str | None,
         typer.Option(
             "--to",
-            metavar="safetensors|exported-program|onnx|peft",
-            help="Tensors, a program that needs none of the model's code, or adapters; default: as OUT is called.",
+            metavar="safetensors|exported-program|onnx|peft|huggingface",
+            help="Tensors, a program without the model's code, adapters, or all with them; default: as OUT is called.",
         ),
     ] = None,
     scaling: Annotated[

@@ -18,7 +18,7 @@ from fedray.data.encoding.saved import load_encoding
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
 from fedray.experiment.export import export_model, outputs_in, write_all
 from fedray.predict import programs
-from fedray.predict.adapter import PEFT, export_adapter
+from fedray.predict.adapter import FOLDERS, export_folder
 from fedray.predict.kept import Rest, built, encoding_of, example_of, meaning_of, trained
 from fedray.predict.predictor import Outputs, Predictor, outputs_of
 from fedray.run.evaluation import rows_at_once
@@ -55,8 +55,9 @@ def export(
         folder: of the run; its data is not needed.
         out: the file to write.
         to: ``safetensors``: its tensors, for ``load_state_dict``; ``exported-program``: as torch.export makes it;
-            ``onnx``; ``peft``: a folder of adapters; by default as the file is called.  Programs need the code of the
-            model, and are run once and compared with it.
+            ``onnx``; ``peft``: a folder of adapters; ``huggingface``: one of the whole model, adapters merged in; by
+            default as the file is called.  Programs need the code of the model, and are run once and compared with
+            it.
         round: of the checkpoint; ``best``: by ``checkpoint.best``; the newest good one by default.
         scaling: make the scaling of numbers and the values of missing ones the first layer of a program, whose inputs
             are then numbers as they stand in a table, NaN where missing, and 0 or 1 for each category.
@@ -69,10 +70,10 @@ def export(
     Raises:
         ConfigError: no such checkpoint or format, a model that cannot be exported, or something is there already.
     """
-    if to == PEFT:
+    if to in FOLDERS:
         if scaling:
-            raise ConfigError("--with-scaling: adapters have no first layer; take --to exported-program, or onnx")
-        return export_adapter(folder, out, round=round, model=model, force=force)
+            raise ConfigError(f"--with-scaling: {to} has no such layer; take --to exported-program, or onnx")
+        return export_folder(folder, out, to, round=round, model=model, force=force)
     kind = kind_of(out, to)
     folder.config()
     if kind == TENSORS:
@@ -121,7 +122,7 @@ def kind_of(out: Path, to: str | None) -> str:
             f"safetensors.torch.load_file; or choose another one: {known}"
         )
     if to is not None and to not in SUFFIXES:
-        raise ConfigError(f"--to {to}: there is no such format; there are {known}, {PEFT} (a folder)")
+        raise ConfigError(f"--to {to}: there is no such format; there are {known}, and folders: {', '.join(FOLDERS)}")
     if to is not None and kinds != [to]:
         raise ConfigError(f"{out}: with --to {to} call the file {out.stem}{SUFFIXES[to]}")
     return to or kinds[0]

@@ -24,6 +24,7 @@ def test_peft_loads_the_adapters_and_gives_the_same_logits(tmp_path: Path, kind:
     from tests.models.hosted import saved
 
     base = saved(tmp_path / "base", kind)
+    (base / "tokenizer.json").write_text("{}")
     ids = np.random.default_rng(2).integers(1, 24, (8, 6))
     data = fedray.FederatedData.from_arrays({"input_ids": ids}, ids, clients=np.arange(8) % 2)
     model = {"name": "huggingface", "path": str(base), "lora": {"r": 2, "targets": targets}}
@@ -41,6 +42,13 @@ def test_peft_loads_the_adapters_and_gives_the_same_logits(tmp_path: Path, kind:
     assert torch.equal(loaded, trained)
     assert not torch.allclose(loaded, before, atol=1e-4)
     assert torch.allclose(merged, trained, atol=1e-5)
+    whole = export(folder, tmp_path / "whole", "huggingface")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in whole}
+    alone = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
+    assert alone.config.use_cache
+    with torch.no_grad():
+        assert torch.allclose(alone(x).logits, trained, atol=1e-5)
+        assert torch.equal(transformers.AutoModelForCausalLM.from_pretrained(base)(x).logits, before)
     with pytest.raises(ConfigError, match="there already; name a new folder, or say --force"):
         export(folder, out, "peft")
     assert export(folder, out, "peft", force=True)
@@ -56,7 +64,7 @@ def test_a_model_without_adapters_has_none_to_write(tmp_path: Path) -> None:
         run_dir=str(tmp_path / "run"),
         progress=False,
     )
-    with pytest.raises(ConfigError, match="has no adapters; take --to safetensors"):
+    with pytest.raises(ConfigError, match="is none of transformers; take --to safetensors"):
         export(RunFolder(tmp_path / "run"), tmp_path / "adapter", "peft")
     with pytest.raises(ConfigError, match="--with-scaling"):
         export(RunFolder(tmp_path / "run"), tmp_path / "adapter", "peft", scaling=True)
