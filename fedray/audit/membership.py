@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedray.audit.runs import run
+from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
 from fedray.core.losses import per_example
 from fedray.core.messages import Floats, Ints
@@ -190,6 +191,11 @@ class Membership:
             raise ConfigError(
                 f"local.buffers={task.args.buffers}: the attack is on the server's model, whose statistics stay as "
                 "they are: take local.buffers=mean, or a model without BatchNorm"
+            )
+        if (ring := self.plan.algorithm.transforms.ring) is not None:
+            raise ConfigError(
+                f"transforms: each model is trained with about half of the clients, and the masks of {name_of(ring)} "
+                "are made for whole cohorts: leave it out, as models tell as much by a plain sum"
             )
         draw = numpy_generator(task.seed, "membership", round=1)
         self.there = draw.random((self.models, len(task.data))) < 0.5

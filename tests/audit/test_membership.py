@@ -93,6 +93,7 @@ def test_the_same_seed_gives_the_same_losses(tmp_path: Path) -> None:
         (3, (), "--models=3: each is attacked by means of the others"),
         (4, ("algorithm.name=local_only",), "the attack is on the server's model"),
         (4, ("sampler={name: uniform, clients: 20}",), "sampler: each model has about half of the clients"),
+        (4, ("transforms=[secure_sum]",), "the masks of secure_sum are made for whole cohorts: leave it out"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused(tmp_path: Path, models: int, changes: tuple[Any, ...], words: str) -> None:
