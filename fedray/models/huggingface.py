@@ -309,5 +309,6 @@ def _check_vocabulary(spec: DataSpec, config: Any, folder: Path) -> None:
         )
     if tokens and longest is not None and shape and shape[0] > longest:
         raise ConfigError(
-            f"model.path: {folder} knows {longest:,} positions, and sequences have {shape[0]:,}: cut them"
+            f"model.path: {folder} knows {longest:,} positions, and sequences have {shape[0]:,}: cut them; of "
+            "text, data.max_length does"
         )

@@ -48,8 +48,9 @@ def reading(x: Inputs | NDArray[Any]) -> tuple[str, ...]:
         bytes_ = (f"column {name}: {note}" for name, one in x.columns.items() for note in reading(one))
         return (f"inputs: columns {', '.join(kinds)}; the model is called with them {called}", *bytes_)
     if isinstance(x, Ragged) and x.values is not None:
+        to = f"{x.length:,}" if x.multiple is None else f"multiples of {x.multiple:,} by the longest of each batch,"
         return (
-            f"inputs: sequences of up to {x.longest:,} values, padded to {x.length:,} with {x.pad or 0}",
+            f"inputs: sequences of up to {x.longest:,} values, padded to {to} with {x.pad or 0}",
             *reading(x.values[:0, None]),
         )
     if x.dtype not in (torch.uint8, np.uint8):

@@ -86,9 +86,9 @@ class Bytes:
         """Return the bytes of texts, and to which character each belongs; none is special."""
         found = []
         for text in texts:
-            widths = [len(letter.encode("utf-8", "surrogatepass")) for letter in text]
+            widths = [len(letter.encode()) for letter in text]
             place = np.repeat(np.arange(len(text)), widths)
-            ids = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.int64)
+            ids = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
             found.append(Encoded(ids, np.stack([place, place + 1], axis=1)))
         return found
 

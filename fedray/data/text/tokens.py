@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.core.errors import ConfigError
 from fedray.data.text.files import Row, rows_in
 from fedray.data.text.formats import Format, Span
 from fedray.data.text.tokenizers import Chat, Encoded, Tokenizer
@@ -102,6 +103,10 @@ def _pieces(
                 prompt, rest = form.pair(row, where)
                 text = prompt + rest
                 span = [(len(prompt) if form.completion_only_loss else 0, len(text))]
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ConfigError(f"{where}: {error.object[error.start]!r} is half of a character") from None
             texts.append(text)
             spans.append(span)
         yield texts, spans, some

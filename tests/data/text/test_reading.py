@@ -65,6 +65,9 @@ def test_a_batch_is_as_long_as_its_own_longest_row_up_to_the_next_multiple_of_8(
     assert lengths == [8, 16, 36]
     x, y = rows.take(np.array([[0, 1]]))
     assert torch.equal(x[y != IGNORED], y[y != IGNORED])
+    assert data.notes[0] == (
+        "inputs: sequences of up to 36 values, padded to multiples of 8 by the longest of each batch, with 256"
+    )
     assert data.notes[1] == "text, training: 3 rows, 57 tokens, 54 of them targets; 1 cut to 36 tokens"
 
 

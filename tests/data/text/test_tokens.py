@@ -53,3 +53,6 @@ def test_a_row_is_named_by_its_number(tmp_path: Path) -> None:
     file = written(tmp_path, *[{"text": "x"}] * 1500, {"text": " "})
     with pytest.raises(ConfigError, match=r"rows\.jsonl, row 1501: the text is empty"):
         tokens_of(file, Format(text="text"), Bytes())
+    half = written(tmp_path, {"text": "x"}, {"text": "an \ud83d"})
+    with pytest.raises(ConfigError, match=r"row 2: '\\ud83d' is half of a character"):
+        tokens_of(half, Format(text="text"), Bytes())
