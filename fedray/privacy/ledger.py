@@ -201,10 +201,6 @@ class Ledger(Journal[Entry]):
         """The number of rounds that were released at least once."""
         return len(self._rounds)
 
-    def count(self, round: int) -> int:
-        """Return the number of releases of a round."""
-        return sum(entry.round == round for entry in self._entries)
-
     def released(self, round: int) -> bool:
         """Return True if a round was released at least once."""
         return round in self._rounds

@@ -237,8 +237,7 @@ class Rounds:
             self._executor.publish(down)
             published = time.perf_counter()
             inject.point("driver.round", down.round)
-            again = self._spending.again(down.round) if isinstance(self._spending, Spending) else 0
-            key = b"" if survey else plan.client_key(down.round, state.noise, down.parts["model"], again)
+            key = b"" if survey else plan.client_key(down.round, state.noise, down.parts["model"])
             blocks = plan.blocks(down.round, clients, state.store, state.halvings, survey, key)
             reports = self._work([*blocks, *(() if survey else self._evaluations(plan.rounds))])
             if reports is None:

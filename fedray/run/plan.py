@@ -236,9 +236,7 @@ class Plan:
         transforms = self.algorithm.transforms
         return next((part.noise for part in transforms if part.randomizes or isinstance(part, SharesNoise)), None)
 
-    def client_key(
-        self, round: int, keys: NoiseKeys | None = None, start: Tensor | None = None, again: int = 0
-    ) -> bytes:
+    def client_key(self, round: int, keys: NoiseKeys | None = None, start: Tensor | None = None) -> bytes:
         """Return the key of the noise that clients draw in a round; empty: they draw none.
 
         Args:
@@ -246,16 +244,14 @@ class Plan:
             keys: of the run; None: of ``secure`` noise a key that nobody keeps, for what is thrown away.
             start: the model that the round begins with, ``[P]``: of rows in batches that are drawn by coins, a round
                 that is done again from another model has other coins.
-            again: the number of times that the round was released already: of noise that clients share a round that is
-                done again has another one, as the difference of two sums, one client of which was lost from one, would
-                else have that client's share alone.  ``seeded`` noise, which hides nothing, stays as it was.
         """
         if (source := self.noised_by_clients) is None:
             return b""
-        key = (keys or NoiseKeys(self.task.seed, round=round)).of(source, round)
+        # Of noise that clients share a round that is done again must have another one: of two sums, from one of which a
+        # client was lost, the difference would else have that client's share alone. So nobody keeps the key.
+        shares = any(isinstance(part, SharesNoise) for part in self.algorithm.transforms)
+        key = (NoiseKeys(self.task.seed, round=round) if shares or keys is None else keys).of(source, round)
         content = "" if self.task.private is None or start is None else model_sha256(start)
-        if again and source == "secure" and any(isinstance(part, SharesNoise) for part in self.algorithm.transforms):
-            content += f"again {again}"
         return derived(key, "clients", content)
 
     @property

@@ -125,10 +125,6 @@ class Spending:
             raise BudgetExceeded(self._refused)
         self.ledger.write(round, id, cost)
 
-    def again(self, round: int) -> int:
-        """Return the number of times that a round was released already."""
-        return self.ledger.count(round)
-
     def _exceeds(self, round: int, release: Release) -> bool:
         """Return True if a round of correlated noise that was released already would exceed the budget otherwise."""
         if self._budget is None or not release.correlated:
