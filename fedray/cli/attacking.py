@@ -181,7 +181,7 @@ def _inversion(
     from fedray.report.attacks import Beside
 
     first = next(iter(variants.values()))
-    noised = first.privacy is not None and (first.privacy.unit, first.privacy.model) == ("client", "central")
+    noised = first.privacy is not None and first.privacy.unit == "client" and first.privacy.model != "local"
     view = view or ("released" if noised else "update")
     said = {name: value for name, value in (("steps", steps), ("restarts", restarts)) if value is not None}
     search, found, clients = Inversion(**said), [], tuple[str, ...]()

@@ -191,16 +191,13 @@ def _table(ledger: Ledger, delta: float, most: int | None) -> Grid:
 
 
 def _noise(entry: Entry) -> str:
-    """Return the mechanism of a release, as a config names it."""
+    """Return the mechanism of a release, as a config names it, where it does."""
     made, told = entry.release, entry.circumstances
-    if not made.correlated:
+    if made.mechanism == "independent":
         return "gaussian"
-    reach = "bands" if made.mechanism == "banded" else "restart"
-    return (
-        made.mechanism
-        if told is None or told.correlated is None
-        else (f"{made.mechanism}, {reach} {told.correlated.reach}")
-    )
+    if told is None or told.correlated is None:
+        return made.mechanism
+    return f"{made.mechanism}, {'bands' if made.mechanism == 'banded' else 'restart'} {told.correlated.reach}"
 
 
 def _chosen(times: Sequence[int], most: int | None) -> set[int]:

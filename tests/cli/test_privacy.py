@@ -91,6 +91,12 @@ def test_noise_that_is_correlated_between_rounds_has_its_bands_in_the_table(cli:
     assert [row[4] for row in rows(cli("privacy", tmp_path).out)] == ["banded", "banded, bands 3"]
 
 
+def test_noise_that_clients_share_is_named_in_the_table(cli: Cli, tmp_path: Path) -> None:
+    discrete = Release(6.0, sampling="fixed", relation="zero_out", mechanism="discrete")
+    Ledger.begin(tmp_path / LEDGER).write(1, "a", Cost(discrete, Circumstances(50.0, 0.5, 0.06)))
+    assert [row[4] for row in rows(cli("privacy", tmp_path).out)] == ["discrete"]
+
+
 def test_the_noise_for_a_target_and_what_noise_costs(cli: Cli) -> None:
     asked = "--epsilon", "9", "--rounds", "10", "--accountant", "rdp"
     z = noise_multiplier(9.0, 1.0, 10, 1e-5, "rdp")
