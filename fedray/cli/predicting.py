@@ -23,7 +23,7 @@ def predict(
         Path,
         typer.Argument(
             metavar="ROWS.csv",
-            help="A table, CSV or Parquet; arrays, .npy or .npz; text, .jsonl.",
+            help="A table, CSV or Parquet; arrays, .npy, .npz, .parquet or .arrow; text, .jsonl.",
             show_default=False,
         ),
     ],
@@ -55,7 +55,7 @@ def predict(
     """
     with held():
         from fedray.predict.loaded import load
-        from fedray.predict.rows import read_rows, said_of_data
+        from fedray.predict.rows import said_of_data
         from fedray.predict.texts import is_text, scored
 
     if out is not None and out.exists() and not force:
@@ -67,8 +67,7 @@ def predict(
             raise ConfigError("--csv: these rows are text, which has no dialect")
         found = scored(predictor, rows, said)
     else:
-        given = read_rows(rows) if predictor.encoding else read_rows(rows, predictor.task.spec, said)
-        found = predictor.predict(given, dict(map(_pair, csv)) if csv else None)
+        found = predictor.predict(rows, dict(map(_pair, csv)) if csv else None)
     if out is None:
         typer.echo(found.to_csv(), nl=False)
         return

@@ -168,7 +168,7 @@ def load_export(path: Path, round: Which, client: str | None, model: Any, device
         outputs = outputs_of(_Run(run), augment=augment)
     if scaled and encoding is not None:
         encoding = _unscaled(encoding)
-    return Predictor(task, outputs, encoding, int(about["round"]))
+    return Predictor(task, outputs, encoding, int(about["round"]), meaning.taken or {})
 
 
 class _Run(torch.nn.Module):

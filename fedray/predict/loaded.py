@@ -12,6 +12,7 @@ from fedray.data.augment_chain import Augment, chosen
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
 from fedray.predict.kept import Rest, encoding_of, example_of, meaning_of, trained
 from fedray.predict.predictor import Predictor, outputs_of
+from fedray.predict.rows import taken_by
 from fedray.run.evaluation import rows_at_once
 from fedray.rundir.folder import RunFolder
 
@@ -86,4 +87,4 @@ def global_model(folder: RunFolder, round: Which, model: Any, device: str) -> Pr
         deterministic=rest.local.deterministic,
         augment=Augment(chosen(folder.inputs() or ())),
     )
-    return Predictor(task, outputs, encoding_of(folder, saved), saved.round)
+    return Predictor(task, outputs, encoding_of(folder, saved), saved.round, taken_by(meaning, rest))

@@ -23,6 +23,7 @@ from fedray.experiment.evaluate_clients import record_of
 from fedray.experiment.given import GivenModel
 from fedray.predict.kept import Rest, encoding_of, meaning_of
 from fedray.predict.predictor import Predictor
+from fedray.predict.rows import taken_by
 from fedray.run.federation import Federation
 from fedray.run.meaning import Meaning
 from fedray.rundir.folder import RunFolder
@@ -73,7 +74,7 @@ def personal(folder: RunFolder, client: str, round: Which, model: Any, device: s
             raise ConfigError(f"--client: the model of {client} could not be used; the warnings above say why")
         return told.outputs(len(x))
 
-    return Predictor(task, outputs, encoding_of(folder, saved), saved.round)
+    return Predictor(task, outputs, encoding_of(folder, saved), saved.round, taken_by(meaning, rest))
 
 
 def _here(rest: Rest) -> dict[str, Any]:

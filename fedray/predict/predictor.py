@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from fedray.data.encoding.frames import beside, inputs_of, is_table, table_of
 from fedray.local.kernels import cuda_kernels
 from fedray.local.task import MOST_ROWS, Precision
 from fedray.predict.predictions import Predictions
+from fedray.predict.rows import read_rows
 from fedray.run.evaluation import Evaluator, TestChunk, take_from
 from fedray.tasks import Task
 
@@ -52,12 +54,14 @@ class Predictor:
         outputs: the model.
         encoding: of tables as its inputs; None: its inputs are arrays.
         round: the round after which the model was as it is.
+        taken: the columns of the files of arrays that it was trained on, see :class:`fedray.data.ClientData`.
     """
 
     task: Task
     outputs: Outputs
     encoding: Encoding | None = None
     round: int = 0
+    taken: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -71,7 +75,8 @@ class Predictor:
             rows: of a model of tables a pandas DataFrame, a dict of columns, a pyarrow.Table, or the path of a CSV or
                 Parquet file, with the columns of the training tables, in any order; the target may be missing, and
                 what is no input, as the ids of patients, goes along in ``rest``.  Of another model an array or a
-                tensor of inputs ``[N, ...]``, or columns of them as it was trained on, a dict or a tuple.
+                tensor of inputs ``[N, ...]``, columns of them as it was trained on, a dict or a tuple, or the path of a
+                file, .npy, .npz, Parquet or Arrow, whose columns are read as those of the training files.
             csv: the way a file is written, where it neither shows it nor is written as the training tables were:
                 ``{"decimal": ",", "dates": "%d/%m/%Y"}``; keys as in ``data.csv``.
 
@@ -81,7 +86,10 @@ class Predictor:
         if self.encoding is None:
             if csv:
                 raise ConfigError("csv: this model was not trained on tables, so that its rows have no dialect")
-            return Predictions.of(self.outputs(tensors(self._array(rows))), self.task)
+            rest: dict[str, Any] = {}
+            if isinstance(rows, str | Path):
+                rows, rest = read_rows(Path(rows), self.task.spec, self.taken)
+            return Predictions.of(self.outputs(tensors(self._array(rows))), self.task, rest)
         table = table_of(rows, self.encoding, csv)
         found = self.outputs(tensor(inputs_of(table, self.encoding)))
         rest = {name: table.columns[name] for name in beside(table, self.encoding)}

@@ -1,4 +1,4 @@
-"""Files of rows that are to be predicted."""
+"""Files of rows that are to be predicted, of models of arrays."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fedray.core.errors import ConfigError
 from fedray.data.files.folder import read_npz
 from fedray.data.spec import DataSpec
 from fedray.predict.kept import Rest
+from fedray.run.meaning import Meaning
 from fedray.rundir.folder import RunFolder
 
 ARRAYS = (".npy", ".npz")
@@ -29,32 +30,53 @@ def said_of_data(model: Path) -> Mapping[str, Any]:
     return said if isinstance(said, Mapping) else {}
 
 
-def read_rows(path: Path, spec: DataSpec | None = None, said: Mapping[str, Any] | None = None) -> Any:
-    """Return what a predictor takes: of a file of arrays its inputs, of another its path, to be read as a table.
+def taken_by(meaning: Meaning, rest: Rest) -> Mapping[str, Any]:
+    """Return what the columns of a run's files were taken for.
 
-    Inputs of an NPZ file are those of one that a model is trained on: ``x``, or columns by their names; so are those of
-    Parquet and Arrow, with the pictures, shapes and sequences that the run's ``data`` section has.
-
-    Args:
-        path: the file.
-        spec: of the inputs of a model of arrays; None: it is one of tables.
-        said: the ``data`` section of the run.
+    A checkpoint of an earlier fedray does not say it, but the ``data`` section of the run's config may.
 
     Raises:
-        ConfigError: arrays that cannot be read.
+        ConfigError: that section cannot be read.
     """
-    said = said or {}
+    if meaning.taken is not None:
+        return meaning.taken
+    said = rest.section("data")
+    return said if isinstance(said, Mapping) and said.get("name") in ("parquet", "folder") else {}
+
+
+def read_rows(path: Path, spec: DataSpec, taken: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the inputs of a file of arrays, and columns of one value a row that are none, such as ids.
+
+    Args:
+        path: .npy, .npz, or Parquet, Arrow and Feather.
+        spec: of the inputs of the model.
+        taken: the columns of the files that it was trained on, see :class:`fedray.data.ClientData`.
+
+    Raises:
+        ConfigError: another kind of file, arrays that cannot be read, or columns that are missing.
+    """
     kind = path.suffix.lower()
-    if kind in COLUMNS and spec is not None:
+    wanted = list(taken.get("columns") or ())
+    if kind in COLUMNS:
         from fedray.data.files.arrow import ColumnOptions, read_columns
 
-        told = {field.name: said[field.name] for field in fields(ColumnOptions) if said.get(field.name) is not None}
-        options = ColumnOptions(**told if said.get("name") == "parquet" else {})
-        return read_columns(path, options, [column.name for column in spec.columns]).x
+        told = {field.name: taken[field.name] for field in fields(ColumnOptions) if taken.get(field.name) is not None}
+        derived = _derived(taken.get("ragged") or {})
+        names = wanted or [column.name for column in spec.columns if column.name not in derived]
+        found = read_columns(path, ColumnOptions(**told), names)
+        return found.x, dict(found.rest)
     if kind not in ARRAYS:
-        return path
-    ragged = {name: options for name, options in (said.get("ragged") or {}).items() if name != "y"}
+        raise ConfigError(
+            f"{path}: this model was not trained on tables, but on arrays, {spec.inputs} for each example; a file "
+            f"called {', '.join((*ARRAYS, *COLUMNS))} is needed"
+        )
+    ragged = {name: options for name, options in (taken.get("ragged") or {}).items() if name != "y"}
     try:
-        return read_npz(path, ragged)[0] if kind == ".npz" else np.load(path, allow_pickle=False)
+        return (read_npz(path, ragged, wanted)[0] if kind == ".npz" else np.load(path, allow_pickle=False)), {}
     except (OSError, ValueError, EOFError) as error:
         raise ConfigError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _derived(ragged: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the columns that sequences give the model as well: their masks and lengths."""
+    return {str(said[key]) for said in ragged.values() for key in ("mask", "lengths") if said.get(key)}

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from fedray.core.errors import listed
 from fedray.data.encoding.overview import FEWEST, Column
+from fedray.report.columns import ColumnReport
 from fedray.report.drift import LARGE
-from fedray.report.of_data import MEDIAN, ColumnReport, DataReport, worded
+from fedray.report.of_data import MEDIAN, DataReport, worded
 
 At = tuple[str, int, Column]
 """A site, its rows, and what it says of a column."""

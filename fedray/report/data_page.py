@@ -13,9 +13,10 @@ from fedray.core.terminal import Grid
 from fedray.data.picture import chosen_clients, label_picture
 from fedray.report.blocks import Block, Cell, Facts, Figures, Section, Table, Words
 from fedray.report.charts import Bars, Matrix, Points
+from fedray.report.columns import ColumnReport
 from fedray.report.data_doubts import doubts
 from fedray.report.drift import LARGE, MODERATE
-from fedray.report.of_data import HIGH, LOW, MEDIAN, ColumnReport, DataReport, worded
+from fedray.report.of_data import HIGH, LOW, MEDIAN, DataReport, worded
 from fedray.report.page import render
 
 _MOST, _TOP = 40, 12

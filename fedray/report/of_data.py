@@ -16,60 +16,15 @@ from fedray.data.columns.base import ClientData
 from fedray.data.encoding import overview, questions
 from fedray.data.encoding.fit import Ask
 from fedray.data.encoding.options import Options
-from fedray.data.encoding.overview import LEVELS, Column
+from fedray.data.encoding.overview import LEVELS
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
-from fedray.report.drift import by_chance, distance, psi
+from fedray.report.columns import ColumnReport, drifts, edges_of
+from fedray.report.drift import distance
+from fedray.report.of_arrays import of_arrays
 from fedray.tasks import Task
 
 MEDIAN, LOW, HIGH = LEVELS.index(0.5), LEVELS.index(0.05), LEVELS.index(0.95)
-
-
-@dataclass(frozen=True)
-class Drift:
-    """The difference of a column at one site from all others.
-
-    Args:
-        psi: the population stability index; NaN: there is nothing to compare.
-        chance: the index that chance alone passes in one case of a hundred.
-    """
-
-    psi: float
-    chance: float
-
-
-@dataclass(frozen=True)
-class ColumnReport:
-    """A column at all sites.
-
-    Args:
-        name: its name.
-        at: its outline at each site, in their order.
-        drift: at each site; empty: it is neither numbers nor categories everywhere.
-        categories: their names; empty: it holds none.
-        counts: the rows of each category at each site, and last those of others, ``[sites, k + 1]``.
-        target: it is what is predicted.
-    """
-
-    name: str
-    at: Sequence[Column]
-    drift: Sequence[Drift] = ()
-    categories: Sequence[str] = ()
-    counts: Ints = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
-    target: bool = False
-
-    @property
-    def missing(self) -> int:
-        """The missing values of all sites."""
-        return sum(one.missing for one in self.at)
-
-    @property
-    def kind(self) -> str:
-        """The kind in words: ``numbers``, ``categories``, ``text``, ``empty``, or both of what sites differ in."""
-        kinds = {one.kind for one in self.at} - {"absent", "empty"}
-        if self.categories:
-            return "categories"
-        return " and ".join(sorted(kinds)) or "empty"
 
 
 @dataclass(frozen=True)
@@ -212,6 +167,9 @@ def _with_clients(config: Config, found: DataReport) -> DataReport:
         counts = data.label_counts()
     many = range(len(data))
     unsaid = config.task.unsaid if isinstance(config.task, Task) else 0
+    told = spec.padding is not None and data.taken is None  # by the lengths of its examples
+    if not found.sites and not told and (arrays := of_arrays(data)) is not None:
+        found = _changed(found, sites=arrays.sites, rows=arrays.rows, columns=arrays.columns, target=arrays.target)
     return _changed(
         found,
         clients=[data.client_id(index) for index in many],
@@ -221,9 +179,7 @@ def _with_clients(config: Config, found: DataReport) -> DataReport:
         lengths=[_lengths(data, index, unsaid) for index in many] if spec.padding is not None else (),
         test=0 if data.test is None else len(data.test),
         held=int(data.evaluation_sizes.sum()),
-        example=spec.inputs
-        if spec.padding is not None
-        else f"{' x '.join(map(str, spec.shape))} to {_outputs(spec.task, spec.outputs)}",
+        example=spec.inputs if spec.padding is not None else f"{spec.inputs} to {_outputs(spec.task, spec.outputs)}",
     )
 
 
@@ -298,7 +254,7 @@ def _columns(
     at = [{name: replace(one, names_rows=one.names_rows and name not in many) for name, one in a.items()} for a in at]
     edges = {}
     for name in names:
-        ends = _edges([one[name] for one in at])
+        ends = edges_of([one[name] for one in at])
         if name not in text and len(ends):
             edges[name] = ends
     bins = ask(partial(overview.in_bins, edges=edges)) if edges else [{} for _ in at]
@@ -308,7 +264,7 @@ def _columns(
         width = len(known[name]) + 1 if name in known else len(edges.get(name, ())) + 1
         part = shares if name in known else bins
         counts = np.stack([one.get(name, np.zeros(width, dtype=np.int64)) for one in part])
-        drift = _drift(counts) if name in known or name in edges else ()
+        drift = drifts(counts) if name in known or name in edges else ()
         own = counts if name in known else np.zeros((0, 0), dtype=np.int64)
         reports.append(ColumnReport(name, [one[name] for one in at], drift, known.get(name, ()), own))
     return reports
@@ -327,19 +283,3 @@ def _categories(ask: Ask, name: str, given: Any) -> list[str] | None:
 
 def _values(table: Any, name: str) -> tuple[str, ...]:
     return questions.categories(table, [name])[name] if name in table.columns else ()
-
-
-def _edges(at: Sequence[Column]) -> list[float]:
-    """Return the ends of bins for a column: about the deciles of all sites together, from those of each."""
-    told = [one.quantiles for one in at if one.quantiles is not None]
-    if not told:
-        return []
-    deciles = [number for number, level in enumerate(LEVELS) if level not in (0.05, 0.25, 0.75, 0.95)]
-    every = np.sort(np.concatenate([np.asarray(one)[deciles] for one in told]))
-    ends: list[float] = np.unique(np.quantile(every, np.linspace(0.1, 0.9, 9), method="nearest")).tolist()
-    return ends
-
-
-def _drift(counts: Ints) -> list[Drift]:
-    whole = counts.sum(axis=0)
-    return [Drift(psi(own, whole - own), by_chance(own, whole - own)) for own in counts]

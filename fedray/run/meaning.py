@@ -25,22 +25,24 @@ class Meaning:
         spec: an example.
         target: the shape of one target; None: not known.
         section: the task as a config names it; None: it is no registered one.
+        taken: the columns of files that are the inputs, see :class:`fedray.data.ClientData`; None: not known.
     """
 
     spec: DataSpec
     target: tuple[int, ...] | None
     section: Mapping[str, Any] | None
+    taken: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, task: LocalTask) -> Self:
         """Return the meaning of a local training problem's examples."""
         about = task.about
         registered = tasks.get(about.name) is type(about)
-        return cls(task.data.spec, task.target, dump(about) if registered else None)
+        return cls(task.data.spec, task.target, dump(about) if registered else None, task.data.taken)
 
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
-        return {"spec": asdict(self.spec), "target": self.target, "task": self.section}
+        return {"spec": asdict(self.spec), "target": self.target, "task": self.section, "taken": self.taken}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -50,7 +52,7 @@ class Meaning:
             ConfigError: it is something else.
         """
         try:
-            return cls(DataSpec.of(content["spec"]), _tuples(content["target"]), content["task"])
+            return cls(DataSpec.of(content["spec"]), _tuples(content["target"]), content["task"], content.get("taken"))
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"what a model's inputs are is not written as fedray does: {one_line(error)}") from None
 

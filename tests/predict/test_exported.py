@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +19,7 @@ import fedray
 from fedray.core.errors import ConfigError
 from fedray.predict.exported import export, kind_of
 from fedray.rundir.folder import RunFolder
+from tests.data.files.test_pictures import encoded
 from tests.predict.conftest import Trained
 
 
@@ -41,6 +45,26 @@ def test_it_predicts_as_its_run(name: str, scaling: bool, hospitals: Trained, tm
     assert found.classes == wanted.classes
     if name == "m.safetensors":
         assert np.array_equal(found.outputs, wanted.outputs)
+
+
+def test_columns_of_parquet_are_read_as_in_training_with_nothing_but_the_export(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 255, (12, 5, 5), dtype=np.uint8)
+    rows: dict[str, Any] = {"scan": [encoded(one) for one in pixels], "y": np.arange(12) % 2, "site": ["a", "b"] * 6}
+    pyarrow.parquet.write_table(pa.table(rows), tmp_path / "train.parquet")
+    data: dict[str, Any] = {"name": "parquet", "path": str(tmp_path / "train.parquet"), "target": "y", "client": "site"}
+    data["pictures"] = {"scan": {"mode": "RGB", "size": [4, 4]}}
+    model, args = fedray.FederatedModel("logistic"), fedray.TrainArgs(rounds=1)
+    place: dict[str, Any] = {"cluster": "inline", "run_dir": tmp_path / "run", "progress": False}
+    run = fedray.train(model, data, args, **place).run_dir
+    out = tmp_path / "away" / "m.safetensors"
+    out.parent.mkdir()
+    export(RunFolder(run), out)
+    new = out.with_name("new.parquet")
+    pyarrow.parquet.write_table(pa.table({"patient": list("pqr"), **{k: v[:3] for k, v in rows.items()}}), new)
+    shutil.rmtree(run)
+    found = fedray.load(out).predict(new)
+    assert list(found.columns()) == ["patient", "y", "site", "predicted", "0", "1"]
+    assert found.outputs.shape == (3, 2)
 
 
 def test_tensors_of_a_run_from_python_need_its_function(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fedray.data.encoding.overview import LEVELS, Column
+from fedray.report.columns import ColumnReport, Drift
 from fedray.report.data_doubts import doubts
-from fedray.report.of_data import ColumnReport, DataReport, Drift
+from fedray.report.of_data import DataReport
 
 PLAIN = Column("numbers", 0, 40, tuple(np.linspace(1, 9, len(LEVELS))))
 

@@ -131,7 +131,8 @@ def test_clients_that_a_column_names_are_sites(tmp_path: Path) -> None:
 def test_arrays_have_sizes_and_labels() -> None:
     data = {"name": "synthetic", "clients": 5, "examples": 12, "features": 4, "classes": 3, "test": 9}
     found = report_on(config_of(data))
-    assert (found.sites, len(found.clients), sum(found.sizes), found.test) == ((), 5, int(found.counts.sum()), 9)
+    assert (len(found.clients), sum(found.sizes), found.test) == (5, int(found.counts.sum()), 9)
+    assert [(one.name, one.kind) for one in found.columns] == [("inputs", "float32 4, told by means")]
     assert found.counts.shape == (5, 3)
     assert found.example == "4 to 3 classes"
     numbers = fedray.FederatedData.from_arrays(np.zeros((4, 2)), np.zeros(4), [0, 0, 1, 1])

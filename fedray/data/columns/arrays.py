@@ -48,6 +48,7 @@ class Columns:
         encoding: their encoding from tables, see :class:`ClientData`.
         marks: a hash of each training file, by its name or its client's.
         notes: lines for the log on what was found in files.
+        taken: the columns of files of arrays, see :class:`ClientData`.
     """
 
     x: Any
@@ -60,12 +61,13 @@ class Columns:
     encoding: Mapping[str, Any] | None = None
     marks: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
+    taken: Mapping[str, Any] | None = None
 
     def of(self, kind: type[D]) -> D:
         """Return them as data of some kind."""
         data = kind(tensors(self.x), tensor(self.y), self.sizes, self.spec, test=self.test, ids=self.ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
-        data.notes = (*data.notes, *self.notes)
+        data.notes, data.taken = (*data.notes, *self.notes), self.taken
         return data
 
 

@@ -63,6 +63,12 @@ class ClientData(ABC):
     encoding: Mapping[str, Any] | None = None
     """The encoding of tables as its inputs and targets, as in ``encoding.json``; None where there were no tables."""
 
+    taken: Mapping[str, Any] | None = None
+    """The columns of files of arrays that are its inputs, and what each was taken for; None: there were no such files.
+
+    ``columns`` are their names, in order; ``shapes``, ``ragged`` and ``pictures`` are as in a config.
+    """
+
     augment: Sequence[Any] | Mapping[str, Sequence[Any]] = ()
     """The changes of the inputs of batches, see :meth:`with_augment`."""
 
@@ -105,6 +111,10 @@ class ClientData(ABC):
     @abstractmethod
     def rows(self, clients: Ints, device: torch.device = CPU) -> Rows:
         """Open the training rows of a block of clients ``[C]`` for batches on ``device``."""
+
+    def stored(self) -> Inputs | None:
+        """Return the training inputs of all clients, one after the other, as stored; None: they lie elsewhere."""
+        return None
 
     @abstractmethod
     def holdout(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:

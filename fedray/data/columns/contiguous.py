@@ -83,6 +83,11 @@ class ContiguousData(ClientData):
     def rows(self, clients: Ints, device: torch.device = CPU) -> Rows:
         return Rows(self._x, self._y, self._starts[clients], self.sizes[clients], device)
 
+    def stored(self) -> Inputs:
+        places = np.repeat(self._starts[:-1], self.sizes) + np.arange(int(self.sizes.sum()))
+        places -= np.repeat(np.cumsum(self.sizes) - self.sizes, self.sizes)
+        return self._x.index_select(0, torch.from_numpy(places).to(self._y.device))
+
     def holdout(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         counts = self.holdout_sizes[clients]
         segment = np.repeat(np.arange(len(clients)), counts)
@@ -152,7 +157,7 @@ class ContiguousData(ClientData):
     def _with(self, x: Inputs, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
         data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
-        data.notes = self.notes
+        data.notes, data.taken = self.notes, self.taken
         data.augment = self.augment
         return data
 
@@ -220,6 +225,7 @@ class ContiguousData(ClientData):
             "rows": self._row_hashes(),
             "marks": self.marks,
             "encoding": self.encoding,
+            "taken": self.taken,
             "ragged": self._ragged(),
         }
         meta = json.dumps(described)
@@ -334,7 +340,7 @@ def open_mapped(folder: str | Path) -> ContiguousData:
         test=test,
         ids=column("ids"),
     )
-    data.encoding, data.marks = meta["encoding"], meta["marks"]
+    data.encoding, data.marks, data.taken = meta["encoding"], meta["marks"], meta["taken"]
     data._hashes = meta["rows"]
     data._keys = column("keys")
     data._folder = folder

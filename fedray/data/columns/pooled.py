@@ -43,7 +43,7 @@ class Pooled(ClientData):
         )
         self._inner, self.counted, self.encoding, self.marks = inner, inner.counted, inner.encoding, inner.marks
         self.notes = (*inner.notes, f"one client has all {int(self.sizes[-1]):,} training examples")
-        self.warnings, self.augment = inner.warnings, inner.augment
+        self.warnings, self.augment, self.taken = inner.warnings, inner.augment, inner.taken
 
     @property
     def unevaluated(self) -> int:

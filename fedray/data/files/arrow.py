@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from fedray.data.files.own_tests import TestFiles, files_in, named_files, split_
 from fedray.data.files.pictures import PictureOptions, decoded, looks_encoded
 
 KINDS = (".parquet", ".arrow", ".feather")
+KINDS_OF = ("shapes", "ragged", "pictures")
+"""The options that say what a column is."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,16 @@ class Read:
         y: targets; None: there are none.
         clients: the names of the rows' clients; None: the file does not say.
         held: the rows that are of a test set; None: the file does not say.
+        taken: the columns that are inputs, and what each was taken for, see :class:`ClientData`.
+        rest: columns of one value a row that are no inputs, such as ids, of rows to be predicted.
     """
 
     x: Any
     y: Any
     clients: NDArray[np.str_] | None = None
     held: NDArray[np.bool_] | None = None
+    taken: Mapping[str, Any] = field(default_factory=dict)
+    rest: Mapping[str, Any] = field(default_factory=dict)
 
     def where(self, rows: NDArray[np.bool_]) -> Read:
         """Return some of the rows."""
@@ -85,13 +91,14 @@ def read_arrow(path: Path, test: TestFiles, options: ColumnOptions) -> Columns:
         raise ConfigError(f"client: {path} is one file: name the column that says whose a row is, or give a folder")
     tests, owners = tests_of(test, files, KINDS)
     found = [read_columns(file, options) for file in along(files, "reading files")]
-    held = [read_columns(file, options) for file in tests]
+    held, taken = [read_columns(file, options) for file in tests], found[0].taken
     if options.split is not None:
         own = [place for place, one in enumerate(found) if one.held is not None and one.held.any()]
         tests, owners = [files[place] for place in own], own
         held = [found[place].where(_held(found[place])) for place in own]
         found = [one.where(~_held(one)) for one in found]
-    return from_pairs(files, [(one.x, one.y) for one in found], tests, [(one.x, one.y) for one in held], owners)
+    pairs = [(one.x, one.y) for one in found]
+    return replace(from_pairs(files, pairs, tests, [(one.x, one.y) for one in held], owners), taken=taken)
 
 
 def _of_rows(files: list[Path], test: TestFiles, options: ColumnOptions) -> Columns:
@@ -105,6 +112,7 @@ def _of_rows(files: list[Path], test: TestFiles, options: ColumnOptions) -> Colu
     tests = files_in(given[0], KINDS) if given and given[0].is_dir() else given
     found = [read_columns(file, options) for file in along(files, "reading files")]
     held: list[Read] = [read_columns(file, options) for file in tests]
+    taken = found[0].taken
     for file, one in zip(files, found, strict=True):
         if one.clients is None:
             raise ConfigError(f"{file} has no column {options.client!r}, which says whose a row is")
@@ -116,12 +124,12 @@ def _of_rows(files: list[Path], test: TestFiles, options: ColumnOptions) -> Colu
     tests = [file for file, one in zip(tests, held, strict=True) if len(one.x)]
     held = [one for one in held if len(one.x)]
     if not held:
-        return by_client(x, y, names)
+        return replace(by_client(x, y, names), taken=taken)
     pairs = [(one.x, one.y) for one in (found[0], *held)]
     own = np.concatenate([_known(one, names) for one in held])
     told = any(one.clients is not None for one in held)
     test = joined_pairs([files[0], *tests], pairs, 1)
-    return by_client(x, y, names, test=test, test_clients=own if told else None)
+    return replace(by_client(x, y, names, test=test, test_clients=own if told else None), taken=taken)
 
 
 def _known(read: Read, names: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -141,7 +149,8 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
     Args:
         file: Parquet, Arrow or Feather.
         options: the columns, and the kind of each.
-        wanted: the inputs of rows to be predicted, which may have no targets; None: these are rows to train on.
+        wanted: the inputs of rows to be predicted, which may have no targets; empty: all that there are; None: these
+            are rows to train on.
 
     Raises:
         ConfigError: it is missing or cannot be read, it lacks a column, or has one that is no array.
@@ -156,7 +165,7 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
     beside = [name for name in (options.target, options.client, options.split) if name is not None]
     names = [name for name in table.column_names if name not in beside] if options.columns is None else options.columns
     if wanted:
-        names = [name for name in names if name in wanted]
+        names = wanted
     said = [] if wanted is not None else [*options.shapes, *options.ragged, *options.pictures]
     needed = [] if wanted is not None else [name for name in beside if name != options.client]
     for name in (*names, *needed, *said):
@@ -167,7 +176,8 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
     found = {name: _array(file, name, table[name], options) for name in names}
     x = columns_of(found) if len(found) > 1 else columns_of(found, next(iter(found)))
     if wanted is not None:
-        return Read(x, None)
+        beside = [name for name in table.column_names if name not in names and _is_single(table[name].type)]
+        return Read(x, None, rest={name: table[name] for name in beside})
     y = None if options.target is None else _array(file, options.target, table[options.target], options, target=True)
     if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -178,7 +188,28 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
         clients = np.asarray(table[options.client].cast(pa.string()).to_pylist(), dtype=np.str_)
     if options.split is not None:
         held = _split(f"{file}, column {options.split!r}", table[options.split])
-    return Read(x, y, clients, held)
+    return Read(x, y, clients, held, _taken(names, table, options))
+
+
+def _taken(names: Sequence[str], table: pa.Table, options: ColumnOptions) -> Mapping[str, Any]:
+    """Return what the inputs were taken for, with pictures that nobody had to name."""
+    said = {key: {name: one for name, one in getattr(options, key).items() if name in names} for key in KINDS_OF}
+    seen = [name for name in names if name not in options.shapes and _holds_bytes(table[name].type)]
+    return {
+        "columns": list(names),
+        "target": options.target,
+        **said,
+        "pictures": {**{name: {} for name in seen}, **said["pictures"]},
+    }
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    return _is_bytes(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+
+def _is_single(kind: pa.DataType) -> bool:
+    """Tell if a column has a number, a word, a time or nothing in each row."""
+    return not (pa.types.is_nested(kind) or _is_bytes(kind))
 
 
 def _split(where: str, column: pa.ChunkedArray) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def read_folder(
     if options is not None:
         raise ConfigError("target: NPZ files hold arrays x and y and have no target column; leave it out")
     pairs = [read_npz(file, ragged) for file in along(files, "reading files")]
-    return from_pairs(files, pairs, tests, [read_npz(file, ragged) for file in tests], owners)
+    said = {name: one for name, one in (ragged or {}).items() if name != "y"}
+    taken = {"columns": list(_arrays(pairs[0][0], None)), "ragged": said}
+    return replace(from_pairs(files, pairs, tests, [read_npz(f, ragged) for f in tests], owners), taken=taken)
 
 
 def ragged_options(name: str, said: Any) -> Mapping[str, Any]:
@@ -145,7 +148,9 @@ def _arrays(x: Any, y: Any) -> dict[str, Any]:
     return inputs if y is None else {**inputs, "y": y}
 
 
-def read_npz(file: Path, ragged: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Any, Any]:
+def read_npz(
+    file: Path, ragged: Mapping[str, Mapping[str, Any]] | None = None, wanted: Sequence[str] = ()
+) -> tuple[Any, Any]:
     """Read the inputs and the targets ``y`` of an NPZ file; pickled objects in it are refused.
 
     An array ``ids`` with an array ``ids_offsets`` beside it has sequences of different lengths: see :class:`Ragged`.
@@ -156,6 +161,7 @@ def read_npz(file: Path, ragged: Mapping[str, Mapping[str, Any]] | None = None) 
     Args:
         file: the file.
         ragged: options of :class:`Ragged` for arrays with offsets, by their names.
+        wanted: the inputs of rows to be predicted, whatever else is there; empty: as above.
 
     Raises:
         ConfigError: missing or unreadable file, no inputs, or different lengths.
@@ -179,8 +185,12 @@ def read_npz(file: Path, ragged: Mapping[str, Mapping[str, Any]] | None = None) 
             found[name] = Ragged(found[name], found.pop(f"{name}{OFFSETS}"), **options)
         except ConfigError as error:
             raise ConfigError(f"{file}: {name}: {error}") from None
+    if lacking := [name for name in wanted if name not in found]:
+        raise ConfigError(f"{file} has no array {listed(map(repr, lacking))}; it has: {listed(found)}")
+    if wanted:
+        found = {name: found[name] for name in wanted}
     y = found.get("y")
-    names = ["x"] if "x" in found else [name for name in found if name != "y"]
+    names = list(wanted) if wanted else ["x"] if "x" in found else [name for name in found if name != "y"]
     if not names:
         raise ConfigError(f"{file} must hold inputs: an array x, or several by their names; it has: {listed(found)}")
     if names == ["x"] and y is None and len(found) > 1:
