@@ -13,7 +13,7 @@ from fedray.cli.arrays import options_of, submit_stage
 from fedray.cli.common import FAILED, Quiet, shown, train
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.core.collector import collector_off
-from fedray.core.errors import ConfigError, RunFailed
+from fedray.core.errors import ConfigError, RunFailed, listed
 from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
 
 if TYPE_CHECKING:
@@ -241,7 +241,10 @@ def _show(rows: Sequence[Row]) -> None:
     if not rows:
         return
     with held():
-        from fedray.core.terminal import Grid, show
-        from fedray.sweep import in_words
+        from fedray.core.terminal import show, standard_output
+        from fedray.sweep import fitting
 
-    show(Grid(*in_words(rows)))
+    table, left = fitting(rows, standard_output().width)
+    show(table)
+    if left:
+        typer.echo(f"left out for want of room: {listed(left)}; table.csv in the folder has all")

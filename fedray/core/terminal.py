@@ -96,6 +96,12 @@ class Grid:
     lines: Sequence[Sequence[str]]
     markdown: bool = False
 
+    @property
+    def width(self) -> int:
+        """The characters that a line takes where no cell is wrapped."""
+        out = Console(file=io.StringIO(), width=_UNBOUNDED)
+        return Measurement.get(out, out.options, self._table()).maximum
+
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """Return what the table has to have, and what it takes at most."""
         return Measurement.get(console, options, self._table())

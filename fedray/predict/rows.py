@@ -31,12 +31,12 @@ def said_of_data(model: Path) -> Mapping[str, Any]:
 
 
 def taken_by(meaning: Meaning, rest: Rest) -> Mapping[str, Any]:
-    """Return what the columns of a run's files were taken for.
+    """Return the meaning of the columns of a run's files.
 
     A checkpoint of an earlier fedray does not say it, but the ``data`` section of the run's config may.
 
     Raises:
-        ConfigError: that section cannot be read.
+        ConfigError: the section cannot be read.
     """
     if meaning.taken is not None:
         return meaning.taken

@@ -36,7 +36,7 @@ class ColumnReport:
         categories: their names; empty: it holds none.
         counts: the rows of each category at each site, and last those of others, ``[sites, k + 1]``.
         target: it is what is predicted.
-        words: what it was taken for, of arrays.
+        words: the meaning it was given, of arrays.
     """
 
     name: str

@@ -30,7 +30,7 @@ class Arrays:
         sites: the names of clients, or :data:`TOGETHER`.
         rows: of each.
         columns: the inputs.
-        target: what is predicted, where that is one number; None: it is not.
+        target: the target, where it is one number; None: it is not.
     """
 
     sites: Sequence[str]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from fedray.core.errors import counted, listed
@@ -86,11 +87,10 @@ def _lead(runs: Sequence[Told], settings: Sequence[Setting]) -> str:
 
 def _overview(settings: Sequence[Setting]) -> Iterator[Block]:
     runs = [run for one in settings for run in one.runs]
-    clients, parameters = (_shared(runs, key) for key in ("clients", "parameters"))
-    facts = [("clients", clients), ("parameters", parameters)]
-    facts.append(("rounds", _joined(f"{run.status.round:,} of {run.status.rounds or '?'}" for run in runs)))
+    facts = [(key, _by_setting(settings, partial(_counted, key=key))) for key in ("clients", "parameters")]
+    facts.append(("rounds", _by_setting(settings, _rounds)))
     for key, words in _FACTS.items():
-        if found := _joined(run.options[key] for run in runs if run.options.get(key) not in (None, "null")):
+        if found := _by_setting(settings, partial(_option, key=key)):
             facts.append((words, found))
     if any("transforms.0.name" in run.options for run in runs):
         facts.append(("transforms", _joined(_parts(run, "transforms") or "none" for run in runs)))
@@ -216,8 +216,29 @@ def _parts(run: Told, section: str) -> str:
     return ", ".join(name for name in names if name)
 
 
-def _shared(runs: Sequence[Told], key: str) -> str:
-    return _joined(f"{run.summary[key]:,}" for run in runs if isinstance(run.summary.get(key), int))
+def _counted(run: Told, key: str) -> str:
+    found = run.summary.get(key)
+    return f"{found:,}" if isinstance(found, int) else ""
+
+
+def _rounds(run: Told) -> str:
+    return f"{run.status.round:,} of {run.status.rounds or '?'}"
+
+
+def _option(run: Told, key: str) -> str:
+    found = run.options.get(key)
+    return "" if found in (None, "null") else str(found)
+
+
+def _by_setting(settings: Sequence[Setting], fact: Callable[[Told], str]) -> str:
+    """Return what is so of the runs; where settings differ in it, with those of each, unless their labels say it."""
+    found: dict[str, list[str]] = {}
+    for one in settings:
+        for value in dict.fromkeys(filter(None, map(fact, one.runs))):
+            found.setdefault(value, []).append(one.label)
+    if len(found) < 2 or all(value in label for value, labels in found.items() for label in labels):
+        return _joined(iter(found))
+    return "; ".join(f"{value} ({listed(labels)})" for value, labels in found.items())
 
 
 def _joined(values: Iterator[str]) -> str:

@@ -4,7 +4,7 @@ from fedray.rundir.names import SWEEP
 from fedray.sweep.folder import Sweep
 from fedray.sweep.grid import Cell, grid, split_values
 from fedray.sweep.search import Search
-from fedray.sweep.table import TABLE, Outcome, Row, in_words, interval, tabulate, write_table
+from fedray.sweep.table import TABLE, Outcome, Row, fitting, in_words, interval, tabulate, write_table
 
 __all__ = [
     "SWEEP",
@@ -14,6 +14,7 @@ __all__ = [
     "Row",
     "Search",
     "Sweep",
+    "fitting",
     "grid",
     "in_words",
     "interval",

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fedray.core.record import headline
 from fedray.core.terminal import Grid, plain
 from fedray.rundir import durable
 from fedray.sweep.grid import SEED, Cell
 
 TABLE = "table"
+_GIVEN = ("train.lr",)
 CONFIDENCE = 0.95
 
 
@@ -118,15 +120,50 @@ def student_quantile(probability: float, freedom: int) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def in_words(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Write the table for people: its head, and a line for each setting, without keys that have one value only."""
+def in_words(rows: Sequence[Row], metrics: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
+    """Write the table for people: its head, and a line for each setting, without keys that have one value only.
+
+    Args:
+        rows: the settings.
+        metrics: the ones to show; default: :func:`metrics_of`.
+    """
     keys = [key for key in rows[0].setting if len({row.setting[key] for row in rows}) > 1]
-    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    metrics = metrics_of(rows) if metrics is None else metrics
     lines = [
         [*(row.setting[key] for key in keys), _runs(row), *(_words(row.metrics.get(name)) for name in metrics)]
         for row in rows
     ]
     return [*keys, "runs", *metrics], lines
+
+
+def metrics_of(rows: Sequence[Row]) -> list[str]:
+    """Return the metrics that a table for people has: what training was given, such as its learning rate, is none."""
+    return [name for name in dict.fromkeys(name for row in rows for name in row.metrics) if name not in _GIVEN]
+
+
+def fitting(rows: Sequence[Row], width: int) -> tuple[Grid, list[str]]:
+    """Return the table with as many metrics as stand side by side in a width, and the names of the others.
+
+    The metric that stands for all goes first, that of the test set before that of clients, then losses, then the rest;
+    those of training are last.
+
+    Args:
+        rows: the settings.
+        width: in characters.
+    """
+    metrics = metrics_of(rows)
+    sections: dict[str, list[str]] = {}
+    for name in metrics:
+        section, _, metric = name.partition(".")
+        sections.setdefault(section, []).append(metric)
+    first = [f"{section}.{headline(names)}" for section, names in sections.items()]
+    order = sorted(metrics, key=lambda name: (name.startswith("train."), name not in first, not name.endswith(".loss")))
+    for count in range(len(order), 1, -1):
+        kept = order[:count]
+        table = Grid(*in_words(rows, [name for name in metrics if name in kept]))
+        if table.width <= width:
+            return table, [name for name in metrics if name not in kept]
+    return Grid(*in_words(rows, order[:1])), [name for name in metrics if name not in order[:1]]
 
 
 def _runs(row: Row) -> str:

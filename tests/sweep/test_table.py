@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedray.sweep import Outcome, grid, interval, tabulate, write_table
+from fedray.core.terminal import plain
+from fedray.sweep import Outcome, fitting, grid, in_words, interval, tabulate, write_table
 from fedray.sweep.table import student_quantile
 
 # Two-sided 95 % points of Student's t, as printed in NIST/SEMATECH, e-Handbook of Statistical Methods, 1.3.6.7.2.
@@ -120,3 +121,21 @@ def test_nothing_finished_is_a_table_too(tmp_path: Path) -> None:
     assert [(row.setting, row.missing, row.wanted, row.metrics) for row in rows] == [({}, 2, 2, {})]
     write_table(tmp_path, rows)
     assert (tmp_path / "table.csv").read_text() == "runs,failed,missing,wanted,paused\n0,0,2,2,\n"
+
+
+def test_a_table_shows_what_there_is_room_for_and_names_the_rest(tmp_path: Path) -> None:
+    names = ("train.loss", "train.lr", "test.loss", "test.accuracy", "clients_test.loss", "clients_test.accuracy")
+    cells = grid(["algorithm.name=fedavg,fedprox", "seed=1,2"])
+    values = [dict.fromkeys(names, 0.5 + number / 7) for number in range(len(cells))]
+    rows = tabulate([Outcome(cell, one) for cell, one in zip(cells, values, strict=True)])
+    whole, left = fitting(rows, 1000)
+    assert (list(whole.head), left) == (["algorithm.name", "runs", *names[:1], *names[2:]], [])  # a rate is no result
+    for width in (160, 120, 100, 80):
+        table, left = fitting(rows, width)
+        assert max(map(len, plain(table).splitlines())) <= width
+        assert {*table.head[2:], *left} == {*whole.head[2:]}
+    assert list(table.head) == ["algorithm.name", "runs", "test.accuracy", "clients_test.accuracy"]
+    assert list(fitting(rows, 10)[0].head) == ["algorithm.name", "runs", "test.accuracy"]
+    write_table(tmp_path, rows)
+    assert "train.lr" in (tmp_path / "table.csv").read_text()
+    assert "train.lr" not in in_words(rows)[0]
