@@ -18,6 +18,10 @@ class ConfigError(ValueError):
     fedray.core.errors.ConfigError: rounds=0: it must be at least 1
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that a notebook shows: its words say all, and the frames would be fedray's."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class RunFailed(RuntimeError):
     """A run that cannot go on: what failed, in which round and client.
@@ -28,6 +32,10 @@ class RunFailed(RuntimeError):
     ...     print(f"its last checkpoint is whole: {error}")
     its last checkpoint is whole: client 'north' raised in round 3
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that a notebook shows: its words name its log, which has tracebacks of the user's code."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class UpdateOutOfRange(ArithmeticError):

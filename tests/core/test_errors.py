@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
+
 import pytest
 
 from fedray.core.errors import ConfigError, RunFailed, one_line
@@ -23,3 +26,15 @@ def test_a_users_mistake_is_told_from_a_failed_run() -> None:
     assert issubclass(ConfigError, ValueError)
     assert issubclass(RunFailed, RuntimeError)
     assert not issubclass(RunFailed, ConfigError)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, RunFailed])
+def test_a_notebook_shows_its_words_without_the_frames_of_fedray(kind: type[ConfigError] | type[RunFailed]) -> None:
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell.instance()
+    try:
+        raise kind("rounds=0: it must be at least 1")
+    except kind:
+        with redirect_stdout(StringIO()) as shown:
+            shell.showtraceback()
+    shell.clear_instance()
+    assert shown.getvalue().strip() == f"{kind.__name__}: rounds=0: it must be at least 1"
