@@ -1,6 +1,12 @@
 """The cluster: a run on Ray, which no other folder imports."""
 
+import logging
 import os
+import warnings
+from contextlib import suppress
+from importlib import import_module
+
+from fedray.core.notebooks import in_notebook
 
 SETTINGS = {
     "RAY_worker_niceness": "0",  # Ray's default of 15 starves workers on a shared machine
@@ -17,3 +23,9 @@ SETTINGS = {
 # Ray reads some of these when it is imported, so they are set before any module here imports it; the user's win.
 for _name, _value in SETTINGS.items():
     os.environ.setdefault(_name, _value)
+
+# Below a cell Ray asks for widgets that nothing here shows, and so does tqdm, which it imports.
+if in_notebook():
+    logging.getLogger("ray.widgets").setLevel(logging.WARNING)
+    with warnings.catch_warnings(action="ignore"), suppress(ImportError):
+        import_module("tqdm.auto")

@@ -14,7 +14,7 @@ from fedray.core.stages import listening
 from fedray.experiment.experiment import Experiment
 from fedray.run.failure_policy import lies_with_a_client
 from fedray.run.interrupt import StopSignals, exit_at_once
-from fedray.rundir.names import to_look_at
+from fedray.rundir.names import to_go_on, to_look_at
 from fedray.tracking.callbacks import Callbacks
 from fedray.tracking.console import Console
 from fedray.tracking.notebook import Notebook
@@ -83,6 +83,8 @@ def run_in_sight(
         summary = run.folder.summary()
         if summary["status"] != "stopped":
             console.finish(summary)
+        elif not own_process:
+            console.note(f"stopped; go on with: {to_go_on(run.folder.path)}")
     except RunFailed as error:
         # Of a run that has left nothing behind there is no log.
         if not run.folder.log.exists():

@@ -17,6 +17,7 @@ from fedray.experiment.experiment import Experiment
 from fedray.experiment.given import GivenModel
 from fedray.experiment.shell import run_in_sight
 from fedray.rundir.folder import RunFolder
+from fedray.rundir.names import to_go_on
 from fedray.tracking.console import Console
 from tests.helpers import class_problem
 
@@ -59,7 +60,9 @@ def test_a_signal_stops_it_with_a_checkpoint_and_says_what_a_second_would_do(
     monkeypatch.setattr(Console, "note", note)
     ended = run_in_sight(experiment(tmp_path / "run", rounds=10**6), own_process=own)
     assert ended.stopped
-    assert notes == [f"stopping: saving a checkpoint (once more to {word} at once)"]
+    # The command says itself how to go on, on standard error.
+    more = [] if own else [f"stopped; go on with: {to_go_on(tmp_path / 'run')}"]
+    assert notes == [f"stopping: saving a checkpoint (once more to {word} at once)", *more]
     assert RunFolder(tmp_path / "run").summary()["status"] == "stopped"
 
 
