@@ -337,6 +337,7 @@ def test_every_snippet_of_python_is_run() -> None:
         "write-your-own.md",
         "results.md",
         "submodels.md",
+        "large.md",
         "tasks.md",
         "predictions.md",
         "walkthroughs.md",  # by the commands of the page
@@ -402,6 +403,11 @@ def test_the_python_of_the_page_on_tasks(workplace: Path, capsys: pytest.Capture
     assert "'counts': " in of_metrics
     assert ast.literal_eval(last).keys() == {"client", "view", "f1", "auroc"}
     assert 0.0 < names["result"].history[-1].test["brier"] < 0.5
+
+
+def test_the_python_on_text(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(python_of("large.md"), {})
+    assert "2 rows" in capsys.readouterr().out
 
 
 def test_the_python_of_the_page_on_predictions(workplace: Path) -> None:
