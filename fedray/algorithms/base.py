@@ -93,7 +93,8 @@ class Algorithm(ClientProgram):
     def broadcast(self, s: Server) -> Mapping[str, Tensor | PerClient]:
         """Return what clients receive besides ``model`` in round ``s.round``: the same names in each round.
 
-        A vector is the same for all of them, a :class:`~fedray.server.PerClient` has a row for each.
+        A vector is the same for all of them, a :class:`~fedray.server.PerClient` has a row for each.  What the server
+        keeps is left as it is: a checkpoint of the round before may be written meanwhile.
         """
         return {}
 

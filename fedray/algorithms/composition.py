@@ -18,6 +18,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
 from fedray.core.messages import SHARE, STATISTICS
+from fedray.core.versions import FROZEN, changed, versions
 from fedray.local.guards import RESERVED
 from fedray.local.program import Profile
 from fedray.local.task import LocalTask
@@ -110,7 +111,9 @@ class Composition:
         try:
             server = self.start(vector.clone(), task.layout, len(task.data), task.data.spec.outputs, task.seed)
             server.enter(1)
+            before = versions({"the model": server.vector, **server.state_dict()})
             sent = self.program.broadcast(server)
+            wrong = changed(before, {"the model": server.vector, **server.state_dict()})
             alone: dict[str, int] = {}
             found: dict[str, tuple[torch.dtype, list[int]]] = {}
             for name, part in sent.items():
@@ -120,6 +123,8 @@ class Composition:
                     found[name] = part.dtype, list(part.shape)
         except Exception as error:
             raise ConfigError(f"algorithm: the server's half of {self.name} fails: {one_line(error)}") from error
+        if wrong:
+            raise ConfigError(f"algorithm: the broadcast of {self.name} changes {wrong[0]}; {FROZEN.format('step')}")
         for name, (dtype, shape) in found.items():
             if name in RESERVED or len(shape) != 1 or dtype != torch.float32:
                 raise ConfigError(

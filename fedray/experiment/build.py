@@ -33,6 +33,7 @@ from fedray.experiment.experiment import Experiment
 from fedray.experiment.pool import pooled
 from fedray.experiment.preflight import (
     check_algorithm,
+    check_classes,
     check_fit,
     check_held_out,
     check_optimizer,
@@ -225,11 +226,12 @@ class Config(Bound):
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module, self.model_regions())
-        check_algorithm(algorithm, layout, data.spec)
+        check_algorithm(algorithm, layout)
         vector = layout.pack(dict(module.state_dict()))
         x, y = two_examples(data.probe())
         about, why = self.about(data.spec, tuple(y.shape), lambda: output_shape(module, x, self.place.devices[0]))
         about = about.told((meaning or {}).get("task")).learnt(data)
+        check_classes(algorithm, about)
         task = LocalTask(
             model_fn=model_fn,
             optimizer_fn=self.optimizer,

@@ -18,7 +18,7 @@ from fedray.config.sections import EvaluateSection
 from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
-from fedray.data import ClientData, DataSpec
+from fedray.data import ClientData
 from fedray.data.columns.inputs import Inputs, shapes
 from fedray.data.columns.rows import CPU
 from fedray.local.schedule import single_rows
@@ -29,7 +29,8 @@ from fedray.metrics.confusion import Averaged
 from fedray.metrics.measures import Measures
 from fedray.models.prototype import Prototype
 from fedray.optim import OptimizerFn
-from fedray.tasks import Unsupervised, outputs_of
+from fedray.tasks import Classification, Task, Unsupervised, outputs_of
+from fedray.tasks.positions import Positions
 
 
 def made_module(model_fn: ModelFn) -> nn.Module:
@@ -113,12 +114,9 @@ def taken_for_positive(measures: Measures) -> tuple[str, ...]:
     )
 
 
-def check_algorithm(algorithm: Composition, layout: Layout, spec: DataSpec) -> None:
-    """Raise ConfigError where an algorithm lacks classes, or the model what it or its parts need."""
-    program = algorithm.program
-    if program.needs_classes and spec.task != "classification":
-        raise ConfigError(f"algorithm: {algorithm.name} needs classes, and the targets are {spec.task}'s; take another")
-    if type(program).region is not Algorithm.region and not layout.personal:
+def check_algorithm(algorithm: Composition, layout: Layout) -> None:
+    """Raise ConfigError where the model lacks what an algorithm or its parts need."""
+    if type(algorithm.program).region is not Algorithm.region and not layout.personal:
         names = listed([entry.name for entry in layout.entries])
         raise ConfigError(
             f"algorithm: {algorithm.name} keeps nothing with the clients in this model, and would be another "
@@ -126,6 +124,17 @@ def check_algorithm(algorithm: Composition, layout: Layout, spec: DataSpec) -> N
         )
     algorithm.check(layout)
     check_variants(algorithm, layout)
+
+
+def check_classes(algorithm: Composition, task: Task) -> None:
+    """Raise ConfigError where an algorithm looks at the classes of examples, and these have none or many each."""
+    if not algorithm.program.needs_classes:
+        return
+    if not isinstance(task, Classification) or isinstance(task, Positions):
+        raise ConfigError(
+            f"algorithm: {algorithm.name} needs a class for each example and an output for each class, as in task: "
+            f"classification, and this is {task.name}; take another"
+        )
 
 
 def needs_statistics(algorithm: Composition, module: nn.Module, layout: Layout) -> bool:

@@ -147,7 +147,8 @@ class Transform:
     def broadcast(self, now: Now) -> Parts:
         """Return what clients receive for the transform: float32 vectors, the same names in each round.
 
-        A client half finds them in ``update.received``.
+        A client half finds them in ``update.received``.  ``now.state`` is left as it is: a checkpoint of the round
+        before may be written meanwhile.
         """
         return {}
 

@@ -13,6 +13,7 @@ from fedray.core.errors import ConfigError, RunFailed, one_line
 from fedray.core.messages import DELTA, Aggregate, BlockUpdate, Broadcast, Parts
 from fedray.core.noise import Noise
 from fedray.core.now import Now
+from fedray.core.versions import FROZEN, changed, versions
 from fedray.transforms.base import Setting, Transform, placed
 from fedray.transforms.codec import Codec, Draws, encoded_bytes, travelled
 
@@ -95,16 +96,20 @@ class Chain:
         """The length of each part that clients receive for a transform.
 
         Raises:
-            ConfigError: a server half fails, or broadcasts something else than vectors.
+            ConfigError: a server half fails, broadcasts something else than vectors, or changes what it keeps then.
         """
         found: dict[str, int] = {}
         for position, transform in enumerate(self.members):
             where = f"transforms[{position}]: the server's half of {name_of(transform)}"
             try:
-                sent = transform.broadcast(Now(0, 1, transform.start(), part=position + 1))
+                kept = transform.start()
+                before = versions(kept)
+                sent = transform.broadcast(Now(0, 1, kept, part=position + 1))
                 shapes = {name: (part.dtype, list(part.shape)) for name, part in sent.items()}
             except Exception as error:
                 raise ConfigError(f"{where} fails: {one_line(error)}") from error
+            if wrong := changed(before, kept):
+                raise ConfigError(f"{where} changes {wrong[0]} when it broadcasts; {FROZEN.format('on_aggregate')}")
             for name, (dtype, shape) in shapes.items():
                 if len(shape) != 1 or dtype != torch.float32:
                     raise ConfigError(f"{where} broadcasts {name}, {dtype} {shape}; it must be a float32 vector")

@@ -214,3 +214,20 @@ def test_what_no_client_can_receive_is_refused_before_the_run(sent: Any, words: 
     with pytest.raises(fedray.ConfigError, match=re.escape(words)):
         trained(tmp_path / "run", 1, algorithm=Sending())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("vector", "the model"), ("state", "turns"), ("another", "turns")])
+def test_a_broadcast_that_changes_what_is_kept_is_refused(kind: str, name: str, tmp_path: Path) -> None:
+    class Turning(FedAvg):
+        def start(self, s: Server) -> Parts:
+            return {"turns": torch.zeros(1)}
+
+        def broadcast(self, s: Server) -> Parts:
+            if kind == "another":
+                s.state["turns"] = s.state["turns"] + 1.0
+            else:
+                {"vector": s.vector, "state": s.state["turns"]}[kind].add_(1.0)
+            return {"turns": s.state["turns"]}
+
+    with pytest.raises(fedray.ConfigError, match=rf"^algorithm: the broadcast of Turning changes {name}; .* in step$"):
+        trained(tmp_path / "run", 1, algorithm=Turning())

@@ -109,3 +109,18 @@ def test_what_does_not_fit_is_refused_before_the_run(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         run(tmp_path, build, x, y, task)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_algorithm_of_classes_is_refused_where_examples_have_none_or_many(case: str, tmp_path: Path) -> None:
+    build, x, y, task, said = CASES[case]
+    with pytest.raises(ConfigError, match=rf"^algorithm: fedlc needs a class .* this is {said.split(':')[0]}; take an"):
+        fedray.train(
+            fedray.FederatedModel(build, fedray.optim.SGD(lr=0.3), task=task),
+            fedray.FederatedData.from_arrays(x, y, CLIENTS),
+            fedray.TrainArgs(rounds=1),
+            algorithm=fedray.FedLC(),
+            cluster="inline",
+            run_dir=tmp_path / "run",
+            progress=False,
+        )

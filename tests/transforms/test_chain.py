@@ -171,6 +171,12 @@ class Wide(Transform):
         return {"matrix": torch.zeros(2, 2)}
 
 
+class Turning(Adaptive):
+    def broadcast(self, now: Now) -> Parts:
+        now.state["norm"] *= 0.9
+        return {"norm": now.state["norm"]}
+
+
 class Picky(Transform):
     def prepare(self, setting: Setting) -> Transform:
         raise ValueError("picky needs a cohort of fixed size: take the sampler uniform")
@@ -181,6 +187,10 @@ class Picky(Transform):
     [
         (Fails(), r"^transforms\[0\]: the server's half of Fails fails: KeyError: 'norm'$"),
         (Wide(), r"^transforms\[0\]: the server's half of Wide broadcasts matrix, torch.float32 \[2, 2\]; it must be"),
+        (
+            Turning(),
+            r"^transforms\[0\]: the server's half of Turning changes norm when it broadcasts; .* on_aggregate$",
+        ),
         (Picky(), r"^transforms\[0\]: picky needs a cohort of fixed size"),
     ],
 )
