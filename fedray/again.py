@@ -37,7 +37,7 @@ def verify(
     >>> data = FederatedData.from_arrays([[0.0], [1.0], [0.0], [1.0]], [0, 1, 0, 1], clients=["a", "a", "b", "b"])
     >>> model = FederatedModel(lambda: nn.Linear(1, 2))
     >>> with TemporaryDirectory() as folder:
-    ...     args, run_dir = TrainArgs(rounds=3), f"{folder}/run"
+    ...     args, run_dir = TrainArgs(rounds=3, stack=2), f"{folder}/run"
     ...     _ = train(model, data, args, cluster="inline", run_dir=run_dir, progress=False)
     ...     verdict = verify(run_dir, model, data)
     >>> verdict.word, [check.round for check in verdict.checks]
@@ -88,7 +88,7 @@ def debug(
     >>> data = FederatedData.from_arrays([[0.0], [1.0], [0.0], [1.0]], [0, 1, 0, 1], clients=["a", "a", "b", "b"])
     >>> model = FederatedModel(lambda: nn.Linear(1, 2))
     >>> with TemporaryDirectory() as folder:
-    ...     args, run_dir = TrainArgs(rounds=3), f"{folder}/run"
+    ...     args, run_dir = TrainArgs(rounds=3, stack=2), f"{folder}/run"
     ...     _ = train(model, data, args, cluster="inline", run_dir=run_dir, progress=False)
     ...     seen = debug(run_dir, model, data, round=2, client="b")
     >>> seen.word, seen.block, [step.examples for step in seen.steps]
