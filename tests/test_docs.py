@@ -210,6 +210,7 @@ def drawn_from(keys: list[str]) -> list[tuple[str, Range | Choice]]:
         if ":" in place and words[1:] and words[1].endswith(".yaml")
     ],
 )
+@pytest.mark.slow
 def test_the_keys_of_a_command_are_those_of_a_config(place: str, words: list[str], workplace: Path) -> None:
     verb, name, *rest = words
     path = workplace / name

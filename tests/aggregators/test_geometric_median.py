@@ -43,6 +43,7 @@ def test_its_steps_are_the_papers(count: int, seed: int, steps: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(3, 12), st.integers(0, 2**16))
+@pytest.mark.slow
 def test_no_optimizer_of_scipys_finds_a_better_point(count: int, seed: int) -> None:
     delta = drawn(count, seed, 3)
     weight = np.random.default_rng(seed).integers(1, 9, count).astype("f8")

@@ -150,6 +150,7 @@ def test_clients_are_evaluated_with_the_models_that_they_would_receive(
 
 
 @pytest.mark.parametrize("algorithm", [HeteroFL(), FedRolex()], ids=str)
+@pytest.mark.slow
 def test_blocks_have_one_rate_and_every_rate_learns(algorithm: HeteroFL, tmp_path: Path) -> None:
     run = federation(
         class_problem((9,) * 24, test=60),

@@ -70,6 +70,7 @@ def test_each_stage_is_submitted_when_the_one_before_has_ended(
     assert [line for line in env if line.startswith("SLURM_")] == ["SLURM_CONF=/etc/slurm.conf"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cancelled_ends_it_all(cli: Cli, slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("sweep", "small.yaml", EPOCHS, *SEARCH, "--slurm").status == 0
     monkeypatch.setenv("SLURM_JOB_ID", "12")

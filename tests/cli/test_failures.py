@@ -253,6 +253,7 @@ def test_a_stop_asked_for_before_the_run_is_not_lost(cli: Cli, silos: Path) -> N
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)])
 @pytest.mark.parametrize("where", ["model", "workers"])
 @pytest.mark.parametrize("command", ["run", "sweep", "quickstart"])
+@pytest.mark.slow
 def test_a_run_stopped_before_its_first_round_leaves_nothing(
     command: str,
     where: str,

@@ -70,6 +70,7 @@ def test_finished_cells_are_not_run_again(cli: Cli, small: Path, begun: list[str
     assert len(begun) == 3
 
 
+@pytest.mark.slow
 def test_a_stopped_cell_goes_on_where_it_was(
     cli: Cli, small: Path, begun: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +277,7 @@ def test_a_refused_array_leaves_nothing(cli: Cli, small: Path, sbatch: Path) -> 
     assert "--array=0-1" in cli("sweep", small, "seed=1,2", "--slurm", "--print").out
 
 
+@pytest.mark.slow
 def test_drawn_settings_pause_at_rungs_and_the_better_go_on(cli: Cli, small: Path, begun: list[str]) -> None:
     """What a run that went on from rung to rung ends with is what one that never paused has."""
     words = ["local.optimizer.lr={log_uniform: [1e-3, 1]}", "--trials", 3, "--by", "test.loss", "--rungs", "1,2"]

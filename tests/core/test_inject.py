@@ -28,9 +28,7 @@ KILLS = [
     ("clients.half_written", 2),
     ("checkpoint.half_written", 4),
     ("checkpoint.before_rename", 6),
-]
-# The other points, and the same in other rounds: before there is a checkpoint, with one, with two.
-OTHER_KILLS = [
+    # The other points, and the same in other rounds: before there is a checkpoint, with one, with two.
     ("driver.start", 0),
     ("driver.round", 4),
     ("driver.aggregate", 4),
@@ -107,7 +105,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A run folder for each kill that is looked at, as the dead driver left it, and ``again``."""
     parent = tmp_path_factory.mktemp("killed")
     looked_at = {item.name.partition("[")[2].rstrip("]") for item in request.session.items}
-    kills = [kill for kill in (*KILLS, *OTHER_KILLS) if name(kill) in looked_at]
+    kills = [kill for kill in KILLS if name(kill) in looked_at]
     plans = {**{name(kill): [kill] for kill in kills}, "again": AGAIN}
     folders = {run: parent / run for run in plans}
     for run, places in plans.items():
@@ -127,13 +125,8 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folders
 
 
-@pytest.mark.parametrize(
-    "kill",
-    [
-        *(pytest.param(kill, id=name(kill)) for kill in KILLS),
-        *(pytest.param(kill, id=name(kill), marks=pytest.mark.slow) for kill in OTHER_KILLS),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [pytest.param(kill, id=name(kill)) for kill in KILLS])
 def test_a_driver_killed_there_goes_on_to_the_same_bits(
     kill: tuple[str, int], killed: dict[str, Path], quiet: Path
 ) -> None:

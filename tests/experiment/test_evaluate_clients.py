@@ -54,6 +54,7 @@ CASES: dict[str, tuple[Any, Problem, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_clients_are_evaluated_as_the_run_did(case: str, tmp_path: Path) -> None:
     """After each of its rounds, bit for bit: by what each had kept then, fits of the evaluation included."""
     algorithm, problem, options = CASES[case]

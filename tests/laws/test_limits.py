@@ -284,6 +284,7 @@ NOT_FEDAVG = [
 
 
 @every("config", NOT_FEDAVG)
+@pytest.mark.slow
 def test_by_itself_it_is_not_fedavg(config: Algorithm, ran: Runs) -> None:
     """In the models that clients are evaluated with: cohorts of half, clients that differ in size and labels."""
     plain = ran(FedAvg(weight=config.default_weight), 2)

@@ -176,6 +176,7 @@ def test_bits_and_ledger_are_those_of_one_process(
     ],
     ids=lambda one: one.__name__ if callable(one) else type(one).__name__,
 )
+@pytest.mark.slow
 def test_noise_of_clients_is_that_of_one_process(
     made_of: Any, algorithm: Algorithm, noise: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,7 @@ def test_it_resumes_and_any_number_of_workers_gives_its_bits(
 
 
 @EVERY_RECIPE
+@pytest.mark.slow
 def test_the_size_of_a_stack_does_not_show(recipe: str, algorithm: Algorithm, whole: Any, tmp_path: Path) -> None:
     args = RECIPES[recipe]
 

@@ -108,13 +108,10 @@ def beside(algorithm: Algorithm) -> list[list[Transform]]:
 
 
 @every("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("some", ["some", pytest.param("all", marks=pytest.mark.slow)])
-def test_resuming_gives_the_same_bits_with_transforms(algorithm: Algorithm, some: str, tmp_path: Path) -> None:
-    """Each transform is met by several algorithms, and each algorithm meets one that it can be beside."""
-    rows, number = beside(algorithm), ALGORITHMS.index(algorithm)
-    if some == "some":
-        rows = [rows[number % len(rows)]] if rows else []
-    for place, transforms in enumerate(rows):
+@pytest.mark.slow
+def test_resuming_gives_the_same_bits_with_transforms(algorithm: Algorithm, tmp_path: Path) -> None:
+    """Each algorithm meets all transforms that it can be beside."""
+    for place, transforms in enumerate(beside(algorithm)):
         resumes(tmp_path / str(place), algorithm, transforms=transforms)
 
 
@@ -147,7 +144,8 @@ BESIDE_SERVERS: list[Algorithm] = [FedAvg(), Scaffold(), FedNova(), FedCM(alpha=
 
 
 @every("server", SERVERS)
-@pytest.mark.parametrize("some", ["some", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("some", ["some", "all"])
 def test_resuming_gives_the_same_bits_with_each_server_optimizer(
     server: ServerOptimizer, some: str, tmp_path: Path
 ) -> None:
@@ -166,6 +164,7 @@ def test_resuming_gives_the_same_bits_with_each_server_optimizer(
 
 
 @every("server", SERVERS)
+@pytest.mark.slow
 def test_it_learns_with_each_server_optimizer(server: ServerOptimizer, tmp_path: Path) -> None:
     run = made(tmp_path, server=server, **{**LEARNS, "rounds": 12})
     losses = [record.test["loss"] for record in run.run()]
@@ -185,6 +184,7 @@ def test_an_attack_resumes_and_blocks_do_not_show(attack: Attack, tmp_path: Path
 
 
 @every("algorithm", ALGORITHMS)
+@pytest.mark.slow
 def test_the_size_of_a_stack_does_not_show(algorithm: Algorithm, ran: Runs) -> None:
     """Neither in the model, nor in what clients remember, nor in the models that they are evaluated with, and how."""
     runs = [ran(algorithm, stack) for stack in ("off", 2, 9)]
@@ -221,6 +221,7 @@ LEARNS: dict[str, Any] = {"rounds": 9, "args": LocalSection(2, 4), "optimizer": 
 
 
 @every("algorithm", ALGORITHMS)
+@pytest.mark.slow
 def test_it_learns(algorithm: Algorithm, tmp_path: Path) -> None:
     run = made(tmp_path, algorithm, **LEARNS)
     # Where the server has no model that anybody uses, there is none to be tested.

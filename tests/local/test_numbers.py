@@ -76,6 +76,7 @@ def drawn(c: Clients) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"clip_grad_norm": 0.3}, {"accumulate": 2}], ids=str)
 @pytest.mark.parametrize("program", [warmed, drawn], ids=lambda program: program.__name__)
+@pytest.mark.slow
 def test_a_stack_is_what_each_client_is_alone(program: Callable[[Clients], object], options: dict[str, Any]) -> None:
     stacked, alone = (update(program, stack, DROPPING, **options).parts for stack in (3, "off"))
     for name, part in alone.items():

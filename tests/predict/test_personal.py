@@ -30,6 +30,7 @@ QUICK = replace(ARGS, rounds=2, evaluate_finetune=None)
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_predictions_are_what_evaluations_of_clients_count(case: str, tmp_path: Path) -> None:
     algorithm, problem, options = CASES[case]
     config, folder = config_of(algorithm, problem, replace(QUICK, **options)), RunFolder(tmp_path / "run")

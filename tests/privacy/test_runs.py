@@ -118,6 +118,7 @@ def correlated(folder: Path, mechanism: str, noise: str = "secure", **more: Any)
 
 @CORRELATED
 @pytest.mark.parametrize("noise", ["seeded", "secure"])
+@pytest.mark.slow
 def test_correlated_noise_is_repeated_from_what_a_checkpoint_keeps_of_it(
     tmp_path: Path, noise: str, mechanism: str
 ) -> None:

@@ -128,6 +128,7 @@ def made(shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "made"
 
 
+@pytest.mark.slow
 def test_a_start_that_ended_while_it_made_the_run_folder_is_at_home_there(made: Path) -> None:
     job = Allocation(job=7, restart=0, nodes=1, node_list="n1", node="n1", cpus=1)
     # Whatever the job does next, it may be killed before it has done it.

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fedray.experiment.estimate.spending import privacy_rows
 from fedray.privacy.accounting import epsilon, noise_multiplier
@@ -31,6 +32,7 @@ def test_it_says_what_is_spent_and_what_would_spend_less() -> None:
     assert f"{noise_multiplier(8.0, 1.0, 10, 1e-5, 'rdp'):.3g} for 8" in rows["to meet"]
 
 
+@pytest.mark.slow
 def test_it_says_how_many_rounds_and_which_rate_meet_an_epsilon() -> None:
     section = Privacy(noise_multiplier=1.0, accountant="rdp")
     told = [row for _, row in privacy_rows(plan(Central(section, 1.0, Participation(rate=0.1, expected=50.0))))]
