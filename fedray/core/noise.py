@@ -138,12 +138,15 @@ def normal_(words: NDArray[np.float64]) -> None:
     found, raw = torch.from_numpy(words), words.view("<u8")
     for start in range(0, len(words), _WORDS):
         # NumPy has the shift that knows no sign, torch the fast logarithm, sine and cosine.
-        unit = torch.from_numpy((raw[start : start + _WORDS] >> np.uint64(11)).astype(np.float64))
-        first, second = unit.add_(1.0).mul_(2.0**-53).view(-1, 2).unbind(dim=1)
-        radius, angle = first.log().mul_(-2.0).sqrt_(), second * (2.0 * math.pi)
+        radius, angle = (
+            torch.from_numpy((raw[first : start + _WORDS : 2] >> np.uint64(11)).astype(np.float64))
+            for first in (start, start + 1)
+        )
+        radius.add_(1.0).mul_(2.0**-53).log_().mul_(-2.0).sqrt_()
+        angle.add_(1.0).mul_(2.0**-53).mul_(2.0 * math.pi)
         piece = found[start : start + _WORDS].view(-1, 2)
         torch.mul(radius, angle.cos(), out=piece[:, 0])
-        torch.mul(radius, angle.sin(), out=piece[:, 1])
+        torch.mul(radius, angle.sin_(), out=piece[:, 1])
 
 
 def check_installed() -> None:
