@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fedray.core.errors import counted
+from fedray.core.errors import MOST, counted, listed
 from fedray.core.terminal import Grid
 from fedray.data.picture import chosen_clients, label_picture
 from fedray.report.blocks import Block, Cell, Facts, Figures, Section, Table, Words
@@ -168,7 +168,10 @@ def _at(column: ColumnReport, site: int) -> str:
         return "no such column" if one.kind == "absent" else "no value"
     if column.categories and column.counts.size:
         names = [*column.categories, "others"]
-        return ", ".join(f"{name} {n:,}" for name, n in zip(names, column.counts[site].tolist(), strict=True) if n)
+        counts = {name: n for name, n in zip(names, column.counts[site].tolist(), strict=True) if n}
+        if len(counts) > MOST:
+            counts = dict(sorted(counts.items(), key=lambda one: -one[1]))
+        return listed(f"{name} {n:,}" for name, n in counts.items())
     if one.quantiles is None:
         return f"{one.different:,} different"
     median, low, high = (worded(one.kind, one.quantiles[level]) for level in (MEDIAN, LOW, HIGH))

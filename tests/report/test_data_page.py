@@ -47,6 +47,17 @@ def test_the_terminal_shows_the_same(report: DataReport) -> None:
         assert words in text
 
 
+def test_of_many_categories_the_most_frequent_are_shown(tmp_path: Path) -> None:
+    for k in range(2):
+        codes = [f"I{i:02}" for i in range(30) for _ in range(1 + i % 15)]
+        (tmp_path / f"{k}.csv").write_text("icd,y\n" + "".join(f"{code},{i % 2}\n" for i, code in enumerate(codes)))
+    paths = [str(tmp_path / f"{k}.csv") for k in range(2)]
+    many = report_on(config_of({"name": "csv", "train": paths, "target": "y", "categorical": ["icd"]}))
+    for words in (plain(shown(many)), data_page(many)):
+        assert "I14 15, I29 15, I13 14, I28 14, I12 13, I27 13, I11 12, I26 12, I10 11, I25 11 and 20 more" in words
+        assert "I24 10" not in words
+
+
 def test_many_clients_are_a_picture(tmp_path: Path) -> None:
     draw = np.random.default_rng(2)
     counts = draw.integers(0, 9, (200, 15))
