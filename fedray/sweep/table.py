@@ -173,11 +173,23 @@ def _runs(row: Row) -> str:
 
 
 def _words(found: Interval | None) -> str:
+    """Return a mean with as many digits as its interval leaves a meaning.
+
+    >>> _words(interval({"1": 0.25, "2": 0.35})), _words(interval({"1": 0.25})), _words(interval({"1": 0.5, "2": 0.5}))
+    ('0.30 ± 0.64', '0.25', '0.5 ± 0')
+    >>> _words(interval({"1": 2.0, "2": 2.0001})), _words(interval({"1": 2000.0, "2": 2100.0}))
+    ('2.00005 ± 0.00064', '2050 ± 635')
+    """
     if found is None:
         return ""
     if found.mean is None:
         return "nan"
-    return f"{found.mean:.4g}" if found.half_width is None else f"{found.mean:.4g} ± {found.half_width:.2g}"
+    if not found.half_width or not math.isfinite(found.half_width):
+        return f"{found.mean:.4g}" if found.half_width is None else f"{found.mean:.4g} ± {found.half_width:.2g}"
+    digits = max(0, 1 - math.floor(math.log10(found.half_width)))
+    if digits > 6:
+        return f"{found.mean:.4g} ± {found.half_width:.2g}"
+    return f"{found.mean:.{digits}f} ± {found.half_width:.{digits}f}"
 
 
 def write_table(folder: Path, rows: Sequence[Row]) -> None:

@@ -130,7 +130,7 @@ def test_a_table_shows_what_there_is_room_for_and_names_the_rest(tmp_path: Path)
     rows = tabulate([Outcome(cell, one) for cell, one in zip(cells, values, strict=True)])
     whole, left = fitting(rows, 1000)
     assert (list(whole.head), left) == (["algorithm.name", "runs", *names[:1], *names[2:]], [])  # a rate is no result
-    for width in (160, 120, 100, 80):
+    for width in (160, 120, 100, 80, 70):
         table, left = fitting(rows, width)
         assert max(map(len, plain(table).splitlines())) <= width
         assert {*table.head[2:], *left} == {*whole.head[2:]}
