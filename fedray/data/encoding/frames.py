@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from fedray.core.errors import ConfigError, an, listed
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.table import Reading, Table
 from fedray.data.encoding.usual import as_usual, read_as_usual
+
+_log = logging.getLogger("fedray")
 
 KINDS = "a pandas DataFrame, a dict of columns, a pyarrow.Table, or the path of a CSV, Excel or Parquet file"
 _SPELLINGS = (("False", "True"), ("false", "true"), ("0", "1"), ("no", "yes"))
@@ -94,6 +97,12 @@ def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:
         raise ConfigError(
             f"{table.path}: there is no column {listed(map(repr, missing))}{hints}; the model needs "
             f"{listed(encoding.order)}"
+        )
+    if missing:
+        _log.warning(
+            "%s: there is no column %s: it counts as missing in every row, as the run has missing_columns: impute",
+            table.path,
+            listed(map(repr, missing)),
         )
     return encoding.inputs(table)
 

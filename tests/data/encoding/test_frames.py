@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,16 @@ def test_a_file_that_does_not_tell_its_decimal_mark_is_read_as_it_is_said(write:
     with pytest.raises(ConfigError, match="may be a number of thousands"):
         inputs_of(table_of(new, encoding), encoding)
     assert inputs_of(table_of(new, encoding, {"decimal": ","}), encoding).tolist() == [[1234.0]]
+
+
+def test_a_column_that_is_filled_in_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    rows = {name: column for name, column in columns().items() if name != "age"}
+    with pytest.raises(ConfigError, match="there is no column 'age'"):
+        inputs_of(table_of(rows, ENCODING), ENCODING)
+    filled = replace(ENCODING, options=Options("ill", missing_columns="impute"))
+    found, whole = inputs_of(table_of(rows, filled), filled), inputs_of(table_of(columns(), filled), filled)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the rows: there is no column 'age': it counts as missing in every row, as the run has missing_columns: impute"
+    ]
+    assert found[0].tolist() != whole[0].tolist()
+    assert found[1].tolist() == whole[1].tolist()  # who lacks an age has the mean
