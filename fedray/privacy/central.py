@@ -180,13 +180,7 @@ class Central(Transform):
             if correlation is not None:
                 kind = whole(kind, correlation, cohorts.turns)
             multiplier = multiplier_for(section.epsilon, kind, setting.rounds, section.delta, section.accountant)
-        if STATISTICS in setting.sends:
-            raise ValueError(
-                "statistics of layers that stay with clients are sent for evaluations, without any noise: take a model "
-                "without them, such as one with GroupNorm, or evaluate nothing"
-            )
-        names = [name for name in setting.sends if name != BUFFERS and not name.startswith("trans")]
-        widths = {name: setting.sends[name] for name in names}
+        widths = bounded_widths(setting)
         groups = tuple(groups_of(widths, setting.layout if self.privacy.per_layer else None))
         ready = replace(self, multiplier=multiplier, cohorts=cohorts, correlation=correlation, groups=groups)
         _ = ready.of_update
@@ -250,6 +244,21 @@ class Central(Transform):
             now.state[BOUND] = (now.state[BOUND].double() * torch.from_numpy(step)).float()
             told["clipped"] = min(1.0, max(0.0, 1.0 - float(below.mean())))
         return told
+
+
+def bounded_widths(setting: Setting) -> dict[str, int]:
+    """Return the lengths of all that a client sends and that is clipped, by name.
+
+    Raises:
+        ValueError: clients also send what no noise would hide.
+    """
+    if STATISTICS in setting.sends:
+        raise ValueError(
+            "statistics of layers that stay with clients are sent for evaluations, without any noise: take a model "
+            "without them, such as one with GroupNorm, or evaluate nothing"
+        )
+    names = [name for name in setting.sends if name != BUFFERS and not name.startswith("trans")]
+    return {name: setting.sends[name] for name in names}
 
 
 def groups_of(widths: Mapping[str, int], layout: Layout | None) -> Iterable[Group]:

@@ -12,10 +12,10 @@ import torch
 
 from fedray.core.discrete import LARGEST, DiscreteGaussian
 from fedray.core.errors import RunFailed
-from fedray.core.messages import BUFFERS, STATISTICS, Aggregate
+from fedray.core.messages import Aggregate
 from fedray.core.now import Now
 from fedray.privacy.accounting import Accountant, multiplier_for
-from fedray.privacy.central import NOT_PRIVATE, Central, groups_of
+from fedray.privacy.central import NOT_PRIVATE, Central, bounded_widths, groups_of
 from fedray.privacy.ledger import Circumstances, Cost, Shared
 from fedray.privacy.mechanism import shared_words
 from fedray.privacy.participation import Participation
@@ -157,13 +157,7 @@ class Distributed(Central, SharesNoise):
                 "transforms: [{name: secure_sum, bits: 20, range: 1}], or take model: central or local"
             )
         cohorts = self._cohorts(setting)
-        if STATISTICS in setting.sends:
-            raise ValueError(
-                "statistics of layers that stay with clients are sent for evaluations, without any noise: take a model "
-                "without them, such as one with GroupNorm, or evaluate nothing"
-            )
-        names = [name for name in setting.sends if name != BUFFERS and not name.startswith("trans")]
-        widths = {name: setting.sends[name] for name in names}
+        widths = bounded_widths(setting)
         length, section, grid = sum(widths.values()), self.privacy, secure.grid
         norm2 = most_square(grid, section.norm, length)
         change2 = norm2 * int(cohorts.factor) ** 2
