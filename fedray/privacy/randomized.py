@@ -10,10 +10,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from fedray.core.messages import BUFFERS, STATISTICS, Aggregate, BlockUpdate, Ints
+from fedray.core.messages import Aggregate, BlockUpdate, Ints
 from fedray.core.noise import Source
 from fedray.core.now import Now
-from fedray.privacy.central import NOT_PRIVATE
+from fedray.privacy.central import NOT_PRIVATE, bounded_widths
 from fedray.privacy.local import Mechanism, Randomizer
 from fedray.privacy.releases import Release
 from fedray.privacy.section import Privacy
@@ -112,15 +112,9 @@ class Local(Transform):
                 f"sampler: {who} may draw clients by their numbers of rows, which privacy.model=local protects as all "
                 "else of them: take poisson, uniform, separated, round_robin, full or trace"
             )
-        if STATISTICS in setting.sends:
-            raise ValueError(
-                "statistics of layers that stay with clients are sent for evaluations, without any noise: take a model "
-                "without them, such as one with GroupNorm, or evaluate nothing"
-            )
-        names = (name for name in setting.sends if name != BUFFERS and not name.startswith("trans"))
         found = replace(
             self,
-            parts=tuple(names),
+            parts=tuple(bounded_widths(setting)),
             sampler=setting.sampler,
             sizes=setting.sizes,
             seed=setting.seed,
