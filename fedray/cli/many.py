@@ -70,6 +70,9 @@ def sweep(
     interval, and says how many runs failed or are missing; each run that ends writes it to table.md, table.csv and
     table.json in the folder.  The options from --nodes to --print are for --slurm, and mean what they do in
     `fedray slurm`.  The stages of a search are submitted one after the other, by a small job that waits for each.
+
+    --rungs is synchronous successive halving (arXiv:1502.07943), not ASHA (arXiv:1810.05934): settings are compared
+    when all have come to a rung, so that who goes on never depends on which run ends first.
     """
     with held(), collector_off():
         from fedray.sweep import Search, Sweep

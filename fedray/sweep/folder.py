@@ -22,7 +22,8 @@ from fedray.run.budget import LAST_ROUND
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG, SWEEP, config_path
-from fedray.sweep.grid import Cell
+from fedray.sweep.grid import Cell, axes_of
+from fedray.sweep.names import Names, named, names_of
 from fedray.sweep.search import Search, Setting
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
 
@@ -77,9 +78,10 @@ class Sweep:
         Raises:
             ConfigError: a mistake in an axis.
         """
-        search, drawn = search or Search(), tuple(map(tuple, batches))
+        drawn = tuple(map(tuple, batches))
         place = folder or Path("sweeps") / config.stem
-        return cls(config, tuple(axes), search.cells(axes, drawn), place, search=search, batches=drawn)
+        sweep = cls(config, tuple(axes), (), place, search=search or Search(), batches=drawn)
+        return replace(sweep, cells=sweep.cells_of(drawn))
 
     @classmethod
     def at(cls, folder: Path) -> Sweep | None:
@@ -88,15 +90,22 @@ class Sweep:
         Raises:
             ConfigError: the file that says so cannot be read.
         """
-        try:
-            content = json.loads((folder / SWEEP).read_text())
-            batches = [[tuple(map(tuple, one)) for one in batch] for batch in content.get("batches", ())]
-            search = Search.from_json(content.get("search", {}))
-            return cls.of(Path(content["config"]), content["axes"], folder, search, batches)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{folder / SWEEP}: cannot be read: {one_line(error)}") from None
+        found = _read(folder)
+        return None if found is None else cls.of(found.config, found.axes, folder, found.search, found.batches)
+
+    def cells_of(self, batches: Sequence[Sequence[Setting]]) -> tuple[Cell, ...]:
+        """Return the cells with what was drawn, each by the name that it has in the folder, or gets there.
+
+        Raises:
+            ConfigError: a mistake in an axis, or the file that says what was in the folder before cannot be read.
+        """
+        cells = self.search.cells(self.axes, batches)
+        return named(cells, axes_of(self.axes), self._names(), self.folder, _CIRCUMSTANCES)
+
+    def _names(self) -> Names:
+        """Return the cells that the folder has had, by their names."""
+        found = _read(self.folder)
+        return {} if found is None else found.names
 
     def continued(self) -> Sweep:
         """Return the sweep with the settings that were drawn for it before, where later ones depend on them.
@@ -114,7 +123,7 @@ class Sweep:
             raise ConfigError(
                 f"{self.folder} holds a search over other values ({' '.join(before.axes)}); take another --dir"
             )
-        cells = self.search.cells(self.axes, before.batches)
+        cells = self.cells_of(before.batches)
         return self.but(batches=before.batches, cells=cells)
 
     def but(self, **changes: Any) -> Sweep:
@@ -134,7 +143,9 @@ class Sweep:
         Raises:
             ConfigError: it cannot be written.
         """
-        content: dict[str, Any] = {"config": str(self.config.absolute()), "axes": self.axes}
+        # What was here before is read again: another sweep may have begun in the folder meanwhile.
+        names = {**self._names(), **names_of(self.cells)}
+        content: dict[str, Any] = {"config": str(self.config.absolute()), "axes": self.axes, "names": names}
         if self.search != Search():
             content |= {"search": self.search.to_json(), "batches": self.batches}
         with self._writing():
@@ -241,6 +252,37 @@ class Sweep:
         if self.slurm is not None:
             raw, resolved = on_slurm(raw, self.slurm), on_slurm(resolved, self.slurm)
         return Config.bind(cell.name, raw, resolved)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The file of a sweep, which says what is run in its folder, and what was."""
+
+    config: Path
+    axes: list[str]
+    search: Search
+    batches: list[list[Setting]]
+    names: Names
+
+
+def _read(folder: Path) -> _Kept | None:
+    """Read the file of a sweep; None: there is none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        content = json.loads((folder / SWEEP).read_text())
+        config, axes = Path(content["config"]), content["axes"]
+        batches = [[tuple((key, value) for key, value in one) for one in batch] for batch in content.get("batches", ())]
+        search = Search.from_json(content.get("search", {}))
+        # Earlier versions did not write the names down, and had all settings in each.
+        names = content["names"] if "names" in content else names_of(search.cells(axes, batches))
+        return _Kept(config, axes, search, batches, names)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / SWEEP}: cannot be read: {one_line(error)}") from None
 
 
 def paused_after(summary: Mapping[str, Any]) -> int | None:

@@ -24,10 +24,12 @@ class Cell:
     Args:
         number: its place in the sweep, from 0.
         settings: (key, value as YAML text), in the order given.
+        named: the name of its folder; None: all of its settings.
     """
 
     number: int
     settings: tuple[tuple[str, str], ...]
+    named: str | None = None
 
     @property
     def overrides(self) -> list[str]:
@@ -41,16 +43,25 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """A folder name that no other settings have; a digest stands in for what a path cannot hold.
+        """The name of its folder.
 
         >>> Cell(0, (("seed", "1"), ("algorithm.mu", "0.01"))).name
         'seed=1,algorithm.mu=0.01'
         """
-        whole = ",".join(self.overrides)
-        safe = _UNSAFE.sub("-", whole)[:_LONGEST_NAME]
-        # A value with a comma of its own could otherwise read as the next setting.
-        plain = safe == whole and not any("," in value for _, value in self.settings)
-        return safe if plain else f"{safe}-{hashlib.sha256(repr(self.settings).encode()).hexdigest()[:8]}"
+        return name_of(self.settings) if self.named is None else self.named
+
+
+def name_of(settings: Sequence[tuple[str, str]]) -> str:
+    """Return a folder name that no other settings have; a digest stands in for what a path cannot hold.
+
+    >>> name_of([("rounds", "5"), ("data.path", "/data")])
+    'rounds=5,data.path=-data-f7e0ef68'
+    """
+    whole = ",".join(f"{key}={value}" for key, value in settings)
+    safe = _UNSAFE.sub("-", whole)[:_LONGEST_NAME]
+    # A value with a comma of its own could otherwise read as the next setting.
+    plain = safe == whole and not any("," in value for _, value in settings)
+    return safe if plain else f"{safe}-{hashlib.sha256(repr(tuple(settings)).encode()).hexdigest()[:8]}"
 
 
 def grid(axes: Sequence[str]) -> list[Cell]:

@@ -55,7 +55,7 @@ def with_next_batch(sweep: Sweep) -> Sweep:
         study.ask(distributions)
     batch = tuple(_setting(space, trial.params) for trial in study.trials[len(drawn) :])
     batches = (*sweep.batches, batch)
-    return sweep.but(batches=batches, cells=sweep.search.cells(sweep.axes, batches))
+    return sweep.but(batches=batches, cells=sweep.cells_of(batches))
 
 
 def _study(sweep: Sweep) -> Any:

@@ -203,6 +203,7 @@ def test_runs_of_another_config_are_not_taken_for_its_own(cli: Cli, small: Path,
     cli("sweep", small, "seed=1,2").refused("local.optimizer.lr", "0.1", "0.2", "--dir")
     small.write_text(SMALL + "checkpoint: {every: 1}\n")
     assert cli("sweep", small, "seed=1,2", "-q").status == 0, "what is kept of a run is no part of its result"
+    assert cli("sweep", small, "seed=1,2", "tracking=[]", "-q").status == 0, "nor is what all runs share in its name"
     assert begun == ["seed=1", "seed=2"]
 
 
