@@ -12,6 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fedray.config.beside import check_places
 from fedray.config.binding import bind, options_of
 from fedray.config.sections import SECTIONS, ClusterSection, ExperimentSchema, SlurmSection
 from fedray.core.errors import ConfigError
@@ -72,7 +73,8 @@ class ConfigFile:
         """Return the config with overrides, ``key=value`` strings whose values are YAML.
 
         Raises:
-            ConfigError: a bad override, an interpolation that cannot be resolved.
+            ConfigError: a bad override, an interpolation that cannot be resolved; a file, or a module, that lies beside
+                the config and not in the current folder.
         """
         raw = _lay(self.content, _parse_overrides(overrides))
         try:
@@ -80,7 +82,9 @@ class ConfigFile:
         except OmegaConfBaseException as error:
             raise ConfigError(f"{error.full_key or self.files[0]}: {_unresolved(error)}") from None
         assert isinstance(resolved, dict)
-        return raw, {str(key): value for key, value in resolved.items()}
+        told = {str(key): value for key, value in resolved.items()}
+        check_places(told, self.files)
+        return raw, told
 
 
 def load_layers(path: Path, overrides: Sequence[str] = ()) -> Layers:

@@ -101,6 +101,10 @@ def nothing_started(folder: Path) -> bool:
             ["evaluate.clients_every: no client has held-out", "holdout=0.2"],
         ),
         (["local.loss=mse"], ["local.loss", "does not fit the model's output"]),
+        (
+            ["data.classes=2", "task=binary", "local.loss=cross_entropy"],
+            ["local.loss: cross-entropy", "the model gives (2, 1) for targets (2,)", "that of task: binary"],
+        ),
         # GPUs that nobody can have
         (["worker.gpus=1.5"], ["worker: gpus=1.5: above 1 it must be a whole number"]),
         (["driver.gpus=2.25"], ["driver: gpus=2.25: above 1 it must be a whole number"]),
@@ -131,6 +135,31 @@ def test_a_bad_file_is_refused(cli: Cli, small: Path, text: str, words: list[str
     for command in ("run", "config", "plan"):
         cli(command, "bad.yaml").refused(*words)
     assert nothing_started(small.parent)
+
+
+def test_a_table_that_lies_beside_a_config_elsewhere_is_not_taken_unsaid(cli: Cli, small: Path) -> None:
+    """By whichever command; ``base:`` is relative to the file that has it, and a path of the current folder works."""
+    far = small.parent / "far"
+    far.mkdir()
+    for name, text in {**GOOD, "study.yaml": HOSPITALS, "based.yaml": "base: study.yaml\n"}.items():
+        (far / name).write_text(text)
+    for command in (
+        ["run"],
+        ["plan"],
+        ["data"],
+        ["config"],
+        ["slurm", "--print"],
+        ["sweep", "seed=1,2"],
+        ["sweep", "seed=1,2", "--slurm", "--print"],
+        ["submit", "--address", "http://nobody:1"],
+    ):
+        cli(command[0], "far/based.yaml", *command[1:]).refused(
+            f"data.train: a.csv is not in the current folder, {small.parent}, but beside the config, in far",
+            "write far/a.csv, or run the command in far",
+        )
+    assert nothing_started(small.parent)
+    train, test = "data.train=[far/a.csv, far/b.csv]", "data.test=far/test.csv"
+    assert cli("plan", "far/based.yaml", train, test).status == 0
 
 
 def test_a_missing_config_is_named(cli: Cli, small: Path) -> None:
