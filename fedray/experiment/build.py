@@ -260,7 +260,8 @@ class Config(Bound):
         with functions.put_back(), catch_warnings():
             optimizer, evaluated = check_optimizer(self.optimizer, module), self.evaluate.clients_every > 0
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds, task.args.rates)
-            untried, measured = check_fit(trial, module, evaluated or data.test is not None, self.place.devices[0])
+            tested = evaluated or data.test is not None
+            untried, measured = check_fit(trial, module, tested, self.place.devices[0], self.loss)
             doubt = algorithm.program.needs(optimizer, self.local.epochs)
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept

@@ -18,9 +18,11 @@ from fedray.config.sections import EvaluateSection
 from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
+from fedray.core.losses import LossFn
 from fedray.data import ClientData
 from fedray.data.columns.inputs import Inputs, shapes
 from fedray.data.columns.rows import CPU
+from fedray.experiment.loss_fit import check_named, check_targets, instead_of
 from fedray.local.schedule import single_rows
 from fedray.local.stacking import batch_statistics
 from fedray.local.task import LocalTask, ModelFn
@@ -170,7 +172,9 @@ class Tried(NamedTuple):
     metrics: tuple[str, ...] | None = None
 
 
-def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch.device = CPU) -> Tried:
+def check_fit(
+    task: LocalTask, module: nn.Module, evaluated: bool, device: torch.device = CPU, said: LossFn | None = None
+) -> Tried:
     """Put one small batch through model and loss, and through the evaluation if there is one.
 
     Args:
@@ -178,6 +182,7 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         module: its model.
         evaluated: True if the model is evaluated by fedray.
         device: the workers'; a model that runs on no CPU is tried there, if this machine has such a device.
+        said: the loss that the config names, or Python gives; None: that of the task.
 
     Raises:
         ConfigError: naming the part that does not fit, with the shapes.
@@ -200,15 +205,21 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
     if not task.data.spec.outputs and not isinstance(task.about, Unsupervised):
         raise ConfigError(f"task: {task.about.name} needs targets, and the data has none; give them, or leave task out")
     task.about.check(shape, tuple(y.shape))
+    if said is not None:
+        check_named(said, task.about, shape, tuple(y.shape))
+    instead = "" if said is None else f"; {instead_of(task.about)}"
     try:
-        with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+        with torch.no_grad(), warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             loss = task.loss_fn(output, y)
     except Exception as error:
         raise ConfigError(
-            f"local.loss: it does not fit the model's output {shape} ({told}): {one_line(error)[:300]}"
+            f"local.loss: it does not fit the model's output {shape} ({told}): {one_line(error)[:300]}{instead}"
         ) from error
-    if shape != tuple(y.shape) and any("target size" in str(warning.message) for warning in said):
+    if shape != tuple(y.shape) and any("target size" in str(warning.message) for warning in warned):
+        if task.about.kind == "classes":
+            each = f"it compares each output with each target: the model gives {shape} for targets {tuple(y.shape)}"
+            raise ConfigError(f"local.loss: {each}{instead}")
         raise ConfigError(
             f"model: it gives {shape} for targets {tuple(y.shape)}, which the loss would compare each with each; give "
             f"it {y.shape[-1]} output(s), or, where the targets are classes, give them as integers: y.astype(int)"
@@ -217,6 +228,8 @@ def check_fit(task: LocalTask, module: nn.Module, evaluated: bool, device: torch
         raise ConfigError(f"local.loss: it must give a tensor with one number, got {an(type(loss).__name__)}")
     if loss.numel() != 1:
         raise ConfigError(f"local.loss: it must give one number for a batch, got {tuple(loss.shape)}")
+    if said is not None:
+        check_targets(task.loss_fn, task.about, output, y)
     if not evaluated:
         return Tried()
     try:
