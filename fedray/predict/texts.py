@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.data.columns.ragged import Ragged
 from fedray.data.text.files import KINDS, columns_in
 from fedray.data.text.formats import Format
@@ -46,7 +46,14 @@ def scored(predictor: Predictor, rows: Path, said: Mapping[str, Any]) -> Predict
     Raises:
         ConfigError: rows that cannot be read so, or tokens that the model does not know.
     """
-    form = Format.of(said.get("format"), columns_in(rows), rows)
+    there = columns_in(rows)
+    try:
+        form = Format.of(said.get("format"), there, rows)
+    except ConfigError:
+        raise ConfigError(
+            f"{rows} has the columns {listed(there)}; call them as those are called that the run was trained on: text, "
+            "prompt and completion, or messages"
+        ) from None
     found = tokens_of(rows, form, tokenizer_of(str(said["tokenizer"])))
     vocabulary = predictor.task.spec.vocabulary
     if found.vocabulary != vocabulary:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed
 from fedray.data.encoding import questions
+from fedray.data.encoding.advice import CONFIG
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.questions import Outline
-from fedray.data.encoding.reading import SEPARATED, single_but_separated
+from fedray.data.encoding.reading import single_but_separated
 
 
 def input_columns(outlines: Sequence[Outline], options: Options, column: str | None = None) -> list[str]:
@@ -80,7 +81,7 @@ def _check_target(outline: Outline, target: str) -> None:
     looks = any(questions.all_numbers({name}) for name in outline.columns)
     hint = "; its first line looks like data: is the header missing?" if looks else ""
     if single_but_separated(outline.columns):
-        hint = SEPARATED
+        hint = CONFIG.delimiter
     raise ConfigError(
         f"{outline.path} has no target column {target!r}{nearest(target, outline.columns)}; "
         f"its columns: {listed(outline.columns)}{hint}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from fedray.core.errors import ConfigError
+from fedray.data.encoding.advice import CONFIG, Advice
 
 _EPOCH = datetime(1970, 1, 1)
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
@@ -31,7 +32,7 @@ def looks_like_date(word: str, given: str | None = None) -> bool:
     return bool(_ISO.fullmatch(word)) or any(pattern.fullmatch(word) for pattern, _ in _FORMATS)
 
 
-def as_days(words: Iterable[str], given: str | None = None) -> dict[str, float] | None:
+def as_days(words: Iterable[str], given: str | None = None, advice: Advice = CONFIG) -> dict[str, float] | None:
     """Return the number of each different word, or None if they are not all dates of one way of writing.
 
     >>> as_days(["01.01.1970", "31.12.1970 12:00"])
@@ -43,6 +44,7 @@ def as_days(words: Iterable[str], given: str | None = None) -> dict[str, float] 
         words: the words.
         given: their format, as ``datetime.strptime`` has it; by default ISO 8601, ``dd.mm.yyyy``, ``yyyy/mm/dd``, and
             ``dd/mm/yyyy`` or ``mm/dd/yyyy`` where a day above 12 tells them apart.
+        advice: the words for what to do.
 
     Raises:
         ConfigError: days and months cannot be told apart.
@@ -62,7 +64,7 @@ def as_days(words: Iterable[str], given: str | None = None) -> dict[str, float] 
             if len(ways) > 1 and ways[0] != ways[1]:
                 raise ConfigError(
                     f"{words[0]!r} may have the day first or the month; say it: "
-                    "`csv: {dates: '%d/%m/%Y'}` or `csv: {dates: '%m/%d/%Y'}`"
+                    f"{advice.said('dates', '%d/%m/%Y')} or {advice.said('dates', '%m/%d/%Y')}"
                 )
             return ways[0] if ways else None
     return None

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedray.core.errors import ConfigError
+from fedray.data.encoding.advice import CONFIG, Advice
 
 _BETWEEN = r" '\x{2019}\x{a0}\x{202f}"
 """Characters between thousands that are no decimal mark."""
@@ -75,7 +76,7 @@ def all_marks(columns: Iterable[pa.ChunkedArray]) -> Marks:
     return reduce(Marks.__or__, map(marks_of, columns), Marks())
 
 
-def decimal_mark(own: Marks, file: Marks, delimiter: str) -> str:
+def decimal_mark(own: Marks, file: Marks, delimiter: str, advice: Advice = CONFIG) -> str:
     """Return the decimal mark of a column: by its own cells, else by those of its file, else by the delimiter.
 
     >>> decimal_mark(Marks(either="1.234"), Marks(comma="0,5"), ";")
@@ -89,8 +90,8 @@ def decimal_mark(own: Marks, file: Marks, delimiter: str) -> str:
             return "," if marks.comma else "."
     if own.either and not own.point and delimiter == ";":
         raise ConfigError(
-            f"{own.either!r} may be a number of thousands or have three decimals; say it: `csv: {{decimal: ','}}` or "
-            "`csv: {decimal: '.'}`"
+            f"{own.either!r} may be a number of thousands or have three decimals; say it: "
+            f"{advice.said('decimal', ',')} or {advice.said('decimal', '.')}"
         )
     return "."
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from fedray.core.errors import ConfigError
+from fedray.data.encoding.advice import CONFIG, Advice
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE = 200
@@ -138,7 +139,7 @@ def open_text(path: Path, encoding: str) -> IO[str]:
     return path.open(newline="", encoding=encoding)
 
 
-def detect(path: Path, given: Dialect) -> Form:
+def detect(path: Path, given: Dialect, advice: Advice = CONFIG) -> Form:
     """Find what is not given of a file's dialect.
 
     Raises:
@@ -157,8 +158,8 @@ def detect(path: Path, given: Dialect) -> Form:
         delimiter = given.delimiter or (excel.group(1) if excel else _delimiter(path, form))
     except (UnicodeDecodeError, UnicodeError):
         raise ConfigError(
-            f"{path} is not {encoding.removesuffix('-sig')} text; give its encoding, `csv: {{encoding: cp1252}}`, or "
-            "leave it out"
+            f"{path} is not {encoding.removesuffix('-sig')} text; give its encoding, "
+            f"{advice.said('encoding', 'cp1252')}, or leave it out"
         ) from None
     return replace(form, delimiter=delimiter)
 

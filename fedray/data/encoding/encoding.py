@@ -256,7 +256,7 @@ class Encoding:
                 raise ConfigError(
                     f"{table.where(row)}, column {name!r}: unknown category {value!r}"
                     f"{nearest(value, self.categories[name])}; known: {listed(self.categories[name])}\n"
-                    "correct it, or take such values for missing ones: `unseen: other`"
+                    f"{table.reading.advice.unseen(value, table.reading.dialect.missing or ())}"
                 )
         return block
 

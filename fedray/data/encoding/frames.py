@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, an, listed
+from fedray.data.encoding.advice import Advice
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.table import Reading, Table
 from fedray.data.encoding.usual import as_usual, read_as_usual
@@ -61,7 +62,8 @@ def table_of(rows: Any, encoding: Encoding, csv: Mapping[str, Any] | None = None
     """
     path = Path(rows) if isinstance(rows, str | Path) else Path("the rows")
     told = encoding.options.reading(path, csv)
-    reading = Reading(told.dialect, told.missing)
+    advice = Advice("command" if isinstance(rows, str | Path) else "python")
+    reading = Reading(told.dialect, told.missing, advice=advice)
     if isinstance(rows, str | Path):
         return _as_trained(read_as_usual(path, reading, encoding.usual(path), encoding.order), encoding)
     if not is_table(rows):

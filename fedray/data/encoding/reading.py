@@ -12,13 +12,13 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from fedray.core.errors import ConfigError, counted
+from fedray.data.encoding.advice import Advice
 from fedray.data.encoding.dialect import DELIMITERS, Form, detect
 from fedray.data.encoding.excel import EXCEL, read_sheet
 from fedray.data.encoding.table import Reading, Table
 from fedray.data.encoding.words import is_number
 
 _KINDS = {b"PAR1": "a Parquet file", b"PK\x03\x04": "an Excel workbook or another zip file"}
-SEPARATED = "; if columns are separated by another character, say it: `csv: {delimiter: ...}`"
 
 
 def single_but_separated(columns: Iterable[str]) -> bool:
@@ -58,7 +58,7 @@ def read_csv(path: str | Path, reading: Reading | None = None) -> Table:
         if start.startswith(magic):
             suffix = "`.parquet`" if magic == b"PAR1" else "`.xlsx`"
             raise ConfigError(f"{path} is {kind}, not CSV: a file that is called {suffix} is read as such")
-    form = detect(path, reading.dialect)
+    form = detect(path, reading.dialect, reading.advice)
     try:
         header = next(form.records(path), None)
         if header is None:
@@ -81,7 +81,7 @@ def read_csv(path: str | Path, reading: Reading | None = None) -> Table:
     except csv.Error as error:
         raise ConfigError(f"{path} cannot be read as CSV: {error}") from None
     except pa.ArrowInvalid as error:
-        raise _explain(path, form, str(error)) from None
+        raise _explain(path, form, str(error), reading.advice) from None
     columns = dict(zip(names, table.columns, strict=True))
     return _complete(Table(path, columns, table.num_rows, reading, form))
 
@@ -157,7 +157,7 @@ def _complete(table: Table) -> Table:
     return left
 
 
-def _explain(path: Path, form: Form, reason: str) -> ConfigError:
+def _explain(path: Path, form: Form, reason: str, advice: Advice) -> ConfigError:
     """Find what pyarrow could not read with the csv module, which knows line numbers, and return the error."""
     try:
         records = list(form.records(path))
@@ -166,11 +166,11 @@ def _explain(path: Path, form: Form, reason: str) -> ConfigError:
     width = len(records[0][1])
     for line, record in records[1:]:
         if len(record) != width:
-            hint = SEPARATED if single_but_separated(records[0][1]) else ""
+            hint = advice.delimiter if single_but_separated(records[0][1]) else ""
             found, named = counted(len(record), "cell"), counted(width, "column")
             return ConfigError(f"{path}, line {line}: {found}, but the header names {named}{hint}")
     if len(records) == 1:
-        return ConfigError(f"{path} has a header but no rows; neither a client nor a test set can be empty")
+        return ConfigError(advice.no_rows(path))
     return ConfigError(f"{path} cannot be read as CSV: {reason}")
 
 

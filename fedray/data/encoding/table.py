@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedray.config.binding import nearest
 from fedray.core.errors import ConfigError, listed
+from fedray.data.encoding.advice import CONFIG, Advice
 from fedray.data.encoding.dates import as_days, looks_like_date
 from fedray.data.encoding.decimals import Marks, all_marks, decimal_mark, marks_of, plain_numbers
 from fedray.data.encoding.dialect import Dialect, Form
@@ -34,12 +35,14 @@ class Reading:
         missing: words and numbers of missing values in single columns.
         drop: the column without whose value a row is left out.
         keep: values of that column that are none of the words for missing ones.
+        advice: the words for what to do where they cannot be read.
     """
 
     dialect: Dialect = field(default_factory=Dialect)
     missing: Mapping[str, Sequence[object]] = field(default_factory=dict)
     drop: str | None = None
     keep: Sequence[str] = ()
+    advice: Advice = CONFIG
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Table:
         if not len(present):
             return "empty"
         first = str(present[0].as_py())
-        if looks_like_date(first, self._dates) and as_days(self.words(name), self._dates) is not None:
+        if looks_like_date(first, self._dates) and self._as_days(self.words(name)) is not None:
             return "dates"
         if _boolean(first) is not None:
             words = self.words(name)
@@ -203,7 +206,7 @@ class Table:
         kind = self.kind(name)
         words = {} if kind in ("numbers", "text") else dict.fromkeys(self.words(name), 0.0)
         if kind == "dates":
-            words = as_days(words, self._dates) or {}
+            words = self._as_days(words) or {}
         elif kind == "booleans":
             words = {word: _boolean(word) or 0.0 for word in words}
         if words:
@@ -227,7 +230,11 @@ class Table:
         if dialect.thousands is not None and dialect.thousands in ",.":
             return "." if dialect.thousands == "," else ","
         own = marks_of(column)
-        return "." if own == Marks() else decimal_mark(own, self.marks, self.form.delimiter if self.form else ",")
+        return (
+            "."
+            if own == Marks()
+            else decimal_mark(own, self.marks, self.form.delimiter if self.form else ",", self.reading.advice)
+        )
 
     @cached_property
     def marks(self) -> Marks:
@@ -255,6 +262,9 @@ class Table:
     def _dates(self) -> str | None:
         return self.reading.dialect.dates
 
+    def _as_days(self, words: Iterable[str]) -> dict[str, float] | None:
+        return as_days(words, self._dates, self.reading.advice)
+
     def _missing(self, name: str) -> MissingWords:
         return MissingWords.of([*(self.reading.dialect.missing or ()), *self.reading.missing.get(name, ())])
 
@@ -275,10 +285,13 @@ class Table:
             return "is not a finite number below 3e38; correct it, or leave it empty if missing"
         if target:
             return "is not a number; correct it, or say `task: classification` if the target is a class"
+        say = self.reading.advice.missing(value, self.reading.dialect.missing or ())
+        if not self.reading.advice.trains:
+            return f"is not a number, as the model needs; correct it, or leave it empty if missing (or say {say})"
         words = [cell for cell in self.text(name) if cell is not None]
         if any(map(is_number, words)) or name not in self._trimmed:
             return (
-                f"is not a number; correct it, leave it empty if missing (or say `csv: {{missing: [{value}]}}`), or "
+                f"is not a number; correct it, leave it empty if missing (or say {say}), or "
                 f"leave the column out: `ignore: [{name}]`"
             )
         if names_rows(len(set(words)), len(words)):

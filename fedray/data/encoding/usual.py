@@ -114,7 +114,7 @@ def read_as_usual(path: Path, reading: Reading, usual: Told, columns: Sequence[s
     """
     given = reading.dialect
     if path.is_file() and path.suffix.lower() not in (*EXCEL, ".parquet"):
-        form = detect(path, given)
+        form = detect(path, given, reading.advice)
         if given.quote is None and usual.get("quote") == "'" and not _has_quotes(path, form):
             given = replace(given, quote="'")
         separator = usual.get("delimiter", form.delimiter)

@@ -173,7 +173,8 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
             raise ConfigError(f"{file} has no column {name!r}; it has {listed(table.column_names)}")
     if not names:
         raise ConfigError(f"{file} has no column of inputs")
-    found = {name: _array(file, name, table[name], options) for name in names}
+    trains = wanted is None
+    found = {name: _array(file, name, table[name], options, trains=trains) for name in names}
     x = columns_of(found) if len(found) > 1 else columns_of(found, next(iter(found)))
     if wanted is not None:
         beside = [name for name in table.column_names if name not in names and _is_single(table[name].type)]
@@ -223,10 +224,13 @@ def _split(where: str, column: pa.ChunkedArray) -> NDArray[np.bool_]:
     return split_rows(where, np.asarray(column.to_pylist()))
 
 
-def _array(file: Path, name: str, column: pa.ChunkedArray, options: ColumnOptions, target: bool = False) -> Any:
+def _array(
+    file: Path, name: str, column: pa.ChunkedArray, options: ColumnOptions, target: bool = False, trains: bool = True
+) -> Any:
     where = f"{file}, column {name!r}"
     if column.null_count:
-        raise ConfigError(f"{where}: {column.null_count:,} values are missing; fill them in, or read a table: `csv`")
+        table = ", or read a table: `csv`" if trains else ""
+        raise ConfigError(f"{where}: {column.null_count:,} values are missing; fill them in{table}")
     cells = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     shape = options.shapes.get(name)
     if name in options.pictures and shape is not None:
@@ -234,7 +238,7 @@ def _array(file: Path, name: str, column: pa.ChunkedArray, options: ColumnOption
     if (contents := _encoded(where, cells, name in options.pictures, shape)) is not None:
         return decoded(where, contents, PictureOptions.of(name, options.pictures.get(name, {})), labels=target)
     if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
-        values, offsets = _values(where, cells.flatten(), None), np.asarray(cells.offsets).astype(np.int64)
+        values, offsets = _values(where, cells.flatten(), None, trains), np.asarray(cells.offsets).astype(np.int64)
         counts = np.diff(offsets)
         if shape is None:
             said = ragged_options(name, options.ragged.get(name, {}))
@@ -245,7 +249,7 @@ def _array(file: Path, name: str, column: pa.ChunkedArray, options: ColumnOption
         return values.reshape(len(cells), *shape, *values.shape[1:])
     if name in options.ragged:
         raise ConfigError(f"{where}: ragged is for lists of different lengths; this is {cells.type}")
-    found = _values(where, cells, shape)
+    found = _values(where, cells, shape, trains)
     return found[:, None] if found.ndim == 1 and found.dtype.kind == "f" else found
 
 
@@ -275,18 +279,19 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
-def _values(where: str, cells: pa.Array, shape: Sequence[int] | None) -> Any:
+def _values(where: str, cells: pa.Array, shape: Sequence[int] | None, trains: bool) -> Any:
     """Return cells that are numbers, lists of one length, or bytes, as an array ``[n, ...]``."""
     kind = cells.type
     if cells.null_count:
         raise ConfigError(f"{where}: {cells.null_count:,} values within lists are missing")
     if pa.types.is_fixed_size_list(kind):
-        inner = _values(where, cells.flatten(), None)
+        inner = _values(where, cells.flatten(), None, trains)
         return inner.reshape(len(cells), *(shape or (kind.list_size,)), *inner.shape[1:])
     if _is_bytes(kind):
         if shape is None:
+            say = ": `shapes: {NAME: [28, 28]}`" if trains else ", which the run does not say"
             raise ConfigError(
-                f"{where}: bytes need their shape: `shapes: {{NAME: [28, 28]}}`; those of encoded pictures (PNG, JPEG) "
+                f"{where}: bytes need their shape{say}; those of encoded pictures (PNG, JPEG) "
                 "are known by how they begin, which these do not"
             )
         rows = cells.to_pylist()
@@ -296,5 +301,6 @@ def _values(where: str, cells: pa.Array, shape: Sequence[int] | None) -> Any:
                 raise ConfigError(f"{where}, row {number + 1}: {len(row)} bytes for the shape {list(shape)}{encoded}")
         return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(cells), *shape)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise ConfigError(f"{where}: {kind} is no number, list or bytes; text and dates are read as tables are: `csv`")
+        table = "; text and dates are read as tables are: `csv`" if trains else ", as the inputs of this model are"
+        raise ConfigError(f"{where}: {kind} is no number, list or bytes{table}")
     return cells.to_numpy(zero_copy_only=False)
