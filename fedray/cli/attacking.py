@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from fedray.cli.common import Overrides
+from fedray.cli.common import AsJson, Overrides
 from fedray.cli.verifying import bar
-from fedray.cli.watching import AsJson
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError, counted
 from fedray.core.quiet import quieted

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.cli.common import FAILED, ConfigArgument, Overrides
+from fedray.cli.common import FAILED, AsJson, ConfigArgument, Overrides
 from fedray.cli.verifying import bar
-from fedray.cli.watching import AsJson
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError, counted
 from fedray.core.quiet import quieted

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from fedray.rundir.folder import RunFolder
 
 FAILED, WRONG = 1, 2
+
+Seen = TypeVar("Seen")
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The experiment.", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.", show_default=False)]
@@ -58,6 +61,10 @@ Round = Annotated[
         show_default=False,
     ),
 ]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")]
 
 
 def where(layers: Layers) -> tuple[ClusterSection, WorkerSection]:
@@ -143,3 +150,29 @@ def _update_table(folder: Path) -> None:
     except ConfigError as error:
         # The run has ended as it has, whatever becomes of the table.
         typer.echo(f"fedray: the table of the sweep: {error}", err=True)
+
+
+def looks(look: Callable[[], Seen], again: Callable[[Seen], bool], every: float) -> Iterator[Seen]:
+    """Look once, and again and again as long as what was seen asks for it, or until the user has seen enough."""
+    try:
+        while True:
+            seen = look()
+            yield seen
+            if not again(seen):
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return
+
+
+def duration(seconds: float) -> str:
+    """Return roughly two units of a duration.
+
+    >>> duration(4.4), duration(61), duration(7300), duration(200_000)
+    ('4 s', '1 min 1 s', '2 h 1 min', '2 d 7 h')
+    """
+    whole = round(seconds)
+    for unit, size, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {below}"
+    return f"{whole} s"

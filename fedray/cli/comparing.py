@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.cli.common import ConfigArgument, Overrides, Quiet, shown, train
-from fedray.cli.watching import AsJson
+from fedray.cli.common import AsJson, ConfigArgument, Overrides, Quiet, shown, train
 from fedray.config.layers import load_layers
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import ConfigArgument, Overrides
-from fedray.cli.watching import AsJson
+from fedray.cli.common import AsJson, ConfigArgument, Overrides
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
 

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.common import RunArgument
+from fedray.cli.common import AsJson, RunArgument, duration
 from fedray.cli.verifying import bar
-from fedray.cli.watching import AsJson, duration
 from fedray.core.errors import counted
 from fedray.run.interrupt import held
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedray.cli.common import ConfigArgument, MadeBy, Overrides, Round, RunArgument, loaded_from
+from fedray.cli.common import AsJson, ConfigArgument, MadeBy, Overrides, Round, RunArgument, loaded_from
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
@@ -28,15 +29,26 @@ def evaluate(
     clients: Annotated[
         bool, typer.Option("--clients", help="Each client's models on its held-out rows, or own test set.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate a run's model on its test set, or on another one; or its clients, by the models that they would use.
+
+    With --json: the round with the section test of its record, or of its clients, a row for each in each view.
 
     Of two classes, auc is exact; auroc, as the records of a run have it, is of scores rounded to bfloat16.
     """
     with held():
+        from fedray.core.record import finite
         from fedray.core.terminal import pairs, show
-        from fedray.experiment.evaluate import evaluate_run
-        from fedray.experiment.evaluate_clients import MOST_SHOWN, each_told, evaluate_clients, views_told
+        from fedray.experiment.evaluate import checkpoint_of, evaluate_run
+        from fedray.experiment.evaluate_clients import (
+            MOST_SHOWN,
+            each_json,
+            each_told,
+            evaluate_clients,
+            views_json,
+            views_told,
+        )
 
     config_of(run_dir)
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
@@ -47,11 +59,17 @@ def evaluate(
         )
     if clients:
         tables: list[Grid | None] = []
+        told: list[dict[str, Any]] = []
 
         def each(rows: list[ClientRows], name_of: NameOf) -> None:
-            tables.append(each_told(rows, name_of))
+            tables.append(None if as_json else each_told(rows, name_of))
+            told.extend(each_json(rows, name_of) if as_json else ())
 
-        show(pairs(views_told(evaluate_clients(loaded, folder, round, device, each))))
+        record = evaluate_clients(loaded, folder, round, device, each)
+        if as_json:
+            typer.echo(json.dumps({**views_json(record), "clients": told}))
+            return
+        show(pairs(views_told(record)))
         for table in tables:
             if table is None:
                 typer.echo(
@@ -60,7 +78,12 @@ def evaluate(
             else:
                 show(table)
         return
+    if as_json:
+        round = checkpoint_of(folder, round).round
     metrics = evaluate_run(loaded, folder, round, device)
+    if as_json:
+        typer.echo(json.dumps({"round": round, "test": finite(metrics)}))
+        return
     show(pairs((name, f"{value:.6g}") for name, value in metrics.items()))
 
 

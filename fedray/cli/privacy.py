@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fedray.cli.watching import AsJson
+from fedray.cli.common import AsJson
 from fedray.core.errors import ConfigError, counted
 from fedray.core.record import finite
 from fedray.run.interrupt import held

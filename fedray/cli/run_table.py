@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fedray.cli.watching import duration
+from fedray.cli.common import duration
 from fedray.experiment.runs import Listed
 
 _COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "interrupted": "red", "damaged": "red"}

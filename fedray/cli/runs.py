@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.cli.watching import AsJson, Every, looks
+from fedray.cli.common import AsJson, Every, looks
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
 
@@ -36,14 +37,29 @@ def runs(
 
     The run that changed last comes first.  Reads only the run folders' files.
     """
+    wanted = folders or [folder for folder in USUAL if folder.is_dir()]
+    if not wanted:
+        raise ConfigError("there is neither a folder runs nor a folder sweeps here; name one: fedray runs FOLDER")
+    show_runs(wanted, by, watch, every, as_json)
+
+
+def show_runs(wanted: Sequence[Path], by: str | None, watch: bool, every: float, as_json: bool) -> None:
+    """Show the runs in some folders, once, or until none is under way.
+
+    Args:
+        wanted: the folders.
+        by: the metric that is shown; None: that which stands for each run.
+        watch: look again.
+        every: seconds between two looks.
+        as_json: for programs.
+
+    Raises:
+        ConfigError: a folder is not there, or no record can have such a metric.
+    """
     with held():
         from fedray.cli.run_table import RunTable
         from fedray.core.terminal import live, show, standard_output
         from fedray.experiment.runs import list_runs
-
-    wanted = folders or [folder for folder in USUAL if folder.is_dir()]
-    if not wanted:
-        raise ConfigError("there is neither a folder runs nor a folder sweeps here; name one: fedray runs FOLDER")
 
     def look() -> list[Listed]:
         return list_runs(wanted, time.time(), by)

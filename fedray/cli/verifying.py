@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedray.cli.common import FAILED, RunArgument
-from fedray.cli.watching import AsJson, duration
+from fedray.cli.common import FAILED, AsJson, RunArgument, duration
 from fedray.core.errors import counted, listed
 from fedray.run.interrupt import held
 

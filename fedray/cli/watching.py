@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedray.cli.common import FAILED, RunArgument
-from fedray.core.errors import ConfigError, counted
+from fedray.cli.common import FAILED, AsJson, Every, duration, looks
+from fedray.cli.runs import show_runs
+from fedray.core.errors import counted
 from fedray.run.interrupt import held
 from fedray.rundir.names import SENT, to_go_on
 
@@ -22,28 +23,39 @@ if TYPE_CHECKING:
     from fedray.experiment.status import Status
     from fedray.run.budget import Totals
 
-Seen = TypeVar("Seen")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")]
-
 
 def status(
-    run_dir: RunArgument,
+    run_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR",
+            help="A run folder, or a folder that holds run folders, such as a sweep's.",
+            show_default=False,
+        ),
+    ],
     as_json: AsJson = False,
     follow: Annotated[
         bool, typer.Option("--watch", "-w", "--follow", "-f", help="Refresh until the run ends.")
     ] = False,
     every: Every = 2.0,
 ) -> None:
-    """Say how a run stands: round, pace, time left, failures, last checkpoint.  Reads only the run folder's files."""
+    """Say how a run stands: round, pace, time left, failures, last checkpoint.  Reads only the run folder's files.
+
+    Of a folder that holds run folders it has the table of `fedray runs`.
+    """
     with held():
         from fedray.core.terminal import live, pairs, show, standard_output
+        from fedray.experiment.runs import find_runs
         from fedray.experiment.status import read_status
+        from fedray.rundir.names import configs
+
+    if not configs(run_dir) and next(find_runs(run_dir), None):
+        show_runs([run_dir], None, follow, every, as_json)
+        return
 
     def look() -> Status:
         return read_status(run_dir, time.time())
 
-    check_one_run(run_dir)
     out = standard_output()
     if out.is_interactive and not as_json:
         with live(_panel(look()), out) as shown:
@@ -84,32 +96,6 @@ def doctor(
         show(report.table())
     if report.errors:
         raise typer.Exit(FAILED)
-
-
-def check_one_run(run_dir: Path) -> None:
-    """Raise ConfigError where a folder of runs is named in the place of one of them."""
-    with held():
-        from fedray.experiment.runs import find_runs
-        from fedray.rundir.names import configs
-
-    if not configs(run_dir) and (one := next(find_runs(run_dir), None)):
-        raise ConfigError(
-            f"{run_dir} is no run folder, but there are some below it, such as {one}; "
-            f"`fedray runs {run_dir}` lists them"
-        )
-
-
-def looks(look: Callable[[], Seen], again: Callable[[Seen], bool], every: float) -> Iterator[Seen]:
-    """Look once, and again and again as long as what was seen asks for it, or until the user has seen enough."""
-    try:
-        while True:
-            seen = look()
-            yield seen
-            if not again(seen):
-                return
-            time.sleep(every)
-    except KeyboardInterrupt:
-        return
 
 
 def one_line(seen: Status) -> str:
@@ -195,19 +181,6 @@ def pace(seconds: float) -> str:
     """
     rate, unit = (60 / seconds, "rounds/min") if seconds <= 60 else (3600 / seconds, "rounds/h")
     return f"{rate:,.0f} {unit}" if rate >= 100 else f"{rate:.3g} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """Return roughly two units of a duration.
-
-    >>> duration(4.4), duration(61), duration(7300), duration(200_000)
-    ('4 s', '1 min 1 s', '2 h 1 min', '2 d 7 h')
-    """
-    whole = round(seconds)
-    for unit, size, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // smaller} {below}"
-    return f"{whole} s"
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.filesize import decimal
 
+from fedray.core.errors import listed
 from fedray.doctor.facts import PORTS, Facts, Folder
 
 Level = Literal["ok", "warning", "error"]
@@ -187,6 +188,21 @@ def token(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "token", f"{facts.token} (mode {facts.token_mode:04o})")
 
 
+def slurm(facts: Facts) -> Iterator[Finding]:
+    """Check that Slurm answers, where its commands are, and has a partition to submit to."""
+    found = facts.slurm
+    if found is None:
+        yield Finding("ok", "slurm", "no Slurm here")
+    elif found.error is not None:
+        advice = "ask who runs the cluster whether Slurm is up; until then `fedray slurm` cannot submit"
+        yield Finding("warning", "slurm", found.error, advice)
+    elif not found.partitions:
+        advice = "ask who runs the cluster for a partition that this account may use"
+        yield Finding("warning", "slurm", f"{found.version}, without a partition for this account", advice)
+    else:
+        yield Finding("ok", "slurm", f"{found.version}; partitions: {listed(found.partitions)}")
+
+
 def run_folder(facts: Facts) -> Iterator[Finding]:
     """Check the folder of runs: checkpoints are written under another name, then renamed."""
     folder = facts.run_dir
@@ -213,6 +229,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     temporary,
     network,
     token,
+    slurm,
     run_folder,
 )
 

@@ -21,10 +21,13 @@ import torch
 
 from fedray.cluster.start.token import token_file
 from fedray.config.plugins import load_plugins
-from fedray.core.errors import RunFailed
+from fedray.core.errors import ConfigError, RunFailed, counted
+from fedray.slurm.commands import ask
 
 PORTS = range(20_000, 32_000, 1_500)
 """Ports tried, one of each part of the range that runs take their ports from."""
+
+_PATIENCE = 10.0
 
 MARKER = ".fedray-doctor"
 """A file of the run folder by which nodes see whether it is the same folder."""
@@ -47,6 +50,21 @@ class Folder:
     free: int = 0
     error: str | None = None
     marker: str | None = None
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """The Slurm that a machine can talk to.
+
+    Args:
+        version: of its commands, ``23.11.4``.
+        partitions: each in words: its name, nodes, and longest time.
+        error: the reason why it does not tell them; None: it does.
+    """
+
+    version: str
+    partitions: tuple[str, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,7 @@ class Facts:
         buffers: the place of the memory that workers share, see
             :func:`fedray.cluster.work.memory.anonymous_file`; None if there is none.
         plugins: one sentence for each plugin of ``fedray.parts`` that cannot be imported.
+        slurm: the Slurm of this machine; None: there is none.
         run_dir: the folder of runs, if one was asked for.
     """
 
@@ -98,6 +117,7 @@ class Facts:
     token_mode: int | None
     buffers: str | None = None
     plugins: tuple[str, ...] = ()
+    slurm: Slurm | None = None
     run_dir: Folder | None = None
 
 
@@ -129,6 +149,7 @@ def gather(run_dir: str | None = None) -> Facts:
         token_mode=_mode(token),
         buffers=_buffers(),
         plugins=load_plugins(),
+        slurm=_slurm(),
         run_dir=None if run_dir is None else look_at(run_dir),
     )
 
@@ -247,3 +268,25 @@ def _mode(token: str) -> int | None:
         return stat.S_IMODE(Path(token).stat().st_mode)
     except OSError:
         return None
+
+
+def _slurm() -> Slurm | None:
+    if shutil.which("sinfo") is None:
+        return None
+    try:
+        version = ask("sinfo", "--version", patience=_PATIENCE).split()[-1]
+        lines = ask("sinfo", "--noheader", "--format=%P|%a|%l|%D", patience=_PATIENCE).split("\n")
+    except (ConfigError, IndexError) as error:
+        return Slurm("", error=str(error))
+    return Slurm(version, tuple(_partition(*line.split("|")) for line in lines if line.count("|") == 3))
+
+
+def _partition(name: str, state: str, longest: str, nodes: str) -> str:
+    """Return a partition in words.
+
+    >>> _partition("gpu*", "up", "1-00:00:00", "4"), _partition("old", "down", "infinite", "1")
+    ('gpu (the default, 4 nodes, up to 1-00:00:00)', 'old (down, 1 node)')
+    """
+    told = ["the default"] * name.endswith("*") + [state] * (state != "up")
+    told += [counted(int(nodes), "node"), *([f"up to {longest}"] if longest != "infinite" else [])]
+    return f"{name.rstrip('*')} ({', '.join(told)})"

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch
 from fedray.config.sections import BudgetSection, CheckpointSection, StopSection
 from fedray.core.errors import ConfigError
 from fedray.core.messages import STATISTICS
-from fedray.core.record import VIEWS, RoundRecord
+from fedray.core.record import VIEWS, RoundRecord, finite
 from fedray.core.terminal import Grid
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
@@ -187,3 +188,38 @@ def each_told(rows: Sequence[ClientRows], name_of: NameOf) -> Grid | None:
         for client, told in cells.items()
     ]
     return Grid(["client", "examples", *head], lines)
+
+
+def views_json(record: RoundRecord) -> dict[str, Any]:
+    """Return the views of a record ready for JSON: its round, those evaluated, and how each metric spreads.
+
+    >>> spread = {"mean": 0.5, "worst": float("nan")}
+    >>> views_json(RoundRecord(3, clients_test={"loss": spread}, evaluated={"clients": 4}))
+    {'round': 3, 'evaluated': {'clients': 4}, 'clients_test': {'loss': {'mean': 0.5, 'worst': None}}}
+    """
+    told = record.to_json()
+    return {name: told[name] for name in ("round", "evaluated", *VIEWS.values(), "tables") if name in told}
+
+
+def each_json(rows: Sequence[ClientRows], name_of: NameOf) -> list[dict[str, Any]]:
+    """Return what each client got in each view, ready for JSON; a metric that is not known of a client is null.
+
+    >>> found = {"loss": np.array([0.25]), "auroc": np.array([np.nan])}
+    >>> rows = ClientRows("global", np.array([0]), np.array([8]), found)
+    >>> each_json([rows], ["ann"].__getitem__)
+    [{'client': 'ann', 'view': 'global', 'examples': 8, 'loss': 0.25, 'auroc': None}]
+
+    Args:
+        rows: of each view.
+        name_of: the id of a client.
+    """
+    return [
+        {
+            "client": name_of(client),
+            "view": one.view,
+            "examples": int(one.examples[place]),
+            **finite({name: float(values[place]) for name, values in one.metrics.items()}),
+        }
+        for one in rows
+        for place, client in enumerate(one.clients.tolist())
+    ]

@@ -135,6 +135,8 @@ def test_the_best_model_is_kept_exported_and_evaluated_by_that_name(cli: Cli, sm
     assert Path("best.safetensors").read_bytes() == Path("out/best.safetensors").read_bytes()
     assert Path("best.safetensors").read_bytes() != Path("out/model.safetensors").read_bytes()
     assert f"accuracy {best['value']:.6g}" in " ".join(cli("evaluate", "out", "--round", "best").out.split())
+    told = json.loads(cli("evaluate", "out", "--round", "best", "--json").out)
+    assert (told["round"], told["test"]["accuracy"]) == (best["round"], best["value"])
     wrong = cli("evaluate", "out", "--round", "beast")
     assert (wrong.status, "'beast' is no round: give its number, or best" in wrong.err) == (2, True)
     assert cli("run", small, "run.dir=plain", "-q").status == 0
@@ -157,6 +159,11 @@ def test_the_clients_of_a_run_are_evaluated_by_their_own_models(cli: Cli, small:
     head = next(line for line in shown.splitlines() if line.startswith("┃"))
     at = [cell.strip() for cell in head.split("┃")[1:-1]].index("personal accuracy")
     assert {line[0]: line[at] for line in lines} == {name: f"{row['accuracy']:.6g}" for name, row in own.items()}
+    told = json.loads(cli("evaluate", "out", "--clients", "--json").out)
+    assert told["clients_personal"] == record["clients_personal"]
+    assert {one["client"]: one["accuracy"] for one in told["clients"] if one["view"] == "personal"} == {
+        name: row["accuracy"] for name, row in own.items()
+    }
     exported = cli("export", "out", "model.safetensors")
     assert exported.out == "wrote model.safetensors and model.safetensors.json\n"
     assert "of the server's model are as they were at the start: clients keep their own" in exported.err

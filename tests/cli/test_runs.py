@@ -61,7 +61,11 @@ def test_watching_ends_once_no_run_is_under_way(cli: Cli, small: Path, monkeypat
     assert next(seen, None) is None
 
 
-def test_status_of_a_folder_of_runs_names_the_command_for_it(cli: Cli, small: Path) -> None:
+def test_status_of_a_folder_of_runs_is_their_table(cli: Cli, small: Path) -> None:
     assert cli("run", small, "run.dir=runs/one", "-q").status == 0
-    cli("status", "runs").refused("runs is no run folder", "runs/one", "`fedray runs runs`")
-    assert cli("status", "runs/one", "--watch").status == 0
+    shown = cli("status", "runs")
+    assert (shown.status, shown.out) == (0, cli("runs", "runs").out)
+    assert "runs/one" in shown.out
+    (listed,) = json.loads(cli("status", "runs", "--json", "--watch").out)
+    assert (listed["folder"], listed["state"]) == ("runs/one", "finished")
+    assert cli("status", "runs/one", "--watch").out.startswith("finished  3 of 3")

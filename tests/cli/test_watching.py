@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fedray.cli.watching import duration, one_line, pace, rows
+from fedray.cli.common import duration
+from fedray.cli.watching import one_line, pace, rows
 from fedray.experiment.status import Driver, Status
 from fedray.run.budget import Totals
 from fedray.rundir.lock import Owner

@@ -10,6 +10,7 @@ import pytest
 
 from fedray.doctor import Facts, Finding, Folder, checks, examine
 from fedray.doctor.checks import GB, MB
+from fedray.doctor.facts import Slurm
 
 HEALTHY = Facts(
     host="node1",
@@ -85,6 +86,9 @@ def test_a_healthy_machine_has_nothing_to_be_told() -> None:
         (checks.token, {"token_mode": None}, ["error"]),
         (checks.token, {"token_mode": 0o644}, ["error"]),
         (checks.plugins, {"plugins": ("plugin 'a' cannot be imported",) * 2}, ["warning"] * 2),
+        (checks.slurm, {"slurm": Slurm("23.11.4", ("gpu (the default, 4 nodes)",))}, ["ok"]),
+        (checks.slurm, {"slurm": Slurm("23.11.4")}, ["warning"]),
+        (checks.slurm, {"slurm": Slurm("", error="sinfo: no answer in 10 s")}, ["warning"]),
         (checks.run_folder, {"run_dir": None}, []),
         (checks.run_folder, {"run_dir": Folder("/shared", "nfs4", GB // 2)}, ["warning"]),
         (checks.run_folder, {"run_dir": Folder("/shared", "nfs4", 9 * GB, "Read-only file system")}, ["error"]),

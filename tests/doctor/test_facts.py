@@ -65,3 +65,26 @@ def test_a_port_that_is_taken_is_not_free(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(facts, "PORTS", range(taken.getsockname()[1], taken.getsockname()[1] + 1))
         assert facts._free_ports() == 0
     assert facts._free_ports() == 1
+
+
+SINFO = """\
+#!/bin/sh
+case "$1" in
+--version) echo slurm 23.11.4 ;;
+*) printf '%s\\n' 'gpu*|up|1-00:00:00|4' 'old|down|infinite|1' ;;
+esac
+"""
+
+
+def test_slurm_is_asked_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/nowhere")
+    assert facts._slurm() is None
+    program = tmp_path / "sinfo"
+    program.write_text(SINFO)
+    program.chmod(0o755)
+    partitions = ("gpu (the default, 4 nodes, up to 1-00:00:00)", "old (down, 1 node)")
+    assert facts._slurm() == facts.Slurm("23.11.4", partitions)
+    program.write_text("#!/bin/sh\necho 'sinfo: error: Unable to contact slurm controller' >&2\nexit 1\n")
+    found = facts._slurm()
+    assert found is not None
+    assert found.error == "sinfo: Unable to contact slurm controller"
