@@ -184,6 +184,9 @@ def test_a_wrong_partition_is_told_in_the_words_of_slurm(lab: Lab) -> None:
     assert "Invalid partition name specified" in done.stderr
     assert done.stdout == ""
     assert not (lab.folder / "wrong").exists()
+    (found,) = json.loads(lab.fedray("doctor", "--json").stdout).values()
+    (slurm,) = (one for one in found if one["subject"] == "slurm")
+    assert re.fullmatch(r"\d+\.\d+\S*; partitions: main \(the default, 3 nodes\), spot .*", slurm["text"]), slurm
 
 
 def test_in_the_end_no_node_keeps_anything(lab: Lab) -> None:

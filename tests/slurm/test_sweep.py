@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -28,6 +29,7 @@ SHORT = """\
 base: [paced.yaml]
 rounds: 3
 evaluate: {every: 1}
+metrics: [accuracy, "paced_model:right"]
 failures: {on_nonfinite: abort}
 cluster: {name: slurm, cpus_per_task: 1}
 """
@@ -70,6 +72,16 @@ def test_an_array_of_which_a_task_fails_says_so_in_its_table(lab: Lab, brake: Pa
     assert [(row["runs"], row["failed"], row["missing"]) for row in rows] == [(2, 0, 0), (0, 2, 0)], logs
     assert "| 0/2, 2 failed |" in (folder / "table.md").read_text()
     assert sorted(rows[0]["metrics"]["test.accuracy"]["values"]) == ["1", "2"]
+    # The model and a metric are of a file in the working directory, which each task has imported and hashed.
+    assert set(rows[0]["metrics"]) >= {"test.right", "test.loss"}
+    source = (lab.folder / "paced_model.py").read_bytes()
+    for run_dir in folder.glob("seed=*"):
+        (code,) = json.loads((run_dir / "code.json").read_text())
+        assert code["files"] == {"paced_model.py": hashlib.sha256(source).hexdigest()}
+        assert (
+            f"model: paced_model:Model is code of your own, imported from {lab.folder}"
+            in (run_dir / "log.txt").read_text()
+        )
 
 
 def test_an_array_runs_every_cell_once(lab: Lab, brake: Path) -> None:
