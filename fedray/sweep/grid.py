@@ -55,7 +55,7 @@ def name_of(settings: Sequence[tuple[str, str]]) -> str:
     """Return a folder name that no other settings have; a digest stands in for what a path cannot hold.
 
     >>> name_of([("rounds", "5"), ("data.path", "/data")])
-    'rounds=5,data.path=-data-f7e0ef68'
+    'rounds=5,data.path=-data-503be61b'
     """
     whole = ",".join(f"{key}={value}" for key, value in settings)
     safe = _UNSAFE.sub("-", whole)[:_LONGEST_NAME]
