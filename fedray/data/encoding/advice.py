@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Advice:
-    """The words in which a reader of tables is told what to do.
+    """The words of advice for a reader of tables.
 
     >>> Advice().said("decimal", ","), Advice("command").said("decimal", ","), Advice("python").said("decimal", ",")
     ("`csv: {decimal: ','}`", '`--csv decimal=,`', "`csv={'decimal': ','}`")
