@@ -16,7 +16,7 @@ class Advice:
     ("`csv: {decimal: ','}`", '`--csv decimal=,`', "`csv={'decimal': ','}`")
 
     Args:
-        to: who reads them: ``config``: whoever trains; of rows to be predicted, ``command``: whoever gives
+        to: the reader, ``config``: whoever trains; of rows to be predicted, ``command``: whoever gives
             ``fedray predict`` a file, ``python``: whoever gives it rows in memory.
     """
 
