@@ -76,6 +76,7 @@ ACROSS = {
     "laws": "laws over all algorithms, registries, devices",
     "faults": "nights on a cluster",
     "benchmarks": "of the folder benchmarks",
+    "test_ci": "of .ci/run",
     "test_docs": "of docs and README",
     "test_gpu": "the engine on a GPU",
     "test_public_names": "of the whole package",
