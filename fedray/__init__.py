@@ -35,7 +35,9 @@ if TYPE_CHECKING:
         FedDC,
         FedDecorr,
         FedDyn,
+        FedExLoRA,
         FedExP,
+        FedIT,
         FedLC,
         FedNova,
         FedNTD,
@@ -50,7 +52,10 @@ if TYPE_CHECKING:
         FedSGD,
         FedVARP,
         FedYogi,
+        FFALoRA,
+        FLoRA,
         HeteroFL,
+        HetLoRA,
         LGFedAvg,
         LocalOnly,
         Mime,
@@ -79,10 +84,10 @@ __version__ = "0.2.0"
 
 _NAMES = {
     "aggregators": "CenteredClip GeometricMedian Krum Mean Median MultiKrum TrimmedMean",
-    "algorithms": "AFL APFL Centralized DiLoCo Ditto FedALA FedAMP FedAdagrad FedAdam FedAvg FedAvgM FedBABU FedBN "
-    "FedCM FedDC FedDecorr FedDyn FedExP FedLC FedNTD FedNova FedPer FedProto FedProx FedRS FedRep FedRoD FedRolex "
-    "FedSAM FedSGD FedVARP FedYogi HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON Mime MoFedSAM PFedMe PerFedAvg QFedAvg "
-    "Scaffold",
+    "algorithms": "AFL APFL Centralized DiLoCo Ditto FFALoRA FLoRA FedALA FedAMP FedAdagrad FedAdam FedAvg FedAvgM "
+    "FedBABU FedBN FedCM FedDC FedDecorr FedDyn FedExLoRA FedExP FedIT FedLC FedNTD FedNova FedPer FedProto FedProx "
+    "FedRS FedRep FedRoD FedRolex FedSAM FedSGD FedVARP FedYogi HetLoRA HeteroFL IFCA LGFedAvg LocalOnly MIFA MOON "
+    "Mime MoFedSAM PFedMe PerFedAvg QFedAvg Scaffold",
     "again": "debug verify",
     "api": "Cluster FederatedModel TrainArgs train",
     "experiment.result": "Result",
@@ -142,6 +147,8 @@ __all__ = [
     "DiLoCo",
     "Dirichlet",
     "Ditto",
+    "FFALoRA",
+    "FLoRA",
     "FedALA",
     "FedAMP",
     "FedAdagrad",
@@ -154,7 +161,9 @@ __all__ = [
     "FedDC",
     "FedDecorr",
     "FedDyn",
+    "FedExLoRA",
     "FedExP",
+    "FedIT",
     "FedLC",
     "FedNTD",
     "FedNova",
@@ -176,6 +185,7 @@ __all__ = [
     "Gaussian",
     "GaussianAttack",
     "GeometricMedian",
+    "HetLoRA",
     "HeteroFL",
     "Int4",
     "Int8",

@@ -53,6 +53,7 @@ from fedray.local.losses import losses
 from fedray.local.step import Step
 from fedray.local.variants import Variant
 from fedray.metrics.base import MeanMetric, Metric, metrics
+from fedray.models.lora import adapted
 from fedray.models.registry import Model, models
 from fedray.optim import LRSchedule, OptimizerFn, TorchOptimizer, lr_schedules, optimizers
 from fedray.sampling import Sampler, samplers
@@ -111,6 +112,7 @@ __all__ = [
     "Transform",
     "UpdateOutOfRange",
     "Variant",
+    "adapted",
     "aggregators",
     "algorithms",
     "attacks",

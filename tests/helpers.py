@@ -21,9 +21,11 @@ from fedray.aggregators import Aggregator, Mean
 from fedray.algorithms import FedAvg
 from fedray.algorithms.base import Algorithm
 from fedray.algorithms.composition import compose
+from fedray.algorithms.lowrank import LowRank
 from fedray.algorithms.variants import fitted
 from fedray.attacks import Attack
 from fedray.config.sections import BufferPolicy, CheckpointSection, EvaluateSection, FailuresSection, LocalSection
+from fedray.core.adapters import factor_of
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import BlockUpdate, Broadcast, Parts
@@ -36,6 +38,7 @@ from fedray.local.stacking import Stack, decide
 from fedray.local.task import LocalTask
 from fedray.local.trainer import Trainer
 from fedray.local.trial import Untried, profiled
+from fedray.models.lora import adapted
 from fedray.optim import OptimizerFn
 from fedray.run.client_spending import ClientSpending
 from fedray.run.executor import Executor, InlineExecutor
@@ -137,6 +140,17 @@ def _class_problem(
     return Problem(seeded(model_fn or mlp), functional.cross_entropy, data)
 
 
+def with_adapters(model_fn: Callable[[], nn.Module], r: int = 4) -> Callable[[], nn.Module]:
+    """``model_fn`` with adapters of rank r and scale 2 beside its linear layers, unless its model has some."""
+
+    def build() -> nn.Module:
+        module = model_fn()
+        has = any(factor_of(name) for name, _ in module.named_parameters())
+        return module if has else adapted(module, r=r, alpha=2.0 * r)
+
+    return seeded(build)
+
+
 _TRIED: dict[str, tuple[Problem, LocalTask, str]] = {}
 
 
@@ -186,14 +200,16 @@ def tried_task(
     """A local training problem with what its program does, and without a stacking."""
     options = {name: fields.pop(name) for name in ("buffers", "precision", "deterministic") if name in fields}
     wanted = {"program": FedAvg(), "args": replace(args or LocalSection(1, 4), **options), **fields}
-    regions = Regions(wanted["program"].region, personal=at_home, buffers=wanted["args"].buffers)
+    program = wanted["program"]
+    regions = Regions(program.region, personal=at_home, buffers=wanted["args"].buffers, prepare=program.prepare)
+    first = with_adapters(problem.model_fn) if isinstance(program, LowRank) else problem.model_fn
 
     def model_fn() -> nn.Module:
-        return regions.freeze(problem.model_fn())
+        return regions.freeze(first())
 
     layout = Layout.of(model_fn(), regions)
     task = LocalTask(model_fn, optimizer or optim.SGD(0.1), problem.loss_fn, problem.data, layout, seed=seed, **wanted)
-    if isinstance(program := wanted["program"], Algorithm) and "receives" not in wanted:
+    if isinstance(program, Algorithm) and "receives" not in wanted:
         task = compose(program, [], Mean(), LocalSection()).received(task, torch.zeros(layout.size))
     with contextlib.suppress(Untried):
         task = profiled(task)
@@ -287,7 +303,7 @@ def federation(
     sampler = sampler or Full()
     parts = fitted(parts, task, sampler, rounds)
     job = Job(task, parts, folder)
-    vector = task.layout.pack(dict(problem.model_fn().state_dict()))
+    vector = task.layout.pack(dict(task.model_fn().state_dict()))
     plan = Plan(
         task,
         parts,

@@ -14,7 +14,9 @@ from fedray.algorithms.fedcm import FedCM, MoFedSAM
 from fedray.algorithms.feddc import FedDC
 from fedray.algorithms.feddecorr import FedDecorr
 from fedray.algorithms.feddyn import FedDyn
+from fedray.algorithms.fedexlora import FedExLoRA
 from fedray.algorithms.fedexp import FedExP
+from fedray.algorithms.fedit import FedIT, FFALoRA
 from fedray.algorithms.fedlc import FedLC, FedRS
 from fedray.algorithms.fednova import FedNova
 from fedray.algorithms.fedntd import FedNTD
@@ -25,7 +27,9 @@ from fedray.algorithms.fedrep import FedRep
 from fedray.algorithms.fedrod import FedRoD
 from fedray.algorithms.fedsam import FedSAM
 from fedray.algorithms.fedvarp import FedVARP
+from fedray.algorithms.flora import FLoRA
 from fedray.algorithms.heterofl import FedRolex, HeteroFL
+from fedray.algorithms.hetlora import HetLoRA
 from fedray.algorithms.ifca import IFCA
 from fedray.algorithms.local_only import LocalOnly
 from fedray.algorithms.mifa import MIFA
@@ -45,6 +49,8 @@ __all__ = [
     "Centralized",
     "DiLoCo",
     "Ditto",
+    "FFALoRA",
+    "FLoRA",
     "FedALA",
     "FedAMP",
     "FedAdagrad",
@@ -57,7 +63,9 @@ __all__ = [
     "FedDC",
     "FedDecorr",
     "FedDyn",
+    "FedExLoRA",
     "FedExP",
+    "FedIT",
     "FedLC",
     "FedNTD",
     "FedNova",
@@ -72,6 +80,7 @@ __all__ = [
     "FedSGD",
     "FedVARP",
     "FedYogi",
+    "HetLoRA",
     "HeteroFL",
     "LGFedAvg",
     "LocalOnly",

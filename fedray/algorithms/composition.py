@@ -18,6 +18,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError, one_line
 from fedray.core.layout import Layout
 from fedray.core.messages import SHARE, STATISTICS
+from fedray.core.regions import Entry
 from fedray.core.versions import FROZEN, changed, versions
 from fedray.local.guards import RESERVED
 from fedray.local.program import Profile
@@ -76,7 +77,8 @@ class Composition:
         """Check that the parts fit the model.
 
         Raises:
-            ConfigError: noise for the trained parameters, and buffers that clients would send without any.
+            ConfigError: noise for the trained parameters, and buffers that clients would send without any; or a policy
+                for buffers that hides those of the server.
         """
         needs_uniform = [name_of(t) for t in self.transforms if t.needs_uniform]
         buffers = [entry.name for entry in layout.rest if entry.region == "shared"]
@@ -86,6 +88,16 @@ class Composition:
                 f"such as {buffers[0]}; set it to keep or local, or take a model without them, such as one with "
                 "GroupNorm in the place of BatchNorm"
             )
+        if (kept := self.kept(layout)) and self.args.buffers != "mean":
+            raise ConfigError(
+                f"local.buffers={self.args.buffers}: {self.name} changes {kept[0].name} on the server, and "
+                "evaluations would take the clients': leave it at mean"
+            )
+
+    def kept(self, layout: Layout) -> list[Entry]:
+        """Return the buffers that the server alone changes."""
+        frozen = (entry for entry in layout.rest if entry.region == "frozen")
+        return [entry for entry in frozen if self.program.region(entry) == "kept"]
 
     def broadcast_widths(self, layout: Layout) -> dict[str, int]:
         """Return the length of each part the server sends."""
@@ -136,9 +148,10 @@ class Composition:
         return replace(task, receives={name: shape[0] for name, (_, shape) in found.items()}, addressed=alone)
 
     def download(self, layout: Layout) -> int:
-        """Count the bytes one client receives in a round."""
+        """Count the bytes one client receives in a round, with all of the buffers that the server changes."""
         delta, widths = layout.shared, self.broadcast_widths(layout) | {"model": layout.travels}
         numbers = sum(widths.values()) - delta + sum(self.addressed.values())
+        numbers += sum(entry.stop - entry.start for entry in self.kept(layout))
         return self.transforms.encoded(delta, up=False) + 4 * numbers
 
     def state(self, layout: Layout) -> dict[str, int]:

@@ -13,8 +13,10 @@ from torch.nn.parameter import is_lazy
 
 from fedray.core.errors import ConfigError, listed
 
-Region = Literal["shared", "personal", "frozen"]
-"""``shared``: it travels and is averaged; ``personal``: it stays with its client; ``frozen``: it never changes."""
+Region = Literal["shared", "personal", "frozen", "kept"]
+"""``shared``: it travels and is averaged; ``personal``: it stays with its client; ``frozen``: it never changes.
+
+``kept``, which an algorithm says of a buffer: the server alone changes it, and clients receive it."""
 
 Kind = Literal["parameter", "frozen", "buffer"]
 """``parameter``: one that is trained; ``frozen`` stood in the vectors of checkpoints of format 1."""
@@ -48,6 +50,7 @@ class Entry:
 
 
 RegionOf = Callable[[Entry], Region]
+Prepare = Callable[[nn.Module], object]
 
 _HEADS = ("head", "module.head", "_orig_mod.head")
 """The names of a module's part ``head``, as it is and where the module is wrapped."""
@@ -82,16 +85,18 @@ class Regions:
     ['frozen', 'shared', 'personal']
 
     Args:
-        of: the algorithm's choice.
+        of: the algorithm's choice.  A buffer that it says is ``kept`` has a place in the vector, as one that is frozen.
         frozen: patterns of names, with ``*`` for anything.
         personal: likewise; what is frozen stays so.
         buffers: ``local.buffers``.
+        prepare: the algorithm's own change of a module, before all else.
     """
 
     of: RegionOf | None = None
     frozen: Sequence[str] = ()
     personal: Sequence[str] = ()
     buffers: Literal["mean", "local", "keep"] = "mean"
+    prepare: Prepare | None = None
 
     def __call__(self, entry: Entry) -> Region:
         """Return the region of an entry."""
@@ -100,6 +105,10 @@ class Regions:
         if matches(entry.name, self.personal):
             return "personal"
         chosen: Region = self.of(entry) if self.of is not None else "shared"
+        if chosen == "kept":
+            if entry.kind != "buffer":
+                raise ConfigError(f"algorithm: {entry.name} is a parameter, and only buffers can be kept by the server")
+            return "frozen"
         if chosen == "shared" and entry.kind == "buffer":
             return _BUFFERS[self.buffers]
         return chosen
@@ -113,13 +122,15 @@ class Regions:
         return by_name or (self.of is not None and self.of(entry) == "frozen" and self(entry) == "frozen")
 
     def freeze(self, module: nn.Module) -> nn.Module:
-        """Take the gradient from the parameters that are frozen; returns the module.
+        """Prepare a module, and take the gradient from its parameters that are frozen; returns the module.
 
         Raises:
-            ConfigError: a pattern that is the name of nothing.
+            ConfigError: a pattern that is the name of nothing, or the model lacks what the algorithm needs.
         """
         if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
             return module  # it has no shapes yet, which the preflight says
+        if self.prepare is not None:
+            self.prepare(module)
         found = list(described(module))
         names = [entry.name for entry, _ in found]
         for key, patterns in (("frozen", self.frozen), ("personal", self.personal)):

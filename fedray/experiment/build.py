@@ -124,7 +124,8 @@ class Config(Bound):
 
     def model_regions(self) -> Regions:
         """Return the regions of the model's tensors, as the config and the algorithm say them."""
-        return Regions(made(self.algorithm).region, self.regions.frozen, self.regions.personal, self.local.buffers)
+        program, said = made(self.algorithm), self.regions
+        return Regions(program.region, said.frozen, said.personal, self.local.buffers, program.prepare)
 
     def about(self, spec: DataSpec, target: Shape, output: Callable[[], Shape | None]) -> tuple[Task, str]:
         """Return the task: that of the config, or by data, model and loss, with the reason; see :func:`infer`."""
@@ -226,7 +227,7 @@ class Config(Bound):
         model_fn = Prototype(self.model_fn(data.spec))
         module = made_module(model_fn)
         layout = Layout.of(module, self.model_regions())
-        check_algorithm(algorithm, layout)
+        check_algorithm(algorithm, layout, module)
         vector = layout.pack(dict(module.state_dict()))
         x, y = two_examples(data.probe())
         about, why = self.about(data.spec, tuple(y.shape), lambda: output_shape(module, x, self.place.devices[0]))

@@ -19,6 +19,7 @@ from fedray.core.errors import ConfigError, an, listed, one_line
 from fedray.core.hidden_state import HiddenState
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
+from fedray.core.regions import described
 from fedray.data import ClientData
 from fedray.data.columns.inputs import Inputs, shapes
 from fedray.data.columns.rows import CPU
@@ -116,9 +117,10 @@ def taken_for_positive(measures: Measures) -> tuple[str, ...]:
     )
 
 
-def check_algorithm(algorithm: Composition, layout: Layout) -> None:
+def check_algorithm(algorithm: Composition, layout: Layout, module: nn.Module) -> None:
     """Raise ConfigError where the model lacks what an algorithm or its parts need."""
-    if type(algorithm.program).region is not Algorithm.region and not layout.personal:
+    of, said = type(algorithm.program), {algorithm.program.region(entry) for entry, _ in described(module)}
+    if of.region is not Algorithm.region and not layout.personal and said <= {"shared", "personal"}:
         names = listed([entry.name for entry in layout.entries])
         raise ConfigError(
             f"algorithm: {algorithm.name} keeps nothing with the clients in this model, and would be another "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedray.core.messages import SENT, Ints, Parts
 from fedray.core.regions import Entry, Region
@@ -66,10 +66,17 @@ class ClientProgram:
     global_model: ClassVar[bool] = True
     pools: ClassVar[bool] = False
 
+    def prepare(self, module: nn.Module) -> None:
+        """Change the model in place, before it has any other use, or raise ConfigError where it lacks something.
+
+        It is called for each module that is built from scratch, and does the same to each.  By default it does nothing.
+        """
+
     def region(self, entry: Entry) -> Region:
         """Return the region of a tensor of the model; by default all are shared.
 
-        A buffer that is shared here is what ``local.buffers`` says.
+        A buffer that is shared here is what ``local.buffers`` says.  One that is ``kept`` is changed by the server's
+        ``step`` alone, in ``s.vector``: clients receive it, and never send it.
         """
         return "shared"
 

@@ -12,6 +12,7 @@ from typing import Any
 from fedray.core.errors import ConfigError
 from fedray.experiment.evaluate import Which, checkpoint_of
 from fedray.models.huggingface import Hosted, HuggingFace
+from fedray.models.lora import changes_base, merge_residuals
 from fedray.predict.kept import Rest, meaning_of, trained
 from fedray.rundir.folder import RunFolder
 
@@ -56,9 +57,15 @@ def export_folder(
     adapted = hasattr(module.model, "peft_config")
     if to == PEFT and not adapted:
         raise ConfigError("--to peft: the model of this run has no adapters; take --to huggingface, or safetensors")
+    if to == PEFT and changes_base(module):
+        raise ConfigError(
+            "--to peft: the algorithm of this run has changed the base, which adapters alone do not tell; take --to "
+            "huggingface, or safetensors"
+        )
     if to == PEFT:
         return _written(out, lambda made: module.model.save_pretrained(made, save_embedding_layers=False))
     # Merging a weight writes to a copy of it: the base may be the memory of its file.
+    merge_residuals(module)
     whole = module.model.merge_and_unload(safe_merge=True) if adapted else module.model
     base = _base(rest, model)
 

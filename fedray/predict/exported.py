@@ -17,6 +17,7 @@ from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.saved import load_encoding
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
 from fedray.experiment.export import export_model, outputs_in, write_all
+from fedray.models.lora import add_residuals
 from fedray.predict import programs
 from fedray.predict.adapter import FOLDERS, export_folder
 from fedray.predict.kept import Rest, built, encoding_of, example_of, meaning_of, trained
@@ -190,7 +191,9 @@ def _of_tensors(
     place = device_named(device)
     module = built(about["model"] if model is None else model, meaning, meaning.task, about["seed"])
     try:
-        module.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        add_residuals(module, tensors.keys())
+        module.load_state_dict(tensors)
     except (RuntimeError, OSError, ValueError) as error:
         raise ConfigError(f"{path}: these are no tensors of this model: {one_line(error)}") from None
     module = module.to(place)

@@ -24,6 +24,7 @@ from fedray.data.encoding.encoding import Encoding
 from fedray.experiment.chosen import chosen_model
 from fedray.experiment.given import GivenModel
 from fedray.models import initial_model
+from fedray.models.lora import add_residuals
 from fedray.run.meaning import Meaning
 from fedray.run.models import load_frozen, no_model
 from fedray.run.origin import warn_of_code
@@ -183,6 +184,7 @@ def trained(
     if model is None:
         warn_of_code(folder.path, saved.round, hashes_of([*imported_in(rest.section("model"))]))
     module = rest.module(meaning, task, model)
+    add_residuals(module, [entry.name for entry in layout.entries])
     load_frozen(saved.state, layout, module, folder.path)
     try:
         layout.load(module, model_of(saved))

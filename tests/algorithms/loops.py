@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +21,12 @@ Vector = NDArray[np.float64]
 LR = 0.1
 STEPS = 3
 ROUNDS = 4
+
+
+class Clients(Protocol):
+    """Those of a problem."""
+
+    problem: Problem
 
 
 class LeastSquares:
@@ -53,7 +60,7 @@ class LeastSquares:
 
 
 def trained(
-    squares: LeastSquares,
+    squares: Clients,
     algorithm: Algorithm,
     folder: Path,
     args: LocalSection | None = None,

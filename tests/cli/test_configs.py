@@ -20,6 +20,8 @@ OWN = [path for path in EXPERIMENTS if path.stem not in algorithms]
 PLANNED = {"digits", "hospitals", "silos"}
 # Whose noise is looked for takes seconds.
 RUN = {path.stem for path in OWN} - {"dp", "dp-ftrl"}
+# Of a language model in a folder.
+HOSTED = {path.stem for path in EXPERIMENTS if "base/lora.yaml" in path.read_text()}
 # Without training in earnest: the first block of each round, on as few data as the file allows.
 QUICK = ("cluster.name=inline", "local.epochs=1", "tracking=[]")
 
@@ -66,7 +68,13 @@ def test_an_experiment_plans(cli: Cli, tables: None, path: Path) -> None:
     "path",
     [pytest.param(path, id=path.stem, marks=[] if path.stem in RUN else pytest.mark.slow) for path in EXPERIMENTS],
 )
-def test_an_experiment_runs(cli: Cli, tables: None, path: Path) -> None:
+def test_an_experiment_runs(
+    cli: Cli, tables: None, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path.stem in HOSTED:
+        from tests.models.hosted import saved  # takes seconds
+
+        monkeypatch.setenv("MODEL_DIR", str(saved(tmp_path / "llama", "llama", vocabulary=300, positions=128)))
     outcome = cli("run", path, *QUICK, "rounds=1", "run.dir=out", "-q")
     assert outcome.status == 0, outcome.err
     assert Path("out/model.safetensors").stat().st_size > 0

@@ -70,3 +70,25 @@ def test_a_pattern_that_is_the_name_of_nothing_is_refused_with_the_names_there_a
 def test_a_layout_comes_back_from_json_with_its_regions() -> None:
     layout = Layout.of(net(), Regions(norm_at_home))
     assert Layout.from_json(layout.to_json()) == layout
+
+
+@pytest.mark.parametrize("buffers", ["mean", "local", "keep"])
+def test_a_buffer_of_the_servers_has_a_place_and_never_goes_up(buffers: str) -> None:
+    def of(entry: Entry) -> Region:
+        return "kept" if entry.name == "1.running_mean" else "shared"
+
+    regions = Regions(of, buffers=buffers)  # type: ignore[arg-type]
+    (mean,) = (entry for entry in Layout.of(net(), regions).rest if entry.name == "1.running_mean")
+    assert mean.region == "frozen"
+    layout = Layout.of(net(), regions)
+    assert all(not span.start <= mean.start < span.stop for span in layout.spans.values())
+    with pytest.raises(ConfigError, match=r"^algorithm: 0\.weight is a parameter, and only buffers can be kept"):
+        Layout.of(net(), Regions(lambda entry: "kept"))
+
+
+def test_an_algorithm_prepares_a_module_before_patterns_are_looked_for() -> None:
+    def prepare(module: nn.Module) -> None:
+        module.add_module("head", nn.Linear(2, 1))
+
+    module = Regions(frozen=("head",), prepare=prepare).freeze(net())
+    assert [name for name, p in module.named_parameters() if not p.requires_grad] == ["head.weight", "head.bias"]

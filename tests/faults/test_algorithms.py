@@ -23,6 +23,7 @@ from fedray.algorithms import (
     FedAvg,
     FedCM,
     FedDyn,
+    FedExLoRA,
     FedNova,
     FedPer,
     FedProto,
@@ -61,6 +62,7 @@ OF_EACH_KIND: list[Algorithm] = [
     IFCA(spread=0.5),
     FedAMP(alpha=1.0),
     HeteroFL(),
+    FedExLoRA(),
 ]
 
 

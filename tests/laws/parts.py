@@ -33,7 +33,9 @@ from fedray.algorithms import (
     FedDC,
     FedDecorr,
     FedDyn,
+    FedExLoRA,
     FedExP,
+    FedIT,
     FedLC,
     FedNova,
     FedNTD,
@@ -48,7 +50,10 @@ from fedray.algorithms import (
     FedSGD,
     FedVARP,
     FedYogi,
+    FFALoRA,
+    FLoRA,
     HeteroFL,
+    HetLoRA,
     LGFedAvg,
     LocalOnly,
     Mime,
@@ -115,6 +120,11 @@ ALGORITHMS: list[Algorithm] = [
     Centralized(),
     HeteroFL(),
     FedRolex([1.0, 0.5], weight="uniform"),
+    FedIT(),
+    FFALoRA(),
+    FedExLoRA(),
+    FLoRA([2, 4]),
+    HetLoRA([2, 4], gamma=0.5, lam=0.01),
 ]
 
 OTHER_SERVERS: list[Algorithm] = [

@@ -44,6 +44,20 @@ LAWS: dict[str, tuple[str, str]] = {
     ),
     "fednova": ("equal steps: FedAvg", "algorithms.test_fednova:test_fednova_at_equal_steps_is_fedavg"),
     "perfedavg": ("alpha 0: FedAvg", "algorithms.test_perfedavg:test_without_an_inner_step_it_is_fedavg"),
+    "fedit": (
+        "always: FedAvg of the adapters, bitwise",
+        "algorithms.test_fedit:test_fedit_is_fedavg_of_the_adapters_bitwise",
+    ),
+    "ffalora": ("one A: the mean of products, exactly", "algorithms.test_fedit:test_ffalora_is_the_papers_loop"),
+    "fedexlora": (
+        "one A for all: nothing is added; else the mean of products, exactly",
+        "algorithms.test_fedexlora:test_with_one_a_for_all_the_mean_is_exact_and_nothing_is_added",
+    ),
+    "flora": ("the mean of products, exactly", "algorithms.test_flora:test_flora_is_the_papers_loop"),
+    "hetlora": (
+        "a round of clients alike: FedIT",
+        "algorithms.test_hetlora:test_where_all_clients_are_alike_it_is_fedit",
+    ),
     "fedrep": ("no head: FedAvg, bitwise", "algorithms.test_fedrep:test_without_a_head_at_home_it_is_fedavg_bitwise"),
 }
 """What an algorithm is in a limit, where the tables of ``test_limits`` do not say it, and the test."""
@@ -68,6 +82,7 @@ ORACLES: dict[str, str] = {
     "local_only": "algorithms.test_local_only:test_each_client_trains_alone",
     "centralized": "algorithms.test_centralized:test_it_is_training_on_all_rows_judged_on_the_clients",
     "fedbn": "algorithms.test_fedbn:test_norms_stay_at_home_with_their_statistics",
+    "ffalora": "algorithms.test_fedit:test_ffalora_is_the_papers_loop",
 }
 """The independent loop, where its name is not ``test_<name>_is_the_papers_loop``."""
 

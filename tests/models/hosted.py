@@ -11,7 +11,7 @@ from torch import nn
 VOCABULARY = 24
 
 
-def tiny(kind: str) -> Any:
+def tiny(kind: str, vocabulary: int = VOCABULARY, positions: int = 32) -> Any:
     """Return a tiny model of some kind, always the same, without dropout."""
     import transformers  # takes seconds
 
@@ -19,26 +19,26 @@ def tiny(kind: str) -> Any:
         torch.manual_seed(7)
         if kind == "llama":
             sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
-            rest = {"num_key_value_heads": 2, "max_position_embeddings": 32, "tie_word_embeddings": False}
-            return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=VOCABULARY, **sizes, **rest))
+            rest = {"num_key_value_heads": 2, "max_position_embeddings": positions, "tie_word_embeddings": False}
+            return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=vocabulary, **sizes, **rest))
         if kind == "gpt2":
             off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
             config = transformers.GPT2Config(
-                vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=32, **off
+                vocab_size=vocabulary, n_embd=16, n_layer=2, n_head=2, n_positions=positions, **off
             )
             return transformers.GPT2LMHeadModel(config)
         off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
         if kind == "bert":
-            config = transformers.BertConfig(vocab_size=VOCABULARY, max_position_embeddings=32, **shape, **off)
+            config = transformers.BertConfig(vocab_size=vocabulary, max_position_embeddings=positions, **shape, **off)
             return transformers.BertModel(config)
         assert kind == "vit"
         return transformers.ViTModel(transformers.ViTConfig(image_size=8, patch_size=4, num_channels=1, **shape, **off))
 
 
-def saved(folder: Path, kind: str, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> Path:
+def saved(folder: Path, kind: str, dtype: torch.dtype = torch.float32, scale: float = 1.0, **sizes: int) -> Path:
     """Write a tiny model of some kind into a folder, its parameters times ``scale``."""
-    model = tiny(kind)
+    model = tiny(kind, **sizes)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(scale)

@@ -54,6 +54,44 @@ def test_peft_loads_the_adapters_and_gives_the_same_logits(tmp_path: Path, kind:
     assert export(folder, out, "peft", force=True)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of what peft asks transformers
+@pytest.mark.parametrize(("kind", "targets"), [("llama", ["q_proj", "v_proj"]), ("gpt2", ["c_attn"])])
+@pytest.mark.parametrize("name", ["fedexlora", "flora"])
+def test_a_base_that_the_algorithm_has_changed_is_written_whole(
+    tmp_path: Path, kind: str, targets: list[str], name: str
+) -> None:
+    import transformers
+
+    from tests.models.hosted import saved
+
+    base = saved(tmp_path / "base", kind)
+    ids = np.random.default_rng(2).integers(1, 24, (8, 6))
+    data = fedray.FederatedData.from_arrays({"input_ids": ids}, ids, clients=np.arange(8) % 2)
+    model = {"name": "huggingface", "path": str(base), "lora": {"r": 2, "targets": targets}}
+    args = fedray.TrainArgs(rounds=2, optimizer={"name": "sgd", "lr": 1.0}, batch_size=2)
+    federated = fedray.FederatedModel(model, task="causal_lm")
+    result = fedray.train(
+        federated, data, args, algorithm=name, cluster="inline", run_dir=str(tmp_path / "run"), progress=False
+    )
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match="has changed the base, which adapters alone do not tell; take --to huggingface"
+    ):
+        export(folder, tmp_path / "adapter", "peft")
+    export(folder, tmp_path / "whole", "huggingface")
+    x = torch.from_numpy(ids)
+    with torch.no_grad():
+        trained = result.model(input_ids=x)
+        alone = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "whole")(x).logits
+        before = transformers.AutoModelForCausalLM.from_pretrained(base)(x).logits
+    assert torch.allclose(alone, trained, atol=1e-5)
+    assert not torch.allclose(alone, before, atol=1e-4)
+    changed = {n: b for n, b in result.model.named_buffers() if n.endswith("base_residual")}
+    assert len(changed) == 2 * len(targets)
+    assert all(bool(change.any()) for change in changed.values())
+
+
 def test_a_model_without_adapters_has_none_to_write(tmp_path: Path) -> None:
     data = fedray.FederatedData.from_arrays(np.zeros((4, 2)), [0, 1, 0, 1], clients=[0, 0, 1, 1])
     fedray.train(

@@ -16,6 +16,7 @@ import fedray
 from fedray import optim
 from fedray.algorithms import AFL, IFCA, FedAMP, FedAvg, FedAvgM, FedCM, FedDC, FedDyn, FedExP, FedProto, Scaffold
 from fedray.algorithms.base import Algorithm
+from fedray.algorithms.lowrank import Rebased
 from fedray.core.layout import Layout
 from fedray.core.messages import BUFFERS, Aggregate, Parts
 from fedray.server import SGD, Adagrad, Adam, Momentum, Server, ServerOptimizer, server_optimizers
@@ -39,6 +40,9 @@ def with_parts(round: int, config: Algorithm) -> Aggregate:
     others |= {"counts": torch.tensor([0.0, 2.5]), "sums": torch.arange(10.0) * round}
     if isinstance(config, AFL):
         others["loss"] = torch.tensor([0.1, 0.4, 0.0, 0.2]) * round
+    if isinstance(config, Rebased):
+        shares = torch.tensor([0.3, 0.0, 0.2, 0.5])
+        return replace(total, parts={"delta": torch.outer(shares, delta)}, shares={"delta": shares})
     if isinstance(config, IFCA):
         shares = torch.linspace(0.5, 1.5, config.clusters) / config.clusters
         return replace(total, parts={"delta": torch.outer(shares, delta)}, shares={"delta": shares})
@@ -80,7 +84,7 @@ def test_an_algorithm_says_whether_it_gives_its_update_to_the_server_optimizer(c
     server.enter(1)
     config.step(server, with_parts(1, config))
     assert server.moved is config.uses_server
-    assert config.uses_server is not isinstance(config, FedAMP | FedDC | FedDyn | FedExP | IFCA | FedProto)
+    assert config.uses_server is not isinstance(config, FedAMP | FedDC | FedDyn | FedExP | IFCA | FedProto | Rebased)
 
 
 class Keeping(FedAvg):
