@@ -252,7 +252,8 @@ class _Drive:
         module = last_of(plan.task.model_fn)
         vector.copy_(plan.layout.pack(dict(module.state_dict())))
         self._frozen = keep_frozen(run.folder.path, plan.layout, module)
-        state = first_state(plan, vector, ClientStore(run.folder.state, run.job().state_widths()))
+        store = ClientStore(run.folder.state, run.job().state_widths(), self._executor.hold())
+        state = first_state(plan, vector, store)
         saved = checkpoint.newest(run.folder.checkpoints, run.folder.state) if run.resume else None
         self._spending = spending_of(plan, run.folder.path, saved.state if saved else None)
         if run.resume:

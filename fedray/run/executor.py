@@ -16,6 +16,7 @@ from fedray.core.messages import Broadcast
 from fedray.run.profiling import Tracer
 from fedray.run.usage import Meter, Reading, Usage
 from fedray.run.worker import Item, Job, Report, Worker
+from fedray.rundir.held_rows import HeldRows
 from fedray.rundir.worker_log import copied
 
 _NAME = "inline/0"
@@ -63,6 +64,12 @@ class Executor(Protocol):
 
     def usage(self) -> Usage:
         """Return what the last round took on the machines, from ``publish`` to ``collect``."""
+
+    def hold(self) -> HeldRows | None:
+        """Return memory where workers leave rows of client state from now on, for a store in this process; None: none.
+
+        Without this call, and where there is none, they write all rows to files.
+        """
 
     def close(self) -> None:
         """Release whatever was started."""
@@ -115,6 +122,10 @@ class InlineExecutor:
     def usage(self) -> Usage:
         """Return the usage of this process."""
         return Usage((self._reading,), gpus=self._gpus)
+
+    def hold(self) -> HeldRows | None:
+        """Return memory of this process."""
+        return self._worker.hold()
 
     def close(self) -> None:
         """Give the process its thread count back, and other threads the right to train."""

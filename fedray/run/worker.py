@@ -55,6 +55,7 @@ from fedray.run.profiling import Profile
 from fedray.run.trained import Models
 from fedray.run.weights import weights
 from fedray.rundir.client_state import StateRows
+from fedray.rundir.held_rows import HeldRows
 
 
 def devices_of(gpus: float) -> tuple[torch.device, ...]:
@@ -145,6 +146,12 @@ class Worker:
     def finish(self) -> Accumulator:
         """Return all that was folded since ``begin``."""
         return self._accumulator
+
+    def hold(self) -> HeldRows | None:
+        """Leave rows of client state in memory from now on, for a store of the same process; None: there are none."""
+        if self.rows.width:
+            self.rows.held = HeldRows(self.rows.width)
+        return self.rows.held
 
     def handle(self, item: Item) -> Report:
         """Do one work item.

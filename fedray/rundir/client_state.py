@@ -3,6 +3,7 @@
 A worker writes the new state of a block's clients into a segment of its own and reports where each row lies; the driver
 commits those places when it accepts the block.  So a block that is repeated, or a client that is dropped, leaves the
 old state in force, and a checkpoint is the index alone.  Memory is the page cache's: rows spill to disk by themselves.
+Where the driver trains itself, rows are in no file until a checkpoint needs them, see :mod:`fedray.rundir.held_rows`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from fedray.core.messages import Ints, Parts
 from fedray.core.places import Places
 from fedray.rundir import durable
+from fedray.rundir.held_rows import MEMORY, HeldRows
 from fedray.rundir.index import Index
 
 Seal = tuple[int, str]
@@ -35,6 +37,7 @@ _MOST, _LEFT = 2.5, 2.25
 """Rows in segments for each live one: before some are rewritten, and after."""
 
 _SUFFIX = ".f32"
+_IN_MEMORY = (MEMORY,)
 
 
 class StateRows:
@@ -43,15 +46,17 @@ class StateRows:
     Args:
         folder: the folder of segments, visible to all workers that share the state.
         widths: length of each named vector; a row is their concatenation, float32, in this order.
+        held: memory in which new rows may stay; None: they are written to files at once.
 
     Attributes:
         width: length of a row.
     """
 
-    def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, widths: Mapping[str, int], held: HeldRows | None = None) -> None:
         self._folder = folder
         self._widths = dict(widths)
         self.width = sum(widths.values())
+        self.held = held
         self._segment = ""
         self._round = -1
         self._written = 0
@@ -64,22 +69,43 @@ class StateRows:
             return {}, torch.zeros(len(clients), dtype=torch.bool, device=device)
         at = places.at(clients)
         known, found = at >= 0, [np.empty((len(clients), width), dtype=np.float32) for width in self._widths.values()]
-        if not known.all():
+        every = bool(known.all())
+        into = self._remember(found, places, at, every)
+        if not every:
             for part in found:
                 part[~known] = 0.0
-        into, which = np.flatnonzero(known), at[known]
-        order = np.argsort(places.segment[which], kind="stable")
-        self._fill(found, places, which[order], into[order], np.ones_like(into))
+        if len(into):
+            into = into[np.argsort(places.segment[at[into]], kind="stable")]
+            self._fill(found, places, at[into], into, np.ones_like(into))
         parts = {name: torch.from_numpy(part).to(device) for name, part in zip(self._widths, found, strict=True)}
         return parts, torch.from_numpy(known).to(device)
 
     def whole(self, places: Places) -> Matrix:
         """Return whole rows ``[n, sum of widths]``; what lies side by side is read at once."""
         found = np.empty((len(places), self.width), dtype=np.float32)
-        apart = (np.diff(places.segment) != 0) | (np.diff(places.number) != 1)
-        first = np.flatnonzero(np.concatenate([[True], apart]))
-        self._fill([found], places, first, first, np.diff(first, append=len(places)))
+        into = self._remember([found], places, np.arange(len(places)), True)
+        if len(into):
+            apart = (np.diff(places.segment[into]) != 0) | (np.diff(places.number[into]) != 1) | (np.diff(into) != 1)
+            first = np.flatnonzero(np.concatenate([[True], apart]))
+            self._fill([found], places, into[first], into[first], np.diff(first, append=len(into)))
         return found
+
+    def _remember(self, found: Sequence[Matrix], places: Places, which: Ints, every: bool) -> Ints:
+        """Copy what memory has of the rows at places ``[n]`` (-1: none), and return those of the n that files have.
+
+        Rows of ``found`` that it does not have are left with any values.  ``every``: all n have a place.
+        """
+        if self.held is None or MEMORY not in places.segments:
+            return np.flatnonzero(which >= 0)
+        inside, number = every and len(places.segments) == 1, places.number[which]
+        if not inside:
+            here = (which >= 0) & (places.segment[which] == places.segments.index(MEMORY))
+            number = np.where(here, number, 0)
+        start = 0
+        for part in found:
+            self.held.read(number, slice(start, start + part.shape[1]), torch.from_numpy(part))
+            start += part.shape[1]
+        return which[:0] if inside else np.flatnonzero((which >= 0) & ~here)
 
     def _fill(self, found: Sequence[Matrix], places: Places, which: Ints, into: Ints, counts: Ints) -> None:
         """Read runs ``[n]``: from the place ``which`` so many rows on, into the parts of the rows from ``into`` on."""
@@ -116,6 +142,8 @@ class StateRows:
             self._forget()
             self._round, self._written = round, 0
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+        if self.held is not None and (numbers := self.held.put(matrix)) is not None:
+            return Places(clients, _IN_MEMORY, np.zeros_like(clients), numbers)
         data, place = matrix.reshape(-1).data.cast("B"), self._written * self.width * 4
         # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
         file = os.open(f"{self._folder}/{self._segment}", os.O_WRONLY | os.O_CREAT, 0o666)
@@ -147,19 +175,22 @@ class ClientStore:
     Args:
         folder: the folder of segments; made if missing.
         widths: length of each named vector.
+        held: the memory in which workers of this process leave rows; None: all are in files.
 
     Attributes:
         kept: segments that stay although the index may not refer to them: kept checkpoints do.
     """
 
-    def __init__(self, folder: Path, widths: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, widths: Mapping[str, int], held: HeldRows | None = None) -> None:
         self.folder = folder
         self.widths = dict(widths)
+        self.held = held
         self._index = Index()
         self.kept: frozenset[str] = frozenset()
         self._ends: dict[str, int] = {}
         self._seals: dict[str, Seal] = {}
         self._condemned: set[str] = set()
+        self._round = 0
         if widths:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -176,20 +207,42 @@ class ClientStore:
         """Accept new rows."""
         if not len(places):
             return
-        self._index.update(places)
+        replaced = self._index.update(places, MEMORY)
+        if self.held is not None:
+            self.held.accept(places.number if places.segments == _IN_MEMORY else places.number[:0], replaced)
+            if places.segments == _IN_MEMORY:
+                return
         ends = np.zeros(len(places.segments), dtype=np.int64)
         np.maximum.at(ends, places.segment, places.number + 1)
         for name, end in zip(places.segments, ends.tolist(), strict=True):
             self._ends[name] = max(end, self._ends.get(name, 0))
 
     def index(self) -> tuple[dict[str, Tensor], list[str]]:
-        """Return the index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to."""
-        rows = self.rows
+        """Return the index as tensors (``client``, ``segment``, ``row``) and the list of segments they refer to.
+
+        Raises:
+            RuntimeError: rows are in memory alone: ``flush`` first.
+        """
+        rows = self._in_files()
         order = np.argsort(np.array(rows.segments))
         number = np.empty_like(order)
         number[order] = np.arange(len(order))
         columns = {"client": rows.clients, "segment": number[rows.segment], "row": rows.number}
         return {name: torch.from_numpy(column) for name, column in columns.items()}, sorted(rows.segments)
+
+    def _in_files(self) -> Places:
+        """Return the places of all committed rows in files, those of the clients in order; no segment is without."""
+        rows = self.rows
+        if self.held is None or MEMORY not in rows.segments:
+            return rows
+        memory, names = rows.segments.index(MEMORY), list(rows.segments)
+        inside = rows.segment == memory
+        files, file, number = self.held.written(rows.number[inside])
+        segment, numbers = rows.segment.copy(), rows.number.copy()
+        segment[inside], numbers[inside] = file + len(names), number
+        used, segment = np.unique(segment, return_inverse=True)
+        names += files
+        return Places(rows.clients, tuple(names[place] for place in used.tolist()), segment, numbers)
 
     def seals(self) -> dict[str, Seal]:
         """Return the seal of each segment that the index refers to.
@@ -198,8 +251,9 @@ class ClientStore:
         appended.
         """
         known, self._seals = self._seals, {}
-        for name in sorted(self._index.live):
-            size = 4 * sum(self.widths.values()) * self._ends[name]
+        ends = self._ends if self.held is None else self._ends | self.held.files
+        for name in sorted(self._in_files().segments):
+            size = 4 * sum(self.widths.values()) * ends[name]
             self._seals[name] = known[name] if name in known else (size, _sha256(self.folder / name, size))
         return self._seals
 
@@ -221,10 +275,32 @@ class ClientStore:
 
     def flush(self) -> None:
         """Force all committed rows to disk, and the names of their segments."""
-        names = set(self._index.live)
+        self._write_held()
+        names = set(self._in_files().segments)
         folders = (self.folder, self.folder.parent) if names else ()
         for path in (*(self.folder / name for name in names), *folders):
             durable.sync(path)
+
+    def _write_held(self) -> None:
+        """Write those rows of memory that no file has, and those of files that have few of the others, into a file."""
+        if self.held is None or not self.widths:
+            return
+        inside = self._index.within([MEMORY] if MEMORY in self._index.live else [])
+        self.held.forget(inside.number, _MOST, _LEFT)
+        rows = self.held.unwritten(inside.number)
+        new, first = StateRows(self.folder, self.widths), 0
+        memory = StateRows(self.folder, self.widths, self.held)
+        for some in np.split(rows, range(self._at_once, len(rows), self._at_once)):
+            if len(some):
+                there = Places(some, _IN_MEMORY, np.zeros_like(some), some)
+                written = new.append(self._round, some, memory.whole(there))
+                self.held.wrote(some, written.segments[0], first)
+                first += len(some)
+
+    @property
+    def _at_once(self) -> int:
+        """The number of rows that are copied at once."""
+        return max(1, _COPIED // (4 * sum(self.widths.values())))
 
     def compact(self, round: int) -> None:
         """Rewrite live rows once more than ``_MOST`` times as many are stored, until ``_LEFT`` times as many are.
@@ -232,7 +308,7 @@ class ClientStore:
         Those of the emptiest segments are: to rewrite all would copy each row many times over, as most of a segment
         that was written lately are written anew soon.
         """
-        live = self._index.live
+        live = {name: count for name, count in self._index.live.items() if name != MEMORY}
         self._ends = ends = {name: self._ends[name] for name in live}
         stored, wanted = sum(ends.values()), sum(live.values())
         if len(live) < 2 or stored <= _MOST * wanted:
@@ -243,10 +319,9 @@ class ClientStore:
                 break
             emptiest.append(name)
             stored -= ends[name] - live[name]
-        rows, moved = StateRows(self.folder, self.widths), self._index.within(emptiest)
-        at_once = max(1, _COPIED // (4 * rows.width))
-        for start in range(0, len(moved), at_once):
-            some = moved.only(moved.clients[start : start + at_once])
+        rows, moved = StateRows(self.folder, self.widths, self.held), self._index.within(emptiest)
+        for start in range(0, len(moved), self._at_once):
+            some = moved.only(moved.clients[start : start + self._at_once])
             self.commit(rows.append(round, some.clients, rows.whole(some)))
         rows.close()
 
@@ -257,6 +332,9 @@ class ClientStore:
         that is not committed yet.
         """
         needed = self.kept | self._index.live.keys()
+        if self.held is not None:
+            self.held.tidy()
+            needed |= self.held.files.keys()
         with os.scandir(self.folder) as found:
             unneeded = {entry.name for entry in found if entry.name.endswith(_SUFFIX)} - needed
         for name in unneeded & self._condemned:
@@ -269,6 +347,7 @@ class ClientStore:
         In this order, as the round may have asked for its rows before ``compact`` moves them: the segments that it
         asked for are then deleted in a later round at the earliest.
         """
+        self._round = round
         if self._index.live:
             self.collect_garbage()
             self.compact(round)

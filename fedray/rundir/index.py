@@ -37,14 +37,17 @@ class Index:
         self._free = list(range(16))
         self._lock = threading.Lock()
 
-    def update(self, places: Places) -> None:
-        """Take rows over, in the place of the clients' rows before."""
+    def update(self, places: Places, of: str = "") -> Ints:
+        """Take rows over, in the place of the clients' rows before; return the numbers of those in segment ``of``."""
         if not len(places):
-            return
+            return places.number
         with self._lock:
             if (count := int(places.clients.max()) + 1) > len(self._segment):
                 self._segment, self._number = _longer(self._segment, count, -1), _longer(self._number, count, 0)
             before = self._segment[places.clients]
+            replaced = (
+                self._number[places.clients[before == self._numbers[of]]] if of in self._numbers else _column(0, 0)
+            )
             now = np.array([self._number_of(name) for name in places.segments])[places.segment]
             self._segment[places.clients], self._number[places.clients] = now, places.number
             self._live += np.bincount(now, minlength=len(self._live))
@@ -52,6 +55,7 @@ class Index:
             for number in [number for number in self._names if not self._live[number]]:
                 del self._numbers[self._names.pop(number)]
                 self._free.append(number)
+            return replaced
 
     def _number_of(self, name: str) -> int:
         """Return the number of a segment; those of dead ones are given again, so that all stay small."""

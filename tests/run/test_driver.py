@@ -102,6 +102,16 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_in_one_process_client_state_is_in_files_once_a_checkpoint_needs_it(tmp_path: Path, quiet: Path) -> None:
+    folder = tmp_path / "run"
+    records = run_in(folder, every=4).records(InlineExecutor)
+    seen = [len(list((folder / "state").glob("*.f32"))) for _ in itertools.islice(records, 3)]
+    assert seen == [0, 0, 0]
+    list(records)
+    assert list((folder / "state").glob("*.f32"))
+    assert hashes(folder) == hashes(quiet)
+
+
 # One driver
 
 
@@ -398,7 +408,7 @@ def stopped_after(count: int) -> Callable[[], bool]:
 @pytest.mark.parametrize("asked", [0, 1, 9, 16])
 def test_totals_are_those_of_all_rounds_and_resumes(asked: int, tmp_path: Path, quiet: Path) -> None:
     folder = tmp_path / "run"
-    list(run_in(folder, every=3).records(Costly, stopped_after(asked)))
+    list(run_in(folder, every=4).records(Costly, stopped_after(asked)))
     assert summary(folder)["status"] == "stopped"
     go(run_in(folder, resume=True))
     totals = Totals.from_json(summary(folder)["totals"])

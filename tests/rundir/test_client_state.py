@@ -15,9 +15,12 @@ from torch import Tensor
 from fedray.core.places import Places
 from fedray.rundir import client_state
 from fedray.rundir.client_state import ClientStore, StateRows, damage
+from fedray.rundir.held_rows import HeldRows
 
 WIDTHS = {"control": 3, "residual": 2}
 CPU = torch.device("cpu")
+MEMORY = st.sampled_from([None, 60, 400])
+"""Bytes for rows of 20: none, for three rows, and for twenty."""
 
 
 def state(*values: float) -> dict[str, Tensor]:
@@ -30,9 +33,13 @@ def ids(*clients: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array(clients, dtype=np.int64)
 
 
+def held_rows(memory: int | None) -> HeldRows | None:
+    return None if memory is None else HeldRows(sum(WIDTHS.values()), memory)
+
+
 def held(store: ClientStore, *clients: int) -> list[float]:
     """The value that each client's row is filled with; 0 for a newcomer."""
-    rows = StateRows(store.folder, store.widths)
+    rows = StateRows(store.folder, store.widths, store.held)
     parts, known = rows.read(ids(*clients), store.of(ids(*clients)), CPU)
     rows.close()
     assert parts["control"].shape == (len(clients), 3)
@@ -42,7 +49,7 @@ def held(store: ClientStore, *clients: int) -> list[float]:
 
 
 def written(store: ClientStore, round: int, values: dict[int, float]) -> Places:
-    rows = StateRows(store.folder, store.widths)
+    rows = StateRows(store.folder, store.widths, store.held)
     places = rows.write(round, ids(*values), state(*values.values()))
     rows.close()
     return places
@@ -295,12 +302,13 @@ def test_what_a_kept_checkpoint_needs_stays(store: ClientStore) -> None:
             st.sampled_from(["compact", "garbage", "checkpoint", "resume"]),
         ),
         max_size=12,
-    )
+    ),
+    MEMORY,
 )
 def test_whatever_happens_a_store_is_a_dictionary(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[object]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[object], memory: int | None
 ) -> None:
-    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS)
+    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS, held_rows(memory))
     expected: dict[int, float] = {}
     saved = store.index()
     saved_values: dict[int, float] = {}
@@ -317,7 +325,7 @@ def test_whatever_happens_a_store_is_a_dictionary(
             saved, saved_values = store.index(), dict(expected)
             store.kept = frozenset(saved[1])
         else:
-            store = ClientStore(store.folder, WIDTHS)
+            store = ClientStore(store.folder, WIDTHS, held_rows(memory))
             store.restore(*saved)
             store.kept = frozenset(saved[1])
             expected = dict(saved_values)
@@ -325,12 +333,13 @@ def test_whatever_happens_a_store_is_a_dictionary(
 
 
 # A segment is found while it is written, and all its rows move before the next round has read them.
-@example([({0, 1, 2, 3, 4}, 0), ({0, 1, 2, 3}, 0), ({0, 1, 2}, 2), ({2}, 1)])
-@given(st.lists(st.tuples(st.sets(st.integers(0, 5), min_size=1), st.integers(0, 2)), max_size=10))
+@example([({0, 1, 2, 3, 4}, 0), ({0, 1, 2, 3}, 0), ({0, 1, 2}, 2), ({2}, 1)], None)
+@example([({0, 1, 2, 3, 4}, 0), ({0, 1, 2, 3}, 0), ({0, 1, 2}, 2), ({2}, 1)], 400)
+@given(st.lists(st.tuples(st.sets(st.integers(0, 5), min_size=1), st.integers(0, 2)), max_size=10), MEMORY)
 def test_a_round_can_read_what_it_asked_for_whenever_the_store_is_tidied_beside_it(
-    tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[set[int], int]]
+    tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[set[int], int]], memory: int | None
 ) -> None:
-    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS)
+    store = ClientStore(tmp_path_factory.mktemp("state"), WIDTHS, held_rows(memory))
     expected: dict[int, float] = {}
     for round, (cohort, when) in enumerate(rounds, start=1):
         clients = sorted(cohort)
@@ -343,7 +352,7 @@ def test_a_round_can_read_what_it_asked_for_whenever_the_store_is_tidied_beside_
         if when == 2:
             store.tidy(round - 1)
         # A slow worker reads only now, when another has long written.
-        reader = StateRows(store.folder, WIDTHS)
+        reader = StateRows(store.folder, WIDTHS, store.held)
         parts, _ = reader.read(ids(*clients), asked, CPU)
         reader.close()
         assert parts["control"][:, 0].tolist() == [expected.get(client, 0.0) for client in clients]

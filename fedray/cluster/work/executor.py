@@ -31,6 +31,7 @@ from fedray.run.failure_policy import give_up, unseen
 from fedray.run.profiling import Tracer
 from fedray.run.usage import Usage
 from fedray.run.worker import Item, Job, Report
+from fedray.rundir.held_rows import HeldRows
 
 _LARGE = 1 << 22
 
@@ -81,6 +82,10 @@ class RayExecutor:
         if self._args.driver.gpus:
             return torch.zeros(size, device="cuda")
         return self.nodes.own[0].down.tensors["model"] if self.nodes.own else torch.zeros(size)
+
+    def hold(self) -> HeldRows | None:
+        """Return None: rows of workers outlive them in files."""
+        return None
 
     def publish(self, down: Broadcast) -> None:
         """Make the broadcast known: in this node's shared memory, and once to each other node."""

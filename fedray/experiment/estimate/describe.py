@@ -27,6 +27,7 @@ from fedray.experiment.estimate.secure import secure_rows
 from fedray.experiment.estimate.spending import privacy_rows
 from fedray.local.schedule import step_bounds
 from fedray.run.plan import Plan
+from fedray.rundir.held_rows import LIMIT
 from fedray.server import Server
 
 _PICTURED = 100_000
@@ -207,8 +208,16 @@ def _memory(config: Config, costs: Memory, workers: int) -> list[Row]:
             f"{'worker and driver in one process' if inline else f'{several} and the driver'}: {total}",
         ),
         ("checkpoint", f"{decimal(costs.checkpoint)} on disk, {keep:,} kept{best}"),
-        ("client state", f"{decimal(costs.state)} on disk once every client has taken part" if costs.state else "none"),
+        ("client state", _state(costs.state, inline)),
     ]
+
+
+def _state(bytes: int, inline: bool) -> str:
+    if not bytes:
+        return "none"
+    # Up to two and a half rows are stored for each client, and what is dead stays for two rounds.
+    held = f", and up to {decimal(min(LIMIT, 3 * bytes))} in memory" if inline else ""
+    return f"{decimal(bytes)} on disk once every client has taken part{held}"
 
 
 def _time(config: Config, plan: Plan, first: FirstRound | None, server: Server, workers: int) -> list[Row]:
