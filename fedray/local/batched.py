@@ -43,6 +43,16 @@ class Forward:
             x = layer(params, x)
         return self.layers[-1](params, x), x
 
+    def fixed(self, moved: Collection[str]) -> int:
+        """Return the number of layers before the first one that has some of these tensors."""
+        own = {name.rpartition(".")[0] for name in moved}
+        return next((place for place, name in enumerate(self.names) if name in own), 0)
+
+    def cut(self, count: int) -> tuple[Forward, Forward]:
+        """Return the first layers, and the others."""
+        first = Forward(self.layers[:count], False, self.names[:count])
+        return first, Forward(self.layers[count:], self.ends_in_head, self.names[count:])
+
     def with_layers(
         self, params: dict[str, Tensor], x: Tensor, names: Collection[str]
     ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:

@@ -23,7 +23,7 @@ from fedray.local.counting import counting_of
 from fedray.local.guards import check_apart, check_rows, check_slots, is_free, same_memory
 from fedray.local.moments import Kept
 from fedray.local.numbers import fit_numbers
-from fedray.local.orders import Orders, Work, chosen, each_ones, for_all
+from fedray.local.orders import Orders, Work, chosen, each_ones, for_all, once
 from fedray.local.private import hidden
 from fedray.local.schedule import Schedule, batches
 from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, Task, evaluated
@@ -274,7 +274,11 @@ class Clients:
         seed = seed if secrets is None else secrets.seed
         keys, some = task.data.keys(self.index), chosen(where, len(self))
         drawn = args, self.rows, self.counts, keys, seed, task.seed, self.round, self.device, some
-        orders = self._drawn(Orders(*drawn, task.augment, work, task.private, secrets))
+        orders = once(
+            Orders(*drawn, task.augment, work, task.private, secrets),
+            self._orders,
+            first=not number or self.stepper.draws,
+        )
         free = not own and params is not None and is_free(params, len(self), self.layout, objective, only)
         whole = self.model if own or params is None else params
         made, trained = optimizer or self._optimizer, orders.taken(whole)
@@ -302,14 +306,6 @@ class Clients:
         """Raise ConfigError if rows are protected, and ``what`` looks at them."""
         if self.task.private is not None:
             hidden(what)
-
-    def _drawn(self, orders: Orders) -> Orders:
-        """Return the same orders of a fit before, which have been drawn, where there are some."""
-        for before in self._orders:
-            if before.same(orders):
-                return before
-        self._orders.append(orders)
-        return orders
 
     def _working(self, epochs: Any, steps: Any) -> tuple[LocalSection, Ints | None]:
         """Return the section that a fit works by, and the steps of each client ``[C]``, where it says these itself."""

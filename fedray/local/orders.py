@@ -21,7 +21,7 @@ from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.rows import Rows
 from fedray.local.batches import Batch, Batches, Trace
 from fedray.local.private import ExamplePrivacy, FitKeys, FitNoise
-from fedray.local.schedule import Schedule, poisson_rates
+from fedray.local.schedule import Schedule, batch_sizes, poisson_rates
 
 Work = tuple[int | None, int | None]
 """The epochs and the steps of a fit, as its program says them for all clients; None: as the config does."""
@@ -68,6 +68,21 @@ class Orders:
         alike = (self.seed, self.work, self.args) == (other.seed, other.work, other.args)
         own = any(said is not None for said in (self.where, other.where, self.steps, other.steps))
         return alike and self.opened is other.opened and not own
+
+    @cached_property
+    def whole(self) -> bool:
+        """True where each step of all clients takes all of their examples, whose order is then of no account."""
+        if self.private is not None or self.augment.parts or self.where is not None or self.steps is not None:
+            return False
+        return bool((batch_sizes(self.args, self.sizes, self.keys) >= self.sizes).all())
+
+    def follow(self, other: Orders) -> bool:
+        """Take over the batches of another fit of the block, if the order of their examples is of no account."""
+        alike = (self.work, self.args) == (other.work, other.args) and self.opened is other.opened
+        if not (alike and self.whole and other.whole):
+            return False
+        self.drawn, self.places, self.schedule, self.own = other.drawn, other.places, other.schedule, other.own
+        return True
 
     def _draw(self, seed: int) -> Schedule:
         draw = Schedule.draw if self.private is None else Schedule.poisson
@@ -195,3 +210,23 @@ def for_all(amount: Any) -> int | None:
     (3, None, None)
     """
     return int(amount) if isinstance(amount, Integral) else None
+
+
+def once(orders: Orders, drawn: list[Orders], first: bool) -> Orders:
+    """Return the same orders of a fit of the block before, where there are some, so that they are drawn once.
+
+    A fit that is not the first one of its models makes do with those of another fit, where that shows in rounding
+    alone: each step takes all examples of each client.
+
+    Args:
+        orders: of a fit.
+        drawn: of the fits before, to which they are added.
+        first: it is the first fit of its models in the round.
+    """
+    for before in drawn:
+        if before.same(orders):
+            return before
+    if not first:
+        any(orders.follow(before) for before in drawn)
+    drawn.append(orders)
+    return orders

@@ -84,6 +84,11 @@ class SequentialStepper:
                 entered.enter_context(replica.hidden.put_back(integer(task.seed, "local", c.round, client)))
             yield
 
+    @property
+    def draws(self) -> bool:
+        """True where the module has dropout, see :class:`fedray.local.step.Steps`."""
+        return self._dropout is not None
+
     def begin(self, c: Block, seed: int) -> None:
         """See :meth:`fedray.local.step.Steps.begin`."""
         if self._dropout is not None:

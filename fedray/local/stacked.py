@@ -22,6 +22,7 @@ from fedray.local.clipping import clip_rows
 from fedray.local.counting import counting_of
 from fedray.local.dropout import NamedDropout, has_dropout
 from fedray.local.features import watched
+from fedray.local.fixed_layers import without_fixed
 from fedray.local.gradients import gradient_of
 from fedray.local.guards import check_in_place
 from fedray.local.leading import LeadingRows
@@ -71,6 +72,7 @@ class StackedStepper:
         self._batched = (
             batched_forward(module) if task.args.precision != "bf16" and not task.data.spec.columns else None
         )
+        self._layers = self._batched  # of the fit that is under way
         self._counting = counting_of(task.loss_fn)
         self._private = None
         if task.private is not None:
@@ -108,6 +110,11 @@ class StackedStepper:
         with self.hidden.put_back():
             yield
 
+    @property
+    def draws(self) -> bool:
+        """True where the module has dropout, see :class:`fedray.local.step.Steps`."""
+        return self._dropout is not None
+
     def begin(self, c: Block, seed: int) -> None:
         """See :meth:`fedray.local.step.Steps.begin`."""
         if self._dropout is not None:
@@ -131,8 +138,8 @@ class StackedStepper:
         return output, seen[0] if len(seen) == 1 else output.new_zeros(len(output), 0)
 
     def _outputs(self, params: Tensors, keys: Tensor, x: Inputs) -> Tensor:
-        if self._batched is not None:
-            return self._batched(params, x)
+        if self._layers is not None:
+            return self._layers(params, x)
         # vmap knows the plain kernel of attention; the fused ones it would run client by client, with a warning.
         with sdpa_kernel(SDPBackend.MATH):
             outputs: Tensor = self._vmapped(params, keys, plain(x))
@@ -200,6 +207,10 @@ class StackedStepper:
         counted = None if counting is None else torch.zeros_like(losses, dtype=torch.int64)
         trace = Trace(np.zeros(len(c)), count, optimizer.group, self._device, fit.schedule.taken)
         pieces = None if self._task.args.accumulate == 1 else self._task.args.pieces
+        self._layers = self._batched
+        if self._batched is not None and fit.noise is None and not fit.hooked:
+            shorter = without_fixed(fit, self._batched, optimizer.leaves, self._device)
+            batches, self._layers = (batches, self._batched) if shorter is None else shorter
         for number, n in enumerate(batches.active):
             if n < len(optimizer):
                 optimizer.keep(n)

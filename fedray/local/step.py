@@ -41,6 +41,10 @@ After = Callable[["Step"], Any]
 class Steps(Protocol):
     """The part of a stepper that a step needs, see :class:`fedray.local.steppers.Stepper`."""
 
+    @property
+    def draws(self) -> bool:
+        """True where the module has dropout, so that the place of an example in a batch tells its mask."""
+
     def begin(self, c: Block, seed: int) -> None:
         """Begin a fit: dropout draws by its seed."""
 

@@ -247,3 +247,32 @@ def test_what_is_no_amount_of_work_is_refused(name: str, value: Any) -> None:
         ConfigError, match=rf"fit\({name}=\): a whole number, or one of at least 0 for each client, \[1\]"
     ):
         train(task(lambda c: c.fit(**{name: value}), "off", LocalSection(1, 4)), [0])
+
+
+@pytest.mark.parametrize(("batch", "shared"), [(11, True), ("full", True), (10, False)])
+@pytest.mark.parametrize("stack", [4, "off"])
+def test_fits_that_take_all_examples_in_each_step_gather_them_once(stack: Any, batch: Any, shared: bool) -> None:
+    """The order of a whole batch shows in rounding alone; the first fit of the models keeps its own."""
+    seen: list[list[Tensor]] = []
+
+    def twice(c: Clients) -> None:
+        def fit(only: str) -> list[Tensor]:
+            inputs: list[Tensor] = []
+            c.fit(only=lambda entry: entry.name.endswith(only), gradient=lambda step, _: inputs.append(step.batch.x))
+            return inputs
+
+        seen.append([*fit("bias"), *fit("weight")])
+
+    train(task(twice, stack, LocalSection(1, batch)), [0, 1, 2, 3])
+    both = seen[-1]
+    assert (both[0] is both[-1]) == shared
+    plain: list[Tensor] = []
+    train(
+        task(
+            lambda c: c.fit(gradient=lambda step, _: plain.append(step.batch.x)),
+            stack,
+            LocalSection(1, batch),
+        ),
+        [0, 1, 2, 3],
+    )
+    assert torch.equal(plain[-len(both) // 2], both[0])
