@@ -42,10 +42,12 @@ def evaluate(
         from fedray.core.terminal import pairs, show
         from fedray.experiment.evaluate import checkpoint_of, evaluate_run
         from fedray.experiment.evaluate_clients import (
+            MOST_CLASSES,
             MOST_SHOWN,
             each_json,
             each_told,
             evaluate_clients,
+            matrices_told,
             views_json,
             views_told,
         )
@@ -59,10 +61,12 @@ def evaluate(
         )
     if clients:
         tables: list[Grid | None] = []
+        matrices: list[tuple[str, Grid | None]] = []
         told: list[dict[str, Any]] = []
 
         def each(rows: list[ClientRows], name_of: NameOf) -> None:
             tables.append(None if as_json else each_told(rows, name_of))
+            matrices.extend(() if as_json else matrices_told(rows, name_of))
             told.extend(each_json(rows, name_of) if as_json else ())
 
         record = evaluate_clients(loaded, folder, round, device, each)
@@ -77,6 +81,12 @@ def evaluate(
                 )
             else:
                 show(table)
+        for name, matrix in matrices:
+            if matrix is None:
+                typer.echo(f"{name} has more than {MOST_CLASSES} classes: `fedray report` draws that of each client")
+            else:
+                typer.echo(f"{name} of each client, in examples:")
+                show(matrix)
         return
     if as_json:
         round = checkpoint_of(folder, round).round

@@ -18,6 +18,7 @@ from fedray.core.record import VIEWS, RoundRecord, finite
 from fedray.core.terminal import Grid
 from fedray.experiment.build import Config
 from fedray.experiment.evaluate import Which, checkpoint_of, device_named
+from fedray.metrics.confused import Confused
 from fedray.models.prototype import last_of
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
@@ -32,6 +33,9 @@ from fedray.rundir.folder import RunFolder
 
 MOST_SHOWN = 20
 """The most clients whose own numbers are shown one by one."""
+
+MOST_CLASSES = 12
+"""The most classes of whose confusion matrices those of single clients are shown."""
 
 
 NameOf = Callable[[int], str]
@@ -219,7 +223,57 @@ def each_json(rows: Sequence[ClientRows], name_of: NameOf) -> list[dict[str, Any
             "view": one.view,
             "examples": int(one.examples[place]),
             **finite({name: float(values[place]) for name, values in one.metrics.items()}),
+            **{name: cells[place] for name, cells in one.cells.items()},
         }
         for one in rows
         for place, client in enumerate(one.clients.tolist())
     ]
+
+
+def matrices_told(rows: Sequence[ClientRows], name_of: NameOf) -> list[tuple[str, Grid | None]]:
+    r"""Return the confusion matrix of each client, a table for each metric and view with its name.
+
+    There is none where there are more than ``MOST_SHOWN`` clients; None stands for a table of more than
+    ``MOST_CLASSES`` classes.
+
+    >>> from fedray.core.terminal import plain
+    >>> classes, counts = ["no", "yes"], [[8, 0], [0, 5]]
+    >>> cells = [[{"true": name, "predicted": name, "count": n}] for name, n in (("no", 8), ("yes", 5))]
+    >>> of = {"tables": {"confusion": {"classes": classes, "counts": counts}}, "cells": {"confusion": cells}}
+    >>> rows = ClientRows("global", np.array([0, 1]), np.array([8, 5]), {}, **of)
+    >>> ((name, table),) = matrices_told([rows], ["ann", "bob"].__getitem__)
+    >>> print(name, plain(table), sep="\n", end="")
+    confusion
+    ┏━━━━━━━━┳━━━━━━━━━━━━━━━━━━┳━━━━┳━━━━━┓
+    ┃ client ┃ true \ predicted ┃ no ┃ yes ┃
+    ┡━━━━━━━━╇━━━━━━━━━━━━━━━━━━╇━━━━╇━━━━━┩
+    │ ann    │ no               │ 8  │ 0   │
+    │        │ yes              │ 0  │ 0   │
+    │ bob    │ no               │ 0  │ 0   │
+    │        │ yes              │ 0  │ 5   │
+    └────────┴──────────────────┴────┴─────┘
+
+    Args:
+        rows: of each view.
+        name_of: the id of a client.
+    """
+    found: list[tuple[str, Grid | None]] = []
+    for one in rows:
+        for title, cells in one.cells.items() if len(one.clients) <= MOST_SHOWN else ():
+            classes = [str(name) for name in one.tables.get(title, {}).get("classes", ())]
+            matrices = [Confused.of_cells(own or (), classes) for own in cells]
+            first = next((matrix for matrix in matrices if matrix is not None), None)
+            if first is None:
+                continue
+            name = f"{one.view} {title}" if len(rows) > 1 else title
+            if len(classes) > MOST_CLASSES:
+                found.append((name, None))
+                continue
+            lines = [
+                ["" if number else name_of(client), row, *(f"{count:,}" for count in matrix.counts[number].tolist())]
+                for client, matrix in zip(one.clients.tolist(), matrices, strict=True)
+                if matrix is not None
+                for number, row in enumerate(matrix.rows)
+            ]
+            found.append((name, Grid(["client", f"{first.y} \\ {first.x}", *first.columns], lines)))
+    return found

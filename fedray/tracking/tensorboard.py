@@ -6,27 +6,28 @@ import contextlib
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.core.errors import counted, one_line
 from fedray.core.record import VIEWS, RoundRecord
-from fedray.rundir.client_table import TRAIN, metrics_in, part_of
+from fedray.rundir.client_table import part_of
 from fedray.tracking.base import RunInfo, Tracker, trackers
+from fedray.tracking.charts import Charts, charts
+from fedray.tracking.described import description
 
 if TYPE_CHECKING:
+    import pyarrow
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
     from fedray.tracking.events import EventFile
     from fedray.tracking.hparams import Settings
 
-MOST_CLIENTS = 50
-"""Clients that have curves of their own; of more, so many, evenly picked."""
-
 _log = logging.getLogger(__name__)
-
-_EACH = "test_each_client"
 
 _GROUPS = {
     "test": "test",
@@ -108,7 +109,8 @@ class TensorBoard(Tracker):
     """The tracker that writes event files: scalars by :func:`tag`, the config as text, pictures, settings of a sweep.
 
     ``tensorboard --logdir`` on the folder, or on one above it, shows them.  Confusion matrices and the labels of the
-    clients are images; up to 50 clients have curves of their own, in one chart for each metric under Custom Scalars;
+    clients are images; up to 50 clients have curves and matrices of their own.  Custom Scalars joins curves in one
+    chart: training and test set, the median and the tenths of the clients, each client.  Every curve has a description;
     of a sweep's folder the tab HParams has the settings of each run beside its last metrics.
 
     Everything, the slow import of the writer included, happens in a thread of its own, so no round waits.  What a
@@ -138,7 +140,9 @@ class TensorBoard(Tracker):
         self._run: RunInfo | None = None
         self._broken = False
         self._settings: Settings | None = None
-        self._charted = self._named = False
+        self._named = False
+        self._charts: Charts = {}
+        self._told: dict[str, None] = {}
 
     def hint(self, run_dir: Path) -> str:
         """Return the command that shows the files."""
@@ -151,7 +155,8 @@ class TensorBoard(Tracker):
         record is it known whether the checkpoint's round is told again after a resume, and so what it supersedes.
         """
         self.close()
-        self._run, self._broken, self._charted, self._named = run, False, False, False
+        self._run, self._broken, self._named = run, False, False
+        self._charts, self._told = {}, {}
         self._log_dir = run.run_dir if self.log_dir is None else Path(self.log_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fedray-tensorboard")
 
@@ -214,70 +219,62 @@ class TensorBoard(Tracker):
 
     def _write(self, record: RoundRecord) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
+        from torch.utils.tensorboard.summary import custom_scalars
+
+        from fedray.tracking.each_client import numbers
 
         assert self._run is not None
         file = self._file or self._open(self._run, record.round if self._run.resumed_from else 0)
-        numbers = {tag(name): value for name, value in scalars(record).items()}
-        numbers |= self._each_client(self._run, record)
-        if _views(record) and not self._charted:
-            self._charted = True
-            self._chart(file, record, numbers)
+        part = part_of(self._run.run_dir, record.round) if record.evaluated.get("clients") else None
+        found: dict[str, tuple[float, Callable[[], str]]] = {
+            tag(name): (value, partial(description, name)) for name, value in scalars(record).items()
+        }
+        if part is not None:
+            found |= numbers(part)
         if self._settings is not None and not self._named and self._settings.told_by(record):
             self._named = True
-            measured = [name for name in numbers if re.fullmatch("test/.*|test_clients/.*/mean", name)]
+            measured = [name for name in found if re.fullmatch("test/.*|test_clients/.*/mean", name)]
             file.add(self._settings.columns(measured))
+        known = len(self._told)
         # One event for the whole record: a quarter of the time of an event for each number.
-        file.add(Summary(value=[Summary.Value(tag=n, simple_value=v) for n, v in numbers.items()]), record.round)
-        self._draw(file, record)
+        values = [self._value(name, value, words) for name, (value, words) in found.items()]
+        file.add(Summary(value=values), record.round)
+        if len(self._told) > known and (shown := charts(self._told)) != self._charts:
+            self._charts = shown
+            file.add(custom_scalars(shown))
+        self._draw(file, record, part)
         file.flush()
 
-    def _chart(self, file: EventFile, record: RoundRecord, numbers: Iterable[str]) -> None:
-        """Write what the tab Custom Scalars shows: how metrics spread over clients, and those of each client."""
-        from torch.utils.tensorboard.summary import custom_scalars
+    def _value(self, name: str, value: float, words: Callable[[], str]) -> Summary.Value:
+        """Return a number of a curve, whose first one has its description as well."""
+        from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR, Summary, SummaryMetadata
 
-        shown: dict[str, dict[str, list[Any]]] = {"clients": {}}
-        for section, view in _views(record).items():
-            for metric in view:
-                title = tag(f"{section}/{metric}").partition("/")[2]
-                shown["clients"][title] = _band(section, metric)
-        for name in dict.fromkeys(name.rpartition("/")[0] for name in numbers if name.startswith(f"{_EACH}/")):
-            lines = ["Multiline", [f"^{re.escape(name)}/[^/]*$"]]
-            shown.setdefault("each client", {})[name.partition("/")[2]] = lines
-        file.add(custom_scalars(shown))
-
-    def _each_client(self, run: RunInfo, record: RoundRecord) -> dict[str, float]:
-        """Return the numbers of single clients, as the run folder has them."""
-        from fedray.data.picture import chosen_clients
-
-        part = part_of(run.run_dir, record.round) if record.evaluated.get("clients") else None
-        if part is None:
-            return {}
-
-        seen: dict[str, list[dict[str, Any]]] = {}
-        for row in part.to_pylist():
-            seen.setdefault(row["view"], []).append(row)
-        found: dict[str, float] = {}
-        for view, rows in seen.items():
-            if view == TRAIN:
-                continue
-            where = _EACH if view == "global" else f"{_EACH}/{view}"
-            for row in (rows[place] for place in chosen_clients(len(rows), MOST_CLIENTS)):
-                found |= {f"{where}/{metric}/{row['client']}": _value(row[metric]) for metric in metrics_in(part)}
+        found = Summary.Value(tag=name, simple_value=value)
+        if name not in self._told:
+            self._told[name] = None
+            of = SummaryMetadata.PluginData(plugin_name="scalars")
+            about = SummaryMetadata(summary_description=words(), plugin_data=of, data_class=DATA_CLASS_SCALAR)
+            found.metadata.CopyFrom(about)
         return found
 
-    def _draw(self, file: EventFile, record: RoundRecord) -> None:
-        """Draw the confusion matrices of a record."""
+    def _draw(self, file: EventFile, record: RoundRecord, part: pyarrow.Table | None) -> None:
+        """Draw the confusion matrices of a record, and those of single clients."""
         from torch.utils.tensorboard.summary import image
 
         from fedray.metrics.confused import Confused
         from fedray.tracking.drawing import MOST_CLASSES, matrix_image
+        from fedray.tracking.each_client import matrices
 
-        for section, tables in record.tables.items():
-            for title, table in tables.items():
-                matrix = Confused.of(table)
-                if matrix is not None and 0 < len(matrix.rows) <= MOST_CLASSES:
-                    picture = image(tag(f"{section}/{title}"), matrix_image(matrix), dataformats="HWC")
-                    file.add(picture, record.round)
+        found = {
+            tag(f"{section}/{title}"): matrix
+            for section, tables in record.tables.items()
+            for title, table in tables.items()
+            if (matrix := Confused.of(table)) is not None and 0 < len(matrix.rows) <= MOST_CLASSES
+        }
+        if part is not None:
+            found |= matrices(part, record)
+        for name, matrix in found.items():
+            file.add(image(name, matrix_image(matrix), dataformats="HWC"), record.round)
 
     def _end(self) -> None:
         from fedray.tracking.hparams import ended
@@ -295,11 +292,3 @@ class TensorBoard(Tracker):
 def _verbatim(text: str) -> str:
     # Indented rather than fenced: the text itself could close a fence.
     return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-def _value(number: float | None) -> float:
-    return float("nan") if number is None else number
-
-
-def _band(section: str, metric: str) -> list[Any]:
-    return ["Margin", [tag(f"{section}/{metric}/{name}") for name in ("p50", "p10", "p90")]]

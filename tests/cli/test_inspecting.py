@@ -143,14 +143,21 @@ def test_the_best_model_is_kept_exported_and_evaluated_by_that_name(cli: Cli, sm
     cli("export", "plain", "x.safetensors", "--round", "best").refused("plain: no round is its best", "checkpoint.best")
 
 
+def _matrix(cells: list[dict[str, Any]]) -> list[int]:
+    found = {(cell["true"], cell["predicted"]): cell["count"] for cell in cells}
+    return [found.get((str(true), str(guess)), 0) for true in range(3) for guess in range(3)]
+
+
 def test_the_clients_of_a_run_are_evaluated_by_their_own_models(cli: Cli, small: Path) -> None:
     options = ["algorithm=fedper", "data.holdout=0.3", "evaluate.clients_every=1", "run.dir=out", "-q"]
+    options.append("metrics=[accuracy,confusion_matrix]")
     run = cli("run", small, *options)
     assert run.status == 0
     refused = cli("evaluate", "out")
     assert refused.status == 2
     assert refused.err.endswith("evaluate the models of its clients: fedray evaluate out --clients\n")
-    shown = cli("evaluate", "out", "--clients").out
+    shown, _, matrices = cli("evaluate", "out", "--clients").out.partition("personal confusion_matrix of each client")
+    shown = shown.partition("global confusion_matrix of each client")[0]
     record = json.loads(Path("out/metrics.jsonl").read_text().splitlines()[-1])
     assert f"personal accuracy  {record['clients_personal']['accuracy']['mean']:.6g} (client_mean " in shown
     table = read_clients("out").to_pylist()
@@ -159,6 +166,10 @@ def test_the_clients_of_a_run_are_evaluated_by_their_own_models(cli: Cli, small:
     head = next(line for line in shown.splitlines() if line.startswith("┃"))
     at = [cell.strip() for cell in head.split("┃")[1:-1]].index("personal accuracy")
     assert {line[0]: line[at] for line in lines} == {name: f"{row['accuracy']:.6g}" for name, row in own.items()}
+    cells = [word for line in matrices.splitlines()[4:-1] for word in line.split("│")[3:-1]]
+    counts = [int(word.replace(",", "")) for word in cells]
+    assert sum(counts) == sum(row["examples"] for row in own.values())
+    assert counts == [n for row in own.values() for n in _matrix(row["confusion_matrix"])]
     told = json.loads(cli("evaluate", "out", "--clients", "--json").out)
     assert told["clients_personal"] == record["clients_personal"]
     assert {one["client"]: one["accuracy"] for one in told["clients"] if one["view"] == "personal"} == {

@@ -27,6 +27,7 @@ from fedray.core.record import RoundRecord
 from fedray.metrics.confused import Confused
 from fedray.rundir.client_table import ClientRows, ClientTable
 from fedray.tracking import RunInfo, TensorBoard, events
+from fedray.tracking.described import description
 from fedray.tracking.drawing import label_map, matrix_image
 
 COUNTS = np.array([[30, 2, 0], [0, 5, 5], [1, 1, 40]])
@@ -216,8 +217,8 @@ def test_up_to_fifty_clients_have_curves_of_their_own(tmp_path: Path, clients: i
     assert curve(events, f"{start}c{last}") == pytest.approx({1: last, 3: last / 3})
     assert curve(events, f"test_each_client/personal/loss/c{last}")[1] == last
     assert all(map(math.isnan, curve(events, "test_each_client/auroc/c0").values()))
-    (event,) = events.Tensors("custom_scalars__config__")
-    spreads, each = Layout.FromString(event.tensor_proto.string_val[0]).category
+    event = events.Tensors("custom_scalars__config__")[-1]
+    _, spreads, each = Layout.FromString(event.tensor_proto.string_val[0]).category
     assert [chart.title for chart in each.chart] == ["loss", "auroc", "personal/loss", "personal/auroc"]
     (pattern,) = each.chart[0].multiline.tag
     assert {tag for tag in events.Tags()["scalars"] if re.match(pattern, tag)} == {f"{start}{name}" for name in curves}
@@ -232,10 +233,23 @@ def test_names_for_some_clients_only_give_way_to_numbers(tmp_path: Path) -> None
     assert "    1 |" in shown_text(read(tmp_path), "train/labels")
 
 
-def test_the_spread_over_clients_has_a_chart(tmp_path: Path) -> None:
+def test_every_curve_has_a_description(tmp_path: Path) -> None:
     session(tmp_path, 0, range(1, 4))
-    (event,) = read(tmp_path).Tensors("custom_scalars__config__")
-    (chart,) = Layout.FromString(event.tensor_proto.string_val[0]).category[0].chart
+    events = read(tmp_path)
+    told = {tag: events.SummaryMetadata(tag).summary_description for tag in events.Tags()["scalars"]}
+    assert all(told.values())
+    assert told["test_clients/accuracy/p90"] == description("clients_test/accuracy/p90")
+
+
+def test_test_and_train_and_the_spread_over_clients_have_a_chart(tmp_path: Path) -> None:
+    session(tmp_path, 0, range(1, 4))
+    event = read(tmp_path).Tensors("custom_scalars__config__")[-1]
+    together, clients = Layout.FromString(event.tensor_proto.string_val[0]).category
+    assert [(chart.title, list(chart.multiline.tag)) for chart in together.chart] == [
+        ("loss", ["^train/loss$", "^test/loss$"]),
+        ("accuracy", ["^test/accuracy$", "^test_clients/accuracy/mean$"]),
+    ]
+    (chart,) = clients.chart
     (series,) = chart.margin.series
     spread = "test_clients/accuracy"
     assert (series.value, series.lower, series.upper) == (f"{spread}/p50", f"{spread}/p10", f"{spread}/p90")
