@@ -132,8 +132,10 @@ OTHER_SERVERS: list[Algorithm] = [
     FedAvgM(momentum=0.5, nesterov=True),
     FedAdam(server_lr=0.05, variant="torch"),
     FedAdagrad(server_lr=0.05, variant="torch"),
+    FFALoRA(),
+    FLoRA([2, 4]),
 ]
-"""Rows that differ from the one above them in the server's half alone: their laws are slow ones."""
+"""Rows that differ from another one in the server's half alone, or in what is trained: their laws are slow ones."""
 
 SERVERS: list[ServerOptimizer] = [
     SGD(0.7),
