@@ -22,7 +22,7 @@ from fedray.metrics.confused import Confused
 from fedray.models.prototype import last_of
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
-from fedray.run.models import check_frozen, fingerprint
+from fedray.run.models import check_frozen, fingerprint_in
 from fedray.run.origin import warn_of_changes, warn_of_code
 from fedray.run.snapshot import first_state, restore
 from fedray.run.worker import Job
@@ -111,7 +111,7 @@ def record_of(
         warn_of_changes(saved.state, plan.task.data)
     warn_of_code(folder.path, saved.round, config.code())
     module = last_of(plan.task.model_fn)
-    check_frozen(saved.state, fingerprint(plan.layout.frozen_of(module)))
+    check_frozen(saved.state, fingerprint_in(folder.path, plan.layout, module))
     if broken := damage(folder.state, saved.state["seals"]) if saved.state.get("seals") else None:
         raise ConfigError(f"{folder.path}: what clients kept up to round {saved.round} is not whole: {broken}")
     if plan.algorithm.statistics and STATISTICS not in saved.tensors:

@@ -19,7 +19,7 @@ from fedray.core.errors import ConfigError, listed, one_line
 from fedray.data.spec import DataSpec
 from fedray.models.fit import check_dropout, misfit
 from fedray.models.registry import models
-from fedray.models.shared import share_frozen
+from fedray.models.shared import read_from, share_frozen
 
 Head = Literal["auto", "causal_lm", "sequence_classification", "token_classification", "image_classification"]
 
@@ -146,7 +146,7 @@ class HuggingFace:
                 model = _adapted(peft, model, self.lora, head, new)
             if self.gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return share_frozen(Hosted(model))
+        return read_from(share_frozen(Hosted(model)), folder)
 
     def _head(self) -> str:
         """Return what the model is to end in.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-_SHARED = "fedray_shared"
+_SHARED, _BASE = "fedray_shared", "fedray_base"
 
 
 def share_frozen(module: nn.Module) -> nn.Module:
@@ -47,3 +48,18 @@ def memo_of(module: nn.Module) -> dict[int, Any]:
 def is_shared(tensor: Tensor) -> bool:
     """Return whether a tensor is one that copies have in common."""
     return getattr(tensor, _SHARED, False)
+
+
+def read_from(module: nn.Module, folder: Path) -> nn.Module:
+    """Note the folder that a module's base was read from, so that a run need not keep it once more; returns the module.
+
+    >>> base_of(read_from(nn.Linear(2, 1), Path("tinyllama"))).name
+    'tinyllama'
+    """
+    vars(module)[_BASE] = folder.absolute()
+    return module
+
+
+def base_of(module: nn.Module) -> Path | None:
+    """Return the folder that a module's base was read from; None: nobody has said one."""
+    return vars(module).get(_BASE)

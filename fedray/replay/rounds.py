@@ -25,7 +25,7 @@ from fedray.replay.recorded import Recorded
 from fedray.run.absent import left_out
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
-from fedray.run.models import fingerprint, model_sha256
+from fedray.run.models import fingerprint_in, model_sha256
 from fedray.run.plan import Plan
 from fedray.run.snapshot import first_state, restore, snapshot
 from fedray.run.state import ServerState
@@ -198,7 +198,7 @@ class Replay:
             vector = executor.global_vector(plan.layout.size)
             module = last_of(plan.task.model_fn)
             vector.copy_(plan.layout.pack(dict(module.state_dict())))
-            self._check_frozen(fingerprint(plan.layout.frozen_of(module)))
+            self._check_frozen(fingerprint_in(self._recorded.folder.path, plan.layout, module))
             state = first_state(plan, vector, ClientStore(place / "state", job.state_widths()))
             if saved is not None:
                 restore(plan, state, saved)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
+from fedray.models.shared import base_of
+from fedray.run.base_files import BaseFiles
 from fedray.rundir import durable
 from fedray.rundir.names import FROZEN
 
@@ -46,26 +49,55 @@ def model_sha256(vector: Tensor, beside: Mapping[str, Tensor] = MappingProxyType
 
 
 def keep_frozen(run_dir: Path, layout: Layout, module: nn.Module) -> str | None:
-    """Write the frozen tensors of a run's model into its folder, unless they are there; returns their fingerprint."""
-    tensors, path = layout.frozen_of(module), run_dir / FROZEN
-    if tensors and not path.exists():
-        durable.replace(path, {name: tensor.detach().cpu() for name, tensor in tensors.items()})
+    """Keep the frozen tensors of a run's model in its folder, unless they are; returns their fingerprint.
+
+    Of those that the files of the model's base have, the folder has the places, and the hashes of the files.
+    """
+    tensors, path, known = layout.frozen_of(module), run_dir / FROZEN, BaseFiles.read(run_dir)
+    if tensors and known is None and not path.exists() and (base := base_of(module)) is not None:
+        found = BaseFiles.of(base, tensors)
+        if found.places:
+            rest = fingerprint(_without(tensors, found))
+            known = replace(found, fingerprint=fingerprint(tensors), rest=rest)
+            known.write(run_dir)
+    rest_of = _without(tensors, known)
+    if rest_of and not path.exists():
+        durable.replace(path, {name: tensor.detach().cpu() for name, tensor in rest_of.items()})
+    return fingerprint_in(run_dir, layout, module)
+
+
+def fingerprint_in(run_dir: Path, layout: Layout, module: nn.Module) -> str | None:
+    """Return the fingerprint of the frozen tensors of a model, for a run whose folder may know that of its base.
+
+    Where the model was read from the same files as when the run was started these are not read again.
+    """
+    tensors, known, base = layout.frozen_of(module), BaseFiles.read(run_dir), base_of(module)
+    if known is not None and base is not None:
+        found = known.fingerprint_of(base, tensors, fingerprint(_without(tensors, known)))
+        if found is not None:
+            return found
     return fingerprint(tensors)
 
 
+def _without(tensors: Mapping[str, Tensor], known: BaseFiles | None) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if known is None or name not in known.places}
+
+
 def frozen_in(run_dir: Path, layout: Layout) -> dict[str, Tensor]:
-    """Read the frozen tensors of a run's model from its folder.
+    """Read the frozen tensors of a run's model from its folder, and from the files of its base.
 
     Raises:
         ConfigError: they are not there, or damaged.
     """
-    if not layout.frozen:
-        return {}
+    known = BaseFiles.read(run_dir) if layout.frozen else None
+    found = {} if known is None else known.load(layout.frozen)
+    if found.keys() >= set(layout.frozen):
+        return found
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(run_dir / FROZEN)
+        return found | load_file(run_dir / FROZEN)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{run_dir / FROZEN}: the frozen tensors of the model cannot be read: {error}") from None
 
@@ -85,7 +117,7 @@ def load_frozen(saved: Mapping[str, Any], layout: Layout, module: nn.Module, run
     Raises:
         ConfigError: those in the run's folder are not what a checkpoint's state says of them.
     """
-    now = fingerprint(layout.frozen_of(module))
+    now = fingerprint_in(run_dir, layout, module)
     if (known := saved.get("frozen", now)) == now:
         return
     found = frozen_in(run_dir, layout)

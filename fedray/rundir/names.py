@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,13 @@ BEST = "best.safetensors"
 CONFIG, SUMMARY, METRICS, MODEL, LOG = "config.yaml", "summary.json", "metrics.jsonl", "model.safetensors", "log.txt"
 
 FROZEN = "frozen.safetensors"
-"""The tensors of a model that never change, written once."""
+"""The tensors of a model that never change, written once; those that the files of its base have are not in it."""
+
+BASE = "base.json"
+"""The files that have tensors of a model that never change, with their hashes, where it was read from some."""
+
+CACHE = "FEDRAY_CACHE"
+"""The environment variable that names the folder of what is kept between runs."""
 
 ENCODING = "encoding.json"
 """The encoding of tables as inputs and targets; also beside an exported model."""
@@ -136,3 +143,15 @@ def to_go_on(run_dir: Path, limit: str | None = None) -> str:
         more = f"TrainArgs(..., {option}=MORE), " if limit else ""
         return f"fedray.train(..., {more}run_dir={str(run_dir)!r}, resume=True)"
     return f"fedray resume {shlex.quote(str(run_dir))}{f' {limit}=MORE' if limit else ''}"
+
+
+def cache_folder(part: str) -> Path:
+    """Return the folder of what is kept between runs, below ``$FEDRAY_CACHE``, ``$XDG_CACHE_HOME/fedray`` or
+    ``~/.cache/fedray``.
+
+    Args:
+        part: the kind of what is kept, the name of a folder there.
+    """
+    if said := os.environ.get(CACHE):
+        return Path(said) / part
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedray" / part

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.rundir.names import CONFIG, config_of, to_go_on, to_look_at
+from fedray.rundir.names import CONFIG, cache_folder, config_of, to_go_on, to_look_at
 
 
 def test_a_folder_without_a_config_is_no_run_folder(tmp_path: Path) -> None:
@@ -37,3 +37,13 @@ def test_it_goes_on_as_it_was_started(config: str, limit: str | None, words: str
     assert f"'{folder}'" in said  # quoted, as a shell and Python want it
     look = f"fedray.debug('{folder}', model, data)" if config.startswith("python") else f"fedray debug '{folder}'"
     assert to_look_at(folder) == look
+
+
+def test_where_things_are_kept_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDRAY_CACHE", "/scratch/me")
+    assert cache_folder("text") == Path("/scratch/me/text")
+    monkeypatch.delenv("FEDRAY_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert cache_folder("text") == Path("/x/fedray/text")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder("text") == Path.home() / ".cache/fedray/text"

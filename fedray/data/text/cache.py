@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
@@ -19,9 +18,7 @@ from fedray.data.text.formats import Format
 from fedray.data.text.tokenizers import Tokenizer, template_of
 from fedray.data.text.tokens import Tokens
 from fedray.rundir import durable
-
-FOLDER = "FEDRAY_CACHE"
-"""The environment variable that names the folder of what is kept between runs."""
+from fedray.rundir.names import CACHE
 
 VERSION = 1
 """Rises when the same file, format and tokenizer give other tokens than before."""
@@ -39,13 +36,6 @@ class Kept(NamedTuple):
 
     tokens: Tokens
     how: Literal["read", "made", "damaged"]
-
-
-def cache_folder() -> Path:
-    """Return the folder of tokens, below ``$FEDRAY_CACHE``, ``$XDG_CACHE_HOME/fedray`` or ``~/.cache/fedray``."""
-    if said := os.environ.get(FOLDER):
-        return Path(said) / "text"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedray" / "text"
 
 
 def key_of(file: Path, form: Format, tokenizer: Tokenizer, beside: Sequence[str]) -> str:
@@ -98,7 +88,7 @@ def kept(folder: Path, key: str, make: Callable[[], Tokens]) -> Kept:
         # Another process may have been the first: then its tokens are as good as ours.
         if not final.is_dir():
             raise ConfigError(
-                f"data.tokenizer: tokens cannot be kept in {folder}: {reason(error)}; set {FOLDER} to another folder"
+                f"data.tokenizer: tokens cannot be kept in {folder}: {reason(error)}; set {CACHE} to another folder"
             ) from None
     return Kept(tokens, "damaged" if damaged else "made")
 

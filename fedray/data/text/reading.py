@@ -19,13 +19,14 @@ from fedray.data.columns.ragged import Ragged
 from fedray.data.files.own_tests import TestFiles, named_files, own_files
 from fedray.data.partition import assign_rows
 from fedray.data.spec import DataSpec
-from fedray.data.text.cache import cache_folder, kept, key_of
+from fedray.data.text.cache import kept, key_of
 from fedray.data.text.files import columns_in, text_files
 from fedray.data.text.formats import Format
 from fedray.data.text.options import TextOptions
 from fedray.data.text.packing import Sequences, cut, packed
 from fedray.data.text.tokenizers import tokenizer_of
 from fedray.data.text.tokens import Tokens, tokens_of
+from fedray.rundir.names import cache_folder
 
 MULTIPLE = 8
 """Batches are padded to a multiple of it, as tensor cores like it."""
@@ -144,7 +145,7 @@ class _Reader:
         self.options, self.names = options, names
         self.form = Format.of(options.format, columns_in(first), first)
         self.tokenizer = tokenizer_of(options.tokenizer)
-        self.folder = cache_folder()
+        self.folder = cache_folder("text")
         self.how: Counter[str] = Counter()
         self.told: list[str] = []
 

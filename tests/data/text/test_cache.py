@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.data.text.cache import Kept, cache_folder, kept, key_of
+from fedray.data.text.cache import Kept, kept, key_of
 from fedray.data.text.formats import Format
 from fedray.data.text.tokenizers import Bytes
 from fedray.data.text.tokens import Tokens, tokens_of
@@ -84,16 +84,6 @@ def test_the_key_is_of_all_that_they_depend_on(tmp_path: Path, file: Path) -> No
     assert key_of(file, Format(text="{text}!"), Bytes(), ()) != key
     other.write_bytes(file.read_bytes() + b"\n")
     assert key_of(other, TEXT, Bytes(), ()) != key
-
-
-def test_where_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FEDRAY_CACHE", "/scratch/me")
-    assert cache_folder() == Path("/scratch/me/text")
-    monkeypatch.delenv("FEDRAY_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert cache_folder() == Path("/x/fedray/text")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache/fedray/text"
 
 
 def test_a_folder_that_cannot_be_is_said(tmp_path: Path, file: Path) -> None:
