@@ -186,6 +186,8 @@ def test_a_run_that_stops_and_goes_on_has_the_same_bits(tmp_path: Path) -> None:
     shutil.copytree(halves, tmp_path / "others")
     train(halves, model, more={"resume": True})
     assert bits(halves) == bits(tmp_path / "whole")
+    assert (halves / "base.json").exists()
+    assert not (halves / "frozen.safetensors").exists()
     saved(tmp_path / "base", "llama", torch.bfloat16, scale=2.0)
     with pytest.raises(ConfigError, match="what is frozen in it is not what it was"):
         train(tmp_path / "others", model, more={"resume": True})
