@@ -23,7 +23,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import fedray
-from benchmarks.bare import WORKLOADS, make_data
+from benchmarks.workloads import WORKLOADS, make_data
 from fedray.cluster.work.worker import _keep_freed_memory
 from fedray.experiment.build import Config
 from fedray.privacy import Privacy

@@ -3,7 +3,8 @@
 A round is ``theta <- theta + sum_i (m_i / M) (theta_i - theta)`` over the cohort, where ``theta_i`` is client ``i``'s
 model after its local SGD from ``theta`` (McMahan et al., arXiv:1602.05629).  The weights add up to one, so the loop
 averages the ``theta_i`` themselves, which is the same and saves a pass.  The model and its optimizer are made once: SGD
-without momentum keeps nothing between clients.
+without momentum keeps nothing between clients.  What is frozen is in no sum.  ``stateful`` is SCAFFOLD, whose controls
+are kept in memory.
 
 With ``--processes N`` the cohort is split over N persistent processes of ``--threads`` threads that share the data and
 the global model in memory; the parent adds their N sums.  With ``--device cuda`` data, model and permutations are on
@@ -18,123 +19,25 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.multiprocessing as mp
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-Data = tuple[Tensor, Tensor]
+from benchmarks.workloads import WORKLOADS, Data, Workload, make_cohort, make_data
+
 Vector = list[Tensor]
-"""A model's parameters, or a sum of them, one tensor each in the module's order."""
+"""A model's trained parameters, or a sum of them, one tensor each in the module's order."""
 
 WARMUP = 1
 """Rounds that are not timed."""
 
-
-@dataclass(frozen=True)
-class Workload:
-    """What to train on what.
-
-    Args:
-        name: as given on the command line.
-        model_fn: makes the model; classification, cross-entropy.
-        shape: of one float32 input.
-        clients: number of clients.
-        examples: examples per client; with ``fewest`` the most.
-        cohort: clients per round.
-        batch: examples per step; an epoch's last batch may be smaller.
-        epochs: passes over a client's data; 0 returns the model unchanged.
-        lr: learning rate of the clients' SGD.
-        classes: number of classes.
-        fewest: the fewest examples of a client, uniform from there up to ``examples``; None: all have as many.
-    """
-
-    name: str
-    model_fn: Callable[[], nn.Module]
-    shape: tuple[int, ...]
-    clients: int
-    examples: int
-    cohort: int
-    batch: int
-    epochs: int = 1
-    lr: float = 0.05
-    classes: int = 10
-    fewest: int | None = None
-
-    @cached_property
-    def sizes(self) -> list[int]:
-        """The examples of each client."""
-        if self.fewest is None:
-            return [self.examples] * self.clients
-        draw = torch.Generator().manual_seed(0)
-        sizes: list[int] = torch.randint(self.fewest, self.examples + 1, (self.clients,), generator=draw).tolist()
-        return sizes
-
-    @cached_property
-    def starts(self) -> list[int]:
-        """The row at which each client's examples begin."""
-        return [0, *accumulate(self.sizes)][:-1]
-
-
-def tiny_model() -> nn.Module:
-    """MLP 64-64-10: 4,810 parameters."""
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-
-
-def cnn_model() -> nn.Module:
-    """Two unpadded 3x3 convolutions, a pool and two layers on 3x32x32: 1,626,442 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(3, 32, 3),
-        nn.ReLU(),
-        nn.Conv2d(32, 64, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(64 * 14 * 14, 128),
-        nn.ReLU(),
-        nn.Linear(128, 10),
-    )
-
-
-def wide_model() -> nn.Module:
-    """Twelve layers of 2,048 and a head: 50,376,714 parameters."""
-    layers = [layer for _ in range(12) for layer in (nn.Linear(2048, 2048), nn.ReLU())]
-    return nn.Sequential(*layers, nn.Linear(2048, 10))
-
-
-WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        Workload("tiny", tiny_model, (64,), clients=5000, examples=20, cohort=500, batch=20),
-        Workload("ragged", tiny_model, (64,), clients=5000, examples=59, cohort=500, batch=4, fewest=2),
-        Workload("cnn", cnn_model, (3, 32, 32), clients=1000, examples=50, cohort=50, batch=10),
-        Workload("wide", wide_model, (2048,), clients=8, examples=4, cohort=8, batch=4),
-        Workload("noop", tiny_model, (64,), clients=5000, examples=20, cohort=1000, batch=20, epochs=0),
-    )
-}
-
-
-def make_data(workload: Workload, seed: int = 0) -> Data:
-    """Synthetic examples, client after client: x ``[N, *shape]`` standard normal, y int64 ``[...]``.
-
-    The label of an example is the largest of ``classes`` of its inputs, so there is something to learn.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(sum(workload.sizes), *workload.shape, generator=generator)
-    return x, x.flatten(1)[:, : workload.classes].argmax(1)
-
-
-def make_cohort(workload: Workload, generator: torch.Generator) -> list[int]:
-    """One round's clients, uniform without replacement."""
-    return torch.randperm(workload.clients, generator=generator)[: workload.cohort].tolist()
+JUDGED = 200
+"""The examples that the loss is taken on, before the rounds and after them."""
 
 
 class Trainer:
@@ -148,7 +51,7 @@ class Trainer:
     def __init__(self, workload: Workload, data: Data) -> None:
         self.workload, self.data = workload, data
         self.model = workload.model_fn().to(data[0].device)
-        self.params = list(self.model.parameters())
+        self.params = [param for param in self.model.parameters() if param.requires_grad]
         self.values = [param.detach() for param in self.params]
         self.optimizer = torch.optim.SGD(self.params, lr=workload.lr)
 
@@ -157,16 +60,22 @@ class Trainer:
         for value, entry in zip(self.values, start, strict=True):
             value.copy_(entry)
 
-    def train(self, client: int, generator: torch.Generator) -> None:
-        """Local SGD on one client's data from where the model is."""
+    def gradient(self, rows: Tensor) -> None:
+        """Set the gradients to those of the mean loss of some rows."""
         x, y = self.data
-        start, size = self.workload.starts[client], self.workload.sizes[client]
+        self.optimizer.zero_grad()
+        cross_entropy(self.model(x[rows]), y[rows]).backward()
+
+    def train(self, client: int, generator: torch.Generator) -> int:
+        """Local SGD on one client's data from where the model is; return the steps."""
+        start, size, steps = self.workload.starts[client], self.workload.sizes[client], 0
         for _ in range(self.workload.epochs):
-            order = torch.randperm(size, generator=generator, device=x.device) + start
+            order = torch.randperm(size, generator=generator, device=self.data[0].device) + start
             for rows in torch.split(order, self.workload.batch):
-                self.optimizer.zero_grad()
-                cross_entropy(self.model(x[rows]), y[rows]).backward()
+                self.gradient(rows)
                 self.optimizer.step()
+                steps += 1
+        return steps
 
     def add(self, total: Vector, start: Vector, cohort: list[int], weights: list[float], seed: int) -> None:
         """Set ``total`` to the weighted sum of the models that ``cohort`` makes of ``start``."""
@@ -178,6 +87,56 @@ class Trainer:
             self.train(client, generator)
             for entry, value in zip(total, self.values, strict=True):
                 entry.add_(value, alpha=weight)
+
+
+class Scaffold(Trainer):
+    """SCAFFOLD (arXiv:1910.06378, option II): all controls are in the memory of this process, which trains alone.
+
+    Attributes:
+        control: the server's, c.
+        own: those of the clients that have taken part, c_i.
+    """
+
+    def __init__(self, workload: Workload, data: Data) -> None:
+        super().__init__(workload, data)
+        self.control, self.own = self._zeros(), dict[int, Vector]()
+        self._pull, self._change = self._zeros(), self._zeros()
+
+    def _zeros(self) -> Vector:
+        return [torch.zeros_like(value) for value in self.values]
+
+    def gradient(self, rows: Tensor) -> None:
+        """Set the gradients to those of the mean loss of some rows, plus ``c - c_i``."""
+        super().gradient(rows)
+        for param, pull in zip(self.params, self._pull, strict=True):
+            assert param.grad is not None
+            param.grad.add_(pull)
+
+    def train(self, client: int, generator: torch.Generator) -> int:
+        """Local SGD by corrected gradients, and ``c_i <- c_i - c + (x - y_i) / (K lr)``."""
+        if client not in self.own:
+            self.own[client] = self._zeros()
+        own, start = self.own[client], [value.clone() for value in self.values]
+        for pull, control, mine in zip(self._pull, self.control, own, strict=True):
+            torch.sub(control, mine, out=pull)
+        steps = super().train(client, generator)
+        for mine, change, control, before, value in zip(
+            own, self._change, self.control, start, self.values, strict=True
+        ):
+            moved = before.sub_(value).div_(steps * self.workload.lr).sub_(control)
+            mine.add_(moved)
+            change.add_(moved)
+        return steps
+
+    def add(self, total: Vector, start: Vector, cohort: list[int], weights: list[float], seed: int) -> None:
+        """As :meth:`Trainer.add`, and ``c <- c + sum_i (change of c_i) / N``."""
+        super().add(total, start, cohort, weights, seed)
+        for control, change in zip(self.control, self._change, strict=True):
+            control.add_(change, alpha=1 / self.workload.clients)
+            change.zero_()
+
+
+TRAINERS: dict[str, type[Trainer]] = {"fedavg": Trainer, "scaffold": Scaffold}
 
 
 def example_weights(workload: Workload, cohort: list[int]) -> list[float]:
@@ -210,7 +169,8 @@ def peak_memory() -> int:
 
 def _serve(pipe: Connection, workload: Workload, data: Data, model: Vector, total: Vector, threads: int) -> None:
     torch.set_num_threads(threads)
-    trainer = Trainer(workload, data)
+    torch.default_generator.manual_seed(0)  # what is frozen is the same in all processes
+    trainer = TRAINERS[workload.algorithm](workload, data)
     pipe.send(peak_memory())
     while (work := pipe.recv()) is not None:
         cohort, weights, seed = work
@@ -283,7 +243,7 @@ def measure(
 
     Returns:
         ``workload, device, threads, processes, parameters``, ``seconds_per_round`` of each round with its ``median``
-        and ``min``, ``clients_per_second`` at the median, the mean ``loss`` on the first 1,000 examples before and
+        and ``min``, ``clients_per_second`` at the median, the mean ``loss`` on the first examples before and
         after, and ``peak_memory_mb`` of the host, summed over processes (shared pages once per process, so an upper
         bound for several).
     """
@@ -291,7 +251,7 @@ def measure(
     torch.default_generator.manual_seed(0)
     x, y = make_data(workload)
     data = x.to(device), y.to(device)
-    trainer = Trainer(workload, data)
+    trainer = TRAINERS[workload.algorithm](workload, data)
     model = [param.detach().clone() for param in trainer.params]
     total = [torch.empty_like(param) for param in model] if processes == 1 else []
     pool = Pool(workload, data, model, processes, threads) if processes > 1 else None
@@ -328,11 +288,11 @@ def measure(
 
 
 @torch.no_grad()
-def loss_of(trainer: Trainer, model: Vector, rows: int = 1000) -> float:
-    """Mean cross-entropy of ``model`` on the first ``rows`` examples."""
+def loss_of(trainer: Trainer, model: Vector) -> float:
+    """Mean cross-entropy of ``model`` on the first :data:`JUDGED` examples."""
     trainer.load(model)
     x, y = trainer.data
-    return cross_entropy(trainer.model(x[:rows]), y[:rows]).item()
+    return cross_entropy(trainer.model(x[:JUDGED]), y[:JUDGED]).item()
 
 
 def main() -> None:
@@ -347,6 +307,8 @@ def main() -> None:
     if options.device == "cuda" and options.processes > 1:
         parser.error("--device cuda takes one process")
     workload = WORKLOADS[options.workload]
+    if workload.algorithm != "fedavg" and options.processes > 1:
+        parser.error(f"{workload.algorithm} takes one process, which has the state of all clients")
     print(json.dumps(measure(workload, options.rounds, options.threads, options.processes, device=options.device)))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.algorithms import GROUPS
-from benchmarks.figures import Figure, Goal, interval, shown
+from benchmarks.figures import Figure, Goal, Spread, interval, shown
 from benchmarks.processes import PeakPss, PeakRss, execute, measurement, module, title
 
 GB = 1e9
@@ -43,6 +43,8 @@ FULL, ONCE, QUICK = Effort(2, 1.0), Effort(1, 1.0), Effort(1, 0.25)
 class Speed:
     """One workload, the bare loop and fedray in turn, each run in processes of its own.
 
+    With ``against`` another workload through fedray is the other side, and the bare loop is told in the note.
+
     Args:
         workload: its name in ``bare.py``.
         bare: options of the bare loop.
@@ -50,6 +52,7 @@ class Speed:
         figure: name, unit and goal.
         clients: clients in a round, to count clients per second; 0 counts seconds per round.
         engine: options of the run through fedray.
+        against: the name of another workload; empty: the bare loop is the other side.
     """
 
     workload: str
@@ -58,26 +61,39 @@ class Speed:
     figure: Figure
     clients: int = 0
     engine: tuple[str, ...] = ()
+    against: str = ""
 
     def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
         """The figure, and what each run said."""
         rounds = max(2, round(self.rounds * effort.share))
         runs: list[dict[str, Any]] = []
         for repeat in range(effort.repeats):
-            for side, options in (("bare", self.bare), ("engine", self.engine)):
-                said = measurement(module(f"benchmarks.{side}", self.workload, "--rounds", rounds, *options))
-                runs.append({"side": side, "repeat": repeat, **said})
-                say(f"{self.workload}, {side}: {shown(said['median'])} s/round")
-        ours = [run for run in runs if run["side"] == "engine"]
-        theirs = [run for run in runs if run["side"] == "bare"]
-        last = ours[-1]
+            for side, name in self._sides:
+                options = self.bare if side == "bare" else self.engine
+                said = measurement(module(f"benchmarks.{side}", name, "--rounds", rounds, *options))
+                runs.append({"side": side, "repeat": repeat, **said, "workload": name})
+                say(f"{name}, {side}: {shown(said['median'])} s/round")
+        bare, *between, ours = ([run for run in runs if (run["side"], run["workload"]) == side] for side in self._sides)
+        theirs, last = between[0] if between else bare, ours[-1]
         phases = ", ".join(f"{name} {shown(1000 * seconds)} ms" for name, seconds in last["phases"].items())
         note = (
             f"bare loop: {' '.join(self.bare)}; fedray: {' '.join(self.engine)} {last['cluster']}, {last['workers']} "
             f"worker(s) of 1 thread, {last['stacking']}. "
             f"A round of the last run: {phases}; the round before the timed ones took {last['warmup']} s. "
         )
+        if self.against:
+            slow, fast = (Spread.of([s for run in side for s in run["seconds_per_round"]]) for side in (bare, ours))
+            note += (
+                f"The other side is {self.against} through fedray; the bare loop of {self.workload} took "
+                f"{shown(slow.median)} s a round, fedray {fast.median / slow.median:.2f} of it."
+            )
         return [replace(self.figure, fedray=self._values(ours), bare=self._values(theirs), note=note)], runs
+
+    @property
+    def _sides(self) -> list[tuple[str, str]]:
+        """Which side runs which workload, one after the other."""
+        between = [("engine", self.against)] if self.against else []
+        return [("bare", self.workload), *between, ("engine", self.workload)]
 
     def _values(self, runs: list[dict[str, Any]]) -> list[list[float]]:
         seconds = [run["seconds_per_round"] for run in runs]
@@ -86,31 +102,37 @@ class Speed:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory of all processes on ``wide``, and of the driver actor on ``tiny`` by cohort size.
+    """Peak memory of all processes on a large model, and of the driver actor on ``tiny`` by cohort size.
 
     In runs of their own: reading a process's page tables slows it.
+
+    Args:
+        figures: of both.
+        cohorts: the cohort sizes.
+        large: the workload with the large model.
     """
 
     figures: tuple[Figure, Figure]
     cohorts: tuple[int, ...] = (10, 100, 1000)
+    large: str = "wide"
 
     def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
         """Both figures, and what each run said."""
         runs: list[dict[str, Any]] = []
-        wide, tiny = (max(1, round(rounds * effort.share)) for rounds in (2, 20))
+        large, tiny = (max(1, round(rounds * effort.share)) for rounds in (2, 20))
         peaks = {}
         for side, options in (("bare", ("--threads", 2)), ("engine", ())):
             everyone = PeakPss()
-            said = measurement(module(f"benchmarks.{side}", "wide", "--rounds", wide, *options), everyone, _LOOK)
+            said = measurement(module(f"benchmarks.{side}", self.large, "--rounds", large, *options), everyone, _LOOK)
             peaks[side] = everyone.peak / GB
             programs = {name: round(size / GB, 3) for name, size in everyone.programs.items()}
             runs.append(
                 {"side": side, "peak_pss_gb": peaks[side], "programs_gb": programs, "looks": everyone.looks, **said}
             )
-            say(f"wide, {side}: {shown(peaks[side])} GB")
+            say(f"{self.large}, {side}: {shown(peaks[side])} GB")
         drivers = {}
         # The growth is between the ends.
-        for cohort in self.cohorts if effort.share >= 1 else (self.cohorts[0], self.cohorts[-1]):
+        for cohort in self.cohorts if effort.share >= 1 else sorted({self.cohorts[0], self.cohorts[-1]}):
             driver = PeakRss("ray::DriverActor")
             command = module("benchmarks.engine", "tiny", "--rounds", tiny, "--cohort", cohort)
             said = measurement(command, driver, _LOOK)
@@ -168,6 +190,37 @@ class Startup:
             f"Of the bare Ray program, ray.init alone took {shown(bare['init'])} s"
         )
         return [replace(self.figure, fedray=[[last[FIRST_ROUND]]], bare=[[bare["seconds"]]], note=note)], runs
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Rounds of very many clients, and the memory of the process that starts them beside what its data take.
+
+    Args:
+        figures: seconds of a round, and that memory.
+        rounds: timed rounds of a run.
+        quick: options of a quick run.
+    """
+
+    figures: tuple[Figure, Figure]
+    rounds: int = 8
+    quick: tuple[object, ...] = ("--clients", 100_000, "--cohort", 1000)
+
+    def measure(self, effort: Effort, say: Say) -> tuple[list[Figure], list[dict[str, Any]]]:
+        """Both figures, and what the run said."""
+        rounds, smaller = max(2, round(self.rounds * effort.share)), () if effort.share >= 1 else self.quick
+        said = measurement(module("benchmarks.scale", "--rounds", rounds, *smaller))
+        say(f"scale: {shown(said['median'])} s/round, launcher {shown(said['launcher_mb'])} MB")
+        phases = ", ".join(f"{name} {shown(1000 * seconds)} ms" for name, seconds in said["phases"].items())
+        note = (
+            f"{said['clients']:,} clients, cohort {said['cohort']:,}, {said['workers']} workers, {said['stacking']}; "
+            f"a round: {phases}; data {shown(said['data_mb'])} MB, launcher {shown(said['launcher_mb'])} MB"
+        )
+        speed, memory = self.figures
+        return [
+            replace(speed, fedray=[said["seconds_per_round"]], note=note),
+            replace(memory, fedray=[[said["launcher_mb"] / said["data_mb"]]], note=note),
+        ], [{"side": "engine", **said}]
 
 
 PLANNED, RAY, DRIVER, WORKERS, FIRST_ROUND = (
@@ -249,11 +302,19 @@ class Beside:
         return measured, [said]
 
 
-def _speed(name: str, bare: str, rounds: int, bound: float) -> Speed:
-    return Speed(name, tuple(bare.split()), rounds, Figure(name, "s/round", Goal(bound, of="ratio")))
+Case = Speed | Memory | Startup | Beside | Scale
 
 
-CASES: dict[str, Speed | Memory | Startup | Beside] = {
+def _named(name: str, against: str) -> str:
+    return f"{name} by {against}" if against else name
+
+
+def _speed(name: str, bare: str, rounds: int, bound: float, against: str = "") -> Speed:
+    figure = Figure(_named(name, against), "s/round", Goal(bound, of="ratio"))
+    return Speed(name, tuple(bare.split()), rounds, figure, against=against)
+
+
+CASES: dict[str, Case] = {
     "tiny": _speed("tiny", "--processes 1 --threads 1", 20, bound=0.10),
     "ragged": _speed("ragged", "--processes 1 --threads 1", 8, bound=0.15),
     "cnn": _speed("cnn", "--processes 2 --threads 1", 3, bound=1.10),
@@ -265,8 +326,18 @@ CASES: dict[str, Speed | Memory | Startup | Beside] = {
         Figure("noop", "clients/s", Goal(100_000, at_least=True)),
         clients=1000,
     ),
+    "blaze": _speed("blaze", "--processes 2 --threads 1", 3, bound=1.10),
+    "resnet": _speed("resnet", "--processes 2 --threads 1", 3, bound=1.10),
+    "lora": _speed("lora", "--processes 2 --threads 1", 12, bound=0.75),
+    "stateful": _speed("stateful", "--processes 1 --threads 1", 20, bound=2.0, against="tiny"),
     "algorithms": Beside("algorithms", 30),
     "privacy": Beside("privacy", 60),
+    "scale": Scale(
+        (
+            Figure("scale", "s/round", Goal(2.0)),
+            Figure("launcher's memory of scale", "x its data", Goal(1.2)),
+        )
+    ),
     "memory": Memory(
         (
             Figure("memory of wide", "GB", Goal(3.5)),
@@ -277,15 +348,23 @@ CASES: dict[str, Speed | Memory | Startup | Beside] = {
 }
 
 
-def _on_gpu(name: str, rounds: int, bound: float, place: str) -> Speed:
+def _on_gpu(name: str, rounds: int, bound: float, place: str, against: str = "") -> Speed:
     engine = ("--device", "cuda", *(("--inline",) if place == "inline" else ()))
-    figure = Figure(f"{name}, {place}", "s/round", Goal(bound, of="ratio"))
-    return Speed(name, ("--device", "cuda"), rounds, figure, engine=engine)
+    figure = Figure(f"{_named(name, against)}, {place}", "s/round", Goal(bound, of="ratio"))
+    return Speed(name, ("--device", "cuda"), rounds, figure, engine=engine, against=against)
 
 
-GPU_CASES: dict[str, Speed | Memory | Startup | Beside] = {
-    f"{name}-{place}": _on_gpu(name, rounds, bound, place)
-    for name, rounds, bound in (("tiny", 50, 0.10), ("cnn", 20, 1.10), ("wide", 10, 1.25))
+GPU_CASES: dict[str, Case] = {
+    f"{name}-{place}": _on_gpu(name, rounds, bound, place, against)
+    for name, rounds, bound, against in (
+        ("tiny", 50, 0.10, ""),
+        ("cnn", 20, 1.10, ""),
+        ("wide", 10, 1.25, ""),
+        ("blaze", 10, 1.10, ""),
+        ("resnet", 10, 1.10, ""),
+        ("lora", 20, 0.75, ""),
+        ("stateful", 50, 2.0, "tiny"),
+    )
     for place in ("inline", "ray")
 }
 """The same workloads on a GPU: in one process, and with a worker and the driver that share it."""

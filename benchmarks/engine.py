@@ -19,18 +19,32 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import fedray
-from benchmarks.bare import WARMUP, WORKLOADS, Workload, make_data
+from benchmarks.bare import JUDGED, WARMUP
+from benchmarks.workloads import WORKLOADS, Workload, make_data
 from fedray.sampling import Uniform
 
 JOINING = 5.0
 """Seconds in which workers may still be joining, about: a run begins with the first that is up."""
 
-_ROUND, _CLIENT = 0.0015, {"tiny": 40e-6, "ragged": 120e-6, "noop": 8e-6, "cnn": 0.08, "wide": 0.2}
+_ROUND = 0.0015
+_CLIENT = {
+    "tiny": 40e-6,
+    "ragged": 120e-6,
+    "noop": 8e-6,
+    "cnn": 0.08,
+    "wide": 0.2,
+    "blaze": 0.05,
+    "resnet": 1.0,
+    "lora": 0.03,
+    "stateful": 80e-6,
+    "scale": 15e-6,
+}
 """Seconds that a round and each of its clients take, about."""
 
 
@@ -48,7 +62,13 @@ def joining(workload: Workload, cluster: fedray.Cluster) -> int:
     return math.ceil(JOINING / (_ROUND + workload.cohort * _CLIENT[workload.name]))
 
 
-def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: int = WARMUP) -> dict[str, Any]:
+def measure(
+    workload: Workload,
+    rounds: int,
+    cluster: fedray.Cluster,
+    warmup: int = WARMUP,
+    data: fedray.FederatedData | None = None,
+) -> dict[str, Any]:
     """Train until all workers have joined and ``warmup + rounds`` rounds more, and time the last ``rounds``.
 
     Args:
@@ -56,18 +76,21 @@ def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: in
         rounds: how many to time.
         cluster: where.
         warmup: rounds before the timed ones.
+        data: of its clients; default: made here, as for the bare loop.
 
     Returns:
         ``workload, cluster, workers, parameters, cohort``, ``seconds_per_round`` of each timed round with its
         ``median`` and ``min``, ``clients_per_second`` at the median, ``warmup`` (seconds of the other rounds), the
-        median ``phases``, the final model's mean ``loss`` on the first 1,000 examples, and ``stacking`` and its
+        median ``phases``, the final model's mean ``loss`` on the first client, and ``stacking`` and its
         reason.
 
     Raises:
         RuntimeError: a round did less than it should.
     """
-    x, y = make_data(workload)
-    clients = torch.arange(workload.clients).repeat_interleave(torch.tensor(workload.sizes))
+    if data is None:
+        x, y = make_data(workload)
+        clients = torch.arange(workload.clients).repeat_interleave(torch.tensor(workload.sizes))
+        data = fedray.FederatedData.from_arrays(x, y, clients)
     model = fedray.FederatedModel(workload.model_fn, fedray.optim.SGD(lr=workload.lr), cross_entropy)
     before = joining(workload, cluster)
     workers = 1 if cluster.name == "inline" else cluster.workers
@@ -83,8 +106,9 @@ def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: in
         run_dir = Path(folder) / "run"
         result = fedray.train(
             model,
-            fedray.FederatedData.from_arrays(x, y, clients),
+            data,
             args,
+            algorithm=workload.algorithm,
             sampler=Uniform(workload.cohort),
             cluster=cluster,
             run_dir=run_dir,
@@ -94,7 +118,7 @@ def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: in
     timed = result.history[-rounds:]
     if any(record.workers != workers for record in result.history[-rounds - warmup :]):
         raise RuntimeError(f"{workload.name}: a worker had not joined after {before} rounds")
-    least, most = (workload.cohort * workload.epochs * bound(workload.sizes) for bound in (min, max))
+    least, most = (workload.cohort * workload.epochs * int(bound(data.sizes)) for bound in (np.min, np.max))
     for record in result.history:
         if record.clients["ok"] != workload.cohort or not least <= record.examples <= most:
             done = f"{record.clients['ok']} clients and {record.examples} examples"
@@ -118,14 +142,16 @@ def measure(workload: Workload, rounds: int, cluster: fedray.Cluster, warmup: in
             name: round(statistics.median(record.phases[name] for record in timed), 5)
             for name in ("broadcast", "train", "aggregate")
         },
-        "loss": round(_loss(result.model, x, y), 4),
+        "loss": round(_loss(result.model, data), 4),
         "stacking": summary["stacking"],
     }
 
 
 @torch.no_grad()
-def _loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor, rows: int = 1000) -> float:
-    return cross_entropy(model(x[:rows]), y[:rows]).item()
+def _loss(model: nn.Module, data: fedray.FederatedData) -> float:
+    rows = np.arange(min(JUDGED, data.sizes[0]))
+    x, y = data.rows(np.zeros(1, dtype=np.int64)).take(rows[None])
+    return cross_entropy(model(x[0]), y[0]).item()
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.bare import WORKLOADS, Workload, make_data
+from benchmarks.workloads import WORKLOADS, Workload, make_data
 from fedray.cluster.work.worker import _keep_freed_memory
 from fedray.core.layout import Layout
 from fedray.local.batched import batched_forward

@@ -1,6 +1,6 @@
 """Every figure fedray is held to, measured next to a bare PyTorch loop on the same machine in the same minutes.
 
-    python -m benchmarks.run                  # everything, under ten minutes on two idle cores
+    python -m benchmarks.run                  # everything, about a quarter of an hour on two idle cores
     python -m benchmarks.run tiny --quick     # one workload, few rounds
     python -m benchmarks.run --gpu            # the workloads on this machine's first GPU
 
@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.cases import CASES, FULL, GPU_CASES, ONCE, QUICK, Beside, Effort, Memory, Speed, Startup
+from benchmarks.cases import CASES, FULL, GPU_CASES, ONCE, QUICK, Beside, Case, Effort, Memory, Scale
 from benchmarks.figures import Figure, markdown, table
 from benchmarks.machine import BUSY, busy, machine, slug, versions
 from benchmarks.processes import ROOT, CommandFailed
@@ -77,14 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(figure.verdict == "failed" for figure in figures) else 0
 
 
-def _measure(
-    case: Speed | Memory | Startup | Beside, effort: Effort, console: Console
-) -> tuple[list[Figure], list[dict[str, Any]]]:
+def _measure(case: Case, effort: Effort, console: Console) -> tuple[list[Figure], list[dict[str, Any]]]:
     try:
         return case.measure(effort, lambda line: console.print(f"  {line}", style="dim"))
     except CommandFailed as error:
         console.print(str(error), style="red", markup=False)
-        planned = case.figures if isinstance(case, Memory | Beside) else (case.figure,)
+        planned = case.figures if isinstance(case, Memory | Beside | Scale) else (case.figure,)
         return [replace(figure, error=str(error)) for figure in planned], []
 
 

@@ -8,8 +8,9 @@ from torch.nn.functional import cross_entropy
 
 import fedray
 from benchmarks.algorithms import ALGORITHMS
-from benchmarks.bare import Workload, tiny_model
 from benchmarks.floors import BLOCKS, Floor
+from benchmarks.models import tiny_model
+from benchmarks.workloads import Workload
 from fedray import optim
 from fedray.config.sections import LocalSection
 from fedray.core.messages import PERSONAL, Broadcast

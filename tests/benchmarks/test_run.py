@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from benchmarks import cases, run
-from benchmarks.bare import WORKLOADS
 from benchmarks.cases import CASES, FIRST_ROUND, FULL, GPU_CASES, PLANNED, QUICK, Effort, Milestones, Say, Speed
 from benchmarks.figures import Figure, Goal
 from benchmarks.processes import CommandFailed
+from benchmarks.workloads import WORKLOADS
 
 FIGURE = Figure("tiny", "s/round", Goal(0.10, of="ratio"))
 
@@ -117,6 +117,24 @@ def test_runs_alternate_and_count_clients(monkeypatch: pytest.MonkeyPatch) -> No
     assert [line["repeat"] for line in runs] == [0, 0, 1, 1]
 
 
+def test_another_workload_may_be_the_other_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([1.0, 0.1, 0.15])
+
+    def said(command: list[str]) -> dict[str, Any]:
+        rest = {"cluster": "ray", "workers": 2, "stacking": "stacked", "phases": {"train": 0.1}, "warmup": [1.0]}
+        return {"median": 0.1, "seconds_per_round": [next(seconds)], **rest}
+
+    monkeypatch.setattr(cases, "measurement", said)
+    (figure,), runs = CASES["stateful"].measure(Effort(repeats=1, share=1.0), lambda line: None)
+    assert [(run["side"], run["workload"]) for run in runs] == [
+        ("bare", "stateful"),
+        ("engine", "tiny"),
+        ("engine", "stateful"),
+    ]
+    assert (figure.name, figure.bare, figure.fedray, figure.verdict) == ("stateful by tiny", [[0.1]], [[0.15]], "ok")
+    assert "the bare loop of stateful took 1.00 s a round, fedray 0.15 of it" in figure.note
+
+
 def test_gpu_cases_run_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
@@ -129,7 +147,12 @@ def test_gpu_cases_run_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for case in GPU_CASES.values():
         case.measure(Effort(repeats=1, share=1.0), lambda line: None)
     assert all(command[command.index("--device") + 1] == "cuda" for command in asked)
-    assert len(asked) == 2 * len(GPU_CASES) == 4 * sum("--inline" in command for command in asked)
+    sides = sum(2 + bool(case.against) for case in GPU_CASES.values() if isinstance(case, Speed))
+    inline = sum(
+        1 + bool(case.against) for name, case in GPU_CASES.items() if isinstance(case, Speed) and "inline" in name
+    )
+    assert (len(asked), sum("--inline" in command for command in asked)) == (sides, inline)
+    assert {command[1] for command in asked} == {"tiny", "cnn", "wide", "blaze", "resnet", "lora", "stateful"}
 
 
 def test_targets_are_those_of_the_issue() -> None:
@@ -141,6 +164,10 @@ def test_targets_are_those_of_the_issue() -> None:
         "cnn": "<= 1.10 x bare",
         "wide": "<= 1.25 x bare",
         "noop": ">= 100,000",
+        "blaze": "<= 1.10 x bare",
+        "resnet": "<= 1.10 x bare",
+        "lora": "<= 0.75 x bare",
+        "stateful": "<= 2.00 x bare",
     }
     assert CASES["noop"].clients == WORKLOADS["noop"].cohort  # type: ignore[union-attr]
     assert QUICK.share * QUICK.repeats < FULL.share * FULL.repeats
@@ -163,8 +190,12 @@ def test_milestones_keep_the_first_time_of_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_everything_for_real(tmp_path: Path) -> None:
-    assert run.main(["tiny", "memory", "startup", "--quick", "--output", str(tmp_path)]) == 0
+def test_everything_for_real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    memory = CASES["memory"]
+    assert isinstance(memory, cases.Memory)
+    # Of the smallest model, and one cohort: each run starts Ray.
+    monkeypatch.setitem(CASES, "memory", replace(memory, large="tiny", cohorts=(10,)))
+    assert run.main(["memory", "startup", "--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("*.json")
     report = json.loads(path.read_text())
     assert {figure["verdict"] for figure in report["figures"]} <= {"ok", "missed"}
