@@ -7,21 +7,25 @@ import csv
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedray.config.binding import nearest
 from fedray.config.registry import Registry
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.core.rng import numpy_generator
 from fedray.data import ClientData
+from fedray.data.columns.names import Names
 
 _LAST_ROUND = 10**7
+
+_AT_ONCE = 1 << 16
+"""The clients whose draws are in memory together, where each has one; the same are drawn whatever it is."""
 
 
 class Sampler(ABC):
@@ -154,7 +158,9 @@ class Poisson(Sampler):
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
         """Toss a coin for each client."""
-        return np.flatnonzero(numpy_generator(seed, "cohort", round).random(len(sizes)) < self.rate)
+        draw = numpy_generator(seed, "cohort", round)
+        pieces = [start + np.flatnonzero(draw.random(count) < self.rate) for start, count in _pieces(len(sizes))]
+        return np.concatenate(pieces)
 
     def expected(self, sizes: Ints) -> float:
         """Return ``q n``."""
@@ -173,11 +179,9 @@ class InTurns(Sampler):
         """Return the number of groups of so many clients; they differ by one client at most."""
 
     def group(self, sizes: Ints, seed: int, round: int) -> Ints:
-        """Return the clients whose turn it is in a round, in the order of the draw."""
-        clients = len(sizes)
-        turns = self.turns(clients)
-        order = numpy_generator(seed, "cohort", 0).permutation(clients)
-        return order[(round - 1) % turns :: turns].astype(np.int64)
+        """Return the clients whose turn it is in a round, in the order of the draw; a view, not to be changed."""
+        turns = self.turns(len(sizes))
+        return _order(len(sizes), seed)[(round - 1) % turns :: turns]
 
 
 @samplers.register("round_robin")
@@ -246,7 +250,23 @@ class Separated(InTurns, _OfSize):
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
         """Draw ``clients`` of the group whose turn it is."""
         group = self.group(sizes, seed, round)
-        return np.sort(numpy_generator(seed, "cohort", round).choice(group, self.clients, replace=False, shuffle=False))
+        # By number, as a choice of the group itself would copy it.
+        draw = numpy_generator(seed, "cohort", round)
+        return np.sort(group[draw.choice(len(group), self.clients, replace=False, shuffle=False)])
+
+
+def _pieces(clients: int) -> Iterator[tuple[int, int]]:
+    """Yield the first client, and the number, of pieces of so many clients."""
+    for start in range(0, clients, _AT_ONCE):
+        yield start, min(_AT_ONCE, clients - start)
+
+
+@lru_cache(maxsize=1)
+def _order(clients: int, seed: int) -> Ints:
+    """Return the order in which so many clients take turns, the same in all rounds, and so drawn once for a run."""
+    order = numpy_generator(seed, "cohort", 0).permutation(clients).astype(np.int64, copy=False)
+    order.flags.writeable = False
+    return order
 
 
 @samplers.register("weighted")
@@ -265,9 +285,18 @@ class Weighted(_OfSize):
     """
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
-        """Return the ``clients`` largest perturbed log sizes."""
-        score = np.log(sizes) + numpy_generator(seed, "cohort", round).gumbel(size=len(sizes))
-        return np.sort(np.argsort(-score, kind="stable")[: self.clients])
+        """Return the ``clients`` largest perturbed log sizes; of equal ones those that come first."""
+        draw = numpy_generator(seed, "cohort", round)
+        best, chosen = np.zeros(0), np.zeros(0, dtype=np.int64)
+        for start, count in _pieces(len(sizes)):
+            best = np.concatenate([best, np.log(sizes[start : start + count]) + draw.gumbel(size=count)])
+            chosen = np.concatenate([chosen, np.arange(start, start + count)])
+            if (lower := len(best) - self.clients) > 0:
+                least = np.partition(best, lower)[lower]
+                above, equal = best > least, np.flatnonzero(best == least)
+                above[equal[: self.clients - int(above.sum())]] = True
+                best, chosen = best[above], chosen[above]
+        return chosen
 
 
 @samplers.register("trace")
@@ -304,17 +333,17 @@ class AvailabilityTrace(Sampler):
 
     def prepare(self, data: ClientData) -> Sampler:
         """Read the file, so that no other process needs it."""
-        return self._of({data.client_id(i): i for i in range(len(data))})
+        return self._of(data.names)
 
-    def _of(self, index: Mapping[str, int]) -> AvailabilityTrace:
+    def _of(self, names: Names) -> AvailabilityTrace:
         prepared = copy.copy(self)
-        object.__setattr__(prepared, "_available", _read_trace(self.file, index))
+        object.__setattr__(prepared, "_available", _read_trace(self.file, names))
         return prepared
 
     def cohort(self, sizes: Ints, seed: int, round: int) -> Ints:
         """Return the available clients, or ``clients`` of them."""
         if self._available is None:
-            return self._of({str(i): i for i in range(len(sizes))}).cohort(sizes, seed, round)
+            return self._of(Names(len(sizes))).cohort(sizes, seed, round)
         available: Ints = self._available[(round - 1) % len(self._available)]
         if self.clients is None or self.clients >= len(available):
             return available
@@ -331,7 +360,7 @@ class AvailabilityTrace(Sampler):
     def expected(self, sizes: Ints) -> float:
         """Return the mean over the rounds of the file."""
         if self._available is None:
-            return self._of({str(i): i for i in range(len(sizes))}).expected(sizes)
+            return self._of(Names(len(sizes))).expected(sizes)
         return float(np.mean([min(len(available), self.most(sizes)) for available in self._available]))
 
     def most(self, sizes: Ints) -> int:
@@ -339,7 +368,7 @@ class AvailabilityTrace(Sampler):
         return len(sizes) if self.clients is None else min(self.clients, len(sizes))
 
 
-def _read_trace(file: str, index: Mapping[str, int]) -> list[Ints]:
+def _read_trace(file: str, names: Names) -> list[Ints]:
     """Return the clients that are available in each round of a file, increasing."""
     try:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
@@ -355,12 +384,13 @@ def _read_trace(file: str, index: Mapping[str, int]) -> list[Ints]:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"sampler.file: {file} cannot be read: {reason}") from None
     rounds: dict[int, set[int]] = {}
+    index = names.find(client for _, _, client in rows if client)
     for line, round, client in rows:
         where = f"sampler.file: {file}, line {line}"
         if not (round or "").strip().isdecimal() or not 1 <= int(round) <= _LAST_ROUND:
             raise ConfigError(f"{where}: {round!r} is no round; they are whole numbers from 1 to {_LAST_ROUND}")
         if client not in index:
-            raise ConfigError(f"{where}: there is no client {client!r}{nearest(client or '', index)}")
+            raise ConfigError(f"{where}: there is no client {client!r}{names.nearest(client or '')}")
         rounds.setdefault(int(round), set()).add(index[client])
     if not rounds:
         raise ConfigError(f"sampler.file: {file} has no row; each says a round and a client")

@@ -14,6 +14,7 @@ from scipy import stats
 
 from fedray import FederatedData
 from fedray.core.errors import ConfigError
+from fedray.core.rng import numpy_generator
 from fedray.run.plan import check_cohort
 from fedray.sampling import AvailabilityTrace, Full, InTurns, Poisson, RoundRobin, Sampler, Separated, Uniform, Weighted
 from tests.helpers import class_problem
@@ -210,3 +211,32 @@ def test_a_trace_that_there_is_not_and_a_cohort_of_nobody(tmp_path: Path) -> Non
         AvailabilityTrace("none.csv").prepare(named("north", "south"))
     with pytest.raises(ValueError, match="clients=0: a cohort has at least 1 client"):
         AvailabilityTrace("none.csv", 0)
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 65])
+def test_draws_do_not_depend_on_how_many_are_made_at_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedray.sampling._AT_ONCE", count)
+    sizes = np.random.default_rng(1).integers(1, 50, 65)
+    for round in (1, 2):
+        coins = numpy_generator(3, "cohort", round).random(65)
+        assert Poisson(0.3).cohort(sizes, 3, round).tolist() == np.flatnonzero(coins < 0.3).tolist()
+        score = np.log(sizes) + numpy_generator(3, "cohort", round).gumbel(size=65)
+        largest = np.sort(np.argsort(-score, kind="stable")[:9])
+        assert Weighted(9).cohort(sizes, 3, round).tolist() == largest.tolist()
+        group = numpy_generator(3, "cohort", 0).permutation(65)[round - 1 :: 4]
+        drawn = numpy_generator(3, "cohort", round).choice(group, 5, replace=False, shuffle=False)
+        assert Separated(5, 4).cohort(sizes, 3, round).tolist() == sorted(drawn)
+
+
+def test_of_equal_scores_the_first_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedray.sampling.numpy_generator", lambda *name: Flat())
+    monkeypatch.setattr("fedray.sampling._AT_ONCE", 2)
+    assert Weighted(3).cohort(np.array([1, 2, 1, 2, 1, 2, 2]), 0, 1).tolist() == [1, 3, 5]
+    assert Weighted(5).cohort(np.array([1, 2, 1, 2, 1, 2, 2]), 0, 1).tolist() == [0, 1, 3, 5, 6]
+
+
+class Flat:
+    """A generator that draws zeros."""
+
+    def gumbel(self, size: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.zeros(size)

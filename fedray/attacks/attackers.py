@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedray.aggregators.gathered import Gathered, Rows
 from fedray.attacks.base import Attack
-from fedray.config.registry import name_of, nearest
+from fedray.config.registry import name_of
 from fedray.core.errors import ConfigError
 from fedray.core.messages import DELTA, Aggregate, BlockUpdate, Ints, Parts
 from fedray.core.now import Now
@@ -128,11 +128,8 @@ class Attacked(Gathered):
 
 
 def _indices(names: list[str], data: ClientData) -> list[int]:
-    index = {data.client_id(i): i for i in range(len(data))}
+    index = data.names.find(names)
     for name in names:
         if name not in index:
-            raise ConfigError(
-                f"attack.clients: no client {name!r}{nearest(name, index)}; "
-                f"there are {len(index)}, the first is {data.client_id(0)!r}"
-            )
+            raise ConfigError(f"attack.clients: {data.names.unknown(name)}")
     return [index[name] for name in dict.fromkeys(names)]

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from fedray.config.amounts import Amount
-from fedray.config.binding import nearest
 from fedray.config.local import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Floats, Ints
@@ -102,10 +101,7 @@ def shared_rate(args: LocalSection, data: ClientData, clients: Ints) -> float | 
 
 def check_names(args: LocalSection, data: ClientData) -> None:
     """Raise ConfigError if ``local.by_client`` names a client that there is not."""
-    names = {data.client_id(i) for i in range(len(data))} if args.own else set()
+    known = data.names.find(args.own) if args.own else {}
     for name in args.own:
-        if name not in names:
-            raise ConfigError(
-                f"local.by_client: no client {name!r}{nearest(name, names)}; "
-                f"there are {len(data)}, the first is {data.client_id(0)!r}"
-            )
+        if name not in known:
+            raise ConfigError(f"local.by_client: {data.names.unknown(name)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fedray.config.binding import nearest
 from fedray.config.sections import FailuresSection
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
@@ -17,13 +16,10 @@ def left_out(failures: FailuresSection, data: ClientData) -> dict[int, frozenset
     """Return the clients of ``failures.left_out`` by their indices."""
     if not failures.left_out:
         return {}
-    index = {data.client_id(i): i for i in range(len(data))}
+    index = data.names.find(name for names in failures.left_out.values() for name in names)
     for round, names in failures.left_out.items():
         if unknown := [name for name in names if name not in index]:
-            raise ConfigError(
-                f"failures.left_out.{round}: no client {unknown[0]!r}{nearest(unknown[0], index)}; "
-                f"there are {len(index)}, the first is {data.client_id(0)!r}"
-            )
+            raise ConfigError(f"failures.left_out.{round}: {data.names.unknown(unknown[0])}")
     return {round: frozenset(index[name] for name in names) for round, names in failures.left_out.items()}
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,7 +67,7 @@ def snapshot(plan: Plan, state: ServerState, origin: Mapping[str, Any]) -> Check
         "segments": segments,
         "seals": state.store.seals(),
         "keeps": _keeps(plan, state),
-        "federation": _federation(plan) if state.store.widths else None,
+        "federation": plan.task.data.keys_sha256 if state.store.widths else None,
         "layout": plan.layout.to_json(),
         "global_model": plan.task.program.global_model,
         "totals": state.totals.to_json(),
@@ -115,7 +113,7 @@ def restore(plan: Plan, state: ServerState, saved: Checkpoint) -> None:
                 "resume with the algorithm, aggregator, transforms and local.buffers that the run was started with, "
                 "or train anew in another run.dir"
             )
-    if state.store.widths and saved.state.get("federation") not in (None, _federation(plan)):
+    if state.store.widths and saved.state.get("federation") not in (None, plan.task.data.keys_sha256):
         raise ConfigError(
             "the checkpoint holds the state of other clients than those of the config, or in another order: "
             "resume with the clients that the run was started with, or train anew in another run.dir"
@@ -185,12 +183,6 @@ def _keeps(plan: Plan, state: ServerState) -> dict[str, list[str]]:
         if tensors:
             kept[who] = [f"{name}[{tensor.numel()}]" for name, tensor in sorted(tensors.items())]
     return kept
-
-
-def _federation(plan: Plan) -> str:
-    """Hash the clients' names, in their order."""
-    data = plan.task.data
-    return sha256(data.keys(np.arange(len(data))).astype("<i8").tobytes()).hexdigest()
 
 
 def _words(names: list[str]) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 
 from fedray.core.places import NOWHERE, Ints, Places
+
+_LISTED = 1 << 16
+"""Rows of a segment that are listed, dead ones among them, before a look at which are alive."""
 
 
 def _column(length: int, value: int) -> Ints:
@@ -33,6 +37,8 @@ class Index:
         self._segment, self._number = _column(0, -1), _column(0, 0)  # by client; -1: there is no row
         self._numbers: dict[str, int] = {}
         self._names: dict[int, str] = {}
+        self._written: dict[int, list[Ints]] = {}  # by segment, the clients of rows in it, those of dead ones too
+        self._listed = Counter[int]()  # their number
         self._live = _column(16, 0)  # by segment
         self._free = list(range(16))
         self._lock = threading.Lock()
@@ -48,13 +54,21 @@ class Index:
             replaced = (
                 self._number[places.clients[before == self._numbers[of]]] if of in self._numbers else _column(0, 0)
             )
-            now = np.array([self._number_of(name) for name in places.segments])[places.segment]
+            numbers = [self._number_of(name) for name in places.segments]
+            for place, number in enumerate(numbers):
+                mine = places.clients if len(numbers) == 1 else places.clients[places.segment == place]
+                self._written.setdefault(number, []).append(mine)
+                self._listed[number] += len(mine)
+            now = np.array(numbers)[places.segment]
             self._segment[places.clients], self._number[places.clients] = now, places.number
             self._live += np.bincount(now, minlength=len(self._live))
             self._live -= np.bincount(before[before >= 0], minlength=len(self._live))
             for number in [number for number in self._names if not self._live[number]]:
-                del self._numbers[self._names.pop(number)]
+                del self._numbers[self._names.pop(number)], self._written[number], self._listed[number]
                 self._free.append(number)
+            for number in numbers:  # one may be written into in each round
+                if self._listed[number] > _LISTED + 2 * self._live[number]:
+                    self._alive(number)
             return replaced
 
     def _number_of(self, name: str) -> int:
@@ -93,5 +107,14 @@ class Index:
 
     def within(self, segments: Iterable[str]) -> Places:
         """Return the places of the rows that lie in some segments, in the order in which they lie there."""
-        clients = np.flatnonzero(np.isin(self._segment, [self._numbers[name] for name in segments]))
+        with self._lock:
+            found = [self._alive(self._numbers[name]) for name in segments]
+        clients = np.concatenate([_column(0, 0), *found])
         return self.of(clients[np.lexsort((self._number[clients], self._segment[clients]))])
+
+    def _alive(self, number: int) -> Ints:
+        """Return the clients whose last row lies in a segment, by who wrote into it: a look at all would take long."""
+        clients = np.concatenate(self._written[number])
+        alive: Ints = np.unique(clients[self._segment[clients] == number])
+        self._written[number], self._listed[number] = [alive], len(alive)
+        return alive

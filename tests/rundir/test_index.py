@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given
@@ -22,8 +23,13 @@ def places(rows: dict[int, Row]) -> Places:
     return Places(clients, segments, segment_column, number)
 
 
-@given(st.lists(ROWS, max_size=12))
-def test_an_index_is_a_dictionary(rounds: list[dict[int, tuple[int, int]]]) -> None:
+@given(st.sampled_from([0, 1 << 16]), st.lists(ROWS, max_size=12))
+def test_an_index_is_a_dictionary(listed: int, rounds: list[dict[int, tuple[int, int]]]) -> None:
+    with patch("fedray.rundir.index._LISTED", listed):
+        _compare(rounds)
+
+
+def _compare(rounds: list[dict[int, tuple[int, int]]]) -> None:
     index, expected = Index(), dict[int, Row]()
     for new in rounds:
         rows = {client: Row(f"s{segment}", number) for client, (segment, number) in new.items()}

@@ -88,7 +88,7 @@ def by_client(
     index, names, count = number_clients(as_array(clients), ids)
     if len(index) != len(inputs):
         raise ConfigError(f"x has {len(inputs)} rows but clients has {len(index)}")
-    if (np.diff(index) < 0).any():
+    if (index[1:] < index[:-1]).any():
         order = np.argsort(index, kind="stable")
         inputs, targets = inputs[order], targets[order]
     said = doubts(targets) if spec is None else ()
@@ -224,7 +224,8 @@ def number_clients(
 def _first_empty(index: NDArray[np.int64], count: int) -> int | None:
     """Return the first number below ``count`` that no row has."""
     # Numbers may be far larger than there are rows: a gap is then among as many as there are rows, and one.
-    rows = np.bincount(index[index <= len(index)], minlength=min(count, len(index) + 1))
+    near = index if count <= len(index) + 1 else index[index <= len(index)]
+    rows = np.bincount(near, minlength=min(count, len(index) + 1))
     return None if rows.all() else int(np.argmin(rows))
 
 

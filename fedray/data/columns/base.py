@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,12 +19,15 @@ from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.data.columns.checks import check_ids, counting, id_keys
 from fedray.data.columns.inputs import Inputs
+from fedray.data.columns.names import Names
 from fedray.data.columns.rows import CPU, Examples, Rows
 from fedray.data.encoding.moments import Sums
 from fedray.data.sites import Silo
 from fedray.data.spec import DataSpec
 
 Ids = Sequence[str] | NDArray[np.bytes_]
+
+_AT_ONCE = 1 << 16
 
 
 class ClientData(ABC):
@@ -90,7 +93,9 @@ class ClientData(ABC):
         self.spec = spec
         self.test = test
         self.sizes: Ints = np.asarray(sizes, dtype=np.int64)
-        self.holdout_sizes: Ints = np.zeros_like(self.sizes) if holdout_sizes is None else holdout_sizes
+        # One zero for all: there may be very many clients.
+        nobody = np.broadcast_to(np.int64(0), self.sizes.shape)
+        self.holdout_sizes: Ints = nobody if holdout_sizes is None else holdout_sizes
         if len(self.sizes) == 0:
             raise ConfigError("the data has no clients; at least one is needed")
         self._ids = None if ids is None else check_ids(ids, len(self.sizes))
@@ -132,7 +137,9 @@ class ClientData(ABC):
     @cached_property
     def test_sizes(self) -> Ints:
         """The examples of each client's own test set, int64 ``[n]``."""
-        return np.zeros_like(self.sizes) if self.test is None else self.test.sizes(len(self))
+        if self.test is None:
+            return np.broadcast_to(np.int64(0), self.sizes.shape)
+        return self.test.sizes(len(self))
 
     def own_test(self, clients: Ints) -> tuple[Inputs, Tensor, Ints]:
         """Open the own test sets of some clients, who have some, as :meth:`holdout` opens held-out examples."""
@@ -238,6 +245,11 @@ class ClientData(ABC):
         """The names of the clients, ``[n]``; None: they are their numbers."""
         return self._ids
 
+    @property
+    def names(self) -> Names:
+        """The names of the clients, and the clients of names."""
+        return Names(len(self), self.ids)
+
     def client_id(self, index: int) -> str:
         """Return a client's id: its name (``hospital_a``), or its number where clients are not named."""
         return str(int(index)) if self._ids is None else str(self._ids[index].decode())
@@ -281,6 +293,19 @@ class ClientData(ABC):
         """By name, the silos that clients are pinned to."""
         return {}
 
+    def pieces(self) -> Iterator[Ints]:
+        """Yield all clients in order, so many at once that columns of numbers about them take little memory."""
+        for start in range(0, len(self), _AT_ONCE):
+            yield np.arange(start, min(start + _AT_ONCE, len(self)))
+
+    @cached_property
+    def keys_sha256(self) -> str:
+        """A hash of the keys of all clients, in their order."""
+        hasher = hashlib.sha256()
+        for piece in self.pieces():
+            hasher.update(self.keys(piece).astype("<i8").tobytes())
+        return hasher.hexdigest()
+
     def pin(self, client: int) -> str | None:
         """Return the silo whose node alone can read the client's rows, if it is pinned to one."""
         return None
@@ -296,8 +321,11 @@ class ClientData(ABC):
         """
         if self.marks is not None:
             return self.marks
-        clients = hashlib.blake2b(self.keys(np.arange(len(self))).astype("<i8").tobytes(), digest_size=16)
-        clients.update((self.sizes + self.holdout_sizes).astype("<i8").tobytes())
+        clients = hashlib.blake2b(digest_size=16)
+        for piece in self.pieces():
+            clients.update(self.keys(piece).astype("<i8").tobytes())
+        for piece in self.pieces():
+            clients.update((self.sizes[piece] + self.holdout_sizes[piece]).astype("<i8").tobytes())
         return {"sizes of the clients": clients.hexdigest()}
 
     def _need_classes(self) -> None:

@@ -7,6 +7,7 @@ import keyword
 import math
 import re
 import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -368,7 +369,25 @@ def tensors(x: Any) -> Inputs:
 
 
 def tensor(array: Any) -> Any:
-    """Return a tensor on the array's memory, or on a copy of it if it is read-only (torch knows no such tensors)."""
+    """Return a tensor on the array's memory, or on a copy of it if it is read-only (torch knows no such tensors).
+
+    Of a file that is mapped for reading there is no copy, as it may be larger than the memory: nobody writes to rows.
+    """
     if isinstance(array, Ragged):
         return array.tensors()
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    if not _is_mapped(array):
+        return torch.from_numpy(array.copy())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _is_mapped(array: Any) -> bool:
+    """Tell if an array is, or shows a part of, a file that is mapped."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False

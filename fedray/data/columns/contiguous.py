@@ -48,6 +48,7 @@ class ContiguousData(ClientData):
         holdout_sizes: local held-out examples of each client, int64 ``[n]``; none by default.
         test: central test set.
         ids: client ids, unique, each matching ``[A-Za-z0-9._-]{1,64}``; none means clients are their numbers.
+        starts: the row at which those of each client begin, and the end, int64 ``[n + 1]``; None: sizes are added up.
 
     Raises:
         ConfigError: an empty client, a bad or duplicate id, no client at all.
@@ -63,13 +64,17 @@ class ContiguousData(ClientData):
         holdout_sizes: Ints | None = None,
         test: Examples | None = None,
         ids: Ids | None = None,
+        starts: Ints | None = None,
     ) -> None:
         self._x, self._y = x, y
         self.notes = (*reading(x), *nobodys(test))
         self._folder: Path | None = None
         self._hashes: dict[str, str] | None = None
         super().__init__(sizes, spec, holdout_sizes=holdout_sizes, test=test, ids=ids)
-        self._starts = np.concatenate([[0], np.cumsum(self.sizes + self.holdout_sizes)])
+        if starts is None:
+            starts = np.zeros(len(self.sizes) + 1, dtype=np.int64)
+            np.cumsum(self.sizes if holdout_sizes is None else self.sizes + holdout_sizes, out=starts[1:])
+        self._starts: Ints = starts
         if self._starts[-1] != len(x) or len(x) != len(y):
             raise ValueError(f"{len(x)} inputs and {len(y)} targets for clients of {self._starts[-1]} rows in total")
 
@@ -200,8 +205,10 @@ class ContiguousData(ClientData):
             **_numbered("x", self._x),
             **_arrays("y", self._y),
             "sizes": self.sizes,
-            "holdout_sizes": self.holdout_sizes,
+            "starts": self._starts,
         }
+        if self.holdout_sizes.any():
+            columns["holdout_sizes"] = self.holdout_sizes
         if self.test is not None:
             columns |= {**_numbered("test_x", self.test.x), **_arrays("test_y", self.test.y)}
             columns |= {} if self.test.clients is None else {"test_clients": self.test.clients}
@@ -312,7 +319,10 @@ def open_mapped(folder: str | Path) -> ContiguousData:
     spec = DataSpec.of(meta["spec"])
 
     def column(name: str) -> NDArray[Any] | None:
-        return np.load(folder / f"{name}.npy", allow_pickle=False) if name in meta["columns"] else None
+        if name not in meta["columns"]:
+            return None
+        # Of very many clients, too: no process has its own copy.
+        return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
 
     def loaded(name: str) -> Tensor:
         # Mode "c" (copy on write): torch takes only writable memory, and nobody can write to the files through it.
@@ -334,11 +344,12 @@ def open_mapped(folder: str | Path) -> ContiguousData:
     data = ContiguousData(
         inputs("x"),
         mapped("y"),
-        np.load(folder / "sizes.npy"),
+        np.asarray(column("sizes")),
         spec,
-        holdout_sizes=np.load(folder / "holdout_sizes.npy"),
+        holdout_sizes=column("holdout_sizes"),
         test=test,
         ids=column("ids"),
+        starts=column("starts"),
     )
     data.encoding, data.marks, data.taken = meta["encoding"], meta["marks"], meta["taken"]
     data._hashes = meta["rows"]

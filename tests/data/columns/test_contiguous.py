@@ -121,3 +121,21 @@ def test_resident_columns_give_the_same_batches() -> None:
     assert resident.label_counts().tolist() == data.label_counts().tolist()
     assert resident.test is not None
     assert resident.test.slice(0, 2, device)[0].device == device
+
+
+def test_a_file_that_is_mapped_for_reading_is_not_copied(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(6, dtype=np.uint8).reshape(3, 2))
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = FederatedData.from_arrays(x, [0, 1, 1], [0, 0, 1])
+    assert data._x.data_ptr() == x.ctypes.data
+    assert data.rows(np.array([0])).take(np.array([[1, 0]]))[0].tolist() == [[[2.0, 3.0], [0.0, 1.0]]]
+    assert data.share(tmp_path).label_counts().tolist() == [[1, 1], [0, 1]]
+
+
+def test_numbers_of_all_clients_are_mapped_where_data_are_shared(tmp_path: Path) -> None:
+    shared = numbered([3, 200, 4]).share(tmp_path)
+    assert shared.holdout_sizes.tolist() == [0, 0, 0]
+    assert not any(array.flags.owndata for array in (shared.sizes, shared._starts, shared.holdout_sizes))
+    assert {path.name for path in tmp_path.rglob("*.npy")} == {"x.npy", "y.npy", "sizes.npy", "starts.npy"}
