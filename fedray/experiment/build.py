@@ -26,7 +26,7 @@ from fedray.core.regions import Regions
 from fedray.core.stages import stage
 from fedray.data import ClientData, DataSpec
 from fedray.data.augment_chain import Augment, Told, fit
-from fedray.data.sources.tables import TableSource
+from fedray.data.sources.tables import EncodedSource
 from fedray.experiment.attacked import attacked
 from fedray.experiment.bound import Bound
 from fedray.experiment.experiment import Experiment
@@ -170,7 +170,7 @@ class Config(Bound):
         Raises:
             ConfigError: something does not fit.
         """
-        known = (encoding,) if encoding is not None and isinstance(self.data, TableSource) else ()
+        known = (encoding,) if encoding is not None and isinstance(self.data, EncodedSource) else ()
         stage("reading data")
         data: ClientData = self.data.load(self.schema.seed, self.place.sites, *known)
         data = data.with_augment(fit(data.with_augment(self.augment or data.augment), inputs).parts)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedray.core.errors import ConfigError, one_line
+from fedray.core.errors import ConfigError, listed, one_line
 from fedray.data.augment_chain import Augment, chosen
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.saved import load_encoding
@@ -158,6 +158,11 @@ def load_export(path: Path, round: Which, client: str | None, model: Any, device
     meaning = Meaning.from_json(about)
     task, kind, scaled = meaning.task, about["kind"], about["scaled"]
     encoding = load_encoding(path.with_name(ENCODING)) if path.with_name(ENCODING).exists() else None
+    if encoding is None and (encoded := (meaning.taken or {}).get("encode")):
+        raise ConfigError(
+            f"{path}: {listed(encoded)} are encoded as a table's, and there is no {ENCODING} beside it; take along all "
+            "files that fedray export has written, or give the run folder"
+        )
     inputs = path.with_name(INPUTS)
     augment = Augment(chosen(json.loads(inputs.read_bytes()))) if inputs.exists() and not scaled else Augment()
     if kind == TENSORS:

@@ -25,7 +25,7 @@ from fedray.data.encoding.frames import beside, inputs_of, is_table, table_of
 from fedray.local.kernels import cuda_kernels
 from fedray.local.task import MOST_ROWS, Precision
 from fedray.predict.predictions import Predictions
-from fedray.predict.rows import read_rows
+from fedray.predict.rows import encoded_rows, read_rows
 from fedray.run.evaluation import Evaluator, TestChunk, take_from
 from fedray.tasks import Task
 
@@ -52,7 +52,7 @@ class Predictor:
     Args:
         task: the meaning of the model's outputs.
         outputs: the model.
-        encoding: of tables as its inputs; None: its inputs are arrays.
+        encoding: of tables as its inputs, or of columns of tables beside arrays; None: its inputs are arrays.
         round: the round after which the model was as it is.
         taken: the columns of the files of arrays that it was trained on, see :class:`fedray.data.ClientData`.
     """
@@ -83,12 +83,14 @@ class Predictor:
         Raises:
             ConfigError: with line and column, for what does not fit the model.
         """
-        if self.encoding is None:
+        if self.encoding is None or self.encoding.beside:
             if csv:
                 raise ConfigError("csv: this model was not trained on tables, so that its rows have no dialect")
             rest: dict[str, Any] = {}
             if isinstance(rows, str | Path):
-                rows, rest = read_rows(Path(rows), self.task.spec, self.taken)
+                rows, rest = read_rows(Path(rows), self.task.spec, self.taken, self.encoding)
+            elif self.encoding is not None:
+                rows, rest = encoded_rows(rows, self.task.spec, self.taken, self.encoding)
             return Predictions.of(self.outputs(tensors(self._array(rows))), self.task, rest)
         table = table_of(rows, self.encoding, csv)
         found = self.outputs(tensor(inputs_of(table, self.encoding)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedray.data.columns.base import ClientData
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.ragged import Ragged
+from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.overview import FEWEST, LEVELS, Column, far_apart
 from fedray.report.columns import ColumnReport, drifts, edges_of
 
@@ -43,6 +44,7 @@ def of_arrays(data: ClientData) -> Arrays | None:
     """Return what is told of arrays; None: they do not lie in this process.
 
     A column of one number a row is told as it is, sequences by their lengths, and all else by the mean of a row.
+    Columns that are encoded are told as they stand in the files, but that missing numbers are filled in.
     """
     x = data.stored()
     if x is None:
@@ -55,7 +57,13 @@ def of_arrays(data: ClientData) -> Arrays | None:
         parts, sites, rows = [np.concatenate(parts)], [TOGETHER], [sum(rows)]
     own = {name: one for name, one in named.items() if not (isinstance(one, Ragged) and one.values is None)}
     pictures = taken.get("pictures") or {}
-    columns = [_report(name, one, parts, name in pictures) for name, one in own.items()]
+    encoding = None if data.encoding is None else Encoding.from_json(data.encoding)
+    columns = [
+        _encoded(name, one, parts, encoding)
+        if encoding is not None and encoding.beside and name in (*encoding.numeric, *encoding.categories)
+        else _report(name, one, parts, name in pictures)
+        for name, one in own.items()
+    ]
     if data.spec.task != "regression" or data.spec.target_shape != (1,):
         return Arrays(sites, rows, columns)
     y = torch.cat([data.targets(client) for client in range(len(data))])
@@ -66,11 +74,35 @@ def of_arrays(data: ClientData) -> Arrays | None:
 def _report(name: str, column: Any, parts: Sequence[NDArray[np.int64]], picture: bool) -> ColumnReport:
     values = _numbers(column)
     single = not isinstance(column, Ragged) and values.size == column.numel()
-    at = [_outline(values[rows], single) for rows in parts]
+    return _of_numbers(name, [values[rows] for rows in parts], single, _words(column, picture))
+
+
+def _of_numbers(name: str, values: Sequence[NDArray[np.float64]], single: bool, words: str) -> ColumnReport:
+    """Return what is told of one number of each row, of the rows of each site."""
+    at = [_outline(own, single) for own in values]
     edges = edges_of(at)
-    counts = [np.bincount(np.searchsorted(edges, values[rows]), minlength=len(edges) + 1) for rows in parts]
-    drift = drifts(np.stack(counts)) if edges and len(parts) > 1 else ()
-    return ColumnReport(name, at, drift, words=_words(column, picture))
+    counts = [np.bincount(np.searchsorted(edges, own), minlength=len(edges) + 1) for own in values]
+    drift = drifts(np.stack(counts)) if edges and len(values) > 1 else ()
+    return ColumnReport(name, at, drift, words=words)
+
+
+def _encoded(name: str, column: torch.Tensor, parts: Sequence[NDArray[np.int64]], encoding: Encoding) -> ColumnReport:
+    """Return what is told of a column that was encoded as a table's: in its own units, or its categories."""
+    block = column.double().cpu().numpy()
+    if name in encoding.categories:
+        counts = np.stack([block[rows].sum(axis=0) for rows in parts]).astype(np.int64)
+        missing = [len(rows) - int(own.sum()) for rows, own in zip(parts, counts, strict=True)]
+        at = [Column("text", gone, int((own > 0).sum())) for gone, own in zip(missing, counts, strict=True)]
+        every = np.concatenate([counts, np.zeros((len(parts), 1), np.int64)], axis=1)
+        drift = drifts(every) if len(parts) > 1 else ()
+        return ColumnReport(name, at, drift, encoding.categories[name], every)
+    mean, deviation, fill = encoding.numeric[name]
+    values = block[:, 0] * deviation + mean
+    gone = block[:, 1] > 0 if name in encoding.indicated else np.zeros(len(block), dtype=bool)
+    words = f"numbers, missing ones {fill:.6g}" + (" and told" if name in encoding.indicated else "")
+    found = _of_numbers(name, [values[rows][~gone[rows]] for rows in parts], True, words)
+    at = [replace(own, missing=int(gone[rows].sum())) for own, rows in zip(found.at, parts, strict=True)]
+    return replace(found, at=at)
 
 
 def _numbers(column: Any) -> NDArray[np.float64]:
@@ -84,7 +116,7 @@ def _numbers(column: Any) -> NDArray[np.float64]:
 
 def _outline(values: NDArray[np.float64], single: bool) -> Column:
     told = tuple(np.quantile(values, LEVELS).tolist()) if len(values) >= FEWEST else None
-    return Column("numbers", 0, len(np.unique(values)), told, far_apart(values) if single else None)
+    return Column("numbers", 0, len(np.unique(values)), told, far_apart(values) if single and len(values) else None)
 
 
 def _words(column: Any, picture: bool) -> str:

@@ -8,13 +8,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import fedray
+from fedray.core.errors import ConfigError
 from fedray.core.hardware import machine
 from tests.cli.command import Cli, hashes
+from tests.data.files.test_pictures import encoded
 from tests.helpers import unpack
 
 EARLIER = Path(__file__).resolve().parents[1] / "rundir" / "earlier"
@@ -186,3 +191,87 @@ def test_tables_from_python_go_on_with_the_encoding_of_the_run(earlier: Path) ->
     with pytest.raises(fedray.ConfigError, match="the tables are encoded otherwise"):
         train(data(), 2, resume=True)
     train(data(encoding="python/encoding.json"), 2, resume=True)
+
+
+SCANS = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4 + 2 + 2, 2)
+
+    def forward(self, scan, age, sex):
+        return self.head(torch.cat([scan.flatten(1), age, sex], dim=1))
+"""
+SCANS_CONFIG = """\
+data:
+  name: parquet
+  path: scans.parquet
+  client: site
+  target: ill
+  encode: [age, sex]
+  categorical: [sex]
+  missing_values: indicator
+  holdout: 0.25
+  test: test.parquet
+model: scans_net:Net
+rounds: 2
+cluster: {name: inline}
+checkpoint: {every: 1}
+"""
+
+
+def scans(path: str, factor: float = 1.0, rows: int = 24) -> None:
+    """Patients with a picture, an age that may be missing, and a sex."""
+    pixels = np.random.default_rng(5).integers(0, 255, (rows, 1, 2, 2), dtype=np.uint8)
+    age = [None if row % 7 == 3 else factor * (30 + row) for row in range(rows)]
+    columns = {"scan": [encoded(one[0]) for one in pixels], "age": age, "sex": ["f", "m"] * (rows // 2)}
+    more = {"site": ["a", "a", "b"] * (rows // 3), "ill": [0, 1, 1] * (rows // 3)}
+    patient = {"patient": list(map(str, range(rows)))} if path == "new.parquet" else {}
+    pyarrow.parquet.write_table(pa.table({**columns, **more, **patient}), path)
+
+
+def test_columns_encoded_beside_pictures_keep_their_encoding(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scans_net.py").write_text(SCANS)
+    Path("c.yaml").write_text(SCANS_CONFIG)
+    scans("scans.parquet")
+    scans("new.parquet")
+    scans("test.parquet")
+    assert cli("run", "c.yaml", "run.dir=out", "-q").status == 0
+    encoding = Path("out/encoding.json").read_bytes()
+    before, predicted = cli("evaluate", "out"), cli("predict", "out", "new.parquet")
+    assert before.status == predicted.status == 0, predicted.err
+    assert predicted.out.startswith('"site","ill","patient","predicted",')
+    Path("away").mkdir()
+    assert cli("export", "out", "away/m.safetensors").out.count("away/encoding.json") == 1
+    assert json.loads(Path("away/encoding.json").read_bytes()) == json.loads(encoding)
+    # Another unit in the training files: a model that is there reads ages as it did.
+    scans("scans.parquet", factor=12.0)
+    warned()
+    assert cli("evaluate", "out").out == before.out
+    assert any("not those that the model was trained on" in words for words in warned())
+    assert cli("resume", "out", "rounds=3", "-q").status == 0
+    assert Path("out/encoding.json").read_bytes() == encoding
+    assert cli("resume", "out", "rounds=4", "data.encode=[age]", "data.categorical=null", "-q").status == 2
+    shutil.rmtree("out")
+    Path("scans.parquet").unlink()
+    assert cli("predict", "away/m.safetensors", "new.parquet").out == predicted.out
+    loaded = fedray.load("away/m.safetensors")
+    rows = pyarrow.parquet.read_table("new.parquet")
+    scan = np.random.default_rng(5).integers(0, 255, (24, 1, 2, 2), dtype=np.uint8)
+    found = loaded.predict({"scan": scan, "age": rows["age"].to_pylist(), "sex": rows["sex"].to_pylist()})
+    assert np.array_equal(found.outputs, loaded.predict("new.parquet").outputs)
+    with pytest.raises(ConfigError, match="unknown category 'd'; known: f, m"):
+        loaded.predict({"scan": scan[:1], "age": [40.0], "sex": ["d"]})
+    with pytest.raises(ConfigError, match="rows: there is no column 'sex'; the model needs scan, age, sex"):
+        loaded.predict({"scan": scan[:1], "age": [40.0]})
+    with pytest.raises(ConfigError, match=r"so columns by their names are needed: a dict.*this is a ndarray"):
+        loaded.predict(scan)
+    Path("away/encoding.json").unlink()
+    with pytest.raises(ConfigError, match=r"encoded as a table's, and there is no encoding\.json"):
+        fedray.load("away/m.safetensors")

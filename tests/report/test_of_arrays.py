@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fedray import FederatedData, Ragged
+from fedray.data.encoding.encoding import Encoding
+from fedray.data.encoding.options import Options
 from fedray.data.encoding.overview import LEVELS
 from fedray.data.spec import DataSpec
 from fedray.report.of_arrays import TOGETHER, of_arrays
@@ -57,3 +61,22 @@ def test_what_does_not_lie_here_is_not_looked_at() -> None:
         return np.ones((3, 2), "f4"), np.arange(3) % 2
 
     assert of_arrays(FederatedData.from_function(rows, range(2), sizes=[3, 3], spec=DataSpec((2,), 2))) is None
+
+
+def test_columns_that_were_encoded_are_told_as_they_stand_in_the_files() -> None:
+    rows = np.arange(60)
+    options = Options("", "regression", ["sex"], columns=["age", "sex"], missing_values="indicator")
+    encoding = Encoding(options, {"age": (50.0, 10.0, 50.0)}, {"sex": ["f", "m"]}, ["age", "sex"], None, beside=True)
+    gone = rows % 10 == 0
+    age = np.stack([np.where(gone, 0.0, (rows - 50) / 10), gone], axis=1).astype("f4")
+    sex = np.eye(2, dtype="f4")[rows % 2] * (rows % 3 > 0)[:, None]
+    data = FederatedData.from_arrays({"age": age, "sex": sex}, rows % 2, rows // 30, ids=["north", "south"])
+    data.encoding = replace(encoding, indicated=("age",)).to_json()
+    found = of_arrays(data)
+    assert found is not None
+    numbers, categories = found.columns
+    assert (numbers.kind, numbers.missing) == ("numbers, missing ones 50 and told", 6)
+    median = [at.quantiles[MEDIAN] for at in numbers.at if at.quantiles]
+    assert median == pytest.approx([np.median(rows[:30][~gone[:30]]), np.median(rows[30:][~gone[30:]])], abs=1e-4)
+    assert (categories.kind, categories.missing, list(categories.categories)) == ("categories", 20, ["f", "m"])
+    assert categories.counts.tolist() == [[10, 10, 0], [10, 10, 0]]

@@ -19,7 +19,7 @@ from fedray.data.encoding.usual import GIVEN, read_told
 from fedray.data.encoding.words import canonical, numbered
 from fedray.data.spec import DataSpec
 
-FORMAT = 4
+FORMAT = 5
 OTHER = "other"
 """The category of values that are none of the others."""
 
@@ -46,6 +46,7 @@ class Encoding:
         indicated: numeric and ordinal columns with a second input, 1 where the value is missing and else 0.
         dialect: the dialect that the training files share, see :mod:`fedray.data.encoding.usual`.
         dialects: those of single files, as far as they differ from it, by their names.
+        beside: the columns stand beside arrays, each an input of its own by its name, and none of them is the target.
     """
 
     options: Options
@@ -59,6 +60,7 @@ class Encoding:
     indicated: tuple[str, ...] = ()
     dialect: Mapping[str, Any] = field(default_factory=dict)
     dialects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    beside: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it for ``encoding.json``; floats survive JSON exactly."""
@@ -82,11 +84,14 @@ class Encoding:
                 else {}
             ),
             **own,
+            **({"beside": True} if self.beside else {}),
         }
 
     @property
     def _format(self) -> int:
         """The lowest format of which a fedray that reads no higher one gives the same inputs."""
+        if self.beside:
+            return 5
         dialects = [self.dialect, *self.dialects.values()]
         if any(told.keys() & {"dates", *GIVEN} or told.get("decimal") == "," for told in dialects):
             return 4
@@ -152,7 +157,7 @@ class Encoding:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the encoding is not one of fedray's: {one_line(error)}") from None
         read = cls(options, numeric, categories, list(columns), classes, kinds=kinds, files=files, indicated=indicated)
-        return replace(read, dialect=dialect, dialects=dialects)
+        return replace(read, dialect=dialect, dialects=dialects, beside=bool(content.get("beside")))
 
     def usual(self, path: Path) -> dict[str, Any]:
         """Return the dialect by which a table is read where it does not tell: that of the training file of its name.
@@ -219,10 +224,19 @@ class Encoding:
 
     def inputs(self, table: Table) -> NDArray[np.float32]:
         """Return inputs ``[rows, features]``; an unknown category raises ConfigError with file, line and column."""
-        joined = np.concatenate([self._block(table, name) for name in self.order], axis=1)
-        if joined.size and np.abs(joined).max() > np.finfo(np.float32).max:
-            raise ConfigError(f"{table.path} has a number so far from the training data that float32 cannot hold it")
-        return joined.astype(np.float32)
+        return np.concatenate(list(self.blocks(table).values()), axis=1)
+
+    def blocks(self, table: Table) -> dict[str, NDArray[np.float32]]:
+        """Return the inputs of each column by its name, ``[rows, k]``; errors are as of :meth:`inputs`."""
+        found = {}
+        for name in self.order:
+            block = self._block(table, name)
+            if block.size and np.abs(block).max() > np.finfo(np.float32).max:
+                raise ConfigError(
+                    f"{table.path} has a number so far from the training data that float32 cannot hold it"
+                )
+            found[name] = block.astype(np.float32)
+        return found
 
     def _block(self, table: Table, name: str) -> NDArray[np.float64]:
         if name in self.categories:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,6 +101,12 @@ def read_parquet(path: str | Path, reading: Reading | None = None) -> Table:
     check_header(path, names)
     columns = dict(zip(names, map(_plain, table.columns), strict=True))
     return _complete(Table(path, columns, table.num_rows, reading or Reading()))
+
+
+def table_beside(path: Path, columns: Mapping[str, pa.ChunkedArray], reading: Reading) -> Table:
+    """Return columns of a file, each of one value a row, as a table that is read like one of Parquet."""
+    rows = len(next(iter(columns.values())))
+    return Table(path, {name: _plain(column) for name, column in columns.items()}, rows, reading)
 
 
 def read_excel(path: str | Path, reading: Reading | None = None) -> Table:

@@ -73,7 +73,7 @@ class Table:
             row = int(self.kept[row])
         if self.path.suffix.lower() in (".xlsx", ".xlsm"):
             return f"{self.path}, row {row + 2}"
-        if self.path.suffix.lower() == ".parquet" or not self.path.is_file():
+        if self.path.suffix.lower() in (".parquet", ".arrow", ".feather") or not self.path.is_file():
             return f"{self.path}, row {row + 1}"
         for number, (line, _) in enumerate((self.form or Form()).records(self.path)):
             # Record 0 is the header.
@@ -89,8 +89,13 @@ class Table:
         kept = np.flatnonzero(mask)
         if len(kept) == self.rows:
             return self
+        return replace(self.where_true(mask), dropped=self.rows - len(kept))
+
+    def where_true(self, mask: NDArray[np.bool_]) -> Table:
+        """Return the table with the rows of a mask ``[rows]``, which keep their places in the file."""
+        kept = np.flatnonzero(mask)
         columns = {name: column.filter(pa.array(mask)) for name, column in self.columns.items()}
-        return replace(self, columns=columns, rows=len(kept), kept=kept, dropped=self.rows - len(kept))
+        return replace(self, columns=columns, rows=len(kept), kept=kept if self.kept is None else self.kept[kept])
 
     def text(self, name: str, keep: Collection[str] = ()) -> list[str | None]:
         """Return a column as text, None where it is missing; all of a column that the file lacks is.

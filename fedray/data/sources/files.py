@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedray.data.federated import FederatedData
 from fedray.data.files.own_tests import files_in, named_files, own_files
 from fedray.data.registry import data_sources
 from fedray.data.sources.base import Whole, make_partitioner
-from fedray.data.sources.tables import TableSource
+from fedray.data.sources.tables import EncodedSource, TableSource
 
 if TYPE_CHECKING:
     from fedray.data.files.arrow import ColumnOptions
@@ -182,13 +182,14 @@ class Femnist(Whole):
 
 @data_sources.register("parquet")
 @dataclass(frozen=True, kw_only=True)
-class Parquet(Whole):
-    """Columns of Parquet or Arrow files as they are: numbers, lists, bytes, pictures; nothing is standardised.
+class Parquet(Whole, EncodedSource):
+    """Columns of Parquet or Arrow files: numbers, lists, bytes and pictures as they are, others encoded as a table's.
 
     Of several columns the model is called with each by its name.  Lists of different lengths are as
     :class:`fedray.Ragged`.  Bytes of PNG, JPEG and the like, also as Hugging Face's ``{bytes, path}``, are decoded to
-    ``[C, H, W]``; those of a target are masks of classes.  Tables with text, dates and missing values are read by
-    ``csv`` and ``folder``.
+    ``[C, H, W]``; those of a target are masks of classes.  Columns of ``encode`` may have missing values, dates, and
+    categories, and become what those of ``csv`` do, each an input of its own, ``[B, k]``; a run keeps how.  Tables
+    without arrays are read by ``csv`` and ``folder``.
 
     >>> from tempfile import TemporaryDirectory
     >>> import pyarrow.parquet
@@ -205,6 +206,16 @@ class Parquet(Whole):
         target: the column of targets; none: there are no targets.
         client: the column that says whose a row is.
         columns: the columns that are inputs; by default all others.
+        ignore: columns that are no inputs, such as the ids of patients.
+        encode: the inputs that are encoded as a table's are, ``[age, sex]``: numbers scaled, missing ones filled in,
+            dates as days.
+        categorical: those of them that are categories, ``[sex]`` or ``{sex: [f, m]}``; of many values
+            ``{ward: {top: 20}}`` or ``{hash: 64}``.
+        ordinal: ``{column: [low, mid, high]}``: levels as numbers.
+        missing: ``{column: [0]}``: values that stand for a missing one.
+        missing_values: impute: the federated mean, or indicator: beside it an input that is 1 where one is missing.
+        standardize: centre and scale the numbers among them by federated sums.
+        unseen: error, or other: take values of no known category for ``other``, else for missing ones.
         shapes: the shape of one value of a column of bytes or lists: ``{image: [28, 28]}``.
         ragged: of columns of lists of different lengths ``{words: {length: 128, mask: attention_mask}}``; also
             ``pad`` and ``lengths``.
@@ -220,6 +231,14 @@ class Parquet(Whole):
     target: str | None = None
     client: str | None = None
     columns: list[str] | None = None
+    ignore: list[str] = field(default_factory=list)
+    encode: list[str] = field(default_factory=list)
+    categorical: Any = None
+    ordinal: dict[str, Any] = field(default_factory=dict)
+    missing: dict[str, Any] = field(default_factory=dict)
+    missing_values: Literal["impute", "indicator"] = "impute"
+    standardize: bool = True
+    unseen: Literal["error", "other"] = "error"
     shapes: dict[str, Any] = field(default_factory=dict)
     ragged: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, Any] = field(default_factory=dict)
@@ -229,10 +248,14 @@ class Parquet(Whole):
     def options(self) -> ColumnOptions:
         """Return the columns of its files, and what each is."""
         from fedray.data.files.arrow import ColumnOptions
+        from fedray.data.files.beside import ENCODED, encoding_options
 
-        return ColumnOptions(**{field.name: getattr(self, field.name) for field in fields(ColumnOptions)})
+        table = encoding_options(self.encode, {key: getattr(self, key) for key in ENCODED})
+        said = {one.name: getattr(self, one.name) for one in fields(ColumnOptions) if one.name != "table"}
+        return ColumnOptions(**said, table=table)
 
-    def read(self, seed: int) -> FederatedData:
+    def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> FederatedData:
+        from fedray.data.encoding.saved import load_encoding
         from fedray.data.files.arrow import read_arrow
 
-        return read_arrow(Path(self.path), self.test, self.options()).of(FederatedData)
+        return read_arrow(Path(self.path), self.test, self.options(), load_encoding(encoding)).of(FederatedData)

@@ -22,7 +22,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSource(Source):
+class EncodedSource(Source):
+    """A source whose rows are encoded, in a run that goes on as they were before."""
+
+    def load(
+        self, seed: int, sites: Callable[[], Sites] = here, encoding: Mapping[str, Any] | None = None
+    ) -> ClientData:
+        seed = split_seed(self, seed)
+        return self.read(seed, encoding).with_holdout(self.holdout, seed)
+
+    def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> ClientData:
+        """Read the data without local held-out rows, by a run's encoding, or one that is learnt from them."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource(EncodedSource):
     """A source of tables.  pyarrow is imported only where a table is read, as that takes a third of a second.
 
     Args:
@@ -57,15 +72,6 @@ class TableSource(Source):
     missing_target: Literal["error", "drop"] = "error"
     unseen: Literal["error", "other"] = "error"
     csv: Any = None
-
-    def load(
-        self, seed: int, sites: Callable[[], Sites] = here, encoding: Mapping[str, Any] | None = None
-    ) -> ClientData:
-        seed = split_seed(self, seed)
-        return self.read(seed, encoding).with_holdout(self.holdout, seed)
-
-    def read(self, seed: int, encoding: Mapping[str, Any] | None = None) -> ClientData:
-        raise NotImplementedError
 
     def read_test(self, encoding: Mapping[str, Any]) -> tuple[Examples | None, DataSpec]:
         """Return the test set and the meaning of an example, from the test file and an encoding alone.

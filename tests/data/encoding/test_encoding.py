@@ -71,8 +71,8 @@ def test_the_first_format_is_read_and_one_of_the_future_is_not() -> None:
         2,
         {key: value for key, value in first.items() if key != "format"},
     )
-    with pytest.raises(ConfigError, match="format 5; this fedray reads 1 to 4"):
-        Encoding.from_json({**first, "format": 5})
+    with pytest.raises(ConfigError, match="format 6; this fedray reads 1 to 5"):
+        Encoding.from_json({**first, "format": 6})
 
 
 def test_a_missing_number_is_an_input_of_its_own_where_a_training_table_has_one(tmp_path: Path) -> None:
