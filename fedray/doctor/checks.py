@@ -194,7 +194,7 @@ def slurm(facts: Facts) -> Iterator[Finding]:
     if found is None:
         yield Finding("ok", "slurm", "no Slurm here")
     elif found.error is not None:
-        advice = "ask who runs the cluster whether Slurm is up; until then `fedray slurm` cannot submit"
+        advice = "on a cluster ask who runs it whether Slurm is up; elsewhere nothing: only `fedray slurm` needs it"
         yield Finding("warning", "slurm", found.error, advice)
     elif not found.partitions:
         advice = "ask who runs the cluster for a partition that this account may use"
