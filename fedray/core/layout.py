@@ -168,6 +168,11 @@ class Layout:
         """Return a copy of what stays with its client of models ``[C, P]``: ``[C, personal]``."""
         return torch.cat([models[..., place] for place in self._home], dim=-1)
 
+    def personal_in(self, models: Tensor) -> Tensor:
+        """Return what stays with its client of models ``[C, P]``, in their memory if it is one piece of parameters."""
+        place = self._home[0]
+        return models[..., place] if len(self._home) == 1 and place.stop <= self.trained else self.personal_of(models)
+
     def put_personal(self, models: Tensor, values: Tensor) -> None:
         """Put values ``[C, personal]`` into models ``[C, P]``."""
         pieces = values.split_with_sizes([place.stop - place.start for place in self._home], dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,6 +74,29 @@ class Places(Mapping[int, Row]):
         found = self.at(clients)
         found = found[found >= 0]
         return Places(self.clients[found], self.segments, self.segment[found], self.number[found])
+
+
+def joined(several: Sequence[Places]) -> Places:
+    """Return the places of several, one after the other; no client has two.
+
+    >>> one = Places(np.array([7]), ("a",), np.array([0]), np.array([5]))
+    >>> joined([one, Places(), Places(np.array([3]), ("b", "a"), np.array([1]), np.array([2]))])
+    Places({7: Row(segment='a', number=5), 3: Row(segment='a', number=2)})
+    """
+    several = [places for places in several if len(places)]
+    if len(several) < 2:
+        return several[0] if several else NOWHERE
+    names = tuple(dict.fromkeys(name for places in several for name in places.segments))
+    segments = [
+        places.segment if places.segments == names[: len(places.segments)] else _renumbered(places, names)
+        for places in several
+    ]
+    clients, numbers = ([getattr(places, name) for places in several] for name in ("clients", "number"))
+    return Places(np.concatenate(clients), names, np.concatenate(segments), np.concatenate(numbers))
+
+
+def _renumbered(places: Places, names: tuple[str, ...]) -> Ints:
+    return np.array([names.index(name) for name in places.segments])[places.segment]
 
 
 NOWHERE = Places()

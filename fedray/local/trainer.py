@@ -38,6 +38,7 @@ class Trainer:
         make: makes the stepper.
         subtracted: the model that clients start from is subtracted from theirs; False: where one client trains on the
             CPU, it may be left to whoever takes the update, as its ``start``.
+        lends: the state that is a part of the models may lie in their memory, until the next call; False: in its own.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Trainer:
         devices: Sequence[torch.device],
         make: MakeStepper = stepper_for,
         subtracted: bool = True,
+        lends: bool = False,
     ) -> None:
         self.task = task
         self.device = devices[0]
         self._subtracted = subtracted or self.device.type != "cpu"
+        self._lends = lends
         self._stepper = make(task, devices)
 
     @contextlib.contextmanager
@@ -77,7 +80,8 @@ class Trainer:
         if layout.personal:
             home = state.pop(PERSONAL)
             if newcomers is not None:
-                home[newcomers] = layout.personal_of(local[newcomers])
+                same = down.parts["model"] if buffers is None else local[newcomers]
+                home[newcomers] = layout.personal_of(same)
             layout.put_personal(local, home)
         kept = None if task.moments is None else state.pop(OPTIMIZER, None)
         for name in task.profile.apart:
@@ -97,14 +101,15 @@ class Trainer:
             yield c
 
     def run(self, c: Clients) -> None:
-        """Run the program of a block within its context, and leave its state in memory of its own."""
+        """Run the program of a block within its context, and leave its state in memory of its own, or lend it."""
         widths = {name: part.shape[1] for name, part in c.state.items()}
         self.task.program.client(c)
         c.state = check_state(c.state, widths, c.model)
         if c.kept is not None:
             c.state[OPTIMIZER] = c.kept
         if self.task.layout.personal:
-            c.state[PERSONAL] = self.task.layout.personal_of(c.model)
+            layout = self.task.layout
+            c.state[PERSONAL] = (layout.personal_in if self._lends else layout.personal_of)(c.model)
 
     def train(
         self,

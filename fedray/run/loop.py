@@ -285,8 +285,7 @@ class Rounds:
             total.parts.update({name: down.parts[name] for name in plan.task.profile.surveys})
             self._move(total, record)
             state.kept = kept
-            for report in reports:
-                state.store.commit(report.state)
+            state.store.commit(*(report.state for report in reports))
         elif any(transform.hides_empty for transform in plan.algorithm.transforms):
             sent = plan.algorithm.sends(plan.layout).items()
             zeros = {name: torch.zeros(width, device=state.vector.device) for name, width in sent}

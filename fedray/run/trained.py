@@ -98,7 +98,7 @@ class Models:
     def _trainer(self, number: int) -> Trainer:
         if number not in self._trainers:
             subtracted = not self._algorithm.subtracts
-            self._trainers[number] = Trainer(self._parts[number], self._devices, self._make, subtracted)
+            self._trainers[number] = Trainer(self._parts[number], self._devices, self._make, subtracted, lends=True)
         return self._trainers[number]
 
     def layout(self, number: int) -> Layout:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.messages import Ints, Parts
-from fedray.core.places import Places
+from fedray.core.places import Places, joined
 from fedray.rundir import durable
 from fedray.rundir.held_rows import MEMORY, HeldRows
 from fedray.rundir.index import Index
@@ -67,6 +67,9 @@ class StateRows:
         """Read the state ``[C, k]`` of ``clients``, zero where there is none, and which of them have some, ``[C]``."""
         if not self._widths:
             return {}, torch.zeros(len(clients), dtype=torch.bool, device=device)
+        if self.held is not None and places.clients is clients and places.segments == _IN_MEMORY:
+            parts = {name: part.to(device) for name, part in self._held_parts(places.number)}
+            return parts, torch.ones(len(clients), dtype=torch.bool, device=device)
         at = places.at(clients)
         known, found = at >= 0, [np.empty((len(clients), width), dtype=np.float32) for width in self._widths.values()]
         every = bool(known.all())
@@ -79,6 +82,16 @@ class StateRows:
             self._fill(found, places, at[into], into, np.ones_like(into))
         parts = {name: torch.from_numpy(part).to(device) for name, part in zip(self._widths, found, strict=True)}
         return parts, torch.from_numpy(known).to(device)
+
+    def _held_parts(self, numbers: Ints) -> Iterator[tuple[str, Tensor]]:
+        """Yield the parts of rows that memory has, each ``[n, k]``."""
+        assert self.held is not None
+        start = 0
+        for name, width in self._widths.items():
+            part = torch.empty(len(numbers), width)
+            self.held.read(numbers, slice(start, start + width), part)
+            start += width
+            yield name, part
 
     def whole(self, places: Places) -> Matrix:
         """Return whole rows ``[n, sum of widths]``; what lies side by side is read at once."""
@@ -134,7 +147,7 @@ class StateRows:
         """Append the state ``[C, k]`` of ``clients``, and return the places of their rows."""
         parts = [state[name] for name in self._widths]
         whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        return self.append(round, clients, whole.detach().cpu().contiguous().numpy())
+        return self.append(round, clients, whole.detach().cpu().numpy())
 
     def append(self, round: int, clients: Ints, matrix: Matrix) -> Places:
         """Append whole rows ``[C, sum of widths]``, and return their places."""
@@ -144,7 +157,7 @@ class StateRows:
             self._segment = f"{round:08d}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
         if self.held is not None and (numbers := self.held.put(matrix)) is not None:
             return Places(clients, _IN_MEMORY, np.zeros_like(clients), numbers)
-        data, place = matrix.reshape(-1).data.cast("B"), self._written * self.width * 4
+        data, place = np.ascontiguousarray(matrix).reshape(-1).data.cast("B"), self._written * self.width * 4
         # Closed each time: over NFS another node, and the driver that seals it, sees what was written before a close.
         file = os.open(f"{self._folder}/{self._segment}", os.O_WRONLY | os.O_CREAT, 0o666)
         try:
@@ -191,6 +204,7 @@ class ClientStore:
         self._seals: dict[str, Seal] = {}
         self._condemned: set[str] = set()
         self._round = 0
+        self._bare = False  # the folder has been seen without a file
         if widths:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -203,15 +217,18 @@ class ClientStore:
         """Return the places of the state of ``clients``; newcomers are absent."""
         return self._index.of(clients)
 
-    def commit(self, places: Places) -> None:
-        """Accept new rows."""
+    def commit(self, *reported: Places) -> None:
+        """Accept new rows; a client has one of them."""
+        places = joined(reported)
         if not len(places):
             return
         replaced = self._index.update(places, MEMORY)
         if self.held is not None:
-            self.held.accept(places.number if places.segments == _IN_MEMORY else places.number[:0], replaced)
             if places.segments == _IN_MEMORY:
+                self.held.accept(places.number, replaced)
                 return
+            memory = places.segments.index(MEMORY) if MEMORY in places.segments else -1
+            self.held.accept(places.number[places.segment == memory], replaced)
         ends = np.zeros(len(places.segments), dtype=np.int64)
         np.maximum.at(ends, places.segment, places.number + 1)
         for name, end in zip(places.segments, ends.tolist(), strict=True):
@@ -335,11 +352,14 @@ class ClientStore:
         if self.held is not None:
             self.held.tidy()
             needed |= self.held.files.keys()
+            if self._bare and needed == {MEMORY}:
+                return
         with os.scandir(self.folder) as found:
-            unneeded = {entry.name for entry in found if entry.name.endswith(_SUFFIX)} - needed
+            files = {entry.name for entry in found if entry.name.endswith(_SUFFIX)}
+        unneeded = files - needed
         for name in unneeded & self._condemned:
             (self.folder / name).unlink(missing_ok=True)
-        self._condemned = unneeded
+        self._condemned, self._bare = unneeded, not files
 
     def tidy(self, round: int) -> None:
         """Call ``collect_garbage`` and ``compact``: once in a round, beside it, any time before the next ``commit``.

@@ -28,7 +28,9 @@ class Index:
 
     >>> index = Index()
     >>> index.update(Places(np.array([7, 4]), ("a",), np.array([0, 0]), np.array([0, 1])))
-    >>> index.update(Places(np.array([4]), ("b",), np.array([0]), np.array([0])))
+    array([], dtype=int64)
+    >>> index.update(Places(np.array([4]), ("b",), np.array([0]), np.array([0])), of="a")
+    array([1])
     >>> index.of(np.array([4, 5])), index.live
     (Places({4: Row(segment='b', number=0)}), {'a': 1, 'b': 1})
     """
@@ -87,9 +89,16 @@ class Index:
         with self._lock:
             if not self._numbers:
                 return NOWHERE
-            known = clients[clients < len(self._segment)]
-            known = known[self._segment[known] >= 0]
-            segment, place = self._segment[known], np.empty_like(self._live)
+            known = clients
+            if int(clients.max(initial=-1)) >= len(self._segment):
+                known = clients[clients < len(self._segment)]
+            segment = self._segment[known]
+            if int(segment.min(initial=0)) < 0:
+                known = known[segment >= 0]
+                segment = self._segment[known]
+            if len(self._names) == 1 and len(known):
+                return Places(known, tuple(self._names.values()), np.zeros_like(known), self._number[known])
+            place = np.empty_like(self._live)
             used = np.flatnonzero(np.bincount(segment, minlength=len(self._live)))
             place[used] = np.arange(len(used))
             names = tuple(self._names[number] for number in used.tolist())

@@ -111,3 +111,14 @@ def test_rows_that_are_never_accepted_make_room_again(store: ClientStore) -> Non
     store.collect_garbage()
     assert set(written(store, 3, dict.fromkeys(range(4), 4.0)).number) > set(lost.number)
     assert held(store, 1) == [1.0]
+
+
+def test_reports_are_committed_together_whether_their_rows_are_in_memory_or_in_files(tmp_path: Path) -> None:
+    store = ClientStore(tmp_path / "state", WIDTHS, HeldRows(5, 60))
+    places = [written(store, 1, {1: 1.0, 2: 2.0}), written(store, 1, {3: 3.0, 4: 4.0}), written(store, 1, {5: 5.0})]
+    assert [one.segments == (MEMORY,) for one in places] == [True, False, True]
+    store.commit(*places)
+    assert held(store, 1, 2, 3, 4, 5, 6) == [1.0, 2.0, 3.0, 4.0, 5.0, 0.0]
+    for round in (1, 2):
+        store.tidy(round)
+    assert held(store, 1, 2, 3, 4, 5, 6) == [1.0, 2.0, 3.0, 4.0, 5.0, 0.0]
