@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -81,10 +82,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark those that bring up Ray, before it is decided which are run."""
+    """Mark those that bring up Ray, and cases that are slow for their number, before it is decided which are run."""
+    cases: Counter[str] = Counter()
     for item in items:
         if item.nodeid.startswith(_RAY):
             item.add_marker("ray")
+        if (some := item.get_closest_marker("one_in")) is not None:
+            test = item.nodeid.partition("[")[0]
+            if cases[test] % some.args[0]:
+                item.add_marker("slow")
+            cases[test] += 1
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

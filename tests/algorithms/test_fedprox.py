@@ -31,6 +31,7 @@ def test_fedprox_is_the_papers_loop(mu: float, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stack", [3, "off"], ids=["stacked", "alone"])
 @pytest.mark.parametrize("optimizer", [optim.SGD(0.1, 0.9), optim.Adam(0.01)], ids=["sgd", "adam"])
+@pytest.mark.one_in(2)
 def test_fedprox_without_a_pull_is_fedavg_bitwise(
     optimizer: optim.TorchOptimizer, stack: Stack, tmp_path: Path
 ) -> None:

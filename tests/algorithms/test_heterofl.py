@@ -69,6 +69,7 @@ def loop(algorithm: HeteroFL, classes: Classes, rates: list[float]) -> Tensor:
     [HeteroFL(RATES), FedRolex(RATES), HeteroFL(RATES, weight="uniform"), HeteroFL([0.25, 0.5] * 6), FedRolex([0.3])],
     ids=str,
 )
+@pytest.mark.one_in(2)
 def test_it_is_the_loop_over_smaller_models(algorithm: HeteroFL, tmp_path: Path) -> None:
     classes = Classes()
     rates = rates_of(algorithm, classes)
@@ -109,6 +110,7 @@ def cnn() -> nn.Module:
 
 @pytest.mark.parametrize("buffers", ["mean", "keep"])
 @pytest.mark.parametrize("kind", [HeteroFL, FedRolex])
+@pytest.mark.one_in(2)
 def test_bytes_and_accumulators_are_the_small_models(kind: type[HeteroFL], buffers: str, tmp_path: Path) -> None:
     """With batch statistics, averaged over those who have them, or seen by evaluations alone."""
     problem = class_problem((7, 3, 12, 9, 4, 5), (1, 4, 4), model_fn=cnn, test=12)

@@ -12,6 +12,7 @@ from tests.algorithms.classes import LR, ROUNDS, STEPS, Classes, assert_is_the_l
 
 @pytest.mark.parametrize("lite", [False, True], ids=["mime", "lite"])
 @pytest.mark.parametrize("beta", [0.0, 0.7])
+@pytest.mark.one_in(2)
 def test_mime_is_the_papers_loop(beta: float, lite: bool, tmp_path: Path) -> None:
     classes = Classes()
     x = classes.initial()

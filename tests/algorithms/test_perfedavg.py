@@ -16,6 +16,7 @@ from tests.helpers import class_problem, federation, relative
 
 
 @pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.one_in(2)
 def test_perfedavg_is_the_papers_loop(exact: bool, tmp_path: Path) -> None:
     """Batches are all rows, so that there is one gradient g and one Hessian H for each client."""
     classes, alpha = Classes(), 0.3

@@ -69,6 +69,7 @@ def test_scores_of_clients_are_of_the_mean_of_their_rows() -> None:
     assert there.tolist() == [True, False, False, True]
 
 
+@pytest.mark.slow
 def test_an_overfitted_model_leaks_and_one_with_strong_noise_does_not(tmp_path: Path) -> None:
     found = areas(attacked(tmp_path, 6))
     assert found["loss threshold", "rows"] > 0.7

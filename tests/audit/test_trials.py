@@ -54,6 +54,7 @@ SETTINGS: list[Any] = [
 
 
 @pytest.mark.parametrize("changes", [SETTINGS[0]])
+@pytest.mark.slow
 def test_right_noise_passes_and_half_of_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: tuple[str, ...]
 ) -> None:

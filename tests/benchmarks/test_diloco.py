@@ -38,6 +38,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(diloco, name, value)
 
 
+@pytest.mark.slow
 def test_it_learns_and_goes_on_from_the_warm_model(short: None) -> None:
     curve, warm = diloco.synchronous(seed=1, every=4)
     assert [step for step, _ in curve] == [4, 8, 12]

@@ -166,6 +166,7 @@ def test_a_disk_that_is_full_for_everything(cli: Cli, small: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.one_in(3)
 def test_a_run_stopped_by_a_signal_goes_on_as_if_never_stopped(
     number: signal.Signals, cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def test_workers_that_are_packed_in_vain_fail_with_numbers(scaffold: Federation,
 
 
 @pytest.mark.parametrize(("workers", "wanted"), [("auto", "a worker of 64 CPUs"), (2, "2 workers of 64 CPUs")])
+@pytest.mark.slow
 def test_too_many_workers_fail_with_numbers(
     workers: int | Literal["auto"], wanted: str, scaffold: Federation, four_cpus: None
 ) -> None:

@@ -78,6 +78,7 @@ def test_an_option_of_a_file_can_be_said_in_python_and_changes_nothing_else(key:
 
 
 @EVERY_OPTION
+@pytest.mark.one_in(3)
 def test_both_faces_give_the_same_section_and_it_goes_into_yaml_and_back(key: str, option: str, tmp_path: Path) -> None:
     kind, value = face(key), other(key, option)
     parts: dict[str, Any] = {"data": {"name": "digits"}, "model": "logistic"}

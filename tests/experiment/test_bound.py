@@ -16,6 +16,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.one_in(4)
 def test_a_config_that_is_written_out_says_the_same_again(path: Path, tmp_path: Path) -> None:
     text = Config.load(path).to_yaml()
     (tmp_path / "again.yaml").write_text(text)

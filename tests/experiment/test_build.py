@@ -128,6 +128,7 @@ OTHER = {"lr": 0.02, "lr_schedule": {"name": "cosine", "T_max": 5, "eta_min": 0.
 
 
 @pytest.mark.parametrize(("name", "option"), SERVERS, ids=[".".join(pair) for pair in SERVERS])
+@pytest.mark.one_in(4)
 def test_an_option_of_a_server_optimizer_is_said_in_a_file_and_in_python(
     name: str, option: str, tmp_path: Path
 ) -> None:

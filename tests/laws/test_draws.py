@@ -90,6 +90,7 @@ WHERE = {"model": in_model, "builder": in_builder, "evaluation": in_evaluation, 
         for kind, stack in enumerate(["auto", "off"])
     ],
 )
+@pytest.mark.one_in(3)
 def test_a_run_twice_is_the_same_run(where: str, draw: str, stack: str, tmp_path: Path) -> None:
     def lines(name: str) -> list[object]:
         DRAWS[draw]()  # another place in the sequence

@@ -59,6 +59,7 @@ def finished(one: Federation, total: object) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.one_in(3)
 def test_however_many_workers_and_whoever_dies(rule: Aggregator, tmp_path: Path) -> None:
     sizes = (7, 3, 12, 9, 1, 5, 8, 2, 6)
     one = federation(class_problem(sizes), tmp_path, Scaffold(), aggregator=rule, stack=2)

@@ -126,6 +126,7 @@ OTHERS: list[tuple[Algorithm, bool]] = [(FedDC(alpha=1.0), True), (FedProx(mu=0.
     [*REST, *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)],
     ids=lambda value: getattr(value, "name", str(value)),
 )
+@pytest.mark.one_in(3)
 def test_where_it_comes_to_rest(config: Algorithm, exact: bool, tmp_path: Path) -> None:
     problem = drifting()
     run = federation(
@@ -247,6 +248,7 @@ def fedavg(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Stack, str], T
 
 @STACKS
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+@pytest.mark.one_in(3)
 def test_at_the_end_of_its_range_it_is_fedavg_bitwise(
     limit: Algorithm, stack: Stack, fedavg: Any, tmp_path: Path
 ) -> None:
@@ -268,6 +270,7 @@ PLAIN: list[Algorithm] = [
 
 @STACKS
 @pytest.mark.parametrize("limit", PLAIN, ids=lambda limit: limit.name)
+@pytest.mark.one_in(3)
 def test_with_everyone_it_is_fedavg_with_a_plain_mean(
     limit: Algorithm, stack: Stack, fedavg: Any, tmp_path: Path
 ) -> None:

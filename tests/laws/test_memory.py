@@ -77,6 +77,7 @@ CASES: dict[str, Callable[[], FederatedModel]] = {
 
 @pytest.mark.parametrize("stack", ["auto", "off"])
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.one_in(3)
 def test_bits_do_not_depend_on_who_was_trained_before(case: str, stack: str, tmp_path: Path) -> None:
     model = CASES[case]()
 

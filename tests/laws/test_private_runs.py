@@ -136,6 +136,7 @@ ADAPTIVE = {"clip": "adaptive", "bit_noise": 9.0}
     ],
     ids=lambda one: type(one).__name__ if not isinstance(one, dict) else "-".join(map(str, one.values())) or "fixed",
 )
+@pytest.mark.one_in(3)
 def test_bits_and_ledger_are_those_of_one_process(
     algorithm: Algorithm, said: dict[str, object], sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, LocalSecti
 
 
 @EVERY_RECIPE
+@pytest.mark.one_in(4)
 def test_it_resumes_and_any_number_of_workers_gives_its_bits(
     recipe: str, algorithm: Algorithm, whole: Any, tmp_path: Path
 ) -> None:

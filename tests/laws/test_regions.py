@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from fedray.algorithms.base import Algorithm
@@ -17,6 +18,7 @@ HEAD = ("3.*",)
 
 # Of models of different size nothing can stay at home, which is said before a run.
 @every("algorithm", [algorithm for algorithm in ALGORITHMS if not algorithm.variants()])
+@pytest.mark.one_in(4)
 def test_layers_at_home_never_travel_and_stacked_is_alone(algorithm: Algorithm, tmp_path: Path) -> None:
     runs = [
         federation(

@@ -230,6 +230,7 @@ def test_it_learns(algorithm: Algorithm, tmp_path: Path) -> None:
 
 
 @every("transforms", TRANSFORMS)
+@pytest.mark.one_in(3)
 def test_it_repeats_and_another_seed_is_another_run(transforms: list[Transform], tmp_path: Path) -> None:
     def vector(name: str, seed: int) -> torch.Tensor:
         run = made(tmp_path / name, transforms=transforms, seed=seed)

@@ -72,6 +72,7 @@ def plain(c: Clients) -> None:
         for clip in (None, 0.05)
     ],
 )
+@pytest.mark.one_in(4)
 def test_gradients_of_several_batches_are_those_of_the_larger_one(program: Any, stack: Any, clip: float | None) -> None:
     """With dropout, momentum, clients of 11, 6 and 3 examples, hooks and objectives; each fit in small pieces."""
 

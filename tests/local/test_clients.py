@@ -100,6 +100,7 @@ def run(
 
 @pytest.mark.parametrize("model_fn", [None, Dropping], ids=["mlp", "dropping"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+@pytest.mark.one_in(3)
 def test_a_stack_is_what_each_client_is_alone(
     program: Callable[[Clients], object], model_fn: Callable[[], nn.Module] | None
 ) -> None:

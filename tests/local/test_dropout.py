@@ -130,6 +130,7 @@ def task_of(layer: str, saving: Callable[[nn.Module, Tensor], Tensor]) -> LocalT
 
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.one_in(4)
 def test_activation_checkpointing_changes_nothing(layer: str, reentrant: bool) -> None:
     plain = train(task_of(layer, whole), range(3))
     saving = train(task_of(layer, partial(recomputed, reentrant=reentrant)), range(3))
@@ -144,6 +145,7 @@ def test_checkpoints_inside_checkpoints_change_nothing(layer: str) -> None:
 
 
 @pytest.mark.parametrize("layer", [name for name in LAYERS if name != "numpy's generator"])
+@pytest.mark.one_in(2)
 def test_a_stack_draws_what_each_draws_alone(layer: str) -> None:
     problem = class_problem(SIZES, (4, 8), 3, lambda: Net(LAYERS[layer], whole))
     task = local_task(problem, args=LocalSection(2, 4), stack=3)

@@ -79,6 +79,7 @@ def alone(task: LocalTask, clients: Any) -> BlockUpdate:
         pytest.param(lambda: Reads(0.4, again=True), {"args": LocalSection(2, 4)}, id="the old way"),
     ],
 )
+@pytest.mark.one_in(2)
 def test_each_row_is_its_client_alone(build: Callable[[], nn.Module], options: dict[str, Any]) -> None:
     task = in_lanes(reading(build), **options)
     together, apart = train(task, range(4)), alone(task, range(4))

@@ -52,6 +52,7 @@ def made(folder: Path, optimizer: OptimizerFn, stack: Any = 3, args: LocalSectio
 
 
 @EVERY
+@pytest.mark.one_in(2)
 def test_stacked_is_alone_and_it_differs_from_beginning_afresh(optimizer: OptimizerFn, tmp_path: Path) -> None:
     runs = {str(stack): made(tmp_path / str(stack), optimizer, stack) for stack in (3, 7, "off")}
     afresh = made(tmp_path / "afresh", optimizer, 3, LocalSection(KEEP.epochs, 4, clip_grad_norm=2.0))
@@ -65,6 +66,7 @@ def test_stacked_is_alone_and_it_differs_from_beginning_afresh(optimizer: Optimi
 
 
 @EVERY
+@pytest.mark.one_in(2)
 def test_a_resumed_run_has_the_same_bits(optimizer: OptimizerFn, tmp_path: Path) -> None:
     whole = made(tmp_path / "whole", optimizer)
     expected = [record.model_sha256 for record in whole.run()]

@@ -154,6 +154,7 @@ PROGRAMS = [longer, plainly, some, each_its_own]
         for model_fn in (None, Dropping)
     ],
 )
+@pytest.mark.one_in(4)
 def test_a_fit_may_have_an_order_of_its_own(
     program: Callable[[Clients], object], args: LocalSection, model_fn: Callable[[], nn.Module] | None
 ) -> None:

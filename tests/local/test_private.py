@@ -61,6 +61,7 @@ def private(task: LocalTask, privacy: ExamplePrivacy) -> LocalTask:
 
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("privacy", [PLAIN, ExamplePrivacy(0.3, 0.0, "seeded"), ExamplePrivacy(0.3, 0.7, "seeded")])
+@pytest.mark.one_in(4)
 def test_stacked_is_one_by_one(name: str, privacy: ExamplePrivacy) -> None:
     order = [2, 3, 0, 1]
     # One that adds a loss of its own, by a model at rest, in the place of FedAvg where there is dropout as well.

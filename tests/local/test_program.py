@@ -82,6 +82,7 @@ def test_scaffold_steps_along_the_corrected_gradient_and_renews_the_control_vari
     ("momentum", "nesterov"),
     [(0.0, False), (0.5, False), (0.5, True), (0.9999, False), (1.0, False), (1.0, True)],
 )
+@pytest.mark.one_in(4)
 def test_fednova_divides_by_the_weights_with_which_gradients_entered(
     stack: int, momentum: float, nesterov: bool
 ) -> None:

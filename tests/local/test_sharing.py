@@ -69,6 +69,7 @@ MODELS: dict[str, tuple[DataSpec, Callable[[], nn.Module]]] = {
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.one_in(2)
 def test_three_devices_do_what_one_does(model: str) -> None:
     """An epoch in batches of 8, the last of 7, 6, 2 and 1 rows."""
     spec, model_fn = MODELS[model]

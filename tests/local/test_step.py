@@ -100,6 +100,7 @@ PARTS: dict[str, tuple[Only | None, Callable[[str], bool]]] = {
         for hook, hooked in enumerate(["", "gradient", "objective"])
     ],
 )
+@pytest.mark.one_in(4)
 def test_a_fit_of_some_tensors_never_moves_the_others(
     only: Only | None, names: Callable[[str], bool], optimizer: str, hooked: str, stack: int
 ) -> None:

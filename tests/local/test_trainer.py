@@ -86,6 +86,7 @@ def plain_loop(task: LocalTask, client: int, dropout: Callable[[nn.Module, int],
         for kind, optimizer in enumerate(["adam", "adamw", "sgd"])
     ],
 )
+@pytest.mark.one_in(3)
 def test_stacked_is_alone_is_a_plain_loop(model: str, optimizer: str) -> None:
     problem = problem_of(model)
     task = local_task(problem, optimizer=optimizer_of(optimizer, model), args=LocalSection(2, 4), stack=len(SIZES))

@@ -36,6 +36,7 @@ def output_of(said: list[int], classes: int = 4) -> Tensor:
 @given(PAIRS)
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
 @pytest.mark.parametrize("metric", ORACLES, ids=lambda metric: metric.name)
+@pytest.mark.one_in(4)
 def test_averages_are_scikit_learns(metric: type[Averaged], average: Any, pairs: list[tuple[int, int]]) -> None:
     actual, said = map(list, zip(*pairs, strict=True))
     found = metric(average=average).on(output_of(said), torch.tensor(actual), TASK)
@@ -47,6 +48,7 @@ def test_averages_are_scikit_learns(metric: type[Averaged], average: Any, pairs:
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=20))
 @pytest.mark.parametrize("metric", ORACLES, ids=lambda metric: metric.name)
+@pytest.mark.one_in(2)
 def test_of_two_classes_the_second_is_the_positive_one(metric: type[Averaged], pairs: list[tuple[int, int]]) -> None:
     actual, said = map(list, zip(*pairs, strict=True))
     for positive, name in ((1, None), (1, "ill"), (0, "well")):

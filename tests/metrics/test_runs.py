@@ -194,6 +194,7 @@ def test_the_terminal_shows_the_first_of_them(chosen: list[str], run: fedray.Res
     assert f"test {chosen[0]} {test[chosen[0]]:.4g}" in out.getvalue()
 
 
+@pytest.mark.slow
 def test_silos_measure_what_one_machine_with_their_tables_does(tmp_path: Path) -> None:
     for name, shift in (("north", 0.0), ("south", 1.5), ("test", 0.5)):
         rows = "".join(f"{i + shift},{i * shift},{'yes' if i % 3 == 0 else 'no'}\n" for i in range(12))

@@ -33,6 +33,7 @@ def test_contract(node: dict[str, Any], spec: DataSpec) -> None:
 
 
 @EVERY_CASE
+@pytest.mark.one_in(3)
 def test_training_stacked_is_training_one_by_one(node: dict[str, Any], spec: DataSpec) -> None:
     members = [initial_model(resolve_model(node), spec, seed) for seed in range(3)]
     stacked = {

@@ -34,6 +34,7 @@ def exact(z: float, rounds: int, delta: float) -> float:
     ("z", "rounds", "delta"),
     [*itertools.product((4.0, 20.0), (1, 10, 100), (1e-5, 1e-7))],
 )
+@pytest.mark.one_in(4)
 def test_at_rate_1_it_is_between_the_closed_form_and_renyi(z: float, rounds: int, delta: float) -> None:
     known, found = exact(z, rounds, delta), epsilon(z, 1.0, rounds, delta)
     assert known - 1e-9 <= found <= known * (1 + 1e-3) + 1e-3
@@ -47,6 +48,7 @@ def test_at_rate_1_it_is_between_the_closed_form_and_renyi(z: float, rounds: int
     rounds=st.integers(1, 200),
     delta=st.sampled_from([1e-4, 1e-6]),
 )
+@pytest.mark.slow
 def test_more_rounds_higher_rates_less_noise_and_smaller_deltas_cost_more(
     z: float, rate: float, rounds: int, delta: float
 ) -> None:
@@ -72,6 +74,7 @@ def test_so_it_is_by_distributions_of_losses_which_are_tighter() -> None:
     ("target", "rate", "rounds"),
     [(9.0, 1.0, 10), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(3.0, 0.1, 30), (0.5, 0.01, 50)])],
 )
+@pytest.mark.slow
 def test_the_multiplier_for_an_epsilon_stays_within_it_and_hardly_wastes_any(
     target: float, rate: float, rounds: int
 ) -> None:

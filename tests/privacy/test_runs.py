@@ -91,6 +91,7 @@ def test_secure_noise_is_other_noise_in_each_run_and_its_keys_are_gone(secure: P
 
 @pytest.mark.parametrize("noise", ["seeded", "secure"])
 @pytest.mark.parametrize("clip", ["fixed", "adaptive"])
+@pytest.mark.one_in(2)
 def test_a_run_that_is_stopped_and_goes_on_repeats_its_noise(tmp_path: Path, noise: str, clip: str) -> None:
     privacy = {"clip": clip, **({"bit_noise": 9.0} if clip == "adaptive" else {})}
     folder = tmp_path / "run"

@@ -138,6 +138,7 @@ def test_a_run_that_failed_is_looked_at_in_the_round_that_it_has_not_recorded(ow
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("mime", "moon", "fedsam")),
     ],
 )
+@pytest.mark.one_in(3)
 def test_a_client_alone_is_near_its_block(algorithm: str, train: Train) -> None:
     run = train(f"algorithm={algorithm}", "model.activation=relu", "local.epochs=2")
     plan = Replay(Recorded.read(run)).plan(5)

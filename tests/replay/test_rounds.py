@@ -47,6 +47,7 @@ def recorded(run: Path, start: int, last: int) -> dict[int, str]:
     ],
     ids=lambda changes: " ".join(changes) or "fedavg",
 )
+@pytest.mark.one_in(4)
 def test_from_the_start_and_from_a_checkpoint(changes: list[str], train: Train) -> None:
     run = train(*changes)
     before = print_of(run)

@@ -82,6 +82,7 @@ def expected(run: Any, rounds: int) -> list[list[float]]:
 
 @pytest.mark.parametrize("stack", [3, "off"])
 @pytest.mark.parametrize("algorithm", [Echo(), Asking()])
+@pytest.mark.one_in(2)
 def test_each_client_hears_its_own_row(algorithm: Algorithm, stack: Stack, tmp_path: Path) -> None:
     run = federation(HELD, tmp_path, algorithm, sampler=Uniform(3), rounds=5, stack=stack)
     records = run.run()

@@ -51,6 +51,7 @@ class Asked(Algorithm):
 
 @STACKS
 @pytest.mark.parametrize("weight", ["examples", "uniform"])
+@pytest.mark.one_in(2)
 def test_means_are_heard_in_the_same_round_and_nothing_else_changes(
     weight: str, stack: int | str, tmp_path: Path
 ) -> None:

@@ -273,6 +273,7 @@ def test_the_best_model_is_the_first_with_the_best_metric(
         pytest.param(3, False, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.one_in(3)
 def test_a_run_that_dies_at_any_record_comes_to_the_same_decisions(
     every: int, told: bool, tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +299,7 @@ def test_a_run_that_dies_at_any_record_comes_to_the_same_decisions(
 
 
 @pytest.mark.parametrize("asked", [0, 1, 2, 3, 4, 5, 6, 12, 19, 27, 36])
+@pytest.mark.one_in(3)
 def test_a_run_that_is_stopped_comes_to_the_same_decisions(asked: int, tmp_path: Path, whole: dict[str, Any]) -> None:
     """In the middle of training or of an evaluation."""
     left = iter(range(asked))

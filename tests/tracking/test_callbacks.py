@@ -68,6 +68,7 @@ def test_each_record_is_complete_and_on_disk_when_it_is_told_and_listening_chang
 
 
 @pytest.mark.parametrize("last", [1, 2, 3, 4])
+@pytest.mark.one_in(2)
 def test_true_stops_the_run_after_that_round_and_it_goes_on_to_the_same_bits(
     last: int, tmp_path: Path, quiet: list[tuple[Any, ...]]
 ) -> None:

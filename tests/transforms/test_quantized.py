@@ -57,6 +57,7 @@ def test_whole_numbers_of_a_scale_arrive_as_they_are(seed: int, codec: Any) -> N
         assert torch.equal(through(codec(rounding), rows), rows)
 
 
+@pytest.mark.slow
 def test_on_average_nothing_is_off() -> None:
     """A value of a twentieth of a scale: rounded to the nearest it never arrives, else once in twenty rounds."""
     row = torch.tensor([[1.0, 0.05 / 127, -0.4 / 127]])

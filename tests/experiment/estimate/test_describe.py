@@ -51,6 +51,7 @@ def line(text: str, name: str) -> str:
     ],
     ids=" ".join,
 )
+@pytest.mark.one_in(3)
 def test_bytes_and_sizes_are_those_of_the_run(cli: Cli, small: Path, overrides: list[str]) -> None:
     text = cli("plan", small, *overrides).out
     assert cli("run", small, "run.dir=out", "rounds=1", *overrides, "-q").status == 0
