@@ -17,10 +17,11 @@ class Advice:
 
     Args:
         to: the reader, ``config``: whoever trains; of rows to be predicted, ``command``: whoever gives
-            ``fedray predict`` a file, ``python``: whoever gives it rows in memory.
+            ``fedray predict`` a file, ``python``: whoever gives it rows in memory, ``rows``: whoever can only mend the
+            rows, as those of Parquet have no dialect.
     """
 
-    to: Literal["config", "command", "python"] = "config"
+    to: Literal["config", "command", "python", "rows"] = "config"
 
     @property
     def trains(self) -> bool:
@@ -52,6 +53,17 @@ class Advice:
             return f"`--csv {shlex.quote('missing=' + '|'.join(words))}`"
         return f"`csv={{'missing': {words!r}}}`"
 
+    def or_missing(self, word: str, known: Sequence[str]) -> str:
+        """Return, in brackets, how a word for missing values is said; nothing where none can be."""
+        return "" if self.to == "rows" else f" (or say {self.missing(word, known)})"
+
+    @property
+    def dates(self) -> str:
+        """The advice on dates that have the day first or the month."""
+        if self.to == "rows":
+            return "write dates as 2020-12-31"
+        return f"say it: {self.said('dates', '%d/%m/%Y')} or {self.said('dates', '%m/%d/%Y')}"
+
     @property
     def delimiter(self) -> str:
         """The end of a message on columns that another character separates."""
@@ -67,7 +79,7 @@ class Advice:
         """Return what to do about a category that the model does not know."""
         if self.trains:
             return "correct it, or take such values for missing ones: `unseen: other`"
-        return f"correct it, or leave the cell empty where it is not known (or say {self.missing(word, known)})"
+        return f"correct it, or leave the cell empty where it is not known{self.or_missing(word, known)}"
 
 
 CONFIG = Advice()

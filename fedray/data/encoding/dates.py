@@ -62,10 +62,7 @@ def as_days(words: Iterable[str], given: str | None = None, advice: Advice = CON
         if all(pattern.fullmatch(word) for word in words):
             ways = [found for found in (_all(words, form) for form in formats) if found is not None]
             if len(ways) > 1 and ways[0] != ways[1]:
-                raise ConfigError(
-                    f"{words[0]!r} may have the day first or the month; say it: "
-                    f"{advice.said('dates', '%d/%m/%Y')} or {advice.said('dates', '%m/%d/%Y')}"
-                )
+                raise ConfigError(f"{words[0]!r} may have the day first or the month; {advice.dates}")
             return ways[0] if ways else None
     return None
 

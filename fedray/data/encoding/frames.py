@@ -62,7 +62,7 @@ def table_of(rows: Any, encoding: Encoding, csv: Mapping[str, Any] | None = None
     """
     path = Path(rows) if isinstance(rows, str | Path) else Path("the rows")
     told = encoding.options.reading(path, csv)
-    advice = Advice("command" if isinstance(rows, str | Path) else "python")
+    advice = Advice("rows" if encoding.beside else "command" if isinstance(rows, str | Path) else "python")
     reading = Reading(told.dialect, told.missing, advice=advice)
     if isinstance(rows, str | Path):
         return _as_trained(read_as_usual(path, reading, encoding.usual(path), encoding.order), encoding)

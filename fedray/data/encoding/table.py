@@ -290,13 +290,13 @@ class Table:
             return "is not a finite number below 3e38; correct it, or leave it empty if missing"
         if target:
             return "is not a number; correct it, or say `task: classification` if the target is a class"
-        say = self.reading.advice.missing(value, self.reading.dialect.missing or ())
+        say = self.reading.advice.or_missing(value, self.reading.dialect.missing or ())
         if not self.reading.advice.trains:
-            return f"is not a number, as the model needs; correct it, or leave it empty if missing (or say {say})"
+            return f"is not a number, as the model needs; correct it, or leave it empty if missing{say}"
         words = [cell for cell in self.text(name) if cell is not None]
         if any(map(is_number, words)) or name not in self._trimmed:
             return (
-                f"is not a number; correct it, leave it empty if missing (or say {say}), or "
+                f"is not a number; correct it, leave it empty if missing{say}, or "
                 f"leave the column out: `ignore: [{name}]`"
             )
         if names_rows(len(set(words)), len(words)):

@@ -19,6 +19,7 @@ from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.ragged import Ragged
+from fedray.data.encoding.advice import Advice
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.reading import table_beside
@@ -249,7 +250,7 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
     trains = wanted is None
     encode = [name for name in names if name in options.encode]
     found = {name: _array(file, name, table[name], options, trains=trains) for name in names if name not in encode}
-    cells = _cells(file, {name: table[name] for name in encode}, options)
+    cells = _cells(file, {name: table[name] for name in encode}, options, trains)
     if cells is not None:
         x = InputColumns(found) if found else np.zeros((table.num_rows, 0))
     else:
@@ -271,13 +272,14 @@ def read_columns(file: Path, options: ColumnOptions, wanted: Sequence[str] | Non
     return Read(x, y, clients, held, taken, order=names, table=cells, there=table.column_names)
 
 
-def _cells(file: Path, columns: Mapping[str, pa.ChunkedArray], options: ColumnOptions) -> Table | None:
+def _cells(file: Path, columns: Mapping[str, pa.ChunkedArray], options: ColumnOptions, trains: bool) -> Table | None:
     """Return the columns that are to be encoded; None: there are none."""
     if options.table is None or not columns:
         return None
     for name, column in columns.items():
         check_single(f"{file}, column {name!r}", column.type)
-    return table_beside(file, columns, options.table.reading(file))
+    reading = options.table.reading(file)
+    return table_beside(file, columns, reading if trains else replace(reading, advice=Advice("rows")))
 
 
 def _taken(names: Sequence[str], table: pa.Table, options: ColumnOptions) -> Mapping[str, Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from fedray.cli.predicting import _pair
@@ -15,6 +18,7 @@ from fedray.core.errors import ConfigError
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.frames import inputs_of, table_of
 from fedray.data.encoding.options import Options
+from fedray.data.files.arrow import ColumnOptions, read_columns
 
 OPTIONS = Options("ill", categorical={"sex": ["f", "m"]}, ordinal={"grade": ["I", "II"]}, csv={"missing": ["-9"]})
 ENCODING = Encoding(
@@ -75,3 +79,30 @@ def test_rows_in_memory_are_refused_in_words_of_python(column: dict[str, Any]) -
     rows = {"age": [30.0], "sex": ["f"], "since": [DAY], "grade": ["I"], **column}
     (advised,) = re.findall(r"`csv=(.+?)`", refused(rows))
     inputs_of(table_of(rows, ENCODING, ast.literal_eval(advised)), ENCODING)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ({"age": ["unknown"]}, "leave it empty if missing"),
+        ({"sex": ["divers"]}, "leave the cell empty where it is not known"),
+        ({"since": ["01/02/2020"]}, "write dates as 2020-12-31"),
+    ],
+)
+def test_of_columns_beside_arrays_nothing_but_the_rows_can_be_mended(
+    column: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    """Rows of Parquet have no dialect, and a prediction of them takes no ``csv``."""
+    beside = replace(ENCODING, beside=True)
+    rows = {"age": [30.0], "sex": ["f"], "since": [DAY], "grade": ["I"], **column}
+    path = tmp_path / "new.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(rows), path)
+    options = ColumnOptions(columns=beside.order, encode=beside.order, table=OPTIONS)
+    for look in (
+        lambda: read_columns(path, options, beside.order).encoded(beside),
+        lambda: inputs_of(table_of(rows, beside), beside),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            look()
+        assert words in str(caught.value)
+        assert "csv" not in str(caught.value)
