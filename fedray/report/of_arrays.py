@@ -99,7 +99,7 @@ def _encoded(name: str, column: torch.Tensor, parts: Sequence[NDArray[np.int64]]
     mean, deviation, fill = encoding.numeric[name]
     values = block[:, 0] * deviation + mean
     gone = block[:, 1] > 0 if name in encoding.indicated else np.zeros(len(block), dtype=bool)
-    words = f"numbers, missing ones {fill:.6g}" + (" and told" if name in encoding.indicated else "")
+    words = f"numbers, {fill:.4g} where missing" + (", which is told" if name in encoding.indicated else "")
     found = _of_numbers(name, [values[rows][~gone[rows]] for rows in parts], True, words)
     at = [replace(own, missing=int(gone[rows].sum())) for own, rows in zip(found.at, parts, strict=True)]
     return replace(found, at=at)

@@ -75,7 +75,7 @@ def test_columns_that_were_encoded_are_told_as_they_stand_in_the_files() -> None
     found = of_arrays(data)
     assert found is not None
     numbers, categories = found.columns
-    assert (numbers.kind, numbers.missing) == ("numbers, missing ones 50 and told", 6)
+    assert (numbers.kind, numbers.missing) == ("numbers, 50 where missing, which is told", 6)
     median = [at.quantiles[MEDIAN] for at in numbers.at if at.quantiles]
     assert median == pytest.approx([np.median(rows[:30][~gone[:30]]), np.median(rows[30:][~gone[30:]])], abs=1e-4)
     assert (categories.kind, categories.missing, list(categories.categories)) == ("categories", 20, ["f", "m"])
