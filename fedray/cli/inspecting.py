@@ -39,11 +39,10 @@ def evaluate(
     """
     with held():
         from fedray.core.record import finite
-        from fedray.core.terminal import pairs, show
+        from fedray.core.terminal import pairs, show, standard_output
         from fedray.experiment.evaluate import checkpoint_of, evaluate_run
         from fedray.experiment.evaluate_clients import (
             MOST_CLASSES,
-            MOST_SHOWN,
             each_json,
             each_told,
             evaluate_clients,
@@ -51,6 +50,7 @@ def evaluate(
             views_json,
             views_told,
         )
+        from fedray.rundir.each_client import MOST_SHOWN, below
 
     config_of(run_dir)
     changes = [*(overrides or ()), *([f"data.test={data}"] if data else ())]
@@ -60,14 +60,16 @@ def evaluate(
             "--data: with --clients each is evaluated on the rows that data.holdout sets aside; leave it out"
         )
     if clients:
-        tables: list[Grid | None] = []
+        tables: list[tuple[Grid, list[str]] | None] = []
         matrices: list[tuple[str, Grid | None]] = []
         told: list[dict[str, Any]] = []
 
         def each(rows: list[ClientRows], name_of: NameOf) -> None:
-            tables.append(None if as_json else each_told(rows, name_of))
-            matrices.extend(() if as_json else matrices_told(rows, name_of))
-            told.extend(each_json(rows, name_of) if as_json else ())
+            if as_json:
+                told.extend(each_json(rows, name_of))
+                return
+            tables.append(each_told(rows, name_of, standard_output().width))
+            matrices.extend(matrices_told(rows, name_of))
 
         record = evaluate_clients(loaded, folder, round, device, each)
         if as_json:
@@ -80,7 +82,9 @@ def evaluate(
                     f"more than {MOST_SHOWN} clients: evaluate.clients_every keeps each one's numbers in clients/"
                 )
             else:
-                show(table)
+                show(table[0])
+                for line in below(*table, "what is piped has all"):
+                    typer.echo(line)
         for name, matrix in matrices:
             if matrix is None:
                 typer.echo(f"{name} has more than {MOST_CLASSES} classes: `fedray report` draws that of each client")

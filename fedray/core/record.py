@@ -135,3 +135,41 @@ def headline(metrics: Collection[str]) -> str:
     """
     others = [name for name in metrics if name != "loss"]
     return "accuracy" if "accuracy" in metrics else (others or ["loss"])[0]
+
+
+def by_weight(metrics: Collection[str]) -> list[str]:
+    """Return metrics in the order in which they are shown where there is not room for all.
+
+    >>> by_weight(["loss", "f1", "accuracy"])
+    ['accuracy', 'loss', 'f1']
+    """
+    return sorted(metrics, key=lambda name: (name != headline(metrics), name != "loss")) if metrics else []
+
+
+_WORDS = {"auc": "AUC", "auroc": "AUROC", "mae": "MAE", "miou": "mIoU", "mse": "MSE", "r2": "R²", "rmse": "RMSE"}
+
+
+def title(metric: str) -> str:
+    """Return a metric's name as it begins a sentence.
+
+    >>> title("average_precision"), title("auroc"), title("f1_macro")
+    ('Average precision', 'AUROC', 'F1 macro')
+    """
+    first, *rest = (_WORDS.get(word, word) for word in metric.split("_"))
+    return " ".join([first if first in _WORDS.values() else first[:1].upper() + first[1:], *rest])
+
+
+_SHARES = (
+    "accuracy", "auc", "auroc", "average_precision", "calibration_error", "dice", "f1", "jaccard", "miou", "precision",
+    "recall", "sensitivity", "specificity",
+)  # fmt: skip
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """Return the least and the largest value of a metric, by its name; infinite where the name does not tell.
+
+    >>> limits("accuracy"), limits("f1_benign"), limits("loss")
+    ((0.0, 1.0), (0.0, 1.0), (-inf, inf))
+    """
+    share = metric in _SHARES or metric.startswith(tuple(f"{name}_" for name in _SHARES))
+    return (0.0, 1.0) if share else (-math.inf, math.inf)

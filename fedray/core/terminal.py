@@ -123,3 +123,25 @@ class Grid:
         for line in self.lines:
             table.add_row(*(Text(cell.replace("|", "\\|") if self.markdown else cell) for cell in line))
         return table
+
+
+def fitted(table: Grid, order: Sequence[str], width: int) -> tuple[Grid, list[str]]:
+    """Return a table with as many of its columns as stand side by side in a width, and the names of the others.
+
+    >>> table, left = fitted(Grid(["client", "loss", "accuracy"], [["ann", "0.25", "0.9"]]), ["accuracy", "loss"], 24)
+    >>> table.head, left
+    (['client', 'accuracy'], ['loss'])
+
+    Args:
+        table: the whole; its columns have different names.
+        order: names of the columns that may be left out, the last of them first; the first one stays in any case.
+        width: in characters.
+    """
+    for count in range(len(order), 0, -1):
+        left = set(order[count:])
+        kept = [place for place, name in enumerate(table.head) if name not in left]
+        lines = [[line[place] for place in kept] for line in table.lines]
+        part = Grid([table.head[place] for place in kept], lines, table.markdown)
+        if count == 1 or part.width <= width:
+            return part, [name for name in table.head if name in left]
+    return table, []

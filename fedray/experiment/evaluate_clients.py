@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fedray.config.sections import BudgetSection, CheckpointSection, StopSection
@@ -29,10 +28,8 @@ from fedray.run.worker import Job
 from fedray.rundir.checkpoint import Checkpoint
 from fedray.rundir.client_state import ClientStore, damage
 from fedray.rundir.client_table import ClientRows
+from fedray.rundir.each_client import MOST_SHOWN, Got, each_client
 from fedray.rundir.folder import RunFolder
-
-MOST_SHOWN = 20
-"""The most clients whose own numbers are shown one by one."""
 
 MOST_CLASSES = 12
 """The most classes of whose confusion matrices those of single clients are shown."""
@@ -157,41 +154,43 @@ def views_told(record: RoundRecord) -> list[tuple[str, str]]:
     return rows
 
 
-def each_told(rows: Sequence[ClientRows], name_of: NameOf) -> Grid | None:
-    """Return a table of what each client got; None where there are more than ``MOST_SHOWN``, or nobody's are known.
+def each_told(rows: Sequence[ClientRows], name_of: NameOf, width: int) -> tuple[Grid, list[str]] | None:
+    """Return a table of what each client got, and the names of the columns that there is no room for.
 
+    None where there are more clients than ``MOST_SHOWN``, or nobody's numbers are known.
+
+    >>> import numpy as np
     >>> from fedray.core.terminal import plain
     >>> found = {"loss": np.array([0.25, 0.5]), "accuracy": np.array([1.0, np.nan])}
     >>> rows = ClientRows("global", np.array([0, 1]), np.array([8, 5]), found)
-    >>> print(plain(each_told([rows], ["ann", "bob"].__getitem__)), end="")
+    >>> table, left = each_told([rows], ["ann", "bob"].__getitem__, 80)
+    >>> print(plain(table), end="")
     ┏━━━━━━━━┳━━━━━━━━━━┳━━━━━━┳━━━━━━━━━━┓
     ┃ client ┃ examples ┃ loss ┃ accuracy ┃
     ┡━━━━━━━━╇━━━━━━━━━━╇━━━━━━╇━━━━━━━━━━┩
     │ ann    │ 8        │ 0.25 │ 1        │
-    │ bob    │ 5        │ 0.5  │ none     │
+    │ bob    │ 5        │ 0.5  │ nan      │
     └────────┴──────────┴──────┴──────────┘
 
     Args:
-        rows: of each view; its metrics are named with it where there are several views.
+        rows: of each view; its metrics are named with it, unless the only view is the global one.
         name_of: the id of a client.
+        width: in characters.
     """
-    clients = sorted({client for one in rows for client in one.clients.tolist()})
+    clients = {client for one in rows for client in one.clients.tolist()}
     if not clients or len(clients) > MOST_SHOWN:
         return None
-    cells: dict[int, dict[str, str]] = {client: {} for client in clients}
-    examples: dict[int, int] = {}
-    for one in rows:
-        for place, client in enumerate(one.clients.tolist()):
-            examples[client] = int(one.examples[place])
-            for name, values in one.metrics.items():
-                words = "none" if np.isnan(values[place]) else f"{values[place]:.6g}"
-                cells[client][f"{one.view} {name}" if len(rows) > 1 else name] = words
-    head = list(dict.fromkeys(name for told in cells.values() for name in told))
-    lines = [
-        [name_of(client), f"{examples[client]:,}", *(told.get(name, "") for name in head)]
-        for client, told in cells.items()
+    found = [
+        Got(
+            name_of(client),
+            one.view,
+            int(one.examples[place]),
+            {name: float(values[place]) for name, values in one.metrics.items()},
+        )
+        for one in rows
+        for place, client in enumerate(one.clients.tolist())
     ]
-    return Grid(["client", "examples", *head], lines)
+    return each_client(found, width, digits=6)
 
 
 def views_json(record: RoundRecord) -> dict[str, Any]:
@@ -208,6 +207,7 @@ def views_json(record: RoundRecord) -> dict[str, Any]:
 def each_json(rows: Sequence[ClientRows], name_of: NameOf) -> list[dict[str, Any]]:
     """Return what each client got in each view, ready for JSON; a metric that is not known of a client is null.
 
+    >>> import numpy as np
     >>> found = {"loss": np.array([0.25]), "auroc": np.array([np.nan])}
     >>> rows = ClientRows("global", np.array([0]), np.array([8]), found)
     >>> each_json([rows], ["ann"].__getitem__)
@@ -237,6 +237,7 @@ def matrices_told(rows: Sequence[ClientRows], name_of: NameOf) -> list[tuple[str
     ``MOST_CLASSES`` classes.
 
     >>> from fedray.core.terminal import plain
+    >>> import numpy as np
     >>> classes, counts = ["no", "yes"], [[8, 0], [0, 5]]
     >>> cells = [[{"true": name, "predicted": name, "count": n}] for name, n in (("no", 8), ("yes", 5))]
     >>> of = {"tables": {"confusion": {"classes": classes, "counts": counts}}, "cells": {"confusion": cells}}

@@ -16,14 +16,12 @@ from rich.text import Text
 from fedray.core.errors import counted
 from fedray.core.record import RoundRecord
 from fedray.core.stages import Stage
-from fedray.core.terminal import Grid, pairs, standard_output
+from fedray.core.terminal import pairs, standard_output
 from fedray.core.waiting import in_words
 from fedray.rundir.client_table import TRAIN, metrics_in, newest_part
+from fedray.rundir.each_client import MOST_SHOWN, Got, below, each_client
 from fedray.tracking.base import RunInfo, Tracker
-from fedray.tracking.progress import Progress, at_the_end, number
-
-MOST_CLIENTS = 20
-"""Clients up to which the end of a run shows what each of them got."""
+from fedray.tracking.progress import Progress, at_the_end
 
 
 class Console(Tracker):
@@ -112,22 +110,20 @@ class Console(Tracker):
 
     def _clients(self, out: rich.console.Console, run: RunInfo) -> None:
         """Show what each client got in the last evaluation, where they are few."""
-        few = self._state.evaluated(run.clients) <= MOST_CLIENTS
+        few = self._state.evaluated(run.clients) <= MOST_SHOWN
         part = newest_part(run.run_dir) if few else None
         if part is None:
             return
         rows = [row for row in part.to_pylist() if row["view"] != TRAIN]
-        views = list(dict.fromkeys(row["view"] for row in rows))
         metrics = metrics_in(part)
-        seen = {(row["client"], row["view"]): row for row in rows}
-        columns = [(view, metric) for metric in metrics for view in views]
-        heads = [metric if views == ["global"] else f"{view} {metric}" for view, metric in columns]
-        cells = []
-        for client, examples in {row["client"]: row["examples"] for row in rows}.items():
-            numbers = [number(seen[client, view][metric]) for view, metric in columns]
-            cells.append([client, str(examples), *numbers])
+        found = (
+            Got(row["client"], row["view"], row["examples"], {name: row[name] for name in metrics}) for row in rows
+        )
+        table, left = each_client(found, out.width)
         self._line(f"held-out rows of each client, after round {rows[0]['round']}:")
-        out.print(Grid(["client", "examples", *heads], cells))
+        out.print(table)
+        for line in below(table, left, "clients/ in the run folder has all"):
+            self._line(line)
 
     def _end_bar(self) -> None:
         bar, self._bar = self._bar, None

@@ -88,8 +88,9 @@ def _chart(title: str, points: Sequence[Point], colour: str) -> str:
     first, last = points[0][0], points[-1][0]
     values = [value for _, value in points]
     low, high = min(values), max(values)
-    span = (high - low) or abs(high) or 1.0
-    low, high = low - 0.05 * span, high + 0.05 * span
+    if low == high:  # from 0, so that what stays as it is looks so
+        low, high = min(0.0, 2 * low), max(0.0, 2 * high) or 1.0
+    low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
 
     def place(round: float, value: float) -> tuple[float, float]:
         x = _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((round - first) / max(1, last - first))

@@ -95,8 +95,12 @@ class Progress:
         if best := summary.get("best"):
             kept = f", in {best['file']}" if "file" in best else ""
             rows.append(("best", f"{best['metric']} {number(best['value'])} in round {best['round']:,}{kept}"))
+        everybody, known = self._evaluated.get("clients", 0), self._evaluated.get("taken_part")
+        if known is not None and known < everybody:
+            new = f"{everybody - known:,} of {counted(everybody, 'client')}"
+            rows.append(("newcomers", f"{new} have not taken part yet, and are evaluated as such"))
         if missing := self._evaluated.get("missing"):
-            everybody = missing + self._evaluated["clients"]
+            everybody += missing
             rows.append(
                 ("not evaluated", f"{missing:,} of {counted(everybody, 'client')}, whose data nobody could reach")
             )

@@ -63,3 +63,11 @@ def test_names_and_values_are_no_markup() -> None:
     text = "".join(tree.itertext())
     assert all(word in text for word in ("<run>", "round 1 of 2", "a < b", "<i>", "&", "</div>"))
     assert "script" not in html
+
+
+@pytest.mark.parametrize(("value", "ticks"), [(0.0, ["0", "0.5", "1"]), (0.3, ["0", "0.2", "0.6"])])
+def test_what_stays_as_it_is_has_an_axis_from_nothing(value: float, ticks: list[str]) -> None:
+    html = curves([RoundRecord(number, train={"loss": value}) for number in (1, 2)])
+    shown = [one.text for one in ET.fromstring(f"<all>{html}</all>").iter("text")]
+    assert {*ticks} <= {*shown}
+    assert not any(text and text.startswith("-") for text in shown)

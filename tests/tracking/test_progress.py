@@ -22,3 +22,14 @@ def test_a_run_that_met_its_limit_says_how_to_go_on(tmp_path: Path) -> None:
     lines = at_the_end(tmp_path, {"budget": "budget.seconds is used up"}, ["look"])
     said = f"budget.seconds is used up; to go on: fedray resume {tmp_path} budget.seconds=MORE"
     assert lines == [f"run folder: {tmp_path}", said, "look"]
+
+
+def test_newcomers_are_counted_at_the_end() -> None:
+    told = Progress(RunInfo(Path("runs/x"), "x", 10))
+    own = {"loss": {"mean": 0.5}}
+    told.add(RoundRecord(1, clients_personal=own, evaluated={"clients": 1200, "missing": 3, "taken_part": 180}))
+    rows = dict(told.table({}))
+    assert rows["newcomers"] == "1,020 of 1,200 clients have not taken part yet, and are evaluated as such"
+    assert rows["not evaluated"].startswith("3 of 1,203 clients")
+    told.add(RoundRecord(2, clients_personal=own, evaluated={"clients": 1200, "missing": 0, "taken_part": 1200}))
+    assert "newcomers" not in dict(told.table({}))

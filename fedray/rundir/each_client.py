@@ -1,0 +1,88 @@
+"""The table of what each client got, for people: as many columns as there is room for, and words below it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fedray.core.errors import listed
+from fedray.core.record import VIEWS, by_weight
+from fedray.core.terminal import Grid, fitted
+
+MOST_SHOWN = 20
+"""The most clients whose own numbers are shown one by one."""
+
+
+@dataclass(frozen=True)
+class Got:
+    """The numbers of a client in a view.
+
+    Args:
+        client: its id.
+        view: one of :data:`fedray.core.record.VIEWS`.
+        examples: those that its metrics are means over.
+        metrics: by name; None, as NaN: the metric has no value there.
+    """
+
+    client: str
+    view: str
+    examples: int
+    metrics: Mapping[str, float | None]
+
+
+def each_client(found: Iterable[Got], width: int, digits: int = 4) -> tuple[Grid, list[str]]:
+    """Return the table of what each client got, and the names of the columns that there is no room for.
+
+    Where there is not room for all, the metric that stands for all comes first, then the loss, then the others; of each
+    the most personal view.
+
+    >>> from fedray.core.terminal import plain
+    >>> one = Got("ann", "global", 8, {"loss": 0.25, "accuracy": 1.0, "auroc": None})
+    >>> table, left = each_client([one], width=40)
+    >>> print(plain(table), left)
+    ┏━━━━━━━━┳━━━━━━━━━━┳━━━━━━┳━━━━━━━━━━┓
+    ┃ client ┃ examples ┃ loss ┃ accuracy ┃
+    ┡━━━━━━━━╇━━━━━━━━━━╇━━━━━━╇━━━━━━━━━━┩
+    │ ann    │ 8        │ 0.25 │ 1        │
+    └────────┴──────────┴──────┴──────────┘
+     ['auroc']
+
+    Args:
+        found: of each client and view; at least one.
+        width: in characters.
+        digits: those that count.
+    """
+    seen = {(one.client, one.view): one for one in found}
+    examples = {one.client: one.examples for one in seen.values()}
+    views = [view for view in VIEWS if any(view == one.view for one in seen.values())]
+    metrics = list(dict.fromkeys(name for one in seen.values() for name in one.metrics))
+    heads = {(view, name): name if views == ["global"] else f"{view} {name}" for name in metrics for view in views}
+    cells = [
+        [client, f"{count:,}", *(_cell(seen.get((client, view)), name, digits) for view, name in heads)]
+        for client, count in examples.items()
+    ]
+    order = [heads[view, name] for name in by_weight(metrics) for view in reversed(views)]
+    return fitted(Grid(["client", "examples", *heads.values()], cells), order, width)
+
+
+def below(table: Grid, left: Sequence[str], instead: str) -> Iterator[str]:
+    """Yield the lines below a table of clients: what ``nan`` means, if there is one, and what had no room.
+
+    Args:
+        table: as it is shown.
+        left: the names of the columns that had no room.
+        instead: the words for where they are.
+    """
+    measured = [place for place, head in enumerate(table.head) if place > 1 and not head.endswith("loss")]
+    if any(line[place] == "nan" for line in table.lines for place in measured):
+        yield "nan: no value, as auroc and the like have none where a client holds one class alone"
+    if left:
+        yield f"left out for want of room: {listed(left)}; {instead}"
+
+
+def _cell(one: Got | None, name: str, digits: int) -> str:
+    if one is None or name not in one.metrics:
+        return ""
+    value = one.metrics[name]
+    return "nan" if value is None or math.isnan(value) else f"{value:.{digits}g}"
