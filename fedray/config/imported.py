@@ -86,9 +86,9 @@ class Imported:
         with first_on_path(self.folder):
             attribute = self.attribute()
             if isinstance(attribute, type) and dataclasses.is_dataclass(attribute):
-                made: Any = self.called(bind, attribute, self.options, self.key)
+                made: Any = self.called(bind, attribute, self.passed(attribute), self.key)
             else:
-                arguments = copy.deepcopy(self.options)
+                arguments = copy.deepcopy(self.passed(attribute))
                 wanted = self.check_arguments(attribute)
                 arguments |= {name: value for name, value in given.items() if name in wanted}
                 made = self.called(attribute, **arguments)
@@ -97,6 +97,10 @@ class Imported:
             raise ConfigError(f"{self.key}.name: {self.name} must return {expected}, got {type(made).__name__}")
         check_hooks(type(made), self.key)
         return made
+
+    def passed(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Return the options that what the name stands for is called with; a kind may carry out others itself."""
+        return self.options
 
     def called(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a function of the user's; ConfigError with the place where it raised."""
@@ -175,8 +179,9 @@ class Imported:
         Raises:
             ConfigError: an option without a parameter, or the other way round.
         """
+        options = self.passed(function)
         if isinstance(function, type) and dataclasses.is_dataclass(function):
-            self.called(bind, function, self.options, self.key)
+            self.called(bind, function, options, self.key)
             return set()
         try:
             parameters = dict(inspect.signature(function).parameters)
@@ -186,17 +191,17 @@ class Imported:
             del parameters[name]
         allowed = {name: parameter for name, parameter in parameters.items() if parameter.kind in _KEYWORD}
         wanted = {name for name in self.given if name in allowed}
-        for name in wanted & self.options.keys():
+        for name in wanted & options.keys():
             raise ConfigError(f"{self.key}.{name}: fedray itself passes the data's {name} to {self.name}; leave it out")
         open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-        for name in self.options:
+        for name in options:
             if not (name in allowed or open_ended):
                 known = [other for other in allowed if other not in wanted]
                 takes = listed(known)
                 hint = nearest(name, known)
                 raise ConfigError(f"{self.key}.{name}: {self.name} has no such parameter{hint}; allowed: {takes}")
         for name, parameter in parameters.items():
-            has = parameter.kind in _KEYWORD and (name in self.options or name in wanted)
+            has = parameter.kind in _KEYWORD and (name in options or name in wanted)
             needed = parameter.default is inspect.Parameter.empty and parameter.kind not in _VARIADIC
             if needed and not has:
                 raise ConfigError(f"{self.key}.{name}: a value is needed by {self.name}")

@@ -78,3 +78,41 @@ def test_a_partitioner_is_whatever_assigns_rows() -> None:
     wrong = bind_part(partitioners, {"name": f"{HERE}:the_same"}, "data.partition")
     with pytest.raises(ConfigError, match=r"name: .* must return a partitioner, an object with assign"):
         made(wrong)
+
+
+def ten() -> FederatedData:
+    """Ten rows of one client, without a parameter of any name."""
+    return FederatedData.from_arrays(np.arange(10.0)[:, None], np.arange(10) % 2, np.zeros(10, dtype=int))
+
+
+def split_by_itself(holdout: float) -> FederatedData:
+    """Data that hold out what they are asked to, and one half more, which shows who did it."""
+    return ten().with_holdout(holdout + 0.5, seed=1)
+
+
+def already() -> FederatedData:
+    """Data with held-out rows."""
+    return ten().with_holdout(0.5, seed=1)
+
+
+def test_rows_are_held_out_of_what_a_function_returns() -> None:
+    held = load(seed=3, name=f"{HERE}:ten", holdout=0.2)
+    assert (held.sizes.tolist(), held.holdout_sizes.tolist()) == ([8], [2])
+    own = ten().with_holdout(0.2, seed=3)
+    assert everything(held)[0].tolist() == everything(own)[0].tolist()
+    assert load(seed=3, name=f"{HERE}:ten", holdout=0).holdout_sizes.tolist() == [0]
+    assert load(seed=3, name=f"{HERE}:split_by_itself", holdout=0.2).holdout_sizes.tolist() == [7]
+    assert load(seed=3, name=f"{HERE}:AtSites", holdout=0.2).holdout_sizes.tolist() == [0, 0]  # of one row each
+
+
+@pytest.mark.parametrize("fraction", [1, -0.1, "a fifth", True, None])
+def test_a_fraction_that_is_none_is_refused_before_data_are_read(fraction: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.holdout: must be at least 0 and below 1, got"):
+        bind_part(data_sources, {"name": f"{HERE}:ten", "holdout": fraction}, "data")
+
+
+def test_rows_are_not_held_out_twice() -> None:
+    with pytest.raises(ConfigError, match="has held-out rows already"):
+        load(name=f"{HERE}:already", holdout=0.2)
+    with pytest.raises(ConfigError, match=r"^data\.test: .*:ten has no such parameter"):
+        bind_part(data_sources, {"name": f"{HERE}:ten", "test": 0.2}, "data")
