@@ -42,7 +42,7 @@ from fedray.local.losses import loss_on
 from fedray.local.task import LocalTask
 from fedray.models.prototype import forget
 from fedray.run.addressed import AddressedRows
-from fedray.run.broken import broken_at_start
+from fedray.run.broken import broken_at_start, broken_example
 from fedray.run.evaluation import (
     HoldoutChunk,
     HoldoutReport,
@@ -322,19 +322,23 @@ class Worker:
     def _advice(self, clients: Ints, error: UpdateOutOfRange, update: BlockUpdate | None = None) -> str:
         """Return what to do about an update of one of ``clients`` that is out of range; None: it is gone."""
         task = self.job.task
-        if error.part == BUFFERS and update is not None:
-            layout = self._models.layout(update.variant)
-            peaks = update.parts[BUFFERS][error.positions].abs().amax(dim=0).nan_to_num(nan=float("inf"))
-            worst = int(peaks.argmax()) + layout.spans[BUFFERS].start
-            name = next(entry.name for entry in layout.rest if entry.start <= worst < entry.stop)
-            return f"the largest change is that of {name}; scale the inputs, or set local.buffers: keep"
         client, model = int(clients[error.positions[0]]), self._down.parts.get("model")
+        name = task.data.client_id(client)
+        if bad := broken_example(task, client, self.device):
+            return f"{bad} of client {name!r}: mend it where the data are made, or leave the row out"
         if model is not None and (part := broken_at_start(task, model, client, self.device)):
-            name = task.data.client_id(client)
             return (
                 f"the {part} of the model that client {name!r} starts from is not finite, before any step: look for a "
                 "logarithm, a root or a division of 0 in the model and the loss"
             )
+        if error.part == BUFFERS and update is not None:
+            layout = self._models.layout(update.variant)
+            peaks = update.parts[BUFFERS][error.positions].abs().amax(dim=0)
+            worst = int(peaks.nan_to_num(nan=float("inf")).argmax()) + layout.spans[BUFFERS].start
+            buffer = next(entry.name for entry in layout.rest if entry.start <= worst < entry.stop)
+            if peaks.isnan().any():
+                return f"{buffer} has become NaN: look at what comes into its layer, and scale the inputs"
+            return f"the largest change is that of {buffer}; scale the inputs, or set local.buffers: keep"
         data = "the inputs and the targets" if task.data.spec.task == "regression" else "the inputs"
         return f"lower the learning rate, or scale {data}"
 

@@ -63,3 +63,18 @@ def test_a_gradient_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_training_that_diverges_is_still_told_to_go_slower(tmp_path: Path) -> None:
     assert "lower the learning rate, or scale the inputs" in run(tmp_path, lambda x: 1e3 * x, lr=1e38)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_inputs_that_are_no_numbers_are_named_and_nothing_else_is_advised(norm: bool, tmp_path: Path) -> None:
+    """With running statistics, too, which are not finite then, either."""
+    data = fedray.FederatedData.from_arrays(X.copy(), Y, np.repeat(["a", "b"], 6))
+    data._x[9, 1] = np.nan  # as a file may that has changed since it was read
+    layers = [nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)] if norm else [nn.Linear(3, 2)]
+    model = fedray.FederatedModel(lambda: nn.Sequential(*layers), {"name": "sgd", "lr": 0.1})
+    args = fedray.TrainArgs(rounds=1, on_nonfinite="abort")
+    with pytest.raises(fedray.RunFailed) as told:
+        fedray.train(model, data, args, cluster="inline", run_dir=tmp_path, progress=False)
+    assert "an input is nan: training example 3 of client 'b': mend it where the data are made" in str(told.value)
+    assert "local.buffers" not in str(told.value)
+    assert "learning rate" not in str(told.value)
