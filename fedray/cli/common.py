@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -176,3 +176,31 @@ def duration(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // smaller} {below}"
     return f"{whole} s"
+
+
+def check_joined(option: str, given: Sequence[str], words: Sequence[str]) -> None:
+    """Refuse words among ``key=value`` that belong to an option which takes a list, joined by commas.
+
+    Args:
+        option: the option.
+        given: its values; empty: it was not given, and is not what is meant.
+        words: the arguments of the command.
+
+    Raises:
+        ConfigError: there is such a word; with the option as it is written.
+    """
+    loose = [word.strip(",") for word in words if "=" not in word and word.strip(",")]
+    if given and loose:
+        raise ConfigError(
+            f"{loose[0]!r}: expected key=value; the values of {option} are joined by commas, without blanks: "
+            f"{option} {','.join([*given, *loose])}"
+        )
+
+
+def split_list(*texts: str) -> list[str]:
+    """Return the values of an option that takes a list: joined by commas, or the option given again.
+
+    >>> split_list("fedprox, fedbn", "ditto")
+    ['fedprox', 'fedbn', 'ditto']
+    """
+    return [name for text in texts for one in text.split(",") if (name := one.strip())]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fedray.cli.arrays import options_of, submit_stage
-from fedray.cli.common import FAILED, Quiet, shown, train
+from fedray.cli.common import FAILED, Quiet, check_joined, shown, split_list, train
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, RunFailed, listed
@@ -74,6 +74,7 @@ def sweep(
     --rungs is synchronous successive halving (arXiv:1502.07943), not ASHA (arXiv:1810.05934): settings are compared
     when all have come to a rung, so that who goes on never depends on which run ends first.
     """
+    check_joined("--rungs", split_list(rungs), axes or ())
     with held(), collector_off():
         from fedray.sweep import Search, Sweep
 
@@ -135,7 +136,7 @@ def _run_one(wanted: Sweep, number: int, quiet: bool) -> None:
 
 def _rounds(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(one) for one in text.split(",")) if text else ()
+        return tuple(int(one) for one in split_list(text))
     except ValueError:
         raise ConfigError(f"--rungs {text}: rounds are needed, as in --rungs 5,15") from None
 
@@ -245,9 +246,11 @@ def _show(rows: Sequence[Row]) -> None:
         return
     with held():
         from fedray.core.terminal import show, standard_output
-        from fedray.sweep import fitting
+        from fedray.sweep import NOT_MEASURED, UNTESTED, fitting
 
     table, left = fitting(rows, standard_output().width)
     show(table)
+    if any(NOT_MEASURED in line for line in table.lines):
+        typer.echo(f"{NOT_MEASURED}: {UNTESTED}")
     if left:
         typer.echo(f"left out for want of room: {listed(left)}; table.csv in the folder has all")

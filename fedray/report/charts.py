@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,6 +52,7 @@ class Curve:
         y: values; NaN: none.
         low: lower ends of the interval.
         high: upper ends.
+        number: its colour and stroke go by it, so that a setting has one colour in all charts; default: its place.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Curve:
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Curves:
         y: those of the vertical one.
         curves: at most eight are told apart.
         whole: the horizontal axis counts, as rounds do.
+        named: one curve alone has a legend, too: others of its kind are in other charts.
+        limits: the least and the largest value there can be; what of an interval is beyond them is not drawn.
     """
 
     name: str
@@ -79,22 +84,27 @@ class Curves:
     y: str
     curves: Sequence[Curve]
     whole: bool = True
+    named: bool = False
+    limits: tuple[float, float] = (-math.inf, math.inf)
     inches: tuple[float, float] = (3.5, 2.3)
 
     def draw(self, axes: Axes) -> None:
         """Draw it."""
-        for number, one in enumerate(self.curves):
+        for place, one in enumerate(self.curves):
+            number = place if one.number is None else one.number
             colour = SERIES[number % len(SERIES)]
             # A single evaluation is a point, of which a line shows nothing.
             mark = "o" if len(one.x) < 2 else None
             axes.plot(one.x, one.y, color=colour, linestyle=_STROKES[number % 8], marker=mark, label=one.name)
             if len(one.low):
-                axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.18, linewidth=0)
+                low, high = np.clip(one.low, *self.limits), np.clip(one.high, *self.limits)
+                axes.fill_between(one.x, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.set(xlabel=self.x, ylabel=self.y)
         axes.grid(axis="y")
         if self.whole:
             _count(axes)
-        if len(self.curves) > 1:
+        _room(axes, [value for one in self.curves for value in (*one.y, *one.low, *one.high)], self.limits)
+        if len(self.curves) > 1 or self.named:
             axes.legend()
 
     def table(self) -> Iterator[Sequence[Any]]:
@@ -162,7 +172,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Points:
-    """Values of many, such as clients, sorted: a point for each.
+    """Values of many, such as clients: a point for each, sorted; or, of a few, in their order.
 
     Args:
         name: of its files.
@@ -170,6 +180,9 @@ class Points:
         x: the words of the horizontal axis, which numbers them.
         y: those of the vertical one.
         series: names of series, each with its values.
+        names: of the values, which are in their order in each series then; empty: the values are sorted.
+        numbers: the colours of the series go by them; empty: by their places.
+        named: one series alone has a legend, too.
     """
 
     name: str
@@ -177,14 +190,25 @@ class Points:
     x: str
     y: str
     series: Sequence[tuple[str, Sequence[float]]]
+    names: Sequence[str] = ()
+    numbers: Sequence[int] = ()
+    named: bool = False
     inches: tuple[float, float] = (3.5, 2.3)
 
     def draw(self, axes: Axes) -> None:
         """Draw it, with a line for the mean of each series."""
-        for number, (name, values) in enumerate(self.series):
-            colour, there = SERIES[number % len(SERIES)], np.sort([one for one in values if not np.isnan(one)])
+        width = 0.6 / max(1, len(self.series))
+        for place, (name, values) in enumerate(self.series):
+            number = self.numbers[place] if self.numbers else place
+            colour, there = SERIES[number % len(SERIES)], np.asarray([one for one in values if not np.isnan(one)])
+            if self.names:
+                shift = (place - (len(self.series) - 1) / 2) * width
+                x = np.flatnonzero(~np.isnan(np.asarray(values, float))) + shift
+            else:
+                there = np.sort(there)
+                x = np.arange(1.0, len(there) + 1)
             axes.plot(
-                np.arange(1, len(there) + 1),
+                x,
                 there,
                 linestyle="",
                 marker="os^Dvx+*"[number % 8],
@@ -196,16 +220,21 @@ class Points:
                 axes.axhline(float(there.mean()), color=colour, linewidth=0.8, linestyle=_STROKES[1])
         axes.set(xlabel=self.x, ylabel=self.y)
         axes.grid(axis="y")
-        _count(axes)
-        if len(self.series) > 1:
+        if self.names:
+            _ticks(axes, self.names, across=True)
+            axes.set_xlim(-0.5, len(self.names) - 0.5)
+        else:
+            _count(axes)
+        _room(axes, [value for _, values in self.series for value in values])
+        if len(self.series) > 1 or self.named:
             axes.legend()
 
     def table(self) -> Iterator[Sequence[Any]]:
         """Yield a line for each value, in the order in which they are given."""
-        yield ["series", self.y]
+        yield ["series", *([self.x] if self.names else []), self.y]
         for name, values in self.series:
-            for value in values:
-                yield [name, value]
+            for place, value in enumerate(values):
+                yield [name, *([self.names[place]] if self.names else []), value]
 
 
 @dataclass(frozen=True)
@@ -247,6 +276,17 @@ class Bars:
         yield [self.x, *(name for name, _ in self.series)]
         for place, group in enumerate(self.groups):
             yield [group, *(values[place] for _, values in self.series)]
+
+
+def _room(axes: Axes, values: Sequence[float], limits: tuple[float, float] = (-math.inf, math.inf)) -> None:
+    """Give an axis on which all values are one and the same its room: from 0, or all that there can be."""
+    there = [value for value in values if math.isfinite(value)]
+    if not there or min(there) < max(there):
+        return
+    value = there[0]
+    room = limits if all(map(math.isfinite, limits)) else (min(0.0, 2 * value), max(0.0, 2 * value) if value else 1.0)
+    spare = 0.05 * (room[1] - room[0])
+    axes.set_ylim(room[0] - (spare if value <= room[0] else 0.0), room[1] + (spare if value >= room[1] else 0.0))
 
 
 def _count(axes: Axes) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedray.core.errors import counted
 from fedray.core.record import SPREAD, VIEWS, more_is_better
+from fedray.core.record import title as title_of
 from fedray.data.picture import chosen_clients
 from fedray.report.blocks import Block, Cell, Figures, Table, Words
 from fedray.report.charts import Chart, Matrix, Points
@@ -27,7 +28,7 @@ MOST_CLIENTS = 200
 CONFUSION = "confusion_matrix"
 """The column of confusion matrices in the table of clients."""
 
-_MOST_COLUMNS = 100
+_MOST_COLUMNS, _MOST_NAMED = 100, 12
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,30 @@ def _spread_rows(settings: Sequence[Setting]) -> Iterator[list[Cell]]:
 def _spread_charts(settings: Sequence[Setting]) -> Iterator[Chart]:
     """Yield one chart for each view: the clients' values of the metric that stands for all."""
     for view, section in VIEWS.items():
-        series = []
+        series, numbers, seen = [], [], list[Evaluated]()
         names = metrics_of(settings, section)
-        for one in settings if names else ():
+        for number, one in enumerate(settings if names else ()):
             found = [each for run in one.runs if (each := Evaluated.of(run)) and (view, names[0]) in each.values]
             if found:
                 series.append((one.label, _of_clients(found, view, names[0]).tolist()))
+                numbers.append(number)
+                seen += found
         if series:
-            caption = f"{names[0]} of {WHOSE[section]} at the last evaluation: a point for each client, and their mean."
-            yield Points(f"spread-{view}-{_slug(names[0])}", caption, "clients, sorted", names[0], series)
+            few = len(seen[0].clients) <= _MOST_NAMED and all(one.same_clients(seen[0]) for one in seen)
+            caption = (
+                f"{title_of(names[0])} of {WHOSE[section]} at the last evaluation: a point for each client, and their "
+                "mean."
+            )
+            yield Points(
+                f"spread-{view}-{_slug(names[0])}",
+                caption,
+                "client" if few else "clients, sorted",
+                names[0],
+                series,
+                seen[0].clients if few else (),
+                numbers,
+                named=len(settings) > 1,
+            )
 
 
 def _of_clients(found: Sequence[Evaluated], view: str, metric: str) -> NDArray[np.float64]:
@@ -148,9 +164,11 @@ def _table(one: Setting, shut: bool) -> Iterator[Block]:
     views = {view for view, _ in columns}
     head = ["client", "rows", *(metric if len(views) == 1 else f"{view} {metric}" for view, metric in columns)]
     lines: list[list[Cell]] = [
-        [first.clients[place], int(first.examples[place]), *(_number(numbers[key][place]) for key in columns)]
+        [first.clients[place], int(first.examples[place]), *(float(numbers[key][place]) for key in columns)]
         for place in order.tolist()
     ]
+    if any(np.isnan(numbers[key][order]).any() for key in columns if key[1] != "loss"):
+        words += "; nan: no value, as AUROC and the like have none where a client holds one class alone"
     title = f"Each client: {one.label}" if shut else "Each client" if len(lines) > 25 else ""
     yield Table(head, lines, f"{words}. clients/ in the run folder has every evaluation (fedray.read_clients).", title)
     if more := [lacking for run in one.runs if (lacking := _missing(run))]:
@@ -203,13 +221,9 @@ def labels_in(run: Told) -> dict[str, Any]:
     return content
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float:
     there = [value for value in values if value is not None]
-    return float(np.mean(there)) if there else None
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return float(np.mean(there)) if there else float("nan")
 
 
 def _slug(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fedray.core.record import headline
+from fedray.core.record import headline, limits, title
 from fedray.report.blocks import Block, Cell, Figures, Table
 from fedray.report.charts import Curve, Curves
 from fedray.report.progress import MOST_CURVES, metrics_of
@@ -45,7 +45,7 @@ def bytes_chart(settings: Sequence[Setting]) -> Curves | None:
     if not names or len(settings) < 2:
         return None
     metric, curves = headline(names), []
-    for one in settings:
+    for number, one in enumerate(settings):
         run = one.runs[0]
         series, sent, x, y = run.series("test", metric), 0, [], []
         for record in run.records:
@@ -54,13 +54,14 @@ def bytes_chart(settings: Sequence[Setting]) -> Curves | None:
                 x.append(sent / 1e6)
                 y.append(series[record["round"]])
         if sent:
-            curves.append(Curve(one.label, x, y))
+            curves.append(Curve(one.label, x, y, number=number))
     if len({round(one.x[-1] / max(1, len(one.x)), 3) for one in curves if one.x}) < 2:
         return None
     caption = (
-        f"{metric} on the test set over the megabytes that all clients have received and sent; the first seed of each."
+        f"{title(metric)} on the test set over the megabytes that all clients have received and sent; the first seed "
+        "of each."
     )
-    return Curves("test-over-bytes", caption, "MB down and up", metric, curves, whole=False)
+    return Curves("test-over-bytes", caption, "MB down and up", metric, curves, False, True, limits(metric))
 
 
 def _costs(runs: Sequence[Told]) -> dict[str, float]:

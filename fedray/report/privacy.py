@@ -43,7 +43,8 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
         names = ", ".join(told["told"]["evaluation"])
         lines.append([names, "each evaluation of clients", None, "sums over its rows", None])
     since = f", from round {told['since']} on" if told["since"] > 1 else ""
-    text = f"{of}all that leaves a client{since}, by sent.json; bytes of a silo's answer: the largest."
+    beginning = f"{of}all" if of else "All"
+    text = f"{beginning} that leaves a client{since}, by sent.json; bytes of a silo's answer: the largest."
     yield Table(["what", "when, or which answer", "numbers", "type", "bytes"], lines, text)
     if "by_client" in told:
         table = told["by_client"]
@@ -84,7 +85,7 @@ def _protection(settings: Sequence[Setting]) -> Iterator[Block]:
         )
         return
     head = [*(["setting"] if len(settings) > 1 else []), "transform", "options", "sampler"]
-    yield Table(head, lines, "clip bounds the norm of each client's update; gaussian adds noise to their mean.")
+    yield Table(head, lines, "Of each client's update clip bounds the norm; gaussian adds noise to their mean.")
     if any(line[-3] != "privacy" for line in lines):
         yield Words("Of clip and gaussian fedray does not account for the privacy that is spent.")
     if any(line[-3] == "privacy" for line in lines):

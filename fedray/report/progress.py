@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from fedray.core.record import VIEWS, headline
+from fedray.core.record import VIEWS, headline, limits, title
 from fedray.report.charts import Curve, Curves
 from fedray.report.told import Setting, Told
 from fedray.sweep.table import CONFIDENCE, student_quantile
@@ -27,13 +28,13 @@ def progress_charts(settings: Sequence[Setting]) -> Iterator[Curves]:
     """Yield the charts over rounds: of the test set, of clients, of the training."""
     shown = settings[:MOST_CURVES]
     for metric in metrics_of(shown, "test")[:_MOST_METRICS]:
-        yield _chart(shown, "test", metric, f"{_title(metric)} on the test set")
+        yield _chart(shown, "test", metric, f"{title(metric)} on the test set")
     for view in VIEWS.values():
         names = metrics_of(shown, view)
         for metric in names[:_MOST_METRICS]:
-            yield _chart(shown, view, metric, f"{_title(metric)} of {WHOSE[view]}, mean over examples", "mean")
+            yield _chart(shown, view, metric, f"{title(metric)} of {WHOSE[view]}, mean over examples", "mean")
         if names:
-            what = f"{_title(names[0])} of {WHOSE[view]}, mean over the tenth of the clients that fares worst"
+            what = f"{title(names[0])} of {WHOSE[view]}, mean over the tenth of the clients that fares worst"
             yield _chart(shown, view, names[0], what, "worst")
     if metrics_of(shown, "train"):
         yield _chart(shown, "train", "loss", "Training loss, mean over the examples of the round")
@@ -51,17 +52,21 @@ def metrics_of(settings: Sequence[Setting], section: str) -> list[str]:
 
 def _chart(settings: Sequence[Setting], section: str, metric: str, what: str, spread: str | None = None) -> Curves:
     curves, band = [], ""
-    for one in settings:
+    for number, one in enumerate(settings):
         found = [series for run in one.runs if (series := run.series(section, metric, spread))]
         if found:
-            curves.append(over_seeds(one.label, found))
+            curves.append(replace(over_seeds(one.label, found), number=number))
     if len(settings) == 1 and len(settings[0].runs) == 1 and spread == "mean":
         curves = [_spread(curves[0], settings[0].runs[0], section, metric)]
         band = "; the band: 10th to 90th percentile of clients"
     elif (most := max((len(one.runs) for one in settings), default=1)) > 1:
         band = f"; mean of {most} seeds, the band is its 95 % confidence interval"
     name = re.sub("[^A-Za-z0-9]+", "-", f"{section}-{metric}" + ("" if spread in (None, "mean") else f"-{spread}"))
-    return Curves(name, f"{what}{band}.", "round", metric, curves)
+    ends = limits(metric)
+    if any(end < ends[0] or end > ends[1] for one in curves for end in (*one.low, *one.high)):
+        band += f", drawn from {ends[0]:g} to {ends[1]:g}"
+    named = len(settings) > 1
+    return Curves(name, f"{what}{band}.", "round", metric, curves, named=named, limits=ends)
 
 
 def over_seeds(label: str, found: Sequence[dict[int, float]]) -> Curve:
@@ -89,8 +94,4 @@ def _spread(curve: Curve, run: Told, section: str, metric: str) -> Curve:
     low, high = (run.series(section, metric, name) for name in ("p10", "p90"))
     nan = float("nan")
     ends = [[one.get(int(round), nan) for round in curve.x] for one in (low, high)]
-    return Curve(curve.name, curve.x, curve.y, *ends)
-
-
-def _title(metric: str) -> str:
-    return metric[:1].upper() + metric[1:].replace("_", " ")
+    return replace(curve, low=ends[0], high=ends[1])

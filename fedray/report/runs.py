@@ -17,8 +17,8 @@ from fedray.report.costs import cost_blocks
 from fedray.report.privacy import privacy_blocks
 from fedray.report.progress import MOST_CURVES, progress_charts
 from fedray.report.told import Setting, Told, read_runs, settings_of
+from fedray.sweep import NOT_MEASURED, UNTESTED, Outcome, Sweep, in_words, tabulate
 from fedray.sweep import Cell as SweepCell
-from fedray.sweep import Outcome, Sweep, in_words, tabulate
 
 _MOST_LINES = 100
 _FACTS = {
@@ -126,6 +126,8 @@ def _results(folders: Sequence[Path], settings: Sequence[Setting]) -> Iterator[B
     if len(rows) == 1 and seeds == 1:
         yield from _best(settings[0].runs[0])
         return
+    if any(NOT_MEASURED in line for line in lines):
+        words += f". {NOT_MEASURED}: {UNTESTED}"
     yield Table(head, lines, f"{words}. Of clients: the mean over examples.")
 
 

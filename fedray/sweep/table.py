@@ -12,13 +12,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fedray.core.record import headline
-from fedray.core.terminal import Grid, plain
+from fedray.core.terminal import Grid, fitted, plain
 from fedray.rundir import durable
 from fedray.sweep.grid import SEED, Cell
 
 TABLE = "table"
 _GIVEN = ("train.lr",)
 CONFIDENCE = 0.95
+
+NOT_MEASURED = "-"
+"""The sign for a metric that runs of a setting do not have, and others do."""
+
+UNTESTED = (
+    "not measured: test is of a whole model on the server, clients_personal of models of the clients' own, and not "
+    "every algorithm has both"
+)
+"""The words for that sign."""
 
 
 @dataclass(frozen=True)
@@ -120,19 +129,15 @@ def student_quantile(probability: float, freedom: int) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def in_words(rows: Sequence[Row], metrics: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
-    """Write the table for people: its head, and a line for each setting, without keys that have one value only.
-
-    Args:
-        rows: the settings.
-        metrics: the ones to show; default: :func:`metrics_of`.
-    """
+def in_words(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Write the table for people: its head, and a line for each setting, without keys that have one value only."""
     keys = [key for key in rows[0].setting if len({row.setting[key] for row in rows}) > 1]
-    metrics = metrics_of(rows) if metrics is None else metrics
-    lines = [
-        [*(row.setting[key] for key in keys), _runs(row), *(_words(row.metrics.get(name)) for name in metrics)]
-        for row in rows
-    ]
+    metrics = metrics_of(rows)
+    lines = []
+    for row in rows:
+        lacking = NOT_MEASURED if row.runs else ""
+        numbers = (_words(row.metrics[name]) if name in row.metrics else lacking for name in metrics)
+        lines.append([*(row.setting[key] for key in keys), _runs(row), *numbers])
     return [*keys, "runs", *metrics], lines
 
 
@@ -158,12 +163,7 @@ def fitting(rows: Sequence[Row], width: int) -> tuple[Grid, list[str]]:
         sections.setdefault(section, []).append(metric)
     first = [f"{section}.{headline(names)}" for section, names in sections.items()]
     order = sorted(metrics, key=lambda name: (name.startswith("train."), name not in first, not name.endswith(".loss")))
-    for count in range(len(order), 1, -1):
-        kept = order[:count]
-        table = Grid(*in_words(rows, [name for name in metrics if name in kept]))
-        if table.width <= width:
-            return table, [name for name in metrics if name not in kept]
-    return Grid(*in_words(rows, order[:1])), [name for name in metrics if name not in order[:1]]
+    return fitted(Grid(*in_words(rows)), order, width)
 
 
 def _runs(row: Row) -> str:
@@ -172,7 +172,7 @@ def _runs(row: Row) -> str:
     return ", ".join([f"{row.runs}/{row.wanted}", *paused, *lacking])
 
 
-def _words(found: Interval | None) -> str:
+def _words(found: Interval) -> str:
     """Return a mean with as many digits as its interval leaves a meaning.
 
     >>> _words(interval({"1": 0.25, "2": 0.35})), _words(interval({"1": 0.25})), _words(interval({"1": 0.5, "2": 0.5}))
@@ -180,8 +180,6 @@ def _words(found: Interval | None) -> str:
     >>> _words(interval({"1": 2.0, "2": 2.0001})), _words(interval({"1": 2000.0, "2": 2100.0}))
     ('2.00005 ± 0.00064', '2050 ± 635')
     """
-    if found is None:
-        return ""
     if found.mean is None:
         return "nan"
     if not found.half_width or not math.isfinite(found.half_width):

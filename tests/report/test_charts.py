@@ -98,3 +98,47 @@ def contrast(one: str, other: str) -> float:
 
 def test_series_are_seen_on_white_paper() -> None:
     assert min(contrast(colour, "#ffffff") for colour in SERIES) > 3
+
+
+def test_a_setting_has_its_colour_in_every_chart_and_a_legend_alone_too() -> None:
+    curve = Curve("fedbn", [1, 2], [0.1, 0.2], number=1)
+    axes = drawn(Curves("a", "A.", "round", "accuracy", [curve], named=True))
+    points = drawn(Points("p", "P.", "client", "accuracy", [("fedbn", [0.1, 0.2])], numbers=[1], named=True))
+    for one in (axes, points):
+        assert one.lines[0].get_color() == SERIES[1]
+        legend = one.get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == ["fedbn"]
+
+
+def test_no_interval_goes_beyond_what_there_can_be() -> None:
+    curve = Curve("", [1, 2], [0.1, 0.9], [-0.4, 0.5], [0.6, 1.3])
+    chart = Curves("a", "A.", "round", "accuracy", [curve], limits=(0.0, 1.0))
+    (band,) = drawn(chart).collections
+    heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
+    assert (heights.min(), heights.max()) == (0.0, 1.0)
+    assert list(chart.table())[1] == ["", 1, 0.1, -0.4, 0.6]  # the numbers are whole
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "least", "most"),
+    [
+        (0.0, (-math.inf, math.inf), 0, 1),
+        (3.0, (-math.inf, math.inf), 0, 6),
+        (0.25, (0.0, 1.0), 0, 1),
+    ],
+)
+def test_a_flat_line_has_an_axis_from_nothing(value: float, limits: tuple[float, float], least: int, most: int) -> None:
+    low, high = drawn(Curves("a", "A.", "round", "y", [Curve("", [1, 2], [value] * 2)], limits=limits)).get_ylim()
+    assert (round(low), round(high)) == (least, most)
+    assert low <= value <= high
+
+
+def test_a_few_are_named_in_their_order() -> None:
+    series = [("fedavg", [0.9, math.nan, 0.5]), ("fedbn", [0.7, 0.8, 0.6])]
+    chart = Points("p", "P.", "client", "auc", series, ["ann", "bob", "cid"])
+    axes = drawn(chart)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["ann", "bob", "cid"]
+    assert np.round(np.asarray(axes.lines[0].get_xdata(), float)).tolist() == [0, 2]
+    assert np.asarray(axes.lines[0].get_ydata()).tolist() == [0.9, 0.5]
+    assert list(chart.table())[:2] == [["series", "client", "auc"], ["fedavg", "ann", 0.9]]

@@ -28,6 +28,8 @@ def test_each_client_has_its_line_with_the_mean_over_seeds(tmp_path: Path) -> No
     points, _, labels = charts.charts
     assert isinstance(points, Points)
     assert points.series[0][1] == pytest.approx([0.52, 0.62, 0.72])
+    assert points.names == ["<h0>", "<h1>", "<h2>"]
+    assert points.caption.startswith("Accuracy of ")
     assert isinstance(labels, Matrix)
     assert (labels.rows, labels.columns) == (CLASSES, ["<h0>", "<h1>", "<h2>"])
     assert labels.values == [[1, 2, 3], [1, 1, 1]]
@@ -42,6 +44,7 @@ def test_clients_of_other_rows_are_not_averaged(tmp_path: Path) -> None:
     assert "of seed 1: other seeds have other clients" in table.caption
     points = charts.charts[0]
     assert isinstance(points, Points)
+    assert not points.names
     assert sorted(points.series[0][1]) == pytest.approx([0.51, 0.52, 0.61, 0.62])
     assert "seed 1; other seeds have other clients" in charts.charts[2].caption
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedray.report import Facts, Figures, Matrix, Section, Table, Verbatim, Words, render
+from fedray.report import Curves, Facts, Figures, Matrix, Section, Table, Verbatim, Words, render
 from fedray.report.runs import charts_in, report_sections
 from tests.report.folders import NOW, write_run
 
@@ -115,6 +115,20 @@ def test_settings_are_compared(tmp_path: Path) -> None:
     assert [one.title for one in by_title(sections)["Config"].blocks if isinstance(one, Verbatim)] == [
         f"config of {tmp_path / name}" for name in ("ditto", "fedavg")
     ]
+
+
+def test_what_an_algorithm_has_not_is_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "fedavg", 1, "fedavg", clients_personal={})
+    write_run(tmp_path / "fedbn", 1, "fedbn", test={})
+    sections = by_title(report_sections([tmp_path], NOW)[2])
+    (table,) = sections["Results"].blocks
+    assert isinstance(table, Table)
+    shown = {row[0]: dict(zip(table.head, row, strict=True)) for row in table.rows}
+    assert shown["fedbn"]["test.accuracy"] == shown["fedavg"]["clients_personal.accuracy"] == "-"
+    assert "-: not measured" in table.caption
+    charts = {one.name: one for one in charts_in([sections["Over rounds"]]) if isinstance(one, Curves)}
+    assert [(one.name, one.number) for one in charts["clients-personal-accuracy"].curves] == [("fedbn", 1)]
+    assert charts["clients-personal-accuracy"].named
 
 
 def test_a_run_before_its_first_round(tmp_path: Path) -> None:
