@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedray.cli.common import AsJson, ConfigArgument, Overrides, Quiet, shown, train
+from fedray.cli.common import AsJson, ConfigArgument, Overrides, Quiet, check_joined, shown, split_list, train
 from fedray.config.layers import load_layers
 from fedray.core.collector import collector_off
-from fedray.core.errors import ConfigError
-from fedray.core.record import headline
+from fedray.core.errors import ConfigError, listed
+from fedray.core.record import by_weight, finite
 from fedray.run.interrupt import NOT_BEGUN, exit_at_once, held, starting
 
 if TYPE_CHECKING:
     from fedray.core.terminal import Grid
     from fedray.sweep.compare import Line
 
+_MOST_LINES = 40
+"""Lines of a table of single clients; where all metrics have no room, the first ones are shown."""
+
+_WORST = "worst tenth"
+
 
 def compare(
     config: ConfigArgument,
     overrides: Overrides = None,
     algorithms: Annotated[
-        str, typer.Option("--algorithms", metavar="NAME,NAME...", help="Further algorithms, as in fedprox,scaffold.")
-    ] = "",
+        list[str] | None,
+        typer.Option("--algorithms", metavar="NAME,NAME...", help="Further algorithms, as in fedprox,scaffold."),
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--dir", help="The folder of all runs; default: runs/<config name>/compare.")
     ] = None,
@@ -36,16 +42,17 @@ def compare(
 ) -> None:
     """Train a config, each client alone, and all rows in one place, and show what each gives.
 
-    On the test set, where there is one, and on the rows that clients hold out, with the worst tenth of them.  Finished
-    runs are not run again, stopped ones go on.
+    On the test set, where there is one, and on the rows that clients hold out, with the worst tenth of them, and up to
+    twenty clients one by one.  Finished runs are not run again, stopped ones go on.
     """
     with held(), collector_off():
-        from fedray.core.terminal import show
+        from fedray.core.terminal import show, standard_output
         from fedray.sweep.compare import POOLED, contenders, lines
 
     with starting(NOT_BEGUN, again=exit_at_once):
         place = folder or Path("runs") / config.stem / "compare"
-        names = [name.strip() for name in algorithms.split(",") if name.strip()]
+        names = split_list(*(algorithms or ()))
+        check_joined("--algorithms", names, overrides or ())
         wanted = contenders(config.stem, load_layers(config, overrides or ()), names, place)
         for one in wanted:
             one.check()
@@ -66,34 +73,110 @@ def compare(
             train(experiment, quiet or as_json)
     found = [line for one in wanted for line in lines(one, notes.get(one.algorithm, ""))]
     if as_json:
-        typer.echo(json.dumps([line.to_json() for line in found]))
+        typer.echo(json.dumps([finite(line.to_json()) for line in found]))
         return
-    show(table(found))
+    whole, left = table(found, standard_output().width)
+    show(whole)
     for line in found:
         if line.note:
             typer.echo(f"{line.words}: {line.note}")
+    for words in _said(found, left):
+        typer.echo(words)
+    if (each := by_client(found)) is not None:
+        show(each)
     typer.echo(f"run folders: {place}")
 
 
-def table(found: Sequence[Line]) -> Grid:
-    """Lay out a comparison: the metric that stands for all, the exact AUC if there is one, and the loss."""
+def table(found: Sequence[Line], width: int) -> tuple[Grid, list[str]]:
+    """Lay out a comparison, as many columns as there is room for, and return the names of the others with it.
+
+    First come the metrics that stand for all, then the exact AUC if there is one, and the loss.
+
+    Args:
+        found: its lines.
+        width: in characters.
+    """
+    from fedray.core.terminal import Grid, fitted
+
+    tested, owned = _names(line.test for line in found), _names(line.own for line in found)
+    if "auc" in tested and "auroc" in tested:
+        tested.remove("auroc")  # the same of scores that are rounded
+    columns: dict[str, list[float | str | None]] = {}
+    for name in tested:
+        columns[f"test {name}"] = [line.test.get(name, "") for line in found]
+    for name in owned:
+        columns[f"own {name}"] = [_spread(line, name, "client_mean") for line in found]
+        if name == owned[0]:
+            columns[_WORST] = [_spread(line, name, "worst") for line in found]
+    rows = ["" if line.rows is None else f"{line.rows:,}" for line in found]
+    cells = [
+        [line.words, count, *map(_number, numbers)]
+        for line, count, *numbers in zip(found, rows, *columns.values(), strict=True)
+    ]
+    first = [f"test {tested[0]}"] if tested else []
+    first += [f"own {owned[0]}", _WORST] if owned else []
+    first += [name for name in ("test auc", "test loss") if name in columns]
+    order = [*dict.fromkeys([*first, *(f"own {name}" for name in owned), *columns])]
+    return fitted(Grid(["trained on", "rows", *columns], cells), order, width)
+
+
+def by_client(found: Sequence[Line]) -> Grid | None:
+    """Lay out what each client got on its own rows, metric by metric; None where that is not known, or they are many.
+
+    Args:
+        found: the lines of a comparison.
+    """
     from fedray.core.terminal import Grid
 
-    tested = list(dict.fromkeys(name for line in found for name in line.test))
-    shown = [name for name in dict.fromkeys([headline(tested), "auc", "loss"]) if name in tested]
-    owned = list(dict.fromkeys(name for line in found for name in line.own))
-    own = headline(owned) if owned else None
-    head = ["trained on", "rows", *(f"test {name}" for name in shown)]
-    head += [f"own {own}", "worst tenth"] if own else []
-    cells = []
-    for line in found:
-        spread = line.own.get(own or "", {})
-        numbers = [line.test.get(name) for name in shown]
-        numbers += [spread.get("client_mean"), spread.get("worst")] if own else []
-        rows = "" if line.rows is None else f"{line.rows:,}"
-        cells.append([line.words, rows, *map(_number, numbers)])
-    return Grid(head, cells)
+    lines = [line for line in found if line.clients]
+    if not lines:
+        return None
+    clients = list(dict.fromkeys(client for line in lines for client in line.clients))
+    rows = {client: int(one["examples"]) for line in lines for client, one in line.clients.items()}
+    cells = [
+        [name, client, f"{rows[client]:,}", *(_number(line.clients.get(client, {}).get(name, "")) for line in lines)]
+        for name in _shown(lines)
+        for client in clients
+    ]
+    return Grid(["own", "client", "own rows", *(line.name for line in lines)], cells)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else "nan" if not math.isfinite(value) else f"{value:.4f}"
+def _shown(lines: Sequence[Line]) -> list[str]:
+    """Return the metrics of single clients that there is room for; the loss only where there is no other."""
+    names = _names(line.own for line in lines)
+    most = max(1, _MOST_LINES // max(len(line.clients) for line in lines))
+    return ([name for name in names if name != "loss"] or names)[:most]
+
+
+def _said(found: Sequence[Line], left: Sequence[str]) -> Iterator[str]:
+    """Yield the words below a comparison: what its columns are, and what had no room."""
+    if owned := _names(line.own for line in found):
+        yield (
+            "own: on each client's held-out rows, or own test set; a mean in which every client counts once, where the "
+            "clients' numbers at the end of a run count every row once"
+        )
+        yield f"{_WORST}: the mean {owned[0]} of the tenth of the clients that fares worst"
+    if left:
+        yield f"left out for want of room: {listed(left)}; --json has all"
+    if lines := [line for line in found if line.clients]:
+        apart = [name for name in _names(line.own for line in lines) if name not in (*_shown(lines), "loss")]
+        if apart:
+            yield f"of single clients --json has {listed(apart)}, too"
+
+
+def _names(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of metrics, the one that stands for all first, the loss last."""
+    names = list(dict.fromkeys(name for one in metrics for name in one))
+    first = by_weight(names)[:1]
+    return sorted(names, key=lambda name: (name not in first, name == "loss"))
+
+
+def _spread(line: Line, metric: str, which: str) -> float | str | None:
+    """Return a number of a spread; empty: it was not measured."""
+    return line.own[metric].get(which) if metric in line.own else ""
+
+
+def _number(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value
+    return "nan" if value is None or not math.isfinite(value) else f"{value:.4f}"

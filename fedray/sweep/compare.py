@@ -22,6 +22,8 @@ from fedray.run.plan import Plan
 from fedray.run.snapshot import first_state, model_of, restore
 from fedray.run.worker import Job
 from fedray.rundir.client_state import ClientStore, StateRows
+from fedray.rundir.client_table import metrics_in, newest_part
+from fedray.rundir.each_client import MOST_SHOWN
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG
 from fedray.sweep.folder import check_same
@@ -86,13 +88,18 @@ class Line:
         test: metrics on the test set; where there are several models, their mean, each client counted once.
         own: metrics on the clients' own held-out rows, each with its spread, as in a record.
         note: the reason for what is missing.
+        name: its name where columns are lines of a comparison.
+        clients: where they are few, ``examples`` and metrics of each client on its own held-out rows, by its id; None
+            or NaN: no value.
     """
 
     words: str
     rows: int | None = None
     test: dict[str, float] = field(default_factory=dict)
-    own: dict[str, dict[str, float]] = field(default_factory=dict)
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
     note: str = ""
+    name: str = ""
+    clients: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -157,7 +164,7 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
         yield Line(contender.words, note=note)
         return
     final: dict[str, Any] = contender.folder.summary().get("final") or {}
-    own: dict[str, dict[str, float]] = final.get(VIEWS["personal"]) or final.get(VIEWS["global"]) or {}
+    own: dict[str, dict[str, Any]] = final.get(VIEWS["personal"]) or final.get(VIEWS["global"]) or {}
     if contender.algorithm == ALONE:
         plan = contender.config.plan(contender.folder.encoding(), contender.folder.inputs(), contender.folder.meaning())
         yield from _alone(plan, contender, own)
@@ -168,10 +175,12 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
     note = "no model of all" if tested and not test else ""
     sizes = data.sizes
     rows = int(sizes[-1] if contender.algorithm == POOLED else sizes.sum())
-    yield Line(contender.words, rows, {name: value for name, value in test.items() if name != "examples"}, own, note)
+    test.pop("examples", None)
+    name = "pooled" if contender.algorithm == POOLED else contender.algorithm
+    yield Line(contender.words, rows, test, own, note, name, _each(contender.folder))
 
 
-def _alone(plan: Plan, contender: Contender, own: dict[str, dict[str, float]]) -> Iterator[Line]:
+def _alone(plan: Plan, contender: Contender, own: dict[str, dict[str, Any]]) -> Iterator[Line]:
     """Yield a line for each client, where they are few, and one for all: their models on the one test set."""
     data = plan.task.data
     found = dict(_tested(plan, contender.folder)) if data.test is not None else {}
@@ -182,7 +191,20 @@ def _alone(plan: Plan, contender: Contender, own: dict[str, dict[str, float]]) -
     mean = {name: float(np.mean([test[name] for test in found.values()])) for name in names}
     absent = len(data) - len(found)
     note = f"{absent} of them never drawn" if data.test is not None and absent else ""
-    yield Line("each client alone, mean", None, mean, own, note)
+    yield Line("each client alone, mean", None, mean, own, note, "alone", _each(contender.folder))
+
+
+def _each(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    """Return what each client got in the last evaluation, by the models that they would use; empty: not known."""
+    part = newest_part(folder.path)
+    if part is None:
+        return {}
+    views = part["view"].to_pylist()
+    view = "personal" if "personal" in views else "global"
+    if views.count(view) > MOST_SHOWN:
+        return {}
+    names = ["examples", *metrics_in(part)]
+    return {row["client"]: {name: row[name] for name in names} for row in part.to_pylist() if row["view"] == view}
 
 
 def _tested(plan: Plan, folder: RunFolder) -> Iterator[tuple[int, dict[str, float]]]:

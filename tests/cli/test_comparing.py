@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from fedray.cli.comparing import table
-from fedray.core.terminal import plain
+from fedray.cli.comparing import by_client, table
+from fedray.core.terminal import Grid, plain
 from fedray.sweep.compare import Line
 from tests.cli.command import Cli
 
@@ -17,10 +20,13 @@ def test_the_table_and_what_goes_on(cli: Cli, small: Path) -> None:
     assert "run 1 of 3: each client alone" in outcome.out
     assert outcome.out.splitlines()[-1] == "run folders: runs/small/compare"
     assert {path.name for path in Path("runs/small/compare").iterdir()} == {"local_only", "centralized", "fedavg"}
+    assert "every client counts once" in outcome.out
+    assert "worst tenth: the mean accuracy of the tenth of the clients that fares worst" in outcome.out
     again = cli("compare", small, "data.holdout=0.25", "rounds=2", "--algorithms", "fedprox")
     assert "run 1 of 4" not in again.out  # finished before
     assert "run 4 of 4: federated, fedprox" in again.out
     said = json.loads(cli("compare", small, "data.holdout=0.25", "rounds=2", "--json").out)
+    assert set(said[-1]["clients"]) == set("01234567")
     assert [line["words"] for line in said][-3:] == [
         "each client alone, mean",
         "all rows in one place",
@@ -40,36 +46,69 @@ def test_rows_that_stay_in_their_silos_are_not_pooled(cli: Cli, small: Path) -> 
     assert "federated, fedavg" in outcome.out
 
 
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+
+
+def shown(grid: Grid) -> list[list[str]]:
+    return [cells(line) for line in plain(grid).splitlines() if line.startswith(("┃", "│"))]
+
+
 def test_the_head_names_what_is_shown() -> None:
-    spread = {"accuracy": {"client_mean": 0.5, "worst": 0.25}, "loss": {"client_mean": 1.0, "worst": 2.0}}
+    spread: dict[str, Any] = {name: {"client_mean": 0.5, "worst": 0.25} for name in ("loss", "accuracy", "auroc")}
     found = [
         Line("a alone", 1200, {"loss": 0.5, "accuracy": 0.75, "auc": float("nan")}),
-        Line("federated, fedper", 3, {}, spread, "no model of all"),
+        Line("federated, fedper", 3, {}, spread | {"auroc": {"client_mean": None}}, "no model of all"),
     ]
-    head, _, first, second = [line for line in plain(table(found)).splitlines() if line.startswith(("┃", "│", "┡"))]
-    assert [cell.strip() for cell in head.strip("┃").split("┃")] == [
-        "trained on",
-        "rows",
+    whole, left = table(found, 1000)
+    head, first, second = shown(whole)
+    assert head[2:] == [
         "test accuracy",
         "test auc",
         "test loss",
         "own accuracy",
         "worst tenth",
+        "own auroc",
+        "own loss",
     ]
-    assert [cell.strip() for cell in first.strip("│").split("│")] == [
-        "a alone",
-        "1,200",
-        "0.7500",
-        "nan",
-        "0.5000",
-        "",
-        "",
+    assert first[:5] == ["a alone", "1,200", "0.7500", "nan", "0.5000"]
+    assert (first[5:], left) == ([""] * 4, [])
+    assert second[2:] == ["", "", "", "0.5000", "0.2500", "nan", "0.5000"]
+    for width in (80, 100, 120):
+        part, left = table(found, width)
+        assert max(map(len, plain(part).splitlines())) <= width
+        assert {*part.head, *left} == {*whole.head}
+        assert part.head[2] == "test accuracy"
+        assert "own accuracy" in part.head
+
+
+def test_each_of_a_few_clients_has_its_lines() -> None:
+    def line(name: str, by: float, metrics: Sequence[str] = ("loss", "auroc", "accuracy")) -> Line:
+        own = {one: {"client_mean": by, "worst": by} for one in metrics}
+        each = {one: {"examples": 8, **dict.fromkeys(metrics, by)} for one in ("ann", "bob")}
+        return Line(name, 3, {}, own, "", name, each)
+
+    grid = by_client([line("alone", 0.25), Line("no rows", note="refused"), line("fedavg", float("nan"))])
+    assert grid is not None
+    assert shown(grid) == [
+        ["own", "client", "own rows", "alone", "fedavg"],
+        ["accuracy", "ann", "8", "0.2500", "nan"],
+        ["accuracy", "bob", "8", "0.2500", "nan"],
+        ["auroc", "ann", "8", "0.2500", "nan"],
+        ["auroc", "bob", "8", "0.2500", "nan"],
     ]
-    assert [cell.strip() for cell in second.strip("│").split("│")][-2:] == ["0.5000", "0.2500"]
+    only = by_client([line("alone", 0.25, ["loss"])])
+    assert only is not None
+    assert [one[0] for one in only.lines] == ["loss", "loss"]
+    assert by_client([Line("many", 3)]) is None
 
 
 def test_wrong_arguments_are_one_line(cli: Cli, small: Path) -> None:
     cli("compare", "nowhere.yaml").refused("no such config file")
     cli("compare", small, "data.test=0").refused("nothing to compare by")
     cli("compare", small, "--algorithms", "fedprx").refused("did you mean 'fedprox'")
+    joined = "the values of --algorithms are joined by commas, without blanks: --algorithms fedprox,fedbn"
+    cli("compare", small, "rounds=2", "--algorithms", "fedprox", "fedbn").refused(joined)
+    cli("compare", small, "--algorithms", "fedprox,", "fedbn").refused(joined)
+    cli("compare", small, "fedprox").refused("expected key=value, as in")
     assert "--algorithms" in cli("compare", "--help").out
