@@ -88,9 +88,9 @@ class Line:
         test: metrics on the test set; where there are several models, their mean, each client counted once.
         own: metrics on the clients' own held-out rows, each with its spread, as in a record.
         note: the reason for what is missing.
-        name: its name where columns are lines of a comparison.
-        clients: where they are few, ``examples`` and metrics of each client on its own held-out rows, by its id; None
-            or NaN: no value.
+        name: a short one, for the head of a column.
+        clients: ``examples`` and metrics of each client on its own held-out rows, by its id, if they are few; None or
+            NaN: no value.
     """
 
     words: str
