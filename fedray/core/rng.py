@@ -54,6 +54,9 @@ Words = TypeVar("Words", NDArray[np.int64], Tensor)
 _LOW32 = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+_NEAR = 1 << 14
+"""The numbers that stay in the cache from one operation to the next."""
+
 _ROUNDS = 10
 
 
@@ -204,24 +207,33 @@ class Stream:
         return np.argsort(keys[:, :longest], axis=1, kind="stable")
 
     def coins(
-        self, clients: NDArray[np.int64], sizes: NDArray[np.int64], turn: int, rates: NDArray[np.float64]
+        self,
+        clients: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        turns: NDArray[np.int64],
+        rates: NDArray[np.float64],
     ) -> NDArray[np.bool_]:
-        """Draw a coin for each client's examples, True at its rate to 62 bits: bool ``[C, max(sizes)]``.
+        """Draw coins for each client's examples, True at its rate to 62 bits: bool ``[C, T, max(sizes)]``.
 
-        Behind a client's examples all are False; a row does not depend on the other rows.
+        Behind a client's examples all are False; a row does not depend on the other rows, nor on other turns.
 
         Args:
             clients: client keys, ``[C]``.
             sizes: number of examples of each, ``[C]``.
-            turn: the number of the draw.
+            turns: the numbers of the draws, ``[T]``.
             rates: of each, ``[C]``, in [0, 1].
         """
-        positions = np.arange((int(sizes.max()) + 1) // 2)[None, :]
-        client = clients[:, None]
-        counter = (positions, np.full_like(client, turn), client & _LOW32, (client >> 32) & _LOW32)
-        high0, low0, high1, low1 = philox(counter, self._key)
-        uniform = np.empty((len(clients), 2 * positions.shape[1]))
-        uniform[:, 0::2], uniform[:, 1::2] = ((high0 << 30) ^ low0) * 2.0**-62, ((high1 << 30) ^ low1) * 2.0**-62
-        place = np.arange(uniform.shape[1])
-        found: NDArray[np.bool_] = (uniform < rates[:, None]) & (place < sizes[:, None])
-        return found[:, : int(sizes.max())]
+        longest = int(sizes.max())
+        positions = np.arange((longest + 1) // 2)
+        client, rate = clients[:, None, None], rates[:, None, None]
+        found = np.empty((len(clients), len(turns), 2 * len(positions)), dtype=np.bool_)
+        # As many turns at once as have their words in the cache.
+        step = max(1, _NEAR // max(1, len(clients) * len(positions)))
+        for start in range(0, len(turns), step):
+            some = slice(start, start + step)
+            counter = (positions, turns[some, None] + 0 * client, client & _LOW32, (client >> 32) & _LOW32)
+            high0, low0, high1, low1 = philox(counter, self._key)
+            found[:, some, 0::2] = ((high0 << 30) ^ low0) * 2.0**-62 < rate
+            found[:, some, 1::2] = ((high1 << 30) ^ low1) * 2.0**-62 < rate
+        found &= np.arange(found.shape[2]) < sizes[:, None, None]
+        return found[:, :, :longest]

@@ -62,9 +62,12 @@ class Matrix:
         rows, slopes = self._rows(seen, grads)
         count, (inner, outer) = rows.shape[3], (rows.shape[4], slopes.shape[4])
         found = torch.zeros(slopes.shape[:2], dtype=torch.float64, device=slopes.device)
-        if "weight" in names and count == 1:
-            found += (_squared(rows, 4) * _squared(slopes, 4)).sum(dim=(2, 3))
-        elif "weight" in names and count * count * 2 <= inner * outer:
+        if count == 1:
+            own = _squared(slopes, 4)
+            if "weight" in names:
+                found += (_squared(rows, 4) * own).sum(dim=(2, 3))
+            return found + own.sum(dim=(2, 3)) if "bias" in names else found
+        if "weight" in names and count * count * 2 <= inner * outer:
             # Products of Gram matrices cancel: in float64 what is left of that is far below the slack of a clip.
             rows, slopes64 = rows.double(), slopes.double()
             gram = (rows @ rows.transpose(3, 4)) * (slopes64 @ slopes64.transpose(3, 4))
@@ -72,7 +75,7 @@ class Matrix:
         elif "weight" in names:
             found += _squared(slopes.transpose(3, 4) @ rows, (2, 3, 4))
         if "bias" in names:
-            found += _squared(slopes if count == 1 else slopes.sum(dim=3, keepdim=True), (2, 3, 4))
+            found += _squared(slopes.sum(dim=3, keepdim=True), (2, 3, 4))
         return found
 
     def sums(self, seen: Tensor, grads: Tensor, factors: Tensor, names: frozenset[str]) -> Named:

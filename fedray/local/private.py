@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Floats, Ints
-from fedray.core.noise import KEY_BYTES, Source, Stream, derived, normal_
-from fedray.core.rng import numpy_generator
+from fedray.core.noise import KEY_BYTES, METHOD, PLACE_BYTES, Source, Stream, derived, normal_
+from fedray.core.rng import digest
 from fedray.local.batches import Batch
 from fedray.local.per_example import Beside, ClippedGradients, Tensors
 
@@ -91,15 +91,16 @@ class FitKeys:
 
     def of(self, client: int) -> bytes:
         """Return the key of a client's noise."""
-        return derived(self.key, "client", str(client))
+        return derived(self.key, "client", METHOD, str(client))
 
 
 class FitNoise:
     """The noise of a fit, drawn for each client by itself.
 
-    Drawn by keys, that of a step depends on all sums of clipped gradients of the fit up to then: a fit that is done
-    again as it was, as its worker died, has the same noise and is the same release, and one that comes out otherwise
-    has noise of its own.
+    Each has a stream of a key of its own, so that noise does not depend on who else is in a block.  Drawn by keys that
+    are kept, the place in the stream at which a step begins is a hash of all sums of clipped gradients of the fit up to
+    then: a fit that is done again as it was, as its worker died, has the same noise and is the same release, and one
+    that comes out otherwise has noise of its own.
 
     Args:
         privacy: the protection.
@@ -122,12 +123,15 @@ class FitNoise:
     ) -> None:
         self.privacy, self._expected = privacy, expected
         self._deviation = privacy.noise_multiplier * privacy.norm if privacy.noise_multiplier else 0.0
-        self._draws, self._chain = list[np.random.Generator](), list[bytes]()
+        if not self._deviation:
+            return
         secrets = secrets or privacy.keys(b"", 0)
+        self._hashes = secrets is not None
         if secrets is None:
-            self._draws = [numpy_generator(seed, "noise", round, int(key)) for key in keys]
+            self._chain = [derived(digest(seed, "noise", round, int(key)), "seeded") for key in keys]
         else:
             self._chain = [secrets.of(int(key)) for key in keys]
+        self._streams = [Stream(derived(key, "noise")) for key in self._chain]
 
     def denominators(self, count: int, device: torch.device) -> Tensor:
         """Return the expected sizes of the batches of the first ``count`` clients, float32 ``[count]``."""
@@ -144,17 +148,16 @@ class FitNoise:
         if not self._deviation:
             return None
         count, width = len(sums[0]), sum(grad[0].numel() for grad in sums)
-        found = np.empty((count, width + width % 2))
-        if self._draws:
-            for draws, row in zip(self._draws, found, strict=False):
-                draws.standard_normal(out=row[:width])
-        else:
+        found = np.empty((count, width))
+        if self._hashes:
             contents = torch.cat([grad.detach().reshape(count, -1) for grad in sums], dim=1).cpu().numpy()
             for place, content in enumerate(contents):
                 self._chain[place] = hmac.digest(self._chain[place], content.data, "sha256")
-                Stream(derived(self._chain[place], "noise")).fill(found[place])
-            normal_(found.reshape(-1))
-        return torch.from_numpy(found[:, :width]).mul(self._deviation).float().to(sums[0].device)
+                self._streams[place].at(self._chain[place][:PLACE_BYTES])
+        for stream, row in zip(self._streams, found, strict=False):
+            stream.fill(row)
+        normal_(found.reshape(-1), self._deviation)
+        return torch.from_numpy(found).float().to(sums[0].device)
 
 
 class PrivateGradients:

@@ -240,10 +240,10 @@ class Schedule:
             steps = _steps(args, batches(args, sizes, keys), keys, seed if work is None else work, round)
         rates = poisson_rates(args, sizes, keys)
         stream = Stream(seed, "order", round)
-        drawn = [stream.coins(keys, sizes, step, rates) & (step < steps)[:, None] for step in range(int(steps.max()))]
-        if not drawn:
+        turns = np.arange(int(steps.max(initial=0)))
+        if not len(turns):
             return cls(np.zeros((len(sizes), 0, 1), dtype=np.int64), np.zeros((len(sizes), 0), dtype=np.int64), steps)
-        chosen = np.stack(drawn, axis=1)
+        chosen = stream.coins(keys, sizes, turns, rates) & (turns < steps[:, None])[:, :, None]
         count = chosen.sum(axis=2)
         width = max(1, int(count.max()))
         # Those that were chosen come first, in their order; padding repeats example 0.

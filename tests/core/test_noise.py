@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import sys
 
 import numpy as np
@@ -46,13 +45,41 @@ def test_the_number_of_draws_changes_none_of_them(million: np.ndarray, count: in
     assert np.array_equal(Normals(bytes(range(32))).draw("delta", count), million[:count])
 
 
-def test_words_are_those_of_the_cipher_and_draws_are_box_and_mullers() -> None:
+def test_words_are_those_of_the_cipher_and_draws_are_by_inversion() -> None:
     # The keystream of AES-256 for a key of zeros and a counter of zeros: the first block is a known answer of NIST's
     # (SP 800-38A's algorithm, CAVP KAT of an all-zero key and text: dc95c078a2408989ad48a21492842087).
-    known = bytes.fromhex("dc95c078a2408989ad48a21492842087")
-    first, second = (((word >> 11) + 1) * 2.0**-53 for word in np.frombuffer(known, dtype="<u8").tolist())
-    radius, angle = math.sqrt(-2.0 * math.log(first)), 2.0 * math.pi * second
-    assert np.allclose(Stream(bytes(32)).draw(2), [radius * math.cos(angle), radius * math.sin(angle)], rtol=1e-14)
+    known = np.frombuffer(bytes.fromhex("dc95c078a2408989ad48a21492842087"), dtype="<i8")
+    uniform = [float(word) * 2.0**-63 for word in known.tolist()]
+    assert np.allclose(Stream(bytes(32)).draw(2), stats.norm.ppf([(1.0 + each) / 2.0 for each in uniform]), rtol=1e-13)
+    assert Stream(bytes(32)).words(2).tolist() == known.view("<u8").tolist()
+
+
+def test_no_word_gives_what_is_no_number() -> None:
+    words = np.array([-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 1], dtype="<i8").view(np.float64)
+    normal_(words)
+    assert words.tolist() == sorted(words.tolist())
+    assert words[-1] == pytest.approx(stats.norm.isf(2.0**-54), rel=1e-9)
+    assert words[3] == 0.0
+    assert words[0] == -words[-1]
+
+
+def test_a_draw_does_not_depend_on_those_beside_it() -> None:
+    """As clients of a block draw side by side, and another block may have others of them."""
+    words = Stream(bytes(32)).words(2**14 + 77).view(np.float64)
+    whole = words.copy()
+    normal_(whole)
+    for start, stop in [(0, 1), (1, 3), (5, 70), (2**14 - 3, 2**14 + 8), (13, len(words))]:
+        piece = words[start:stop].copy()
+        normal_(piece)
+        assert np.array_equal(piece, whole[start:stop])
+
+
+def test_a_stream_goes_on_from_any_place() -> None:
+    whole, stream = Stream(bytes(32)).words(6), Stream(bytes(32))
+    stream.words(1)
+    # Blocks have two words.
+    assert stream.at((1).to_bytes(16, "big")).words(4).tolist() == whole[2:].tolist()
+    assert stream.at(bytes(16)).words(6).tolist() == whole.tolist()
 
 
 def test_streams_side_by_side_are_those_alone_and_go_on_where_they_were() -> None:

@@ -147,16 +147,24 @@ def test_noise_has_its_deviation_and_no_two_draws_of_it_are_alike(source: Any) -
 
 
 def test_noise_by_a_key_is_repeated_for_the_same_sums_alone_and_depends_on_all_before() -> None:
-    def drawn(*steps: float, number: int = 0, client: int = 5) -> list[torch.Tensor]:
-        privacy = ExamplePrivacy(0.5, 1.5)
+    def drawn(*steps: float, number: int = 0, clients: tuple[int, ...] = (5,)) -> list[torch.Tensor]:
+        privacy, count = ExamplePrivacy(0.5, 1.5), len(clients)
         secrets = privacy.keys(bytes(32), number)
-        noise = FitNoise(privacy, 3, 1, np.array([client]), np.array([8.0]), secrets)
-        return [found for step in steps if (found := noise.draw([torch.full((1, 2, 2), step)])) is not None]
+        noise = FitNoise(privacy, 3, 1, np.array(clients), np.full(count, 8.0), secrets)
+        return [found for step in steps if (found := noise.draw([torch.full((count, 2, 2), step)])) is not None]
 
     first, second = drawn(0.1, 0.2)
     assert torch.equal(torch.stack(drawn(0.1, 0.2)), torch.stack([first, second]))
     assert torch.equal(drawn(0.1, 0.3)[0], first)
-    others = [drawn(0.1, 0.3)[1], drawn(0.2, 0.2)[1], drawn(0.2)[0], drawn(0.1, number=1)[0], drawn(0.1, client=6)[0]]
+    # Whoever is beside it.
+    assert torch.equal(torch.cat(drawn(0.1, 0.2, clients=(6, 5)))[[1, 3]], torch.cat([first, second]))
+    others = [
+        drawn(0.1, 0.3)[1],
+        drawn(0.2, 0.2)[1],
+        drawn(0.2)[0],
+        drawn(0.1, number=1)[0],
+        drawn(0.1, clients=(6,))[0],
+    ]
     values = torch.cat([first, second, *others]).flatten().tolist()
     assert len(set(values)) == len(values)
 
