@@ -12,7 +12,7 @@ import torch
 
 from fedray.core.discrete import LARGEST, DiscreteGaussian
 from fedray.core.errors import RunFailed
-from fedray.core.messages import Aggregate
+from fedray.core.messages import Aggregate, Parts
 from fedray.core.now import Now
 from fedray.privacy.accounting import Accountant, multiplier_for
 from fedray.privacy.central import NOT_PRIVATE, Central, bounded_widths, groups_of
@@ -198,15 +198,25 @@ class Distributed(Central, SharesNoise):
             )
         return replace(found, seen=True)
 
-    def on_aggregate(self, total: Aggregate, now: Now) -> Mapping[str, float]:
-        """Write the release down, and turn means over those who came into ones over those expected."""
+    def before_opening(self, sums: Parts, now: Now) -> None:
+        """Write the release down, before the server sees more of it than masks.
+
+        It is known by what is masked, of which the sum is a function: the same again is the same release.
+        """
         assert now.noise is not None
+        # Named as no part is.
+        came = {"": np.array(now.clients, dtype=np.float64)}
+        bits = {name: total.detach().cpu().numpy().view(np.float64) for name, total in sums.items()}
+        deviation = self._deviation(len(now.clients))
+        told = Circumstances(self.expected, self.privacy.norm, deviation, shared=self._shared)
+        now.noise.of(came | bits, Cost(self.release(now.round), told))
+
+    def on_aggregate(self, total: Aggregate, now: Now) -> Mapping[str, float]:
+        """Turn means over those who came into ones over those expected."""
         if not total.count:
             raise RunFailed(f"round {now.round}: privacy: nobody came, and so nobody added any noise")
         share, deviation = total.count / self.expected, self._deviation(total.count)
         means = {name: total.parts[name].detach().cpu().double().mul_(share).numpy() for name in self.parts}
-        told = Circumstances(self.expected, self.privacy.norm, deviation, shared=self._shared)
-        now.noise.of(means, Cost(self.release(now.round), told))
         for name, mean in means.items():
             total.parts[name].copy_(torch.from_numpy(mean.astype(np.float32)))
         energy, noise = sum(float(mean @ mean) for mean in means.values()), sum(map(len, means.values())) * deviation**2

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedray.aggregators.base import too_few
 from fedray.config.registry import name_of
+from fedray.core import inject
 from fedray.core.errors import RunFailed, one_line
 from fedray.core.messages import BUFFERS, DELTA, STATISTICS, VECTOR, Aggregate, BlockReport, Parts
 from fedray.core.noise import Journal, Noise, unwritten
@@ -21,6 +22,7 @@ from fedray.core.record import RoundRecord
 from fedray.run.plan import Plan
 from fedray.run.state import ServerState
 from fedray.transforms.base import Transform
+from fedray.transforms.chain import MakeNoise
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ def aggregate(
     planned: float,
     reports: list[BlockReport],
     record: RoundRecord,
+    noise: MakeNoise | None = None,
 ) -> tuple[Aggregate, Parts]:
     """Aggregate a round, and write into its record what parts tell.
 
@@ -43,6 +46,7 @@ def aggregate(
         planned: total planned weight of the cohort.
         reports: of the round's blocks, at least one with a client.
         record: of the round.
+        noise: makes the noise of transforms that protect privacy; None: none does, or nobody accounts for it.
 
     Returns:
         The aggregate, and the tensors that the aggregator keeps from now on.
@@ -50,6 +54,7 @@ def aggregate(
     Raises:
         RunFailed: too few clients for the aggregator.
         RowsLost: updates that it wanted to look at were lost with their node.
+        BudgetExceeded: a release that stands before the sum is opened must not be made.
     """
     aggregator = plan.algorithm.aggregator
     clients = np.concatenate([report.clients for report in reports])
@@ -58,6 +63,9 @@ def aggregate(
         raise RunFailed(too_few(aggregator, len(clients), f"round {record.round} has", sampled))
     own = {name: tensor.clone() for name, tensor in kept.items()}
     now = Now(plan.task.seed, record.round, own, clients=tuple(np.sort(clients).tolist()))
+    if noise is not None:
+        plan.algorithm.transforms.before_opening(dict(folded), now.clients, now.seed, now.round, noise)
+    inject.point("driver.opening", record.round)
     weight = float(np.concatenate([report.weight for report in reports]).sum())
     total = aggregator.finish(folded, weight, planned, len(clients), now)
     tell(record, name_of(aggregator), now.metrics)
@@ -67,6 +75,15 @@ def aggregate(
         if now.shares:
             record.metrics["attack"] = {"share": sum(now.shares[client] for client in lying)}
     return total, now.state
+
+
+def noise_of(state: ServerState, round: int, journal: Journal = unwritten) -> MakeNoise:
+    """Return what makes the noise of transforms in a round, by the keys of a run; arguments as for :func:`move`."""
+
+    def make(transform: Transform, part: int) -> Noise:
+        return Noise(state.noise.of(transform.noise or "secure", round), round, part, journal, state.noise.memory)
+
+    return make
 
 
 def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord, journal: Journal = unwritten) -> None:
@@ -90,10 +107,7 @@ def move(plan: Plan, state: ServerState, total: Aggregate, record: RoundRecord, 
     def hear(transform: Transform, *metrics: Mapping[str, float] | None) -> None:
         tell(record, name_of(transform), *metrics)
 
-    def noise(transform: Transform, part: int) -> Noise:
-        key = state.noise.of(transform.noise or "secure", record.round)
-        return Noise(key, record.round, part, journal, state.noise.memory)
-
+    noise = noise_of(state, record.round, journal)
     algorithm.transforms.on_aggregate(total, state.transforms, plan.task.seed, record.round, hear, noise)
     if BUFFERS in total.parts:
         layout.round_integers(total.parts[BUFFERS])

@@ -22,11 +22,11 @@ from fedray.aggregators.stored import RowsLost, brought
 from fedray.core import inject, metrics
 from fedray.core.errors import RunFailed
 from fedray.core.messages import STATISTICS, Aggregate, BlockReport, Broadcast, Failure, Ints
-from fedray.core.noise import unwritten
+from fedray.core.noise import Journal, unwritten
 from fedray.core.record import RoundRecord
 from fedray.metrics.measures import together
 from fedray.run.addressed import FOLDER, Addressed
-from fedray.run.aggregation import aggregate, move
+from fedray.run.aggregation import aggregate, move, noise_of
 from fedray.run.beside import Beside
 from fedray.run.budget import used_up
 from fedray.run.by_client import evaluated_in, of_training
@@ -100,6 +100,7 @@ class Rounds:
         self._plan, self._state, self._executor = plan, state, executor
         self._save, self._stopping, self._clock, self._keep = save, stopping, clock, keep
         self._spending, self._withhold = spending, withhold
+        self._journal: Journal = spending.write if spending else unwritten
         self._awaited = awaited or bool(plan.monitors)
         self._addressed = Addressed(addressed or state.store.folder / FOLDER, plan.algorithm.addressed)
         self._beside = Beside()
@@ -281,7 +282,8 @@ class Rounds:
         if any(len(report.clients) for report in reports):
             inject.point("driver.fold", record.round)
             folded = brought(self._executor.collect(), state.vector.device)
-            total, kept = aggregate(plan, state.kept, folded, down.weight, reports, record)
+            noise = noise_of(state, record.round, self._journal)
+            total, kept = aggregate(plan, state.kept, folded, down.weight, reports, record, noise)
             total.parts.update({name: down.parts[name] for name in plan.task.profile.surveys})
             self._move(total, record)
             state.kept = kept
@@ -304,7 +306,7 @@ class Rounds:
         inject.point("driver.aggregate", record.round)
         self._state.whole = False
         with torch.no_grad():
-            move(self._plan, self._state, total, record, self._spending.write if self._spending else unwritten)
+            move(self._plan, self._state, total, record, self._journal)
         if self._spending:
             self._spending.tell(record)
         if not self._state.is_finite(self._plan.layout, self._plan.beside(self._state.server)):

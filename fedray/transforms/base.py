@@ -168,6 +168,16 @@ class Transform:
             UpdateOutOfRange: naming the clients that can send nothing, by their position.
         """
 
+    def before_opening(self, sums: Parts, now: Now) -> None:
+        """Do what has to be done before anybody opens the sum of a ring, such as to write down that it is released.
+
+        It is asked of all transforms of a run, also of those whose updates the ring of another one sums.
+
+        Args:
+            sums: what is summed as nobody has opened it yet, int64 modulo 2**64, each part ``[k]``; as it is.
+            now: the round, with the clients whose updates were summed.
+        """
+
     def opened(self, sums: Parts, now: Now) -> Parts:
         """Return the means, float32, of sums of what :meth:`on_departure` made, int64 modulo 2**64, by the same names.
 

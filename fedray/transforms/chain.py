@@ -135,6 +135,22 @@ class Chain:
             found |= {placed(position, name): part for name, part in sent.items()}
         return found
 
+    def before_opening(self, sums: Parts, clients: tuple[int, ...], seed: int, round: int, noise: MakeNoise) -> None:
+        """Let transforms do what has to be done before the sum of a ring is opened; nothing where there is none.
+
+        Args:
+            sums: what is summed, as nobody has opened it yet.
+            clients: those whose updates were summed.
+            seed: the run's seed.
+            round: round number.
+            noise: makes the noise of those that protect privacy by some.
+        """
+        for position, transform in enumerate(self.members if self.ring is not None else ()):
+            now = Now(seed, round, clients=clients, part=position + 1)
+            if transform.noise is not None:
+                now = replace(now, noise=noise(transform, position + 1))
+            transform.before_opening(sums, now)
+
     def on_aggregate(
         self, total: Aggregate, kept: Parts, seed: int, round: int, hear: Hear, noise: MakeNoise | None = None
     ) -> None:

@@ -40,7 +40,7 @@ KILLS = [
     ("checkpoint.open", 2),
     ("checkpoint.after_rename", 2),
     ("driver.fold", 4),
-    ("driver.aggregate", 5),
+    ("driver.opening", 5),
     ("checkpoint.half_written", 2),
     ("checkpoint.before_rename", 4),
 ]

@@ -11,7 +11,10 @@ import pytest
 from fedray.algorithms import Ditto, FedAvg, FedPer, Scaffold
 from fedray.algorithms.base import Algorithm
 from fedray.config.sections import FailuresSection
+from fedray.core import inject
+from fedray.core.messages import Parts
 from fedray.core.noise import NoiseKeys, Source
+from fedray.core.now import Now
 from fedray.privacy.central import Central
 from fedray.privacy.client_ledger import ClientLedger, Line
 from fedray.privacy.distributed import Distributed
@@ -22,6 +25,7 @@ from fedray.run.client_spending import ClientSpending, OfSteps, OfUpdates
 from fedray.run.spending import Spending
 from fedray.sampling import Poisson, RoundRobin, Sampler, Separated, Uniform
 from fedray.transforms import SecureSum
+from fedray.transforms.secure_sum import _InRun
 from tests.cluster.work.within import Deaths, workers_within
 from tests.helpers import Federation, class_problem, federation
 
@@ -100,6 +104,34 @@ def test_secret_shares_of_a_round_that_is_done_again_are_others_and_it_is_paid_f
     # The first two stand in the checkpoint; with the noise of before the third would tell of whoever was lost since.
     assert again[-2] not in hashes
     assert [entry.round for entry in ledger] == [1, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize(("noise", "rounds"), [("seeded", [1, 2, 3, 4]), ("secure", [1, 2, 3, 3, 4])])
+def test_a_sum_stands_in_the_ledger_before_it_is_opened(
+    noise: Source, rounds: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver dies between the two; what comes out as it was is one release, with other shares it is a second."""
+    privacy = Privacy(model="distributed", noise_multiplier=0.5, norm=0.5, noise=noise)
+    ledger, opened = Ledger.begin(tmp_path / "privacy.jsonl"), list[int]()
+    whole = _InRun.opened
+
+    def noted(self: _InRun, sums: Parts, now: Now) -> Parts:
+        opened.append(now.round)
+        return whole(self, sums, now)
+
+    monkeypatch.setattr(_InRun, "opened", noted)
+    (tmp_path / "faults.json").write_text('[{"point": "driver.opening", "round": 3, "action": "raise"}]')
+    monkeypatch.setenv(inject.PLAN, str(tmp_path / "faults.json"))
+    first = of_shares(tmp_path / "run", FedAvg(), privacy, ledger)
+    with pytest.raises(RuntimeError, match=r"driver\.opening, round 3"):
+        first.run()
+    assert opened == [1, 2]
+    assert [entry.round for entry in Ledger.read(ledger.path)] == [1, 2, 3]
+    second = of_shares(tmp_path / "run", FedAvg(), privacy, Ledger.read(ledger.path))
+    second.restore(first.saves[0])
+    second.run()
+    assert opened == [1, 2, 3, 4]
+    assert [entry.round for entry in Ledger.read(ledger.path)] == rounds
 
 
 def of_clients(folder: Path, algorithm: Algorithm, privacy: Privacy, ledger: ClientLedger) -> Federation:

@@ -68,6 +68,9 @@ def test_what_is_opened_is_the_sum_of_whole_numbers_and_noise_whoever_is_lost(
     left = [client for client in range(10) if client not in lost]
     total = sum(sent(one, ring, some, rows) for some in (left[:cut], left[cut:]) if some)
     assert isinstance(total, torch.Tensor)
+    costs: list[tuple[int, str, Cost]] = []
+    noise = Noise(bytes(32), 1, 1, lambda *said: costs.append(said))
+    one.before_opening({"delta": total}, Now(0, 1, clients=tuple(left), noise=noise))
     opened = ring.opened({"delta": total}, Now(0, 1, clients=tuple(left)))["delta"]
     expected = np.zeros(6, np.int64)
     for client in left:
@@ -79,9 +82,8 @@ def test_what_is_opened_is_the_sum_of_whole_numbers_and_noise_whoever_is_lost(
         expected += whole + DiscreteGaussian(one.share.square).draw(stream.words, 6)
     assert opened.tolist() == ring.grid.mean(expected, len(left)).tolist()
     parts = Aggregate({"delta": opened.clone()}, float(len(left)), len(left))
-    costs: list[tuple[int, str, Cost]] = []
-    one.on_aggregate(parts, Now(0, 1, noise=Noise(bytes(32), 1, 1, lambda *said: costs.append(said))))
-    # Divided by the number expected, and written down before anything is made of it.
+    one.on_aggregate(parts, Now(0, 1))
+    # Divided by the number expected; written down before.
     assert parts.parts["delta"].tolist() == pytest.approx((opened * (len(left) / 10)).tolist(), rel=1e-6)
     ((_, _, cost),) = costs
     assert cost.release == Release(2.0, 1.0, 1, "fixed", "replace_one", mechanism="discrete")
@@ -94,8 +96,8 @@ def test_what_is_opened_is_the_sum_of_whole_numbers_and_noise_whoever_is_lost(
 def test_the_ledger_alone_says_what_can_be_claimed(tmp_path: Path) -> None:
     one, _ = chain(count=40, sampler=Uniform(10), secure={"rounding": "zero"})
     ledger = Ledger.begin(tmp_path / "privacy.jsonl")
-    total = Aggregate({"delta": torch.zeros(6)}, 10.0, 10)
-    one.on_aggregate(total, Now(0, 1, noise=Noise(bytes(32), 1, 1, ledger.write)))
+    now = Now(0, 1, clients=tuple(range(10)), noise=Noise(bytes(32), 1, 1, ledger.write))
+    one.before_opening({"delta": torch.zeros(6, dtype=torch.int64)}, now)
     told = statement(one.privacy, Ledger.read(ledger.path))
     assert "and the server, which sees their sums" in told["claim"]
     assert told["sampling"].endswith("counted as though all took part, as the server knows who does")
@@ -104,6 +106,21 @@ def test_the_ledger_alone_says_what_can_be_claimed(tmp_path: Path) -> None:
     assert "the noise of 5 clients counts" in one.mechanism
     assert told["accountant"].startswith("rdp, dp-accounting")
     assert "who takes part in a round, and who is lost in it" in told["not_covered"]
+
+
+def test_a_release_is_known_by_what_is_masked_and_by_who_came() -> None:
+    one, _ = chain()
+    ids: list[str] = []
+
+    def release(*numbers: int, clients: tuple[int, ...] = (1, 2, 3)) -> str:
+        noise = Noise(bytes(32), 1, 1, lambda round, id, cost: ids.append(id))
+        one.before_opening({"delta": torch.tensor(numbers)}, Now(0, 1, clients=clients, noise=noise))
+        return ids[-1]
+
+    # Numbers that are one in float64, or no number as its bits, are not taken for each other.
+    others = [release(2**60), release(2**60 + 1), release(-1), release(-2), release(2**60, clients=(1, 2))]
+    assert len(set(others)) == len(others)
+    assert release(2**60) == others[0]
 
 
 def test_the_noise_that_counts_is_that_of_honest_clients_who_must_be_there() -> None:
