@@ -199,17 +199,16 @@ class _InRun(SecureSum):
             part = next(name for name in names if not bool(update.parts[name].isfinite().all()))
             raise UpdateOutOfRange(bad, f"{part} is not finite", part)
         widths = [update.parts[name].shape[1] for name in names] + [1] * self.counts
-        masked = np.empty((len(rows), sum(widths)), dtype=np.int64)
-        parties, grid = self._parties(update.round), self.grid
-        for place, (client, key) in enumerate(zip(update.clients.tolist(), keys, strict=True)):
+        whole, grid = np.empty((len(rows), sum(widths)), dtype=np.int64), self.grid
+        for place, key in enumerate(keys):
             draws = numpy_generator(self.seed, "encode", update.round, key)
             if self.share is not None:
-                masked[place] = parties.masked(client, self._noised(rows[place], place, draws, update))
+                whole[place] = self._noised(rows[place], place, draws, update)
                 continue
-            whole, saturated = grid.steps(rows[place], draws)
-            count = [np.array([min(saturated, grid.most)])] if self.counts else []
-            masked[place] = parties.masked(client, np.concatenate([whole, *count]))
-        pieces = torch.from_numpy(masked).split(widths, dim=1)
+            whole[place, : rows.shape[1]], saturated = grid.steps(rows[place], draws)
+            whole[place, rows.shape[1] :] = min(saturated, grid.most)
+        self._parties(update.round).mask_(update.clients.tolist(), whole)
+        pieces = torch.from_numpy(whole).split(widths, dim=1)
         update.parts.update(zip([*names, *self.sends], pieces, strict=True))
 
     def _noised(self, row: Floats, place: int, draws: np.random.Generator, update: BlockUpdate) -> Ints:

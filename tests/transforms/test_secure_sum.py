@@ -101,7 +101,7 @@ def test_workers_and_driver_see_uniform_numbers_alone(tmp_path: Path, monkeypatc
 
 
 def without_masks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Parties, "masked", lambda self, client, values: values)
+    monkeypatch.setattr(Parties, "mask_", lambda self, clients, values: None)
     monkeypatch.setattr(Parties, "unmasked", lambda self, total, arrived: centred(total, self.bits))
 
 

@@ -12,7 +12,7 @@ from fedray.core.discrete import DiscreteGaussian
 from fedray.core.noise import Stream
 from fedray.run.plan import Plan
 from fedray.transforms.secure.graph import degree, least_of
-from fedray.transforms.secure.masks import agreed, expanded, public_of
+from fedray.transforms.secure.masks import agreed, expanded, private_key
 from fedray.transforms.secure.share import SharesNoise
 from fedray.transforms.secure_sum import SecureSum
 
@@ -42,8 +42,8 @@ class Pace:
     def here(cls) -> Pace:
         """Measure it, in some milliseconds."""
         keys = [bytes([number]) * 32 for number in range(1, _PAIRS + 1)]
-        publics = [public_of(key) for key in keys]
-        pairs = _seconds(lambda: [agreed(keys[0], public, b"") for public in publics])
+        own, publics = private_key(keys[0]), [private_key(key).public_key() for key in keys]
+        pairs = _seconds(lambda: [agreed(own, public, b"") for public in publics])
         masks = _seconds(lambda: expanded(keys[0], _VALUES, 40))
         noise = _seconds(lambda: DiscreteGaussian(_SQUARE).draw(Stream(keys[0]).words, _VALUES // 4))
         return cls(pairs / _PAIRS, masks / _VALUES, 4.0 * noise / _VALUES)

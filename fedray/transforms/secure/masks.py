@@ -11,10 +11,10 @@ shares of b_u, of one that was lost shares of its private key, and of nobody bot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from fedray.core.messages import Ints
 from fedray.core.rng import digest
 from fedray.transforms.secure.graph import Graph, degree, least_of
 from fedray.transforms.secure.shamir import Shared, recovered
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 PUBLIC_BYTES = 32
 
@@ -61,20 +64,29 @@ def expanded(key: bytes, count: int, bits: int) -> Ints:
         count: n.
         bits: R, from 1 to 64.
     """
+    return wrapped(_stream(key, count, bits).astype(np.uint64), bits).view(np.int64)
+
+
+def _word(bits: int) -> type[np.unsignedinteger[Any]]:
+    """Return the whole numbers in which sums modulo 2**bits are taken: those of 32 bits, where they are enough."""
+    return np.uint32 if bits <= 32 else np.uint64
+
+
+def _stream(key: bytes, count: int, bits: int) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the numbers of :func:`expanded` before they are taken modulo 2**bits."""
     _, Cipher, algorithms, modes, _, _ = _parts()
-    word = "<u4" if bits <= 32 else "<u8"
-    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-    numbers = np.frombuffer(stream.update(bytes(count * np.dtype(word).itemsize)), word).astype(np.uint64)
-    return wrapped(numbers, bits).view(np.int64)
+    word = np.dtype(_word(bits)).newbyteorder("<")
+    cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    return np.frombuffer(cipher.update(bytes(count * word.itemsize)), word)
 
 
-def public_of(private: bytes) -> bytes:
-    """Return the X25519 public key, 32 bytes, of a private one."""
-    key: bytes = _parts()[0].X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+def private_key(secret: bytes) -> X25519PrivateKey:
+    """Return the X25519 key of a secret of 32 bytes; to make one takes as long as to agree by it."""
+    key: X25519PrivateKey = _parts()[0].X25519PrivateKey.from_private_bytes(secret)
     return key
 
 
-def agreed(private: bytes, public: bytes, info: bytes) -> bytes:
+def agreed(private: X25519PrivateKey, public: X25519PublicKey, info: bytes) -> bytes:
     """Return the key, 32 bytes, that two agree on: HKDF-SHA256 of their X25519 secret.
 
     Args:
@@ -82,10 +94,8 @@ def agreed(private: bytes, public: bytes, info: bytes) -> bytes:
         public: the key of the other.
         info: the use that the key is bound to.
     """
-    x25519, _, _, _, HKDF, hashes = _parts()
-    mine = x25519.X25519PrivateKey.from_private_bytes(private)
-    secret = mine.exchange(x25519.X25519PublicKey.from_public_bytes(public))
-    key: bytes = HKDF(hashes.SHA256(), 32, None, info).derive(secret)
+    _, _, _, _, HKDF, hashes = _parts()
+    key: bytes = HKDF(hashes.SHA256(), 32, None, info).derive(private.exchange(public))
     return key
 
 
@@ -122,6 +132,7 @@ class Parties:
     bits: int
     threshold: int
     _agreed: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False)
+    _keys: dict[bytes, X25519PrivateKey] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -164,32 +175,61 @@ class Parties:
     def _private(self, client: int) -> bytes:
         return self._secret(client, "key")
 
-    def public(self, client: int) -> bytes:
-        """Return a client's public key, 32 bytes, which all know."""
-        return public_of(self._private(client))
-
     @cached_property
-    def _publics(self) -> Mapping[int, bytes]:
-        return {client: self.public(client) for client in self.graph.ring}
+    def _publics(self) -> Mapping[int, X25519PublicKey]:
+        return {client: self._key(self._private(client)).public_key() for client in self.graph.ring}
+
+    def _key(self, private: bytes) -> X25519PrivateKey:
+        if private not in self._keys:
+            self._keys[private] = private_key(private)
+        return self._keys[private]
 
     def _pair(self, one: int, private: bytes, other: int) -> bytes:
         """Return the key that two clients agree on: HKDF-SHA256 of the X25519 secret, bound to round and pair."""
         pair = (min(one, other), max(one, other))
         if pair not in self._agreed:
             info = f"fedray secure_sum {self.round} {pair[0]} {pair[1]}".encode()
-            self._agreed[pair] = agreed(private, self._publics[other], info)
+            self._agreed[pair] = agreed(self._key(private), self._publics[other], info)
         return self._agreed[pair]
 
     def masked(self, client: int, values: Ints) -> Ints:
         """Return a client's numbers ``[n]`` with its masks on, in [0, 2**R): to anybody else uniform."""
-        size, total = len(values), values.view(np.uint64).copy()
-        total += expanded(self._secret(client, "self"), size, self.bits).view(np.uint64)
-        for other in self.graph.neighbours(client):
-            self._put(total, client, other, self._pair(client, self._private(client), other))
-        return wrapped(total, self.bits).view(np.int64)
+        found: Ints = values[None].copy()
+        self.mask_([client], found)
+        one: Ints = found[0]
+        return one
 
-    def _put(self, total: NDArray[np.uint64], client: int, other: int, key: bytes) -> None:
-        mask = expanded(key, len(total), self.bits).view(np.uint64)
+    def mask_(self, clients: Sequence[int], values: Ints) -> None:
+        """Put masks on the numbers of clients ``[C, n]`` in place, as :meth:`masked` has them.
+
+        A mask that two of them share is expanded once for both.
+        """
+        places = {client: place for place, client in enumerate(clients)}
+        rows, word = values.view(np.uint64), _word(self.bits)
+        masks = rows if word is np.uint64 else np.zeros(rows.shape, dtype=word)
+        for client, mask in zip(clients, masks, strict=True):
+            mask += self._expanded(self._secret(client, "self"), len(mask))
+            private = self._private(client)
+            for other in self.graph.neighbours(client):
+                both = other in places
+                if both and other < client:
+                    continue  # both get it in the turn of the other
+                found = self._expanded(self._pair(client, private, other), len(mask))
+                self._put(mask, client, other, found)
+                if both:
+                    self._put(masks[places[other]], other, client, found)
+        if masks is not rows:
+            rows += masks
+        rows &= np.uint64((1 << self.bits) - 1)
+
+    def _expanded(self, key: bytes, count: int) -> NDArray[np.unsignedinteger[Any]]:
+        return _stream(key, count, self.bits)
+
+    @staticmethod
+    def _put(
+        total: NDArray[np.unsignedinteger[Any]], client: int, other: int, mask: NDArray[np.unsignedinteger[Any]]
+    ) -> None:
+        """Put a client's mask for another one on, in place."""
         if other > client:
             total += mask
         else:
@@ -222,16 +262,17 @@ class Parties:
         _check(len(answers), len(self.graph.ring), self.threshold, "answered with their shares")
         if not self.graph.connects(there):
             raise TooFew("the clients that are left share masks in two groups, whose sums could be told apart")
-        found = total.view(np.uint64).copy()
-        for client in sorted(there):
-            found -= expanded(self._recovered(client, "self", answers), len(total), self.bits).view(np.uint64)
-        for client in sorted(set(self.graph.ring) - there):
+        masks = np.zeros(len(total), dtype=_word(self.bits))
+        for client in there:
+            masks += self._expanded(self._recovered(client, "self", answers), len(total))
+        for client in set(self.graph.ring) - there:
             beside = [other for other in self.graph.neighbours(client) if other in there]
             private = self._recovered(client, "key", answers) if beside else b""
             for other in beside:
                 # What it would have put on: its neighbours' masks meet nothing else.
-                self._put(found, client, other, self._pair(client, private, other))
-        return centred(found.view(np.int64), self.bits)
+                found = self._expanded(self._pair(client, private, other), len(total))
+                self._put(masks, other, client, found)
+        return centred((total.view(np.uint64) - masks).view(np.int64), self.bits)
 
     def _recovered(self, client: int, secret: str, answers: Collection[int]) -> bytes:
         needed = self.graph.degree.shares

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,9 +61,10 @@ class Shared:
         if not 0 < place < PRIME:
             raise ValueError(f"place {place}: shares are at places above 0")
         value = 0
+        # Without a division each time: places are small, so that numbers grow slowly.
         for coefficient in reversed(self.coefficients):
-            value = (value * place + coefficient) % PRIME
-        return value
+            value = value * place + coefficient
+        return value % PRIME
 
 
 def recovered(shares: Mapping[int, int]) -> bytes:
@@ -75,15 +78,21 @@ def recovered(shares: Mapping[int, int]) -> bytes:
     Raises:
         ValueError: they give no secret of 32 bytes, as they are too few, or do not belong together.
     """
-    total = 0
-    for place, share in shares.items():
-        above = below = 1
-        for other in shares:
-            if other != place:
-                above = above * other % PRIME
-                below = below * (other - place) % PRIME
-        total += share * above % PRIME * pow(below, -1, PRIME)
-    secret = total % PRIME
+    whole = math.prod(shares)
+    # The share of a place counts whole / below.
+    below = [place * math.prod(other - place for other in shares if other != place) for place in shares]
+    terms = zip(shares.values(), _inverses(below), strict=True)
+    secret = sum(share * inverse % PRIME for share, inverse in terms) * whole % PRIME
     if secret >= 1 << 8 * SECRET_BYTES:
         raise ValueError("the shares give no secret: they are too few, or not of one secret")
     return secret.to_bytes(SECRET_BYTES, "little")
+
+
+def _inverses(numbers: Sequence[int]) -> list[int]:
+    """Return the inverses modulo PRIME of numbers that it does not divide, of which one costs a hundred products."""
+    before = [1, *itertools.accumulate(numbers, lambda one, other: one * other % PRIME)]
+    left, found = pow(before.pop(), -1, PRIME), list[int]()
+    for number, product in zip(reversed(numbers), reversed(before), strict=True):
+        found.append(left * product % PRIME)
+        left = left * number % PRIME
+    return found[::-1]

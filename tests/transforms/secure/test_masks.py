@@ -142,10 +142,12 @@ def test_of_nobody_both_secrets_are_recovered(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_masks_are_the_same_whoever_is_masked_beside() -> None:
-    one, two = (Parties.of(3, 7, np.arange(5), bits=20, threshold=0.6) for _ in range(2))
-    row = np.arange(9)
-    two.masked(4, row)
-    assert one.masked(2, row).tolist() == two.masked(2, row).tolist()
+    for bits in (20, 32, 33, 64):
+        one, two = (Parties.of(3, 7, np.arange(7), bits, threshold=0.6) for _ in range(2))
+        rows = numbers(3, 9, bits)
+        block = rows.copy()
+        two.mask_([5, 0, 3], block)
+        assert block.tolist() == [one.masked(client, row).tolist() for client, row in zip((5, 0, 3), rows, strict=True)]
 
 
 @pytest.mark.parametrize("bits", [1, 7, 32, 33, 63, 64])
