@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.core.errors import ConfigError
-from fedray.core.record import VIEWS, RoundRecord
+from fedray.core.record import VIEWS, RoundRecord, finite
 from fedray.rundir import durable
 
 Withhold = Callable[[RoundRecord], None]
@@ -104,6 +104,5 @@ class NotPrivate:
             return
         if not self._path.exists():
             durable.create(self._path, json.dumps({"note": NOTE}).encode() + b"\n", secret=True)
-        finite = RoundRecord(record.round, metrics={"": found}).to_json()["metrics"][""]
         with self._path.open("ab") as file:
-            file.write(json.dumps({"round": record.round, **finite}).encode() + b"\n")
+            file.write(json.dumps({"round": record.round, **finite(found)}).encode() + b"\n")
