@@ -169,12 +169,12 @@ class Transform:
         """
 
     def before_opening(self, sums: Parts, now: Now) -> None:
-        """Do what has to be done before anybody opens the sum of a ring, such as to write down that it is released.
+        """Prepare for the sum of a ring to be opened, such as by writing down that it is released.
 
         It is asked of all transforms of a run, also of those whose updates the ring of another one sums.
 
         Args:
-            sums: what is summed as nobody has opened it yet, int64 modulo 2**64, each part ``[k]``; as it is.
+            sums: the sums, which nobody has opened yet, int64 modulo 2**64, each part ``[k]``; they stay as they are.
             now: the round, with the clients whose updates were summed.
         """
 

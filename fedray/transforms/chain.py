@@ -136,10 +136,10 @@ class Chain:
         return found
 
     def before_opening(self, sums: Parts, clients: tuple[int, ...], seed: int, round: int, noise: MakeNoise) -> None:
-        """Let transforms do what has to be done before the sum of a ring is opened; nothing where there is none.
+        """Let transforms prepare for the sum of a ring to be opened; nothing happens where there is none.
 
         Args:
-            sums: what is summed, as nobody has opened it yet.
+            sums: the sums, which nobody has opened yet.
             clients: those whose updates were summed.
             seed: the run's seed.
             round: round number.
