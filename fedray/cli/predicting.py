@@ -43,30 +43,42 @@ def predict(
             help="The way the table is written, where it shows none: decimal=, or dates=%d/%m/%Y; as in data.csv.",
         ),
     ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(
+            "--generate", metavar="TOKENS", help="Go on after each row of prompts, for so many tokens at most.", min=1
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", help="Draw the tokens, 0.7 or so; default: the likeliest ones.", min=0.0),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Names what is drawn; default: 0.")] = None,
     made_by: MadeBy = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Predict new rows by a run's model: a class with a probability for each, or a number; needs no training data.
 
-    Of text the perplexity of each row is told.
+    Of text the perplexity of each row is told, or, with --generate, what the model says after each prompt.
 
     Rows keep their order, and columns that are no inputs of the model, as the ids of patients, stand first.
     """
     with held():
         from fedray.predict.loaded import load
-        from fedray.predict.rows import said_of_data
-        from fedray.predict.texts import is_text, scored
 
     if out is not None and out.exists() and not force:
         raise ConfigError(f"{out}: there already, and would be overwritten; choose another name, or say --force")
     predictor = load(model, round=round, client=client, model=made_by, device=device)
-    said = {} if predictor.encoding else said_of_data(model)
-    if is_text(rows, said):
+    if generate is not None:
         if csv:
-            raise ConfigError("--csv: these rows are text, which has no dialect")
-        found = scored(predictor, rows, said)
+            raise ConfigError("--csv: prompts are text, which has no dialect; leave it out")
+        if seed is not None and not temperature:
+            raise ConfigError("--seed: it names what is drawn, and nothing is; say --temperature 0.7, or leave it out")
+        found = predictor.generate(rows, generate, temperature=temperature or 0.0, seed=seed or 0)
     else:
+        if temperature is not None or seed is not None:
+            raise ConfigError("--temperature, --seed: they are for text that is generated; say --generate 40")
         found = predictor.predict(rows, dict(map(_pair, csv)) if csv else None)
     if out is None:
         typer.echo(found.to_csv(), nl=False)

@@ -37,6 +37,10 @@ class LocalSection:
             ``my_module:name`` is one's own.
         clip_grad_norm: the gradient of a client is scaled down to this norm before each step, as torch's
             ``clip_grad_norm_`` does; with what the algorithm has added to it, as that is what the optimizer gets.
+        group_by_length: of so many batches that follow one another, such as 50, the rows are sorted by length, the
+            longest first, and cut into batches again, so that each is padded less; for sequences that are padded by
+            batch, as text is.  The fewer batches, the more of its companions a row meets.  Null: batches are drawn
+            whatever the lengths.
         keep_optimizer: a client's optimizer goes on with what it remembered, its momentum or Adam's moments and counts,
             from fit to fit of its model and from round to round; false: it begins afresh with each fit.
         by_client: ``epochs``, ``steps``, ``batch_size`` and the optimizer's ``lr`` of single clients,
@@ -61,6 +65,7 @@ class LocalSection:
     lr_schedule: Any = "constant"
     clip_grad_norm: float | None = None
     accumulate: int = 1
+    group_by_length: int | None = None
     keep_optimizer: bool = False
     by_client: Any = field(default_factory=dict)
     loss: Any = "auto"
@@ -85,6 +90,10 @@ class LocalSection:
             raise ValueError(f"class_weights={self.class_weights}: it must be balanced, or null")
         if not 1 <= self.accumulate <= MOST_STEPS:
             raise ValueError(f"accumulate={self.accumulate}: it must be at least 1 batch, and at most {MOST_STEPS}")
+        if self.group_by_length is not None and self.group_by_length < 2:
+            raise ValueError(f"group_by_length={self.group_by_length}: it must be at least 2 batches, or null for none")
+        if self.group_by_length is not None and self.batch_size == "full":
+            raise ValueError("group_by_length: a batch has all rows, of any length; leave it out, or set batch_size")
         object.__setattr__(self, "epochs", checked_amount(self.epochs, "epochs"))
         if self.steps is not None:
             object.__setattr__(self, "steps", checked_amount(self.steps, "steps"))

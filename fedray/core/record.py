@@ -59,6 +59,8 @@ class RoundRecord:
         metrics: numbers that parts of the run tell of the round, by the name of the part.
         tables: metrics that are no numbers, by the section and the metric's name: a confusion matrix as
             ``{"test": {"confusion_matrix": {"classes": [...], "counts": [[...]]}}}``.
+        samples: completions by a language model of prompts of the test set, where due: of each the ``row``, its
+            ``prompt``, the ``completion``, and as ``reference`` the row's own.
         attackers: ids of the clients whose updates were forged by an attack.
         usage: ``nodes``; ``retries`` (blocks done again because a worker was lost); ``cpu_seconds`` of the workers;
             ``gpu_seconds`` (GPUs reserved times seconds); ``joules``, where measured; ``failures`` (clients by stage);
@@ -85,6 +87,7 @@ class RoundRecord:
     stack: int = 0
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
     attackers: list[str] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
 

@@ -46,6 +46,7 @@ Purpose = Literal[
     "augment",
     "variant",
     "sweep",
+    "sample",
 ]
 _PURPOSES: tuple[str, ...] = get_args(Purpose)
 

@@ -246,7 +246,7 @@ class FederatedData(ContiguousData):
         test: TestFiles = None,
         format: str | Mapping[str, Any] | None = None,
         max_length: int | None = None,
-        packing: bool = False,
+        packing: bool | str = False,
         clients: str | Mapping[str, str] = "file",
         partitioner: Partitioner | Named | None = None,
         label: str | None = None,
@@ -267,8 +267,10 @@ class FederatedData(ContiguousData):
                 or ``{client: file}``: the clients' own.
             format: the columns, see :class:`fedray.data.sources.text.Text`.
             max_length: the most tokens of an example; None: none is cut.
-            packing: lay rows of a client one behind the other in sequences of ``max_length``, which know nothing of
-                where a row begins: attention reaches over the token that ends each.
+            packing: lay rows of a client one behind the other in sequences of ``max_length``: ``wrapped``, or True,
+                cuts them where a sequence is full, and attention reaches over the token that ends each; ``bfd`` keeps
+                each row whole, best-fit decreasing, as two columns, ``input_ids`` and ``position_ids``, which begin
+                anew.
             clients: ``file``, or ``{"column": "author"}``.
             partitioner: splits the rows of all files instead.
             label: the column of classes that a partitioner splits by.

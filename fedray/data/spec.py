@@ -71,6 +71,17 @@ class DataSpec:
         return cls(**{**fields, **tuples, "columns": columns})
 
     @property
+    def tokens(self) -> Column | None:
+        """The column of tokens: the only one, or that called ``input_ids``; None: there is none.
+
+        >>> DataSpec((8,), 40, vocabulary=40).tokens
+        Column(name='input_ids', shape=(8,), vocabulary=40)
+        """
+        if self.columns:
+            return next((one for one in self.columns if one.name == "input_ids" and one.vocabulary), None)
+        return Column("input_ids", self.shape, self.vocabulary) if self.vocabulary else None
+
+    @property
     def target_shape(self) -> tuple[int, ...]:
         """The shape of one target of numbers."""
         return self.target or (self.outputs,)

@@ -30,6 +30,7 @@ from fedray.data.sources.tables import EncodedSource
 from fedray.experiment.attacked import attacked
 from fedray.experiment.bound import Bound
 from fedray.experiment.experiment import Experiment
+from fedray.experiment.packed import check_packed
 from fedray.experiment.pool import pooled
 from fedray.experiment.preflight import (
     check_algorithm,
@@ -53,7 +54,7 @@ from fedray.local.stacking import decide
 from fedray.local.task import LocalTask, ModelFn
 from fedray.local.trial import Untried, profiled
 from fedray.local.views import views_of
-from fedray.local.work import check_names
+from fedray.local.work import check_lengths, check_names
 from fedray.metrics import Measures, Metric, measured
 from fedray.metrics.given import as_metric
 from fedray.models import initial_model
@@ -189,6 +190,7 @@ class Config(Bound):
                 "evaluate on a test set (evaluate.every) or on held-out rows (evaluate.clients_every), or leave it out"
             )
         check_names(self.local, data)
+        check_lengths(self.local, data)
         data, algorithm, sampler = pooled(data, algorithm, sampler, self.schema.seed, self.failures, self.attack)
         task, warnings, measured = self._task(data, algorithm, sampler, meaning)
         watched = monitors(self.stop, self.checkpoint)
@@ -263,6 +265,8 @@ class Config(Bound):
             rate = scheduled(made(self.lr_schedule), optimizer, self.schema.rounds, task.args.rates)
             tested = evaluated or data.test is not None
             untried, measured = check_fit(trial, module, tested, self.place.devices[0], self.loss)
+            if untried is None:
+                check_packed(data, module)
             doubt = algorithm.program.needs(optimizer, self.local.epochs)
             warnings = (*filter(None, (doubt, untried)), *algorithm.program.unused(self.local))
             _ = task.moments  # refuses an optimizer whose state cannot be kept

@@ -85,9 +85,17 @@ class Orders:
         return True
 
     def _draw(self, seed: int) -> Schedule:
-        draw = Schedule.draw if self.private is None else Schedule.poisson
-        drawn = draw(self.args, self.sizes, self.keys, seed, self.round, self.work, self.steps)
+        names = self.args, self.sizes, self.keys, seed, self.round, self.work, self.steps
+        drawn = Schedule.draw(*names, self._lengths) if self.private is None else Schedule.poisson(*names)
         return drawn if self.where is None else drawn.among(self.where)
+
+    @cached_property
+    def _lengths(self) -> Ints | None:
+        """The lengths of the clients' examples, ``[C, max(sizes)]``; None where batches do not look at them."""
+        if self.args.group_by_length is None:
+            return None
+        shape = len(self.sizes), int(self.sizes.max())
+        return self.opened.lengths(np.broadcast_to(np.arange(shape[1]), shape))
 
     @cached_property
     def drawn(self) -> Schedule:

@@ -140,12 +140,34 @@ def _frame(last_batch: LastBatch, *columns: bytes) -> _Frame:
     )
 
 
+def _by_length(order: Ints, lengths: Ints, used: NDArray[np.bool_], together: Ints) -> Ints:
+    """Return orders in which rows fall in length within pieces of a pass, as drawn where they are equally long.
+
+    Clients that step at once then come to long rows at the same time, and their batch is padded no more than each.
+    Which rows are in a piece is drawn; so a pass that is cut short has rows of all lengths.
+
+    >>> order, lengths = np.array([[3, 0, 4, 1, 2]]), np.array([[5, 9, 2, 7, 6]])
+    >>> _by_length(order, lengths, order >= 0, np.array([3]))
+    array([[3, 4, 0, 1, 2]])
+
+    Args:
+        order: the examples of a pass, ``[C, N]``.
+        lengths: of each example, ``[C, N]``.
+        used: the positions of the pass that batches take, its first ones, ``[C, N]``.
+        together: the rows of a piece, ``[C]``.
+    """
+    position, own = np.arange(order.shape[1]), np.take_along_axis(lengths, order, axis=1)
+    piece = np.where(used, position // together[:, None], len(position))
+    most = int(own.max())
+    return np.take_along_axis(order, np.argsort(piece * (most + 1) + most - own, axis=1, kind="stable"), axis=1)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Example indices for C clients, S steps, batches of at most B.
 
     Args:
-        index: int64 ``[C, S, B]``, local example numbers; padding repeats example 0.
+        index: int64 ``[C, S, B]``, local example numbers; padding repeats one of them.
         count: int64 ``[C, S]``, how many leading entries of each batch are real; 0 once a client has finished.
         taken: the steps of each client, ``[C]``, where batches may be empty; None: those with examples.
     """
@@ -193,6 +215,7 @@ class Schedule:
         round: int,
         work: int | None = None,
         steps: Ints | None = None,
+        lengths: Ints | None = None,
     ) -> Schedule:
         """Draw each pass as a fresh permutation of the client's examples, named by (seed, round, client, epoch).
 
@@ -206,17 +229,23 @@ class Schedule:
             round: round number.
             work: the run's seed, which names how much a client does, the same in all orders of a round; default: seed.
             steps: the steps of each client, ``[C]``, in the place of those of ``args``.
+            lengths: those of the examples, ``[C, max(sizes)]``, by which ``args.group_by_length`` sorts; None: it does
+                not, and all are as long.
         """
         each = batch_sizes(args, sizes, keys)
         if steps is None:
             steps = _steps(args, _passes(args.last_batch, sizes, each), keys, seed if work is None else work, round)
         frame = _frame(args.last_batch, sizes.tobytes(), each.tobytes(), steps.tobytes())
         index = np.zeros((*frame.count.shape, frame.width), dtype=np.int64)
+        if lengths is not None:
+            index += lengths.argmin(axis=1)[:, None, None]
         stream = Stream(seed, "order", round)
         for turn in range(frame.passes):
             order = stream.permutations(keys, sizes, turn)
             step = turn * frame.per_pass + frame.batch
             used = frame.taken & (step < steps[:, None])
+            if lengths is not None and args.group_by_length is not None:
+                order = _by_length(order, lengths, used, args.group_by_length * each)
             index.reshape(-1)[((frame.row_start + step) * frame.width + frame.place)[used]] = order[used]
         return cls(index, frame.count)
 

@@ -105,3 +105,13 @@ def check_names(args: LocalSection, data: ClientData) -> None:
     for name in args.own:
         if name not in known:
             raise ConfigError(f"local.by_client: {data.names.unknown(name)}")
+
+
+def check_lengths(args: LocalSection, data: ClientData) -> None:
+    """Raise ConfigError if batches are to be of one length, and rows have none of their own."""
+    if args.group_by_length is not None and not data.has_lengths:
+        raise ConfigError(
+            "local.group_by_length: inputs must be sequences of different lengths, held in memory, of which each batch "
+            "is padded to its own longest, as data: {name: text} has them, or fedray.Ragged(..., multiple=8); leave it "
+            "out"
+        )

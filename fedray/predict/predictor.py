@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedray.core.errors import ConfigError, an
+from fedray.core.errors import ConfigError, an, listed
 from fedray.core.losses import cross_entropy
 from fedray.data.augment_chain import Augment
 from fedray.data.columns.checks import as_examples, as_inputs, check_fits, tensor, tensors
@@ -22,12 +22,14 @@ from fedray.data.columns.ragged import Ragged
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.frames import beside, inputs_of, is_table, table_of
+from fedray.data.text.files import KINDS
 from fedray.local.kernels import cuda_kernels
 from fedray.local.task import MOST_ROWS, Precision
 from fedray.predict.predictions import Predictions
 from fedray.predict.rows import encoded_rows, read_rows
+from fedray.predict.texts import Texts, is_text
 from fedray.run.evaluation import Evaluator, TestChunk, take_from
-from fedray.tasks import Task
+from fedray.tasks import CausalLM, Task
 
 Outputs = Callable[[Tensor], Tensor]
 """Stored inputs ``[N, ...]`` to outputs, float32 ``[N, ...]`` on the CPU."""
@@ -76,7 +78,9 @@ class Predictor:
                 Parquet file, with the columns of the training tables, in any order; the target may be missing, and
                 what is no input, as the ids of patients, goes along in ``rest``.  Of another model an array or a
                 tensor of inputs ``[N, ...]``, columns of them as it was trained on, a dict or a tuple, or the path of a
-                file, .npy, .npz, Parquet or Arrow, whose columns are read as those of the training files.
+                file, .npy, .npz, Parquet or Arrow, whose columns are read as those of the training files.  Of a model
+                of text a list of texts, or of dicts of columns, or the path of a file, JSON lines, Parquet or Arrow:
+                what is predicted is the perplexity of each row, by what training would learn of it.
             csv: the way a file is written, where it neither shows it nor is written as the training tables were:
                 ``{"decimal": ",", "dates": "%d/%m/%Y"}``; keys as in ``data.csv``.
 
@@ -86,6 +90,8 @@ class Predictor:
         if self.encoding is None or self.encoding.beside:
             if csv:
                 raise ConfigError("csv: this model was not trained on tables, so that its rows have no dialect")
+            if "text" in self.taken and is_text(rows):
+                return Texts.of(self.task, self.outputs, self.taken).scored(rows)
             rest: dict[str, Any] = {}
             if isinstance(rows, str | Path):
                 rows, rest = read_rows(Path(rows), self.task.spec, self.taken, self.encoding)
@@ -107,6 +113,34 @@ class Predictor:
         if shares is None:
             raise ConfigError("predict_proba: this model gives numbers, not classes; take predict")
         return shares
+
+    def generate(self, prompts: Any, new_tokens: int = 40, *, temperature: float = 0.0, seed: int = 0) -> Predictions:
+        """Have a language model go on after prompts, as far as the token that ends a text.
+
+        Each token is a forward pass over eight prompts at most; of what is longer than training sequences were, the
+        model sees the end.
+
+        Args:
+            prompts: texts, dicts of columns, or the path of a file, as for :meth:`predict`; completions need not be
+                there, and of a chat a text is what a user says.
+            new_tokens: the most tokens that are said.
+            temperature: 0: the likeliest token comes next; else one drawn from ``softmax(logits / temperature)``.
+            seed: names, with the number of the row, what is drawn.
+
+        Returns:
+            In ``predicted`` the completions, and in ``rest`` the prompts.
+
+        Raises:
+            ConfigError: the model is none of text, or prompts cannot be read as those of its training.
+        """
+        if "text" not in self.taken or not isinstance(self.task, CausalLM):
+            raise ConfigError("generate: this model was not trained by task: causal_lm on data: {name: text}")
+        if not is_text(prompts):
+            raise ConfigError(
+                f"prompts: a list of texts, or of dicts of columns, is needed, or a file called {listed(KINDS)}; "
+                "a single text is a list of one"
+            )
+        return Texts.of(self.task, self.outputs, self.taken).completed(prompts, new_tokens, temperature, seed)
 
     def _array(self, rows: Any) -> Any:
         spec = self.task.spec

@@ -17,20 +17,9 @@ from fedray.data.files.folder import read_npz
 from fedray.data.spec import DataSpec
 from fedray.predict.kept import Rest
 from fedray.run.meaning import Meaning
-from fedray.rundir.folder import RunFolder
 
 ARRAYS = (".npy", ".npz")
 COLUMNS = (".parquet", ".arrow", ".feather")
-
-
-def said_of_data(model: Path) -> Mapping[str, Any]:
-    """Return the ``data`` section of a run folder; of an export, or a run whose data is Python's, an empty one.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    said = Rest.of(RunFolder(model)).section("data") if model.is_dir() else None
-    return said if isinstance(said, Mapping) else {}
 
 
 def taken_by(meaning: Meaning, rest: Rest) -> Mapping[str, Any]:
@@ -44,7 +33,10 @@ def taken_by(meaning: Meaning, rest: Rest) -> Mapping[str, Any]:
     if meaning.taken is not None:
         return meaning.taken
     said = rest.section("data")
-    return said if isinstance(said, Mapping) and said.get("name") in ("parquet", "folder") else {}
+    name = said.get("name") if isinstance(said, Mapping) else None
+    if name == "text":
+        return {"text": said}
+    return said if name in ("parquet", "folder") else {}
 
 
 def read_rows(

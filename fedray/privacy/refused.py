@@ -106,3 +106,8 @@ def check_rows(task: LocalTask, module: nn.Module) -> None:
         raise ConfigError(
             "local.class_weights: they are counted from the rows that privacy.unit=example protects: leave them out"
         )
+    if task.args.group_by_length is not None:
+        raise ConfigError(
+            "local.group_by_length: under privacy.unit=example each row enters a batch by a coin of its own, whatever "
+            "its length: leave it out"
+        )

@@ -28,6 +28,7 @@ from fedray.local.task import MOST_ROWS, Precision, autocast
 from fedray.local.views import Values, Views
 from fedray.metrics.measures import States
 from fedray.metrics.sums import State, on_host
+from fedray.run.samples import Sample
 from fedray.tasks import outputs_of
 
 PIECE_BYTES = 256 << 20
@@ -127,6 +128,7 @@ class TestReport:
         metrics: means, by name.
         seconds: the time that it took.
         states: the sums of the metrics that are no means, by their titles.
+        samples: the completions of prompts, with the first chunk.
     """
 
     __test__ = False
@@ -135,6 +137,7 @@ class TestReport:
     metrics: dict[str, Mean]
     seconds: float
     states: States = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,12 @@ class Evaluator:
         with named(self._seed, "evaluate", round, number, devices), remembered:
             yield
 
+    def outputs(self, x: Inputs) -> Tensor:
+        """Return the outputs ``[B, ...]`` for inputs on the device of the model, float32."""
+        x = self._augment.fixed(x)
+        with torch.no_grad(), autocast(self._precision, self._device):
+            return outputs_of(self.module, x).float()
+
     def values(self, take: Take, stop: int, start: int = 0) -> dict[str, NDArray[Any]]:
         """Return the values of each example; where memory is too short for all rows at once, by halves.
 
@@ -250,10 +259,7 @@ class Evaluator:
         try:
             with memory_told(), lack_told(), torch.no_grad():
                 x, y = take(start, stop)
-                x = self._augment.fixed(x)
-                with autocast(self._precision, self._device):
-                    output = outputs_of(self.module, x).float()
-                values = self._of(output, y)
+                values = self._of(self.outputs(x), y)
             return on_host(values)
         except OutOfMemory:
             if stop - start < 2:

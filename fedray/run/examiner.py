@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fedray.core.errors import one_line
 from fedray.core.messages import STATISTICS, Broadcast, Failure, Floats, Ints
 from fedray.core.metrics import Mean
+from fedray.data.columns.rows import Examples
 from fedray.local.kernels import memory_told
 from fedray.local.schedule import local_steps
 from fedray.local.task import LocalTask
@@ -30,8 +32,11 @@ from fedray.run.evaluation import (
     TestReport,
     take_from,
 )
+from fedray.run.generation import inputs_of
+from fedray.run.samples import Sample, end_of, samples, sampling
 from fedray.run.trained import Models
 from fedray.rundir.client_state import StateRows
+from fedray.tasks import CausalLM
 
 
 class Examiner:
@@ -75,14 +80,26 @@ class Examiner:
         """Evaluate the broadcast model on a chunk of the test set."""
         started = time.perf_counter()
         test, evaluator = self._task.data.test, self._shown(down)
+        said: tuple[Sample, ...] = ()
         assert test is not None
         with evaluator.named(down.round, chunk.index):
             values = evaluator.values(take_from(test, self._device), chunk.stop, chunk.start)
+            if chunk.index == 0 and (task := sampling(self._task.about)) is not None:
+                said = self._samples(task, test, evaluator, down.round)
         measures = self._task.measures
         means = {name: Mean(float(v.sum()), len(v)) for name, v in values.items() if name in measures.means}
         everybody = np.zeros(chunk.stop - chunk.start, dtype=np.int64)
         states = measures.states(values, everybody, 1)[0]
-        return TestReport(chunk.index, means, time.perf_counter() - started, states)
+        return TestReport(chunk.index, means, time.perf_counter() - started, states, said)
+
+    def _samples(self, task: CausalLM, test: Examples, evaluator: Evaluator, round: int) -> tuple[Sample, ...]:
+        """Return what the shown model says after prompts of the test set."""
+
+        def forward(x: Tensor) -> Tensor:
+            return evaluator.outputs(inputs_of(task.spec, x.to(self._device)))
+
+        end = end_of(self._task.data)
+        return samples(task, test, forward, end=end, seed=self._task.seed, round=round)
 
     def of_clients(self, chunk: HoldoutChunk, down: Broadcast) -> HoldoutReport:
         """Evaluate the broadcast model, and the clients' own, on what each client is evaluated on.

@@ -368,6 +368,7 @@ class Rounds:
         record.test |= measures.numbers(states)
         if tables := measures.tables(states):
             record.tables["test"] = tables
+        record.samples = self._plan.words.of(sample for report in tests for sample in report.samples)
         if holdouts:
             found = evaluated_in(record, holdouts, measures, self._plan.task.data.unevaluated)
             of_round = self._state.trained

@@ -32,6 +32,7 @@ from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
 from fedray.run.models import model_sha256, no_model
+from fedray.run.samples import Words, check_samples, samples_told
 from fedray.run.watch import Watch, judge, monitors
 from fedray.run.weights import check_weights, weights
 from fedray.rundir.client_state import ClientStore
@@ -118,7 +119,9 @@ class Plan:
             )
         words = no_model(self.layout, self.task.program.global_model)
         lacking = (f"model.safetensors, result.model: {words}",) if words else ()
-        return (*self.task.notes, *lacking, *rate, f"weight: {self.algorithm.weight}", *without, *self._privacy())
+        said = samples_told(self.task.about, data)
+        weight = f"weight: {self.algorithm.weight}"
+        return (*self.task.notes, *said, *lacking, *rate, weight, *without, *self._privacy())
 
     def _privacy(self) -> Iterator[str]:
         """Say what transforms do, what the noise protects, and what nobody accounts for."""
@@ -310,6 +313,11 @@ class Plan:
         """The ways in which an evaluation sees each client."""
         return views_of(self.task, self.evaluate)
 
+    @cached_property
+    def words(self) -> Words:
+        """The text of samples, by the tokenizer of the data."""
+        return Words(self.task.data.taken)
+
     def evaluations(
         self, round: int, last: int, store: ClientStore, halvings: int = 0
     ) -> list[TestChunk | HoldoutChunk]:
@@ -366,6 +374,7 @@ def check_plan(plan: Plan) -> None:
     """Raise ConfigError for what of a run is known to fail before it begins."""
     check_cohorts(plan)
     check_weights(plan.algorithm.weight, plan.task)
+    check_samples(plan.task.about, plan.task.data, plan.evaluate.every > 0 and plan.views.shared)
 
 
 def check_cohorts(plan: Plan) -> None:

@@ -31,7 +31,8 @@ def taken(record: RoundRecord) -> dict[str, Any]:
     """Take out of a record what is computed from clients' rows without any noise, and return it.
 
     That is who was there and how many, what they were trained on, with which loss, what they sent and how they failed,
-    and evaluations on their rows.  What stays comes from the noised model, from a test set, or from the machines.
+    and evaluations on their rows.  What stays comes from the noised model, from a test set, or
+    from the machines.  Samples go as well: their prompts are rows, and these may be a client's own.
 
     >>> record = RoundRecord(1, clients={"ok": 9}, train={"loss": 0.5, "lr": 0.1}, bytes={"up": 90, "network": 4})
     >>> taken(record)
@@ -43,8 +44,10 @@ def taken(record: RoundRecord) -> dict[str, Any]:
     found["train"] = {name: value for name, value in record.train.items() if name != "lr"}
     found["bytes"] = {name: value for name, value in record.bytes.items() if name != "network"}
     found["failures"], found["evaluated"] = record.failures, record.evaluated
+    found["samples"] = record.samples
     found["usage"] = {"failures": record.usage.pop("failures", {})}
     record.clients, record.examples, record.weight, record.failures, record.evaluated = {}, 0, None, [], {}
+    record.samples = []
     record.train = {name: value for name, value in record.train.items() if name == "lr"}
     record.bytes = {name: value for name, value in record.bytes.items() if name == "network"}
     for section in VIEWS.values():

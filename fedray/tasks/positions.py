@@ -15,6 +15,9 @@ from fedray.data.spec import DataSpec
 from fedray.tasks.base import Answers, PositionsLoss, Ranking, TaskLoss, tasks
 from fedray.tasks.classification import Classification
 
+MOST_SAMPLES = 64
+"""The most samples of an evaluation: they are for the eye."""
+
 
 @dataclass(frozen=True)
 class Positions(Classification):
@@ -183,11 +186,28 @@ class CausalLM(Tokens):
 
     Args:
         shift: targets are the tokens themselves; False: those that come next, ``[B, T]``.
+        samples: prompts of the test set, evenly apart, after which each evaluation has the model go on; what it says
+            stands in the record and in TensorBoard.
+        new_tokens: the most tokens that are said after a prompt.
+        temperature: 0: the likeliest token comes next; else one drawn from ``softmax(logits / temperature)``, by the
+            run's seed, the round and the row.
     """
 
     shift: bool = True
+    samples: int = 0
+    new_tokens: int = 40
+    temperature: float = 0.0
 
     usual: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.samples <= MOST_SAMPLES:
+            raise ValueError(f"samples={self.samples}: it must be from 0 to {MOST_SAMPLES}")
+        if self.new_tokens < 1:
+            raise ValueError(f"new_tokens={self.new_tokens}: it must be at least 1")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature={self.temperature}: it must be at least 0, the likeliest token")
 
     @property
     def unsaid(self) -> int:

@@ -243,6 +243,7 @@ class TensorBoard(Tracker):
             self._charts = shown
             file.add(custom_scalars(shown))
         self._draw(file, record, part)
+        self._quote(file, record)
         file.flush()
 
     def _value(self, name: str, value: float, words: Callable[[], str]) -> Summary.Value:
@@ -276,6 +277,13 @@ class TensorBoard(Tracker):
         for name, matrix in found.items():
             file.add(image(name, matrix_image(matrix), dataformats="HWC"), record.round)
 
+    def _quote(self, file: EventFile, record: RoundRecord) -> None:
+        """Write what the model says after prompts, if it was asked."""
+        if record.samples:
+            from torch.utils.tensorboard.summary import text
+
+            file.add(text("test/samples", "\n\n".join(map(_quoted, record.samples))), record.round)
+
     def _end(self) -> None:
         from fedray.tracking.hparams import ended
 
@@ -292,3 +300,8 @@ class TensorBoard(Tracker):
 def _verbatim(text: str) -> str:
     # Indented rather than fenced: the text itself could close a fence.
     return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _quoted(sample: dict[str, Any]) -> str:
+    parts = (f"**{name}**\n\n{_verbatim(sample[name])}" for name in ("prompt", "completion", "reference"))
+    return "\n\n".join((f"### Row {sample['row']}", *parts))

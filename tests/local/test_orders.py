@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import fedray
 from fedray.config.sections import LocalSection
 from fedray.core.errors import ConfigError
 from fedray.local.clients import Clients
@@ -277,3 +279,29 @@ def test_fits_that_take_all_examples_in_each_step_gather_them_once(stack: Any, b
         [0, 1, 2, 3],
     )
     assert torch.equal(plain[-len(both) // 2], both[0])
+
+
+def test_clients_whose_batches_are_of_like_lengths_learn_the_same_stacked_and_alone(tmp_path: Path) -> None:
+    draws = np.random.default_rng(1)
+    words = [draws.integers(0, 9, size) for size in draws.integers(2, 30, 36)]
+    text = fedray.Ragged.of(words, multiple=4, pad=0)
+    data = fedray.FederatedData.from_arrays(text, text, np.repeat(["a", "b", "c"], [16, 13, 7]))
+    model = fedray.FederatedModel({"name": "decoder", "dim": 8, "heads": 2, "layers": 1}, task="causal_lm")
+    found = {}
+    for together, stack in ((None, 3), (3, 3), (3, "off")):
+        args = fedray.TrainArgs(rounds=2, epochs=2, batch_size=3, group_by_length=together, stack=stack)
+        folder = tmp_path / f"{together}{stack}"
+        result = fedray.train(model, data, args, cluster="inline", run_dir=folder, progress=False)
+        found[together, stack] = torch.cat([p.detach().flatten() for p in result.model.parameters()])
+    assert relative(found[3, 3], found[3, "off"]) < 1e-5
+    assert relative(found[3, 3], found[None, 3]) > 1e-4
+
+
+def test_who_has_no_lengths_is_told_so(tmp_path: Path) -> None:
+    args = fedray.TrainArgs(rounds=1, batch_size=4, group_by_length=3)
+    model = fedray.FederatedModel(PROBLEM.model_fn, loss_fn=PROBLEM.loss_fn)
+    with pytest.raises(ConfigError, match=r"local.group_by_length: inputs must be sequences of different lengths"):
+        fedray.train(model, PROBLEM.data, args, cluster="inline", run_dir=tmp_path / "run", progress=False)
+    for said, words in ((1, "at least 2 batches"), (4, "a batch has all rows")):
+        with pytest.raises(ValueError, match=words):
+            LocalSection(batch_size="full" if said > 1 else 4, group_by_length=said)

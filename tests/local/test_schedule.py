@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -173,3 +174,60 @@ def test_what_was_drawn_before_does_not_show(other: dict[str, Any]) -> None:
     assert np.array_equal(alone.index, after.index)
     assert np.array_equal(alone.count, after.count)
     assert fewer.steps.tolist() == [1, 0]
+
+
+def grouped(args: LocalSection, lengths: list[list[int]], keys: list[int] | None = None, seed: int = 3) -> Schedule:
+    sizes = np.array([len(own) for own in lengths])
+    table = np.zeros((len(sizes), int(sizes.max())), dtype=np.int64)
+    for row, own in zip(table, lengths, strict=True):
+        row[: len(own)] = own
+        row[len(own) :] = own[-1]  # as rows hand out what is behind a client's last
+    named = keys_of(lengths) if keys is None else np.array(keys)  # type: ignore[arg-type]
+    return Schedule.draw(args, sizes, named, seed, 2, lengths=table)
+
+
+LENGTHS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=20), min_size=1, max_size=4)
+
+
+@given(LENGTHS, st.integers(1, 4), st.integers(2, 3), LAST)
+def test_rows_fall_in_length_within_pieces_and_a_pass_has_the_rows_that_it_had(
+    lengths: list[list[int]], batch: int, together: int, last: Any
+) -> None:
+    args = LocalSection(2, batch, last_batch=last)
+    found = grouped(replace(args, group_by_length=together), lengths)
+    plain = draw(args, [len(own) for own in lengths])
+    np.testing.assert_array_equal(found.count, plain.count)
+    for client, own in enumerate(lengths):
+        seen, before = order(found, client), order(plain, client)
+        per_pass = len(seen) // 2
+        for start in (0, per_pass):
+            rows, drawn = ([e for step in one[start : start + per_pass] for e in step] for one in (seen, before))
+            for piece in range(0, len(rows), together * batch):
+                some = rows[piece : piece + together * batch]
+                assert sorted(some) == sorted(drawn[piece : piece + together * batch])
+                assert [own[e] for e in some] == sorted((own[e] for e in some), reverse=True)
+        alone = grouped(replace(args, group_by_length=together), [own], [100 + client])
+        assert order(alone, 0) == seen
+
+
+def test_a_pass_that_is_cut_short_has_rows_of_all_lengths() -> None:
+    lengths = [list(range(1, 101))]
+    args = LocalSection(steps=3, batch_size=4, group_by_length=50)
+    seen = [lengths[0][e] for seed in range(40) for step in order(grouped(args, lengths, seed=seed), 0) for e in step]
+    assert 45 < np.mean(seen) < 56
+
+
+def test_batches_of_like_lengths_pad_less_and_what_is_no_row_is_short() -> None:
+    draws = np.random.default_rng(0)
+    lengths = [np.exp(draws.normal(4, 0.8, 320)).astype(int).tolist() for _ in range(3)] + [[7, 300, 5]]
+    plain, found = (LocalSection(1, 8, group_by_length=one) for one in (None, 20))
+    shares = []
+    for args in (plain, found):
+        schedule = grouped(args, lengths)
+        width = np.array([np.array(own)[schedule.index[c]].max(axis=1) for c, own in enumerate(lengths)])
+        padded = (width[:3].max(axis=0) * 8 * 3).sum()  # clients that step at once have one width
+        shares.append(sum(map(sum, lengths[:3])) / padded)
+        if args is found:
+            assert (schedule.index[3][schedule.count[3] == 0] == 2).all()
+    assert shares[0] < 0.4
+    assert shares[1] > 0.75

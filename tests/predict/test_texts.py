@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import fedray
 from fedray.core.errors import ConfigError
 from fedray.data.spec import DataSpec
+from fedray.predict.exported import export
 from fedray.predict.loaded import load
 from fedray.predict.predictor import Predictor
-from fedray.predict.texts import is_text, scored
+from fedray.rundir.folder import RunFolder
 from fedray.tasks import CausalLM
 
 ROWS = [("ab", "cd"), ("a longer prompt", "e"), ("x", "a completion that is cut"), ("a prompt that fills it all", "f")]
@@ -34,7 +36,7 @@ def test_a_row_s_perplexity_is_that_of_what_is_learnt_of_it(tmp_path: Path) -> N
         model, data, fedray.TrainArgs(rounds=1), cluster="inline", run_dir=tmp_path / "run", progress=False
     )
     predictor = load(tmp_path / "run")
-    found = scored(predictor, file, SAID)
+    found = predictor.predict(file)
     expected = []
     for prompt, rest in ROWS[:3]:
         ids = torch.tensor([*(prompt + rest).encode(), 256][:20])
@@ -45,12 +47,32 @@ def test_a_row_s_perplexity_is_that_of_what_is_learnt_of_it(tmp_path: Path) -> N
     assert np.isnan(found.predicted[3])
     assert found.rest["targets"].tolist() == [3, 2, 19, 0]
     assert found.to_csv().splitlines()[0] == '"row","targets","perplexity"'
-    small = Predictor(CausalLM().of(DataSpec((4,), 9, vocabulary=9)), predictor.outputs)
+    small = Predictor(CausalLM().of(DataSpec((4,), 9, vocabulary=9)), predictor.outputs, taken={"text": SAID})
     with pytest.raises(ConfigError, match="knows 257 tokens, and the run was trained with 9: it has changed"):
-        scored(small, file, SAID)
+        small.predict(file)
+    rows = [{"prompt": prompt, "completion": rest} for prompt, rest in ROWS]
+    np.testing.assert_array_equal(predictor.predict(rows).predicted, found.predicted)
+    export(RunFolder(tmp_path / "run"), tmp_path / "model.safetensors")
+    exported = load(tmp_path / "model.safetensors", model={"name": "decoder", "dim": 8, "heads": 2, "layers": 1})
+    np.testing.assert_array_equal(exported.predict(rows).predicted, found.predicted)
+    said = predictor.generate(["ab", {"prompt": "x"}], 3)
+    assert said.to_csv().splitlines()[0] == '"row","prompt","completion"'
+    assert list(exported.generate(["ab", "x"], 3).predicted) == list(said.predicted)
+    assert predictor.generate(file, 3).predicted[0] == said.predicted[0]
+    drawn = [list(predictor.generate(["ab"], 9, temperature=1.0, seed=seed).predicted) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_what_text_is_says_the_run() -> None:
-    assert is_text(Path("a.jsonl"), SAID)
-    assert not is_text(Path("a.npy"), SAID)
-    assert not is_text(Path("a.parquet"), {"name": "parquet"})
+def test_what_no_text_is_is_refused(tmp_path: Path) -> None:
+    outputs = nn.Identity()
+    predictor = Predictor(CausalLM().of(DataSpec((4,), 257, vocabulary=257)), outputs, taken={"text": SAID})
+    with pytest.raises(ConfigError, match="a single text is a list of one"):
+        predictor.generate("hello")
+    with pytest.raises(ConfigError, match="rows: there are no rows"):
+        predictor.generate([])
+    with pytest.raises(ConfigError, match="rows has the columns prompt, completio"):
+        predictor.predict([{"prompt": "a", "completio": "b"}])
+    with pytest.raises(ConfigError, match="at least 1 new token is needed, got 0"):
+        predictor.generate([{"prompt": "a", "completion": "b"}], 0)
+    with pytest.raises(ConfigError, match="was not trained by task: causal_lm"):
+        Predictor(predictor.task, outputs).generate(["a"])

@@ -194,6 +194,18 @@ def test_confusion_matrices_are_pictures_of_their_rounds(tmp_path: Path) -> None
                 np.testing.assert_array_equal(np.asarray(picture), matrix_image(matrix))
 
 
+def test_samples_are_text_of_their_rounds(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.start(info(tmp_path, counts=False))
+    sample = {"row": 4, "prompt": "# two\nlines", "completion": "four", "reference": "five"}
+    board.round(RoundRecord(1, samples=[sample]))
+    board.round(RoundRecord(2))
+    board.close()
+    events = read(tmp_path)
+    words = "### Row 4\n\n**prompt**\n\n    # two\n    lines\n\n**completion**\n\n    four\n\n**reference**\n\n    five"
+    assert shown_text(events, "test/samples") == words
+
+
 @pytest.mark.parametrize("clients", [3, 120])
 def test_up_to_fifty_clients_have_curves_of_their_own(tmp_path: Path, clients: int) -> None:
     board, table = TensorBoard(tmp_path), ClientTable(tmp_path / "clients", "c{}".format)

@@ -70,6 +70,7 @@ class ClientData(ABC):
     """The columns of files of arrays that are its inputs, and what each was taken for; None: there were no such files.
 
     ``columns`` are their names, in order; ``shapes``, ``ragged`` and ``pictures`` are as in a config.
+    Of text, ``text`` is how it was read: ``tokenizer``, ``format``, ``max_length``, and the tokens ``end`` and ``pad``.
     """
 
     augment: Sequence[Any] | Mapping[str, Sequence[Any]] = ()
@@ -274,6 +275,11 @@ class ClientData(ABC):
     def share(self, folder: Path) -> ClientData:
         """Return data that all processes of a machine share, with columns below ``folder``, where there are any."""
         return self
+
+    @property
+    def has_lengths(self) -> bool:
+        """True where it is known that rows have different lengths, and each batch is padded to its own longest."""
+        return False
 
     @property
     def nbytes(self) -> int:

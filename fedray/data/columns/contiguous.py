@@ -28,7 +28,7 @@ from fedray.data.columns.checks import counting, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
 from fedray.data.columns.inputs import InputColumns, Inputs, parts
 from fedray.data.columns.ragged import Ragged, dense
-from fedray.data.columns.rows import CPU, Examples, Rows, decode, nobodys, reading
+from fedray.data.columns.rows import CPU, Examples, Rows, decode, nobodys, reading, unlike
 from fedray.data.spec import DataSpec
 from fedray.rundir import durable
 
@@ -84,6 +84,10 @@ class ContiguousData(ClientData):
     @property
     def folder(self) -> Path | None:
         return self._folder
+
+    @property
+    def has_lengths(self) -> bool:
+        return bool(unlike(self._x))
 
     def rows(self, clients: Ints, device: torch.device = CPU) -> Rows:
         return Rows(self._x, self._y, self._starts[clients], self.sizes[clients], device)

@@ -100,7 +100,14 @@ class _Joined(Rows):
         self._sizes = np.append(sizes, sizes.sum())[clients][:, None]
 
     def take(self, rows: Ints) -> tuple[Inputs, Tensor]:
+        return self._of_all.pick(*self._places(rows))
+
+    def lengths(self, rows: Ints) -> Ints | None:
+        return self._of_all.picked_lengths(*self._places(rows))
+
+    def _places(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Return whose own the examples are, and which ones of theirs."""
         count = len(rows)
         places = self._first[:count] + np.minimum(rows, self._sizes[:count] - 1)
         owners = np.searchsorted(self._ends, places, side="right")
-        return self._of_all.pick(owners, places - np.append(0, self._ends)[owners])
+        return owners, places - np.append(0, self._ends)[owners]

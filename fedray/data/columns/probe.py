@@ -95,5 +95,8 @@ class _Repeated(Rows):
     def take(self, rows: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
         return super().take((rows + self._shift[: len(rows)]) % _POOL)
 
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        return super().lengths((rows + self._shift[: len(rows)]) % _POOL)
+
     def pick(self, clients: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
         return super().pick(clients, (rows + self._shift[clients, 0]) % _POOL)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.data.columns.checks import as_array, as_examples, check_fits, tensor, tensors
-from fedray.data.columns.inputs import InputColumns, Inputs, like
+from fedray.data.columns.inputs import InputColumns, Inputs, like, parts
 from fedray.data.columns.ragged import Ragged, dense
 from fedray.data.spec import DataSpec
 
@@ -31,6 +31,11 @@ def decode(x: Inputs) -> Any:
     if x.dtype != torch.uint8:
         return x
     return x.to(torch.float32).div_(255) if x.dim() > 2 else x.to(torch.float32)
+
+
+def unlike(x: Inputs) -> list[Ragged]:
+    """Return the columns of inputs of which each batch is padded to its own longest sequence."""
+    return [one for one in parts(x) if isinstance(one, Ragged) and one.multiple is not None]
 
 
 def reading(x: Inputs | NDArray[Any]) -> tuple[str, ...]:
@@ -181,6 +186,24 @@ class Rows:
             rows: local example indices ``[A, B]``, each of an example that there is.
         """
         return self._at(self._starts[clients, 0] + rows)
+
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return the lengths ``[A, B]`` of the examples that :meth:`take` gathers, None where all are padded to one."""
+        count = len(rows)
+        return self._measured(np.minimum(rows + self._starts[:count], self._last[:count]))
+
+    def picked_lengths(self, clients: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return the lengths ``[A, B]`` of the examples that :meth:`pick` gathers, as :meth:`lengths` does."""
+        return self._measured(self._starts[clients, 0] + rows)
+
+    def _measured(self, flat: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        columns = unlike(self._x)
+        if not columns:
+            return None
+        index = torch.from_numpy(flat.reshape(-1)).to(columns[0].device)
+        ends = [one.offsets.index_select(0, index + 1) - one.offsets.index_select(0, index) for one in columns]
+        longest: NDArray[np.int64] = torch.stack(ends).amax(dim=0).cpu().numpy()
+        return longest.reshape(flat.shape)
 
     def _at(self, flat: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
         """Gather these rows of the store, ``[A, B]``."""

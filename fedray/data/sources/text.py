@@ -40,8 +40,9 @@ class Text(Source):
             ``messages``.
         tokenizer: a folder as ``save_pretrained`` writes it, or ``bytes``; by default the model's ``path``.
         max_length: the most tokens of an example, which is cut there; None: none is.
-        packing: lay the rows of a client one behind the other, each with the token that ends it, and cut that into
-            pieces of ``max_length``.
+        packing: lay the rows of a client one behind the other, in sequences of ``max_length``: ``wrapped`` (true) cuts
+            them where a sequence is full; ``bfd`` keeps each row whole, best-fit decreasing, with ``position_ids`` that
+            begin anew and attention that does not reach over its ends, for models of transformers.
         clients: ``file``: each file is a client, named by it; or ``{column: author}``, which says whose a row is.
         partition: a partitioner that splits the rows instead, such as ``{name: iid, clients: 10}``.
         label: the column of classes that a partitioner splits by.
@@ -52,7 +53,7 @@ class Text(Source):
     format: Any = None
     tokenizer: str | None = None
     max_length: int | None = None
-    packing: bool = False
+    packing: bool | str = False
     clients: Any = "file"
     partition: dict[str, Any] | None = None
     label: str | None = None

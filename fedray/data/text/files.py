@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +79,35 @@ def rows_in(file: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     Raises:
         ConfigError: it cannot be read, has no row, or a row lacks a column, with the number of the row, from 1.
     """
+    yield from having(_json(file) if "json" in file.suffix.lower() else _arrow(file, columns), str(file), columns)
+
+
+def having(rows: Iterable[Row], where: str, columns: Sequence[str] | None) -> Iterator[Row]:
+    """Yield of rows these columns; None: those that each has.
+
+    >>> list(having([{"text": "Hi.", "id": 3}], "rows", ["text"]))
+    [{'text': 'Hi.'}]
+
+    Args:
+        rows: the rows.
+        where: their place, for errors.
+        columns: the columns.
+
+    Raises:
+        ConfigError: there is no row, or one lacks a column, with its number, from 1.
+    """
     number = 0
-    for number, row in enumerate(_json(file) if "json" in file.suffix.lower() else _arrow(file, columns), start=1):
+    for number, row in enumerate(rows, start=1):
         if columns is None:
             yield row
             continue
         for name in columns:
             if row.get(name) is None:
                 there = "is empty" if name in row else f"is missing{nearest(name, row)}; the row has {listed(row)}"
-                raise ConfigError(f"{file}, row {number}: column {name!r} {there}")
+                raise ConfigError(f"{where}, row {number}: column {name!r} {there}")
         yield {name: row[name] for name in columns}
     if not number:
-        raise ConfigError(f"{file} has no rows")
+        raise ConfigError(f"{where} has no rows")
 
 
 def _json(file: Path) -> Iterator[Row]:

@@ -18,7 +18,8 @@ class TextOptions:
         tokenizer: folder of a tokenizer, or ``bytes``.
         format: see :class:`Format`; None: by the columns.
         max_length: the most tokens of an example; None: none is cut.
-        packing: rows of a client are laid one behind the other, up to ``max_length``.
+        packing: rows of a client are laid one behind the other, up to ``max_length``: ``wrapped``, or True: a row may
+            go on in the next sequence; ``bfd``: each stays whole, and attention within it.
         clients: ``file``: each file is a client; ``{column: NAME}``: a column says whose a row is.
         partitioner: splits the rows instead.
         label: the column of classes that a partitioner splits by.
@@ -31,7 +32,7 @@ class TextOptions:
     tokenizer: str
     format: Any = None
     max_length: int | None = None
-    packing: bool = False
+    packing: bool | str = False
     clients: str | Mapping[str, str] = "file"
     partitioner: Partitioner | None = None
     label: str | None = None
@@ -47,8 +48,15 @@ class TextOptions:
             raise ConfigError("label: it is for a partitioner, such as {name: dirichlet, clients: 10}")
         if self.max_length is not None and self.max_length < 2:
             raise ConfigError(f"max_length: at least 2, a token and the next one, got {self.max_length}")
+        if self.packing not in (False, True, "wrapped", "bfd"):
+            raise ConfigError(f"packing={self.packing}: it must be wrapped (or true), bfd, or false")
         if self.packing and self.max_length is None:
             raise ConfigError("packing: it needs max_length, the tokens of a sequence")
+
+    @property
+    def whole(self) -> bool:
+        """True where rows are packed whole."""
+        return self.packing == "bfd"
 
     @property
     def by_file(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,18 @@ from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.ragged import Ragged
 from fedray.data.files.own_tests import TestFiles, named_files, own_files
 from fedray.data.partition import assign_rows
-from fedray.data.spec import DataSpec
+from fedray.data.spec import Column, DataSpec
 from fedray.data.text.cache import kept, key_of
 from fedray.data.text.files import columns_in, text_files
 from fedray.data.text.formats import Format
 from fedray.data.text.options import TextOptions
-from fedray.data.text.packing import Sequences, cut, packed
-from fedray.data.text.tokenizers import tokenizer_of
+from fedray.data.text.packing import Sequences, cut, packed, packed_whole
+from fedray.data.text.tokenizers import template_of, tokenizer_of
 from fedray.data.text.tokens import Tokens, tokens_of
 from fedray.rundir.names import cache_folder
+
+IDS, POSITIONS = "input_ids", "position_ids"
+"""The names by which models of transformers take tokens, and their places in rows."""
 
 MULTIPLE = 8
 """Batches are padded to a multiple of it, as tensor cores like it."""
@@ -46,9 +49,9 @@ def read_text(train: Any, test: TestFiles, options: TextOptions) -> Columns:
     if held:
         pieces = [reader.read(file, test=True) for file in along(held, "tokenising the test set")]
         tested = reader.sized(_joined(pieces, _test_owners(pieces, numbers, rows.owners, options)), "test")
-    pieces_of = [_columns(one, found[0]) for one in (training, tested) if one is not None]
-    length = max(x.longest for x, _ in pieces_of)
-    sets = [(x.changed(length=length, fixed=True), y.changed(length=length, fixed=True)) for x, y in pieces_of]
+    used = [one for one in (training, tested) if one is not None]
+    length = max(1, *(int(np.diff(one.offsets).max()) for one in used))
+    sets = [_columns(one, found[0], length) for one in used]
     vocabulary = found[0].vocabulary
     columns = by_client(
         *sets[0],
@@ -56,9 +59,9 @@ def read_text(train: Any, test: TestFiles, options: TextOptions) -> Columns:
         test=sets[1] if tested is not None else None,
         test_clients=None if tested is None or tested.owners.dtype.kind == "f" else tested.owners,
         ids=names,
-        spec=DataSpec((length,), vocabulary, vocabulary=vocabulary, padding=vocabulary),
+        spec=_spec(length, vocabulary, options),
     )
-    return replace(columns, notes=(*columns.notes, *reader.notes()))
+    return replace(columns, notes=(*columns.notes, *reader.notes()), taken={"text": reader.taken(found[0])})
 
 
 def _named(test: TestFiles, options: TextOptions) -> list[Path]:
@@ -124,12 +127,24 @@ def _joined(found: Sequence[Tokens], owners: NDArray[Any]) -> Sequences:
     )
 
 
-def _columns(rows: Sequences, like: Tokens) -> tuple[Ragged, Ragged]:
+def _spec(length: int, vocabulary: int, options: TextOptions) -> DataSpec:
+    """Return the specification of sequences of up to a length."""
+    if not options.whole:
+        return DataSpec((length,), vocabulary, vocabulary=vocabulary, padding=vocabulary)
+    columns = Column(IDS, (length,), vocabulary), Column(POSITIONS, (length,), length)
+    return DataSpec((), vocabulary, columns=columns, padding=vocabulary)
+
+
+def _columns(rows: Sequences, like: Tokens, length: int) -> tuple[Any, Ragged]:
     """Return tokens, and as targets those that are learnt, with the number behind the last token for all others."""
+
+    def padded(values: NDArray[np.int64], pad: int) -> Ragged:
+        return Ragged(values, rows.offsets, pad=pad, multiple=MULTIPLE, length=length)
+
     ids = rows.ids.astype(np.int64)
-    targets = np.where(rows.learnt, ids, like.vocabulary)
-    x = Ragged(ids, rows.offsets, pad=like.pad, multiple=MULTIPLE)
-    return x, Ragged(targets, rows.offsets, pad=like.vocabulary, multiple=MULTIPLE)
+    x, y = padded(ids, like.pad), padded(np.where(rows.learnt, ids, like.vocabulary), like.vocabulary)
+    # A position of 0 says that a row begins: each token of padding is one of its own.
+    return (x if rows.positions is None else {IDS: x, POSITIONS: padded(rows.positions, 0)}), y
 
 
 class _Reader:
@@ -163,7 +178,7 @@ class _Reader:
 
     def check(self, tokens: Tokens) -> None:
         """Raise ConfigError where the tokenizer lacks a token that is needed."""
-        if self.options.packing and tokens.end < 0 and self.form.messages is None:
+        if self.options.packing and not self.options.whole and tokens.end < 0 and self.form.messages is None:
             raise ConfigError(
                 "data.packing: rows are told apart by the token that ends each, and this tokenizer has none: set "
                 "tokenizer.eos_token and save it again, or leave packing out"
@@ -181,8 +196,12 @@ class _Reader:
         said = f"{what}: {counted(count, 'row')}, {tokens:,} tokens, {int(rows.targets().sum()):,} of them targets"
         found = rows
         if limit is not None and options.packing:
-            found = packed(rows, limit)
+            found = (packed_whole if options.whole else packed)(rows, limit)
             said += f"; packed into {counted(len(found.owners), 'sequence')} of up to {limit:,}"
+            if options.whole:
+                filled = len(found.ids) / (limit * len(found.owners))
+                longer = int((np.diff(rows.offsets) > limit).sum())
+                said += f", {filled:.0%} full, rows whole; {longer:,} cut to {limit:,} tokens"
         elif limit is not None:
             longer = int((np.diff(rows.offsets) > limit).sum())
             found = cut(rows, limit)
@@ -200,6 +219,18 @@ class _Reader:
             raise ConfigError(f"data, {what}: no token of {who} is learnt{where}; a prompt may fill it")
         self.told.append(said)
         return found
+
+    def taken(self, tokens: Tokens) -> dict[str, Any]:
+        """Return what predictions need to read text as it was read here, ready for JSON."""
+        options = self.options
+        return {
+            "tokenizer": options.tokenizer,
+            "format": {**asdict(self.form), "chat_template": template_of(self.form.chat_template)},
+            "max_length": options.max_length,
+            "packing": options.packing,
+            "end": tokens.end if tokens.end >= 0 else None,
+            "pad": tokens.pad,
+        }
 
     def notes(self) -> tuple[str, ...]:
         """Return lines for the log."""

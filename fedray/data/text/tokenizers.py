@@ -64,6 +64,10 @@ class Tokenizer(Protocol):
         """Return the tokens of texts; ``special``: with those that the tokenizer sets before and behind a text."""
         ...
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without those that are no text."""
+        ...
+
     def marks(self) -> Iterable[tuple[str, bytes]]:
         """Yield all that the tokens depend on, by names."""
         ...
@@ -91,6 +95,10 @@ class Bytes:
             ids = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
             found.append(Encoded(ids, np.stack([place, place + 1], axis=1)))
         return found
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of bytes; half of a character becomes U+FFFD."""
+        return bytes(one for one in ids if one < 256).decode(errors="replace")
 
     def marks(self) -> Iterable[tuple[str, bytes]]:
         """Yield its name."""
@@ -171,6 +179,11 @@ class Pretrained:
             Encoded(np.asarray(ids, dtype=np.int64), np.asarray(ends, dtype=np.int64).reshape(-1, 2))
             for ids, ends in zip(given["input_ids"], given["offset_mapping"], strict=True)
         ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without those that the tokenizer calls special."""
+        found: str = self.loaded.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return found
 
     def marks(self) -> Iterable[tuple[str, bytes]]:
         """Yield its files but for weights, and the versions of the packages that read them."""
@@ -258,6 +271,14 @@ class Chat:
                 )
             spans.append((len(before), len(whole)))
         return text, spans
+
+    def prompt(self, messages: list[dict[str, Any]], where: str) -> str:
+        """Return the text before what an assistant is to say next.
+
+        Raises:
+            ConfigError: the template refuses the chat.
+        """
+        return self._text(messages, where, add_generation_prompt=True)[0]
 
     def _text(self, messages: list[dict[str, Any]], where: str, **options: Any) -> tuple[str, list[Any]]:
         try:

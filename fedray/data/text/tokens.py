@@ -62,13 +62,31 @@ def tokens_of(file: Path, form: Format, tokenizer: Tokenizer, beside: Sequence[s
     Raises:
         ConfigError: with the row, for what the file lacks.
     """
+    columns = tuple(dict.fromkeys((*form.columns, *beside)))
+    return tokens_in(rows_in(file, columns), str(file), form, tokenizer, beside)
+
+
+def tokens_in(
+    rows: Iterator[Row], where: str, form: Format, tokenizer: Tokenizer, beside: Sequence[str] = ()
+) -> Tokens:
+    """Return rows as tokens, see :func:`tokens_of`.
+
+    Args:
+        rows: the rows, each with the columns that are needed.
+        where: their place, for errors.
+        form: as for a file; so are the rest.
+        tokenizer: the tokenizer.
+        beside: further columns that are wanted.
+
+    Raises:
+        ConfigError: with the row, for what it lacks.
+    """
     chat = Chat(tokenizer, form.chat_template) if form.messages is not None else None
     end = tokenizer.end
     ids: list[NDArray[Any]] = []
     learnt: list[NDArray[Any]] = []
     said: dict[str, list[str]] = {name: [] for name in beside}
-    rows = rows_in(file, tuple(dict.fromkeys((*form.columns, *beside))))
-    for texts, spans, some in _pieces(file, form, chat, rows):
+    for texts, spans, some in _pieces(where, form, chat, rows):
         for name in beside:
             said[name] += [str(row[name]) for row in some]
         for text, span, found in zip(texts, spans, tokenizer.encode(texts, special=chat is None), strict=True):
@@ -89,14 +107,14 @@ def tokens_of(file: Path, form: Format, tokenizer: Tokenizer, beside: Sequence[s
 
 
 def _pieces(
-    file: Path, form: Format, chat: Chat | None, rows: Iterator[Row]
+    place: str, form: Format, chat: Chat | None, rows: Iterator[Row]
 ) -> Iterator[tuple[list[str], list[list[Span]], list[Row]]]:
     """Yield texts, where in each stands what is learnt, and their rows, some at once."""
     done = 0
     while some := list(islice(rows, _AT_ONCE)):
         texts, spans = [], []
         for number, row in enumerate(some, start=done + 1):
-            where = f"{file}, row {number}"
+            where = f"{place}, row {number}"
             if chat is not None:
                 text, span = chat.rendered(form.chat(row, where), where, form.completion_only_loss)
             else:

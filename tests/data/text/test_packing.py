@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.data.text.packing import Sequences, cut, packed
+from fedray.data.text.packing import Sequences, cut, packed, packed_whole
 
 ROWS = st.lists(st.tuples(st.integers(0, 6), st.sampled_from("abc")), min_size=1, max_size=9)
 
@@ -53,3 +53,31 @@ def test_what_is_cut_stands_behind(rows: list[tuple[int, str]], length: int) -> 
     some = found.where(kept)
     assert pieces(some) == [one[:length] for one, keep in zip(lists, kept, strict=True) if keep]
     assert len(some.owners) == int(kept.sum())
+
+
+WHOLE = st.lists(st.tuples(st.integers(1, 12), st.sampled_from("ba")), min_size=1, max_size=20)
+
+
+@given(WHOLE, st.integers(2, 9))
+def test_rows_that_are_packed_whole_are_all_there_each_in_one_sequence(rows: list[tuple[int, str]], most: int) -> None:
+    offsets = np.cumsum([0, *(size for size, _ in rows)])
+    owners = np.array([owner for _, owner in rows])
+    learnt = np.arange(offsets[-1]) % 3 > 0
+    found = packed_whole(Sequences(np.arange(offsets[-1]), learnt, offsets, owners), most)
+    lengths = np.diff(found.offsets)
+    assert lengths.max() <= most
+    assert found.positions is not None
+    pieces = np.split(found.ids, np.flatnonzero(found.positions == 0)[1:])
+    wanted = [list(range(start, start + min(size, most))) for start, (size, _) in zip(offsets, rows, strict=False)]
+    assert sorted(piece.tolist() for piece in pieces) == sorted(wanted)
+    assert set(found.offsets[:-1]) <= set(np.flatnonzero(found.positions == 0))
+    whose = np.repeat(found.owners, lengths)
+    assert (whose == owners[np.searchsorted(offsets, found.ids, side="right") - 1]).all()
+    np.testing.assert_array_equal(found.learnt, learnt[found.ids] & (found.positions > 0))
+    # No two sequences of an owner could be one.
+    for owner in set(owners):
+        rest = np.sort(lengths[found.owners == owner])
+        assert len(rest) < 2 or rest[0] + rest[1] > most
+    half = found.where(np.arange(len(lengths)) % 2 == 0)
+    assert half.positions is not None
+    assert len(half.positions) == len(half.ids)
