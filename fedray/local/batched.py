@@ -37,6 +37,25 @@ class Forward:
             x = layer(params, x)
         return x
 
+    @property
+    def writes(self) -> bool:
+        """True if a layer writes into what the one before gave."""
+        return any(isinstance(layer, _Elementwise) and layer.inplace for layer in self.layers)
+
+    def knowing(self, params: dict[str, Tensor], x: Tensor, known: dict[str, Tensor]) -> Tensor:
+        """Return the outputs, with those of some linear layers by name as they are ``known`` for these inputs.
+
+        The outputs of others that have no gradient are added to these.
+        """
+        for layer, name in zip(self.layers, self.names, strict=True):
+            if not isinstance(layer, _Linear):
+                x = layer(params, x)
+                continue
+            x = layer(params, x, known.get(name))
+            if not x.requires_grad:
+                known[name] = x
+        return x
+
     def with_features(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the outputs, and the inputs of the last layer."""
         for layer in self.layers[:-1]:
@@ -97,7 +116,7 @@ def _steps(module: nn.Module, prefix: str) -> list[tuple[Layer, str]] | None:
             steps += inner
             continue
         if type(child) is nn.Linear:
-            step = _linear(f"{prefix}{name}.weight", f"{prefix}{name}.bias" if child.bias is not None else None)
+            step = _Linear(f"{prefix}{name}.weight", f"{prefix}{name}.bias" if child.bias is not None else None)
         elif type(child) is nn.Flatten and (child.start_dim, child.end_dim) == (1, -1):
             step = _flatten
         elif type(child) in _ELEMENTWISE:
@@ -119,35 +138,62 @@ def _flatten(params: dict[str, Tensor], x: Tensor) -> Tensor:
 
 
 def _elementwise(module: nn.Module) -> Layer:
-    return lambda params, x: module(x)
+    return _Elementwise(module)
 
 
-def _linear(weight: str, bias: str | None) -> Layer:
-    def step(params: dict[str, Tensor], x: Tensor) -> Tensor:
-        rows = x.flatten(1, -2)
-        out: Tensor = ClientLinear.apply(rows, params[weight], params[bias] if bias else None)  # type: ignore[no-untyped-call]
+@dataclass(frozen=True)
+class _Elementwise:
+    """An activation."""
+
+    module: nn.Module
+
+    @property
+    def inplace(self) -> bool:
+        return bool(getattr(self.module, "inplace", False))
+
+    def __call__(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        out: Tensor = self.module(x)
+        return out
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A linear layer, whose outputs may be known."""
+
+    weight: str
+    bias: str | None
+
+    def __call__(self, params: dict[str, Tensor], x: Tensor, known: Tensor | None = None) -> Tensor:
+        own = params[self.weight], params[self.bias] if self.bias else None
+        if known is not None:
+            known = known.flatten(1, -2)
+        out: Tensor = ClientLinear.apply(x.flatten(1, -2), *own, known)  # type: ignore[no-untyped-call]
         return out.view(*x.shape[:-1], -1)
-
-    return step
 
 
 class ClientLinear(torch.autograd.Function):
-    """``x W^T + b`` for each client; the gradient for W comes out contiguous, where baddbmm's is a transpose."""
+    """``x W^T + b`` for each client; the gradient for W comes out contiguous, where baddbmm's is a transpose.
+
+    Where it is known already, it is not computed.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, known: Tensor | None = None) -> Tensor:
         ctx.save_for_backward(x, weight)
+        if known is not None:
+            return known
         if bias is None:
             return torch.bmm(x, weight.transpose(1, 2))
         return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         return (
             torch.bmm(grad, weight) if needs_x else None,
             torch.bmm(grad.transpose(1, 2), x) if needs_weight else None,
             grad.sum(dim=1) if needs_bias else None,
+            None,
         )

@@ -25,6 +25,7 @@ from fedray.local.features import watched
 from fedray.local.fixed_layers import without_fixed
 from fedray.local.gradients import gradient_of
 from fedray.local.guards import check_in_place
+from fedray.local.known_outputs import KnownOutputs
 from fedray.local.leading import LeadingRows
 from fedray.local.modes import train_mode
 from fedray.local.moments import KeptRows
@@ -73,6 +74,8 @@ class StackedStepper:
             batched_forward(module) if task.args.precision != "bf16" and not task.data.spec.columns else None
         )
         self._layers = self._batched  # of the fit that is under way
+        self._known: dict[str, Tensor] | None = None  # of its step, where the next fit may use them
+        self._left: KnownOutputs | None = None  # by the fit before
         self._counting = counting_of(task.loss_fn)
         self._private = None
         if task.private is not None:
@@ -107,8 +110,11 @@ class StackedStepper:
         layout = self._task.layout
         # Of its own, as a forward may change them.
         self._rest = {name: rest.clone() for name, rest in layout.unpack(c.down["model"], layout.rest).items()}
-        with self.hidden.put_back():
-            yield
+        try:
+            with self.hidden.put_back():
+                yield
+        finally:
+            self._left = None
 
     @property
     def draws(self) -> bool:
@@ -139,7 +145,7 @@ class StackedStepper:
 
     def _outputs(self, params: Tensors, keys: Tensor, x: Inputs) -> Tensor:
         if self._layers is not None:
-            return self._layers(params, x)
+            return self._layers(params, x) if self._known is None else self._layers.knowing(params, x, self._known)
         # vmap knows the plain kernel of attention; the fused ones it would run client by client, with a warning.
         with sdpa_kernel(SDPBackend.MATH):
             outputs: Tensor = self._vmapped(params, keys, plain(x))
@@ -211,10 +217,15 @@ class StackedStepper:
         if self._batched is not None and fit.noise is None and not fit.hooked:
             shorter = without_fixed(fit, self._batched, optimizer.leaves, self._device)
             batches, self._layers = (batches, self._batched) if shorter is None else shorter
+        before, self._left, self._known, batch = self._left, None, None, None
+        # Of a fit of all tensors no layer's outputs are as they were.
+        some = self._batched is not None and self._layers is self._batched and not self._batched.writes
+        leaves = some and fit.only is not None and fit.noise is None and not fit.hooked and pieces is None
         for number, n in enumerate(batches.active):
             if n < len(optimizer):
                 optimizer.keep(n)
             batch = batches.at(number, n)
+            self._known = None if not leaves else before.of(fit, batch) if before is not None and not number else {}
             step = fit.step(c, number, optimizer.whole, batch, trace.lr) if fit.hooked else None
             with self.drawing():
                 cut = share_out(batch.y.shape[1], pieces(batch.y.shape[1])) if pieces else ()
@@ -235,6 +246,8 @@ class StackedStepper:
             if step is not None and fit.after is not None:
                 with torch.no_grad():
                     check_in_place(fit.after(step), step.params, "after")
+        if self._known is not None:
+            self._left, self._known = KnownOutputs.after(fit, batch, self._known), None
         if kept is not None:
             kept.leave()
         if counted is not None:
