@@ -20,7 +20,7 @@ from fedray.report.told import Setting, Told, read_runs, settings_of
 from fedray.sweep import NOT_MEASURED, UNTESTED, Outcome, Sweep, in_words, tabulate
 from fedray.sweep import Cell as SweepCell
 
-_MOST_LINES = 100
+_MOST_LINES, _MOST_METRICS = 100, 8
 _FACTS = {
     "data.name": "data",
     "data": "data",
@@ -128,7 +128,19 @@ def _results(folders: Sequence[Path], settings: Sequence[Setting]) -> Iterator[B
         return
     if any(NOT_MEASURED in line for line in lines):
         words += f". {NOT_MEASURED}: {UNTESTED}"
-    yield Table(head, lines, f"{words}. Of clients: the mean over examples.")
+    tables = list(_side_by_side(head, lines))
+    yield from (Table(*one) for one in tables[:-1])
+    yield Table(*tables[-1], f"{words}. Of clients: the mean over examples.")
+
+
+def _side_by_side(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Yield the table of results; of many metrics one for each section, as they have no room on a page."""
+    first = head.index("runs") + 1
+    sections = dict.fromkeys(name.partition(".")[0] for name in head[first:])
+    groups = [[*sections]] if len(head) - first <= _MOST_METRICS else [[section] for section in sections]
+    for group in groups:
+        places = [place for place, name in enumerate(head) if place < first or name.partition(".")[0] in group]
+        yield [head[place] for place in places], [[line[place] for place in places] for line in lines]
 
 
 def _best(run: Told) -> Iterator[Block]:

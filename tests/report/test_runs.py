@@ -117,6 +117,22 @@ def test_settings_are_compared(tmp_path: Path) -> None:
     ]
 
 
+def test_many_metrics_are_tables_below_each_other(tmp_path: Path) -> None:
+    test = {f"m{number}": 0.5 for number in range(7)}
+    for name in ("fedavg", "fedprox"):
+        write_run(tmp_path / name, 1, name, test=test)
+    blocks = by_title(report_sections([tmp_path], NOW)[2])["Results"].blocks
+    tables = [one for one in blocks if isinstance(one, Table)]
+    assert [{name.partition(".")[0] for name in one.head[2:]} for one in tables] == [
+        {"test"},
+        {"clients_test"},
+        {"clients_personal"},
+        {"train"},
+    ]
+    assert all([row[0] for row in one.rows] == ["fedavg", "fedprox"] for one in tables)
+    assert [bool(one.caption) for one in tables] == [False, False, False, True]
+
+
 def test_what_an_algorithm_has_not_is_told(tmp_path: Path) -> None:
     write_run(tmp_path / "fedavg", 1, "fedavg", clients_personal={})
     write_run(tmp_path / "fedbn", 1, "fedbn", test={})
