@@ -200,10 +200,11 @@ def test_what_the_noise_does_not_protect_is_in_a_file_of_its_own(seeded: Path) -
 
 
 class Sick(nn.Module):
-    """A loss that is no number for some clients, and raises for others."""
+    """A loss that raises for one client."""
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        if bool((target == 2).all()):
+        # All five rows of one hospital: the trials before a run take fewer.
+        if len(target) == 5 and bool((target == 2).all()):
             raise ValueError("the rows of this hospital are secret")
         return nn.functional.cross_entropy(output, target)
 
