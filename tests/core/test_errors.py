@@ -29,7 +29,10 @@ def test_a_users_mistake_is_told_from_a_failed_run() -> None:
 
 
 @pytest.mark.parametrize("kind", [ConfigError, RunFailed])
-def test_a_notebook_shows_its_words_without_the_frames_of_fedray(kind: type[ConfigError] | type[RunFailed]) -> None:
+def test_a_notebook_shows_its_words_without_the_frames_of_fedray(
+    kind: type[ConfigError] | type[RunFailed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)  # IPython warns of one that this interpreter is not of
     shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell.instance()
     try:
         raise kind("rounds=0: it must be at least 1")
