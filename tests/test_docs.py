@@ -278,6 +278,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(
 
 
 @pytest.mark.parametrize("snippet", snippets("yaml"), ids=str)
+@pytest.mark.one_in(4)
 def test_a_config_loads(snippet: Snippet, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITE_DATA", "/data")
     path = workplace / "configs" / "snippet.yaml"

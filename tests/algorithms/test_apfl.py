@@ -11,6 +11,7 @@ from tests.algorithms.classes import LR, ROUNDS, STEPS, Classes, assert_is_the_l
 
 
 @pytest.mark.parametrize("adaptive", [True, False])
+@pytest.mark.one_in(2)
 def test_apfl_is_the_papers_loop(adaptive: bool, tmp_path: Path) -> None:
     classes = Classes()
     x = classes.initial()

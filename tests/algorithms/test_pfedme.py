@@ -13,6 +13,7 @@ from tests.helpers import class_problem, federation, relative
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.6])
+@pytest.mark.one_in(2)
 def test_pfedme_is_the_papers_loop(beta: float, tmp_path: Path) -> None:
     classes, lam, inner = Classes(), 4.0, 0.1
     x = classes.initial()

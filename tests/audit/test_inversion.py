@@ -55,6 +55,7 @@ def test_noise_hides_the_same_example(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("released", [False, True])
+@pytest.mark.one_in(2)
 def test_images_of_several_rows_are_found_by_a_search(tmp_path: Path, released: bool) -> None:
     changes = "model={name: mlp, hidden: [64]}", *([] if released else ["data.partition.clients=700"])
     found = inverted(tmp_path, *changes, released=released, steps=150)

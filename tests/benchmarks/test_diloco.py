@@ -21,6 +21,7 @@ def test_its_examples_are_true() -> None:
     assert doctest.testmod(diloco).failed == 0
 
 
+@pytest.mark.slow
 def test_examples_are_apart_and_of_one_length() -> None:
     sites, held, known = diloco.texts()
     assert len(sites) == len(SITES)

@@ -69,6 +69,7 @@ def test_a_table_has_a_line_for_each_epsilon_and_none_comes_last() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_a_file_has_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines, page, asked = tmp_path / "lines.jsonl", tmp_path / "page.md", []
     lines.write_text("".join(json.dumps(row) + "\n" for row in (one(8.0, 0.9, 0), one(None, 0.98, 0))))

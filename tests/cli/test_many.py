@@ -124,6 +124,7 @@ def test_the_table_counts_what_failed_and_what_is_missing(cli: Cli, small: Path)
     assert "0/2, 2 failed" in cli("sweep", small, *axes, "--table").out
 
 
+@pytest.mark.slow
 def test_each_run_that_ends_brings_the_table_up_to_date(cli: Cli, small: Path, sbatch: Path) -> None:
     """As the tasks of an array do, each of which is a ``fedray resume`` that knows its run folder alone."""
     outcome = cli("sweep", small, "seed=1,2", "local.optimizer.lr=0.1,0.2", "--slurm")

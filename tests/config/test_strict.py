@@ -62,6 +62,7 @@ FLOATS = [
 
 @pytest.mark.parametrize(("kind", "name", "option"), FLOATS)
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.one_in(4)
 def test_no_part_takes_a_number_that_is_not_finite(kind: str, name: str, option: str, value: float) -> None:
     part = KINDS[kind][name]
     values: dict[str, Any] = {"list": ["a.csv"], "dict": {"a": {"path": "a.csv"}}, "str": "a", "Any": {"name": "iid"}}

@@ -180,6 +180,7 @@ def test_batches_are_changed_and_evaluations_normalised_alone() -> None:
 
 
 @pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.one_in(2)
 def test_a_run_learns_tells_resumes_evaluates_and_exports(after: int, tmp_path: Path) -> None:
     """Its figures are those of a run on inputs that were normalised by hand, up to rounding."""
     draw = np.random.default_rng(1)

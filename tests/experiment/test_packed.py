@@ -32,6 +32,7 @@ def read(file: Path, **options: object) -> fedray.FederatedData:
     return fedray.FederatedData.from_text(file, tokenizer="bytes", max_length=16, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_packed_batch_has_the_loss_of_its_rows_alone(kind: str, tmp_path: Path) -> None:
     file = written(tmp_path)

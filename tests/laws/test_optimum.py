@@ -23,6 +23,7 @@ from tests.helpers import Problem, federation, seeded
 
 
 @pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.one_in(2)
 def test_fedsgd_reaches_scikit_learns_optimum(classes: int, tmp_path: Path) -> None:
     x, y = load_iris(return_X_y=True)
     x, y = x[y < classes], y[y < classes]

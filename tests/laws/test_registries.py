@@ -81,6 +81,7 @@ def test_it_is_documented(kind: str, name: str) -> None:
 
 
 @EVERY_PART
+@pytest.mark.one_in(3)
 def test_it_makes_itself_or_says_what_it_needs(kind: str, name: str) -> None:
     missing = required(KINDS[kind][name])
     if missing:

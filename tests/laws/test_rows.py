@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from fedray import FederatedData
@@ -52,6 +53,7 @@ def block(task: LocalTask) -> BlockUpdate:
 
 
 @every("algorithm", ALGORITHMS)
+@pytest.mark.one_in(3)
 def test_a_client_without_numbers_leaves_the_others_as_they_were(algorithm: Algorithm) -> None:
     problem = class_problem(SIZES)
     task = stacked(problem, algorithm)

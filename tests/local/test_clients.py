@@ -112,6 +112,7 @@ def test_a_stack_is_what_each_client_is_alone(
 
 
 @PATHS
+@pytest.mark.one_in(2)
 def test_each_program_differs_from_a_plain_fit(stack: int) -> None:
     """So that the law above can fail."""
     plain = run(lambda c: c.fit(), Dropping, stack)[0].parts["delta"][0]

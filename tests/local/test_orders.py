@@ -226,6 +226,7 @@ def test_fits_of_the_same_order_draw_it_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("stack", [4, "off"])
+@pytest.mark.one_in(2)
 def test_the_same_number_for_each_client_is_that_number(stack: Any) -> None:
     def by(**work: Any) -> Callable[[Clients], object]:
         return lambda c: [c.fit(**{name: of(len(c)) for name, of in work.items()}), c.fit(epochs=1)]

@@ -83,6 +83,7 @@ def test_the_multiplier_for_an_epsilon_stays_within_it_and_hardly_wastes_any(
     assert z == float(f"{z:.4g}")
 
 
+@pytest.mark.slow
 def test_alike_releases_are_one_whatever_their_order() -> None:
     parts = [Release(1.0, 0.1, 20), Release(2.0, 0.1, 5), Release(1.0, 0.1, 30)]
     assert (

@@ -144,6 +144,7 @@ def test_correlated_noise_is_repeated_from_what_a_checkpoint_keeps_of_it(
 
 
 @CORRELATED
+@pytest.mark.one_in(2)
 def test_correlated_noise_of_a_run_that_has_ended_cannot_go_on(tmp_path: Path, mechanism: str) -> None:
     folder = tmp_path / "run"
     correlated(folder, mechanism, options={"rounds": 3})

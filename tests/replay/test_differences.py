@@ -34,6 +34,7 @@ def test_the_first_round_that_differs_and_the_key_that_did_it(train: Train) -> N
     assert found.told[-1].startswith("model: ")
 
 
+@pytest.mark.slow
 def test_failures_versions_and_hardware(train: Train) -> None:
     one = train()
     other = train("failures.left_out={2: ['0', '1', '2', '3']}", folder="other")

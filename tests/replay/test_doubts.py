@@ -78,6 +78,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_other_code_is_named_wherever_a_run_is_taken_up(
     train: Train, own: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

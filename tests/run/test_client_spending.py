@@ -53,6 +53,7 @@ def test_each_client_pays_for_the_rounds_in_which_it_was_drawn(whole: Path) -> N
 
 
 @pytest.mark.parametrize("noise", ["seeded", "secure"])
+@pytest.mark.one_in(2)
 def test_a_run_that_is_killed_and_goes_on_repeats_the_noise_of_its_clients(tmp_path: Path, noise: str) -> None:
     folder = tmp_path / "run"
     local(folder, noise, callbacks=[stops_at(3)])

@@ -70,6 +70,7 @@ def test_an_evaluation_without_room_goes_on_with_fewer_clients_at_once(
             assert getattr(one, section)["loss"] == pytest.approx(getattr(other, section)["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_a_run_that_never_had_room_for_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def run(config: Config, folder: Path) -> list[RoundRecord]:
 
 
 @pytest.mark.parametrize("buffers", ["keep", "local"])
+@pytest.mark.one_in(2)
 def test_the_model_does_not_depend_on_its_evaluation(buffers: BufferPolicy, tmp_path: Path) -> None:
     often, never = (run(config(buffers, every=every), tmp_path / str(every)) for every in (1, 0))
     assert [record.model_sha256 for record in often] == [record.model_sha256 for record in never]
@@ -106,6 +107,7 @@ def test_one_round_against_plain_pytorch(buffers: BufferPolicy, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("buffers", ["keep", "local"])
+@pytest.mark.one_in(2)
 def test_after_a_resume_and_after_the_run_it_is_the_same(buffers: BufferPolicy, tmp_path: Path) -> None:
     whole = run(config(buffers), tmp_path / "whole")
     run(config(buffers, rounds=2), tmp_path / "run")

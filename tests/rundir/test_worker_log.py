@@ -104,6 +104,7 @@ def test_workers_that_said_nothing_leave_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cluster", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_run_keeps_what_its_clients_say(cluster: str, tmp_path: Path) -> None:
     """And no files of a model that is silent."""
     command = [sys.executable, "-c", TRAIN, cluster, str(tmp_path / "talks"), str(tmp_path / "silent")]

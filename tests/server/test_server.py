@@ -51,6 +51,7 @@ def with_parts(round: int, config: Algorithm) -> Aggregate:
 
 @EVERY_ROW
 @pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.one_in(4)
 def test_a_restored_server_goes_on_with_the_same_bits(
     config: Algorithm, optimizer: ServerOptimizer | None, before: int
 ) -> None:

@@ -55,6 +55,7 @@ HEADS = {"one logit": "auroc", "floats": "auroc", "labels": "f1", "pixels": "mio
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.one_in(2)
 def test_a_task_trains_and_has_the_metrics_of_its_readers(case: str, tmp_path: Path) -> None:
     build, x, y, task, said = CASES[case]
     result = run(tmp_path, build, x, y, task)
