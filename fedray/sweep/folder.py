@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from fedray.core.record import VIEWS
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.run.budget import LAST_ROUND
+from fedray.run.origin import changed_code
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG, SWEEP, config_path
@@ -26,6 +28,8 @@ from fedray.sweep.grid import Cell, axes_of
 from fedray.sweep.names import Names, named, names_of
 from fedray.sweep.search import Search, Setting
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
+
+_log = logging.getLogger("fedray")
 
 # What may differ from one start of a run to the next: where it runs and what is kept of it, not what it computes.
 _CIRCUMSTANCES = ("cluster", "driver", "worker", "run", "tracking", "checkpoint", "budget")
@@ -307,7 +311,13 @@ def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
 
 
 def check_same(folder: RunFolder, config: Config, who: str) -> None:
-    """Raise ConfigError if a folder holds a run of another config; where it runs and what is kept may differ."""
+    """Check that a folder has no run of another config; where it runs and what is kept may differ.
+
+    Warns of a finished one that other code of the user's own has made; of others their resume warns.
+
+    Raises:
+        ConfigError: naming the key that differs.
+    """
     if not (folder.path / CONFIG).exists():
         return
     wanted, before = _computed(config), _computed(Config.load(config_path(folder.path)))
@@ -317,6 +327,11 @@ def check_same(folder: RunFolder, config: Config, who: str) -> None:
                 f"{key}: {folder.path} holds a run with {before.get(key)!r}, {who} wants {wanted.get(key)!r};\n"
                 "take another --dir, or delete that run"
             )
+    summary = folder.summary()
+    if summary.get("status") not in COMPLETE:
+        return
+    if words := changed_code(folder.path, int(summary["rounds"]), config.code()):
+        _log.warning("%s: %s; its figures stay: delete it, or take another --dir, for others", folder.path, words)
 
 
 def _computed(config: Config) -> dict[str, Any]:

@@ -109,3 +109,37 @@ def test_an_algorithm_without_a_model_of_all_has_its_clients_alone(tmp_path: Pat
     line = found[-1]
     assert (line.words, line.test, line.note) == ("federated, fedper", {}, "no model of all")
     assert "accuracy" in line.own
+
+
+def test_figures_of_other_data_and_other_code_are_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    net, table = tmp_path / "compared_net.py", tmp_path / "a.csv"
+    net.write_text("from torch import nn\ndef net():\n    return nn.Linear(1, 2)\n")
+    rows = "".join(f"{n},{'no' if n % 3 else 'yes'}\n" for n in range(12))
+    table.write_text(f"dose,ill\n{rows}")
+    changes = (
+        "data={name: csv, train: [a.csv, a.csv], ids: [a, b], target: ill, holdout: 0.25}",
+        "model={name: 'compared_net:net'}",
+        "rounds=1",
+    )
+    before = [line.own for line in compared(tmp_path, *changes)]
+    wanted = made(tmp_path, *changes)
+    caplog.clear()
+    caplog.set_level("WARNING")
+    for one in wanted:
+        one.check()
+    assert caplog.messages == []
+    net.write_text(net.read_text() + "# the same, in other words\n")
+    table.write_text(f"dose,ill\n{rows[:-6]}")
+    for one in wanted:
+        one.check()
+    folders = [str(one.folder.path) for one in wanted]
+    code = "your own code is not that of round 1 (changed: compared_net.py); its figures stay"
+    assert [words.partition(": delete it")[0] for words in caplog.messages] == [f"{name}: {code}" for name in folders]
+    caplog.clear()
+    assert [line.own for one in wanted for line in lines(one)] == before
+    data = "the training data are not those that it was trained on (changed: "
+    assert [words.partition(data)[0] for words in caplog.messages] == [f"{name}: " for name in folders]
