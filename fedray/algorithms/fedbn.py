@@ -24,7 +24,9 @@ class FedBN(Algorithm):
     at each of its own steps: after k steps 0.9 to the power of k of the beginning is left. So the models of newcomers,
     and of clients with few steps behind them, are evaluated by cold statistics. Of digits at 100 clients, 20 of them in
     each of 10 rounds of 5 epochs, clients' own models reach an accuracy of 0.85 (FedAvg: 0.95), with ``momentum`` 0.9
-    one of 0.91, after 50 rounds 0.97. Take more rounds, larger cohorts or a larger momentum.
+    one of 0.91, after 50 rounds 0.97 (Dirichlet(0.5), batches of 16, SGD at 0.1; at 0.05 and Dirichlet(0.3) three seeds
+    gave 0.35 to 0.61 after ten rounds, one 0.79 with ``momentum`` 0.9). Take more rounds, larger cohorts or a larger
+    momentum.
 
     >>> import torch
     >>> norm = Entry("1.weight", (3,), torch.float32, "parameter", owner=nn.BatchNorm2d)
