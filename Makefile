@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 TRACKERS ?= .venv-trackers
+PEERS  ?= .venv-peers
 ARGS   ?=
 
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench docs reference-personal reference-diloco reference-privacy clean
+.PHONY: help quickstart install dev test test-slow test-slurm test-trackers test-wheel lint format types bench bench-peers docs reference-personal reference-diloco reference-privacy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +71,9 @@ types: $(DEV) ## mypy --strict
 bench: $(RUN) ## every workload against a bare PyTorch loop, written to benchmarks/
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
+bench-peers: $(RUN) ## beside Flower, pfl-research and BlazeFL, each in an environment of its own, which the first run installs
+	@$(BIN)/python -m benchmarks.peers.run --environments $(PEERS) $(ARGS)
+
 reference-personal: $(RUN) ## personal models against training alone, FedAvg and fine-tuning: the table of docs/personal.md
 	@$(BIN)/python -m benchmarks.personal $(ARGS)
 
@@ -80,7 +84,7 @@ reference-privacy: $(DEV) ## accuracy against epsilon, with privacy for each of 
 	@$(BIN)/python -m benchmarks.privacy $(ARGS)
 
 clean: ## remove the environment and the tools' caches
-	rm -rf $(VENV) $(TRACKERS) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(TRACKERS) $(PEERS) .mypy_cache .pytest_cache .ruff_cache build dist
 
 $(VENV)/pyvenv.cfg:
 	@{ $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; } 2>/dev/null || { \

@@ -23,10 +23,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector
 
 from benchmarks.workloads import WORKLOADS, Data, Workload, make_cohort, make_data
 
@@ -230,6 +232,7 @@ def measure(
     processes: int = 1,
     warmup: int = WARMUP,
     device: str = "cpu",
+    save: Path | None = None,
 ) -> dict[str, Any]:
     """Time ``rounds`` rounds, after some that warm up.
 
@@ -240,6 +243,7 @@ def measure(
         processes: 1 trains in this one.
         warmup: rounds before the timed ones.
         device: where; a GPU takes one process.
+        save: a file for the trained parameters after the last round, as one vector.
 
     Returns:
         ``workload, device, threads, processes, parameters``, ``seconds_per_round`` of each round with its ``median``
@@ -271,6 +275,8 @@ def measure(
     peak = peak_memory() + (sum(pool.peaks) if pool else 0)
     if pool is not None:
         pool.close()
+    if save is not None:
+        np.save(save, parameters_to_vector(model).numpy(force=True))
     median = statistics.median(seconds[warmup:])
     return {
         "workload": workload.name,
@@ -303,13 +309,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each process")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--save", type=Path, help="a file for the parameters after the last round")
     options = parser.parse_args()
     if options.device == "cuda" and options.processes > 1:
         parser.error("--device cuda takes one process")
     workload = WORKLOADS[options.workload]
     if workload.algorithm != "fedavg" and options.processes > 1:
         parser.error(f"{workload.algorithm} takes one process, which has the state of all clients")
-    print(json.dumps(measure(workload, options.rounds, options.threads, options.processes, device=options.device)))
+    sizes = options.rounds, options.threads, options.processes
+    print(json.dumps(measure(workload, *sizes, device=options.device, save=options.save)))
 
 
 if __name__ == "__main__":

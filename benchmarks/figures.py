@@ -173,9 +173,9 @@ def table(figures: Sequence[Figure], title: str) -> Table:
 
 def markdown(figures: Sequence[Figure]) -> str:
     """Two tables, what is judged and the ranges, and the notes."""
-    lines = _rows(HEADER, [columns(figure) for figure in figures])
+    lines = markdown_rows(HEADER, [columns(figure) for figure in figures])
     lines += ["", "Least to largest; of the ratio, over pairs of runs made next to each other:", ""]
-    lines += _rows(
+    lines += markdown_rows(
         ["what", "bare", "fedray", "ratio", "runs", "values"],
         [
             [
@@ -192,7 +192,12 @@ def markdown(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def _rows(header: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_rows(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table.
+
+    >>> markdown_rows(["a", "b"], [["1", "2 | 3"]])
+    ['| a | b |', '| --- | --- |', '| 1 | 2 \\\\| 3 |']
+    """
     cells = [header, ["---"] * len(header), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
 
