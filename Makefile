@@ -68,7 +68,7 @@ format: $(DEV) ## ruff: mend what can be mended
 types: $(DEV) ## mypy --strict
 	@$(BIN)/mypy $(ARGS)
 
-bench: $(RUN) ## every workload against a bare PyTorch loop, written to benchmarks/
+bench: $(VENV)/.installed-bench ## every workload against a bare PyTorch loop, written to benchmarks/
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 bench-peers: $(RUN) ## beside Flower, pfl-research and BlazeFL, each in an environment of its own, which the first run installs
@@ -106,6 +106,12 @@ $(DEV): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@$(PIP) -e ".[jobs,onnx,report,metrics,test,oracle,dev]"
 	@$(PIP) --no-deps flwr
 	@touch $(RUN) $@
+
+# What privacy costs is one of the rows; dp-accounting is nothing that a run without it waits for.
+$(VENV)/.installed-bench: $(RUN)
+	@echo "Installing what counts privacy into $(VENV)"
+	@$(PIP) -e ".[dp]"
+	@touch $@
 
 $(VENV)/.installed-docs: $(DEV)
 	@echo "Installing what builds the site into $(VENV)"

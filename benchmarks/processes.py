@@ -143,7 +143,8 @@ def execute(command: list[str], watch: Watch | None = None, period: float = 0.5,
             file.seek(0)
             texts.append(file.read())
     if process.returncode != 0:
-        said = "\n".join((texts[1] or texts[0]).strip().splitlines()[-8:])
+        # Results are published: where this machine keeps the repository is nobody's business.
+        said = "\n".join((texts[1] or texts[0]).strip().splitlines()[-8:]).replace(f"{ROOT}/", "")
         raise CommandFailed(f"{_words(command)}: exit status {process.returncode}\n{said}")
     return texts[0]
 
