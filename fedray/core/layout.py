@@ -125,7 +125,10 @@ class Layout:
 
     def like(self, module: nn.Module) -> Layout:
         """Return the layout of a module that has the same tensors in other shapes."""
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.tensors(module).items()}
+        return self.shaped({name: tuple(tensor.shape) for name, tensor in self.tensors(module).items()})
+
+    def shaped(self, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+        """Return the layout of the same tensors in the shapes that their names have."""
         return replace(self, entries=_in_order(replace(entry, shape=shapes[entry.name]) for entry in self.entries))
 
     @cached_property

@@ -4,7 +4,7 @@ up on the first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -36,10 +36,10 @@ class Replica:
 
     def __init__(self, task: LocalTask, module: nn.Module, device: torch.device) -> None:
         self._task = task
-        self.row = task.layout.pack(dict(module.state_dict())).to(device)
+        self.module = train_mode(module)
+        self.row, self.trained = self._place(device)
+        self.moved = self.trained
         self.device = self.row.device
-        self.module = train_mode(module).to(device)
-        task.layout.attach(self.module, self.row)
         self._loss = loss_on(task.loss_fn, self.device)
         parts = {
             "model": self.module,
@@ -47,10 +47,19 @@ class Replica:
             "optimizer": task.optimizer_fn,
             "algorithm": task.program,
         }
-        self.hidden = HiddenState(parts, task.layout.tensors(self.module).values())
+        self.hidden = HiddenState(parts, self._elsewhere())
+
+    def _place(self, device: torch.device) -> tuple[Tensor, list[nn.Parameter]]:
+        """Put the module on its device; returns the row, and the parameters that need a gradient."""
+        layout = self._task.layout
+        row = layout.pack(dict(self.module.state_dict())).to(device)
+        layout.attach(self.module.to(device), row)
         named = dict(self.module.named_parameters())
-        self.trained = [named[entry.name] for entry in task.layout.parameters]
-        self.moved = self.trained
+        return row, [named[entry.name] for entry in layout.parameters]
+
+    def _elsewhere(self) -> Iterable[Tensor]:
+        """Return the tensors of the module that are put back by who trains it."""
+        return self._task.layout.tensors(self.module).values()
 
     @contextmanager
     def moving(self, names: Collection[str] | None) -> Iterator[None]:

@@ -42,7 +42,7 @@ class SequentialStepper:
 
     def __init__(self, task: LocalTask, module: nn.Module, devices: Sequence[torch.device]) -> None:
         self._task = task
-        self._first = Replica(task, module, devices[0])
+        self._first = self._replica(task, module, devices[0])
         self._others = [Replica(task, task.model_fn(), device) for device in devices[1:]]
         self.row = self._first.row
         self._modes = {part: part.training for part in module.modules()}
@@ -53,6 +53,10 @@ class SequentialStepper:
         if task.private is not None:
             clipped = ClippedGradients(module, task.loss_fn, None, self._dropout, self._context)
             self._private = PrivateGradients(clipped)
+
+    @staticmethod
+    def _replica(task: LocalTask, module: nn.Module, device: torch.device) -> Replica:
+        return Replica(task, module, device)
 
     @staticmethod
     def fits(task: LocalTask, devices: Sequence[torch.device]) -> str | None:

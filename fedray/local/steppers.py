@@ -14,6 +14,7 @@ from fedray.core.hidden_state import HiddenState
 from fedray.local.clients import Clients, Fits
 from fedray.local.in_lanes import LanesStepper
 from fedray.local.sequential import SequentialStepper
+from fedray.local.sharded import ShardedStepper
 from fedray.local.stacked import StackedStepper
 from fedray.local.task import LocalTask
 
@@ -53,6 +54,7 @@ class Stepper(Fits, Protocol):
 MakeStepper = Callable[[LocalTask, Sequence[torch.device]], Stepper]
 
 STEPPERS: dict[str, type[Stepper]] = {
+    "sharded": ShardedStepper,
     "lanes": LanesStepper,
     "stacked": StackedStepper,
     "sequential": SequentialStepper,

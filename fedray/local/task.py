@@ -16,6 +16,7 @@ from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
 from fedray.core.messages import Ints
+from fedray.core.shards import Shard
 from fedray.data.augment_chain import Augment
 from fedray.data.columns.base import ClientData
 from fedray.local.class_weights import unweighted
@@ -104,6 +105,7 @@ class LocalTask:
         why: the reason for this task, where it is not that of the data alone.
         target: the shape of one target; None: not known.
         private: the protection of the clients' single rows; None: there is none.
+        shard: the part of the model that this process holds, whose layout ``layout`` is; None: all of it.
     """
 
     model_fn: ModelFn
@@ -130,6 +132,7 @@ class LocalTask:
     why: str = ""
     target: tuple[int, ...] | None = None
     private: ExamplePrivacy | None = None
+    shard: Shard | None = None
 
     @cached_property
     def about(self) -> Task:
@@ -172,6 +175,11 @@ class LocalTask:
         layouts = self.submodels.layouts
         counts = np.bincount(self.variants(clients), minlength=len(layouts)).tolist()
         return list(zip(layouts, counts, strict=True))
+
+    def on_rank(self, rank: int, ranks: int) -> LocalTask:
+        """Return the part of it of one of the ranks that train a client together."""
+        shard = Shard(self.layout, rank, ranks)
+        return replace(self, layout=shard.layout, shard=shard)
 
     def parts(self) -> tuple[LocalTask, ...]:
         """Return the local training problem of each variant of the model; of the whole one, where there are none."""

@@ -40,6 +40,7 @@ def test_one_by_one_takes_as_many_devices_as_share_a_batch() -> None:
 def test_where_none_fits_each_says_why() -> None:
     task = replace(local_task(class_problem()), stacking=Stacking(2, False, "it draws from random"))
     with pytest.raises(
-        RunFailed, match=r"^no way .*: lanes: .*; stacked: it draws from random; sequential: 2 clients are a block"
+        RunFailed,
+        match=r"^no way .*: sharded: its worker is one process; lanes: .*; stacked: .*; sequential: 2 clients are",
     ):
         stepper_for(task, [CPU])
