@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
 
 from fedray.config.sections import check_amounts, check_gpus
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 A = TypeVar("A")
+
+MOST_NOTED = 10_000
+"""The number of sites up to which the size of each one's answer is noted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +98,15 @@ class OpenSiteData(Protocol[T_co]):
 class Noted(Generic[T]):
     """Opened data of some sites, and a note of each question to them.
 
-    >>> noted = Noted(_Opened(["abc", "de"]))
-    >>> noted.ask([len, len]), noted.asked[0]["question"], len(noted.asked[0]["bytes"])
-    ([3, 2], 'len', 2)
+    >>> noted = Noted(Opened(["abc", "de"]))
+    >>> noted.ask([len, len]), noted.asked[0]["question"], noted.asked[0]["values"], len(noted.asked[0]["bytes"])
+    ([3, 2], 'len', [1, 1], 2)
 
     Args:
         opened: the data.
 
     Attributes:
-        asked: for each question its name (``question``), what it returns (``answer``), the columns that it names
-            (``columns``), and the bytes of each site's answer, pickled (``bytes``).
+        asked: the notes, see :func:`note`.
     """
 
     def __init__(self, opened: OpenSiteData[T]) -> None:
@@ -113,18 +117,68 @@ class Noted(Generic[T]):
         """Put the questions, and note them."""
         answers = self._opened.ask(questions)
         if questions:
-            function, options = _innermost(questions[0])
-            named = options.get("columns") or [options[key] for key in ("target",) if key in options]
-            words = (inspect.getdoc(function) or "").partition("\n")[0]
-            self.asked.append(
-                {
-                    "question": getattr(function, "__name__", str(function)),
-                    "answer": words.removeprefix("Return ").rstrip("."),
-                    "columns": list(named),
-                    "bytes": [len(pickle.dumps(answer)) for answer in answers],
-                }
-            )
+            self.asked.append(note(questions[0], answers))
         return answers
+
+
+class NotedHere(Noted[T]):
+    """Data of some sites that are all this process, as where silos are simulated, and a note of each question to them.
+
+    >>> noted = NotedHere(["abc", "de"])
+    >>> noted.each(len), noted.asked[0]["question"]
+    ([3, 2], 'len')
+
+    Args:
+        things: the data of each site.
+    """
+
+    def __init__(self, things: Sequence[T]) -> None:
+        super().__init__(Opened(things))
+        self._count = len(things)
+
+    def each(self, question: Callable[[T], A]) -> list[A]:
+        """Put one question to all, and note it."""
+        return self.ask([question] * self._count)
+
+
+def note(question: Callable[..., Any], answers: Sequence[Any]) -> dict[str, Any]:
+    """Return what is kept of a question that sites have answered.
+
+    Its name (``question``), what it returns (``answer``), the columns that it names (``columns``), and of each site's
+    answer the number of its values (``values``) and its bytes, pickled (``bytes``): of very many sites the largest.
+
+    >>> note(len, [3, ["a", "b"], {"age": np.zeros(3)}, {"ward": {"north": 7, "south": 9}}])["values"]
+    [1, 2, 3, 4]
+    """
+    function, options = _innermost(question)
+    named = options.get("columns") or [options[key] for key in ("target",) if key in options]
+    words = (inspect.getdoc(function) or "").partition("\n")[0]
+    return {
+        "question": getattr(function, "__name__", str(function)),
+        "answer": words.removeprefix("Return ").rstrip("."),
+        "columns": list(named),
+        "values": _few([_values(answer) for answer in answers]),
+        "bytes": _few([len(pickle.dumps(answer)) for answer in answers]),
+    }
+
+
+def _few(sizes: list[int]) -> list[int]:
+    return sizes if len(sizes) <= MOST_NOTED else [max(sizes)]
+
+
+def _values(answer: Any, keys: int = 0) -> int:
+    """Count the numbers and words of an answer; ``keys``: those that a mapping has for each key, 0 where asked by."""
+    if answer is None:
+        return 0
+    if isinstance(answer, np.ndarray):
+        return answer.size
+    if is_dataclass(answer):
+        return sum(_values(getattr(answer, field.name), 1) for field in fields(answer))
+    if isinstance(answer, Mapping):
+        return sum(keys + _values(value, 1) for value in answer.values())
+    if isinstance(answer, Sequence) and not isinstance(answer, str | bytes):
+        return sum(_values(value, 1) for value in answer)
+    return 1
 
 
 def _innermost(question: Any) -> tuple[Any, dict[str, Any]]:
@@ -155,14 +209,21 @@ class LocalSites:
     @contextmanager
     def opened(self, sources: Sequence[SiteData[T]]) -> Iterator[OpenSiteData[T]]:
         """See :class:`Sites`."""
-        yield _Opened([source.open() for source in sources])
+        yield Opened([source.open() for source in sources])
 
 
-class _Opened(Generic[T]):
+class Opened(Generic[T]):
+    """The opened data of sites that are all this process.
+
+    Args:
+        things: the data of each site.
+    """
+
     def __init__(self, things: Sequence[T]) -> None:
         self._things = things
 
     def ask(self, questions: Sequence[Callable[[T], A]]) -> list[A]:
+        """See :class:`OpenSiteData`."""
         return [question(thing) for question, thing in zip(questions, self._things, strict=True)]
 
 

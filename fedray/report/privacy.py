@@ -32,7 +32,8 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
         for asked in questions:
             columns = f" ({', '.join(asked['columns'])})" if asked["columns"] else ""
             words = f"before round {round}: {asked['question']}{columns}"
-            lines.append([words, asked["answer"], None, "", max(asked["bytes"])])
+            values = max(asked["values"]) if "values" in asked else None  # earlier versions did not count them
+            lines.append([words, asked["answer"], values, "an answer", max(asked["bytes"])])
     for variant in told["variants"]:
         lines += [
             [part["name"], f"each round, {part['in']}", part["numbers"], part["dtype"], part["bytes"]]
@@ -44,7 +45,7 @@ def _ledger(one: Setting, label: str) -> Iterator[Block]:
         lines.append([names, "each evaluation of clients", None, "sums over its rows", None])
     since = f", from round {told['since']} on" if told["since"] > 1 else ""
     beginning = f"{of}all" if of else "All"
-    text = f"{beginning} that leaves a client{since}, by sent.json; bytes of a silo's answer: the largest."
+    text = f"{beginning} that leaves a client{since}, by sent.json; of the answers to a question the largest is told."
     yield Table(["what", "when, or which answer", "numbers", "type", "bytes"], lines, text)
     if "by_client" in told:
         table = told["by_client"]

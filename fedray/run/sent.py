@@ -46,8 +46,8 @@ class Ledger:
         evaluations: evaluations that it took part in.
         since: the first round that is counted.
         metrics: the numbers that it told in evaluations, by view and metric.
-        asked: questions to silos before a round, see :class:`fedray.data.sites.Noted`, by the round before which they
-            were asked.
+        asked: questions to silos, or to tables in their place, see :func:`fedray.data.sites.note`, by the round before
+            which they were asked.
     """
 
     rounds: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
@@ -150,7 +150,7 @@ def content(plan: Plan, ledger: Ledger, round: int) -> dict[str, Any]:
     told: dict[str, Any] = {
         "round": round,
         "since": ledger.since,
-        "clients": len(task.data),
+        "clients": task.data.members,
         "before": ledger.asked,
         "told": {"training": _TOLD, "evaluation": ledger.metrics},
         "variants": [{"bytes": int(size), "parts": kind} for size, kind in zip(sizes, kinds, strict=True)],

@@ -37,16 +37,19 @@ def test_settings_without_it_are_named_beside_those_that_have_it(tmp_path: Path)
 
 def test_the_ledger_says_what_has_left(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a")
-    asked = {"question": "sums", "answer": "sums of columns", "columns": ["age"], "bytes": [90, 120]}
+    asked = {"question": "sums", "answer": "sums of columns", "columns": ["age"], "values": [4, 4], "bytes": [90, 120]}
+    before = {**asked, "question": "outline", "columns": []}
+    del before["values"]  # of an earlier version
     part = {"name": "delta", "in": "training", "numbers": 35, "dtype": "float32", "bytes": 140}
     by_client = {"client": ["<a>"], "variant": [0], "rounds": [3], "surveys": [0], "evaluations": [1], "bytes": [420]}
-    told = {"since": 1, "before": {"1": [asked]}, "variants": [{"bytes": 140, "parts": [part]}], "by_client": by_client}
-    told["told"] = {"training": ["loss"], "evaluation": ["global.loss"]}
+    told = {"since": 1, "before": {"1": [asked, before]}, "variants": [{"bytes": 140, "parts": [part]}]}
+    told |= {"by_client": by_client, "told": {"training": ["loss"], "evaluation": ["global.loss"]}}
     (folder / "sent.json").write_text(json.dumps(told))
     _, parts, clients = privacy_blocks(settings_of(read(folder)))
     assert isinstance(parts, Table)
-    assert parts.rows[:2] == [
-        ["before round 1: sums (age)", "sums of columns", None, "", 120],
+    assert parts.rows[:3] == [
+        ["before round 1: sums (age)", "sums of columns", 4, "an answer", 120],
+        ["before round 1: outline", "sums of columns", None, "an answer", 120],
         ["delta", "each round, training", 35, "float32", 140],
     ]
     assert isinstance(clients, Table)

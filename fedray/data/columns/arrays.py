@@ -49,6 +49,7 @@ class Columns:
         marks: a hash of each training file, by its name or its client's.
         notes: lines for the log on what was found in files.
         taken: the columns of files of arrays, see :class:`ClientData`.
+        asked: the questions that their encoding was learnt by, see :class:`ClientData`.
     """
 
     x: Any
@@ -62,12 +63,13 @@ class Columns:
     marks: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
     taken: Mapping[str, Any] | None = None
+    asked: Sequence[Mapping[str, Any]] = ()
 
     def of(self, kind: type[D]) -> D:
         """Return them as data of some kind."""
         data = kind(tensors(self.x), tensor(self.y), self.sizes, self.spec, test=self.test, ids=self.ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
-        data.notes, data.taken = (*data.notes, *self.notes), self.taken
+        data.notes, data.taken, data.asked = (*data.notes, *self.notes), self.taken, self.asked
         return data
 
 

@@ -22,7 +22,7 @@ from fedray.data.columns.inputs import Inputs
 from fedray.data.columns.names import Names
 from fedray.data.columns.rows import CPU, Examples, Rows
 from fedray.data.encoding.moments import Sums
-from fedray.data.sites import Silo
+from fedray.data.sites import Silo, note
 from fedray.data.spec import DataSpec
 
 Ids = Sequence[str] | NDArray[np.bytes_]
@@ -77,7 +77,7 @@ class ClientData(ABC):
     """The changes of the inputs of batches, see :meth:`with_augment`."""
 
     asked: Sequence[Mapping[str, Any]] = ()
-    """The questions that silos were asked before the run, see :class:`fedray.data.sites.Noted`."""
+    """The questions that silos, or tables in their place, were asked before the run: :func:`fedray.data.sites.note`."""
 
     marks: Mapping[str, str] | None = None
     """A hash of each training file, where there are files: see :meth:`fingerprint`."""
@@ -109,6 +109,11 @@ class ClientData(ABC):
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @property
+    def members(self) -> int:
+        """The number of clients with rows of their own, which come first; one that has everybody's is none of them."""
+        return len(self)
 
     def __repr__(self) -> str:
         rows = int(self.sizes.sum())
@@ -188,8 +193,14 @@ class ClientData(ABC):
         Args:
             center: one number for each of ``[m, k]`` targets, or one for all values of targets of any rank.
         """
-        each = (self.targets(client).cpu().double().reshape(-1, len(center)).numpy() for client in range(len(self)))
-        return [Sums.of(values, center) for values in each]
+
+        def target_sums(client: int) -> Sums:
+            """Sum the targets of the training rows: their count, sum and sum of squares about a centre."""
+            return Sums.of(self.targets(client).cpu().double().reshape(-1, len(center)).numpy(), center)
+
+        answers = [target_sums(client) for client in range(len(self))]
+        self.asked = (*self.asked, note(target_sums, answers))
+        return answers
 
     def positions(self, clients: Ints, ignored: int, unsaid: int = 0) -> Ints:
         """Count the target positions of clients' training examples other than ``ignored``, int64 ``[C]``.

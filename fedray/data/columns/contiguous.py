@@ -166,7 +166,7 @@ class ContiguousData(ClientData):
     def _with(self, x: Inputs, y: Tensor, sizes: Ints, holdout: Ints, test: Examples | None) -> Self:
         data = type(self)(x, y, sizes, self.spec, holdout_sizes=holdout, test=test, ids=self._ids)
         data.warnings, data.encoding, data.marks = self.warnings, self.encoding, self.marks
-        data.notes, data.taken = self.notes, self.taken
+        data.notes, data.taken, data.asked = self.notes, self.taken, self.asked
         data.augment = self.augment
         return data
 
@@ -237,6 +237,7 @@ class ContiguousData(ClientData):
             "marks": self.marks,
             "encoding": self.encoding,
             "taken": self.taken,
+            "asked": list(self.asked),
             "ragged": self._ragged(),
         }
         meta = json.dumps(described)
@@ -355,7 +356,7 @@ def open_mapped(folder: str | Path) -> ContiguousData:
         ids=column("ids"),
         starts=column("starts"),
     )
-    data.encoding, data.marks, data.taken = meta["encoding"], meta["marks"], meta["taken"]
+    data.encoding, data.marks, data.taken, data.asked = (meta[one] for one in ("encoding", "marks", "taken", "asked"))
     data._hashes = meta["rows"]
     data._keys = column("keys")
     data._folder = folder

@@ -26,6 +26,8 @@ class Pooled(ClientData):
     >>> pooled = Pooled(data)
     >>> pooled.sizes, pooled.client_id(2), pooled.label_counts()[2]
     (array([2, 1, 3]), 'centralized', array([1, 2]))
+    >>> len(pooled), pooled.members
+    (3, 2)
 
     Args:
         inner: the clients, all of whose rows can be read anywhere.
@@ -44,6 +46,11 @@ class Pooled(ClientData):
         self._inner, self.counted, self.encoding, self.marks = inner, inner.counted, inner.encoding, inner.marks
         self.notes = (*inner.notes, f"one client has all {int(self.sizes[-1]):,} training examples")
         self.warnings, self.augment, self.taken = inner.warnings, inner.augment, inner.taken
+        self.asked = inner.asked
+
+    @property
+    def members(self) -> int:
+        return len(self._inner)
 
     @property
     def unevaluated(self) -> int:

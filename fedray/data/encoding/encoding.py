@@ -318,6 +318,12 @@ class Encoding:
             numbers[row] = number
         return numbers
 
+    def by_class(self, targets: NDArray[Any]) -> NDArray[np.int64]:
+        """Count targets by class, int64 ``[classes]``; empty for regression."""
+        if self.classes is None:
+            return np.zeros(0, dtype=np.int64)
+        return np.bincount(targets, minlength=len(self.classes))
+
     def _without(self, table: Table, row: int) -> ConfigError:
         return ConfigError(
             f"{table.where(row)}: the target {self.options.target!r} is missing; to leave such rows out: "

@@ -26,6 +26,7 @@ from fedray.data.encoding.questions import LABEL_LIMIT, Labels, Outline
 from fedray.data.encoding.table import Kind, Table
 from fedray.data.encoding.usual import kept
 from fedray.data.partition import Partitioner, assign_rows
+from fedray.data.sites import NotedHere, note
 
 A = TypeVar("A")
 _log = logging.getLogger("fedray")
@@ -313,37 +314,40 @@ def read_tables(
     if not tables:
         raise ConfigError("no training file was given; at least one is needed")
 
-    def ask(question: Callable[[Table], A]) -> list[A]:
-        return [question(table) for table in tables]
-
+    # As silos are asked, and noted so: of what their rows are, only what a silo would tell as well.
+    here, own = NotedHere(tables), NotedHere(test.tables)
     column = getattr(partitioner, "column", None)
-    outlines = ask(questions.outline)
+    outlines, tested = here.each(questions.outline), own.each(questions.outline)
     if encoding is not None:
         encoding.need(options)
-    check_columns(outlines, [questions.outline(table) for table in test.tables], options, column, encoding)
+    check_columns(outlines, tested, options, column, encoding)
     names = None
     if partitioner is None:
         names = check_ids([table.path.stem for table in tables] if ids is None else ids, len(tables))
     if encoding is None:
-        encoding = fit(ask, outlines, options, column)
-    told = [*outlines, *(questions.outline(table) for table in test.tables)]
+        encoding = fit(here.each, outlines, options, column)
+    told = [*outlines, *tested]
     notes = found_in(told, encoding)
     if encoding.options.unseen == "other":
-        unseen = [encoding.unseen(table) for table in (*tables, *test.tables)]
-        notes += unseen_in([outline.path for outline in told], unseen)
-    inputs = np.concatenate(ask(encoding.inputs))
-    targets = np.concatenate(ask(encoding.targets))
+        unseen = partial(questions.unseen, encoding=encoding)
+        notes += unseen_in([outline.path for outline in told], [*here.each(unseen), *own.each(unseen)])
+    inputs = np.concatenate([encoding.inputs(table) for table in tables])
+    targets = [encoding.targets(table) for table in tables]
+    here.asked.append(note(questions.class_counts, [encoding.by_class(one) for one in targets]))
     held_out = test.encoded(encoding)
     if partitioner is not None:
-        assigned = assign_rows(partitioner, targets, _Columns(tables), seed)
-        own = test.named(column, ids or np.unique(np.asarray(assigned).astype(np.str_)).tolist())
-        columns = by_client(inputs, targets, assigned, test=held_out, ids=ids, spec=encoding.spec, test_clients=own)
+        every = np.concatenate(targets)
+        assigned = assign_rows(partitioner, every, _Columns(tables), seed)
+        owners = test.named(column, ids or np.unique(np.asarray(assigned).astype(np.str_)).tolist())
+        columns = by_client(inputs, every, assigned, test=held_out, ids=ids, spec=encoding.spec, test_clients=owners)
     else:
         sizes = np.array([table.rows for table in tables])
-        columns = Columns(inputs, targets, sizes, encoding.spec, held_out, names)
+        columns = Columns(inputs, np.concatenate(targets), sizes, encoding.spec, held_out, names)
     files = [str(table.path) for table in tables] if names is None else [name.decode() for name in names]
-    marks = dict(zip(files, ask(questions.fingerprint), strict=True))
-    return replace(columns, warnings=encoding.warnings, encoding=encoding.to_json(), marks=marks, notes=notes)
+    marks = dict(zip(files, here.each(questions.fingerprint), strict=True))
+    asked = (*here.asked, *(own.asked if test.owners is not None else ()))
+    found = replace(columns, warnings=encoding.warnings, encoding=encoding.to_json(), notes=notes)
+    return replace(found, marks=marks, asked=asked)
 
 
 class _Columns(Mapping[str, NDArray[Any]]):

@@ -172,10 +172,7 @@ def class_counts(table: Table, encoding: Encoding, seed: int, key: int, held: in
         ConfigError: a row that cannot be encoded, with its line: now rather than in the first round.
     """
     encoding.inputs(table)
-    targets = encoding.targets(table)
-    if encoding.classes is None:
-        return np.zeros(0, dtype=np.int64)
-    return np.bincount(targets[_training(table, seed, key, held)], minlength=len(encoding.classes))
+    return encoding.by_class(encoding.targets(table)[_training(table, seed, key, held)])
 
 
 def target_sums(table: Table, encoding: Encoding, seed: int, key: int, held: int, center: NDArray[np.float64]) -> Sums:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,8 +17,7 @@ from fedray.data.encoding.encoding import Encoding
 from fedray.data.encoding.fit import fit, found_in, unseen_in
 from fedray.data.encoding.options import Options
 from fedray.data.encoding.table import Table
-
-A = TypeVar("A")
+from fedray.data.sites import NotedHere
 
 ENCODED = ("categorical", "ordinal", "missing", "missing_values", "standardize", "unseen")
 """The options of tables that columns beside arrays have."""
@@ -80,11 +80,13 @@ class Learnt:
         encoding: the encoding.
         warnings: things in the columns that look like a mistake.
         notes: lines for the log.
+        asked: the questions that it was learnt by.
     """
 
     encoding: Encoding
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    asked: Sequence[Mapping[str, Any]]
 
     @classmethod
     def of(cls, training: Sequence[Table], tests: Sequence[Table], options: Options, known: Encoding | None) -> Learnt:
@@ -99,26 +101,24 @@ class Learnt:
         Raises:
             ConfigError: a cell that cannot be read, a column without any value, or a run's encoding of another kind.
         """
-
-        def ask(question: Callable[[Table], A]) -> list[A]:
-            return [question(table) for table in training]
-
-        outlines = ask(questions.outline)
+        here = NotedHere(training)
+        outlines = here.each(questions.outline)
         if known is None:
-            found = replace(fit(ask, outlines, options), beside=True)
+            found = replace(fit(here.each, outlines, options), beside=True)
         else:
             known.need(options)
             found = known
-        every = [*training, *tests]
         notes = found_in(outlines, found)
         if options.unseen == "other":
-            notes += unseen_in([str(table.path) for table in every], [found.unseen(table) for table in every])
-        return cls(found, found.warnings, notes)
+            unseen = partial(questions.unseen, encoding=found)
+            counts = [*here.each(unseen), *map(unseen, tests)]
+            notes += unseen_in([str(table.path) for table in (*training, *tests)], counts)
+        return cls(found, found.warnings, notes, here.asked)
 
     def told(self, columns: Columns) -> Columns:
         """Return rows that know how they were encoded."""
         warnings, notes = (*columns.warnings, *self.warnings), (*columns.notes, *self.notes)
-        return replace(columns, encoding=self.encoding.to_json(), warnings=warnings, notes=notes)
+        return replace(columns, encoding=self.encoding.to_json(), warnings=warnings, notes=notes, asked=self.asked)
 
 
 def check_ignored(ignore: Sequence[str], files: Sequence[Sequence[str]]) -> None:

@@ -176,6 +176,26 @@ def test_only_sums_counts_and_names_leave_a_silo(folder: Path) -> None:
         assert np.array(ages[:3], dtype=np.int64).tobytes() not in answer
 
 
+def test_tables_that_are_read_here_are_noted_to_tell_what_silos_tell(folder: Path) -> None:
+    """Every question there is, in the same order: its columns, and the values and bytes of each file's answer."""
+    told: set[str] = set()
+    variants: list[dict[str, Any]] = [
+        {},
+        {"categorical": {"ward": {"top": 2}}, "unseen": "other"},
+        {"target": "age", "categorical": ["ward", "y"], "task": "regression"},
+    ]
+    for options in variants:
+        both = []
+        for data in (load(folder, holdout=0.3, **options), from_csv(folder, holdout=0.3, **options)):
+            if data.spec.task == "regression":
+                data.target_sums(np.zeros(1))
+            both.append([{**one, "answer": ""} for one in data.asked])
+        silos_told, tables_told = both
+        assert tables_told == silos_told
+        told.update(one["question"] for one in tables_told)
+    assert told == {question.__name__ for question in asked()}
+
+
 def test_a_run_that_goes_on_asks_nothing_that_its_encoding_knows(folder: Path) -> None:
     """Whatever has become of the tables; and their hashes tell which have changed."""
     before = load(folder)
