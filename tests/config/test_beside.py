@@ -30,15 +30,22 @@ CONFIGS: list[tuple[dict[str, Any], str, str]] = [
     ({"model": "mine:Net"}, "model: mine", "run the command in far"),
     ({"metrics": ["loss", {"name": "mine:right"}]}, "metrics.name: mine", "run the command in far"),
     ({"local": {"loss": "mine:loss"}}, "local.loss: mine", "run the command in far"),
+    ({"data": {"name": "own:load", "table": "b.csv"}}, "data.table: b.csv", "write far/b.csv, or"),
+    ({"data": {"name": "own:load", "of": {"north": ["more/c.jsonl"]}}}, "data.of.north: more/c.jsonl", "far/more/c"),
+    ({"data": {"name": "own:load", "folder": "more/"}}, "data.folder: more/", "write far/more, or"),
+    ({"model": {"name": "own:net", "start": "tokens/*.json"}}, "model.start: tokens/*.json", "write far/tokens/*.js"),
+    ({"transforms": [{"name": "own:Fold", "places": "trace.csv"}]}, "transforms.places: trace.csv", "far/trace.csv"),
 ]
 
 
 @pytest.fixture
 def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of files below the current one."""
+    """A folder of files below the current one, where a module of one's own lies."""
     for name in FILES:
         (tmp_path / "far" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "far" / name).touch()
+    for folder in (tmp_path, tmp_path / "far"):
+        (folder / "own.py").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path / "far"
 
@@ -62,12 +69,12 @@ def test_in_the_folder_of_the_config_all_is_as_ever(
     assert load_layers(Path("study.yaml"))[1] == config
 
 
-def test_the_current_folder_wins_and_an_own_part_looks_for_its_files_itself(far: Path) -> None:
+def test_the_current_folder_wins_and_a_word_of_an_own_part_is_no_path(far: Path) -> None:
     Path("a.csv").touch()
     Path("mine.py").touch()
     for config in (
         {"data": {"name": "csv", "train": ["a.csv"]}, "model": "mine:Net"},
-        {"data": {"name": "mine:load", "path": "b.csv"}},
+        {"data": {"name": "mine:load", "table": "a.csv", "split": "more", "words": "a.b/c", "none": "nowhere.csv"}},
         {"data": {"name": "csv", "train": ["nowhere.csv"], "target": "b.csv", "silos": {"north": "b.csv"}}},
         {"data": {"name": "csv", "train": [str(far / "b.csv")]}, "local": {"loss": "torch.nn:HuberLoss"}},
         {"data": {"format": {"chat_template": "{{ messages }}" * 99}}},
