@@ -51,8 +51,7 @@ def submit_stage(
         from fedray.slurm.stages import Waiting
         from fedray.sweep.stages import next_stage
 
-    for cell in wanted.cells:
-        wanted.check(cell)
+    wanted.check(wanted.cells)
     waiting = Waiting.read(wanted.folder) if wanted.search.staged else None
     by_itself = waiting is not None and waiting.drives(os.environ)
     if waiting is not None and by_itself:

@@ -120,13 +120,19 @@ def _name(run_dir: Path) -> str:
         return run_dir.name
 
 
-def train(experiment: Experiment, quiet: bool) -> None:
-    """Run an experiment in sight of the user; signals stop it with a checkpoint and exit status STOPPED."""
+def train(experiment: Experiment, quiet: bool, alone: bool = True) -> None:
+    """Run an experiment in sight of the user; signals stop it with a checkpoint and exit status STOPPED.
+
+    Args:
+        experiment: the run and its place.
+        quiet: show nothing.
+        alone: False: it is one of several runs, and the command says at its end how to look at all.
+    """
     from fedray.experiment.shell import run_in_sight
 
     folder = experiment.run.folder.path
     try:
-        ended = run_in_sight(experiment, quiet=quiet)
+        ended = run_in_sight(experiment, quiet=quiet, alone=alone)
     finally:
         _update_table(folder.resolve().parent)
     if ended.stopped:

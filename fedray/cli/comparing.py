@@ -16,6 +16,7 @@ from fedray.core.collector import collector_off
 from fedray.core.errors import ConfigError, listed
 from fedray.core.record import by_weight, finite
 from fedray.run.interrupt import NOT_BEGUN, exit_at_once, held, starting
+from fedray.rundir.tree import folder_of
 
 if TYPE_CHECKING:
     from fedray.core.terminal import Grid
@@ -47,15 +48,15 @@ def compare(
     """
     with held(), collector_off():
         from fedray.core.terminal import show, standard_output
-        from fedray.sweep.compare import POOLED, contenders, lines
+        from fedray.sweep.compare import POOLED, check, contenders, lines
+        from fedray.tracking.base import hints_of_all
 
     with starting(NOT_BEGUN, again=exit_at_once):
-        place = folder or Path("runs") / config.stem / "compare"
+        place = folder or folder_of(config.stem) / "compare"
         names = split_list(*(algorithms or ()))
         check_joined("--algorithms", names, overrides or ())
         wanted = contenders(config.stem, load_layers(config, overrides or ()), names, place)
-        for one in wanted:
-            one.check()
+        check(wanted)
         notes: dict[str, str] = {}
         for number, one in enumerate(wanted):
             if one.done:
@@ -70,7 +71,7 @@ def compare(
                     raise
                 notes[one.algorithm] = str(error).splitlines()[0]  # rows that cannot leave their silos
                 continue
-            train(experiment, quiet or as_json)
+            train(experiment, quiet or as_json, alone=False)
     found = [line for one in wanted for line in lines(one, notes.get(one.algorithm, ""))]
     if as_json:
         typer.echo(json.dumps([finite(line.to_json()) for line in found]))
@@ -84,7 +85,8 @@ def compare(
         typer.echo(words)
     if (each := by_client(found)) is not None:
         show(each)
-    typer.echo(f"run folders: {place}")
+    for words in (f"run folders: {place}", *hints_of_all(wanted[0].config.tracking, place)):
+        typer.echo(words)
 
 
 def table(found: Sequence[Line], width: int) -> tuple[Grid, list[str]]:

@@ -13,7 +13,7 @@ from fedray.cli.arrays import options_of, submit_stage
 from fedray.cli.common import FAILED, Quiet, check_joined, shown, split_list, train
 from fedray.cli.slurm import SlurmOptions, with_slurm_options
 from fedray.core.collector import collector_off
-from fedray.core.errors import ConfigError, RunFailed, listed
+from fedray.core.errors import ConfigError, RunFailed, counted, listed
 from fedray.run.interrupt import NOT_BEGUN, STOPPED, exit_at_once, held, starting
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def sweep(
             return
         wanted, failed = (wanted, {}) if only_table else _run_all(wanted, quiet, at_once or 1)
     _report(wanted, quiet)
+    if not (quiet or only_table):
+        _hint(wanted)
     for name, error in failed.items():
         typer.echo(f"fedray: {name}: {error}", err=True)
     if failed:
@@ -126,7 +128,7 @@ def _run_one(wanted: Sweep, number: int, quiet: bool) -> None:
     if number >= len(wanted.cells):
         raise ConfigError(f"--cell {number}: the sweep has {len(wanted.cells)} runs, 0 to {len(wanted.cells) - 1}")
     cell = wanted.cells[number]
-    wanted.check(cell)
+    wanted.check([cell])
     wanted.begin()
     if not wanted.done(cell):
         with shown(quiet):
@@ -150,8 +152,8 @@ def _run_all(wanted: Sweep, quiet: bool, at_once: int) -> tuple[Sweep, dict[str,
     with held():
         from fedray.sweep.stages import next_stage
 
-    for cell in wanted.cells:
-        wanted.check(cell)
+    with shown(quiet):
+        wanted.check(wanted.cells)
     wanted = _begun(wanted)
     failed: dict[str, str] = {}
     while True:
@@ -181,8 +183,7 @@ def _begun(wanted: Sweep) -> Sweep:
         more = with_next_batch(wanted)
         if more is wanted:
             return wanted
-        for cell in more.cells:
-            more.check(cell)
+        more.check([cell for cell in more.cells if cell not in wanted.cells])
         wanted = more
     wanted.begin()
     return wanted
@@ -196,7 +197,7 @@ def _one_after_the_other(stage: Stage, quiet: bool) -> dict[str, str]:
         try:
             with shown(quiet):
                 experiment = wanted.experiment(cell)
-            train(experiment, quiet)
+            train(experiment, quiet, alone=False)
         except (ConfigError, RunFailed) as error:
             failed[cell.name] = str(error)
         except KeyboardInterrupt:
@@ -236,9 +237,26 @@ def _report(wanted: Sweep, quiet: bool) -> None:
     if wanted.folder.exists():
         wanted.begin()
         rows = wanted.write_table()
-    if not quiet:
-        _show(rows)
-        typer.echo(f"sweep folder: {wanted.folder}")
+    if quiet:
+        return
+    own = [row for row in rows if row.earlier < row.wanted]
+    _show(own)
+    typer.echo(f"sweep folder: {wanted.folder}")
+    if len(own) < len(rows):
+        typer.echo(
+            f"  its table has {counted(len(rows) - len(own), 'further setting')} of sweeps before: table.md there"
+        )
+    if left := [cell.name for cell in wanted.before()[1]]:
+        typer.echo(f"  of another config, and in no table: {listed(left)}")
+
+
+def _hint(wanted: Sweep) -> None:
+    with held():
+        from fedray.tracking.base import hints_of_all
+
+    if any(wanted.done(cell) for cell in wanted.cells):
+        for hint in hints_of_all(wanted.config_of(wanted.cells[0]).tracking, wanted.folder):
+            typer.echo(hint)
 
 
 def _show(rows: Sequence[Row]) -> None:

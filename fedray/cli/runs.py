@@ -13,11 +13,12 @@ import typer
 from fedray.cli.common import AsJson, Every, looks
 from fedray.core.errors import ConfigError
 from fedray.run.interrupt import held
+from fedray.rundir.tree import RUNS, SWEEPS
 
 if TYPE_CHECKING:
     from fedray.experiment.runs import Listed
 
-USUAL = (Path("runs"), Path("sweeps"))
+USUAL = (RUNS, SWEEPS)
 
 
 def runs(

@@ -45,9 +45,9 @@ def status(
     """
     with held():
         from fedray.core.terminal import live, pairs, show, standard_output
-        from fedray.experiment.runs import find_runs
         from fedray.experiment.status import read_status
         from fedray.rundir.names import configs
+        from fedray.rundir.tree import find_runs
 
     if not configs(run_dir) and next(find_runs(run_dir), None):
         show_runs([run_dir], None, follow, every, as_json)

@@ -15,7 +15,7 @@ class RunSection:
     ((3, 5), (4, 4), None)
 
     Args:
-        dir: the run folder; default ``runs/<config name>/<time>``.
+        dir: the run folder, within no other one and around none; default ``runs/<config name>/<time>``.
         profile: the rounds, ``3-5`` or ``3``, of which torch.profiler writes a trace of the driver and of each worker
             into the folder ``profile``; default: none.
     """

@@ -72,7 +72,7 @@ from fedray.run.private_steps import with_target
 from fedray.run.profiling import FOLDER, Profile
 from fedray.run.watch import check_named, check_watched, monitors
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import new_folder
+from fedray.rundir.tree import new_folder
 from fedray.sampling import Sampler
 from fedray.tasks import Task, infer
 from fedray.tasks.inferred import Shape

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,6 +20,7 @@ from fedray.data.augment_chain import Augment, chosen
 from fedray.data.columns.rows import CPU, Examples
 from fedray.data.sources.tables import TableSource
 from fedray.experiment.build import Config
+from fedray.experiment.changed import of_files
 from fedray.experiment.preflight import output_shape
 from fedray.local.kernels import cuda_kernels
 from fedray.local.losses import loss_on
@@ -146,7 +145,9 @@ def _fitting(saved: Checkpoint, layout: Layout, folder: RunFolder) -> Tensor:
     return vector
 
 
-def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = "cpu") -> dict[str, float]:
+def evaluate_run(
+    config: Config, folder: RunFolder, round: Which, device: str = "cpu", *, warn: bool = True
+) -> dict[str, float]:
     """Evaluate a run's checkpoint on its config's test set, as the run itself does.
 
     Of a model of tables nothing is read but the test table, by the encoding that is a part of the model.
@@ -156,6 +157,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         folder: the run's folder.
         round: of the checkpoint; ``best``: by ``checkpoint.best``; ``None``: the newest good one.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
+        warn: warn of training data, and of code, that are not those that the model was trained with.
 
     Raises:
         ConfigError: no test set, no checkpoint, no such device, or a server without a whole model.
@@ -166,7 +168,7 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
     if encoding is not None and isinstance(config.data, TableSource):
         test, spec = config.data.read_test(encoding)
         layout = Layout.of(config.model_fn(spec)(), config.model_regions())
-        now = {name: _sha256(path) for name, path in config.data.files().items() if path.is_file()}
+        now = of_files(config.data) if warn else {}
         before = {name: mark for name, mark in saved.state.get("fingerprint", {}).items() if name in now}
         matters = "; the result does not depend on them"
         augment = Augment(chosen(folder.inputs() or ()))
@@ -176,9 +178,10 @@ def evaluate_run(config: Config, folder: RunFolder, round: Which, device: str = 
         test, spec, layout = plan.task.data.test, plan.task.data.spec, plan.layout
         now, before = dict(plan.task.data.fingerprint()), saved.state.get("fingerprint", {})
         matters = ""
-    if before and (words := changes(before, now)):
+    if warn and before and (words := changes(before, now)):
         _log.warning("the training data are not those that the model was trained on (%s)%s", words, matters)
-    warn_of_code(folder.path, saved.round, config.code())
+    if warn:
+        warn_of_code(folder.path, saved.round, config.code())
     if test is None:
         raise ConfigError("data.test: this run has no test set; give one with --data PATH")
     if not is_model(made(config.algorithm), layout):
@@ -219,8 +222,3 @@ def device_named(name: str) -> torch.device:
     if name not in known:
         raise ConfigError(f"--device: this machine has no {name!r}; it has {listed(known)}")
     return torch.device("cuda", 0) if name == "cuda" else torch.device(name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

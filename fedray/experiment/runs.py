@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from fedray.core.monitor import Monitor, Unknown
 from fedray.core.record import VIEWS, RoundRecord, headline
 from fedray.experiment.status import known_sections, read_run
 from fedray.rundir.names import CONFIG, LOG, METRICS, SUMMARY
+from fedray.rundir.tree import find_runs
 
-_BESIDE = ("checkpoints", METRICS, SUMMARY, LOG)
 _UNDER_WAY = frozenset({"waiting", "running"})
 
 
@@ -61,16 +60,6 @@ class Listed:
     def to_json(self) -> dict[str, Any]:
         """Return the line ready for JSON."""
         return asdict(self)
-
-
-def find_runs(folder: Path) -> Iterator[Path]:
-    """Yield the run folders in and below a folder, in the order of their names; none lies within another."""
-    for place, below, files in os.walk(folder):
-        here = Path(place)
-        if CONFIG in files and any((here / name).exists() for name in _BESIDE):
-            below.clear()
-            yield here
-        below.sort()
 
 
 def list_runs(folders: Sequence[Path], now: float, metric: str | None = None) -> list[Listed]:

@@ -36,7 +36,12 @@ class Ended:
 
 
 def run_in_sight(
-    experiment: Experiment, *, quiet: bool = False, own_process: bool = True, callbacks: Callbacks | None = None
+    experiment: Experiment,
+    *,
+    quiet: bool = False,
+    own_process: bool = True,
+    callbacks: Callbacks | None = None,
+    alone: bool = True,
 ) -> Ended:
     """Run an experiment in sight of the user; a signal stops it with a checkpoint, and so does a callback.
 
@@ -46,6 +51,7 @@ def run_in_sight(
         own_process: a second signal ends the process at once; False, where it is the user's, such as a notebook: it is
             raised again, and interrupts.
         callbacks: called in this process after each record, before the next round begins.
+        alone: False: it is one of several runs, and whoever runs them says at the end how to look at all.
 
     Raises:
         RunFailed: the run could not go on, with the place of its log.
@@ -54,7 +60,7 @@ def run_in_sight(
     told = callbacks or Callbacks()
     run = replace(experiment.run, callbacks=told.names)
     stops: list[Callable[[], None]] = []
-    hints = run.hints()
+    hints = run.hints() if alone else []
     console = Notebook(hints) if in_notebook() and not quiet else Console(quiet=quiet, hints=hints)
     again = "exit" if own_process else "interrupt"
     signals = StopSignals(

@@ -13,10 +13,10 @@ import yaml
 
 from fedray.core.errors import ConfigError
 from fedray.core.record import VIEWS
-from fedray.experiment.runs import find_runs
 from fedray.experiment.status import Status, read_run
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import PYTHON
+from fedray.rundir.tree import find_runs, is_run
 from fedray.sweep import Sweep
 from fedray.tracking.services import flat
 
@@ -129,7 +129,10 @@ def read_runs(folders: Sequence[Path], now: float) -> list[Told]:
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no such folder; name run folders, a sweep, or a folder that holds them")
         sweep = Sweep.at(folder)
-        places = (sweep.run_folder(cell).path for cell in sweep.cells) if sweep else find_runs(folder)
+        if sweep is not None:
+            places = [sweep.run_folder(cell).path for cell, _ in sweep.everything()]
+        else:
+            places = [folder] if is_run(folder) else [*find_runs(folder)]
         there = [path for path in places if path.is_dir()]
         if not there:
             raise ConfigError(f"{folder}: there is no run in it")

@@ -108,17 +108,17 @@ class Run:
             resumed_from = saved[0] if saved else 0
         data = self.plan.task.data
         told = self.plan.privacy is None  # else of each client nothing
-        wanted = told and data.counted and data.spec.task == "classification" and len(data) <= 100_000
+        wanted = told and data.counted and data.spec.task == "classification" and data.members <= 100_000
         return RunInfo(
             run_dir=self.folder.path,
             name=self.name,
             rounds=self.plan.rounds,
             resumed_from=resumed_from,
-            clients=len(data),
+            clients=data.members,
             parameters=self.plan.layout.trained,
             config_yaml=self.config,
-            label_counts=data.label_counts() if wanted else None,
-            client_names=[data.client_id(i) for i in range(min(len(data), 1000))] if told else [],
+            label_counts=data.label_counts()[: data.members] if wanted else None,
+            client_names=[data.client_id(i) for i in range(min(data.members, 1000))] if told else [],
             classes=list(data.spec.classes),
         )
 
@@ -388,7 +388,7 @@ class _Drive:
             "examples": state.totals.examples,
             "totals": state.totals.to_json(),
             "seed": plan.task.seed,
-            "clients": len(plan.task.data),
+            "clients": plan.task.data.members,
             "parameters": plan.layout.trained,
             "workers": self._last.workers if self._last else 0,
             "stacking": plan.task.stacking.reason,

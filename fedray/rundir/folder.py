@@ -30,6 +30,7 @@ from fedray.rundir.names import (
     config_of,
     to_go_on,
 )
+from fedray.rundir.tree import check_apart
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ class RunFolder:
             self.claim(config, code)  # another process was faster, and is refused to, or has given up
 
     def check_new(self) -> None:
-        """Check that there is no run in the folder.
+        """Check that there is no run in the folder, that it lies in none, and that none lies in it.
 
         Raises:
-            ConfigError: there is; says who drives it, or how to go on with it.
+            ConfigError: there is one; says who drives it, or how to go on with it.
         """
         if (self.path / CONFIG).exists() or (self.path / METRICS).exists():
             check_free(self.path)
@@ -97,6 +98,7 @@ class RunFolder:
                 f"run.dir: {self.path} already holds a run; "
                 f"go on with `{to_go_on(self.path)}` or choose another run.dir"
             )
+        check_apart(self.path)
 
     def unclaim(self) -> None:
         """Give up a fresh claim: a run that could not be started, or was stopped before its first round, leaves

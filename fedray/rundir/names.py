@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shlex
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -78,13 +76,6 @@ SWEEP = "sweep.json"
 
 PYTHON = "python"
 """First section of the config of a run that was started from Python: its arguments, without model and data."""
-
-
-def new_folder(name: str) -> Path:
-    """Return the path of a new run folder, named by the run and the time."""
-    default = Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    same_second = (default.with_name(f"{default.name}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([default], same_second) if not path.exists())
 
 
 def configs(run_dir: Path) -> list[tuple[int, Path]]:

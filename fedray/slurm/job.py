@@ -24,6 +24,7 @@ from fedray.config.sections import SlurmSection
 from fedray.core.errors import ConfigError, RunFailed, counted
 from fedray.rundir import durable, lock
 from fedray.rundir.names import CONFIG, LOCK, config_of
+from fedray.rundir.tree import check_apart, folder_of
 from fedray.slurm.allocation import Allocation
 from fedray.slurm.cluster import Nodes, RayCluster
 from fedray.slurm.commands import ask, host_names, look_up
@@ -137,8 +138,9 @@ def settle(arguments: Sequence[str], allocation: Allocation) -> Path:
         raise SystemExit(shown.returncode)  # it has said why
     config = yaml.safe_load(shown.stdout)
     chosen = (config.get("run") or {}).get("dir")
-    run_dir = Path(chosen or Path("runs") / given.stem / f"slurm-{allocation.job}").resolve()
+    run_dir = Path(chosen or folder_of(given.stem) / f"slurm-{allocation.job}").resolve()
     if not (run_dir / CONFIG).exists():
+        check_apart(run_dir)
         config["cluster"]["name"] = "slurm"
         try:
             (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)

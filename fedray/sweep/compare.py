@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from fedray.experiment.build import Config
 from fedray.experiment.evaluate import checkpoint_of, evaluate_model, evaluate_run
 from fedray.experiment.experiment import Experiment
 from fedray.models.prototype import last_of
-from fedray.run.origin import changes
 from fedray.run.plan import Plan
 from fedray.run.snapshot import first_state, model_of, restore
 from fedray.run.worker import Job
@@ -28,9 +26,7 @@ from fedray.rundir.client_table import metrics_in, newest_part
 from fedray.rundir.each_client import MOST_SHOWN
 from fedray.rundir.folder import RunFolder
 from fedray.rundir.names import COMPLETE, CONFIG
-from fedray.sweep.folder import check_same
-
-_log = logging.getLogger("fedray")
+from fedray.sweep.finished import check_same, warn_of_changes
 
 ALONE, POOLED = "local_only", "centralized"
 
@@ -62,10 +58,6 @@ class Contender:
     words: str
     config: Config
     folder: RunFolder
-
-    def check(self) -> None:
-        """Raise ConfigError if its folder holds a run of another config."""
-        check_same(self.folder, self.config, "the comparison")
 
     @property
     def done(self) -> bool:
@@ -154,6 +146,17 @@ def contenders(name: str, layers: Layers, algorithms: Sequence[str], folder: Pat
     ]
 
 
+def check(wanted: Sequence[Contender]) -> None:
+    """Check that what is in the folders of runs is of their configs; warn where code or data have changed since.
+
+    Raises:
+        ConfigError: a folder holds a run of another config.
+    """
+    for one in wanted:
+        check_same(one.folder, one.config, "the comparison")
+    warn_of_changes([(one.folder, one.config) for one in wanted])
+
+
 def _name(config: Config) -> str:
     return config.algorithm_parts().name
 
@@ -171,13 +174,10 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
     own: dict[str, dict[str, Any]] = final.get(VIEWS["personal"]) or final.get(VIEWS["global"]) or {}
     if contender.algorithm == ALONE:
         plan = contender.config.plan(contender.folder.encoding(), contender.folder.inputs(), contender.folder.meaning())
-        _warn_of_data(contender.folder, plan.task.data)
         yield from _alone(plan, contender, own)
         return
-    test = evaluate_run(contender.config, contender.folder, None) if final.get("test") else {}
+    test = evaluate_run(contender.config, contender.folder, None, warn=False) if final.get("test") else {}
     data = contender.config.plan(contender.folder.encoding()).task.data
-    if not final.get("test"):  # whoever evaluates looks itself
-        _warn_of_data(contender.folder, data)
     tested = data.test is not None and contender.config.evaluate.every > 0
     note = "no model of all" if tested and not test else ""
     sizes = data.sizes
@@ -185,18 +185,6 @@ def lines(contender: Contender, note: str = "") -> Iterator[Line]:
     test.pop("examples", None)
     name = "pooled" if contender.algorithm == POOLED else contender.algorithm
     yield Line(contender.words, rows, test, own, note, name, _each(contender.folder))
-
-
-def _warn_of_data(folder: RunFolder, data: ClientData) -> None:
-    """Warn where a run was trained on other data than those that are there now."""
-    before = checkpoint_of(folder, None).state.get("fingerprint", {})
-    if before and (words := changes(before, dict(data.fingerprint()))):
-        _log.warning(
-            "%s: the training data are not those that it was trained on (%s); its figures stay: delete it, or take "
-            "another --dir, for others",
-            folder.path,
-            words,
-        )
 
 
 def _alone(plan: Plan, contender: Contender, own: dict[str, dict[str, Any]]) -> Iterator[Line]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from fedray.config.layers import ConfigFile, on_slurm, overlay
 from fedray.config.sections import ClusterSection
@@ -20,19 +17,15 @@ from fedray.core.record import VIEWS
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
 from fedray.run.budget import LAST_ROUND
-from fedray.run.origin import changed_code
 from fedray.rundir import durable
 from fedray.rundir.folder import RunFolder
-from fedray.rundir.names import COMPLETE, CONFIG, SWEEP, config_path
-from fedray.sweep.grid import Cell, axes_of
-from fedray.sweep.names import Names, named, names_of
+from fedray.rundir.names import COMPLETE, CONFIG, SWEEP
+from fedray.rundir.tree import SWEEPS, folder_of
+from fedray.sweep.finished import CIRCUMSTANCES, check_same, differing, warn_of_changes
+from fedray.sweep.grid import SEED, Cell, axes_of
+from fedray.sweep.names import Names, identity, named, names_of
 from fedray.sweep.search import Search, Setting
 from fedray.sweep.table import Outcome, Row, tabulate, write_table
-
-_log = logging.getLogger("fedray")
-
-# What may differ from one start of a run to the next: where it runs and what is kept of it, not what it computes.
-_CIRCUMSTANCES = ("cluster", "driver", "worker", "run", "tracking", "checkpoint", "budget")
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ class Sweep:
             ConfigError: a mistake in an axis.
         """
         drawn = tuple(map(tuple, batches))
-        place = folder or Path("sweeps") / config.stem
+        place = folder or folder_of(config.stem, SWEEPS)
         sweep = cls(config, tuple(axes), (), place, search=search or Search(), batches=drawn)
         return replace(sweep, cells=sweep.cells_of(drawn))
 
@@ -104,12 +97,11 @@ class Sweep:
             ConfigError: a mistake in an axis, or the file that says what was in the folder before cannot be read.
         """
         cells = self.search.cells(self.axes, batches)
-        return named(cells, axes_of(self.axes), self._names(), self.folder, _CIRCUMSTANCES)
+        return named(cells, axes_of(self.axes), self._found().names, self.folder, CIRCUMSTANCES)
 
-    def _names(self) -> Names:
-        """Return the cells that the folder has had, by their names."""
-        found = _read(self.folder)
-        return {} if found is None else found.names
+    def _found(self) -> _Kept:
+        """Return what the folder says of what was run in it."""
+        return _read(self.folder) or _Kept(self.config, [], Search(), [], {}, [])
 
     def continued(self) -> Sweep:
         """Return the sweep with the settings that were drawn for it before, where later ones depend on them.
@@ -148,21 +140,27 @@ class Sweep:
             ConfigError: it cannot be written.
         """
         # What was here before is read again: another sweep may have begun in the folder meanwhile.
-        names = {**self._names(), **names_of(self.cells)}
+        names = {**self._found().names, **names_of(self.cells)}
         content: dict[str, Any] = {"config": str(self.config.absolute()), "axes": self.axes, "names": names}
+        content["earlier"] = [cell.name for cell in self.before()[0]]
         if self.search != Search():
             content |= {"search": self.search.to_json(), "batches": self.batches}
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             durable.replace(self.folder / SWEEP, json.dumps(content, indent=1).encode())
 
-    def check(self, cell: Cell) -> None:
-        """Read and bind a cell's config, so that a mistake is found before anything starts.
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Read and bind the configs of cells, so that a mistake is found before anything starts.
+
+        Warns of finished runs that are of other code or other data; where the sweep goes to Slurm, data lie elsewhere.
 
         Raises:
-            ConfigError: a mistake in the config, or the cell's folder holds a run of another one.
+            ConfigError: a mistake in a config, or a cell's folder holds a run of another one.
         """
-        check_same(self.run_folder(cell), self.config_of(cell), "the sweep")
+        runs = [(self.run_folder(cell), self.config_of(cell)) for cell in cells]
+        for folder, config in runs:
+            check_same(folder, config, "the sweep")
+        warn_of_changes(runs, data=self.slurm is None)
 
     def run_folder(self, cell: Cell) -> RunFolder:
         """Return the folder of a cell's run, there or not."""
@@ -213,9 +211,44 @@ class Sweep:
             folder.keep_config(experiment.run.config)
         return experiment
 
+    def before(self) -> tuple[list[Cell], list[Cell]]:
+        """Return the cells of sweeps before in the folder: those whose runs stand in its table, and those left out.
+
+        The table is of one config: left out is what was run with another text of it.  A run that is one of this sweep's
+        under another name is in neither.
+        """
+        found = self._found()
+        others = found.others(self.cells)
+        if not others or not self.config.exists():  # without it, what stood there stays
+            return [cell for cell in others if cell.name in found.earlier], []
+        kept, left = list[Cell](), list[Cell]()
+        seed = str(self.file.content.get(SEED, ""))
+        known = {identity(cell, seed) for cell in self.cells}
+        for cell in others:
+            if identity(cell, seed) not in known:
+                known.add(identity(cell, seed))
+                (kept if self._of_this_config(cell) else left).append(cell)
+        return kept, left
+
+    def _of_this_config(self, cell: Cell) -> bool:
+        folder = self.run_folder(cell)
+        try:
+            return not (folder.path / CONFIG).exists() or not any(differing(folder, self.config_of(cell)))
+        except ConfigError:  # as the config does not know its keys any more
+            return False
+
+    def everything(self) -> list[tuple[Cell, bool]]:
+        """Return the cells of the folder's table, the sweep's own first: each, and True for one of a sweep before."""
+        found = self._found()
+        before = [
+            cell for cell in found.others(self.cells) if cell.name in found.earlier and self.status(cell) != "new"
+        ]
+        return [*((cell, False) for cell in self.cells), *((cell, True) for cell in before)]
+
     def rows(self) -> list[Row]:
-        """Make the table of the runs' summaries as they are now."""
-        return tabulate([_outcome(cell, self.run_folder(cell)) for cell in self.cells])
+        """Make the table of the runs' summaries as they are now: of the sweep, and of those before in its folder."""
+        every = [(_outcome(cell, self.run_folder(cell)), earlier) for cell, earlier in self.everything()]
+        return tabulate([replace(outcome, earlier=earlier) for outcome, earlier in every])
 
     def write_table(self) -> list[Row]:
         """Write the table as the runs' summaries are now, and give it.
@@ -267,6 +300,13 @@ class _Kept:
     search: Search
     batches: list[list[Setting]]
     names: Names
+    earlier: list[str]
+
+    def others(self, own: Iterable[Cell]) -> list[Cell]:
+        """Return the cells that the folder has had beside those of a sweep."""
+        names = {cell.name for cell in own}
+        every = enumerate(self.names.items())
+        return [Cell(number, tuple(said.items()), name) for number, (name, said) in every if name not in names]
 
 
 def _read(folder: Path) -> _Kept | None:
@@ -282,7 +322,7 @@ def _read(folder: Path) -> _Kept | None:
         search = Search.from_json(content.get("search", {}))
         # Earlier versions did not write the names down, and had all settings in each.
         names = content["names"] if "names" in content else names_of(search.cells(axes, batches))
-        return _Kept(config, axes, search, batches, names)
+        return _Kept(config, axes, search, batches, names, content.get("earlier", []))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -308,40 +348,3 @@ def _outcome(cell: Cell, folder: RunFolder) -> Outcome:
     missing = final.get("evaluated", {}).get("missing")
     metrics = found | clients | ({"clients_test.missing": missing} if missing else {})
     return Outcome(cell, metrics, paused=paused_after(summary))
-
-
-def check_same(folder: RunFolder, config: Config, who: str) -> None:
-    """Check that a folder has no run of another config; where it runs and what is kept may differ.
-
-    Warns of a finished one that other code of the user's own has made; of others their resume warns.
-
-    Raises:
-        ConfigError: naming the key that differs.
-    """
-    if not (folder.path / CONFIG).exists():
-        return
-    wanted, before = _computed(config), _computed(Config.load(config_path(folder.path)))
-    for key in {**wanted, **before}:
-        if before.get(key) != wanted.get(key):
-            raise ConfigError(
-                f"{key}: {folder.path} holds a run with {before.get(key)!r}, {who} wants {wanted.get(key)!r};\n"
-                "take another --dir, or delete that run"
-            )
-    summary = folder.summary()
-    if summary.get("status") not in COMPLETE:
-        return
-    if words := changed_code(folder.path, int(summary["rounds"]), config.code()):
-        _log.warning("%s: %s; its figures stay: delete it, or take another --dir, for others", folder.path, words)
-
-
-def _computed(config: Config) -> dict[str, Any]:
-    """Return every option by its full key that has a part in the result."""
-    loaded = yaml.safe_load(config.to_yaml())
-    return _flat({key: value for key, value in loaded.items() if key not in _CIRCUMSTANCES}, "")
-
-
-def _flat(node: dict[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return flat

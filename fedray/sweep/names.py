@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedray.sweep.grid import Cell, name_of
+from fedray.sweep.grid import SEED, Cell, name_of
 from fedray.sweep.space import ranged
 
 Names = Mapping[str, Mapping[str, str]]
@@ -26,6 +26,15 @@ def varying(axes: Mapping[str, Sequence[str]]) -> list[str]:
 def names_of(cells: Iterable[Cell]) -> dict[str, dict[str, str]]:
     """Return the settings of cells by their names."""
     return {cell.name: dict(cell.settings) for cell in cells}
+
+
+def identity(cell: Cell, seed: str) -> frozenset[tuple[str, str]]:
+    """Return the settings of a cell in no order; ``seed``: that of the config, where it has none of its own.
+
+    >>> identity(Cell(0, (("seed", "3"), ("rounds", "5"))), "1") == identity(Cell(0, (("rounds", "5"),)), "3")
+    True
+    """
+    return _unordered({SEED: seed, **dict(cell.settings)})
 
 
 def named(

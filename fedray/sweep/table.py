@@ -23,6 +23,9 @@ CONFIDENCE = 0.95
 NOT_MEASURED = "-"
 """The sign for a metric that runs of a setting do not have, and others do."""
 
+NOT_VARIED = "as config"
+"""The words for a key that the sweep of a setting did not vary, and others in the folder did."""
+
 UNTESTED = (
     "not measured: test is of a whole model on the server, clients_personal of models of the clients' own, and not "
     "every algorithm has both"
@@ -58,6 +61,7 @@ class Row:
         wanted: all of them.
         metrics: by name, ``test.accuracy``.
         paused: the round after which its runs paused, as better settings went on; None: they did not.
+        earlier: those of them that sweeps before in the folder have run, and the last one does not ask for.
     """
 
     setting: dict[str, str]
@@ -67,6 +71,7 @@ class Row:
     wanted: int
     metrics: dict[str, Interval]
     paused: int | None = None
+    earlier: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,14 @@ class Outcome:
         metrics: the final ones by name (None: not a finite number), if it is finished.
         failed: it ended with an error.
         paused: the round after which it paused, as better ones went on; None: it did not.
+        earlier: a sweep before has run it, and the last one does not ask for it.
     """
 
     cell: Cell
     metrics: Mapping[str, float | None] | None = None
     failed: bool = False
     paused: int | None = None
+    earlier: bool = False
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> list[Row]:
@@ -100,7 +107,8 @@ def _row(setting: dict[str, str], members: Sequence[Outcome]) -> Row:
     intervals = {name: interval({s: metrics[name] for s, metrics in finished if name in metrics}) for name in names}
     failed = sum(one.failed for one in members)
     paused = min((one.paused for one in members if one.paused is not None), default=None)
-    return Row(setting, len(finished), failed, len(members) - len(finished) - failed, len(members), intervals, paused)
+    missing, earlier = len(members) - len(finished) - failed, sum(one.earlier for one in members)
+    return Row(setting, len(finished), failed, missing, len(members), intervals, paused, earlier)
 
 
 def interval(values: Mapping[str, float | None]) -> Interval:
@@ -131,13 +139,14 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 def in_words(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Write the table for people: its head, and a line for each setting, without keys that have one value only."""
-    keys = [key for key in rows[0].setting if len({row.setting[key] for row in rows}) > 1]
+    every = dict.fromkeys(key for row in rows for key in row.setting)
+    keys = [key for key in every if len({row.setting.get(key) for row in rows}) > 1]
     metrics = metrics_of(rows)
     lines = []
     for row in rows:
         lacking = NOT_MEASURED if row.runs else ""
         numbers = (_words(row.metrics[name]) if name in row.metrics else lacking for name in metrics)
-        lines.append([*(row.setting[key] for key in keys), _runs(row), *numbers])
+        lines.append([*(row.setting.get(key, NOT_VARIED) for key in keys), _runs(row), *numbers])
     return [*keys, "runs", *metrics], lines
 
 
@@ -169,7 +178,8 @@ def fitting(rows: Sequence[Row], width: int) -> tuple[Grid, list[str]]:
 def _runs(row: Row) -> str:
     lacking = [f"{count} {word}" for word, count in (("failed", row.failed), ("missing", row.missing)) if count]
     paused = [] if row.paused is None else [f"to round {row.paused}"]
-    return ", ".join([f"{row.runs}/{row.wanted}", *paused, *lacking])
+    earlier = "earlier" if row.earlier == row.wanted else f"{row.earlier} earlier" if row.earlier else ""
+    return ", ".join([f"{row.runs}/{row.wanted}", *paused, *lacking, *filter(None, [earlier])])
 
 
 def _words(found: Interval) -> str:
@@ -205,7 +215,7 @@ def _csv(rows: Sequence[Row]) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    counts = ["runs", "failed", "missing", "wanted", "paused"]
+    counts = ["runs", "failed", "missing", "wanted", "paused", "earlier"]
     writer.writerow([*keys, *counts, *(column for name in metrics for column in (name, f"{name}.ci95"))])
     for row in rows:
         found = [row.metrics.get(name, Interval(None, None, {})) for name in metrics]

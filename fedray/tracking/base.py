@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,6 +80,10 @@ class Tracker:
         """Return the words at the end of a run on how to look at what was written; empty: none."""
         return ""
 
+    def hint_of_all(self, folder: Path) -> str:
+        """Return the words at the end of several runs in a folder on how to look at all of them; empty: none."""
+        return ""
+
     def start(self, run: RunInfo) -> None:
         """Begin to follow a run that begins, or goes on."""
 
@@ -90,6 +95,14 @@ class Tracker:
 
     def close(self) -> None:
         """Let go of files, threads and the terminal, however the run ended; a second call does nothing."""
+
+
+def hints_of_all(trackers: Iterable[object], folder: Path) -> list[str]:
+    """Return the lines on how to look at what trackers have written of several runs in a folder.
+
+    Parts that are not made yet, as those of a user's own, give none.
+    """
+    return [hint for one in trackers if isinstance(one, Tracker) and (hint := one.hint_of_all(folder))]
 
 
 trackers = Registry("tracker", package="fedray.tracking", base=Tracker, such_as="a fedray.parts.Tracker of your own")

@@ -127,6 +127,10 @@ class MLflow(Tracker):
         folder = run_dir / LOCAL if self._store is None else Path(self._store.removeprefix("file://"))
         return f"open MLflow: MLFLOW_ALLOW_FILE_STORE=true mlflow server --backend-store-uri {shlex.quote(str(folder))}"
 
+    def hint_of_all(self, folder: Path) -> str:
+        """Return the address of the server, or of the files, that all runs have; runs without one have their own."""
+        return "" if self._store is None else self.hint(folder)
+
     def start(self, run: RunInfo) -> None:
         """Begin a run of MLflow, or go on with the one before."""
         from mlflow.entities import Param, RunTag

@@ -148,6 +148,10 @@ class TensorBoard(Tracker):
         """Return the command that shows the files."""
         return f"open TensorBoard: tensorboard --logdir {shlex.quote(str(self.log_dir or run_dir))}"
 
+    def hint_of_all(self, folder: Path) -> str:
+        """Return the command that shows the files of all runs."""
+        return self.hint(folder)
+
     def start(self, run: RunInfo) -> None:
         """Get ready; the event file is opened with the first record.
 

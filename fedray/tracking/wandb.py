@@ -73,6 +73,12 @@ class WandB(Tracker):
             return ""
         return f"upload to W&B: wandb sync {shlex.quote(str(run_dir))}/wandb/offline-run-*"
 
+    def hint_of_all(self, folder: Path) -> str:
+        """Return the command that uploads what all runs have written offline."""
+        if self.mode == "online":
+            return ""
+        return f"upload to W&B: wandb sync {shlex.quote(str(folder))}/*/wandb/offline-run-*"
+
     def start(self, run: RunInfo) -> None:
         """Begin a run of W&B, or go on with the one before."""
         import wandb

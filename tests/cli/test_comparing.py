@@ -19,6 +19,7 @@ def test_the_table_and_what_goes_on(cli: Cli, small: Path) -> None:
     assert (outcome.status, outcome.err) == (0, "")
     assert "run 1 of 3: each client alone" in outcome.out
     assert outcome.out.splitlines()[-1] == "run folders: runs/small/compare"
+    assert outcome.out.count("small: 8 clients") == 3  # the pool of all rows is none of them
     assert {path.name for path in Path("runs/small/compare").iterdir()} == {"local_only", "centralized", "fedavg"}
     assert "every client counts once" in outcome.out
     assert "worst tenth: the mean accuracy of the tenth of the clients that fares worst" in outcome.out
@@ -32,6 +33,27 @@ def test_the_table_and_what_goes_on(cli: Cli, small: Path) -> None:
         "all rows in one place",
         "federated, fedavg",
     ]
+
+
+def test_how_to_look_at_the_runs_is_said_once(cli: Cli, small: Path) -> None:
+    for command, folder in ((["compare", small], "runs/small/compare"), (["sweep", small, "seed=1"], "sweeps/small")):
+        outcome = cli(*command, "rounds=1", "tracking=[tensorboard]")
+        assert outcome.status == 0, outcome.err
+        assert outcome.out.count("open TensorBoard: ") == 1
+        assert outcome.out.splitlines()[-1] == f"open TensorBoard: tensorboard --logdir {folder}"
+
+
+def test_a_comparison_lies_beside_a_run_that_is_called_like_its_config(cli: Cli, small: Path) -> None:
+    assert cli("run", small, "run.dir=runs/small", "rounds=1", "-q").status == 0
+    assert cli("run", small, "rounds=1", "-q").status == 0
+    assert cli("compare", small, "rounds=1").out.splitlines()[-1] == "run folders: runs/small-2/compare"
+    listed = json.loads(cli("runs", "--json").out)
+    folders = {one["folder"] for one in listed}
+    assert len(folders) == 5
+    assert {"runs/small", "runs/small-2/compare/fedavg"} < folders
+    cli("compare", small, "rounds=1", "--dir", "runs/small/more").refused("it lies within that of another run")
+    cli("sweep", small, "seed=1,2", "--dir", "runs/small").refused("it lies within that of another run")
+    cli("run", small, "run.dir=runs/small-2").refused("other runs lie in it, such as runs/small-2/")
 
 
 def test_rows_that_stay_in_their_silos_are_not_pooled(cli: Cli, small: Path) -> None:

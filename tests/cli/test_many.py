@@ -16,6 +16,7 @@ from fedray.config.sections import SlurmSection
 from fedray.core.record import RoundRecord
 from fedray.experiment.build import Config
 from fedray.experiment.experiment import Experiment
+from fedray.report.told import read_runs
 from fedray.slurm.requeue import HISTORY, owner
 from fedray.sweep import Row, Sweep, write_table
 from tests.cli.command import SMALL, Cli, hashes
@@ -68,6 +69,24 @@ def test_finished_cells_are_not_run_again(cli: Cli, small: Path, begun: list[str
     shown = cli("sweep", small, "seed=1,2,3,4", "--table")
     assert "3/4" in shown.out
     assert len(begun) == 3
+
+
+def test_a_sweep_of_other_settings_adds_to_the_table_of_those_before(cli: Cli, small: Path, begun: list[str]) -> None:
+    assert cli("sweep", small, "local.epochs=1,2", "-q").status == 0
+    whole = json.loads(Path("sweeps/small/table.json").read_text())
+    shown = cli("sweep", small, "local.epochs=2,3")
+    assert shown.out.splitlines()[-1] == "  its table has 1 further setting of sweeps before: table.md there"
+    assert begun == ["local.epochs=1", "local.epochs=2", "local.epochs=3"]
+    two, three, one = json.loads(Path("sweeps/small/table.json").read_text())
+    assert [one | {"earlier": 0}, two] == whole
+    assert (one["earlier"], three["runs"]) == (1, 1)
+    reported = [told.folder.name for told in read_runs([Path("sweeps/small")], 0.0)]
+    assert reported == ["local.epochs=2", "local.epochs=3", "local.epochs=1"]
+    small.write_text(SMALL.replace("lr: 0.1", "lr: 0.2"))
+    shown = cli("sweep", small, "local.epochs=4")
+    words = "of another config, and in no table: local.epochs=1, local.epochs=2, local.epochs=3"
+    assert words in shown.out
+    assert len(json.loads(Path("sweeps/small/table.json").read_text())) == 1
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from fedray.data.spec import DataSpec
 from fedray.experiment.build import Config
 from fedray.local.losses import losses
 from fedray.optim import Cosine, LRSchedule
-from fedray.rundir import names
 from fedray.rundir.folder import RunFolder
 from fedray.server import SGD, Adam, Server, server_optimizers
 from fedray.tasks import task_of
@@ -100,21 +98,10 @@ def test_clients_that_are_left_out_are_known_by_their_index() -> None:
     assert plan.left_out == {2: frozenset({0, 7})}
 
 
-def test_two_runs_of_a_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Noon(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return cls(2026, 1, 2, 12)
-
+def test_the_run_folder_is_the_one_that_is_named_or_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(names, "datetime", Noon)
-    made = []
-    for _ in range(3):
-        folder = bound().run_folder()
-        folder.path.mkdir(parents=True)
-        made.append(folder.path.name)
-    assert made == ["2026-01-02_12-00-00", "2026-01-02_12-00-00-2", "2026-01-02_12-00-00-3"]
     assert bound(run={"dir": "mine"}).run_folder() == RunFolder(Path("mine"))
+    assert bound().run_folder().path.parent.parent == Path("runs")
 
 
 def test_the_loss_is_that_of_the_task_unless_the_config_names_one() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fedray.core.errors import ConfigError
-from fedray.experiment.runs import find_runs, list_runs, told_by
+from fedray.experiment.runs import list_runs, told_by
 from fedray.rundir.lock import Owner
 from fedray.rundir.names import LOCK
 
@@ -33,16 +33,6 @@ def write(folder: Path, records: list[dict[str, Any]], status: str | None = None
 def record(round: int, accuracy: float | None, **more: Any) -> dict[str, Any]:
     test = {"loss": 1.0 / round, "accuracy": accuracy}
     return {"round": round, "seconds": 2.0, "train": {"loss": 2.0 / round, "lr": 0.1}, "test": test, **more}
-
-
-def test_run_folders_are_found_and_nothing_below_them(tmp_path: Path) -> None:
-    write(tmp_path / "b" / "one", [])
-    write(tmp_path / "a", [])
-    write(tmp_path / "a" / "checkpoints" / "inner", [])
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "config.yaml").write_text("rounds: 1\n")  # a config of a user's, and no run
-    assert list(find_runs(tmp_path)) == [tmp_path / "a", tmp_path / "b" / "one"]
-    assert list(find_runs(tmp_path / "a")) == [tmp_path / "a"]
 
 
 def test_a_line_tells_the_best_value_and_its_round(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
-from fedray.sweep.compare import Contender, Line, contenders, lines
+from fedray.sweep.compare import Contender, Line, check, contenders, lines
 
 SMALL = """\
 seed: 3
@@ -91,11 +92,9 @@ def test_options_of_the_own_algorithm_are_not_those_of_others(tmp_path: Path) ->
 
 def test_a_folder_with_a_run_of_another_config_is_refused(tmp_path: Path) -> None:
     compared(tmp_path)
-    for one in made(tmp_path):
-        one.check()
-    other = made(tmp_path, "local.optimizer.lr=0.2")[0]
+    check(made(tmp_path))
     with pytest.raises(ConfigError, match=r"local.optimizer.lr: .* the comparison wants 0.2"):
-        other.check()
+        check(made(tmp_path, "local.optimizer.lr=0.2"))
 
 
 def test_without_a_test_set_nobody_is_said_to_lack_a_model(tmp_path: Path) -> None:
@@ -111,35 +110,33 @@ def test_an_algorithm_without_a_model_of_all_has_its_clients_alone(tmp_path: Pat
     assert "accuracy" in line.own
 
 
-def test_figures_of_other_data_and_other_code_are_said_to_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("test", [pytest.param("test: null", marks=pytest.mark.slow), "test: a.csv"])
+def test_figures_of_other_data_and_other_code_are_said_to_be_in_one_place_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, test: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "compared_net", raising=False)
     net, table = tmp_path / "compared_net.py", tmp_path / "a.csv"
     net.write_text("from torch import nn\ndef net():\n    return nn.Linear(1, 2)\n")
     rows = "".join(f"{n},{'no' if n % 3 else 'yes'}\n" for n in range(12))
     table.write_text(f"dose,ill\n{rows}")
     changes = (
-        "data={name: csv, train: [a.csv, a.csv], ids: [a, b], target: ill, holdout: 0.25}",
+        f"data={{name: csv, train: [a.csv, a.csv], ids: [a, b], target: ill, holdout: 0.25, {test}}}",
         "model={name: 'compared_net:net'}",
         "rounds=1",
     )
     before = [line.own for line in compared(tmp_path, *changes)]
-    wanted = made(tmp_path, *changes)
     caplog.clear()
     caplog.set_level("WARNING")
-    for one in wanted:
-        one.check()
+    check(made(tmp_path, *changes))
     assert caplog.messages == []
     net.write_text(net.read_text() + "# the same, in other words\n")
     table.write_text(f"dose,ill\n{rows[:-6]}")
-    for one in wanted:
-        one.check()
-    folders = [str(one.folder.path) for one in wanted]
-    code = "your own code is not that of round 1 (changed: compared_net.py); its figures stay"
-    assert [words.partition(": delete it")[0] for words in caplog.messages] == [f"{name}: {code}" for name in folders]
-    caplog.clear()
+    wanted = made(tmp_path, *changes)
+    check(wanted)
     assert [line.own for one in wanted for line in lines(one)] == before
-    data = "the training data are not those that it was trained on (changed: "
-    assert [words.partition(data)[0] for words in caplog.messages] == [f"{name}: " for name in folders]
+    (words,) = caplog.messages
+    assert words.startswith(f"{tmp_path / 'out'}: finished runs keep their figures, but your own code is not that of")
+    assert "(changed: compared_net.py); the training data are not those that they were trained on (changed: " in words
+    assert ": local_only, centralized, fedavg; delete them" in words

@@ -11,6 +11,7 @@ import pytest
 from fedray.core.errors import ConfigError
 from fedray.rundir.names import SUMMARY, SWEEP
 from fedray.sweep.folder import Sweep
+from fedray.sweep.table import in_words
 from tests.cli.command import SMALL
 
 
@@ -69,14 +70,14 @@ def test_on_slurm_the_options_are_laid_over_the_section(sweep: Sweep) -> None:
 def test_a_run_of_another_config_is_named_by_the_key_that_differs(sweep: Sweep) -> None:
     first, _ = sweep.cells
     sweep.claim(first)
-    sweep.check(first)
+    sweep.check([first])
     text = sweep.config.read_text()
     sweep.config.write_text(text.replace("{name: inline}", "{name: inline, start_timeout: 7}"))
     later = replace(sweep)
-    later.check(first)  # where it runs is no part of the result
+    later.check([first])  # where it runs is no part of the result
     sweep.config.write_text(text.replace("lr: 0.1", "lr: 0.2"))
     with pytest.raises(ConfigError, match=r"^local\.optimizer\.lr: .* holds a run with 0\.1, the sweep wants 0\.2;\n"):
-        replace(sweep).check(first)
+        replace(sweep).check([first])
 
 
 def test_all_runs_of_a_sweep_are_of_one_reading_of_its_config(sweep: Sweep) -> None:
@@ -108,3 +109,63 @@ def test_a_folder_that_cannot_be_written_is_named(sweep: Sweep, tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file/sweep: cannot be written: Not a directory"):
         Sweep.of(sweep.config, ["seed=1"], tmp_path / "file" / "sweep").begin()
+
+
+def test_a_narrower_sweep_leaves_the_runs_of_those_before_in_the_table(sweep: Sweep) -> None:
+    for number in (0, 1):
+        sweep.claim(sweep.cells[number])
+        ended(sweep, number, "finished", 0.25 + number / 2)
+    (row,) = (narrow := Sweep.of(sweep.config, ["local.epochs=2"], sweep.folder)).rows()  # as it is not begun yet
+    assert row.setting == {"local.epochs": "2"}
+    narrow.begin()
+    own, before = narrow.rows()
+    assert (own, own.earlier) == (row, 0)
+    assert (before.setting, before.runs, before.wanted, before.earlier) == ({"local.epochs": "1"}, 1, 1, 1)
+    assert [cell.name for cell, _ in narrow.everything()] == ["local.epochs=2", "local.epochs=1"]
+    again = Sweep.at(sweep.folder)
+    assert again is not None
+    assert again.rows() == [own, before]  # whoever reads the folder
+    again.write_table()
+    assert "| 1/1, earlier |" in (sweep.folder / "table.md").read_text()
+
+
+def test_more_seeds_of_sweeps_before_count_and_no_run_counts_twice(sweep: Sweep) -> None:
+    assert "seed: 3\n" in sweep.config.read_text()
+    seeds = Sweep.of(sweep.config, ["seed=3,4", "local.epochs=1"], sweep.folder)
+    seeds.begin()
+    for number, cell in enumerate(seeds.cells):
+        seeds.claim(cell)
+        ended(seeds, number, "finished", 0.25 + number / 2)
+    one = Sweep.of(sweep.config, ["local.epochs=1"], sweep.folder)  # of seed 3, as the config says
+    one.begin()
+    one.claim(one.cells[0])
+    ended(one, 0, "finished", 0.25)
+    (row,) = one.rows()
+    assert (row.runs, row.wanted, row.earlier) == (2, 2, 1)
+    assert row.metrics["test.accuracy"].values == {"": 0.25, "4": 0.75}
+
+
+def test_runs_of_another_text_of_the_config_are_left_out_of_the_table(sweep: Sweep) -> None:
+    for number in (0, 1):
+        sweep.claim(sweep.cells[number])
+        ended(sweep, number, "finished")
+    sweep.config.write_text(sweep.config.read_text().replace("lr: 0.1", "lr: 0.2"))
+    other = Sweep.of(sweep.config, ["local.epochs=3"], sweep.folder)
+    other.begin()
+    assert [row.setting for row in other.rows()] == [{"local.epochs": "3"}]
+    kept, left = other.before()
+    assert (kept, [cell.name for cell in left]) == ([], ["local.epochs=1", "local.epochs=2"])
+
+
+def test_a_key_that_one_sweep_did_not_vary_is_as_in_the_config(sweep: Sweep) -> None:
+    sweep.claim(sweep.cells[0])
+    ended(sweep, 0, "finished")
+    other = Sweep.of(sweep.config, ["rounds=2,3"], sweep.folder)
+    other.begin()
+    head, lines = in_words(other.rows())
+    assert head[:3] == ["rounds", "local.epochs", "runs"]
+    assert [line[:3] for line in lines] == [
+        ["2", "as config", "0/1, 1 missing"],
+        ["3", "as config", "0/1, 1 missing"],
+        ["as config", "1", "1/1, earlier"],
+    ]

@@ -120,7 +120,7 @@ def test_nothing_finished_is_a_table_too(tmp_path: Path) -> None:
     rows = tabulate([Outcome(cell) for cell in grid(["seed=1,2"])])
     assert [(row.setting, row.missing, row.wanted, row.metrics) for row in rows] == [({}, 2, 2, {})]
     write_table(tmp_path, rows)
-    assert (tmp_path / "table.csv").read_text() == "runs,failed,missing,wanted,paused\n0,0,2,2,\n"
+    assert (tmp_path / "table.csv").read_text() == "runs,failed,missing,wanted,paused,earlier\n0,0,2,2,,0\n"
 
 
 def test_a_table_shows_what_there_is_room_for_and_names_the_rest(tmp_path: Path) -> None:

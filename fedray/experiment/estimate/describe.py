@@ -69,14 +69,14 @@ def _section(title: str, rows: list[Row]) -> RenderableType:
 
 
 def _data(data: ClientData) -> list[Row]:
-    held, own = int(data.holdout_sizes.sum()), data.test_sizes
+    held, own, sizes = int(data.holdout_sizes.sum()), data.test_sizes, data.sizes[: data.members]
     whose = f"; {int(own.sum()):,} are the own ones of {counted(int((own > 0).sum()), 'client')}" if own.any() else ""
     silos = listed((f"{name} ({silo})" for name, silo in data.silos.items()), none="")
     return [
-        ("clients", f"{len(data):,}"),
+        ("clients", f"{data.members:,}"),
         *([("silos", silos)] if silos else []),
         ("an example", f"{data.spec.inputs} to {data.spec.targets}"),
-        ("training", f"{int(data.sizes.sum()):,} examples; a client has {_spread(data.sizes)}"),
+        ("training", f"{int(sizes.sum()):,} examples; a client has {_spread(sizes)}"),
         ("test", f"{0 if data.test is None else len(data.test):,} examples{whose}; held out on clients: {held:,}"),
     ]
 
@@ -86,8 +86,8 @@ def _labels(data: ClientData) -> list[RenderableType]:
         return []
     if len(data) > _PICTURED:
         return [_section("labels", [("not counted", f"for more than {_PICTURED:,} clients")])]
-    ids = [data.client_id(number) for number in range(len(data))]
-    return [Text(), Text(label_picture(data.label_counts(), data.spec.classes, clients=ids))]
+    ids = [data.client_id(number) for number in range(data.members)]
+    return [Text(), Text(label_picture(data.label_counts()[: data.members], data.spec.classes, clients=ids))]
 
 
 def _model(plan: Plan) -> list[Row]:
