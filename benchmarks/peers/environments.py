@@ -35,7 +35,12 @@ _TORCH = "torch==2.13.0"
 
 PEERS = (
     Peer("flower", ("flwr[simulation]==1.41.0", _TORCH), ("3.11", "3.12", "3.10"), {"Flower": "flower.measure"}),
-    Peer("pfl-research", ("pfl[pytorch]==0.6.0", _TORCH), ("3.11", "3.12", "3.10"), {"pfl-research": "pfl_research.measure"}),
+    Peer(
+        "pfl-research",
+        ("pfl[pytorch]==0.6.0", _TORCH),
+        ("3.11", "3.12", "3.10"),
+        {"pfl-research": "pfl_research.measure"},
+    ),
     Peer(
         "blazefl",
         ("blazefl[contrib,reproducibility]==2.0.3", _TORCH),
