@@ -7,6 +7,7 @@ part is whole or absent, and what is not yet whole lies outside of the folder, o
 from __future__ import annotations
 
 import io
+import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ TRAIN = "train"
 """The view of rows that tell of a client's training; those of all other views tell of an evaluation."""
 
 _PREFIX, _SUFFIX = "round-", ".parquet"
+
+_WHOLE = b"fedray.whole"
+"""The key under which a part says :attr:`ClientRows.whole` of each view, as JSON, beside its schema."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def read_clients(run_dir: str | Path) -> pyarrow.Table:
         )
     import pyarrow
 
-    return pyarrow.concat_tables(read, promote_options="default")
+    return pyarrow.concat_tables([part.replace_schema_metadata() for part in read], promote_options="default")
 
 
 def newest_part(run_dir: Path) -> pyarrow.Table | None:
@@ -121,9 +125,9 @@ class ClientTable:
     Args:
         folder: their folder; made with the first part.
         name_of: the id of the client with an index.
-        keep: the newest evaluations that are kept, and the best one with them: that whose mean over examples is best,
-            of the accuracy where there is one, else of the first metric beside the loss, else of the loss, in the
-            most personal view that there is; None: all.
+        keep: the newest evaluations that are kept, and the best one with them: that whose ``mean``, as the record has
+            it, is best, of the accuracy where there is one, else of the first metric beside the loss, else of the loss,
+            in the most personal view that there is; None: all.
     """
 
     def __init__(self, folder: Path, name_of: Callable[[int], str], keep: int | None = None) -> None:
@@ -178,7 +182,8 @@ class ClientTable:
         named = dict.fromkeys(name for one in rows for name in one.cells)
         cells = {name: _kind([own for one in rows for own in one.cells.get(name, ())]) for name in named}
         fields = {"round": pa.int64(), "client": pa.string(), "view": pa.string(), "examples": pa.int64()}
-        schema = pa.schema(fields | dict.fromkeys(metrics, pa.float64()) | cells)
+        whole = json.dumps({one.view: dict(one.whole) for one in rows if one.whole}).encode()
+        schema = pa.schema(fields | dict.fromkeys(metrics, pa.float64()) | cells, metadata={_WHOLE: whole})
         tables = []
         for one in rows:
             count = len(one.clients)
@@ -242,10 +247,15 @@ def _read(path: Path) -> pyarrow.Table | None:
 def _score(part: pyarrow.Table) -> float:
     """Return how good an evaluation is, higher is better."""
     metric = headline(metrics_in(part))
-    view = part["view"].to_numpy()
-    seen = view == max(set(view) - {TRAIN}, key=list(VIEWS).index)
-    values, examples = part[metric].to_numpy()[seen], part["examples"].to_numpy()[seen]
-    # A metric may give some clients no value; a loss that is no number is a model's fault.
-    there = np.full(len(values), True) if metric == "loss" else ~np.isnan(values)
-    mean = np.average(values[there], weights=examples[there]) if there.any() else math.nan
-    return -math.inf if math.isnan(mean) else float(mean if more_is_better(metric) else -mean)
+    views = part["view"].to_numpy()
+    view = max(set(views) - {TRAIN}, key=list(VIEWS).index)
+    whole = json.loads((part.schema.metadata or {}).get(_WHOLE, b"{}")).get(view, {})
+    if metric in whole:
+        mean = float(whole[metric])
+    else:
+        seen = views == view
+        values, examples = part[metric].to_numpy()[seen], part["examples"].to_numpy()[seen]
+        # A metric may give some clients no value; a loss of examples that is no number is a model's fault.
+        there = np.full(len(values), True) if metric == "loss" else ~np.isnan(values)
+        mean = float(np.average(values[there], weights=examples[there])) if there.any() else math.nan
+    return -math.inf if math.isnan(mean) else mean if more_is_better(metric) else -mean

@@ -201,3 +201,25 @@ def test_the_best_by_its_metric(metric: str, best: int, tmp_path: Path) -> None:
         metrics = {"loss": np.full(1, 7.0), metric: np.full(1, value)}
         writer.write(number, [ClientRows("global", np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), metrics)])
     assert kept(tmp_path) == [best, 3]
+
+
+def of_positions(loss: float, whole: float) -> ClientRows:
+    """An evaluation by a loss of positions, of which the second client has none."""
+    clients, ones = np.arange(2), np.ones(2, dtype=np.int64)
+    return ClientRows("global", clients, ones, {"loss": np.array([loss, np.nan])}, whole={"loss": whole})
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_client_without_a_position_that_counts_is_no_fault_of_the_model(again: bool, tmp_path: Path) -> None:
+    """The best is that by the mean of the record; NaN is a broken model where all positions together give it."""
+    writer = table(tmp_path, keep=1)
+    for number, (loss, whole) in enumerate([(0.5, 0.5), (0.25, np.nan), (0.75, 0.25), (0.5, 0.5), (0.5, 0.5)]):
+        writer = table(tmp_path, keep=1) if again else writer
+        writer.write(number, [trained(0), of_positions(loss, whole)])
+    assert kept(tmp_path) == [2, 4]
+
+
+def test_the_mean_of_the_record_stands_beside_the_table_alone(tmp_path: Path) -> None:
+    table(tmp_path).write(1, [of_positions(0.5, 0.25)])
+    assert read_clients(tmp_path).schema.metadata is None
+    assert read_clients(tmp_path).column_names == ["round", "client", "view", "examples", "loss"]
