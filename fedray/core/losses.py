@@ -137,10 +137,24 @@ def summed(loss: LossFn) -> Summed | None:
     def total(output: Tensor, target: Tensor) -> Tensor:
         return each(output, target).reshape(len(target), -1).sum(dim=1)
 
-    def count(target: Tensor) -> Tensor:
-        return (target != left_out).reshape(len(target), -1).sum(dim=1)
+    return Summed(total, partial(_others, left_out=left_out))
 
-    return Summed(total, count)
+
+def counts_of(loss: LossFn) -> Callable[[Tensor], Tensor] | None:
+    """Return how many positions of examples a loss counts: targets ``[B, ...]`` to ``[B]``; None: it leaves out none.
+
+    >>> weighted = torch.nn.CrossEntropyLoss(weight=torch.ones(3), ignore_index=2)
+    >>> counts_of(weighted)(torch.tensor([[0, 2, 2], [2, 2, 2]])), counts_of(torch.nn.CrossEntropyLoss())
+    (tensor([1, 0]), None)
+    """
+    if (found := summed(loss)) is not None:
+        return found.counts
+    left_out = ignored_class(loss)
+    return None if left_out is None else partial(_others, left_out=left_out)
+
+
+def _others(target: Tensor, left_out: int) -> Tensor:
+    return (target != left_out).reshape(len(target), -1).sum(dim=1)
 
 
 def _each_position(function: LossFn) -> LossFn | None:

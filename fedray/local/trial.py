@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from fedray.core.errors import ConfigError, one_line
 from fedray.core.messages import DELTA, PERSONAL, Broadcast, Parts
 from fedray.core.rng import torch_generator
 from fedray.data.columns.rows import CPU
+from fedray.local.few import Few
 from fedray.local.orders import Work
 from fedray.local.program import ClientProgram, Profile
 from fedray.local.task import LocalTask, Sharing, Stacking
@@ -198,7 +198,7 @@ class _Runs:
         self, task: LocalTask, rows: tuple[int, int], steps: int | None, decays: bool, first: bool = False
     ) -> None:
         self._first = first
-        few = _Few(task, rows)
+        few = Few(task, rows)
         self.clients = few.pair
         self.changed: set[str] = set()
         # Plain descent shows the gradients, where Adam would blow up rounding.  Decay stays, as it tells apart a
@@ -309,19 +309,6 @@ def _drawn(task: LocalTask, widths: Mapping[str, int], *clients: int) -> Parts:
     """Return something small for what a run would have sent or kept, so that a program that uses it shows it."""
     draw = torch_generator(task.seed, "local")
     return {name: 0.01 * torch.randn(*clients, width, generator=draw) for name, width in widths.items()}
-
-
-class _Few:
-    """The two largest clients, cut to so many examples each: where they are unequal a stacked step has padding."""
-
-    def __init__(self, task: LocalTask, rows: tuple[int, int]) -> None:
-        sizes = task.data.sizes
-        self.pair = np.resize(np.argsort(-sizes, kind="stable")[:2], 2)
-        self.sizes = sizes.copy()
-        self.sizes[self.pair] = np.minimum(sizes[self.pair], rows if len(sizes) > 1 else max(rows))
-        self.keys, self.spec = task.data.keys, task.data.spec
-        self.rows = task.data.rows
-        self.label_counts = task.data.label_counts
 
 
 def _refused(program: ClientProgram, error: Exception, where: str, advice: str) -> ConfigError:
