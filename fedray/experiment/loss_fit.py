@@ -10,11 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedray.core.errors import ConfigError, one_line
-from fedray.core.losses import LossFn, cross_entropy, ignore_index
+from fedray.core.losses import LossFn, cross_entropy, ignore_index, mse
 from fedray.tasks import Multilabel, Task
+from fedray.tasks.binary import YesNo
 from fedray.tasks.positions import Tokens
 
 Shape = tuple[int, ...]
+
+_OF_CLASSES = cross_entropy, F.cross_entropy, nn.CrossEntropyLoss
+_OF_NUMBERS = (
+    mse, F.mse_loss, nn.MSELoss, F.l1_loss, nn.L1Loss, F.smooth_l1_loss, nn.SmoothL1Loss, F.huber_loss, nn.HuberLoss
+)  # fmt: skip
+_OF_PROBABILITIES = F.binary_cross_entropy, nn.BCELoss
 
 
 def check_named(loss: LossFn, task: Task, shape: Shape, target: Shape) -> None:
@@ -35,9 +42,19 @@ def check_named(loss: LossFn, task: Task, shape: Shape, target: Shape) -> None:
     Raises:
         ConfigError: it cannot train this task, with both shapes and what to do.
     """
-    if not _is_cross_entropy(loss):
-        return
     gives = f"the model gives {shape} for targets {target}"
+    if isinstance(task, YesNo) and _is_one(loss, _OF_NUMBERS):
+        raise ConfigError(
+            f"local.loss: it compares an output itself with 0 and 1, whose middle is one half, and task: {task.name} "
+            f"takes outputs above 0 for yes; {gives}; {instead_of(task)}"
+        )
+    if isinstance(task, YesNo) and _is_one(loss, _OF_PROBABILITIES):
+        raise ConfigError(
+            f"local.loss: it compares probabilities, all of which are above 0, and task: {task.name} takes outputs "
+            f"above 0 for yes; {gives}: let it give logits, without a sigmoid, and {instead_of(task)}"
+        )
+    if not _is_one(loss, _OF_CLASSES):
+        return
     if len(shape) == 1 or shape[1] == 1:
         raise ConfigError(
             f"local.loss: cross-entropy compares outputs for several classes, and {gives}: of a single output it is "
@@ -98,7 +115,8 @@ def _targets(task: Task, target: Tensor) -> dict[int, str]:
     return found if left_out is None else {**found, left_out: "a target that does not count"}
 
 
-def _is_cross_entropy(loss: Any) -> bool:
+def _is_one(loss: Any, known: tuple[Any, ...]) -> bool:
+    """Tell if a loss is one of some functions, also with options, or of some classes."""
     function = getattr(loss, "function", loss)
     function = function.func if isinstance(function, partial) else function
-    return isinstance(function, nn.CrossEntropyLoss) or any(function is one for one in (cross_entropy, F.cross_entropy))
+    return any(function is one or type(function) is one for one in known)

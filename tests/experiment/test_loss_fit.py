@@ -122,7 +122,6 @@ def test_a_loss_is_refused_before_the_run_where_it_cannot_teach_the_task(case: s
     ("task", "classes", "shape", "targets", "fits"),
     [
         (Regression(), 2, (2,), torch.zeros(4, 2), True),
-        (Binary(), 1, (1,), torch.zeros(4, 1), True),
         (Binary(), 2, (1,), numbers(4, classes=2), False),
         (Classification(), 3, (3,), numbers(6, classes=3), False),
         (Classification(), 2, (2,), numbers(4, classes=2), False),
@@ -138,3 +137,48 @@ def test_squared_errors_need_an_output_for_each_target(
     assert bool(said) != fits, said
     assert fits or (said.startswith("local.loss: ") and f"task: {task.name}" in said)
     assert fits or (str((2, *shape)) in said and str((2, *targets.shape[1:])) in said)
+
+
+OF_YES_AND_NO: dict[str, Any] = {
+    "its own": None,
+    "with logits": functional.binary_cross_entropy_with_logits,
+    "with logits, weighted": nn.BCEWithLogitsLoss(pos_weight=torch.ones(1)),
+    "of one's own, Brier's": lambda output, target: functional.mse_loss(output.sigmoid(), target),
+    "mse": mse,
+    "squared error": functional.mse_loss,
+    "squared error, module": nn.MSELoss(),
+    "squared error by its path": UserLoss("torch.nn:MSELoss"),
+    "absolute error": nn.L1Loss(),
+    "absolute error, partial": partial(functional.smooth_l1_loss, beta=0.1),
+    "Huber": functional.huber_loss,
+    "probabilities": functional.binary_cross_entropy,
+    "probabilities, module": nn.BCELoss(),
+}
+
+
+def best_output(loss: LossFn, yes: int, of: int) -> float:
+    """The output for which a loss is least, where so many of some examples that look alike are a yes."""
+    outputs = torch.linspace(-3.0, 3.0, 601)
+    target = (torch.arange(of) < yes).float().unsqueeze(1)
+    found = []
+    for output in outputs:
+        try:
+            found.append(float(loss(output.expand(of, 1), target)))
+        except RuntimeError:  # no probability
+            found.append(np.inf)
+    return float(outputs[int(np.argmin(found))])
+
+
+@pytest.mark.parametrize("name", OF_YES_AND_NO)
+@pytest.mark.parametrize("task", [Binary(), Multilabel()])
+def test_a_loss_of_yes_and_no_is_refused_where_its_least_is_not_the_likelier_answer(name: str, task: Task) -> None:
+    loss = OF_YES_AND_NO[name]
+    about = task.of(DataSpec((2,), 1, "regression"), (4, 1))
+    taught = loss or about.loss_fn
+    teaches = best_output(taught, 1, 4) < -0.1 and best_output(taught, 3, 4) > 0.1
+    said = refusal(loss, about, (1,), numbers(4, 1, classes=2).float())
+    assert bool(said) != teaches, said
+    if said:
+        assert said.startswith("local.loss: it compares ")
+        assert said.endswith(f"leave local.loss out, and it is that of task: {task.name}"), said
+        assert "takes outputs above 0 for yes; the model gives (2, 1) for targets (2, 1)" in said
