@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from fedray.data.text.tokens import tokens_in
 from fedray.predict.predictions import Predictions
 from fedray.run.generation import Generation, generate, inputs_of
 from fedray.tasks import Task
+
+_log = logging.getLogger("fedray")
 
 _AT_ONCE = 8
 """Rows whose logits are held at once."""
@@ -106,10 +109,19 @@ class Texts:
             ConfigError: rows that cannot be read so.
         """
         some, where, form = self._rows(rows)
-        found = tokens_in(having(some, where, form.columns), where, form, self.tokenizer)
+        found = tokens_in(having(some, where, form.columns), where, form, self.tokenizer, trains=False)
         whole = Sequences(found.ids, found.learnt, found.offsets, np.arange(len(found)))
         parts = list(self._losses(cut(whole, self.limit), found.pad))
         total, count = (np.concatenate(one) for one in zip(*parts, strict=True))
+        if unsaid := int((count == 0).sum()):
+            _log.warning(
+                "%s: %s of %s rows have no perplexity, as they hold nothing that is learnt, such as an assistant's "
+                "answer, within %s tokens; to have the model answer: --generate 40, in Python generate(rows)",
+                where,
+                f"{unsaid:,}",
+                f"{len(count):,}",
+                f"{self.limit:,}",
+            )
         with np.errstate(invalid="ignore", divide="ignore"):
             perplexity = np.exp(np.where(count > 0, total / count, np.nan))
         rest = {"row": np.arange(1, len(found) + 1), "targets": count.astype(np.int64)}

@@ -18,6 +18,7 @@ from fedray.predict.loaded import load
 from fedray.predict.predictor import Predictor
 from fedray.rundir.folder import RunFolder
 from fedray.tasks import CausalLM
+from tests.data.text.hosted import TEMPLATE
 
 ROWS = [("ab", "cd"), ("a longer prompt", "e"), ("x", "a completion that is cut"), ("a prompt that fills it all", "f")]
 SAID = {"name": "text", "tokenizer": "bytes", "max_length": 20}
@@ -76,3 +77,26 @@ def test_what_no_text_is_is_refused(tmp_path: Path) -> None:
         predictor.generate([{"prompt": "a", "completion": "b"}], 0)
     with pytest.raises(ConfigError, match="was not trained by task: causal_lm"):
         Predictor(predictor.task, outputs).generate(["a"])
+
+
+@pytest.mark.slow  # imports transformers
+def test_a_chat_without_an_answer_has_no_perplexity(caplog: pytest.LogCaptureFixture) -> None:
+    """What training refuses, as nothing is learnt of it, is a row like any other here."""
+    said = {**SAID, "max_length": 40, "format": {"messages": "chat", "chat_template": TEMPLATE}}
+
+    def alike(x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(*x.shape, 257)
+
+    predictor = Predictor(CausalLM().of(DataSpec((40,), 257, vocabulary=257)), alike, taken={"text": said})
+    asked, answered = {"role": "user", "content": "two?"}, {"role": "assistant", "content": "yes"}
+    rows = [{"chat": [asked, answered]}, {"chat": [asked]}, {"chat": [asked, answered, asked]}]
+    found = predictor.predict(rows)
+    np.testing.assert_allclose(found.predicted, [257.0, np.nan, 257.0], rtol=1e-5)
+    learnt = len("yes </s>")
+    assert found.rest["targets"].tolist() == [learnt, 0, learnt]
+    (warning,) = caplog.messages
+    assert warning.startswith("rows: 1 of 3 rows have no perplexity")
+    assert "--generate 40, in Python generate(rows)" in warning
+    caplog.clear()
+    predictor.predict(rows[:1])
+    assert caplog.messages == []

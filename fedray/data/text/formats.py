@@ -175,7 +175,7 @@ class Format:
         """Return the messages of a row.
 
         Raises:
-            ConfigError: they are no messages, or nobody's that is learnt.
+            ConfigError: they are no messages.
         """
         assert self.messages is not None
         found = row[self.messages]
@@ -184,10 +184,13 @@ class Format:
         for one in found:
             if not isinstance(one, dict) or not isinstance(one.get("role"), str) or one.get("content") is None:
                 raise ConfigError(f'{where}: a message is {{"role": ..., "content": ...}}; this is {one!r:.60}')
-        if self.completion_only_loss and not any(one["role"] == "assistant" for one in found):
+        # Parquet has the fields of all messages in each, which templates would take for said.
+        return [{name: value for name, value in one.items() if value is not None} for one in found]
+
+    def check_learnt(self, messages: Sequence[Row], where: str) -> None:
+        """Raise ConfigError where nothing of the messages of a row is learnt."""
+        if self.completion_only_loss and not any(one["role"] == "assistant" for one in messages):
             raise ConfigError(
                 f"{where}: no message is an assistant's, so that there is nothing to learn; leave the row out, or say "
                 "format.completion_only_loss: false"
             )
-        # Parquet has the fields of all messages in each, which templates would take for said.
-        return [{name: value for name, value in one.items() if value is not None} for one in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,10 +66,10 @@ def prompts_in(rows: Iterable[Row], where: str, form: Format, tokenizer: Tokeniz
 
 def _texts(rows: Iterable[Row], where: str, form: Format, tokenizer: Tokenizer) -> Iterator[str]:
     if form.messages is not None:
-        chat, anybody = Chat(tokenizer, form.chat_template), replace(form, completion_only_loss=False)
+        chat = Chat(tokenizer, form.chat_template)
         for number, row in enumerate(having(rows, where, [form.messages]), start=1):
             place = f"{where}, row {number}"
-            messages = anybody.chat(row, place)
+            messages = form.chat(row, place)
             if messages[-1]["role"] == "assistant":
                 messages = messages[:-1]
             if not messages:

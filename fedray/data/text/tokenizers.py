@@ -213,12 +213,14 @@ class Chat:
     Args:
         tokenizer: the tokenizer, which may have a template.
         said: the template, as Jinja text, or a file of it; None: the tokenizer's.
+        trains: the chats are learnt; False: they are those of a prediction, for advice.
 
     Raises:
         ConfigError: there is none, or a package is missing.
     """
 
-    def __init__(self, tokenizer: Tokenizer, said: str | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, said: str | None, trains: bool = True) -> None:
+        self.trains = trains
         own = tokenizer.loaded if isinstance(tokenizer, Pretrained) else None
         self.template = template_of(said) or (None if own is None else own.chat_template)
         if not isinstance(self.template, str):
@@ -264,10 +266,11 @@ class Chat:
             before, _ = self._text(messages[:place], where, add_generation_prompt=True) if place else ("", [])
             whole, _ = self._text(messages[: place + 1], where)
             if not (whole.startswith(before) and text.startswith(whole)):
+                instead = "say format.completion_only_loss: false" if self.trains else "leave the row out"
                 raise ConfigError(
                     f"{where}: the chat template writes message {place + 1} in another way when it is the last one, so "
                     "that what the assistant says in it cannot be told; mark that in the template by {% generation %} "
-                    "... {% endgeneration %}, or say format.completion_only_loss: false"
+                    f"... {{% endgeneration %}}, or {instead}"
                 )
             spans.append((len(before), len(whole)))
         return text, spans

@@ -67,7 +67,12 @@ def tokens_of(file: Path, form: Format, tokenizer: Tokenizer, beside: Sequence[s
 
 
 def tokens_in(
-    rows: Iterator[Row], where: str, form: Format, tokenizer: Tokenizer, beside: Sequence[str] = ()
+    rows: Iterator[Row],
+    where: str,
+    form: Format,
+    tokenizer: Tokenizer,
+    beside: Sequence[str] = (),
+    trains: bool = True,
 ) -> Tokens:
     """Return rows as tokens, see :func:`tokens_of`.
 
@@ -77,11 +82,12 @@ def tokens_in(
         form: as for a file; so are the rest.
         tokenizer: the tokenizer.
         beside: further columns that are wanted.
+        trains: of each row something is learnt; False: of a chat without an answer nothing is, as in a prediction.
 
     Raises:
         ConfigError: with the row, for what it lacks.
     """
-    chat = Chat(tokenizer, form.chat_template) if form.messages is not None else None
+    chat = Chat(tokenizer, form.chat_template, trains) if form.messages is not None else None
     end = tokenizer.end
     ids: list[NDArray[Any]] = []
     learnt: list[NDArray[Any]] = []
@@ -116,7 +122,10 @@ def _pieces(
         for number, row in enumerate(some, start=done + 1):
             where = f"{place}, row {number}"
             if chat is not None:
-                text, span = chat.rendered(form.chat(row, where), where, form.completion_only_loss)
+                messages = form.chat(row, where)
+                if chat.trains:
+                    form.check_learnt(messages, where)
+                text, span = chat.rendered(messages, where, form.completion_only_loss)
             else:
                 prompt, rest = form.pair(row, where)
                 text = prompt + rest

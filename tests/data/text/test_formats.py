@@ -83,12 +83,19 @@ def test_rows_that_say_nothing() -> None:
         ([], "is a list of messages, and is not empty"),
         ("hi", "is a list of messages"),
         ([{"role": "user"}], 'a message is {"role": ..., "content": ...}'),
-        ([{"role": "user", "content": "hi"}], "no message is an assistant's"),
     ],
 )
 def test_chats_that_are_none(messages: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Format(messages="m").chat({"m": messages}, "row 1")
+
+
+def test_of_a_chat_something_is_learnt() -> None:
+    user, own = ({"role": role, "content": "hi"} for role in ("user", "assistant"))
+    with pytest.raises(ConfigError, match=r"row 1: no message is an assistant's.*format\.completion_only_loss: false"):
+        Format(messages="m").check_learnt([user], "row 1")
+    Format(messages="m").check_learnt([user, own], "row 1")
+    Format(messages="m", completion_only_loss=False).check_learnt([user], "row 1")
 
 
 def test_fields_that_a_message_lacks_are_not_said() -> None:

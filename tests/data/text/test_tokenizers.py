@@ -119,3 +119,12 @@ def test_of_a_chat_what_assistants_say_is_learnt(tmp_path: Path) -> None:
 def test_templates_that_cannot_be_used(template: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Chat(Bytes(), template).rendered(CHAT, "row 1", only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trains", [True, False])
+def test_who_predicts_is_advised_what_a_prediction_takes(trains: bool) -> None:
+    instead = "say format.completion_only_loss: false" if trains else "leave the row out"
+    template = "{% for m in messages[1:] %}{{ m['content'] }}{% endfor %}{{ messages|length }}"
+    with pytest.raises(ConfigError, match=rf"endgeneration %}}, or {instead}$"):
+        Chat(Bytes(), template, trains).rendered(CHAT, "row 1", only=True)
