@@ -6,6 +6,7 @@ Nothing on these pages is skipped in silence: what is not run here stands below,
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import itertools
 import json
@@ -365,7 +366,7 @@ def test_the_files_of_the_page_on_algorithms_are_run_as_printed(
 ) -> None:
     """Each kind of part by ``module:name`` from the working directory."""
     monkeypatch.chdir(tmp_path)
-    assert len(write_own_files(tmp_path, monkeypatch)) == 6
+    assert len(write_own_files(tmp_path, monkeypatch)) == 7
     (config,) = (s.text for s in snippets("yaml") if s.page.name == "write-your-own.md" and "my_source" in s.text)
     chosen = yaml.safe_load(config) | {"algorithm": {"name": algorithm}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(chosen))
@@ -375,6 +376,35 @@ def test_the_files_of_the_page_on_algorithms_are_run_as_printed(
     assert all("chosen" in record["metrics"]["Krum"] for record in records)
     view = "clients_personal" if algorithm == "my_ditto:Ditto" else "clients_test"
     assert records[-1][view]["accuracy"]["mean"] > 0.5
+
+
+@pytest.mark.parametrize("model", ["net", "fixed"])
+def test_functions_of_ones_own_are_run_as_printed(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own_files(tmp_path, monkeypatch)
+    (config,) = (s.text for s in snippets("yaml") if s.page.name == "write-your-own.md" and "my_parts" in s.text)
+    (tmp_path / "mine.yaml").write_text(config)
+    for least in (0.2, 0.5):
+        words = [f"model.name=my_parts:{model}", f"task.least={least}", f"run.dir={least}", "-q"]
+        assert fedray_main(["run", "mine.yaml", *words], monkeypatch) == 0
+    seen = []
+    for least in (0.2, 0.5):
+        records = [json.loads(line) for line in (tmp_path / f"{least}/metrics.jsonl").read_text().splitlines()]
+        seen.append(records[-1]["clients_test"])
+        assert records[-1]["train"]["loss"] < records[0]["train"]["loss"]
+        assert 0.5 < seen[-1]["certainty"]["mean"] < 1.0
+    assert seen[0]["certainty"] == seen[1]["certainty"]
+    assert seen[0]["sensitivity"]["mean"] > seen[1]["sensitivity"]["mean"], "from 0.2 on more are said to be ill"
+
+
+def test_what_a_model_may_know_of_its_data_is_on_the_page() -> None:
+    page = (ROOT / "docs/write-your-own.md").read_text()
+    told = set(
+        re.findall(r"^\| `(\w+)` \|", page.partition("| `spec.` | |")[2].partition("```")[0], flags=re.MULTILINE)
+    )
+    assert told == {field.name for field in dataclasses.fields(fedray.parts.DataSpec)} | {"inputs"}
 
 
 def test_the_python_of_the_first_five_minutes(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

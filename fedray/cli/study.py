@@ -130,7 +130,16 @@ tensorboard --logdir runs
 ```
 
 What the config names `my_model:net` is the function `net` of `my_model.py`, imported from the folder in which `fedray`
-is started: start it here.
+is started: start it here.  Its options in the config, such as `width`, are the arguments that it is called with:
+
+| function | besides its options it may take | gives |
+|---|---|---|
+| a model | `spec`, or nothing: `spec.outputs` classes, inputs of `spec.shape` | a `torch.nn.Module` |
+| data | `seed`, that of the run; or nothing | a `fedray.parts.FederatedData` |
+| a metric | outputs and targets, first | a value of each example |
+| a loss, `local: {loss: "my_model:name"}` | outputs and targets, first | the mean of the batch |
+
+All that can be one's own, an algorithm too, is in docs/write-your-own.md of fedray.
 """
 
 FILES = {
