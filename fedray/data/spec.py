@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fedray.core.errors import counted
+
 Task = Literal["classification", "regression"]
 
 
@@ -103,9 +105,13 @@ class DataSpec:
 
         >>> DataSpec((4,), 3).targets, DataSpec((4,), 64, "regression", target=(8, 8)).targets
         ('3 classes (classification)', '8 x 8 targets (regression)')
+        >>> DataSpec((4,), 1, "regression").targets
+        '1 target (regression)'
         """
         if self.task == "classification":
             return f"{self.outputs:,} classes ({self.task})"
         if not self.outputs:
             return "no target"
-        return f"{_shape(self.target, 0) if self.target else f'{self.outputs:,}'} targets ({self.task})"
+        if self.target:
+            return f"{_shape(self.target, 0)} targets ({self.task})"
+        return f"{counted(self.outputs, 'target')} ({self.task})"

@@ -183,7 +183,10 @@ def evaluate_run(
     if warn:
         warn_of_code(folder.path, saved.round, config.code())
     if test is None:
-        raise ConfigError("data.test: this run has no test set; give one with --data PATH")
+        raise ConfigError(
+            "data.test: this run has no test set; give one with --data PATH, or evaluate the clients, each on held-out "
+            f"rows of its own: fedray evaluate {folder.path} --clients"
+        )
     if not is_model(made(config.algorithm), layout):
         raise ConfigError(
             f"{folder.path}: the server of this run has no whole model to test, as clients keep a part of it, or the "

@@ -202,10 +202,9 @@ class LocalTask:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on what was decided, for the head of the log."""
-        spec = self.data.spec
         devices = (f"devices: {self.sharing.reason}",) if self.sharing.reason else ()
         return (
-            f"an example: {spec.inputs} to {spec.targets}",
+            f"an example: {self.data.spec.inputs} to {self.about.targets}",
             *((f"task: {self.about.name}: {self.why}",) if self.why else ()),
             *self.data.notes,
             *((f"inputs: {self.augment.words}",) if self.augment.parts else ()),

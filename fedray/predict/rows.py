@@ -12,7 +12,7 @@ import numpy as np
 from fedray.core.errors import ConfigError, an, listed
 from fedray.data.columns.inputs import InputColumns
 from fedray.data.encoding.encoding import Encoding
-from fedray.data.encoding.frames import is_table, table_of
+from fedray.data.encoding.frames import is_table, lacking, table_of
 from fedray.data.files.folder import read_npz
 from fedray.data.spec import DataSpec
 from fedray.predict.kept import Rest
@@ -108,8 +108,8 @@ def encoded_rows(rows: Any, spec: DataSpec, taken: Mapping[str, Any], encoding: 
         )
     there = [str(name) for name in (rows.column_names if hasattr(rows, "column_names") else rows)]
     names = list(taken.get("columns") or (column.name for column in spec.columns))
-    if lacking := [name for name in names if name not in there]:
-        raise ConfigError(f"rows: there is no column {listed(map(repr, lacking))}; the model needs {listed(names)}")
+    if missing := [name for name in names if name not in there]:
+        raise ConfigError(lacking("rows", missing, there, names))
     if hasattr(rows, "select"):
         cells = rows.select(encoding.order)
     else:

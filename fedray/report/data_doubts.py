@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+import yaml
 
 from fedray.core.errors import listed
 from fedray.data.encoding.overview import FEWEST, Column
@@ -15,6 +19,9 @@ At = tuple[str, int, Column]
 
 _SCARCE, _MOST, _FAR = 0.2, 0.5, 0.3
 
+_CODES = 3, 10
+"""The fewest and the most different whole numbers that look like codes; two are an input of 0 and 1 either way."""
+
 
 def doubts(report: DataReport) -> list[str]:
     """Return the warnings, the gravest first."""
@@ -22,7 +29,7 @@ def doubts(report: DataReport) -> list[str]:
     if report.target is not None:
         found += _of_target(report, report.target)
     found += [words for column in report.columns for words in _of_column(column, report)]
-    return [*found, *_of_drift(report), *_of_groups(report)]
+    return [*found, *_of_stand_ins(report), *_of_codes(report), *_of_drift(report), *_of_groups(report)]
 
 
 def _of_drift(report: DataReport) -> Iterator[str]:
@@ -107,6 +114,57 @@ def _far(name: str, there: Sequence[At]) -> Iterator[str]:
                 f"{name}: {count:,} of {rows:,} rows of {site} have {said}, far from all others: does it stand for "
                 "a missing value?"
             )
+
+
+def _of_stand_ins(report: DataReport) -> Iterator[str]:
+    """Say how numbers that may stand for missing values are said to be such, of all columns of tables at once."""
+    found = {name: list(values) for name, values in report.missing.items()}
+    for column in report.columns if report.target is not None and not report.target.words else ():
+        for value in sorted(_stand_ins(column)):
+            found.setdefault(column.name, []).append(int(value) if value.is_integer() else value)
+    if found != report.missing:
+        said = {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+        yield f"values that do stand for missing ones are said by {_said('missing', said)}"
+
+
+def _stand_ins(column: ColumnReport) -> set[float]:
+    """Return numbers far from all others: of many rows of a site, or all that a site has."""
+    there = [one for one in column.at if one.kind == "numbers"]
+    found = {one.extreme[0] for one in there if one.extreme is not None}
+    for one in there:
+        ends = [end for other in there if other is not one and other.quantiles for end in other.quantiles]
+        value = _value(one) if one.different == 1 else None
+        if value is not None and ends and not min(ends) <= value <= max(ends):
+            found.add(value)
+    return found
+
+
+def _of_codes(report: DataReport) -> Iterator[str]:
+    """Name the columns of tables whose whole numbers are so few that they may be codes."""
+    codes = [
+        column.name
+        for column in report.columns
+        if not column.words and not column.categories and column.kind == "numbers" and _may_be_codes(column.at)
+    ]
+    if codes:
+        own = report.categorical
+        said = {**own, **dict.fromkeys(codes)} if isinstance(own, Mapping) else [*(own or ()), *codes]
+        each = "each has" if len(codes) > 1 else "it has"
+        yield (
+            f"{listed(codes)}: {each} a few whole numbers; those that are codes, of which 3 is not more than 2, are "
+            f"said by {_said('categorical', said)}"
+        )
+
+
+def _may_be_codes(at: Sequence[Column]) -> bool:
+    there = [one for one in at if one.kind == "numbers"]
+    return all(one.whole for one in there) and _CODES[0] <= max(one.different for one in there) <= _CODES[1]
+
+
+def _said(key: str, value: object) -> str:
+    """Return how an option of tables is said, as YAML and behind a command."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False, allow_unicode=True).strip()
+    return f"`{key}: {text}` under `data`, or behind a command by {shlex.quote(f'data.{key}={text}')}"
 
 
 def _categories(column: ColumnReport, report: DataReport) -> Iterator[str]:

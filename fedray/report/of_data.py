@@ -63,6 +63,8 @@ class DataReport:
         held: the held-out examples, or own test sets, of all clients together.
         example: an example in words.
         refused: the reason for which a run of this config would be refused; empty: none was found.
+        missing: the config's own values that stand for missing ones, by column.
+        categorical: the config's own columns of categories.
     """
 
     name: str
@@ -79,6 +81,8 @@ class DataReport:
     held: int = 0
     example: str = ""
     refused: str = ""
+    missing: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    categorical: Mapping[str, Any] | Sequence[str] | None = None
 
     @property
     def groups(self) -> Sequence[str]:
@@ -166,7 +170,7 @@ def _with_clients(config: Config, found: DataReport) -> DataReport:
     if spec.task == "classification" and data.counted and spec.padding is None:
         counts = data.label_counts()
     many = range(len(data))
-    unsaid = config.task.unsaid if isinstance(config.task, Task) else 0
+    about = config.task if isinstance(config.task, Task) else Task()
     told = spec.padding is not None and data.taken is None  # by the lengths of its examples
     if not found.sites and not told and (arrays := of_arrays(data)) is not None:
         found = _changed(found, sites=arrays.sites, rows=arrays.rows, columns=arrays.columns, target=arrays.target)
@@ -176,10 +180,10 @@ def _with_clients(config: Config, found: DataReport) -> DataReport:
         sizes=data.sizes.tolist(),
         classes=spec.classes or [str(k) for k in range(counts.shape[1] if counts.size else 0)],
         counts=counts,
-        lengths=[_lengths(data, index, unsaid) for index in many] if spec.padding is not None else (),
+        lengths=[_lengths(data, index, about.unsaid) for index in many] if spec.padding is not None else (),
         test=0 if data.test is None else len(data.test),
         held=int(data.evaluation_sizes.sum()),
-        example=spec.inputs if spec.padding is not None else f"{spec.inputs} to {_outputs(spec.task, spec.outputs)}",
+        example=spec.inputs if spec.padding is not None else f"{spec.inputs} to {about.of(spec).targets}",
     )
 
 
@@ -190,11 +194,6 @@ def _lengths(data: ClientData, client: int, unsaid: int) -> Lengths:
     assert padding is not None
     targets = int(data.positions(np.array([client]), padding, unsaid)[0])
     return Lengths(int(found.sum()), targets, float(np.median(found)), int(found.max()))
-
-
-def _outputs(task: str, outputs: int) -> str:
-    what = "class" if task == "classification" else "number"
-    return f"{outputs} {what}{'' if outputs == 1 else 'es' if what == 'class' else 's'}"
 
 
 def _changed(report: DataReport, **changes: Any) -> DataReport:
@@ -215,7 +214,15 @@ def _of_tables(config: Config, source: TableSource) -> DataReport:
         columns = _columns(ask, names, options)
     counts = target.counts[:, :-1] if classes else np.zeros((0, 0), dtype=np.int64)
     return DataReport(
-        config.name, sites, [outline.rows for outline in outlines], columns, target, classes=classes, counts=counts
+        config.name,
+        sites,
+        [outline.rows for outline in outlines],
+        columns,
+        target,
+        classes=classes,
+        counts=counts,
+        missing=options.missing,
+        categorical=options.categorical,
     )
 
 

@@ -108,6 +108,11 @@ class Task:
         return self.spec.classes or tuple(map(str, range(self.spec.outputs)))
 
     @property
+    def targets(self) -> str:
+        """The targets of an example, in words, for the log."""
+        return self.spec.targets
+
+    @property
     def partial(self) -> bool:
         """True where some positions may not count."""
         return False

@@ -62,6 +62,15 @@ class Binary(YesNo):
         """The names of no and yes."""
         return self.spec.classes if len(self.spec.classes) == 2 else ("0", "1")
 
+    @property
+    def targets(self) -> str:
+        """No and yes, by one logit, in words.
+
+        >>> Binary().of(DataSpec((4,), 2, classes=("benign", "malignant"))).targets
+        'one logit, benign or malignant (binary)'
+        """
+        return f"one logit, {' or '.join(self.classes)} (binary)"
+
     def for_model(self, spec: DataSpec) -> DataSpec:
         """Return the examples as a named model sees them: with one output."""
         return replace(spec, outputs=1)

@@ -34,6 +34,15 @@ class Positions(Classification):
             raise ValueError(f"ignore_index={self.ignore_index}: it must be at least 0, as targets are")
 
     @property
+    def targets(self) -> str:
+        """The classes of each position, in words.
+
+        >>> Segmentation().of(DataSpec((1, 8, 8), 3)).targets
+        'one of 3 classes at each position (segmentation)'
+        """
+        return f"one of {self.spec.outputs:,} classes at each position ({self.name})"
+
+    @property
     def partial(self) -> bool:
         """True where some positions may not count."""
         return self.ignore_index is not None

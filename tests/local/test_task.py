@@ -36,6 +36,6 @@ def test_the_log_is_told_what_an_example_is_and_what_was_decided() -> None:
     assert task.notes == ("an example: 1 x 8 x 8 to 3 classes (classification)", "stacking: three at once")
     shared = replace(task, sharing=Sharing(2, "over two"))
     assert shared.notes[-1] == "devices: over two"
-    assert "to 1 targets (regression)" in local_task(linear_problem()).notes[0]
+    assert "to 1 target (regression)" in local_task(linear_problem()).notes[0]
     images = FederatedData.from_arrays(np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1], [0, 0, 1, 1])
     assert replace(task, data=images).notes[1] == "inputs: bytes of images, divided by 255"

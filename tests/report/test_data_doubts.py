@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fedray.data.encoding.overview import LEVELS, Column
@@ -71,3 +73,51 @@ def test_targets_and_groups() -> None:
     assert "one class alone: b" in found
     assert found[-1].startswith("label skew: ")
     assert doubts(report(PLAIN, refused="too few rows"))[0] == "A run of this config is refused: too few rows"
+
+
+def with_extreme(value: float, *at: str, kind: str = "numbers") -> list[Column]:
+    """Three sites, some of which have a number far from all others."""
+    return [
+        Column(kind, 0, 40, PLAIN.quantiles, (value, 12) if site in at else None)  # type: ignore[arg-type]
+        for site in "abc"
+    ]
+
+
+def cures(found: DataReport) -> list[str]:
+    return [words for words in doubts(found) if " are said by " in words]
+
+
+def test_a_number_that_may_stand_for_a_missing_one_comes_with_the_words_for_it() -> None:
+    target = ColumnReport("ill", [Column("text", 0, 2)] * 3, target=True)
+    (cure,) = cures(report(*with_extreme(0.0, "a", "c"), target=target))
+    assert cure == (
+        "values that do stand for missing ones are said by `missing: {bmi: 0}` under `data`, or behind a command by "
+        "'data.missing={bmi: 0}'"
+    )
+    (cure,) = cures(report(*with_extreme(0.5, "b"), target=target, missing={"bmi": [-9], "age": ["x"]}))
+    assert "`missing: {bmi: [-9, 0.5], age: x}`" in cure, "with what the config says already"
+    assert cures(report(*with_extreme(9.0, "b", kind="dates"), target=target)) == [], "a date, however it is written"
+    assert cures(report(*with_extreme(0.0, "a"))) == [], "arrays, of which a config says nothing of the kind"
+
+
+def test_so_does_one_number_that_a_site_has_throughout_far_from_all_of_the_others() -> None:
+    target = ColumnReport("ill", [Column("text", 0, 2)] * 2, target=True)
+    for value, told in ((0.0, 1), (5.0, 0), (99.0, 1)):
+        alike = numbers(different=1, quantiles=(value,) * len(LEVELS))
+        assert len(cures(report(PLAIN, alike, target=target))) == told, value
+
+
+def test_whole_numbers_of_few_values_may_be_codes() -> None:
+    def codes(different: int, whole: bool = True, **more: object) -> list[str]:
+        return doubts(
+            report(replace(PLAIN, different=different, whole=whole), replace(PLAIN, different=2, whole=whole), **more)
+        )
+
+    (said,) = codes(4)
+    assert said == (
+        "bmi: it has a few whole numbers; those that are codes, of which 3 is not more than 2, are said by "
+        "`categorical: [bmi]` under `data`, or behind a command by 'data.categorical=[bmi]'"
+    )
+    assert codes(2) == codes(11) == codes(4, whole=False) == []
+    assert "`categorical: [sex, bmi]`" in codes(4, categorical=["sex"])[0]
+    assert "`categorical: {sex: [f, m], bmi: null}`" in codes(4, categorical={"sex": ["f", "m"]})[0]

@@ -42,7 +42,9 @@ def test_the_page_has_every_part(report: DataReport) -> None:
 
 def test_the_terminal_shows_the_same(report: DataReport) -> None:
     text = plain(shown(report))
-    assert text.startswith("2 clients, 180 rows to train on, 3 columns, target ill; an example is 6 to 2 classes.")
+    assert text.startswith(
+        "2 clients, 180 rows to train on, 3 columns, target ill; an example is 6 to 2 classes (classification)."
+    )
     for words in ("north", "west", "120", "age", "! bp: 12 of 120 rows of north have 0"):
         assert words in text
 

@@ -134,7 +134,7 @@ def test_arrays_have_sizes_and_labels() -> None:
     assert (len(found.clients), sum(found.sizes), found.test) == (5, int(found.counts.sum()), 9)
     assert [(one.name, one.kind) for one in found.columns] == [("inputs", "float32 4, told by means")]
     assert found.counts.shape == (5, 3)
-    assert found.example == "4 to 3 classes"
+    assert found.example == "4 to 3 classes (classification)"
     numbers = fedray.FederatedData.from_arrays(np.zeros((4, 2)), np.zeros(4), [0, 0, 1, 1])
     config = Config.bind("python", {}, {"data": numbers, "model": {"name": "logistic"}, "cluster": {"name": "inline"}})
     assert report_on(config).classes == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,7 @@ def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:
         raise ConfigError(f"{table.path}: there are no rows")
     missing = [name for name in encoding.order if name not in table.columns]
     if missing and (encoding.options.missing_columns == "error" or len(missing) == len(encoding.order)):
-        hints = nearest(missing[0], [name for name in table.columns if name not in encoding.order])
-        raise ConfigError(
-            f"{table.path}: there is no column {listed(map(repr, missing))}{hints}; the model needs "
-            f"{listed(encoding.order)}"
-        )
+        raise ConfigError(lacking(table.path, missing, table.columns, encoding.order))
     if missing:
         _log.warning(
             "%s: there is no column %s: it counts as missing in every row, as the run has missing_columns: impute",
@@ -107,6 +103,20 @@ def inputs_of(table: Table, encoding: Encoding) -> NDArray[np.float32]:
             listed(map(repr, missing)),
         )
     return encoding.inputs(table)
+
+
+def lacking(where: object, missing: Collection[str], there: Iterable[str], needed: Collection[str]) -> str:
+    """Return what is said of columns that rows to be predicted lack, with those that may be meant.
+
+    >>> lacking("new.csv", ["chol"], ["id", "sex", "cholest"], ["sex", "chol"]).partition("; call")[0]
+    "new.csv: there is no column 'chol' (did you mean 'cholest'?); the model needs sex, chol"
+    """
+    others = [name for name in there if name not in needed]
+    each = listed(f"{name!r}{nearest(name, others)}" for name in missing)
+    return (
+        f"{where}: there is no column {each}; the model needs {listed(needed)}; call columns as the training tables do,"
+        " and add one that nobody has measured with empty cells, which count as missing"
+    )
 
 
 def beside(table: Table, encoding: Encoding) -> list[str]:

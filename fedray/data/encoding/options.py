@@ -50,6 +50,8 @@ class Options:
     >>> options = Options("sick", categorical={"sex": ["f", "m"], "ward": {"top": 20}}, ordinal={"grade": ["I", "II"]})
     >>> options.declared, options.top
     ({'sex': ['f', 'm'], 'ward': None}, {'ward': 20})
+    >>> Options("sick", missing={"chol": 0, "crp": [-1, "k.A."]}).missing  # one value stands for a list of it
+    {'chol': [0], 'crp': [-1, 'k.A.']}
     """
 
     target: str
@@ -86,6 +88,8 @@ class Options:
         for key in ("ordinal", "missing"):
             if not isinstance(getattr(self, key), Mapping):
                 raise ConfigError(f"{key}: expected {{column: [values]}}, got {getattr(self, key)!r}")
+        single = {name: [one] if isinstance(one, str | int | float) else one for name, one in self.missing.items()}
+        object.__setattr__(self, "missing", single)
         self._check_values()
         self._check_columns()
         self._dialects  # noqa: B018 - a mistake in it is said now
@@ -98,7 +102,7 @@ class Options:
             f"{key}.{name}": values for key in ("ordinal", "missing") for name, values in getattr(self, key).items()
         }
         for where, values in lists.items():
-            if not isinstance(values, (list, tuple, type(None))):
+            if not isinstance(values, list | tuple) and (values is not None or where.startswith("missing.")):
                 raise ConfigError(f"{where}: expected a list of values, as in [f, m], got {values!r}")
             if any(isinstance(value, bool) for value in values or ()):
                 raise ConfigError(f'{where}: YAML reads bare yes, no, on and off as true and false; quote them: ["no"]')

@@ -38,6 +38,7 @@ class Column:
         extreme: the smallest or largest value that many rows have far from all others, and how many have it: it may
             stand for a missing one; None: there is none.
         names_rows: it is text that differs from row to row, as ids do.
+        whole: all its numbers are whole.
     """
 
     kind: Literal["numbers", "dates", "text", "empty", "absent"]
@@ -46,6 +47,7 @@ class Column:
     quantiles: tuple[float, ...] | None = None
     extreme: tuple[float, int] | None = None
     names_rows: bool = False
+    whole: bool = False
 
 
 def described(table: Table, columns: Sequence[str], text: Sequence[str] = ()) -> dict[str, Column]:
@@ -73,7 +75,8 @@ def _described(table: Table, name: str, category: bool) -> Column:
     there = values[~np.isnan(values)]
     told = tuple(np.quantile(there, LEVELS).tolist()) if len(there) >= FEWEST else None
     kind: Literal["numbers", "dates"] = "dates" if table.kind(name) == "dates" else "numbers"
-    return Column(kind, table.rows - len(there), len(np.unique(there)), told, far_apart(there))
+    whole = kind == "numbers" and bool((there == np.floor(there)).all())
+    return Column(kind, table.rows - len(there), len(np.unique(there)), told, far_apart(there), whole=whole)
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64] | None:

@@ -49,7 +49,7 @@ class TableSource(EncodedSource):
         ignore: columns that are no inputs, such as the ids of patients; they leave no table.
         columns: the columns that are inputs; by default all.
         ordinal: ``{column: [low, mid, high]}``: levels as numbers.
-        missing: ``{column: [0]}``: values that stand for a missing one.
+        missing: ``{column: 0}``, or ``{column: [0, -9]}``: values that stand for a missing one.
         missing_columns: error, or impute: fill in columns that a file lacks.
         missing_values: impute: the federated mean, or indicator: beside it an input that is 1 where one is missing.
         missing_target: error, or drop: leave out rows without a target.
@@ -115,10 +115,12 @@ class TableSource(EncodedSource):
 
         target = getattr(self, "target", None)
         if target is None:
-            raise ConfigError("target: the name of the target column is needed")
-        return Options(
-            target, **{field.name: getattr(self, field.name) for field in fields(Options) if field.name != "target"}
-        )
+            raise ConfigError("data.target: the name of the target column is needed")
+        said = {field.name: getattr(self, field.name) for field in fields(Options) if field.name != "target"}
+        try:
+            return Options(target, **said)
+        except ConfigError as error:
+            raise ConfigError(f"data.{error}") from None
 
     def column(self) -> str | None:
         """Return the column that names the client of a row, if there is one."""

@@ -29,6 +29,7 @@ from fedray.local.schedule import step_bounds
 from fedray.run.plan import Plan
 from fedray.rundir.held_rows import LIMIT
 from fedray.server import Server
+from fedray.tasks import Task
 
 _PICTURED = 100_000
 _PROCESS = "about 0.25 GB"
@@ -52,7 +53,7 @@ def describe(config: Config) -> RenderableType:
     workers = worker_count(config.place)
     return Group(
         Text(f"{config.name}: {counted(plan.rounds, 'round')}, seed {plan.task.seed}"),
-        _section("data", _data(plan.task.data)),
+        _section("data", _data(plan.task.data, plan.task.about)),
         *_labels(plan.task.data),
         _section("model", _model(plan)),
         _section("algorithm", _algorithm(config, plan)),
@@ -68,14 +69,14 @@ def _section(title: str, rows: list[Row]) -> RenderableType:
     return Group(Text(), Text(title, style="bold"), Padding(pairs(rows, width=12), (0, 0, 0, 2)))
 
 
-def _data(data: ClientData) -> list[Row]:
+def _data(data: ClientData, task: Task) -> list[Row]:
     held, own, sizes = int(data.holdout_sizes.sum()), data.test_sizes, data.sizes[: data.members]
     whose = f"; {int(own.sum()):,} are the own ones of {counted(int((own > 0).sum()), 'client')}" if own.any() else ""
     silos = listed((f"{name} ({silo})" for name, silo in data.silos.items()), none="")
     return [
         ("clients", f"{data.members:,}"),
         *([("silos", silos)] if silos else []),
-        ("an example", f"{data.spec.inputs} to {data.spec.targets}"),
+        ("an example", f"{data.spec.inputs} to {task.targets}"),
         ("training", f"{int(sizes.sum()):,} examples; a client has {_spread(sizes)}"),
         ("test", f"{0 if data.test is None else len(data.test):,} examples{whose}; held out on clients: {held:,}"),
     ]

@@ -157,6 +157,9 @@ def test_a_column_that_is_filled_in_is_told(caplog: pytest.LogCaptureFixture) ->
     rows = {name: column for name, column in columns().items() if name != "age"}
     with pytest.raises(ConfigError, match="there is no column 'age'"):
         inputs_of(table_of(rows, ENCODING), ENCODING)
+    called = {"Age ": rows["sex"], **rows}
+    with pytest.raises(ConfigError, match=r"'age' \(did you mean 'Age '\?\); .*, and add one that nobody has measured"):
+        inputs_of(table_of(called, ENCODING), ENCODING)
     filled = replace(ENCODING, options=Options("ill", missing_columns="impute"))
     found, whole = inputs_of(table_of(rows, filled), filled), inputs_of(table_of(columns(), filled), filled)
     assert [record.getMessage() for record in caplog.records] == [
@@ -164,3 +167,5 @@ def test_a_column_that_is_filled_in_is_told(caplog: pytest.LogCaptureFixture) ->
     ]
     assert found[0].tolist() != whole[0].tolist()
     assert found[1].tolist() == whole[1].tolist()  # who lacks an age has the mean
+    empty = {**rows, "age": [None, None]}  # as the refusal advises
+    assert inputs_of(table_of(empty, ENCODING), ENCODING).tolist() == found.tolist()
