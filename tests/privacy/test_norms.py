@@ -49,9 +49,9 @@ def squared(row: Tensor) -> Fraction:
 def test_a_bound_is_above_the_norm_and_close_to_it(case: tuple[int, int, list[float], str]) -> None:
     row = vector(case)
     (bound,), true = norms_above([row]), squared(row)
-    assert Fraction(float(bound)) ** 2 >= true * Fraction(1.000007) ** 2
+    assert Fraction(float(bound)) ** 2 >= true * Fraction(1.000015) ** 2
     lost = row.shape[1] * Fraction(2) ** -125
-    assert Fraction(float(bound)) ** 2 <= (true + lost) * Fraction(1.000023) ** 2
+    assert Fraction(float(bound)) ** 2 <= (true + lost) * Fraction(1.000046) ** 2
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,7 +66,7 @@ def test_nothing_is_longer_than_the_norm_that_it_is_clipped_to(
     before, parts = row.clone(), [row[:, :5], row[:, 5:]] if row.shape[1] > 5 else [row]
     scale_rows_(parts, norms_above(parts), norm)
     assert squared(row) <= Fraction(norm) ** 2
-    if length <= norm / 1.00002:
+    if length <= norm / 1.00005:
         assert torch.equal(row, before) or norm < 1e-15, "a row that is short enough stays"
     elif norm >= 1e-15:
         assert squared(row) >= Fraction(norm * (1 - 1e-4)) ** 2 or norm < length * 1e-30, "and no more than it has to"
