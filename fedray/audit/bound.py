@@ -106,6 +106,20 @@ def log_ratio(
     return total
 
 
+def laplace_ratio(seen: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+    """Return the log likelihood ratios of :func:`log_ratio` under Laplace noise, of who surely takes part.
+
+    >>> laplace_ratio(np.array([[2.0, 0.25], [0.5, 0.5]]), scale=0.5)
+    array([ 2., -1.])
+
+    Args:
+        seen: the releases of rounds, around 1 of who was in and 0 of who was not, ``[T, K]``.
+        scale: b > 0 of the density ``exp(-|x| / b) / 2b``.
+    """
+    total: NDArray[np.float64] = ((np.abs(seen) - np.abs(seen - 1.0)) / scale).sum(axis=0)
+    return total
+
+
 def correlated_ratio(
     seen: NDArray[np.float64],
     noise_multiplier: float,

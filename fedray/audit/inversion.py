@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedray.audit.membership import rows_of
+from fedray.audit.membership import Among, rows_of
 from fedray.audit.runs import run
 from fedray.core.errors import ConfigError, listed
 from fedray.core.layout import Layout
@@ -86,6 +86,8 @@ def intercepted(config: Config, round: int, client: str | None, released: bool) 
         RunFailed: a round cannot go on.
     """
     plan = config.plan().bare()
+    # Who is in a round is known before: of all clients, but by the seed, also where a run would hide it.
+    plan = replace(plan, sampler=Among(plan.sampler, np.arange(len(plan.task.data))))
     if not 1 <= round <= plan.rounds:
         raise ConfigError(f"--round {round}: the config has rounds 1 to {plan.rounds}")
     ring = plan.algorithm.transforms.ring

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fedray.core.record import RoundRecord
 from fedray.models.prototype import last_of
 from fedray.run.executor import InlineExecutor
 from fedray.run.loop import Rounds
@@ -29,6 +30,7 @@ def run(
     threads: int,
     executor: MakeExecutor = InlineExecutor,
     told: Callable[[int, Tensor], None] = lambda round, vector: None,
+    recorded: Callable[[RoundRecord], object] = lambda record: None,
 ) -> Tensor:
     """Do the rounds of a plan, and return a copy of the model at their end, ``[P]``.
 
@@ -38,6 +40,7 @@ def run(
         threads: those of torch.
         executor: makes what does the work.
         told: is given the model before the first round (0) and after each, valid until the next.
+        recorded: is given the record of each round.
 
     Raises:
         RunFailed: a round cannot go on.
@@ -52,4 +55,5 @@ def run(
         told(0, state.vector)
         for record in Rounds(plan, state, doing, lambda state: None):
             told(record.round, state.vector)
+            recorded(record)
         return state.vector.detach().cpu().clone()

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.audit.bound import Guesses, Line, correlated_ratio, log_ratio
-from fedray.audit.canary import Canary
+from fedray.audit.bound import Guesses, Line
 from fedray.audit.runs import run
+from fedray.audit.targets import target_of
 from fedray.core.errors import ConfigError
-from fedray.core.messages import Ints
+from fedray.core.record import RoundRecord
 from fedray.core.rng import integer, numpy_generator
 from fedray.experiment.build import Config
-from fedray.privacy.accounting import spent
-from fedray.privacy.central import Central
 from fedray.run.plan import Plan
 from fedray.rundir.scratch import scratch
-from fedray.sampling import InTurns
 
 DELTAS = (0.01, 0.03, 0.1, 0.2, 0.3)
 """Further deltas of a test, beside the claim's own: the accountant has an epsilon for each, and refuting one refutes
@@ -45,11 +42,10 @@ class Found:
 
 
 class Audit:
-    """An audit of a config with client-level privacy by the server.
+    """An audit of a config with privacy for clients.
 
     Each trial is a run of the config, of another seed, with noise of its own.  Of its canaries some are in and the
-    others are not: one that is not in sends zeros, which with a fixed denominator is as if it were not there, and under
-    ``replace_one`` the opposite.
+    others are not, as the mechanism that is tested has neighbours: :class:`~fedray.audit.targets.Target`.
 
     Args:
         config: the experiment, bound, with the changes :data:`HERE`.
@@ -61,39 +57,16 @@ class Audit:
     """
 
     def __init__(self, config: Config, trials: int, canaries: int = 1) -> None:
-        section = config.privacy
-        if section is None:
-            raise ConfigError(
-                "privacy: there is none, so nothing is claimed: give the section, or audit another config"
-            )
-        if section.unit != "client" or section.model != "central":
-            raise ConfigError(
-                f"privacy.unit={section.unit}, privacy.model={section.model}: canaries are clients, so what can be "
-                "audited is unit: client with model: central"
-            )
-        if section.clip != "fixed" or section.per_layer:
-            raise ConfigError(
-                "privacy.clip: a canary is made for one norm over all layers: audit it with clip=fixed, per_layer=false"
-            )
+        self._seed = config.schema.seed
+        self._target = target_of(config.privacy, self._seed, config.transforms)
         if trials < 1 or canaries < 1 or trials * canaries < 2:
             raise ConfigError(
                 f"--trials={trials} --canaries={canaries}: a canary must have been in and another not: their product "
                 "must be at least 2"
             )
-        self._seed = config.schema.seed
-        canary = Canary(np.zeros(0, dtype=np.int64), section.norm, self._seed)
-        plan = replace(config, transforms=(*config.transforms, canary)).plan()
-        clients = len(plan.task.data)
-        self.central = next(part for part in plan.algorithm.transforms if isinstance(part, Central))
-        width = sum(stop - start for group in self.central.groups for name, start, stop in group if name == "delta")
-        if canaries > min(clients, width):
-            raise ConfigError(
-                f"--canaries={canaries}: there are {clients:,} clients and {width:,} shared parameters, and each "
-                "canary is a client with a direction of its own: ask for fewer"
-            )
-        order = numpy_generator(self._seed, "canary", round=1).permutation(clients)
-        canary.clients = np.sort(order[:canaries])
-        self._canary, self._trials, self._threads = canary, trials, config.place.worker.threads
+        plan = replace(config, transforms=(*config.transforms, self._target.canary)).plan()
+        self._target.place(plan, canaries)
+        self._trials, self._count, self._threads = trials, canaries, config.place.worker.threads
         self.plan: Plan = plan.bare()
 
     def __iter__(self) -> Iterator[Found]:
@@ -102,7 +75,7 @@ class Audit:
         Raises:
             RunFailed: a run could not go on.
         """
-        count = len(self._canary.clients)
+        count = self._count
         bits = np.arange(self._trials * count) % 2 == 0
         there = numpy_generator(self._seed, "canary", round=2).permutation(bits).reshape(self._trials, count)
         scores: list[NDArray[np.float64]] = []
@@ -112,37 +85,17 @@ class Audit:
 
     def lines(self, guesses: Guesses, confidence: float) -> list[Line]:
         """Return the claim and the bound at the claim's delta, and at those of :data:`DELTAS` above it."""
-        section = self.central.privacy
-        releases = self.central.release().over(self.plan.rounds)
-        deltas = [section.delta, *(delta for delta in DELTAS if delta > section.delta)]
-        claims = [spent(releases, delta, section.accountant) for delta in deltas]
-        return [Line(d, claim, guesses.epsilon(d, confidence)) for d, claim in zip(deltas, claims, strict=True)]
+        section = self.plan.privacy
+        assert section is not None
+        own = section.counted_at
+        deltas = [own, *(delta for delta in DELTAS if delta > own)]
+        return [Line(d, self._target.claimed(d), guesses.epsilon(d, confidence)) for d in deltas]
 
     def _score(self, trial: int, there: NDArray[np.bool_]) -> NDArray[np.float64]:
-        cohorts, replaced = self.central.cohorts, self.central.cohorts.relation == "replace_one"
-        canaries = self._canary
-        canaries.begin(np.where(there, 1.0, -1.0 if replaced else 0.0))
+        self._target.begin(there)
         seed = integer(self._seed, "canary", round=3, client=trial)
         plan = replace(self.plan, task=replace(self.plan.task, seed=seed))
+        records: list[RoundRecord] = []
         with scratch() as place:
-            run(plan, place, self._threads)
-        unit = self.central.privacy.norm * cohorts.factor / cohorts.expected
-        shift = 0.5 if replaced else 0.0
-        seen, multiplier = np.stack(canaries.seen) / unit + shift, self.central.multiplier
-        correlation = self.central.correlation
-        if correlation is None:
-            return log_ratio(seen, multiplier, np.float64(cohorts.rate) * self._among(plan, _turn), shift)
-        z = multiplier * correlation.sensitivity(cohorts.turns)
-        return correlated_ratio(seen, z, self._among(plan, Plan.cohort), correlation.matrix(), shift)
-
-    def _among(self, plan: Plan, who: Callable[[Plan, int], Ints]) -> NDArray[np.bool_]:
-        """Return which canaries are among those of each round, ``[T, K]``."""
-        return np.stack([np.isin(self._canary.clients, who(plan, round)) for round in range(1, plan.rounds + 1)])
-
-
-def _turn(plan: Plan, round: int) -> Ints:
-    """Return the clients that may take part in a round: those whose turn it is, which is no secret, or all."""
-    sizes = plan.task.data.sizes
-    if isinstance(plan.sampler, InTurns):
-        return plan.sampler.group(sizes, plan.task.seed, round)
-    return np.arange(len(sizes))
+            run(plan, place, self._threads, recorded=records.append)
+        return self._target.scores(plan, records)

@@ -12,7 +12,7 @@ from fedray.audit.runs import HERE
 from fedray.audit.trials import Audit, Found
 from fedray.config.layers import load_layers
 from fedray.core.errors import ConfigError
-from fedray.core.noise import Normals
+from fedray.core.noise import Stream
 from fedray.experiment.build import Config
 from tests.cli.command import SMALL
 
@@ -37,10 +37,14 @@ def refuted(audited: Audit) -> bool:
 
 
 def halve_noise(patch: pytest.MonkeyPatch) -> None:
-    whole = Normals.draw
-    patch.setattr(Normals, "draw", lambda self, name, count: 0.5 * whole(self, name, count))
+    """Halve all draws: those of a server by name, which are of a stream, and those of clients."""
+    whole = Stream.draw
+    patch.setattr(Stream, "draw", lambda self, count: 0.5 * whole(self, count))
 
 
+ADAPTIVE = "privacy.clip=adaptive", "privacy.bit_noise=9"
+LAYERS = "privacy.per_layer=true", "model.hidden=[8]"
+LOCAL = "privacy.model=local", "sampler={name: full}"
 TURNS = "sampler={name: round_robin, clients: 5}"
 SETTINGS: list[Any] = [
     pytest.param((), id="poisson"),
@@ -50,6 +54,13 @@ SETTINGS: list[Any] = [
     pytest.param(("algorithm.name=scaffold",), id="scaffold"),
     pytest.param((TURNS, "rounds=8"), id="turns"),
     pytest.param((TURNS, "rounds=8", "privacy.mechanism=tree"), id="tree"),
+    pytest.param((*ADAPTIVE, "rounds=3"), id="adaptive"),
+    pytest.param((*ADAPTIVE, "rounds=3", "sampler={name: full}"), id="adaptive replace_one"),
+    pytest.param(LAYERS, id="layers"),
+    pytest.param((*LAYERS, *ADAPTIVE, "rounds=3"), id="adaptive layers"),
+    pytest.param(LOCAL, id="local"),
+    pytest.param((*LOCAL, "sampler={name: uniform, clients: 10}", "rounds=4"), id="local sampled"),
+    pytest.param((*LOCAL, "privacy.mechanism=laplace"), id="laplace"),
 ]
 
 
@@ -82,8 +93,11 @@ def test_one_canary_by_repeated_runs_finds_half_the_noise_too(tmp_path: Path, mo
     assert refuted(audit(tmp_path, 400, 1, "privacy.noise=seeded"))
 
 
-def test_scores_tell_the_canaries_that_were_in_where_there_is_hardly_any_noise(tmp_path: Path) -> None:
-    audited = audit(tmp_path, 2, 5, "privacy.noise_multiplier=0.05", "rounds=2")
+@pytest.mark.parametrize("changes", [(), ADAPTIVE, (*LAYERS, *ADAPTIVE), LOCAL, (*LOCAL, "privacy.mechanism=laplace")])
+def test_scores_tell_the_canaries_that_were_in_where_there_is_hardly_any_noise(
+    tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    audited = audit(tmp_path, 2, 5, "privacy.noise_multiplier=0.05", "rounds=2", *changes)
     *_, found = audited
     assert isinstance(found, Found)
     np.testing.assert_array_equal(found.scores > 0, found.there)
@@ -119,7 +133,8 @@ def test_a_mean_of_one_canary_is_one_and_its_deviation_the_multiplier(tmp_path: 
     [
         (("privacy=null",), 2, 1, "privacy: there is none"),
         (("privacy.unit=example",), 2, 1, "privacy.unit=example"),
-        (("privacy.clip=adaptive", "privacy.bit_noise=9"), 2, 1, "privacy.clip"),
+        (LAYERS, 2, 28, "--canaries=28.*27 shared parameters of the smallest layer"),
+        ((*LOCAL, "transforms=[{name: secure_sum}]"), 2, 1, "secure_sum hides what each client sends"),
         ((), 1, 1, "--trials=1"),
         ((), 2, 21, "--canaries=21"),
     ],

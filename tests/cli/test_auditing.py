@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,10 +49,10 @@ def test_ctrl_c_tells_what_the_trials_so_far_have_shown(
 ) -> None:
     runs = iter(range(3))
 
-    def stops(*args: object) -> None:
+    def stops(*args: Any, **options: Any) -> None:
         if next(runs) == 2:
             raise KeyboardInterrupt
-        run(*args)  # type: ignore[arg-type]
+        run(*args, **options)
 
     monkeypatch.setattr(trials, "run", stops)
     outcome = cli("audit", config, "--trials", "9", "--rounds", "1")
