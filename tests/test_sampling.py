@@ -15,7 +15,7 @@ from scipy import stats
 from fedray import FederatedData
 from fedray.core.errors import ConfigError
 from fedray.core.rng import numpy_generator
-from fedray.run.plan import check_cohort
+from fedray.run.checks import check_cohort
 from fedray.sampling import AvailabilityTrace, Full, InTurns, Poisson, RoundRobin, Sampler, Separated, Uniform, Weighted
 from tests.helpers import class_problem
 

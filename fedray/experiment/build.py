@@ -65,9 +65,10 @@ from fedray.privacy.distributed import Distributed
 from fedray.privacy.randomized import Local
 from fedray.privacy.refused import check_decisions, check_parts, check_rows
 from fedray.run.absent import left_out
+from fedray.run.checks import check_cohort, check_least, check_plan
 from fedray.run.driver import Run
 from fedray.run.evaluation import rows_at_once
-from fedray.run.plan import Plan, check_cohort, check_least, check_plan
+from fedray.run.plan import Plan
 from fedray.run.private_steps import with_target
 from fedray.run.profiling import FOLDER, Profile
 from fedray.run.watch import check_named, check_watched, monitors

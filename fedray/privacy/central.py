@@ -43,7 +43,7 @@ class Central(Transform):
     it, as one vector (DP-FedAvg of McMahan et al., arXiv:1710.06963, with its estimator of fixed denominator: n is the
     number of clients that a cohort is expected to have, whoever fails or drops out).  One client changes the sum by f C
     at most: f is 2 where neighbours have another client in its place, else 1.  It is clipped by a bound on its norm
-    that is above the true one by 7e-6 to 2.3e-5 (:func:`~fedray.privacy.norms.norms_above`); a vector that is not
+    that is above the true one by 15e-6 to 4.6e-5 (:func:`~fedray.privacy.norms.norms_above`); a vector that is not
     finite becomes a zero vector, as does one of zeros.  By layers, groups l of columns are clipped to
     ``C_l = C / sqrt(L)`` each.  The noise is drawn once a round on the server, in float64, added to the exact sum, and
     the result rounded to float32.
@@ -54,7 +54,8 @@ class Central(Transform):
     With ``clip: adaptive`` each C_l follows the quantile gamma of the norms (Andrew et al., arXiv:1905.03871): clients
     also send ``b = 1/2`` where they are below, else ``-1/2``; their sum gets noise of the standard deviation s_b, and
     ``C_l <- C_l exp(-eta (mean(b) + 1/2 - gamma))``.  So that both releases together cost what z alone would, the
-    update has ``z_d = (z^-2 - L (2 s_b / f)^-2)^(-1/2)``; the paper has one group, L = 1, and f = 1.
+    update has ``z_d = (z^-2 - L (s_b / g)^-2)^(-1/2)``.  One client changes the sum of bits by g at most: 1/2 where it
+    is there or not, else 1, as one that sends zeros is below.  The paper has one group, L = 1, and g = 1/2.
 
     Args:
         privacy: the section.
@@ -155,7 +156,7 @@ class Central(Transform):
         """The noise multiplier z_d of the update, which is larger than z where bits are released as well."""
         if not self.adaptive:
             return self.multiplier
-        one = self.cohorts.factor / 2.0
+        one = self.cohorts.bit
         left = self.multiplier**-2 - len(self.groups) * (self.bit_noise / one) ** -2
         if left <= 0.0:
             least = self.multiplier * math.sqrt(len(self.groups)) * one

@@ -86,6 +86,11 @@ class Participation:
         """The change of a sum that one client makes at most, over the norm that clients are clipped to."""
         return 2.0 if self.relation == "replace_one" else 1.0
 
+    @property
+    def bit(self) -> float:
+        """The change of a sum of bits, 1/2 or -1/2 each, that one client makes at most: zeros have a bit as well."""
+        return 0.5 if self.relation == "add_or_remove" else 1.0
+
     def release(self, noise_multiplier: float, round: int = 1) -> Release:
         """Return the release of a round."""
         first = Release(noise_multiplier, self.rate, 1, self.sampling, self.relation, self.turns)

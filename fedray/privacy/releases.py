@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -112,22 +112,38 @@ def charged(entries: Iterable[tuple[int, Release]]) -> tuple[Release, ...]:
     Of noise that is correlated between rounds the first one pays for all that are planned.  A round that was done again
     and came out otherwise is a row of ``C x + z`` more, with draws of its own, of which one client changes little.
 
+    Where clients are drawn, a round that was done again has the same cohort, and so both releases the same coins: of
+    the multipliers z_i they are one release of ``(sum_i z_i^-2)^(-1/2)``, as the weighted sum of what is seen tells all
+    of it; two with coins of their own would cost less, but for very small epsilons.
+
     >>> tree = Release(4.0, sampling="fixed", relation="zero_out", mechanism="tree", planned=9, single=8.0)
     >>> [(each.noise_multiplier, each.count) for each in charged([(1, tree), (2, tree), (2, tree), (3, tree)])]
     [(4.0, 1), (8.0, 1)]
+    >>> coins = Release(2.0, 0.1)
+    >>> [(round(each.noise_multiplier, 4), each.count) for each in charged([(1, coins), (2, coins), (2, coins)])]
+    [(2.0, 1), (1.4142, 1)]
 
     Args:
         entries: rounds, each with its release, in any order.
     """
     counts: dict[Release, int] = {}
     begun: set[tuple[int, Release]] = set()
+    drawn: dict[tuple[int, Release], list[Release]] = {}
     for round, release in entries:
         if not release.correlated:
-            counts[release] = counts.get(release, 0) + 1
+            drawn.setdefault((round, replace(release, noise_multiplier=1.0)), []).append(release)
         elif (round, release) in begun:
             again = Release(release.single, 1.0, 1, release.sampling, release.relation)
             counts[again] = counts.get(again, 0) + 1
         else:
             begun.add((round, release))
             counts[release] = 1
+    for (_, kind), alike in drawn.items():
+        for each in alike if kind.rate == 1.0 or len(alike) == 1 else [_of_one_cohort(alike)]:
+            counts[each] = counts.get(each, 0) + 1
     return tuple(replace(each, count=count) for each, count in counts.items())
+
+
+def _of_one_cohort(releases: Sequence[Release]) -> Release:
+    """Return the release that some are together, which differ in their noise alone and have the same coins."""
+    return replace(releases[0], noise_multiplier=sum(each.noise_multiplier**-2 for each in releases) ** -0.5)

@@ -21,7 +21,7 @@ NOT_COVERED = (
     "rows from their own client, which is protected as a whole",
     "not_private.jsonl, log.txt of the workers, and the checkpoints of a run that has not ended",
     "what was chosen by looking at the clients' rows: the architecture, hyperparameters, the encoding of tables",
-    "who was drawn into which cohort, if the seed and the config are known and the accounting counts on sampling",
+    "cohorts that the accounting counts on and the seed draws: of separated, beside secure_sum, or with seeded noise",
     "arithmetic in float64 in place of real numbers",
 )
 """The limits of the claim."""
@@ -49,6 +49,8 @@ def statement(section: Privacy, ledger: Ledger) -> dict[str, Any]:
         ConfigError: dp-accounting is not installed.
     """
     epsilon, releases = ledger.spent(section.delta, section.accountant), ledger.releases
+    # Two of one cohort are two, though they are paid for as one; correlated noise is one, of all rounds.
+    count = sum(each.count for each in releases) if any(each.correlated for each in releases) else len(ledger)
     shared = any(each.mechanism == "discrete" for each in releases)
     whom = f"whoever sees all rounds' models{', and the server, which sees their sums' if shared else ''}"
     claim = (
@@ -64,7 +66,7 @@ def statement(section: Privacy, ledger: Ledger) -> dict[str, Any]:
         "neighbouring": "; ".join(NEIGHBOURS[each] for each in relations(releases)) or "nothing was released so far",
         "sampling": _sampling(section, ledger),
         "mechanism": _mechanism(section, ledger),
-        "releases": f"{counted(sum(each.count for each in releases), 'release')} in {counted(ledger.rounds, 'round')}",
+        "releases": f"{counted(count, 'release')} in {counted(ledger.rounds, 'round')}",
         "accountant": f"{counted_by(releases, section.accountant)}, {version()}",
         "noise": section.noise,
         "not_covered": list(SHARED if shared else NOT_COVERED),

@@ -77,7 +77,8 @@ class Recorded:
         if any(isinstance(part, Mapping) and part.get("noise") == "secure" for part in adding):
             raise ConfigError(
                 f"{self.folder.path}: its rounds cannot be done again, as the keys of its noise are forgotten "
-                "(noise: secure); a run with noise: seeded can be, and is not private"
+                "(noise: secure), by which cohorts may be drawn as well; a run with noise: seeded can be, and is not "
+                "private"
             )
         # What evaluations and trackers are told does not change what a round computes.
         needed = {key.partition("[")[0] for key in said.get(PYTHON) or {}} - {"metrics", "tracking"}

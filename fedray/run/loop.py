@@ -151,7 +151,7 @@ class Rounds:
         plan, state = self._plan, self._state
         started = time.perf_counter()
         number = state.round + 1
-        cohort = plan.cohort(number)
+        cohort = plan.cohort(number, state.noise)
         staying = plan.staying(number, cohort)
         down = self._broadcast(number, plan.weight(staying) or 1.0)
         survey = None

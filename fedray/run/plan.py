@@ -9,12 +9,10 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from fedray.aggregators.base import Aggregator, too_few
 from fedray.algorithms.composition import Composition
 from fedray.attacks.attackers import Attackers
 from fedray.config.registry import name_of
 from fedray.config.sections import BudgetSection, CheckpointSection, EvaluateSection, FailuresSection, StopSection
-from fedray.core.errors import ConfigError
 from fedray.core.layout import Layout
 from fedray.core.messages import Block, Ints, Parts
 from fedray.core.monitor import Monitor
@@ -32,11 +30,11 @@ from fedray.run.absent import staying
 from fedray.run.blocks import cut
 from fedray.run.evaluation import HoldoutChunk, TestChunk
 from fedray.run.models import model_sha256, no_model
-from fedray.run.samples import Words, check_samples, samples_told
+from fedray.run.samples import Words, samples_told
 from fedray.run.watch import Watch, judge, monitors
-from fedray.run.weights import check_weights, weights
+from fedray.run.weights import weights
 from fedray.rundir.client_state import ClientStore
-from fedray.sampling import Sampler
+from fedray.sampling import Poisson, Sampler, Uniform
 from fedray.server import PerClient, Server
 from fedray.transforms import Clip, Gaussian
 from fedray.transforms.secure.share import SharesNoise
@@ -202,9 +200,27 @@ class Plan:
             checkpoint=CheckpointSection(every=0),
         )
 
-    def cohort(self, round: int) -> Ints:
-        """Draw the clients of a round."""
-        return self.sampler.cohort(self.task.data.sizes, self.task.seed, round)
+    def cohort(self, round: int, keys: NoiseKeys | None = None) -> Ints:
+        """Draw the clients of a round.
+
+        Args:
+            round: its number.
+            keys: of the run, for cohorts that it hides; None: by the seed, for what is told of a plan.
+        """
+        seed = self.task.seed
+        if keys is not None and self.hides_cohorts:
+            seed = int.from_bytes(derived(keys.of("secure", round), "cohort")[:16])
+        return self.sampler.cohort(self.task.data.sizes, seed, round)
+
+    @property
+    def hides_cohorts(self) -> bool:
+        """True if the key of a round draws its cohort, so that what draws gain holds against who knows the seed.
+
+        A secure sum draws cohorts by the seed on workers, and of clients that take turns the order is no secret.
+        """
+        transforms = self.algorithm.transforms
+        gains = any(isinstance(p, Central) and p.noise == "secure" and p.correlation is None for p in transforms)
+        return gains and transforms.ring is None and isinstance(self.sampler, Poisson | Uniform)
 
     def staying(self, round: int, cohort: Ints) -> Ints:
         """Return the clients of a cohort that do not drop out, as ``failures.dropout`` says."""
@@ -354,38 +370,3 @@ class Plan:
         """Count the bytes of what transforms exchange beside that, with so many clients."""
         found = [transform.beside(sampled, accepted) for transform in self.algorithm.transforms]
         return {"down": sum(down for down, _ in found), "up": sum(up for _, up in found)}
-
-
-def check_cohort(sampler: Sampler, sizes: Ints) -> None:
-    """Raise ConfigError if the sampler cannot draw from these clients."""
-    try:
-        sampler.check(sizes)
-    except ValueError as error:
-        raise ConfigError(f"sampler: {error}") from None
-
-
-def check_least(aggregator: Aggregator, sampler: Sampler, sizes: Ints, dropout: float = 0.0) -> None:
-    """Raise ConfigError if an aggregator needs more updates than a cohort is expected to have, dropouts aside."""
-    if (expected := sampler.expected(sizes) * (1.0 - dropout)) < aggregator.least:
-        raise ConfigError(too_few(aggregator, expected, "a cohort has"))
-
-
-def check_plan(plan: Plan) -> None:
-    """Raise ConfigError for what of a run is known to fail before it begins."""
-    check_cohorts(plan)
-    check_weights(plan.algorithm.weight, plan.task)
-    check_samples(plan.task.about, plan.task.data, plan.evaluate.every > 0 and plan.views.shared)
-
-
-def check_cohorts(plan: Plan) -> None:
-    """Raise ConfigError if a round of the run has clients, but too few of them for the aggregator.
-
-    Draws, dropouts and those that are left out are known before the run; failures are not.
-    """
-    aggregator = plan.algorithm.aggregator
-    for round in range(1, plan.rounds + 1) if aggregator.least else ():
-        cohort = plan.cohort(round)
-        clients = plan.staying(round, cohort).tolist()
-        count = len(set(clients) - plan.left_out.get(round, frozenset()))
-        if 0 < count < aggregator.least_of(len(cohort)):
-            raise ConfigError(too_few(aggregator, count, f"round {round} will have", len(cohort)))

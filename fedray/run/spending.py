@@ -41,19 +41,26 @@ class Spending:
         self._rounds, self._budget = rounds, budget
         self._every = max(1, rounds // TOLD)
         self._refused: str | None = None
-        left = rounds - done
         first = central.release(done + 1)
         begun = first.correlated and any(entry.release == first for entry in ledger)
-        if budget is not None and not begun:
-            section = central.privacy
-            left = releases_within(budget, first, left, section.delta, central.accountant, ledger.releases)
-            if first.correlated and not left:
-                cost = spent([first], section.delta, central.accountant)
-                raise ConfigError(
-                    f"budget.epsilon={budget:g}: all rounds with noise that is correlated between them are one "
-                    f"release, which costs {cost:.4g}: give privacy.epsilon, or more noise"
-                )
-        self._most = None if budget is None or left == rounds - done else len(ledger) + left
+        self._most = None if begun else self._within(done)
+        if first.correlated and self._most is not None:
+            cost = spent([first], central.privacy.delta, central.accountant)
+            raise ConfigError(
+                f"budget.epsilon={budget:g}: all rounds with noise that is correlated between them are one "
+                f"release, which costs {cost:.4g}: give privacy.epsilon, or more noise"
+            )
+
+    def _within(self, done: int) -> int | None:
+        """Return the number of lines of the ledger that the budget allows for; None: it allows for all rounds left."""
+        if self._budget is None:
+            return None
+        central, left = self.central, self._rounds - done
+        section, releases = central.privacy, self.ledger.releases
+        most = releases_within(
+            self._budget, central.release(done + 1), left, section.delta, central.accountant, releases
+        )
+        return None if most == left else len(self.ledger) + most
 
     @classmethod
     def of(cls, plan: Plan, folder: Path, saved: Mapping[str, Any] | None) -> Spending | None:
@@ -123,16 +130,16 @@ class Spending:
                 f"exceed {self._budget:g}; {self.epsilon:.4g} are spent"
             )
             raise BudgetExceeded(self._refused)
+        again = not known and self.ledger.released(round)
         self.ledger.write(round, id, cost)
+        if again and not cost.release.correlated:
+            self._most = self._within(round)
 
     def _exceeds(self, round: int, release: Release) -> bool:
-        """Return True if a round of correlated noise that was released already would exceed the budget otherwise."""
-        if self._budget is None or not release.correlated:
+        """Return True if a round that was released already, and comes out otherwise, would exceed the budget."""
+        if self._budget is None or not self.ledger.released(round):
             return False
-        done = [(entry.round, entry.release) for entry in self.ledger]
-        if (round, release) not in done:
-            return False
-        section = self.central.privacy
+        section, done = self.central.privacy, [(entry.round, entry.release) for entry in self.ledger]
         return spent(charged([*done, (round, release)]), section.delta, self.central.accountant) > self._budget
 
     @property

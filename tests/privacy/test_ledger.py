@@ -13,6 +13,8 @@ from fedray.privacy.ledger import Circumstances, Correlated, Cost, Ledger
 from fedray.privacy.releases import Release
 
 ONE, OTHER = Release(1.0, 0.1), Release(2.0, 0.5)
+TWICE = Release(2.0**-0.5, 0.1)
+"""Two of one round, which have one cohort: z_1^-2 + z_2^-2 = z^-2."""
 TOLD = Circumstances(expected=20.0, norm=0.5, noise_std=0.025)
 
 
@@ -27,12 +29,12 @@ def test_the_same_release_counts_once_and_another_of_its_round_once_more(tmp_pat
     ledger = filled(tmp_path / "l")
     ledger.write(2, "b", Cost(ONE))
     assert (len(ledger), ledger.rounds) == (4, 3)
-    assert ledger.releases == (Release(1.0, 0.1, 3), Release(2.0, 0.5, 1))
+    assert ledger.releases == (ONE, TWICE, OTHER)
 
 
 def test_what_is_spent_is_that_of_all_kinds_together(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "l")
-    assert ledger.spent(1e-5, "rdp") == spent([Release(1.0, 0.1, 3), Release(2.0, 0.5)], 1e-5, "rdp")
+    assert ledger.spent(1e-5, "rdp") == spent([ONE, TWICE, OTHER], 1e-5, "rdp")
 
 
 def test_an_older_checkpoint_gives_nothing_back(tmp_path: Path) -> None:

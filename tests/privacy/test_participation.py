@@ -97,6 +97,15 @@ def test_the_noise_is_over_what_one_client_can_change() -> None:
     assert with_bits.of_update**-2 + 6.0**-2 == pytest.approx(2.0**-2)
 
 
+@pytest.mark.parametrize("relation", ["zero_out", "replace_one"])
+def test_a_client_that_sends_zeros_has_a_bit_as_well(relation: str) -> None:
+    mechanism = central(Uniform(4), norm=3.0, relation=relation, clip="adaptive", bit_noise=6.0)
+    parts = {"delta": torch.tensor([[9.0], [0.0]]).repeat(1, LAYOUT.size), "control": torch.zeros(2, 3)}
+    sent = clipped(mechanism, parts, mechanism._first)
+    assert abs(float(sent[BELOW][0] - sent[BELOW][1])) == mechanism.cohorts.bit
+    assert mechanism.of_update**-2 + 6.0**-2 == pytest.approx(2.0**-2)
+
+
 @pytest.mark.parametrize("delta", [1e-5, 1e-7])
 @pytest.mark.parametrize(("turns", "rounds"), [(1, 9), (4, 33), (4, 36)])
 def test_who_take_turns_pay_for_their_own_rounds_alone(turns: int, rounds: int, delta: float) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.privacy.releases import Release
+from fedray.privacy.releases import Release, charged
 
 
 @given(st.integers(1, 9), st.integers(0, 40), st.integers(0, 40))
@@ -36,3 +39,35 @@ def test_what_a_kind_is_written_down_by_is_the_kind(turns: int, done: int) -> No
 def test_what_is_out_of_range_is_named(more: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Release(2.0, **more)
+
+
+def normal(x: np.ndarray, mean: float, deviation: float) -> np.ndarray:
+    return np.exp(-0.5 * ((x - mean) / deviation) ** 2) / (deviation * math.sqrt(2.0 * math.pi))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_two_releases_with_the_same_coins_are_one_with_less_noise(epsilon: float) -> None:
+    """By sums over a grid: the delta of the two together, of one of z / sqrt(2), and of two with coins of their own."""
+    z, q = 1.0, 0.2
+    (once,) = charged([(1, Release(z, q)), (1, Release(z, q))])
+    assert (once.rate, once.count) == (q, 1)
+    step = 0.02
+    x = np.arange(-9.0, 10.0, step)
+    gone, there = normal(x, 0.0, z), normal(x, 1.0, z)
+    none = np.outer(gone, gone)
+    mixed = (1.0 - q) * gone + q * there
+
+    def delta(with_it: np.ndarray, without: np.ndarray, cell: float) -> float:
+        return float(np.maximum(with_it - math.exp(epsilon) * without, 0.0).sum() * cell)
+
+    both = delta((1.0 - q) * none + q * np.outer(there, there), none, step**2)
+    s = once.noise_multiplier
+    one = delta((1.0 - q) * normal(x, 0.0, s) + q * normal(x, 1.0, s), normal(x, 0.0, s), step)
+    assert one == pytest.approx(both, abs=1e-4)
+    apart = delta(np.outer(mixed, mixed), none, step**2)
+    assert (both > apart) == (epsilon > 0.0), "at an epsilon worth the name coins of their own cost less"
+
+
+def test_a_round_done_again_costs_what_two_do_where_nothing_is_drawn() -> None:
+    full = Release(2.0, 1.0, 1, "fixed", "replace_one")
+    assert charged([(1, full), (1, full), (2, full)]) == (replace(full, count=3),)

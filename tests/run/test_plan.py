@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fedray.aggregators import Krum, Median
 from fedray.algorithms import FedAvg, Scaffold
-from fedray.config.sections import FailuresSection
-from fedray.core.errors import ConfigError
-from fedray.run.plan import Plan, check_cohort, check_cohorts, check_least, evaluated
-from fedray.sampling import Full, Poisson, Uniform
+from fedray.core.noise import NoiseKeys
+from fedray.privacy.central import Central
+from fedray.privacy.section import Privacy
+from fedray.run.plan import Plan, evaluated
+from fedray.sampling import Poisson, Sampler, Separated, Uniform
+from fedray.transforms import SecureSum, Transform
 from tests.helpers import class_problem, federation
 
 
@@ -60,45 +61,43 @@ def test_bytes_are_those_of_all_that_travels(tmp_path: Path) -> None:
     }  # the model, and a control variate as long
 
 
-def test_more_clients_than_there_are_is_a_mistake_of_the_config() -> None:
-    with pytest.raises(ConfigError, match=r"^sampler: "):
-        check_cohort(Uniform(9), np.array([3, 4]))
+def private(folder: Path, sampler: Sampler, *more: Transform, **said: Any) -> Plan:
+    transforms = [Central(Privacy(noise_multiplier=1.0, **said)), *more]
+    return federation(class_problem((5,) * 40), folder, transforms=transforms, sampler=sampler).plan
 
 
-def test_a_cohort_too_small_for_an_aggregator_is_a_mistake_of_the_config() -> None:
-    @dataclass(frozen=True)
-    class Wary(Median):
-        least: ClassVar[int] = 3
+@pytest.mark.parametrize("sampler", [Poisson(0.5), Uniform(20)])
+def test_who_knows_the_seed_does_not_know_a_cohort_that_hides_clients(tmp_path: Path, sampler: Sampler) -> None:
+    plan, key = private(tmp_path, sampler), bytes(32)
+    rounds = range(1, 4)
 
-    check_least(Wary(), Uniform(3), np.full(9, 4))
-    check_least(Median(), Poisson(1e-9), np.full(9, 4))
-    words = r"^aggregator: .*Wary\(\) needs 3 updates at least, and a cohort has 2: take a larger cohort"
-    with pytest.raises(ConfigError, match=words):
-        check_least(Wary(), Uniform(2), np.full(9, 4))
+    def cohorts(key: bytes) -> list[list[int]]:
+        keys = NoiseKeys(plan.task.seed, key)
+        return [plan.cohort(round, keys).tolist() for round in rounds]
+
+    by_seed = [plan.cohort(round).tolist() for round in rounds]
+    assert cohorts(key) == cohorts(key), "as after a kill, from the key of a checkpoint"
+    found = [cohort for one in (by_seed, cohorts(key), cohorts(bytes([1] * 32))) for cohort in one]
+    assert len(set(map(tuple, found))) == 9
+    later = NoiseKeys(plan.task.seed, key)
+    later.forget(3)
+    assert plan.cohort(3, later).tolist() == cohorts(key)[2]
+    with pytest.raises(RuntimeError, match="the key of round 2 is forgotten"):
+        plan.cohort(2, later)
 
 
-def test_a_round_that_will_be_too_small_is_refused_before_the_run(tmp_path: Path) -> None:
-    """Poisson draws, dropouts and those left out are known beforehand; a round of nobody is none."""
-
-    def plan(**options: Any) -> Plan:
-        return federation(class_problem((5,) * 12), tmp_path, aggregator=Krum(1), rounds=9, **options).plan
-
-    fine = plan(sampler=Poisson(0.9))
-    sizes = [len(fine.cohort(round)) for round in range(1, 10)]
-    assert min(sizes) >= 5
-    check_cohorts(fine)
-    few = plan(sampler=Poisson(0.5))
-    sizes = [len(few.cohort(round)) for round in range(1, 10)]
-    first = next(number for number, size in enumerate(sizes, 1) if 0 < size < 5)
-    words = (
-        rf"^aggregator: Krum\(byzantine=1\) needs 5 updates at least, and round {first} will have {sizes[first - 1]}:"
-    )
-    with pytest.raises(ConfigError, match=words):
-        check_cohorts(few)
-    rare = plan(sampler=Poisson(1e-6))
-    check_cohorts(rare)
-    with pytest.raises(ConfigError, match=r"and round 1 will have 4: take a larger cohort"):
-        check_cohorts(replace(fine, sampler=Full(), left_out={1: frozenset(range(8))}))
-    dropping = replace(fine, sampler=Full(), failures=FailuresSection(dropout=0.6))
-    with pytest.raises(ConfigError, match=r"needs 5 updates at least, and round \d will have [1-4]:"):
-        check_cohorts(dropping)
+@pytest.mark.parametrize(
+    ("sampler", "more", "said"),
+    [
+        (Poisson(0.5), (), {"noise": "seeded"}),
+        (Separated(5, 4), (), {}),
+        (Uniform(20), (), {"mechanism": "tree"}),
+        (Poisson(0.5), (SecureSum(rounding="zero"),), {}),
+    ],
+    ids=["seeded", "turns", "correlated", "ring"],
+)
+def test_where_draws_hide_nothing_cohorts_are_those_of_the_seed(
+    tmp_path: Path, sampler: Sampler, more: tuple[Transform, ...], said: dict[str, Any]
+) -> None:
+    plan = private(tmp_path, sampler, *more, **said)
+    assert plan.cohort(1, NoiseKeys(plan.task.seed, bytes(32))).tolist() == plan.cohort(1).tolist()

@@ -24,7 +24,7 @@ from fedray.core.now import Now
 from fedray.core.rng import numpy_generator
 from fedray.privacy.central import Central
 from fedray.privacy.section import Privacy
-from fedray.run.plan import check_cohorts
+from fedray.run.checks import check_cohorts
 from fedray.sampling import Poisson, Uniform
 from fedray.transforms import BF16, Clip, Gaussian, Int8, SecureSum, Setting, TopK
 from fedray.transforms.base import Transform, placed
