@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fedray.core.draws import named
 from fedray.core.hidden_state import HiddenState
 from fedray.core.regions import head_of
 from fedray.core.rng import integer
-from fedray.data.columns.inputs import Inputs, arguments, plain
+from fedray.data.columns.inputs import Inputs
 from fedray.local.batches import Batch, Output, Trace, share_out
 from fedray.local.clients import Clients
 from fedray.local.clipping import clip_module
@@ -25,9 +24,10 @@ from fedray.local.guards import check_in_place
 from fedray.local.per_example import Beside, ClippedGradients
 from fedray.local.private import PrivateGradients
 from fedray.local.replicas import Replica
+from fedray.local.standing import Standing
 from fedray.local.step import Block, Fit, Objective, Step
 from fedray.local.task import LocalTask, autocast
-from fedray.tasks import logits_of, outputs_of
+from fedray.tasks import outputs_of
 
 
 class SequentialStepper:
@@ -46,7 +46,7 @@ class SequentialStepper:
         self._others = [Replica(task, task.model_fn(), device) for device in devices[1:]]
         self.row = self._first.row
         self._modes = {part: part.training for part in module.modules()}
-        self._head = head_of(module)
+        self._head, self._standing = head_of(module), Standing(module)
         self._dropout = NamedDropout(task.seed) if has_dropout(module) else None
         self._counting = counting_of(task.loss_fn)
         self._private = None
@@ -101,7 +101,7 @@ class SequentialStepper:
 
     def drawing(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which dropout draws by name, computed again in a backward, too."""
-        return recomputing(self._dropout)
+        return recomputing(self._dropout, self._standing)
 
     # The module
 
@@ -125,7 +125,8 @@ class SequentialStepper:
                 buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
                 if row.shape[1] > layout.trained:
                     buffers |= {name: buffer[0].clone() for name, buffer in layout.buffers_of(row).items()}
-                logits = logits_of(functional_call(module, {**own, **buffers}, *arguments(plain(x))))
+                with self._standing.of({**own, **buffers}):
+                    logits = outputs_of(module, x)
         self._forward_ends()
         return Output(logits.unsqueeze(0), seen[0].unsqueeze(0) if len(seen) == 1 else None, batch)
 
