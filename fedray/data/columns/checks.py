@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.data.columns.inputs import InputColumns, Inputs, like, named, parts
-from fedray.data.columns.ragged import Ragged, alongside
+from fedray.data.columns.ragged import Ragged, alongside, is_small
 from fedray.data.spec import Column, DataSpec
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -139,9 +139,10 @@ def _columns(values: Any, what: str, rows: int | None) -> dict[str, Any] | None:
     return {str(place): one for place, one in enumerate(values)}
 
 
-def _column(values: Any, what: str) -> Any:
+def _column(values: Any, what: str, small: bool = False) -> Any:
+    """Return one column as stored; ``small``: whole numbers may stay of a small type."""
     if isinstance(values, Ragged):
-        return values if values.values is None else values.changed(values=_column(values.values, what))
+        return values if values.values is None else values.changed(values=_column(values.values, what, small=True))
     array = as_array(values)
     if array.ndim == 0 or array.dtype.kind not in "bfiu":
         raise ConfigError(f"{what} must be an array of numbers with one row per example, got {_kind(array)}")
@@ -152,14 +153,15 @@ def _column(values: Any, what: str) -> Any:
             raise ConfigError(
                 f"{what} holds integers, which are read as tokens, but has negative ones; use float inputs"
             )
-        return np.ascontiguousarray(array, dtype=np.int64)
+        return np.ascontiguousarray(array, dtype=array.dtype if small and is_small(array.dtype) else np.int64)
     return _floats(array, what)
 
 
-def as_targets(values: Any, what: str = "y") -> Any:
+def as_targets(values: Any, what: str = "y", small: bool = False) -> Any:
     """Return targets as stored: integers as int64 class indices ``[N, ...]``, floats as float32 ``[N, ...]``.
 
-    Floats ``[N]`` become ``[N, 1]``.  Sequences of different lengths are classes.
+    Floats ``[N]`` become ``[N, 1]``.  Sequences of different lengths are classes, which with ``small`` may stay of a
+    small type.
 
     Raises:
         ConfigError: not numeric, a wrong number of axes, NaN or infinite values, negative class indices.
@@ -169,7 +171,7 @@ def as_targets(values: Any, what: str = "y") -> Any:
             raise ConfigError(
                 f"{what}: targets of different lengths are classes, whole numbers; these are {values.dtype}"
             )
-        return values.changed(values=as_targets(values.values, what))
+        return values.changed(values=as_targets(values.values, what, small=True))
     array = as_array(values)
     if array.ndim == 0 or array.dtype.kind not in "bfiu":
         raise ConfigError(
@@ -180,7 +182,7 @@ def as_targets(values: Any, what: str = "y") -> Any:
     if array.size and int(array.min()) < 0:
         more = f"; {IGNORED}" if array.ndim > 1 else ""
         raise ConfigError(f"{what} has negative class indices; classes are numbered from 0{more}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.ascontiguousarray(array, dtype=array.dtype if small and is_small(array.dtype) else np.int64)
 
 
 def counting(y: Tensor, ignored: int) -> Tensor:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, SupportsIndex
+from typing import Any, NamedTuple, Self, SupportsIndex
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from fedray.data.columns.base import ClientData, Ids
 from fedray.data.columns.checks import counting, tensor
 from fedray.data.columns.holdout import held_sizes, training_first
 from fedray.data.columns.inputs import InputColumns, Inputs, parts
-from fedray.data.columns.ragged import Ragged, dense
+from fedray.data.columns.ragged import Ragged, dense, upon
 from fedray.data.columns.rows import CPU, Examples, Rows, decode, nobodys, reading, unlike
 from fedray.data.spec import DataSpec
 from fedray.rundir import durable
@@ -66,7 +65,7 @@ class ContiguousData(ClientData):
         ids: Ids | None = None,
         starts: Ints | None = None,
     ) -> None:
-        self._x, self._y = x, y
+        self._x, self._y = x, upon(y, parts(x))
         self.notes = (*reading(x), *nobodys(test))
         self._folder: Path | None = None
         self._hashes: dict[str, str] | None = None
@@ -113,7 +112,8 @@ class ContiguousData(ClientData):
         y, client = self._y, client[training]
         if isinstance(y, Ragged):
             chosen = y[torch.from_numpy(np.flatnonzero(training)).to(y.device)]
-            targets, client = chosen.values.cpu().numpy(), np.repeat(client, chosen.counts().cpu().numpy())
+            targets = np.concatenate(list(chosen.pieces(0, chosen.size)))
+            client = np.repeat(client, chosen.counts().cpu().numpy())
         else:
             targets = y.cpu().numpy().reshape(len(training), -1)[training]
         if self.spec.padding is not None:  # which sequences may have in between as well
@@ -175,19 +175,21 @@ class ContiguousData(ClientData):
 
     def _row_hashes(self) -> dict[str, str]:
         if self._hashes is None:
-            columns = [_Hashed.of(one) for one in (*parts(self._x), self._y)]
+            columns = [*parts(self._x), self._y]
             if len(self) <= NAMED:
                 ends = self._starts.tolist()
                 bounds = zip(ends, ends[1:], self.sizes.tolist(), strict=False)
                 self._hashes = {
-                    self.client_id(client): _digest(*(part for one in columns for part in one.rows(start, stop)), size)
+                    self.client_id(client): _digest(
+                        *(part for one in columns for part in _hashed(one, start, stop)), size
+                    )
                     for client, (start, stop, size) in enumerate(bounds)
                 }
             else:
                 sizes = _digest(self.sizes, self.keys(np.arange(len(self))))
                 self._hashes = {
                     "all clients": _digest(
-                        *(part for one in columns for part in one.rows(0, int(self._starts[-1]))), sizes
+                        *(part for one in columns for part in _hashed(one, 0, int(self._starts[-1]))), sizes
                     )
                 }
         return self._hashes
@@ -225,7 +227,12 @@ class ContiguousData(ClientData):
         stores = {**_files("x", self._x), "y": self._y}
         if self.test is not None:
             stores |= {**_files("test_x", self.test.x), "test_y": self.test.y}
-        return {name: one.words() for name, one in stores.items() if isinstance(one, Ragged)}
+        found = {name: one.words() for name, one in stores.items() if isinstance(one, Ragged)}
+        for name, one in stores.items():
+            if isinstance(one, Ragged) and one.known is not None:
+                whose = (other for other, x in stores.items() if isinstance(x, Ragged) and x.values is one.values)
+                found[name]["of"] = next(whose)
+        return found
 
     def _write(self, folder: Path) -> Path:
         """Write the columns below ``folder``, unless equal ones are there; return where they are."""
@@ -276,36 +283,42 @@ def _arrays(name: str, store: Any) -> dict[str, NDArray[Any]]:
     return {f"{name}{end}": array for end, array in store.arrays().items()}
 
 
-@dataclass(frozen=True)
-class _Hashed:
-    """A column, as it goes into hashes."""
-
-    array: NDArray[Any] | None
-    offsets: NDArray[np.int64] | None = None
-
-    @classmethod
-    def of(cls, store: Any) -> _Hashed:
-        arrays = _arrays("", store)
-        return cls(arrays.get(""), arrays.get("_offsets"))
-
-    def rows(self, start: int, stop: int) -> list[NDArray[Any]]:
-        """Return what rows ``start`` to ``stop`` are."""
-        if self.offsets is None:
-            assert self.array is not None
-            return [self.array[start:stop]]
-        ends = self.offsets[start : stop + 1]
-        return [np.diff(ends), *([] if self.array is None else [self.array[ends[0] : ends[-1]]])]
+def _hashed(store: Any, start: int, stop: int) -> Iterator[NDArray[Any] | Pieces]:
+    """Yield what rows ``start`` to ``stop`` of a column are, for hashes: of small types as int64, as they once were."""
+    if not isinstance(store, Ragged):
+        yield store.cpu().numpy()[start:stop]
+        return
+    ends = np.asarray(store.offsets[start : stop + 1].cpu())
+    yield np.diff(ends)
+    if store.values is not None:
+        first, last = int(ends[0]), int(ends[-1])
+        yield Pieces((last - first, *store.values.shape[1:]), store.pieces(first, last))
 
 
-def _digest(*parts: NDArray[Any] | str | int) -> str:
+class Pieces(NamedTuple):
+    """An array that is made a piece at a time.
+
+    Args:
+        shape: its shape.
+        pieces: its pieces along the first axis.
+    """
+
+    shape: tuple[int, ...]
+    pieces: Iterator[NDArray[Any]]
+
+
+def _digest(*parts: NDArray[Any] | Pieces | str | int) -> str:
     """Hash arrays with their types and shapes, and words."""
     hasher = hashlib.blake2b(digest_size=16)
     for part in parts:
-        if isinstance(part, np.ndarray):
-            hasher.update(f"{part.dtype.str} {part.shape} ".encode())
-            hasher.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
-        else:
+        if isinstance(part, str | int):
             hasher.update(f"{part} ".encode())
+            continue
+        shape, pieces = (part.shape, iter([part])) if isinstance(part, np.ndarray) else part
+        for number, piece in enumerate(pieces):
+            if not number:
+                hasher.update(f"{piece.dtype.str} {shape} ".encode())
+            hasher.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
     return hasher.hexdigest()
 
 
@@ -337,6 +350,9 @@ def open_mapped(folder: str | Path) -> ContiguousData:
     def mapped(name: str) -> Any:
         if (words := meta["ragged"].get(name)) is None:
             return loaded(name)
+        if (of := words.get("of")) is not None:
+            own = mapped(of)
+            return Ragged.mapped(own.values, own.offsets, words, loaded(f"{name}_known"))
         return Ragged.mapped(loaded(name) if words["values"] else None, loaded(f"{name}_offsets"), words)
 
     def inputs(name: str) -> Inputs:

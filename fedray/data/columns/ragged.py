@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
+
+_AT_ONCE = 1 << 22
+"""Values of which larger ones are made at once."""
+
+_SMALL = (np.dtype(np.uint16), np.dtype(np.int32))
+"""The types in which whole numbers are held, and from which batches make int64."""
+
+
+def smallest(count: int) -> np.dtype[Any]:
+    """Return the smallest type that holds the numbers below ``count`` and is handed out as int64.
+
+    >>> smallest(50_257), smallest(128_256)
+    (dtype('uint16'), dtype('int32'))
+    """
+    return next((kind for kind in _SMALL if count - 1 <= np.iinfo(kind).max), np.dtype(np.int64))
 
 
 class Ragged:
@@ -33,7 +48,7 @@ class Ragged:
     tensor([[[1, 0, 0]]])
 
     Args:
-        values: of all sequences, ``[M, ...]``.
+        values: of all sequences, ``[M, ...]``; uint16 and int32 are held as such, and handed out as int64.
         offsets: the place at which each sequence begins, and that at which the last one ends, ``[N + 1]``: 0 to M.
         pad: the value behind a sequence, 0 by default; for targets the number behind the last class, which counts in no
             loss and no metric of ``token_classification`` and ``causal_lm``.
@@ -48,10 +63,11 @@ class Ragged:
         ConfigError: offsets that are none of these values.
     """
 
-    __slots__ = ("fixed", "length", "lengths", "mask", "multiple", "offsets", "pad", "values")
+    __slots__ = ("fixed", "known", "length", "lengths", "mask", "multiple", "offsets", "pad", "values")
 
     values: Any
     offsets: Any
+    known: Any
     pad: float | None
     length: int
     multiple: int | None
@@ -86,7 +102,7 @@ class Ragged:
         if multiple is not None and (type(multiple) is not int or multiple < 1):
             raise ConfigError(f"ragged: multiple={multiple}: a whole number from 1 is needed")
         self.multiple = multiple
-        self.pad, self.mask, self.lengths, self.fixed = pad, mask, lengths, length is not None
+        self.pad, self.mask, self.lengths, self.fixed, self.known = pad, mask, lengths, length is not None, None
         self.length = length or self.longest
         if self.longest > self.length:
             self._cut()
@@ -112,7 +128,8 @@ class Ragged:
             start, stop, _ = rows.indices(count)
             stop = max(start, stop)
             ends = self.offsets[start : stop + 1]
-            return self._with(self._among(int(ends[0]), int(ends[-1])), ends - ends[0])
+            first, last = int(ends[0]), int(ends[-1])
+            return self._with(ends - ends[0], lambda one: one[first:last])
         place: Any
         if isinstance(self.offsets, Tensor):
             place = torch.arange(count, device=self.device)[rows]
@@ -130,13 +147,27 @@ class Ragged:
         else:
             ends = np.concatenate([[0], np.cumsum(counts)])
             flat = np.arange(int(ends[-1])) + np.repeat(starts - ends[:-1], counts)
-        return self._with(None if self.values is None else self.values[flat], ends)
+        return self._with(ends, lambda one: _at(one, flat))
 
-    def _among(self, start: int, stop: int) -> Any:
-        return None if self.values is None else self.values[start:stop]
+    def _with(self, offsets: Any, change: Callable[[Any], Any]) -> Ragged:
+        """Return them with other offsets, and with what is there of each value changed."""
+        values, known = (None if one is None else change(one) for one in (self.values, self.known))
+        return self.changed(values=values, offsets=offsets, known=known)
 
-    def _with(self, values: Any, offsets: Any) -> Ragged:
-        return self.changed(values=values, offsets=offsets)
+    def only(self, known: Any, pad: float) -> Ragged:
+        """Return targets that are these values where ``known``, and ``pad`` in the place of all others.
+
+        They are on the memory of the values.
+
+        >>> Ragged.of([[5, 3], [4]]).only(np.array([False, True, True]), pad=9).dense()
+        array([[9, 3],
+               [4, 9]])
+
+        Args:
+            known: True for values that are targets, bool ``[M]``.
+            pad: the target in the place of others, and behind a sequence.
+        """
+        return self.changed(known=known, pad=pad, mask=None, lengths=None)
 
     def _cut(self) -> None:
         counts = np.diff(self.offsets)
@@ -161,10 +192,14 @@ class Ragged:
 
     @property
     def dtype(self) -> Any:
-        """The type of a value."""
-        if self.values is not None:
+        """The type of a value as it is handed out."""
+        if self.values is not None and not self._small:
             return self.values.dtype
         return torch.int64 if isinstance(self.offsets, Tensor) else np.dtype(np.int64)
+
+    @property
+    def _small(self) -> bool:
+        return self.values is not None and is_small(self.values.dtype)
 
     @property
     def device(self) -> torch.device:
@@ -179,7 +214,9 @@ class Ragged:
 
     @property
     def nbytes(self) -> int:
-        """Their bytes, without padding."""
+        """Their bytes, without padding; of targets that are values of others, what they have beside these."""
+        if self.known is not None:
+            return int(self.known.nbytes)
         return int(self.offsets.nbytes) + (0 if self.values is None else int(self.values.nbytes))
 
     def numel(self) -> int:
@@ -188,16 +225,18 @@ class Ragged:
 
     def max(self) -> Any:
         """Return the largest value."""
-        return 1 if self.values is None else self.values.max()
+        if self.values is None:
+            return 1
+        # Of small types torch knows no maximum.
+        return self.values.cpu().numpy().max() if isinstance(self.values, Tensor) else self.values.max()
 
     def to(self, device: Any, **kwargs: Any) -> Ragged:
         """Return them on another device."""
-        values = None if self.values is None else self.values.to(device, **kwargs)
-        return self._with(values, self.offsets.to(device, **kwargs))
+        return self._with(self.offsets.to(device, **kwargs), lambda one: one.to(device, **kwargs))
 
     def clone(self) -> Ragged:
         """Return a copy."""
-        return self._with(None if self.values is None else self.values.clone(), self.offsets.clone())
+        return self._with(self.offsets.clone(), lambda one: one.clone())
 
     def tensors(self) -> Ragged:
         """Return them as tensors, on the memory of the arrays where that can be."""
@@ -205,10 +244,12 @@ class Ragged:
         def one(array: NDArray[Any]) -> Tensor:
             return torch.from_numpy(array if array.flags.writeable else array.copy())
 
-        return self._with(None if self.values is None else one(self.values), one(self.offsets))
+        return self._with(one(self.offsets), one)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what they are, by the ends of the names of their files."""
+        """Return what they are, by the ends of the names of their files; of others' values, which of them count."""
+        if self.known is not None:
+            return {"_known": np.asarray(self.known.cpu())}
         parts = {"": self.values, "_offsets": self.offsets}
         return {end: np.asarray(one.cpu()) for end, one in parts.items() if one is not None}
 
@@ -217,10 +258,13 @@ class Ragged:
         return {"pad": self.pad, "length": self.length, "values": self.values is not None, "multiple": self.multiple}
 
     @classmethod
-    def mapped(cls, values: Tensor | None, offsets: Tensor, words: dict[str, Any]) -> Ragged:
+    def mapped(
+        cls, values: Tensor | None, offsets: Tensor, words: dict[str, Any], known: Tensor | None = None
+    ) -> Ragged:
         """Return them from what :meth:`arrays` and :meth:`words` have given."""
         found = object.__new__(cls)
         found.values, found.offsets, found.mask, found.lengths, found.fixed = values, offsets, None, None, True
+        found.known = known
         found.pad, found.length = words["pad"], words["length"]
         found.multiple = words["multiple"]
         return found
@@ -234,7 +278,7 @@ class Ragged:
 
     def present(self) -> Ragged:
         """Return what is 1 for each value and 0 for padding."""
-        return self.changed(values=None, pad=0, mask=None, lengths=None)
+        return self.changed(values=None, known=None, pad=0, mask=None, lengths=None)
 
     def counts(self) -> Any:
         """Return the length of each sequence, int64 ``[N]``."""
@@ -257,15 +301,58 @@ class Ragged:
             )
         # What is padding takes the first value, as any that there is would do, and is then overwritten.
         flat = torch.where(there, starts[:, None] + place, 0).view(-1)
-        found: Tensor = self.values.index_select(0, flat).view(len(index), length, *self.shape[2:])
+        found: Tensor = _at(self.values, flat).view(len(index), length, *self.shape[2:])
+        found = found.long() if self._small else found
+        if self.known is not None:
+            there = there & self.known.index_select(0, flat).view(there.shape)
         padding = ~there.view(*there.shape, *[1] * (found.dim() - 2))
         return found.masked_fill_(padding, self.pad or 0)
+
+    def pieces(self, start: int, stop: int) -> Iterator[NDArray[Any]]:
+        """Yield values ``start`` to ``stop`` as they are handed out, some at once; at least a piece, of none."""
+        values, known = (one.cpu().numpy() if isinstance(one, Tensor) else one for one in (self.values, self.known))
+        for first in range(start, max(stop, start + 1), _AT_ONCE):
+            place = slice(first, min(stop, first + _AT_ONCE))
+            found = values[place].astype(np.int64) if self._small else values[place]
+            yield found if known is None else np.where(known[place], found, int(self.pad or 0))
 
     def dense(self) -> Any:
         """Return all of them, padded, ``[N, T, ...]``."""
         if isinstance(self.offsets, Tensor):
             return self.padded(torch.arange(len(self), device=self.device))
         return self.tensors().dense().numpy()
+
+
+def _at(values: Any, places: Any) -> Any:
+    """Return values ``[M, ...]`` at some places ``[n]``, both arrays or both tensors."""
+    if not isinstance(values, Tensor):
+        return values[places]
+    if values.dtype != torch.uint16:
+        return values.index_select(0, places)
+    # Of which torch gathers none.
+    return values.view(torch.int16).index_select(0, places).view(torch.uint16)
+
+
+def is_small(kind: Any) -> bool:
+    """Tell if a type, of arrays or of tensors, is one of which batches make int64.
+
+    >>> is_small(torch.uint16), is_small(np.dtype(np.int32)), is_small(torch.uint8)
+    (True, True, False)
+    """
+    return str(kind).removeprefix("torch.") in ("uint16", "int32")
+
+
+def upon(targets: Any, inputs: Sequence[Any]) -> Any:
+    """Return targets that are values of inputs on the memory of these, and others as they are.
+
+    Args:
+        targets: the targets, whose sequences are those of the inputs.
+        inputs: the columns of inputs; the values are those of the first that has sequences.
+    """
+    if not isinstance(targets, Ragged) or targets.known is None:
+        return targets
+    own = next(one for one in inputs if isinstance(one, Ragged) and one.values is not None)
+    return targets.changed(values=own.values, offsets=own.offsets)
 
 
 def dense(x: Any) -> Any:
@@ -296,7 +383,7 @@ def level(*columns: Any) -> tuple[Any, ...]:
 def alongside(targets: Ragged, columns: Sequence[Any]) -> Ragged:
     """Return targets as long as the column of inputs whose values they are targets of, if there is one."""
     for one in columns:
-        if not isinstance(one, Ragged) or one.values is None:
+        if not isinstance(one, Ragged) or one.values is None or targets.known is not None:
             continue
         length = targets.length if targets.fixed else one.length
         if np.array_equal(np.minimum(targets.counts(), length), one.counts()):
@@ -309,9 +396,11 @@ def concatenated(pieces: Sequence[Ragged]) -> Ragged:
     """Return the sequences of several pieces, tensors or arrays, one after the other."""
     leveled = level(*pieces)
     first: Ragged = leveled[0]
-    values, counts = [one.values for one in leveled], [one.counts() for one in leveled]
-    if isinstance(first.offsets, Tensor):
-        ends: Any = torch.cat([torch.zeros(1, dtype=torch.int64), *counts]).cumsum(0)
-        return first._with(None if first.values is None else torch.cat(values), ends)
-    ends = np.cumsum(np.concatenate([[0], *counts]))
-    return first._with(None if first.values is None else np.concatenate(values), ends)
+    counts = [one.counts() for one in leveled]
+    join: Any = torch.cat if isinstance(first.offsets, Tensor) else np.concatenate
+    zero: Any = torch.zeros(1, dtype=torch.int64) if isinstance(first.offsets, Tensor) else np.zeros(1, dtype=np.int64)
+    values, known = (
+        None if getattr(first, name) is None else join([getattr(one, name) for one in leveled])
+        for name in ("values", "known")
+    )
+    return first.changed(values=values, known=known, offsets=join([zero, *counts]).cumsum(0))

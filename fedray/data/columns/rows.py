@@ -14,7 +14,7 @@ from fedray.core.errors import ConfigError
 from fedray.core.messages import Ints
 from fedray.data.columns.checks import as_array, as_examples, check_fits, tensor, tensors
 from fedray.data.columns.inputs import InputColumns, Inputs, like, parts
-from fedray.data.columns.ragged import Ragged, dense
+from fedray.data.columns.ragged import Ragged, dense, upon
 from fedray.data.spec import DataSpec
 
 CPU = torch.device("cpu")
@@ -87,7 +87,7 @@ class Examples:
 
     def __init__(self, x: Inputs, y: Tensor, clients: Ints | None = None) -> None:
         self.x = x
-        self.y = y
+        self.y = upon(y, parts(x))
         self.clients = clients
 
     def __len__(self) -> int:

@@ -222,3 +222,27 @@ def test_batches_of_a_multiple_are_as_long_as_they_must_and_give_what_longer_one
     long = run(tmp_path / "long", Ragged.of(WORDS), Ragged.of(TAGS), **options)
     torch.testing.assert_close(parameters(short), parameters(long), atol=1e-6, rtol=0)
     assert short.history[-1].test["loss"] == pytest.approx(long.history[-1].test["loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+@given(st.lists(st.lists(st.tuples(st.integers(0, 40_000), st.booleans()), max_size=5), min_size=1), st.data())
+def test_targets_that_are_values_of_others_are_those_values_or_padding(
+    kind: Any, rows: list[list[tuple[int, bool]]], more: st.DataObject
+) -> None:
+    flat = [one for row in rows for one in row]
+    ends = np.cumsum([0, *map(len, rows)])
+    tokens = Ragged(np.array([value for value, _ in flat], dtype=kind), ends, pad=1, multiple=2)
+    own = tokens.only(np.array([known for _, known in flat], dtype=bool), pad=50_000)
+    places = np.array(more.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=5)))
+    expected = [[value if known else 50_000 for value, known in rows[place]] for place in places]
+    for found in (own[places], own.tensors()[torch.from_numpy(places)], joined([own[places[:1]], own[places[1:]]])):
+        full = np.asarray(found.dense())
+        assert full.dtype == np.int64
+        assert all(line[: len(row)].tolist() == row for line, row in zip(full, expected, strict=True))
+        assert all((line[len(row) :] == 50_000).all() for line, row in zip(full, expected, strict=True))
+        assert np.concatenate(list(found.pieces(0, found.size))).tolist() == [
+            value for row in expected for value in row
+        ]
+    half = own[: len(rows) // 2]
+    assert len(half) == len(rows) // 2
+    assert half.size == ends[len(rows) // 2]
