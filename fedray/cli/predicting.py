@@ -53,6 +53,13 @@ def predict(
         float | None,
         typer.Option("--temperature", help="Draw the tokens, 0.7 or so; default: the likeliest ones.", min=0.0),
     ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Draw from the likeliest tokens that together have this share.", min=0.0, max=1.0),
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text; may be given again.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Names what is drawn; default: 0.")] = None,
     made_by: MadeBy = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
@@ -60,7 +67,7 @@ def predict(
 ) -> None:
     """Predict new rows by a run's model: a class with a probability for each, or a number; needs no training data.
 
-    Of text the perplexity of each row is told, or, with --generate, what the model says after each prompt.
+    Of text a language model tells the perplexity of each row, or, with --generate, what it says after each prompt.
 
     Rows keep their order, and columns that are no inputs of the model, as the ids of patients, stand first.
     """
@@ -75,10 +82,15 @@ def predict(
             raise ConfigError("--csv: prompts are text, which has no dialect; leave it out")
         if seed is not None and not temperature:
             raise ConfigError("--seed: it names what is drawn, and nothing is; say --temperature 0.7, or leave it out")
-        found = predictor.generate(rows, generate, temperature=temperature or 0.0, seed=seed or 0)
+        share = 1.0 if top_p is None else top_p
+        found = predictor.generate(
+            rows, generate, temperature=temperature or 0.0, seed=seed or 0, top_p=share, stop=stop or ()
+        )
     else:
-        if temperature is not None or seed is not None:
-            raise ConfigError("--temperature, --seed: they are for text that is generated; say --generate 40")
+        if temperature is not None or seed is not None or top_p is not None or stop:
+            raise ConfigError(
+                "--temperature, --top-p, --stop, --seed: they are for text that is generated; say --generate 40"
+            )
         found = predictor.predict(rows, dict(map(_pair, csv)) if csv else None)
     if out is None:
         typer.echo(found.to_csv(), nl=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from fedray.core.messages import Ints
 from fedray.data.columns.arrays import by_client, random_items, stack_dataset
@@ -251,13 +251,19 @@ class FederatedData(ContiguousData):
         partitioner: Partitioner | Named | None = None,
         label: str | None = None,
         seed: int = 0,
+        target: str | Sequence[str] | None = None,
+        classes: Sequence[Any] | None = None,
+        task: Literal["auto", "classification", "regression"] = "auto",
     ) -> Self:
-        """Read text for ``task: causal_lm``, tokenised once and kept on the disk for the next run.
+        """Read text for ``task: causal_lm``, or with targets, tokenised once and kept on the disk for the next run.
 
         Targets are the tokens themselves; those of prompts, and of what users say in a chat, count in no loss and no
         metric.  A text, and a completion, end with the tokenizer's end-of-sequence token.  Batches are padded to a
         multiple of 8 tokens behind the longest one of their own.  Rows in which nothing is learnt are left out, and
         the log says how many.
+
+        With ``target`` each text has a class, or numbers, of its own.  Inputs are then two columns, ``input_ids`` and
+        ``attention_mask``, which is 0 at padding, and a text that is too long keeps the tokens that end it.
 
         Args:
             train: a file, a folder, a pattern such as ``data/*.jsonl``, or a list of these: .jsonl, .json, .parquet,
@@ -273,8 +279,12 @@ class FederatedData(ContiguousData):
                 anew.
             clients: ``file``, or ``{"column": "author"}``.
             partitioner: splits the rows of all files instead.
-            label: the column of classes that a partitioner splits by.
+            label: the column of classes that a partitioner splits by; by default the target.
             seed: seed of the partitioner.
+            target: the column of a class or a number for each text, or several of numbers; None: the text itself.
+            classes: the names of the classes, in the order of their numbers; None: those of the training files.
+            task: ``classification`` or ``regression``; ``auto``: text, and at most 20 different whole numbers, are
+                classes.
 
         Raises:
             ConfigError: with file and row, for anything that cannot be read as described; no tokenizer, or none that
@@ -284,7 +294,9 @@ class FederatedData(ContiguousData):
         from fedray.data.text.reading import read_text
 
         rule = None if partitioner is None else chosen(partitioner)
-        options = TextOptions(str(tokenizer), format, max_length, packing, clients, rule, label, seed)
+        options = TextOptions(
+            str(tokenizer), format, max_length, packing, clients, rule, label, seed, target, classes, task
+        )
         return read_text(train, test, options).of(cls)
 
     @classmethod

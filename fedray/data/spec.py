@@ -48,7 +48,8 @@ class DataSpec:
         shape: shape of one input without the batch axis: ``(30,)`` features, ``(3, 32, 32)`` image, ``(80,)`` tokens.
         outputs: number of classes, or of regression targets; 0: there are no targets.
         task: ``classification`` (integer targets, cross-entropy) or ``regression`` (float targets, squared error).
-        classes: class names in the order of their indices; empty if unnamed or for regression.
+        classes: class names in the order of their indices; empty if unnamed, and for a target of regression; of several
+            of these their names, where they are known.
         vocabulary: number of distinct tokens when inputs are int64 token sequences, else 0.
         columns: the columns of inputs, where there are several; ``shape`` and ``vocabulary`` say nothing then.
         target: the shape of one regression target; empty: ``(outputs,)``.

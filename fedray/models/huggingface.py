@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -93,8 +94,9 @@ class HuggingFace:
         path: the folder.
         dtype: type of the base: ``float32``, ``bfloat16`` or ``float16``.
         lora: the adapters; None: all parameters are trained.
-        head: the end of the model; ``auto``: as ``config.json`` names its architecture.  A head for classes that the
-            folder lacks is drawn by the run's seed, for as many as the data has.
+        head: the end of the model; ``auto``: as ``config.json`` names its architecture, and for texts that have a
+            target of their own ``sequence_classification`` in the place of ``causal_lm``, or of none.  A head for
+            classes that the folder lacks is drawn by the run's seed, for as many as the data has.
         gradient_checkpointing: compute activations again in the backward pass, to hold less of them.
     """
 
@@ -125,7 +127,7 @@ class HuggingFace:
                 nothing for an adapter.
         """
         transformers, peft = _packages(self.lora is not None)
-        folder, head = Path(self.path), self._head()
+        folder, head = Path(self.path), self._head(spec)
         _check_inputs(spec, head)
         options: dict[str, Any] = {} if head == "causal_lm" else {"num_labels": spec.outputs}
         with _quiet(transformers):
@@ -142,13 +144,15 @@ class HuggingFace:
             _check_vocabulary(spec, model.config, folder)
             if getattr(model.config, "use_cache", False):
                 model.config.use_cache = False
+            pad = _padding(model.config, folder) if head == "sequence_classification" else None
+            cache = _cache_of(model) if head == "causal_lm" else None
             if self.lora is not None:
                 model = _adapted(peft, model, self.lora, head, new)
             if self.gradient_checkpointing:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return read_from(share_frozen(Hosted(model)), folder)
+        return read_from(share_frozen(Hosted(model, pad, cache)), folder)
 
-    def _head(self) -> str:
+    def _head(self, spec: DataSpec) -> str:
         """Return what the model is to end in.
 
         Raises:
@@ -166,10 +170,12 @@ class HuggingFace:
             named = json.loads(file.read_text())["architectures"]
         except (KeyError, ValueError, TypeError):
             named = []
-        for name in named or []:
-            for ending, head in _ENDINGS.items():
-                if str(name).endswith(ending):
-                    return head
+        heads = (head for name in named or [] for ending, head in _ENDINGS.items() if str(name).endswith(ending))
+        found = next(heads, None)
+        if found in (None, "causal_lm") and spec.tokens is not None and (spec.classes or spec.task == "regression"):
+            return "sequence_classification"
+        if found is not None:
+            return found
         raise ConfigError(
             f"model.head: {file} names {listed(list(map(str, named or [])), 'no architecture')}; say what the model is "
             f"to end in: {', '.join(_CLASSES)}"
@@ -181,17 +187,51 @@ class Hosted(nn.Module):
 
     Args:
         model: the model, with adapters or without.
+        pad: the token that it takes for padding; None: it takes none.
+        cache: the name by which a language model takes and gives keys and values; None: it keeps none.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, pad: int | None = None, cache: str | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.pad, self.cache = model, pad, cache
+
+    @property
+    def speaks(self) -> bool:
+        """True for a language model that keeps keys and values: see :meth:`go_on`."""
+        return self.cache is not None
 
     def forward(self, *inputs: Tensor, **columns: Tensor) -> Tensor:
         """Return logits ``[B, K]``, or ``[B, T, K]``, of inputs by place, or of columns by their names."""
         with _without_a_look():
-            logits: Tensor = self.model(*inputs, **columns).logits
+            logits: Tensor = self.model(*inputs, **self._padded(columns)).logits
         return logits.float()
+
+    def go_on(self, ids: Tensor, mask: Tensor, choose: Callable[[Tensor], Tensor | None]) -> None:
+        """Run a language model on prompts, then on one token after the other, with keys and values kept of all before.
+
+        Args:
+            ids: the prompts, int64 ``[n, T]``, with padding before them.
+            mask: 0 for that padding, and 1 for tokens, int64 ``[n, T]``.
+            choose: from the logits of what comes next, float32 ``[n, V]``, to the tokens that do, int64 ``[n]``; None:
+                there are no more.
+        """
+        assert self.cache is not None
+        places, kept = (mask.cumsum(dim=1) - 1).clamp(min=0), {self.cache: None}
+        while True:
+            found = self.model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, **kept)
+            chosen = choose(found.logits[:, -1].float())
+            if chosen is None:
+                return
+            ids, places = chosen.to(ids.device).unsqueeze(1), places[:, -1:] + 1
+            kept = {self.cache: found[self.cache]}
+            mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+
+    def _padded(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return columns in which padding is the model's own, by which one that looks back finds the end of a text."""
+        if self.pad is None or not {"input_ids", "attention_mask"} <= columns.keys():
+            return columns
+        ids = columns["input_ids"].masked_fill(columns["attention_mask"] == 0, self.pad)
+        return {**columns, "input_ids": ids}
 
 
 @contextmanager
@@ -278,6 +318,33 @@ def _adapted(peft: Any, model: Any, lora: Lora, head: str, new: list[str]) -> An
 def _to_float(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Hand a trained part float32, whatever the type of the base."""
     return tuple(x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
+
+
+def _padding(config: Any, folder: Path) -> int:
+    """Return the padding of a model that ends in a class of a text, which looks for the end there.
+
+    Where its config names none, it is the token that ends a text, as is usual.
+
+    Raises:
+        ConfigError: it names neither.
+    """
+    ends = getattr(config, "eos_token_id", None)
+    for token in (getattr(config, "pad_token_id", None), ends[0] if isinstance(ends, list) and ends else ends):
+        if isinstance(token, int) and token >= 0:
+            config.pad_token_id = token
+            return token
+    raise ConfigError(
+        f"model.path: {folder / 'config.json'} names neither pad_token_id nor eos_token_id, by which the model finds "
+        "the end of a text: set pad_token_id there, to that of the tokenizer"
+    )
+
+
+def _cache_of(model: Any) -> str | None:
+    """Return the name by which a model takes keys and values beside the places of tokens; None: it does not."""
+    takes = signature(model.forward).parameters
+    if "position_ids" not in takes:
+        return None
+    return next((name for name in ("cache", "past_key_values") if name in takes), None)
 
 
 def _takes(module: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -26,7 +26,8 @@ class Transformer:
     ``(channels, height, width)``, as in Dosovitskiy et al., arXiv:2010.11929, but pooled by the mean in the place of
     a class token; a feature vector of a sequence ``(length, features)``; or one number of a flat input
     ``(features,)``.  Layers as in Vaswani et al., arXiv:1706.03762, normalised before each part (Xiong et al.,
-    arXiv:2002.04745), GELU, four times wider inside.  All positions count: there is no mask for padding.
+    arXiv:2002.04745), GELU, four times wider inside.  Of two columns, ``input_ids`` and ``attention_mask``, as texts
+    with targets are, positions whose mask is 0 are seen by none and are in no mean; else all positions count.
 
     >>> module = Transformer(dim=16, heads=2, layers=1).build(DataSpec(shape=(1, 8, 8), outputs=10))
     >>> module(torch.zeros(2, 1, 8, 8)).shape
@@ -54,9 +55,13 @@ class Transformer:
             raise ConfigError(f"heads must divide dim, got heads {self.heads} and dim {self.dim}")
 
     def build(self, spec: DataSpec) -> nn.Module:
-        """Build the module, ``[B, *shape]`` to ``[B, outputs]``; ConfigError if the data is none of the four kinds."""
+        """Build the module, ``[B, *shape]`` to ``[B, outputs]``; ConfigError if the data is none of the five kinds."""
+        kind = Encoder
+        if spec.tokens is not None and [column.name for column in spec.columns] == ["input_ids", "attention_mask"]:
+            kind = TextEncoder
+            spec = replace(spec, shape=spec.tokens.shape, vocabulary=spec.tokens.vocabulary, columns=())
         embed, length = self._embedding(spec)
-        return Encoder(embed, length, spec.outputs, self.dim, self.heads, self.layers, self.dropout)
+        return kind(embed, length, spec.outputs, self.dim, self.heads, self.layers, self.dropout)
 
     def _embedding(self, spec: DataSpec) -> tuple[nn.Module, int]:
         """Return the module from an input to ``[B, length, dim]``, and the length."""
@@ -117,12 +122,15 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[B, length, dim]`` to ``[B, length, dim]``."""
+    def forward(self, x: Tensor, known: Tensor | None = None) -> Tensor:
+        """Map ``[B, length, dim]`` to the same; positions where ``known`` ``[B, length]`` is False are unseen."""
         batch, length, dim = x.shape
         apart = self.project(x).reshape(batch, length, 3, self.heads, dim // self.heads)
         query, key, value = apart.permute(2, 0, 3, 1, 4).unbind(0)
-        weights = self.dropout(self.scores(query, key).softmax(dim=3))
+        scores = self.scores(query, key)
+        if known is not None:
+            scores = scores.masked_fill(~known[:, None, None], float("-inf"))
+        weights = self.dropout(scores.softmax(dim=3))
         mixed: Tensor = self.output((weights @ value).transpose(1, 2).flatten(2))
         return mixed
 
@@ -154,9 +162,10 @@ class Layer(nn.Module):
         widen, narrow = nn.Linear(dim, wide), nn.Linear(wide, dim)
         self.feed = nn.Sequential(nn.LayerNorm(dim), widen, nn.GELU(), narrow, nn.Dropout(dropout))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[B, length, dim]`` to ``[B, length, dim]``."""
-        x = x + self.attend(x)
+    def forward(self, x: Tensor, known: Tensor | None = None) -> Tensor:
+        """Map ``[B, length, dim]`` to ``[B, length, dim]``; see :class:`Attention` for ``known``."""
+        norm, attention, dropout = self.attend
+        x = x + dropout(attention(norm(x), known))
         total: Tensor = x + self.feed(x)
         return total
 
@@ -190,4 +199,18 @@ class Encoder(nn.Module):
         """Map ``[B, *shape]`` to ``[B, outputs]``."""
         hidden = self.layers(self.dropout(self.embed(x) + self.positions))
         logits: Tensor = self.head(self.norm(hidden).mean(dim=1))
+        return logits
+
+
+class TextEncoder(Encoder):
+    """The encoder of texts of different lengths, whose padding is seen by nobody."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # type: ignore[override]
+        """Map tokens, and a mask that is 0 at padding, int64 ``[B, T]``, T up to the length, to ``[B, outputs]``."""
+        known = attention_mask > 0
+        hidden = self.dropout(self.embed(input_ids) + self.positions[: input_ids.shape[1]])
+        for layer in self.layers:
+            hidden = layer(hidden, known)
+        there = known.unsqueeze(2).to(hidden.dtype)
+        logits: Tensor = self.head((self.norm(hidden) * there).sum(dim=1) / there.sum(dim=1))
         return logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from fedray.predict.predictions import Predictions
 from fedray.predict.rows import encoded_rows, read_rows
 from fedray.predict.texts import Texts, is_text
 from fedray.run.evaluation import Evaluator, TestChunk, take_from
+from fedray.run.generation import GoOn
 from fedray.tasks import CausalLM, Task
 
 Outputs = Callable[[Tensor], Tensor]
@@ -80,7 +81,8 @@ class Predictor:
                 tensor of inputs ``[N, ...]``, columns of them as it was trained on, a dict or a tuple, or the path of a
                 file, .npy, .npz, Parquet or Arrow, whose columns are read as those of the training files.  Of a model
                 of text a list of texts, or of dicts of columns, or the path of a file, JSON lines, Parquet or Arrow:
-                what is predicted is the perplexity of each row, by what training would learn of it.
+                what is predicted is a class, or numbers, of each, or of a language model the perplexity of each row, by
+                what training would learn of it.
             csv: the way a file is written, where it neither shows it nor is written as the training tables were:
                 ``{"decimal": ",", "dates": "%d/%m/%Y"}``; keys as in ``data.csv``.
 
@@ -90,10 +92,13 @@ class Predictor:
         if self.encoding is None or self.encoding.beside:
             if csv:
                 raise ConfigError("csv: this model was not trained on tables, so that its rows have no dialect")
-            if "text" in self.taken and is_text(rows):
-                return Texts.of(self.task, self.outputs, self.taken).scored(rows)
             rest: dict[str, Any] = {}
-            if isinstance(rows, str | Path):
+            if "text" in self.taken and is_text(rows):
+                texts = Texts.of(self.task, self.outputs, self.taken)
+                if not self.taken["text"].get("target"):
+                    return texts.scored(rows)
+                rows, rest = texts.inputs(rows)
+            elif isinstance(rows, str | Path):
                 rows, rest = read_rows(Path(rows), self.task.spec, self.taken, self.encoding)
             elif self.encoding is not None:
                 rows, rest = encoded_rows(rows, self.task.spec, self.taken, self.encoding)
@@ -114,7 +119,16 @@ class Predictor:
             raise ConfigError("predict_proba: this model gives numbers, not classes; take predict")
         return shares
 
-    def generate(self, prompts: Any, new_tokens: int = 40, *, temperature: float = 0.0, seed: int = 0) -> Predictions:
+    def generate(
+        self,
+        prompts: Any,
+        new_tokens: int = 40,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> Predictions:
         """Have a language model go on after prompts, as far as the token that ends a text.
 
         Each token is a forward pass over eight prompts at most; of what is longer than training sequences were, the
@@ -126,6 +140,8 @@ class Predictor:
             new_tokens: the most tokens that are said.
             temperature: 0: the likeliest token comes next; else one drawn from ``softmax(logits / temperature)``.
             seed: names, with the number of the row, what is drawn.
+            top_p: tokens are drawn from the likeliest alone whose shares together reach it, in (0, 1].
+            stop: words before which a completion ends.
 
         Returns:
             In ``predicted`` the completions, and in ``rest`` the prompts.
@@ -140,7 +156,8 @@ class Predictor:
                 f"prompts: a list of texts, or of dicts of columns, is needed, or a file called {listed(KINDS)}; "
                 "a single text is a list of one"
             )
-        return Texts.of(self.task, self.outputs, self.taken).completed(prompts, new_tokens, temperature, seed)
+        texts = Texts.of(self.task, self.outputs, self.taken)
+        return texts.completed(prompts, new_tokens, temperature, seed, top_p, stop)
 
     def _array(self, rows: Any) -> Any:
         spec = self.task.spec
@@ -209,14 +226,30 @@ def outputs_of(
         return {"output": output}
 
     evaluator = Evaluator(module, cross_entropy, values, seed, device, precision, augment=augment or Augment())
+    return ModuleOutputs(evaluator, rows, round, device, precision, deterministic)
 
-    def outputs(x: Tensor) -> Tensor:
-        take = take_from(Examples(x, torch.zeros(len(x))), device)
+
+@dataclass(frozen=True)
+class ModuleOutputs:
+    """The outputs of a module, see :func:`outputs_of`."""
+
+    evaluator: Evaluator
+    rows: int
+    round: int
+    device: torch.device
+    precision: Precision
+    deterministic: bool
+
+    @property
+    def go_on(self) -> GoOn | None:
+        """The module where it keeps keys and values of tokens; None: it does not."""
+        return self.evaluator.go_on
+
+    def __call__(self, x: Tensor) -> Tensor:
+        take = take_from(Examples(x, torch.zeros(len(x))), self.device)
         parts = []
-        with cuda_kernels(precision, deterministic) if device.type == "cuda" else nullcontext():
-            for chunk in TestChunk.cut(len(x), rows):
-                with evaluator.named(round, chunk.index):
-                    parts.append(evaluator.values(take, chunk.stop, chunk.start)["output"])
+        with cuda_kernels(self.precision, self.deterministic) if self.device.type == "cuda" else nullcontext():
+            for chunk in TestChunk.cut(len(x), self.rows):
+                with self.evaluator.named(self.round, chunk.index):
+                    parts.append(self.evaluator.values(take, chunk.stop, chunk.start)["output"])
         return torch.from_numpy(np.concatenate(parts)).to(torch.float32)
-
-    return outputs

@@ -1,4 +1,4 @@
-"""Text under a run's model: the perplexity of rows, and what the model says after prompts."""
+"""Text under a run's model: inputs of texts, the perplexity of rows, and what the model says after prompts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from fedray.data.text.files import KINDS, Row, having, rows_in
 from fedray.data.text.formats import Format
 from fedray.data.text.packing import Sequences, cut
 from fedray.data.text.prompts import prompts_in
-from fedray.data.text.reading import MULTIPLE
+from fedray.data.text.reading import MULTIPLE, masked
 from fedray.data.text.tokenizers import Tokenizer, tokenizer_of
-from fedray.data.text.tokens import tokens_in
+from fedray.data.text.tokens import closing, tokens_in
 from fedray.predict.predictions import Predictions
-from fedray.run.generation import Generation, generate, inputs_of
+from fedray.run.generation import Generation, GoOn, before, generate, inputs_of, stopping
 from fedray.tasks import Task
+from fedray.tasks.positions import check_drawn
 
 _log = logging.getLogger("fedray")
 
@@ -57,6 +58,7 @@ class Texts:
         said: the format of rows, as a config says it.
         limit: the most tokens of a row.
         window: the most tokens that training has shown the model at once.
+        go_on: the model where it keeps keys and values of tokens; None: it does not.
     """
 
     task: Task
@@ -65,6 +67,7 @@ class Texts:
     said: Any
     limit: int
     window: int
+    go_on: GoOn | None = None
 
     @classmethod
     def of(cls, task: Task, outputs: Outputs, taken: Mapping[str, Any]) -> Texts:
@@ -89,7 +92,13 @@ class Texts:
             )
         limit = int(text.get("max_length") or tokens.shape[0])
         return cls(
-            task, lambda x: outputs(inputs_of(task.spec, x)), tokenizer, text.get("format"), limit, tokens.shape[0]
+            task,
+            lambda x: outputs(inputs_of(task.spec, x)),
+            tokenizer,
+            text.get("format"),
+            limit,
+            tokens.shape[0],
+            getattr(outputs, "go_on", None),
         )
 
     def scored(self, rows: Any) -> Predictions:
@@ -127,7 +136,34 @@ class Texts:
         rest = {"row": np.arange(1, len(found) + 1), "targets": count.astype(np.int64)}
         return Predictions(perplexity, None, (), total.astype(np.float32), rest, "perplexity")
 
-    def completed(self, rows: Any, new_tokens: int, temperature: float, seed: int) -> Predictions:
+    def inputs(self, rows: Any) -> tuple[dict[str, Ragged], dict[str, Any]]:
+        """Return texts as a model takes them that tells a class, or numbers, of each: tokens, and a mask.
+
+        Args:
+            rows: as for :meth:`scored`; targets need not be there.
+
+        Returns:
+            The columns, and what goes along: the number of the ``row``, from 1, and columns of one value a row that
+            are no text of the model, such as ids.
+
+        Raises:
+            ConfigError: rows that cannot be read so.
+        """
+        some, where, form = self._rows(rows)
+        kept = list(some)
+        found = tokens_in(having(iter(kept), where, form.columns), where, form, self.tokenizer)
+        whole = Sequences(found.ids, found.learnt, found.offsets, np.arange(len(found)))
+        own = cut(whole, self.limit, closing(self.tokenizer))
+        names = [name for name in kept[0] if name not in form.columns]
+        rest = {name: [row.get(name) for row in kept] for name in names}
+        single = {
+            name: np.array(one) for name, one in rest.items() if all(isinstance(v, str | int | float) for v in one)
+        }
+        return masked(own, found.pad, self.window), {"row": np.arange(1, len(found) + 1), **single}
+
+    def completed(
+        self, rows: Any, new_tokens: int, temperature: float, seed: int, top_p: float = 1.0, stop: Sequence[str] = ()
+    ) -> Predictions:
         """Return what the model says after each prompt.
 
         Args:
@@ -135,6 +171,8 @@ class Texts:
             new_tokens: the most tokens that are said.
             temperature: 0: the likeliest ones.
             seed: names, with the number of the row, what is drawn.
+            top_p: tokens are drawn from the likeliest alone whose shares together reach it.
+            stop: words before which a completion ends.
 
         Returns:
             In ``predicted`` the completions; in ``rest`` the number of the ``row``, from 1, and its ``prompt``.
@@ -146,14 +184,22 @@ class Texts:
             raise ConfigError(f"generate: at least 1 new token is needed, got {new_tokens}")
         if not 0.0 <= temperature < float("inf"):
             raise ConfigError(f"temperature={temperature}: it must be at least 0, the likeliest token")
+        try:
+            check_drawn(temperature, top_p, stop)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         prompts = prompts_in(*self._rows(rows), self.tokenizer)
         end, pad = self.tokenizer.end, self.tokenizer.pad or 0
-        how = Generation(new_tokens, self.window, self.tokenizer.vocabulary, end, pad, MULTIPLE, temperature, seed)
+        stops = stopping(stop, self.tokenizer.decode)
+        how = Generation(
+            new_tokens, self.window, self.tokenizer.vocabulary, end, pad, MULTIPLE, temperature, top_p, stops, seed
+        )
         said: list[list[int]] = []
         for start in range(0, len(prompts), _AT_ONCE):
             some = [prompt.ids for prompt in prompts[start : start + _AT_ONCE]]
-            said += generate(self.outputs, some, how, range(start, start + len(some)))
-        texts = [prompt.completion(self.tokenizer.decode(ids)) for prompt, ids in zip(prompts, said, strict=True)]
+            said += generate(self.outputs, some, how, range(start, start + len(some)), self.go_on)
+        found = [before(self.tokenizer.decode(ids), stop) for ids in said]
+        texts = [prompt.completion(text) for prompt, text in zip(prompts, found, strict=True)]
         rest = {"row": np.arange(1, len(prompts) + 1), "prompt": np.array([prompt.text for prompt in prompts])}
         none = np.zeros((len(texts), 0), dtype=np.float32)
         return Predictions(np.array(texts, dtype=np.str_), None, (), none, rest, "completion")

@@ -28,6 +28,7 @@ from fedray.local.task import MOST_ROWS, Precision, autocast
 from fedray.local.views import Values, Views
 from fedray.metrics.measures import States
 from fedray.metrics.sums import State, on_host
+from fedray.run.generation import GoOn
 from fedray.run.samples import Sample
 from fedray.tasks import outputs_of
 
@@ -241,6 +242,19 @@ class Evaluator:
         x = self._augment.fixed(x)
         with torch.no_grad(), autocast(self._precision, self._device):
             return outputs_of(self.module, x).float()
+
+    @property
+    def go_on(self) -> GoOn | None:
+        """The model where it keeps keys and values of tokens, see :func:`fedray.run.generation.generate`; else None."""
+        module: Any = self.module
+        if not getattr(module, "speaks", False):
+            return None
+
+        def go_on(ids: Tensor, mask: Tensor, choose: Callable[[Tensor], Tensor | None]) -> None:
+            with torch.no_grad(), autocast(self._precision, self._device):
+                module.go_on(ids.to(self._device), mask.to(self._device), choose)
+
+        return go_on
 
     def values(self, take: Take, stop: int, start: int = 0) -> dict[str, NDArray[Any]]:
         """Return the values of each example; where memory is too short for all rows at once, by halves.

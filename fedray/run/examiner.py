@@ -33,7 +33,7 @@ from fedray.run.evaluation import (
     take_from,
 )
 from fedray.run.generation import inputs_of
-from fedray.run.samples import Sample, end_of, samples, sampling
+from fedray.run.samples import Sample, Words, end_of, samples, sampling
 from fedray.run.trained import Models
 from fedray.rundir.client_state import StateRows
 from fedray.tasks import CausalLM
@@ -54,7 +54,7 @@ class Examiner:
         self, task: LocalTask, models: Models, rows: StateRows, addressed: AddressedRows, *, keeps: bool
     ) -> None:
         self._task, self._models, self._rows, self._keeps = task, models, rows, keeps
-        self._addressed = addressed
+        self._addressed, self._words = addressed, Words.of_task(task.about, task.data)
         self._device = models.device
         self._evaluator: Evaluator | None = None
 
@@ -98,8 +98,9 @@ class Examiner:
         def forward(x: Tensor) -> Tensor:
             return evaluator.outputs(inputs_of(task.spec, x.to(self._device)))
 
-        end = end_of(self._task.data)
-        return samples(task, test, forward, end=end, seed=self._task.seed, round=round)
+        data = self._task.data
+        end, seed, stops = end_of(data), self._task.seed, self._words.stops
+        return samples(task, test, forward, evaluator.go_on, end=end, seed=seed, round=round, stops=stops)
 
     def of_clients(self, chunk: HoldoutChunk, down: Broadcast) -> HoldoutReport:
         """Evaluate the broadcast model, and the clients' own, on what each client is evaluated on.

@@ -332,7 +332,7 @@ class Plan:
     @cached_property
     def words(self) -> Words:
         """The text of samples, by the tokenizer of the data."""
-        return Words(self.task.data.taken)
+        return Words.of_task(self.task.about, self.task.data)
 
     def evaluations(
         self, round: int, last: int, store: ClientStore, halvings: int = 0

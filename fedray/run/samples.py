@@ -18,7 +18,7 @@ from fedray.data.columns.inputs import InputColumns
 from fedray.data.columns.ragged import Ragged
 from fedray.data.columns.rows import Examples
 from fedray.data.text.tokenizers import tokenizer_of
-from fedray.run.generation import Generation, generate, takes_tokens
+from fedray.run.generation import Generation, GoOn, before, generate, stopping, takes_tokens
 from fedray.tasks import CausalLM, Task
 
 FIRST = 16
@@ -55,13 +55,15 @@ def check_samples(task: Task, data: ClientData, tested: bool) -> None:
         data: the data.
         tested: the test set is evaluated.
     """
-    if sampling(task) is None:
+    if (found := sampling(task)) is None:
         return
     if data.test is None or not tested:
         raise ConfigError(
             "task.samples: prompts are the beginnings of rows of a test set, and none is evaluated; say data.test and "
             "evaluate.every, or leave samples out"
         )
+    if found.stop and "text" not in (data.taken or {}):
+        raise ConfigError("task.stop: words are those of data: {name: text}, and of these tokens nobody knows any")
     if not takes_tokens(data.spec):
         raise ConfigError(
             "task.samples: inputs must be tokens, alone or as input_ids with position_ids or attention_mask, and these "
@@ -115,10 +117,12 @@ def samples(
     task: CausalLM,
     test: Examples,
     forward: Callable[[Tensor], Tensor],
+    go_on: GoOn | None = None,
     *,
     end: int | None,
     seed: int,
     round: int,
+    stops: Callable[[Sequence[int]], bool] | None = None,
 ) -> tuple[Sample, ...]:
     """Return how a model goes on after prompts of a test set: rows that are evenly apart, the same in each round.
 
@@ -126,9 +130,11 @@ def samples(
         task: the task.
         test: the test set.
         forward: tokens ``[n, T]`` to logits ``[n, T, V]``.
+        go_on: the model where it keeps keys and values of tokens; None: it does not.
         end: the token that ends a text, if there is one.
         seed: names the draws, with ``round``.
         round: the round.
+        stops: tells of what is said if it ends there.
     """
     rows = np.linspace(0, len(test) - 1, min(task.samples, len(test))).round().astype(np.int64).tolist()
     tokens = task.spec.tokens
@@ -145,10 +151,12 @@ def samples(
         pad=int(ragged.pad or 0) if ragged is not None else 0,
         multiple=None if ragged is None else ragged.multiple,
         temperature=task.temperature,
+        top_p=task.top_p,
+        stops=stops,
         seed=seed,
         round=round,
     )
-    found = generate(forward, [prompt for prompt, _ in pieces], how, rows)
+    found = generate(forward, [prompt for prompt, _ in pieces], how, rows, go_on)
     return tuple(
         Sample(row, tuple(prompt), tuple(own), tuple(rest[: task.new_tokens]))
         for row, (prompt, rest), own in zip(rows, pieces, found, strict=True)
@@ -167,9 +175,21 @@ class Words:
 
     Args:
         taken: the meaning of the files of the data, see :class:`fedray.data.ClientData`.
+        stop: words before which a completion ends.
     """
 
     taken: Mapping[str, Any] | None
+    stop: Sequence[str] = ()
+
+    @classmethod
+    def of_task(cls, task: Task, data: ClientData) -> Words:
+        """Return those of the samples of a task on some data."""
+        return cls(data.taken, found.stop if (found := sampling(task)) is not None else ())
+
+    @property
+    def stops(self) -> Callable[[Sequence[int]], bool] | None:
+        """The function that tells of tokens that are said if they end there; None: there is none."""
+        return stopping(self.stop, self._decode) if self.stop else None
 
     @cached_property
     def _decode(self) -> Callable[[Sequence[int]], str]:
@@ -182,7 +202,7 @@ class Words:
             {
                 "row": one.row,
                 "prompt": self._decode(one.prompt),
-                "completion": self._decode(one.completion),
+                "completion": before(self._decode(one.completion), self.stop),
                 "reference": self._decode(one.reference),
             }
             for one in found

@@ -96,7 +96,7 @@ class Task:
         if spec.padding is not None and not self.padded:
             raise ConfigError(
                 f"task: {self.name} has no place for targets of different lengths; token_classification has, a class "
-                "for each value, and causal_lm, the next one"
+                "for each value, and causal_lm, the next one; of a text that has one class data.target names its column"
             )
         found = copy.copy(self)
         object.__setattr__(found, "spec", spec)

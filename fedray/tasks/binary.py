@@ -112,7 +112,7 @@ class Multilabel(YesNo):
     tensor([[False,  True]])
 
     Args:
-        names: the names of the labels, in order; default: their numbers.
+        names: the names of the labels, in order; default: those of the data, else their numbers.
     """
 
     names: list[str] = field(default_factory=list)
@@ -121,7 +121,8 @@ class Multilabel(YesNo):
 
     def of(self, spec: DataSpec, target: tuple[int, ...] = ()) -> Self:
         """Return the task of some data, whose integers are no classes but a row of labels each."""
-        return super().of(replace(spec, outputs=target[1], classes=()) if len(target) == 2 else spec)
+        rows = len(target) == 2 and spec.task == "classification"
+        return super().of(replace(spec, outputs=target[1], classes=()) if rows else spec)
 
     @property
     def several(self) -> bool:
@@ -131,7 +132,7 @@ class Multilabel(YesNo):
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the labels."""
-        return tuple(self.names) or tuple(map(str, range(self.spec.outputs)))
+        return tuple(self.names) or super().classes
 
     def check(self, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
         """Raise ConfigError unless there is an output for each target."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import torch
@@ -125,6 +126,16 @@ class Segmentation(Positions):
     usual: ClassVar[tuple[str, ...]] = ("accuracy", "miou", "dice")
 
 
+def check_drawn(temperature: float, top_p: float, stop: Sequence[str]) -> None:
+    """Raise ValueError unless ``top_p`` is a share, of tokens that are drawn, and words to stop at are some."""
+    if not 0.0 < top_p <= 1.0:
+        raise ValueError(f"top_p={top_p}: it must be above 0 and at most 1, all tokens")
+    if top_p < 1.0 and not temperature:
+        raise ValueError(f"top_p={top_p}: it is of tokens that are drawn, and the likeliest is taken: say temperature")
+    if isinstance(stop, str) or not all(isinstance(word, str) and word for word in stop):
+        raise ValueError(f"stop={stop!r}: a list of words is needed, none of them empty")
+
+
 class Tokens(Positions):
     """The base of tasks whose logits have the classes last, ``[B, T, K]``, as Hugging Face models give them.
 
@@ -200,12 +211,16 @@ class CausalLM(Tokens):
         new_tokens: the most tokens that are said after a prompt.
         temperature: 0: the likeliest token comes next; else one drawn from ``softmax(logits / temperature)``, by the
             run's seed, the round and the row.
+        top_p: one is drawn from the likeliest alone whose shares together reach it, in (0, 1].
+        stop: words before which a sample ends.
     """
 
     shift: bool = True
     samples: int = 0
     new_tokens: int = 40
     temperature: float = 0.0
+    top_p: float = 1.0
+    stop: list[str] = field(default_factory=list)
 
     usual: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
 
@@ -217,6 +232,7 @@ class CausalLM(Tokens):
             raise ValueError(f"new_tokens={self.new_tokens}: it must be at least 1")
         if not 0.0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature={self.temperature}: it must be at least 0, the likeliest token")
+        check_drawn(self.temperature, self.top_p, self.stop)
 
     @property
     def unsaid(self) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedray.core.errors import ConfigError
-from fedray.data.spec import DataSpec
+from fedray.data.spec import Column, DataSpec
 from fedray.models import Transformer, initial_model, resolve_model
 from fedray.models.transformer import Layer, Patches
 from tests.models.cases import TOKENS, count, on_meta
@@ -54,6 +54,19 @@ def test_transformer_without_positions_ignores_the_order() -> None:
     assert not torch.allclose(module(tokens), module(tokens.flip(1)))
     nn.init.zeros_(module.get_parameter("positions"))
     torch.testing.assert_close(module(tokens), module(tokens.flip(1)))
+
+
+def test_padding_of_texts_is_seen_by_nobody() -> None:
+    columns = (Column("input_ids", (8,), 9), Column("attention_mask", (8,), 2))
+    module = initial_model(Transformer(dim=8, heads=2), DataSpec((), 3, columns=columns), seed=4)
+    plain = initial_model(Transformer(dim=8, heads=2), DataSpec((8,), 3, vocabulary=9), seed=4)
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])
+    torch.testing.assert_close(module(ids, torch.ones_like(ids)), plain(ids))
+    short = module(ids[:, :5], torch.ones(1, 5, dtype=torch.int64))
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0, 0, 0]])
+    for behind in (0, 7):
+        torch.testing.assert_close(module(torch.where(mask > 0, ids, behind), mask), short)
+    assert not torch.allclose(module(ids, torch.ones_like(ids)), short)
 
 
 @pytest.mark.parametrize(

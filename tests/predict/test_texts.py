@@ -64,6 +64,35 @@ def test_a_row_s_perplexity_is_that_of_what_is_learnt_of_it(tmp_path: Path) -> N
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+MOODS = [("oh no", "sad"), ("yes", "glad"), ("a text that is far too long", "glad"), ("nothing", "sad")]
+
+
+def test_a_text_s_class_is_that_of_the_model_with_a_share_for_each(tmp_path: Path) -> None:
+    rows = [{"id": number, "body": text, "mood": mood} for number, (text, mood) in enumerate(MOODS)]
+    file = tmp_path / "ann.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    data = fedray.FederatedData.from_text(file, tokenizer="bytes", format="body", target="mood", max_length=12)
+    model = fedray.FederatedModel({"name": "transformer", "dim": 8, "heads": 2, "layers": 1})
+    result = fedray.train(
+        model, data, fedray.TrainArgs(rounds=1), cluster="inline", run_dir=tmp_path / "run", progress=False
+    )
+    predictor = load(tmp_path / "run")
+    found = predictor.predict(file)
+    x, y = data.rows(np.array([0])).take(np.arange(4)[None])
+    assert y.tolist() == [[1, 0, 0, 1]]
+    with torch.no_grad():
+        shares = result.model(x["input_ids"][0], x["attention_mask"][0]).softmax(1).numpy()
+    assert found.probabilities is not None
+    np.testing.assert_allclose(found.probabilities, shares, rtol=1e-5)
+    assert list(found.predicted) == [("glad", "sad")[one] for one in shares.argmax(axis=1)]
+    assert found.to_csv().splitlines()[0] == '"row","id","mood","predicted","glad","sad"'
+    np.testing.assert_allclose(predictor.predict_proba([MOODS[0][0], {"body": "yes"}]), shares[:2], rtol=1e-5)
+    with pytest.raises(ConfigError, match="was not trained by task: causal_lm"):
+        predictor.generate(["oh"])
+    export(RunFolder(tmp_path / "run"), tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "model.safetensors").predict(file).probabilities, found.probabilities)
+
+
 def test_what_no_text_is_is_refused(tmp_path: Path) -> None:
     outputs = nn.Identity()
     predictor = Predictor(CausalLM().of(DataSpec((4,), 257, vocabulary=257)), outputs, taken={"text": SAID})

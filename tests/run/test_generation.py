@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedray.data.spec import DataSpec
 from fedray.models.decoder import Decoder
-from fedray.run.generation import Generation, generate
+from fedray.run.generation import Generation, generate, nucleus, stopping
 
 WORDS = 11
 
@@ -67,3 +67,29 @@ def test_draws_have_the_shares_of_the_softmax_and_a_name() -> None:
     assert torch.equal(drawn(how, range(100, 200)), first[100:200])
     assert not torch.equal(drawn(replace(how, seed=6), range(4000)), first)
     assert not torch.equal(drawn(replace(how, round=3), range(4000)), first)
+
+
+def test_a_nucleus_is_the_fewest_tokens_that_reach_a_share() -> None:
+    shares = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.25, 0.25, 0.25, 0.25]], dtype=torch.float64)
+    for top_p, kept in ((1.0, [4, 4]), (0.95, [4, 4]), (0.85, [3, 4]), (0.7, [2, 3]), (0.5, [2, 2]), (1e-9, [1, 1])):
+        found = nucleus(shares, top_p)
+        assert (found > 0).sum(dim=1).tolist() == kept
+        assert torch.equal(found[found > 0], shares[found > 0])
+        # No token that is left out is likelier than one that is not.
+        assert all(
+            row[row == 0].numel() == 0 or full[row == 0].max() <= full[row > 0].min()
+            for row, full in zip(found, shares, strict=True)
+        )
+    how = Generation(1, window=2, vocabulary=4, temperature=1.0, top_p=0.7)
+    drawn = generate(lambda x: shares[:1].log().expand(*x.shape, 4), [[0]] * 500, how)
+    assert {one[0] for one in drawn} == {1, 3}
+
+
+def test_a_text_ends_where_a_word_is_said() -> None:
+    def counts(x: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot((x + 1) % WORDS, WORDS).float()
+
+    stops = stopping(["56", "9"], lambda ids: "".join(map(str, ids)))
+    how = Generation(5, window=8, vocabulary=WORDS, stops=stops)
+    assert generate(counts, [[3], [7], [0]], how) == [[4, 5, 6], [8, 9], [1, 2, 3, 4, 5]]
+    assert stopping([], str) is None

@@ -59,6 +59,30 @@ def test_draws_are_those_of_the_seed_and_the_round(tmp_path: Path) -> None:
     assert first[-1].samples[0]["completion"] != other[-1].samples[0]["completion"]
 
 
+def test_a_sample_ends_before_a_word_and_is_drawn_from_the_likeliest(tmp_path: Path) -> None:
+    data = written(tmp_path)
+    whole = {"name": "causal_lm", "samples": 3, "new_tokens": 12, "temperature": 1.0}
+    said = [one["completion"] for one in run(tmp_path / "whole", data, whole).history[-1].samples]
+    word = next(letter for letter in said[0] if letter.isascii() and letter.isprintable())
+    found = run(tmp_path / "run", data, {**whole, "stop": [word]}).history[-1].samples
+    assert [one["completion"] for one in found] == [one.split(word)[0] for one in said]
+    least = run(tmp_path / "least", data, {**whole, "top_p": 1e-6}).history[-1].samples
+    assert least == run(tmp_path / "greedy", data, {**whole, "temperature": 0.0}).history[-1].samples
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"top_p": 0.5}, r"top_p=0\.5: it is of tokens that are drawn"),
+        ({"top_p": 0.0, "temperature": 1.0}, r"top_p=0\.0: it must be above 0"),
+        ({"stop": [""]}, r"stop=\[''\]: a list of words"),
+    ],
+)
+def test_ways_to_draw_that_are_none(tmp_path: Path, options: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run(tmp_path / "a", written(tmp_path), {"name": "causal_lm", "samples": 1, **options})
+
+
 def test_samples_without_a_test_set_or_its_evaluation_are_refused(tmp_path: Path) -> None:
     data, task = written(tmp_path), {"name": "causal_lm", "samples": 1}
     with pytest.raises(ConfigError, match=r"task.samples: prompts are the beginnings of rows of a test set"):

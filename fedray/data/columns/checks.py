@@ -20,7 +20,8 @@ from torch import Tensor
 
 from fedray.core.errors import ConfigError
 from fedray.data.columns.inputs import InputColumns, Inputs, like, named, parts
-from fedray.data.columns.ragged import Ragged, alongside, is_small
+from fedray.data.columns.ragged import Ragged, alongside
+from fedray.data.columns.small import is_small
 from fedray.data.spec import Column, DataSpec
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -12,21 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedray.core.errors import ConfigError
+from fedray.data.columns.small import at, is_small
 
 _AT_ONCE = 1 << 22
 """Values of which larger ones are made at once."""
-
-_SMALL = (np.dtype(np.uint16), np.dtype(np.int32))
-"""The types in which whole numbers are held, and from which batches make int64."""
-
-
-def smallest(count: int) -> np.dtype[Any]:
-    """Return the smallest type that holds the numbers below ``count`` and is handed out as int64.
-
-    >>> smallest(50_257), smallest(128_256)
-    (dtype('uint16'), dtype('int32'))
-    """
-    return next((kind for kind in _SMALL if count - 1 <= np.iinfo(kind).max), np.dtype(np.int64))
 
 
 class Ragged:
@@ -147,7 +136,7 @@ class Ragged:
         else:
             ends = np.concatenate([[0], np.cumsum(counts)])
             flat = np.arange(int(ends[-1])) + np.repeat(starts - ends[:-1], counts)
-        return self._with(ends, lambda one: _at(one, flat))
+        return self._with(ends, lambda one: at(one, flat))
 
     def _with(self, offsets: Any, change: Callable[[Any], Any]) -> Ragged:
         """Return them with other offsets, and with what is there of each value changed."""
@@ -301,7 +290,7 @@ class Ragged:
             )
         # What is padding takes the first value, as any that there is would do, and is then overwritten.
         flat = torch.where(there, starts[:, None] + place, 0).view(-1)
-        found: Tensor = _at(self.values, flat).view(len(index), length, *self.shape[2:])
+        found: Tensor = at(self.values, flat).view(len(index), length, *self.shape[2:])
         found = found.long() if self._small else found
         if self.known is not None:
             there = there & self.known.index_select(0, flat).view(there.shape)
@@ -321,25 +310,6 @@ class Ragged:
         if isinstance(self.offsets, Tensor):
             return self.padded(torch.arange(len(self), device=self.device))
         return self.tensors().dense().numpy()
-
-
-def _at(values: Any, places: Any) -> Any:
-    """Return values ``[M, ...]`` at some places ``[n]``, both arrays or both tensors."""
-    if not isinstance(values, Tensor):
-        return values[places]
-    if values.dtype != torch.uint16:
-        return values.index_select(0, places)
-    # Of which torch gathers none.
-    return values.view(torch.int16).index_select(0, places).view(torch.uint16)
-
-
-def is_small(kind: Any) -> bool:
-    """Tell if a type, of arrays or of tensors, is one of which batches make int64.
-
-    >>> is_small(torch.uint16), is_small(np.dtype(np.int32)), is_small(torch.uint8)
-    (True, True, False)
-    """
-    return str(kind).removeprefix("torch.") in ("uint16", "int32")
 
 
 def upon(targets: Any, inputs: Sequence[Any]) -> Any:

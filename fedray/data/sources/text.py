@@ -1,9 +1,9 @@
-"""The source of text for language models."""
+"""The source of text: for language models, or with a class or numbers for each text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from fedray.core.errors import ConfigError
 from fedray.data.federated import FederatedData
@@ -15,7 +15,7 @@ from fedray.data.text.options import TextOptions
 @data_sources.register("text")
 @dataclass(frozen=True, kw_only=True)
 class Text(Source):
-    """Text for ``task: causal_lm``, tokenised once: JSON lines, Parquet or Arrow; see ``FederatedData.from_text``.
+    """Text for ``task: causal_lm``, or with targets, tokenised once; see ``FederatedData.from_text``.
 
     >>> import os
     >>> from pathlib import Path
@@ -45,7 +45,11 @@ class Text(Source):
             begin anew and attention that does not reach over its ends, for models of transformers.
         clients: ``file``: each file is a client, named by it; or ``{column: author}``, which says whose a row is.
         partition: a partitioner that splits the rows instead, such as ``{name: iid, clients: 10}``.
-        label: the column of classes that a partitioner splits by.
+        label: the column of classes that a partitioner splits by; by default the target.
+        target: the column of a class, or of a number, for each text, for ``task: classification`` and the like; a list
+            of columns is several numbers, 0 or 1 for ``task: multilabel``.  By default the text is what is learnt.
+        classes: the names of the classes, in the order of their numbers; by default those of the training files.
+        task: classification or regression; auto: a column of text, or of at most 20 whole numbers, is classes.
     """
 
     train: Any
@@ -57,6 +61,9 @@ class Text(Source):
     clients: Any = "file"
     partition: dict[str, Any] | None = None
     label: str | None = None
+    target: Any = None
+    classes: list[Any] | None = None
+    task: Literal["auto", "classification", "regression"] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,4 +100,7 @@ class Text(Source):
             None if self._split is None else make_partitioner(self._split),
             self.label,
             seed,
+            self.target,
+            self.classes,
+            self.task,
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from fedray.core.errors import ConfigError
+from fedray.core.errors import ConfigError, listed
 from fedray.data.partition import Partitioner
 
 
@@ -22,8 +22,12 @@ class TextOptions:
             go on in the next sequence; ``bfd``: each stays whole, and attention within it.
         clients: ``file``: each file is a client; ``{column: NAME}``: a column says whose a row is.
         partitioner: splits the rows instead.
-        label: the column of classes that a partitioner splits by.
+        label: the column of classes that a partitioner splits by; None: the target, if there is one.
         seed: of the partitioner.
+        target: the column of classes or numbers, one for each text, or several of numbers; None: the text itself, for a
+            language model.
+        classes: the names of the classes, in the order of their numbers; None: those of the training files.
+        task: ``classification`` or ``regression``; ``auto``: as the column of targets looks.
 
     Raises:
         ConfigError: options that contradict one another.
@@ -37,6 +41,9 @@ class TextOptions:
     partitioner: Partitioner | None = None
     label: str | None = None
     seed: int = 0
+    target: str | Sequence[str] | None = None
+    classes: Sequence[Any] | None = None
+    task: Literal["auto", "classification", "regression"] = "auto"
 
     def __post_init__(self) -> None:
         own = self.clients == "file"
@@ -52,6 +59,50 @@ class TextOptions:
             raise ConfigError(f"packing={self.packing}: it must be wrapped (or true), bfd, or false")
         if self.packing and self.max_length is None:
             raise ConfigError("packing: it needs max_length, the tokens of a sequence")
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        """Raise ConfigError for a target that contradicts other options."""
+        if self.target is None:
+            for key in ("classes", "task"):
+                if getattr(self, key) not in (None, "auto"):
+                    raise ConfigError(f"{key}: it is of the column of targets; name that: target: mood")
+            return
+        names = self.targets
+        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+            raise ConfigError(f"target: the name of a column is needed, or a list of some, got {self.target!r}")
+        if self.packing:
+            raise ConfigError("packing: a text that has a target is an example by itself; leave packing out")
+        if self.task not in ("auto", "classification", "regression"):
+            raise ConfigError(f"task: {self.task!r} is unknown; known: auto, classification, regression")
+        if len(names) > 1 and (self.classes is not None or self.task == "classification"):
+            raise ConfigError(
+                "target: several columns are numbers, each 0 or 1 for the top-level task: multilabel; for one of "
+                "several classes name one column"
+            )
+        if self.classes is None:
+            return
+        if self.task == "regression":
+            raise ConfigError("classes: a regression target has none; leave them out, or task: regression")
+        if isinstance(self.classes, str) or any(isinstance(name, bool) for name in self.classes):
+            raise ConfigError(
+                f"classes: expected a list of names, got {self.classes!r}; YAML reads bare yes, no, on and off as true "
+                'and false: quote them, ["no", "yes"]'
+            )
+        if len(set(map(str, self.classes))) != len(self.classes):
+            raise ConfigError(f"classes: a name is given twice: {listed(self.classes)}")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns of targets; none: the text is its own."""
+        if self.target is None:
+            return ()
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @property
+    def splits_by(self) -> str | None:
+        """The column of classes that a partitioner splits by; None: there is none."""
+        return self.label or (self.targets[0] if len(self.targets) == 1 else None)
 
     @property
     def whole(self) -> bool:

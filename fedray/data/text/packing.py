@@ -42,15 +42,23 @@ class Sequences(NamedTuple):
         return Sequences(self.ids[tokens], self.learnt[tokens], ends, self.owners[rows], places)
 
 
-def cut(rows: Sequences, length: int) -> Sequences:
+def cut(rows: Sequences, length: int, closing: int = 0) -> Sequences:
     """Return sequences of which none is longer: what stands behind is left out.
 
     >>> rows = Sequences(np.arange(5), np.ones(5, bool), np.array([0, 4, 5]), np.array([0, 0]))
     >>> cut(rows, 3).ids, cut(rows, 3).offsets
     (array([0, 1, 2, 4]), array([0, 3, 4]))
+    >>> cut(rows, 3, closing=1).ids
+    array([0, 1, 3, 4])
+
+    Args:
+        rows: the sequences.
+        length: the most tokens of one.
+        closing: the tokens at the end of each that stay there, fewer than ``length``.
     """
     lengths = np.diff(rows.offsets)
-    kept = np.arange(len(rows.ids)) - np.repeat(rows.offsets[:-1], lengths) < length
+    place = np.arange(len(rows.ids)) - np.repeat(rows.offsets[:-1], lengths)
+    kept = (place < length - closing) | (np.repeat(lengths, lengths) - place <= closing)
     ends = np.concatenate([[0], np.cumsum(np.minimum(lengths, length))]).astype(np.int64)
     return Sequences(rows.ids[kept], rows.learnt[kept], ends, rows.owners)
 

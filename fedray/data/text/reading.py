@@ -16,6 +16,7 @@ from fedray.core.errors import ConfigError, counted
 from fedray.core.stages import along
 from fedray.data.columns.arrays import Columns, by_client
 from fedray.data.columns.ragged import Ragged
+from fedray.data.columns.small import smallest
 from fedray.data.files.own_tests import TestFiles, named_files, own_files
 from fedray.data.partition import assign_rows
 from fedray.data.spec import Column, DataSpec
@@ -24,12 +25,13 @@ from fedray.data.text.files import columns_in, text_files
 from fedray.data.text.formats import Format
 from fedray.data.text.options import TextOptions
 from fedray.data.text.packing import Sequences, cut, packed, packed_whole
+from fedray.data.text.targets import Targets, joined
 from fedray.data.text.tokenizers import template_of, tokenizer_of
-from fedray.data.text.tokens import Tokens, tokens_of
+from fedray.data.text.tokens import Tokens, closing, tokens_of
 from fedray.rundir.names import cache_folder
 
-IDS, POSITIONS = "input_ids", "position_ids"
-"""The names by which models of transformers take tokens, and their places in rows."""
+IDS, POSITIONS, MASK = "input_ids", "position_ids", "attention_mask"
+"""The names by which models of transformers take tokens, their places in rows, and what is no padding."""
 
 MULTIPLE = 8
 """Batches are padded to a multiple of it, as tensor cores like it."""
@@ -45,21 +47,23 @@ def read_text(train: Any, test: TestFiles, options: TextOptions) -> Columns:
     found = [reader.read(file) for file in along(files, "tokenising text")]
     reader.check(found[0])
     rows = _joined(found, _owners(found, options))
-    training, tested = reader.sized(rows, "training"), None
+    training, tested, pieces = reader.sized(rows, "training"), None, list[Tokens]()
     if held:
         pieces = [reader.read(file, test=True) for file in along(held, "tokenising the test set")]
         tested = reader.sized(_joined(pieces, _test_owners(pieces, numbers, rows.owners, options)), "test")
     used = [one for one in (training, tested) if one is not None]
     length = max(1, *(int(np.diff(one.offsets).max()) for one in used))
-    sets = [_columns(one, found[0], length) for one in used]
-    vocabulary = found[0].vocabulary
+    if options.targets:
+        sets, spec = _labelled(used, [found, pieces], length, options)
+    else:
+        sets, spec = [_columns(one, found[0], length) for one in used], _spec(length, found[0].vocabulary, options)
     columns = by_client(
         *sets[0],
         training.owners,
         test=sets[1] if tested is not None else None,
         test_clients=None if tested is None or tested.owners.dtype.kind == "f" else tested.owners,
         ids=names,
-        spec=_spec(length, vocabulary, options),
+        spec=spec,
     )
     return replace(columns, notes=(*columns.notes, *reader.notes()), taken={"text": reader.taken(found[0])})
 
@@ -91,8 +95,8 @@ def _owners(found: Sequence[Tokens], options: TextOptions) -> NDArray[Any]:
     if options.partitioner is None:
         return _beside(found, options.column)
     beside = {} if options.column is None else {options.column: _beside(found, options.column)}
-    if options.label is not None:
-        return assign_rows(options.partitioner, _beside(found, options.label), beside, options.seed)
+    if options.splits_by is not None:
+        return assign_rows(options.partitioner, _beside(found, options.splits_by), beside, options.seed)
     try:
         # Rows of text are of no class: who asks for some says so.
         return assign_rows(options.partitioner, np.zeros(sum(map(len, found))), beside, options.seed)
@@ -118,9 +122,9 @@ def _test_owners(
 
 
 def _joined(found: Sequence[Tokens], owners: NDArray[Any]) -> Sequences:
-    lengths = np.concatenate([np.diff(one.offsets) for one in found])
+    lengths, kind = np.concatenate([np.diff(one.offsets) for one in found]), smallest(found[0].vocabulary)
     return Sequences(
-        np.concatenate([one.ids for one in found]),
+        np.concatenate([one.ids for one in found], dtype=kind, casting="unsafe"),
         np.concatenate([one.learnt for one in found]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         owners,
@@ -137,14 +141,38 @@ def _spec(length: int, vocabulary: int, options: TextOptions) -> DataSpec:
 
 def _columns(rows: Sequences, like: Tokens, length: int) -> tuple[Any, Ragged]:
     """Return tokens, and as targets those that are learnt, with the number behind the last token for all others."""
-
-    def padded(values: NDArray[np.int64], pad: int) -> Ragged:
-        return Ragged(values, rows.offsets, pad=pad, multiple=MULTIPLE, length=length)
-
-    ids = rows.ids.astype(np.int64)
-    x, y = padded(ids, like.pad), padded(np.where(rows.learnt, ids, like.vocabulary), like.vocabulary)
+    x = Ragged(rows.ids, rows.offsets, pad=like.pad, multiple=MULTIPLE, length=length)
+    y = x.only(rows.learnt, like.vocabulary)
+    if rows.positions is None:
+        return x, y
     # A position of 0 says that a row begins: each token of padding is one of its own.
-    return (x if rows.positions is None else {IDS: x, POSITIONS: padded(rows.positions, 0)}), y
+    positions = rows.positions.astype(smallest(length))
+    return {IDS: x, POSITIONS: Ragged(positions, rows.offsets, pad=0, multiple=MULTIPLE, length=length)}, y
+
+
+def _labelled(
+    used: Sequence[Sequences], files: Sequence[Sequence[Tokens]], length: int, options: TextOptions
+) -> tuple[list[tuple[Any, Any]], DataSpec]:
+    """Return texts with their targets, the training ones and those of a test set, and their specification."""
+    like, names = files[0][0], options.targets
+    said = [joined([one.beside for one in tokens], names) for tokens in files if tokens]
+    targets = Targets.learnt(options, said[0])
+    sets = [
+        (masked(rows, like.pad, length), targets.of(own, where))
+        for rows, own, where in zip(used, said, ("training", "test"), strict=False)
+    ]
+    return sets, targets.spec((Column(IDS, (length,), like.vocabulary), Column(MASK, (length,), 2)))
+
+
+def masked(rows: Sequences, pad: int, length: int) -> dict[str, Ragged]:
+    """Return sequences as inputs beside a mask, for models that look both ways.
+
+    Args:
+        rows: the sequences.
+        pad: the token behind them.
+        length: the most tokens of one.
+    """
+    return {IDS: Ragged(rows.ids, rows.offsets, pad=pad, multiple=MULTIPLE, length=length, mask=MASK)}
 
 
 class _Reader:
@@ -159,6 +187,11 @@ class _Reader:
     def __init__(self, first: Path, options: TextOptions, names: Sequence[str] | None) -> None:
         self.options, self.names = options, names
         self.form = Format.of(options.format, columns_in(first), first)
+        if options.targets and self.form.text is None:
+            raise ConfigError(
+                "data.format: with data.target a text is the input, as in {text: body} or {text: '{title}: {body}'}; "
+                "prompts with completions, and chats, are for task: causal_lm, without a target"
+            )
         self.tokenizer = tokenizer_of(options.tokenizer)
         self.folder = cache_folder("text")
         self.how: Counter[str] = Counter()
@@ -171,6 +204,7 @@ class _Reader:
         if test:
             there = columns_in(file) if beside else []
             beside = [one for one in beside if one in there]
+        beside = list(dict.fromkeys((*beside, *options.targets)))
         make = partial(tokens_of, file, self.form, self.tokenizer, beside)
         found = kept(self.folder, key_of(file, self.form, self.tokenizer, beside), make)
         self.how[found.how] += 1
@@ -193,7 +227,10 @@ class _Reader:
         """Return examples of rows: cut or packed, and without those that have nothing to learn."""
         options, limit = self.options, self.options.max_length
         count, tokens = len(rows.owners), len(rows.ids)
-        said = f"{what}: {counted(count, 'row')}, {tokens:,} tokens, {int(rows.targets().sum()):,} of them targets"
+        said = f"{what}: {counted(count, 'row')}, {tokens:,} tokens"
+        if options.targets:
+            return self._closed(rows, said)
+        said += f", {int(rows.targets().sum()):,} of them targets"
         found = rows
         if limit is not None and options.packing:
             found = (packed_whole if options.whole else packed)(rows, limit)
@@ -220,6 +257,19 @@ class _Reader:
         self.told.append(said)
         return found
 
+    def _closed(self, rows: Sequences, said: str) -> Sequences:
+        """Return texts that have targets of their own, none of them too long; what ends a text stays."""
+        limit, behind = self.options.max_length, closing(self.tokenizer)
+        if limit is not None:
+            if limit <= behind:
+                raise ConfigError(f"max_length={limit}: {counted(behind, 'token')} of it ends each text; take more")
+            said += f"; {int((np.diff(rows.offsets) > limit).sum()):,} cut to {limit:,} tokens"
+            rows = cut(rows, limit, behind)
+        if not np.diff(rows.offsets).all():
+            raise ConfigError("data.tokenizer: it makes no token of one of the texts; leave that row out")
+        self.told.append(said)
+        return rows
+
     def taken(self, tokens: Tokens) -> dict[str, Any]:
         """Return what predictions need to read text as it was read here, ready for JSON."""
         options = self.options
@@ -230,6 +280,7 @@ class _Reader:
             "packing": options.packing,
             "end": tokens.end if tokens.end >= 0 else None,
             "pad": tokens.pad,
+            **({"target": list(options.targets)} if options.targets else {}),
         }
 
     def notes(self) -> tuple[str, ...]:

@@ -112,6 +112,18 @@ def tokens_in(
     )
 
 
+def closing(tokenizer: Tokenizer) -> int:
+    """Return the number of tokens that stand behind each text: of the tokenizer, and the one that ends a text.
+
+    >>> from fedray.data.text.tokenizers import Bytes
+    >>> closing(Bytes())
+    1
+    """
+    found = tokenizer.encode(["a"], special=True)[0]
+    own = len(found.ids) - 1 - int(np.flatnonzero(found.ends[:, 1])[-1])
+    return own + int(tokenizer.end is not None and found.ids[-1] != tokenizer.end)
+
+
 def _pieces(
     place: str, form: Format, chat: Chat | None, rows: Iterator[Row]
 ) -> Iterator[tuple[list[str], list[list[Span]], list[Row]]]:

@@ -49,6 +49,8 @@ def test_what_is_cut_stands_behind(rows: list[tuple[int, str]], length: int) -> 
     found = cut(given_, length)
     assert pieces(found) == [one[:length] for one in lists]
     assert found.targets().tolist() == [sum(token % 3 > 0 for token in one[1:length]) for one in lists]
+    closed = cut(given_, length, 1)
+    assert pieces(closed) == [one if len(one) <= length else [*one[: length - 1], one[-1]] for one in lists]
     kept = found.targets() > 0
     some = found.where(kept)
     assert pieces(some) == [one[:length] for one, keep in zip(lists, kept, strict=True) if keep]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedray import FederatedData
+import fedray
+from fedray import FederatedData, Ragged
 from fedray.core.errors import ConfigError
 from fedray.data.text import reading
 from fedray.data.text.tokenizers import Bytes
@@ -173,3 +174,108 @@ def test_test_files_by_client_need_clients_that_are_files(put: Write) -> None:
     file = put("all.jsonl", *texts("ann", "one"))
     with pytest.raises(ConfigError, match="test: a file for each client needs clients: file"):
         FederatedData.from_text(file, tokenizer="bytes", test={"ann": file}, clients={"column": "who"})
+
+
+def twice(data: FederatedData) -> FederatedData:
+    """The same rows as they once were held: int64 tokens, and int64 targets beside them."""
+    x, y = data._x, data._y
+    assert isinstance(x, Ragged)
+    assert isinstance(y, Ragged)
+    ids, labels = (torch.cat([torch.from_numpy(one) for one in store.pieces(0, store.size)]) for store in (x, y))
+    wide, targets = x.changed(values=ids), y.changed(values=labels, known=None)
+    return FederatedData(wide, targets, data.sizes, data.spec, ids=data.ids)  # type: ignore[arg-type]
+
+
+def test_tokens_lie_in_memory_once_in_a_small_type_and_train_to_the_bits_of_int64(put: Write, tmp_path: Path) -> None:
+    rows = [{"q": "why?", "a": "as it is so"}, {"q": "and who?", "a": "I"}, {"q": "when", "a": "now"}] * 2
+    files = [put(f"{name}.jsonl", *({**row, "q": f"{row['q']}{name}"} for row in rows)) for name in ("ann", "bob")]
+    data = FederatedData.from_text(files, tokenizer="bytes", format=PAIR)
+    wide = twice(data)
+    tokens = data._x.size
+    assert data._x.values.dtype == torch.uint16
+    assert data._y.values is data._x.values
+    assert data.nbytes == 3 * tokens + data._x.offsets.nbytes
+    assert wide.nbytes >= 16 * tokens
+    assert data.fingerprint() == wide.fingerprint()
+    every = np.arange(2)
+    for one, other in ((data, wide), (data.with_holdout(0.4, 1), wide.with_holdout(0.4, 1))):
+        mapped = one.share(tmp_path)
+        assert mapped.fingerprint() == other.fingerprint()
+        assert mapped.nbytes == one.nbytes
+        order = np.arange(one.sizes.max())[None].repeat(2, axis=0)
+        for found in (one, mapped):
+            pairs = [*zip(found.rows(every).take(order), other.rows(every).take(order), strict=True)]
+            pairs += [*zip(found.holdout(every)[:2], other.holdout(every)[:2], strict=True)]
+            assert all(mine.dtype == torch.int64 and torch.equal(mine, theirs) for mine, theirs in pairs)
+        assert (one.label_counts() == other.label_counts()).all()
+        assert torch.equal(one.targets(1), other.targets(1))
+    model = fedray.FederatedModel({"name": "decoder", "dim": 8, "heads": 2, "layers": 1}, task="causal_lm")
+    runs = [
+        fedray.train(
+            model, one, fedray.TrainArgs(rounds=1), cluster="inline", run_dir=tmp_path / str(number), progress=False
+        )
+        for number, one in enumerate((data, wide))
+    ]
+    assert runs[0].history[-1].model_sha256 == runs[1].history[-1].model_sha256
+
+
+def moods(*rows: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"text": text, "mood": mood, "who": "ab"[len(text) % 2]} for text, mood in rows]
+
+
+def test_a_text_has_a_class_and_a_mask_says_what_is_no_padding(put: Write) -> None:
+    train = put("all.jsonl", *moods(("oh no", "sad"), ("yes", "glad"), ("a very long text", "glad")))
+    test = put("held.jsonl", *moods(("no", "sad")))
+    data = FederatedData.from_text(
+        train, tokenizer="bytes", target="mood", test=test, clients={"column": "who"}, max_length=10
+    )
+    spec = data.spec
+    assert (spec.task, spec.classes, spec.outputs, spec.padding) == ("classification", ("glad", "sad"), 2, None)
+    assert [(one.name, one.shape, one.vocabulary) for one in spec.columns] == [
+        ("input_ids", (10,), 257),
+        ("attention_mask", (10,), 2),
+    ]
+    x, y = data.rows(np.array([1])).take(np.array([[0, 1]]))  # of an odd number of letters
+    assert y.tolist() == [[1, 0]]
+    assert x["input_ids"][0].tolist() == [[*b"oh no", 256, 256, 256], [*b"yes", *[256] * 5]]
+    assert x["attention_mask"][0].tolist() == [[1] * 6 + [0] * 2, [1] * 4 + [0] * 4]
+    long, _ = data.rows(np.array([0])).take(np.array([[0]]))
+    assert long["input_ids"].flatten().tolist() == [*b"a very lo", 256]  # what ends a text stays
+    assert data.test is not None
+    assert data.test.y.tolist() == [1]
+    assert data.notes[-3:-1] == (
+        "text, training: 3 rows, 27 tokens; 1 cut to 10 tokens",
+        "text, test: 1 row, 3 tokens; 0 cut to 10 tokens",
+    )
+    assert data.label_counts().tolist() == [[1, 0], [1, 1]]
+    assert data.taken is not None
+    assert data.taken["text"]["target"] == ["mood"]
+
+
+def test_a_partitioner_splits_texts_by_their_classes(put: Write) -> None:
+    train = put("all.jsonl", *({"text": f"row {n}", "kind": "ab"[n % 2]} for n in range(40)))
+    shards = {"name": "shards", "clients": 2, "shards": 1}
+    data = FederatedData.from_text(train, tokenizer="bytes", target="kind", partitioner=shards)
+    assert sorted(data.label_counts().tolist()) == [[0, 20], [20, 0]]
+
+
+def test_several_targets_are_numbers(put: Write) -> None:
+    train = put("ann.jsonl", {"text": "x", "rude": 1, "loud": 0.5}, {"text": "y", "rude": 0, "loud": 0})
+    data = FederatedData.from_text(train, tokenizer="bytes", target=["rude", "loud"])
+    assert (data.spec.task, data.spec.outputs) == ("regression", 2)
+    assert data.targets(0).tolist() == [[1.0, 0.5], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "message"),
+    [
+        ({"q": "x", "a": "y", "mood": "sad"}, {"format": PAIR}, r"data\.format: with data\.target a text is the input"),
+        ({"text": "x", "moods": "sad"}, {}, r"row 1: column 'mood' is missing \(did you mean 'moods'\?\)"),
+        ({"text": "x", "mood": "sad"}, {"classes": ["glad"]}, "training: 'sad' of column 'mood' is no class"),
+    ],
+)
+def test_texts_without_what_they_need_are_said(
+    put: Write, row: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FederatedData.from_text(put("ann.jsonl", row), tokenizer="bytes", target="mood", **options)
