@@ -64,12 +64,14 @@ class Binary(YesNo):
 
     @property
     def targets(self) -> str:
-        """No and yes, by one logit, in words.
+        """No and yes, by one logit, or by one for each pixel, in words.
 
         >>> Binary().of(DataSpec((4,), 2, classes=("benign", "malignant"))).targets
         'one logit, benign or malignant (binary)'
         """
-        return f"one logit, {' or '.join(self.classes)} (binary)"
+        shape = self.spec.target
+        logits = f"{' x '.join(map(str, shape))} logits, each" if shape else "one logit,"
+        return f"{logits} {' or '.join(self.classes)} (binary)"
 
     def for_model(self, spec: DataSpec) -> DataSpec:
         """Return the examples as a named model sees them: with one output."""

@@ -63,7 +63,8 @@ def test_targets_may_have_any_rank(loss: Any, tmp_path: Path) -> None:
     masks = (IMAGES > 0).astype("f4")
     result = run(tmp_path, lambda: torch.nn.Conv2d(1, 1, 3, padding=1), IMAGES, masks, loss=loss)
     assert ("mse" if loss is None else "auroc") in result.history[-1].test
-    assert "1 x 4 x 4 to 1 x 4 x 4 targets (regression)" in (result.run_dir / "log.txt").read_text()
+    asked = "targets (regression)" if loss is None else "logits, each 0 or 1 (binary)"
+    assert f"1 x 4 x 4 to 1 x 4 x 4 {asked}" in (result.run_dir / "log.txt").read_text()
     alone = run(tmp_path / "alone", lambda: torch.nn.Conv2d(1, 1, 3, padding=1), IMAGES, masks, loss=loss, stack="off")
     assert alone.history[-1].test == pytest.approx(result.history[-1].test, abs=2e-3)
 
