@@ -52,6 +52,7 @@ class Algorithm(ClientProgram):
 
     Attributes:
         needs_classes: it works for targets that are classes alone.
+        of_positions: beside examples with a class each, it works for those with one at each position.
         uses_server: its step gives the update to ``s.move``; False where it moves the model itself, so that a section
             ``server`` would be ignored, and is refused.
     """
@@ -62,6 +63,7 @@ class Algorithm(ClientProgram):
     default_weight: ClassVar[Literal["examples", "uniform"]] = "examples"
     uniform_only: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False
+    of_positions: ClassVar[bool] = False
     uses_server: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:

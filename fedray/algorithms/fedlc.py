@@ -21,7 +21,8 @@ class FedLC(Algorithm):
     """FedLC (Zhang et al., arXiv:2209.00189, equation 5): the loss of ``logits - tau * m_k^(-1/4)``.
 
     m_k is the number of the client's training examples of class k; of a class that it lacks 1e-8 is taken, a margin of
-    100 tau, as in public implementations.  Predictions are those of the logits themselves.
+    100 tau, as in public implementations.  Predictions are those of the logits themselves.  Of tasks with a class at
+    each position, m_k is the number of the client's positions of class k that count.
 
     >>> FedLC(tau=0.5).tau
     0.5
@@ -32,6 +33,7 @@ class FedLC(Algorithm):
 
     tau: float = 1.0
     needs_classes: ClassVar[bool] = True
+    of_positions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,11 +41,11 @@ class FedLC(Algorithm):
 
     def client(self, c: Clients) -> None:
         """Fit with the margins."""
-        margin = self.tau * c.labels.clamp(min=_FEWEST).pow(-0.25).unsqueeze(1)  # [C, 1, K]
+        margin, spread = self.tau * c.labels.clamp(min=_FEWEST).pow(-0.25), c.task.about.by_class
 
         def objective(step: Step) -> Tensor:
             out = step.forward()
-            return step.loss(out._replace(logits=out.logits - margin[step.rows]))
+            return step.loss(out._replace(logits=out.logits - spread(margin[step.rows], out.logits)))
 
         c.fit(objective=objective if self.tau else None)
 
@@ -53,7 +55,8 @@ class FedLC(Algorithm):
 class FedRS(Algorithm):
     """FedRS (Li and Zhan, KDD 2021, equation 3): the restricted softmax, logits of classes a client lacks times alpha.
 
-    The paper scales the class's row of the last layer, which is the same where that layer has no bias.
+    The paper scales the class's row of the last layer, which is the same where that layer has no bias.  Of tasks with a
+    class at each position, a client lacks a class where none of its positions that count is of it.
 
     >>> FedRS(alpha=0.9).alpha
     0.9
@@ -64,6 +67,7 @@ class FedRS(Algorithm):
 
     alpha: float = 0.5
     needs_classes: ClassVar[bool] = True
+    of_positions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,10 +76,10 @@ class FedRS(Algorithm):
 
     def client(self, c: Clients) -> None:
         """Fit with the restricted softmax."""
-        scale = (1.0 - (1.0 - self.alpha) * (c.labels == 0).to(c.labels)).unsqueeze(1)  # [C, 1, K]
+        scale, spread = 1.0 - (1.0 - self.alpha) * (c.labels == 0).to(c.labels), c.task.about.by_class
 
         def objective(step: Step) -> Tensor:
             out = step.forward()
-            return step.loss(out._replace(logits=out.logits * scale[step.rows]))
+            return step.loss(out._replace(logits=out.logits * spread(scale[step.rows], out.logits)))
 
         c.fit(objective=objective if self.alpha < 1.0 else None)

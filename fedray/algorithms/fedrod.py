@@ -23,7 +23,8 @@ class FedRoD(Algorithm):
     """Fed-RoD (Chen and Chao, arXiv:2107.00778, linear), with the balanced softmax: one body, two heads.
 
     Body and generic head are averaged, and trained on the loss of ``logits + gamma log m_k``, with m_k the client's
-    examples of class k; of a class that it lacks 1e-8 is taken.  The personal head, a second one like the model's own,
+    examples of class k (its positions of class k that count, where each position has one); of a class that it lacks
+    1e-8 is taken.  The personal head, a second one like the model's own,
     stays with its client: in each step it goes down the loss of the sum of both heads' logits on the same batch, with
     features and generic logits as they were before the step and fixed, by plain descent at the client learning rate.
     It begins at 0; the paper does not say how.  A client is evaluated with the sum, the server's model is the generic
@@ -39,6 +40,7 @@ class FedRoD(Algorithm):
 
     gamma: float = 1.0
     needs_classes: ClassVar[bool] = True
+    of_positions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,11 +52,11 @@ class FedRoD(Algorithm):
 
     def client(self, c: Clients) -> None:
         """Fit body and generic head, and with each step the personal head."""
-        prior = self.gamma * c.labels.clamp(min=_FEWEST).log().unsqueeze(1)  # [C, 1, K]
+        prior, spread = self.gamma * c.labels.clamp(min=_FEWEST).log(), c.task.about.by_class
 
         def balanced(step: Step) -> Tensor:
             out = step.forward()
-            return step.loss(out._replace(logits=out.logits + prior[step.rows]))
+            return step.loss(out._replace(logits=out.logits + spread(prior[step.rows], out.logits)))
 
         def personal(step: Step, grad: Tensor) -> None:
             head = c.state["head"][step.rows].clone().requires_grad_()

@@ -132,12 +132,15 @@ def check_algorithm(algorithm: Composition, layout: Layout, module: nn.Module) -
 
 def check_classes(algorithm: Composition, task: Task) -> None:
     """Raise ConfigError where an algorithm looks at the classes of examples, and these have none or many each."""
-    if not algorithm.program.needs_classes:
+    program = algorithm.program
+    if not program.needs_classes:
         return
-    if not isinstance(task, Classification) or isinstance(task, Positions):
+    many = isinstance(task, Positions)
+    if not isinstance(task, Classification) or (many and not program.of_positions):
+        needs = "a class for each example, or position" if program.of_positions else "a class for each example"
         raise ConfigError(
-            f"algorithm: {algorithm.name} needs a class for each example and an output for each class, as in task: "
-            f"classification, and this is {task.name}; take another"
+            f"algorithm: {algorithm.name} needs {needs}, and an output for each class, as in task: classification, and "
+            f"this is {task.name}; take another"
         )
 
 

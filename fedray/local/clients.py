@@ -29,6 +29,7 @@ from fedray.local.schedule import Schedule, batches
 from fedray.local.step import After, Fit, Gradient, Objective, Step, Steps, Task, evaluated
 from fedray.local.work import shared_rate
 from fedray.optim import OptimizerFn
+from fedray.tasks import Positions
 
 _WIDTH = 256
 
@@ -162,10 +163,14 @@ class Clients:
 
     @cached_property
     def labels(self) -> Tensor:
-        """The training examples of each client in each class, float32 ``[C, K]``."""
+        """The training examples of each client in each class, or their positions that count, float32 ``[C, K]``."""
         self._open("c.labels")
-        counts = self.task.data.label_counts()[self.index]
-        return torch.from_numpy(counts).to(self.device, torch.float32)
+        data, about = self.task.data, self.task.about
+        if isinstance(about, Positions):
+            counts = torch.stack([about.class_counts(data.targets(client)) for client in self.index.tolist()])
+        else:
+            counts = torch.from_numpy(data.label_counts()[self.index])
+        return counts.to(self.device, torch.float32)
 
     @cached_property
     def keys(self) -> Tensor:

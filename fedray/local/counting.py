@@ -44,7 +44,15 @@ class Counting:
         the pieces' losses, weighted by their rows as every other mean over a batch is, add up to that of the whole.
         """
         batch, logits = output.batch, output.logits
-        sums = self.of.sums(logits.flatten(0, 1), batch.y.flatten(0, 1)).view(batch.y.shape[:2])
+        return self.mean(self.of.sums(logits.flatten(0, 1), batch.y.flatten(0, 1)).view(batch.y.shape[:2]), batch)
+
+    def mean(self, sums: Tensor, batch: Batch) -> Tensor:
+        """Return the mean of what single positions have over each client's that count, ``[A]``, as :meth:`loss` does.
+
+        Args:
+            sums: of each example over those of its positions that count, ``[A, B]``.
+            batch: the examples.
+        """
         if batch.share is not None:
             sums = sums.masked_fill(batch.share == 0, 0.0)
         whole = batch if batch.whole is None else batch.whole

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fedray import tasks
 from fedray.config.sections import LocalSection
 from fedray.core.layout import Layout
 from fedray.core.losses import LossFn
@@ -19,6 +20,7 @@ from fedray.core.regions import Entry
 from fedray.data.augment_chain import Augment
 from fedray.data.columns.base import ClientData
 from fedray.local.batches import Batch, Batches, Output
+from fedray.local.counting import counting_of
 from fedray.local.gradients import gradient_of
 from fedray.local.moments import Kept, Moments
 from fedray.local.orders import Orders
@@ -27,6 +29,7 @@ from fedray.local.private import ExamplePrivacy, FitNoise, HiddenBatch, hidden
 from fedray.local.rate import LearningRate
 from fedray.local.schedule import Schedule
 from fedray.optim import OptimizerFn
+from fedray.tasks import Positions
 
 Objective = Callable[["Step"], Tensor]
 """A loss to train: a step to one loss for each of its clients, ``[A]``."""
@@ -91,6 +94,9 @@ class Task(Protocol):
     @property
     def private(self) -> ExamplePrivacy | None: ...
 
+    @property
+    def about(self) -> tasks.Task: ...
+
 
 class Block(Protocol):
     """The clients of a step, as it knows them: see :class:`fedray.local.clients.Clients`."""
@@ -99,6 +105,9 @@ class Block(Protocol):
     down: Mapping[str, Tensor]
     state: Parts
     known: Tensor
+
+    @property
+    def task(self) -> Task: ...
 
     @property
     def stepper(self) -> Steps: ...
@@ -184,8 +193,22 @@ class Step:
         return self.c.stepper.forward(self, params, self.batch if batch is None else batch, train)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean of ``[A, B]`` values over each client's real examples, ``[A]``."""
-        return self.batch.mean(values)
+        """Return the mean of ``[A, B]`` values over each client's real examples, ``[A]``.
+
+        Of positions, ``[A, B, n]`` in the order of ``c.task.about.labels``, it is that over those that the task's loss
+        counts.
+        """
+        about = None if values.dim() == 2 else self.c.task.about
+        if not isinstance(about, Positions):
+            return self.batch.mean(values)
+        y = self.batch.y
+        known = about.known(about.labels(y.flatten(0, 1)))
+        if known is None:
+            return self.batch.mean(values.mean(dim=2))
+        sums = values.masked_fill(~known.view(values.shape), 0.0).sum(dim=2)
+        if (counting := counting_of(self.c.task.loss_fn)) is not None:
+            return counting.mean(sums, self.batch)
+        return self.batch.mean(sums / known.sum(dim=1).view(sums.shape).clamp(min=1))
 
     def loss(self, output: Output | None = None) -> Tensor:
         """Return the task's loss, ``[A]``, of an output; default: that of ``forward()``."""

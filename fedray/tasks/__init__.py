@@ -5,7 +5,7 @@ from fedray.tasks.binary import Binary, Multilabel
 from fedray.tasks.classification import Classification
 from fedray.tasks.inferred import infer, inferred, task_of
 from fedray.tasks.outputs import logits_of, outputs_of
-from fedray.tasks.positions import CausalLM, Segmentation, TokenClassification
+from fedray.tasks.positions import CausalLM, Positions, Segmentation, TokenClassification
 from fedray.tasks.regression import Regression
 from fedray.tasks.unsupervised import Unsupervised
 
@@ -15,6 +15,7 @@ __all__ = [
     "CausalLM",
     "Classification",
     "Multilabel",
+    "Positions",
     "Ranking",
     "Regression",
     "Segmentation",

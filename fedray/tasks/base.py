@@ -196,6 +196,10 @@ class Task:
         """Return the probabilities of the classes that an output gives, ``[B, n]``."""
         raise NotImplementedError(f"{self.name} has no classes")
 
+    def by_class(self, values: Tensor, outputs: Tensor) -> Tensor:
+        """Return a number for each class, ``[A, K]``, as it adds to the outputs of A clients, ``[A, B, ...]``."""
+        raise NotImplementedError(f"{self.name} has no classes")
+
     def entropy(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of each example, summed over its positions, and their number, each ``[B]``."""
         raise NotImplementedError(f"{self.name} has no classes")

@@ -85,6 +85,14 @@ class Classification(Task):
         """Return the largest of the softmax, ``[B, n]``."""
         return F.softmax(output, dim=1).amax(dim=1).reshape(len(output), -1)
 
+    def by_class(self, values: Tensor, outputs: Tensor) -> Tensor:
+        """Return a number for each class, ``[A, K]``, as it adds to logits ``[A, B, K, ...]``.
+
+        >>> Classification().by_class(torch.zeros(5, 3), torch.zeros(5, 8, 3, 4, 4)).shape
+        torch.Size([5, 1, 3, 1, 1])
+        """
+        return values[:, None, : outputs.shape[2]].reshape(len(values), 1, -1, *[1] * (outputs.dim() - 3))
+
     def entropy(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of each example, summed over its positions, and their number, each ``[B]``."""
         each = F.cross_entropy(output, target, reduction="none").reshape(len(target), -1)

@@ -81,6 +81,16 @@ class Positions(Classification):
         known = self.known(labels)
         return (torch.ones_like(labels) if known is None else known).sum(dim=1)
 
+    def class_counts(self, target: Tensor) -> Tensor:
+        """Return how many positions of some examples are of each class and count, int64 ``[K]``.
+
+        >>> Segmentation(ignore_index=2).of(DataSpec((1, 2, 2), 3)).class_counts(torch.tensor([[[0, 1], [2, 1]]]))
+        tensor([1, 2, 0])
+        """
+        labels = self.labels(target)
+        known = self.known(labels)
+        return torch.bincount((labels if known is None else labels[known]).flatten(), minlength=self.spec.outputs)
+
     def answers(self, output: Tensor, target: Tensor) -> Answers:
         """Return the class of the largest logit, and the right one, of each position."""
         labels = self.labels(target)
@@ -164,6 +174,10 @@ class Tokens(Positions):
     def logits(self, output: Tensor) -> Tensor:
         """Return outputs as ``[B, K, T]``."""
         return output.transpose(1, 2)
+
+    def by_class(self, values: Tensor, outputs: Tensor) -> Tensor:
+        """Return a number for each class, ``[A, K]``, as it adds to logits ``[A, B, T, K]``."""
+        return values[:, None, None, : outputs.shape[-1]]
 
     def predicted(self, output: Tensor) -> Tensor:
         """Return the class of the largest logit of each token, ``[B, T]``."""

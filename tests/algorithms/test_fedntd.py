@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedray.algorithms import FedNTD
+from tests.algorithms import positions
 from tests.algorithms.classes import CLASSES, ROUNDS, Classes, assert_is_the_loop
 
 
@@ -29,3 +30,21 @@ def test_fedntd_is_the_papers_loop(tmp_path: Path) -> None:
 
         w = classes.mean([classes.descend(c, w, lambda v, c=c: loss(v, c)) for c in range(4)])  # type: ignore[misc]
     assert_is_the_loop(classes, FedNTD(beta=beta, tau=tau), w, tmp_path)
+
+
+@positions.every_layout
+def test_fedntd_is_the_loop_over_positions(last: bool, tmp_path: Path) -> None:
+    """Both terms are means over the client's positions that count."""
+    examples, beta, tau = positions.Positions(last), 0.7, 2.0
+
+    def loss(w: Tensor, client: int, taught: Tensor) -> Tensor:
+        x, y, _ = examples.counted(client)
+        total = torch.zeros((), dtype=torch.float64)
+        for row, label in zip(x, y.tolist(), strict=True):
+            own, teacher = (positions.logits(model, row[None])[0] for model in (w, taught))
+            others = [k for k in range(positions.CLASSES) if k != label]
+            p, q = (torch.softmax(z[others] / tau, 0) for z in (teacher, own))
+            total = total - own.log_softmax(0)[label] + beta * tau**2 * (p * (p / q).log()).sum()
+        return total / len(y)
+
+    positions.assert_is_the_loop(examples, FedNTD(beta=beta, tau=tau), examples.descend(loss), tmp_path)

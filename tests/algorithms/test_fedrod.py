@@ -11,6 +11,7 @@ from torch.nn import functional
 from fedray import optim
 from fedray.algorithms import FedRoD
 from fedray.config.sections import LocalSection
+from tests.algorithms import positions
 from tests.algorithms.classes import CLASSES, LR, ROUNDS, STEPS, Classes, assert_is_the_loop
 from tests.helpers import federation, relative, remembered
 
@@ -51,3 +52,16 @@ def test_fedrod_is_the_papers_loop(tmp_path: Path) -> None:
     )
     run.run()
     assert relative(remembered(run)["head"][:, -HEAD:].double(), torch.stack(heads)) <= 1e-5
+
+
+@positions.every_layout
+def test_what_fedrod_sends_is_the_loop_over_positions(last: bool, tmp_path: Path) -> None:
+    """The softmax of each position is weighted by the counts of the client's positions that count."""
+    examples = positions.Positions(last)
+
+    def loss(w: Tensor, client: int, _: Tensor) -> Tensor:
+        x, y, counts = examples.counted(client)
+        weighted = counts.clamp(min=1e-8) * positions.logits(w, x).exp()
+        return -(weighted[torch.arange(len(y)), y] / weighted.sum(1)).log().mean()
+
+    positions.assert_is_the_loop(examples, FedRoD(), examples.descend(loss), tmp_path)

@@ -112,15 +112,25 @@ def test_what_does_not_fit_is_refused_before_the_run(
         run(tmp_path, build, x, y, task)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_an_algorithm_of_classes_is_refused_where_examples_have_none_or_many(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("case", "algorithm"),
+    [
+        *((case, fedray.FedProto()) for case in CASES),
+        *((case, fedray.FedLC()) for case in ("one logit", "floats", "labels")),
+    ],
+    ids=str,
+)
+def test_an_algorithm_of_classes_is_refused_where_there_are_none_or_features_of_many(
+    case: str, algorithm: fedray.parts.Algorithm, tmp_path: Path
+) -> None:
     build, x, y, task, said = CASES[case]
-    with pytest.raises(ConfigError, match=rf"^algorithm: fedlc needs a class .* this is {said.split(':')[0]}; take an"):
+    words = rf"^algorithm: {algorithm.name} needs a class .* this is {said.split(':')[0]}; take another"
+    with pytest.raises(ConfigError, match=words):
         fedray.train(
             fedray.FederatedModel(build, fedray.optim.SGD(lr=0.3), task=task),
             fedray.FederatedData.from_arrays(x, y, CLIENTS),
             fedray.TrainArgs(rounds=1),
-            algorithm=fedray.FedLC(),
+            algorithm=algorithm,
             cluster="inline",
             run_dir=tmp_path / "run",
             progress=False,
